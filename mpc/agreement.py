@@ -1,0 +1,342 @@
+"""Agreement on a job: everyone sees the same description and every other's fresh nonce before any input is read.
+
+Each member sends `join` (description, nonce), computes the session id from all nonces, and sends `confirm`, keyed by the
+pair's new seed.  A member that reconnects joins again with the nonce of its own attempt; ids and confirmations are simply
+computed anew until all confirmations are of the same id.  So nothing repeats after a crash or restart of anyone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from mpc.canonical import pack
+from mpc.errors import BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved
+from mpc.fixed_point import FRAC
+from mpc.handshake import WIRE_VERSION
+from mpc.prg import derive, fields
+from mpc.ring import BITS
+from mpc.streams import pair_seed
+
+if TYPE_CHECKING:
+    from mpc import wire
+    from mpc.channel import Channel
+    from mpc.flow import Flow
+    from mpc.mesh import Mesh
+
+MAX_JOBS = 256
+NONCE_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be run, by whom; `members` are the parties in order and the dealer last."""
+
+    name: str
+    members: tuple[str, ...]
+    description: dict[str, Any]
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """The computing parties in order."""
+        return self.members[:-1]
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes that stand for all of it."""
+        return blake2b(fields("job", pack(self.description)), digest_size=32).digest()
+
+
+def describe(name: str, mesh: Mesh, parties: tuple[str, ...] | None, program: str) -> Job:
+    """The job `name` among `parties` (all of the roster by default) with the roster's dealer."""
+    roster = mesh.roster
+    chosen = tuple(sorted(parties or [member.name for member in roster.parties]))
+    if roster.dealer is None:
+        msg = 'the roster names no dealer; one member needs role = "dealer"'
+        raise ConfigError(msg)
+    for party in chosen:
+        if roster[party].role != "party":
+            msg = f"{party} is the dealer and never a computing party"
+            raise ConfigError(msg)
+    if len(chosen) < 2 or len(set(chosen)) != len(chosen):
+        msg = f"a job needs at least two different parties, not {list(chosen)}"
+        raise ConfigError(msg)
+    members = (*chosen, roster.dealer.name)
+    if mesh.identity.name not in members:
+        msg = f"{mesh.identity.name} is not among the parties of job {name!r}: {', '.join(chosen)}"
+        raise ConfigError(msg)
+    description = {
+        "job": name,
+        "program": program,
+        "members": list(members),
+        "roster": roster.digest,
+        "wire": WIRE_VERSION,
+        "ring": BITS,
+        "frac": FRAC,
+    }
+    return Job(name, members, description)
+
+
+@dataclass(slots=True, repr=False)
+class Agreed:
+    """One party's view of a session that everyone confirmed; `seeds` and `flows` by member name."""
+
+    job: Job
+    session: bytes
+    seeds: dict[str, bytes]
+    flows: dict[str, Flow]
+    channels: dict[str, Channel]
+
+
+@dataclass(slots=True)
+class _Attempt:
+    joins: dict[str, wire.Body] = field(default_factory=dict)
+    confirms: dict[str, wire.Body] = field(default_factory=dict)
+
+
+class Lobby:
+    """Where joins wait until this node runs the job itself.  One per mesh, for as long as the mesh lives."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._jobs: dict[str, _Attempt] = {}
+        self._news: dict[str, asyncio.Event] = {}
+        self.on_join: list[Any] = []
+        mesh.subscribe(self)
+
+    def attempt(self, job: str) -> _Attempt:
+        """What is known of the others' attempts at `job`."""
+        return self._jobs.setdefault(job, _Attempt())
+
+    def watch(self, job: str) -> asyncio.Event:
+        """An event that is set at every change; one watcher per job."""
+        if job in self._news:
+            msg = f"job {job!r} is already being agreed on by this node; a job name is used by one session at a time"
+            raise ConfigError(msg)
+        return self._news.setdefault(job, asyncio.Event())
+
+    def watched(self, job: str) -> bool:
+        """Whether this node is agreeing on `job` now."""
+        return job in self._news
+
+    def forget(self, job: str) -> None:
+        """The job started or was given up."""
+        self._news.pop(job, None)
+        self._jobs.pop(job, None)
+
+    def unwatch(self, job: str) -> None:
+        """Keep what the others sent, but watch no more."""
+        self._news.pop(job, None)
+
+    def changed(self, job: str) -> None:
+        """Wake whoever watches `job`."""
+        event = self._news.get(job)
+        if event is not None:
+            event.set()
+
+    def peer_up(self, name: str) -> None:
+        """A fresh channel means fresh seeds: what came over the old one is void."""
+        self._drop(name)
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the reason is the mesh's to tell
+        """Its joins go with it."""
+        self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        for job, attempt in tuple(self._jobs.items()):
+            attempt.joins.pop(name, None)
+            attempt.confirms.pop(name, None)
+            if not attempt.joins and job not in self._news:
+                del self._jobs[job]
+        for event in self._news.values():
+            event.set()
+
+    def control(self, name: str, body: wire.Body) -> None:
+        """Keep joins and confirmations by job and sender."""
+        kind = body["kind"]
+        if kind not in {"join", "confirm", "withdraw"}:
+            return
+        job = body["job"]
+        if job not in self._jobs and len(self._jobs) >= MAX_JOBS:
+            raise PeerMisbehaved(name, f"announced more than {MAX_JOBS} jobs at once")
+        attempt = self.attempt(job)
+        if kind == "join":
+            attempt.joins[name] = body
+            attempt.confirms.pop(name, None)
+            for hook in self.on_join:
+                hook(name, body)
+        elif kind == "confirm":
+            attempt.confirms[name] = body
+        else:
+            attempt.joins.pop(name, None)
+            attempt.confirms.pop(name, None)
+            if not attempt.joins and job not in self._news:
+                del self._jobs[job]
+        self.changed(job)
+
+
+def session_id(job: Job, nonces: dict[str, bytes]) -> bytes:
+    """BLAKE2b-256 over the job and everyone's nonce, in order, the dealer last."""
+    listed = [part for name in job.members for part in (name, nonces[name])]
+    return blake2b(fields("session", job.digest, *listed), digest_size=32).digest()
+
+
+def _proof(seed: bytes, session: bytes, sender: str) -> bytes:
+    return derive(seed, "confirm", session, sender)
+
+
+class Agreement:
+    """One attempt of this node at one job."""
+
+    def __init__(self, mesh: Mesh, lobby: Lobby, job: Job) -> None:
+        self._mesh = mesh
+        self._lobby = lobby
+        self._job = job
+        self._me = mesh.identity.name
+        self._others = tuple(name for name in job.members if name != self._me)
+        self._nonce = secrets.token_bytes(NONCE_BYTES)
+        self._told: dict[str, Channel] = {}
+        self._agreed: Agreed | None = None
+        self._left: BeaverError | None = None
+
+    async def reach(self) -> Agreed:
+        """Return when every member confirmed the same session.
+
+        Raises PeerLost if someone does not come within the `join` clock, Disagreement if its description differs.
+        """
+        event = self._lobby.watch(self._job.name)
+        self._mesh.subscribe(self)
+        try:
+            async with asyncio.timeout(self._mesh.clocks.join):
+                while not self._confirmed():
+                    await self._next(event)
+        except BaseException as fault:
+            self._give_up(fault)
+            self._lobby.unwatch(self._job.name)
+            if isinstance(fault, TimeoutError):
+                raise self._missing() from None
+            raise
+        finally:
+            self._mesh.unsubscribe(self)
+        self._lobby.forget(self._job.name)
+        return self._agreed  # type: ignore[return-value]
+
+    async def _next(self, event: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await event.wait()
+        except TimeoutError:
+            self._mesh.log.info("job=%s waiting for %s", self._job.name, ", ".join(self._absent()))
+        event.clear()
+
+    def _absent(self) -> list[str]:
+        joins = self._lobby.attempt(self._job.name).joins
+        return [name for name in self._others if name not in joins] or ["confirmation"]
+
+    def _missing(self) -> BeaverError:
+        absent = self._absent()
+        name = absent[0] if absent[0] in self._others else self._others[0]
+        connected = not self._mesh.missing([name])
+        why = "is connected but did not start this job" if connected else f"did not come ({self._mesh.problem(name)})"
+        return PeerLost(
+            name,
+            f"{why} within {self._mesh.clocks.join:g} s; job {self._job.name!r} waited for {', '.join(absent)}. "
+            "Start it there, or raise the clock `join`.",
+        )
+
+    def _give_up(self, fault: BaseException) -> None:
+        reason = fault.text if isinstance(fault, Disagreement) else "gave up waiting"
+        for name, channel in self._told.items():
+            if channel is self._mesh.channel(name):
+                channel.control(kind="withdraw", job=self._job.name, reason=reason)
+        self._void(PeerLost(self._me, "gave up this job"))
+
+    def _void(self, fault: BeaverError) -> None:
+        if self._agreed is not None:
+            for channel in self._agreed.channels.values():
+                channel.close_flow(self._agreed.session, fault)
+            self._agreed = None
+
+    # -- one step ----------------------------------------------------------------------------------------------
+
+    def _confirmed(self) -> bool:
+        if self._left is not None:
+            raise self._left
+        self._tell()
+        attempt = self._lobby.attempt(self._job.name)
+        channels = {name: self._mesh.channel(name) for name in self._others}
+        if any(channel is None or name not in attempt.joins for name, channel in channels.items()):
+            return False
+        for name in self._others:
+            self._compare(name, attempt.joins[name])
+        nonces = {name: attempt.joins[name]["nonce"] for name in self._others} | {self._me: self._nonce}
+        session = session_id(self._job, nonces)
+        live = {name: channel for name, channel in channels.items() if channel is not None}
+        if self._agreed is None or self._agreed.session != session or self._agreed.channels != live:
+            self._begin(session, live)
+        return self._all_confirm(session, attempt.confirms)
+
+    def _tell(self) -> None:
+        for name in self._others:
+            channel = self._mesh.channel(name)
+            if channel is not None and self._told.get(name) is not channel:
+                self._told[name] = channel
+                channel.control(
+                    kind="join",
+                    job=self._job.name,
+                    description=self._job.description,
+                    members=list(self._job.members),
+                    nonce=self._nonce,
+                )
+
+    def _compare(self, name: str, join: wire.Body) -> None:
+        if len(join["nonce"]) != NONCE_BYTES:
+            raise PeerMisbehaved(name, "joined with a nonce of the wrong size")
+        mine, theirs = self._job.description, join["description"]
+        if mine != theirs:
+            differs = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+            raise Disagreement(
+                name, f"describes job {self._job.name!r} differently: {', '.join(map(str, differs))}. Start it with the same settings everywhere."
+            )
+
+    def _begin(self, session: bytes, channels: dict[str, Channel]) -> None:
+        self._void(PeerLost(self._me, "the session was agreed anew"))
+        digest = self._job.digest
+        seeds = {
+            name: pair_seed(channel.exporter, channel.transcript, session, digest, self._me, name) for name, channel in channels.items()
+        }
+        # Flows open before our confirmation leaves, so a peer's first data always finds them.
+        flows = {name: channel.open_flow(session, self._mesh.window) for name, channel in channels.items()}
+        self._agreed = Agreed(self._job, session, seeds, flows, channels)
+        for name, channel in channels.items():
+            channel.control(kind="confirm", job=self._job.name, session=session, proof=_proof(seeds[name], session, self._me))
+
+    def _all_confirm(self, session: bytes, confirms: dict[str, wire.Body]) -> bool:
+        if self._agreed is None or any(name not in confirms or confirms[name]["session"] != session for name in self._others):
+            return False
+        for name in self._others:
+            if not hmac.compare_digest(confirms[name]["proof"], _proof(self._agreed.seeds[name], session, name)):
+                raise PeerMisbehaved(name, "confirmed the session with another seed")
+        return True
+
+    # -- what the mesh tells -----------------------------------------------------------------------------------
+
+    def peer_up(self, name: str) -> None:
+        """The lobby wakes us."""
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:
+        """The lobby wakes us; we wait for it to come back until the `join` clock ends."""
+
+    def control(self, name: str, body: wire.Body) -> None:
+        """Someone who already started has left again, or refuses to start."""
+        if body["kind"] == "leave" and self._agreed is not None and body["session"] == self._agreed.session:
+            self._left = PeerLost(name, f"left before the job started: {body['reason']}")
+        elif body["kind"] == "withdraw" and body["job"] == self._job.name and name in self._others and body["reason"] != "gave up waiting":
+            self._left = Disagreement(name, body["reason"])
+        else:
+            return
+        self._lobby.changed(self._job.name)

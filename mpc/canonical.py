@@ -1,0 +1,37 @@
+"""Canonical msgpack: every value has exactly one encoding, and nothing else decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack
+
+MAX_BYTES = 1 << 16
+
+
+def pack(value: object) -> bytes:
+    """Maps sorted by key, lists for tuples, shortest integers."""
+    return msgpack.packb(_ordered(value), use_bin_type=True)  # type: ignore[no-any-return]
+
+
+def _ordered(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _ordered(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [_ordered(item) for item in value]
+    return value
+
+
+def unpack(raw: bytes) -> Any:
+    """The value whose encoding is exactly `raw`; ValueError says what is wrong otherwise."""
+    try:
+        value = msgpack.unpackb(raw, raw=False, strict_map_key=True, max_buffer_size=MAX_BYTES)
+        again = pack(value)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.exceptions.UnpackException) as fault:
+        msg = "not msgpack"
+        raise ValueError(msg) from fault
+    if again != raw:
+        msg = "not in canonical form"
+        raise ValueError(msg)
+    return value

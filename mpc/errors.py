@@ -1,0 +1,69 @@
+"""Every error that Beaver raises on purpose, by who is at fault.
+
+::
+
+    BeaverError
+    ├── LocalFault              mine: my files, my policy, my numbers, my program
+    │   ├── ConfigError         a file, key, roster or setting of this organisation
+    │   ├── PolicyDenied        this organisation's policy forbids the job
+    │   ├── PrecisionError      a number that does not fit, or a bound that could be exceeded
+    │   └── ProgramError        the API was used in a way that cannot be safe
+    └── RemoteFault             theirs: `.party` names the organisation
+        ├── PeerLost            silent, dead, never came, or left the session
+        ├── PeerMisbehaved      sent bytes that the wire format does not allow
+        ├── AuthenticationFailed  could not prove to be who the roster says
+        └── Disagreement        honest peers that run different programs, rosters or versions
+
+A message says who, what and how to mend it.  It never holds a secret value, a key or a share.
+"""
+
+from __future__ import annotations
+
+
+class BeaverError(Exception):
+    """Base of all errors below."""
+
+
+class LocalFault(BeaverError):
+    """The cause is at this organisation."""
+
+
+class ConfigError(LocalFault):
+    """A file, key, roster or setting of this organisation is wrong."""
+
+
+class PolicyDenied(LocalFault):
+    """The policy of this organisation forbids the job."""
+
+
+class PrecisionError(LocalFault):
+    """A number does not fit its declared bound, or a result could overflow the ring."""
+
+
+class ProgramError(LocalFault, TypeError):
+    """The API was used in a way that cannot be safe, or cannot stay in step with the peers."""
+
+
+class RemoteFault(BeaverError):
+    """The cause is at the organisation `party`.  `text` is the message without its name."""
+
+    def __init__(self, party: str, text: str) -> None:
+        super().__init__(f"{party}: {text}")
+        self.party = party
+        self.text = text
+
+
+class PeerLost(RemoteFault):
+    """A peer is silent, dead, never came or left the session."""
+
+
+class PeerMisbehaved(RemoteFault):
+    """A peer sent bytes that the wire format does not allow."""
+
+
+class AuthenticationFailed(RemoteFault):
+    """A peer could not prove to be who the roster says."""
+
+
+class Disagreement(RemoteFault):
+    """A peer runs another program, roster, version or parameter."""

@@ -1,0 +1,272 @@
+"""Flow control of one session with one peer: tag -> posted receive, a window for what comes early, grants for the rest.
+
+The first part of a message is *eager*: it may travel before the receiver posted its receive, inside a window of bytes that
+the receiver is ready to hold.  The rest waits for the receiver's grant, which is sent when the receive is posted, and then
+goes straight into its buffer.  A posted receive completes without consuming anything else, so no cycle of waits exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mpc import wire
+from mpc.errors import Disagreement, PeerMisbehaved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WINDOW = 1 << 20
+BLOCK = 1 << 18
+MAX_EARLY = 1 << 16
+
+
+class Sink(Protocol):
+    """Where the bytes of one message go as they arrive, in order."""
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Take `data`, which is valid only during this call and starts at byte `offset`."""
+
+
+class Outlet(Protocol):
+    """The channel below: queues frames, and asks `Flow.pump` for more when the link can take it."""
+
+    def send(self, *parts: wire.Part) -> None:
+        """Queue one frame."""
+
+    def wants_pump(self, flow: Flow) -> None:
+        """Call `flow.pump` as soon as the link is writable."""
+
+
+class Arrivals:
+    """One future for several messages: it resolves when all have arrived and fails with the first fault."""
+
+    __slots__ = ("_missing", "future")
+
+    def __init__(self, messages: int) -> None:
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._missing = messages
+        if not messages:
+            self.future.set_result(None)
+
+    def arrived(self) -> None:
+        """One message is complete."""
+        self._missing -= 1
+        if not self._missing and not self.future.done():
+            self.future.set_result(None)
+
+    def fail(self, fault: Exception) -> None:
+        """The messages will not come."""
+        if not self.future.done():
+            self.future.set_exception(fault)
+
+
+@dataclass(slots=True, eq=False)
+class _Receive:
+    digest: bytes
+    total: int
+    sink: Sink
+    arrivals: Arrivals
+    label: str
+    begun: bool = False
+    received: int = 0
+
+
+@dataclass(slots=True)
+class _Early:
+    digest: bytes
+    total: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    tag: bytes
+    data: memoryview
+    sent: int
+
+
+class Flow:
+    """One session's messages with one peer, both directions."""
+
+    def __init__(self, session: bytes, peer: str, outlet: Outlet, window: int = WINDOW) -> None:
+        self._session = session[: wire.SESSION_PREFIX]
+        self._peer = peer
+        self._outlet = outlet
+        self._window = window
+        self._room = window
+        self._consumed = 0
+        self._early_bytes = 0
+        self._receives: dict[bytes, _Receive] = {}
+        self._early: dict[bytes, _Early] = {}
+        self._held: dict[bytes, _Outgoing] = {}
+        self._granted: deque[_Outgoing] = deque()
+        self._fault: Exception | None = None
+        self._ended = False
+        self._idle: asyncio.Future[None] | None = None
+
+    # -- receiving ---------------------------------------------------------------------------------------------
+
+    def post(self, tag: bytes, digest: bytes, total: int, sink: Sink, arrivals: Arrivals, label: str) -> None:
+        """Expect `total` bytes under `tag` from the peer; `arrivals` is told when all are in `sink`."""
+        if self._fault is not None:
+            arrivals.fail(self._fault)
+            return
+        receive = _Receive(digest, total, sink, arrivals, label)
+        early = self._early.pop(tag, None)
+        if early is None:
+            if self._ended:
+                raise self._ended_early(label)
+            self._receives[tag] = receive
+            return
+        self._early_bytes -= len(early.data)
+        self._begin(tag, receive, early.digest, early.total, memoryview(early.data))
+
+    def on_first(self, frame: wire.Frame) -> None:
+        """The first frame of a message."""
+        receive = self._receives.get(frame.tag)
+        if receive is not None:
+            if receive.begun:
+                raise PeerMisbehaved(self._peer, f"began the message {receive.label} twice")
+            del self._receives[frame.tag]
+            self._begin(frame.tag, receive, frame.digest, frame.total, frame.data)
+            return
+        self._early_bytes += len(frame.data)
+        if frame.tag in self._early or self._early_bytes > self._window or len(self._early) >= MAX_EARLY:
+            raise PeerMisbehaved(self._peer, f"sent more than the window of {self._window} bytes ahead of this party")
+        self._early[frame.tag] = _Early(frame.digest, frame.total, bytes(frame.data))
+
+    def _begin(self, tag: bytes, receive: _Receive, digest: bytes, total: int, data: memoryview) -> None:
+        if digest != receive.digest or total != receive.total:
+            # Raised before the value is used: nothing of this message reached the sink.
+            raise Disagreement(
+                self._peer,
+                f"runs a different program at {receive.label}: the op, its shape or the names of its masks differ "
+                f"({total} bytes offered, {receive.total} expected). All parties must run the same program on the same public shapes.",
+            )
+        receive.begun = True
+        self._take(receive, data)
+        self._give_credit(len(data))
+        if receive.received < total:
+            self._receives[tag] = receive
+            self._outlet.send(wire.grant(tag))
+
+    def on_more(self, frame: wire.Frame) -> None:
+        """The next bytes of a granted message."""
+        receive = self._receives.get(frame.tag)
+        if receive is None or not receive.begun or receive.received + len(frame.data) > receive.total:
+            raise PeerMisbehaved(self._peer, "sent bytes that were not granted")
+        self._take(receive, frame.data)
+        if receive.received == receive.total:
+            del self._receives[frame.tag]
+
+    def _take(self, receive: _Receive, data: memoryview) -> None:
+        if len(data) % 8 and receive.received + len(data) != receive.total:
+            raise PeerMisbehaved(self._peer, f"split a word of {receive.label} over two frames")
+        if len(data):
+            receive.sink.write(receive.received, data)
+            receive.received += len(data)
+        if receive.received == receive.total:
+            receive.arrivals.arrived()
+
+    def _give_credit(self, amount: int) -> None:
+        self._consumed += amount
+        if self._consumed >= self._window // 2:
+            self._outlet.send(wire.credit(self._session, self._consumed))
+            self._consumed = 0
+
+    # -- sending -----------------------------------------------------------------------------------------------
+
+    def send(self, tag: bytes, digest: bytes, data: memoryview) -> None:
+        """Send `data` (bytes that never change) under `tag`; its eager part leaves now, the rest when granted."""
+        if self._fault is not None:
+            raise self._fault
+        eager = min(len(data), BLOCK, self._room)
+        if eager < len(data):
+            eager -= eager % 8
+        self._room -= eager
+        self._outlet.send(wire.first(tag, digest, len(data), eager), data[:eager])
+        if eager < len(data):
+            self._held[tag] = _Outgoing(tag, data, eager)
+
+    def on_grant(self, frame: wire.Frame) -> None:
+        """The receiver posted its receive: the rest may go."""
+        outgoing = self._held.pop(frame.tag, None)
+        if outgoing is None:
+            raise PeerMisbehaved(self._peer, "granted a message that is not waiting")
+        self._granted.append(outgoing)
+        self._outlet.wants_pump(self)
+
+    def on_credit(self, frame: wire.Frame) -> None:
+        """Eager bytes were consumed."""
+        self._room += frame.total
+        if self._room > self._window:
+            raise PeerMisbehaved(self._peer, "returned more credit than was used")
+
+    def pump(self) -> bool:
+        """Send one block of a granted message; False if there is none.  Messages take turns."""
+        if not self._granted:
+            return False
+        outgoing = self._granted.popleft()
+        block = outgoing.data[outgoing.sent : outgoing.sent + BLOCK]
+        self._outlet.send(wire.more(outgoing.tag, len(block)), block)
+        outgoing.sent += len(block)
+        if outgoing.sent < len(outgoing.data):
+            self._granted.append(outgoing)
+        elif self._idle is not None and not self._held and not self._granted:
+            self._idle.set_result(None)
+            self._idle = None
+        return True
+
+    async def drained(self) -> None:
+        """Return when every message was handed to the channel; raise the fault if there is one."""
+        if self._fault is not None:
+            raise self._fault
+        if self._held or self._granted:
+            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def peer_finished(self) -> None:
+        """The peer says that its program is done: nothing more will come."""
+        self._ended = True
+        label = self.waiting()
+        if label is not None:
+            raise self._ended_early(label)
+
+    def _ended_early(self, label: str) -> Disagreement:
+        return Disagreement(
+            self._peer,
+            f"finished its program while this party still waits for it at {label}. All parties must run the same program.",
+        )
+
+    def waiting(self) -> str | None:
+        """The label of a receive that this party still waits for."""
+        return next((receive.label for receive in self._receives.values()), None)
+
+    def fail(self, fault: Exception) -> None:
+        """Every pending and later message of this flow fails with `fault`; its memory is freed."""
+        self._fault = fault
+        pending = [receive.arrivals for receive in self._receives.values()]
+        self._receives.clear()
+        self._early.clear()
+        self._held.clear()
+        self._granted.clear()
+        for arrivals in pending:
+            arrivals.fail(fault)
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_exception(fault)
+
+
+Handler = dict[wire.Kind, "Callable[[Flow, wire.Frame], None]"]
+
+ON_FRAME: Handler = {
+    wire.Kind.FIRST: Flow.on_first,
+    wire.Kind.MORE: Flow.on_more,
+    wire.Kind.GRANT: Flow.on_grant,
+    wire.Kind.CREDIT: Flow.on_credit,
+}
+"""Which method of a flow takes a frame."""

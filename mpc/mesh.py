@@ -1,0 +1,234 @@
+"""The mesh: one identity's channels to every other member of the roster, dialled, accepted, watched and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from mpc import wire
+from mpc.channel import Channel
+from mpc.errors import BeaverError, ConfigError, PeerLost
+from mpc.flow import WINDOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mpc.identity import Identity
+    from mpc.roster import Member, Roster
+    from mpc.transport.link import Link
+
+MAX_STRANGERS = 128
+_BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Seconds, all monotonic: for peers that are not there yet, for silence on a channel, for a missing message."""
+
+    join: float = 300.0
+    lost: float = 10.0
+    stall: float = 600.0
+
+
+class Network(Protocol):
+    """Where links come from."""
+
+    async def listen(self, on_link: Callable[[Link], None]) -> None:
+        """Hand every incoming link to `on_link`."""
+
+    async def dial(self, member: Member) -> Link:
+        """A link to `member`; OSError if there is none now."""
+
+    async def close(self) -> None:
+        """Stop listening and free the port."""
+
+
+class Subscriber(Protocol):
+    """Who wants to hear of peers: the agreement of a job, a session, the dealer."""
+
+    def peer_up(self, name: str) -> None:
+        """A fresh channel to `name` is ready; an older one is gone."""
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:
+        """The channel to `name` is gone."""
+
+    def control(self, name: str, body: wire.Body) -> None:
+        """`name` sent a control message."""
+
+
+@dataclass(slots=True)
+class _Peer:
+    member: Member
+    channel: Channel | None = None
+    problem: BeaverError | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def dials(me: Member, other: Member) -> bool:
+    """Whether `me` dials `other`: the lower name does, unless only one of the two can be reached."""
+    if other.endpoint is None:
+        return False
+    return me.endpoint is None or me.name < other.name
+
+
+class Mesh:
+    """All channels of one identity.  `async with Mesh(...) as mesh:` listens, dials and keeps reconnecting."""
+
+    def __init__(self, identity: Identity, roster: Roster, network: Network, clocks: Clocks | None = None, window: int | None = None) -> None:
+        self.identity = identity
+        self.roster = roster
+        self.clocks = clocks or Clocks()
+        self.window = window or WINDOW
+        self.log = logging.getLogger(f"beaver.{identity.name}")
+        self._network = network
+        self._me = roster[identity.name]
+        self._peers = {member.name: _Peer(member) for member in roster.members if member.name != identity.name}
+        self._subscribers: list[Subscriber] = []
+        self._strangers: list[Channel] = []
+        self._dialling: list[Channel] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        for peer in self._peers.values():
+            if self._me.endpoint is None and peer.member.endpoint is None:
+                msg = f"neither {self._me.name} nor {peer.member.name} has an endpoint in the roster; one of them needs one"
+                raise ConfigError(msg)
+
+    async def __aenter__(self) -> Mesh:
+        await self._network.listen(self._accept)
+        self._tasks = [asyncio.create_task(self._dial(peer)) for peer in self._peers.values() if dials(self._me, peer.member)]
+        self._tasks.append(asyncio.create_task(self._heartbeat()))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        channels = [peer.channel for peer in self._peers.values() if peer.channel is not None]
+        for stranger in tuple(self._strangers):
+            stranger.end(PeerLost(stranger.name, "this party is closing"))
+        async with asyncio.TaskGroup() as group:
+            for channel in channels:
+                group.create_task(self._close(channel))
+        await self._network.close()
+
+    async def _close(self, channel: Channel) -> None:
+        try:
+            async with asyncio.timeout(self.clocks.lost):
+                await channel.close()
+        except TimeoutError:
+            self.log.warning("peer=%s did not take the last bytes before the connection was closed", channel.name)
+
+    # -- who is there ------------------------------------------------------------------------------------------
+
+    def channel(self, name: str) -> Channel | None:
+        """The ready channel to `name`, or None."""
+        return self._peers[name].channel
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Those of `names` that are not connected now."""
+        return [name for name in names if self._peers[name].channel is None]
+
+    def problem(self, name: str) -> str:
+        """Why `name` is not connected, as far as this party knows."""
+        fault = self._peers[name].problem
+        return str(fault) if fault is not None else f"{name}: has not connected yet"
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell `subscriber` of peers and control messages from now on."""
+        self._subscribers.append(subscriber)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Tell it no more."""
+        self._subscribers.remove(subscriber)
+
+    # -- channels come and go ----------------------------------------------------------------------------------
+
+    def _accept(self, link: Link) -> None:
+        if len(self._strangers) >= MAX_STRANGERS:
+            # The oldest unproven link makes room: a flood costs only other unproven links, never a ready channel.
+            oldest = self._strangers[0]
+            oldest.end(PeerLost(oldest.name, "did not prove who it is while many others tried"))
+        self._strangers.append(Channel(link, self.identity, self.roster, self))
+
+    def opened(self, channel: Channel) -> None:
+        """A channel proved its peer: it replaces an older one."""
+        self._no_longer_unproven(channel)
+        peer = self._peers[channel.name]
+        if peer.channel is not None:
+            peer.channel.end(PeerLost(channel.name, "connected again; the older connection is dropped"))
+        peer.channel, peer.problem = channel, None
+        self.log.info("peer=%s connected", channel.name)
+        for subscriber in tuple(self._subscribers):
+            subscriber.peer_up(channel.name)
+
+    def control(self, channel: Channel, body: wire.Body) -> None:
+        """Hand a control message to everyone who listens."""
+        for subscriber in tuple(self._subscribers):
+            subscriber.control(channel.name, body)
+
+    def closed(self, channel: Channel, fault: BeaverError) -> None:
+        """A channel is gone."""
+        if self._no_longer_unproven(channel):
+            self.log.warning("link refused: %s", fault)
+            return
+        peer = self._peers[channel.name]
+        if peer.channel is channel:
+            peer.channel, peer.problem = None, fault
+            self.log.info("peer=%s disconnected: %s", channel.name, fault)
+            for subscriber in tuple(self._subscribers):
+                subscriber.peer_down(channel.name, fault)
+        elif not channel.ready:
+            peer.problem = fault
+            self.log.warning("peer=%s not connected: %s", channel.name, fault)
+        peer.gone.set()
+
+    def _no_longer_unproven(self, channel: Channel) -> bool:
+        if channel in self._dialling:
+            self._dialling.remove(channel)
+        if channel not in self._strangers:
+            return False
+        self._strangers.remove(channel)
+        return True
+
+    async def _dial(self, peer: _Peer) -> None:
+        failures = 0
+        while True:
+            peer.gone.clear()
+            try:
+                link = await self._network.dial(peer.member)
+            except OSError as fault:
+                peer.problem = PeerLost(peer.member.name, f"cannot be reached: {fault.strerror or fault}")
+            else:
+                channel = Channel(link, self.identity, self.roster, self, dialled=peer.member)
+                if not channel.ready:
+                    self._dialling.append(channel)
+                await peer.gone.wait()
+                failures = 0 if channel.ready else failures
+            await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
+            failures += 1
+
+    # -- heartbeats --------------------------------------------------------------------------------------------
+
+    async def _heartbeat(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause = self.clocks.lost / 4
+        while True:
+            before = loop.time()
+            await asyncio.sleep(pause)
+            now = loop.time()
+            held_up = now - before - pause
+            # `held_up` is time in which this process itself did not run: it is not the peers' silence.
+            limit = self.clocks.lost + held_up
+            for channel in (*self._strangers, *self._dialling):
+                if now - channel.born > limit:
+                    channel.end(PeerLost(channel.name, f"did not finish the handshake within {self.clocks.lost:g} s"))
+            for peer in self._peers.values():
+                if peer.channel is not None:
+                    self._beat(peer.channel, now, limit)
+
+    def _beat(self, channel: Channel, now: float, limit: float) -> None:
+        if now - channel.heard > limit:
+            channel.end(PeerLost(channel.name, f"no bytes for {self.clocks.lost:g} s: the process is stopped, or the network is cut"))
+        elif channel.ready and now - channel.spoke > self.clocks.lost / 5:
+            channel.send(wire.bare(wire.Kind.PING))

@@ -1,0 +1,115 @@
+"""A node: one identity's mesh that stays up and runs session after session.  `connect` is a node for a single job."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Self
+
+from mpc.agreement import Agreement, Lobby, describe
+from mpc.config import load_config
+from mpc.errors import ConfigError, ProgramError
+from mpc.mesh import Clocks, Mesh
+from mpc.preprocessing.dealer import Dealer
+from mpc.preprocessing.dealt import Dealt
+from mpc.session import Session
+from mpc.transport.tcp import TcpNetwork
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from mpc.identity import Identity
+    from mpc.mesh import Network
+    from mpc.roster import Roster
+    from mpc.streams import Watch
+
+_TRUST = (
+    "trust: semi-honest parties, any n-1 may pool what they saw; the dealer %s colludes with nobody. A party that deviates can "
+    "change results undetected. See docs/threat-model.md"
+)
+
+
+class Node:
+    """`async with Node(...) as node:` keeps channels to all members; a dealer's node serves jobs by itself."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        roster: Roster,
+        network: Network,
+        *,
+        clocks: Clocks | None = None,
+        window: int | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.mesh = Mesh(identity, roster, network, clocks, window)
+        self._watch = watch
+        self._lobby = Lobby(self.mesh)
+        self._dealer = Dealer(self.mesh, self._lobby) if roster[identity.name].role == "dealer" else None
+        self._pid = os.getpid()
+
+    async def __aenter__(self) -> Self:
+        await self.mesh.__aenter__()
+        return self
+
+    async def __aexit__(self, *fault: object) -> None:
+        if self._dealer is not None:
+            await self._dealer.close()
+        await self.mesh.__aexit__(*fault)
+
+    @asynccontextmanager
+    async def session(self, job: str, *, parties: Iterable[str] | None = None, program: str = "") -> AsyncIterator[Session]:
+        """Agree on `job` with its other parties and the dealer, and run the body as this party's program.
+
+        Raises PeerLost, Disagreement, PeerMisbehaved as the same one error at every op once a peer fails; an exception of
+        the body passes unchanged and ends the session at every party.
+        """
+        if self._dealer is not None:
+            msg = "this is the dealer's node; the dealer is never a computing party"
+            raise ConfigError(msg)
+        if os.getpid() != self._pid:
+            # A forked child would repeat its parent's streams.
+            msg = "this process was forked from the one that opened the node; open a node of its own"
+            raise ProgramError(msg)
+        described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program)
+        agreed = await Agreement(self.mesh, self._lobby, described).reach()
+        s = Session(agreed, self.mesh, Dealt(), self._watch)
+        s.log.info("session started job=%s parties=%s", job, ",".join(s.names))
+        s.log.info(_TRUST, described.members[-1])
+        try:
+            yield s
+            await s.finish()
+        except BaseException as fault:
+            s.abort(fault)
+            raise
+        s.log.info("session done job=%s rounds=%d payload=%d", job, s.cost.rounds, s.cost.payload)
+
+
+@asynccontextmanager
+async def connect(
+    config: str | Path,
+    *,
+    job: str,
+    parties: Iterable[str] | None = None,
+    program: str = "",
+    listener: socket.socket | None = None,
+) -> AsyncIterator[Session]:
+    """Join `job` as the party that the file `config` describes; the same call at every party.
+
+    `listener` is an already bound socket, for supervisors that hand one down.  Raises ConfigError, and what `Node.session` does.
+    """
+    async with open_node(config, listener=listener) as node, node.session(job, parties=parties, program=program) as s:
+        yield s
+
+
+def open_node(config: str | Path, *, listener: socket.socket | None = None) -> Node:
+    """The node that the file `config` describes, to run many jobs; use it with `async with`."""
+    settings = load_config(config)
+    network = TcpNetwork(settings.listen_address(), listener)
+    clocks = Clocks(settings.clocks.join, settings.clocks.lost, settings.clocks.stall)
+    return Node(settings.identity(), settings.load_roster(), network, clocks=clocks)
+
+
+__all__ = ["Node", "connect", "open_node"]

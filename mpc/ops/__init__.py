@@ -1,0 +1,1 @@
+"""Building blocks on shares: free functions `op(s, shares...)`, each at the cost it declares."""

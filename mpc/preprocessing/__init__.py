@@ -1,0 +1,1 @@
+"""Where correlated randomness comes from."""

@@ -1,0 +1,240 @@
+"""The dealing side: rebuilds whole masks, and sends for every relation one correction to one party (paper: beaver91).
+
+The dealer never computes, never sees an input or an opening, and is never a party.  What it receives depends on the program
+and public shapes only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from mpc import wire
+from mpc.agreement import Agreement, describe
+from mpc.canonical import pack
+from mpc.correlations import receiver, unpack_relation
+from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
+from mpc.exchange import correction_digest, raw
+from mpc.ring import count, zeros
+from mpc.streams import mask_words, share_words
+
+if TYPE_CHECKING:
+    from mpc.agreement import Agreed, Job, Lobby
+    from mpc.correlations import MaskName, Product, Range
+    from mpc.mesh import Mesh
+    from mpc.ring import Words
+
+MAX_SESSIONS = 64
+MAX_ASKS = 1 << 16
+_THREAD_WORDS = 1 << 18
+
+
+class Bindings:
+    """Which name each range was bound to first; anything else on it ends the session."""
+
+    def __init__(self) -> None:
+        self._starts: dict[str, list[int]] = {}
+        self._bound: dict[tuple[str, int], tuple[int, bytes]] = {}
+
+    def bind(self, usage: str, where: Range, name: bytes, peer: str) -> None:
+        """Bind `where` to `name`, or find it bound to exactly that already."""
+        scope = f"{usage} {where.scope}"
+        stop = where.block + where.blocks
+        known = self._bound.get((scope, where.block))
+        if known == (stop, name):
+            return
+        starts = self._starts.setdefault(scope, [])
+        at = bisect_left(starts, where.block)
+        before_ends = self._bound[scope, starts[at - 1]][0] if at else 0
+        if known is not None or before_ends > where.block or (at < len(starts) and starts[at] < stop):
+            raise PeerMisbehaved(peer, f"asked for randomness of scope {where.scope!r} under a second name")
+        if stop > where.block:
+            starts.insert(at, where.block)
+            self._bound[scope, where.block] = (stop, name)
+
+
+def correction(relation: Product, seeds: list[bytes], to: int) -> Words:
+    """The receiver's share: the relation's value minus the shares that all others expand."""
+
+    def whole(name: MaskName) -> Words:
+        total = zeros(name.shape)
+        for seed in seeds:
+            total += mask_words(seed, name)
+        return total
+
+    words = relation.value(whole)
+    for index, seed in enumerate(seeds):
+        if index != to:
+            words = words - share_words(seed, relation.out)
+    return words
+
+
+class DealerSession:
+    """One job that the dealer serves: a queue of asks per party, answered in order."""
+
+    def __init__(self, agreed: Agreed, mesh: Mesh) -> None:
+        self._agreed = agreed
+        self._mesh = mesh
+        self._seeds = [agreed.seeds[name] for name in agreed.job.parties]
+        self._bindings = Bindings()
+        self._asks = {name: asyncio.Queue[wire.Body](MAX_ASKS) for name in agreed.job.parties}
+        self._done: set[str] = set()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def serve(self) -> None:
+        """Return when every party is done; raise the first fault."""
+        self._mesh.subscribe(self)
+        workers = [asyncio.create_task(self._answer(index, name)) for index, name in enumerate(self._agreed.job.parties)]
+        fault: BeaverError = PeerLost(self._mesh.identity.name, "finished this session")
+        try:
+            for name, channel in self._agreed.channels.items():
+                if self._mesh.channel(name) is not channel:
+                    self._fail(PeerLost(name, "was lost while the session began"))
+            await self._over
+        except BeaverError as raised:
+            fault = raised
+            raise
+        finally:
+            self._mesh.unsubscribe(self)
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            self._close(fault)
+
+    def _close(self, fault: BeaverError) -> None:
+        culprit = getattr(fault, "party", "")
+        reason = "misbehaved" if isinstance(fault, PeerMisbehaved) else "lost"
+        for name, channel in self._agreed.channels.items():
+            if len(self._done) < len(self._seeds) and self._mesh.channel(name) is channel:
+                channel.control(kind="leave", session=self._agreed.session, reason=reason, party=culprit, at="the dealer")
+            channel.close_flow(self._agreed.session, fault)
+
+    def _fail(self, fault: BeaverError) -> None:
+        if not self._over.done():
+            self._over.set_exception(fault)
+
+    async def _answer(self, index: int, name: str) -> None:
+        flow = self._agreed.flows[name]
+        while True:
+            ask = await self._asks[name].get()
+            try:
+                tag = ask["tag"]
+                relation = unpack_relation(ask["relation"], name)
+                self._check(tag, relation, index, name)
+                size = count(relation.out.shape)
+                # A long kernel runs in a thread, so that heartbeats go on.
+                words = (
+                    await asyncio.to_thread(correction, relation, self._seeds, index)
+                    if size > _THREAD_WORDS
+                    else correction(relation, self._seeds, index)
+                )
+                flow.send(tag, correction_digest(tag, relation), raw(words))
+                await flow.drained()
+            except BeaverError as fault:
+                self._fail(fault)
+                return
+
+    def _check(self, tag: bytes, relation: Product, index: int, name: str) -> None:
+        if len(tag) != wire.TAG_BYTES or not tag.startswith(self._agreed.session[: wire.SESSION_PREFIX]):
+            raise PeerMisbehaved(name, "asked under a tag that is not of this session")
+        if receiver(tag, len(self._seeds)) != index:
+            raise PeerMisbehaved(name, "asked for a correction that another party receives")
+        for mask in (relation.left, relation.right):
+            self._bindings.bind("mask", mask, pack(mask.pack()), name)
+        self._bindings.bind("share", relation.out, relation.key, name)
+
+    def peer_up(self, name: str) -> None:
+        """A new channel cannot carry this session."""
+        if name in self._asks and name not in self._done:
+            self._fail(PeerLost(name, "reconnected; what it had of this session is gone"))
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:
+        """A party is gone."""
+        if name in self._asks and name not in self._done:
+            self._fail(PeerLost(name, getattr(fault, "text", str(fault))))
+
+    def control(self, name: str, body: wire.Body) -> None:
+        """An ask, or the end."""
+        if body.get("session") != self._agreed.session or name not in self._asks:
+            return
+        if body["kind"] == "ask":
+            try:
+                self._asks[name].put_nowait(body)
+            except asyncio.QueueFull:
+                self._fail(PeerMisbehaved(name, f"asked for more than {MAX_ASKS} correlations ahead"))
+        elif body["kind"] == "leave":
+            self._done.add(name)
+            if body["reason"] != "done":
+                culprit = body["party"] if body["party"] in self._agreed.job.members else name
+                self._fail(PeerLost(culprit, f"made {name} leave the session at {body['at']}"))
+            elif len(self._done) == len(self._asks) and not self._over.done():
+                self._over.set_result(None)
+
+
+class Dealer:
+    """Serves every job that parties of the roster propose, for as long as the mesh lives."""
+
+    def __init__(self, mesh: Mesh, lobby: Lobby) -> None:
+        self._mesh = mesh
+        self._lobby = lobby
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+        lobby.on_join.append(self._joined)
+        mesh.subscribe(self)
+
+    def _joined(self, name: str, join: wire.Body) -> None:
+        job = join["job"]
+        if job in self._jobs:
+            return
+        members = join["members"]
+        if not all(isinstance(member, str) and member in self._mesh.roster for member in members) or name not in members:
+            raise PeerMisbehaved(name, "proposed a job with members that are not in the roster")
+        if len(self._jobs) >= MAX_SESSIONS:
+            self._mesh.log.warning("job=%s refused: %d sessions are being served", job, MAX_SESSIONS)
+            return
+        program = join["description"].get("program")
+        try:
+            described = describe(job, self._mesh, tuple(members[:-1]), program if isinstance(program, str) else "")
+        except BeaverError as fault:
+            raise PeerMisbehaved(name, f"proposed a job that cannot run: {fault}") from fault
+        self._jobs[job] = asyncio.create_task(self._serve(described))
+
+    async def _serve(self, job: Job) -> None:
+        try:
+            agreed = await Agreement(self._mesh, self._lobby, job).reach()
+            self._mesh.log.info("job=%s started parties=%s", job.name, ",".join(job.parties))
+            await DealerSession(agreed, self._mesh).serve()
+            self._mesh.log.info("job=%s done", job.name)
+        except BeaverError as fault:
+            self._mesh.log.warning("job=%s ended: %s", job.name, fault)
+        finally:
+            del self._jobs[job.name]
+            waiting = self._lobby.attempt(job.name).joins
+            for name, join in tuple(waiting.items()):
+                self._joined(name, join)
+
+    async def close(self) -> None:
+        """End every session."""
+        self._lobby.on_join.clear()
+        tasks = list(self._jobs.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._mesh.unsubscribe(self)
+
+    def peer_up(self, name: str) -> None:
+        """Nothing to do: the lobby and the sessions see it themselves."""
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:
+        """A job that nobody waits for any more is given up."""
+        self._drop_abandoned()
+
+    def control(self, name: str, body: wire.Body) -> None:  # noqa: ARG002  the sender does not matter
+        """A withdrawal may leave a job without anyone who waits."""
+        if body["kind"] == "withdraw":
+            self._drop_abandoned()
+
+    def _drop_abandoned(self) -> None:
+        for job, task in self._jobs.items():
+            if self._lobby.watched(job) and not self._lobby.attempt(job).joins:
+                task.cancel()

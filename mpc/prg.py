@@ -1,0 +1,63 @@
+"""AES-128-CTR as a seekable stream of ring words, keyed by BLAKE2b (papers: sp800-38a, blake2)."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from mpc.ring import WORD, Words, count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SEED_BYTES = 32
+BLOCK_WORDS = 2
+_CHUNK = 1 << 18
+_ZEROS = bytes(_CHUNK)
+
+
+def fields(*parts: bytes | str | int) -> bytes:
+    """Canonical bytes of a list: every field with its length before it, so no two lists share an encoding."""
+    out = bytearray()
+    for part in parts:
+        raw = part.to_bytes(8, "little") if isinstance(part, int) else part.encode() if isinstance(part, str) else part
+        out += len(raw).to_bytes(4, "little") + raw
+    return bytes(out)
+
+
+def derive(key: bytes, *context: bytes | str | int) -> bytes:
+    """A 32-byte seed from `key` (16 to 64 bytes, all of them used) and its context."""
+    if not 16 <= len(key) <= 64:
+        msg = f"a key of {len(key)} bytes: between 16 and 64 are needed"
+        raise ValueError(msg)
+    return blake2b(fields(*context), key=key, digest_size=SEED_BYTES, person=b"beaver/seed/v1").digest()
+
+
+def blocks_for(words: int) -> int:
+    """How many 16-byte blocks hold `words` ring words; the unit in which streams are allocated."""
+    return -(-words // BLOCK_WORDS)
+
+
+class Stream:
+    """An endless sequence of pseudorandom words; any slice can be made again from its first block."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, seed: bytes, label: Iterable[bytes | str | int]) -> None:
+        self._key = algorithms.AES128(derive(seed, *label)[:16])
+
+    def __repr__(self) -> str:
+        return "Stream(...)"
+
+    def words(self, first_block: int, shape: tuple[int, ...]) -> Words:
+        """Uniform words of `shape`, starting at block `first_block` of the stream."""
+        out = np.empty(count(shape), WORD)
+        encrypt = Cipher(self._key, modes.CTR(first_block.to_bytes(16, "big"))).encryptor().update_into
+        target = out.view(np.uint8)
+        for start in range(0, target.size, _CHUNK):
+            stop = min(start + _CHUNK, target.size)
+            encrypt(_ZEROS[: stop - start], target[start:stop].data)
+        return out.reshape(shape)

@@ -1,0 +1,42 @@
+"""The ring Z_2^64: little-endian uint64 arrays whose arithmetic wraps.
+
+Functions here take their word width from the dtype, so that the tests can run them exhaustively on 8-bit words.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WORD = np.dtype("<u8")
+BITS = 64
+
+Words = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
+
+
+def zeros(shape: tuple[int, ...]) -> Words:
+    """All-zero words of `shape`."""
+    return np.zeros(shape, WORD)
+
+
+def frozen(words: Words) -> Words:
+    """`words` itself, from now on read-only: a share or mask never changes under its name."""
+    words.flags.writeable = False
+    return words
+
+
+def signed(words: Words) -> NDArray[np.signedinteger[Any]]:
+    """The same bits read as two's complement, without a copy."""
+    return words.view(np.dtype(f"i{words.dtype.itemsize}"))
+
+
+def count(shape: tuple[int, ...]) -> int:
+    """Number of words in an array of `shape`; 1 for a 0-d array."""
+    product = 1
+    for extent in shape:
+        product *= extent
+    return product

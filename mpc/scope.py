@@ -1,0 +1,104 @@
+"""Scopes: every call of an op or protocol has a path that all parties compute alike, in whatever order messages arrive.
+
+*Calling* a protocol takes the next child number of the caller's scope at once; awaiting it runs the body in that child.
+Arguments are evaluated in program order, so `gather`, `TaskGroup` and `create_task` over such calls are deterministic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
+
+from mpc.errors import ProgramError
+from mpc.streams import Ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any
+
+
+class Scope:
+    """One call: its path of child numbers, a readable label, its ranges, and its depth in rounds."""
+
+    __slots__ = ("_children", "depth", "label", "path", "ranges", "task")
+
+    def __init__(self, path: tuple[int, ...], label: str, depth: int) -> None:
+        self.path = path
+        self.label = label
+        self.depth = depth
+        self.task: asyncio.Task[Any] | None = None
+        self.ranges = Ranges(".".join(map(str, path)))
+        self._children = 0
+
+    def child(self, name: str) -> Scope:
+        """The scope of the next call made from this one; it starts at the depth reached so far."""
+        number = self._children
+        self._children += 1
+        label = f"{self.label}/{name}.{number}" if self.label else f"{name}.{number}"
+        return Scope((*self.path, number), label, self.depth)
+
+    @property
+    def calls(self) -> int:
+        """How many calls were made from this scope so far."""
+        return self._children
+
+
+class Scoped(Protocol):
+    """What `@protocol` needs of a session."""
+
+    @property
+    def root(self) -> Scope:
+        """The scope of the program itself."""
+
+    def check_alive(self) -> None:
+        """Raise the session's fault if it has one."""
+
+
+_current: ContextVar[tuple[Scoped, Scope] | None] = ContextVar("beaver_scope", default=None)
+
+S = TypeVar("S", bound=Scoped)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def current(s: Scoped) -> Scope:
+    """The scope whose body is running in this task; the root outside of all protocols."""
+    entry = _current.get()
+    scope = entry[1] if entry is not None and entry[0] is s else s.root
+    task = asyncio.current_task()
+    if scope.task is not task:
+        if scope is s.root and scope.task is None:
+            scope.task = task
+        else:
+            # A call from a foreign task would take its number in arrival order, which differs between parties.
+            msg = (
+                f"an op was called from another task than the one that runs {scope.label or 'the program'}. Wrap the code of "
+                "that task in a function `async def part(s, ...)` with @mpc.protocol and pass create_task(part(s, ...))."
+            )
+            raise ProgramError(msg)
+    return scope
+
+
+def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Make `async def body(s, ...)` an op or protocol: calling it numbers the call, awaiting it runs it in its own scope."""
+
+    @functools.wraps(body)
+    def call(s: S, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        s.check_alive()
+        parent = current(s)
+        scope = parent.child(body.__name__)
+        return _run(s, parent, scope, functools.partial(body, s, *args, **kwargs))
+
+    return call
+
+
+async def _run(s: Scoped, parent: Scope, scope: Scope, body: Callable[[], Awaitable[R]]) -> R:
+    scope.task = asyncio.current_task()
+    token = _current.set((s, scope))
+    try:
+        return await body()
+    finally:
+        _current.reset(token)
+        parent.depth = max(parent.depth, scope.depth)

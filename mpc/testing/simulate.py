@@ -1,0 +1,166 @@
+"""n real parties and a dealer in one process: real handshakes, sealed records, memory links."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mpc.errors import RemoteFault
+from mpc.identity import Identity
+from mpc.mesh import Clocks
+from mpc.node import Node
+from mpc.roster import Member, Roster
+from mpc.testing.oracle import MaskOracle
+from mpc.testing.schedule import Delays, ShuffledLoop
+from mpc.transport.memory import memory_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from mpc.session import Session
+    from mpc.transport.link import Link
+
+    Program = Callable[[Session], Awaitable[Any]]
+    Tap = Callable[[bytes], None]
+
+R = TypeVar("R")
+CLOCKS = Clocks(join=20.0, lost=20.0, stall=20.0)
+
+
+class MemoryNetwork:
+    """All memory links of one simulation; every member gets a view of it as its own network."""
+
+    def __init__(self, seed: int | None = None, tap: Tap | None = None) -> None:
+        self._accepts: dict[str, Callable[[Link], None]] = {}
+        self._seed = seed
+        self._tap = tap
+        self._links = 0
+
+    def of(self, name: str) -> MemoryEndpoint:
+        """The network as member `name` sees it."""
+        return MemoryEndpoint(self, name)
+
+    def accept(self, name: str, on_link: Callable[[Link], None] | None) -> None:
+        """Start or stop listening as `name`."""
+        if on_link is None:
+            self._accepts.pop(name, None)
+        else:
+            self._accepts[name] = on_link
+
+    def connect(self, caller: str, called: str) -> Link:
+        """A new link from `caller` to `called`."""
+        accept = self._accepts.get(called)
+        if accept is None:
+            raise ConnectionRefusedError(called)
+        self._links += 1
+        schedule = Delays(self._seed, f"{caller}>{called}.{self._links}") if self._seed is not None else None
+        near, far = memory_pair(f"memory {called}", f"memory {caller}", tap=self._tap, schedule=schedule)
+        accept(far)
+        return near
+
+
+class MemoryEndpoint:
+    """One member's `Network` in a simulation."""
+
+    def __init__(self, network: MemoryNetwork, name: str) -> None:
+        self._network = network
+        self._name = name
+
+    async def listen(self, on_link: Callable[[Link], None]) -> None:
+        """Accept links from now on."""
+        self._network.accept(self._name, on_link)
+
+    async def dial(self, member: Member) -> Link:
+        """A link to `member`; OSError while it does not listen."""
+        return self._network.connect(self._name, member.name)
+
+    async def close(self) -> None:
+        """Accept no more."""
+        self._network.accept(self._name, None)
+
+
+def simulated_roster(n: int) -> tuple[list[Identity], Roster]:
+    """Fresh identities of parties p0, p1, ... and a dealer, and their roster."""
+    identities = [Identity.generate(f"p{index}") for index in range(n)] + [Identity.generate("the-dealer")]
+    members = [
+        Member(identity.name, identity.public, ("memory", 1 + index), "dealer" if index == n else "party")
+        for index, identity in enumerate(identities)
+    ]
+    return identities, Roster(members)
+
+
+async def simulate_async(
+    n: int, program: Program, *, seed: int | None = None, window: int | None = None, clocks: Clocks = CLOCKS, tap: Tap | None = None
+) -> list[Any]:
+    """Run `async def program(s)` once per party on the running loop; the n results in party order.
+
+    Frames travel sealed over memory links, delayed by `seed`.  An exception of the program is raised as itself, with a note
+    that names the party.  The mask oracle watches every run.
+    """
+    identities, roster = simulated_roster(n)
+    network = MemoryNetwork(seed, tap)
+    oracle = MaskOracle()
+    async with AsyncExitStack() as stack:
+        nodes = [
+            await stack.enter_async_context(
+                Node(identity, roster, network.of(identity.name), clocks=clocks, window=window, watch=oracle)
+            )
+            for identity in identities
+        ]
+        outcomes = await asyncio.gather(*(_party(node, program) for node in nodes[:n]), return_exceptions=True)
+    oracle.check()
+    _raise_first(outcomes)
+    return outcomes
+
+
+async def _party(node: Node, program: Program) -> Any:
+    async with node.session("simulation") as s:
+        return await program(s)
+
+
+def _raise_first(outcomes: list[Any]) -> None:
+    faults = [(index, fault) for index, fault in enumerate(outcomes) if isinstance(fault, BaseException)]
+    if not faults:
+        return
+    # A program's own exception explains the others' PeerLost, so it goes first.
+    own = [entry for entry in faults if not isinstance(entry[1], RemoteFault)]
+    index, fault = (own or faults)[0]
+    fault.add_note(f"raised at party {index} of {len(outcomes)}")
+    raise fault
+
+
+def simulate(
+    n: int, program: Program, *, seed: int | None = None, window: int | None = None, clocks: Clocks = CLOCKS, tap: Tap | None = None
+) -> list[Any]:
+    """As `simulate_async`, for scripts, tests and notebooks: blocks until done, also inside a running loop.
+
+    With a `seed`, tasks also resume in an order that it chooses.
+    """
+    return _run(simulate_async(n, program, seed=seed, window=window, clocks=clocks, tap=tap), seed)
+
+
+def _run(work: Coroutine[Any, Any, R], seed: int | None) -> R:
+    factory = (lambda: ShuffledLoop(seed)) if seed is not None else None
+    outcome: list[R | BaseException] = []
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=factory) as runner:
+                outcome.append(runner.run(work))
+        except BaseException as fault:  # noqa: BLE001  carried over to the caller's thread
+            outcome.append(fault)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        run()
+    else:
+        thread = threading.Thread(target=run, name="beaver-simulation")
+        thread.start()
+        thread.join()
+    (result,) = outcome
+    if isinstance(result, BaseException):
+        raise result
+    return result

@@ -1,0 +1,164 @@
+"""What travels inside a sealed record: strict frames, and strict canonical msgpack for control messages.
+
+Bytes only; no sockets, no state.  `docs/wire.md` is the normative text.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from mpc import canonical
+from mpc.errors import PeerMisbehaved
+
+TAG_BYTES = 12
+DIGEST_BYTES = 12
+SESSION_PREFIX = 4
+MAX_CONTROL = 1 << 16
+MAX_TOTAL = 1 << 40
+
+_RECORD_HEAD = struct.Struct("<II")
+_FRAME_HEAD = struct.Struct("<I")
+_FIRST = struct.Struct(f"<I{TAG_BYTES}s{DIGEST_BYTES}sQ")
+_TAGGED = struct.Struct(f"<I{TAG_BYTES}s")
+_CREDIT = struct.Struct(f"<I{SESSION_PREFIX}sQ")
+
+FIRST_BYTES = _FIRST.size
+MORE_BYTES = _TAGGED.size
+RECORD_HEAD_BYTES = _RECORD_HEAD.size
+
+
+class Kind(IntEnum):
+    """The first byte of a frame."""
+
+    READY = 1
+    FIRST = 2
+    MORE = 3
+    GRANT = 4
+    CREDIT = 5
+    CONTROL = 6
+    PING = 7
+    CLOSE = 8
+
+
+Part = bytes | bytearray | memoryview
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One parsed frame; `data` is valid only while the record is being handled."""
+
+    kind: Kind
+    data: memoryview
+    tag: bytes = b""
+    digest: bytes = b""
+    total: int = 0
+
+
+def _head(kind: Kind, length: int) -> int:
+    return kind << 24 | length
+
+
+def record_head(sequence: int, acknowledged: int) -> bytes:
+    """The 8 bytes that open every record: its own number and how many were received, both mod 2^32."""
+    return _RECORD_HEAD.pack(sequence & 0xFFFFFFFF, acknowledged & 0xFFFFFFFF)
+
+
+def first(tag: bytes, digest: bytes, total: int, length: int) -> bytes:
+    """Head of the first frame of a message: `length` of its `total` bytes follow."""
+    return _FIRST.pack(_head(Kind.FIRST, _FIRST.size - 4 + length), tag, digest, total)
+
+
+def more(tag: bytes, length: int) -> bytes:
+    """Head of a later frame of a message: its next `length` bytes follow."""
+    return _TAGGED.pack(_head(Kind.MORE, TAG_BYTES + length), tag)
+
+
+def grant(tag: bytes) -> bytes:
+    """The receiver has a buffer for all of `tag`."""
+    return _TAGGED.pack(_head(Kind.GRANT, TAG_BYTES), tag)
+
+
+def credit(session: bytes, amount: int) -> bytes:
+    """`amount` eager bytes of `session` were consumed and may be sent again."""
+    return _CREDIT.pack(_head(Kind.CREDIT, _CREDIT.size - 4), session, amount)
+
+
+def bare(kind: Kind) -> bytes:
+    """A frame without contents: READY, PING or CLOSE."""
+    return _FRAME_HEAD.pack(_head(kind, 0))
+
+
+def control(body: Mapping[str, Any]) -> bytes:
+    """A control message; its fields are checked against `FIELDS` on arrival."""
+    raw = canonical.pack(body)
+    return _FRAME_HEAD.pack(_head(Kind.CONTROL, len(raw))) + raw
+
+
+def parse(record: bytes, sequence: int, peer: str) -> Iterator[Frame]:
+    """The frames of one opened record, whose number must be `sequence`.  Raises PeerMisbehaved on anything else."""
+    if len(record) < _RECORD_HEAD.size or _RECORD_HEAD.unpack_from(record)[0] != sequence & 0xFFFFFFFF:
+        raise PeerMisbehaved(peer, "a record without its sequence number")
+    view = memoryview(record)
+    position = _RECORD_HEAD.size
+    while position < len(record):
+        if len(record) - position < 4:
+            raise PeerMisbehaved(peer, "a record ends inside a frame")
+        word = int.from_bytes(view[position : position + 4], "little")
+        stop = position + 4 + (word & 0xFFFFFF)
+        if stop > len(record):
+            raise PeerMisbehaved(peer, "a frame is longer than its record")
+        yield _frame(word >> 24, view[position:stop], peer)
+        position = stop
+
+
+def _frame(kind: int, frame: memoryview, peer: str) -> Frame:
+    match kind:
+        case Kind.FIRST if len(frame) >= _FIRST.size:
+            _, tag, digest, total = _FIRST.unpack_from(frame)
+            data = frame[_FIRST.size :]
+            if len(data) <= total <= MAX_TOTAL:
+                return Frame(Kind.FIRST, data, tag, digest, total)
+        case Kind.MORE if len(frame) > _TAGGED.size:
+            return Frame(Kind.MORE, frame[_TAGGED.size :], bytes(frame[4 : _TAGGED.size]))
+        case Kind.GRANT if len(frame) == _TAGGED.size:
+            return Frame(Kind.GRANT, frame[:0], bytes(frame[4:]))
+        case Kind.CREDIT if len(frame) == _CREDIT.size:
+            _, session, amount = _CREDIT.unpack(frame)
+            return Frame(Kind.CREDIT, frame[:0], session, b"", amount)
+        case Kind.CONTROL if len(frame) <= MAX_CONTROL:
+            return Frame(Kind.CONTROL, frame[4:])
+        case Kind.READY | Kind.PING | Kind.CLOSE if len(frame) == 4:
+            return Frame(Kind(kind), frame[4:])
+        case _:
+            pass
+    raise PeerMisbehaved(peer, f"a frame of kind {kind} with an impossible length or of an unknown kind")
+
+
+FIELDS: dict[str, dict[str, type]] = {
+    "join": {"job": str, "description": dict, "members": list, "nonce": bytes},
+    "confirm": {"job": str, "session": bytes, "proof": bytes},
+    "withdraw": {"job": str, "reason": str},
+    "leave": {"session": bytes, "reason": str, "party": str, "at": str},
+    "ask": {"session": bytes, "tag": bytes, "relation": list},
+}
+"""Control messages: every field and its type.  `kind` names the message."""
+
+
+def parse_control(raw: Part, peer: str) -> Body:
+    """A control message with exactly the fields of its kind."""
+    try:
+        body = canonical.unpack(bytes(raw))
+    except ValueError as fault:
+        raise PeerMisbehaved(peer, f"a control message that is {fault}") from fault
+    kind = body.get("kind") if isinstance(body, dict) else None
+    fields = FIELDS.get(kind) if isinstance(kind, str) else None
+    if fields is None:
+        raise PeerMisbehaved(peer, "a control message of unknown kind")
+    if body.keys() != {"kind", *fields} or any(type(body[name]) is not wanted for name, wanted in fields.items()):
+        raise PeerMisbehaved(peer, f"a {kind!r} message with missing, unknown or mistyped fields")
+    return body  # type: ignore[no-any-return]
