@@ -1,0 +1,133 @@
+"""Who a member is: one Ed25519 key, whose Curve25519 form agrees on channel keys (papers: rfc8032, rfc7748)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import secrets
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nacl import bindings
+from nacl.exceptions import BadSignatureError, CryptoError
+
+from mpc.errors import ConfigError
+
+KEY_BYTES = 32
+_KEY_PREFIX = "ed25519:"
+_FILE_MARK = "beaver-ed25519-v1"
+
+
+def encode_key(public: bytes) -> str:
+    """A public key as text, for a roster."""
+    return _KEY_PREFIX + base64.b64encode(public).decode()
+
+
+def decode_key(text: str) -> bytes:
+    """The public key that `encode_key` wrote; ConfigError otherwise."""
+    try:
+        raw = base64.b64decode(text.removeprefix(_KEY_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if not text.startswith(_KEY_PREFIX) or len(raw) != KEY_BYTES or encode_key(raw) != text:
+        msg = f'a public key reads "{_KEY_PREFIX}" and 44 characters of base64, as `beaver keygen` prints it'
+        raise ConfigError(msg)
+    return raw
+
+
+def curve_public_of(public: bytes) -> bytes:
+    """The Curve25519 form of an Ed25519 key; ConfigError for points of small order or outside the prime subgroup."""
+    try:
+        curve = bindings.crypto_sign_ed25519_pk_to_curve25519(public)
+    except (CryptoError, ValueError, TypeError):
+        curve = bytes(KEY_BYTES)
+    if curve == bytes(KEY_BYTES):
+        msg = "this public key is no valid point of the curve; generate a new one with `beaver keygen`"
+        raise ConfigError(msg)
+    return curve
+
+
+def _purposed(purpose: str, message: bytes) -> bytes:
+    return b"beaver/" + purpose.encode() + b"/v1\0" + message
+
+
+def verify(public: bytes, purpose: str, message: bytes, signature: bytes) -> bool:
+    """Whether `signature` is the key's for exactly this purpose and message."""
+    try:
+        bindings.crypto_sign_open(signature + _purposed(purpose, message), public)
+    except (BadSignatureError, CryptoError, ValueError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A name and its secret key.  The repr shows the name only."""
+
+    name: str
+    seed: bytes = field(repr=False)
+
+    @classmethod
+    def generate(cls, name: str) -> Identity:
+        """A new key from the operating system's randomness."""
+        return cls(name, secrets.token_bytes(KEY_BYTES))
+
+    @property
+    def public(self) -> bytes:
+        """The Ed25519 public key."""
+        return bindings.crypto_sign_seed_keypair(self.seed)[0]
+
+    @property
+    def curve_secret(self) -> bytes:
+        """The X25519 secret key that belongs to `curve_public`."""
+        return bindings.crypto_sign_ed25519_sk_to_curve25519(bindings.crypto_sign_seed_keypair(self.seed)[1])
+
+    @property
+    def curve_public(self) -> bytes:
+        """The X25519 public key."""
+        return curve_public_of(self.public)
+
+    def sign(self, purpose: str, message: bytes) -> bytes:
+        """A 64-byte signature that is valid for this purpose only."""
+        return bindings.crypto_sign(_purposed(purpose, message), bindings.crypto_sign_seed_keypair(self.seed)[1])[:64]
+
+    def save(self, path: str | Path) -> None:
+        """Write the key to a new file that only its owner can read; an existing file is never replaced."""
+        line = f"{_FILE_MARK} {self.name} {base64.b64encode(self.seed).decode()}\n"
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            msg = f"{path}: exists already; a key is never overwritten. Move it away first if it is no longer used"
+            raise ConfigError(msg) from None
+        with os.fdopen(handle, "w") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Identity:
+        """Read a key that `save` wrote.  ConfigError if it is missing, readable by others, or malformed."""
+        where = Path(path)
+        try:
+            mode = where.stat().st_mode
+            text = where.read_text("ascii")
+        except FileNotFoundError:
+            msg = f"{where}: no such key file; `beaver keygen NAME` makes one"
+            raise ConfigError(msg) from None
+        except (OSError, UnicodeDecodeError) as fault:
+            msg = f"{where}: cannot be read as a key file ({type(fault).__name__})"
+            raise ConfigError(msg) from None
+        if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+            msg = f"{where}: others may read or write this key (mode {stat.S_IMODE(mode):04o}); run `chmod 600 {where}`"
+            raise ConfigError(msg)
+        words = text.split()
+        try:
+            seed = base64.b64decode(words[2], validate=True) if len(words) == 3 and words[0] == _FILE_MARK else b""
+        except (binascii.Error, ValueError):
+            seed = b""
+        if len(seed) != KEY_BYTES:
+            msg = f"{where}: is no Beaver key file of format {_FILE_MARK}; restore it from a backup or make a new key"
+            raise ConfigError(msg)
+        return cls(words[1], seed)

@@ -1,0 +1,1 @@
+"""Links: one contract, one module per transport."""

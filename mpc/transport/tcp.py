@@ -1,0 +1,217 @@
+"""Links over TCP: a 32-bit little-endian length before every frame, received into one preallocated buffer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+from mpc.errors import ConfigError, PeerMisbehaved
+from mpc.transport.link import HIGH_WATER, MAX_FRAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpc.roster import Endpoint, Member
+    from mpc.transport.link import OnClosed, OnFrame, OnWritable, Part
+
+_HEAD = 4
+_FIRST_BUFFER = 1 << 16
+_FULL_BUFFER = MAX_FRAME + _HEAD
+
+
+class TcpLink(asyncio.BufferedProtocol):
+    """One TCP connection.  Until `start` nothing is read beyond the first 64 KiB."""
+
+    def __init__(self, on_link: Callable[[TcpLink], None] | None = None) -> None:
+        self.label = "tcp"
+        self._on_link = on_link
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray(_FIRST_BUFFER)
+        self._filled = 0
+        self._handlers: tuple[OnFrame, OnClosed, OnWritable] | None = None
+        self._writable = True
+        self._over = False
+        self._reason: Exception | None = None
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __repr__(self) -> str:
+        return f"TcpLink({self.label})"
+
+    # -- the transport's callbacks -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected."""
+        if not isinstance(transport, asyncio.Transport):
+            transport.close()
+            return
+        self._transport = transport
+        host, port, *_ = transport.get_extra_info("peername") or ("unknown", 0)
+        self.label = f"tcp {host}:{port}"
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 4)
+        transport.pause_reading()
+        if self._on_link is not None:
+            self._on_link(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  the buffer is as large as the frame that is due
+        """Where the next bytes go."""
+        return memoryview(self._buffer)[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand over every complete frame, keep the rest."""
+        self._filled += nbytes
+        start = 0
+        view = memoryview(self._buffer)
+        while self._filled - start >= _HEAD and not self._over:
+            length = int.from_bytes(view[start : start + _HEAD], "little")
+            if not 0 < length <= MAX_FRAME:
+                # Checked before anything is allocated for it.
+                self._fail(PeerMisbehaved(self.label, f"announced a frame of {length} bytes; this is not a Beaver party"))
+                return
+            stop = start + _HEAD + length
+            if stop > self._filled:
+                self._make_room(stop - start)
+                break
+            if self._handlers is not None:
+                self._handlers[0](view[start + _HEAD : stop])
+            start = stop
+        if start:
+            rest = bytes(view[start : self._filled])
+            self._buffer[: len(rest)] = rest
+            self._filled = len(rest)
+
+    def _make_room(self, needed: int) -> None:
+        if needed > len(self._buffer):
+            grown = bytearray(_FULL_BUFFER)
+            grown[: self._filled] = memoryview(self._buffer)[: self._filled]
+            self._buffer = grown
+
+    def eof_received(self) -> bool:
+        """The peer closed: so do we."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The buffer is above the high-water mark."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """It is below again."""
+        self._writable = True
+        if self._handlers is not None and not self._over:
+            self._handlers[2]()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._over = True
+        if not self._closed.done():
+            self._closed.set_result(None)
+        if self._handlers is not None:
+            self._handlers[1](self._reason or exc)
+
+    def _fail(self, reason: Exception) -> None:
+        self._reason = reason
+        self.abort()
+
+    # -- the contract ------------------------------------------------------------------------------------------
+
+    def start(self, on_frame: OnFrame, on_closed: OnClosed, on_writable: OnWritable) -> None:
+        """See Link.start."""
+        self._handlers = (on_frame, on_closed, on_writable)
+        if self._over or self._transport is None:
+            asyncio.get_running_loop().call_soon(on_closed, self._reason)
+        else:
+            self._transport.resume_reading()
+
+    def send(self, *parts: Part) -> None:
+        """See Link.send."""
+        if not self._over and self._transport is not None and not self._transport.is_closing():
+            size = sum(map(len, parts))
+            self._transport.writelines([size.to_bytes(_HEAD, "little"), *parts])
+
+    @property
+    def writable(self) -> bool:
+        """See Link.writable."""
+        return self._writable and not self._over
+
+    def close(self) -> None:
+        """See Link.close."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """See Link.abort."""
+        self._over = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        """See Link.wait_closed."""
+        await asyncio.shield(self._closed)
+
+
+async def dial(host: str, port: int) -> TcpLink:
+    """Connect; OSError if that fails."""
+    _, link = await asyncio.get_running_loop().create_connection(TcpLink, host, port)
+    return link
+
+
+class TcpListener:
+    """A listening socket that hands every connection to `on_link`."""
+
+    def __init__(self, server: asyncio.Server) -> None:
+        self._server = server
+
+    @classmethod
+    async def listen(
+        cls, on_link: Callable[[TcpLink], None], *, endpoint: Endpoint | None = None, sock: socket.socket | None = None
+    ) -> TcpListener:
+        """Listen at `endpoint`, or on the bound socket `sock`.  ConfigError, naming the address, if that is impossible."""
+        loop = asyncio.get_running_loop()
+        host, port = endpoint or (None, None)
+        try:
+            if sock is not None:
+                server = await loop.create_server(lambda: TcpLink(on_link), sock=sock, backlog=1024)
+            else:
+                server = await loop.create_server(lambda: TcpLink(on_link), host, port, backlog=1024)
+        except OSError as fault:
+            msg = f"cannot listen on {host}:{port}: {fault.strerror or fault}; free the port or set another `listen`"
+            raise ConfigError(msg) from None
+        return cls(server)
+
+    @property
+    def address(self) -> Endpoint:
+        """Where it listens."""
+        host, port, *_ = self._server.sockets[0].getsockname()
+        return host, port
+
+    async def close(self) -> None:
+        """Free the port; links that were accepted live on."""
+        self._server.close()
+
+
+class TcpNetwork:
+    """The network of a real node: listens at its own endpoint, dials the endpoints of the roster."""
+
+    def __init__(self, endpoint: Endpoint | None, sock: socket.socket | None = None) -> None:
+        self._endpoint = endpoint
+        self._sock = sock
+        self._listener: TcpListener | None = None
+
+    async def listen(self, on_link: Callable[[TcpLink], None]) -> None:
+        """Listen, unless this member only dials."""
+        if self._endpoint is not None or self._sock is not None:
+            self._listener = await TcpListener.listen(on_link, endpoint=self._endpoint, sock=self._sock)
+
+    async def dial(self, member: Member) -> TcpLink:
+        """A link to `member`."""
+        if member.endpoint is None:
+            msg = f"{member.name} has no endpoint in the roster"
+            raise ConfigError(msg)
+        return await dial(*member.endpoint)
+
+    async def close(self) -> None:
+        """Free the port."""
+        if self._listener is not None:
+            await self._listener.close()
