@@ -90,6 +90,8 @@ class Agreed:
     seeds: dict[str, bytes]
     flows: dict[str, Flow]
     channels: dict[str, Channel]
+    early: list[tuple[str, wire.Body]] = field(default_factory=list)
+    """Control messages of members that started while this one still waited for the last confirmation."""
 
 
 @dataclass(slots=True)
@@ -333,7 +335,11 @@ class Agreement:
 
     def control(self, name: str, body: wire.Body) -> None:
         """Someone who already started has left again, or refuses to start."""
-        if body["kind"] == "leave" and self._agreed is not None and body["session"] == self._agreed.session:
+        ours = self._agreed is not None and body.get("session") == self._agreed.session
+        if self._agreed is not None and ours and (body["kind"] == "ask" or body.get("reason") == "done"):
+            self._agreed.early.append((name, body))
+            return
+        if body["kind"] == "leave" and ours:
             self._left = PeerLost(name, f"left before the job started: {body['reason']}")
         elif body["kind"] == "withdraw" and body["job"] == self._job.name and name in self._others and body["reason"] != "gave up waiting":
             self._left = Disagreement(name, body["reason"])

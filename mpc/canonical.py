@@ -26,7 +26,9 @@ def _ordered(value: object) -> object:
 def unpack(raw: bytes) -> Any:
     """The value whose encoding is exactly `raw`; ValueError says what is wrong otherwise."""
     try:
-        value = msgpack.unpackb(raw, raw=False, strict_map_key=True, max_buffer_size=MAX_BYTES)
+        if len(raw) > MAX_BYTES:
+            raise ValueError(len(raw))
+        value = msgpack.unpackb(raw, raw=False, strict_map_key=True)
         again = pack(value)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.exceptions.UnpackException) as fault:
         msg = "not msgpack"

@@ -88,6 +88,8 @@ class Exchange:
         for name, channel in agreed.channels.items():
             if mesh.channel(name) is not channel:
                 self.fail(PeerLost(name, "was lost while the session began"))
+        for name, body in agreed.early:
+            self.control(name, body)
 
     # -- tags and digests --------------------------------------------------------------------------------------
 

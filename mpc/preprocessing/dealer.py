@@ -91,6 +91,8 @@ class DealerSession:
             for name, channel in self._agreed.channels.items():
                 if self._mesh.channel(name) is not channel:
                     self._fail(PeerLost(name, "was lost while the session began"))
+            for name, body in self._agreed.early:
+                self.control(name, body)
             await self._over
         except BeaverError as raised:
             fault = raised
