@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mpc.mesh import Mesh
 
 MAX_JOBS = 256
+MAX_EARLY = 1 << 14
 NONCE_BYTES = 32
 
 
@@ -302,7 +303,8 @@ class Agreement:
         if mine != theirs:
             differs = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
             raise Disagreement(
-                name, f"describes job {self._job.name!r} differently: {', '.join(map(str, differs))}. Start it with the same settings everywhere."
+                name,
+                f"describes job {self._job.name!r} differently: {', '.join(map(str, differs))}. Start it with the same settings everywhere.",
             )
 
     def _begin(self, session: bytes, channels: dict[str, Channel]) -> None:
@@ -336,7 +338,12 @@ class Agreement:
     def control(self, name: str, body: wire.Body) -> None:
         """Someone who already started has left again, or refuses to start."""
         ours = self._agreed is not None and body.get("session") == self._agreed.session
-        if self._agreed is not None and ours and (body["kind"] == "ask" or body.get("reason") == "done"):
+        if (
+            self._agreed is not None
+            and ours
+            and len(self._agreed.early) < MAX_EARLY
+            and (body["kind"] == "ask" or body.get("reason") == "done")
+        ):
             self._agreed.early.append((name, body))
             return
         if body["kind"] == "leave" and ours:

@@ -92,7 +92,7 @@ class Channel:
         theirs = Hello.decode(raw, peer.name)
         suite = negotiate(mine, theirs)
         prologue = mine.encode() + raw
-        kk = KK(True, suite, prologue, self._identity.curve_secret, peer.curve_public, peer=peer.name)  # noqa: FBT003  Noise's role
+        kk = KK(True, suite, prologue, self._identity.curve_secret, peer.curve_public, peer=peer.name)
         self._link.send(kk.write_message())
         kk.read_message((yield))
         return self._keyed(peer, kk.split(), suite)
@@ -108,7 +108,7 @@ class Channel:
             raise AuthenticationFailed(self._link.label, f"calls itself {theirs.sender!r}, which is not in the roster")
         peer = self._roster[theirs.sender]
         prologue = raw + mine.encode()
-        kk = KK(False, suite, prologue, self._identity.curve_secret, peer.curve_public, peer=peer.name)  # noqa: FBT003  Noise's role
+        kk = KK(False, suite, prologue, self._identity.curve_secret, peer.curve_public, peer=peer.name)
         kk.read_message((yield))
         self._link.send(kk.write_message())
         return self._keyed(peer, kk.split(), suite)

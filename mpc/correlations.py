@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_NDIM = 32
-MAX_WORDS = 1 << 37
+MAX_WORDS = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +70,15 @@ class Product:
 def unpack_range(data: object, peer: str) -> Range:
     """The Range that `pack` wrote; PeerMisbehaved on anything else, before anything is allocated."""
     match data:
-        case [str(scope), int(block), [*shape]] if (
+        case [str() as scope, int() as block, list() as shape] if (
             len(scope) <= 1024
             and 0 <= block < 1 << 60
             and len(shape) <= MAX_NDIM
             and all(type(extent) is int and 0 <= extent <= MAX_WORDS for extent in shape)
-            and count(tuple(shape)) <= MAX_WORDS
+            and count(extents := tuple(int(extent) for extent in shape)) <= MAX_WORDS
         ):
-            return Range(scope, block, tuple(shape))
-        case _:
-            raise PeerMisbehaved(peer, "asked for a range of randomness that cannot exist")
+            return Range(scope, block, extents)
+    raise PeerMisbehaved(peer, "asked for a range of randomness that cannot exist")
 
 
 def unpack_relation(data: object, peer: str) -> Product:

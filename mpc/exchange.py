@@ -58,7 +58,7 @@ class Store:
 
 def raw(words: Words) -> memoryview:
     """The bytes of one-dimensional contiguous words, without a copy."""
-    return memoryview(np.ascontiguousarray(words).reshape(-1).view(np.uint8)).cast("B")
+    return np.ascontiguousarray(words).reshape(-1).view(np.uint8).data
 
 
 def correction_digest(tag: bytes, relation: Product) -> bytes:
@@ -123,9 +123,7 @@ class Exchange:
         self._round(scope)
         return total
 
-    async def to_receivers(
-        self, scope: Scope, words: Words, receivers: Sequence[int], lineage: int, shape: Sequence[int]
-    ) -> Words | None:
+    async def to_receivers(self, scope: Scope, words: Words, receivers: Sequence[int], lineage: int, shape: Sequence[int]) -> Words | None:
         """Every party's `words` straight to each receiver; the sum there, None elsewhere.  One round."""
         tag = self.tag(scope)
         digest = self.digest(tag, "reveal", [*shape, len(receivers), *receivers], [lineage])
@@ -176,16 +174,16 @@ class Exchange:
     def ask(self, tag: bytes, relation: list[object]) -> None:
         """Ask the dealer for the correction of `relation`."""
         self.check_alive()
-        self._agreed.channels[self.dealer].control(
-            kind="ask", session=self._agreed.session, tag=tag, relation=relation
-        )
+        self._agreed.channels[self.dealer].control(kind="ask", session=self._agreed.session, tag=tag, relation=relation)
 
     async def arrived(self, scope: Scope, arrivals: Arrivals, size: int) -> None:
         """Wait for a correction of `size` bytes."""
         await self._wait(arrivals, scope)
         self._ledger.corrections += size
 
-    def _receiving(self, peers: Sequence[str], tag: bytes, digest: bytes, total: int, sinks: Sequence[Sum | Store], scope: Scope) -> _Posted:
+    def _receiving(
+        self, peers: Sequence[str], tag: bytes, digest: bytes, total: int, sinks: Sequence[Sum | Store], scope: Scope
+    ) -> _Posted:
         self.check_alive()
         arrivals = Arrivals(len(peers))
         try:
@@ -265,8 +263,10 @@ class Exchange:
     async def finish(self) -> None:
         """Hand over what the others still wait for, then say that this party is done."""
         self.check_alive()
-        for flow in self._agreed.flows.values():
-            await flow.drained()
+        for name, flow in self._agreed.flows.items():
+            # A peer that is done got all it wanted, and may be gone by now.
+            if name not in self._done:
+                await flow.drained()
         if self._fault is None:
             self._finished = True
             self._end("done", self.me)

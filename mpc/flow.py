@@ -236,6 +236,10 @@ class Flow:
         label = self.waiting()
         if label is not None:
             raise self._ended_early(label)
+        if self._held or self._granted:
+            raise Disagreement(
+                self._peer, "finished its program without taking what this party has for it. Run the same program everywhere."
+            )
 
     def _ended_early(self, label: str) -> Disagreement:
         return Disagreement(

@@ -80,7 +80,9 @@ def negotiate(mine: Hello, theirs: Hello) -> str:
     if theirs.version != mine.version:
         raise Disagreement(peer, f"speaks wire version {theirs.version}, this party {mine.version}; install the same release on both")
     if theirs.receiver != mine.sender:
-        raise Disagreement(peer, f"expects {theirs.receiver!r} at this address, but this is {mine.sender!r}; compare the endpoints in the roster")
+        raise Disagreement(
+            peer, f"expects {theirs.receiver!r} at this address, but this is {mine.sender!r}; compare the endpoints in the roster"
+        )
     if theirs.sender != mine.receiver:
         raise AuthenticationFailed(
             mine.receiver, f"its address is answered by {theirs.sender!r}; compare the endpoints in the roster with where each listens"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from mpc import wire
 from mpc.channel import Channel
@@ -76,7 +76,9 @@ def dials(me: Member, other: Member) -> bool:
 class Mesh:
     """All channels of one identity.  `async with Mesh(...) as mesh:` listens, dials and keeps reconnecting."""
 
-    def __init__(self, identity: Identity, roster: Roster, network: Network, clocks: Clocks | None = None, window: int | None = None) -> None:
+    def __init__(
+        self, identity: Identity, roster: Roster, network: Network, clocks: Clocks | None = None, window: int | None = None
+    ) -> None:
         self.identity = identity
         self.roster = roster
         self.clocks = clocks or Clocks()
@@ -94,7 +96,7 @@ class Mesh:
                 msg = f"neither {self._me.name} nor {peer.member.name} has an endpoint in the roster; one of them needs one"
                 raise ConfigError(msg)
 
-    async def __aenter__(self) -> Mesh:
+    async def __aenter__(self) -> Self:
         await self._network.listen(self._accept)
         self._tasks = [asyncio.create_task(self._dial(peer)) for peer in self._peers.values() if dials(self._me, peer.member)]
         self._tasks.append(asyncio.create_task(self._heartbeat()))
@@ -179,8 +181,9 @@ class Mesh:
             for subscriber in tuple(self._subscribers):
                 subscriber.peer_down(channel.name, fault)
         elif not channel.ready:
+            if str(fault) != str(peer.problem):
+                self.log.warning("peer=%s not connected: %s", channel.name, fault)
             peer.problem = fault
-            self.log.warning("peer=%s not connected: %s", channel.name, fault)
         peer.gone.set()
 
     def _no_longer_unproven(self, channel: Channel) -> bool:

@@ -24,9 +24,13 @@ def zeros(shape: tuple[int, ...]) -> Words:
 
 
 def frozen(words: Words) -> Words:
-    """`words` itself, from now on read-only: a share or mask never changes under its name."""
-    words.flags.writeable = False
-    return words
+    """`words` itself, from now on read-only: a share or mask never changes under its name.
+
+    numpy turns the results of 0-d arithmetic into scalars, which warn where arrays wrap; here they become arrays again.
+    """
+    array = np.asarray(words)
+    array.flags.writeable = False
+    return array
 
 
 def signed(words: Words) -> NDArray[np.signedinteger[Any]]:

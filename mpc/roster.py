@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from mpc.errors import ConfigError
 from mpc.identity import curve_public_of, decode_key, encode_key
@@ -132,7 +132,7 @@ class Roster:
         return "\n".join(blocks)
 
 
-def _member(entry: dict[str, Any], number: int) -> Member:
+def _member(entry: object, number: int) -> Member:
     label = f"[[member]] {number}"
     if not isinstance(entry, dict):
         msg = f"{label}: must be a table"

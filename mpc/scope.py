@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from mpc.errors import ProgramError
 from mpc.streams import Ranges
@@ -91,11 +91,14 @@ def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concat
         scope = parent.child(body.__name__)
         return _run(s, parent, scope, functools.partial(body, s, *args, **kwargs))
 
-    return call
+    return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", call)
 
 
 async def _run(s: Scoped, parent: Scope, scope: Scope, body: Callable[[], Awaitable[R]]) -> R:
     scope.task = asyncio.current_task()
+    if scope.task is parent.task:
+        # Awaited in place, not gathered: it begins when what came before it has ended.
+        scope.depth = max(scope.depth, parent.depth)
     token = _current.set((s, scope))
     try:
         return await body()

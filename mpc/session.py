@@ -83,7 +83,13 @@ class Session:
         )
 
     def input(
-        self, values: ArrayLike | None, owner: int | str, shape: int | tuple[int, ...] | None = None, *, frac: int = FRAC, bound: float = BOUND
+        self,
+        values: ArrayLike | None,
+        owner: int | str,
+        shape: int | tuple[int, ...] | None = None,
+        *,
+        frac: int = FRAC,
+        bound: float = BOUND,
     ) -> AShare:
         """The private `values` of party `owner` as shares of all; everyone else passes None and the public `shape`.
 
@@ -146,9 +152,7 @@ class Session:
         flat = hidden[0] if len(hidden) == 1 else np.concatenate(hidden)
         opened = await self._exchange.open(current(self), "mask", flat, [x.lineage for x in values], chosen)
         parts = np.split(opened, np.cumsum([part.size for part in hidden])[:-1])
-        return tuple(
-            Masked(x, part.reshape(x.shape), a, name) for x, part, a, name in zip(values, parts, masks, chosen, strict=True)
-        )
+        return tuple(Masked(x, part.reshape(x.shape), a, name) for x, part, a, name in zip(values, parts, masks, chosen, strict=True))
 
     @protocol
     async def reveal(self, x: AShare, to: int | str | Iterable[int | str] | None = None) -> Revealed:

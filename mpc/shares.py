@@ -18,7 +18,7 @@ from mpc.ring import Words, frozen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from mpc.correlations import MaskName
 
@@ -107,12 +107,12 @@ class AShare(Secret):
 
     def __init__(self, words: Words, *, frac: int, bound: float, home: Home, lineage: int) -> None:
         check_fits(bound, frac, "this value")
-        super().__init__(words.shape, frac, bound, home, lineage)
         self.words = frozen(words)
+        super().__init__(self.words.shape, frac, bound, home, lineage)
 
     def _like(self, words: Words, operation: str, *, bound: float | None = None, other: int = 0) -> AShare:
         lineage = lineage_of(operation, self.lineage, other)
-        return AShare(np.asarray(words), frac=self.frac, bound=self.bound if bound is None else bound, home=self.home, lineage=lineage)
+        return AShare(words, frac=self.frac, bound=self.bound if bound is None else bound, home=self.home, lineage=lineage)
 
     def _public(self, value: ArrayLike) -> tuple[Words, float]:
         array = np.asarray(value)
@@ -159,7 +159,7 @@ class AShare(Secret):
     def __neg__(self) -> AShare:
         return self._like(np.negative(self.words), "neg")
 
-    def __mul__(self, factor: int | NDArray[np.integer[Any]]) -> AShare:
+    def __mul__(self, factor: ArrayLike | Secret) -> AShare:
         if isinstance(factor, Secret):
             msg = "a product of two secrets needs the network: await mul(s, x, y)"
             raise ProgramError(msg)

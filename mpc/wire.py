@@ -6,13 +6,15 @@ Bytes only; no sockets, no state.  `docs/wire.md` is the normative text.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpc import canonical
 from mpc.errors import PeerMisbehaved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 TAG_BYTES = 12
 DIGEST_BYTES = 12

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mpc import ConfigError, Floats, Session, protocol
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 @protocol
@@ -32,4 +36,5 @@ async def mean(s: Session, x: ArrayLike) -> Floats:
     if count == 0:
         msg = "the pool is empty: no party has any row, so there is no mean"
         raise ConfigError(msg)
-    return np.divide(np.reshape(total, rows.shape[1:]), count)
+    average: Floats = np.divide(np.reshape(total, rows.shape[1:]), count)
+    return average

@@ -49,8 +49,10 @@ async def mul(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
         c = await fetching
     finally:
         fetching.close()
-    words = left.difference * right.mask + left.mask * right.difference + c
+    words = np.asarray(left.difference * right.mask)
+    words += left.mask * right.difference
+    words += c
     if s.index == 0:
         # x*y = (a + d)(b + e): the public d*e is added once.
-        words = words + left.difference * right.difference
+        words += left.difference * right.difference
     return s.share(words, frac=frac, bound=bound, lineage=lineage_of("mul", x.lineage, y.lineage))

@@ -66,7 +66,7 @@ def correction(relation: Product, seeds: list[bytes], to: int) -> Words:
     words = relation.value(whole)
     for index, seed in enumerate(seeds):
         if index != to:
-            words = words - share_words(seed, relation.out)
+            words -= share_words(seed, relation.out)
     return words
 
 
@@ -78,7 +78,7 @@ class DealerSession:
         self._mesh = mesh
         self._seeds = [agreed.seeds[name] for name in agreed.job.parties]
         self._bindings = Bindings()
-        self._asks = {name: asyncio.Queue[wire.Body](MAX_ASKS) for name in agreed.job.parties}
+        self._asks: dict[str, asyncio.Queue[tuple[bytes, Product]]] = {name: asyncio.Queue(MAX_ASKS) for name in agreed.job.parties}
         self._done: set[str] = set()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -93,15 +93,18 @@ class DealerSession:
                     self._fail(PeerLost(name, "was lost while the session began"))
             for name, body in self._agreed.early:
                 self.control(name, body)
-            await self._over
+            # A worker ends by raising only, so whatever is done first says how the session ends.
+            done, _ = await asyncio.wait([self._over, *workers], return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
         except BeaverError as raised:
             fault = raised
             raise
         finally:
             self._mesh.unsubscribe(self)
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            for pending in (self._over, *workers):
+                pending.cancel()
+            await asyncio.gather(self._over, *workers, return_exceptions=True)
             self._close(fault)
 
     def _close(self, fault: BeaverError) -> None:
@@ -119,23 +122,21 @@ class DealerSession:
     async def _answer(self, index: int, name: str) -> None:
         flow = self._agreed.flows[name]
         while True:
-            ask = await self._asks[name].get()
+            tag, relation = await self._asks[name].get()
+            self._check(tag, relation, index, name)
             try:
-                tag = ask["tag"]
-                relation = unpack_relation(ask["relation"], name)
-                self._check(tag, relation, index, name)
-                size = count(relation.out.shape)
                 # A long kernel runs in a thread, so that heartbeats go on.
                 words = (
                     await asyncio.to_thread(correction, relation, self._seeds, index)
-                    if size > _THREAD_WORDS
+                    if count(relation.out.shape) > _THREAD_WORDS
                     else correction(relation, self._seeds, index)
                 )
-                flow.send(tag, correction_digest(tag, relation), raw(words))
-                await flow.drained()
-            except BeaverError as fault:
-                self._fail(fault)
-                return
+            except MemoryError:
+                raise PeerMisbehaved(
+                    name, f"asked for a product of shape {relation.out.shape}, more than the dealer has memory for"
+                ) from None
+            flow.send(tag, correction_digest(tag, relation), raw(words))
+            await flow.drained()
 
     def _check(self, tag: bytes, relation: Product, index: int, name: str) -> None:
         if len(tag) != wire.TAG_BYTES or not tag.startswith(self._agreed.session[: wire.SESSION_PREFIX]):
@@ -162,9 +163,11 @@ class DealerSession:
             return
         if body["kind"] == "ask":
             try:
-                self._asks[name].put_nowait(body)
+                self._asks[name].put_nowait((body["tag"], unpack_relation(body["relation"], name)))
             except asyncio.QueueFull:
                 self._fail(PeerMisbehaved(name, f"asked for more than {MAX_ASKS} correlations ahead"))
+            except PeerMisbehaved as fault:
+                self._fail(fault)
         elif body["kind"] == "leave":
             self._done.add(name)
             if body["reason"] != "done":
@@ -209,6 +212,9 @@ class Dealer:
             self._mesh.log.info("job=%s done", job.name)
         except BeaverError as fault:
             self._mesh.log.warning("job=%s ended: %s", job.name, fault)
+        except Exception:
+            # A fault of ours in one job is told in the log, and ends neither the dealer nor its other jobs.
+            self._mesh.log.exception("job=%s ended by a fault of the dealer itself", job.name)
         finally:
             del self._jobs[job.name]
             waiting = self._lobby.attempt(job.name).joins
@@ -227,7 +233,7 @@ class Dealer:
     def peer_up(self, name: str) -> None:
         """Nothing to do: the lobby and the sessions see it themselves."""
 
-    def peer_down(self, name: str, fault: BeaverError) -> None:
+    def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  whoever it was
         """A job that nobody waits for any more is given up."""
         self._drop_abandoned()
 

@@ -104,9 +104,7 @@ async def simulate_async(
     oracle = MaskOracle()
     async with AsyncExitStack() as stack:
         nodes = [
-            await stack.enter_async_context(
-                Node(identity, roster, network.of(identity.name), clocks=clocks, window=window, watch=oracle)
-            )
+            await stack.enter_async_context(Node(identity, roster, network.of(identity.name), clocks=clocks, window=window, watch=oracle))
             for identity in identities
         ]
         outcomes = await asyncio.gather(*(_party(node, program) for node in nodes[:n]), return_exceptions=True)
@@ -152,15 +150,21 @@ def _run(work: Coroutine[Any, Any, R], seed: int | None) -> R:
         except BaseException as fault:  # noqa: BLE001  carried over to the caller's thread
             outcome.append(fault)
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        run()
-    else:
+    if _inside_a_loop():
         thread = threading.Thread(target=run, name="beaver-simulation")
         thread.start()
         thread.join()
+    else:
+        run()
     (result,) = outcome
     if isinstance(result, BaseException):
         raise result
     return result
+
+
+def _inside_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

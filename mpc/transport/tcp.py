@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mpc.errors import ConfigError, PeerMisbehaved
 from mpc.transport.link import HIGH_WATER, MAX_FRAME
@@ -42,16 +42,14 @@ class TcpLink(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
-        if not isinstance(transport, asyncio.Transport):
-            transport.close()
-            return
-        self._transport = transport
+        # No isinstance here: uvloop's transports are not registered as asyncio's.
+        self._transport = stream = cast("asyncio.Transport", transport)
         host, port, *_ = transport.get_extra_info("peername") or ("unknown", 0)
         self.label = f"tcp {host}:{port}"
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 4)
-        transport.pause_reading()
+        stream.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 4)
+        stream.pause_reading()
         if self._on_link is not None:
             self._on_link(self)
 
@@ -169,7 +167,7 @@ class TcpListener:
     ) -> TcpListener:
         """Listen at `endpoint`, or on the bound socket `sock`.  ConfigError, naming the address, if that is impossible."""
         loop = asyncio.get_running_loop()
-        host, port = endpoint or (None, None)
+        host, port = endpoint or ("", 0)
         try:
             if sock is not None:
                 server = await loop.create_server(lambda: TcpLink(on_link), sock=sock, backlog=1024)

@@ -1,0 +1,38 @@
+"""Where each construction comes from: citation key -> title and address.  Docstrings cite the keys."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Paper(NamedTuple):
+    """A paper, standard or specification."""
+
+    title: str
+    url: str
+
+
+PAPERS = {
+    "beaver91": Paper(
+        "D. Beaver: Efficient Multiparty Protocols Using Circuit Randomization, CRYPTO 1991", "https://doi.org/10.1007/3-540-46766-1_34"
+    ),
+    "blake2": Paper(
+        "M.-J. Saarinen, J.-P. Aumasson: The BLAKE2 Cryptographic Hash and MAC, RFC 7693", "https://www.rfc-editor.org/rfc/rfc7693"
+    ),
+    "catrina10": Paper(
+        "O. Catrina, A. Saxena: Secure Computation with Fixed-Point Numbers, Financial Cryptography 2010",
+        "https://doi.org/10.1007/978-3-642-14577-3_6",
+    ),
+    "noise": Paper("T. Perrin: The Noise Protocol Framework, revision 34", "https://noiseprotocol.org/noise.html"),
+    "rfc7748": Paper("A. Langley, M. Hamburg, S. Turner: Elliptic Curves for Security, RFC 7748", "https://www.rfc-editor.org/rfc/rfc7748"),
+    "rfc8032": Paper(
+        "S. Josefsson, I. Liusvaara: Edwards-Curve Digital Signature Algorithm, RFC 8032", "https://www.rfc-editor.org/rfc/rfc8032"
+    ),
+    "sp800-38a": Paper(
+        "M. Dworkin: Recommendation for Block Cipher Modes of Operation, NIST SP 800-38A", "https://doi.org/10.6028/NIST.SP.800-38A"
+    ),
+    "turbospeedz": Paper(
+        "A. Ben-Efraim, M. Nielsen, E. Omri: Turbospeedz: Double Your Online SPDZ! Improving SPDZ Using Function Dependent Preprocessing, ACNS 2019",
+        "https://eprint.iacr.org/2019/080",
+    ),
+}

@@ -1,0 +1,1 @@
+"""The node: what an organisation runs beside its data."""

@@ -1,0 +1,72 @@
+"""One process of the demo: `python -m parties.demo.member CONFIG FD [DATA]`, a hospital with data, or else the dealer.
+
+FD is a bound socket that the parent hands down.  The end of standard input means that the parent is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import mpc
+from parties.data import Table
+from parties.demo.study import study
+from parties.run import INTERRUPTED, run
+
+JOB = "diabetes-study"
+
+
+def load(path: Path) -> Table:
+    """This hospital's own rows."""
+    with path.open(encoding="ascii") as file:
+        header, *lines = csv.reader(file)
+    return Table(header, np.array(lines, dtype=np.float64))
+
+
+async def hospital(config: Path, listener: socket.socket, data: Path) -> None:
+    """Take part in the study with the own rows, and print what came out."""
+    table = load(data)
+    async with mpc.connect(config, job=JOB, program="parties.demo.study/1", listener=listener) as s:
+        results = await study(s, table)
+    print(json.dumps(results), flush=True)
+
+
+async def dealer(config: Path, listener: socket.socket) -> None:
+    """Serve correlations until cancelled."""
+    async with mpc.open_node(config, listener=listener):
+        await asyncio.Event().wait()
+
+
+async def member(config: Path, listener: socket.socket, data: Path | None) -> None:
+    """Play the part; stop when the parent goes away."""
+    part = asyncio.ensure_future(hospital(config, listener, data) if data else dealer(config, listener))
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), part.cancel)
+    try:
+        await part
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 0, 1 after a fault (told on standard error), 130 when stopped."""
+    config, fd, *data = argv
+    listener = socket.socket(fileno=int(fd))
+    try:
+        run(member(Path(config), listener, Path(data[0]) if data else None))
+    except mpc.BeaverError as fault:
+        print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,163 @@
+"""The parent of the demo: makes keys, roster and configurations, starts four processes, and compares what they found."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import json
+import socket
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpc.errors import BeaverError
+from mpc.identity import Identity
+from mpc.roster import Member, Roster
+from parties.data import load_diabetes
+from parties.demo.report import report
+from parties.demo.study import pooled, split, tolerance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parties.data import Table
+
+HOSPITALS = {"hospital_a": 0.5, "hospital_b": 0.3, "hospital_c": 0.2}
+DEALER = "the_dealer"
+PATIENCE = 60.0
+"""Seconds within which a stopped process has to be gone before it is killed, and the `join` clock of the demo."""
+
+
+class DemoError(BeaverError):
+    """A process of the demo failed; the text holds what it said."""
+
+
+@dataclass(slots=True)
+class Organisation:
+    """One process to be: its configuration, its listening socket, and its data unless it is the dealer."""
+
+    name: str
+    config: Path
+    listener: socket.socket
+    data: Path | None
+
+
+def prepare(folder: Path, tables: dict[str, Table]) -> list[Organisation]:
+    """Write everyone's key, configuration and data, and the roster that all share.
+
+    The sockets are bound and listening here and handed down, so nobody races for a port.
+    """
+    names = [*tables, DEALER]
+    identities = {name: Identity.generate(name) for name in names}
+    listeners = {name: socket.create_server(("127.0.0.1", 0), backlog=64) for name in names}
+    roster = Roster(
+        Member(name, identities[name].public, listeners[name].getsockname(), "dealer" if name == DEALER else "party") for name in names
+    )
+    organisations = []
+    for name in names:
+        home = folder / name
+        home.mkdir()
+        identities[name].save(home / "key")
+        (home / "roster.toml").write_text(roster.dump())
+        config = home / "party.toml"
+        config.write_text(f'name = "{name}"\nkey = "key"\nroster = "roster.toml"\n\n[clocks]\njoin = {PATIENCE}\n')
+        data = home / "patients.csv" if name in tables else None
+        if data is not None:
+            with data.open("w", newline="", encoding="ascii") as file:
+                writer = csv.writer(file)
+                writer.writerow(tables[name].columns)
+                writer.writerows(tables[name].rows.tolist())
+        organisations.append(Organisation(name, config, listeners[name], data))
+    return organisations
+
+
+async def start(organisation: Organisation) -> asyncio.subprocess.Process:
+    """A process of its own, in its own session: Ctrl-C reaches the parent only, which then stops everyone."""
+    listener = organisation.listener
+    arguments = [str(organisation.config), str(listener.fileno()), *([str(organisation.data)] if organisation.data else [])]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "parties.demo.member",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=[listener.fileno()],
+        start_new_session=True,
+    )
+    listener.close()
+    return process
+
+
+async def stop(process: asyncio.subprocess.Process) -> None:
+    """Ask it to end, and see that it does."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(PATIENCE / 10):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def outcome(organisation: Organisation, process: asyncio.subprocess.Process) -> dict[str, Any]:
+    """What a hospital printed; DemoError with its own words if it failed."""
+    printed, complained = await _outputs(process)
+    if process.returncode:
+        msg = f"{organisation.name} ended with status {process.returncode}: {complained.decode(errors='replace').strip()}"
+        raise DemoError(msg)
+    results: dict[str, Any] = json.loads(printed)
+    return results
+
+
+async def _outputs(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+    # Not communicate(), which closes the standard input that tells the process its parent lives.
+    if process.stdout is None or process.stderr is None:
+        msg = "the process has no pipes"
+        raise DemoError(msg)
+    printed, complained, _ = await asyncio.gather(process.stdout.read(), process.stderr.read(), process.wait())
+    return printed, complained
+
+
+async def compute(folder: Path, tables: dict[str, Table]) -> list[dict[str, Any]]:
+    """Run all processes; every hospital's results in order."""
+    organisations = prepare(folder, tables)
+    async with contextlib.AsyncExitStack() as stack:
+        processes = []
+        for organisation in organisations:
+            process = await start(organisation)
+            stack.push_async_callback(stop, process)
+            processes.append(process)
+        hospitals = list(zip(organisations, processes, strict=True))[:-1]
+        outcomes = await asyncio.gather(*(outcome(*pair) for pair in hospitals), return_exceptions=True)
+    faults = [str(entry) for entry in outcomes if isinstance(entry, BaseException)]
+    if faults:
+        raise DemoError("\n".join(faults))
+    return [entry for entry in outcomes if not isinstance(entry, BaseException)]
+
+
+async def demo() -> bool:
+    """Run the study and show it beside the pooled plaintext; whether every number is right at every hospital."""
+    table = load_diabetes()
+    tables = dict(zip(HOSPITALS, split(table, list(HOSPITALS.values())), strict=True))
+    with tempfile.TemporaryDirectory(prefix="beaver-demo-") as folder:
+        results = await compute(Path(folder), tables)
+    expected, allowed = pooled(list(tables.values())), tolerance(list(tables.values()))
+    report(tables, results[0], expected)
+    return all(right(result, expected, allowed) for result in results)
+
+
+def right(result: dict[str, Any], expected: dict[str, Any], allowed: dict[str, float]) -> bool:
+    """Whether every number of one hospital is within its tolerance."""
+    return all(_close(result[name]["value"], expected[name], allowed[name]) for name in expected)
+
+
+def _close(value: Sequence[float], expected: Sequence[float], allowed: float) -> bool:
+    return bool(np.all(np.abs(np.subtract(value, expected)) <= allowed))
