@@ -8,6 +8,7 @@ from typing import Any
 import msgpack
 
 MAX_BYTES = 1 << 16
+_PLAIN = (bool, int, float, str, bytes)
 
 
 def pack(value: object) -> bytes:
@@ -20,7 +21,10 @@ def _ordered(value: object) -> object:
         return {key: _ordered(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):
         return [_ordered(item) for item in value]
-    return value
+    if value is None or type(value) in _PLAIN:
+        return value
+    msg = f"a {type(value).__name__} has no canonical encoding"
+    raise TypeError(msg)
 
 
 def unpack(raw: bytes) -> Any:

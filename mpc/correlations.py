@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_NDIM = 32
+MAX_SCOPE = 1024
 MAX_WORDS = 1 << 28
 
 
@@ -71,7 +72,8 @@ def unpack_range(data: object, peer: str) -> Range:
     """The Range that `pack` wrote; PeerMisbehaved on anything else, before anything is allocated."""
     match data:
         case [str() as scope, int() as block, list() as shape] if (
-            len(scope) <= 1024
+            len(scope) <= MAX_SCOPE
+            and type(block) is int
             and 0 <= block < 1 << 60
             and len(shape) <= MAX_NDIM
             and all(type(extent) is int and 0 <= extent <= MAX_WORDS for extent in shape)

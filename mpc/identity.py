@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 import secrets
 import stat
 from dataclasses import dataclass, field
@@ -18,6 +19,17 @@ from mpc.errors import ConfigError
 KEY_BYTES = 32
 _KEY_PREFIX = "ed25519:"
 _FILE_MARK = "beaver-ed25519-v1"
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+
+
+def check_name(name: str) -> str:
+    """`name` itself; ConfigError if it is no possible name of a member."""
+    if not _NAME.fullmatch(name):
+        msg = f"{name!r} is no name; use 1 to 32 letters, digits, '_', '.', '-', beginning with a letter or digit"
+        raise ConfigError(msg)
+    return name
 
 
 def encode_key(public: bytes) -> str:
@@ -72,7 +84,7 @@ class Identity:
     @classmethod
     def generate(cls, name: str) -> Identity:
         """A new key from the operating system's randomness."""
-        return cls(name, secrets.token_bytes(KEY_BYTES))
+        return cls(check_name(name), secrets.token_bytes(KEY_BYTES))
 
     @property
     def public(self) -> bytes:
@@ -101,10 +113,18 @@ class Identity:
         except FileExistsError:
             msg = f"{path}: exists already; a key is never overwritten. Move it away first if it is no longer used"
             raise ConfigError(msg) from None
-        with os.fdopen(handle, "w") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        except OSError as fault:
+            msg = f"{path}: cannot be written: {fault.strerror}"
+            raise ConfigError(msg) from None
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as fault:
+            Path(path).unlink()
+            msg = f"{path}: cannot be written: {fault.strerror}"
+            raise ConfigError(msg) from None
 
     @classmethod
     def load(cls, path: str | Path) -> Identity:

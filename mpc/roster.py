@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from mpc.errors import ConfigError
-from mpc.identity import curve_public_of, decode_key, encode_key
+from mpc.identity import check_name, curve_public_of, decode_key, encode_key
 from mpc.prg import fields
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 Role = Literal["party", "dealer"]
 Endpoint = tuple[str, int]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.%a-z]+)\]|(?P<host>[^:\[\]/\s]+)):(?P<port>\d{1,5})")
 _KEYS = ("name", "key", "endpoint", "role")
 
@@ -164,9 +163,7 @@ def _check(members: tuple[Member, ...]) -> None:
     names: set[str] = set()
     keys: dict[bytes, str] = {}
     for member in members:
-        if not _NAME.fullmatch(member.name):
-            msg = f"{member.name!r} is no name; use 1 to 32 letters, digits, '_', '.', '-', beginning with a letter or digit"
-            raise ConfigError(msg)
+        check_name(member.name)
         if member.name in names:
             msg = f"two members are called {member.name}; names must differ"
             raise ConfigError(msg)

@@ -1,0 +1,203 @@
+"""Strict encodings: any bytes parse or raise the one documented error (invariants 20, 21)."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpc import PeerMisbehaved, wire
+from mpc.canonical import MAX_BYTES, pack, unpack
+from mpc.correlations import Product, Range, unpack_relation
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=20) | st.binary(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_canonical_round_trip(value):
+    assert unpack(pack(value)) == value
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        pack(1) + b"\0",
+        b"\x81\xa1b\x01\x81",
+        b"\xcd\x00\x05",
+        b"\x82\xa1b\x01\xa1a\x01",
+        b"\x82\xa1a\x01\xa1a\x02",
+        b"\x81\x01\x02",
+        b"\xc1",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\x91" * 3000,
+        bytes(MAX_BYTES + 1),
+        msgpack.packb(msgpack.Timestamp(1)),
+    ],
+    ids=[
+        "empty",
+        "trailing",
+        "cut",
+        "long int",
+        "unsorted",
+        "twice",
+        "int key",
+        "reserved",
+        "huge list",
+        "huge bytes",
+        "deep",
+        "large",
+        "extension",
+    ],
+)
+def test_everything_else_is_refused(raw):
+    with pytest.raises(ValueError, match="canonical|msgpack"):
+        unpack(raw)
+
+
+def record(*frames):
+    return wire.record_head(3, 0) + b"".join(frames)
+
+
+TAG, DIGEST = b"sessTAGTAGTA", b"digestdigest"
+
+
+def test_frames_round_trip():
+    raw = record(
+        wire.first(TAG, DIGEST, 100, 8),
+        b"8 bytes.",
+        wire.more(TAG, 4),
+        b"more",
+        wire.grant(TAG),
+        wire.credit(b"sess", 77),
+        wire.bare(wire.Kind.PING),
+    )
+    one, two, three, four, five = wire.parse(raw, 3, "peer")
+    assert (one.kind, one.tag, one.digest, one.total, bytes(one.data)) == (wire.Kind.FIRST, TAG, DIGEST, 100, b"8 bytes.")
+    assert (two.kind, two.tag, bytes(two.data)) == (wire.Kind.MORE, TAG, b"more")
+    assert (three.kind, three.tag) == (wire.Kind.GRANT, TAG)
+    assert (four.kind, four.tag, four.total) == (wire.Kind.CREDIT, b"sess", 77)
+    assert five.kind is wire.Kind.PING
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"1234567",
+        wire.record_head(4, 0),
+        record(b"\x01\0\0"),
+        record(b"\xff\xff\xff\x07"),
+        record(b"\0\0\0\x63"),
+        record(b"\0\0\0\0"),
+        record(b"\x01\0\0\x07x"),
+        record(wire.first(TAG, DIGEST, 1 << 60, 0)),
+        record(wire.first(TAG, DIGEST, 4, 8), b"8 bytes."),
+        record(wire.more(TAG, 0)),
+        record(wire.grant(TAG)[:-1]),
+    ],
+    ids=[
+        "empty",
+        "short",
+        "other number",
+        "cut head",
+        "too long",
+        "unknown",
+        "kind 0",
+        "ping with data",
+        "2^60 bytes",
+        "more than total",
+        "empty more",
+        "cut",
+    ],
+)
+def test_other_records_are_refused(raw):
+    with pytest.raises(PeerMisbehaved, match="peer"):
+        list(wire.parse(raw, 3, "peer"))
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200))
+def test_any_record_parses_or_raises_one_error(raw):
+    for data in (raw, wire.record_head(0, 0) + raw):
+        try:
+            list(wire.parse(data, 0, "peer"))
+        except PeerMisbehaved:
+            pass
+
+
+@settings(max_examples=300)
+@given(
+    st.binary(max_size=120)
+    | VALUES.map(pack)
+    | st.dictionaries(st.sampled_from(["kind", "job", "session", "nonce", "tag"]), VALUES).map(pack)
+)
+def test_any_control_message_parses_or_raises_one_error(raw):
+    try:
+        body = wire.parse_control(raw, "peer")
+    except PeerMisbehaved:
+        return
+    assert body.keys() == {"kind", *wire.FIELDS[body["kind"]]}
+
+
+def test_control_fields_are_exact():
+    good = {"kind": "withdraw", "job": "j", "reason": "r"}
+    assert wire.parse_control(wire.control(good)[4:], "peer") == good
+    for bad in (
+        {**good, "more": 1},
+        {"kind": "withdraw", "job": "j"},
+        {**good, "job": 1},
+        {**good, "kind": "nothing"},
+        {**good, "kind": 3},
+        [],
+        7,
+    ):
+        with pytest.raises(PeerMisbehaved):
+            wire.parse_control(pack(bad), "peer")
+
+
+def test_bools_are_no_integers_on_the_wire():
+    with pytest.raises(PeerMisbehaved):
+        unpack_relation(["mul", ["0", True, [1]], ["0", 0, [1]], ["0", 0, [1]]], "peer")
+
+
+RELATION = Product(Range("0.1", 0, (3, 1)), Range("0.1", 2, (4,)), Range("0.1", 0, (3, 4)))
+
+
+def test_relations_round_trip():
+    assert unpack_relation(unpack(pack(RELATION.pack())), "peer") == RELATION
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        ["mul"],
+        ["div", *RELATION.pack()[1:]],
+        ["mul", *RELATION.pack()[1:3], ["0.1", 0, [3, 5]]],
+        ["mul", ["0", 0, [2]], ["0", 0, [3]], ["0", 0, [3]]],
+        ["mul", ["0", 0, [1 << 40]], ["0", 0, [1]], ["0", 0, [1 << 40]]],
+        ["mul", ["0", -1, [1]], ["0", 0, [1]], ["0", 0, [1]]],
+        ["mul", ["0", 1 << 62, [1]], ["0", 0, [1]], ["0", 0, [1]]],
+        ["mul", ["x" * 2000, 0, [1]], ["0", 0, [1]], ["0", 0, [1]]],
+        ["mul", ["0", 0, [1] * 40], ["0", 0, [1]], ["0", 0, [1]]],
+        ["mul", [b"0", 0, [1]], ["0", 0, [1]], ["0", 0, [1]]],
+    ],
+)
+def test_other_relations_are_refused(data):
+    with pytest.raises(PeerMisbehaved):
+        unpack_relation(data, "peer")
+
+
+@given(VALUES)
+def test_any_relation_parses_or_raises_one_error(data):
+    try:
+        unpack_relation(data, "peer")
+    except PeerMisbehaved:
+        pass

@@ -1,0 +1,111 @@
+"""Ring words, AES-CTR streams, and the allocation of their ranges (invariants 1, 3, 4, 5)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from mpc.correlations import Range
+from mpc.prg import Stream, blocks_for, derive, fields
+from mpc.ring import WORD, count, frozen, signed, zeros
+from mpc.streams import Ranges, Streams, pair_seed
+
+SEED = bytes(range(32))
+
+
+def test_frozen_words_cannot_change():
+    words = frozen(zeros((3,)))
+    with pytest.raises(ValueError, match="read-only"):
+        words[0] = 1
+    assert frozen(np.uint64(7)).shape == ()
+
+
+def test_signed_reads_twos_complement_at_every_width():
+    for kind in ("u1", "u2", "u4", "u8"):
+        top = np.array([np.iinfo(kind).max], kind)
+        assert signed(top)[0] == -1
+    assert count(()) == 1
+    assert count((3, 0, 5)) == 0
+
+
+def test_stream_is_aes_ctr_of_the_counter():
+    label = ("mask", "1.2")
+    key = derive(SEED, *label)[:16]
+    expected = Cipher(algorithms.AES(key), modes.CTR((5).to_bytes(16, "big"))).encryptor().update(bytes(48))
+    assert Stream(SEED, label).words(5, (6,)).tobytes() == expected
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 100, (1 << 15) - 1, 1 << 15, (1 << 16) + 7])
+def test_any_slice_can_be_made_again(size):
+    stream = Stream(SEED, ("x",))
+    whole = stream.words(0, (size + 8,))
+    assert np.array_equal(stream.words(4, (size,)), whole[8 : 8 + size])
+    assert whole.dtype == WORD
+
+
+def test_every_key_bit_changes_the_stream():
+    plain = Stream(SEED, ("mask", "0")).words(0, (4,))
+    for bit in range(256):
+        flipped = bytearray(SEED)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert not np.array_equal(Stream(bytes(flipped), ("mask", "0")).words(0, (4,)), plain)
+
+
+def test_every_part_of_the_pair_seed_counts():
+    base = {"exporter": b"e" * 64, "transcript": b"t" * 64, "session": b"s" * 32, "job": b"j" * 32, "one": "a", "other": "b"}
+    plain = pair_seed(**base)
+    assert plain == pair_seed(**{**base, "one": "b", "other": "a"})
+    for name, value in base.items():
+        other = "z" if isinstance(value, str) else bytes([value[0] ^ 1]) + value[1:]
+        assert pair_seed(**{**base, name: other}) != plain, name
+
+
+def test_labels_and_fields_are_unambiguous():
+    assert fields("ab", "c") != fields("a", "bc")
+    assert fields("1") != fields(1)
+    assert derive(SEED, "ab", "c") != derive(SEED, "a", "bc")
+    for size in (0, 15, 65):
+        with pytest.raises(ValueError, match="between 16 and 64"):
+            derive(bytes(size))
+
+
+def test_masks_are_uniform_and_reach_both_ends():
+    """Chi-squared on bytes with 255 degrees of freedom: beyond 400 happens once in 10^7 keys, and the key is fixed."""
+    octets = Stream(SEED, ("chi",)).words(0, (1 << 17,)).view(np.uint8)
+    counts = np.bincount(octets, minlength=256)
+    expected = octets.size / 256
+    assert ((counts - expected) ** 2 / expected).sum() < 400
+    narrow = Stream(SEED, ("chi",)).words(0, (1 << 16,)).view(np.uint16)
+    assert narrow.min() == 0
+    assert narrow.max() == 65535
+
+
+def test_ranges_never_overlap():
+    ranges = Ranges("3.1")
+    spans = []
+    for size in (1, 2, 3, 0, 1000, 7):
+        taken = ranges.take("mask", (size,))
+        spans.append((taken.block, taken.block + taken.blocks))
+    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert ranges.take("share", (1,)).block == 0
+    assert blocks_for(3) == 2
+
+
+def test_usages_scopes_and_pairs_have_separate_streams():
+    seeds = [derive(SEED, "seed", number) for number in range(3)]
+    streams = Streams(0, seeds[0], {1: seeds[1], 2: seeds[2]})
+    here, there = Range("0", 0, (64,)), Range("1", 0, (64,))
+    made = [streams.mask(here, zeros((64,))), streams.share(here, b""), streams.zero(here), streams.mask(there, zeros((64,)))]
+    words = np.concatenate(made)
+    assert len(set(words.tolist())) == words.size
+
+
+def test_zero_shares_of_all_pairs_cancel_and_no_proper_subset_does():
+    n = 4
+    seeds = {(i, j): derive(SEED, min(i, j), max(i, j)) for i in range(n) for j in range(n) if i != j}
+    where = Range("9", 3, (50,))
+    shares = [Streams(i, SEED, {j: seeds[i, j] for j in range(n) if j != i}).zero(where) for i in range(n)]
+    assert not np.any(sum(shares))
+    for subset in range(1, (1 << n) - 1):
+        assert np.all(sum(shares[i] for i in range(n) if subset >> i & 1))
