@@ -11,7 +11,7 @@ import secrets
 from typing import TYPE_CHECKING, Protocol
 
 from mpc import wire
-from mpc.errors import AuthenticationFailed, BeaverError, PeerLost, PeerMisbehaved
+from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved
 from mpc.flow import ON_FRAME, Flow
 from mpc.handshake import KK, Hello, Keys, local_suites, negotiate
 from mpc.records import Opener, Sealer
@@ -158,13 +158,19 @@ class Channel:
             elif frame.tag:
                 flow = self._flows.get(frame.tag[: wire.SESSION_PREFIX])
                 if flow is not None:
-                    ON_FRAME[frame.kind](flow, frame)
+                    self._to_flow(flow, frame)
             elif frame.kind is wire.Kind.CONTROL:
                 self._upstairs.control(self, wire.parse_control(frame.data, self.name))
             elif frame.kind is wire.Kind.CLOSE:
                 self.end(PeerLost(self.name, "closed the connection"))
             if self._over:
                 return
+
+    def _to_flow(self, flow: Flow, frame: wire.Frame) -> None:
+        try:
+            ON_FRAME[frame.kind](flow, frame)
+        except Disagreement as fault:
+            flow.on_disagreement(fault)
 
     # -- sending -----------------------------------------------------------------------------------------------
 

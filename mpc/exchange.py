@@ -82,9 +82,11 @@ class Exchange:
         self._done: set[str] = set()
         self._label = "the start"
         self._messages: dict[str, int] = {}
-        self._waiting: dict[int, tuple[str, float]] = {}
+        self._waiting: dict[Arrivals, tuple[str, float]] = {}
         self._watchdog = asyncio.create_task(self._watch_stalls())
         mesh.subscribe(self)
+        for flow in agreed.flows.values():
+            flow.on_disagreement = self.fail
         for name, channel in agreed.channels.items():
             if mesh.channel(name) is not channel:
                 self.fail(PeerLost(name, "was lost while the session began"))
@@ -207,7 +209,7 @@ class Exchange:
         if arrivals.future.done():
             arrivals.future.result()
             return
-        self._waiting[id(arrivals)] = (scope.label, time.monotonic())
+        self._waiting[arrivals] = (scope.label, time.monotonic())
         try:
             await arrivals.future
         except asyncio.CancelledError:
@@ -215,7 +217,7 @@ class Exchange:
             self.fail(ProgramError(msg))
             raise
         finally:
-            del self._waiting[id(arrivals)]
+            del self._waiting[arrivals]
 
     # -- faults and the end ------------------------------------------------------------------------------------
 
@@ -259,6 +261,8 @@ class Exchange:
             if self._mesh.channel(name) is channel:
                 channel.control(kind="leave", session=self._agreed.session, reason=reason, party=culprit, at=self._label)
             channel.close_flow(self._agreed.session, over)
+        for arrivals in tuple(self._waiting):
+            arrivals.fail(over)
 
     async def finish(self) -> None:
         """Hand over what the others still wait for, then say that this party is done."""
@@ -291,7 +295,8 @@ class Exchange:
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """A member is gone."""
         if name in self._agreed.channels and name not in self._done:
-            self.fail(PeerLost(name, f"{getattr(fault, 'text', fault)} (at {self._label})"))
+            kind = PeerMisbehaved if isinstance(fault, PeerMisbehaved) else PeerLost
+            self.fail(kind(name, f"{getattr(fault, 'text', fault)} (at {self._label})"))
 
     def control(self, name: str, body: wire.Body) -> None:
         """A member finished, or left early."""

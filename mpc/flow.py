@@ -106,6 +106,8 @@ class Flow:
         self._fault: Exception | None = None
         self._ended = False
         self._idle: asyncio.Future[None] | None = None
+        self.on_disagreement: Callable[[Disagreement], None] = self.fail
+        """Who ends the session when the peer runs another program; the channel lives on for other sessions."""
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
@@ -116,10 +118,10 @@ class Flow:
             return
         receive = _Receive(digest, total, sink, arrivals, label)
         early = self._early.pop(tag, None)
+        if early is None and self._ended:
+            raise self._ended_early(label)
+        self._receives[tag] = receive
         if early is None:
-            if self._ended:
-                raise self._ended_early(label)
-            self._receives[tag] = receive
             return
         self._early_bytes -= len(early.data)
         self._begin(tag, receive, early.digest, early.total, memoryview(early.data))
@@ -130,7 +132,6 @@ class Flow:
         if receive is not None:
             if receive.begun:
                 raise PeerMisbehaved(self._peer, f"began the message {receive.label} twice")
-            del self._receives[frame.tag]
             self._begin(frame.tag, receive, frame.digest, frame.total, frame.data)
             return
         self._early_bytes += len(frame.data)
@@ -147,10 +148,9 @@ class Flow:
                 f"({total} bytes offered, {receive.total} expected). All parties must run the same program on the same public shapes.",
             )
         receive.begun = True
-        self._take(receive, data)
+        self._take(tag, receive, data)
         self._give_credit(len(data))
         if receive.received < total:
-            self._receives[tag] = receive
             self._outlet.send(wire.grant(tag))
 
     def on_more(self, frame: wire.Frame) -> None:
@@ -158,17 +158,17 @@ class Flow:
         receive = self._receives.get(frame.tag)
         if receive is None or not receive.begun or receive.received + len(frame.data) > receive.total:
             raise PeerMisbehaved(self._peer, "sent bytes that were not granted")
-        self._take(receive, frame.data)
-        if receive.received == receive.total:
-            del self._receives[frame.tag]
+        self._take(frame.tag, receive, frame.data)
 
-    def _take(self, receive: _Receive, data: memoryview) -> None:
+    def _take(self, tag: bytes, receive: _Receive, data: memoryview) -> None:
         if len(data) % 8 and receive.received + len(data) != receive.total:
             raise PeerMisbehaved(self._peer, f"split a word of {receive.label} over two frames")
         if len(data):
             receive.sink.write(receive.received, data)
             receive.received += len(data)
         if receive.received == receive.total:
+            # Until now it could still be failed together with the flow.
+            del self._receives[tag]
             receive.arrivals.arrived()
 
     def _give_credit(self, amount: int) -> None:

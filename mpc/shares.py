@@ -45,6 +45,11 @@ def lineage_of(operation: str, *parents: int) -> int:
     return value
 
 
+def _constant(words: Words) -> int:
+    """The lineage of a public constant, at the speed of a sum: unequal constants at two parties are found before a reveal."""
+    return lineage_of("constant", int(np.sum(words, dtype=words.dtype)), *words.shape)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Encoded:
     """This party's own value as ring words; not yet shared."""
@@ -114,19 +119,19 @@ class AShare(Secret):
         lineage = lineage_of(operation, self.lineage, other)
         return AShare(words, frac=self.frac, bound=self.bound if bound is None else bound, home=self.home, lineage=lineage)
 
-    def _public(self, value: ArrayLike) -> tuple[Words, float]:
+    def _public(self, value: ArrayLike) -> tuple[Words, float, int]:
         array = np.asarray(value)
         bound = float(np.max(np.abs(array.astype(np.float64)), initial=0.0))
         words = encode(array, frac=self.frac, bound=max(bound, 2.0**-self.frac))
         # A public constant is added at party 0 only, so that the shares still sum to x + constant.
-        return (words if self.home.index == 0 else np.zeros_like(words)), bound
+        return (words if self.home.index == 0 else np.zeros_like(words)), bound, _constant(words)
 
     def _operand(self, other: AShare | ArrayLike) -> tuple[Words, float, int]:
         if isinstance(other, Secret) and not isinstance(other, AShare):
             msg = f"a {type(other).__name__} cannot be added to an AShare"
             raise ProgramError(msg)
         if not isinstance(other, AShare):
-            return *self._public(other), 0
+            return self._public(other)
         same_home(self, other)
         if other.frac != self.frac:
             msg = f"shares with {self.frac} and {other.frac} fractional bits cannot be added; truncate one first"
@@ -168,7 +173,8 @@ class AShare(Secret):
             msg = "only integers multiply a share locally; for reals encode the factor and truncate the product"
             raise ProgramError(msg)
         bound = self.bound * float(np.max(np.abs(array.astype(np.float64)), initial=0.0))
-        return self._like(self.words * array.astype(np.int64).view(self.words.dtype), "scale", bound=bound)
+        factors = array.astype(np.int64).view(self.words.dtype)
+        return self._like(self.words * factors, "scale", bound=bound, other=_constant(factors))
 
     __rmul__ = __mul__
 

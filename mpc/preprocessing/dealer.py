@@ -85,6 +85,8 @@ class DealerSession:
     async def serve(self) -> None:
         """Return when every party is done; raise the first fault."""
         self._mesh.subscribe(self)
+        for flow in self._agreed.flows.values():
+            flow.on_disagreement = self._fail
         workers = [asyncio.create_task(self._answer(index, name)) for index, name in enumerate(self._agreed.job.parties)]
         fault: BeaverError = PeerLost(self._mesh.identity.name, "finished this session")
         try:

@@ -60,6 +60,13 @@ class TcpLink(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Hand over every complete frame, keep the rest."""
         self._filled += nbytes
+        if self._handlers is None:
+            # uvloop may begin to read after connection_made, whatever was asked for there.
+            self._pause()
+            return
+        self._deliver(self._handlers[0])
+
+    def _deliver(self, on_frame: OnFrame) -> None:
         start = 0
         view = memoryview(self._buffer)
         while self._filled - start >= _HEAD and not self._over:
@@ -72,8 +79,7 @@ class TcpLink(asyncio.BufferedProtocol):
             if stop > self._filled:
                 self._make_room(stop - start)
                 break
-            if self._handlers is not None:
-                self._handlers[0](view[start + _HEAD : stop])
+            on_frame(view[start + _HEAD : stop])
             start = stop
         if start:
             rest = bytes(view[start : self._filled])
@@ -117,10 +123,19 @@ class TcpLink(asyncio.BufferedProtocol):
     def start(self, on_frame: OnFrame, on_closed: OnClosed, on_writable: OnWritable) -> None:
         """See Link.start."""
         self._handlers = (on_frame, on_closed, on_writable)
-        if self._over or self._transport is None:
-            asyncio.get_running_loop().call_soon(on_closed, self._reason)
-        else:
+        asyncio.get_running_loop().call_soon(self._begin, on_frame, on_closed)
+
+    def _begin(self, on_frame: OnFrame, on_closed: OnClosed) -> None:
+        if self._closed.done() or self._transport is None:
+            on_closed(self._reason)
+            return
+        self._deliver(on_frame)
+        if not self._over:
             self._transport.resume_reading()
+
+    def _pause(self) -> None:
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
 
     def send(self, *parts: Part) -> None:
         """See Link.send."""

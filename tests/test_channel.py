@@ -1,0 +1,293 @@
+"""Live channels under attack: who may speak, who may displace whom, and what is said about it (invariants 13-18, 23)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from mpc import handshake, wire
+from mpc.channel import Channel
+from mpc.handshake import KK, Hello
+from mpc.identity import Identity
+from mpc.mesh import Clocks, Mesh
+from mpc.records import Sealer
+from mpc.roster import Member, Roster
+from mpc.testing.simulate import MemoryNetwork
+from mpc.transport.memory import memory_pair
+from tests.attackers import KeyThief
+
+CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
+
+
+def people(*names):
+    identities = [Identity.generate(name) for name in names]
+    return identities, Roster(Member(identity.name, identity.public, ("memory", 1)) for identity in identities)
+
+
+class Upstairs:
+    def __init__(self):
+        self.events, self.news = [], asyncio.Event()
+
+    def note(self, *event):
+        self.events.append(event)
+        self.news.set()
+
+    def opened(self, channel):
+        self.note("opened", channel.name)
+
+    def control(self, channel, body):
+        self.note("control", body["kind"])
+
+    def closed(self, channel, fault):
+        self.note("closed", type(fault).__name__, str(fault))
+
+    async def until(self, kind):
+        async with asyncio.timeout(5):
+            while not any(event[0] == kind for event in self.events):
+                self.news.clear()
+                await self.news.wait()
+        return next(event for event in self.events if event[0] == kind)
+
+
+class Raw:
+    """The attacker's end of a link: every frame as it came."""
+
+    def __init__(self, link):
+        self.link, self.frames, self.news, self.closed = link, [], asyncio.Event(), False
+        link.start(self.frame, self.end, lambda: None)
+
+    def frame(self, data):
+        self.frames.append(bytes(data))
+        self.news.set()
+
+    def end(self, reason):
+        self.closed = True
+        self.news.set()
+
+    async def next(self):
+        async with asyncio.timeout(5):
+            while not self.frames and not self.closed:
+                self.news.clear()
+                await self.news.wait()
+        return self.frames.pop(0) if self.frames else None
+
+
+def responder(identity, roster):
+    near, far = memory_pair("near", "far")
+    up = Upstairs()
+    channel = Channel(far, identity, roster, up)
+    return Raw(near), up, channel
+
+
+async def greet(raw, mine):
+    raw.link.send(mine.encode())
+    return Hello.decode(await raw.next(), "peer")
+
+
+def hello(sender, receiver, roster, **changes):
+    return Hello(sender, receiver, roster.digest, 3, bytes(32), **changes)
+
+
+async def test_two_channels_find_each_other():
+    (a, b), roster = people("a", "b")
+    near, far = memory_pair("near", "far")
+    up_a, up_b = Upstairs(), Upstairs()
+    one = Channel(near, a, roster, up_a, dialled=roster["b"])
+    other = Channel(far, b, roster, up_b)
+    await up_b.until("opened")
+    assert (one.exporter, one.transcript) == (other.exporter, other.transcript)
+    assert len(one.exporter) == 64
+    one.control(kind="withdraw", job="j", reason="r")
+    assert await up_b.until("control") == ("control", "withdraw")
+    await one.close()
+    assert "closed the connection" in (await up_b.until("closed"))[2]
+    assert one.exporter == b""
+
+
+REJECTED = {
+    "unknown name": (lambda r: hello("mallory", "a", r), "not in the roster"),
+    "other receiver": (lambda r: hello("b", "c", r), "expects 'c' at this address"),
+    "other roster": (lambda r: Hello("b", "a", bytes(32), 3, bytes(32)), "has another roster"),
+    "other version": (lambda r: hello("b", "a", r, version=2), "speaks wire version 2"),
+    "no common suite": (lambda r: Hello("b", "a", r.digest, 8, bytes(32)), "no cipher suite"),
+}
+
+
+@pytest.mark.parametrize("what", REJECTED)
+async def test_every_rejection_has_its_own_message_at_both_ends(what):
+    (a, _), roster = people("a", "b")
+    raw, up, channel = responder(a, roster)
+    make, message = REJECTED[what]
+    assert (await greet(raw, make(roster))).sender == "a"
+    assert message in (await up.until("closed"))[2]
+    assert not channel.ready
+
+
+async def test_garbage_instead_of_a_hello():
+    (a, _), roster = people("a", "b")
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\0", bytes(handshake.HELLO_SIZE), b"\xff" * 100_000):
+        raw, up, _ = responder(a, roster)
+        raw.link.send(garbage)
+        assert "something else uses this port" in (await up.until("closed"))[2]
+
+
+async def test_the_wrong_key_is_refused_and_says_so():
+    (a, _), roster = people("a", "b")
+    raw, up, _ = responder(a, roster)
+    mine = hello("b", "a", roster)
+    theirs = await greet(raw, mine)
+    kk = KK(True, "AESGCM", mine.encode() + theirs.encode(), Identity.generate("b").curve_secret, a.curve_public, peer="a")
+    raw.link.send(kk.write_message())
+    assert "does not hold the key" in (await up.until("closed"))[2]
+
+
+async def test_the_thief_of_as_key_gets_an_answer_and_nothing_more():
+    (a, b), roster = people("a", "b")
+    raw, up, channel = responder(a, roster)
+    mine = hello("b", "a", roster)
+    theirs = await greet(raw, mine)
+    thief = KeyThief(a, b.curve_public, mine.encode() + theirs.encode())
+    raw.link.send(thief.write_message())
+    assert await raw.next() is not None
+    raw.link.send(Sealer(thief.split().send, "AESGCM").seal(wire.record_head(0, 0) + wire.bare(wire.Kind.READY)))
+    assert (await up.until("closed"))[1] == "PeerMisbehaved"
+    assert up.events[0][0] == "closed"
+    assert not channel.ready
+
+
+async def recorded_session(a, b, roster):
+    """What an eavesdropper saw b send to a, message by message."""
+    near, far = memory_pair("near", "far", tap=None)
+    sent = []
+    plain = near.send
+    near.send = lambda *parts: (sent.append(b"".join(parts)), plain(*parts))[1]
+    up = Upstairs()
+    Channel(far, a, roster, up)
+    Channel(near, b, roster, Upstairs(), dialled=roster["a"])
+    await up.until("opened")
+    return sent
+
+
+async def test_a_replayed_session_changes_nothing():
+    (a, b), roster = people("a", "b")
+    sent = await recorded_session(a, b, roster)
+    assert len(sent) == 3
+    raw, up, channel = responder(a, roster)
+    for message in sent:
+        raw.link.send(message)
+    await up.until("closed")
+    assert [event[0] for event in up.events] == ["closed"]
+    assert not channel.ready
+
+
+async def live(roster, a, b):
+    raw, up, channel = responder(a, roster)
+    mine = hello("b", "a", roster)
+    theirs = await greet(raw, mine)
+    kk = KK(True, "AESGCM", mine.encode() + theirs.encode(), b.curve_secret, a.curve_public, peer="a")
+    raw.link.send(kk.write_message())
+    kk.read_message(await raw.next())
+    return raw, up, channel, Sealer(kk.split().send, "AESGCM")
+
+
+async def test_the_first_record_must_be_ready():
+    (a, b), roster = people("a", "b")
+    raw, up, channel, sealer = await live(roster, a, b)
+    assert not channel.ready
+    assert up.events == []
+    raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.bare(wire.Kind.PING)))
+    assert "before it was ready" in (await up.until("closed"))[2]
+
+
+BAD_RECORDS = {
+    "wrong number": lambda seal: seal(wire.record_head(9, 0)),
+    "garbage inside": lambda seal: seal(wire.record_head(1, 0) + b"\xff\xff\xff\xff"),
+    "unknown control": lambda seal: seal(wire.record_head(1, 0) + wire.control({"kind": "nonsense"})),
+    "not sealed": lambda seal: b"x" * 100,
+    "flipped": lambda seal: (lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))(seal(wire.record_head(1, 0))),
+}
+
+
+@pytest.mark.parametrize("what", BAD_RECORDS)
+async def test_a_bad_record_ends_the_channel(what):
+    (a, b), roster = people("a", "b")
+    raw, up, channel, sealer = await live(roster, a, b)
+    raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.bare(wire.Kind.READY)))
+    await up.until("opened")
+    raw.link.send(BAD_RECORDS[what](sealer.seal))
+    assert (await up.until("closed"))[1] == "PeerMisbehaved"
+    assert not channel.alive
+
+
+async def test_reflected_records_end_the_channel():
+    (a, b), roster = people("a", "b")
+    raw, up, channel, sealer = await live(roster, a, b)
+    raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.bare(wire.Kind.READY)))
+    await up.until("opened")
+    channel.control(kind="withdraw", job="j", reason="r")
+    raw.link.send(await raw.next())
+    assert (await up.until("closed"))[1] == "PeerMisbehaved"
+
+
+# -- the mesh --------------------------------------------------------------------------------------------------
+
+
+async def test_an_unproven_link_displaces_nothing_and_a_proven_one_does(caplog):
+    caplog.set_level(logging.INFO)
+    (a, b), roster = people("a", "b")
+    network = MemoryNetwork()
+    async with Mesh(b, roster, network.of("b"), CLOCKS) as mesh_b, Mesh(a, roster, network.of("a"), CLOCKS) as mesh_a:
+        await connected(mesh_a, "b")
+        await connected(mesh_b, "a")
+        first = mesh_b.channel("a")
+        stranger = Raw(network.connect("x", "b"))
+        mine = hello("a", "b", roster)
+        theirs = await greet(stranger, mine)
+        thief = KeyThief(b, a.curve_public, mine.encode() + theirs.encode())
+        stranger.link.send(thief.write_message())
+        assert await stranger.next() is not None
+        assert mesh_b.channel("a") is first
+        assert first.alive
+        assert caplog.text.count("peer=a connected") == 1
+        raw = Raw(network.connect("a2", "b"))
+        mine = hello("a", "b", roster)
+        theirs = await greet(raw, mine)
+        kk = KK(True, "AESGCM", mine.encode() + theirs.encode(), a.curve_secret, b.curve_public, peer="b")
+        raw.link.send(kk.write_message())
+        kk.read_message(await raw.next())
+        raw.link.send(Sealer(kk.split().send, "AESGCM").seal(wire.record_head(0, 0) + wire.bare(wire.Kind.READY)))
+        await until(lambda: mesh_b.channel("a") is not first)
+        assert not first.alive
+
+
+async def test_a_flood_of_strangers_leaves_the_ready_channel_alone():
+    (a, b), roster = people("a", "b")
+    network = MemoryNetwork()
+    async with Mesh(b, roster, network.of("b"), CLOCKS) as mesh_b, Mesh(a, roster, network.of("a"), CLOCKS) as mesh_a:
+        await connected(mesh_a, "b")
+        await connected(mesh_b, "a")
+        first = mesh_b.channel("a")
+        crowd = [Raw(network.connect(f"x{number}", "b")) for number in range(500)]
+        await until(lambda: sum(raw.closed for raw in crowd) >= 500 - 128)
+        assert mesh_b.channel("a") is first
+        assert first.alive
+
+
+async def test_a_silent_stranger_is_dropped_by_the_clock():
+    (_, b), roster = people("a", "b")
+    network = MemoryNetwork()
+    async with Mesh(b, roster, network.of("b"), Clocks(join=5, lost=0.2, stall=5)):
+        raw = Raw(network.connect("x", "b"))
+        await until(lambda: raw.closed)
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def connected(mesh, name):
+    await until(lambda: mesh.channel(name) is not None)

@@ -1,0 +1,215 @@
+"""Flow control: no cycle of waits in any order, bounded memory, and no tolerance for peers that overrun (invariants 21, 27)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from mpc import Disagreement, PeerMisbehaved, protocol, wire
+from mpc.flow import BLOCK, ON_FRAME, Arrivals, Flow
+from mpc.ring import WORD
+from mpc.scope import current
+from mpc.testing import simulate
+
+WINDOW = 1 << 16
+SESSION, DIGEST = b"sess" + bytes(28), b"digestdigest"
+
+
+@protocol
+async def opened(s, words, turns):
+    """Open `words` as they are, after some turns of the loop, so that parties start in different orders."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return await s._exchange.open(current(s), "test", words, [0], [])
+
+
+def run(size, orders, seed=None):
+    async def program(s):
+        inputs = [np.full(size // 8, s.index + number, WORD) for number in range(len(orders[0]))]
+        totals = await asyncio.gather(*(opened(s, words, 3 * turns) for words, turns in zip(inputs, orders[s.index], strict=True)))
+        for number, total in enumerate(totals):
+            assert total[0] == total[-1] == sum(range(s.n)) + s.n * number
+            assert np.all(total == total[0])
+        return True
+
+    assert simulate(len(orders), program, window=WINDOW, seed=seed) == [True] * len(orders)
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_four_gathered_openings_finish_in_every_order(seed):
+    for order in itertools.permutations(range(4)):
+        run(1 << 19, [range(4), order], seed)
+
+
+def test_three_parties_in_three_orders():
+    run(3 << 18, [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]], seed=1)
+
+
+def test_four_openings_of_64_mib_stay_below_three_times_their_size():
+    size = 64 << 20
+    tracemalloc.start()
+    try:
+        run(size, [[0, 1, 2, 3], [3, 2, 1, 0]])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * 4 * 2 * size, f"peak is {peak / (8 * size):.2f} times the openings of both parties"
+
+
+# -- one flow against a peer that does not keep to the rules -----------------------------------------------------
+
+
+class Wire:
+    """Carries one flow's frames to another flow, or keeps them."""
+
+    def __init__(self):
+        self.sent = []
+        self.far = None
+
+    def send(self, *parts):
+        self.sent.append(b"".join(parts))
+
+    def wants_pump(self, flow):
+        while flow.pump():
+            pass
+
+    def deliver(self, flow):
+        while self.sent:
+            push(flow, self.sent.pop(0))
+
+
+def push(flow, *frames):
+    for frame in wire.parse(wire.record_head(0, 0) + b"".join(frames), 0, "peer"):
+        ON_FRAME[frame.kind](flow, frame)
+
+
+class Bytes:
+    def __init__(self):
+        self.data = bytearray()
+
+    def write(self, offset, data):
+        assert offset == len(self.data)
+        self.data += data
+
+
+def tag(number):
+    return b"sess" + number.to_bytes(8, "little")
+
+
+@pytest.fixture
+async def ends():
+    wires = Wire(), Wire()
+    return [(Flow(SESSION, "peer", outlet, WINDOW), outlet) for outlet in wires]
+
+
+async def post(flow, number, total, digest=DIGEST):
+    sink, arrivals = Bytes(), Arrivals(1)
+    flow.post(tag(number), digest, total, sink, arrivals, f"op.{number}")
+    return sink, arrivals.future
+
+
+@pytest.mark.parametrize("posted_first", [True, False])
+@pytest.mark.parametrize("size", [0, 8, WINDOW - 8, WINDOW, WINDOW + 8, 3 * BLOCK + 24])
+async def test_messages_arrive_whole(ends, size, posted_first):
+    (near, out), (far, back) = ends
+    data = bytes(range(256)) * (size // 256 + 1)
+    if posted_first:
+        sink, done = await post(far, 1, size)
+    near.send(tag(1), DIGEST, memoryview(data)[:size])
+    out.deliver(far)
+    if not posted_first:
+        sink, done = await post(far, 1, size)
+    back.deliver(near)
+    out.deliver(far)
+    await asyncio.wait_for(done, 1)
+    assert sink.data == data[:size]
+    await asyncio.wait_for(near.drained(), 1)
+
+
+async def test_credit_comes_back_for_ever(ends):
+    (near, out), (far, back) = ends
+    for number in range(200):
+        near.send(tag(number), DIGEST, memoryview(bytes(WINDOW // 4)))
+        out.deliver(far)
+        _, done = await post(far, number, WINDOW // 4)
+        back.deliver(near)
+        out.deliver(far)
+        assert done.done()
+
+
+async def test_a_full_window_never_blocks_a_posted_receive(ends):
+    (near, out), (far, back) = ends
+    for number in range(8):
+        near.send(tag(number), DIGEST, memoryview(bytes(WINDOW)))
+    out.deliver(far)
+    for number in reversed(range(8)):
+        _, done = await post(far, number, WINDOW)
+        back.deliver(near)
+        out.deliver(far)
+        assert done.done()
+
+
+OVERRUN = {
+    "more than the window": [wire.first(tag(1), DIGEST, WINDOW, WINDOW) + bytes(WINDOW), wire.first(tag(2), DIGEST, 8, 8) + bytes(8)],
+    "the same tag twice": [wire.first(tag(1), DIGEST, 8, 8) + bytes(8)] * 2,
+    "bytes without grant": [wire.more(tag(1), 8) + bytes(8)],
+    "a grant for nothing": [wire.grant(tag(1))],
+    "credit for nothing": [wire.credit(b"sess", 1)],
+    "too much": [wire.first(tag(7), DIGEST, 16, 8) + bytes(8), wire.more(tag(7), 16) + bytes(16)],
+    "half a word": [wire.first(tag(7), DIGEST, 16, 4) + bytes(4)],
+    "begun twice": [wire.first(tag(7), DIGEST, 16, 8) + bytes(8), wire.first(tag(7), DIGEST, 16, 8) + bytes(8)],
+}
+
+
+@pytest.mark.parametrize("what", OVERRUN)
+async def test_overruns_are_misbehaviour(ends, what):
+    (near, _), _ = ends
+    await post(near, 7, 16)
+    with pytest.raises(PeerMisbehaved):
+        for frame in OVERRUN[what]:
+            push(near, frame)
+
+
+async def test_a_million_early_messages_are_bounded(ends):
+    (near, _), _ = ends
+    with pytest.raises(PeerMisbehaved):
+        for number in range(1 << 20):
+            push(near, wire.first(tag(number), DIGEST, 0, 0))
+
+
+@pytest.mark.parametrize(("digest", "total"), [(b"otherdigest!", 16), (DIGEST, 24)])
+@pytest.mark.parametrize("posted_first", [True, False])
+async def test_another_digest_or_size_is_a_disagreement_and_nothing_is_taken(ends, digest, total, posted_first):
+    (near, _), _ = ends
+    frame = wire.first(tag(1), digest, total, 16) + bytes(16)
+    if posted_first:
+        sink, done = await post(near, 1, 16)
+        with pytest.raises(Disagreement, match=r"different program at op.1"):
+            push(near, frame)
+        assert sink.data == b""
+        near.fail(Disagreement("peer", "x"))
+        assert isinstance(done.exception(), Disagreement)
+    else:
+        push(near, frame)
+        with pytest.raises(Disagreement, match=r"different program at op.1"):
+            await post(near, 1, 16)
+
+
+async def test_the_end_of_the_peer_while_something_is_due(ends):
+    (near, _), _ = ends
+    await post(near, 1, 16)
+    with pytest.raises(Disagreement, match="still waits for it at op.1"):
+        near.peer_finished()
+    with pytest.raises(Disagreement, match="still waits for it at op.2"):
+        await post(near, 2, 8)
+
+
+async def test_the_end_of_the_peer_while_something_is_not_taken(ends):
+    (near, _), _ = ends
+    near.send(tag(1), DIGEST, memoryview(bytes(2 * WINDOW)))
+    with pytest.raises(Disagreement, match="without taking"):
+        near.peer_finished()

@@ -1,0 +1,205 @@
+"""One contract for all links: tcp on asyncio's loop, tcp on uvloop, memory (invariants 21, 27)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+import uvloop
+
+from mpc import ConfigError, PeerMisbehaved
+from mpc.prg import Stream
+from mpc.testing.schedule import Delays
+from mpc.transport.link import HIGH_WATER, MAX_FRAME
+from mpc.transport.memory import memory_pair
+from mpc.transport.tcp import TcpListener, dial
+
+
+class Inbox:
+    """Collects what one end of a link hears."""
+
+    def __init__(self, link):
+        self.link, self.frames, self.closed, self.reason, self.writable = link, [], 0, None, 0
+        self.news = asyncio.Event()
+        link.start(self.frame, self.end, self.room)
+
+    def frame(self, data):
+        assert not self.closed
+        self.frames.append(bytes(data))
+        self.news.set()
+
+    def end(self, reason):
+        self.closed += 1
+        self.reason = reason
+        self.news.set()
+
+    def room(self):
+        self.writable += 1
+        self.news.set()
+
+    async def until(self, condition):
+        async with asyncio.timeout(20):
+            while not condition(self):
+                self.news.clear()
+                await self.news.wait()
+
+
+async def tcp_links():
+    accepted = asyncio.get_running_loop().create_future()
+    listener = await TcpListener.listen(accepted.set_result, endpoint=("127.0.0.1", 0))
+    near = await dial(*listener.address)
+    far = await accepted
+    await listener.close()
+    return near, far
+
+
+async def memory_links():
+    return memory_pair("near", "far")
+
+
+async def delayed_links():
+    return memory_pair("near", "far", schedule=Delays(7, "test"))
+
+
+KINDS = {
+    "tcp": (tcp_links, None),
+    "tcp on uvloop": (tcp_links, uvloop.new_event_loop),
+    "memory": (memory_links, None),
+    "delayed memory": (delayed_links, None),
+}
+
+
+@pytest.fixture(params=KINDS)
+def on_links(request):
+    connect, factory = KINDS[request.param]
+
+    def run(body):
+        async def whole():
+            near, far = await connect()
+            await body(near, far)
+            for link in (near, far):
+                link.abort()
+                await asyncio.wait_for(link.wait_closed(), 5)
+
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(whole())
+
+    return run
+
+
+def test_frames_arrive_whole_in_order_both_ways(on_links):
+    stream = Stream(bytes(32), ("frames",))
+    sizes = [1, 3, 65_530, 65_531, 65_532, 65_536, 200_000, MAX_FRAME, 5, 1_000_000]
+    frames = [stream.words(0, (MAX_FRAME // 8 + 1,)).tobytes()[:size] for size in sizes]
+
+    async def body(near, far):
+        there, here = Inbox(far), Inbox(near)
+        for frame in frames:
+            near.send(frame[: len(frame) // 2], memoryview(frame)[len(frame) // 2 :])
+            far.send(frame)
+        await there.until(lambda box: len(box.frames) == len(frames))
+        await here.until(lambda box: len(box.frames) == len(frames))
+        assert there.frames == here.frames == frames
+
+    on_links(body)
+
+
+def test_frames_sent_before_start_are_kept(on_links):
+    async def body(near, far):
+        near.send(b"early")
+        near.send(b"bird")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        box = Inbox(far)
+        await box.until(lambda box: len(box.frames) == 2)
+        assert box.frames == [b"early", b"bird"]
+
+    on_links(body)
+
+
+def test_what_was_sent_before_close_still_arrives_then_both_hear_the_end_once(on_links):
+    async def body(near, far):
+        there, here = Inbox(far), Inbox(near)
+        for number in range(50):
+            near.send(b"%d" % number * 1000)
+        near.close()
+        near.send(b"after the end")
+        await there.until(lambda box: box.closed)
+        await here.until(lambda box: box.closed)
+        assert len(there.frames) == 50
+        near.close()
+        near.abort()
+        far.close()
+        await asyncio.sleep(0.01)
+        assert (there.closed, here.closed) == (1, 1)
+        assert not near.writable
+        assert not far.writable
+
+    on_links(body)
+
+
+def test_abort_ends_both_sides(on_links):
+    async def body(near, far):
+        there, here = Inbox(far), Inbox(near)
+        near.abort()
+        await there.until(lambda box: box.closed)
+        await here.until(lambda box: box.closed)
+
+    on_links(body)
+
+
+def test_writable_follows_the_high_water_mark(on_links):
+    async def body(near, far):
+        here = Inbox(near)
+        sent = 0
+        while near.writable:
+            near.send(bytes(1 << 18))
+            sent += 1
+            assert sent < 1000
+        assert sent * (1 << 18) >= HIGH_WATER
+        there = Inbox(far)
+        await there.until(lambda box: len(box.frames) == sent)
+        await here.until(lambda box: box.writable)
+        assert near.writable
+
+    on_links(body)
+
+
+def test_oversized_frames_end_the_link_with_a_reason(on_links):
+    async def body(near, far):
+        there = Inbox(far)
+        near.send(bytes(MAX_FRAME + 1))
+        await there.until(lambda box: box.closed)
+        assert isinstance(there.reason, PeerMisbehaved)
+        assert there.frames == []
+
+    on_links(body)
+
+
+async def test_a_header_that_claims_4_gib_allocates_nothing():
+    accepted = asyncio.get_running_loop().create_future()
+    listener = await TcpListener.listen(accepted.set_result, endpoint=("127.0.0.1", 0))
+    reader, writer = await asyncio.open_connection(*listener.address)
+    box = Inbox(await accepted)
+    writer.write(b"\xff\xff\xff\xff" + b"x" * 100)
+    await box.until(lambda box: box.closed)
+    assert "4294967295 bytes" in str(box.reason)
+    assert len(box.link._buffer) <= 1 << 16
+    assert await reader.read() == b""
+    writer.close()
+    await listener.close()
+
+
+async def test_a_taken_port_is_a_clear_error():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{taken.getsockname()[1]}.*another `listen`"):
+            await TcpListener.listen(lambda link: None, endpoint=taken.getsockname())
+
+
+async def test_the_port_is_free_again_after_close():
+    listener = await TcpListener.listen(lambda link: None, endpoint=("127.0.0.1", 0))
+    address = listener.address
+    await listener.close()
+    again = await TcpListener.listen(lambda link: None, endpoint=address)
+    await again.close()

@@ -1,0 +1,265 @@
+"""What others see: sealed bytes on every wire, uniform openings, nothing at the dealer (invariants 4, 7, 11, 12, 24, 31, 32, 34)."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import mpc
+import protocols
+from mpc import PeerMisbehaved
+from mpc.correlations import Product, Range
+from mpc.exchange import Exchange
+from mpc.flow import Flow
+from mpc.preprocessing import dealer as dealing
+from mpc.preprocessing.dealer import Bindings, correction
+from mpc.ring import WORD
+from mpc.streams import mask_words, share_words
+from mpc.testing import MaskOracle, ReusedRandomnessError, simulate
+
+CANARY = 7_310_481.0
+
+
+async def everything(s):
+    """Touches every path on which a secret could leave: own values, inputs, masks, products, a reveal to one party."""
+    rows = np.full((8, 3), CANARY)
+    total = s.zero(24).add_own(s.encode(rows.ravel()))
+    await s.reveal(total, to=0)
+    xs = await s.inputs(np.full(6, CANARY), frac=4, bound=2.0**24)
+    await s.mask(xs[0])
+    await s.reveal(await mpc.mul(s, xs[0], xs[1]), to=0)
+    return await protocols.mean(s, rows * (s.index + 1))
+
+
+def patterns(n):
+    """Eight bytes that would stand on a wire if a secret, or a sum of secrets, went in the clear."""
+    for value in (CANARY, n * CANARY, -CANARY):
+        yield np.float64(value).tobytes()
+        for frac in (0, 4, 8, 20):
+            yield np.array([int(value * 2**frac)], np.int64).tobytes()
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_the_tap_sees_sealed_bytes_only(n):
+    frames = []
+    simulate(n, everything, tap=frames.append)
+    wire = b"".join(frames)
+    assert len(wire) > 2000
+    for pattern in patterns(n):
+        assert pattern not in wire
+    for word in (b"mean", b"reveal", b"simulation", b"session", b"relation"):
+        assert word not in wire
+
+
+def test_sealed_bytes_look_uniform():
+    frames = []
+
+    async def program(s):
+        return await protocols.secure_sum(s, np.zeros(1 << 15))
+
+    simulate(2, program, tap=frames.append)
+    octets = np.frombuffer(b"".join(frame for frame in frames if len(frame) > 10_000), np.uint8)
+    counts = np.bincount(octets, minlength=256)
+    expected = octets.size / 256
+    # 255 degrees of freedom: mean 255, standard deviation 22.6; beyond 430 once in 10^10 runs.
+    assert ((counts - expected) ** 2 / expected).sum() < 430
+
+
+def test_openings_of_a_constant_are_uniform(monkeypatch):
+    seen = []
+    plain = Exchange.open
+
+    async def noted(self, scope, op, words, lineages, names):
+        total = await plain(self, scope, op, words, lineages, names)
+        seen.append(total.copy())
+        return total
+
+    monkeypatch.setattr(Exchange, "open", noted)
+
+    async def program(s):
+        await s.mask(s.input(np.zeros(1 << 14) if s.index == 0 else None, 0, 1 << 14))
+
+    simulate(2, program)
+    octets = seen[0].view(np.uint8)
+    counts = np.bincount(octets, minlength=256)
+    assert ((counts - octets.size / 256) ** 2 / (octets.size / 256)).sum() < 430
+
+
+def test_revealed_shares_are_fresh_each_time(monkeypatch):
+    sent = []
+    plain = Exchange.to_receivers
+
+    async def noted(self, scope, words, *rest):
+        sent.append(words.tobytes())
+        return await plain(self, scope, words, *rest)
+
+    monkeypatch.setattr(Exchange, "to_receivers", noted)
+
+    async def program(s):
+        x = s.zero(4).add_own(s.encode([1.0] * 4))
+        for _ in range(3):
+            await s.reveal(x)
+
+    simulate(3, program)
+    assert len(set(sent)) == len(sent) == 9
+
+
+def test_what_the_dealer_receives_does_not_depend_on_inputs(monkeypatch):
+    """Same frames for two inputs: number, order and size of records, and the asks themselves but for session and tag."""
+
+    def transcript(value):
+        asks = []
+        plain = dealing.DealerSession.control
+
+        def noted(self, name, body):
+            if body["kind"] == "ask":
+                asks.append((name, body["relation"]))
+            plain(self, name, body)
+
+        monkeypatch.setattr(dealing.DealerSession, "control", noted)
+
+        async def program(s):
+            x, y = (await s.inputs(np.full(5, value), bound=2.0**9))[:2]
+            for _ in range(8):
+                await mpc.mul(s, x, y)
+
+        simulate(3, program)
+        monkeypatch.undo()
+        return Counter(str(relation) for _, relation in asks)
+
+    assert transcript(0.0) == transcript(511.0)
+
+
+def test_dealer_bytes_per_party_are_8_per_product_in_total():
+    async def program(s):
+        x, y = (await s.inputs(np.ones(10), bound=4.0))[:2]
+        each = []
+        for _ in range(12):
+            before = s.cost.corrections
+            await mpc.mul(s, x, y)
+            each.append(s.cost.corrections - before)
+        return each
+
+    results = np.array(simulate(3, program))
+    assert np.array_equal(results.sum(axis=0), [80] * 12)
+    assert set(np.unique(results)) == {0, 80}
+
+
+@pytest.mark.parametrize("to", [0, 1, 2])
+def test_a_correction_completes_the_shares(to):
+    seeds = [bytes([number]) * 32 for number in range(3)]
+    relation = Product(Range("1", 0, (4, 1)), Range("1", 2, (5,)), Range("1", 0, (4, 5)))
+    a = sum(mask_words(seed, relation.left) for seed in seeds)
+    b = sum(mask_words(seed, relation.right) for seed in seeds)
+    shares = [correction(relation, seeds, to) if i == to else share_words(seed, relation.out) for i, seed in enumerate(seeds)]
+    assert np.array_equal(sum(shares), a * b)
+
+
+def test_the_dealer_binds_a_range_to_the_first_name():
+    bindings = Bindings()
+    bind = lambda block, size, name: bindings.bind("share", Range("1", block, (size,)), name, "p")  # noqa: E731
+    bind(4, 8, b"one")
+    bind(4, 8, b"one")
+    bind(8, 2, b"two")
+    bind(0, 8, b"three")
+    for block, size, name in ((4, 8, b"other"), (4, 2, b"one"), (5, 2, b"x"), (7, 9, b"x"), (3, 4, b"x"), (8, 4, b"two"), (0, 40, b"x")):
+        with pytest.raises(PeerMisbehaved, match="under a second name"):
+            bind(block, size, name)
+    bindings.bind("mask", Range("1", 4, (8,)), b"another usage", "p")
+    bindings.bind("share", Range("2", 4, (8,)), b"another scope", "p")
+
+
+BAD_ASKS = {
+    "no relation": (["nonsense"], lambda tag: tag),
+    "foreign tag": (Product(Range("0", 0, (1,)), Range("0", 1, (1,)), Range("0", 0, (1,))).pack(), lambda tag: bytes(12)),
+    "short tag": (Product(Range("0", 0, (1,)), Range("0", 1, (1,)), Range("0", 0, (1,))).pack(), lambda tag: tag[:5]),
+}
+
+
+@pytest.mark.parametrize("what", BAD_ASKS)
+def test_a_party_that_asks_wrongly_ends_the_session_everywhere(what):
+    relation, tag_of = BAD_ASKS[what]
+    faults = {}
+
+    async def program(s):
+        if s.index == 0:
+            s._exchange.ask(tag_of(s._exchange._agreed.session[:4] + bytes(8)), relation)
+        try:
+            while True:
+                await protocols.secure_sum(s, [1.0])
+        except mpc.BeaverError as fault:
+            faults[s.index] = str(fault)
+            raise
+
+    with pytest.raises(mpc.PeerLost):
+        simulate(3, program)
+    assert "found this party misbehaved" in faults[0] or "ended the session" in faults[0]
+    for index in (1, 2):
+        assert faults[index].startswith("p0: sent the-dealer what the wire format does not allow")
+
+
+def test_the_oracle_catches_reuse():
+    oracle = MaskOracle()
+    oracle.spends(0, "mask", Range("1", 0, (4,)), np.zeros(4, WORD))
+    oracle.spends(0, "mask", Range("1", 2, (4,)), np.zeros(4, WORD))
+    oracle.spends(1, "mask", Range("1", 0, (4,)), np.zeros(4, WORD))
+    oracle.check()
+    oracle.spends(0, "mask", Range("1", 1, (1,)), np.ones(1, WORD))
+    with pytest.raises(ReusedRandomnessError, match="blocks 1:2, spent twice"):
+        oracle.check()
+
+
+def test_the_oracle_runs_under_every_simulation():
+    async def program(s):
+        x = s.zero(2).add_own(s.encode([1.0, 2.0]))
+        name = s.take_mask(x)
+        await s.masked((x,), (name,))
+        await s.masked((x + 1.0,), (name,))
+
+    with pytest.raises(ReusedRandomnessError, match="spent twice"):
+        simulate(2, program)
+
+
+def test_canaries_never_reach_a_log_or_an_exception(caplog):
+    caplog.set_level(logging.DEBUG)
+    out = io.StringIO()
+
+    async def program(s):
+        await everything(s)
+        x = s.zero(1).add_own(s.encode([CANARY]))
+        print(repr(x), repr(s), s.cost, file=out)
+        await mpc.mul(s, x, x)
+
+    with pytest.raises(mpc.PrecisionError) as caught:
+        simulate(3, program)
+    said = caplog.text + out.getvalue() + str(caught.value)
+    assert "revealed" in said
+    for shown in ("7310481", "7.31048", "7,310,481", str(int(CANARY * 2**20))):
+        assert shown not in said
+
+
+def test_sizes_number_and_order_of_messages_do_not_depend_on_secrets(monkeypatch):
+    plain = Flow.send
+
+    def traffic(value):
+        sizes = {}
+
+        def noted(self, tag, digest, data):
+            sizes.setdefault(id(self), []).append(len(data))
+            plain(self, tag, digest, data)
+
+        monkeypatch.setattr(Flow, "send", noted)
+
+        async def program(s):
+            x, y = await s.inputs(np.full(50, value), bound=2.0**9)
+            await s.reveal(await mpc.mul(s, x, y))
+            await protocols.secure_sum(s, np.full(9, value))
+            return [sizes.get(id(flow)) for _, flow in sorted(s._exchange._agreed.flows.items())]
+
+        return simulate(2, program)
+
+    assert traffic(0.0) == traffic(511.9) == traffic(-1e-6)
