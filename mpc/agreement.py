@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_JOBS = 256
 MAX_EARLY = 1 << 14
 NONCE_BYTES = 32
+GAVE_UP = "gave up waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,7 @@ class Agreement:
         self._told: dict[str, Channel] = {}
         self._agreed: Agreed | None = None
         self._left: BeaverError | None = None
+        self._gave_up: set[str] = set()
 
     async def reach(self) -> Agreed:
         """Return when every member confirmed the same session.
@@ -238,7 +240,9 @@ class Agreement:
 
     def _absent(self) -> list[str]:
         joins = self._lobby.attempt(self._job.name).joins
-        return [name for name in self._others if name not in joins] or ["confirmation"]
+        absent = [name for name in self._others if name not in joins]
+        # Who waited for the same missing member and gave up a moment earlier is not to blame.
+        return [name for name in absent if name not in self._gave_up] or absent or ["confirmation"]
 
     def _missing(self) -> BeaverError:
         absent = self._absent()
@@ -252,7 +256,7 @@ class Agreement:
         )
 
     def _give_up(self, fault: BaseException) -> None:
-        reason = fault.text if isinstance(fault, Disagreement) else "gave up waiting"
+        reason = fault.text if isinstance(fault, Disagreement) else GAVE_UP
         for name, channel in self._told.items():
             if channel is self._mesh.channel(name):
                 channel.control(kind="withdraw", job=self._job.name, reason=reason)
@@ -288,6 +292,7 @@ class Agreement:
             channel = self._mesh.channel(name)
             if channel is not None and self._told.get(name) is not channel:
                 self._told[name] = channel
+                self._gave_up.discard(name)
                 channel.control(
                     kind="join",
                     job=self._job.name,
@@ -336,20 +341,24 @@ class Agreement:
         """The lobby wakes us; we wait for it to come back until the `join` clock ends."""
 
     def control(self, name: str, body: wire.Body) -> None:
-        """Someone who already started has left again, or refuses to start."""
-        ours = self._agreed is not None and body.get("session") == self._agreed.session
-        if (
-            self._agreed is not None
-            and ours
-            and len(self._agreed.early) < MAX_EARLY
-            and (body["kind"] == "ask" or body.get("reason") == "done")
-        ):
+        """Someone who already started has left again, or gives up, or refuses to start."""
+        if body["kind"] == "withdraw":
+            self._withdrawn(name, body)
+        elif body["kind"] not in {"ask", "leave"} or self._agreed is None or body["session"] != self._agreed.session:
+            return
+        elif body["kind"] == "ask" or body["reason"] == "done":
+            if len(self._agreed.early) >= MAX_EARLY:
+                raise PeerMisbehaved(name, f"sent more than {MAX_EARLY} messages before the session was confirmed")
             self._agreed.early.append((name, body))
-            return
-        if body["kind"] == "leave" and ours:
-            self._left = PeerLost(name, f"left before the job started: {body['reason']}")
-        elif body["kind"] == "withdraw" and body["job"] == self._job.name and name in self._others and body["reason"] != "gave up waiting":
-            self._left = Disagreement(name, body["reason"])
         else:
+            self._left = PeerLost(name, f"left before the job started: {body['reason']}")
+            self._lobby.changed(self._job.name)
+
+    def _withdrawn(self, name: str, body: wire.Body) -> None:
+        if body["job"] != self._job.name or name not in self._others:
             return
+        if body["reason"] == GAVE_UP:
+            self._gave_up.add(name)
+        else:
+            self._left = Disagreement(name, body["reason"])
         self._lobby.changed(self._job.name)

@@ -118,10 +118,10 @@ class Exchange:
         digest = self.digest(tag, op, words.shape, lineages, names)
         peers = [name for name in self.names if name != self.me]
         total = words.copy()
-        with self._receiving(peers, tag, digest, words.nbytes, [Sum(total)] * len(peers), scope) as arrivals:
-            for name in peers:
-                self._send(name, tag, digest, words)
-            await self._wait(arrivals, scope)
+        arrivals = self._receiving(peers, tag, digest, words.nbytes, [Sum(total)] * len(peers), scope)
+        for name in peers:
+            self._send(name, tag, digest, words)
+        await self._wait(arrivals, scope)
         self._round(scope)
         return total
 
@@ -138,10 +138,10 @@ class Exchange:
             return None
         total = words.copy()
         senders = [name for name in self.names if name != self.me]
-        with self._receiving(senders, tag, digest, words.nbytes, [Sum(total)] * len(senders), scope) as arrivals:
-            for name in others:
-                self._send(name, tag, digest, words)
-            await self._wait(arrivals, scope)
+        arrivals = self._receiving(senders, tag, digest, words.nbytes, [Sum(total)] * len(senders), scope)
+        for name in others:
+            self._send(name, tag, digest, words)
+        await self._wait(arrivals, scope)
         self._round(scope)
         return total
 
@@ -153,10 +153,10 @@ class Exchange:
         mine[: len(shape) + 1] = (len(shape), *shape)
         tables = {name: mine if name == self.me else np.empty_like(mine) for name in self.names}
         peers = [name for name in self.names if name != self.me]
-        with self._receiving(peers, tag, digest, mine.nbytes, [Store(tables[name]) for name in peers], scope) as arrivals:
-            for name in peers:
-                self._send(name, tag, digest, mine)
-            await self._wait(arrivals, scope)
+        arrivals = self._receiving(peers, tag, digest, mine.nbytes, [Store(tables[name]) for name in peers], scope)
+        for name in peers:
+            self._send(name, tag, digest, mine)
+        await self._wait(arrivals, scope)
         self._round(scope)
         return [self._shape(name, table) for name, table in tables.items()]
 
@@ -185,7 +185,7 @@ class Exchange:
 
     def _receiving(
         self, peers: Sequence[str], tag: bytes, digest: bytes, total: int, sinks: Sequence[Sum | Store], scope: Scope
-    ) -> _Posted:
+    ) -> Arrivals:
         self.check_alive()
         arrivals = Arrivals(len(peers))
         try:
@@ -195,7 +195,7 @@ class Exchange:
         except BeaverError as fault:
             self.fail(fault)
             raise
-        return _Posted(self, arrivals)
+        return arrivals
 
     def _send(self, name: str, tag: bytes, digest: bytes, words: Words) -> None:
         self._agreed.flows[name].send(tag, digest, raw(words))
@@ -321,18 +321,3 @@ class Exchange:
         if about == self.me:
             about, text = name, f"ended the session at {at}, since it found this party {reason}"
         return (Disagreement if reason == "disagreement" else PeerLost)(about, text)
-
-
-class _Posted:
-    """Posted receives; a fault on the way to the wait leaves none of them behind with an unread exception."""
-
-    def __init__(self, exchange: Exchange, arrivals: Arrivals) -> None:
-        self._exchange = exchange
-        self._arrivals = arrivals
-
-    def __enter__(self) -> Arrivals:
-        return self._arrivals
-
-    def __exit__(self, *_: object) -> None:
-        if self._arrivals.future.done() and not self._arrivals.future.cancelled():
-            self._arrivals.future.exception()

@@ -61,6 +61,8 @@ class Arrivals:
         """The messages will not come."""
         if not self.future.done():
             self.future.set_exception(fault)
+            # Read here, since nobody may wait any more: the session itself raises its fault at every call.
+            self.future.exception()
 
 
 @dataclass(slots=True, eq=False)
@@ -263,6 +265,7 @@ class Flow:
             arrivals.fail(fault)
         if self._idle is not None and not self._idle.done():
             self._idle.set_exception(fault)
+            self._idle.exception()
 
 
 Handler = dict[wire.Kind, "Callable[[Flow, wire.Frame], None]"]

@@ -201,12 +201,16 @@ async def test_the_first_record_must_be_ready():
     assert "before it was ready" in (await up.until("closed"))[2]
 
 
+def flipped(raw):
+    return raw[:-1] + bytes([raw[-1] ^ 1])
+
+
 BAD_RECORDS = {
     "wrong number": lambda seal: seal(wire.record_head(9, 0)),
     "garbage inside": lambda seal: seal(wire.record_head(1, 0) + b"\xff\xff\xff\xff"),
     "unknown control": lambda seal: seal(wire.record_head(1, 0) + wire.control({"kind": "nonsense"})),
     "not sealed": lambda seal: b"x" * 100,
-    "flipped": lambda seal: (lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))(seal(wire.record_head(1, 0))),
+    "flipped": lambda seal: flipped(seal(wire.record_head(1, 0))),
 }
 
 
