@@ -208,15 +208,15 @@ class Agreement:
         self._left: BeaverError | None = None
         self._gave_up: set[str] = set()
 
-    async def reach(self) -> Agreed:
+    async def reach(self, within: float | None = None) -> Agreed:
         """Return when every member confirmed the same session.
 
-        Raises PeerLost if someone does not come within the `join` clock, Disagreement if its description differs.
+        Raises PeerLost if someone does not come `within` seconds, Disagreement if its description differs.
         """
         event = self._lobby.watch(self._job.name)
         self._mesh.subscribe(self)
         try:
-            async with asyncio.timeout(self._mesh.clocks.join):
+            async with asyncio.timeout(within):
                 while not self._confirmed():
                     await self._next(event)
         except BaseException as fault:
@@ -257,9 +257,14 @@ class Agreement:
 
     def _give_up(self, fault: BaseException) -> None:
         reason = fault.text if isinstance(fault, Disagreement) else GAVE_UP
+        joins = self._lobby.attempt(self._job.name).joins
         for name, channel in self._told.items():
             if channel is self._mesh.channel(name):
-                channel.control(kind="withdraw", job=self._job.name, reason=reason)
+                # The nonce says which attempt of the peer this is about: its next one must not fail for it.
+                answers = joins[name]["nonce"] if name in joins else b""
+                channel.control(kind="withdraw", job=self._job.name, reason=reason, answers=answers)
+        if isinstance(fault, Disagreement):
+            joins.clear()
         self._void(PeerLost(self._me, "gave up this job"))
 
     def _void(self, fault: BeaverError) -> None:
@@ -359,6 +364,6 @@ class Agreement:
             return
         if body["reason"] == GAVE_UP:
             self._gave_up.add(name)
-        else:
+        elif body["answers"] == self._nonce:
             self._left = Disagreement(name, body["reason"])
         self._lobby.changed(self._job.name)

@@ -44,7 +44,7 @@ class PartyConfig(BaseModel):
         """The key; ConfigError unless it is the named member's own."""
         identity = Identity.load(self._path(self.key))
         if identity.name != self.name:
-            msg = f"{self._path(self.key)}: is the key of {identity.name!r}, but the configuration is {self.name!r}'s"
+            msg = f"{self._path(self.key)}: is the key of {identity.name!r}, but the configuration is for {self.name!r}"
             raise ConfigError(msg)
         return identity
 

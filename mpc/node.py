@@ -74,7 +74,7 @@ class Node:
             msg = "this process was forked from the one that opened the node; open a node of its own"
             raise ProgramError(msg)
         described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program)
-        agreed = await Agreement(self.mesh, self._lobby, described).reach()
+        agreed = await Agreement(self.mesh, self._lobby, described).reach(self.mesh.clocks.join)
         s = Session(agreed, self.mesh, Dealt(), self._watch)
         s.log.info("session started job=%s parties=%s", job, ",".join(s.names))
         s.log.info(_TRUST, described.members[-1])

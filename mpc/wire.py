@@ -144,7 +144,7 @@ def _frame(kind: int, frame: memoryview, peer: str) -> Frame:
 FIELDS: dict[str, dict[str, type]] = {
     "join": {"job": str, "description": dict, "members": list, "nonce": bytes},
     "confirm": {"job": str, "session": bytes, "proof": bytes},
-    "withdraw": {"job": str, "reason": str},
+    "withdraw": {"job": str, "reason": str, "answers": bytes},
     "leave": {"session": bytes, "reason": str, "party": str, "at": str},
     "ask": {"session": bytes, "tag": bytes, "relation": list},
 }

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -15,9 +15,22 @@ from mpc.identity import Identity, encode_key
 from parties.demo.organisations import demo
 from parties.run import INTERRUPTED, run
 
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+R = TypeVar("R")
+
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Compute on data that may not be pooled."
 )
+
+
+def _run(work: Coroutine[Any, Any, R]) -> R:
+    try:
+        return run(work)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001  typer's callback
@@ -36,7 +49,7 @@ def beaver(
 @app.command("demo")
 def demo_command() -> None:
     """Three hospitals and a dealer, as processes of this machine, compute on real data."""
-    if not run(demo()):
+    if not _run(demo()):
         print("a result differs from the pooled plaintext by more than its tolerance", file=sys.stderr)
         raise typer.Exit(1)
 
@@ -59,7 +72,7 @@ def dealer(
     config: Annotated[Path, typer.Option("--config", "-c", help="The dealer's configuration file.")],
 ) -> None:
     """Serve correlated randomness to the parties of the roster until stopped."""
-    run(_deal(config))
+    _run(_deal(config))
 
 
 async def _deal(config: Path) -> None:
@@ -80,6 +93,3 @@ def main() -> None:
     except mpc.BeaverError as fault:
         print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(INTERRUPTED)

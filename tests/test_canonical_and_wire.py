@@ -147,7 +147,7 @@ def test_any_control_message_parses_or_raises_one_error(raw):
 
 
 def test_control_fields_are_exact():
-    good = {"kind": "withdraw", "job": "j", "reason": "r"}
+    good = {"kind": "withdraw", "job": "j", "reason": "r", "answers": b""}
     assert wire.parse_control(wire.control(good)[4:], "peer") == good
     for bad in (
         {**good, "more": 1},

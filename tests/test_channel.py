@@ -99,7 +99,7 @@ async def test_two_channels_find_each_other():
     await up_b.until("opened")
     assert (one.exporter, one.transcript) == (other.exporter, other.transcript)
     assert len(one.exporter) == 64
-    one.control(kind="withdraw", job="j", reason="r")
+    one.control(kind="withdraw", job="j", reason="r", answers=b"")
     assert await up_b.until("control") == ("control", "withdraw")
     await one.close()
     assert "closed the connection" in (await up_b.until("closed"))[2]
@@ -230,7 +230,7 @@ async def test_reflected_records_end_the_channel():
     raw, up, channel, sealer = await live(roster, a, b)
     raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.bare(wire.Kind.READY)))
     await up.until("opened")
-    channel.control(kind="withdraw", job="j", reason="r")
+    channel.control(kind="withdraw", job="j", reason="r", answers=b"")
     raw.link.send(await raw.next())
     assert (await up.until("closed"))[1] == "PeerMisbehaved"
 

@@ -147,8 +147,12 @@ async def demo() -> bool:
     """Run the study and show it beside the pooled plaintext; whether every number is right at every hospital."""
     table = load_diabetes()
     tables = dict(zip(HOSPITALS, split(table, list(HOSPITALS.values())), strict=True))
-    with tempfile.TemporaryDirectory(prefix="beaver-demo-") as folder:
-        results = await compute(Path(folder), tables)
+    try:
+        with tempfile.TemporaryDirectory(prefix="beaver-demo-") as folder:
+            results = await compute(Path(folder), tables)
+    except OSError as fault:
+        msg = f"{fault.filename or 'this machine'}: {fault.strerror}; the demo needs a writable temporary folder, four processes and four ports"
+        raise DemoError(msg) from None
     expected, allowed = pooled(list(tables.values())), tolerance(list(tables.values()))
     report(tables, results[0], expected)
     return all(right(result, expected, allowed) for result in results)

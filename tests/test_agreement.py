@@ -1,0 +1,214 @@
+"""Agreement on jobs, and nodes that run many (invariants 6, 8, 15, 19)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+import protocols
+from mpc import ConfigError, Disagreement, Node, PeerLost, ProgramError
+from mpc.mesh import Clocks
+from mpc.roster import Member, Roster
+from mpc.testing.simulate import MemoryNetwork, simulated_roster
+
+CLOCKS = Clocks(join=3.0, lost=5.0, stall=5.0)
+
+
+@asynccontextmanager
+async def nodes(n, clocks=CLOCKS, rosters=None):
+    identities, roster = simulated_roster(n)
+    network = MemoryNetwork()
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(
+                Node(identity, (rosters or {}).get(identity.name, roster), network.of(identity.name), clocks=clocks)
+            )
+            for identity in identities
+        ]
+
+
+async def run(node, job="j", **more):
+    async with node.session(job, **more) as s:
+        return (await protocols.secure_sum(s, [1.0]))[0], s._exchange._agreed
+
+
+async def test_many_jobs_on_one_node_have_different_seeds():
+    async with nodes(3) as (*parties, _):
+        agreed = []
+        for number in range(4):
+            results = await asyncio.gather(*(run(node, f"job-{number % 2}") for node in parties))
+            assert [value for value, _ in results] == [3.0] * 3
+            agreed.append(results[0][1])
+        seeds = [seed for entry in agreed for seed in entry.seeds.values()]
+        assert len(set(seeds)) == len(seeds)
+        assert len({entry.session for entry in agreed}) == 4
+
+
+async def test_jobs_at_the_same_time():
+    async with nodes(3) as (*parties, _):
+        results = await asyncio.gather(*(run(node, job) for job in ("one", "two", "three") for node in parties))
+        assert [value for value, _ in results] == [3.0] * 9
+
+
+async def test_a_job_among_some_of_the_parties():
+    async with nodes(4) as (*parties, _):
+        chosen = [parties[3], parties[1]]
+        results = await asyncio.gather(*(run(node, parties=["p3", "p1"]) for node in chosen))
+        assert [value for value, _ in results] == [2.0] * 2
+
+
+async def test_descriptions_that_differ():
+    async with nodes(3) as (*parties, _):
+        programs = ["mean/1", "mean/1", "mean/2"]
+        results = await asyncio.gather(*(run(node, program=p) for node, p in zip(parties, programs, strict=True)), return_exceptions=True)
+        assert all(isinstance(result, Disagreement | PeerLost) for result in results)
+        assert "describes job 'j' differently: program" in " ".join(map(str, results))
+        again = await asyncio.gather(*(run(node) for node in parties))
+        assert [value for value, _ in again] == [3.0] * 3
+
+
+async def test_party_lists_that_differ():
+    async with nodes(3) as (*parties, _):
+        lists = [None, None, ["p1", "p2"]]
+        results = await asyncio.gather(*(run(node, parties=p) for node, p in zip(parties, lists, strict=True)), return_exceptions=True)
+        assert all(isinstance(result, Disagreement | PeerLost) for result in results)
+
+
+async def test_rosters_that_differ_never_connect():
+    identities, roster = simulated_roster(2)
+    other = Roster([*roster.members, Member("zed", identities[0].public[:0] + _another_key(), None)])
+    network = MemoryNetwork()
+    async with AsyncExitStack() as stack:
+        both = [
+            await stack.enter_async_context(Node(identity, which, network.of(identity.name), clocks=Clocks(0.5, 5, 5)))
+            for identity, which in zip(identities, (roster, other, roster), strict=True)
+        ]
+        results = await asyncio.gather(*(run(node, parties=["p0", "p1"]) for node in both[:2]), return_exceptions=True)
+        assert all(isinstance(result, PeerLost) for result in results)
+        assert "has another roster" in str(results[0])
+
+
+def _another_key():
+    from mpc.identity import Identity
+
+    return Identity.generate("zed").public
+
+
+async def test_a_late_party_is_waited_for_and_a_restarted_one_joins_anew():
+    async with nodes(3) as (*parties, _):
+        early = [asyncio.create_task(run(node)) for node in parties[:2]]
+        doomed = asyncio.create_task(run(parties[2], "other"))
+        await asyncio.sleep(0.1)
+        doomed.cancel()
+        late = await run(parties[2])
+        assert late[0] == 3.0
+        assert [value for value, _ in await asyncio.gather(*early)] == [3.0] * 2
+
+
+async def test_one_name_one_session_at_a_time():
+    async with nodes(2) as (*parties, _):
+        waiting = asyncio.create_task(run(parties[0]))
+        await asyncio.sleep(0.05)
+        with pytest.raises(ConfigError, match="already being agreed on"):
+            await run(parties[0])
+        await asyncio.gather(waiting, run(parties[1]))
+
+
+BAD_JOBS = {
+    "nobody": (["p9", "p0"], "'p9' is not in the roster"),
+    "alone": (["p0"], "at least two"),
+    "twice": (["p0", "p0"], "at least two"),
+    "dealer": (["p0", "the-dealer"], "never a computing party"),
+    "others": (["p1", "p2"], "p0 is not among the parties"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_JOBS)
+async def test_impossible_jobs(what):
+    parties, message = BAD_JOBS[what]
+    async with nodes(3) as all_:
+        with pytest.raises(ConfigError, match=message):
+            await run(all_[0], parties=parties)
+
+
+async def test_the_dealer_never_computes():
+    async with nodes(2) as all_:
+        with pytest.raises(ConfigError, match="never a computing party"):
+            await run(all_[-1])
+
+
+def test_a_roster_without_dealer_or_endpoints():
+    identities, _ = simulated_roster(2)
+    network = MemoryNetwork()
+    members = [Member(identity.name, identity.public, None) for identity in identities[:2]]
+    with pytest.raises(ConfigError, match="has an endpoint in the roster; one of them needs one"):
+        Node(identities[0], Roster(members), network.of("p0"))
+
+    async def lone():
+        roster = Roster([Member(identity.name, identity.public, ("h", 1)) for identity in identities[:2]])
+        async with Node(identities[0], roster, network.of("p0"), clocks=CLOCKS) as node:
+            await run(node)
+
+    with pytest.raises(ConfigError, match="names no dealer"):
+        asyncio.run(lone())
+
+
+async def test_a_forked_child_refuses_to_run():
+    async with nodes(2) as all_:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                coroutine = all_[0].session("j").__aenter__()
+                coroutine.send(None)
+            except ProgramError as fault:
+                os.write(write, str(fault).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert b"was forked" in os.read(read, 1000)
+        os.close(read)
+        os.close(write)
+
+
+async def test_a_session_after_its_end_and_after_a_fault():
+    async with nodes(2) as (*parties, _):
+        kept = []
+
+        async def program(node):
+            async with node.session("j") as s:
+                kept.append(s)
+                await protocols.secure_sum(s, [1.0])
+
+        await asyncio.gather(*(program(node) for node in parties))
+        for s in kept:
+            with pytest.raises(ProgramError, match="has ended"):
+                await protocols.secure_sum(s, [1.0])
+
+
+async def test_a_cancelled_op_ends_the_session_everywhere():
+    async with nodes(3) as (*parties, _):
+
+        async def program(node):
+            async with node.session("j") as s:
+                if s.index == 0:
+                    with pytest.raises(TimeoutError):
+                        async with asyncio.timeout(0.1):
+                            await protocols.secure_sum(s, [1.0])
+                    await protocols.secure_sum(s, [1.0])
+                elif s.index == 1:
+                    await protocols.secure_sum(s, [1.0])
+                else:
+                    await asyncio.sleep(0.3)
+                    await protocols.secure_sum(s, [1.0])
+
+        results = await asyncio.gather(*(program(node) for node in parties), return_exceptions=True)
+        assert isinstance(results[0], ProgramError)
+        assert "was cancelled at secure_sum.0" in str(results[0])
+        assert [type(result) for result in results[1:]] == [PeerLost, PeerLost]
+        assert all(str(result).startswith("p0: left at secure_sum.0") for result in results[1:])
+        again = await asyncio.gather(*(run(node) for node in parties))
+        assert [value for value, _ in again] == [3.0] * 3

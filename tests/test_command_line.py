@@ -1,0 +1,196 @@
+"""The commands that the README shows, run as a user runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpc.identity import Identity
+from mpc.roster import Member, Roster
+from parties.data import load_diabetes
+from parties.demo.organisations import HOSPITALS, compute, right
+from parties.demo.study import pooled, split, tolerance
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+BEAVER = [sys.executable, "-c", "import sys; from parties.cli import main; sys.argv[0] = 'beaver'; main()"]
+
+
+def beaver(*arguments, **options):
+    return subprocess.run([*BEAVER, *arguments], capture_output=True, text=True, check=False, timeout=80, **options)
+
+
+def members_of(group):
+    """Processes of a demo whose temporary folder lies in `group`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(group) in folder.read_bytes().decode(errors="replace"):
+                found.append(folder)
+        except OSError:
+            continue
+    return found
+
+
+def test_the_demo_is_right_and_leaves_nothing_behind(tmp_path):
+    done = beaver("demo", cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    for name in ("secure sum", "secure mean", "secure product", "pooled plaintext", "rounds 1", "rounds 2", "target", "hospital_c"):
+        assert name in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert members_of(tmp_path) == []
+
+
+async def test_the_demo_compares_every_number_at_every_hospital(tmp_path):
+    tables = dict(zip(HOSPITALS, split(load_diabetes(), list(HOSPITALS.values())), strict=True))
+    assert len({len(table.rows) for table in tables.values()}) == 3
+    expected, allowed = pooled(list(tables.values())), tolerance(list(tables.values()))
+    results = await compute(tmp_path, tables)
+    assert len(results) == 3
+    for result in results:
+        assert right(result, expected, allowed)
+        for name in expected:
+            off = json.loads(json.dumps(result))
+            off[name]["value"][-1] += 3 * allowed[name] + 1e-9
+            assert not right(off, expected, allowed)
+    keys = [(tmp_path / name / "key").stat().st_mode & 0o777 for name in (*HOSPITALS, "the_dealer")]
+    assert keys == [0o600] * 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_stopping_the_demo_stops_everyone(tmp_path, number):
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    process = await asyncio.create_subprocess_exec(
+        *BEAVER, "demo", env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    async with asyncio.timeout(30):
+        while len(members_of(tmp_path)) < 4:
+            assert process.returncode is None, (await process.stderr.read()).decode()
+            await asyncio.sleep(0.002)
+    process.send_signal(number)
+    async with asyncio.timeout(30):
+        _, complaints = await process.communicate()
+        while members_of(tmp_path):
+            await asyncio.sleep(0.01)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert complaints.decode().strip() == "stopped"
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_the_data_is_the_published_data():
+    from sklearn.datasets import load_diabetes as published
+
+    table = load_diabetes()
+    theirs = published(scaled=False)
+    assert table.columns == [*theirs.feature_names, "target"]
+    assert np.allclose(table.rows[:, :-1], theirs.data, rtol=0, atol=1e-4)
+    assert np.array_equal(table.rows[:, -1], theirs.target)
+
+
+def test_keygen_and_version(tmp_path):
+    assert re.fullmatch(r"beaver \d+\.\d+\.\d+\n", beaver("--version").stdout)
+    made = beaver("keygen", "hospital_a", cwd=tmp_path)
+    assert made.returncode == 0
+    identity = Identity.load(tmp_path / "hospital_a.key")
+    other = Identity.generate("zed")
+    text = (
+        made.stdout.replace("HOST:PORT", "h:1")
+        + Roster([Member("y", other.public, None), Member("zed", Identity.generate("z").public, None)]).dump()
+    )
+    assert Roster.parse(text, "made")["hospital_a"].public == identity.public
+    again = beaver("keygen", "hospital_a", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "never overwritten" in again.stderr
+    assert beaver("keygen", "a b", cwd=tmp_path).stderr.startswith("ConfigError: 'a b' is no name")
+    assert "Traceback" not in beaver("nonsense").stderr
+
+
+async def test_the_dealer_command_serves_until_ctrl_c(tmp_path):
+    identities = [Identity.generate(name) for name in ("a", "b", "the_dealer")]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    roster = Roster(
+        Member(identity.name, identity.public, ("127.0.0.1", port) if identity.name == "the_dealer" else ("127.0.0.1", 1), role)
+        for identity, role in zip(identities, ("party", "party", "dealer"), strict=True)
+    )
+    (tmp_path / "roster.toml").write_text(roster.dump())
+    for identity in identities:
+        identity.save(tmp_path / f"{identity.name}.key")
+        (tmp_path / f"{identity.name}.toml").write_text(f'name = "{identity.name}"\nkey = "{identity.name}.key"\nroster = "roster.toml"\n')
+    process = await asyncio.create_subprocess_exec(
+        *BEAVER, "dealer", "-c", str(tmp_path / "the_dealer.toml"), cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert b"the_dealer serves 2 parties" in await asyncio.wait_for(process.stdout.readline(), 20)
+    socket.create_connection(("127.0.0.1", port)).close()
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 20) == 130
+    wrong = beaver("dealer", "-c", str(tmp_path / "a.toml"))
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("ConfigError: ")
+    assert 'must be "dealer"' in wrong.stderr
+
+
+# -- the README ------------------------------------------------------------------------------------------------
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_every_command_of_the_readme_is_tested_here():
+    commands = [line for block in blocks("sh") for line in block.splitlines()]
+    assert commands == ["make demo", "make test", "beaver keygen hospital_a", "beaver dealer -c the_dealer.toml"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert "demo: env\n\t@$(BIN)/beaver demo" in makefile
+    assert "test: dev\n\t@$(BIN)/python -m pytest" in makefile
+
+
+def test_the_simulations_of_the_readme_run():
+    examples = [block for block in blocks("python") if "simulate" in block]
+    assert len(examples) == 2
+    results = []
+    for example in examples:
+        scope = {}
+        exec(compile(example, "README.md", "exec"), scope)  # noqa: S102
+        results.append(scope["results"])
+    assert np.allclose(results[0], [[1.5, 15.0]] * 3, atol=1e-5)
+    assert np.allclose(results[1][0], [10.0], atol=1e-4)
+    assert results[1][1] is None
+
+
+async def test_the_embedding_of_the_readme_runs_as_separate_processes(tmp_path):
+    (example,) = (block for block in blocks("python") if "connect" in block)
+    (config,) = blocks("toml")
+    names = ["hospital_a", "hospital_b", "the_dealer"]
+    identities = {name: Identity.generate(name) for name in names}
+    sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in names}
+    addresses = {name: sock.getsockname() for name, sock in sockets.items()}
+    roster = Roster(Member(n, identities[n].public, addresses[n], "dealer" if n == "the_dealer" else "party") for n in names)
+    (tmp_path / "roster.toml").write_text(roster.dump())
+    for name in names:
+        identities[name].save(tmp_path / f"{name}.key")
+        (tmp_path / f"{name}.toml").write_text(config.replace("hospital_a", name))
+        sockets[name].close()
+    (tmp_path / "a.py").write_text(example)
+    (tmp_path / "b.py").write_text(example.replace("hospital_a.toml", "hospital_b.toml"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE, "cwd": tmp_path, "env": environment}
+    dealer = await asyncio.create_subprocess_exec(*BEAVER, "dealer", "-c", "the_dealer.toml", **pipes)
+    both = [await asyncio.create_subprocess_exec(sys.executable, f"{which}.py", **pipes) for which in "ab"]
+    async with asyncio.timeout(60):
+        outputs = [await process.communicate() for process in both]
+        dealer.terminate()
+        await dealer.communicate()
+    for printed, complaints in outputs:
+        assert printed.decode().strip() == "[57.   28.75]", complaints.decode()

@@ -1,0 +1,86 @@
+"""Configuration files: every mistake names file, line and remedy (invariant 22)."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpc import ConfigError
+from mpc.config import load_config
+from mpc.identity import Identity
+from mpc.roster import Member, Roster
+
+A, B = Identity.generate("a"), Identity.generate("b")
+
+
+@pytest.fixture
+def home(tmp_path):
+    A.save(tmp_path / "a.key")
+    (tmp_path / "roster.toml").write_text(Roster([Member("a", A.public, ("h", 9)), Member("b", B.public, None)]).dump())
+    return tmp_path
+
+
+GOOD = 'name = "a"\nkey = "a.key"\nroster = "roster.toml"\n'
+
+
+def test_a_good_file_and_paths_beside_it(home, monkeypatch):
+    (home / "a.toml").write_text(GOOD + 'listen = "0.0.0.0:9001"\n\n[clocks]\njoin = 5.0\n')
+    monkeypatch.chdir("/")
+    config = load_config(home / "a.toml")
+    assert config.identity() == A
+    assert config.load_roster()["b"].public == B.public
+    assert config.listen_address() == ("0.0.0.0", 9001)
+    assert (config.clocks.join, config.clocks.lost, config.clocks.stall) == (5.0, 10.0, 600.0)
+
+
+def test_listening_defaults_to_the_rosters_endpoint(home):
+    (home / "a.toml").write_text(GOOD)
+    assert load_config(home / "a.toml").listen_address() == ("h", 9)
+
+
+BAD = {
+    "misspelt": (GOOD + 'listn = "h:1"', "line 4: unknown key 'listn'; did you mean 'listen'"),
+    "misspelt clock": (GOOD + "[clocks]\nlst = 3.0", "line 5: unknown key 'clocks.lst'; did you mean 'lost'"),
+    "missing": ('name = "a"\nkey = "a.key"\n', "key 'roster' is missing"),
+    "type": (GOOD.replace('"a"', "7"), "line 1: key 'name': input should be a valid string"),
+    "negative": (GOOD + "[clocks]\nlost = -1.0", "line 5: key 'clocks.lost': input should be greater than 0"),
+    "text clock": (GOOD + '[clocks]\nlost = "3"', "line 5: key 'clocks.lost'"),
+    "endpoint": (GOOD + 'listen = "nowhere"', "'nowhere' is no endpoint"),
+    "toml": (GOOD + "x = = 3", "is not TOML"),
+    "inner": (GOOD + 'folder = "/"', "unknown key 'folder'"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_mistakes_name_file_line_and_remedy(home, what):
+    text, message = BAD[what]
+    (home / "a.toml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(home / "a.toml")
+    assert str(caught.value).startswith(str(home / "a.toml"))
+    assert message in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_no_text(home):
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(home / "none.toml")
+    (home / "a.toml").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(home / "a.toml")
+
+
+def test_the_key_must_be_the_named_ones(home):
+    B.save(home / "b.key")
+    (home / "a.toml").write_text(GOOD.replace("a.key", "b.key"))
+    with pytest.raises(ConfigError, match="is the key of 'b', but the configuration is for 'a'"):
+        load_config(home / "a.toml").identity()
+
+
+def test_the_roster_must_list_this_member_with_this_key(home):
+    other = Identity.generate("a")
+    (home / "roster.toml").write_text(Roster([Member("a", other.public, None), Member("b", B.public, ("h", 1))]).dump())
+    (home / "a.toml").write_text(GOOD)
+    with pytest.raises(ConfigError, match="gives a another key"):
+        load_config(home / "a.toml").load_roster()
+    (home / "roster.toml").write_text(Roster([Member("aa", A.public, None), Member("b", B.public, ("h", 1))]).dump())
+    with pytest.raises(ConfigError, match="does not list 'a'.*did you mean 'aa'"):
+        load_config(home / "a.toml").load_roster()

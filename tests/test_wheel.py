@@ -1,0 +1,36 @@
+"""The wheel, installed into a clean environment, runs the demo from another folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_runs_the_demo_elsewhere(tmp_path):
+    def run(*command, **options):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, **options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT))
+    (wheel,) = tmp_path.glob("beaver_mpc-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"mpc", "protocols", "parties"}
+    assert "parties/data/diabetes.csv" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    run(sys.executable, "-m", "venv", str(tmp_path / "clean"))
+    binaries = tmp_path / "clean" / "bin"
+    run(str(binaries / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shown = run(str(binaries / "beaver"), "demo", cwd=elsewhere)
+    assert "pooled plaintext" in shown
+    where = run(str(binaries / "python"), "-c", "import mpc; print(mpc.__file__)", cwd=elsewhere)
+    assert str(tmp_path / "clean") in where
