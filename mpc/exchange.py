@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,40 @@ if TYPE_CHECKING:
     from mpc.scope import Scope
 
 MAX_NDIM = 32
+
+
+class Departure(NamedTuple):
+    """Why a session ended, as its members tell each other; a member that did not see it itself passes it on unchanged."""
+
+    reason: str
+    party: str
+    at: str
+
+
+def departure(fault: BaseException, me: str, at: str) -> Departure:
+    """What to tell of `fault`.  From fixed lists only: an abort carries no secret-dependent text."""
+    match fault:
+        case PeerLost():
+            return Departure("lost", fault.party, at)
+        case Disagreement():
+            return Departure("disagreement", fault.party, at)
+        case PeerMisbehaved():
+            return Departure("misbehaved", fault.party, at)
+        case _:
+            return Departure("program", me, at)
+
+
+def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> BeaverError:
+    """The fault of which `name` told this member."""
+    about = told.party if told.party in members else name
+    text = {
+        "lost": f"was lost at {told.at}, says {name}",
+        "disagreement": f"disagrees with {name} at {told.at}: they run different programs, shapes or settings",
+        "misbehaved": f"sent {name} what the wire format does not allow, at {told.at}",
+    }.get(told.reason, f"left at {told.at}: its program ended there")
+    if about == me:
+        about, text = name, f"ended the session at {told.at}, since it found this party {told.reason}"
+    return (Disagreement if told.reason == "disagreement" else PeerLost)(about, text)
 
 
 class Sum:
@@ -229,37 +263,25 @@ class Exchange:
             msg = "this session has ended; open a new one"
             raise ProgramError(msg)
 
-    def fail(self, fault: BeaverError) -> None:
+    def fail(self, fault: BeaverError, told: Departure | None = None) -> None:
         """End the session with `fault`: cancel all that is pending, tell every peer, free its memory."""
         if self._fault is not None or self._finished:
             return
         self._fault = fault
-        self._end(*self._cause(fault))
+        self._end(told or departure(fault, self.me, self._label))
 
     def leave_early(self, fault: BaseException) -> None:
         """The program itself raised: peers learn where, never what."""
         msg = f"the program raised {type(fault).__name__} at {self._label}; the session is over"
         self.fail(fault if isinstance(fault, BeaverError) else ProgramError(msg))
 
-    def _cause(self, fault: BeaverError) -> tuple[str, str]:
-        """Reason and culprit for the others.  From fixed lists only: an abort carries no secret-dependent text."""
-        match fault:
-            case PeerLost():
-                return "lost", fault.party
-            case Disagreement():
-                return "disagreement", fault.party
-            case PeerMisbehaved():
-                return "misbehaved", fault.party
-            case _:
-                return "program", self.me
-
-    def _end(self, reason: str, culprit: str) -> None:
+    def _end(self, told: Departure) -> None:
         self._watchdog.cancel()
         self._mesh.unsubscribe(self)
         over = self._fault or PeerLost(self.me, "finished this session")
         for name, channel in self._agreed.channels.items():
             if self._mesh.channel(name) is channel:
-                channel.control(kind="leave", session=self._agreed.session, reason=reason, party=culprit, at=self._label)
+                channel.control(kind="leave", session=self._agreed.session, **told._asdict())
             channel.close_flow(self._agreed.session, over)
         for arrivals in tuple(self._waiting):
             arrivals.fail(over)
@@ -273,7 +295,7 @@ class Exchange:
                 await flow.drained()
         if self._fault is None:
             self._finished = True
-            self._end("done", self.me)
+            self._end(Departure("done", self.me, self._label))
 
     async def _watch_stalls(self) -> None:
         limit = self._mesh.clocks.stall
@@ -303,21 +325,11 @@ class Exchange:
         if body["kind"] != "leave" or body["session"] != self._agreed.session or name not in self._agreed.flows:
             return
         if body["reason"] != "done":
-            self.fail(self._reported(name, body["reason"], body["party"], body["at"]))
+            told = Departure(body["reason"], body["party"], body["at"])
+            self.fail(reported(name, told, self.me, self._agreed.job.members), told)
             return
         self._done.add(name)
         try:
             self._agreed.flows[name].peer_finished()
         except Disagreement as fault:
             self.fail(fault)
-
-    def _reported(self, name: str, reason: str, culprit: str, at: str) -> BeaverError:
-        about = culprit if culprit in self._agreed.job.members else name
-        text = {
-            "lost": f"was lost by {name} at {at}",
-            "disagreement": f"disagrees with {name} at {at}: they run different programs, shapes or settings",
-            "misbehaved": f"sent {name} what the wire format does not allow, at {at}",
-        }.get(reason, f"left at {at}: its program ended there")
-        if about == self.me:
-            about, text = name, f"ended the session at {at}, since it found this party {reason}"
-        return (Disagreement if reason == "disagreement" else PeerLost)(about, text)

@@ -32,7 +32,9 @@ def run(work: Coroutine[Any, Any, R]) -> R:
     async def guarded() -> R:
         task = asyncio.ensure_future(work)
         if sys.platform != "win32":
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            # Both, explicitly: a process that a script started in the background would otherwise ignore SIGINT.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await task
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

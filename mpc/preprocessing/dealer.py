@@ -15,7 +15,7 @@ from mpc.agreement import Agreement, describe
 from mpc.canonical import pack
 from mpc.correlations import receiver, unpack_relation
 from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
-from mpc.exchange import correction_digest, raw
+from mpc.exchange import Departure, correction_digest, departure, raw, reported
 from mpc.ring import count, zeros
 from mpc.streams import mask_words, share_words
 
@@ -80,6 +80,7 @@ class DealerSession:
         self._bindings = Bindings()
         self._asks: dict[str, asyncio.Queue[tuple[bytes, Product]]] = {name: asyncio.Queue(MAX_ASKS) for name in agreed.job.parties}
         self._done: set[str] = set()
+        self._told: Departure | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def serve(self) -> None:
@@ -110,11 +111,10 @@ class DealerSession:
             self._close(fault)
 
     def _close(self, fault: BeaverError) -> None:
-        culprit = getattr(fault, "party", "")
-        reason = "misbehaved" if isinstance(fault, PeerMisbehaved) else "lost"
+        told = self._told or departure(fault, self._mesh.identity.name, "the dealer")
         for name, channel in self._agreed.channels.items():
             if len(self._done) < len(self._seeds) and self._mesh.channel(name) is channel:
-                channel.control(kind="leave", session=self._agreed.session, reason=reason, party=culprit, at="the dealer")
+                channel.control(kind="leave", session=self._agreed.session, **told._asdict())
             channel.close_flow(self._agreed.session, fault)
 
     def _fail(self, fault: BeaverError) -> None:
@@ -173,8 +173,8 @@ class DealerSession:
         elif body["kind"] == "leave":
             self._done.add(name)
             if body["reason"] != "done":
-                culprit = body["party"] if body["party"] in self._agreed.job.members else name
-                self._fail(PeerLost(culprit, f"made {name} leave the session at {body['at']}"))
+                self._told = self._told or Departure(body["reason"], body["party"], body["at"])
+                self._fail(reported(name, self._told, self._mesh.identity.name, self._agreed.job.members))
             elif len(self._done) == len(self._asks) and not self._over.done():
                 self._over.set_result(None)
 
