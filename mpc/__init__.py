@@ -1,5 +1,6 @@
 """Beaver's engine: parties that compute on additive secret shares in Z_2^64 over mutually authenticated channels."""
 
+from mpc.bshare import BShare
 from mpc.errors import (
     AuthenticationFailed,
     BeaverError,
@@ -11,30 +12,63 @@ from mpc.errors import (
     PrecisionError,
     ProgramError,
 )
+from mpc.estimate import estimate
 from mpc.fixed_point import Floats
+from mpc.ledger import Cost
+from mpc.masked import Masked
 from mpc.node import Node, connect, open_node
-from mpc.ops.arithmetic import mul
+from mpc.ops.arithmetic import dot, mask_cost, matmul, mul, square
+from mpc.ops.boolean import and_, not_, or_, xor
+from mpc.ops.conversion import b2a, select
+from mpc.ops.declare import OPS, Like
+from mpc.ops.sign import eqz, ltz
+from mpc.ops.truncation import matmul_trunc, mul_trunc, scale, trunc
+from mpc.preprocessing.plan import Plan
 from mpc.scope import protocol
 from mpc.session import Session
-from mpc.shares import AShare, Masked
+from mpc.shares import AShare, Encoded, concatenate
 
 __all__ = [
+    "OPS",
     "AShare",
     "AuthenticationFailed",
+    "BShare",
     "BeaverError",
     "ConfigError",
+    "Cost",
     "Disagreement",
+    "Encoded",
     "Floats",
+    "Like",
     "Masked",
     "Node",
     "PeerLost",
     "PeerMisbehaved",
+    "Plan",
     "PolicyDenied",
     "PrecisionError",
     "ProgramError",
     "Session",
+    "and_",
+    "b2a",
+    "concatenate",
     "connect",
+    "dot",
+    "eqz",
+    "estimate",
+    "ltz",
+    "mask_cost",
+    "matmul",
+    "matmul_trunc",
     "mul",
+    "mul_trunc",
+    "not_",
     "open_node",
+    "or_",
     "protocol",
+    "scale",
+    "select",
+    "square",
+    "trunc",
+    "xor",
 ]

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from mpc import wire
     from mpc.channel import Channel
     from mpc.flow import Flow
+    from mpc.lobby import Attempt, Lobby
     from mpc.mesh import Mesh
 
-MAX_JOBS = 256
 MAX_EARLY = 1 << 14
 NONCE_BYTES = 32
 GAVE_UP = "gave up waiting"
@@ -56,6 +56,10 @@ class Job:
 def describe(name: str, mesh: Mesh, parties: tuple[str, ...] | None, program: str) -> Job:
     """The job `name` among `parties` (all of the roster by default) with the roster's dealer."""
     roster = mesh.roster
+    for what, text, most in (("job", name, 256), ("program", program, 1024)):
+        if not isinstance(text, str) or len(text.encode()) > most:
+            msg = f"the name of a {what} is text of at most {most} bytes"
+            raise ConfigError(msg)
     chosen = tuple(sorted(parties or [member.name for member in roster.parties]))
     if roster.dealer is None:
         msg = 'the roster names no dealer; one member needs role = "dealer"'
@@ -94,93 +98,6 @@ class Agreed:
     channels: dict[str, Channel]
     early: list[tuple[str, wire.Body]] = field(default_factory=list)
     """Control messages of members that started while this one still waited for the last confirmation."""
-
-
-@dataclass(slots=True)
-class _Attempt:
-    joins: dict[str, wire.Body] = field(default_factory=dict)
-    confirms: dict[str, wire.Body] = field(default_factory=dict)
-
-
-class Lobby:
-    """Where joins wait until this node runs the job itself.  One per mesh, for as long as the mesh lives."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
-        self._jobs: dict[str, _Attempt] = {}
-        self._news: dict[str, asyncio.Event] = {}
-        self.on_join: list[Any] = []
-        mesh.subscribe(self)
-
-    def attempt(self, job: str) -> _Attempt:
-        """What is known of the others' attempts at `job`."""
-        return self._jobs.setdefault(job, _Attempt())
-
-    def watch(self, job: str) -> asyncio.Event:
-        """An event that is set at every change; one watcher per job."""
-        if job in self._news:
-            msg = f"job {job!r} is already being agreed on by this node; a job name is used by one session at a time"
-            raise ConfigError(msg)
-        return self._news.setdefault(job, asyncio.Event())
-
-    def watched(self, job: str) -> bool:
-        """Whether this node is agreeing on `job` now."""
-        return job in self._news
-
-    def forget(self, job: str) -> None:
-        """The job started or was given up."""
-        self._news.pop(job, None)
-        self._jobs.pop(job, None)
-
-    def unwatch(self, job: str) -> None:
-        """Keep what the others sent, but watch no more."""
-        self._news.pop(job, None)
-
-    def changed(self, job: str) -> None:
-        """Wake whoever watches `job`."""
-        event = self._news.get(job)
-        if event is not None:
-            event.set()
-
-    def peer_up(self, name: str) -> None:
-        """A fresh channel means fresh seeds: what came over the old one is void."""
-        self._drop(name)
-
-    def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the reason is the mesh's to tell
-        """Its joins go with it."""
-        self._drop(name)
-
-    def _drop(self, name: str) -> None:
-        for job, attempt in tuple(self._jobs.items()):
-            attempt.joins.pop(name, None)
-            attempt.confirms.pop(name, None)
-            if not attempt.joins and job not in self._news:
-                del self._jobs[job]
-        for event in self._news.values():
-            event.set()
-
-    def control(self, name: str, body: wire.Body) -> None:
-        """Keep joins and confirmations by job and sender."""
-        kind = body["kind"]
-        if kind not in {"join", "confirm", "withdraw"}:
-            return
-        job = body["job"]
-        if job not in self._jobs and len(self._jobs) >= MAX_JOBS:
-            raise PeerMisbehaved(name, f"announced more than {MAX_JOBS} jobs at once")
-        attempt = self.attempt(job)
-        if kind == "join":
-            attempt.joins[name] = body
-            attempt.confirms.pop(name, None)
-            for hook in self.on_join:
-                hook(name, body)
-        elif kind == "confirm":
-            attempt.confirms[name] = body
-        else:
-            attempt.joins.pop(name, None)
-            attempt.confirms.pop(name, None)
-            if not attempt.joins and job not in self._news:
-                del self._jobs[job]
-        self.changed(job)
 
 
 def session_id(job: Job, nonces: dict[str, bytes]) -> bytes:
@@ -227,7 +144,7 @@ class Agreement:
             raise
         finally:
             self._mesh.unsubscribe(self)
-        self._lobby.forget(self._job.name)
+        self._lobby.forget(self._job)
         return self._agreed  # type: ignore[return-value]
 
     async def _next(self, event: asyncio.Event) -> None:
@@ -280,6 +197,7 @@ class Agreement:
             raise self._left
         self._tell()
         attempt = self._lobby.attempt(self._job.name)
+        self._promote(attempt)
         channels = {name: self._mesh.channel(name) for name in self._others}
         if any(channel is None or name not in attempt.joins for name, channel in channels.items()):
             return False
@@ -290,7 +208,13 @@ class Agreement:
         live = {name: channel for name, channel in channels.items() if channel is not None}
         if self._agreed is None or self._agreed.session != session or self._agreed.channels != live:
             self._begin(session, live)
+            self._promote(attempt)
         return self._all_confirm(session, attempt.confirms)
+
+    def _promote(self, attempt: Attempt) -> None:
+        for name in tuple(attempt.later):
+            if self._agreed is None or name not in attempt.confirms or attempt.confirms[name]["session"] != self._agreed.session:
+                self._lobby.promote(self._job.name, name)
 
     def _tell(self) -> None:
         for name in self._others:
@@ -311,10 +235,10 @@ class Agreement:
             raise PeerMisbehaved(name, "joined with a nonce of the wrong size")
         mine, theirs = self._job.description, join["description"]
         if mine != theirs:
-            differs = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+            differs = sorted(str(key) for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
             raise Disagreement(
                 name,
-                f"describes job {self._job.name!r} differently: {', '.join(map(str, differs))}. Start it with the same settings everywhere.",
+                f"describes job {self._job.name!r} differently: {', '.join(differs)}. Start it with the same settings everywhere.",
             )
 
     def _begin(self, session: bytes, channels: dict[str, Channel]) -> None:

@@ -48,7 +48,7 @@ class Channel:
         self.peer: Member | None = dialled
         self.exporter = b""
         self.transcript = b""
-        self.born = self.heard = self.spoke = asyncio.get_running_loop().time()
+        self.born = self.spoke = asyncio.get_running_loop().time()
         self.wire_bytes = 0
         self._link = link
         self._identity = identity
@@ -63,6 +63,7 @@ class Channel:
         self._sealer: Sealer | None = None
         self._opener: Opener | None = None
         self._over = False
+        self._parting = False
         self._script = self._initiate(dialled) if dialled is not None else self._respond()
         next(self._script)
         link.start(self._on_frame, self._on_closed, self._on_writable)
@@ -74,6 +75,11 @@ class Channel:
     def name(self) -> str:
         """The peer's name, or the link's label while it is unknown."""
         return self.peer.name if self.peer is not None else self._link.label
+
+    @property
+    def heard(self) -> float:
+        """When the last byte came."""
+        return self._link.heard
 
     @property
     def alive(self) -> bool:
@@ -137,8 +143,8 @@ class Channel:
 
     def _on_frame(self, frame: memoryview) -> None:
         if self._over:
+            self._after_the_end(frame)
             return
-        self.heard = asyncio.get_running_loop().time()
         try:
             if self._opener is None:
                 self._advance(bytes(frame))
@@ -146,6 +152,17 @@ class Channel:
                 self._on_record(self._opener.open(frame))
         except BeaverError as fault:
             self.end(fault)
+
+    def _after_the_end(self, frame: memoryview) -> None:
+        """Both sides say CLOSE at the same time: whoever said it and hears it is done."""
+        if not self._parting or self._opener is None:
+            return
+        try:
+            sequence, self._received = self._received, self._received + 1
+            if any(part.kind is wire.Kind.CLOSE for part in wire.parse(self._opener.open(frame), sequence, self.name)):
+                self._link.close()
+        except BeaverError:
+            self._link.abort()
 
     def _on_record(self, record: bytes) -> None:
         sequence, self._received = self._received, self._received + 1
@@ -265,14 +282,20 @@ class Channel:
         self._link.abort()
         self._finish(fault)
 
+    def abort(self) -> None:
+        """Give up a `close` that the peer does not let end."""
+        self._link.abort()
+
     async def close(self) -> None:
-        """Say goodbye, flush and close."""
+        """Say goodbye, and return when the peer has heard it: a socket closed earlier could lose what the system still holds."""
         if self._over:
             return
         if self.ready:
             self.send(wire.bare(wire.Kind.CLOSE))
             self._seal()
-        self._link.close()
+            self._parting = True
+        else:
+            self._link.close()
         self._finish(PeerLost(self.name, "this party closed the connection"))
         await self._link.wait_closed()
 

@@ -1,100 +1,261 @@
-"""Names of correlated randomness: what a mask and a product of masks are, as canonical data (paper: beaver91).
+"""Correlations by name: what the shares at a range are, in terms of masks (papers: beaver91, turbospeedz, catrina10).
 
-A mask is only a name.  Party i's share of it is a range of its `mask` stream; the dealer can rebuild the whole.  A relation
-says how the `out` range is tied to masks; every party but the receiver expands its `share` stream there, and the receiver's
-share is the correction that the dealer sends.
+A relation ties a range of every party's `share` stream (`bit-share` for bits) to masks.  All parties but one expand their stream there;
+the one, the receiver, gets the correction that makes the shares add up (XOR, for bits) to the relation's value.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mpc import bits, carry
 from mpc.canonical import pack
 from mpc.errors import PeerMisbehaved
-from mpc.prg import blocks_for
-from mpc.ring import Words, count
+from mpc.expressions import MAX_WORDS, Expression, Range, unpack_expression, unpack_range
+from mpc.ring import BITS, WORD, Words, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_NDIM = 32
-MAX_SCOPE = 1024
-MAX_WORDS = 1 << 28
+HALF = np.dtype("<u4")
+SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """`shape` words of a stream of `scope`, from `block` on."""
+class Part(NamedTuple):
+    """One array of a correction."""
 
-    scope: str
-    block: int
-    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    words: int
 
     @property
-    def blocks(self) -> int:
-        """How many blocks it covers."""
-        return blocks_for(count(self.shape))
-
-    def pack(self) -> list[Any]:
-        """Canonical data for the wire."""
-        return [self.scope, self.block, list(self.shape)]
-
-
-MaskName = Range
+    def nbytes(self) -> int:
+        """Bytes on the wire."""
+        return self.words * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
-    """out = left * right, elementwise with broadcasting."""
+class Kind:
+    """How a relation of one kind is laid out and what its value is."""
 
-    left: MaskName
-    right: MaskName
+    usage: str
+    expressions: int
+    masks: int
+    parameters: int
+    layout: Callable[[Relation], tuple[Part, ...]]
+    bit_words: Callable[[Relation], tuple[int, ...]]
+    value: Callable[[Relation, list[Words], list[Words]], list[Words]]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """`kind` says what `out` holds: a function of the values of `expressions` and of the bit masks at `bits`."""
+
+    kind: str
+    parameters: tuple[int, ...]
+    expressions: tuple[Expression, ...]
+    bits: tuple[Range, ...]
     out: Range
 
     def pack(self) -> list[Any]:
         """Canonical data for the wire."""
-        return ["mul", self.left.pack(), self.right.pack(), self.out.pack()]
+        return [
+            self.kind,
+            list(self.parameters),
+            [expression.pack() for expression in self.expressions],
+            [where.pack() for where in self.bits],
+            self.out.pack(),
+        ]
 
     @property
     def key(self) -> bytes:
         """The name as bytes: equal exactly if the relations are."""
         return pack(self.pack())
 
-    def value(self, mask: Callable[[MaskName], Words]) -> Words:
-        """What the shares of `out` sum to, from the whole masks.  Dealer only."""
-        return np.asarray(mask(self.left) * mask(self.right))
+    @property
+    def usage(self) -> str:
+        """Which stream its shares are from."""
+        return KINDS[self.kind].usage
+
+    @property
+    def layout(self) -> tuple[Part, ...]:
+        """The arrays of a share, one after the other."""
+        return KINDS[self.kind].layout(self)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a correction."""
+        return sum(part.nbytes for part in self.layout)
+
+    def split(self, words: Words) -> list[Words]:
+        """The arrays of a share, as views of its words."""
+        raw, at, views = words.reshape(-1).view(np.uint8), 0, []
+        for part in self.layout:
+            views.append(raw[at : at + part.nbytes].view(part.dtype))
+            at += part.nbytes
+        return views
+
+    def value(self, expressions: list[Words], masks: list[Words]) -> list[Words]:
+        """What the shares sum to, from the whole masks.  Dealer only."""
+        return KINDS[self.kind].value(self, expressions, masks)
 
 
-def unpack_range(data: object, peer: str) -> Range:
-    """The Range that `pack` wrote; PeerMisbehaved on anything else, before anything is allocated."""
-    match data:
-        case [str() as scope, int() as block, list() as shape] if (
-            len(scope) <= MAX_SCOPE
-            and type(block) is int
-            and 0 <= block < 1 << 60
-            and len(shape) <= MAX_NDIM
-            and all(type(extent) is int and 0 <= extent <= MAX_WORDS for extent in shape)
-            and count(extents := tuple(int(extent) for extent in shape)) <= MAX_WORDS
-        ):
-            return Range(scope, block, extents)
-    raise PeerMisbehaved(peer, "asked for a range of randomness that cannot exist")
+def out_words(layout: tuple[Part, ...]) -> int:
+    """Stream words that hold the arrays of `layout`."""
+    return -(-sum(part.nbytes for part in layout) // WORD.itemsize)
 
 
-def unpack_relation(data: object, peer: str) -> Product:
-    """The relation that `pack` wrote; PeerMisbehaved on anything else."""
-    match data:
-        case ["mul", left, right, out]:
-            product = Product(unpack_range(left, peer), unpack_range(right, peer), unpack_range(out, peer))
-            try:
-                shape = np.broadcast_shapes(product.left.shape, product.right.shape)
-            except ValueError:
-                shape = (-1,)
-            if shape == product.out.shape:
-                return product
+def _size(relation: Relation) -> int:
+    return count(relation.expressions[0].shape)
+
+
+def _words(*sizes: int) -> tuple[Part, ...]:
+    return tuple(Part(WORD, size) for size in sizes)
+
+
+def _circuit_words(size: int, parts: int) -> int:
+    blocks, width = bits.grid(size)
+    return parts * blocks * width
+
+
+def _circuit(
+    material: int, opened: tuple[int, int], tree: int, make: Callable[[Words], Words], trees: Callable[..., Words]
+) -> tuple[Kind, Kind]:
+    """The two relations of a comparison on one chunk: products of a mask's bits, and products of the bit masks of its openings."""
+    of_mask = Kind(
+        BIT_SHARE,
+        1,
+        0,
+        0,
+        lambda relation: _words(_circuit_words(_size(relation), material)),
+        lambda _: (),
+        lambda _, values, __: [make(bits.blocked(values[0].reshape(-1)))],
+    )
+    of_tree = Kind(
+        BIT_SHARE,
+        0,
+        1,
+        1,
+        lambda relation: _words(_circuit_words(relation.parameters[0], tree)),
+        lambda relation: (_circuit_words(relation.parameters[0], sum(opened)),),
+        lambda relation, _, masks: [trees(masks[0], bits.grid(relation.parameters[0])[0])],
+    )
+    return of_mask, of_tree
+
+
+def _spread(relation: Relation, masks: list[Words]) -> Words:
+    return bits.spread(masks[0], relation.parameters[0])
+
+
+def _chosen(relation: Relation, values: list[Words], masks: list[Words]) -> list[Words]:
+    rho = _spread(relation, masks)
+    return [rho, rho * values[0].reshape(-1)]
+
+
+_SIGN, _SIGN_TREE = _circuit(carry.SIGN_MATERIAL, carry.SIGN_OPENED, carry.SIGN_TREE, carry.sign_material, carry.sign_tree)
+_ZERO, _ZERO_TREE = _circuit(carry.ZERO_MATERIAL, carry.ZERO_OPENED, carry.ZERO_TREE, carry.zero_material, carry.zero_tree)
+
+KINDS: dict[str, Kind] = {
+    # The value of the expression itself: products of masks.
+    "value": Kind(SHARE, 1, 0, 0, lambda r: _words(_size(r)), lambda _: (), lambda _, values, __: [values[0].reshape(-1)]),
+    # r >> m, and the top bit of r; that is needed mod 2^m only, m <= 32.
+    "truncation": Kind(
+        SHARE,
+        1,
+        0,
+        1,
+        lambda r: (Part(WORD, _size(r)), Part(HALF, _size(r))),
+        lambda _: (),
+        lambda r, values, _: [
+            (flat := values[0].reshape(-1)) >> WORD.type(r.parameters[0]),
+            (flat >> WORD.type(BITS - 1)).astype(HALF),
+        ],
+    ),
+    # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.
+    "bit": Kind(
+        SHARE,
+        0,
+        1,
+        1,
+        lambda r: _words(r.parameters[0]),
+        lambda r: (bits.word_count(r.parameters[0]),),
+        lambda r, _, masks: [_spread(r, masks)],
+    ),
+    # A random bit, and it times the value.
+    "choice": Kind(
+        SHARE,
+        1,
+        1,
+        1,
+        lambda r: _words(r.parameters[0], r.parameters[0]),
+        lambda r: (bits.word_count(r.parameters[0]),),
+        _chosen,
+    ),
+    # The AND of two bit masks.
+    "and": Kind(
+        BIT_SHARE,
+        0,
+        2,
+        1,
+        lambda r: _words(bits.word_count(r.parameters[0])),
+        lambda r: (bits.word_count(r.parameters[0]),) * 2,
+        lambda _, __, masks: [masks[0] & masks[1]],
+    ),
+    "sign": _SIGN,
+    "sign tree": _SIGN_TREE,
+    "zero": _ZERO,
+    "zero tree": _ZERO_TREE,
+}
+
+
+def unpack_relation(data: object, peer: str) -> Relation:
+    """The relation that `pack` wrote; PeerMisbehaved on anything else, before anything is allocated."""
+    try:
+        match data:
+            case [str() as kind, list() as parameters, list() as expressions, list() as masks, out] if kind in KINDS:
+                relation = Relation(
+                    kind,
+                    tuple(_number(parameter) for parameter in parameters),
+                    tuple(map(unpack_expression, expressions)),
+                    tuple(map(unpack_range, masks)),
+                    unpack_range(out),
+                )
+                _check(relation)
+                return relation
+    except (ValueError, TypeError, IndexError, OverflowError):
+        pass
     raise PeerMisbehaved(peer, "asked for a relation that is not defined")
+
+
+def _number(data: object) -> int:
+    if type(data) is not int or not 0 <= data <= MAX_WORDS:
+        raise ValueError(data)
+    return data
+
+
+def _check(relation: Relation) -> None:
+    kind = KINDS[relation.kind]
+    numbers = (len(relation.expressions), len(relation.bits), len(relation.parameters))
+    if numbers != (kind.expressions, kind.masks, kind.parameters):
+        raise ValueError(numbers)
+    if relation.kind == "truncation" and not 1 <= relation.parameters[0] <= 32:
+        raise ValueError(relation.parameters)
+    if relation.kind in {"sign tree", "zero tree"} and not relation.parameters[0]:
+        raise ValueError(relation.parameters)
+    if kind.expressions and kind.masks and _size(relation) != relation.parameters[0]:
+        raise ValueError(relation.parameters)
+    if relation.out.shape != (out_words(relation.layout),):
+        raise ValueError(relation.out)
+    if tuple(where.shape for where in relation.bits) != tuple((size,) for size in kind.bit_words(relation)):
+        raise ValueError(relation.bits)
+
+
+def correction_tag(session: bytes, key: bytes, size: int) -> bytes:
+    """The tag of the correction of the relation `key`, `size` bytes after the session's prefix: a function of the name alone."""
+    return blake2b(session + key, digest_size=size, person=b"beaver/correct").digest()
 
 
 def receiver(tag: bytes, n: int) -> int:

@@ -5,99 +5,56 @@ from __future__ import annotations
 import asyncio
 import time
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpc import wire
-from mpc.canonical import pack
+from mpc.correlations import correction_tag
+from mpc.departure import Departure, departure, reported
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, ProgramError
 from mpc.flow import Arrivals
 from mpc.prg import fields
 from mpc.ring import WORD, Words
+from mpc.sinks import Bytes, Store, Sum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from mpc.agreement import Agreed
-    from mpc.correlations import Product, Range
+    from mpc.correlations import Relation
+    from mpc.flow import Flow
     from mpc.ledger import Ledger
     from mpc.mesh import Mesh
     from mpc.scope import Scope
 
 MAX_NDIM = 32
+SCATTER_WORDS = 1 << 12
+MAX_ASK_BYTES = 1 << 15
 
 
-class Departure(NamedTuple):
-    """Why a session ended, as its members tell each other; a member that did not see it itself passes it on unchanged."""
-
-    reason: str
-    party: str
-    at: str
+Message = tuple[str, "Words | None", "Sum | Store | None", int]
 
 
-def departure(fault: BaseException, me: str, at: str) -> Departure:
-    """What to tell of `fault`.  From fixed lists only: an abort carries no secret-dependent text."""
-    match fault:
-        case PeerLost():
-            return Departure("lost", fault.party, at)
-        case Disagreement():
-            return Departure("disagreement", fault.party, at)
-        case PeerMisbehaved():
-            return Departure("misbehaved", fault.party, at)
-        case _:
-            return Departure("program", me, at)
-
-
-def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> BeaverError:
-    """The fault of which `name` told this member."""
-    about = told.party if told.party in members else name
-    text = {
-        "lost": f"was lost at {told.at}, says {name}",
-        "disagreement": f"disagrees with {name} at {told.at}: they run different programs, shapes or settings",
-        "misbehaved": f"sent {name} what the wire format does not allow, at {told.at}",
-    }.get(told.reason, f"left at {told.at}: its program ended there")
-    if about == me:
-        about, text = name, f"ended the session at {told.at}, since it found this party {told.reason}"
-    return (Disagreement if told.reason == "disagreement" else PeerLost)(about, text)
-
-
-class Sum:
-    """A sink that adds words to `total` as they arrive."""
-
-    __slots__ = ("_total",)
-
-    def __init__(self, total: Words) -> None:
-        self._total = total
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """Add the words that start at byte `offset`."""
-        words = np.frombuffer(data, WORD)
-        start = offset // WORD.itemsize
-        self._total[start : start + words.size] += words
-
-
-class Store:
-    """A sink that keeps bytes in `target`, an array of exactly the message's size."""
-
-    __slots__ = ("_bytes",)
-
-    def __init__(self, target: Words) -> None:
-        self._bytes = target.reshape(-1).view(np.uint8)
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """Copy the bytes that start at `offset`."""
-        self._bytes[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
-
-
-def raw(words: Words) -> memoryview:
+def raw(words: Words | Bytes) -> memoryview:
     """The bytes of one-dimensional contiguous words, without a copy."""
     return np.ascontiguousarray(words).reshape(-1).view(np.uint8).data
 
 
-def correction_digest(tag: bytes, relation: Product) -> bytes:
+def correction_digest(tag: bytes, key: bytes) -> bytes:
     """What dealer and receiver must agree on before a correction is used."""
-    return blake2b(fields("correction", tag, relation.key), digest_size=wire.DIGEST_BYTES).digest()
+    return blake2b(fields("correction", tag, key), digest_size=wire.DIGEST_BYTES).digest()
+
+
+def scatters(n: int, words: int) -> bool:
+    """Whether an opening of so many words goes reduce-scatter and all-gather: a public choice, by n and shape only."""
+    return n > 3 and words >= SCATTER_WORDS
+
+
+def stripes(n: int, words: int) -> list[tuple[int, int]]:
+    """The words that each of n parties sums up: equal, but for a shorter last one."""
+    each = -(-words // n)
+    return [(min(each * i, words), min(each * (i + 1), words)) for i in range(n)]
 
 
 class Exchange:
@@ -108,6 +65,7 @@ class Exchange:
         self.names = agreed.job.parties
         self.dealer = agreed.job.members[-1]
         self.index = self.names.index(self.me)
+        self._peers = [name for name in self.names if name != self.me]
         self._agreed = agreed
         self._mesh = mesh
         self._ledger = ledger
@@ -137,61 +95,71 @@ class Exchange:
         digest = blake2b(fields(self._agreed.session, scope.ranges.scope, number), digest_size=wire.TAG_BYTES - wire.SESSION_PREFIX)
         return self._agreed.session[: wire.SESSION_PREFIX] + digest.digest()
 
-    def digest(self, tag: bytes, op: str, shape: Sequence[int], lineages: Iterable[int], names: Iterable[Range] = ()) -> bytes:
+    def digest(self, tag: bytes, op: str, shape: Sequence[int], lineages: Iterable[int], names: Iterable[bytes] = ()) -> bytes:
         """What both ends must agree on before a value under `tag` is used."""
         parts: list[bytes | str | int] = [self._agreed.session, tag, op, *shape, "|"]
         parts += [lineage.to_bytes(16, "little") for lineage in lineages]
-        parts += [pack(name.pack()) for name in names]
+        parts += names
         return blake2b(fields(*parts), digest_size=wire.DIGEST_BYTES).digest()
 
     # -- exchanges ---------------------------------------------------------------------------------------------
 
-    async def open(self, scope: Scope, op: str, words: Words, lineages: Sequence[int], names: Sequence[Range]) -> Words:
-        """The sum of every party's `words` (1-d, uniform by the caller's masks), at every party.  One round."""
-        tag = self.tag(scope)
-        digest = self.digest(tag, op, words.shape, lineages, names)
-        peers = [name for name in self.names if name != self.me]
+    async def open(self, scope: Scope, op: str, words: Words, lineages: Sequence[int], names: Sequence[bytes], combine: np.ufunc) -> Words:
+        """The sum (or XOR) of every party's `words` (1-d, uniform by the caller's masks), at every party.  One round, two if it scatters."""
+        digest = self._digest_of(op, words.shape, lineages, names)
+        if scatters(len(self.names), words.size):
+            return await self._scatter(scope, digest, words, combine)
         total = words.copy()
-        arrivals = self._receiving(peers, tag, digest, words.nbytes, [Sum(total)] * len(peers), scope)
-        for name in peers:
-            self._send(name, tag, digest, words)
-        await self._wait(arrivals, scope)
-        self._round(scope)
+        await self._trade(scope, digest, [(name, words, Sum(total, combine), total.nbytes) for name in self._peers])
         return total
 
-    async def to_receivers(self, scope: Scope, words: Words, receivers: Sequence[int], lineage: int, shape: Sequence[int]) -> Words | None:
-        """Every party's `words` straight to each receiver; the sum there, None elsewhere.  One round."""
-        tag = self.tag(scope)
-        digest = self.digest(tag, "reveal", [*shape, len(receivers), *receivers], [lineage])
-        others = [self.names[i] for i in receivers if i != self.index]
-        if self.index not in receivers:
-            self.check_alive()
-            for name in others:
-                self._send(name, tag, digest, words)
-            self._round(scope)
-            return None
-        total = words.copy()
-        senders = [name for name in self.names if name != self.me]
-        arrivals = self._receiving(senders, tag, digest, words.nbytes, [Sum(total)] * len(senders), scope)
-        for name in others:
-            self._send(name, tag, digest, words)
-        await self._wait(arrivals, scope)
-        self._round(scope)
+    async def _scatter(self, scope: Scope, digest: Callable[[bytes], bytes], words: Words, combine: np.ufunc) -> Words:
+        """Every party sums one stripe and sends the sum to all: 2(n - 1)/n messages' worth of bytes instead of n - 1."""
+        cuts = dict(zip(self.names, stripes(len(self.names), words.size), strict=True))
+        own = slice(*cuts[self.me])
+        total = np.empty_like(words)
+        total[own] = words[own]
+        mine = total[own]
+        await self._trade(scope, digest, [(name, words[slice(*cuts[name])], Sum(mine, combine), mine.nbytes) for name in self._peers])
+        rest = [(name, total[slice(*cuts[name])]) for name in self._peers]
+        await self._trade(scope, digest, [(name, mine, Store(part), part.nbytes) for name, part in rest])
+        return total
+
+    async def publish(self, scope: Scope, op: str, words: Words, owner: int, lineages: Sequence[int], names: Sequence[bytes]) -> Words:
+        """The `words` of party `owner` (uniform by its mask), at every party; those of others are only a shape.  One round."""
+        digest = self._digest_of(op, words.shape, lineages, names)
+        if self.index == owner:
+            await self._trade(scope, digest, [(name, words, None, 0) for name in self._peers])
+            return words
+        target = np.empty_like(words)
+        await self._trade(scope, digest, [(self.names[owner], None, Store(target), target.nbytes)])
+        return target
+
+    async def to_receivers(
+        self, scope: Scope, words: Words, receivers: Sequence[int], lineage: int, shape: Sequence[int], combine: np.ufunc
+    ) -> Words | None:
+        """Every party's `words` straight to each receiver; the sum (or XOR) there, None elsewhere.  One round."""
+        digest = self._digest_of("reveal", [*shape, len(receivers), *receivers], [lineage])
+        total = words.copy() if self.index in receivers else None
+        to = {self.names[i] for i in receivers}
+        await self._trade(
+            scope,
+            digest,
+            [
+                (name, words if name in to else None, None if total is None else Sum(total, combine), words.nbytes)
+                for name in self._peers
+                if name in to or total is not None
+            ],
+        )
         return total
 
     async def announce(self, scope: Scope, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Every party's public `shape`, in party order.  One round of fixed size."""
-        tag = self.tag(scope)
-        digest = self.digest(tag, "shapes", (MAX_NDIM,), ())
+        digest = self._digest_of("shapes", (MAX_NDIM,), ())
         mine = np.zeros(MAX_NDIM + 1, WORD)
         mine[: len(shape) + 1] = (len(shape), *shape)
         tables = {name: mine if name == self.me else np.empty_like(mine) for name in self.names}
-        peers = [name for name in self.names if name != self.me]
-        arrivals = self._receiving(peers, tag, digest, mine.nbytes, [Store(tables[name]) for name in peers], scope)
-        for name in peers:
-            self._send(name, tag, digest, mine)
-        await self._wait(arrivals, scope)
-        self._round(scope)
+        await self._trade(scope, digest, [(name, mine, Store(tables[name]), mine.nbytes) for name in self._peers])
         return [self._shape(name, table) for name, table in tables.items()]
 
     def _shape(self, name: str, table: Words) -> tuple[int, ...]:
@@ -200,42 +168,66 @@ class Exchange:
             raise PeerMisbehaved(name, "announced an impossible shape")
         return tuple(extents[:ndim])
 
-    def expect_correction(self, scope: Scope, tag: bytes, digest: bytes, target: Words) -> Arrivals:
+    # -- corrections -------------------------------------------------------------------------------------------
+
+    def correction_tag(self, key: bytes) -> bytes:
+        """The tag under which the correction of the relation `key` travels; the same whenever it is asked for."""
+        prefix = self._agreed.session[: wire.SESSION_PREFIX]
+        return prefix + correction_tag(self._agreed.session, key, wire.TAG_BYTES - wire.SESSION_PREFIX)
+
+    def expect_correction(self, scope: Scope, tag: bytes, key: bytes, target: Bytes) -> Arrivals:
         """Post the receive of a correction from the dealer into `target`."""
         self.check_alive()
         arrivals = Arrivals(1)
-        self._agreed.flows[self.dealer].post(tag, digest, target.nbytes, Store(target), arrivals, scope.label)
+        self._agreed.flows[self.dealer].post(tag, correction_digest(tag, key), target.nbytes, Store(target), arrivals, scope.label)
         return arrivals
 
-    def ask(self, tag: bytes, relation: list[object]) -> None:
-        """Ask the dealer for the correction of `relation`."""
+    def ask(self, relations: Iterable[Relation]) -> None:
+        """Ask the dealer for the corrections of `relations`, many to a message."""
         self.check_alive()
-        self._agreed.channels[self.dealer].control(kind="ask", session=self._agreed.session, tag=tag, relation=relation)
+        batch: list[object] = []
+        size = 0
+        for relation in relations:
+            batch.append(relation.pack())
+            size += len(relation.key)
+            if size > MAX_ASK_BYTES:
+                self._ask(batch)
+                batch, size = [], 0
+        if batch:
+            self._ask(batch)
+
+    def _ask(self, batch: list[object]) -> None:
+        self._agreed.channels[self.dealer].control(kind="ask", session=self._agreed.session, relations=batch)
 
     async def arrived(self, scope: Scope, arrivals: Arrivals, size: int) -> None:
         """Wait for a correction of `size` bytes."""
         await self._wait(arrivals, scope)
         self._ledger.corrections += size
 
-    def _receiving(
-        self, peers: Sequence[str], tag: bytes, digest: bytes, total: int, sinks: Sequence[Sum | Store], scope: Scope
-    ) -> Arrivals:
+    # -- one round ---------------------------------------------------------------------------------------------
+
+    def _digest_of(self, op: str, shape: Sequence[int], lineages: Iterable[int], names: Iterable[bytes] = ()) -> Callable[[bytes], bytes]:
+        return lambda tag: self.digest(tag, op, shape, lineages, names)
+
+    async def _trade(self, scope: Scope, digest_of: Callable[[bytes], bytes], messages: Sequence[Message]) -> None:
+        """One round: `messages` are (peer, what it gets or None, where its message goes or None, how many bytes that has)."""
         self.check_alive()
-        arrivals = Arrivals(len(peers))
+        tag = self.tag(scope)
+        digest = digest_of(tag)
+        arrivals = Arrivals(sum(sink is not None for _, _, sink, _ in messages))
         try:
             # Posted before anything is sent, so no cycle of parties that wait for each other's buffers can form.
-            for name, sink in zip(peers, sinks, strict=True):
-                self._agreed.flows[name].post(tag, digest, total, sink, arrivals, scope.label)
+            for name, _, sink, size in messages:
+                if sink is not None:
+                    self._agreed.flows[name].post(tag, digest, size, sink, arrivals, scope.label)
         except BeaverError as fault:
             self.fail(fault)
             raise
-        return arrivals
-
-    def _send(self, name: str, tag: bytes, digest: bytes, words: Words) -> None:
-        self._agreed.flows[name].send(tag, digest, raw(words))
-        self._ledger.sends(name, words.nbytes)
-
-    def _round(self, scope: Scope) -> None:
+        for name, words, _, _ in messages:
+            if words is not None:
+                self._agreed.flows[name].send(tag, digest, raw(words))
+                self._ledger.sends(name, words.nbytes)
+        await self._wait(arrivals, scope)
         scope.depth += 1
         self._ledger.rounds = max(self._ledger.rounds, scope.depth)
 
@@ -262,6 +254,11 @@ class Exchange:
         if self._finished:
             msg = "this session has ended; open a new one"
             raise ProgramError(msg)
+
+    @property
+    def fault(self) -> BeaverError | None:
+        """What ended the session, if it did not end well."""
+        return self._fault
 
     def fail(self, fault: BeaverError, told: Departure | None = None) -> None:
         """End the session with `fault`: cancel all that is pending, tell every peer, free its memory."""
@@ -292,10 +289,19 @@ class Exchange:
         for name, flow in self._agreed.flows.items():
             # A peer that is done got all it wanted, and may be gone by now.
             if name not in self._done:
-                await flow.drained()
+                await self._drained(name, flow)
         if self._fault is None:
             self._finished = True
             self._end(Departure("done", self.me, self._label))
+
+    async def _drained(self, name: str, flow: Flow) -> None:
+        limit = self._mesh.clocks.stall
+        try:
+            async with asyncio.timeout(limit):
+                await flow.drained()
+        except TimeoutError:
+            self.fail(PeerLost(name, f"is alive, but did not take what this party has for it within {limit:g} s"))
+            self.check_alive()
 
     async def _watch_stalls(self) -> None:
         limit = self._mesh.clocks.stall

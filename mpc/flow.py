@@ -107,7 +107,7 @@ class Flow:
         self._granted: deque[_Outgoing] = deque()
         self._fault: Exception | None = None
         self._ended = False
-        self._idle: asyncio.Future[None] | None = None
+        self._progress: asyncio.Future[None] | None = None
         self.on_disagreement: Callable[[Disagreement], None] = self.fail
         """Who ends the session when the peer runs another program; the channel lives on for other sessions."""
 
@@ -217,18 +217,25 @@ class Flow:
         outgoing.sent += len(block)
         if outgoing.sent < len(outgoing.data):
             self._granted.append(outgoing)
-        elif self._idle is not None and not self._held and not self._granted:
-            self._idle.set_result(None)
-            self._idle = None
+        else:
+            self._progressed()
         return True
 
-    async def drained(self) -> None:
-        """Return when every message was handed to the channel; raise the fault if there is one."""
+    async def drained(self, below: int = 0) -> None:
+        """Return when at most `below` bytes of the messages sent wait for the peer; raise the fault if there is one."""
+        while self._fault is None and self._waiting_bytes() > below:
+            self._progress = self._progress or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._progress)
         if self._fault is not None:
             raise self._fault
-        if self._held or self._granted:
-            self._idle = self._idle or asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._idle)
+
+    def _waiting_bytes(self) -> int:
+        return sum(len(outgoing.data) - outgoing.sent for outgoing in (*self._held.values(), *self._granted))
+
+    def _progressed(self) -> None:
+        if self._progress is not None:
+            self._progress.set_result(None)
+            self._progress = None
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -263,9 +270,7 @@ class Flow:
         self._granted.clear()
         for arrivals in pending:
             arrivals.fail(fault)
-        if self._idle is not None and not self._idle.done():
-            self._idle.set_exception(fault)
-            self._idle.exception()
+        self._progressed()
 
 
 Handler = dict[wire.Kind, "Callable[[Flow, wire.Frame], None]"]

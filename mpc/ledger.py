@@ -1,13 +1,14 @@
-"""What a session cost: rounds, payload, wire bytes and correlations, counted while it runs."""
+"""What a session cost: rounds, payload, wire bytes and correlations, declared before it runs and counted while it does."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Rounds of simultaneous exchange, payload bytes sent to each peer, and bytes that the dealer sends in all."""
+    """Rounds of simultaneous exchange, payload bytes sent to the peer that gets most, and bytes that the dealer sends in all."""
 
     rounds: int = 0
     payload: int = 0
@@ -20,6 +21,11 @@ class Cost:
     def beside(self, other: Cost) -> Cost:
         """The cost of both at the same time: the deeper one counts for the rounds."""
         return Cost(max(self.rounds, other.rounds), self.payload + other.payload, self.dealer + other.dealer)
+
+
+def together(*costs: Cost) -> Cost:
+    """The cost of all at the same time."""
+    return reduce(Cost.beside, costs, Cost())
 
 
 @dataclass(slots=True)

@@ -106,20 +106,22 @@ class Mesh:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._network.close()
         channels = [peer.channel for peer in self._peers.values() if peer.channel is not None]
-        for stranger in tuple(self._strangers):
-            stranger.end(PeerLost(stranger.name, "this party is closing"))
+        for unproven in (*self._strangers, *self._dialling):
+            unproven.end(PeerLost(unproven.name, "this party is closing"))
         async with asyncio.TaskGroup() as group:
             for channel in channels:
                 group.create_task(self._close(channel))
-        await self._network.close()
 
     async def _close(self, channel: Channel) -> None:
-        try:
-            async with asyncio.timeout(self.clocks.lost):
-                await channel.close()
-        except TimeoutError:
-            self.log.warning("peer=%s did not take the last bytes before the connection was closed", channel.name)
+        closing = asyncio.create_task(channel.close())
+        began = asyncio.get_running_loop().time()
+        while not (await asyncio.wait([closing], timeout=self.clocks.lost / 10))[0]:
+            # A living peer is heard from all the time, however slow the link is.
+            if asyncio.get_running_loop().time() - max(channel.heard, began) > self.clocks.lost:
+                self.log.warning("peer=%s did not take the last bytes before the connection was closed", channel.name)
+                channel.abort()
 
     # -- who is there ------------------------------------------------------------------------------------------
 
@@ -200,8 +202,9 @@ class Mesh:
             peer.gone.clear()
             try:
                 link = await self._network.dial(peer.member)
-            except OSError as fault:
-                peer.problem = PeerLost(peer.member.name, f"cannot be reached: {fault.strerror or fault}")
+            except (OSError, UnicodeError) as fault:
+                # UnicodeError: a host name that cannot be one.
+                peer.problem = PeerLost(peer.member.name, f"cannot be reached: {getattr(fault, 'strerror', None) or fault}")
             else:
                 channel = Channel(link, self.identity, self.roster, self, dialled=peer.member)
                 if not channel.ready:

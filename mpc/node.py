@@ -6,12 +6,12 @@ import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
-from mpc.agreement import Agreement, Lobby, describe
+from mpc.agreement import Agreement, describe
 from mpc.config import load_config
 from mpc.errors import ConfigError, ProgramError
+from mpc.lobby import Lobby
 from mpc.mesh import Clocks, Mesh
 from mpc.preprocessing.dealer import Dealer
-from mpc.preprocessing.dealt import Dealt
 from mpc.session import Session
 from mpc.transport.tcp import TcpNetwork
 
@@ -75,15 +75,17 @@ class Node:
             raise ProgramError(msg)
         described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program)
         agreed = await Agreement(self.mesh, self._lobby, described).reach(self.mesh.clocks.join)
-        s = Session(agreed, self.mesh, Dealt(), self._watch)
+        s = Session.begin(agreed, self.mesh, self._watch)
         s.log.info("session started job=%s parties=%s", job, ",".join(s.names))
         s.log.info(_TRUST, described.members[-1])
         try:
             yield s
             await s.finish()
         except BaseException as fault:
-            s.abort(fault)
-            raise
+            clear = s.abort(fault)
+            if clear is fault:
+                raise
+            raise clear from None
         s.log.info("session done job=%s rounds=%d payload=%d", job, s.cost.rounds, s.cost.payload)
 
 

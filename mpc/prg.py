@@ -54,10 +54,16 @@ class Stream:
 
     def words(self, first_block: int, shape: tuple[int, ...]) -> Words:
         """Uniform words of `shape`, starting at block `first_block` of the stream."""
-        out = np.empty(count(shape), WORD)
-        encrypt = Cipher(self._key, modes.CTR(first_block.to_bytes(16, "big"))).encryptor().update_into
+        return self.slice(first_block, 0, count(shape)).reshape(shape)
+
+    def slice(self, first_block: int, start: int, stop: int) -> Words:
+        """Words start:stop, counted from block `first_block`, without making those before."""
+        skipped = start % BLOCK_WORDS
+        out = np.empty(stop - start + skipped, WORD)
+        counter = first_block + start // BLOCK_WORDS
+        encrypt = Cipher(self._key, modes.CTR(counter.to_bytes(16, "big"))).encryptor().update_into
         target = out.view(np.uint8)
-        for start in range(0, target.size, _CHUNK):
-            stop = min(start + _CHUNK, target.size)
-            encrypt(_ZEROS[: stop - start], target[start:stop].data)
-        return out.reshape(shape)
+        for at in range(0, target.size, _CHUNK):
+            end = min(at + _CHUNK, target.size)
+            encrypt(_ZEROS[: end - at], target[at:end].data)
+        return out[skipped:]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 
-from mpc.errors import PeerMisbehaved
+from mpc.errors import PeerMisbehaved, ProgramError
 from mpc.handshake import TAG_BYTES, cipher, nonce
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ MAX_COUNTER = (1 << 64) - 2
 
 
 class _Direction:
-    __slots__ = ("_aead", "_bytes", "_counter", "_rekey_after", "_suite")
+    __slots__ = ("_aead", "_bytes", "_counter", "_pid", "_rekey_after", "_suite")
 
     def __init__(self, key: bytes, suite: str, rekey_after: int = REKEY_AFTER) -> None:
         self._aead = cipher(suite, key)
@@ -26,11 +27,16 @@ class _Direction:
         self._counter = 0
         self._bytes = 0
         self._rekey_after = rekey_after
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._suite}, record {self._counter})"
 
     def _next_nonce(self) -> bytes:
+        if os.getpid() != self._pid:
+            # A forked child would seal with the counters of its parent.
+            msg = "this process was forked from the one that opened the channel; open a node of its own"
+            raise ProgramError(msg)
         if self._counter > MAX_COUNTER:
             msg = "the record counter is used up"
             raise OverflowError(msg)

@@ -23,11 +23,13 @@ def zeros(shape: tuple[int, ...]) -> Words:
     return np.zeros(shape, WORD)
 
 
-def frozen(words: Words) -> Words:
+def frozen(words: Any) -> Words:
     """`words` itself, from now on read-only: a share or mask never changes under its name.
 
     numpy turns the results of 0-d arithmetic into scalars, which warn where arrays wrap; here they become arrays again.
     """
+    if not isinstance(words, np.ndarray | np.generic):
+        return words  # type: ignore[no-any-return]  # a blank of a dry run has no contents to protect
     array = np.asarray(words)
     array.flags.writeable = False
     return array

@@ -39,6 +39,13 @@ class Scope:
         label = f"{self.label}/{name}.{number}" if self.label else f"{name}.{number}"
         return Scope((*self.path, number), label, self.depth)
 
+    def twin(self) -> Scope:
+        """A scope that will name everything as this one will, for a dry run."""
+        twin = Scope(self.path, self.label, self.depth)
+        twin.ranges = self.ranges.twin()
+        twin._children = self._children
+        return twin
+
     @property
     def calls(self) -> int:
         """How many calls were made from this scope so far."""

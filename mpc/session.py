@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mpc import fixed_point
+from mpc import bits, expressions, fixed_point
+from mpc.bshare import BShare
+from mpc.correlations import BIT_MASK
 from mpc.errors import ConfigError, ProgramError
 from mpc.exchange import Exchange
 from mpc.fixed_point import BOUND, FRAC
 from mpc.ledger import Ledger
+from mpc.masked import Masked
+from mpc.preprocessing.dealt import Dealt
+from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan, PlanEnds
 from mpc.ring import Words, zeros
 from mpc.scope import Scope, current, protocol
-from mpc.shares import AShare, Encoded, Home, Masked, lineage_of
+from mpc.shares import AShare, Encoded, Home, lineage_of
 from mpc.streams import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from numpy.typing import ArrayLike
 
     from mpc.agreement import Agreed
-    from mpc.correlations import MaskName
+    from mpc.expressions import Expression
     from mpc.mesh import Mesh
     from mpc.preprocessing.source import Source
-    from mpc.streams import Watch
+    from mpc.streams import Expansion, Watch
 
+R = TypeVar("R")
 Revealed = Any
+Shape = int | tuple[int, ...]
+THREAD_WORK = 1 << 22
+"""Word operations above which a kernel runs in a thread, about 5 ms, so that heartbeats go on."""
+
+
+@dataclass(slots=True)
+class Engine:
+    """What a session computes with: the real thing, or a dry run of it."""
+
+    home: Home
+    exchange: Exchange | DryExchange
+    streams: Expansion
+    source: Source
+    cost: Ledger
 
 
 class Session:
@@ -37,27 +59,55 @@ class Session:
     Calls that return at once are local; what is awaited may use the network.
     """
 
-    def __init__(self, agreed: Agreed, mesh: Mesh, source: Source, watch: Watch | None = None) -> None:
-        self.names = agreed.job.parties
+    def __init__(self, names: Sequence[str], engine: Engine, log: logging.LoggerAdapter[logging.Logger]) -> None:
+        self.names = tuple(names)
         self.n = len(self.names)
-        self.index = self.names.index(mesh.identity.name)
-        self.cost = Ledger()
-        self.log = logging.LoggerAdapter(mesh.log, {"job": agreed.job.name})
+        self.index = engine.home.index
+        self.cost = engine.cost
+        self.log = log
         self.root = Scope((), "", 0)
-        me = mesh.identity.name
-        pairs = {index: agreed.seeds[name] for index, name in enumerate(self.names) if name != me}
-        self._streams = Streams(self.index, agreed.seeds[agreed.job.members[-1]], pairs, watch)
-        self._home = Home(self.index, self.n, agreed.session)
-        self._exchange = Exchange(agreed, mesh, self.cost)
-        self._source = source
-        source.attach(self._exchange, self._streams)
+        self._engine = engine
+
+    @classmethod
+    def begin(cls, agreed: Agreed, mesh: Mesh, watch: Watch | None = None) -> Session:
+        """The session that all members agreed on."""
+        names, me, cost = agreed.job.parties, mesh.identity.name, Ledger()
+        index = names.index(me)
+        pairs = {number: agreed.seeds[name] for number, name in enumerate(names) if name != me}
+        streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watch)
+        exchange = Exchange(agreed, mesh, cost)
+        engine = Engine(Home(index, len(names), agreed.session, watch), exchange, streams, Dealt(exchange, streams), cost)
+        return cls(names, engine, logging.LoggerAdapter(mesh.log, {"job": agreed.job.name}))
+
+    @classmethod
+    def dry(cls, names: Sequence[str], index: int, exchange: type[DryExchange] = DryExchange) -> tuple[Session, Plan]:
+        """A session on shapes alone, and the plan that it writes down."""
+        plan = Plan(len(names))
+        home = Home(index, len(names), b"dry run")
+        engine = Engine(home, exchange(plan, names, index), DryStreams(plan), DrySource(plan), plan.ledger)
+        return cls(names, engine, logging.LoggerAdapter(logging.getLogger("beaver.dry"), {})), plan
 
     def __repr__(self) -> str:
         return f"Session(party {self.index} of {self.n}, {self.names[self.index]})"
 
     def check_alive(self) -> None:
         """Raise the session's fault, if it has one."""
-        self._exchange.check_alive()
+        self._engine.exchange.check_alive()
+
+    async def run(self, program: Callable[..., Awaitable[R]], *arguments: Any) -> R:
+        """`await program(s, *arguments)`, with its correlations asked for ahead, as far as a dry run can name them.
+
+        The dry run does what the program does on shapes alone: let the program have no other side effects before it reveals.
+        """
+        dry, plan = Session.dry(self.names, self.index)
+        # Names go on where this scope is now: nothing that was named before is named again.
+        dry.root = current(self).twin()
+        try:
+            await program(dry, *arguments)
+        except* PlanEnds:  # a task group wraps it
+            plan.complete = False
+        self._engine.source.plan(plan.relations)
+        return await program(self, *arguments)
 
     # -- own values and inputs ---------------------------------------------------------------------------------
 
@@ -67,29 +117,24 @@ class Session:
         Raises PrecisionError for NaN, infinity and values beyond `bound`, naming row and column.
         """
         limit = fixed_point.headroom(frac, self.n) if bound is None else bound
+        if isinstance(self._engine.exchange, DryExchange):
+            return Encoded(self._engine.exchange.blank(np.shape(values)), frac, limit)
         return Encoded(fixed_point.encode(values, frac=frac, bound=limit), frac, limit)
 
-    def zero(self, shape: int | tuple[int, ...], *, frac: int = FRAC) -> AShare:
-        """A fresh sharing of zero; rounds 0, bytes 0.  Uniform to any n - 1 parties."""
-        extent = (shape,) if isinstance(shape, int) else tuple(shape)
+    def zero(self, shape: Shape, *, frac: int = FRAC) -> AShare:
+        """A sharing of zero; rounds 0, bytes 0."""
+        extent = _extent(shape)
         scope = current(self)
-        where = scope.ranges.take("zero", extent)
-        return AShare(
-            self._streams.zero(where),
-            frac=frac,
-            bound=0.0,
-            home=self._home,
-            lineage=lineage_of("zero", *scope.path, where.block, frac, *extent),
-        )
+        # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
+        lineage = lineage_of("zero", *scope.path, scope.ranges.take("zero", ()).block, frac, *extent)
+        return AShare(self._zeros(extent), frac=frac, bound=0.0, home=self._engine.home, lineage=lineage)
+
+    def _zeros(self, shape: tuple[int, ...]) -> Words:
+        exchange = self._engine.exchange
+        return exchange.blank(shape) if isinstance(exchange, DryExchange) else zeros(shape)
 
     def input(
-        self,
-        values: ArrayLike | None,
-        owner: int | str,
-        shape: int | tuple[int, ...] | None = None,
-        *,
-        frac: int = FRAC,
-        bound: float = BOUND,
+        self, values: ArrayLike | None, owner: int | str, shape: Shape | None = None, *, frac: int = FRAC, bound: float = BOUND
     ) -> AShare:
         """The private `values` of party `owner` as shares of all; everyone else passes None and the public `shape`.
 
@@ -100,32 +145,32 @@ class Session:
             if values is None:
                 msg = f"party {self.names[number]} is the owner of this input and must pass its values"
                 raise ProgramError(msg)
-            mine = self.encode(values, frac=frac, bound=bound)
-            extent: tuple[int, ...] = mine.words.shape
-            declared = (shape,) if isinstance(shape, int) else shape
-            if declared is not None and tuple(declared) != extent:
-                msg = f"the input has shape {extent}, but the declared public shape is {tuple(declared)}"
+            words = self.encode(values, frac=frac, bound=bound).words
+            if shape is not None and _extent(shape) != words.shape:
+                msg = f"the input has shape {words.shape}, but the declared public shape is {_extent(shape)}"
                 raise ProgramError(msg)
         else:
             if values is not None or shape is None:
                 msg = f"party {self.names[number]} owns this input: pass values=None and its public shape="
                 raise ProgramError(msg)
-            extent = (shape,) if isinstance(shape, int) else tuple(shape)
-            mine = Encoded(zeros(extent), frac, bound)
-        share = self.zero(extent, frac=frac)
-        lineage = lineage_of("input", share.lineage, number)
-        return AShare(share.words + mine.words, frac=frac, bound=bound, home=self._home, lineage=lineage)
+            words = self._zeros(_extent(shape))
+        lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape)
+        return AShare(words, frac=frac, bound=bound, home=self._engine.home, lineage=lineage, owner=number)
+
+    @protocol
+    async def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Everyone's `shape`, in party order.  rounds 1 · bytes 8 x 33 per peer · reveals the shapes"""
+        return await self._engine.exchange.announce(current(self), shape)
 
     @protocol
     async def inputs(self, values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> list[AShare]:
         """Everyone's private `values` as shares, in party order; the shapes may differ and become public.
 
-        rounds 1 · bytes 8 per axis and peer · reveals the shapes
+        rounds 1 · bytes 8 x 33 per peer · reveals the shapes
         """
-        array = np.asarray(values)
-        shapes = await self._exchange.announce(current(self), array.shape)
+        shapes = await self.shapes(np.shape(values))
         return [
-            self.input(array if owner == self.index else None, owner, shape, frac=frac, bound=bound) for owner, shape in enumerate(shapes)
+            self.input(values if owner == self.index else None, owner, shape, frac=frac, bound=bound) for owner, shape in enumerate(shapes)
         ]
 
     # -- openings and outputs ----------------------------------------------------------------------------------
@@ -134,40 +179,62 @@ class Session:
     async def mask(self, x: AShare) -> Masked:
         """Open x - a for a fresh mask a: every later product with x is free of openings (paper: turbospeedz).
 
-        rounds 1 · bytes 8 per element and peer · dealer 0 · opens x - a, uniform
+        rounds 1 · bytes 8 per element and peer (a private input: from its owner only) · dealer 0 · opens x - a, uniform
         """
         (masked,) = await self.masked((x,), (self.take_mask(x),))
         return masked
 
-    def take_mask(self, x: AShare) -> MaskName:
-        """Name a fresh mask for `x` in the current scope."""
-        return current(self).ranges.take("mask", x.shape)
+    def take_mask(self, x: AShare) -> Expression:
+        """Name a fresh mask for `x` in the current scope; the owner's alone for a private input."""
+        return expressions.mask(current(self).ranges.take("mask", x.shape), x.owner)
 
-    async def masked(self, xs: Iterable[AShare], names: Iterable[MaskName]) -> tuple[Masked, ...]:
-        """Open x - a for several values in one message.  For ops, which name their masks before they open."""
+    async def masked(self, xs: Iterable[AShare], names: Iterable[Expression]) -> tuple[Masked, ...]:
+        """Open x - a for several values in one round.  For ops, which name their masks before they open."""
         values, chosen = tuple(xs), tuple(names)
         # Each mask hides one value: its range was taken for this value and streams are never read for another.
-        masks = [self._streams.mask(name, hides=x.words) for x, name in zip(values, chosen, strict=True)]
-        hidden = [(x.words - a).ravel() for x, a in zip(values, masks, strict=True)]
+        masks = [self._mask_share(x, name) for x, name in zip(values, chosen, strict=True)]
+        hidden = [(x.words - a).reshape(-1) for x, a in zip(values, masks, strict=True)]
+        owners = {x.owner for x in values}
         flat = hidden[0] if len(hidden) == 1 else np.concatenate(hidden)
-        opened = await self._exchange.open(current(self), "mask", flat, [x.lineage for x in values], chosen)
-        parts = np.split(opened, np.cumsum([part.size for part in hidden])[:-1])
-        return tuple(Masked(x, part.reshape(x.shape), a, name) for x, part, a, name in zip(values, parts, masks, chosen, strict=True))
+        lineages, keys = [x.lineage for x in values], [name.key for name in chosen]
+        exchange, scope = self._engine.exchange, current(self)
+        if len(owners) == 1 and (owner := values[0].owner) is not None:
+            opened = await exchange.publish(scope, "mask", flat, owner, lineages, keys)
+        else:
+            # Values of several owners travel as one opening: to all but the owner a private input is 0 - 0.
+            opened = await exchange.open(scope, "mask", flat, lineages, keys, np.add)
+        stops = np.cumsum([part.size for part in hidden]).tolist()
+        parts = [opened[stop - part.size : stop] for stop, part in zip(stops, hidden, strict=True)]
+        return tuple(Masked.of(x, part.reshape(x.shape), a, name) for x, part, a, name in zip(values, parts, masks, chosen, strict=True))
+
+    def _mask_share(self, x: AShare, name: Expression) -> Words:
+        # An owner mask is the owner's stream alone; the others' words of a private input are 0 and stay so.
+        if name.owner is not None and name.owner != self.index:
+            return self._zeros(x.shape)
+        return self._engine.streams.mask(name.where, x.words)
 
     @protocol
-    async def reveal(self, x: AShare, to: int | str | Iterable[int | str] | None = None) -> Revealed:
-        """The value of `x` at the receivers `to` (all by default) as float64, exact int64 where frac is 0; None elsewhere.
+    async def reveal(self, x: AShare | BShare, to: int | str | Iterable[int | str] | None = None) -> Revealed:
+        """The value of `x` at the receivers `to` (all by default): float64, int64 where frac is 0, bool for bits; None elsewhere.
 
-        rounds 1 · bytes 8 per element and receiver · reveals x to the receivers and nothing to others
+        rounds 1 · bytes 8 per element (1/8 per bit) and receiver · reveals x to the receivers and nothing to others
         """
         receivers = self._receivers(to)
+        scope, exchange = current(self), self._engine.exchange
+        usage, combine = ("zero-xor", np.bitwise_xor) if isinstance(x, BShare) else ("zero", np.add)
+        zero = self._engine.streams.zero(scope.ranges.take(usage, x.words.shape), usage)
         # Re-randomised afresh: what a receiver sees of each share is uniform but for the sum.
-        fresh = x.words + self._streams.zero(current(self).ranges.take("zero", x.shape))
-        scope = current(self)
-        total = await self._exchange.to_receivers(scope, fresh.ravel(), receivers, x.lineage, x.shape)
-        names = ",".join(self.names[i] for i in receivers)
-        self.log.info("revealed %s shape=%s to=%s", scope.label, x.shape, names)
-        return None if total is None else fixed_point.decode(total.reshape(x.shape), x.frac)
+        fresh = (x.words ^ zero if isinstance(x, BShare) else x.words + zero).reshape(-1)
+        total = await exchange.to_receivers(scope, fresh, receivers, x.lineage, x.shape, combine)
+        frac = -1 if isinstance(x, BShare) else abs(x.frac)
+        self.log.info("revealed %s shape=%s to=%s", scope.label, x.shape, ",".join(self.names[i] for i in receivers))
+        if total is None:
+            return None
+        if isinstance(exchange, DryExchange):
+            return exchange.revealed(x.shape, frac)
+        if isinstance(x, BShare):
+            return bits.unpack(total, x.size).astype(np.bool_).reshape(x.shape)
+        return fixed_point.decode(total.reshape(x.shape), x.frac)
 
     def _receivers(self, to: int | str | Iterable[int | str] | None) -> tuple[int, ...]:
         if to is None:
@@ -195,18 +262,64 @@ class Session:
     @property
     def source(self) -> Source:
         """Where correlations come from."""
-        return self._source
+        return self._engine.source
+
+    @property
+    def first(self) -> bool:
+        """Whether this party adds the public constants of an op."""
+        return self.index == 0
+
+    async def open_masked(self, words: Words, name: Expression, lineage: int) -> Words:
+        """Open words - a, flat, for the fresh mask `name` of their shape."""
+        hidden = (words - self._engine.streams.mask(name.where, words)).reshape(-1)
+        opened = await self._engine.exchange.open(current(self), "fused", hidden, [lineage], [name.key], np.add)
+        return opened.reshape(words.shape)
+
+    async def open_bits(self, words: Words, lineages: Sequence[int], keys: Sequence[bytes]) -> Words:
+        """Open the XOR of every party's `words`, which the caller hid under fresh bit masks."""
+        return await self._engine.exchange.open(current(self), "bits", words, lineages, keys, np.bitwise_xor)
+
+    def bit_mask(self, where: expressions.Range, hides: Words) -> Words:
+        """This party's share of the bit mask at `where`, to be spent on `hides` alone."""
+        return self._engine.streams.mask(where, hides, BIT_MASK)
+
+    async def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], *arguments: Any, work: int = 0) -> Words:
+        """`kernel(*arguments)`, words of `shape`; in a thread if it is `work` word operations long.  A dry run skips it."""
+        if isinstance(self._engine.exchange, DryExchange):
+            return self._zeros(shape)
+        if work > THREAD_WORK:
+            return await asyncio.to_thread(kernel, *arguments)
+        return kernel(*arguments)
 
     def share(self, words: Words, *, frac: int, bound: float, lineage: int) -> AShare:
-        """Wrap the result of an op."""
-        return AShare(words, frac=frac, bound=bound, home=self._home, lineage=lineage)
+        """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""
+        lineage = lineage_of("share", lineage, *current(self).path)
+        return AShare(words, frac=frac, bound=bound, home=self._engine.home, lineage=lineage)
+
+    def bit_share(self, words: Words, shape: tuple[int, ...], lineage: int) -> BShare:
+        """Wrap bits, the result of an op."""
+        return BShare(words, shape, home=self._engine.home, lineage=lineage)
 
     # -- the end -----------------------------------------------------------------------------------------------
 
     async def finish(self) -> None:
         """The program is done: hand over what the others still need, then say so."""
-        await self._exchange.finish()
+        if isinstance(self._engine.exchange, Exchange):
+            await self._engine.exchange.finish()
 
-    def abort(self, fault: BaseException) -> None:
-        """The program raised `fault` here: every peer is told where, never what."""
-        self._exchange.leave_early(fault)
+    def abort(self, fault: BaseException) -> BaseException:
+        """The program raised `fault` here: every peer is told where, never what.  Returns what to raise.
+
+        A task group wraps the one fault of the session once per task; it comes out as itself.
+        """
+        if not isinstance(self._engine.exchange, Exchange):
+            return fault
+        self._engine.exchange.leave_early(fault)
+        known = self._engine.exchange.fault
+        if known is not None and isinstance(fault, BaseExceptionGroup) and fault.split(lambda leaf: leaf is known)[1] is None:
+            return known
+        return fault
+
+
+def _extent(shape: Shape) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)

@@ -1,4 +1,4 @@
-"""Additive shares and masked values, with the local linear algebra that needs no network.
+"""Secrets of one session, and the local linear algebra on additive shares that needs no network.
 
 A share has no readable contents: what would leak or silently mislead (`bool`, `==`, `float`, iteration, pickling) raises
 ProgramError and names the right call.
@@ -6,21 +6,24 @@ ProgramError and names the right call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+import math
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
 from mpc.errors import ProgramError
+from mpc.expressions import normal_index, pair_differences
 from mpc.fixed_point import check_fits, encode
-from mpc.ring import Words, frozen
+from mpc.ring import Words, count, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike
 
-    from mpc.correlations import MaskName
+    from mpc.streams import Watch
 
 _MERSENNE = (1 << 127) - 1
 
@@ -32,6 +35,7 @@ class Home:
     index: int
     n: int
     session: bytes
+    watch: Watch | None = field(default=None, compare=False, repr=False)
 
 
 def lineage_of(operation: str, *parents: int) -> int:
@@ -45,7 +49,12 @@ def lineage_of(operation: str, *parents: int) -> int:
     return value
 
 
-def _constant(words: Words) -> int:
+def fingerprint(what: object) -> int:
+    """A public parameter as a parent of a lineage."""
+    return int.from_bytes(blake2b(repr(what).encode(), digest_size=15).digest(), "little")
+
+
+def constant_lineage(words: Words) -> int:
     """The lineage of a public constant, at the speed of a sum: unequal constants at two parties are found before a reveal."""
     return lineage_of("constant", int(np.sum(words, dtype=words.dtype)), *words.shape)
 
@@ -71,26 +80,35 @@ def _refuse(what: str, instead: str) -> Callable[..., NoReturn]:
 
 
 class Secret:
-    """What AShare and Masked have in common: a shape, a scale, a public bound, and no readable contents."""
+    """What all shares have in common: a shape, a home, a lineage, and no readable contents."""
 
-    __slots__ = ("bound", "frac", "home", "lineage", "shape")
+    __slots__ = ("home", "lineage", "shape")
     __array_ufunc__ = None
     __hash__ = object.__hash__
 
-    def __init__(self, shape: tuple[int, ...], frac: int, bound: float, home: Home, lineage: int) -> None:
+    def __init__(self, shape: tuple[int, ...], home: Home, lineage: int) -> None:
         self.shape = shape
-        self.frac = frac
-        self.bound = bound
         self.home = home
         self.lineage = lineage
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(shape={self.shape}, frac={self.frac}, bound={self.bound:.4g}, party={self.home.index})"
+        return f"{type(self).__name__}(shape={self.shape}, party={self.home.index})"
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return count(self.shape)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            msg = "a 0-d secret has no length"
+            raise TypeError(msg)
+        return self.shape[0]
 
     __bool__ = _refuse("the truth value", "compare with protocols.less_than and reveal the bit")
     __eq__ = _refuse("equality", "use protocols.equal, or `is` for the same object")
@@ -102,41 +120,154 @@ class Secret:
     __reduce__ = __reduce_ex__ = _refuse("pickling", "a share belongs to one session and never leaves it")
 
 
-class AShare(Secret):
-    """An additive share: the n parties' words sum to the value mod 2^64.
+def basic_index(key: Any, shape: tuple[int, ...]) -> Any:
+    """A public index of integers and slices as data; ValueError for arrays, IndexError where numpy has one."""
+    if any(isinstance(entry, Secret) for entry in (key if isinstance(key, tuple) else (key,))):
+        msg = "a secret is never an index; use select or a one-hot product"
+        raise ProgramError(msg)
+    np.broadcast_to(np.uint8(0), shape)[key]
+    return normal_index(key, shape)
 
-    `+`, `-`, `*` (by public integers), indexing, `reshape`, `sum` and `T` are local.  `bound` is public and propagates.
+
+def index_data(key: Any, shape: tuple[int, ...]) -> Any:
+    """Any public index as data: all of it, so that parties that take different elements of equal shape differ."""
+    try:
+        return basic_index(key, shape)
+    except ProgramError:
+        raise
+    except (ValueError, TypeError):
+        entries = key if isinstance(key, tuple) else (key,)
+        return [np.asarray(entry).tolist() if isinstance(entry, np.ndarray | list) else repr(entry) for entry in entries]
+
+
+class Fixed(Secret):
+    """A secret number in fixed point: `frac` fractional bits and a public `bound`; linear maps are local.
+
+    `+`, `-`, `*` (by public integers), indexing, `reshape`, `transpose`, `sum` and `T` need no network; `bound` propagates.
     """
 
-    __slots__ = ("words",)
+    __slots__ = ("bound", "frac")
+    is_masked = False
 
-    def __init__(self, words: Words, *, frac: int, bound: float, home: Home, lineage: int) -> None:
+    def __init__(self, shape: tuple[int, ...], frac: int, bound: float, home: Home, lineage: int) -> None:
         check_fits(bound, frac, "this value")
+        super().__init__(shape, home, lineage)
+        self.frac = frac
+        self.bound = bound
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, frac={self.frac}, bound={self.bound:.4g}, party={self.home.index})"
+
+    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> Self:
+        """`apply` to whatever holds the secret.  `parameters` are public data that say what `apply` does."""
+        raise NotImplementedError
+
+    def _read(self, operation: str, frac: int, bound: float) -> Self:
+        """The same words with another scale or bound."""
+        raise NotImplementedError
+
+    def __getitem__(self, key: Any) -> Self:
+        return self._linear("index", self._index(key), lambda array: array[key])
+
+    def _index(self, key: Any) -> Any:
+        return basic_index(key, self.shape)
+
+    def reshape(self, *shape: int | tuple[int, ...]) -> Self:
+        """The same elements in another shape."""
+        target = np.broadcast_to(np.uint8(0), self.shape).reshape(*shape).shape  # type: ignore[arg-type]
+        return self if target == self.shape else self._linear("reshape", target, lambda array: array.reshape(target))
+
+    def transpose(self, *axes: int) -> Self:
+        """The axes in another order, reversed by default."""
+        order = tuple(axis % self.ndim for axis in axes) if axes else tuple(reversed(range(self.ndim)))
+        return self._linear("transpose", order, lambda array: array.transpose(order))
+
+    @property
+    def T(self) -> Self:  # noqa: N802  numpy's name
+        """The transpose."""
+        return self.transpose()
+
+    def sum(self, axis: int | None = None) -> Self:
+        """Sum over one axis or over all elements; the bound grows by their number."""
+        if axis is None:
+            return self.reshape(self.size).sum(axis=0)
+        axis = range(self.ndim)[axis]
+        return self._linear("sum", (axis,), lambda array: array.sum(axis=axis, dtype=array.dtype), max(self.shape[axis], 1))
+
+    def pairs(self) -> Self:
+        """x_i - x_j for all i < j along the last axis, in the order of numpy.triu_indices: (..., k) -> (..., k(k - 1)/2)."""
+        if not self.ndim:
+            msg = "a 0-d secret has no pairs"
+            raise ProgramError(msg)
+        return self._linear("pairs", (), pair_differences, 2.0)
+
+    def __neg__(self) -> Self:
+        return self._linear("scale", (-1,), lambda array: -array)
+
+    def assume_bound(self, bound: float, reason: str) -> Self:
+        """The same value with the public `bound` that mathematics guarantees; `reason` says why.
+
+        Nothing checks it in production: `simulate(check_bounds=True)` verifies it on the plaintext.
+        """
+        if not reason.strip() or not 0 <= bound < math.inf:
+            msg = "assume_bound needs a finite bound and the reason why it holds"
+            raise ProgramError(msg)
+        return self._read("assume", self.frac, bound)
+
+    def ldexp(self, exponent: int) -> Self:
+        """The value times 2^exponent, exactly and at no cost: the same words read with `frac - exponent` fractional bits."""
+        return self._read("ldexp", self.frac - exponent, math.ldexp(self.bound, exponent))
+
+
+class AShare(Fixed):
+    """An additive share: the n parties' words sum to the value mod 2^64.
+
+    `owner` is the party that alone holds non-zero words, for a private input that nothing else was added to; None otherwise.
+    """
+
+    __slots__ = ("owner", "words")
+
+    def __init__(self, words: Words, *, frac: int, bound: float, home: Home, lineage: int, owner: int | None = None) -> None:
         self.words = frozen(words)
         super().__init__(self.words.shape, frac, bound, home, lineage)
+        self.owner = owner
+        if home.watch is not None:
+            home.watch.makes(home.index, lineage, self.words, frac, bound)
 
-    def _like(self, words: Words, operation: str, *, bound: float | None = None, other: int = 0) -> AShare:
-        lineage = lineage_of(operation, self.lineage, other)
-        return AShare(words, frac=self.frac, bound=self.bound if bound is None else bound, home=self.home, lineage=lineage)
+    def _make(self, words: Words, lineage: int, bound: float, owner: int | None) -> AShare:
+        return AShare(words, frac=self.frac, bound=bound, home=self.home, lineage=lineage, owner=owner)
 
-    def _public(self, value: ArrayLike) -> tuple[Words, float, int]:
+    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> AShare:
+        lineage = lineage_of(operation, self.lineage, fingerprint(parameters))
+        return self._make(apply(self.words), lineage, self.bound * growth, self.owner)
+
+    def _read(self, operation: str, frac: int, bound: float) -> AShare:
+        lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
+        return AShare(self.words, frac=frac, bound=bound, home=self.home, lineage=lineage, owner=self.owner)
+
+    def _index(self, key: Any) -> Any:
+        """Also by public arrays, which only a share allows."""
+        return index_data(key, self.shape)
+
+    def _constant(self, value: ArrayLike) -> tuple[Words, float, int]:
         array = np.asarray(value)
         bound = float(np.max(np.abs(array.astype(np.float64)), initial=0.0))
         words = encode(array, frac=self.frac, bound=max(bound, 2.0**-self.frac))
-        # A public constant is added at party 0 only, so that the shares still sum to x + constant.
-        return (words if self.home.index == 0 else np.zeros_like(words)), bound, _constant(words)
+        # Added at one party only, so that the shares still sum to x + constant; at the owner of a private input, which stays private.
+        mine = self.home.index == (self.owner or 0)
+        return (words if mine else np.zeros_like(words)), bound, constant_lineage(words)
 
-    def _operand(self, other: AShare | ArrayLike) -> tuple[Words, float, int]:
+    def _operand(self, other: AShare | ArrayLike) -> tuple[Words, float, int, int | None]:
         if isinstance(other, Secret) and not isinstance(other, AShare):
             msg = f"a {type(other).__name__} cannot be added to an AShare"
             raise ProgramError(msg)
         if not isinstance(other, AShare):
-            return self._public(other)
+            return *self._constant(other), self.owner
         same_home(self, other)
         if other.frac != self.frac:
             msg = f"shares with {self.frac} and {other.frac} fractional bits cannot be added; truncate one first"
             raise ProgramError(msg)
-        return other.words, other.bound, other.lineage
+        return other.words, other.bound, other.lineage, self.owner if self.owner == other.owner else None
 
     def add_own(self, mine: Encoded) -> AShare:
         """Add this party's own value.  On a zero sharing the result is the sum of all parties' own values."""
@@ -146,73 +277,59 @@ class AShare(Secret):
         if mine.words.shape != self.shape:
             msg = f"the value has shape {mine.words.shape}, the share {self.shape}"
             raise ProgramError(msg)
-        return self._like(self.words + mine.words, "add_own", bound=self.bound + self.home.n * mine.bound)
+        bound = self.bound + self.home.n * mine.bound
+        return self._make(self.words + mine.words, lineage_of("add_own", self.lineage, 0), bound, None)
 
     def __add__(self, other: AShare | ArrayLike) -> AShare:
-        words, bound, lineage = self._operand(other)
-        return self._like(self.words + words, "add", bound=self.bound + bound, other=lineage)
+        words, bound, lineage, owner = self._operand(other)
+        return self._make(self.words + words, lineage_of("add", self.lineage, lineage), self.bound + bound, owner)
 
     __radd__ = __add__
 
     def __sub__(self, other: AShare | ArrayLike) -> AShare:
-        words, bound, lineage = self._operand(other)
-        return self._like(self.words - words, "sub", bound=self.bound + bound, other=lineage)
+        words, bound, lineage, owner = self._operand(other)
+        return self._make(self.words - words, lineage_of("sub", self.lineage, lineage), self.bound + bound, owner)
 
     def __rsub__(self, other: ArrayLike) -> AShare:
         return -self + other
 
-    def __neg__(self) -> AShare:
-        return self._like(np.negative(self.words), "neg")
-
     def __mul__(self, factor: ArrayLike | Secret) -> AShare:
-        if isinstance(factor, Secret):
-            msg = "a product of two secrets needs the network: await mul(s, x, y)"
-            raise ProgramError(msg)
-        array = np.asarray(factor)
-        if array.dtype.kind not in "iu":
-            msg = "only integers multiply a share locally; for reals encode the factor and truncate the product"
-            raise ProgramError(msg)
-        bound = self.bound * float(np.max(np.abs(array.astype(np.float64)), initial=0.0))
-        factors = array.astype(np.int64).view(self.words.dtype)
-        return self._like(self.words * factors, "scale", bound=bound, other=_constant(factors))
+        factors = integers(factor)
+        return self.times(factors, self.bound * float(np.max(np.abs(factors.astype(np.float64)), initial=0.0)))
+
+    def times(self, factor: ArrayLike, bound: float) -> AShare:
+        """The value times public integers, where mathematics guarantees `bound` for the product.  Local."""
+        factors = integers(factor)
+        words = factors.view(self.words.dtype)
+        return self._make(self.words * words, lineage_of("scale", self.lineage, constant_lineage(words)), bound, self.owner)
 
     __rmul__ = __mul__
 
-    def __getitem__(self, key: Any) -> AShare:
-        if isinstance(key, Secret):
-            msg = "a secret is never an index; use select or a one-hot product"
+
+def integers(factor: ArrayLike | Secret) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A public factor of a local product; ProgramError, with the right call, for a secret or a real."""
+    if isinstance(factor, Secret):
+        msg = "a product of two secrets needs the network: await mul(s, x, y)"
+        raise ProgramError(msg)
+    array = np.asarray(factor)
+    if array.dtype.kind not in "iub":
+        msg = "only integers multiply a share locally; for reals await mpc.scale(s, x, factor)"
+        raise ProgramError(msg)
+    return array.astype(np.int64)
+
+
+def concatenate(shares: list[AShare], axis: int = 0) -> AShare:
+    """Shares of one scale joined along `axis`, as numpy does.  Local."""
+    first = shares[0]
+    for share in shares:
+        same_home(first, share)
+        if share.frac != first.frac:
+            msg = f"shares with {first.frac} and {share.frac} fractional bits cannot be joined; truncate one first"
             raise ProgramError(msg)
-        return self._like(self.words[key], f"index {key!r:.12}")
-
-    def reshape(self, *shape: int) -> AShare:
-        """The same elements in another shape."""
-        return self._like(self.words.reshape(*shape), "reshape")
-
-    def sum(self, axis: int | None = None) -> AShare:
-        """Sum over one axis or over all elements; the bound grows by their number."""
-        words = np.asarray(self.words.sum(axis=axis, dtype=self.words.dtype))
-        addends = self.words.size // max(words.size, 1)
-        return self._like(words, f"sum {axis}", bound=self.bound * max(addends, 1))
-
-    @property
-    def T(self) -> AShare:  # noqa: N802  numpy's name
-        """The transpose."""
-        return self._like(self.words.T, "T")
-
-
-class Masked(Secret):
-    """A secret x whose difference d = x - a from the mask `a` is public; products with it need no further opening.
-
-    `difference` is d; `mask` is this party's share of a; `name` says which mask it is.
-    """
-
-    __slots__ = ("difference", "mask", "name")
-
-    def __init__(self, x: AShare, difference: Words, mask: Words, name: MaskName) -> None:
-        super().__init__(x.shape, x.frac, x.bound, x.home, lineage_of("masked", x.lineage))
-        self.difference = frozen(difference)
-        self.mask = frozen(mask)
-        self.name = name
+    owner = first.owner if all(share.owner == first.owner for share in shares) else None
+    joined = np.concatenate([share.words for share in shares], axis=axis)
+    lineage = lineage_of("concatenate", axis % first.ndim, *(share.lineage for share in shares))
+    return AShare(joined, frac=first.frac, bound=max(share.bound for share in shares), home=first.home, lineage=lineage, owner=owner)
 
 
 def same_home(x: Secret, y: Secret) -> None:

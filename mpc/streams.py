@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol
 
-from mpc.correlations import MaskName, Range
+import numpy as np
+
+from mpc.errors import ProgramError
+from mpc.expressions import Range
 from mpc.prg import Stream, blocks_for, derive
 from mpc.ring import Words, count, zeros
 
@@ -17,14 +21,14 @@ def pair_seed(exporter: bytes, transcript: bytes, session: bytes, job: bytes, on
     return derive(exporter, "pair", transcript, session, job, *sorted((one, other)))
 
 
-def mask_words(seed: bytes, name: MaskName) -> Words:
-    """One party's share of the mask `name`; the dealer calls it with every party's seed."""
-    return Stream(seed, ("mask", name.scope)).words(name.block, name.shape)
+def stream_words(seed: bytes, usage: str, where: Range) -> Words:
+    """The words at `where` of one party's stream `usage`; the dealer calls it with every party's seed."""
+    return Stream(seed, (usage, where.scope)).words(where.block, where.shape)
 
 
-def share_words(seed: bytes, out: Range) -> Words:
-    """One party's share of the correlation at `out`, unless it is the receiver."""
-    return Stream(seed, ("share", out.scope)).words(out.block, out.shape)
+def stream_slice(seed: bytes, usage: str, where: Range, start: int, stop: int) -> Words:
+    """Flat words start:stop of the range `where`."""
+    return Stream(seed, (usage, where.scope)).slice(where.block, start, stop)
 
 
 class Ranges:
@@ -42,52 +46,88 @@ class Ranges:
         self._next[usage] = block + blocks_for(count(shape))
         return Range(self.scope, block, shape)
 
+    def twin(self) -> Ranges:
+        """Ranges that will hand out the same; for a dry run, which spends nothing."""
+        twin = Ranges(self.scope)
+        twin._next = dict(self._next)
+        return twin
+
 
 class Watch(Protocol):
-    """Sees which stream words are spent on what; the simulator's mask oracle implements it."""
+    """Sees which stream words are spent on what, and every share that is made; the simulator's oracles implement it."""
 
     def spends(self, party: int, usage: str, where: Range, on: Words | bytes) -> None:
         """`where` of stream `usage` at `party` is spent on these secret words, or on this relation."""
 
+    def makes(self, party: int, lineage: int, words: Words, frac: int, bound: float) -> None:
+        """`party` holds `words` of a share whose value is within `bound`."""
+
+
+class Expansion(Protocol):
+    """Everything that a party can make without help: its masks, its shares, and zero sharings with each other party."""
+
+    def mask(self, where: Range, hides: Words, usage: str = "mask") -> Words:
+        """This party's share of a mask, to be spent on the share `hides` and on nothing else, ever."""
+
+    def share(self, usage: str, out: Range, relation: bytes) -> Words:
+        """This party's share of the correlation `relation` at `out`."""
+
+    def expect(self, usage: str, out: Range, relation: bytes) -> None:
+        """This party's share of `relation` at `out` comes as a correction; its own stream is not read there."""
+
+    def zero(self, where: Range, usage: str = "zero") -> Words:
+        """Words that sum (usage `zero`) or XOR (`zero-xor`) to 0 over the parties, uniform to any n - 1 of them."""
+
 
 class Streams:
-    """Everything party `index` can expand without help: its masks, its shares, and zero sharings with each other party."""
+    """The streams of party `index`, from its seeds with the dealer and with every other party."""
 
     def __init__(self, index: int, dealer: bytes, pairs: Mapping[int, bytes], watch: Watch | None = None) -> None:
         self._index = index
         self._dealer = dealer
         self._pairs = dict(pairs)
         self._watch = watch
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return "Streams(...)"
 
-    def mask(self, name: MaskName, hides: Words) -> Words:
-        """This party's share of a mask, to be spent on the share `hides` and on nothing else, ever."""
-        if self._watch:
-            self._watch.spends(self._index, "mask", name, hides)
-        return mask_words(self._dealer, name)
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._pid:
+            msg = "this process was forked from the one that runs the session, whose streams it would repeat; open a node of its own"
+            raise ProgramError(msg)
 
-    def share(self, out: Range, relation: bytes) -> Words:
-        """This party's share of the correlation `relation` at `out`."""
+    def mask(self, where: Range, hides: Words, usage: str = "mask") -> Words:
+        """See Expansion."""
+        self._refuse_fork()
         if self._watch:
-            self._watch.spends(self._index, "share", out, relation)
-        return share_words(self._dealer, out)
+            self._watch.spends(self._index, usage, where, hides)
+        return stream_words(self._dealer, usage, where)
 
-    def expect(self, out: Range, relation: bytes) -> None:
-        """This party's share of `relation` at `out` comes as a correction; its own stream is not read there."""
+    def share(self, usage: str, out: Range, relation: bytes) -> Words:
+        """See Expansion."""
+        self._refuse_fork()
         if self._watch:
-            self._watch.spends(self._index, "share", out, relation)
+            self._watch.spends(self._index, usage, out, relation)
+        return stream_words(self._dealer, usage, out)
 
-    def zero(self, where: Range) -> Words:
-        """Words that sum to 0 over the parties, uniform to any n - 1 of them: every pair shares a seed, never a ring."""
+    def expect(self, usage: str, out: Range, relation: bytes) -> None:
+        """See Expansion."""
+        if self._watch:
+            self._watch.spends(self._index, usage, out, relation)
+
+    def zero(self, where: Range, usage: str = "zero") -> Words:
+        """See Expansion.  Every pair shares a seed, never a ring of neighbours."""
+        self._refuse_fork()
         total = zeros(where.shape)
         for other, seed in self._pairs.items():
             if self._watch:
-                self._watch.spends(self._index, f"zero {other}", where, b"zero")
-            words = Stream(seed, ("zero", where.scope)).words(where.block, where.shape)
-            if self._index < other:
-                total += words
+                self._watch.spends(self._index, f"{usage} {other}", where, b"zero")
+            words = stream_words(seed, usage, where)
+            if usage == "zero-xor":
+                np.bitwise_xor(total, words, out=total)
+            elif self._index < other:
+                np.add(total, words, out=total)
             else:
-                total -= words
+                np.subtract(total, words, out=total)
         return total

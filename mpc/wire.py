@@ -146,7 +146,7 @@ FIELDS: dict[str, dict[str, type]] = {
     "confirm": {"job": str, "session": bytes, "proof": bytes},
     "withdraw": {"job": str, "reason": str, "answers": bytes},
     "leave": {"session": bytes, "reason": str, "party": str, "at": str},
-    "ask": {"session": bytes, "tag": bytes, "relation": list},
+    "ask": {"session": bytes, "relations": list},
 }
 """Control messages: every field and its type.  `kind` names the message."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -90,6 +91,12 @@ def main() -> None:
     """Run the command line; faults become one clear line and exit status 1."""
     try:
         app()
+        sys.stdout.flush()
     except mpc.BeaverError as fault:
         print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as fault:
+        # Standard output is a full disk or a closed pipe; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"cannot write the output: {fault.strerror}", file=sys.stderr)
         sys.exit(1)

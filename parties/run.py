@@ -33,7 +33,9 @@ def run(work: Coroutine[Any, Any, R]) -> R:
         task = asyncio.ensure_future(work)
         if sys.platform != "win32":
             # Both, explicitly: a process that a script started in the background would otherwise ignore SIGINT.
-            for number in (signal.SIGTERM, signal.SIGINT):
+            # A closed terminal too, unless nohup asked otherwise: temporary keys must not stay behind.
+            hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+            for number in (signal.SIGTERM, signal.SIGINT, *hangup):
                 asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await task
 

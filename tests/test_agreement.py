@@ -32,7 +32,7 @@ async def nodes(n, clocks=CLOCKS, rosters=None):
 
 async def run(node, job="j", **more):
     async with node.session(job, **more) as s:
-        return (await protocols.secure_sum(s, [1.0]))[0], s._exchange._agreed
+        return (await protocols.secure_sum(s, [1.0]))[0], s._engine.exchange._agreed
 
 
 async def test_many_jobs_on_one_node_have_different_seeds():

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from mpc import PeerMisbehaved, wire
 from mpc.canonical import MAX_BYTES, pack, unpack
-from mpc.correlations import Product, Range, unpack_relation
+from mpc.correlations import KINDS, Relation, out_words, unpack_relation
+from mpc.expressions import Range, add_up, combine, index, mask, reshape, scale, transpose
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=20) | st.binary(max_size=20),
@@ -162,32 +163,78 @@ def test_control_fields_are_exact():
             wire.parse_control(pack(bad), "peer")
 
 
+LEFT, RIGHT, OUT = ["mask", ["0.1", 0, [3, 1]], []], ["mask", ["0.1", 2, [4]], []], ["0.1", 0, [12]]
+
+
+def product(left=LEFT, right=RIGHT, out=OUT, operation="mul", kind="value"):
+    return [kind, [], [[operation, [], [left, right]]], [], out]
+
+
+def leaf(*place):
+    return ["mask", list(place), []]
+
+
 def test_bools_are_no_integers_on_the_wire():
+    one = ["0", 0, [1]]
+    assert unpack_relation(product(leaf(*one), leaf(*one), one), "peer")
+    for wrong in (["0", True, [1]], ["0", 0, [True]], ["0", False, [1]]):
+        for data in (product(leaf(*wrong), leaf(*one), one), product(leaf(*one), leaf(*one), wrong)):
+            with pytest.raises(PeerMisbehaved):
+                unpack_relation(data, "peer")
     with pytest.raises(PeerMisbehaved):
-        unpack_relation(["mul", ["0", True, [1]], ["0", 0, [1]], ["0", 0, [1]]], "peer")
+        unpack_relation(product(["own", ["0", 0, [1], True], []], leaf(*one), one), "peer")
 
 
-RELATION = Product(Range("0.1", 0, (3, 1)), Range("0.1", 2, (4,)), Range("0.1", 0, (3, 4)))
+A, B = mask(Range("0.1", 0, (3, 1))), mask(Range("0.1", 2, (4,)))
+RELATION = Relation("value", (), (combine("mul", A, B),), (), Range("0.1", 0, (12,)))
+
+
+def chain():
+    """An expression with every operation."""
+    x = index(combine("sub", A, scale(B, -5)), ((2, 3, -1), (1, 2, 1)))
+    return combine("add", reshape(combine("matmul", transpose(x, (1, 0)), x), (4,)), combine("mul", B, add_up(A, 0)))
+
+
+def one_of_each_kind():
+    """A relation of every kind."""
+    m = 70
+    values = {"value": chain()}
+    for kind, rules in KINDS.items():
+        parameters = (20,) if kind == "truncation" else (m,) * rules.parameters
+        expressions = tuple(values.get(kind, mask(Range("7", 3, (m,)), 1)) for _ in range(rules.expressions))
+        bare = Relation(kind, parameters, expressions, (), Range("7", 0, ()))
+        masks = tuple(Range("8", 100 * at, (size,)) for at, size in enumerate(rules.bit_words(bare)))
+        yield Relation(kind, parameters, expressions, masks, Range("9", 0, (out_words(bare.layout),)))
 
 
 def test_relations_round_trip():
-    assert unpack_relation(unpack(pack(RELATION.pack())), "peer") == RELATION
+    assert RELATION.pack() == product()
+    seen = set()
+    for relation in (RELATION, *one_of_each_kind()):
+        assert unpack_relation(unpack(pack(relation.pack())), "peer") == relation
+        seen.add(relation.kind)
+    assert seen == set(KINDS)
+
+
+ONE = ["0", 0, [1]]
 
 
 @pytest.mark.parametrize(
     "data",
     [
         [],
-        ["mul"],
-        ["div", *RELATION.pack()[1:]],
-        ["mul", *RELATION.pack()[1:3], ["0.1", 0, [3, 5]]],
-        ["mul", ["0", 0, [2]], ["0", 0, [3]], ["0", 0, [3]]],
-        ["mul", ["0", 0, [1 << 40]], ["0", 0, [1]], ["0", 0, [1 << 40]]],
-        ["mul", ["0", -1, [1]], ["0", 0, [1]], ["0", 0, [1]]],
-        ["mul", ["0", 1 << 62, [1]], ["0", 0, [1]], ["0", 0, [1]]],
-        ["mul", ["x" * 2000, 0, [1]], ["0", 0, [1]], ["0", 0, [1]]],
-        ["mul", ["0", 0, [1] * 40], ["0", 0, [1]], ["0", 0, [1]]],
-        ["mul", [b"0", 0, [1]], ["0", 0, [1]], ["0", 0, [1]]],
+        ["value"],
+        product(operation="div"),
+        product(kind="mul"),
+        product(out=["0.1", 0, [11]]),
+        product(out=["0.1", 0, [3, 4]]),
+        product(leaf("0", 0, [2]), leaf("0", 0, [3]), ["0", 0, [3]]),
+        product(leaf("0", 0, [1 << 40]), leaf(*ONE), ["0", 0, [1 << 40]]),
+        product(leaf("0", -1, [1]), leaf(*ONE), ONE),
+        product(leaf("0", 1 << 62, [1]), leaf(*ONE), ONE),
+        product(leaf("x" * 2000, 0, [1]), leaf(*ONE), ONE),
+        product(leaf("0", 0, [1] * 40), leaf(*ONE), ONE),
+        product(leaf(b"0", 0, [1]), leaf(*ONE), ONE),
     ],
 )
 def test_other_relations_are_refused(data):

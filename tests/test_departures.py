@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mpc import Disagreement, PeerLost, PeerMisbehaved, PrecisionError
-from mpc.exchange import Departure, Exchange, departure, reported
+from mpc.departure import Departure, departure, reported
+from mpc.exchange import Exchange
 from mpc.testing import simulate
 
 MEMBERS = ["p0", "p1", "p2", "the-dealer"]

@@ -12,13 +12,14 @@ import pytest
 import mpc
 import protocols
 from mpc import PeerMisbehaved
-from mpc.correlations import Product, Range
+from mpc.correlations import Relation, receiver
 from mpc.exchange import Exchange
+from mpc.expressions import Range, combine, mask
 from mpc.flow import Flow
 from mpc.preprocessing import dealer as dealing
 from mpc.preprocessing.dealer import Bindings, correction
 from mpc.ring import WORD
-from mpc.streams import mask_words, share_words
+from mpc.streams import stream_words
 from mpc.testing import MaskOracle, ReusedRandomnessError, simulate
 
 CANARY = 7_310_481.0
@@ -69,24 +70,52 @@ def test_sealed_bytes_look_uniform():
     assert ((counts - expected) ** 2 / expected).sum() < 430
 
 
-def test_openings_of_a_constant_are_uniform(monkeypatch):
+@pytest.mark.parametrize("owned", [True, False])
+def test_openings_of_a_constant_are_uniform(monkeypatch, owned):
     seen = []
-    plain = Exchange.open
 
-    async def noted(self, scope, op, words, lineages, names):
-        total = await plain(self, scope, op, words, lineages, names)
-        seen.append(total.copy())
-        return total
+    def note(kind):
+        plain = getattr(Exchange, kind)
 
-    monkeypatch.setattr(Exchange, "open", noted)
+        async def noted(self, *arguments):
+            total = await plain(self, *arguments)
+            seen.append((kind, total.copy()))
+            return total
+
+        monkeypatch.setattr(Exchange, kind, noted)
+
+    note("open")
+    note("publish")
 
     async def program(s):
-        await s.mask(s.input(np.zeros(1 << 14) if s.index == 0 else None, 0, 1 << 14))
+        x = s.input(np.zeros(1 << 14) if s.index == 0 else None, 0, 1 << 14)
+        await s.mask(x if owned else x + s.input(np.zeros(1 << 14) if s.index == 1 else None, 1, 1 << 14))
 
     simulate(2, program)
-    octets = seen[0].view(np.uint8)
+    assert [kind for kind, _ in seen] == ["publish" if owned else "open"] * 2
+    assert np.array_equal(seen[0][1], seen[1][1])
+    octets = seen[0][1].view(np.uint8)
     counts = np.bincount(octets, minlength=256)
     assert ((counts - octets.size / 256) ** 2 / (octets.size / 256)).sum() < 430
+
+
+def test_only_the_owner_of_a_private_input_sends_when_it_is_masked(monkeypatch):
+    sent = []
+    plain = Flow.send
+
+    def noted(self, tag, digest, data):
+        sent.append(len(data))
+        plain(self, tag, digest, data)
+
+    monkeypatch.setattr(Flow, "send", noted)
+
+    async def program(s):
+        before = s.cost.payload
+        await s.mask(s.input(np.ones(100) if s.index == 1 else None, 1, 100))
+        return s.cost.payload - before
+
+    assert simulate(3, program) == [0, 800, 0]
+    assert sent == [800, 800]
 
 
 def test_revealed_shares_are_fresh_each_time(monkeypatch):
@@ -109,7 +138,7 @@ def test_revealed_shares_are_fresh_each_time(monkeypatch):
 
 
 def test_what_the_dealer_receives_does_not_depend_on_inputs(monkeypatch):
-    """Same frames for two inputs: number, order and size of records, and the asks themselves but for session and tag."""
+    """Same frames for two inputs: number, order and size of records, and the asks themselves but for the session."""
 
     def transcript(value):
         asks = []
@@ -117,7 +146,7 @@ def test_what_the_dealer_receives_does_not_depend_on_inputs(monkeypatch):
 
         def noted(self, name, body):
             if body["kind"] == "ask":
-                asks.append((name, body["relation"]))
+                asks.extend((name, relation) for relation in body["relations"])
             plain(self, name, body)
 
         monkeypatch.setattr(dealing.DealerSession, "control", noted)
@@ -152,11 +181,17 @@ def test_dealer_bytes_per_party_are_8_per_product_in_total():
 @pytest.mark.parametrize("to", [0, 1, 2])
 def test_a_correction_completes_the_shares(to):
     seeds = [bytes([number]) * 32 for number in range(3)]
-    relation = Product(Range("1", 0, (4, 1)), Range("1", 2, (5,)), Range("1", 0, (4, 5)))
-    a = sum(mask_words(seed, relation.left) for seed in seeds)
-    b = sum(mask_words(seed, relation.right) for seed in seeds)
-    shares = [correction(relation, seeds, to) if i == to else share_words(seed, relation.out) for i, seed in enumerate(seeds)]
-    assert np.array_equal(sum(shares), a * b)
+    left, right, out = Range("1", 0, (4, 1)), Range("1", 2, (5,)), Range("1", 0, (20,))
+    relation = Relation("value", (), (combine("mul", mask(left), mask(right)),), (), out)
+    a = sum(stream_words(seed, "mask", left) for seed in seeds)
+    b = sum(stream_words(seed, "mask", right) for seed in seeds)
+    shares = [correction(relation, seeds, to).view(WORD) if i == to else stream_words(seed, "share", out) for i, seed in enumerate(seeds)]
+    assert np.array_equal(sum(shares), (a * b).reshape(-1))
+    owned = Relation("value", (), (mask(left, 1),), (), Range("1", 0, (4,)))
+    shares = [
+        correction(owned, seeds, to).view(WORD) if i == to else stream_words(seed, "share", owned.out) for i, seed in enumerate(seeds)
+    ]
+    assert np.array_equal(sum(shares), stream_words(seeds[1], "mask", left).reshape(-1))
 
 
 def test_the_dealer_binds_a_range_to_the_first_name():
@@ -173,21 +208,46 @@ def test_the_dealer_binds_a_range_to_the_first_name():
     bindings.bind("share", Range("2", 4, (8,)), b"another scope", "p")
 
 
+def named(s, to, owner=None):
+    """A relation whose correction party `to` receives."""
+    return next(
+        relation
+        for block in range(1000)
+        if receiver(s._engine.exchange.correction_tag((relation := at_block(block, owner)).key), s.n) == to
+    )
+
+
+def at_block(block, owner):
+    product = combine("mul", mask(Range("0", block, (1,)), owner), mask(Range("0", block + 1, (1,))))
+    return Relation("value", (), (product,), (), Range("0", block, (1,)))
+
+
 BAD_ASKS = {
-    "no relation": (["nonsense"], lambda tag: tag),
-    "foreign tag": (Product(Range("0", 0, (1,)), Range("0", 1, (1,)), Range("0", 0, (1,))).pack(), lambda tag: bytes(12)),
-    "short tag": (Product(Range("0", 0, (1,)), Range("0", 1, (1,)), Range("0", 0, (1,))).pack(), lambda tag: tag[:5]),
+    "no relation": lambda s: [["nonsense"]],
+    "no list": lambda s: [7],
+    "wrong after right": lambda s: [named(s, 0).pack(), ["nonsense"]],
+    "another party's correction": lambda s: [named(s, 1).pack()],
+    "the mask of nobody": lambda s: [named(s, 0, owner=3).pack()],
+    "another size": lambda s: [[*named(s, 0).pack()[:-1], ["0", 0, [2]]]],
 }
+
+
+def test_a_right_ask_ends_nothing():
+    async def program(s):
+        if s.index == 0:
+            s._engine.exchange._ask([named(s, 0, owner=2).pack()])
+        return [float((await protocols.secure_sum(s, [1.0]))[0]) for _ in range(5)]
+
+    assert simulate(3, program) == [[3.0] * 5] * 3
 
 
 @pytest.mark.parametrize("what", BAD_ASKS)
 def test_a_party_that_asks_wrongly_ends_the_session_everywhere(what):
-    relation, tag_of = BAD_ASKS[what]
     faults = {}
 
     async def program(s):
         if s.index == 0:
-            s._exchange.ask(tag_of(s._exchange._agreed.session[:4] + bytes(8)), relation)
+            s._engine.exchange._ask(BAD_ASKS[what](s))
         try:
             while True:
                 await protocols.secure_sum(s, [1.0])
@@ -258,7 +318,7 @@ def test_sizes_number_and_order_of_messages_do_not_depend_on_secrets(monkeypatch
             x, y = await s.inputs(np.full(50, value), bound=2.0**9)
             await s.reveal(await mpc.mul(s, x, y))
             await protocols.secure_sum(s, np.full(9, value))
-            return [sizes.get(id(flow)) for _, flow in sorted(s._exchange._agreed.flows.items())]
+            return [sizes.get(id(flow)) for _, flow in sorted(s._engine.exchange._agreed.flows.items())]
 
         return simulate(2, program)
 

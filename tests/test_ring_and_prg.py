@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from mpc.correlations import Range
+from mpc.expressions import Range
 from mpc.prg import Stream, blocks_for, derive, fields
 from mpc.ring import WORD, count, frozen, signed, zeros
 from mpc.streams import Ranges, Streams, pair_seed
@@ -95,8 +95,11 @@ def test_ranges_never_overlap():
 def test_usages_scopes_and_pairs_have_separate_streams():
     seeds = [derive(SEED, "seed", number) for number in range(3)]
     streams = Streams(0, seeds[0], {1: seeds[1], 2: seeds[2]})
-    here, there = Range("0", 0, (64,)), Range("1", 0, (64,))
-    made = [streams.mask(here, zeros((64,))), streams.share(here, b""), streams.zero(here), streams.mask(there, zeros((64,)))]
+    made = []
+    for where in (Range("0", 0, (64,)), Range("1", 0, (64,))):
+        made += [streams.mask(where, zeros((64,)), usage) for usage in ("mask", "bit-mask")]
+        made += [streams.share(usage, where, b"") for usage in ("share", "bit-share")]
+        made += [streams.zero(where, usage) for usage in ("zero", "zero-xor")]
     words = np.concatenate(made)
     assert len(set(words.tolist())) == words.size
 

@@ -9,6 +9,7 @@ import mpc
 import protocols
 from mpc import ConfigError, PrecisionError, ProgramError
 from mpc.ops.arithmetic import mul_cost
+from mpc.ops.declare import Like
 from mpc.testing import simulate, simulate_async
 
 PARTIES = [2, 3, 4, 5]
@@ -77,7 +78,7 @@ def test_product_of_two_private_values(n, left, right):
         return await s.reveal(z), spent, s.cost.corrections
 
     results = simulate(n, program, seed=1)
-    declared = mul_cost(left, right)
+    declared = mul_cost(n, Like(left), Like(right))
     for product, spent, _ in results:
         assert np.allclose(product, x * y, rtol=0, atol=1e-3)
         assert spent == (declared.rounds, declared.payload)
@@ -241,7 +242,7 @@ def test_two_jobs_in_one_program_cost_depth_not_sum():
 @pytest.mark.parametrize("n", PARTIES)
 def test_wire_bytes_are_payload_and_at_most_64_per_block(n):
     async def program(s):
-        channels = s._exchange._agreed.channels
+        channels = s._engine.exchange._agreed.channels
         before = {name: channel.wire_bytes for name, channel in channels.items()}
         await protocols.secure_sum(s, np.zeros(5))
         blocks, payload = s.cost.blocks / (n - 1), s.cost.payload

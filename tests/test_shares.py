@@ -70,7 +70,7 @@ REFUSED = {
     "copying": (copy.copy, "never leaves"),
     "index": (lambda x: [1, 2][x], "reveal"),
     "secret product": (lambda x: x * x, "await mul"),
-    "real factor": (lambda x: x * 0.5, "truncate"),
+    "real factor": (lambda x: x * 0.5, "await mpc.scale"),
     "secret index": (lambda x: x[x], "never an index"),
 }
 

@@ -11,15 +11,23 @@ import struct
 
 import msgpack
 import numpy as np
+import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nacl import bindings as sodium
 
 import mpc
 import protocols
+from mpc import carry
+from mpc.correlations import KINDS, Relation
+from mpc.expressions import Range, mask
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
 from mpc.transport.tcp import TcpNetwork
+
+OURS, THEIRS = [1.5, -2.25, 1000.0], [0.5, 10.0, -0.125]
+ROUNDS = 12
+"""Products: which party receives a correction is drawn anew for each, so both parties do."""
 
 
 def fields(*parts):
@@ -147,14 +155,37 @@ class Plain:
 
 
 async def independent_party(sock, identity, roster, values):
+    arrived, writers = asyncio.Queue(), []
+
+    def arrives(reader, writer):
+        writers.append(writer)
+        arrived.put_nowait((reader, writer))
+
+    server = await asyncio.start_server(arrives, sock=sock)
+    try:
+        channels = await greeted(arrived, identity, roster)
+        results = await computed(channels, roster, values)
+        # Before CLOSE, so that nobody dials again.
+        server.close()
+        await asyncio.gather(*(part(channel) for channel in channels.values()))
+        return results
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+
+
+async def greeted(arrived, identity, roster):
     keys = {member.name: ed_to_curve(member.public) for member in roster.members}
-    arrived = asyncio.Queue()
-    server = await asyncio.start_server(lambda *ends: arrived.put_nowait(ends), sock=sock)
     channels = {}
     for _ in range(2):
         channel = Plain(*await arrived.get(), identity.curve_secret, roster.digest, keys)
         await channel.greet()
         channels[channel.peer] = channel
+    return channels
+
+
+async def computed(channels, roster, values):
     members = ["ann", "zoe", "the-dealer"]
     description = {"job": "doc", "program": "", "members": members, "roster": roster.digest, "wire": 1, "ring": 64, "frac": 20}
     job = b2(fields("job", canonical(description)))
@@ -171,28 +202,91 @@ async def independent_party(sock, identity, roster, values):
     for name, channel in channels.items():
         theirs = await channel.until(lambda kind, body: kind == 6 and body["kind"] == "confirm" and body["session"] == session)
         assert theirs["proof"] == derive(seeds[name], "confirm", session, name)
-    total = await independent_sum(channels["ann"], seeds["ann"], session, values)
+    zoe = Zoe(channels, seeds, session)
+    results = [await zoe.sum("0", values), *[await zoe.quotient(number, values) for number in range(ROUNDS)]]
     for channel in channels.values():
         channel.send(6, canonical({"kind": "leave", "session": session, "reason": "done", "party": "zoe", "at": "the end"}))
-    for channel in channels.values():
-        await channel.writer.drain()
-        channel.writer.close()
-    server.close()
-    return total
+    return results
 
 
-async def independent_sum(ann, seed, session, values):
-    count = len(values)
-    mine = np.array([round(value * 2**20) for value in values], np.int64).view(np.uint64)
-    share = mine - stream(seed, ("zero", "0"), 0, count) - stream(seed, ("zero", "0.0"), 0, count)
-    tag = session[:4] + b2(fields(session, "0.0", 0), 8)
-    history = lineage("add_own", lineage("zero", 0, 0, 20, count), 0)
-    digest = b2(fields(session, tag, "reveal", count, 2, 0, 1, "|", history.to_bytes(16, "little")), 12)
-    ann.send(2, tag + digest + struct.pack("<Q", 8 * count) + share.tobytes())
-    theirs = await ann.until(lambda kind, body: kind == 2 and body[:12] == tag)
-    assert theirs[12:24] == digest
-    assert struct.unpack("<Q", theirs[24:32]) == (8 * count,)
-    return (share + np.frombuffer(theirs[32:], "<u8")).view(np.int64) / 2**20
+async def part(channel):
+    """CLOSE, and then to stay until the other side's CLOSE or the end of the link."""
+    channel.send(8, b"")
+    try:
+        await channel.until(lambda kind, body: kind == 8)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+
+
+def encoded(values):
+    return np.array([round(value * 2**20) for value in values], np.int64).view(np.uint64)
+
+
+class Zoe:
+    """Party 1 of 2 in a session: its streams, openings, corrections and reveals."""
+
+    def __init__(self, channels, seeds, session):
+        self.channels, self.seeds, self.session = channels, seeds, session
+
+    def dealt(self, usage, scope, block, count):
+        return stream(self.seeds["the-dealer"], (usage, scope), block, count)
+
+    async def message(self, scope, number, op, shape, lineages, keys, mine):
+        """Trade `mine` for ann's words."""
+        tag = self.session[:4] + b2(fields(self.session, scope, number), 8)
+        histories = [history.to_bytes(16, "little") for history in lineages]
+        digest = b2(fields(self.session, tag, op, *shape, "|", *histories, *keys), 12)
+        self.channels["ann"].send(2, tag + digest + struct.pack("<Q", mine.nbytes) + mine.tobytes())
+        return np.frombuffer(await self.receive("ann", tag, digest, mine.nbytes), "<u8")
+
+    async def receive(self, peer, tag, digest, size):
+        theirs = await self.channels[peer].until(lambda kind, body: kind == 2 and body[:12] == tag)
+        assert theirs[12:24] == digest
+        assert struct.unpack("<Q", theirs[24:32]) == (size,)
+        return theirs[32:]
+
+    async def reveal(self, scope, share, history, frac=20):
+        fresh = share - stream(self.seeds["ann"], ("zero", scope), 0, share.size)
+        theirs = await self.message(scope, 0, "reveal", (share.size, 2, 0, 1), [history], [], fresh)
+        return ((fresh + theirs).view(np.int64) / 2.0**frac).tolist()
+
+    async def sum(self, scope, values):
+        history = lineage("add_own", lineage("zero", int(scope), 0, 20, len(values)), 0)
+        return await self.reveal(f"{scope}.0", encoded(values), history)
+
+    async def relation(self, relation, size):
+        """Bytes of this party's share."""
+        name = canonical(relation)
+        tag = self.session[:4] + b2(self.session + name, 8, person=b"beaver/correct")
+        scope, block, (count,) = relation[-1]
+        if int.from_bytes(tag[-4:], "little") % 2 != 1:
+            return self.dealt("share", scope, block, count).tobytes()[:size]
+        self.channels["the-dealer"].send(6, canonical({"kind": "ask", "session": self.session, "relations": [relation]}))
+        return await self.receive("the-dealer", tag, b2(fields("correction", tag, name), 12), size)
+
+    async def quotient(self, number, values):
+        """mul of ann's input and this one, trunc by 20 bits, and reveal, as the calls 1, 2 and 3 more of the program."""
+        m, (first, second, third) = len(values), (str(1 + 3 * number + call) for call in range(3))
+        x = lineage("input", lineage("zero", 2 * number, 20), 0, m)
+        y = lineage("input", lineage("zero", 2 * number + 1, 20), 1, m)
+        blocks = -(-m // 2)
+        scope = f"{first}.0"
+        a, b = ["own", [scope, 0, [m], 0], []], ["own", [scope, blocks, [m], 1], []]
+        c = await self.relation(["value", [], [["mul", [], [a, b]]], [], [scope, 0, [m]]], 8 * m)
+        own = self.dealt("mask", scope, blocks, m)
+        hidden = np.concatenate([np.zeros(m, np.uint64), encoded(values) - own])
+        opened = hidden + await self.message(scope, 0, "mask", (2 * m,), [x, y], [canonical(a), canonical(b)], hidden)
+        product, history = opened[:m] * own + np.frombuffer(c, "<u8"), lineage("share", lineage("mul", x, y), int(first), 0)
+        scope = f"{second}.0"
+        r = ["mask", [scope, 0, [m]], []]
+        drop = ["truncation", [20], [["scale", [2**64 - 1], [r]]], [], [scope, 0, [-(-12 * m // 8)]]]
+        share = await self.relation(drop, 12 * m)
+        high, top = np.frombuffer(share[: 8 * m], "<u8"), np.frombuffer(share[8 * m :], "<u4").astype(np.uint64)
+        hidden = product - self.dealt("mask", scope, 0, m)
+        opened = hidden + await self.message(scope, 0, "mask", (m,), [history], [canonical(r)], hidden)
+        lost = np.uint64(1) - (opened + np.uint64(2**62) >> np.uint64(63))
+        history = lineage("concatenate", 0, lineage("share", lineage("trunc", history, 20), int(second), 0))
+        return await self.reveal(third, (lost << np.uint64(44)) * top - high, history)
 
 
 async def test_a_party_written_from_the_document_computes_with_ours():
@@ -206,8 +300,91 @@ async def test_a_party_written_from_the_document_computes_with_ours():
 
     async def ann(node):
         async with node.session("doc") as s:
-            return await protocols.secure_sum(s, [1.5, -2.25, 1000.0])
+            results = [(await protocols.secure_sum(s, OURS)).tolist()]
+            for _ in range(ROUNDS):
+                x = s.input(OURS, 0, bound=2.0**10)
+                y = s.input(None, 1, (3,), bound=2.0**10)
+                results.append((await s.reveal(await mpc.trunc(s, await mpc.mul(s, x, y), 20))).tolist())
+            return results
 
     async with asyncio.timeout(20), nodes[0] as ours, nodes[1]:
-        results = await asyncio.gather(ann(ours), independent_party(sockets[1], identities[1], roster, [0.5, 10.0, -0.125]))
-    assert [list(result) for result in results] == [[2.0, 7.75, 999.875]] * 2
+        results = await asyncio.gather(ann(ours), independent_party(sockets[1], identities[1], roster, THEIRS))
+    assert results[0] == results[1]
+    total, *quotients = results[0]
+    assert total == [2.0, 7.75, 999.875]
+    assert len(quotients) == ROUNDS
+    for quotient in quotients:
+        # Rounded down or up in the last place.
+        assert np.allclose(quotient, np.multiply(OURS, THEIRS), rtol=0, atol=2.0**-20)
+
+
+# -- comparisons: the order of their products, element by element -------------------------------------------------
+
+
+def sets(factors):
+    """ANDs of the factors i with bit i of S, for S = 1, 2, ..."""
+    return [np.bitwise_and.reduce([factors[i] for i in range(len(factors)) if s >> i & 1]) for s in range(1, 1 << len(factors))]
+
+
+def nibble_rows(a):
+    rows = np.zeros((4, 16, a.shape[1]), np.uint64)
+    for r, n, k, j in np.ndindex(4, 16, 16, 4):
+        rows[r, n] |= (a[4 * n + j] >> np.uint64(4 * k + r) & np.uint64(1)) << np.uint64(4 * k + j)
+    return rows
+
+
+def short_nibbles(rows):
+    low = np.uint64((1 << 60) - 1)
+    return np.array([rows[r] & low | (rows[15] >> np.uint64(4 * r) & np.uint64(15)) << np.uint64(60) for r in range(15)])
+
+
+def short_quarters(rows):
+    """(B, 4, W) as (B, 3, W)."""
+    low = np.uint64(0xFFFF)
+    return np.stack([rows[:, r] & ~low | rows[:, 3] >> np.uint64(16 * (r + 1)) & low for r in range(3)], axis=1)
+
+
+def flat(*arrays):
+    return np.concatenate([np.ravel(array) for array in arrays])
+
+
+@pytest.mark.parametrize(("blocks", "width"), [(1, 1), (1, 7), (3, 256)])
+def test_products_of_comparisons_are_in_the_order_of_the_document(blocks, width):
+    random = np.random.default_rng(7)
+
+    def words(*shape):
+        return random.integers(0, 2**64, shape, np.uint64)
+
+    a = words(blocks, 64, width)
+    rows = [nibble_rows(block) for block in a]
+    sign = [
+        flat(sets(n[:3]), n[3], [product & short_nibbles(n[3]) for product in sets([short_nibbles(row) for row in n[:3]])]) for n in rows
+    ]
+    assert np.array_equal(carry.sign_material(a), flat(*sign))
+    assert np.array_equal(carry.zero_material(a), flat(*(sets(n) for n in rows)))
+
+    def merge(p1, p2, p3, g0, g1, g2):
+        of_g1 = [p2, p3, p2 & p3]
+        return flat(p1 & p2, p1 & p3, p2 & p3, p1 & p2 & p3, [g0 & p for p in sets([p1, p2, p3])], [g1 & p for p in of_g1], g2 & p3)
+
+    first, p0, second = words(6, blocks, 4, width), words(blocks, 3, width), words(6, blocks, width)
+    more = [product & p0 for product in sets([short_quarters(p) for p in first[:3]])]
+    assert np.array_equal(carry.sign_tree(flat(first, p0, second), blocks), flat(merge(*first), more, merge(*second)))
+
+    first, second = words(4, blocks, 4, width), words(4, blocks, width)
+    several = [s - 1 for s in (3, 5, 6, 7, *range(9, 16))]
+    expected = flat(*(sets(four)[s] for four in (first, second) for s in several))
+    assert np.array_equal(carry.zero_tree(flat(first, second), blocks), expected)
+
+
+PARTS = {"sign": (233, 0), "sign tree": (96, 33), "zero": (240, 0), "zero tree": (55, 20)}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_parts_of_comparisons(kind):
+    for m, part in ((70, 2), (3 << 14, 3 * 256)):
+        expressions = () if kind.endswith("tree") else (mask(Range("0", 0, (m,))),)
+        relation = Relation(kind, (m,) if kind.endswith("tree") else (), expressions, (), Range("0", 0, ()))
+        wanted, rho = PARTS[kind]
+        assert relation.nbytes == 8 * part * wanted
+        assert sum(KINDS[kind].bit_words(relation)) == part * rho

@@ -1,58 +1,201 @@
-"""Products of secrets (papers: beaver91, turbospeedz)."""
+"""Products of secrets (papers: beaver91, turbospeedz).
+
+With d = x - a and e = y - b open, z = d·b + a·e + c + d·e: every party has shares of a and b, one correction makes c = a·b, and the
+public d·e is added at party 0.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc.correlations import Product
+from mpc import expressions
+from mpc.correlations import SHARE, Relation
 from mpc.errors import ProgramError
 from mpc.fixed_point import check_fits
-from mpc.ledger import Cost
+from mpc.ledger import Cost, together
+from mpc.masked import Masked
+from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
+from mpc.products import matmul as ring_matmul
 from mpc.ring import count
 from mpc.scope import current, protocol
-from mpc.shares import AShare, Masked, lineage_of, same_home
+from mpc.shares import AShare, Fixed, concatenate, lineage_of, same_home
 
 if TYPE_CHECKING:
+    from mpc.expressions import Expression
+    from mpc.ring import Words
     from mpc.session import Session
 
 
-def mul_cost(left: tuple[int, ...], right: tuple[int, ...]) -> Cost:
-    """What `mul` of two AShares of these shapes costs."""
-    out = count(np.broadcast_shapes(left, right))
-    return Cost(rounds=1, payload=8 * (count(left) + count(right)), dealer=8 * out)
+def value_relation(s: Session, expression: Expression) -> Relation:
+    """A fresh sharing of the value of a mask expression."""
+    return Relation("value", (), (expression,), (), current(s).ranges.take(SHARE, (count(expression.shape),)))
 
 
-@protocol
+def mask_cost(n: int, x: Operand) -> Cost:
+    """What `mask` costs."""
+    return masking(n, x)
+
+
+def mul_cost(n: int, x: Operand, y: Operand) -> Cost:
+    """What `mul` costs."""
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    dealer = Cost(dealer=8 * count(shape))
+    if _by_chunks(x, y):
+        return together(
+            *(masking(n, *(Like.part(operand, stop - start) for operand in (x, y))) for start, stop in cut(count(shape)))
+        ).beside(dealer)
+    return masking(n, x, y).beside(dealer)
+
+
+def _by_chunks(x: Operand, y: Operand) -> bool:
+    return x.shape == y.shape and count(x.shape) > CHUNK
+
+
+@op(mul_cost, source="beaver91", opens="x - a and y - b, uniform")
 async def mul(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     """The product x * y, elementwise with broadcasting; its frac is the sum of both.
 
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
     opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow
     """
+    shape = checked_product("mul", x, y)
+    if _by_chunks(x, y):
+        parts = await in_chunks(s, _product, cut(x.size), (x.reshape(-1), y.reshape(-1)), "mul")
+        return concatenate(parts).reshape(shape)
+    return await _product(s, x, y, "mul")
+
+
+def matmul_cost(n: int, x: Operand, y: Operand, *, bound: float | None = None) -> Cost:  # noqa: ARG001
+    """What `matmul` costs."""
+    return masking(n, x, y).beside(Cost(dealer=8 * count(expressions.product_shape(x.shape, y.shape))))
+
+
+@op(matmul_cost, source="beaver91", opens="x - a and y - b, uniform")
+async def matmul(s: Session, x: AShare | Masked, y: AShare | Masked, *, bound: float | None = None) -> AShare:
+    """The matrix product x @ y with numpy's shape rules; its frac is the sum of both.
+
+    `bound` is what mathematics guarantees of the product, where that is less than its factors' bounds and their number.
+
+    rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
+    opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow
+    """
+    checked_product("matmul", x, y, bound)
+    return await _product(s, x, y, "matmul", bound)
+
+
+@op(matmul_cost, source="beaver91", opens="x - a and y - b, uniform")
+async def dot(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
+    """The inner product of two vectors (k,), (k,) -> 0-d.
+
+    rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8
+    """
+    if x.ndim != 1 or y.ndim != 1:
+        msg = f"dot takes two vectors, not shapes {x.shape} and {y.shape}; use matmul"
+        raise ProgramError(msg)
+    checked_product("matmul", x, y)
+    return await _product(s, x, y, "matmul")
+
+
+def square_cost(n: int, x: Operand) -> Cost:
+    """What `square` costs."""
+    size = count(x.shape)
+    return together(Cost(dealer=8 * size), *(masking(n, Like.part(x, stop - start)) for start, stop in cut(size)))
+
+
+@op(square_cost, source="beaver91", opens="x - a, uniform")
+async def square(s: Session, x: AShare | Masked) -> AShare:
+    """The square of x, elementwise; its frac is twice that of x.
+
+    rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 8 per element
+    """
+    checked_product("mul", x, x)
+    parts = await in_chunks(s, _square, cut(x.size), (x.reshape(-1),))
+    return concatenate(parts).reshape(x.shape)
+
+
+def checked_product(operation: str, x: Fixed, y: Fixed, bound: float | None = None) -> tuple[int, ...]:
+    """The shape of a product of operands that belong together and cannot overflow; ProgramError or PrecisionError otherwise."""
     same_home(x, y)
     try:
-        shape = np.broadcast_shapes(x.shape, y.shape)
+        shape = expressions.product_shape(x.shape, y.shape) if operation == "matmul" else np.broadcast_shapes(x.shape, y.shape)
     except ValueError:
-        msg = f"shapes {x.shape} and {y.shape} do not broadcast"
+        fit = "form a matrix product" if operation == "matmul" else "broadcast"
+        msg = f"shapes {x.shape} and {y.shape} do not {fit}"
         raise ProgramError(msg) from None
-    frac, bound = x.frac + y.frac, x.bound * y.bound
-    check_fits(bound, frac, f"the product of values up to {x.bound:.4g} and {y.bound:.4g}")
+    check_fits(product_bound(operation, x, y, bound), x.frac + y.frac, f"the product of values up to {x.bound:.4g} and {y.bound:.4g}")
+    return shape
+
+
+def product_bound(operation: str, x: Fixed, y: Fixed, known: float | None = None) -> float:
+    """The bound of a product: what is `known` of it, or else that of its factors, for a matrix product times the number of addends."""
+    if known is not None:
+        return known
+    return x.bound * y.bound * (max(x.shape[-1], 1) if operation == "matmul" else 1)
+
+
+@protocol
+async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, known: float | None = None) -> AShare:
     names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
-    relation = Product(names[0], names[1], current(s).ranges.take("share", shape))
+    relation = value_relation(s, expressions.combine(operation, *names))
     fetching = s.source.begin(current(s), relation)
-    fresh = [(value, name) for value, name in zip((x, y), names, strict=True) if isinstance(value, AShare)]
     try:
-        opened = iter(await s.masked(*zip(*fresh, strict=True)) if fresh else ())
-        left, right = (next(opened) if isinstance(value, AShare) else value for value in (x, y))
-        c = await fetching
+        left, right = await masked_both(s, x, y, names)
+        (c,) = await fetching
     finally:
         fetching.close()
-    words = np.asarray(left.difference * right.mask)
-    words += left.mask * right.difference
+    shape = relation.expressions[0].shape
+    words = await s.compute(combined, shape, left, right, c.reshape(shape), operation, s.first, work=product_work(operation, left, right))
+    bound = product_bound(operation, x, y, known)
+    return s.share(words, frac=x.frac + y.frac, bound=bound, lineage=lineage_of(operation, x.lineage, y.lineage))
+
+
+async def masked_both(s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression]) -> tuple[Masked, Masked]:
+    """Both operands masked, those that were not under the given names, in one opening."""
+    fresh = [(value, name) for value, name in zip((x, y), names, strict=True) if isinstance(value, AShare)]
+    opened = iter(await s.masked(*zip(*fresh, strict=True)) if fresh else ())
+    left, right = (value if isinstance(value, Masked) else next(opened) for value in (x, y))
+    return left, right
+
+
+def product_work(operation: str, x: Fixed, y: Fixed) -> int:
+    """Word operations of a product, roughly; a matrix product does sixteen multiply-adds in the time of one other operation."""
+    if operation != "matmul":
+        return 4 * max(x.size, y.size)
+    return x.size * (y.shape[-1] if y.ndim > 1 else 1) // 4
+
+
+def combined(x: Masked, y: Masked, c: Words, operation: str, first: bool) -> Words:  # noqa: FBT001
+    """This party's share of x·y from its shares of both masks and of c = a·b."""
+    return beaver(x.difference, x.mask, y.difference, y.mask, c, operation, first=first)
+
+
+def beaver(d: Words, a: Words, e: Words, b: Words, c: Words, operation: str, *, first: bool) -> Words:
+    """d·b + a·e + c, and d·e at the first party; of any word width."""
+    times: Any = ring_matmul if operation == "matmul" else np.multiply
+    # d·b + d·e in one product.
+    words: Words = np.asarray(times(d, b + e if first else b))
+    words = words + times(a, e)
     words += c
-    if s.index == 0:
-        # x*y = (a + d)(b + e): the public d*e is added once.
-        words += left.difference * right.difference
-    return s.share(words, frac=frac, bound=bound, lineage=lineage_of("mul", x.lineage, y.lineage))
+    return words
+
+
+@protocol
+async def _square(s: Session, x: AShare | Masked) -> AShare:
+    name = x.name if isinstance(x, Masked) else s.take_mask(x)
+    relation = value_relation(s, expressions.combine("mul", name, name))
+    fetching = s.source.begin(current(s), relation)
+    try:
+        (opened,) = (x,) if isinstance(x, Masked) else await s.masked((x,), (name,))
+        (c,) = await fetching
+    finally:
+        fetching.close()
+    words = await s.compute(_squared, x.shape, opened, c.reshape(x.shape), s.first)
+    return s.share(words, frac=2 * x.frac, bound=x.bound**2, lineage=lineage_of("square", x.lineage))
+
+
+def _squared(x: Masked, c: Words, first: bool) -> Words:  # noqa: FBT001
+    # d·a + a·d + c, and d·d at the first party.
+    two_a = x.mask << c.dtype.type(1)
+    return np.asarray(x.difference * (two_a + x.difference if first else two_a) + c)

@@ -8,26 +8,37 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
+from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mpc import wire
 from mpc.agreement import Agreement, describe
 from mpc.canonical import pack
-from mpc.correlations import receiver, unpack_relation
+from mpc.correlations import BIT_MASK, BIT_SHARE, MASK, correction_tag, receiver, unpack_relation
+from mpc.departure import Departure, departure, reported
 from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
-from mpc.exchange import Departure, correction_digest, departure, raw, reported
-from mpc.ring import count, zeros
-from mpc.streams import mask_words, share_words
+from mpc.exchange import correction_digest, raw
+from mpc.expressions import evaluate
+from mpc.ring import count
+from mpc.streams import stream_slice, stream_words
 
 if TYPE_CHECKING:
-    from mpc.agreement import Agreed, Job, Lobby
-    from mpc.correlations import MaskName, Product, Range
+    from collections.abc import Callable
+
+    from mpc.agreement import Agreed, Job
+    from mpc.correlations import Relation
+    from mpc.expressions import Expression, Range
+    from mpc.lobby import Lobby
     from mpc.mesh import Mesh
     from mpc.ring import Words
+    from mpc.sinks import Bytes
 
 MAX_SESSIONS = 64
 MAX_ASKS = 1 << 16
-_THREAD_WORDS = 1 << 18
+AHEAD_BYTES = 1 << 25
+_THREAD_WORK = 1 << 22
 
 
 class Bindings:
@@ -39,6 +50,8 @@ class Bindings:
 
     def bind(self, usage: str, where: Range, name: bytes, peer: str) -> None:
         """Bind `where` to `name`, or find it bound to exactly that already."""
+        if not where.blocks:
+            return
         scope = f"{usage} {where.scope}"
         stop = where.block + where.blocks
         known = self._bound.get((scope, where.block))
@@ -49,25 +62,47 @@ class Bindings:
         before_ends = self._bound[scope, starts[at - 1]][0] if at else 0
         if known is not None or before_ends > where.block or (at < len(starts) and starts[at] < stop):
             raise PeerMisbehaved(peer, f"asked for randomness of scope {where.scope!r} under a second name")
-        if stop > where.block:
-            starts.insert(at, where.block)
-            self._bound[scope, where.block] = (stop, name)
+        starts.insert(at, where.block)
+        self._bound[scope, where.block] = (stop, name)
 
 
-def correction(relation: Product, seeds: list[bytes], to: int) -> Words:
-    """The receiver's share: the relation's value minus the shares that all others expand."""
+def correction(relation: Relation, seeds: list[bytes], to: int) -> Bytes:
+    """The receiver's share: the relation's value minus (XOR, for bits) the shares that all others expand."""
 
-    def whole(name: MaskName) -> Words:
-        total = zeros(name.shape)
-        for seed in seeds:
-            total += mask_words(seed, name)
-        return total
+    def leaf(mask: Expression, start: int, stop: int) -> Words:
+        owners = seeds if mask.owner is None else [seeds[mask.owner]]
+        return _whole(owners, np.add, lambda seed: stream_slice(seed, MASK, mask.where, start, stop))
 
-    words = relation.value(whole)
+    values = [evaluate(expression, leaf) for expression in relation.expressions]
+    masks = [_whole(seeds, np.bitwise_xor, partial(stream_words, usage=BIT_MASK, where=where)) for where in relation.bits]
+    parts = relation.value(values, masks)
+    without = np.bitwise_xor if relation.usage == BIT_SHARE else np.subtract
     for index, seed in enumerate(seeds):
         if index != to:
-            words -= share_words(seed, relation.out)
-    return words
+            for part, other in zip(parts, relation.split(stream_words(seed, relation.usage, relation.out)), strict=True):
+                without(part, other, out=part)
+    return np.concatenate([part.view(np.uint8) for part in parts]) if len(parts) > 1 else parts[0].view(np.uint8)
+
+
+def _whole(seeds: list[bytes], combine: np.ufunc, share: Callable[[bytes], Words]) -> Words:
+    first, *others = seeds
+    total = share(first)
+    for seed in others:
+        combine(total, share(seed), out=total)
+    return total
+
+
+def work_of(relation: Relation) -> int:
+    """About how many word operations a correction takes."""
+    products = sum(_macs(expression) for expression in relation.expressions)
+    return products + relation.nbytes // 8
+
+
+def _macs(expression: Expression) -> int:
+    if expression.operation != "matmul":
+        return sum(map(_macs, expression.parts))
+    left, right = expression.parts
+    return count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1)
 
 
 class DealerSession:
@@ -78,7 +113,7 @@ class DealerSession:
         self._mesh = mesh
         self._seeds = [agreed.seeds[name] for name in agreed.job.parties]
         self._bindings = Bindings()
-        self._asks: dict[str, asyncio.Queue[tuple[bytes, Product]]] = {name: asyncio.Queue(MAX_ASKS) for name in agreed.job.parties}
+        self._asks: dict[str, asyncio.Queue[Relation]] = {name: asyncio.Queue(MAX_ASKS) for name in agreed.job.parties}
         self._done: set[str] = set()
         self._told: Departure | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -124,30 +159,35 @@ class DealerSession:
     async def _answer(self, index: int, name: str) -> None:
         flow = self._agreed.flows[name]
         while True:
-            tag, relation = await self._asks[name].get()
-            self._check(tag, relation, index, name)
+            relation = await self._asks[name].get()
+            tag = self._tag(relation, index, name)
             try:
                 # A long kernel runs in a thread, so that heartbeats go on.
-                words = (
+                share = (
                     await asyncio.to_thread(correction, relation, self._seeds, index)
-                    if count(relation.out.shape) > _THREAD_WORDS
+                    if work_of(relation) > _THREAD_WORK
                     else correction(relation, self._seeds, index)
                 )
             except MemoryError:
-                raise PeerMisbehaved(
-                    name, f"asked for a product of shape {relation.out.shape}, more than the dealer has memory for"
-                ) from None
-            flow.send(tag, correction_digest(tag, relation), raw(words))
-            await flow.drained()
+                raise PeerMisbehaved(name, f"asked for {relation.nbytes} bytes at once, more than the dealer has memory for") from None
+            flow.send(tag, correction_digest(tag, relation.key), raw(share))
+            # Some way ahead of the party, and no further: what it has not taken yet is held here.
+            await flow.drained(AHEAD_BYTES)
 
-    def _check(self, tag: bytes, relation: Product, index: int, name: str) -> None:
-        if len(tag) != wire.TAG_BYTES or not tag.startswith(self._agreed.session[: wire.SESSION_PREFIX]):
-            raise PeerMisbehaved(name, "asked under a tag that is not of this session")
+    def _tag(self, relation: Relation, index: int, name: str) -> bytes:
+        """The tag of a relation that this party may ask for, and nobody asked under another name."""
+        session = self._agreed.session
+        tag = session[: wire.SESSION_PREFIX] + correction_tag(session, relation.key, wire.TAG_BYTES - wire.SESSION_PREFIX)
         if receiver(tag, len(self._seeds)) != index:
             raise PeerMisbehaved(name, "asked for a correction that another party receives")
-        for mask in (relation.left, relation.right):
-            self._bindings.bind("mask", mask, pack(mask.pack()), name)
-        self._bindings.bind("share", relation.out, relation.key, name)
+        for mask in (leaf for expression in relation.expressions for leaf in expression.leaves()):
+            if mask.owner is not None and mask.owner >= len(self._seeds):
+                raise PeerMisbehaved(name, "asked for the mask of a party that is not there")
+            self._bindings.bind(MASK, mask.where, pack([mask.owner, count(mask.shape)]), name)
+        for where in relation.bits:
+            self._bindings.bind(BIT_MASK, where, b"", name)
+        self._bindings.bind(relation.usage, relation.out, relation.key, name)
+        return tag
 
     def peer_up(self, name: str) -> None:
         """A new channel cannot carry this session."""
@@ -165,7 +205,8 @@ class DealerSession:
             return
         if body["kind"] == "ask":
             try:
-                self._asks[name].put_nowait((body["tag"], unpack_relation(body["relation"], name)))
+                for relation in body["relations"]:
+                    self._asks[name].put_nowait(unpack_relation(relation, name))
             except asyncio.QueueFull:
                 self._fail(PeerMisbehaved(name, f"asked for more than {MAX_ASKS} correlations ahead"))
             except PeerMisbehaved as fault:
@@ -219,8 +260,7 @@ class Dealer:
             self._mesh.log.exception("job=%s ended by a fault of the dealer itself", job.name)
         finally:
             del self._jobs[job.name]
-            waiting = self._lobby.attempt(job.name).joins
-            for name, join in tuple(waiting.items()):
+            for name, join in self._lobby.waiting(job.name):
                 self._joined(name, join)
 
     async def close(self) -> None:

@@ -2,56 +2,80 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpc.correlations import receiver
-from mpc.exchange import correction_digest
 from mpc.ring import WORD
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
     from typing import Any
 
-    from mpc.correlations import Product
+    from mpc.correlations import Relation
     from mpc.exchange import Exchange
     from mpc.flow import Arrivals
     from mpc.ring import Words
     from mpc.scope import Scope
     from mpc.streams import Streams
 
+AHEAD_ASKS = 1 << 14
+"""Asks of a plan that may be under way before their ops begin."""
+
 
 class Dealt:
     """Source of one party in one session."""
 
-    def __init__(self) -> None:
-        self._exchange: Exchange
-        self._streams: Streams
-
-    def attach(self, exchange: Exchange, streams: Streams) -> None:
-        """Join a session."""
+    def __init__(self, exchange: Exchange, streams: Streams) -> None:
         self._exchange = exchange
         self._streams = streams
+        self._planned: dict[bytes, Relation] = {}
+        self._asked: set[bytes] = set()
 
-    def begin(self, scope: Scope, relation: Product) -> Coroutine[Any, Any, Words]:
-        """Expand this party's share of `relation.out`, or ask the dealer if this party is the receiver.
+    def plan(self, relations: Iterable[Relation]) -> None:
+        """Ask for everything in `relations` that this party receives, ahead of the ops that use it."""
+        keyed = ((relation.key, relation) for relation in relations)
+        self._planned.update((key, relation) for key, relation in keyed if self._receives(self._exchange.correction_tag(key)))
+        self._ask_ahead()
 
-        rounds 0 beside an opening, else one way to the dealer and back · dealer 8 bytes per element, to one party
+    def _ask_ahead(self) -> None:
+        """Keep some asks ahead of the ops, never more than the dealer queues and this party holds."""
+        if not self._planned or len(self._asked) > AHEAD_ASKS // 2:
+            return
+        batch = dict(islice(self._planned.items(), AHEAD_ASKS - len(self._asked)))
+        for key in batch:
+            del self._planned[key]
+        self._asked.update(batch)
+        self._exchange.ask(batch.values())
+
+    def _receives(self, tag: bytes) -> bool:
+        return receiver(tag, len(self._exchange.names)) == self._exchange.index
+
+    def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
+        """Expand this party's share of `relation`, or get it from the dealer if this party is the receiver.
+
+        rounds 0 beside an opening or when planned, else one way to the dealer and back · dealer `relation.nbytes`, to one party
         """
-        tag = self._exchange.tag(scope)
-        packed = relation.pack()
-        if receiver(tag, len(self._exchange.names)) != self._exchange.index:
-            return self._expanded(relation)
-        self._streams.expect(relation.out, relation.key)
+        tag = self._exchange.correction_tag(key := relation.key)
+        if not self._receives(tag):
+            return self._expanded(relation, key)
+        self._streams.expect(relation.usage, relation.out, key)
         target = np.empty(relation.out.shape, WORD)
-        arrivals = self._exchange.expect_correction(scope, tag, correction_digest(tag, relation), target)
-        self._exchange.ask(tag, packed)
-        return self._corrected(scope, arrivals, target)
+        wanted = target.view(np.uint8)[: relation.nbytes]
+        arrivals = self._exchange.expect_correction(scope, tag, key, wanted)
+        if key in self._asked:
+            self._asked.remove(key)
+        else:
+            self._planned.pop(key, None)
+            self._exchange.ask([relation])
+        self._ask_ahead()
+        return self._corrected(scope, arrivals, relation, target)
 
-    async def _expanded(self, relation: Product) -> Words:
-        return self._streams.share(relation.out, relation.key)
+    async def _expanded(self, relation: Relation, key: bytes) -> list[Words]:
+        return relation.split(self._streams.share(relation.usage, relation.out, key))
 
-    async def _corrected(self, scope: Scope, arrivals: Arrivals, target: Words) -> Words:
-        await self._exchange.arrived(scope, arrivals, target.nbytes)
-        return target
+    async def _corrected(self, scope: Scope, arrivals: Arrivals, relation: Relation, target: Words) -> list[Words]:
+        await self._exchange.arrived(scope, arrivals, relation.nbytes)
+        return relation.split(target)

@@ -5,24 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
     from typing import Any
 
-    from mpc.correlations import Product
-    from mpc.exchange import Exchange
+    from mpc.correlations import Relation
     from mpc.ring import Words
     from mpc.scope import Scope
-    from mpc.streams import Streams
 
 
 class Source(Protocol):
     """Gives this party its share of a named relation between masks."""
 
-    def attach(self, exchange: Exchange, streams: Streams) -> None:
-        """Join a session; called once, before anything is asked."""
+    def plan(self, relations: Iterable[Relation]) -> None:
+        """These will be begun, in this order, if the program does what its dry run did."""
 
-    def begin(self, scope: Scope, relation: Product) -> Coroutine[Any, Any, Words]:
-        """Start fetching now; awaiting the result gives this party's share of `relation.out`.
+    def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
+        """Start fetching now; awaiting the result gives the arrays of this party's share.
 
         What is asked, and in what order, depends on the program and public shapes only, never on an opened value.
         """

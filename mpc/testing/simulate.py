@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from mpc.errors import RemoteFault
+from mpc.estimate import blocking
 from mpc.identity import Identity
 from mpc.mesh import Clocks
 from mpc.node import Node
 from mpc.roster import Member, Roster
-from mpc.testing.oracle import MaskOracle
+from mpc.testing.oracle import Oracle
 from mpc.testing.schedule import Delays, ShuffledLoop
 from mpc.transport.memory import memory_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from mpc.session import Session
     from mpc.transport.link import Link
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     Program = Callable[[Session], Awaitable[Any]]
     Tap = Callable[[bytes], None]
 
-R = TypeVar("R")
 CLOCKS = Clocks(join=20.0, lost=20.0, stall=20.0)
 
 
@@ -92,16 +91,23 @@ def simulated_roster(n: int) -> tuple[list[Identity], Roster]:
 
 
 async def simulate_async(
-    n: int, program: Program, *, seed: int | None = None, window: int | None = None, clocks: Clocks = CLOCKS, tap: Tap | None = None
+    n: int,
+    program: Program,
+    *,
+    seed: int | None = None,
+    window: int | None = None,
+    clocks: Clocks = CLOCKS,
+    tap: Tap | None = None,
+    check_bounds: bool = False,
 ) -> list[Any]:
     """Run `async def program(s)` once per party on the running loop; the n results in party order.
 
     Frames travel sealed over memory links, delayed by `seed`.  An exception of the program is raised as itself, with a note
-    that names the party.  The mask oracle watches every run.
+    that names the party.  The mask oracle watches every run; with `check_bounds`, every share's public bound is compared with its plaintext.
     """
     identities, roster = simulated_roster(n)
     network = MemoryNetwork(seed, tap)
-    oracle = MaskOracle()
+    oracle = Oracle(n, check_bounds=check_bounds)
     async with AsyncExitStack() as stack:
         nodes = [
             await stack.enter_async_context(Node(identity, roster, network.of(identity.name), clocks=clocks, window=window, watch=oracle))
@@ -130,41 +136,19 @@ def _raise_first(outcomes: list[Any]) -> None:
 
 
 def simulate(
-    n: int, program: Program, *, seed: int | None = None, window: int | None = None, clocks: Clocks = CLOCKS, tap: Tap | None = None
+    n: int,
+    program: Program,
+    *,
+    seed: int | None = None,
+    window: int | None = None,
+    clocks: Clocks = CLOCKS,
+    tap: Tap | None = None,
+    check_bounds: bool = False,
 ) -> list[Any]:
     """As `simulate_async`, for scripts, tests and notebooks: blocks until done, also inside a running loop.
 
     With a `seed`, tasks also resume in an order that it chooses.
     """
-    return _run(simulate_async(n, program, seed=seed, window=window, clocks=clocks, tap=tap), seed)
-
-
-def _run(work: Coroutine[Any, Any, R], seed: int | None) -> R:
     factory = (lambda: ShuffledLoop(seed)) if seed is not None else None
-    outcome: list[R | BaseException] = []
-
-    def run() -> None:
-        try:
-            with asyncio.Runner(loop_factory=factory) as runner:
-                outcome.append(runner.run(work))
-        except BaseException as fault:  # noqa: BLE001  carried over to the caller's thread
-            outcome.append(fault)
-
-    if _inside_a_loop():
-        thread = threading.Thread(target=run, name="beaver-simulation")
-        thread.start()
-        thread.join()
-    else:
-        run()
-    (result,) = outcome
-    if isinstance(result, BaseException):
-        raise result
-    return result
-
-
-def _inside_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    work = simulate_async(n, program, seed=seed, window=window, clocks=clocks, tap=tap, check_bounds=check_bounds)
+    return blocking(work, factory)

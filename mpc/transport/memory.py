@@ -20,6 +20,7 @@ class MemoryLink:
 
     def __init__(self, label: str, schedule: Callable[[Callable[[], None]], None], tap: Callable[[bytes], None] | None) -> None:
         self.label = label
+        self.heard = asyncio.get_running_loop().time()
         self._schedule = schedule
         self._tap = tap
         self._far: MemoryLink = self
@@ -68,6 +69,7 @@ class MemoryLink:
         if self._handlers is None or not self._inbox:
             return
         frame = self._inbox.popleft()
+        self.heard = asyncio.get_running_loop().time()
         if frame is None:
             self._finish()
             return

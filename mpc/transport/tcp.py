@@ -25,6 +25,7 @@ class TcpLink(asyncio.BufferedProtocol):
 
     def __init__(self, on_link: Callable[[TcpLink], None] | None = None) -> None:
         self.label = "tcp"
+        self.heard = asyncio.get_running_loop().time()
         self._on_link = on_link
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray(_FIRST_BUFFER)
@@ -60,6 +61,7 @@ class TcpLink(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Hand over every complete frame, keep the rest."""
         self._filled += nbytes
+        self.heard = asyncio.get_running_loop().time()
         if self._handlers is None:
             # uvloop may begin to read after connection_made, whatever was asked for there.
             self._pause()

@@ -1,0 +1,44 @@
+"""Why a session ended, as its members tell each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Departure(NamedTuple):
+    """Why a session ended, as its members tell each other; a member that did not see it itself passes it on unchanged."""
+
+    reason: str
+    party: str
+    at: str
+
+
+def departure(fault: BaseException, me: str, at: str) -> Departure:
+    """What to tell of `fault`.  From fixed lists only: an abort carries no secret-dependent text."""
+    match fault:
+        case PeerLost():
+            return Departure("lost", fault.party, at)
+        case Disagreement():
+            return Departure("disagreement", fault.party, at)
+        case PeerMisbehaved():
+            return Departure("misbehaved", fault.party, at)
+        case _:
+            return Departure("program", me, at)
+
+
+def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> BeaverError:
+    """The fault of which `name` told this member."""
+    about = told.party if told.party in members else name
+    text = {
+        "lost": f"was lost at {told.at}, says {name}",
+        "disagreement": f"disagrees with {name} at {told.at}: they run different programs, shapes or settings",
+        "misbehaved": f"sent {name} what the wire format does not allow, at {told.at}",
+    }.get(told.reason, f"left at {told.at}: its program ended there")
+    if about == me:
+        about, text = name, f"ended the session at {told.at}, since it found this party {told.reason}"
+    return (Disagreement if told.reason == "disagreement" else PeerLost)(about, text)

@@ -1,0 +1,321 @@
+"""Mask expressions: public linear maps and products of named masks, as canonical data that the dealer evaluates.
+
+A Masked value that was sliced, transposed or added keeps the expression of its mask, so that every product with it refers to the
+mask that was opened once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpc.canonical import pack
+from mpc.errors import ProgramError
+from mpc.prg import blocks_for
+from mpc.products import matmul
+from mpc.ring import WORD, Words, count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_NDIM = 32
+MAX_SCOPE = 1024
+MAX_WORDS = 1 << 30
+MAX_DEPTH = 24
+MAX_MACS = 1 << 44
+NAMED_DEPTH, NAMED_NODES = 20, 256
+"""What the name of one masked value may have, so that a relation between two of them stays within MAX_DEPTH and one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """`shape` words of a stream of `scope`, from `block` on."""
+
+    scope: str
+    block: int
+    shape: tuple[int, ...]
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks it covers."""
+        return blocks_for(count(self.shape))
+
+    def pack(self) -> list[Any]:
+        """Canonical data for the wire."""
+        return [self.scope, self.block, list(self.shape)]
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """`operation` with its public `parameters` applied to `parts`; the shape of its value is public too."""
+
+    operation: str
+    parameters: tuple[Any, ...]
+    parts: tuple[Expression, ...]
+    shape: tuple[int, ...]
+
+    def pack(self) -> list[Any]:
+        """Canonical data for the wire."""
+        return [self.operation, _listed(self.parameters), [part.pack() for part in self.parts]]
+
+    @property
+    def key(self) -> bytes:
+        """The expression as bytes: equal exactly if the expressions are."""
+        return pack(self.pack())
+
+    def leaves(self) -> list[Expression]:
+        """The masks it is made of."""
+        return [self] if not self.parts else [leaf for part in self.parts for leaf in part.leaves()]
+
+    @property
+    def where(self) -> Range:
+        """The stream range of a leaf."""
+        return Range(*self.parameters[:3])
+
+    @property
+    def owner(self) -> int | None:
+        """Whose stream alone a leaf is; None if every party adds its own."""
+        return self.parameters[3] if self.operation == "own" else None
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def mask(where: Range, owner: int | None = None) -> Expression:
+    """The mask at `where`: the sum of all parties' streams, or the stream of `owner` alone."""
+    place = (where.scope, where.block, where.shape)
+    return Expression("mask", place, (), where.shape) if owner is None else Expression("own", (*place, owner), (), where.shape)
+
+
+def normal_index(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """A basic index as data: an int, None, or (start, count, step) for each axis.  ValueError for anything else."""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    used = sum(entry is not None and entry is not Ellipsis for entry in keys)
+    if any(entry is Ellipsis for entry in keys):
+        at = next(number for number, entry in enumerate(keys) if entry is Ellipsis)
+        keys[at : at + 1] = [slice(None)] * (len(shape) - used)
+    else:
+        keys += [slice(None)] * (len(shape) - used)
+    extents = iter(shape)
+    normal: list[Any] = []
+    for entry in keys:
+        if entry is None:
+            normal.append(None)
+            continue
+        extent = next(extents)
+        if isinstance(entry, slice):
+            start, stop, step = entry.indices(extent)
+            normal.append((start, len(range(start, stop, step)), step))
+        elif isinstance(entry, int | np.integer) and not isinstance(entry, bool) and -extent <= entry < extent:
+            normal.append(int(entry) % extent)
+        else:
+            raise ValueError(entry)
+    return tuple(normal)
+
+
+def numpy_index(normal: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The index that numpy understands."""
+
+    def entry(item: Any) -> Any:
+        if item is None or isinstance(item, int):
+            return item
+        start, extent, step = item
+        if not extent:
+            return slice(0, 0)
+        stop: int | None = start + extent * step
+        return slice(start, None if stop is not None and stop < 0 else stop, step)
+
+    return tuple(map(entry, normal))
+
+
+def index(of: Expression, normal: tuple[Any, ...]) -> Expression:
+    """of[normal]."""
+    if normal == tuple((0, extent, 1) for extent in of.shape):
+        return of
+    return _view("index", normal, of, lambda array: array[numpy_index(normal)])
+
+
+def transpose(of: Expression, axes: tuple[int, ...]) -> Expression:
+    """The axes in another order."""
+    return _view("transpose", axes, of, lambda array: array.transpose(axes))
+
+
+def reshape(of: Expression, shape: tuple[int, ...]) -> Expression:
+    """The same words in another shape."""
+    return of if shape == of.shape else _view("reshape", shape, of, lambda array: array.reshape(shape))
+
+
+def add_up(of: Expression, axis: int) -> Expression:
+    """The sum over one axis."""
+    return _view("sum", (axis,), of, lambda array: array.sum(axis=axis))
+
+
+def pairs(of: Expression) -> Expression:
+    """of_i - of_j for all i < j along the last axis."""
+    return Expression("pairs", (), (of,), (*of.shape[:-1], of.shape[-1] * (of.shape[-1] - 1) // 2))
+
+
+def pair_differences(array: Any) -> Any:
+    """x_i - x_j for all i < j along the last axis, in the order of numpy.triu_indices."""
+    left, right = np.triu_indices(array.shape[-1], 1)
+    return array[..., left] - array[..., right]
+
+
+def scale(of: Expression, factor: int) -> Expression:
+    """`factor` times, mod 2^64."""
+    return Expression("scale", (factor % (1 << 64),), (of,), of.shape)
+
+
+def _view(operation: str, parameters: tuple[Any, ...], of: Expression, apply: Callable[[Any], Any]) -> Expression:
+    return Expression(operation, parameters, (of,), apply(np.broadcast_to(np.uint8(0), of.shape)).shape)
+
+
+def combine(operation: str, left: Expression, right: Expression) -> Expression:
+    """`operation` is add, sub, mul or matmul; shapes combine as in numpy.  ValueError if they do not."""
+    shape = product_shape(left.shape, right.shape) if operation == "matmul" else np.broadcast_shapes(left.shape, right.shape)
+    return Expression(operation, (), (left, right), shape)
+
+
+def product_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of left @ right; ValueError if there is none."""
+    if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:
+        msg = f"shapes {left} and {right} do not form a matrix product"
+        raise ValueError(msg)
+    stacked = np.broadcast_shapes(left[:-2], right[:-2])
+    return (*stacked, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
+
+
+def check_named(expression: Expression) -> None:
+    """Raise ProgramError where a masked value came about in so many steps that no dealer would take its name."""
+    nodes, level, depth = 1, expression.parts, 0
+    while level:
+        depth += 1
+        nodes += len(level)
+        if depth > NAMED_DEPTH or nodes > NAMED_NODES:
+            msg = "this masked value is made of too many others, or in too many steps, to keep a name; use x.share(), and mask that"
+            raise ProgramError(msg)
+        level = tuple(part for each in level for part in each.parts)
+
+
+def evaluate(expression: Expression, leaf: Callable[[Expression, int, int], Words]) -> Words:
+    """The words of an expression; `leaf(mask, start, stop)` gives flat words start:stop of a mask.  Dealer only."""
+    operation, parameters = expression.operation, expression.parameters
+    if not expression.parts:
+        return leaf(expression, 0, count(expression.shape)).reshape(expression.shape)
+    if operation == "index" and (span := _leading_rows(expression)) is not None:
+        return _flat(expression.parts[0], *span, leaf).reshape(expression.shape)
+    values = [evaluate(part, leaf) for part in expression.parts]
+    match operation:
+        case "index":
+            return np.asarray(values[0][numpy_index(parameters)])
+        case "transpose":
+            return values[0].transpose(parameters)
+        case "reshape":
+            return values[0].reshape(parameters)
+        case "sum":
+            return np.asarray(values[0].sum(axis=parameters[0], dtype=values[0].dtype))
+        case "pairs":
+            return np.asarray(pair_differences(values[0]))
+        case "scale":
+            return np.asarray(values[0] * np.full((), parameters[0], values[0].dtype))
+        case "matmul":
+            return matmul(*values)
+        case _:
+            return np.asarray(_ELEMENTWISE[operation](*values))
+
+
+_ELEMENTWISE: dict[str, Callable[[Words, Words], Words]] = {"add": np.add, "sub": np.subtract, "mul": np.multiply}
+
+
+def _leading_rows(expression: Expression) -> tuple[int, int] | None:
+    """(start, stop) of the words of an index that takes consecutive rows whole, as most slices do."""
+    (inner,) = expression.parts
+    first, *rest = expression.parameters
+    if not isinstance(first, tuple) or first[2] != 1 or len(rest) + 1 != len(inner.shape):
+        return None
+    if any(entry != (0, extent, 1) for entry, extent in zip(rest, inner.shape[1:], strict=True)):
+        return None
+    row = count(inner.shape[1:])
+    return first[0] * row, (first[0] + first[1]) * row
+
+
+def _flat(expression: Expression, start: int, stop: int, leaf: Callable[[Expression, int, int], Words]) -> Words:
+    """Words start:stop of the flat value: of masks, only the words that are needed are expanded, since streams can be sought."""
+    operation, parts = expression.operation, expression.parts
+    if not parts:
+        return leaf(expression, start, stop)
+    if operation == "reshape":
+        return _flat(parts[0], start, stop, leaf)
+    if operation == "index" and (span := _leading_rows(expression)) is not None:
+        return _flat(parts[0], span[0] + start, span[0] + stop, leaf)
+    if operation == "scale":
+        return _flat(parts[0], start, stop, leaf) * WORD.type(expression.parameters[0])
+    if operation in _ELEMENTWISE and all(part.shape == expression.shape for part in parts):
+        return _ELEMENTWISE[operation](*(_flat(part, start, stop, leaf) for part in parts))
+    return evaluate(expression, leaf).reshape(-1)[start:stop]
+
+
+def unpack_range(data: object) -> Range:
+    """The Range that `pack` wrote; ValueError for anything else, before anything is allocated."""
+    match data:
+        case [str() as scope, int() as block, list() as shape] if (
+            len(scope) <= MAX_SCOPE
+            and type(block) is int
+            and 0 <= block < 1 << 60
+            and len(shape) <= MAX_NDIM
+            and all(type(extent) is int and 0 <= extent <= MAX_WORDS for extent in shape)
+            and count(extents := tuple(int(extent) for extent in shape)) <= MAX_WORDS
+        ):
+            return Range(scope, block, extents)
+    raise ValueError(data)
+
+
+def unpack_expression(data: object, depth: int = MAX_DEPTH) -> Expression:
+    """The expression that `pack` wrote, built by the same functions; ValueError for anything else."""
+    match data:
+        case ["mask", [scope, block, shape], []]:
+            return mask(unpack_range([scope, block, shape]))
+        case ["own", [scope, block, shape, int() as owner], []] if type(owner) is int and owner >= 0:
+            return mask(unpack_range([scope, block, shape]), owner)
+        case [str() as operation, list() as parameters, [first, *others]] if depth and len(others) < 2:
+            parts = [unpack_expression(part, depth - 1) for part in (first, *others)]
+            built = _rebuild(operation, parameters, parts)
+            if count(built.shape) <= MAX_WORDS and built.pack() == data:
+                return built
+    raise ValueError(data)
+
+
+def _rebuild(operation: str, parameters: list[Any], parts: list[Expression]) -> Expression:
+    match operation, parameters, parts:
+        case "index", _, [of]:
+            return _view("index", normal := _frozen(parameters), of, lambda array: array[numpy_index(normal)])
+        case "transpose", _, [of]:
+            return transpose(of, _frozen(parameters))
+        case "reshape", _, [of]:
+            return _view("reshape", _frozen(parameters), of, lambda array: array.reshape(tuple(parameters)))
+        case "sum", [int() as axis], [of] if 0 <= axis < len(of.shape):
+            return add_up(of, axis)
+        case "pairs", [], [of] if of.shape:
+            return pairs(of)
+        case "scale", [int() as factor], [of]:
+            return scale(of, factor)
+        case (("add" | "sub" | "mul" | "matmul"), [], [left, right]):
+            if operation == "matmul" and count(left.shape) * count(right.shape[len(right.shape) - 1 :] or (1,)) > MAX_MACS:
+                raise ValueError(operation)
+            return combine(operation, left, right)
+        case _:
+            raise ValueError(operation)
+
+
+def _frozen(parameters: list[Any]) -> tuple[Any, ...]:
+    def item(entry: Any) -> Any:
+        if entry is None or type(entry) is int:
+            return entry
+        if isinstance(entry, list) and len(entry) == 3 and all(type(number) is int for number in entry):
+            return tuple(entry)
+        raise ValueError(entry)
+
+    return tuple(map(item, parameters))

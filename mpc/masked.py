@@ -1,0 +1,134 @@
+"""Masked values: a secret x of which x - a is public, for a mask a that has a name (paper: turbospeedz)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpc import expressions
+from mpc.errors import ProgramError
+from mpc.fixed_point import encode
+from mpc.ring import Words, frozen
+from mpc.shares import AShare, Fixed, Home, constant_lineage, fingerprint, integers, lineage_of, same_home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+    from mpc.expressions import Expression
+    from mpc.shares import Secret
+
+_MAPS: dict[str, Callable[..., Expression]] = {
+    "index": expressions.index,
+    "reshape": expressions.reshape,
+    "transpose": expressions.transpose,
+    "sum": lambda name, axes: expressions.add_up(name, *axes),
+    "scale": lambda name, factors: expressions.scale(name, *factors),
+    "pairs": lambda name, _: expressions.pairs(name),
+}
+
+
+class Masked(Fixed):
+    """A secret x whose difference d = x - a from the mask `a` is public; products with it need no further opening.
+
+    `difference` is d; `mask` is this party's share of a; `name` says which mask it is.  Closed under public linear maps: slices,
+    transposes, sums, integer multiples and sums of masked values refer to the mask that was opened once.
+    """
+
+    __slots__ = ("difference", "mask", "name")
+    is_masked = True
+    owner: int | None = None
+
+    def __init__(self, difference: Words, mask: Words, name: Expression, *, frac: int, bound: float, home: Home, lineage: int) -> None:
+        if difference.shape != name.shape or mask.shape != name.shape:
+            msg = f"a masked value of shape {difference.shape} under a mask of shape {name.shape}"
+            raise ProgramError(msg)
+        super().__init__(name.shape, frac, bound, home, lineage)
+        expressions.check_named(name)
+        self.difference = frozen(difference)
+        self.mask = frozen(mask)
+        self.name = name
+        if home.watch is not None:
+            home.watch.makes(home.index, lineage, self._words(), frac, bound)
+
+    @classmethod
+    def of(cls, x: AShare, difference: Words, mask: Words, name: Expression) -> Masked:
+        """`x` after x - a was opened."""
+        lineage = lineage_of("masked", x.lineage, fingerprint(name.key))
+        return cls(difference, mask, name, frac=x.frac, bound=x.bound, home=x.home, lineage=lineage)
+
+    def _make(self, difference: Words, mask: Words, name: Expression, bound: float, lineage: int) -> Masked:
+        return Masked(difference, mask, name, frac=self.frac, bound=bound, home=self.home, lineage=lineage)
+
+    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> Masked:
+        name = _MAPS[operation](self.name, parameters)
+        lineage = lineage_of(operation, self.lineage, fingerprint(parameters))
+        return self._make(apply(self.difference), apply(self.mask), name, self.bound * growth, lineage)
+
+    def _read(self, operation: str, frac: int, bound: float) -> Masked:
+        lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
+        return Masked(self.difference, self.mask, self.name, frac=frac, bound=bound, home=self.home, lineage=lineage)
+
+    def _index(self, key: Any) -> Any:
+        try:
+            return super()._index(key)
+        except ValueError:
+            msg = "a masked value is indexed by integers and slices only, so that its mask keeps a name; index the share before masking it"
+            raise ProgramError(msg) from None
+
+    def __add__(self, other: Masked | ArrayLike) -> Masked:
+        return self._sum("add", np.add, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Masked | ArrayLike) -> Masked:
+        return self._sum("sub", np.subtract, other)
+
+    def __rsub__(self, other: ArrayLike) -> Masked:
+        return -self + other
+
+    def _sum(self, operation: str, apply: Any, other: Masked | ArrayLike) -> Masked:
+        if isinstance(other, Masked):
+            same_home(self, other)
+            if other.frac != self.frac:
+                msg = f"masked values with {self.frac} and {other.frac} fractional bits cannot be added"
+                raise ProgramError(msg)
+            difference, mask = _apply(apply, self.difference, other.difference), _apply(apply, self.mask, other.mask)
+            name = expressions.combine(operation, self.name, other.name)
+            return self._make(difference, mask, name, self.bound + other.bound, lineage_of(operation, self.lineage, other.lineage))
+        if isinstance(other, Fixed):
+            msg = "a masked value and a share: use x.share() to add them, or mask the share"
+            raise ProgramError(msg)
+        array = np.asarray(other)
+        if np.broadcast_shapes(self.shape, array.shape) != self.shape:
+            msg = f"a constant of shape {array.shape} would change the shape {self.shape} of this masked value"
+            raise ProgramError(msg)
+        bound = float(np.max(np.abs(array.astype(np.float64)), initial=0.0))
+        words = encode(array, frac=self.frac, bound=max(bound, 2.0**-self.frac))
+        # A constant moves the public difference; the mask, and so its name, stay.
+        lineage = lineage_of(operation, self.lineage, constant_lineage(words))
+        return self._make(_apply(apply, self.difference, words), self.mask, self.name, self.bound + bound, lineage)
+
+    def __mul__(self, factor: ArrayLike | Secret) -> Masked:
+        array = integers(factor)
+        if array.ndim:
+            msg = "a masked value is multiplied by one integer only, so that its mask keeps a name; use x.share()"
+            raise ProgramError(msg)
+        number = int(array)
+        return self._linear("scale", (number,), lambda words: words * np.full((), number % (1 << 64), words.dtype), abs(number))
+
+    __rmul__ = __mul__
+
+    def share(self) -> AShare:
+        """The same secret as an additive share: x = a + d, and d is added at party 0."""
+        lineage = lineage_of("share", self.lineage)
+        return AShare(self._words(), frac=self.frac, bound=self.bound, home=self.home, lineage=lineage)
+
+    def _words(self) -> Words:
+        return self.mask + self.difference if self.home.index == 0 else self.mask
+
+
+def _apply(operation: Any, left: Words, right: Words) -> Words:
+    return (left + right) if operation is np.add else (left - right)

@@ -1,0 +1,136 @@
+"""From bits to numbers, by random bits that are shared in both ways (paper: rotaru19)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpc import bits
+from mpc.correlations import BIT_MASK, SHARE, Relation, out_words
+from mpc.errors import ProgramError
+from mpc.expressions import Range
+from mpc.ledger import Cost, together
+from mpc.masked import Masked
+from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
+from mpc.ring import count
+from mpc.scope import current, protocol
+from mpc.shares import concatenate, lineage_of, same_home
+
+if TYPE_CHECKING:
+    from mpc.bshare import BShare
+    from mpc.expressions import Expression
+    from mpc.ring import Words
+    from mpc.session import Session
+    from mpc.shares import AShare
+
+
+def _blocks(size: int) -> list[tuple[int, int]]:
+    return bits.chunks(size, CHUNK) or [(0, 0)]
+
+
+def b2a_cost(n: int, b: Operand) -> Cost:
+    """What `b2a` costs."""
+    size = count(b.shape)
+    parts = (opening(n, bits.word_count(stop - start)) for start, stop in _blocks(size))
+    return together(Cost(dealer=8 * size), *parts)
+
+
+@op(b2a_cost, source="rotaru19", opens="b ^ rho, uniform")
+async def b2a(s: Session, b: BShare) -> AShare:
+    """Bits as integers 0 and 1 (frac 0).  rounds 1 · bytes 1/8 per element and peer · dealer 8 per element"""
+    flat = b.reshape(-1)
+    parts = await in_chunks(s, _b2a, _blocks(b.size), (flat,))
+    return concatenate(parts).reshape(b.shape)
+
+
+def _relation(s: Session, kind: str, size: int, expressions: tuple[Expression, ...]) -> Relation:
+    rho = current(s).ranges.take(BIT_MASK, (bits.word_count(size),))
+    shape = (out_words(Relation(kind, (size,), expressions, (rho,), Range("", 0, ())).layout),)
+    return Relation(kind, (size,), expressions, (rho,), current(s).ranges.take(SHARE, shape))
+
+
+@protocol
+async def _open_bit(s: Session, b: BShare, relation: Relation) -> Words:
+    """Beta = b ^ rho."""
+    hidden = b.words ^ s.bit_mask(relation.bits[0], b.words)
+    return await s.open_bits(hidden, [b.lineage], [relation.key])
+
+
+@protocol
+async def _b2a(s: Session, b: BShare) -> AShare:
+    relation = _relation(s, "bit", b.size, ())
+    fetching = s.source.begin(current(s), relation)
+    try:
+        opened = await _open_bit(s, b, relation)
+        (rho,) = await fetching
+    finally:
+        fetching.close()
+    words = await s.compute(_flipped, (b.size,), opened, rho, s.first)
+    return s.share(words, frac=0, bound=1.0, lineage=lineage_of("b2a", b.lineage))
+
+
+def _flipped(opened: Words, rho: Words, first: bool) -> Words:  # noqa: FBT001
+    # beta ^ rho = beta + (1 - 2 beta) rho.
+    beta = bits.spread(opened, rho.size)
+    out = rho * (1 - 2 * beta)
+    if first:
+        out += beta
+    return out
+
+
+def select_cost(n: int, b: Operand, x: Operand) -> Cost:  # noqa: ARG001  b broadcasts to x
+    """What `select` costs."""
+    size = count(x.shape)
+    parts = (opening(n, bits.word_count(stop - start)).beside(masking(n, Like.part(x, stop - start))) for start, stop in _blocks(size))
+    return together(Cost(dealer=16 * size), *parts)
+
+
+@op(select_cost, source="rotaru19", opens="b ^ rho, and x - a unless x is Masked, uniform")
+async def select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
+    """X where b is 1, else 0; the shape is that of x, and b broadcasts to it.
+
+    rounds 1 · bytes 1/8 per element and peer, and 8 unless x is Masked · dealer 16 per element
+    """
+    same_home(b, x)
+    try:
+        aligned = b.broadcast_to(x.shape)
+    except ValueError:
+        msg = f"bits of shape {b.shape} do not broadcast to {x.shape}, the shape of what they select"
+        raise ProgramError(msg) from None
+    parts = await in_chunks(s, _select, _blocks(x.size), (aligned.reshape(-1), x.reshape(-1)))
+    return concatenate(parts).reshape(x.shape)
+
+
+@protocol
+async def _select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
+    name = x.name if isinstance(x, Masked) else s.take_mask(x)
+    relation = _relation(s, "choice", x.size, (name,))
+    fetching = s.source.begin(current(s), relation)
+    try:
+        masked, opened = await asyncio.gather(_masked_as(s, x, name), _open_bit(s, b, relation))
+        rho, product = await fetching
+    finally:
+        fetching.close()
+    words = await s.compute(_chosen, x.shape, masked, opened, rho, product, s.first)
+    return s.share(words, frac=x.frac, bound=x.bound, lineage=lineage_of("select", b.lineage, x.lineage))
+
+
+@protocol
+async def _masked_as(s: Session, x: AShare | Masked, name: Expression) -> Masked:
+    if isinstance(x, Masked):
+        return x
+    (masked,) = await s.masked((x,), (name,))
+    return masked
+
+
+def _chosen(x: Masked, opened: Words, rho: Words, product: Words, first: bool) -> Words:  # noqa: FBT001
+    # b·x = beta·x + (1 - 2 beta)(rho·e + rho·a), with x = a + e and e open.
+    beta = bits.spread(opened, rho.size)
+    flipped = rho * x.difference
+    flipped += product
+    flipped *= 1 - 2 * beta
+    own = x.mask + x.difference if first else x.mask
+    flipped += beta * own
+    return np.asarray(flipped)

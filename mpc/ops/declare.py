@@ -1,0 +1,115 @@
+"""How an op declares itself: its cost as integers, its source, what it opens; and how large operands are cut into chunks."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from mpc.exchange import scatters, stripes
+from mpc.ledger import Cost
+from mpc.ring import count
+from mpc.scope import protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from mpc.session import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CHUNK = 1 << 16
+"""Elements that a large op handles at a time: its arrays stay in cache, and one chunk computes while another travels."""
+
+
+class Operand(Protocol):
+    """What a cost depends on: a share, a masked value, or `Like` one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its public shape."""
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether its difference from a mask is open already."""
+
+    @property
+    def owner(self) -> int | None:
+        """Who alone holds it, if it is a private input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """Stands for an operand of this shape where only the cost is asked for."""
+
+    shape: tuple[int, ...]
+    is_masked: bool = False
+    owner: int | None = None
+
+    @classmethod
+    def part(cls, whole: Operand, size: int) -> Like:
+        """A chunk of an operand."""
+        return cls((size,), whole.is_masked, whole.owner)
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A building block with everything that it promises."""
+
+    name: str
+    call: Callable[..., Any]
+    cost: Callable[..., Cost]
+    source: str
+    opens: str
+    leaks: str
+
+
+OPS: dict[str, Op] = {}
+"""Every op by name; the tests go through it, and docs/protocols.md is made from it."""
+
+
+def op(
+    cost: Callable[..., Cost], *, source: str, opens: str, leaks: str = "nothing"
+) -> Callable[[Callable[Concatenate[Session, P], Awaitable[R]]], Callable[Concatenate[Session, P], Coroutine[Any, Any, R]]]:
+    """Declare `async def name(s, ...)` an op that costs `cost(n, ...)` for the same arguments."""
+
+    def declare(body: Callable[Concatenate[Session, P], Awaitable[R]]) -> Callable[Concatenate[Session, P], Coroutine[Any, Any, R]]:
+        call = protocol(body)
+        OPS[body.__name__] = Op(body.__name__, call, cost, source, opens, leaks)
+        return call
+
+    return declare
+
+
+def opening(n: int, words: int) -> Cost:
+    """What it costs to open so many words."""
+    if scatters(n, words):
+        (start, stop), *_ = stripes(n, words)
+        return Cost(rounds=2, payload=16 * (stop - start))
+    return Cost(rounds=1, payload=8 * words)
+
+
+def masking(n: int, *operands: Operand) -> Cost:
+    """What it costs to mask those operands that are not masked yet, in one opening."""
+    fresh = [operand for operand in operands if not operand.is_masked]
+    words = sum(count(operand.shape) for operand in fresh)
+    owners = {operand.owner for operand in fresh}
+    if not fresh:
+        return Cost()
+    # The words of one owner go from it to all others, whatever their number.
+    return opening(n, words) if len(owners) > 1 or None in owners else Cost(rounds=1, payload=8 * words)
+
+
+def cut(size: int) -> list[tuple[int, int]]:
+    """0:size in chunks."""
+    return [(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)] or [(0, 0)]
+
+
+async def in_chunks(
+    s: Session, part: Callable[..., Coroutine[Any, Any, R]], cuts: list[tuple[int, int]], operands: tuple[Any, ...], *parameters: Any
+) -> list[R]:
+    """`part(s, *operands, *parameters)` on each chunk of the flat operands, all at once: the rounds are those of one."""
+    if len(cuts) < 2:
+        return [await part(s, *operands, *parameters)]
+    return await asyncio.gather(*(part(s, *(operand[start:stop] for operand in operands), *parameters) for start, stop in cuts))

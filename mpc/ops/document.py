@@ -1,0 +1,96 @@
+"""The table of all ops for docs/protocols.md, made from their declarations: `python -m mpc.ops.document > docs/protocols.md`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import TYPE_CHECKING
+
+from mpc.ops.arithmetic import mask_cost
+from mpc.ops.declare import OPS, Like, Op
+from mpc.papers import PAPERS
+from mpc.ring import count
+from mpc.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIZE = 1 << 14
+SIDE = 1 << 7
+"""A matrix product is of two square matrices, so that operands and result have SIZE elements each."""
+SHAPES = {"matmul": (SIDE, SIDE), "matmul_trunc": (SIDE, SIDE)}
+PARAMETERS = {"drop": 20, "factor": 1.5}
+
+MASK = Op("mask", Session.mask, mask_cost, "turbospeedz", "x - a, uniform", "nothing")
+"""A call of the session, listed here since every op on shares begins with it."""
+
+HEAD = """# Protocols: what each op costs and shows
+
+Generated from the declarations of the ops by `python -m mpc.ops.document`; a test keeps it up to date. Every op declares its cost as integers
+and the tests find the measured cost equal to it, for n = 2 to 5, so this table is a contract.
+
+Rounds are simultaneous exchanges. Bytes are payload, per element and peer, of an opening by n = 2 or 3 parties: what a party sends to each of the
+others. Dealer bytes are for each element and in all, to whichever party the name of the relation chooses. An element is one of the result; for `dot`,
+one of each vector. All three are for 2^14 elements, a matrix product for two 128 x 128 matrices. The second figure of a pair is for Masked operands.
+
+With n > 3 parties an opening of 4096 words or more goes reduce-scatter and then all-gather: one round more each, and 16/n bytes in place of 8.
+The words of a private input go from its owner alone to each other party, in one round, whatever n is.
+"""
+
+TAIL = """
+Every value that is opened is uniform, whatever the secrets are: it is hidden under a mask that is spent on it alone (`tests/test_ops_views.py`). The
+dealer learns which ops run, on which shapes, and when. Whoever learns the exact result of a truncation may learn one comparison on
+the dropped bits; nobody does who only sees what the protocol opens.
+
+"""
+
+
+def table() -> Iterator[str]:
+    """The lines of the table."""
+    yield "| op | source | rounds | bytes per element and peer | dealer bytes per element | opened | leaks |"
+    yield "|---|---|---|---|---|---|---|"
+    for op in (MASK, *OPS.values()):
+        shares, masked = _costs(op, masked=False), _costs(op, masked=True)
+        figures = [one if one == other else f"{one} ({other})" for one, other in zip(shares, masked, strict=True)]
+        yield f"| `{_call(op)}` | {op.source} | {' | '.join(figures)} | {op.opens} | {op.leaks} |"
+
+
+def _parameters(op: Op) -> list[inspect.Parameter]:
+    """What the cost depends on: all but the session and keywords."""
+    return [parameter for parameter in inspect.signature(op.call).parameters.values() if parameter.kind is not parameter.KEYWORD_ONLY][1:]
+
+
+def _call(op: Op) -> str:
+    operands = ", ".join(f"{parameter.name}: {parameter.annotation}" for parameter in _parameters(op)).replace("|", "or")
+    return f"{op.name}({operands}) -> {inspect.signature(op.call).return_annotation}"
+
+
+def _costs(op: Op, *, masked: bool) -> list[str]:
+    """Rounds, bytes per element and peer, dealer bytes per element."""
+    shape = SHAPES.get(op.name, (SIZE,))
+    # Bits are never masked, so an op on bits alone has one cost.
+    arguments = [
+        PARAMETERS[parameter.name] if parameter.name in PARAMETERS else Like(shape, masked and "Masked" in str(parameter.annotation))
+        for parameter in _parameters(op)
+    ]
+    cost = op.cost(2, *arguments)
+    return [str(cost.rounds), *(_each(size, count(shape)) for size in (cost.payload, cost.dealer))]
+
+
+def _each(size: int, elements: int) -> str:
+    """Bytes per element; what does not grow with the elements, in all."""
+    return f"{size / elements:.6g}" if size >= elements / 8 or not size else f"{size} in all"
+
+
+def _sources() -> Iterator[str]:
+    for key in sorted({op.source for op in OPS.values()} | {"turbospeedz"}):
+        yield f"* **{key}**: {PAPERS[key].title}. <{PAPERS[key].url}>"
+
+
+def document() -> str:
+    """The whole of docs/protocols.md."""
+    return "\n".join((HEAD, *table(), TAIL + "\n".join(_sources()))) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

@@ -1,0 +1,199 @@
+"""Dropping fractional bits without bias towards large errors (papers: catrina10, dalskov20).
+
+c = x + 2^62 + r is opened for a mask r; then x / 2^m is (c >> m) - (r >> m) + (1 - msb c)·2^(64-m)·(msb r) - 2^(62-m), with error 0 or one unit in
+the last place.  r >> m and msb r are dealt, the latter mod 2^32 only, since it is multiplied by 2^(64-m).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpc import expressions
+from mpc.correlations import SHARE, Relation, out_words
+from mpc.errors import PrecisionError, ProgramError
+from mpc.fixed_point import encode
+from mpc.ledger import Cost, together
+from mpc.masked import Masked
+from mpc.ops.arithmetic import beaver, checked_product, masked_both, product_bound, product_work
+from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
+from mpc.ring import count
+from mpc.scope import current, protocol
+from mpc.shares import AShare, concatenate, lineage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from mpc.expressions import Expression
+    from mpc.ring import Words
+    from mpc.session import Session
+
+MAX_DROP = 32
+
+
+def trunc_cost(n: int, x: Operand, drop: int) -> Cost:  # noqa: ARG001  12 bytes whatever is dropped
+    """What `trunc` costs."""
+    size = count(x.shape)
+    return together(Cost(dealer=12 * size), *(masking(n, Like.part(x, stop - start)) for start, stop in cut(size)))
+
+
+@op(trunc_cost, source="dalskov20", opens="x - a, uniform", leaks="with the exact quotient, one comparison on the dropped bits")
+async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
+    """X with `drop` (1 to 32) fractional bits less, rounded down or up by at most one unit in the last place.
+
+    rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element · raises PrecisionError unless |x| < 2^62 as a word
+    """
+    check_drop(x.bound, x.frac, drop)
+    parts = await in_chunks(s, _trunc, cut(x.size), (x.reshape(-1),), drop)
+    return concatenate(parts).reshape(x.shape)
+
+
+def check_drop(bound: float, frac: int, drop: int) -> None:
+    """Raise unless a value within `bound` can lose `drop` bits."""
+    if not 1 <= drop <= MAX_DROP:
+        msg = f"trunc drops 1 to {MAX_DROP} bits, not {drop}"
+        raise ProgramError(msg)
+    if not bound * 2.0**frac < 2.0**62:
+        msg = (
+            f"a value up to {bound:.4g} with {frac} fractional bits is too large to truncate (limit {2.0 ** (62 - frac):.4g}). "
+            "Declare a smaller bound=, use a smaller frac=, or scale the data."
+        )
+        raise PrecisionError(msg)
+
+
+@protocol
+async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
+    name = x.name if isinstance(x, Masked) else s.take_mask(x)
+    # c = d + 2^62 with r = -a, so that a masked value needs no further opening.
+    fetching = _begin(s, expressions.scale(name, -1), drop)
+    try:
+        (opened,) = (x,) if isinstance(x, Masked) else await s.masked((x,), (name,))
+        high, top = await fetching
+    finally:
+        fetching.close()
+    words = await s.compute(_shifted, x.shape, opened.difference, high, top, drop, s.first)
+    return _wrapped(s, words, x.frac, x.bound, drop, lineage_of("trunc", x.lineage, drop))
+
+
+def _begin(s: Session, r: Expression, drop: int) -> Coroutine[Any, Any, list[Words]]:
+    relation = Relation("truncation", (drop,), (r,), (), expressions.Range("", 0, ()))
+    out = current(s).ranges.take(SHARE, (out_words(relation.layout),))
+    return s.source.begin(current(s), Relation("truncation", (drop,), (r,), (), out))
+
+
+def _wrapped(s: Session, words: Words, frac: int, bound: float, drop: int, lineage: int) -> AShare:
+    # One unit in the last place more than the value itself.
+    return s.share(words, frac=frac - drop, bound=bound + 2.0 ** (drop - frac), lineage=lineage)
+
+
+def _shifted(difference: Words, high: Words, top: Words, drop: int, first: bool) -> Words:  # noqa: FBT001
+    quarter = difference.dtype.type(1 << (8 * difference.dtype.itemsize - 2))
+    shape = difference.shape
+    return truncated(difference + quarter, high.reshape(shape), top.reshape(shape), drop, first=first)
+
+
+def truncated(c: Words, high: Words, top: Words, drop: int, *, first: bool) -> Words:
+    """This party's share of x >> drop, from c = x + 2^(k-2) + r open and shares of r >> drop and of the top bit of r; words of k bits."""
+    word, width = c.dtype.type, 8 * c.dtype.itemsize
+    # The carry out of x + 2^(k-2) + r is lost mod 2^k; it happened just if r's top bit is 1 and c's is 0.
+    lost = (~c >> word(width - 1)) << word(width - drop)
+    lost *= top.astype(c.dtype)
+    lost -= high
+    if first:
+        lost += c >> word(drop)
+        lost -= word(1 << (width - 2 - drop))
+    return lost
+
+
+def fused_cost(operation: str, n: int, x: Operand, y: Operand) -> Cost:
+    """What `mul_trunc` and `matmul_trunc` cost."""
+    shape = expressions.product_shape(x.shape, y.shape) if operation == "matmul" else np.broadcast_shapes(x.shape, y.shape)
+    size = count(shape)
+    if operation == "mul" and x.shape == y.shape and size > CHUNK:
+        sizes = [stop - start for start, stop in cut(size)]
+        parts = [masking(n, Like.part(x, chunk), Like.part(y, chunk)).then(opening(n, chunk)) for chunk in sizes]
+        return together(Cost(dealer=12 * size), *parts)
+    return masking(n, x, y).then(opening(n, size)).then(Cost(dealer=12 * size))
+
+
+def mul_trunc_cost(n: int, x: Operand, y: Operand, drop: int) -> Cost:  # noqa: ARG001
+    """What `mul_trunc` costs."""
+    return fused_cost("mul", n, x, y)
+
+
+def matmul_trunc_cost(n: int, x: Operand, y: Operand, drop: int, *, bound: float | None = None) -> Cost:  # noqa: ARG001
+    """What `matmul_trunc` costs."""
+    return fused_cost("matmul", n, x, y)
+
+
+_FUSED_OPENS = "x - a, y - b and x·y - rho, uniform"
+_FUSED_LEAKS = "with the exact quotient, one comparison on the dropped bits"
+
+
+@op(mul_trunc_cost, source="dalskov20", opens=_FUSED_OPENS, leaks=_FUSED_LEAKS)
+async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: int) -> AShare:
+    """The product x * y with `drop` fractional bits less: the product itself is never shared.
+
+    rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
+    """
+    shape = checked_product("mul", x, y)
+    check_drop(x.bound * y.bound, x.frac + y.frac, drop)
+    if x.shape == y.shape and x.size > CHUNK:
+        parts = await in_chunks(s, _fused, cut(x.size), (x.reshape(-1), y.reshape(-1)), "mul", drop)
+        return concatenate(parts).reshape(shape)
+    return await _fused(s, x, y, "mul", drop)
+
+
+@op(matmul_trunc_cost, source="dalskov20", opens=_FUSED_OPENS, leaks=_FUSED_LEAKS)
+async def matmul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: int, *, bound: float | None = None) -> AShare:
+    """The matrix product x @ y with `drop` fractional bits less: the product itself is never shared.
+
+    `bound` is what mathematics guarantees of the product, where that is less than its factors' bounds and their number.
+
+    rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
+    """
+    checked_product("matmul", x, y, bound)
+    check_drop(product_bound("matmul", x, y, bound), x.frac + y.frac, drop)
+    return await _fused(s, x, y, "matmul", drop, bound)
+
+
+@protocol
+async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, known: float | None = None) -> AShare:
+    names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
+    product = expressions.combine(operation, *names)
+    rho = expressions.mask(current(s).ranges.take("mask", product.shape))
+    # x·y = d·b + a·e + d·e + a·b, so what is opened under rho lacks a·b: r = -(rho + a·b), and c = a·b is never dealt.
+    fetching = _begin(s, expressions.scale(expressions.combine("add", rho, product), -1), drop)
+    lineage = lineage_of(operation, x.lineage, y.lineage)
+    try:
+        left, right = await masked_both(s, x, y, names)
+        own = await s.compute(_without_c, product.shape, left, right, operation, s.first, work=product_work(operation, left, right))
+        difference = await s.open_masked(own, rho, lineage)
+        high, top = await fetching
+    finally:
+        fetching.close()
+    words = await s.compute(_shifted, product.shape, difference, high, top, drop, s.first)
+    return _wrapped(s, words, x.frac + y.frac, product_bound(operation, x, y, known), drop, lineage_of("trunc", lineage, drop))
+
+
+def _without_c(x: Masked, y: Masked, operation: str, first: bool) -> Words:  # noqa: FBT001
+    nothing = np.zeros((), x.mask.dtype)
+    return beaver(x.difference, x.mask, y.difference, y.mask, nothing, operation, first=first)
+
+
+def scale_cost(n: int, x: Operand, factor: object, drop: int) -> Cost:  # noqa: ARG001
+    """What `scale` costs."""
+    return trunc_cost(n, x, drop)
+
+
+@op(scale_cost, source="dalskov20", opens="x·factor - a, uniform", leaks=_FUSED_LEAKS)
+async def scale(s: Session, x: AShare | Masked, factor: float, drop: int) -> AShare:
+    """X times a public real `factor`, encoded with `drop` fractional bits; the result has the frac of x.
+
+    rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element
+    """
+    bound = max(abs(float(factor)), 2.0**-drop)
+    word = int(encode(factor, frac=drop, bound=bound).view(np.int64))
+    return await trunc(s, (x * word).ldexp(-drop), drop)

@@ -1,0 +1,188 @@
+"""The dry run: a program on shapes alone, which names every correlation that it will use and counts what it will cost.
+
+Ops and protocols run as they are; openings give blanks, and the counting is that of the real exchange.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from mpc.blank import Blank, Meter
+from mpc.exchange import MAX_NDIM, scatters, stripes
+from mpc.ledger import Ledger
+from mpc.ring import WORD
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Sequence
+
+    from mpc.correlations import Relation
+    from mpc.expressions import Range
+    from mpc.ring import Words
+    from mpc.scope import Scope
+
+
+class PlanEnds(BaseException):
+    """The program looked at a value that only the real run knows."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a program will do: its correlations in order, its cost, and the bytes of all arrays alive at the worst moment.
+
+    `complete` is False where the program looked at a revealed value: what follows is asked for when its ops start.
+    """
+
+    n: int
+    relations: list[Relation] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+    meter: Meter = field(default_factory=Meter)
+    complete: bool = True
+
+    @property
+    def rounds(self) -> int:
+        """Depth in simultaneous exchanges."""
+        return self.ledger.rounds
+
+    @property
+    def payload(self) -> int:
+        """Bytes to the peer that gets most."""
+        return self.ledger.payload
+
+    @property
+    def dealer(self) -> int:
+        """Bytes that the dealer sends, to all parties together."""
+        return sum(relation.nbytes for relation in self.relations)
+
+    @property
+    def peak(self) -> int:
+        """Bytes of arrays alive at the worst moment, at one party, without the temporaries of a single kernel."""
+        return self.meter.peak
+
+
+def _ends(*_: Any, **__: Any) -> NoReturn:
+    raise PlanEnds
+
+
+class Unknown:
+    """A revealed value in a dry run: it can be returned, and whatever looks at it ends the plan."""
+
+    __slots__ = ()
+    __array_ufunc__ = __array_function__ = _ends
+    __array__ = __iter__ = __len__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = __getitem__ = __getattr__ = _ends
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = _ends
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = __pow__ = __rpow__ = _ends
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _ends
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = __hash__ = __contains__ = __reversed__ = __setitem__ = _ends
+    __neg__ = __pos__ = __abs__ = __invert__ = __round__ = __trunc__ = __floor__ = __ceil__ = __format__ = __str__ = __bytes__ = _ends
+
+
+class DryExchange:
+    """Counts what `Exchange` would send; every opening is a blank of the right shape."""
+
+    def __init__(self, plan: Plan, names: Sequence[str], index: int) -> None:
+        self._plan = plan
+        self.names = tuple(names)
+        self.index = index
+        self._peers = [name for name in names if name != self.names[index]]
+
+    def check_alive(self) -> None:
+        """A dry run does not fail."""
+
+    def _sends(self, scope: Scope, sizes: dict[str, int]) -> None:
+        for name, size in sizes.items():
+            self._plan.ledger.sends(name, size)
+        scope.depth += 1
+        self._plan.ledger.rounds = max(self._plan.ledger.rounds, scope.depth)
+
+    async def open(self, scope: Scope, _: str, words: Words, *__: Any) -> Any:
+        """As Exchange.open."""
+        if scatters(len(self.names), words.size):
+            cuts = dict(zip(self.names, stripes(len(self.names), words.size), strict=True))
+            bytes_of = {name: 8 * (stop - start) for name, (start, stop) in cuts.items()}
+            self._sends(scope, {name: bytes_of[name] for name in self._peers})
+            self._sends(scope, dict.fromkeys(self._peers, bytes_of[self.names[self.index]]))
+        else:
+            self._sends(scope, dict.fromkeys(self._peers, words.nbytes))
+        return self.blank(words.shape)
+
+    async def publish(self, scope: Scope, _: str, words: Words, owner: int, *__: Any) -> Any:
+        """As Exchange.publish."""
+        self._sends(scope, dict.fromkeys(self._peers, words.nbytes) if owner == self.index else {})
+        return self.blank(words.shape)
+
+    async def to_receivers(self, scope: Scope, words: Words, receivers: Sequence[int], *_: Any) -> Words | None:
+        """As Exchange.to_receivers."""
+        self._sends(scope, {self.names[i]: words.nbytes for i in receivers if i != self.index})
+        return self.blank(words.shape) if self.index in receivers else None
+
+    async def announce(self, scope: Scope, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """As Exchange.announce; the others' shapes are known to the real run only."""
+        self._sends(scope, dict.fromkeys(self._peers, 8 * (MAX_NDIM + 1)))
+        return self.shapes(shape)
+
+    def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """What the others would announce."""
+        raise PlanEnds(shape)
+
+    def blank(self, shape: tuple[int, ...]) -> Any:
+        """An array without contents."""
+        return Blank(shape, self._plan.meter)
+
+    def revealed(self, shape: tuple[int, ...], frac: int) -> Any:  # noqa: ARG002  the estimate's answer has them
+        """What the program gets for an output."""
+        return Unknown()
+
+
+class Estimate(DryExchange):
+    """A dry run to its end: everyone has data of the same shape, every revealed number is 1 and every bit 0."""
+
+    def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """All alike."""
+        return [shape] * len(self.names)
+
+    def revealed(self, shape: tuple[int, ...], frac: int) -> Any:
+        """Ones, and bits 0."""
+        return np.zeros(shape, np.bool_) if frac < 0 else np.ones(shape, np.float64 if frac else np.int64)
+
+
+class DryStreams:
+    """Blanks in place of every stream."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def mask(self, where: Range, hides: Words, usage: str = "mask") -> Any:  # noqa: ARG002
+        """See Expansion."""
+        return Blank(where.shape, self._plan.meter)
+
+    def share(self, usage: str, out: Range, relation: bytes) -> Any:  # noqa: ARG002
+        """See Expansion."""
+        return Blank(out.shape, self._plan.meter)
+
+    def expect(self, usage: str, out: Range, relation: bytes) -> None:
+        """See Expansion."""
+
+    def zero(self, where: Range, usage: str = "zero") -> Any:  # noqa: ARG002
+        """See Expansion."""
+        return Blank(where.shape, self._plan.meter)
+
+
+class DrySource:
+    """Writes down what is begun."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def plan(self, relations: Iterable[Relation]) -> None:
+        """A dry run asks for nothing."""
+
+    def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:  # noqa: ARG002
+        """See Source."""
+        self._plan.relations.append(relation)
+        return self._shares(relation)
+
+    async def _shares(self, relation: Relation) -> list[Any]:
+        return [Blank((-(-part.nbytes // WORD.itemsize),), self._plan.meter) for part in relation.layout]

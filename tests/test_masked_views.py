@@ -1,0 +1,80 @@
+"""Every view of a masked value keeps the name of its mask; products of views are those of the views (invariant 9)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mpc
+from mpc import Disagreement, ProgramError
+from mpc.testing import simulate
+
+X = np.arange(6.0).reshape(2, 3)
+KEYS = {
+    "a new axis in the middle": (slice(None), None),
+    "a new axis first": None,
+    "first and the rest": (None, ...),
+    "last": (..., None),
+    "last, written out": (slice(None), slice(None), None),
+    "a row": 1,
+    "backwards": (0, None, slice(None, None, -1)),
+    "rows backwards": (slice(1, 0, -1), ...),
+    "nothing": (slice(0, 0),),
+    "steps": (slice(None), slice(0, 3, 2)),
+}
+
+
+async def masked_x(s):
+    return await s.mask(s.input(X if s.index == 0 else None, 0, X.shape, bound=8.0))
+
+
+@pytest.mark.parametrize("what", KEYS)
+@pytest.mark.parametrize("n", [2, 3])
+def test_indexed(what, n):
+    key = KEYS[what]
+
+    async def program(s):
+        view = (await masked_x(s))[key]
+        assert view.shape == view.difference.shape == view.name.shape == X[key].shape
+        return await s.reveal(await mpc.mul(s, view, view))
+
+    for squares in simulate(n, program):
+        assert np.allclose(squares, X[key] ** 2, atol=1e-4)
+
+
+def test_other_views_and_sums():
+    async def program(s):
+        x = await masked_x(s)
+        views = [x.T, x.reshape(3, 2), x.sum(axis=0), x.sum(), x.pairs(), -x, x * 3, x + 1.0, 2.0 - x, x - x.reshape(1, 2, 3)]
+        return [await s.reveal(await mpc.mul(s, view, view)) for view in views]
+
+    pairs = np.stack([X[:, 0] - X[:, 1], X[:, 0] - X[:, 2], X[:, 1] - X[:, 2]], axis=1)
+    wanted = [X.T, X.reshape(3, 2), X.sum(axis=0), X.sum(), pairs, -X, X * 3, X + 1, 2 - X, X - X.reshape(1, 2, 3)]
+    for squares in simulate(2, program):
+        for found, plain in zip(squares, wanted, strict=True):
+            assert np.allclose(found, plain**2, atol=1e-3)
+
+
+@pytest.mark.parametrize("key", [True, [0, 1], np.array([True, False])])
+def test_what_has_no_name_is_refused(key):
+    async def program(s):
+        x = await masked_x(s)
+        with pytest.raises(ProgramError, match="indexed by integers and slices only"):
+            x[key]
+        assert x.share()[key].shape == X[key].shape
+
+    simulate(2, program)
+
+
+def test_bits_indexed_differently_are_a_disagreement():
+    places = np.arange(2000)
+
+    async def program(s):
+        bits = await mpc.ltz(s, s.input(np.zeros(2000) if s.index == 0 else None, 0, 2000))
+        other = places.copy()
+        if s.index == 1:
+            other[1000] = 7
+        return await s.reveal(bits[other])
+
+    with pytest.raises(Disagreement):
+        simulate(2, program)

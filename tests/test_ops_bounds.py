@@ -1,0 +1,198 @@
+"""Bounds are public: they propagate, stop an overflow before anything is sent, and are verified on plaintext in simulations (invariant 28)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+import mpc
+from mpc import OPS, PrecisionError, ProgramError
+from mpc.testing import ExceededBoundError, simulate
+from tests.references import shared, shared_bits
+
+PARAMETERS = {"trunc": (20,), "mul_trunc": (20,), "matmul_trunc": (13,), "scale": (-0.75, 8)}
+KINDS = {"b2a": "b", "select": "bx", "and_": "bb", "or_": "bb", "xor": "bb", "not_": "b"}
+TWO = {"mul", "matmul", "dot", "mul_trunc", "matmul_trunc"}
+LIMIT = 8.0
+
+
+async def operands_of(s, name, form):
+    """Operands whose values reach their bound exactly, from the last party."""
+    shape = (2, 2) if name.startswith("matmul") else (4,)
+    reached = np.resize([LIMIT, -LIMIT], shape)
+    operands = []
+    for kind in KINDS.get(name, "xx" if name in TWO else "x"):
+        if kind == "b":
+            operands.append(shared_bits(s, np.resize(np.array([1, 0], np.uint8), shape), 1))
+            continue
+        x = s.input(reached if s.index == s.n - 1 else None, s.n - 1, shape, bound=LIMIT)
+        operands.append(await s.mask(x) if form == "masked" else x if form == "private" else x + s.zero(shape))
+    return operands
+
+
+@pytest.mark.parametrize("form", ["share", "private", "masked"])
+@pytest.mark.parametrize("name", OPS)
+def test_right_programs_stay_within_their_bounds(name, form):
+    async def program(s):
+        operands = await operands_of(s, name, form)
+        result = await OPS[name].call(s, *operands, *PARAMETERS.get(name, ()))
+        for x in (*operands, result):
+            if hasattr(x, "bound"):
+                linear = [-x, x + x, x.sum(), x * 3, x - 1.0, x.ldexp(-1), x.reshape(-1)[::-1], x.T]
+                assert linear[1].bound == 2 * x.bound
+
+    for n in (2, 3):
+        simulate(n, program, seed=n, check_bounds=True)
+
+
+ULP = 2.0**-20
+PROPAGATED = {
+    "mul": (40, 64.0),
+    "matmul": (40, 128.0),
+    "dot": (40, 256.0),
+    "square": (40, 64.0),
+    "trunc": (0, LIMIT + 1),
+    "mul_trunc": (20, 64.0 + ULP),
+    "matmul_trunc": (27, 128.0 + 2.0**-27),
+    "scale": (20, 6.0 + ULP),
+    "b2a": (0, 1.0),
+    "select": (20, LIMIT),
+}
+
+
+@pytest.mark.parametrize("name", PROPAGATED)
+def test_bounds_and_fractional_bits_propagate(name):
+    async def program(s):
+        operands = await operands_of(s, name, "share")
+        result = await OPS[name].call(s, *operands, *PARAMETERS.get(name, ()))
+        return result.frac, result.bound
+
+    assert simulate(2, program) == [PROPAGATED[name]] * 2
+
+
+def test_every_op_that_gives_a_number_has_a_propagated_bound():
+    assert set(PROPAGATED) == set(OPS) - {"ltz", "eqz", "and_", "or_", "xor", "not_"}
+
+
+OVERFLOWS = {
+    "mul": (2.0**11.5, ()),
+    "square": (2.0**11.5, ()),
+    "dot": (2.0**10.5, ()),
+    "matmul": (2.0**11, ()),
+    "trunc": (2.0**42, (20,)),
+    "mul_trunc": (2.0**11, (20,)),
+    "matmul_trunc": (2.0**10.5, (13,)),
+    "scale": (2.0**42, (3.0, 8)),
+}
+
+
+@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("form", ["share", "masked"])
+@pytest.mark.parametrize("name", OVERFLOWS)
+def test_what_may_overflow_is_refused_before_anything_is_sent(name, form, n):
+    bound, parameters = OVERFLOWS[name]
+    shape = (2, 2) if name.startswith("matmul") else (4,)
+
+    async def program(s):
+        x = s.zero(shape).assume_bound(bound, "as large as may be")
+        x = await s.mask(x) if form == "masked" else x
+        operands = [x, x] if name in TWO else [x]
+        sent, rounds, dealt = dict(s.cost.sent), s.cost.rounds, s.cost.corrections
+        with pytest.raises(PrecisionError, match="bound=.*smaller frac=.*scale the data"):
+            await OPS[name].call(s, *operands, *parameters)
+        await s.reveal(s.zero(()), to=0)
+        spent = {peer: size - sent.get(peer, 0) for peer, size in s.cost.sent.items() if size != sent.get(peer, 0)}
+        return spent, s.cost.rounds - rounds, s.cost.corrections - dealt
+
+    # Nothing but the word that was revealed afterwards.
+    assert simulate(n, program) == [({}, 1, 0)] + [({"p0": 8}, 1, 0)] * (n - 1)
+
+
+LOCAL = {
+    "add": lambda x: x + x,
+    "subtract": lambda x: x - x,
+    "add a constant": lambda x: x + 2.0**42,
+    "times": lambda x: x * 2,
+    "times an array": lambda x: x * np.array([1, 1, 1, -2]),
+    "sum": lambda x: x.sum(),
+    "ldexp": lambda x: x.ldexp(1) + x.ldexp(1),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "masked"), [(what, masked) for what in LOCAL for masked in (False, True) if "array" not in what or not masked]
+)
+def test_operators_refuse_what_may_overflow(what, masked):
+    """A masked value is multiplied by one integer only."""
+
+    async def program(s):
+        x = s.zero(4).assume_bound(2.0**42, "the largest that fits")
+        x = await s.mask(x) if masked else x
+        with pytest.raises(PrecisionError, match="bound="):
+            LOCAL[what](x)
+
+    simulate(2, program)
+
+
+def test_assume_bound_wants_a_reason_and_a_number():
+    async def program(s):
+        x = s.zero(2)
+        for bound, reason in ((1.0, ""), (1.0, "  "), (np.inf, "large"), (-1.0, "negative"), (np.nan, "nothing")):
+            with pytest.raises(ProgramError, match="the reason why"):
+                x.assume_bound(bound, reason)
+        assert x.assume_bound(3.0, "zero is small").bound == 3.0
+        # It makes room for a product that would not fit otherwise.
+        wide = s.input(np.ones(2) if s.index == 0 else None, 0, 2, bound=2.0**30)
+        with pytest.raises(PrecisionError):
+            await mpc.mul(s, wide, wide)
+        one = wide.assume_bound(1.0, "the program knows that they are ones")
+        return await s.reveal(await mpc.mul(s, one, one))
+
+    for revealed in simulate(2, program, check_bounds=True):
+        assert revealed.tolist() == [1.0, 1.0]
+
+
+async def false_on_a_share(s):
+    (s.zero(3).add_own(s.encode([0.5, 0.0, 1.0]))).assume_bound(1.5, "wrong: 1 + 1 is 2")
+
+
+async def false_on_a_masked_value(s):
+    x = await s.mask(s.zero(3).add_own(s.encode([0.5, 0.0, 1.0])))
+    x[::2].assume_bound(1.5, "wrong: 1 + 1 is 2")
+
+
+async def false_on_a_result(s):
+    x = s.input([3.0, -3.0] if s.index == 0 else None, 0, 2, bound=4.0)
+    (await mpc.square(s, x)).assume_bound(8.9, "wrong: 9 is larger")
+
+
+async def false_claim_of_a_negative_number(s):
+    s.input([-4.0] if s.index == 0 else None, 0, 1, bound=4.0).assume_bound(3.9, "wrong: -4 is larger")
+
+
+FALSE = [false_on_a_share, false_on_a_masked_value, false_on_a_result, false_claim_of_a_negative_number]
+
+
+@pytest.mark.parametrize("program", FALSE, ids=lambda program: program.__name__)
+def test_a_false_assumption_is_found_in_simulation(program):
+    simulate(2, program)
+    with pytest.raises(ExceededBoundError, match="beyond its bound") as caught:
+        simulate(2, program, check_bounds=True)
+    assert "nan" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2, 3])
+def test_equal_calls_at_the_same_time_are_not_mixed_up(seed):
+    """The same values multiplied and masked several times are several sharings, which finish in any order."""
+
+    async def program(s):
+        zero = s.zero(3)
+        own = [zero.add_own(s.encode(np.full(3, number + s.index))) for number in range(4)]
+        x = shared(s, np.arange(3, dtype=np.uint64), 9, bound=3.0)
+        await asyncio.gather(*(mpc.mul(s, x, x) for _ in range(6)), *(s.mask(own[0]) for _ in range(6)))
+        return [await s.reveal(one, to=0) for one in own]
+
+    for n in (2, 3):
+        simulate(n, program, seed=seed, check_bounds=True)

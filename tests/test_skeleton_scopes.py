@@ -1,0 +1,118 @@
+"""Gathers of every width from 1 to 100 and depth 3, under 12 seeds, have equal tags at n = 2..5 (invariants 5, 7, 10)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+import mpc
+from mpc import protocol
+from mpc.exchange import Exchange
+from mpc.testing import simulate
+
+PARTIES = [2, 3, 4, 5]
+SEEDS = 12
+
+
+@protocol
+async def leaf(s, value):
+    return float((await s.reveal(s.zero(1).add_own(s.encode([value]))))[0])
+
+
+@protocol
+async def product(s, value):
+    x = s.input([value] if s.index == 0 else None, 0, 1, bound=2**9)
+    y = s.input([3.0] if s.index == 1 else None, 1, 1, bound=2**9)
+    return float(np.round((await s.reveal(await mpc.mul(s, x, y)))[0], 3))
+
+
+@protocol
+async def branch(s, depth, value):
+    if not depth:
+        return await leaf(s, value)
+    # Every seventh number forks and multiplies, so that subtrees have different shapes and lengths.
+    calls = [branch(s, depth - 1, value)] + ([product(s, value)] if value % 7 == 0 else [])
+    return sum(await asyncio.gather(*calls))
+
+
+@protocol
+async def wide(s, width):
+    return sum(await asyncio.gather(*(branch(s, 2, float(number)) for number in range(width))))
+
+
+@pytest.fixture
+def tags(monkeypatch):
+    """All tags of every party, with the path of their scope."""
+    seen = {}
+    plain = Exchange.tag
+
+    def noted(self, scope):
+        tag = plain(self, scope)
+        seen.setdefault(self.index, set()).add((scope.ranges.scope, scope.label, tag[4:]))
+        return tag
+
+    monkeypatch.setattr(Exchange, "tag", noted)
+    return seen
+
+
+def widths(n, seed):
+    """Three widths; over all n and seeds every width from 1 to 100 comes."""
+    number = PARTIES.index(n) * SEEDS + seed
+    return [1 + 2 * number, 2 + 2 * number, 97 + seed % 4]
+
+
+def test_the_widths_cover_1_to_100():
+    assert {width for n in PARTIES for seed in range(SEEDS) for width in widths(n, seed)} == set(range(1, 101))
+
+
+@pytest.mark.parametrize("n", PARTIES)
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_gathers_of_any_width_have_equal_tags(n, seed, tags):
+    chosen = widths(n, seed)
+
+    async def program(s):
+        # Two of them at once, so that one gather overtakes the other differently at every party.
+        first, *rest = [await wide(s, chosen[2])] if seed == 0 else [0.0]
+        return [first, *rest, *await asyncio.gather(*(wide(s, width) for width in chosen[:2]))]
+
+    def expected(width):
+        return sum(n * number + (2 * 3 * number if number % 7 == 0 else 0) for number in range(width))
+
+    wanted = [expected(chosen[2]) if seed == 0 else 0.0, *map(expected, chosen[:2])]
+    results = simulate(n, program, seed=seed)
+    assert np.allclose(results, [wanted] * n, atol=0.5)
+    assert all(tags[index] == tags[0] for index in range(n))
+    assert len({tag for _, _, tag in tags[0]}) == len(tags[0])
+
+
+def test_ranges_of_a_whole_run_never_overlap(monkeypatch):
+    """Every range that any scope handed out, scanned after the run: per usage and scope they are disjoint."""
+    from mpc.streams import Ranges
+
+    taken = []
+    plain = Ranges.take
+
+    def noted(self, usage, shape):
+        where = plain(self, usage, shape)
+        taken.append((self, usage, where))
+        return where
+
+    monkeypatch.setattr(Ranges, "take", noted)
+
+    async def program(s):
+        return await asyncio.gather(wide(s, 20), product(s, 2.0), wide(s, 3))
+
+    simulate(3, program, seed=1)
+    by_allocator = {}
+    for allocator, usage, where in taken:
+        by_allocator.setdefault((allocator, usage, where.scope), []).append((where.block, where.block + where.blocks))
+    assert len(taken) >= 200
+    for spans in by_allocator.values():
+        assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    # One allocator per scope and party: no scope was ever opened twice.
+    scopes = {}
+    for allocator, _, where in taken:
+        scopes.setdefault(where.scope, set()).add(allocator)
+    assert max(len(allocators) for allocators in scopes.values()) <= 3
