@@ -78,8 +78,9 @@ async def spawn(organisation: Organisation) -> asyncio.subprocess.Process:
 async def benchmark() -> None:
     """Start two parties and a dealer, print the medians."""
     from parties.data import Table  # noqa: PLC0415  parent only
+    from parties.demo.study import Holding  # noqa: PLC0415  parent only
 
-    empty = Table(["x"], np.zeros((0, 1)))
+    empty = Holding(*[Table(["x"], np.zeros((0, 1)))] * 2)
     with tempfile.TemporaryDirectory() as folder:
         *parties, helper = [await spawn(one) for one in prepare(Path(folder), {"a": empty, "b": empty})]
         (printed, _), _ = await asyncio.gather(*(process.communicate() for process in parties))

@@ -1,5 +1,29 @@
 """The library: what a user asks for, on top of `mpc`."""
 
-from protocols.aggregation import mean, secure_sum
+from protocols.aggregation import mean, secure_sum, weighted_mean
+from protocols.comparison import argmax, argmin, equal, less_equal, less_than, maximum, minimum
+from protocols.declare import PROTOCOLS
+from protocols.descriptive import standard_deviation, variance
+from protocols.linear_model import LinearRegression
+from protocols.nonlinear import absolute, clip, relu, select
 
-__all__ = ["mean", "secure_sum"]
+__all__ = [
+    "PROTOCOLS",
+    "LinearRegression",
+    "absolute",
+    "argmax",
+    "argmin",
+    "clip",
+    "equal",
+    "less_equal",
+    "less_than",
+    "maximum",
+    "mean",
+    "minimum",
+    "relu",
+    "secure_sum",
+    "select",
+    "standard_deviation",
+    "variance",
+    "weighted_mean",
+]

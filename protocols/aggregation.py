@@ -1,40 +1,124 @@
-"""Sums and means over the parties' own data: one round, and nothing but the result is revealed."""
+"""Sums and means over the parties' own data: one round, and nothing but the result is revealed.
+
+Everything local stays local: a party's rows enter as their sums, so a million rows cost what one costs.  `frac` is the public number
+of fractional bits of a sum: n parties have 62 - log2(n) - frac bits before the point, and are off by at most n / 2^(frac + 1) together.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc import ConfigError, Floats, Session, protocol
+from mpc import ConfigError, Cost, Floats, PrecisionError, ProgramError, Session
+from protocols.declare import declared, reveal_cost
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from numpy.typing import ArrayLike
 
+    from mpc import Encoded
 
-@protocol
-async def secure_sum(s: Session, x: ArrayLike) -> Floats:
+
+def sum_cost(n: int, x: ArrayLike, *, frac: int = 20) -> Cost:  # noqa: ARG001
+    """What `secure_sum` costs."""
+    return reveal_cost(np.size(x))
+
+
+@declared(sum_cost, reveals="the sum")
+async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20) -> Floats:
     """Sum over the parties, elementwise.  x: own floats of equal shape -> the same shape, at every party
 
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
-    mine = s.encode(x)
-    total: Floats = await s.reveal(s.zero(mine.words.shape).add_own(mine))
+    total: Floats = await pooled(s, own(s, x, "a value", frac=frac))
     return total
 
 
-@protocol
-async def mean(s: Session, x: ArrayLike) -> Floats:
+def mean_cost(n: int, x: ArrayLike, *, frac: int = 20) -> Cost:  # noqa: ARG001
+    """What `mean` costs."""
+    return reveal_cost(width(x) + 1)
+
+
+@declared(mean_cost, reveals="the mean and the number of rows")
+async def mean(s: Session, x: ArrayLike, *, frac: int = 20) -> Floats:
     """Mean over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or 0-d, at every party
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σx / n and n, hence also Σx · takes no correlation
     A party may have no rows; ConfigError if nobody has any.
     """
-    rows = np.asarray(x, dtype=np.float64)
-    mine = np.append(rows.sum(axis=0), len(rows))
-    *total, count = await s.reveal(s.zero(mine.shape).add_own(s.encode(mine)))
-    if count == 0:
-        msg = "the pool is empty: no party has any row, so there is no mean"
+    rows = own_rows(x)
+    *total, count = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=frac))
+    return np.divide(np.reshape(total, rows.shape[1:]), not_empty(count))
+
+
+def weighted_mean_cost(n: int, x: ArrayLike, w: ArrayLike, *, frac: int = 20) -> Cost:  # noqa: ARG001
+    """What `weighted_mean` costs."""
+    return reveal_cost(width(x) + 1)
+
+
+@declared(weighted_mean_cost, reveals="the weighted mean and the total weight")
+async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 20) -> Floats:
+    """Mean over the pooled rows, each with its own weight.  x: (n_i, d) or (n_i,), w: (n_i,), not negative -> (d,) or 0-d, at every party
+
+    rounds 1 · bytes 8(d + 1) per peer · reveals Σwx / Σw and Σw, hence also Σwx · takes no correlation
+    ConfigError if the pool has no weight.
+    """
+    rows, weights = own_rows(x), own_rows(w)
+    if weights.shape != (len(rows),):
+        msg = f"{len(rows)} rows need weights of shape ({len(rows)},), not {weights.shape}"
+        raise ProgramError(msg)
+    if (weights < 0).any():
+        msg = f"weight {int(np.argmax(weights < 0))} is negative; weights say how often a row counts"
         raise ConfigError(msg)
-    average: Floats = np.divide(np.reshape(total, rows.shape[1:]), count)
-    return average
+    sums = np.append(np.tensordot(weights, rows, axes=1), weights.sum())
+    *total, weight = await pooled(s, own_sums(s, sums, rows, weights, frac=frac))
+    return np.divide(np.reshape(total, rows.shape[1:]), not_empty(weight, "weight"))
+
+
+def own_rows(x: ArrayLike) -> Floats:
+    """This party's data as float64 with one row per record."""
+    rows = np.asarray(x, dtype=np.float64)
+    if not rows.ndim:
+        msg = "rows of shape (n, d) or (n,) are needed, not a single number"
+        raise ProgramError(msg)
+    return rows
+
+
+def width(x: ArrayLike) -> int:
+    """Numbers in a row."""
+    return int(np.prod(np.shape(x)[1:]))
+
+
+def own_sums(s: Session, sums: Floats, *data: Floats, frac: int) -> Encoded:
+    """This party's `sums` over its `data` as ring words.  PrecisionError names the datum that is no number, or how to make the sums fit."""
+    if not np.isfinite(sums).all():
+        for each in data:
+            s.encode(each, frac=frac)
+    return own(s, sums, "a sum over this party's rows", frac=frac)
+
+
+def own(s: Session, values: ArrayLike, what: str, *, frac: int) -> Encoded:
+    """This party's `values` as ring words, with a remedy that helps if they do not fit."""
+    try:
+        return s.encode(values, frac=frac)
+    except PrecisionError as fault:
+        if not np.isfinite(values).all():
+            raise
+        limit = s.encode(0, frac=frac).bound
+        msg = f"{what} exceeds {limit:.4g}, the most for {s.n} parties at frac={frac}: scale the data or pass a smaller frac="
+        raise PrecisionError(msg) from fault
+
+
+def pooled(s: Session, mine: Encoded) -> Coroutine[Any, Any, Any]:
+    """Reveal the sum of what all parties have."""
+    return s.reveal(s.zero(mine.words.shape, frac=mine.frac).add_own(mine))
+
+
+def not_empty(count: float, what: str = "row") -> float:
+    """The number of pooled rows; ConfigError if there are none."""
+    if count == 0:
+        msg = f"the pool is empty: no party has any {what}, so there is no mean"
+        raise ConfigError(msg)
+    return count

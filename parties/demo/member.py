@@ -1,4 +1,4 @@
-"""One process of the demo: `python -m parties.demo.member CONFIG FD [DATA]`, a hospital with data, or else the dealer.
+"""One process of the demo: `python -m parties.demo.member CONFIG FD [DATA]`, a hospital with a folder of data, or else the dealer.
 
 FD is a bound socket that the parent hands down.  The end of standard input means that the parent is gone.
 """
@@ -16,24 +16,24 @@ import numpy as np
 
 import mpc
 from parties.data import Table
-from parties.demo.study import study
+from parties.demo.study import Holding, study
 from parties.run import INTERRUPTED, run
 
 JOB = "diabetes-study"
 
 
 def load(path: Path) -> Table:
-    """This hospital's own rows."""
+    """One table of this hospital."""
     with path.open(encoding="ascii") as file:
         header, *lines = csv.reader(file)
     return Table(header, np.array(lines, dtype=np.float64))
 
 
 async def hospital(config: Path, listener: socket.socket, data: Path) -> None:
-    """Take part in the study with the own rows, and print what came out."""
-    table = load(data)
+    """Take part in the study with the own data, and print what came out."""
+    own = Holding(load(data / "patients.csv"), load(data / "columns.csv"))
     async with mpc.connect(config, job=JOB, program="parties.demo.study/1", listener=listener) as s:
-        results = await study(s, table)
+        results = await study(s, own)
     print(json.dumps(results), flush=True)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from parties.data import Table
+    from parties.demo.study import Holding
 
 HOSPITALS = {"hospital_a": 0.5, "hospital_b": 0.3, "hospital_c": 0.2}
 DEALER = "the_dealer"
@@ -47,12 +48,12 @@ class Organisation:
     data: Path | None
 
 
-def prepare(folder: Path, tables: dict[str, Table]) -> list[Organisation]:
+def prepare(folder: Path, holdings: dict[str, Holding]) -> list[Organisation]:
     """Write everyone's key, configuration and data, and the roster that all share.
 
     The sockets are bound and listening here and handed down, so nobody races for a port.
     """
-    names = [*tables, DEALER]
+    names = [*holdings, DEALER]
     identities = {name: Identity.generate(name) for name in names}
     listeners = {name: socket.create_server(("127.0.0.1", 0), backlog=64) for name in names}
     roster = Roster(
@@ -66,14 +67,20 @@ def prepare(folder: Path, tables: dict[str, Table]) -> list[Organisation]:
         (home / "roster.toml").write_text(roster.dump())
         config = home / "party.toml"
         config.write_text(f'name = "{name}"\nkey = "key"\nroster = "roster.toml"\n\n[clocks]\njoin = {PATIENCE}\n')
-        data = home / "patients.csv" if name in tables else None
+        data = home if name in holdings else None
         if data is not None:
-            with data.open("w", newline="", encoding="ascii") as file:
-                writer = csv.writer(file)
-                writer.writerow(tables[name].columns)
-                writer.writerows(tables[name].rows.tolist())
+            write(data / "patients.csv", holdings[name].rows)
+            write(data / "columns.csv", holdings[name].columns)
         organisations.append(Organisation(name, config, listeners[name], data))
     return organisations
+
+
+def write(path: Path, table: Table) -> None:
+    """A table as CSV."""
+    with path.open("w", newline="", encoding="ascii") as file:
+        writer = csv.writer(file)
+        writer.writerow(table.columns)
+        writer.writerows(table.rows.tolist())
 
 
 async def start(organisation: Organisation) -> asyncio.subprocess.Process:
@@ -126,9 +133,9 @@ async def _outputs(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
     return printed, complained
 
 
-async def compute(folder: Path, tables: dict[str, Table]) -> list[dict[str, Any]]:
+async def compute(folder: Path, holdings: dict[str, Holding]) -> list[dict[str, Any]]:
     """Run all processes; every hospital's results in order."""
-    organisations = prepare(folder, tables)
+    organisations = prepare(folder, holdings)
     async with contextlib.AsyncExitStack() as stack:
         processes = []
         for organisation in organisations:
@@ -146,22 +153,22 @@ async def compute(folder: Path, tables: dict[str, Table]) -> list[dict[str, Any]
 async def demo() -> bool:
     """Run the study and show it beside the pooled plaintext; whether every number is right at every hospital."""
     table = load_diabetes()
-    tables = dict(zip(HOSPITALS, split(table, list(HOSPITALS.values())), strict=True))
+    holdings = dict(zip(HOSPITALS, split(table, list(HOSPITALS.values())), strict=True))
     try:
         with tempfile.TemporaryDirectory(prefix="beaver-demo-") as folder:
-            results = await compute(Path(folder), tables)
+            results = await compute(Path(folder), holdings)
     except OSError as fault:
         msg = f"{fault.filename or 'this machine'}: {fault.strerror}; the demo needs a writable temporary folder, four processes and four ports"
         raise DemoError(msg) from None
-    expected, allowed = pooled(list(tables.values())), tolerance(list(tables.values()))
-    report(tables, results[0], expected)
+    expected, allowed = pooled(list(holdings.values())), tolerance(list(holdings.values()))
+    report(holdings, results[0], expected)
     return all(right(result, expected, allowed) for result in results)
 
 
-def right(result: dict[str, Any], expected: dict[str, Any], allowed: dict[str, float]) -> bool:
+def right(result: dict[str, Any], expected: dict[str, Any], allowed: dict[str, Any]) -> bool:
     """Whether every number of one hospital is within its tolerance."""
     return all(_close(result[name]["value"], expected[name], allowed[name]) for name in expected)
 
 
-def _close(value: Sequence[float], expected: Sequence[float], allowed: float) -> bool:
+def _close(value: Sequence[float], expected: Sequence[float], allowed: Any) -> bool:
     return bool(np.all(np.abs(np.subtract(value, expected)) <= allowed))

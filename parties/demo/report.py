@@ -7,23 +7,40 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table as Grid
 
+from parties.demo.study import TARGET
+
 if TYPE_CHECKING:
-    from parties.data import Table
+    from parties.demo.study import Holding
 
 
-def report(tables: dict[str, Table], result: dict[str, Any], expected: dict[str, Any]) -> None:
+def report(holdings: dict[str, Holding], result: dict[str, Any], expected: dict[str, Any]) -> None:
     """The secure results beside the pooled plaintext, with error, rounds, bytes and seconds."""
     console = Console(width=100)
-    holdings = ", ".join(f"{name} {len(table.rows)} rows" for name, table in tables.items())
-    console.print(f"Three hospitals and a dealer, four processes: {holdings}.")
+    names = list(holdings)
+    columns = holdings[names[0]].rows.columns
+    listed = ", ".join(f"{name} {len(holding.rows.rows)} rows" for name, holding in holdings.items())
+    console.print(f"Three hospitals and a dealer, four processes: {listed}.")
     console.print("No hospital saw another's rows. Privacy holds against semi-honest parties; the dealer colludes with nobody.\n")
-    columns = next(iter(tables.values())).columns
-    for name in ("sum", "mean"):
-        console.print(_grid(f"secure {name} over all rows", columns, result[name]["value"], expected[name]))
+    coefficients = [*(name for name in columns if name != TARGET), "intercept"]
+    split = "; ".join(f"{name}: {', '.join(holding.columns.columns)}" for name, holding in holdings.items())
+    tables = {
+        "sum": ("secure sum over all rows", columns),
+        "mean": ("secure mean over all rows", columns),
+        "product": ("secure product of two private values", ["hospital_a's mean bmi x hospital_b's mean bmi"]),
+        "by rows": (f"regression of {TARGET}, every hospital with its own patients", coefficients),
+        "by columns": (f"regression of {TARGET}, every hospital with some columns of all patients ({split})", coefficients),
+    }
+    for name, (title, labels) in tables.items():
+        console.print(_grid(title, labels, result[name]["value"], expected[name]))
         console.print(_cost(result[name]))
-    label = "hospital_a's mean bmi x hospital_b's mean bmi"
-    console.print(_grid("secure product of two private values", [label], result["product"]["value"], expected["product"]))
-    console.print(_cost(result["product"]))
+        if name == "product":
+            _winner(console, names, result["highest"], expected["highest"])
+
+
+def _winner(console: Console, names: list[str], measured: dict[str, Any], expected: Any) -> None:
+    found, wanted = names[int(measured["value"][0])], names[int(expected[0])]
+    console.print(f"hospital with the highest mean {TARGET}, and nothing else of it: {found} (pooled plaintext: {wanted})")
+    console.print(_cost(measured))
 
 
 def _grid(title: str, labels: list[str], values: list[float], expected: Any) -> Grid:

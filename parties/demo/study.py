@@ -3,39 +3,73 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 import mpc
 import protocols
+from parties.data import Table
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
     from mpc import Session
-    from parties.data import Table
 
+TARGET = "target"
 PRODUCT_BOUND = 2.0**10
 """Declared bound of a hospital's mean body mass index; a product of two then fits the ring."""
+COEFFICIENT_ERROR = 1e-4
+"""Tolerance of coefficients, relative to the largest, each times the standard deviation of its column."""
 
 
-async def study(s: Session, table: Table) -> dict[str, Any]:
-    """Sum and mean of every column over all hospitals' rows, and the product of two hospitals' private mean body mass index.
+class Holding(NamedTuple):
+    """What one hospital has: all columns of its own patients, and for the study by columns some columns of all patients."""
 
-    rounds 3 · reveals the three results to everyone, and nothing else
+    rows: Table
+    columns: Table
+
+
+async def study(s: Session, own: Holding) -> dict[str, Any]:
+    """Everything that the demo shows.
+
+    Reveals to everyone: sums and means of every column; the product of two hospitals' mean body mass index; which hospital has the highest mean
+    progression; both regressions' coefficients, with what `LinearRegression` says that a fit reveals.
     """
-    bmi = float(table.rows[:, table.columns.index("bmi")].mean())
-
-    async def product() -> Any:
-        x, y = (s.input(bmi if s.index == owner else None, owner, (), bound=PRODUCT_BOUND) for owner in (0, 1))
-        return await s.reveal(await mpc.mul(s, x, y))
-
+    rows = own.rows
+    x, y = _features(rows)
+    bmi = float(rows.rows[:, rows.columns.index("bmi")].mean())
+    mine, target = _features(own.columns)
     return {
-        "sum": await _measured(s, protocols.secure_sum(s, table.rows.sum(axis=0))),
-        "mean": await _measured(s, protocols.mean(s, table.rows)),
-        "product": await _measured(s, product()),
+        "sum": await _measured(s, protocols.secure_sum(s, rows.rows.sum(axis=0))),
+        "mean": await _measured(s, protocols.mean(s, rows.rows)),
+        "product": await _measured(s, _product(s, bmi)),
+        "highest": await _measured(s, _highest(s, float(y.mean()))),
+        "by rows": await _measured(s, _coefficients(protocols.LinearRegression().fit(s, x, y))),
+        "by columns": await _measured(s, _coefficients(protocols.LinearRegression(split="columns").fit(s, mine, target))),
     }
+
+
+def _features(table: Table) -> tuple[Any, Any]:
+    """The columns without the target, and the target, or None where it is not among them."""
+    others = [number for number, name in enumerate(table.columns) if name != TARGET]
+    at = table.columns.index(TARGET) if TARGET in table.columns else None
+    return table.rows[:, others], None if at is None else table.rows[:, at]
+
+
+async def _product(s: Session, bmi: float) -> Any:
+    x, y = (s.input(bmi if s.index == owner else None, owner, (), bound=PRODUCT_BOUND) for owner in (0, 1))
+    return await s.reveal(await mpc.mul(s, x, y))
+
+
+async def _highest(s: Session, mean: float) -> Any:
+    shares = [s.input([mean] if s.index == owner else None, owner, 1) for owner in range(s.n)]
+    return await s.reveal(await protocols.argmax(s, mpc.concatenate(shares)))
+
+
+async def _coefficients(fit: Awaitable[protocols.LinearRegression]) -> Any:
+    model = await fit
+    return np.append(model.coef_, float(model.intercept_ or 0.0))
 
 
 async def _measured(s: Session, work: Awaitable[Any]) -> dict[str, Any]:
@@ -49,25 +83,51 @@ async def _measured(s: Session, work: Awaitable[Any]) -> dict[str, Any]:
     }
 
 
-def split(table: Table, shares: Sequence[float]) -> list[Table]:
-    """Unequal consecutive parts of the rows, by fraction."""
+def split(table: Table, shares: Sequence[float]) -> list[Holding]:
+    """Unequal consecutive parts of the rows, by fraction, and the columns dealt out in turn; the target stays with the last hospital."""
     stops = np.round(np.cumsum(shares) / np.sum(shares) * len(table.rows)).astype(int)
-    return [table._replace(rows=rows) for rows in np.split(table.rows, stops[:-1])]
+    by_rows = [table._replace(rows=rows) for rows in np.split(table.rows, stops[:-1])]
+    parts = np.array_split(np.arange(len(table.columns)), len(shares))
+    by_columns = [Table([table.columns[number] for number in part], table.rows[:, part]) for part in parts]
+    return [Holding(*both) for both in zip(by_rows, by_columns, strict=True)]
 
 
-def pooled(tables: Sequence[Table]) -> dict[str, Any]:
+def pooled(holdings: Sequence[Holding]) -> dict[str, Any]:
     """What the study computes, in the clear on the pooled rows: for the comparison only."""
+    tables = [holding.rows for holding in holdings]
     rows = np.concatenate([table.rows for table in tables])
-    bmi = tables[0].columns.index("bmi")
+    bmi, target = (tables[0].columns.index(name) for name in ("bmi", TARGET))
+    coefficients = _least_squares(Table(tables[0].columns, rows))
     return {
         "sum": rows.sum(axis=0),
         "mean": rows.mean(axis=0),
         "product": np.array([tables[0].rows[:, bmi].mean() * tables[1].rows[:, bmi].mean()]),
+        "highest": np.array([np.argmax([table.rows[:, target].mean() for table in tables])]),
+        "by rows": coefficients,
+        "by columns": coefficients,
     }
 
 
-def tolerance(tables: Sequence[Table]) -> dict[str, float]:
-    """How far each result may be off: every encoded number is rounded by at most 2^-21."""
+def _least_squares(table: Table) -> Any:
+    x, y = _features(table)
+    return np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y, rcond=None)[0]
+
+
+def tolerance(holdings: Sequence[Holding]) -> dict[str, Any]:
+    """How far each number may be off: every encoded number is rounded by at most 2^-21, and a regression has its own error."""
     ulp = 2.0**-21
-    count = sum(len(table.rows) for table in tables)
-    return {"sum": len(tables) * ulp, "mean": len(tables) * ulp / count + 1e-12, "product": 2 * PRODUCT_BOUND * ulp}
+    rows = np.concatenate([holding.rows.rows for holding in holdings])
+    x, _ = _features(Table(holdings[0].rows.columns, rows))
+    wanted = _least_squares(Table(holdings[0].rows.columns, rows))
+    scale = x.std(axis=0)
+    largest = np.abs(wanted[:-1] * scale).max()
+    apart = COEFFICIENT_ERROR * largest / scale
+    coefficients = np.append(apart, apart @ np.abs(x.mean(axis=0)))
+    return {
+        "sum": len(holdings) * ulp,
+        "mean": len(holdings) * ulp / len(rows) + 1e-12,
+        "product": 2 * PRODUCT_BOUND * ulp,
+        "highest": 0.0,
+        "by rows": coefficients,
+        "by columns": coefficients,
+    }

@@ -1,0 +1,60 @@
+"""How a protocol declares itself: what it costs, what it reveals and where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+
+from mpc import OPS, Cost, Like, Session, protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What a user asks for, with everything that it promises."""
+
+    name: str
+    call: Callable[..., Any]
+    cost: Callable[..., Cost]
+    reveals: str
+    source: str
+
+
+PROTOCOLS: dict[str, Protocol] = {}
+"""Every protocol by name; the tests go through it."""
+
+
+def declared(
+    cost: Callable[..., Cost], *, reveals: str, source: str = ""
+) -> Callable[[Callable[Concatenate[Session, P], Awaitable[R]]], Callable[Concatenate[Session, P], Coroutine[Any, Any, R]]]:
+    """Declare `async def name(s, ...)` a protocol that costs `cost(n, ...)` for the same arguments, or any of the same shapes."""
+
+    def declare(body: Callable[Concatenate[Session, P], Awaitable[R]]) -> Callable[Concatenate[Session, P], Coroutine[Any, Any, R]]:
+        call = protocol(body)
+        PROTOCOLS[body.__name__] = Protocol(body.__name__, call, cost, reveals, source)
+        return call
+
+    return declare
+
+
+def op_cost(name: str, n: int, *arguments: Any) -> Cost:
+    """What the op `name` costs."""
+    return OPS[name].cost(n, *arguments)
+
+
+def reveal_cost(words: int) -> Cost:
+    """What it costs to reveal so many words to all."""
+    return Cost(rounds=1, payload=8 * words)
+
+
+def like(*operands: Any) -> Like:
+    """The shape that shares and public numbers broadcast to; masked if every share among them is."""
+    known = [operand if hasattr(operand, "shape") else np.asarray(operand) for operand in operands]
+    return Like(np.broadcast_shapes(*(each.shape for each in known)), all(getattr(each, "is_masked", True) for each in known))

@@ -1,0 +1,350 @@
+"""Least squares on pooled data: each owner reduces its own rows or columns, and only products of columns enter the computation.
+
+Columns are centred and scaled before anything is encoded, so that no digits cancel; what is solved is a system of correlations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+import mpc
+from mpc import AShare, BShare, ConfigError, Encoded, Floats, PrecisionError, Session, protocol
+from protocols.linalg import A_FRAC, B_FRAC, W_FRAC, solve
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+SUM_FRAC, SQUARE_FRAC = 16, -4
+"""Fractional bits of the first sums: neither a centre nor a size need be exact, and sums of 10^6 large rows must fit."""
+DIGITS = 52
+"""Fractional bits of moments in units of about the standard deviation."""
+COLUMN_FRAC = 30
+"""Fractional bits of standardised columns over sqrt(rows): products of two columns are at most 1."""
+FACTOR_FRAC = 24
+COARSE = 8
+"""Bits dropped before squares of shared values, whose sum only scales a column."""
+SLACK = 1.25
+CONSTANT = 1e-7
+
+
+class Moments(NamedTuple):
+    """Pooled number of rows, and of every column: mean, variance (about 0, where nothing is centred), and what of it may be rounding."""
+
+    rows: float
+    mean: Floats
+    variance: Floats
+    doubt: Floats
+
+
+class Options(NamedTuple):
+    """The penalty, and whether there is an intercept (columns are centred)."""
+
+    alpha: float
+    centre: bool
+
+
+@protocol
+async def moments(s: Session, columns: Floats, *, centre: bool = True) -> Moments:
+    """Pooled moments of own rows (n_i, k), whatever their offset and unit.
+
+    rounds 2 · bytes 8(4k + 1) per peer · reveals count, sums of columns and of their squares (coarsely, then about the mean)
+    """
+    first = np.append(columns.sum(axis=0), len(columns))
+    (*total, count), coarse = await asyncio.gather(_pooled(s, first, SUM_FRAC), _pooled(s, np.square(columns).sum(axis=0), SQUARE_FRAC))
+    if count < 1:
+        msg = "the pool is empty: no party has any row, so there is nothing to fit"
+        raise ConfigError(msg)
+    about = np.divide(total, count) if centre else np.zeros(len(total))
+    unit = _unit(coarse / count, about, s.n * 2.0**-SQUARE_FRAC / count)
+    apart = (columns - about) / unit
+    rest = np.concatenate([apart.sum(axis=0), np.square(apart).sum(axis=0)]) / count
+    left, squares = np.split(await _pooled(s, rest, DIGITS), 2)
+    left *= centre
+    doubt = s.n * 2.0 ** (3 - DIGITS) * np.square(unit)
+    return Moments(float(count), about + left * unit, np.maximum(squares - np.square(left), 0.0) * np.square(unit), doubt)
+
+
+def _pooled(s: Session, own: Floats, frac: int) -> Coroutine[Any, Any, Any]:
+    return s.reveal(s.zero(own.shape, frac=frac).add_own(encoded(s, own, frac)))
+
+
+def encoded(s: Session, own: Floats, frac: int, bound: float | None = None) -> Encoded:
+    """Own sums, means or scatter as ring words, with a remedy that helps where they do not fit."""
+    try:
+        return s.encode(own, frac=frac, bound=bound)
+    except PrecisionError as fault:
+        msg = "the values of this party's columns, or their squares, sum to more than the ring holds: scale the columns (or y) to smaller numbers"
+        raise PrecisionError(msg) from fault
+
+
+def _unit(mean_square: Floats, centre: Floats, step: float) -> Floats:
+    """Powers of two above the standard deviations, from mean squares known to within `step` and about eleven digits."""
+    doubtful = 2.0**-36 * (mean_square + np.square(centre)) + step
+    _, exponents = np.frexp(np.maximum(mean_square - np.square(centre), 0.0) + doubtful)
+    return np.asarray(np.ldexp(1.0, -(-exponents // 2)))
+
+
+@protocol
+async def by_rows(s: Session, z: Floats, ridge: Floats) -> tuple[AShare, BShare]:
+    """Rows split: own standardised rows over the root of the pooled count, y last, (n_i, d + 1).  However many rows, d·d + d numbers are shared.
+
+    rounds those of solve · reveals nothing
+    """
+    products = z.T @ z
+    a = _sum_of(s, products[:-1, :-1], A_FRAC) + np.diag(ridge)
+    return await solve(s, a, _sum_of(s, products[:-1, -1], B_FRAC))
+
+
+@protocol
+async def by_shares(s: Session, z: AShare, ridge: Floats) -> tuple[AShare, BShare]:
+    """The same for shared standardised rows (n, d + 1) with COLUMN_FRAC.
+
+    rounds 2 + those of solve · bytes 8 per element and peer · reveals nothing
+    """
+    masked = await s.mask(z)
+    full = await mpc.matmul_trunc(s, masked.T, masked, 2 * COLUMN_FRAC - A_FRAC, bound=SLACK)
+    return await solve(s, full[:-1, :-1] + np.diag(ridge), _finer(full[:-1, -1]))
+
+
+def _sum_of(s: Session, own: Floats, frac: int) -> AShare:
+    total = s.zero(own.shape, frac=frac).add_own(s.encode(own, frac=frac, bound=SLACK))
+    return total.assume_bound(SLACK, "a correlation of the pooled columns, by Cauchy and Schwarz")
+
+
+def standard_scale(pooled: Moments, alpha: float, names: Sequence[str]) -> Floats:
+    """What to divide each column by, y last, so that the system to solve has diagonal 1; ConfigError for what is constant."""
+    variance = pooled.variance
+    least = np.maximum(CONSTANT * np.abs(pooled.mean), np.sqrt(pooled.doubt))
+    constant = np.sqrt(variance) <= least
+    refuse_constant(constant if not alpha else constant & (np.arange(len(constant)) == len(names)), names, least)
+    ridge = np.append(np.full(len(variance) - 1, alpha / pooled.rows), 0.0)
+    return np.asarray(np.sqrt(np.where(constant, 0.0, variance) + ridge))
+
+
+def refuse_constant(constant: Sequence[bool] | np.ndarray[Any, Any], names: Sequence[str], least: Sequence[float] | Floats) -> None:
+    """ConfigError that names the constant columns; y is the last."""
+    *columns, target = [bool(flat) for flat in constant]
+    if any(columns):
+        listed = ", ".join(repr(name) for name, flat in zip(names, columns, strict=True) if flat)
+        floor = max(size for size, flat in zip(least, columns, strict=False) if flat)
+        msg = (
+            f"column(s) {listed} are constant over the pooled rows, or have standard deviations below {floor:.2g}, too small to tell: drop "
+            "or scale them, or fit with alpha > 0"
+        )
+        raise ConfigError(msg)
+    if target:
+        msg = (
+            f"y is constant over the pooled rows, or has a standard deviation below {least[len(names)]:.2g}, too small to tell: there is "
+            "nothing to fit, unless it is scaled"
+        )
+        raise ConfigError(msg)
+
+
+class Layout(NamedTuple):
+    """Whose columns stand where: the offsets of the parties' columns, and who has y."""
+
+    rows: int
+    offsets: list[int]
+    target: int
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Start and stop of every party's columns among all features."""
+        return list(itertools.pairwise(self.offsets))
+
+    def span(self, party: int) -> tuple[int, int]:
+        """Those of one party."""
+        return self.spans[party]
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Every party's table, with y as the last column of its owner."""
+        return [(self.rows, stop - start + (party == self.target)) for party, (start, stop) in enumerate(self.spans)]
+
+    @property
+    def target_column(self) -> int:
+        """Where y stands if all tables are put side by side."""
+        return self.offsets[self.target + 1]
+
+
+@protocol
+async def column_layout(s: Session, rows: int, columns: int, *, has_target: bool) -> Layout:
+    """Agree on rows and columns.  rounds 1 · reveals everyone's numbers of rows and columns, and who has y"""
+    shapes = await s.shapes((rows, columns, int(has_target)))
+    for name, shape in zip(s.names, shapes, strict=True):
+        if shape[0] != shapes[0][0]:
+            msg = (
+                f"{s.names[0]} has {shapes[0][0]} rows and {name} has {shape[0]}: where columns are split, every party has one row for each "
+                "record, in the same order"
+            )
+            raise ConfigError(msg)
+    targets = [index for index, shape in enumerate(shapes) if shape[2]]
+    if len(targets) != 1:
+        holders = ", ".join(s.names[index] for index in targets) or "no party"
+        msg = f"exactly one party passes y, the others None; here it is {holders}"
+        raise ConfigError(msg)
+    if not shapes[0][0]:
+        msg = "the pool is empty: no party has any row, so there is nothing to fit"
+        raise ConfigError(msg)
+    return Layout(shapes[0][0], np.cumsum([0, *(shape[1] for shape in shapes)]).tolist(), targets[0])
+
+
+class Local(NamedTuple):
+    """Moments and scale of own columns; y, where it is here, is the last."""
+
+    mean: Floats
+    scale: Floats
+
+
+@protocol
+async def by_columns(s: Session, own: Floats, local: Local, alpha: float, layout: Layout) -> tuple[AShare, BShare]:
+    """Columns split: own columns (n, d_p), y last at its owner.  Blocks of one owner are local, only cross blocks are secure.
+
+    rounds 2 + those of solve · bytes 8 n per own column and peer · reveals nothing
+    """
+    # Rounded before local blocks are made of it, so that all blocks are products of the same columns and none is indefinite.
+    z = np.ldexp(np.rint(np.ldexp((own - local.mean) / local.scale / np.sqrt(layout.rows), COLUMN_FRAC)), -COLUMN_FRAC)
+    widths = [width for _, width in layout.shapes]
+    shares = [_owned(s, z, party, shape) for party, shape in enumerate(layout.shapes)]
+    masked = await asyncio.gather(*(s.mask(share) for share in shares))
+    pairs = [(p, q) for p in range(s.n) for q in range(p + 1, s.n)]
+    crossed = await asyncio.gather(*(_cross(s, masked[p].T, masked[q]) for p, q in pairs))
+    blocks = dict(zip(pairs, crossed, strict=True))
+    for party, width in enumerate(widths):
+        blocks[party, party] = _owned_product(s, z, party, width)
+    rows = [
+        mpc.concatenate([blocks[p, q] if p <= q else blocks[q, p].T for q in range(s.n)], axis=1).assume_bound(
+            SLACK, "correlations of the pooled columns"
+        )
+        for p in range(s.n)
+    ]
+    full = mpc.concatenate(rows)
+    at = layout.target_column
+    others = [column for column in range(sum(widths)) if column != at]
+    b = full[others][:, at]
+    a = full[others][:, others] + _ridge(s, local.scale, alpha, layout)
+    return await solve(s, a, _finer(b))
+
+
+def _owned(s: Session, z: Floats, party: int, shape: tuple[int, ...]) -> AShare:
+    return s.input(z if party == s.index else None, party, shape, frac=COLUMN_FRAC, bound=1.0 + 2.0**-20)
+
+
+def _owned_product(s: Session, z: Floats, party: int, width: int) -> AShare:
+    own = z.T @ z if party == s.index else None
+    return s.input(own, party, (width, width), frac=A_FRAC, bound=SLACK)
+
+
+@protocol
+async def _cross(s: Session, left: mpc.Masked, right: mpc.Masked) -> AShare:
+    return await mpc.matmul_trunc(s, left, right, 2 * COLUMN_FRAC - A_FRAC, bound=SLACK)
+
+
+def _ridge(s: Session, scale: Floats, alpha: float, layout: Layout) -> AShare:
+    """The penalty, alpha / (n scale²), on the diagonal: every owner adds its own columns'."""
+    start, stop = layout.span(s.index)
+    diagonal = np.zeros(layout.offsets[-1])
+    diagonal[start:stop] = alpha / layout.rows / np.square(scale[: stop - start])
+    return s.zero((len(diagonal),) * 2, frac=A_FRAC).add_own(s.encode(np.diag(diagonal), frac=A_FRAC, bound=1.0))
+
+
+def _finer(b: AShare) -> AShare:
+    """The same values with more fractional bits, exactly."""
+    extra = B_FRAC - b.frac
+    return (b * (1 << extra)).ldexp(-extra)
+
+
+def local_moments(own: Floats, alpha: float, names: Sequence[str], *, centre: bool, has_target: bool) -> Local:
+    """Mean and scale of own columns, in the clear at their owner; ConfigError for a constant column."""
+    mean = own.mean(axis=0) if centre else np.zeros(own.shape[1])
+    variance = np.square(own - mean).mean(axis=0)
+    if has_target:
+        return Local(mean, standard_scale(Moments(float(len(own)), mean, variance, np.zeros_like(mean)), alpha, names))
+    padded = Moments(float(len(own)), np.append(mean, 0.0), np.append(variance, 1.0), np.zeros(len(mean) + 1))
+    return Local(mean, standard_scale(padded, alpha, names)[:-1])
+
+
+@protocol
+async def unscaled(s: Session, weights: AShare, local: Local, layout: Layout) -> AShare:
+    """Coefficients of the raw columns, from those per standard deviation and the owners' private scales.
+
+    A scale travels as a private mantissa and a public power of two.  w: (d,) -> (d,) with W_FRAC, to be multiplied by `powers`.
+    rounds 4 · reveals nothing
+    """
+    start, stop = layout.span(s.index)
+    mantissa, _ = np.frexp(local.scale)
+    inverse = np.zeros(layout.offsets[-1])
+    inverse[start:stop] = 0.5 / mantissa[: stop - start]
+    ones = s.zero(inverse.shape, frac=W_FRAC).add_own(s.encode(inverse, frac=W_FRAC, bound=1.0)).assume_bound(1.0, "one owner each")
+    target = s.input(mantissa[-1:] if s.index == layout.target else None, layout.target, (1,), frac=W_FRAC, bound=1.0)
+    factors = await mpc.mul_trunc(s, ones, target, 2 * W_FRAC - FACTOR_FRAC)
+    return await mpc.mul_trunc(s, weights, factors, FACTOR_FRAC)
+
+
+@protocol
+async def powers(s: Session, local: Local, layout: Layout) -> tuple[Floats, float]:
+    """What `unscaled` coefficients are to be multiplied by: a power of two for each column, as the owners' scales have it; and that of y.
+
+    rounds 1 · reveals the power of two of every column's standard deviation
+    """
+    start, stop = layout.span(s.index)
+    _, exponents = np.frexp(local.scale)
+    own = np.zeros(layout.offsets[-1] + 1, np.int64)
+    own[start:stop] = -exponents[: stop - start]
+    if s.index == layout.target:
+        own[-1] = exponents[-1]
+    *columns, target = await s.reveal(s.zero(own.shape, frac=0).add_own(s.encode(own, frac=0, bound=2.0**11)))
+    factors: Floats = np.ldexp(2.0, np.asarray(columns) + target)
+    return factors, float(np.ldexp(1.0, target))
+
+
+@protocol
+async def unstandardised(s: Session, predictions: AShare, local: Local, layout: Layout) -> tuple[Floats, float]:
+    """Standardised predictions (n,) in the units of y, for all, and the power of two of its scale; its mean and scale stay its owner's.
+
+    rounds 4 · reveals the predictions, and the power of two of y's standard deviation
+    """
+    mine = s.index == layout.target
+    mantissa, exponent = np.frexp(local.scale[-1])
+    power = int(await s.reveal(s.zero((), frac=0).add_own(s.encode(int(exponent) if mine else 0, frac=0, bound=2.0**11))))
+    scale = s.input(mantissa if mine else None, layout.target, (), frac=FACTOR_FRAC, bound=1.0)
+    offset = s.input(local.mean[-1] / np.ldexp(1.0, power) if mine else None, layout.target, (), frac=predictions.frac, bound=2.0**30)
+    scaled = await mpc.mul_trunc(s, predictions, scale, FACTOR_FRAC)
+    result: Floats = np.ldexp(np.asarray(await s.reveal(scaled + offset)), power)
+    return result, float(np.ldexp(1.0, power))
+
+
+@protocol
+async def shared_moments(s: Session, columns: AShare, *, centre: bool = True) -> tuple[Moments, AShare]:
+    """Moments of shared rows (n, k), and the rows about their means.
+
+    rounds 4 · bytes 8 per element and peer twice · reveals sums of columns and of their squares about the mean
+    """
+    count = len(columns)
+    mean = np.asarray(await s.reveal(columns.sum(axis=0))) / max(count, 1) if centre else np.zeros(columns.shape[1])
+    apart = columns - mean
+    coarse = await mpc.trunc(s, apart, COARSE)
+    squares = await s.reveal((await mpc.square(s, coarse)).sum(axis=0))
+    # Sixteen steps of the coarse values: below that, their rounding shows in the scale.
+    doubt = np.full(len(mean), 2.0 ** (8 - 2 * coarse.frac))
+    return Moments(float(count), mean, np.asarray(squares) / max(count, 1), doubt), apart
+
+
+@protocol
+async def standardised(s: Session, columns: AShare, divisor: Floats) -> tuple[AShare, Floats]:
+    """Shared columns (n, k) over public divisors of about their norms, with COLUMN_FRAC, and the divisors as the ring has them.
+
+    rounds 1 · reveals nothing
+    """
+    up = 61 - columns.frac
+    factors = np.rint(np.ldexp(1.0 / divisor, up))
+    if factors.min() < 2**10:
+        msg = "the shared columns are too large: scale them, or share them with fewer fractional bits"
+        raise PrecisionError(msg)
+    # An element over the norm of its column is at most 1.
+    unit = columns.times(factors.astype(np.int64), bound=1.125 * 2.0**up).ldexp(-up)
+    return await mpc.trunc(s, unit, 61 - COLUMN_FRAC), np.ldexp(1.0, up) / factors

@@ -1,0 +1,215 @@
+"""Linear regression with the conventions of scikit-learn: the constructor only stores, `fit` sets what ends in an underscore."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import numpy as np
+
+from mpc import AShare, ConfigError, Floats, ProgramError, Session
+from protocols import descent, fitting, least_squares, prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from numpy.typing import ArrayLike
+
+    from protocols.fitting import Fitted
+
+SOLVERS = ("exact", "sgd")
+SPLITS = ("rows", "columns", "shared")
+MOMENTS = ("reveal", "secret")
+
+
+class LinearRegression:
+    """Least squares, with an L2 penalty `alpha`·|w|² as in scikit-learn's Ridge, on data that no party sees whole.
+
+    split: "rows" (own records, all columns), "columns" (own columns of the same records in the same order; all but one party pass y=None),
+    or "shared" (X and y are AShares).  solver: "exact" (normal equations) or "sgd" (mini-batches, plain steps in the order of the rows).
+
+    `await fit(s, X, y)` reveals to every party: the coefficients, the intercept, one bit that says whether the columns are collinear, and
+    - rows and shared: number of rows, mean and variance of every column and of y; with moments="secret" (rows only) the number of rows, and
+      the power of two of every column's standard deviation;
+    - columns: numbers of rows and columns, and the power of two of every column's standard deviation.
+
+    Afterwards: `coef_` (d,) in party order, `intercept_`, `n_features_in_`, `feature_names_in_` where X has names.
+    """
+
+    coef_: Any
+    intercept_: float | None
+
+    def __init__(
+        self,
+        solver: Literal["exact", "sgd"] = "exact",
+        split: Literal["rows", "columns", "shared"] = "rows",
+        alpha: float = 0.0,
+        *,
+        fit_intercept: bool = True,
+        moments: Literal["reveal", "secret"] = "reveal",
+        epochs: int = 5,
+        batch_size: int = 128,
+        learning_rate: float = 0.125,
+    ) -> None:
+        self.solver = solver
+        self.split = split
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.moments = moments
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+
+    def __repr__(self) -> str:
+        return f"LinearRegression({', '.join(f'{name}={value!r}' for name, value in self.get_params().items())})"
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002  scikit-learn's signature
+        """The constructor's arguments by name."""
+        names = ("solver", "split", "alpha", "fit_intercept", "moments", "epochs", "batch_size", "learning_rate")
+        return {name: getattr(self, name) for name in names}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Change the constructor's arguments."""
+        for name, value in parameters.items():
+            if name not in self.get_params():
+                msg = f"LinearRegression has no parameter {name!r}; it has {', '.join(self.get_params())}"
+                raise ConfigError(msg)
+            setattr(self, name, value)
+        return self
+
+    # -- fit ---------------------------------------------------------------------------------------------------
+
+    async def fit(self, s: Session, X: Any, y: Any, *, reveal: bool = True) -> Self:  # noqa: N803  scikit-learn's name
+        """Fit on everyone's data.  reveal=False keeps the coefficients shared, for joint `predict`: `coef_` is then an AShare of
+        standardised coefficients, and `intercept_` None.
+
+        Raises ConfigError for settings, shapes, constant and collinear columns, PrecisionError for values that do not fit; all before a
+        coefficient is revealed.
+        """
+        self._check()
+        self._fitted = await self._solve(s, X, y)
+        self.n_features_in_ = self._fitted.weights.shape[0]
+        if self._fitted.singular is not None and await s.reveal(self._fitted.singular):
+            msg = (
+                "the columns are collinear over the pooled rows, or nearly so, and have no unique coefficients: drop one of those that depend "
+                f"on each other, or fit with {'a larger alpha' if self.alpha else 'alpha > 0'}"
+            )
+            raise ConfigError(msg)
+        self.coef_, self.intercept_ = await self._fitted.coefficients(s) if reveal else (self._fitted.weights, None)
+        return self
+
+    def _check(self) -> None:
+        for name, allowed in (("solver", SOLVERS), ("split", SPLITS), ("moments", MOMENTS)):
+            if getattr(self, name) not in allowed:
+                msg = f"{name}={getattr(self, name)!r} is none of {', '.join(map(repr, allowed))}"
+                raise ConfigError(msg)
+        if self.moments == "secret" and (self.split, self.solver) != ("rows", "exact"):
+            msg = (
+                'moments="secret" is for split="rows" with solver="exact": split columns reveal no moments, a descent needs scaled features'
+            )
+            raise ConfigError(msg)
+        if not 0 <= float(self.alpha) < 2.0**40:
+            msg = f"alpha={self.alpha!r} must be a number from 0 on"
+            raise ConfigError(msg)
+
+    async def _solve(self, s: Session, X: Any, y: Any) -> Fitted:  # noqa: N803
+        options = least_squares.Options(float(self.alpha), self.fit_intercept)
+        step = descent.Schedule(self.epochs, self.batch_size, self.learning_rate) if self.solver == "sgd" else None
+        if self.split == "shared":
+            self._check_shared(X, y)
+            return await fitting.on_shares(s, X, y, options, step)
+        x, target = own_table(X, y, target_needed=self.split == "rows")
+        names = getattr(X, "columns", None)
+        if names is not None:
+            self.feature_names_in_ = np.asarray([str(name) for name in names], dtype=object)
+        labels = [str(name) for name in names] if names is not None else [f"x{number}" for number in range(x.shape[1])]
+        if self.split == "rows" and self.moments == "secret":
+            return await fitting.on_hidden_rows(s, x, target, options, labels)
+        if self.split == "rows":
+            return await fitting.on_rows(s, x, target, options, step, labels)
+        return await fitting.on_columns(s, x, target, options, step, labels)
+
+    def _check_shared(self, x: Any, y: Any) -> None:
+        if not isinstance(x, AShare) or not isinstance(y, AShare) or x.ndim != 2 or y.shape != x.shape[:1]:
+            msg = 'split="shared" takes AShares: X of shape (n, d) and y of shape (n,)'
+            raise ProgramError(msg)
+
+    # -- use ---------------------------------------------------------------------------------------------------
+
+    @overload
+    def predict(self, first: ArrayLike, /) -> Floats: ...
+    @overload
+    def predict(self, first: Session, x: Any, /) -> Coroutine[Any, Any, Floats]: ...
+    def predict(self, first: Any, x: Any = None, /) -> Any:
+        """Predictions (n,): local for a full-width X alone; joint for a session and what each party has, to be awaited.
+
+        Joint, split="rows": each party gets those of its own rows.  Joint, split="columns": everyone gets those of the common rows.
+        """
+        if isinstance(first, Session):
+            return self._fit_result().predictions(first, own_table(x, None)[0], self._revealed())
+        coefficients, intercept = self._public()
+        return own_table(first, None)[0] @ coefficients + intercept
+
+    @overload
+    def score(self, first: ArrayLike, second: ArrayLike, /) -> float: ...
+    @overload
+    def score(self, first: Session, second: Any, y: Any, /) -> Coroutine[Any, Any, float]: ...
+    def score(self, first: Any, second: Any, y: Any = None, /) -> Any:
+        """R²: local for X and y; for a session, own X and own y (None where it is not here) over everyone's rows, to be awaited.
+
+        The joint score reveals what `prediction.r_squared` does.
+        """
+        if isinstance(first, Session):
+            return self._joint_score(first, second, y)
+        observed = np.asarray(second, np.float64)
+        apart = np.square(observed - observed.mean()).sum()
+        return float(1.0 - np.square(observed - self.predict(first)).sum() / apart)
+
+    async def _joint_score(self, s: Session, x: Any, y: Any) -> float:
+        predicted = await self.predict(s, x)
+        mine = np.zeros(0) if y is None else np.asarray(y, np.float64)
+        # In units of y's standard deviation, in which the sums are encoded.
+        unit = self._fit_result().unit
+        return await prediction.r_squared(s, (predicted if y is not None else mine) / unit, mine / unit)
+
+    def _fit_result(self) -> Fitted:
+        fitted: Fitted | None = getattr(self, "_fitted", None)
+        if fitted is None:
+            msg = "this LinearRegression is not fitted yet: await fit(s, X, y) first"
+            raise ProgramError(msg)
+        return fitted
+
+    def _revealed(self) -> tuple[Floats, float] | None:
+        return None if self.intercept_ is None else (self.coef_, self.intercept_)
+
+    def _public(self) -> tuple[Floats, float]:
+        self._fit_result()
+        revealed = self._revealed()
+        if revealed is None:
+            msg = "the coefficients are shared (reveal=False): await predict(s, X_mine)"
+            raise ProgramError(msg)
+        return revealed
+
+
+def own_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, Floats | None]:
+    """X as (n, d) and y as (n,) in float64; ConfigError, naming row and column but never a value, for what is not numbers."""
+    try:
+        table = np.asarray(x, np.float64)
+        target = None if y is None else np.asarray(y, np.float64)
+    except (TypeError, ValueError):
+        msg = "X and y must be numbers: encode text columns first"
+        raise ConfigError(msg) from None
+    if table.ndim != 2 or (target is not None and target.shape != table.shape[:1]):
+        shape = None if target is None else target.shape
+        msg = f"X must have shape (n, d) and y (n,), not {table.shape} and {shape}"
+        raise ConfigError(msg)
+    if target is None and target_needed:
+        msg = 'with split="rows" every party passes y for its own rows'
+        raise ConfigError(msg)
+    bad = np.argwhere(~np.isfinite(table))
+    if len(bad):
+        msg = f"X, row {bad[0][0]}, column {bad[0][1]} is not a finite number ({len(bad)} such value(s)); mend or drop these rows"
+        raise ConfigError(msg)
+    if target is not None and not np.isfinite(target).all():
+        msg = f"y, row {int(np.argwhere(~np.isfinite(target))[0][0])} is not a finite number; mend or drop these rows"
+        raise ConfigError(msg)
+    return table, target

@@ -1,0 +1,99 @@
+"""Functions with corners: one comparison, and a choice by its bit (papers: catrina10b, rotaru19)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import mpc
+from mpc import AShare, BShare, Cost, Like, Masked, ProgramError, Session, mask_cost
+from protocols.comparison import difference
+from protocols.declare import declared, like, op_cost
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def select_cost(n: int, bit: Any, a: Any, b: Any) -> Cost:
+    """What `select` costs."""
+    chosen = like(a, b)
+    shape = np.broadcast_shapes(bit.shape, chosen.shape)
+    return op_cost("select", n, bit, Like(shape, chosen.is_masked and shape == chosen.shape))
+
+
+@declared(select_cost, reveals="nothing", source="rotaru19")
+async def select(s: Session, bit: BShare, a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> AShare:
+    """A where `bit` is 1, else b: b + bit·(a - b), with broadcasting; one of a and b may be public numbers.
+
+    rounds 1 · bytes 8.125 per element and peer (0.125 if a and b are Masked or public) · reveals nothing
+    """
+    choice = difference(a, b)
+    shape = np.broadcast_shapes(bit.shape, choice.shape)
+    if choice.shape != shape:
+        choice = (choice.share() if isinstance(choice, Masked) else choice) + s.zero(shape, frac=choice.frac)
+    chosen = await mpc.select(s, bit, choice) + (b.share() if isinstance(b, Masked) else b)
+    return chosen.assume_bound(max(_bound(a), _bound(b)), "it is one of the two")
+
+
+def _bound(x: AShare | Masked | ArrayLike) -> float:
+    return x.bound if isinstance(x, AShare | Masked) else float(np.max(np.abs(np.asarray(x, np.float64)), initial=0.0))
+
+
+def negative_part_cost(n: int, x: Any) -> Cost:
+    """What `absolute` and `relu` cost."""
+    masked = Like(x.shape, is_masked=True)
+    return mask_cost(n, x).then(op_cost("ltz", n, masked)).then(op_cost("select", n, masked, masked))
+
+
+@mpc.protocol
+async def _parts(s: Session, x: AShare | Masked) -> tuple[AShare, AShare]:
+    """max(x, 0) and min(x, 0), whose sum is x."""
+    masked = x if isinstance(x, Masked) else await s.mask(x)
+    negative = await mpc.select(s, await mpc.ltz(s, masked), masked)
+    return (masked.share() - negative).assume_bound(x.bound, "x or 0"), negative
+
+
+@declared(negative_part_cost, reveals="nothing", source="catrina10b")
+async def absolute(s: Session, x: AShare | Masked) -> AShare:
+    """|x|, elementwise.
+
+    rounds 4 (3 if Masked) · bytes 8 + 4.25 per element and peer (4.25 if Masked) · reveals nothing
+    """
+    positive, negative = await _parts(s, x)
+    return (positive - negative).assume_bound(x.bound, "one of the parts is 0")
+
+
+@declared(negative_part_cost, reveals="nothing", source="catrina10b")
+async def relu(s: Session, x: AShare | Masked) -> AShare:
+    """max(x, 0), elementwise.
+
+    rounds 4 (3 if Masked) · bytes 8 + 4.25 per element and peer (4.25 if Masked) · reveals nothing
+    """
+    positive, _ = await _parts(s, x)
+    return positive
+
+
+def clip_cost(n: int, a: Any, low: ArrayLike, high: ArrayLike) -> Cost:  # noqa: ARG001
+    """What `clip` costs."""
+    masked = Like(a.shape, is_masked=True)
+    compared, picked = op_cost("ltz", n, masked), op_cost("select", n, masked, masked)
+    return mask_cost(n, a).then(compared.beside(compared)).then(picked.beside(picked))
+
+
+@declared(clip_cost, reveals="nothing", source="catrina10b")
+async def clip(s: Session, a: AShare | Masked, low: ArrayLike, high: ArrayLike) -> AShare:
+    """min(max(a, low), high), elementwise, for public numbers low <= high that broadcast to a.
+
+    rounds 4 (3 if Masked) · bytes 8 + 8.5 per element and peer (8.5 if Masked) · reveals nothing
+    """
+    if isinstance(low, AShare | Masked) or isinstance(high, AShare | Masked) or not np.all(np.less_equal(low, high)):
+        msg = "clip takes public numbers low <= high; for secret ones use less_than and select"
+        raise ProgramError(msg)
+    masked = a if isinstance(a, Masked) else await s.mask(a)
+    under, over = difference(masked, low), difference(masked, high)
+    below, above = await asyncio.gather(mpc.ltz(s, under), mpc.ltz(s, -over))
+    less, more = await asyncio.gather(mpc.select(s, below, under), mpc.select(s, above, over))
+    lifted = (masked.share() - less).assume_bound(max(a.bound, _bound(low)), "a or low")
+    return (lifted - more).assume_bound(max(_bound(low), _bound(high)), "it lies between low and high")

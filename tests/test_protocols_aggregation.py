@@ -1,0 +1,179 @@
+"""Sums, means and spread over pooled rows: against numpy on the pool, in cost, in what is revealed, and where numbers do not fit."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+import protocols
+from mpc import ConfigError, Cost, Disagreement, PrecisionError, ProgramError, estimate
+from mpc.testing import simulate
+from protocols import PROTOCOLS
+
+PARTIES = [2, 3, 4, 5]
+SEEDS = [None, 1, 2]
+
+
+def pooled_rows(n, d, *, rows=7, offset=3.0, scale=10.0, seed=0):
+    """Own rows for each of n parties, the last of which has none, and the pool; d is () for single numbers."""
+    rng = np.random.default_rng([n, seed])
+    parts = [offset + scale * rng.normal(size=(rows + i if i < n - 1 else 0, *d)) for i in range(n)]
+    return parts, np.concatenate(parts)
+
+
+async def measured(s, name, *arguments, **parameters):
+    """The result, what it cost this party, and what it should have cost."""
+    sent, rounds, dealt = dict(s.cost.sent), s.cost.rounds, s.cost.corrections
+    declared = PROTOCOLS[name].cost(s.n, *arguments, **parameters)
+    result = await PROTOCOLS[name].call(s, *arguments, **parameters)
+    payload = max((size - sent.get(peer, 0) for peer, size in s.cost.sent.items()), default=0)
+    return result, Cost(s.cost.rounds - rounds, payload, s.cost.corrections - dealt), declared
+
+
+def check(outcomes, expected, tolerance):
+    """Every party has the same result, which is `expected`, at the declared cost."""
+    for result, cost, declared in outcomes:
+        assert cost == declared
+        assert np.shape(result) == np.shape(expected)
+        np.testing.assert_allclose(result, expected, **tolerance)
+        assert np.array_equal(result, outcomes[0][0])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("n", PARTIES)
+def test_against_numpy_on_the_pool(n, seed):
+    cases = [((), 20), ((1,), 20), ((3,), 20), ((2, 2), 20), ((0,), 20), ((3,), 30)]
+    data = [pooled_rows(n, d, seed=number) for number, (d, _) in enumerate(cases)]
+
+    async def program(s):
+        outcomes = []
+        for (parts, _), (_, frac) in zip(data, cases, strict=True):
+            x = parts[s.index]
+            w = np.arange(len(x)) / 4
+            outcomes += [
+                await measured(s, "secure_sum", np.sum(x, axis=0), frac=frac),
+                await measured(s, "mean", x, frac=frac),
+                await measured(s, "weighted_mean", x, w, frac=frac),
+                await measured(s, "variance", x, frac=frac),
+                await measured(s, "variance", x, ddof=1, frac=frac),
+                await measured(s, "standard_deviation", x, ddof=1, frac=frac),
+            ]
+        return outcomes
+
+    results = zip(*simulate(n, program, seed=seed, check_bounds=True), strict=True)
+    for (parts, pool), (_, frac) in zip(data, cases, strict=True):
+        weights = np.concatenate([np.arange(len(x)) / 4 for x in parts])
+        rounded = {"rtol": 0, "atol": (n + 1) * 2.0**-frac}
+        check(next(results), pool.sum(axis=0), rounded)
+        check(next(results), pool.mean(axis=0), rounded)
+        check(next(results), np.average(pool, axis=0, weights=weights), {"rtol": 0, "atol": 40 * (n + 1) * 2.0**-frac})
+        for expected in (pool.var(axis=0), pool.var(axis=0, ddof=1), pool.std(axis=0, ddof=1)):
+            check(next(results), expected, {"rtol": 1e-12, "atol": 0})
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "rows", "frac", "rtol"),
+    [
+        (1, 1e6, 1000, 20, 1e-13),
+        (1, -1e6, 500_000, 20, 1e-12),
+        (1e-3, 0, 1000, 20, 1e-8),
+        (0.1, 1e3, 1000, 20, 1e-12),
+        (1e-6, 0, 1000, 40, 1e-12),
+        (1e4, 1e5, 500_000, 20, 1e-12),
+        (1e9, 0, 500, 20, 1e-12),
+        (1e9, 1e9, 500_000, 0, 1e-12),
+        (1, 1e9, 1000, 20, 1e-8),
+    ],
+)
+def test_spread_is_stable_for_any_offset_unit_and_number_of_rows(scale, offset, rows, frac, rtol):
+    parts, pool = pooled_rows(3, (2,), rows=rows, offset=offset, scale=scale)
+
+    async def program(s):
+        return await protocols.standard_deviation(s, parts[s.index], frac=frac)
+
+    for result in simulate(3, program):
+        np.testing.assert_allclose(result, pool.std(axis=0), rtol=rtol)
+
+
+def test_columns_of_very_different_units_keep_their_digits():
+    units = np.array([1e-3, 1.0, 1e6])
+    parts, pool = pooled_rows(2, (3,), rows=1000)
+    results = simulate(2, lambda s: protocols.variance(s, parts[s.index] * units))
+    np.testing.assert_allclose(results[0], (pool * units).var(axis=0), rtol=1e-9)
+
+
+def test_constant_columns_have_no_spread():
+    results = simulate(2, lambda s: protocols.variance(s, np.full((4, 2), [3.0, -1e6])))
+    assert results[0].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [("secure_sum", ["(2,)"]), ("mean", ["(3,)"]), ("weighted_mean", ["(3,)"]), ("variance", ["(3,)", "(2,)", "(2,)"])],
+)
+def test_nothing_else_is_revealed(name, shapes, caplog):
+    caplog.set_level(logging.INFO)
+
+    async def program(s):
+        x = np.ones(2) if name == "secure_sum" else np.ones((5, 2))
+        await PROTOCOLS[name].call(s, x, *([np.ones(5)] if name == "weighted_mean" else []))
+
+    simulate(2, program)
+    revealed = [record.getMessage() for record in caplog.records if record.getMessage().startswith("revealed ")]
+    assert len(revealed) == 2 * len(shapes)
+    for shape in shapes:
+        assert sum(f"shape={shape} to=p0,p1" in line for line in revealed) == 2 * shapes.count(shape)
+
+
+@pytest.mark.parametrize("call", [protocols.mean, protocols.variance, protocols.standard_deviation])
+def test_an_empty_pool_is_named(call):
+    with pytest.raises(ConfigError, match="no party has any row"):
+        simulate(2, lambda s: call(s, np.empty((0, 3))))
+
+
+def test_a_pool_without_weight_or_with_too_few_rows_is_named():
+    with pytest.raises(ConfigError, match="no party has any weight"):
+        simulate(2, lambda s: protocols.weighted_mean(s, [1.0, 2.0], [0.0, 0.0]))
+    with pytest.raises(ConfigError, match="2 pooled rows are too few for ddof=2"):
+        simulate(2, lambda s: protocols.variance(s, [1.0], ddof=2))
+
+
+@pytest.mark.parametrize(
+    ("call", "fault", "text"),
+    [
+        (lambda s: protocols.mean(s, 1.0), ProgramError, "rows of shape"),
+        (lambda s: protocols.mean(s, [[1.0, 2.0], [3.0, np.nan]]), PrecisionError, "row 1, column 1 is not a finite number"),
+        (lambda s: protocols.variance(s, [1.0, np.inf]), PrecisionError, "row 1 is not a finite number"),
+        (lambda s: protocols.mean(s, np.full(100, 1e12)), PrecisionError, "the most for 2 parties at frac=20: scale .* smaller frac="),
+        (lambda s: protocols.variance(s, np.full(100, 1e12)), PrecisionError, "smaller frac="),
+        (lambda s: protocols.secure_sum(s, [1.0, 1e15]), PrecisionError, "a value exceeds .* smaller frac="),
+        (lambda s: protocols.weighted_mean(s, [1.0, 2.0], [1.0]), ProgramError, r"2 rows need weights of shape \(2,\)"),
+        (lambda s: protocols.weighted_mean(s, [1.0, 2.0], [1.0, -1.0]), ConfigError, "weight 1 is negative"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_sent(call, fault, text):
+    async def program(s):
+        with pytest.raises(fault, match=text):
+            await call(s)
+        return s.cost.rounds, s.cost.payload
+
+    assert simulate(2, program) == [(0, 0)] * 2
+
+
+def test_a_larger_value_fits_with_fewer_fractional_bits():
+    assert simulate(2, lambda s: protocols.mean(s, np.full(100, 1e12), frac=10))[0] == 1e12
+    assert simulate(2, lambda s: protocols.variance(s, np.full(100, 1e12), frac=0))[0] == 0
+
+
+@pytest.mark.parametrize("call", [protocols.secure_sum, protocols.mean, protocols.variance])
+def test_parties_with_other_columns_disagree_and_learn_nothing(call):
+    with pytest.raises(Disagreement, match=r"p\d: runs a different program at .*(32 bytes offered, 24 expected|24 .*, 32 )"):
+        simulate(3, lambda s: call(s, np.ones(3 + (s.index == 1)) if call is protocols.secure_sum else np.ones((5, 2 + (s.index == 1)))))
+
+
+def test_the_estimate_agrees_with_the_declaration():
+    for name in ("secure_sum", "mean", "variance", "standard_deviation"):
+        plan, declared = estimate(PROTOCOLS[name].call, 3, [(5, 2)]), PROTOCOLS[name].cost(3, np.empty((5, 2)))
+        assert (plan.rounds, plan.payload, plan.dealer) == (declared.rounds, declared.payload, declared.dealer)

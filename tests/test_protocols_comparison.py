@@ -1,0 +1,311 @@
+"""Comparisons, choices and the largest of many: against numpy, in cost, and in what is revealed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import numpy as np
+import pytest
+
+import mpc
+import protocols
+from mpc import Cost, Like, PrecisionError, ProgramError
+from mpc.testing import simulate
+from protocols import PROTOCOLS, comparison
+
+PARTIES = [2, 3, 4, 5]
+SEEDS = [None, 1, 2]
+BOUND = 2.0**41  # 2^61 as a word
+EDGES = np.array([0, 2.0**-20, -(2.0**-20), 1, -1, 2.5, BOUND, -BOUND, BOUND - 1, 1 - BOUND, 7, 7])
+
+
+def share(s, values, *, frac=20, bound=BOUND):
+    """The values, known to party 0, as a share of which no party owns anything."""
+    values = np.asarray(values)
+    own = values if s.index == 0 else None
+    return s.input(own, 0, values.shape, frac=frac, bound=bound) + s.zero(values.shape, frac=frac)
+
+
+async def measured(s, name, *arguments, **parameters):
+    """The revealed result, what it cost this party, and what it should have cost."""
+    sent, rounds, dealt = dict(s.cost.sent), s.cost.rounds, s.cost.corrections
+    declared = PROTOCOLS[name].cost(s.n, *arguments, **parameters)
+    result = await PROTOCOLS[name].call(s, *arguments, **parameters)
+    payload = max((size - sent.get(peer, 0) for peer, size in s.cost.sent.items()), default=0)
+    cost = Cost(s.cost.rounds - rounds, payload, s.cost.corrections - dealt)
+    return await s.reveal(result), cost, declared
+
+
+def check(outcomes, expected):
+    """Every party has exactly `expected`, of its type, at the declared cost (corrections: of all parties together)."""
+    for result, cost, declared in outcomes:
+        assert cost.rounds == declared.rounds
+        assert np.shape(result) == np.shape(expected)
+        assert np.array_equal(result, expected)
+        assert np.asarray(result).dtype == np.asarray(expected).dtype
+    assert max(cost.payload for _, cost, _ in outcomes) == outcomes[0][2].payload
+    assert sum(cost.dealer for _, cost, _ in outcomes) == outcomes[0][2].dealer
+
+
+def run(n, seed, program, expected):
+    """A program that returns a list of measured results, against the list of what they are."""
+    outcomes = simulate(n, program, seed=seed, check_bounds=True)
+    for results, value in zip(zip(*outcomes, strict=True), expected, strict=True):
+        check(results, value)
+
+
+COMPARISONS = {"less_than": np.less, "less_equal": np.less_equal, "equal": np.equal}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("n", PARTIES)
+def test_comparisons(n, seed):
+    pairs = [
+        (EDGES[:, None], EDGES),
+        (np.float64(2.5), np.float64(2.5)),
+        (np.empty((0, 3)), np.ones(3)),
+        (EDGES.reshape(3, 4), np.float64(1)),
+    ]
+    public = [(EDGES, 1), (EDGES.reshape(4, 3), [1.0, 7.0, -1.0])]
+
+    async def program(s):
+        results = []
+        for name in COMPARISONS:
+            for a, b in pairs:
+                left, right = share(s, a), share(s, b)
+                results.append(await measured(s, name, left, right))
+                masks = await asyncio.gather(s.mask(left), s.mask(right))
+                results.append(await measured(s, name, *masks))
+                results.append(await measured(s, name, masks[0], right))
+            for a, c in public:
+                x = share(s, a)
+                results += [await measured(s, name, x, c), await measured(s, name, c, x), await measured(s, name, await s.mask(x), c)]
+        return results
+
+    expected = []
+    for reference in COMPARISONS.values():
+        for a, b in pairs:
+            expected += [reference(a, b)] * 3
+        for a, c in public:
+            expected += [reference(a, c), reference(c, a), reference(a, c)]
+    run(n, seed, program, expected)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("n", PARTIES)
+def test_choices(n, seed):
+    x = EDGES.reshape(4, 3)
+    y = np.roll(x, 2)
+    low, high = np.array([-3.0, -1.0, 2.5]), 7.0
+
+    async def program(s):
+        a, b = share(s, x), share(s, y)
+        masks = await asyncio.gather(s.mask(a), s.mask(b))
+        bit = await protocols.less_than(s, a, b)
+        row = await protocols.less_than(s, a[0], b[0])
+        nothing = share(s, np.empty((0, 2)))
+        results = [
+            await measured(s, "select", bit, a, b),
+            await measured(s, "select", bit, *masks),
+            await measured(s, "select", bit, masks[0], b),
+            await measured(s, "select", bit, a, 1.5),
+            await measured(s, "select", bit, low, masks[1]),
+            await measured(s, "select", row, a, b),
+            await measured(s, "select", bit, a[0], b[1]),
+            await measured(s, "select", bit, masks[0][0], masks[1][1]),
+            await measured(s, "select", await protocols.equal(s, a[0, 0], 0), a[1, 1], b[2, 2]),
+        ]
+        for name, parameters in (("absolute", ()), ("relu", ()), ("clip", (low, high))):
+            results += [await measured(s, name, each, *parameters) for each in (a, masks[0])]
+        results += [await measured(s, "clip", a[2, 1], -1, 1), await measured(s, "absolute", nothing), await measured(s, "relu", nothing)]
+        return results
+
+    less = x < y
+    expected = [np.where(less, x, y)] * 3
+    expected += [np.where(less, x, 1.5), np.where(less, low, y), np.where(less[0], x, y)]
+    expected += [np.where(less, x[0], y[1])] * 2 + [x[1, 1]]
+    for value in (np.abs(x), np.maximum(x, 0), np.clip(x, low, high)):
+        expected += [value] * 2
+    expected += [np.clip(x[2, 1], -1, 1), np.empty((0, 2)), np.empty((0, 2))]
+    run(n, seed, program, expected)
+
+
+LARGEST = {"maximum": np.max, "minimum": np.min, "argmax": np.argmax, "argmin": np.argmin}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("n", PARTIES)
+def test_the_largest_of_many(n, seed):
+    rng = np.random.default_rng(n)
+    cases = [
+        (EDGES, None),
+        (np.array([3.0]), None),
+        (np.float64(-2), None),
+        (np.array([1.0, 1.0]), 0),
+        (rng.integers(-3, 3, 97).astype(float), None),
+        (rng.integers(0, 2, (5, 4)).astype(float), 0),
+        (rng.integers(-2, 2, (2, 3, 4)).astype(float), 1),
+        (rng.integers(-5, 5, (3, 2)).astype(float), -1),
+        (rng.integers(-5, 5, (3, 3)).astype(float), None),
+        (np.empty((0, 3)), 1),
+    ]
+
+    async def program(s):
+        return [await measured(s, name, share(s, x), axis=axis) for x, axis in cases for name in LARGEST]
+
+    run(n, seed, program, [reference(x, axis=axis) for x, axis in cases for reference in LARGEST.values()])
+
+
+@pytest.mark.parametrize("weight", [1, 100, 1 << 20])
+def test_every_way_to_group_finds_the_first_of_the_largest(weight, monkeypatch):
+    monkeypatch.setattr(comparison, "ROUND", weight)
+    comparison._levels.cache_clear()
+    rng = np.random.default_rng(weight)
+    cases = [rng.integers(0, 1 + m // 3, (2, m)).astype(float) for m in (2, 3, 4, 6, 7, 11, 23, 38)]
+
+    async def program(s):
+        return [await measured(s, name, share(s, x), axis=1) for x in cases for name in ("maximum", "argmax")]
+
+    try:
+        run(2, 3, program, [reference(x, axis=1) for x in cases for reference in (np.max, np.argmax)])
+    finally:
+        comparison._levels.cache_clear()
+
+
+def test_levels_shrink_to_one_and_cover_everything():
+    for rows in (1, 3):
+        for length in [*range(2, 300), 10_000, 1_000_000]:
+            left = length
+            for groups, size in comparison._levels(rows, length):
+                assert groups % rows == 0
+                left, before = groups // rows, left
+                assert before <= left * size < before + left
+                assert size >= 2
+            assert left == 1
+    assert comparison._levels(1, 1) == comparison._levels(0, 5) == ()
+    declared = {m: PROTOCOLS["maximum"].cost(2, Like((m,))) for m in (2, 10, 100, 10_000, 1_000_000)}
+    assert [cost.rounds for cost in declared.values()] == [4, 8, 11, 28, 53]
+    assert declared[10_000].payload < 28 * 10_000
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_the_maximum_of_ten_thousand_with_a_plan(n):
+    x = np.random.default_rng(0).normal(size=10_000) * 100
+    x[77] = x[99] = x.max() + 1
+
+    async def program(s):
+        a = share(s, x)
+        return [await measured(s, "maximum", a), await measured(s, "argmax", a)]
+
+    async def planned(s):
+        return await s.run(program)
+
+    for results, value in zip(zip(*simulate(n, planned), strict=True), (np.rint(x.max() * 2**20) / 2**20, np.int64(77)), strict=True):
+        check(results, value)
+
+
+def test_whole_numbers_stay_whole():
+    x = np.array([3, -4, 2**61, -(2**61)])
+
+    async def program(s):
+        a = share(s, x, frac=0, bound=2.0**61)
+        return [
+            await measured(s, "absolute", a),
+            await measured(s, "clip", a, -3, 2),
+            await measured(s, "less_than", a, 3),
+            await measured(s, "maximum", a),
+            await measured(s, "argmin", a),
+        ]
+
+    run(3, 1, program, [np.abs(x), np.clip(x, -3, 2), x < 3, x.max(), x.argmin()])
+
+
+def test_nothing_is_revealed(caplog):
+    caplog.set_level(logging.INFO)
+
+    async def program(s):
+        a, b = share(s, EDGES), share(s, EDGES[::-1])
+        bit = await protocols.less_than(s, a, b)
+        await asyncio.gather(protocols.less_equal(s, a, b), protocols.equal(s, a, b), protocols.select(s, bit, a, b))
+        await asyncio.gather(protocols.absolute(s, a), protocols.relu(s, a), protocols.clip(s, a, -1, 1))
+        await asyncio.gather(*(PROTOCOLS[name].call(s, a) for name in LARGEST))
+        await s.reveal(bit, to=0)
+
+    simulate(2, program)
+    revealed = [record.getMessage() for record in caplog.records if record.getMessage().startswith("revealed ")]
+    assert len(revealed) == 2
+    assert all(line.endswith("shape=(12,) to=p0") for line in revealed)
+
+
+def test_independent_calls_share_their_rounds():
+    async def program(s):
+        a, b = share(s, EDGES), share(s, EDGES[::-1])
+        before = s.cost.rounds
+        await asyncio.gather(protocols.less_than(s, a, b), protocols.equal(s, a, b), protocols.absolute(s, a), protocols.maximum(s, b))
+        return s.cost.rounds - before
+
+    assert simulate(3, program, seed=1) == [8] * 3
+
+
+@pytest.mark.parametrize(
+    ("call", "fault", "text"),
+    [
+        (lambda s: protocols.less_than(s, 1.0, 2.0), ProgramError, "neither side is a share"),
+        (lambda s: protocols.less_than(s, share(s, [1.0]), share(s, [1], frac=0)), ProgramError, "20 and 0 fractional bits"),
+        (
+            lambda s: protocols.less_than(s, share(s, [1.0, 2.0]), share(s, [1.0, 2.0, 3.0])),
+            ProgramError,
+            r"\(2,\) and \(3,\) do not broadcast",
+        ),
+        (lambda s: protocols.less_than(s, share(s, [1], frac=0), 2.5), ProgramError, "whole numbers"),
+        (lambda s: protocols.equal(s, share(s, 1.0, bound=2.0**42), share(s, 1.0, bound=2.0**42)), PrecisionError, "smaller bound="),
+        (lambda s: protocols.less_than(s, share(s, 1.0), np.nan), PrecisionError, "nan"),
+        (lambda s: protocols.clip(s, share(s, 1.0), 2, 1), ProgramError, "low <= high"),
+        (lambda s: protocols.clip(s, share(s, 1.0), share(s, 0.0), 1), ProgramError, "public numbers"),
+        (lambda s: protocols.maximum(s, share(s, np.empty(0))), ProgramError, "no largest or smallest element"),
+        (lambda s: protocols.argmin(s, share(s, np.empty((3, 0))), axis=1), ProgramError, "along axis 1"),
+        (lambda s: protocols.maximum(s, share(s, [1.0, 2.0], bound=2.0**42)), PrecisionError, "smaller bound="),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_it_is_sent(call, fault, text):
+    async def program(s):
+        with pytest.raises(fault, match=text):
+            await call(s)
+
+    simulate(2, program)
+
+
+def test_a_secret_is_never_an_index():
+    async def program(s):
+        where = await protocols.argmax(s, share(s, [1.0, 2.0]))
+        with pytest.raises(ProgramError, match="never an index"):
+            share(s, [1.0, 2.0])[where]
+        with pytest.raises((ProgramError, TypeError)):
+            [1, 2][where]
+
+    simulate(2, program)
+
+
+def test_pairs_of_masked_values_and_public_bits():
+    x = np.arange(12.0).reshape(3, 4) ** 2
+    left, right = np.triu_indices(4, 1)
+    flips = np.array([True, False, True, False])
+
+    async def program(s):
+        a = share(s, x, bound=128)
+        masked = await s.mask(a)
+        bits = await protocols.less_than(s, a, 20)
+        with pytest.raises(ProgramError, match="bool"):
+            await mpc.xor(s, bits, [1, 0, 1, 0])
+        with pytest.raises(ProgramError, match="no pairs"):
+            a[0, 0].pairs()
+        product = await mpc.mul_trunc(s, masked.pairs(), masked.pairs(), 20)
+        return [await s.reveal(each) for each in (a.pairs(), masked.pairs().share(), await mpc.xor(s, bits, flips), product)]
+
+    difference = x[:, left] - x[:, right]
+    for a, b, flipped, product in simulate(3, program, check_bounds=True):
+        assert np.array_equal(a, difference)
+        assert np.array_equal(b, difference)
+        assert np.array_equal(flipped, (x < 20) ^ flips)
+        np.testing.assert_allclose(product, difference**2, atol=2.0**-19)
