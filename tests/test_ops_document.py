@@ -1,0 +1,64 @@
+"""docs/protocols.md is what the declarations say, and they say what the design's cost table says (invariant 33)."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpc import OPS
+from mpc.ledger import Cost
+from mpc.ops.arithmetic import mask_cost
+from mpc.ops.declare import Like
+from mpc.ops.document import document
+from mpc.papers import PAPERS
+from tests.conftest import ROOT
+
+M = 1 << 14
+SHARE, MASKED = Like((M,)), Like((M,), is_masked=True)
+SQUARE, MASKED_SQUARE = Like((128, 128)), Like((128, 128), is_masked=True)
+
+# Rounds, bytes to each peer and dealer bytes, each for one of M elements: the table of section 7 of the design.
+DESIGN = {
+    "mask": ((SHARE,), 1, 8, 0),
+    "mul": ((SHARE, SHARE), 1, 16, 8),
+    "mul, masked": ((MASKED, MASKED), 0, 0, 8),
+    "matmul": ((SQUARE, SQUARE), 1, 16, 8),
+    "matmul, masked": ((MASKED_SQUARE, MASKED_SQUARE), 0, 0, 8),
+    "square": ((SHARE,), 1, 8, 8),
+    "trunc": ((SHARE, 20), 1, 8, 12),
+    "trunc, masked": ((MASKED, 20), 0, 0, 12),
+    "mul_trunc, masked": ((MASKED, MASKED, 20), 1, 8, 12),
+    "matmul_trunc, masked": ((MASKED_SQUARE, MASKED_SQUARE, 20), 1, 8, 12),
+    "ltz": ((SHARE,), 3, 12.125, 41.125),
+    "ltz, masked": ((MASKED,), 2, 4.125, 41.125),
+    "eqz": ((SHARE,), 3, 10.5, 36.875),
+    "b2a": ((SHARE,), 1, 0.125, 8),
+    "select, masked": ((SHARE, MASKED), 1, 0.125, 16),
+}
+
+
+@pytest.mark.parametrize("what", DESIGN)
+@pytest.mark.parametrize("n", [2, 3])
+def test_ops_cost_what_the_design_says(what, n):
+    arguments, rounds, payload, dealer = DESIGN[what]
+    name = what.split(",")[0]
+    cost = mask_cost if name == "mask" else OPS[name].cost
+    assert cost(n, *arguments) == Cost(rounds, int(payload * M), int(dealer * M))
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_a_large_opening_of_many_costs_16_n_minus_1_bytes_over_n_in_all(n):
+    size = 1000 * n * n
+    assert OPS["mul"].cost(n, Like((size,)), Like((size,), is_masked=True)) == Cost(2, 16 * size // n, 8 * size)
+
+
+def test_the_document_is_up_to_date():
+    assert (ROOT / "docs" / "protocols.md").read_text() == document(), "run: python -m mpc.ops.document > docs/protocols.md"
+
+
+def test_every_op_has_a_row_a_source_and_says_what_it_opens():
+    text = document()
+    for op in OPS.values():
+        assert f"| `{op.name}(" in text
+        assert op.source in PAPERS
+        assert op.opens
+        assert op.leaks

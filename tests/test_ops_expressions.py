@@ -1,0 +1,65 @@
+"""Names of masks: what the dealer evaluates is what numpy gives, from no more words than needed, and comes through the wire unchanged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mpc import expressions as ex
+from mpc.canonical import pack
+from mpc.expressions import Range, unpack_expression
+from mpc.ring import count
+
+ROWS, COLUMNS = 40, 6
+WORDS = {block: np.random.default_rng(block).integers(0, 2**64, ROWS * COLUMNS, dtype=np.uint64) for block in (0, 200)}
+A, B = (ex.mask(Range("3", block, (ROWS, COLUMNS))) for block in WORDS)
+PLAIN_A, PLAIN_B = (words.reshape(ROWS, COLUMNS) for words in WORDS.values())
+
+
+def rows(expression, start, stop):
+    return ex.index(expression, ex.normal_index(slice(start, stop), expression.shape))
+
+
+def flat(expression):
+    return ex.reshape(expression, (count(expression.shape),))
+
+
+# (expression, its value, how many words of masks it takes at most)
+NAMED = {
+    "mask": (A, PLAIN_A, 240),
+    "rows": (rows(A, 3, 7), PLAIN_A[3:7], 24),
+    "part of the flat mask": (rows(flat(A), 5, 50), PLAIN_A.reshape(-1)[5:50], 45),
+    "part of a part": (rows(rows(flat(A), 10, 100), 5, 15), PLAIN_A.reshape(-1)[15:25], 10),
+    "rows of a multiple": (rows(ex.scale(A, -3), 1, 2), PLAIN_A[1:2] * np.uint64(2**64 - 3), 6),
+    "part of a flat difference": (rows(flat(ex.combine("sub", A, B)), 7, 9), (PLAIN_A - PLAIN_B).reshape(-1)[7:9], 4),
+    "rows of rows of a sum": (rows(rows(ex.combine("add", A, B), 2, 30), 1, 3), (PLAIN_A + PLAIN_B)[3:5], 24),
+    "rows of a product": (rows(ex.combine("mul", A, B), 0, 2), (PLAIN_A * PLAIN_B)[:2], 24),
+    "rows of a sum that broadcasts": (rows(ex.combine("add", A, rows(B, 0, 1)), 4, 6), PLAIN_A[4:6] + PLAIN_B[:1], 246),
+    "rows of a transpose": (rows(ex.transpose(A, (1, 0)), 1, 3), PLAIN_A.T[1:3], 240),
+    "part of a flat transpose": (rows(flat(ex.transpose(A, (1, 0))), 35, 45), PLAIN_A.T.reshape(-1)[35:45], 240),
+    "every second row": (ex.index(A, ex.normal_index(slice(None, None, -2), A.shape)), PLAIN_A[::-2], 240),
+    "a column": (ex.index(A, ex.normal_index((slice(None), 2), A.shape)), PLAIN_A[:, 2], 240),
+    "an element": (ex.index(A, ex.normal_index((-1, 2), A.shape)), PLAIN_A[-1, 2], 240),
+    "no rows": (rows(A, 5, 5), PLAIN_A[5:5], 0),
+    "a sum over rows": (ex.add_up(A, 0), PLAIN_A.sum(axis=0), 240),
+    "a matrix product": (ex.combine("matmul", ex.transpose(A, (1, 0)), B), PLAIN_A.T @ PLAIN_B, 480),
+    "a new axis": (ex.index(A, ex.normal_index((None, ..., 1), A.shape)), PLAIN_A[None, ..., 1], 240),
+}
+
+
+@pytest.mark.parametrize("what", NAMED)
+def test_expressions(what):
+    expression, value, most = NAMED[what]
+    taken = []
+
+    def leaf(mask, start, stop):
+        taken.append(stop - start)
+        return WORDS[mask.where.block][start:stop]
+
+    result = ex.evaluate(expression, leaf)
+    assert expression.shape == value.shape == result.shape
+    assert np.array_equal(result, value)
+    assert sum(taken) <= most
+    again = unpack_expression(expression.pack())
+    assert again == expression
+    assert pack(again.pack()) == expression.key

@@ -1,0 +1,268 @@
+"""What others see of an op does not depend on what it is given: n - 1 parties together, the dealer, and the sizes of messages (invariants 11, 12, 31, 32)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+import mpc
+from mpc import OPS, bits
+from mpc.bshare import BShare
+from mpc.exchange import Exchange
+from mpc.flow import Flow
+from mpc.preprocessing.dealer import DealerSession
+from mpc.preprocessing.dealt import Dealt
+from mpc.ring import WORD
+from mpc.shares import AShare
+from mpc.streams import Streams
+from mpc.testing import simulate
+from tests.references import CASES, shared_bits
+
+SIZE = 1 << 14
+INPUTS = (0, 1 << 23)
+SHAPES = {"matmul": ((128, 2), (2, 128)), "matmul_trunc": ((128, 2), (2, 128))}
+FORMS = [(name, form) for name in OPS for form in ("share", "private", "masked") if form == "share" or "x" in CASES[name].kinds]
+
+
+async def operands_of(s, name, value, form):
+    """Constant operands, of which the last party alone holds anything."""
+    operands = []
+    shapes = SHAPES.get(name, ((SIZE,), (SIZE,)))
+    for at, kind in enumerate(CASES[name].kinds):
+        shape, mine, last = shapes[at], s.index == s.n - 1, s.n - 1
+        if kind == "b":
+            plain = np.full(shape, value != 0, np.uint8)
+            words = bits.pack(plain.reshape(-1)) if mine else np.zeros(bits.word_count(plain.size), WORD)
+            operands.append(s.bit_share(words, shape, 1 + at))
+            continue
+        x = s.input(np.full(shape, value) if mine else None, last, shape, frac=0, bound=2.0**24)
+        x = x + s.zero(shape, frac=0) if form == "share" else x
+        operands.append(await s.mask(x) if form == "masked" else x)
+    return operands
+
+
+async def run(s, name, value, form):
+    operands = await operands_of(s, name, value, form)
+    # Values within 2^24 fit every op, also the dot product of 2^14 of them.
+    return await OPS[name].call(s, *operands, *CASES[name].parameters)
+
+
+@pytest.fixture
+def view(monkeypatch):
+    """All that the parties but the last see, by kind and in order: own streams, corrections, and what the last one sends them."""
+    seen = {}
+
+    def note(party, kind, words):
+        seen.setdefault((party, kind), []).append(np.array(words).reshape(-1).view(np.uint8).copy())
+
+    mask, opened, published = Streams.mask, Exchange._trade, Dealt._corrected
+
+    def noted_mask(self, where, hides, usage="mask"):
+        words = mask(self, where, hides, usage)
+        note(self._index, usage, words)
+        return words
+
+    async def noted_trade(self, scope, digest_of, messages):
+        for name, words, *_ in messages:
+            if words is not None and name == "p0":
+                note(self.index, "sends", words)
+        await opened(self, scope, digest_of, messages)
+
+    async def noted_material(self, plain, *arguments):
+        parts = await plain(self, *arguments)
+        for part in parts:
+            note(self._exchange.index, "material", part)
+        return parts
+
+    expanded = Dealt._expanded
+    monkeypatch.setattr(Streams, "mask", noted_mask)
+    monkeypatch.setattr(Exchange, "_trade", noted_trade)
+    monkeypatch.setattr(Dealt, "_corrected", lambda self, *arguments: noted_material(self, published, *arguments))
+    monkeypatch.setattr(Dealt, "_expanded", lambda self, *arguments: noted_material(self, expanded, *arguments))
+    return seen
+
+
+def seen_by_all_but_the_last(seen, n):
+    """Their own material, and the messages of the last party, by name."""
+    mine = {key: arrays for key, arrays in seen.items() if (key[0] < n - 1) != (key[1] == "sends")}
+    return {(*key, number): array for key, arrays in mine.items() for number, array in enumerate(arrays)}
+
+
+def distance(counts, others):
+    """Chi-squared of two histograms of equal totals."""
+    total = counts + others
+    some = total > 0
+    return float(((counts - others)[some] ** 2 / total[some]).sum())
+
+
+# 255 degrees of freedom: mean 255, standard deviation 22.6; beyond 450 less than once in 10^11 comparisons.
+FAR = 450
+
+
+def check_uniform(view):
+    for key, array in view.items():
+        if array.size > 4096:
+            counts = np.bincount(array, minlength=256)
+            assert ((counts - array.size / 256) ** 2 / (array.size / 256)).sum() < FAR, key
+
+
+def joint(left, right):
+    """Histogram of the pairs of lower half bytes at the same places of both arrays."""
+    size = min(left.size, right.size) // 8 * 8
+    return np.bincount((left[:size] & 15) * 16 + (right[:size] & 15), minlength=256)
+
+
+@pytest.mark.parametrize(("name", "form"), FORMS)
+def test_all_but_one_together_see_the_same_for_two_inputs(name, form, view):
+    """All single views are uniform, all pairs of them are equally distributed for both inputs of the last party."""
+    for n in (2, 3) if form == "share" else (3,):
+        views = []
+        for value in INPUTS:
+            view.clear()
+
+            async def program(s, value=value):
+                result = await run(s, name, value, form)
+                return result.words
+
+            results = simulate(n, program)
+            views.append(seen_by_all_but_the_last(view, n))
+            for index, words in enumerate(results[:-1]):
+                views[-1][index, "result", 0] = np.ascontiguousarray(words).reshape(-1).view(np.uint8)
+        first, second = views
+        assert first.keys() == second.keys()
+        sends = [key for key in first if key[1] == "sends"]
+        assert sends or name in {"xor", "not_"}
+        for one in views:
+            check_uniform({key: array for key, array in one.items() if key[1] != "result" or name not in {"xor", "not_"}})
+        for left, right in combinations(first, 2):
+            assert distance(joint(first[left], first[right]), joint(second[left], second[right])) < FAR, (left, right)
+
+
+def test_a_view_that_leaks_is_noticed():
+    """The test itself: a share sent in the clear, and a mask used twice, are far from what they should be."""
+    rng = np.random.default_rng(1)
+    mask = rng.integers(0, 2**64, SIZE, dtype=np.uint64)
+    clear = {"clear": (np.full(SIZE, 5, WORD) + np.uint64(0)).view(np.uint8)}
+    with pytest.raises(AssertionError):
+        check_uniform(clear)
+    histograms = []
+    for value in INPUTS:
+        twice = (mask + np.uint64(value + 3)).view(np.uint8), (mask + np.uint64(2 * value)).view(np.uint8)
+        histograms.append(joint(twice[0], twice[1]))
+    assert distance(histograms[0], np.full(256, 8 * SIZE / 256)) > FAR
+
+
+# The dealer
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_dealer_hears_the_same_for_two_inputs(name, monkeypatch):
+    heard = []
+    plain = DealerSession.control
+
+    def noted(self, peer, body):
+        # Which party receives a correction, and so asks, follows from the session's nonces: who asks is left out.
+        heard.extend(map(str, body["relations"])) if body["kind"] == "ask" else heard.append(f"{peer} {body['kind']} {body['reason']}")
+        plain(self, peer, body)
+
+    monkeypatch.setattr(DealerSession, "control", noted)
+    transcripts = []
+    for value in (*INPUTS, 77):
+
+        async def program(s, value=value):
+            result = await run(s, name, value, "share")
+            await run(s, name, value, "masked")
+            await s.reveal(result)
+
+        simulate(3, program)
+        transcripts.append(Counter(heard))
+        heard.clear()
+    assert transcripts[0] == transcripts[1] == transcripts[2]
+    assert len(transcripts[0]) > 3 or name in {"xor", "not_"}
+
+
+# Sizes and order
+
+
+def test_sizes_and_order_of_messages_are_the_same_for_any_inputs(monkeypatch):
+    sent = {}
+    plain = Flow.send
+
+    def noted(self, tag, digest, data):
+        sent.setdefault(self, []).append(len(data))
+        plain(self, tag, digest, data)
+
+    monkeypatch.setattr(Flow, "send", noted)
+
+    def messages(value):
+        sent.clear()
+        between, labels = {}, {}
+
+        async def program(s):
+            flows = s._engine.exchange._agreed.flows
+            between.update({flow: (s.index, peer) for peer, flow in flows.items() if peer in s.names})
+            labels.setdefault(s.index, [])
+            for name in OPS:
+                for form in ("share", "masked"):
+                    result = await run(s, name, value, form)
+                    labels[s.index].append((name, result.shape, s.cost.rounds, s.cost.blocks))
+                    await s.reveal(result, to=1)
+
+        simulate(3, program)
+        parties = {between[flow]: sizes for flow, sizes in sent.items() if flow in between}
+        dealer = Counter(size for flow, sizes in sent.items() if flow not in between for size in sizes)
+        return parties, dealer, labels
+
+    first = messages(INPUTS[0])
+    assert len(first[0]) == 6
+    assert sum(first[1].values()) > 2 * (len(OPS) - 2)
+    assert first == messages(INPUTS[1]) == messages(3)
+
+
+# Uniform openings
+
+
+@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("value", [0, -1, 2**62])
+def test_openings_are_uniform_whatever_is_masked(n, value):
+    """For n = 4 the opening scatters."""
+
+    async def program(s):
+        x = s.input(np.full(SIZE, value) if s.index == 0 else None, 0, SIZE, frac=0, bound=2.0**62)
+        masked = await s.mask(x + s.zero(SIZE, frac=0))
+        again = await s.mask(x)
+        return masked.difference, again.difference
+
+    first, again = simulate(n, program)[0]
+    for difference in (first, again, first - again):
+        counts = np.bincount(np.ascontiguousarray(difference).view(np.uint8), minlength=256)
+        assert ((counts - 8 * SIZE / 256) ** 2 / (8 * SIZE / 256)).sum() < FAR
+
+
+def test_results_are_fresh_shares():
+    """The words of a result at any one party are uniform, and differ from call to call."""
+
+    async def program(s):
+        x = await s.mask(s.input(np.zeros(SIZE) if s.index == 0 else None, 0, SIZE, frac=0))
+        first, second = await mpc.square(s, x), await mpc.square(s, x)
+        b = shared_bits(s, np.zeros(SIZE, np.uint8), 1)
+        third, fourth = await mpc.b2a(s, b), await mpc.select(s, b, x)
+        return [share.words for share in (first, second, third, fourth, first - second)]
+
+    for words in simulate(2, program):
+        for each in words:
+            counts = np.bincount(each.view(np.uint8), minlength=256)
+            assert ((counts - 8 * SIZE / 256) ** 2 / (8 * SIZE / 256)).sum() < FAR
+
+
+def test_kinds_of_results():
+    """Ops give shares and nothing else."""
+
+    async def program(s):
+        return {name: type(await run(s, name, 1, "share")) for name in OPS}
+
+    for kinds in simulate(2, program):
+        assert set(kinds.values()) == {AShare, BShare}
