@@ -11,6 +11,7 @@ from mpc.errors import (
     PolicyDenied,
     PrecisionError,
     ProgramError,
+    Refused,
 )
 from mpc.estimate import estimate
 from mpc.fixed_point import Floats
@@ -48,6 +49,7 @@ __all__ = [
     "PolicyDenied",
     "PrecisionError",
     "ProgramError",
+    "Refused",
     "Session",
     "and_",
     "b2a",

@@ -12,7 +12,8 @@
         ├── PeerLost            silent, dead, never came, or left the session
         ├── PeerMisbehaved      sent bytes that the wire format does not allow
         ├── AuthenticationFailed  could not prove to be who the roster says
-        └── Disagreement        honest peers that run different programs, rosters or versions
+        ├── Disagreement        honest peers that run different programs, rosters or versions
+        └── Refused             does not take a job: its policy denies it, or it has no room
 
 A message says who, what and how to mend it.  It never holds a secret value, a key or a share.
 """
@@ -63,6 +64,10 @@ class PeerMisbehaved(RemoteFault):
 
 class AuthenticationFailed(RemoteFault):
     """A peer could not prove to be who the roster says."""
+
+
+class Refused(RemoteFault):
+    """A peer does not take a job: its policy denies it, or it serves as many as it can."""
 
 
 class Disagreement(RemoteFault):

@@ -145,6 +145,8 @@ FIELDS: dict[str, dict[str, type]] = {
     "join": {"job": str, "description": dict, "members": list, "nonce": bytes},
     "confirm": {"job": str, "session": bytes, "proof": bytes},
     "withdraw": {"job": str, "reason": str, "answers": bytes},
+    "propose": {"job": str, "task": dict},
+    "answer": {"job": str, "verdict": str},
     "leave": {"session": bytes, "reason": str, "party": str, "at": str},
     "ask": {"session": bytes, "relations": list},
 }

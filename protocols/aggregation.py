@@ -2,6 +2,7 @@
 
 Everything local stays local: a party's rows enter as their sums, so a million rows cost what one costs.  `frac` is the public number
 of fractional bits of a sum: n parties have 62 - log2(n) - frac bits before the point, and are off by at most n / 2^(frac + 1) together.
+`to` names who gets the result (everyone by default); the others get None and learn nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc import ConfigError, Cost, Floats, PrecisionError, ProgramError, Session
-from protocols.declare import declared, reveal_cost
+from protocols.declare import Received, Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -21,46 +22,48 @@ if TYPE_CHECKING:
     from mpc import Encoded
 
 
-def sum_cost(n: int, x: ArrayLike, *, frac: int = 20) -> Cost:  # noqa: ARG001
+def sum_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
     """What `secure_sum` costs."""
     return reveal_cost(np.size(x))
 
 
 @declared(sum_cost, reveals="the sum")
-async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20) -> Floats:
-    """Sum over the parties, elementwise.  x: own floats of equal shape -> the same shape, at every party
+async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Received:
+    """Sum over the parties, elementwise.  x: own floats of equal shape -> the same shape, at the receivers
 
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
-    total: Floats = await pooled(s, own(s, x, "a value", frac=frac))
-    return total
+    return await pooled(s, own(s, x, "a value", frac=frac), to)
 
 
-def mean_cost(n: int, x: ArrayLike, *, frac: int = 20) -> Cost:  # noqa: ARG001
+def mean_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
     """What `mean` costs."""
     return reveal_cost(width(x) + 1)
 
 
 @declared(mean_cost, reveals="the mean and the number of rows")
-async def mean(s: Session, x: ArrayLike, *, frac: int = 20) -> Floats:
-    """Mean over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or 0-d, at every party
+async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Received:
+    """Mean over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or 0-d, at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σx / n and n, hence also Σx · takes no correlation
     A party may have no rows; ConfigError if nobody has any.
     """
     rows = own_rows(x)
-    *total, count = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=frac))
+    revealed = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=frac), to)
+    if revealed is None:
+        return None
+    *total, count = revealed
     return np.divide(np.reshape(total, rows.shape[1:]), not_empty(count))
 
 
-def weighted_mean_cost(n: int, x: ArrayLike, w: ArrayLike, *, frac: int = 20) -> Cost:  # noqa: ARG001
+def weighted_mean_cost(n: int, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
     """What `weighted_mean` costs."""
     return reveal_cost(width(x) + 1)
 
 
 @declared(weighted_mean_cost, reveals="the weighted mean and the total weight")
-async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 20) -> Floats:
-    """Mean over the pooled rows, each with its own weight.  x: (n_i, d) or (n_i,), w: (n_i,), not negative -> (d,) or 0-d, at every party
+async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Received:
+    """Mean over the pooled rows, each with its own weight.  x: (n_i, d) or (n_i,), w: (n_i,), not negative -> (d,) or 0-d, at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σwx / Σw and Σw, hence also Σwx · takes no correlation
     ConfigError if the pool has no weight.
@@ -73,7 +76,10 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
         msg = f"weight {int(np.argmax(weights < 0))} is negative; weights say how often a row counts"
         raise ConfigError(msg)
     sums = np.append(np.tensordot(weights, rows, axes=1), weights.sum())
-    *total, weight = await pooled(s, own_sums(s, sums, rows, weights, frac=frac))
+    revealed = await pooled(s, own_sums(s, sums, rows, weights, frac=frac), to)
+    if revealed is None:
+        return None
+    *total, weight = revealed
     return np.divide(np.reshape(total, rows.shape[1:]), not_empty(weight, "weight"))
 
 
@@ -111,9 +117,9 @@ def own(s: Session, values: ArrayLike, what: str, *, frac: int) -> Encoded:
         raise PrecisionError(msg) from fault
 
 
-def pooled(s: Session, mine: Encoded) -> Coroutine[Any, Any, Any]:
+def pooled(s: Session, mine: Encoded, to: Receivers = None) -> Coroutine[Any, Any, Received]:
     """Reveal the sum of what all parties have."""
-    return s.reveal(s.zero(mine.words.shape, frac=mine.frac).add_own(mine))
+    return s.reveal(s.zero(mine.words.shape, frac=mine.frac).add_own(mine), to)
 
 
 def not_empty(count: float, what: str = "row") -> float:

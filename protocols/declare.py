@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 
-from mpc import OPS, Cost, Like, Session, protocol
+from mpc import OPS, Cost, Like, ProgramError, Session, protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Receivers: TypeAlias = "int | str | Iterable[int | str] | None"
+"""Who gets a result, by index or name; None is everyone."""
+Received = Any
+"""The result at its receivers, None elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,17 @@ def declared(
         return call
 
     return declare
+
+
+def receivers(s: Session, to: Receivers) -> tuple[int, ...]:
+    """The numbers of the parties that get a result."""
+    if to is None:
+        return tuple(range(s.n))
+    chosen = tuple(sorted({s.party(who) for who in ((to,) if isinstance(to, int | str) else to)}))
+    if not chosen:
+        msg = "a result needs at least one receiver"
+        raise ProgramError(msg)
+    return chosen
 
 
 def op_cost(name: str, n: int, *arguments: Any) -> Cost:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mpc import ConfigError, Cost, Floats, Session
 from protocols.aggregation import not_empty, own_rows, own_sums, pooled, width
-from protocols.declare import declared, reveal_cost
+from protocols.declare import Received, Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -21,18 +21,20 @@ DIGITS = 52
 """Fractional bits of a variance that was scaled to at most about 1."""
 
 
-def variance_cost(n: int, x: ArrayLike, *, ddof: int = 0, frac: int = 20) -> Cost:  # noqa: ARG001
+def variance_cost(n: int, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
     """What `variance` and `standard_deviation` cost."""
     return reveal_cost(width(x) + 1).beside(reveal_cost(width(x))).then(reveal_cost(width(x)))
 
 
 @declared(variance_cost, reveals="the number of rows, the mean and the variance", source="chan83")
-async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20) -> Floats:
-    """Variance over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or 0-d, at every party
+async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers = None) -> Received:
+    """Variance over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or 0-d, at the receivers
 
     rounds 2 · bytes 8(3d + 1) per peer · reveals n, the mean and the variance, hence also Σx and Σx² · takes no correlation
     First n, Σx and, coarsely, Σx²; then Σ(x - mean)², computed locally and scaled by what the first round says of its size: offsets
     do not cancel, and any unit will do.  Divides by n - ddof; ConfigError unless that is positive.
+    `to` names who gets the last round (everyone by default).  The first always goes to everyone, who so learns n, Σx, and Σx² rounded to
+    multiples of 2^(52 - 2 frac), which is 4096: where Σx² is much larger than that, roughly the variance too.
     """
     rows = own_rows(x)
     sums = own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=frac)
@@ -45,17 +47,20 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20) -
     centre = np.reshape(total, rows.shape[1:]) / count
     exponent = _exponent(coarse / count, centre, s.n * 2.0 ** (DIGITS - 2 * frac) / count)
     mine = np.ldexp(_squares(rows, centre) / count, -exponent)
-    scaled = await pooled(s, own_sums(s, mine, frac=DIGITS))
+    scaled = await pooled(s, own_sums(s, mine, frac=DIGITS), to)
+    if scaled is None:
+        return None
     return np.asarray(np.ldexp(scaled, exponent) * (count / (count - ddof)))
 
 
 @declared(variance_cost, reveals="the number of rows, the mean and the variance", source="chan83")
-async def standard_deviation(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20) -> Floats:
+async def standard_deviation(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers = None) -> Received:
     """The square root of `variance`, with its arguments, cost and what it reveals.
 
     rounds 2 · bytes 8(3d + 1) per peer
     """
-    return np.asarray(np.sqrt(await variance(s, x, ddof=ddof, frac=frac)))
+    spread = await variance(s, x, ddof=ddof, frac=frac, to=to)
+    return None if spread is None else np.asarray(np.sqrt(spread))
 
 
 def _squares(rows: Floats, centre: Floats) -> Floats:

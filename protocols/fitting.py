@@ -9,15 +9,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 import mpc
-from mpc import AShare, BShare, ConfigError, Floats, ProgramError, Session
+from mpc import AShare, BShare, ConfigError, Floats, PrecisionError, ProgramError, Session
 from protocols import hidden, least_squares, prediction
-from protocols.descent import FEATURE, FRAC, Schedule, descend
+from protocols.declare import Receivers, receivers
+from protocols.descent import FEATURE, FRAC, WEIGHT, Schedule, descend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from protocols.hidden import Hidden
     from protocols.least_squares import Layout, Local, Moments, Options
+
+
+FAR = 28.0
+"""Root mean square of a standardised row up to which z·w fits the ring whatever w is: |z·w| <= |z| 2^11 / sqrt(d) (docs/precision.md)."""
+BATCH = 255
+"""Rows of a batch up to which a gradient fits the ring: FEATURE·ERROR·BATCH < 2^(62 - 2 FRAC)."""
+NO_SYSTEM = 'R² from the system that was solved needs solver="exact" with an intercept, and split="columns" or moments="reveal"; `score` takes others'
+SAMPLE = 64
+"""Rows on which a descent is tried: if it diverged, it is far off everywhere."""
 
 
 class Fitted(Protocol):
@@ -28,15 +38,18 @@ class Fitted(Protocol):
         """(d,), per standard deviation."""
 
     @property
-    def singular(self) -> BShare | None:
-        """Whether the weights mean nothing; None where the solver cannot tell."""
+    def singular(self) -> BShare:
+        """Whether the weights mean nothing: the system is singular, or the descent diverged."""
 
     @property
     def unit(self) -> float:
         """A power of two of about the standard deviation of y, as far as it is public by now: what is revealed in y's units is rounded in it."""
 
-    async def coefficients(self, s: Session) -> tuple[Floats, float]:
-        """Reveal coefficients and intercept of the raw columns."""
+    async def coefficients(self, s: Session, to: Receivers = None) -> tuple[Floats, float] | None:
+        """Reveal coefficients and intercept of the raw columns to the receivers; None elsewhere."""
+
+    async def explained(self, s: Session) -> AShare:
+        """R² on the rows of the fit, as a share; ConfigError where only predictions can tell."""
 
     async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None) -> Floats:
         """Joint predictions from own data, by public coefficients or by the shares."""
@@ -47,25 +60,37 @@ class Pooled:
     """Rows split, or shared: the moments of all columns are public."""
 
     weights: AShare
-    singular: BShare | None
+    singular: BShare
     mean: Floats
     scale: Floats
+    right: AShare | None = None
+    ridge: Floats | None = None
 
     @property
     def unit(self) -> float:
         """See Fitted."""
         return float(np.ldexp(1.0, np.frexp(self.scale[-1])[1]))
 
-    async def coefficients(self, s: Session) -> tuple[Floats, float]:
+    async def coefficients(self, s: Session, to: Receivers = None) -> tuple[Floats, float] | None:
         """See Fitted.  rounds 1"""
-        raw = np.asarray(await s.reveal(self.weights)) * self.scale[-1] / self.scale[:-1]
+        weights = await s.reveal(self.weights, to)
+        if weights is None:
+            return None
+        raw = np.asarray(weights) * self.scale[-1] / self.scale[:-1]
         return raw, float(self.mean[-1] - raw @ self.mean[:-1])
+
+    async def explained(self, s: Session) -> AShare:
+        """See Fitted."""
+        if self.right is None:
+            raise ConfigError(NO_SYSTEM)
+        penalty = None if self.ridge is None else s.zero(self.ridge.shape, frac=prediction.RIDGE_FRAC) + self.ridge
+        return await prediction.explained(s, self.weights, self.right, penalty)
 
     async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None) -> Floats:
         """See Fitted: each party gets those of its own rows."""
         if public is not None:
             return np.asarray(own @ public[0] + public[1])
-        z = (own - self.mean[:-1]) / self.scale[:-1]
+        z = _near((own - self.mean[:-1]) / self.scale[:-1], own.shape[1])
         return np.asarray(await prediction.of_own_rows(s, z, self.weights) * self.scale[-1] + self.mean[-1])
 
 
@@ -74,7 +99,7 @@ class Secluded:
     """Rows split, moments secret: only a power of two of every column is public."""
 
     weights: AShare
-    singular: BShare | None
+    singular: BShare
     own: Hidden
     powers: Any
 
@@ -83,12 +108,27 @@ class Secluded:
         """See Fitted."""
         return float(np.ldexp(1.0, self.powers[-1]))
 
-    async def coefficients(self, s: Session) -> tuple[Floats, float]:
-        """See Fitted.  rounds 2"""
+    async def coefficients(self, s: Session, to: Receivers = None) -> tuple[Floats, float] | None:
+        """See Fitted.  rounds 2, or 3 where not everyone receives"""
+        if len(chosen := receivers(s, to)) < s.n:
+            return await self._to_some(s, chosen)
         raw = np.ldexp(np.asarray(await s.reveal(self.weights)), self.powers[-1] - self.powers[:-1])
         # The pooled means stay secret: each party adds what its own rows contribute to the intercept.
         mine = self.own.part * (self.own.mean[-1] - raw @ self.own.mean[:-1]) / self.unit
         return raw, float(await s.reveal(s.zero(()).add_own(s.encode(mine)))) * self.unit
+
+    async def _to_some(self, s: Session, to: tuple[int, ...]) -> tuple[Floats, float] | None:
+        # Who does not know the coefficients cannot say what its means add to the intercept.
+        *means, target = self.own.part * np.ldexp(self.own.mean, -self.powers)
+        offset = await prediction.intercept(s, self.weights, np.asarray(means), float(target))
+        weights, constant = await asyncio.gather(s.reveal(self.weights, to), s.reveal(offset, to))
+        if weights is None:
+            return None
+        return np.ldexp(np.asarray(weights), self.powers[-1] - self.powers[:-1]), float(constant) * self.unit
+
+    async def explained(self, s: Session) -> AShare:  # noqa: ARG002  see Fitted
+        """See Fitted: the scale of y is known to within a factor of two only."""
+        raise ConfigError(NO_SYSTEM)
 
     async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None) -> Floats:
         """See Fitted: each party gets those of its own rows; by public coefficients only."""
@@ -105,22 +145,48 @@ class Apart:
     """Columns split: every owner knows the moments of its own columns only."""
 
     weights: AShare
-    singular: BShare | None
+    singular: BShare
     local: Local
     layout: Layout
     unit: float = 1.0
+    right: AShare | None = None
+    ridge: Floats | None = None
 
-    async def coefficients(self, s: Session) -> tuple[Floats, float]:
-        """See Fitted.  rounds 6"""
+    async def coefficients(self, s: Session, to: Receivers = None) -> tuple[Floats, float] | None:
+        """See Fitted.  rounds 6, or 7 where not everyone receives"""
+        chosen = receivers(s, to)
         raw, (powers, self.unit) = await asyncio.gather(
             least_squares.unscaled(s, self.weights, self.local, self.layout), least_squares.powers(s, self.local, self.layout)
         )
-        coefficients = np.asarray(await s.reveal(raw)) * powers
         start, stop = self.layout.span(s.index)
+        if len(chosen) < s.n:
+            return await self._to_some(s, raw, powers, chosen)
+        coefficients = np.asarray(await s.reveal(raw)) * powers
         own = -coefficients[start:stop] @ self.local.mean[: stop - start]
         own += self.local.mean[-1] if s.index == self.layout.target else 0.0
         intercept = await s.reveal(s.zero(()).add_own(s.encode(own / self.unit)))
         return coefficients, float(intercept) * self.unit
+
+    async def _to_some(self, s: Session, raw: AShare, powers: Floats, to: tuple[int, ...]) -> tuple[Floats, float] | None:
+        # Who does not know the coefficients cannot say what its means add to the intercept.
+        start, stop = self.layout.span(s.index)
+        means = np.zeros(len(powers))
+        _, exponents = np.frexp(self.local.scale)
+        means[start:stop] = np.ldexp(self.local.mean, 1 - exponents)[: stop - start]
+        target = np.ldexp(self.local.mean[-1], -exponents[-1]) if s.index == self.layout.target else 0.0
+        offset = await prediction.intercept(s, raw, means, float(target))
+        coefficients, constant = await asyncio.gather(s.reveal(raw, to), s.reveal(offset, to))
+        return None if coefficients is None else (np.asarray(coefficients) * powers, float(constant) * self.unit)
+
+    async def explained(self, s: Session) -> AShare:
+        """See Fitted."""
+        if self.right is None:
+            raise ConfigError(NO_SYSTEM)
+        penalty = None
+        if self.ridge is not None:
+            own = s.encode(self.ridge, frac=prediction.RIDGE_FRAC, bound=1.0)
+            penalty = s.zero(self.ridge.shape, frac=prediction.RIDGE_FRAC).add_own(own).assume_bound(1.0, "one owner each")
+        return await prediction.explained(s, self.weights, self.right, penalty)
 
     async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None) -> Floats:
         """See Fitted: everyone gets those of the common rows."""
@@ -131,10 +197,19 @@ class Apart:
         if public is not None:
             partial = own @ public[0][start:stop] + (public[1] if s.index == 0 else 0.0)
             return np.asarray(await prediction.add_up(s, partial / self.unit) * self.unit)
-        z = (own - self.local.mean[: stop - start]) / self.local.scale[: stop - start]
+        z = _near((own - self.local.mean[: stop - start]) / self.local.scale[: stop - start], self.layout.offsets[-1])
         standard = await prediction.of_own_columns(s, z, self.weights, self.layout.spans, len(own))
         result, self.unit = await least_squares.unstandardised(s, standard, self.local, self.layout)
         return result
+
+
+def _near(z: Floats, columns: int) -> Floats:
+    """Own standardised rows; PrecisionError for one that is too far out to predict from shared weights."""
+    far = np.flatnonzero(np.square(z).sum(axis=1) > FAR**2 * columns)
+    if len(far):
+        msg = f"row {far[0]} is further than {FAR:g} standard deviations out, too far for shared coefficients: reveal them, or drop the row"
+        raise PrecisionError(msg)
+    return z
 
 
 def _ridge(moments: Moments, scale: Floats, alpha: float) -> Floats:
@@ -153,11 +228,14 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
     scale = least_squares.standard_scale(pooled, options.alpha, labels)
     z = (columns - pooled.mean) / scale
     if step is None:
-        solved = await least_squares.by_rows(s, z / np.sqrt(pooled.rows), _ridge(pooled, scale, options.alpha))
-        return Pooled(*solved, pooled.mean, scale)
+        ridge = _ridge(pooled, scale, options.alpha)
+        # What was revealed so far ended the plan of the program; from here on it goes on again.
+        weights, singular, right = await s.run(least_squares.by_rows, z / np.sqrt(pooled.rows), ridge)
+        system = (right, ridge if options.alpha else None) if options.centre else ()
+        return Pooled(weights, singular, pooled.mean, scale, *system)
     _without_penalty(options)
     shared = mpc.concatenate(await s.inputs(z, frac=FRAC, bound=FEATURE))
-    return Pooled(await descend(s, shared[:, :-1], shared[:, -1], step), None, pooled.mean, scale)
+    return Pooled(*await _descended(s, shared[:, :-1], shared[:, -1], step), pooled.mean, scale)
 
 
 async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Schedule | None) -> Pooled:
@@ -167,8 +245,8 @@ async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Sc
         # As they are: who shares data for a descent has scaled it.
         _without_penalty(options)
         bounded = [share.assume_bound(FEATURE, "standardised before it was shared") if share.bound > FEATURE else share for share in (x, y)]
-        weights = await descend(s, bounded[0], bounded[1], step)
-        return Pooled(weights, None, np.zeros(len(labels) + 1), np.ones(len(labels) + 1))
+        solved = await _descended(s, bounded[0], bounded[1], step)
+        return Pooled(*solved, np.zeros(len(labels) + 1), np.ones(len(labels) + 1))
     columns = mpc.concatenate([x, y.reshape(len(y), 1)], axis=1)
     pooled, centred = await least_squares.shared_moments(s, columns, centre=options.centre)
     scale = least_squares.standard_scale(pooled, options.alpha, labels)
@@ -183,14 +261,43 @@ async def on_columns(s: Session, x: Floats, y: Any, options: Options, step: Sche
     own = x if y is None else np.column_stack([x, y])
     local = least_squares.local_moments(own, options.alpha, labels, centre=options.centre, has_target=y is not None)
     if step is None:
-        return Apart(*await least_squares.by_columns(s, own, local, options.alpha, layout), local, layout)
+        weights, singular, right = await s.run(least_squares.by_columns, own, local, options.alpha, layout)
+        if not options.centre:
+            return Apart(weights, singular, local, layout)
+        penalty = least_squares.own_ridge(s, local.scale, options.alpha, layout) if options.alpha else None
+        return Apart(weights, singular, local, layout, right=right, ridge=penalty)
     _without_penalty(options)
     z = (own - local.mean) / local.scale
     shares = [s.input(z if party == s.index else None, party, shape, frac=FRAC, bound=FEATURE) for party, shape in enumerate(layout.shapes)]
     full = mpc.concatenate(shares, axis=1)
     at = layout.target_column
     features = full[:, [column for column in range(full.shape[1]) if column != at]]
-    return Apart(await descend(s, features, full[:, at], step), None, local, layout)
+    return Apart(*await _descended(s, features, full[:, at], step), local, layout)
+
+
+@mpc.protocol
+async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[AShare, BShare]:
+    """The weights of a descent, and one bit: 1 where it diverged.
+
+    rounds those of descend + 10 · reveals nothing
+    """
+    if min(step.batch, len(y)) > BATCH:
+        msg = f"batch_size={step.batch} is too large: a sum over a batch fits the ring for at most {BATCH} rows"
+        raise ConfigError(msg)
+    weights = await descend(s, x, y, step)
+    # As many rows as squares that are bounded by d·2^12 leave room for.
+    count = min(SAMPLE, max((1 << 22) // x.shape[1] ** 2, 1))
+    every = max(len(y) // count, 1)
+    rows, target = x[::every][:count], y[::every][:count]
+    coarse = FRAC - 8
+    predicted, observed = await asyncio.gather(mpc.matmul_trunc(s, rows, weights, FRAC + coarse), mpc.trunc(s, target, coarse))
+    apart, still = await asyncio.gather(mpc.square(s, predicted - observed), mpc.square(s, observed))
+    # Standardised y has variance 1: from weights 0, a descent that does not diverge gets no worse than a few times that.
+    better = (still.sum() + float(len(target))) * 4 - apart.sum()
+    within = mpc.concatenate([weights + WEIGHT, -weights + WEIGHT])
+    outside, worse = await asyncio.gather(mpc.ltz(s, within), mpc.ltz(s, better))
+    parts = await asyncio.gather(mpc.b2a(s, outside), mpc.b2a(s, worse))
+    return weights, await mpc.ltz(s, -(parts[0].sum() + parts[1]))
 
 
 def _without_penalty(options: Options) -> None:

@@ -89,14 +89,17 @@ def _unit(mean_square: Floats, centre: Floats, step: float) -> Floats:
 
 
 @protocol
-async def by_rows(s: Session, z: Floats, ridge: Floats) -> tuple[AShare, BShare]:
+async def by_rows(s: Session, z: Floats, ridge: Floats) -> tuple[AShare, BShare, AShare]:
     """Rows split: own standardised rows over the root of the pooled count, y last, (n_i, d + 1).  However many rows, d·d + d numbers are shared.
+
+    Returns what `solve` does, and b.
 
     rounds those of solve · reveals nothing
     """
     products = z.T @ z
     a = _sum_of(s, products[:-1, :-1], A_FRAC) + np.diag(ridge)
-    return await solve(s, a, _sum_of(s, products[:-1, -1], B_FRAC))
+    b = _sum_of(s, products[:-1, -1], B_FRAC)
+    return *await solve(s, a, b), b
 
 
 @protocol
@@ -201,8 +204,10 @@ class Local(NamedTuple):
 
 
 @protocol
-async def by_columns(s: Session, own: Floats, local: Local, alpha: float, layout: Layout) -> tuple[AShare, BShare]:
+async def by_columns(s: Session, own: Floats, local: Local, alpha: float, layout: Layout) -> tuple[AShare, BShare, AShare]:
     """Columns split: own columns (n, d_p), y last at its owner.  Blocks of one owner are local, only cross blocks are secure.
+
+    Returns what `solve` does, and b.
 
     rounds 2 + those of solve · bytes 8 n per own column and peer · reveals nothing
     """
@@ -225,9 +230,9 @@ async def by_columns(s: Session, own: Floats, local: Local, alpha: float, layout
     full = mpc.concatenate(rows)
     at = layout.target_column
     others = [column for column in range(sum(widths)) if column != at]
-    b = full[others][:, at]
+    b = _finer(full[others][:, at])
     a = full[others][:, others] + _ridge(s, local.scale, alpha, layout)
-    return await solve(s, a, _finer(b))
+    return *await solve(s, a, b), b
 
 
 def _owned(s: Session, z: Floats, party: int, shape: tuple[int, ...]) -> AShare:
@@ -244,11 +249,16 @@ async def _cross(s: Session, left: mpc.Masked, right: mpc.Masked) -> AShare:
     return await mpc.matmul_trunc(s, left, right, 2 * COLUMN_FRAC - A_FRAC, bound=SLACK)
 
 
-def _ridge(s: Session, scale: Floats, alpha: float, layout: Layout) -> AShare:
-    """The penalty, alpha / (n scale²), on the diagonal: every owner adds its own columns'."""
+def own_ridge(s: Session, scale: Floats, alpha: float, layout: Layout) -> Floats:
+    """The penalty, alpha / (n scale²), of own columns, 0 for the others'."""
     start, stop = layout.span(s.index)
     diagonal = np.zeros(layout.offsets[-1])
     diagonal[start:stop] = alpha / layout.rows / np.square(scale[: stop - start])
+    return diagonal
+
+
+def _ridge(s: Session, scale: Floats, alpha: float, layout: Layout) -> AShare:
+    diagonal = own_ridge(s, scale, alpha, layout)
     return s.zero((len(diagonal),) * 2, frac=A_FRAC).add_own(s.encode(np.diag(diagonal), frac=A_FRAC, bound=1.0))
 
 

@@ -21,7 +21,7 @@ V_FRAC = 20
 STEPS = 22
 """The iteration reaches every eigenvalue above about d / 2^STEPS; more steps would let V outgrow the ring where there is a smaller one."""
 REFINEMENTS: Sequence[tuple[int, float]] = ((34, 2.0**7), (37, 2.0**4), (38, 2.0**3))
-"""Fractional bits of each residual, and the bound of the correction that follows from it while the bit is 0 (docs/precision.md)."""
+"""Fractional bits of each residual, and the bound of the correction that follows from it (docs/precision.md)."""
 LARGEST = 2.0**11
 """|w| <= sqrt(V_jj b'Vb) <= sqrt(2^STEPS), since b'A^-1 b <= 1 for correlations of real data."""
 SINGULAR = 0.35
@@ -30,17 +30,19 @@ SINGULAR = 0.35
 
 @protocol
 async def solve(s: Session, a: AShare, b: AShare) -> tuple[AShare, BShare]:
-    """Solve A w = b for a matrix A of correlations (symmetric, positive semidefinite, diagonal at most 1) and |b| <= 1.
+    """Solve A w = b for a matrix A of correlations (symmetric, positive semidefinite, diagonal at most about 1) and |b| <= 1.
 
-    a: (d, d) with A_FRAC, b: (d,) with B_FRAC -> w: (d,) with W_FRAC, and one bit: 1 where A is singular and w means nothing.
+    a: (d, d) with A_FRAC, b: (d,) with B_FRAC -> w: (d,) with W_FRAC, and one bit: 1 where A is singular or nearly so, and w is 0.
     V <- V(2I - AV) from V = I/d (I/2 for d = 1); then w <- w + V(b - Aw).
 
-    rounds 4·STEPS + 17 · reveals nothing
+    rounds 4·STEPS + 20 · reveals nothing
     """
     system = await s.mask(a)
-    inverse, residue = await _inverse(s, system)
-    w, singular = await asyncio.gather(_refined(s, system, inverse, b), mpc.ltz(s, -residue + SINGULAR))
-    return w, singular
+    v, residue = await _inverse(s, system)
+    inverse, regular = await asyncio.gather(s.mask(v), mpc.ltz(s, residue - SINGULAR))
+    # Where A is singular, corrections of w could outgrow their bounds: from here on, b is 0 there.
+    w = await _refined(s, system, inverse, await mpc.select(s, regular, b))
+    return w, await mpc.not_(s, regular)
 
 
 @protocol
@@ -59,8 +61,7 @@ async def _inverse(s: Session, a: Masked) -> tuple[AShare, AShare]:
 
 
 @protocol
-async def _refined(s: Session, a: Masked, v: AShare, b: AShare) -> AShare:
-    inverse = await s.mask(v)
+async def _refined(s: Session, a: Masked, inverse: Masked, b: AShare) -> AShare:
     first = await mpc.trunc(s, b, B_FRAC - 28)
     w = await mpc.matmul_trunc(s, inverse, first, V_FRAC + 28 - W_FRAC, bound=LARGEST)
     for frac, bound in REFINEMENTS:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mpc import AShare, ConfigError, Floats, ProgramError, Session
 from protocols import descent, fitting, least_squares, prediction
+from protocols.declare import Receivers, receivers
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -27,7 +28,8 @@ class LinearRegression:
     split: "rows" (own records, all columns), "columns" (own columns of the same records in the same order; all but one party pass y=None),
     or "shared" (X and y are AShares).  solver: "exact" (normal equations) or "sgd" (mini-batches, plain steps in the order of the rows).
 
-    `await fit(s, X, y)` reveals to every party: the coefficients, the intercept, one bit that says whether the columns are collinear, and
+    `await fit(s, X, y)` reveals to every party: the coefficients, the intercept, one bit that says whether the columns are collinear
+    (whether the descent diverged), and
     - rows and shared: number of rows, mean and variance of every column and of y; with moments="secret" (rows only) the number of rows, and
       the power of two of every column's standard deviation;
     - columns: numbers of rows and columns, and the power of two of every column's standard deviation.
@@ -78,26 +80,46 @@ class LinearRegression:
 
     # -- fit ---------------------------------------------------------------------------------------------------
 
-    async def fit(self, s: Session, X: Any, y: Any, *, reveal: bool = True) -> Self:  # noqa: N803  scikit-learn's name
-        """Fit on everyone's data.  reveal=False keeps the coefficients shared, for joint `predict`: `coef_` is then an AShare of
-        standardised coefficients, and `intercept_` None.
+    async def fit(self, s: Session, X: Any, y: Any, *, reveal: bool = True, to: Receivers = None) -> Self:  # noqa: N803  scikit-learn's name
+        """Fit on everyone's data.  `to` names who gets the coefficients and the intercept, which are None elsewhere; all else that the head of
+        the class lists is revealed to everyone still.  reveal=False keeps the coefficients shared, for joint `predict`: `coef_` is then an
+        AShare of standardised coefficients, and `intercept_` None.
 
         Raises ConfigError for settings, shapes, constant and collinear columns, PrecisionError for values that do not fit; all before a
         coefficient is revealed.
         """
-        self._check()
+        self.check()
+        chosen = receivers(s, to)
+        if not reveal and to is not None:
+            msg = "to= says who gets the coefficients, but reveal=False keeps them shared"
+            raise ProgramError(msg)
         self._fitted = await self._solve(s, X, y)
         self.n_features_in_ = self._fitted.weights.shape[0]
-        if self._fitted.singular is not None and await s.reveal(self._fitted.singular):
-            msg = (
-                "the columns are collinear over the pooled rows, or nearly so, and have no unique coefficients: drop one of those that depend "
-                f"on each other, or fit with {'a larger alpha' if self.alpha else 'alpha > 0'}"
-            )
-            raise ConfigError(msg)
-        self.coef_, self.intercept_ = await self._fitted.coefficients(s) if reveal else (self._fitted.weights, None)
+        if await s.reveal(self._fitted.singular):
+            raise ConfigError(self._no_solution())
+        self._known_to_all = reveal and len(chosen) == s.n
+        nothing = (None if reveal else self._fitted.weights), None
+        self.coef_, self.intercept_ = (await self._fitted.coefficients(s, chosen) if reveal else None) or nothing
         return self
 
-    def _check(self) -> None:
+    async def fitted_score(self, s: Session, *, to: Receivers = None) -> float | None:
+        """R² on the rows of the fit, from the system that was solved, at the receivers `to`; None elsewhere.
+
+        Reveals R² to the receivers, and nothing else.  For solver="exact" with an intercept, and split="columns" or moments="reveal".
+        """
+        score = await s.reveal(await self._fit_result().explained(s), receivers(s, to))
+        return None if score is None else float(score)
+
+    def _no_solution(self) -> str:
+        if self.solver == "sgd":
+            return f'the descent diverges with learning_rate={self.learning_rate!r}: try half of it, or solver="exact"'
+        return (
+            "the columns are collinear over the pooled rows, or nearly so, and have no unique coefficients: drop one of those that depend "
+            f"on each other, or fit with {'a larger alpha' if self.alpha else 'alpha > 0'}"
+        )
+
+    def check(self) -> None:
+        """ConfigError unless the settings exist and fit each other."""
         for name, allowed in (("solver", SOLVERS), ("split", SPLITS), ("moments", MOMENTS)):
             if getattr(self, name) not in allowed:
                 msg = f"{name}={getattr(self, name)!r} is none of {', '.join(map(repr, allowed))}"
@@ -179,15 +201,15 @@ class LinearRegression:
         return fitted
 
     def _revealed(self) -> tuple[Floats, float] | None:
-        return None if self.intercept_ is None else (self.coef_, self.intercept_)
+        """The coefficients, where every party has them: what a joint call may use."""
+        return (self.coef_, float(self.intercept_ or 0.0)) if self._known_to_all else None
 
     def _public(self) -> tuple[Floats, float]:
         self._fit_result()
-        revealed = self._revealed()
-        if revealed is None:
-            msg = "the coefficients are shared (reveal=False): await predict(s, X_mine)"
+        if self.intercept_ is None:
+            msg = "the coefficients are shared, or went to other parties (reveal=False, to=): await predict(s, X_mine)"
             raise ProgramError(msg)
-        return revealed
+        return self.coef_, self.intercept_
 
 
 def own_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, Floats | None]:

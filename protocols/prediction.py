@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import mpc
-from mpc import AShare, ConfigError, Floats, Session, protocol
+from mpc import AShare, ConfigError, Floats, PrecisionError, Session, protocol
+from protocols.linalg import B_FRAC, LARGEST, W_FRAC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +18,10 @@ FRAC = 20
 ROW = 2.0**10
 """Bound of a standardised value to predict from: 1000 standard deviations."""
 PREDICTION = 2.0**12
+MEAN = 2.0**20
+"""Bound of a mean, in units of about a standard deviation, where an intercept is computed on shares."""
+RIDGE_FRAC = 24
+SYSTEM_FRAC = 28
 
 
 @protocol
@@ -55,6 +61,45 @@ async def of_own_columns(s: Session, z: Floats, weights: AShare, spans: Sequence
         own = s.input(z if owner == s.index else None, owner, (rows, stop - start), frac=FRAC, bound=ROW)
         total = total + await mpc.matmul_trunc(s, own, masked[start:stop], weights.frac, bound=PREDICTION)
     return total
+
+
+@protocol
+async def intercept(s: Session, weights: AShare, own: Floats, target: float) -> AShare:
+    """The sum of everyone's `target` less w·m, where m is the sum of everyone's `own` means (d,).  w: (d,) -> 0-d, with the frac of w
+
+    All in units of about a standard deviation.  A mean travels as a whole number and a rest: the ring holds no product with both at once.
+    rounds 2 · bytes 8(3 d + 1) per peer · reveals nothing
+    """
+    if max(np.abs(own).max(initial=0.0), abs(target)) > MEAN:
+        msg = "a column or y has a mean of more than a million standard deviations: subtract a constant from it, or let all parties receive"
+        raise PrecisionError(msg)
+    whole = np.rint(own)
+    high, low = (
+        s.zero(own.shape, frac=frac).add_own(s.encode(part, frac=frac, bound=bound)).assume_bound(s.n * bound, "a sum of n parts")
+        for part, frac, bound in ((whole, 0, MEAN), (own - whole, FRAC, 0.5))
+    )
+    w, first, rest = await asyncio.gather(s.mask(weights), s.mask(high), s.mask(low))
+    # |w·m| is at most 2^11 of the largest |m|, as for a row (docs/precision.md); weights of a descent have a bound of their own.
+    reach = LARGEST if weights.bound >= LARGEST else weights.bound * len(own)
+    coarse, fine = await asyncio.gather(
+        mpc.matmul(s, w, first, bound=reach * s.n * MEAN), mpc.matmul_trunc(s, w, rest, FRAC, bound=reach * s.n * 0.5)
+    )
+    return s.zero((), frac=weights.frac).add_own(s.encode(target, frac=weights.frac, bound=MEAN)) - coarse - fine
+
+
+@protocol
+async def explained(s: Session, weights: AShare, right: AShare, ridge: AShare | None) -> AShare:
+    """R² of the solution w of (A + R) w = b on the rows that A and b are the correlations of: w·b + w·R w, since w·A w = w·b - w·R w.
+
+    w: (d,), right: b (d,) with B_FRAC, ridge: the diagonal of R (d,) with RIDGE_FRAC, or None for 0 -> 0-d
+    rounds 3 (4 with a ridge) · reveals nothing
+    """
+    total = await mpc.trunc(s, right, B_FRAC - SYSTEM_FRAC)
+    if ridge is not None:
+        # w·R w <= w·b <= 1 and R <= 1, hence |R w| <= 1.
+        penalty = await mpc.mul_trunc(s, weights, ridge, W_FRAC + RIDGE_FRAC - SYSTEM_FRAC)
+        total = total + penalty.assume_bound(1.5, "w·R w is at most 1, and so is R")
+    return await mpc.matmul_trunc(s, weights, total, SYSTEM_FRAC, bound=1.5)
 
 
 @protocol
