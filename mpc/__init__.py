@@ -1,5 +1,6 @@
 """Beaver's engine: parties that compute on additive secret shares in Z_2^64 over mutually authenticated channels."""
 
+from mpc.blocking import connect_sync
 from mpc.bshare import BShare
 from mpc.errors import (
     AuthenticationFailed,
@@ -55,6 +56,7 @@ __all__ = [
     "b2a",
     "concatenate",
     "connect",
+    "connect_sync",
     "dot",
     "eqz",
     "estimate",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import secrets
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -113,11 +114,13 @@ def _proof(seed: bytes, session: bytes, sender: str) -> bytes:
 class Agreement:
     """One attempt of this node at one job."""
 
-    def __init__(self, mesh: Mesh, lobby: Lobby, job: Job) -> None:
+    def __init__(self, mesh: Mesh, lobby: Lobby, job: Job, *, all_present: bool = False) -> None:
+        self._all_present = all_present
         self._mesh = mesh
         self._lobby = lobby
         self._job = job
         self._me = mesh.identity.name
+        self._log = logging.LoggerAdapter(mesh.log, {"job": job.name, "phase": "agreement"})
         self._others = tuple(name for name in job.members if name != self._me)
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._told: dict[str, Channel] = {}
@@ -152,7 +155,7 @@ class Agreement:
             async with asyncio.timeout(5):
                 await event.wait()
         except TimeoutError:
-            self._mesh.log.info("job=%s waiting for %s", self._job.name, ", ".join(self._absent()))
+            self._log.info("waiting for %s", ", ".join(self._absent()))
         event.clear()
 
     def _absent(self) -> list[str]:
@@ -267,7 +270,9 @@ class Agreement:
         """The lobby wakes us."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
-        """The lobby wakes us; we wait for it to come back until the `join` clock ends."""
+        """The lobby wakes us; we wait for it to come back until the `join` clock ends, unless everyone was there already."""
+        if self._all_present and name in self._others:
+            self._left = PeerLost(name, f"{getattr(fault, 'text', fault)} (before job {self._job.name!r} started)")
 
     def control(self, name: str, body: wire.Body) -> None:
         """Someone who already started has left again, or gives up, or refuses to start."""
@@ -280,7 +285,9 @@ class Agreement:
                 raise PeerMisbehaved(name, f"sent more than {MAX_EARLY} messages before the session was confirmed")
             self._agreed.early.append((name, body))
         else:
-            self._left = PeerLost(name, f"left before the job started: {body['reason']}")
+            # It may only pass on what another member did.
+            about = body["party"] if body["party"] in self._others else name
+            self._left = PeerLost(about, f"left before the job started: {body['reason']}")
             self._lobby.changed(self._job.name)
 
     def _withdrawn(self, name: str, body: wire.Body) -> None:
@@ -288,6 +295,8 @@ class Agreement:
             return
         if body["reason"] == GAVE_UP:
             self._gave_up.add(name)
+            if self._all_present:
+                self._left = PeerLost(name, "gave up the job before it started")
         elif body["answers"] == self._nonce:
             self._left = Disagreement(name, body["reason"])
         self._lobby.changed(self._job.name)

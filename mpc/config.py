@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic_core import PydanticCustomError
 
 from mpc.errors import ConfigError
 from mpc.identity import Identity
-from mpc.roster import Endpoint, Roster, did_you_mean, parse_endpoint
+from mpc.roster import Endpoint, Roster, at_line, did_you_mean, parse_endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NODE_KEYS = ("allow", "min_rows", "max_jobs", "control", "datasets")
+"""What a node reads in the same file (parties/config.py); of no meaning to a program that embeds the engine."""
+
+_OWN_TEXT = "beaver"
+
+
+def own_text(text: str) -> PydanticCustomError:
+    """A validator's error whose `text` reaches the user unchanged."""
+    return PydanticCustomError(_OWN_TEXT, "{text}", {"text": text})
+
+
+def _endpoint(text: str) -> str:
+    try:
+        parse_endpoint(text)
+    except ConfigError as fault:
+        raise own_text(str(fault)) from None
+    return text
+
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 
@@ -33,12 +57,27 @@ class PartyConfig(BaseModel):
     name: str
     key: str
     roster: str
-    listen: str | None = None
+    listen: Annotated[str, AfterValidator(_endpoint)] | None = None
     clocks: ClockSettings = ClockSettings()
-    folder: str = Field(default=".", exclude=True)
+    _file: Path = PrivateAttr(default=Path("configuration"))
+    _text: str = PrivateAttr(default="")
+
+    def model_post_init(self, context: Any) -> None:
+        """Remember the file and its text, for paths and errors."""
+        if context is not None:
+            self._file, self._text = context["file"], context["text"]
+
+    @property
+    def folder(self) -> Path:
+        """Where the file is."""
+        return self._file.parent
 
     def _path(self, text: str) -> Path:
-        return Path(self.folder) / Path(text).expanduser()
+        return self.folder / Path(text).expanduser()
+
+    def fault(self, location: Sequence[str | int], text: str) -> ConfigError:
+        """The error `text`, with the file and the line of the key at `location`."""
+        return ConfigError(f"{self._file}{at_line(self._text, location)}: {text}")
 
     def identity(self) -> Identity:
         """The key; ConfigError unless it is the named member's own."""
@@ -64,59 +103,77 @@ class PartyConfig(BaseModel):
         return roster
 
     def listen_address(self) -> Endpoint | None:
-        """Where to listen: `listen`, or else the own endpoint of the roster; None for a member that only dials."""
-        return parse_endpoint(self.listen) if self.listen is not None else self.load_roster()[self.name].endpoint
+        """Where to listen: `listen`, or else the own endpoint of the roster; None for a member that only dials.
+
+        The two may differ; a port that differs is right only where something forwards it, so the log says it.
+        """
+        public = self.load_roster()[self.name].endpoint
+        if self.listen is None:
+            return public
+        address = parse_endpoint(self.listen)
+        log = logging.getLogger(f"beaver.{self.name}")
+        if public is None:
+            log.warning("listens on port %d, but the roster gives %s no endpoint: nobody will dial it", address[1], self.name)
+        elif public[1] != address[1]:
+            log.warning(
+                "listens on port %d, but the roster tells the others port %d: something must forward one to the other",
+                address[1],
+                public[1],
+            )
+        return address
+
+
+C = TypeVar("C", bound=PartyConfig)
 
 
 def load_config(path: str | Path) -> PartyConfig:
-    """Read a configuration file.  ConfigError names the file, the line, the key and what it should be."""
+    """Read a configuration file, without what is for nodes only.  ConfigError names the file, the line, the key and what it should be."""
+    return read_config(path, PartyConfig, ignored=NODE_KEYS)
+
+
+def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = ()) -> C:
+    """Read a configuration file as `kind`, without the top-level keys `ignored`.  Errors as in `load_config`."""
     where = Path(path)
     try:
         text = where.read_text("utf-8")
-        data = tomllib.loads(text)
+        # With a last line end, a fault at the end of the file has a line too.
+        data = tomllib.loads(text + "\n")
     except (OSError, UnicodeDecodeError) as fault:
         msg = f"{where}: cannot be read ({getattr(fault, 'strerror', None) or type(fault).__name__})"
         raise ConfigError(msg) from None
     except tomllib.TOMLDecodeError as fault:
         msg = f"{where}: is not TOML: {fault}"
         raise ConfigError(msg) from None
+    data = {key: value for key, value in data.items() if key not in ignored}
     try:
-        if "folder" in data:
-            raise ConfigError(_unknown(("folder",)))
-        config = PartyConfig(**data, folder=str(where.parent))
-        if config.listen is not None:
-            parse_endpoint(config.listen)
+        return kind.model_validate(data, context={"file": where, "text": text})
     except ValidationError as fault:
-        first = fault.errors()[0]
-        msg = f"{where}{_line(text, first['loc'])}: {_explain(dict(first))}"
+        # A misspelt key first: it explains the one that is missing.
+        first = min(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
+        msg = f"{where}{at_line(text, first['loc'])}: {_explain(dict(first), kind, ignored)}"
         raise ConfigError(msg) from None
-    except ConfigError as fault:
-        msg = f"{where}: {fault}"
-        raise ConfigError(msg) from None
-    return config
 
 
-def _line(text: str, location: tuple[Any, ...]) -> str:
-    key = str(location[-1])
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.split("=")[0].strip() == key:
-            return f", line {number}"
-    return ""
+def _keys_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
+    """The keys that the table around `location` may have."""
+    for step in location[:-1]:
+        kind = kind.model_fields[step].annotation if hasattr(kind, "model_fields") else get_args(kind)[-1]
+    return list(kind.model_fields)
 
 
-def _unknown(location: tuple[Any, ...]) -> str:
-    fields = ClockSettings.model_fields if location[0] == "clocks" else PartyConfig.model_fields
-    known = [name for name in fields if name != "folder"]
-    return f"unknown key {'.'.join(map(str, location))!r}; {did_you_mean(str(location[-1]), known)}"
-
-
-def _explain(error: dict[str, Any]) -> str:
+def _explain(error: dict[str, Any], kind: type[PartyConfig], ignored: Sequence[str]) -> str:
     location = error["loc"]
-    name = ".".join(map(str, location))
+    name = ".".join(step for step in location if isinstance(step, str))
+    entries = "".join(f", entry {step + 1}" for step in location if isinstance(step, int))
     match error["type"]:
         case "extra_forbidden":
-            return _unknown(location)
+            known = _keys_at(kind, location) + (list(ignored) if len(location) == 1 else [])
+            return f"unknown key {name!r}; {did_you_mean(str(location[-1]), known)}"
         case "missing":
             return f"key {name!r} is missing"
+        case "dict_type" | "model_type":
+            return f"key {name!r} must be a table"
+        case kind_of if kind_of == _OWN_TEXT:
+            return f"key {name!r}{entries}: {error['msg']}"
         case _:
-            return f"key {name!r}: {error['msg'].lower()}"
+            return f"key {name!r}{entries}: {error['msg'].lower()}"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpc.blocking import blocking
 from mpc.preprocessing.plan import Estimate, Plan
 from mpc.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
-
-R = TypeVar("R")
+    from collections.abc import Awaitable, Callable, Iterable
 
 
 def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[tuple[int, ...]] = (), **parameters: Any) -> Plan:
@@ -33,34 +30,3 @@ def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[tu
     data = tuple(shapes)
     # The parties differ in what they own and receive: the one that sends most counts.
     return max((blocking(dry(index)) for index in range(n)), key=lambda plan: plan.payload)
-
-
-def blocking(work: Coroutine[Any, Any, R], factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> R:
-    """The result of `work`, run to its end on a loop of its own; also where a loop is running already, as in a notebook."""
-    outcome: list[R | BaseException] = []
-
-    def run() -> None:
-        try:
-            with asyncio.Runner(loop_factory=factory) as runner:
-                outcome.append(runner.run(work))
-        except BaseException as fault:  # noqa: BLE001  carried over to the caller's thread
-            outcome.append(fault)
-
-    if _inside_a_loop():
-        thread = threading.Thread(target=run, name="beaver")
-        thread.start()
-        thread.join()
-    else:
-        run()
-    (result,) = outcome
-    if isinstance(result, BaseException):
-        raise result
-    return result
-
-
-def _inside_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

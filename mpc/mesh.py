@@ -98,6 +98,7 @@ class Mesh:
 
     async def __aenter__(self) -> Self:
         await self._network.listen(self._accept)
+        self.log.info("phase=start waiting for %s", ", ".join(self._peers))
         self._tasks = [asyncio.create_task(self._dial(peer)) for peer in self._peers.values() if dials(self._me, peer.member)]
         self._tasks.append(asyncio.create_task(self._heartbeat()))
         return self
@@ -120,7 +121,7 @@ class Mesh:
         while not (await asyncio.wait([closing], timeout=self.clocks.lost / 10))[0]:
             # A living peer is heard from all the time, however slow the link is.
             if asyncio.get_running_loop().time() - max(channel.heard, began) > self.clocks.lost:
-                self.log.warning("peer=%s did not take the last bytes before the connection was closed", channel.name)
+                self.log.warning("peer=%s phase=closing did not take the last bytes before the connection was closed", channel.name)
                 channel.abort()
 
     # -- who is there ------------------------------------------------------------------------------------------
@@ -174,7 +175,7 @@ class Mesh:
     def closed(self, channel: Channel, fault: BeaverError) -> None:
         """A channel is gone."""
         if self._no_longer_unproven(channel):
-            self.log.warning("link refused: %s", fault)
+            self.log.warning("phase=handshake link refused: %s", fault)
             return
         peer = self._peers[channel.name]
         if peer.channel is channel:
@@ -184,7 +185,7 @@ class Mesh:
                 subscriber.peer_down(channel.name, fault)
         elif not channel.ready:
             if str(fault) != str(peer.problem):
-                self.log.warning("peer=%s not connected: %s", channel.name, fault)
+                self.log.warning("peer=%s phase=handshake not connected: %s", channel.name, fault)
             peer.problem = fault
         peer.gone.set()
 
@@ -204,7 +205,10 @@ class Mesh:
                 link = await self._network.dial(peer.member)
             except (OSError, UnicodeError) as fault:
                 # UnicodeError: a host name that cannot be one.
-                peer.problem = PeerLost(peer.member.name, f"cannot be reached: {getattr(fault, 'strerror', None) or fault}")
+                problem = PeerLost(peer.member.name, f"cannot be reached: {getattr(fault, 'strerror', None) or fault}")
+                if str(problem) != str(peer.problem):
+                    self.log.info("peer=%s phase=dial %s; trying again until it can", problem.party, problem.text)
+                peer.problem = problem
             else:
                 channel = Channel(link, self.identity, self.roster, self, dialled=peer.member)
                 if not channel.ready:

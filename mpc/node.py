@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from mpc.agreement import Agreement, describe
 from mpc.config import load_config
 from mpc.errors import ConfigError, ProgramError
 from mpc.lobby import Lobby
+from mpc.lock import IdentityLock
 from mpc.mesh import Clocks, Mesh
 from mpc.preprocessing.dealer import Dealer
 from mpc.session import Session
@@ -18,7 +20,6 @@ from mpc.transport.tcp import TcpNetwork
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Iterable
-    from pathlib import Path
 
     from mpc.identity import Identity
     from mpc.mesh import Network
@@ -32,7 +33,10 @@ _TRUST = (
 
 
 class Node:
-    """`async with Node(...) as node:` keeps channels to all members; a dealer's node serves jobs by itself."""
+    """`async with Node(...) as node:` keeps channels to all members; a dealer's node serves jobs by itself.
+
+    While it is open it holds `lock`, if it has one.
+    """
 
     def __init__(
         self,
@@ -43,25 +47,44 @@ class Node:
         clocks: Clocks | None = None,
         window: int | None = None,
         watch: Watch | None = None,
+        lock: IdentityLock | None = None,
     ) -> None:
         self.mesh = Mesh(identity, roster, network, clocks, window)
         self._watch = watch
+        self._lock = lock
         self._lobby = Lobby(self.mesh)
         self._dealer = Dealer(self.mesh, self._lobby) if roster[identity.name].role == "dealer" else None
         self._pid = os.getpid()
 
     async def __aenter__(self) -> Self:
-        await self.mesh.__aenter__()
+        if self._lock is not None:
+            self._lock.acquire()
+        try:
+            await self.mesh.__aenter__()
+        except BaseException:
+            self._unlock()
+            raise
         return self
 
     async def __aexit__(self, *fault: object) -> None:
-        if self._dealer is not None:
-            await self._dealer.close()
-        await self.mesh.__aexit__(*fault)
+        try:
+            if self._dealer is not None:
+                await self._dealer.close()
+            await self.mesh.__aexit__(*fault)
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     @asynccontextmanager
-    async def session(self, job: str, *, parties: Iterable[str] | None = None, program: str = "") -> AsyncIterator[Session]:
+    async def session(
+        self, job: str, *, parties: Iterable[str] | None = None, program: str = "", all_present: bool = False
+    ) -> AsyncIterator[Session]:
         """Agree on `job` with its other parties and the dealer, and run the body as this party's program.
+
+        Members that are not there yet are waited for; with `all_present`, where everyone has just said yes, one that goes missing ends it at once.
 
         Raises PeerLost, Disagreement, PeerMisbehaved as the same one error at every op once a peer fails; an exception of
         the body passes unchanged and ends the session at every party.
@@ -74,9 +97,9 @@ class Node:
             msg = "this process was forked from the one that opened the node; open a node of its own"
             raise ProgramError(msg)
         described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program)
-        agreed = await Agreement(self.mesh, self._lobby, described).reach(self.mesh.clocks.join)
+        agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present).reach(self.mesh.clocks.join)
         s = Session.begin(agreed, self.mesh, self._watch)
-        s.log.info("session started job=%s parties=%s", job, ",".join(s.names))
+        s.log.info("phase=started parties=%s", ",".join(s.names))
         s.log.info(_TRUST, described.members[-1])
         try:
             yield s
@@ -86,7 +109,7 @@ class Node:
             if clear is fault:
                 raise
             raise clear from None
-        s.log.info("session done job=%s rounds=%d payload=%d", job, s.cost.rounds, s.cost.payload)
+        s.log.info("phase=done rounds=%d payload=%d", s.cost.rounds, s.cost.payload)
 
 
 @asynccontextmanager
@@ -107,11 +130,15 @@ async def connect(
 
 
 def open_node(config: str | Path, *, listener: socket.socket | None = None) -> Node:
-    """The node that the file `config` describes, to run many jobs; use it with `async with`."""
+    """The node that the file `config` describes, to run many jobs; use it with `async with`.
+
+    ConfigError when it is opened while another process, or this one, has a node of this identity open.
+    """
     settings = load_config(config)
     network = TcpNetwork(settings.listen_address(), listener)
     clocks = Clocks(settings.clocks.join, settings.clocks.lost, settings.clocks.stall)
-    return Node(settings.identity(), settings.load_roster(), network, clocks=clocks)
+    lock = IdentityLock(Path(settings.folder) / Path(settings.key).expanduser())
+    return Node(settings.identity(), settings.load_roster(), network, clocks=clocks, lock=lock)
 
 
 __all__ = ["Node", "connect", "open_node"]

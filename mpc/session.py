@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Revealed = Any
 Shape = int | tuple[int, ...]
+_SILENT = logging.Logger("beaver", logging.CRITICAL + 1)  # noqa: LOG001  nobody is to hear of what a dry run reveals
 THREAD_WORK = 1 << 22
 """Word operations above which a kernel runs in a thread, about 5 ms, so that heartbeats go on."""
 
@@ -85,7 +86,7 @@ class Session:
         plan = Plan(len(names))
         home = Home(index, len(names), b"dry run")
         engine = Engine(home, exchange(plan, names, index), DryStreams(plan), DrySource(plan), plan.ledger)
-        return cls(names, engine, logging.LoggerAdapter(logging.getLogger("beaver.dry"), {})), plan
+        return cls(names, engine, logging.LoggerAdapter(_SILENT, {})), plan
 
     def __repr__(self) -> str:
         return f"Session(party {self.index} of {self.n}, {self.names[self.index]})"

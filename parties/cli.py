@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from importlib.metadata import version
@@ -12,14 +11,32 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 import mpc
+from mpc.handshake import WIRE_VERSION
 from mpc.identity import Identity, encode_key
+from parties import ask, nodes
+from parties.config import load_node_config
 from parties.demo.organisations import demo
+from parties.job import Task
+from parties.logs import configure
+from parties.programs import PROGRAMS, program, table_of_programs
 from parties.run import INTERRUPTED, run
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from parties.config import NodeConfig
+
 R = TypeVar("R")
+
+LOCAL, USAGE, DENIED, REMOTE, REFUSED = 1, 2, 3, 4, 5
+"""Exit statuses: a fault of this organisation, of the command line, its own policy's denial, a fault of a peer, a peer that refuses."""
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
+Dataset = Annotated[str, typer.Option(help="The dataset's name in every party's configuration.")]
+Columns = Annotated[str, typer.Option(help="Its columns, with commas between.")]
+Parameters = Annotated[list[str] | None, typer.Option("--set", help="A parameter of the protocol, NAME=VALUE; see `beaver protocols`.")]
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Compute on data that may not be pooled."
@@ -37,12 +54,14 @@ def _run(work: Coroutine[Any, Any, R]) -> R:
 def _version(asked: bool) -> None:  # noqa: FBT001  typer's callback
     if asked:
         print(f"beaver {version('beaver-mpc')}")
+        print(f"wire {WIRE_VERSION}")
+        print("protocols " + " ".join(f"{entry.name}@{entry.version}" for entry in PROGRAMS.values()))
         raise typer.Exit
 
 
 @app.callback()
 def beaver(
-    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,  # noqa: FBT002
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the versions and exit.")] = False,  # noqa: FBT002
 ) -> None:
     """Compute on data that may not be pooled."""
 
@@ -69,34 +88,121 @@ def keygen(
 
 
 @app.command()
-def dealer(
-    config: Annotated[Path, typer.Option("--config", "-c", help="The dealer's configuration file.")],
-) -> None:
+def party(config: Config, verbose: Verbose = False) -> None:  # noqa: FBT002
+    """Run this organisation's node until stopped: it takes jobs that its configuration allows."""
+    configure(int(verbose))
+    _run(nodes.party(config))
+
+
+@app.command()
+def dealer(config: Config, verbose: Verbose = False) -> None:  # noqa: FBT002
     """Serve correlated randomness to the parties of the roster until stopped."""
-    _run(_deal(config))
+    configure(int(verbose))
+    _run(nodes.dealer(config))
 
 
-async def _deal(config: Path) -> None:
-    node = mpc.open_node(config)
-    me = node.mesh.identity.name
-    if node.mesh.roster[me].role != "dealer":
-        msg = f'{config}: {me} is no dealer; its role in the roster must be "dealer"'
-        raise mpc.ConfigError(msg)
-    async with node:
-        print(f"{me} serves {len(node.mesh.roster.parties)} parties; stop it with Ctrl-C", flush=True)
-        await asyncio.Event().wait()
+@app.command("run")
+def run_command(
+    protocol: Annotated[str, typer.Argument(help="What to compute; `beaver protocols` lists what there is.")],
+    dataset: Dataset,
+    columns: Columns,
+    config: Config,
+    parties: Annotated[str | None, typer.Option(help="Who takes part, with commas between; all parties of the roster by default.")] = None,
+    to: Annotated[str | None, typer.Option(help="Who gets the result, with commas between; all parties by default.")] = None,
+    parameters: Parameters = None,
+    wait: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for parties that are missing or busy.")] = 60.0,
+    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON to this new file (0600).")] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Propose a job through this organisation's own node, and show the result.
+
+    Ctrl-C cancels the job at every party; a second one quits at once.
+    """
+    settings = load_node_config(config)
+    task = _task(settings, protocol, dataset, columns, parties, to, parameters)
+    with ask.reserved(out) as save:
+        answer = _run(ask.run(settings, task, wait))
+        save(answer)
+    ask.show(answer, as_json=as_json)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+
+
+def _task(
+    settings: NodeConfig, protocol: str, dataset: str, columns: str, parties: str | None, to: str | None, parameters: list[str] | None
+) -> Task:
+    roster = settings.load_roster()
+    everyone = tuple(sorted(_names(parties) or (member.name for member in roster.parties)))
+    task = Task(protocol, dataset, _names(columns), everyone, _names(to), program(protocol).parse(parameters or []))
+    program(protocol).check(task, len(everyone))
+    return task
+
+
+@app.command()
+def jobs(
+    config: Config,
+    show: Annotated[str | None, typer.Option(help="Show the result of this job.")] = None,
+    cancel: Annotated[str | None, typer.Option(help="Cancel this job, at every party.")] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """List the jobs that this organisation's node knows, show a result, or cancel one."""
+    settings = load_node_config(config)
+    if show is not None:
+        ask.show(_run(ask.request(settings, {"do": "result", "id": show})), as_json=as_json)
+    elif cancel is not None:
+        _run(ask.request(settings, {"do": "cancel", "id": cancel}))
+        print(f"job {cancel} is cancelled")
+    else:
+        ask.show_jobs(_run(ask.request(settings, {"do": "jobs"}))["jobs"], as_json=as_json)
+
+
+@app.command("protocols")
+def protocols_command() -> None:
+    """List what can be computed: what each protocol reveals, its parameters and its cost."""
+    table_of_programs()
+
+
+@app.command()
+def estimate(
+    protocol: Annotated[str, typer.Argument(help="What to compute.")],
+    columns: Columns,
+    parties: Annotated[int, typer.Option(min=2, help="How many parties.")] = 3,
+    rows: Annotated[int, typer.Option(min=0, help="Rows of each party.")] = 1000,
+    parameters: Parameters = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """What a job will cost, without touching data or network."""
+    names = tuple(f"p{number}" for number in range(parties))
+    task = Task(protocol, "estimate", _names(columns), names, (), program(protocol).parse(parameters or []))
+    program(protocol).check(task, parties)
+    ask.show_estimate(program(protocol).estimate(task, parties, rows), as_json=as_json)
+
+
+def exit_status(fault: mpc.BeaverError) -> int:
+    """The exit status of a fault; docs/operations.md lists them."""
+    match fault:
+        case mpc.PolicyDenied():
+            return DENIED
+        case mpc.Refused():
+            return REFUSED
+        case mpc.PeerLost() | mpc.PeerMisbehaved() | mpc.AuthenticationFailed() | mpc.Disagreement():
+            return REMOTE
+        case _:
+            return LOCAL
 
 
 def main() -> None:
-    """Run the command line; faults become one clear line and exit status 1."""
+    """Run the command line; faults become one clear line and an exit status."""
     try:
         app()
         sys.stdout.flush()
     except mpc.BeaverError as fault:
         print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(exit_status(fault))
     except OSError as fault:
         # Standard output is a full disk or a closed pipe; the interpreter must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"cannot write the output: {fault.strerror}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(LOCAL)

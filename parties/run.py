@@ -1,11 +1,17 @@
-"""How Beaver's own processes run: on uvloop where it exists, ended cleanly by SIGTERM and Ctrl-C."""
+"""How Beaver's own processes run: on uvloop where it exists, ended cleanly by SIGTERM and Ctrl-C, and without core dumps."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import os
 import signal
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
+
+if sys.platform != "win32":
+    import resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -15,6 +21,7 @@ R = TypeVar("R")
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM: 128 + SIGINT, as shells have it."""
+_PR_SET_DUMPABLE = 4
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -26,21 +33,68 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def forbid_core_dumps() -> None:
+    """Keep this process's memory, with its keys and data, out of core files, and on Linux out of other processes' debuggers too."""
+    if sys.platform == "win32":
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        # The limit alone does not bind a system that pipes cores to a program.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
 def run(work: Coroutine[Any, Any, R]) -> R:
-    """Run `work` to its end.  SIGTERM and SIGINT cancel it, so that every `async with` closes; then KeyboardInterrupt is raised."""
+    """Run `work` to its end.  SIGTERM and SIGINT cancel it, so that every `async with` closes; then KeyboardInterrupt is raised.
 
-    async def guarded() -> R:
-        task = asyncio.ensure_future(work)
-        if sys.platform != "win32":
-            # Both, explicitly: a process that a script started in the background would otherwise ignore SIGINT.
-            # A closed terminal too, unless nohup asked otherwise: temporary keys must not stay behind.
-            hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-            for number in (signal.SIGTERM, signal.SIGINT, *hangup):
-                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await task
-
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    A SIGINT after that ends the process at once, with status INTERRUPTED.  For the main thread only.
+    """
+    forbid_core_dumps()
+    with _Stop() as stop, asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
-            return runner.run(guarded())
+            return runner.run(stop.guard(work))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
+        finally:
+            # Interrupted before its first step.
+            work.close()
+
+
+class _Stop:
+    """Signals: the first one cancels, a SIGINT after it quits."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[Any] | None = None
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        # SIGINT explicitly: a process that a script started in the background would otherwise ignore it.
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            # A closed terminal too, unless nohup asked otherwise: temporary keys must not stay behind.
+            numbers.append(signal.SIGHUP)
+        # Not by the loop: these are heard while a callback runs long, too.
+        self._before = {number: signal.signal(number, self._heard) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    async def guard(self, work: Coroutine[Any, Any, R]) -> R:
+        """Await `work`; a signal cancels it."""
+        task = asyncio.create_task(work)
+        self._task = task
+        return await task
+
+    def _heard(self, number: int, _: object) -> None:
+        if self._asked and number == signal.SIGINT:
+            os._exit(INTERRUPTED)
+        if not self._asked and self._task is None:
+            self._asked = True
+            raise KeyboardInterrupt
+        if not self._asked and self._task is not None and not self._task.done():
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+        # Others may come in pairs, from a supervisor and its process group.
+        self._asked = True

@@ -23,7 +23,7 @@ from parties.demo.study import pooled, split, tolerance
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-BEAVER = [sys.executable, "-c", "import sys; from parties.cli import main; sys.argv[0] = 'beaver'; main()"]
+BEAVER = [sys.executable, "-c", "import sys; from parties.start import main; sys.argv[0] = 'beaver'; main()"]
 
 
 def beaver(*arguments, **options):
@@ -100,7 +100,7 @@ def test_the_data_is_the_published_data():
 
 
 def test_keygen_and_version(tmp_path):
-    assert re.fullmatch(r"beaver \d+\.\d+\.\d+\n", beaver("--version").stdout)
+    assert re.match(r"beaver \d+\.\d+\.\d+\nwire 1\nprotocols .*mean@1", beaver("--version").stdout)
     made = beaver("keygen", "hospital_a", cwd=tmp_path)
     assert made.returncode == 0
     identity = Identity.load(tmp_path / "hospital_a.key")
@@ -151,7 +151,16 @@ def blocks(language):
 
 def test_every_command_of_the_readme_is_tested_here():
     commands = [line for block in blocks("sh") for line in block.splitlines()]
-    assert commands == ["make demo", "make test", "beaver keygen hospital_a", "beaver dealer -c the_dealer.toml"]
+    assert commands == [
+        "make demo",
+        "make test",
+        "beaver keygen hospital_a",
+        "beaver dealer -c the_dealer.toml",
+        "beaver party -c hospital_a.toml",
+        "beaver run mean --dataset patients --columns age,bmi -c hospital_a.toml",
+    ]
+    # The last two are run, word for word, by the walk of docs/operations.md.
+    assert all(command in (ROOT / "docs" / "operations.md").read_text().splitlines() for command in commands[2:])
     makefile = (ROOT / "Makefile").read_text()
     assert "demo: env\n\t@$(BIN)/beaver demo" in makefile
     assert "test: dev\n\t@$(BIN)/python -m pytest" in makefile
@@ -159,19 +168,22 @@ def test_every_command_of_the_readme_is_tested_here():
 
 def test_the_simulations_of_the_readme_run():
     examples = [block for block in blocks("python") if "simulate" in block]
-    assert len(examples) == 2
+    assert len(examples) == 3
     results = []
     for example in examples:
         scope = {}
         exec(compile(example, "README.md", "exec"), scope)  # noqa: S102
         results.append(scope["results"])
     assert np.allclose(results[0], [[1.5, 15.0]] * 3, atol=1e-5)
+    assert np.allclose(results[2][0][0], [2.0, -1.0], atol=1e-4)
+    assert np.allclose(results[2][0][1], 5.0, atol=1e-4)
     assert np.allclose(results[1][0], [10.0], atol=1e-4)
     assert results[1][1] is None
 
 
 async def test_the_embedding_of_the_readme_runs_as_separate_processes(tmp_path):
-    (example,) = (block for block in blocks("python") if "connect" in block)
+    (example,) = (block for block in blocks("python") if "mpc.connect(" in block)
+    (blocking,) = (block for block in blocks("python") if "mpc.connect_sync(" in block)
     (config,) = blocks("toml")
     names = ["hospital_a", "hospital_b", "the_dealer"]
     identities = {name: Identity.generate(name) for name in names}
@@ -184,7 +196,7 @@ async def test_the_embedding_of_the_readme_runs_as_separate_processes(tmp_path):
         (tmp_path / f"{name}.toml").write_text(config.replace("hospital_a", name))
         sockets[name].close()
     (tmp_path / "a.py").write_text(example)
-    (tmp_path / "b.py").write_text(example.replace("hospital_a.toml", "hospital_b.toml"))
+    (tmp_path / "b.py").write_text(blocking)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE, "cwd": tmp_path, "env": environment}
     dealer = await asyncio.create_subprocess_exec(*BEAVER, "dealer", "-c", "the_dealer.toml", **pipes)

@@ -49,6 +49,8 @@ LAYERS = {
     "mpc.session": 7,
     "mpc.config": 7,
     "mpc.estimate": 7,
+    "mpc.lock": 7,
+    "mpc.blocking": 7,
     "mpc.node": 7,
     "mpc.ops": 8,
     "mpc.testing": 9,

@@ -7,6 +7,7 @@ and public shapes only.
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import bisect_left
 from functools import partial
 from typing import TYPE_CHECKING
@@ -238,7 +239,7 @@ class Dealer:
         if not all(isinstance(member, str) and member in self._mesh.roster for member in members) or name not in members:
             raise PeerMisbehaved(name, "proposed a job with members that are not in the roster")
         if len(self._jobs) >= MAX_SESSIONS:
-            self._mesh.log.warning("job=%s refused: %d sessions are being served", job, MAX_SESSIONS)
+            self._log(job).warning("peer=%s phase=refused %d sessions are being served", name, MAX_SESSIONS)
             return
         program = join["description"].get("program")
         try:
@@ -247,17 +248,21 @@ class Dealer:
             raise PeerMisbehaved(name, f"proposed a job that cannot run: {fault}") from fault
         self._jobs[job] = asyncio.create_task(self._serve(described))
 
+    def _log(self, job: str) -> logging.LoggerAdapter[logging.Logger]:
+        return logging.LoggerAdapter(self._mesh.log, {"job": job})
+
     async def _serve(self, job: Job) -> None:
+        log = self._log(job.name)
         try:
             agreed = await Agreement(self._mesh, self._lobby, job).reach()
-            self._mesh.log.info("job=%s started parties=%s", job.name, ",".join(job.parties))
+            log.info("phase=started parties=%s", ",".join(job.parties))
             await DealerSession(agreed, self._mesh).serve()
-            self._mesh.log.info("job=%s done", job.name)
+            log.info("phase=done")
         except BeaverError as fault:
-            self._mesh.log.warning("job=%s ended: %s", job.name, fault)
+            log.warning("phase=failed %s", fault)
         except Exception:
             # A fault of ours in one job is told in the log, and ends neither the dealer nor its other jobs.
-            self._mesh.log.exception("job=%s ended by a fault of the dealer itself", job.name)
+            log.exception("phase=failed by a fault of the dealer itself")
         finally:
             del self._jobs[job.name]
             for name, join in self._lobby.waiting(job.name):

@@ -6,8 +6,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+from mpc.blocking import blocking
 from mpc.errors import RemoteFault
-from mpc.estimate import blocking
 from mpc.identity import Identity
 from mpc.mesh import Clocks
 from mpc.node import Node

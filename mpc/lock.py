@@ -1,0 +1,103 @@
+"""One node per identity: a lock of the operating system, held for as long as the node is open."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from mpc.errors import ConfigError
+
+if sys.platform != "win32":
+    import fcntl
+
+_held: set[IdentityLock] = set()
+
+
+class IdentityLock:
+    """An exclusive lock on the key file itself, from `acquire` to `release`; nothing on Windows.
+
+    The key file, since it is there already: no second file is left behind, none must be written where keys are read-only, and every link
+    to the key is the same lock.  The system drops it when the process ends, however it ends.  A copy of the key is another file.
+    """
+
+    def __init__(self, key: Path) -> None:
+        self.key = key
+        self._handle: int | None = None
+
+    def acquire(self) -> None:
+        """Take it; ConfigError if another node holds it."""
+        if sys.platform == "win32":
+            return
+        handle = _open(self.key)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = (
+                f"{self.key}: a node with this identity is already running{_holder(handle)}. `beaver run` hands it a job; or give this "
+                "program an identity of its own (`beaver keygen`)"
+            )
+            os.close(handle)
+            raise ConfigError(msg) from None
+        except OSError as fault:
+            os.close(handle)
+            logging.getLogger("beaver").warning(
+                "%s cannot be locked (%s): nothing here prevents a second node with this identity", self.key, fault.strerror
+            )
+            return
+        self._handle = handle
+        _held.add(self)
+
+    def release(self) -> None:
+        """Give it back, if it is held."""
+        if sys.platform == "win32" or self._handle is None:
+            return
+        # Unlocked first: a child between fork and exec has the same open file for a moment.
+        fcntl.flock(self._handle, fcntl.LOCK_UN)
+        self.abandon()
+        _held.discard(self)
+
+    def abandon(self) -> None:
+        """Close the file here only; whoever has it open otherwise keeps the lock."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def _open(key: Path) -> int:
+    """For writing where that is possible, as network file systems want it for an exclusive lock; nothing is written."""
+    try:
+        try:
+            return os.open(key, os.O_RDWR)
+        except OSError:
+            return os.open(key, os.O_RDONLY)
+    except OSError as fault:
+        msg = f"{key}: cannot be opened: {fault.strerror}"
+        raise ConfigError(msg) from None
+
+
+def _holder(handle: int) -> str:
+    """Which process holds the lock, where the system tells."""
+    about = os.fstat(handle)
+    wanted = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}:{about.st_ino}"
+    try:
+        lines = Path("/proc/locks").read_text("ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    # Number, FLOCK, ADVISORY, WRITE, process, device and inode.
+    found = [words[4] for words in map(str.split, lines) if len(words) > 5 and words[1] == "FLOCK" and words[5] == wanted]
+    if not found or int(found[0]) <= 0:
+        return ""
+    return " in this process" if int(found[0]) == os.getpid() else f" (process {found[0]})"
+
+
+def _in_a_forked_child() -> None:
+    """The lock is the parent's: a child that lives on must not keep it."""
+    for lock in _held:
+        lock.abandon()
+    _held.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_in_a_forked_child)

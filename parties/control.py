@@ -1,0 +1,132 @@
+"""The local door of a node: a socket that only its own user can open, one JSON value to a line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from parties.config import NodeConfig
+
+    Say = Callable[[dict[str, Any]], None]
+    Handler = Callable[[dict[str, Any], Say], Awaitable[None]]
+
+LIMIT = 1 << 24
+SHORT = 100
+"""Bytes that every system allows in the path of a socket."""
+
+
+def socket_path(config: NodeConfig) -> Path:
+    """Where the node of this configuration listens: `control`, or else a short path of its own for every key file."""
+    if config.control is not None:
+        path = (Path(config.folder) / config.control).expanduser().absolute()
+        if len(os.fsencode(path)) > SHORT:
+            msg = f"control = {str(path)!r} is longer than the {SHORT} bytes that a socket's path may have; choose a shorter one"
+            raise ConfigError(msg)
+        return path
+    key = (Path(config.folder) / config.key).expanduser().resolve()
+    name = blake2b(os.fsencode(key), digest_size=8).hexdigest()
+    # By user and key alone: a service and a login shell must find the same socket, whatever their environments say.
+    folder = Path("/tmp") / f"beaver-{os.getuid()}"  # noqa: S108  0700 and owned by this user, which is checked
+    return folder / f"{name}.sock"
+
+
+def _private_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        msg = f"{folder}: must belong to this user and be writable by nobody else; set control = in the configuration"
+        raise ConfigError(msg)
+
+
+@contextlib.asynccontextmanager
+async def serve(path: Path, handler: Handler) -> AsyncIterator[None]:
+    """Answer at `path` (0600) while the body runs.  A socket that a dead node left is replaced."""
+    _private_folder(path.parent)
+    if await _alive(path):
+        msg = f"{path}: another node answers there; every node needs a control socket of its own"
+        raise ConfigError(msg)
+    listener = _listener(path)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _converse(reader, writer, handler)
+
+    server = await asyncio.start_unix_server(answer, sock=listener, limit=LIMIT)
+    try:
+        yield
+    finally:
+        server.close()
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+def _listener(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    old = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError as fault:
+        listener.close()
+        msg = f"{path}: cannot listen there ({fault.strerror}); set control = in the configuration"
+        raise ConfigError(msg) from None
+    finally:
+        os.umask(old)
+    return listener
+
+
+async def _alive(path: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(str(path))
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
+    """One request; the client that hangs up cancels it."""
+
+    def say(message: dict[str, Any]) -> None:
+        if not writer.is_closing():
+            writer.write(json.dumps(message).encode() + b"\n")
+
+    try:
+        request = json.loads(await reader.readline() or b"null")
+        if isinstance(request, dict):
+            work = asyncio.ensure_future(handler(request, say))
+            gone = asyncio.ensure_future(reader.read(1))
+            await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
+            for task in (work, gone):
+                task.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+    except (ValueError, ConnectionError):
+        pass
+    finally:
+        with contextlib.suppress(ConnectionError):
+            writer.close()
+            await writer.wait_closed()
+
+
+async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """Send one request to the node at `path`; its messages until it hangs up."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=LIMIT)
+    except OSError:
+        msg = f"no node answers at {path}: start it with `beaver party -c` and this configuration"
+        raise ConfigError(msg) from None
+    try:
+        writer.write(json.dumps(request).encode() + b"\n")
+        while line := await reader.readline():
+            yield json.loads(line)
+    finally:
+        writer.close()

@@ -1,0 +1,69 @@
+"""What a node answers at its control socket: run, jobs, result, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from mpc.errors import BeaverError, ConfigError
+from parties.job import unpack_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parties.control import Handler, Say
+    from parties.service import Service
+
+
+def handler(service: Service) -> Handler:
+    """Serve requests with `service`."""
+
+    async def handle(request: dict[str, Any], say: Say) -> None:
+        try:
+            await _ACTIONS[_action(request)](service, request, say)
+        except BeaverError as fault:
+            say({"error": type(fault).__name__, "text": str(fault)})
+        except asyncio.CancelledError:
+            raise
+        except Exception as fault:
+            say({"error": "InternalError", "text": f"{type(fault).__name__} in the node; its log says more"})
+            service.log.exception("a request failed")
+
+    return handle
+
+
+def _action(request: dict[str, Any]) -> str:
+    action = request.get("do")
+    if not isinstance(action, str) or action not in _ACTIONS:
+        msg = f"the node does not know how to {action!r}: is `beaver` of another version than the node?"
+        raise ConfigError(msg)
+    return action
+
+
+async def _run(service: Service, request: dict[str, Any], say: Say) -> None:
+    wait = request.get("wait")
+    if not isinstance(wait, int | float):
+        msg = "wait must be a number of seconds"
+        raise ConfigError(msg)
+    job, result = await service.run(unpack_task(request.get("task")), float(wait), lambda text: say({"event": text}))
+    say({"id": job, "result": result})
+
+
+async def _jobs(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001
+    say({"jobs": [record.summary() for record in service.records.values()]})
+
+
+async def _result(service: Service, request: dict[str, Any], say: Say) -> None:
+    record = service.records.get(str(request.get("id")))
+    if record is None:
+        msg = f"no job {request.get('id')!r} is known here; `beaver jobs` lists them"
+        raise ConfigError(msg)
+    say({"id": record.id, "job": record.summary(), "result": record.result})
+
+
+async def _cancel(service: Service, request: dict[str, Any], say: Say) -> None:
+    service.cancel(str(request.get("id")))
+    say({"id": request["id"], "event": "cancelled"})
+
+
+_ACTIONS: dict[str, Callable[[Service, dict[str, Any], Say], Any]] = {"run": _run, "jobs": _jobs, "result": _result, "cancel": _cancel}

@@ -1,0 +1,135 @@
+"""What Beaver's own processes log: one line per event on standard error, in UTC, and never a value.
+
+`2026-03-01T09:30:00.125Z INFO node=hospital_a job=trial-7 peer=hospital_b phase=agreement waiting for hospital_c`
+
+A record may carry `job`, `peer` and `phase` as attributes (`extra=` or a LoggerAdapter); where its text has them already, it stands as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import threading
+import time
+from pathlib import PurePath
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any, TextIO
+
+from mpc.errors import BeaverError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+FIELDS = ("job", "peer", "phase")
+_OURS = "beaver"
+_PLAIN = re.compile(r"[^\s\"'=\\]+")
+_KNOWN = frozenset({"Task exception was never retrieved", "Future exception was never retrieved", "Task was destroyed but it is pending!"})
+"""The texts of asyncio that hold nothing of the program."""
+
+
+def configure(verbose: int = 0, stream: TextIO | None = None) -> None:
+    """Log to standard error from now on: INFO, or DEBUG if `verbose`.  An exception that nobody catches becomes such a line too.
+
+    May be called again; then the new settings count.
+    """
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Lines)]:
+        root.removeHandler(handler)
+    handler = _Lines(stream or sys.stderr)
+    handler.setFormatter(Formatter(verbose))
+    root.addHandler(handler)
+    logging.getLogger(_OURS).setLevel(logging.DEBUG if verbose else logging.INFO)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_a_thread
+    sys.unraisablehook = _unraisable
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """A line that cannot be written is lost: nothing else is ever printed in its place."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Say nothing: the default prints the arguments."""
+
+
+class Formatter(logging.Formatter):
+    """One event as one line.
+
+    Of an exception it shows the kind, the place, and the text if it is Beaver's own, since other texts may hold data; with `verbose`,
+    all places that it passed.  The text of other libraries' events is withheld for the same reason.
+    """
+
+    def __init__(self, verbose: int = 0) -> None:
+        super().__init__()
+        self._verbose = verbose
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        ours = record.name == _OURS or record.name.startswith(f"{_OURS}.")
+        parts = [_time(record.created), record.levelname]
+        node = record.name.removeprefix(_OURS).removeprefix(".") if ours else ""
+        fields = {"node": node} | {name: getattr(record, name, "") for name in FIELDS}
+        parts += [f"{name}={_quoted(str(value))}" for name, value in fields.items() if value]
+        parts.append(_printable(record.getMessage()) if ours else f"source={_quoted(record.name)} {_foreign(record)}")
+        if record.exc_info and record.exc_info[1] is not None:
+            parts.append(self._fault(record.exc_info[1]))
+        return " ".join(parts)
+
+    def _fault(self, fault: BaseException) -> str:
+        # A text of ours names the cause already; what another exception says may be a value.
+        text = f" text={_quoted(str(fault))}" if isinstance(fault, BeaverError) else ""
+        line = f"fault={type(fault).__name__}{text}{self._places(fault)}"
+        seen = {id(fault)}
+        while self._verbose and (cause := fault.__cause__ or fault.__context__) is not None and id(cause) not in seen:
+            line += f" after={type(cause).__name__}{self._places(cause)}"
+            seen.add(id(cause))
+            fault = cause
+        return line
+
+    def _places(self, fault: BaseException) -> str:
+        places = [f"{PurePath(frame.f_code.co_filename).name}:{number}" for frame, number in walk_tb(fault.__traceback__)]
+        return f" at={'>'.join(places if self._verbose else places[-1:])}" if places else ""
+
+
+def _time(seconds: float) -> str:
+    whole, rest = divmod(round(seconds * 1000), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{rest:03d}Z"
+
+
+def _quoted(value: str) -> str:
+    """As it is, or in JSON's quotes: a name that a peer chose cannot pass for another field or line."""
+    return value if _PLAIN.fullmatch(value) and value.isprintable() else json.dumps(value)
+
+
+def _printable(text: str) -> str:
+    """With every control character as its escape, so that an event stays one line."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _foreign(record: logging.LogRecord) -> str:
+    first = str(record.msg).partition("\n")[0]
+    return first if first in _KNOWN else "(text withheld: it may hold data)"
+
+
+# -- exceptions that nobody caught -----------------------------------------------------------------------------
+
+
+def _tell(fault: BaseException | None, where: str) -> None:
+    if fault is not None:
+        logging.getLogger(_OURS).critical("an unexpected fault %s", where, exc_info=fault)
+
+
+def _uncaught(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, fault, trace)
+    else:
+        _tell(fault, "ended this process")
+
+
+def _uncaught_in_a_thread(arguments: threading.ExceptHookArgs) -> None:
+    _tell(arguments.exc_value, "ended a thread")
+
+
+def _unraisable(arguments: Any) -> None:
+    _tell(arguments.exc_value, "could not be raised")

@@ -1,0 +1,50 @@
+"""The two kinds of node that stay up: a party and the dealer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import mpc
+from parties import control
+from parties.config import check_allow, load_node_config
+from parties.door import handler
+from parties.programs import PROGRAMS
+from parties.service import Service
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+
+async def party(config: Path, listener: socket.socket | None = None) -> None:
+    """Serve jobs until cancelled."""
+    settings = load_node_config(config)
+    check_allow(settings, PROGRAMS)
+    node = mpc.open_node(config, listener=listener)
+    _role(node, config, "party")
+    async with node:
+        service = Service(settings, node)
+        try:
+            async with control.serve(control.socket_path(settings), handler(service)):
+                print(f"{settings.name} takes jobs ({', '.join(settings.allow) or 'none are allowed'}); stop it with Ctrl-C", flush=True)
+                await asyncio.Event().wait()
+        finally:
+            await service.close()
+
+
+async def dealer(config: Path, listener: socket.socket | None = None) -> None:
+    """Serve correlations until cancelled."""
+    node = mpc.open_node(config, listener=listener)
+    _role(node, config, "dealer")
+    async with node:
+        me = node.mesh.identity.name
+        print(f"{me} serves {len(node.mesh.roster.parties)} parties; stop it with Ctrl-C", flush=True)
+        await asyncio.Event().wait()
+
+
+def _role(node: mpc.Node, config: Path, wanted: str) -> None:
+    me = node.mesh.identity.name
+    if node.mesh.roster[me].role != wanted:
+        msg = f'{config}: {me} is no {wanted}; its role in the roster must be "{wanted}"'
+        raise mpc.ConfigError(msg)

@@ -1,0 +1,33 @@
+"""Everything that can run as a job, by name: what `beaver run`, `beaver estimate`, `beaver protocols` and a node's allow-list speak of."""
+
+from __future__ import annotations
+
+from mpc.errors import ConfigError
+from mpc.roster import did_you_mean
+from parties.programs.listing import Row, row, show
+from parties.programs.ordering import ORDERING
+from parties.programs.program import Program, Result, Setting
+from parties.programs.regression import REGRESSION
+from parties.programs.statistics import STATISTICS
+
+__all__ = ["PROGRAMS", "Program", "Result", "Setting", "describe", "program", "table_of_programs"]
+
+PROGRAMS: dict[str, Program] = {each.name: each for each in (*STATISTICS, *ORDERING, *REGRESSION)}
+
+
+def program(name: str) -> Program:
+    """The program of this name; ConfigError, with the closest one, if there is none."""
+    if name not in PROGRAMS:
+        msg = f"{name!r} is no protocol of this version; {did_you_mean(name, PROGRAMS)}"
+        raise ConfigError(msg)
+    return PROGRAMS[name]
+
+
+def describe() -> list[Row]:
+    """One row for every program: name, version, what it computes and reveals, columns, parameters, and its cost at an example size."""
+    return [row(each) for each in PROGRAMS.values()]
+
+
+def table_of_programs(*, as_json: bool = False) -> None:
+    """Print `describe()` for people, or as JSON."""
+    show(describe(), as_json=as_json)

@@ -1,0 +1,79 @@
+"""Dry runs of all parties of a job side by side, for its cost: they know each other's shapes, and are told what a healthy pool would reveal."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpc.blocking import blocking
+from mpc.preprocessing.plan import Estimate, Plan
+from mpc.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from mpc.scope import Scope
+
+NEARLY_ONE = 2.0**-16
+POWER = 24
+
+
+class Meeting:
+    """Where the parties tell each other their shapes."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._told: dict[tuple[int, ...], dict[int, tuple[int, ...]]] = {}
+        self._complete: dict[tuple[int, ...], asyncio.Event] = {}
+
+    async def shapes(self, path: tuple[int, ...], index: int, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Everyone's shape at this point of the program, in party order."""
+        told, complete = self._told.setdefault(path, {}), self._complete.setdefault(path, asyncio.Event())
+        told[index] = shape
+        if len(told) == self._n:
+            complete.set()
+        await complete.wait()
+        return [told[number] for number in range(self._n)]
+
+
+_meeting: ContextVar[Meeting] = ContextVar("beaver_meeting")
+
+
+class SideBySide(Estimate):
+    """One party's dry run among those of all."""
+
+    async def announce(self, scope: Scope, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """What the others really announce."""
+        await super().announce(scope, shape)
+        return await _meeting.get().shapes(scope.path, self.index, shape)
+
+    def revealed(self, shape: tuple[int, ...], frac: int) -> Any:
+        """Answers that no check refuses, as a pool without constant or huge columns could give them.
+
+        Numbers rise slowly from 1, so that a mean square is above the square of the mean; among whole numbers, POWER suits a count and a
+        power of two, and 1 an index; no bit that says that something is wrong is set.
+        """
+        if frac < 0:
+            return np.zeros(shape, np.bool_)
+        if frac == 0:
+            return np.full(shape, POWER if shape else 1, np.int64)
+        size = int(np.prod(shape))
+        return 1.0 + NEARLY_ONE * np.reshape(np.arange(size) / max(size, 1) ** 2, shape)
+
+
+def dry(program: Callable[[Session], Awaitable[Any]], names: Sequence[str]) -> Plan:
+    """The plan of `program` at the party that sends most."""
+
+    async def one(index: int) -> Plan:
+        s, plan = Session.dry(names, index, SideBySide)
+        await program(s)
+        return plan
+
+    async def every() -> list[Plan]:
+        _meeting.set(Meeting(len(names)))
+        return await asyncio.gather(*(one(index) for index in range(len(names))))
+
+    return max(blocking(every()), key=lambda plan: (plan.payload, plan.rounds))

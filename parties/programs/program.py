@@ -1,0 +1,231 @@
+"""What a program is: something that can run as a job, with everything that it promises and everything that it refuses."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpc.errors import ConfigError, PrecisionError
+from mpc.roster import did_you_mean
+from parties.data import Table
+from parties.job import MAX_NAMES, Parameter, Task
+from parties.programs.dry import dry
+
+if TYPE_CHECKING:
+    from mpc import Plan, Session
+
+Result = dict[str, Any]
+"""JSON: numbers, texts and truth values by name, and for what there is of every column a dict by column."""
+Settings = Mapping[str, Any]
+Body = Callable[["Session", Table, Task, Settings], Awaitable["Result | None"]]
+
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
+COLUMN, PARTY = "column", "party"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A parameter: its type, its default (None where it must be given), and what it may be.  `names` says what a text is the name of."""
+
+    name: str
+    kind: type[Parameter]
+    default: Parameter | None
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float = -math.inf
+    most: float = math.inf
+    names: str = ""
+
+    @property
+    def wants(self) -> str:
+        """What a value must be, in words."""
+        if self.choices:
+            return " or ".join(self.choices)
+        if self.names:
+            return f"the name of a {self.names}"
+        limits = [f"from {self.least}"] * (self.least > -math.inf) + [f"to {self.most}"] * (self.most < math.inf)
+        return " ".join([KINDS[self.kind], *limits])
+
+    def parse(self, text: str) -> Parameter:
+        """The value that is written as `text`."""
+        word = text.strip()
+        try:
+            value: Parameter = {"true": True, "false": False}[word.lower()] if self.kind is bool else self.kind(word)
+        except (KeyError, ValueError):
+            raise self._refusal(word) from None
+        return self.checked(value)
+
+    def checked(self, value: object) -> Parameter:
+        """The value in its own type; ConfigError if it is of another or out of range."""
+        if self.kind is float and type(value) is int:
+            value = float(value)
+        if (
+            not isinstance(value, self.kind)
+            or isinstance(value, bool) != (self.kind is bool)
+            or (self.choices and value not in self.choices)
+            or (isinstance(value, int | float) and not (math.isfinite(value) and self.least <= value <= self.most))
+        ):
+            raise self._refusal(value)
+        return value
+
+    def _refusal(self, value: object) -> ConfigError:
+        return ConfigError(f"parameter {self.name}={value!r} must be {self.wants}")
+
+
+def fraction(help_: str = "fractional bits of the numbers: fewer allow larger ones") -> Setting:
+    """The parameter `frac`."""
+    return Setting("frac", int, 20, help_, least=0, most=40)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Something that can run as a job.
+
+    `uses` names what it calls of the library.  `rule` checks what concerns several parameters, `sample` makes the data of one party for an
+    estimate (None: one row, since no more than its sums enter), `irrelevant` gives parameters that the cost does not depend on a value for it.
+    """
+
+    name: str
+    version: int
+    summary: str
+    reveals: str
+    body: Body
+    uses: tuple[str, ...]
+    parameters: tuple[Setting, ...] = ()
+    at_least: int = 1
+    at_most: int = MAX_NAMES
+    rule: Callable[[Task, Settings], None] | None = None
+    sample: Callable[[Sequence[str], int, Settings], Table] | None = None
+    irrelevant: Settings = field(default_factory=dict)
+
+    @property
+    def columns(self) -> str:
+        """How many columns it takes, in words."""
+        if self.at_least == self.at_most:
+            return f"exactly {self.at_least}"
+        return f"at least {self.at_least}" + (f", at most {self.at_most}" if self.at_most < MAX_NAMES else "")
+
+    def parse(self, given: Iterable[str]) -> dict[str, Parameter]:
+        """Parameters written as NAME=VALUE; ConfigError for one that does not exist, is written twice or has a wrong value."""
+        found: dict[str, Parameter] = {}
+        for text in given:
+            name, equals, value = text.partition("=")
+            name = name.strip()
+            if not equals:
+                msg = f"{self.name}: parameter {text!r} must be written NAME=VALUE"
+                raise ConfigError(msg)
+            if name in found:
+                msg = f"{self.name}: parameter {name!r} is given twice"
+                raise ConfigError(msg)
+            found[name] = self._value(name, value, written=True)
+        return found
+
+    def _value(self, name: str, value: Any, *, written: bool) -> Parameter:
+        known = {setting.name: setting for setting in self.parameters}
+        try:
+            if name not in known:
+                hint = did_you_mean(name, known) if known else "it has none"
+                msg = f"no parameter {name!r}; {hint}"
+                raise ConfigError(msg)
+            return known[name].parse(value) if written else known[name].checked(value)
+        except ConfigError as fault:
+            msg = f"{self.name}: {fault}"
+            raise ConfigError(msg) from None
+
+    def settings(self, task: Task) -> Settings:
+        """All parameters of a job, defaults included; ConfigError for what does not exist or fit."""
+        given = {name: self._value(name, value, written=False) for name, value in task.parameters.items()}
+        settings: dict[str, Any] = {}
+        for setting in self.parameters:
+            value = given.get(setting.name, setting.default)
+            if value is None:
+                msg = f"{self.name}: parameter {setting.name!r} is missing: {setting.wants}, {setting.help}"
+                raise ConfigError(msg)
+            known = {COLUMN: task.columns, PARTY: task.parties}.get(setting.names)
+            if known is not None and value not in known:
+                msg = f"{self.name}: parameter {setting.name}={value!r} names no {setting.names} of the job; {did_you_mean(str(value), known)}"
+                raise ConfigError(msg)
+            settings[setting.name] = value
+        return settings
+
+    def check(self, task: Task, n: int) -> None:
+        """ConfigError, which says what to mend, unless `task` is a job of this program for n parties."""
+        for what, names in (("columns", task.columns), ("parties", task.parties), ("receivers", task.to)):
+            twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+            if twice is not None:
+                msg = f"{self.name}: {twice!r} is named twice among the {what}"
+                raise ConfigError(msg)
+        if len(task.parties) != n or n < 2:
+            msg = f"{self.name}: a job needs at least two parties, and names all of them: {n} take part, {len(task.parties)} are named"
+            raise ConfigError(msg)
+        if not self.at_least <= len(task.columns) <= self.at_most:
+            listed = ", ".join(task.columns) or "none"
+            msg = f"{self.name}: takes {self.columns} column(s), not {len(task.columns)} ({listed})"
+            raise ConfigError(msg)
+        for name in task.to:
+            if name not in task.parties:
+                msg = f"{self.name}: receiver {name!r} is no party of the job; {did_you_mean(name, task.parties)}"
+                raise ConfigError(msg)
+        settings = self.settings(task)
+        if self.rule is not None:
+            try:
+                self.rule(task, settings)
+            except ConfigError as fault:
+                msg = f"{self.name}: {fault}"
+                raise ConfigError(msg) from None
+
+    async def run(self, s: Session, table: Table, task: Task) -> Result | None:
+        """Compute; the result at the receivers, None elsewhere.
+
+        `table` has the task's columns in the task's order, or where columns are split those of them that this party has.  Nothing happens
+        before the first reveal but local maths, so it may run dry first (`Session.run`).
+        """
+        self.check(task, s.n)
+        settings = self.settings(task)
+        expected = [name for name in task.columns if name in table.columns] if settings.get("split") == "columns" else list(task.columns)
+        if table.columns != expected or table.rows.shape[1:] != (len(expected),):
+            msg = f"{self.name}: the data has columns {', '.join(table.columns)}, the job {', '.join(task.columns)}"
+            raise ConfigError(msg)
+        for number, name in enumerate(table.columns):
+            bad = np.flatnonzero(~np.isfinite(table.rows[:, number]))
+            if len(bad):
+                msg = f"column {name!r}, row {bad[0]} is not a finite number ({len(bad)} such value(s)); mend or drop these rows"
+                raise PrecisionError(msg)
+        return await self.body(s, table, task, settings)
+
+    def estimate(self, task: Task, n: int, rows: int | Sequence[int], holdings: Sequence[Sequence[str]] | None = None) -> Plan:
+        """What a job will cost: the plan of the party that sends most.  No data, no network, no keys.
+
+        `rows` is how many each party has, or a list of what each has.  Where columns are split, `holdings` lists each party's columns; by default they are dealt
+        out in their order, as equally as can be.
+        """
+        self.check(task, n)
+        fixed = {name: value for name, value in self.irrelevant.items() if name in task.parameters}
+        job = replace(task, parameters={**task.parameters, **fixed})
+        settings = self.settings(job)
+        counts = [rows] * n if isinstance(rows, int) else list(rows)
+        parts = self._dealt_out(task, n, settings) if holdings is None else holdings
+        if len(counts) != n or len(parts) != n:
+            msg = f"{self.name}: an estimate for {n} parties needs rows and columns of each, not of {len(counts)} and {len(parts)}"
+            raise ConfigError(msg)
+        tables = [
+            Table(list(part), np.zeros((1, len(part)))) if self.sample is None else self.sample(part, count, settings)
+            for part, count in zip(parts, counts, strict=True)
+        ]
+        return dry(lambda s: self.run(s, tables[s.index], job), task.parties)
+
+    def _dealt_out(self, task: Task, n: int, settings: Settings) -> list[list[str]]:
+        if settings.get("split") != "columns":
+            return [list(task.columns)] * n
+        stops = [len(task.columns) * number // n for number in range(n + 1)]
+        return [list(task.columns[start:stop]) for start, stop in itertools.pairwise(stops)]
+
+
+def by_column(columns: Sequence[str], values: Any) -> dict[str, float]:
+    """One number for every column."""
+    return {name: float(value) for name, value in zip(columns, np.atleast_1d(values), strict=True)}

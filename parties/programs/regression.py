@@ -1,0 +1,141 @@
+"""Linear regression by rows and by columns, as a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mpc.errors import ConfigError
+from parties.data import Table
+from parties.programs.program import COLUMN, Program, Result, Setting, Settings, by_column
+from protocols import LinearRegression
+from protocols.fitting import BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpc import Floats, Session
+    from parties.job import Task
+
+CHUNK = 32
+"""Columns whose presence one extent of an announced shape tells."""
+MODEL = ("solver", "split", "alpha", "fit_intercept", "moments", "epochs", "batch_size", "learning_rate")
+
+
+class Features(NamedTuple):
+    """Own columns but the target, with names that the errors of a fit mention."""
+
+    columns: list[str]
+    rows: Floats
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Floats:  # noqa: FBT001  numpy's protocol
+        return np.array(self.rows, dtype, copy=copy)
+
+
+def _model(settings: Settings) -> LinearRegression:
+    return LinearRegression(**{name: settings[name] for name in MODEL})
+
+
+async def _fit(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
+    others = [number for number, name in enumerate(table.columns) if name != settings["target"]]
+    x = Features([table.columns[number] for number in others], table.rows[:, others])
+    y = table.rows[:, table.columns.index(settings["target"])] if settings["target"] in table.columns else None
+    names = x.columns
+    if settings["split"] == "columns":
+        holdings = await _holdings(s, table, task)
+        names = [name for held in holdings for name in held if name != settings["target"]]
+    model = await _model(settings).fit(s, x, y, to=task.to or None)
+    score = await _score(s, model, x, y, task, settings) if settings["score"] else None
+    if model.intercept_ is None:
+        return None
+    coefficients = by_column(names, model.coef_)
+    result: Result = {
+        "coefficients": {name: coefficients[name] for name in task.columns if name in coefficients},
+        "intercept": float(model.intercept_),
+    }
+    return {**result, "r_squared": score} if settings["score"] else result
+
+
+async def _score(s: Session, model: LinearRegression, x: Features, y: Any, task: Task, settings: Settings) -> float | None:
+    """R² on the rows of the fit: from the system that was solved, or where that cannot tell, from the parties' sums of squares."""
+    if _has_system(settings):
+        return await model.fitted_score(s, to=task.to or None)
+    return float(await model.score(s, x, y))
+
+
+async def _holdings(s: Session, table: Table, task: Task) -> list[list[str]]:
+    """Which of the job's columns each party has.  rounds 1 · reveals just that"""
+    have = [name in table.columns for name in task.columns]
+    masks = [sum(bit << number for number, bit in enumerate(have[start : start + CHUNK])) for start in range(0, len(have), CHUNK)]
+    told = await s.shapes(tuple(masks))
+    holdings = [[name for number, name in enumerate(task.columns) if mask[number // CHUNK] >> number % CHUNK & 1] for mask in told]
+    for party, held in zip(s.names, holdings, strict=True):
+        if not held:
+            msg = f"{party} has none of the job's columns: leave it out, or name one of its columns"
+            raise ConfigError(msg)
+    for name in task.columns:
+        holders = [party for party, held in zip(s.names, holdings, strict=True) if name in held]
+        if len(holders) != 1:
+            msg = f"split=columns: column {name!r} must be in the dataset of exactly one party; it is in that of {', '.join(holders) or 'none'}"
+            raise ConfigError(msg)
+    return holdings
+
+
+def _has_system(settings: Settings) -> bool:
+    """Whether a fit leaves a system from which R² can be told."""
+    return bool(settings["solver"] == "exact" and settings["fit_intercept"] and settings["moments"] == "reveal")
+
+
+def _rule(task: Task, settings: Settings) -> None:
+    _model(settings).check()
+    if settings["solver"] == "sgd" and settings["alpha"]:
+        msg = 'solver="sgd" has no penalty: use solver="exact" with alpha, or alpha=0'
+        raise ConfigError(msg)
+    if settings["score"] and not _has_system(settings):
+        why = 'score=true with solver="sgd", fit_intercept=false or moments="secret" is computed from predictions'
+        if settings["split"] == "columns":
+            msg = f"{why}, which would tell everyone the predictions of all records: leave score out"
+            raise ConfigError(msg)
+        if task.to and set(task.to) != set(task.parties):
+            msg = f"{why}, so every party must be a receiver: leave score out, or the receivers"
+            raise ConfigError(msg)
+
+
+def _sample(columns: Sequence[str], rows: int, settings: Settings) -> Table:
+    """Data that is not constant.  Rows matter where they are shared one by one; else only their products are."""
+    count = rows if settings["split"] == "columns" or settings["solver"] == "sgd" else 1
+    return Table(list(columns), np.tile(np.arange(float(count))[:, None], len(columns)))
+
+
+REGRESSION = (
+    Program(
+        "linear_regression",
+        1,
+        "least squares of one column on the others, over the rows of all parties or over the columns of all parties for common records in the "
+        "same order",
+        "to the receivers the coefficients, the intercept and with score=true R², and to everyone whether the columns are collinear or the "
+        "descent diverged, and for split=rows the number of rows, mean and variance of each column (with moments=secret the number of rows and the "
+        "power of two of each standard deviation), with solver=sgd also of each party the number of rows, and with a score from predictions "
+        "(solver=sgd, moments=secret or no intercept) the mean and both sums of squares of the target; for split=columns the number of rows, "
+        "who has which columns and the power of two of each standard deviation",
+        _fit,
+        ("LinearRegression",),
+        (
+            Setting("target", str, None, "which of the job's columns to predict", names=COLUMN),
+            Setting("split", str, "rows", "whether parties have other rows, or other columns of the same records", ("rows", "columns")),
+            Setting("solver", str, "exact", "normal equations, or mini-batch descent in the order of the rows", ("exact", "sgd")),
+            Setting("alpha", float, 0.0, "penalty alpha·|w|² on the coefficients, for exact", least=0.0, most=1e12),
+            Setting("fit_intercept", bool, True, "false for a line through the origin"),
+            Setting("moments", str, "reveal", "secret hides means and variances, for rows and exact", ("reveal", "secret")),
+            Setting("epochs", int, 5, "passes over the rows, for sgd", least=1, most=10**6),
+            Setting("batch_size", int, 128, "rows of a step, for sgd", least=1, most=BATCH),
+            Setting("learning_rate", float, 0.125, "length of a step, for sgd", least=1e-6, most=1000.0),
+            Setting("score", bool, False, "true to compute R² on the rows of the fit as well"),
+        ),
+        at_least=2,
+        at_most=CHUNK * CHUNK,
+        rule=_rule,
+        sample=_sample,
+    ),
+)

@@ -1,0 +1,102 @@
+"""Sums, means and spread of columns over the rows of all parties, as jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import protocols
+from mpc.errors import ConfigError
+from parties.programs.program import COLUMN, Program, Result, Setting, Settings, by_column, fraction
+
+if TYPE_CHECKING:
+    from mpc import Session
+    from parties.data import Table
+    from parties.job import Task
+
+
+async def _sum(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
+    total = await protocols.secure_sum(s, table.rows.sum(axis=0), frac=settings["frac"], to=task.to or None)
+    return None if total is None else {"sum": by_column(table.columns, total)}
+
+
+async def _mean(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
+    mean = await protocols.mean(s, table.rows, frac=settings["frac"], to=task.to or None)
+    return None if mean is None else {"mean": by_column(table.columns, mean)}
+
+
+async def _weighted_mean(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
+    at = table.columns.index(settings["weights"])
+    weights = table.rows[:, at]
+    if (weights < 0).any():
+        msg = f"column {settings['weights']!r}, row {int(np.argmax(weights < 0))} is negative; weights say how often a row counts"
+        raise ConfigError(msg)
+    mean = await protocols.weighted_mean(s, np.delete(table.rows, at, axis=1), weights, frac=settings["frac"], to=task.to or None)
+    names = [name for name in table.columns if name != settings["weights"]]
+    return None if mean is None else {"weighted_mean": by_column(names, mean)}
+
+
+async def _variance(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
+    spread = await protocols.variance(s, table.rows, ddof=settings["ddof"], frac=settings["frac"], to=task.to or None)
+    return None if spread is None else {"variance": by_column(table.columns, spread)}
+
+
+async def _standard_deviation(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
+    spread = await protocols.standard_deviation(s, table.rows, ddof=settings["ddof"], frac=settings["frac"], to=task.to or None)
+    return None if spread is None else {"standard_deviation": by_column(table.columns, spread)}
+
+
+_DDOF = Setting("ddof", int, 0, "divide by the number of rows less this", least=0, most=10**6)
+_ALSO = "and to everyone the number of rows of all parties together and, of each column, the mean and a rounded sum of squares"
+
+STATISTICS = (
+    Program(
+        "sum",
+        1,
+        "the sum of each column over the rows of all parties",
+        "to the receivers the sum of each column, from which one of two parties learns the other's",
+        _sum,
+        ("secure_sum",),
+        (fraction(),),
+    ),
+    Program(
+        "mean",
+        1,
+        "the mean of each column over the rows of all parties",
+        "to the receivers the mean of each column and the number of rows of all parties together, hence also the sum",
+        _mean,
+        ("mean",),
+        (fraction(),),
+    ),
+    Program(
+        "weighted_mean",
+        1,
+        "the mean of each column over the rows of all parties, each row with its own weight",
+        "to the receivers the weighted mean of each column and the sum of all weights, hence also the weighted sum",
+        _weighted_mean,
+        ("weighted_mean",),
+        (Setting("weights", str, None, "which of the job's columns holds the weights", names=COLUMN), fraction()),
+        at_least=2,
+    ),
+    Program(
+        "variance",
+        1,
+        "the variance of each column over the rows of all parties",
+        f"to the receivers the variance of each column, {_ALSO}",
+        _variance,
+        ("variance",),
+        (_DDOF, fraction()),
+        irrelevant={"ddof": 0},
+    ),
+    Program(
+        "standard_deviation",
+        1,
+        "the standard deviation of each column over the rows of all parties",
+        f"to the receivers the standard deviation of each column, {_ALSO}",
+        _standard_deviation,
+        ("standard_deviation", "variance"),
+        (_DDOF, fraction()),
+        irrelevant={"ddof": 0},
+    ),
+)

@@ -1,0 +1,16 @@
+"""Where the command `beaver` starts: nothing heavy is imported before an interrupt is handled."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C at any moment ends with status 130 and no traceback."""
+    try:
+        from parties.cli import main as command  # noqa: PLC0415  imports take most of a second
+
+        command()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

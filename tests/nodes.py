@@ -1,0 +1,118 @@
+"""Real nodes for tests: `beaver party` and `beaver dealer` in processes of their own, and `beaver run` beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mpc.identity import Identity
+from mpc.roster import Member, Roster
+
+ROOT = Path(__file__).resolve().parent.parent
+BEAVER = [sys.executable, "-c", "from parties.start import main; main()"]
+PATIENCE = 60.0
+ALLOW = ["sum", "mean", "variance", "maximum", "highest", "linear_regression"]
+
+
+def rows_of(index, rows=20):
+    rng = np.random.default_rng(index)
+    age, bmi = rng.uniform(20, 90, rows + index), rng.uniform(15, 45, rows + index)
+    return np.round(np.column_stack([age, bmi, 2 * age - bmi + rng.normal(size=rows + index)]), 6)
+
+
+class Nodes:
+    """a, b, c and the dealer, each with a configuration, a key and data in one folder."""
+
+    def __init__(self, folder, *, names=("a", "b", "c"), extra="", allow=ALLOW):
+        self.folder, self.names, self.processes, self.logs = folder, names, {}, {}
+        everyone = [*names, "dealer"]
+        identities = {name: Identity.generate(name) for name in everyone}
+        ports = self._free_ports(len(everyone))
+        roster = Roster(
+            Member(name, identities[name].public, ("127.0.0.1", port), "dealer" if name == "dealer" else "party")
+            for name, port in zip(everyone, ports, strict=True)
+        )
+        (folder / "roster.toml").write_text(roster.dump())
+        self.data = {}
+        for index, name in enumerate(everyone):
+            identities[name].save(folder / f"{name}.key")
+            head = f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\n'
+            clocks = "[clocks]\njoin = 20.0\nlost = 3.0\n"
+            if name != "dealer":
+                self.data[name] = rows_of(index)
+                self.write(name, self.data[name])
+                listed = ", ".join(f'"{entry}"' for entry in allow)
+                head += f'allow = [{listed}]\ncontrol = "{name}.sock"\n{extra}'
+                clocks += f'[datasets.patients]\npath = "{name}.csv"\n[datasets.patients.columns]\nage = {{ range = [0, 120] }}\nbmi = {{}}\nscore = {{}}\n'
+            (folder / f"{name}.toml").write_text(head + clocks)
+
+    @staticmethod
+    def _free_ports(count):
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+        ports = [each.getsockname()[1] for each in sockets]
+        for each in sockets:
+            each.close()
+        return ports
+
+    def write(self, name, rows, columns=("age", "bmi", "score")):
+        lines = [",".join(columns), *(",".join(map(repr, map(float, row))) for row in rows)]
+        (self.folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+
+    @property
+    def pooled(self):
+        return np.concatenate([self.data[name] for name in self.names])
+
+    async def start(self, *names):
+        for name in names:
+            self.logs.setdefault(name, []).append(log := self.folder / f"{name}.{len(self.logs.get(name, []))}.log")
+            with log.open("w") as file:
+                kind = "dealer" if name == "dealer" else "party"
+                self.processes[name] = await asyncio.create_subprocess_exec(
+                    *BEAVER, kind, "-c", f"{name}.toml", cwd=self.folder, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=file
+                )
+        for name in names:
+            line = await asyncio.wait_for(self.processes[name].stdout.readline(), PATIENCE)
+            assert b"stop it with Ctrl-C" in line, self.log(name)
+
+    @property
+    def environment(self):
+        return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+    def log(self, name):
+        return "".join(path.read_text() for path in self.logs.get(name, []))
+
+    async def __aenter__(self):
+        await self.start(*self.names, "dealer")
+        return self
+
+    async def __aexit__(self, *_):
+        for process in self.processes.values():
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+        for name, process in self.processes.items():
+            await asyncio.wait_for(process.wait(), PATIENCE)
+            assert "Traceback" not in self.log(name), self.log(name)
+
+    async def kill(self, name):
+        self.processes[name].kill()
+        await self.processes[name].wait()
+
+    async def spawn(self, *arguments):
+        return await asyncio.create_subprocess_exec(
+            *BEAVER, *arguments, cwd=self.folder, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+
+    async def beaver(self, *arguments):
+        """Exit status, output and complaints of one command."""
+        process = await self.spawn(*arguments)
+        out, complaints = await asyncio.wait_for(process.communicate(), PATIENCE)
+        return process.returncode, out.decode(), complaints.decode()
+
+    async def run(self, *arguments, at="a"):
+        return await self.beaver("run", *arguments, "--dataset", "patients", "-c", f"{at}.toml")
