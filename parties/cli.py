@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -53,6 +52,8 @@ def _run(work: Coroutine[Any, Any, R]) -> R:
 
 def _version(asked: bool) -> None:  # noqa: FBT001  typer's callback
     if asked:
+        from importlib.metadata import version  # noqa: PLC0415  a tenth of the start of every command
+
         print(f"beaver {version('beaver-mpc')}")
         print(f"wire {WIRE_VERSION}")
         print("protocols " + " ".join(f"{entry.name}@{entry.version}" for entry in PROGRAMS.values()))

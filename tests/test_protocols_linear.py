@@ -281,6 +281,29 @@ def test_faults_are_named(what):
         simulate(2, program)
 
 
+class Frame:
+    """What a data frame is to `fit`: named columns that become an array."""
+
+    def __init__(self, columns, rows):
+        self.columns, self.rows = columns, rows
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.rows, dtype)
+
+
+def test_names_of_columns_are_kept_and_used_in_errors():
+    names = TABLE.columns[:4]
+
+    async def program(s):
+        part = np.array_split(np.arange(len(X)), 2)[s.index]
+        model = await LinearRegression().fit(s, Frame(names, X[part, :4]), Y[part])
+        with pytest.raises(ConfigError, match="'bmi' are constant"):
+            await LinearRegression().fit(s, Frame(names, np.where(np.arange(4) == 2, 1.0, X[part, :4])), Y[part])
+        return model.feature_names_in_.tolist(), model.n_features_in_
+
+    assert simulate(2, program) == [(names, 4)] * 2
+
+
 def test_the_conventions_of_scikit_learn():
     model = LinearRegression(alpha=2.0)
     assert model.get_params()["alpha"] == 2.0

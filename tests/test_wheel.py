@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -14,8 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.mark.timeout(300)
 def test_the_wheel_runs_the_demo_elsewhere(tmp_path):
+    # Without PYTHONPATH, so that what runs is the wheel and not the checkout.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
     def run(*command, **options):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, **options)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, env=environment, **options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
