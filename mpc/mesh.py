@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from mpc import wire
 from mpc.channel import Channel
-from mpc.errors import BeaverError, ConfigError, PeerLost
+from mpc.errors import BeaverError, ConfigError, PeerLost, RemoteFault
 from mpc.flow import WINDOW
+from mpc.roster import format_endpoint
+from mpc.transport.link import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -134,9 +136,13 @@ class Mesh:
         """Those of `names` that are not connected now."""
         return [name for name in names if self._peers[name].channel is None]
 
+    def fault(self, name: str) -> BeaverError | None:
+        """What was wrong with the last attempt to connect with `name`, if there was one."""
+        return self._peers[name].problem
+
     def problem(self, name: str) -> str:
         """Why `name` is not connected, as far as this party knows."""
-        fault = self._peers[name].problem
+        fault = self.fault(name)
         return str(fault) if fault is not None else f"{name}: has not connected yet"
 
     def subscribe(self, subscriber: Subscriber) -> None:
@@ -176,6 +182,7 @@ class Mesh:
         """A channel is gone."""
         if self._no_longer_unproven(channel):
             self.log.warning("phase=handshake link refused: %s", fault)
+            self._diagnose(fault)
             return
         peer = self._peers[channel.name]
         if peer.channel is channel:
@@ -188,6 +195,12 @@ class Mesh:
                 self.log.warning("peer=%s phase=handshake not connected: %s", channel.name, fault)
             peer.problem = fault
         peer.gone.set()
+
+    def _diagnose(self, fault: BeaverError) -> None:
+        """Remember why a link that a member dialled was refused.  It may have been anyone's: this is only ever shown."""
+        peer = self._peers.get(fault.party) if isinstance(fault, RemoteFault) else None
+        if peer is not None and peer.channel is None and not dials(self._me, peer.member):
+            peer.problem = fault
 
     def _no_longer_unproven(self, channel: Channel) -> bool:
         if channel in self._dialling:
@@ -205,7 +218,8 @@ class Mesh:
                 link = await self._network.dial(peer.member)
             except (OSError, UnicodeError) as fault:
                 # UnicodeError: a host name that cannot be one.
-                problem = PeerLost(peer.member.name, f"cannot be reached: {getattr(fault, 'strerror', None) or fault}")
+                where = format_endpoint(peer.member.endpoint or ("nowhere", 0))
+                problem = PeerLost(peer.member.name, f"cannot be reached at {where}, its endpoint in the roster: {reason(fault)}")
                 if str(problem) != str(peer.problem):
                     self.log.info("peer=%s phase=dial %s; trying again until it can", problem.party, problem.text)
                 peer.problem = problem

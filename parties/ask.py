@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from mpc import errors
@@ -44,8 +46,8 @@ async def request(config: NodeConfig, message: dict[str, Any], *, quiet: bool = 
         if "event" in reply and not quiet:
             print(f"{time.monotonic() - start:7.2f} s  {reply['event']}", file=sys.stderr, flush=True)
         last = reply
-    if last is None:
-        msg = "the node ended before it answered; its log says why"
+    if last is None or ("event" in last and message["do"] == "run"):
+        msg = "the node ended before it answered: its log says why. Start it again with `beaver party -c`, and ask again"
         raise ConfigError(msg)
     return last
 
@@ -58,7 +60,7 @@ async def run(config: NodeConfig, task: Task, wait: float) -> dict[str, Any]:
 def show(answer: dict[str, Any], *, as_json: bool) -> None:
     """A result as a table, or as one JSON object."""
     if as_json:
-        print(json.dumps(answer, allow_nan=False))
+        print(json.dumps(finite(answer), allow_nan=False))
         return
     result = answer["result"]
     if result is None:
@@ -67,8 +69,17 @@ def show(answer: dict[str, Any], *, as_json: bool) -> None:
     grid = Grid(title=f"job {answer['id']}", title_justify="left", show_header=False)
     for name, value in result.items():
         for row in _rows(name, value):
-            grid.add_row(*row)
+            grid.add_row(*map(escape, row))
     Console().print(grid)
+
+
+def finite(value: Any) -> Any:
+    """`value` as JSON can have it: a number that is none, or is infinite, is null."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _rows(name: str, value: Any) -> list[tuple[str, str]]:
@@ -92,11 +103,21 @@ def reserved(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
     except OSError as fault:
         msg = f"{path}: cannot be written ({fault.strerror}); choose a new file with --out"
         raise ConfigError(msg) from None
-    with os.fdopen(handle, "w") as file:
+    with os.fdopen(handle, "wb", buffering=0) as file:
+
+        def save(answer: dict[str, Any]) -> None:
+            rest = json.dumps(finite(answer), allow_nan=False).encode()
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError as fault:
+                msg = f"{path}: cannot be written ({fault.strerror}); the node still has the result: `beaver jobs --show {answer['id']}`"
+                raise ConfigError(msg) from None
+
         try:
-            yield lambda answer: json.dump(answer, file, allow_nan=False)
+            yield save
         except BaseException:
-            path.unlink()
+            path.unlink(missing_ok=True)
             raise
 
 
@@ -111,7 +132,8 @@ def show_jobs(jobs: list[dict[str, Any]], *, as_json: bool) -> None:
     for job in jobs:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job["since"]))
         state = job["state"] + (f": {job['error']}" if job["error"] else "")
-        grid.add_row(job["id"], job["protocol"], job["dataset"], ", ".join(job["parties"]), job["asker"], since, state)
+        cells = (job["id"], job["protocol"], job["dataset"], ", ".join(job["parties"]), job["asker"], since, state)
+        grid.add_row(*map(escape, cells))
     Console().print(grid)
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import socket
+import stat
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,18 @@ def socket_path(config: NodeConfig) -> Path:
 
 
 def _private_folder(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        msg = f"{folder}: cannot be made ({fault.strerror}); set control = in the configuration"
+        raise ConfigError(msg) from None
+    _check_folder(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    """ConfigError unless only this user can put a socket there: another's would get the jobs, and answer them."""
+    link, status = folder.lstat(), folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022 or link.st_uid not in (os.getuid(), 0):
         msg = f"{folder}: must belong to this user and be writable by nobody else; set control = in the configuration"
         raise ConfigError(msg)
 
@@ -70,7 +80,11 @@ async def serve(path: Path, handler: Handler) -> AsyncIterator[None]:
 
 
 def _listener(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
+    if os.path.lexists(path):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            msg = f"{path}: is there already and no socket; remove it, or set control = in the configuration"
+            raise ConfigError(msg)
+        path.unlink()
     listener = socket.socket(socket.AF_UNIX)
     old = os.umask(0o177)
     try:
@@ -87,8 +101,10 @@ def _listener(path: Path) -> socket.socket:
 async def _alive(path: Path) -> bool:
     try:
         _, writer = await asyncio.open_unix_connection(str(path))
-    except OSError:
+    except (ConnectionRefusedError, FileNotFoundError):
         return False
+    except OSError:
+        return True
     writer.close()
     return True
 
@@ -109,7 +125,8 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
-    except (ValueError, ConnectionError):
+    except (ValueError, RecursionError, ConnectionError):
+        # Rubbish, a line that is too long, or nobody there any more.
         pass
     finally:
         with contextlib.suppress(ConnectionError):
@@ -120,6 +137,7 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     """Send one request to the node at `path`; its messages until it hangs up."""
     try:
+        _check_folder(path.parent)
         reader, writer = await asyncio.open_unix_connection(str(path), limit=LIMIT)
     except OSError:
         msg = f"no node answers at {path}: start it with `beaver party -c` and this configuration"
@@ -127,6 +145,12 @@ async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, An
     try:
         writer.write(json.dumps(request).encode() + b"\n")
         while line := await reader.readline():
-            yield json.loads(line)
+            message = json.loads(line)
+            if not isinstance(message, dict):
+                break
+            yield message
+    except (ValueError, ConnectionError):
+        # Half a line, or a reset connection: whoever asked has no last message then.
+        return
     finally:
         writer.close()

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from parties.control import Handler, Say
     from parties.service import Service
 
+MAX_WAIT = 1_000_000
+
 
 def handler(service: Service) -> Handler:
     """Serve requests with `service`."""
@@ -42,8 +44,8 @@ def _action(request: dict[str, Any]) -> str:
 
 async def _run(service: Service, request: dict[str, Any], say: Say) -> None:
     wait = request.get("wait")
-    if not isinstance(wait, int | float):
-        msg = "wait must be a number of seconds"
+    if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait <= MAX_WAIT:
+        msg = f"wait must be a number of seconds, at most {MAX_WAIT}"
         raise ConfigError(msg)
     job, result = await service.run(unpack_task(request.get("task")), float(wait), lambda text: say({"event": text}))
     say({"id": job, "result": result})
@@ -57,6 +59,9 @@ async def _result(service: Service, request: dict[str, Any], say: Say) -> None:
     record = service.records.get(str(request.get("id")))
     if record is None:
         msg = f"no job {request.get('id')!r} is known here; `beaver jobs` lists them"
+        raise ConfigError(msg)
+    if record.state != "done":
+        msg = f"job {record.id} has no result: {record.state}" + (f": {record.error}" if record.error else "")
         raise ConfigError(msg)
     say({"id": record.id, "job": record.summary(), "result": record.result})
 

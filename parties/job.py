@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from mpc.canonical import pack
@@ -12,6 +13,8 @@ from mpc.errors import ConfigError
 
 MAX_NAMES = 1024
 MAX_TEXT = 256
+MAX_BYTES = 60_000
+"""So that a proposal fits into one control message."""
 ID = re.compile(r"[0-9a-f]{32}")
 Parameter = bool | int | float | str
 
@@ -45,8 +48,8 @@ class Task:
 
     @property
     def program(self) -> str:
-        """What the parties' job descriptions are compared by."""
-        return pack(self.pack()).hex()
+        """What the parties' job descriptions are compared by: a digest of all of it, since names may be many."""
+        return blake2b(pack(self.pack()), digest_size=32).hexdigest()
 
 
 def unpack_task(data: object) -> Task:
@@ -64,7 +67,16 @@ def unpack_task(data: object) -> Task:
     if not _text(data["protocol"]) or not _text(data["dataset"]):
         msg = "a proposed job names no protocol or dataset"
         raise ConfigError(msg)
-    return Task(data["protocol"], data["dataset"], columns, parties, to, dict(parameters))
+    task = Task(data["protocol"], data["dataset"], columns, parties, to, dict(parameters))
+    try:
+        size = len(pack(task.pack()))
+    except (ValueError, OverflowError):
+        msg = "a proposed job has a number of more than 64 bits, or text that is no Unicode"
+        raise ConfigError(msg) from None
+    if size > MAX_BYTES:
+        msg = f"a job's names and parameters may have {MAX_BYTES} bytes together, not {size}"
+        raise ConfigError(msg)
+    return task
 
 
 def _text(value: object) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -21,7 +19,6 @@ R = TypeVar("R")
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM: 128 + SIGINT, as shells have it."""
-_PR_SET_DUMPABLE = 4
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -34,14 +31,12 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def forbid_core_dumps() -> None:
-    """Keep this process's memory, with its keys and data, out of core files, and on Linux out of other processes' debuggers too."""
-    if sys.platform == "win32":
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        # The limit alone does not bind a system that pipes cores to a program.
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    """Keep this process's memory, with its keys and data, out of core files.
+
+    PR_SET_DUMPABLE would do more, but it also hides a node's open files from the user who operates it.
+    """
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def run(work: Coroutine[Any, Any, R]) -> R:

@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mpc.agreement import describe
-from mpc.errors import BeaverError, ConfigError, LocalFault, PeerLost, Refused
+from mpc.agreement import GAVE_UP, describe
+from mpc.errors import AuthenticationFailed, BeaverError, ConfigError, Disagreement, LocalFault, PeerLost, PeerMisbehaved, Refused
 from parties.job import ID, Task, fresh_id, unpack_task
 from parties.policy import admit
 from parties.programs import PROGRAMS
@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 
 KEPT = 1000
 """Finished jobs that `beaver jobs` still knows."""
-MAX_IDS = 1 << 20
+MAX_IDS = 1 << 16
+"""Ids that are refused when they come again; the oldest are forgotten first."""
+MAX_CONSIDERED = 16
+"""Proposals of one peer that are looked at at once; for more this node is busy."""
 ACCEPTED, DENIED, BUSY, START, WITHDRAWN = "accepted", "denied", "busy", "start", "withdrawn"
+LOST = "lost"
+"""A verdict that no peer sends: this node's own word of a peer that is gone."""
 
 
 @dataclass(slots=True, repr=False)
@@ -59,6 +64,12 @@ class Record:
         }
 
 
+def _named(task: Task) -> str:
+    """What the parties compare.  With the version: two versions of a protocol disagree before anything is shared."""
+    version = PROGRAMS[task.protocol].version if task.protocol in PROGRAMS else 0
+    return f"{task.protocol}@{version} {task.program}"
+
+
 class Service:
     """Jobs of one node, its own and the others'."""
 
@@ -69,8 +80,12 @@ class Service:
         self._config = config
         self._node = node
         self._mesh = node.mesh
-        self._ids: set[str] = set()
-        self._held: dict[str, Table] = {}
+        self._ids: dict[str, None] = {}
+        self._held: dict[str, Table | None] = {}
+        self._considering: dict[asyncio.Task[None], tuple[str, str]] = {}
+        self._void: set[str] = set()
+        self._lapses: dict[str, asyncio.TimerHandle] = {}
+        self._closing = False
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._verdicts: dict[str, asyncio.Queue[tuple[str, str]]] = {}
         self._mesh.subscribe(self)
@@ -78,7 +93,10 @@ class Service:
     async def close(self) -> None:
         """Cancel everything."""
         self._mesh.unsubscribe(self)
-        tasks = list(self._running.values())
+        self._closing = True
+        for lapse in self._lapses.values():
+            lapse.cancel()
+        tasks = [*self._running.values(), *self._considering]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -92,7 +110,7 @@ class Service:
         if one does not come.
         """
         table = await asyncio.to_thread(admit, self._config, self._mesh.roster, task)
-        describe("check", self._mesh, task.parties, task.program)
+        describe("check", self._mesh, task.parties, _named(task))
         deadline = time.monotonic() + wait
         while True:
             await self._present(task, deadline, wait, tell)
@@ -104,14 +122,15 @@ class Service:
             except BaseException as fault:
                 self._over(record, fault)
                 raise
-            record.state = f"busy: {busy}"
+            # Every try is a job of its own; one that nobody started is none to list.
+            self.records.pop(record.id, None)
             if time.monotonic() > deadline:
-                raise Refused(busy, f"is busy: it serves max_jobs = {self._limit(busy)} at once. Try again later, or raise max_jobs there.")
+                raise Refused(busy, f"is busy: it runs {self._limit(busy)} at once. Try again later, or raise max_jobs there.")
             tell(f"{busy} is busy; asking again")
             await asyncio.sleep(0.05 + secrets.randbelow(400) / 1000)
 
     def _limit(self, name: str) -> str:
-        return str(self._config.max_jobs) if name == self.me else "its limit"
+        return f"max_jobs = {self._config.max_jobs}" if name == self.me else "as many jobs as its max_jobs allows"
 
     async def _present(self, task: Task, deadline: float, wait: float, tell: Tell) -> None:
         """Return when everyone is connected; a missing party is waited for, never dropped."""
@@ -124,11 +143,20 @@ class Service:
                 told = listed
                 tell(f"waiting for {listed}")
             if time.monotonic() > deadline:
-                raise PeerLost(missing[0], f"did not come within {wait:g} s ({self._mesh.problem(missing[0])}). Start it, or raise --wait.")
+                raise self._absent(missing[0], wait)
             await asyncio.sleep(0.05)
+
+    def _absent(self, name: str, wait: float) -> BeaverError:
+        """Why `name` did not come: as it is, if waiting longer cannot help."""
+        fault = self._mesh.fault(name)
+        if isinstance(fault, Disagreement | AuthenticationFailed | PeerMisbehaved):
+            return type(fault)(fault.party, fault.text)
+        return PeerLost(name, f"did not come within {wait:g} s ({self._mesh.problem(name)}). Start it, or raise --wait.")
 
     async def _propose(self, record: Record, table: Table, deadline: float, tell: Tell) -> str | None:
         """Ask everyone; None if all accepted and this node has a place too, else who is busy."""
+        if len(self._held) >= self._config.max_jobs:
+            return self.me
         others = [name for name in record.task.parties if name != self.me]
         verdicts: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._verdicts[record.id] = verdicts
@@ -141,9 +169,13 @@ class Service:
             while pending:
                 async with asyncio.timeout(max(deadline - time.monotonic(), 1.0)):
                     name, verdict = await verdicts.get()
+                if verdict == LOST:
+                    raise PeerLost(name, "was lost before the job started")
+                if name not in pending:
+                    continue
                 pending.discard(name)
-                if verdict in (DENIED, WITHDRAWN):
-                    raise Refused(name, "denied the job" if verdict == DENIED else "was lost before it answered")
+                if verdict == DENIED:
+                    raise Refused(name, "denied the job")
                 busy = name if verdict == BUSY else busy
             if busy is None and not self._hold(record.id, table):
                 busy = self.me
@@ -162,13 +194,18 @@ class Service:
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
+            if work.cancelled():
+                msg = f"job {record.id} was cancelled: " + (
+                    "the node was stopped" if self._closing else "`beaver jobs --cancel` at this node"
+                )
+                raise BeaverError(msg) from None
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             raise
 
     # -- running -----------------------------------------------------------------------------------------------
 
-    def _hold(self, job: str, table: Table) -> bool:
+    def _hold(self, job: str, table: Table | None) -> bool:
         if len(self._held) >= self._config.max_jobs:
             return False
         self._held[job] = table
@@ -178,23 +215,26 @@ class Service:
         record.state = "running"
         work = asyncio.create_task(self._work(record, table, tell))
         self._running[record.id] = work
+        # Not in `_work`: a task that is cancelled before its first step runs nothing of it.
+        work.add_done_callback(lambda done: self._ended(record, cancelled=done.cancelled()))
         return work
+
+    def _ended(self, record: Record, *, cancelled: bool) -> None:
+        self._held.pop(record.id, None)
+        self._running.pop(record.id, None)
+        if cancelled:
+            self._over(record, asyncio.CancelledError())
 
     async def _work(self, record: Record, table: Table, tell: Tell) -> dict[str, Any] | None:
         task = record.task
-        # With its version: two versions of a protocol disagree before anything is shared.
-        named = f"{task.protocol}@{PROGRAMS[task.protocol].version} {task.program}"
         try:
-            async with self._node.session(record.id, parties=task.parties, program=named, all_present=True) as s:
+            async with self._node.session(record.id, parties=task.parties, program=_named(task), all_present=True) as s:
                 tell("started")
                 record.result = await s.run(PROGRAMS[task.protocol].run, table, task)
             record.state = "done"
         except BaseException as fault:
             self._over(record, fault)
             raise
-        finally:
-            self._held.pop(record.id, None)
-            self._running.pop(record.id, None)
         return record.result
 
     def _over(self, record: Record, fault: BaseException) -> None:
@@ -205,11 +245,19 @@ class Service:
         self.log.warning("job=%s phase=%s %s", record.id, record.state, record.error)
 
     def _new_record(self, job: str, task: Task, asker: str, state: str) -> Record:
-        while len(self.records) >= KEPT and (over := next((key for key in self.records if key not in self._held), None)):
+        while len(self.records) >= KEPT and (over := next(filter(self._finished, self.records), None)):
             del self.records[over]
-        self._ids.add(job)
+        self._seen(job)
         record = self.records[job] = Record(job, task, asker, state)
         return record
+
+    def _finished(self, job: str) -> bool:
+        return job not in self._held and job not in self._verdicts
+
+    def _seen(self, job: str) -> None:
+        self._ids[job] = None
+        if len(self._ids) > MAX_IDS:
+            del self._ids[next(iter(self._ids))]
 
     def cancel(self, job: str) -> None:
         """End a job here, and so everywhere."""
@@ -223,48 +271,87 @@ class Service:
     def control(self, name: str, body: Body) -> None:
         """A proposal, or an answer to ours."""
         if body["kind"] == "propose":
+            if not ID.fullmatch(body["job"]):
+                raise PeerMisbehaved(name, "proposed a job whose id is none")
+            if [peer for peer, _ in self._considering.values()].count(name) >= MAX_CONSIDERED:
+                self._send(name, kind="answer", job=body["job"], verdict=BUSY)
+                return
             work = asyncio.create_task(self._consider(name, body["job"], body["task"]))
-            self._running[f"consider {body['job']} {name}"] = work
-            work.add_done_callback(lambda _: self._running.pop(f"consider {body['job']} {name}", None))
+            self._considering[work] = (name, body["job"])
+            work.add_done_callback(self._considering.pop)
         elif body["kind"] == "answer" and body["job"] in self._verdicts:
-            self._verdicts[body["job"]].put_nowait((name, body["verdict"]))
+            verdict = body["verdict"] if body["verdict"] in (ACCEPTED, BUSY) else DENIED
+            self._verdicts[body["job"]].put_nowait((name, verdict))
         elif body["kind"] == "answer":
             self._concluded(name, body["job"], body["verdict"])
 
     async def _consider(self, name: str, job: str, data: dict[str, Any]) -> None:
-        verdict, why = DENIED, ""
+        channel = self._mesh.channel(name)
         try:
-            if not ID.fullmatch(job) or job in self._ids or len(self._ids) >= MAX_IDS:
-                msg = "the job's id was used before, or is none"
-                raise ConfigError(msg)
-            self._ids.add(job)
-            task = unpack_task(data)
-            table = await asyncio.to_thread(admit, self._config, self._mesh.roster, task)
-            verdict = ACCEPTED if self._hold(job, table) else BUSY
-            record = self._new_record(job, task, name, verdict)
-            why = "" if verdict == ACCEPTED else f": {self._config.max_jobs} jobs are running"
-            if verdict == BUSY:
-                del self.records[record.id]
+            verdict, why = await self._verdict(name, job, data)
         except LocalFault as fault:
             # The reason stays here: elsewhere it is only "denied".
-            why = f": {fault}"
+            verdict, why = DENIED, f": {fault}"
+        except Exception as fault:  # noqa: BLE001  whatever a peer proposes, it gets an answer
+            # Its text may hold a value.
+            verdict, why = DENIED, f": {type(fault).__name__} while the job was checked"
         self.log.info("job=%s peer=%s phase=%s%s", job, name, verdict, why)
-        self._send(name, kind="answer", job=job, verdict=verdict)
+        void = job in self._void or channel is None or self._mesh.channel(name) is not channel
+        self._void.discard(job)
+        if channel is not None and not void:
+            channel.control(kind="answer", job=job, verdict=verdict)
+        elif verdict == ACCEPTED:
+            # While it was checked, another party denied it, or the proposer was lost: nobody will start it.
+            self._release(self.records[job])
+
+    async def _verdict(self, name: str, job: str, data: dict[str, Any]) -> tuple[str, str]:
+        if job in self._ids or job in self.records:
+            msg = "the job's id was used before"
+            raise ConfigError(msg)
+        self._seen(job)
+        task = unpack_task(data)
+        describe(job, self._mesh, task.parties, _named(task))
+        if name not in task.parties:
+            msg = f"{name} proposed a job that it takes no part in"
+            raise ConfigError(msg)
+        # The place comes first: no more tables than jobs are ever in memory.
+        if not self._hold(job, None):
+            return BUSY, f": {self._config.max_jobs} jobs are running"
+        try:
+            self._held[job] = await asyncio.to_thread(admit, self._config, self._mesh.roster, task)
+        except BaseException:
+            del self._held[job]
+            raise
+        self._new_record(job, task, name, ACCEPTED)
+        self._lapses[job] = asyncio.get_running_loop().call_later(self._mesh.clocks.join, self._lapse, job)
+        return ACCEPTED, ""
+
+    def _lapse(self, job: str) -> None:
+        self.log.warning("job=%s phase=withdrawn %s did not start it within %g s", job, self.records[job].asker, self._mesh.clocks.join)
+        self._release(self.records[job])
 
     def _concluded(self, name: str, job: str, verdict: str) -> None:
         record = self.records.get(job)
+        if verdict != START and (name, job) in self._considering.values():
+            self._void.add(job)
+        if record is None and verdict == START:
+            # Too late: it must not wait for this party.
+            self._send(name, kind="withdraw", job=job, reason=GAVE_UP, answers=b"")
         if record is None or record.asker != name or record.state != ACCEPTED:
             return
-        if verdict == START:
-            work = self._start(record, self._held[job], lambda _: None)
+        table = self._held[job]
+        if verdict == START and table is not None:
+            self._lapses.pop(job).cancel()
+            work = self._start(record, table, lambda _: None)
             # Told in the log and the record; nobody waits for it here.
             work.add_done_callback(lambda done: None if done.cancelled() else done.exception())
         else:
             self._release(record)
 
     def _release(self, record: Record) -> None:
-        self._held.pop(record.id, None)
-        record.state = WITHDRAWN
+        """Give the place of a job back that was accepted and never started."""
+        self._lapses.pop(record.id).cancel()
+        del self._held[record.id], self.records[record.id]
 
     def _send(self, name: str, **body: object) -> None:
         channel = self._mesh.channel(name)
@@ -280,9 +367,9 @@ class Service:
 
     def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the mesh tells why
         """What it proposed and did not start is void; what it has not answered it will not."""
-        for record in self.records.values():
+        for record in tuple(self.records.values()):
             if record.asker == name and record.state == ACCEPTED:
                 self._release(record)
         for job, verdicts in self._verdicts.items():
             if name in self.records[job].task.parties:
-                verdicts.put_nowait((name, WITHDRAWN))
+                verdicts.put_nowait((name, LOST))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -188,7 +189,8 @@ async def test_without_a_node_and_beside_one(tmp_path):
     status, _, complaints = await nodes.run("mean", *COLUMNS)
     assert status == 1
     assert "no node answers" in complaints
-    (tmp_path / "a.sock").touch()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "a.sock"))
     async with nodes:
         assert (tmp_path / "a.sock").stat().st_mode & 0o777 == 0o600
         status, _, complaints = await nodes.beaver("party", "-c", "a.toml")

@@ -282,7 +282,9 @@ async def test_ipv6(home):
 
 async def test_listening_at_a_host_that_does_not_resolve(home):
     node = mpc.open_node(written(home, OWN + 'listen = "nowhere.invalid:9001"'))
-    with pytest.raises(ConfigError, match=r"cannot listen on nowhere\.invalid:9001: .+; free the port or set another `listen`"):
+    with pytest.raises(
+        ConfigError, match=r"cannot listen on nowhere\.invalid:9001: .+; this machine finds no address for the host: correct"
+    ):
         async with node:
             pass
 
@@ -290,7 +292,9 @@ async def test_listening_at_a_host_that_does_not_resolve(home):
 async def test_dialling_a_host_that_does_not_resolve(home, unused_port):
     members = [Member("a", A.public, ("127.0.0.1", unused_port)), Member("b", B.public, ("nowhere.invalid", 1))]
     (home / "roster.toml").write_text(Roster([*members, Member("d", D.public, ("nowhere.invalid", 2), "dealer")]).dump())
-    with pytest.raises(mpc.PeerLost, match=r"b: did not come \(b: cannot be reached: .+\) within 1 s"):
+    with pytest.raises(
+        mpc.PeerLost, match=r"b: did not come \(b: cannot be reached at nowhere\.invalid:1, its endpoint in the roster: .+\) within 1 s"
+    ):
         async with mpc.connect(written(home, OWN + "[clocks]\njoin = 1.0\n"), job="j"):
             pass
 

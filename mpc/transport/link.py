@@ -6,6 +6,8 @@ arrival and the receive that it completes.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from typing import Protocol
 
@@ -47,3 +49,10 @@ class Link(Protocol):
 
     async def wait_closed(self) -> None:
         """Return when the link is closed."""
+
+
+def reason(fault: Exception) -> str:
+    """Why a call of the network failed, in the system's own words; asyncio's repeat the address in a form of their own."""
+    if isinstance(fault, OSError) and fault.errno and not isinstance(fault, socket.gaierror):
+        return os.strerror(fault.errno)
+    return getattr(fault, "strerror", None) or str(fault)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import TYPE_CHECKING, cast
 
 from mpc.errors import ConfigError, PeerMisbehaved
-from mpc.transport.link import HIGH_WATER, MAX_FRAME
+from mpc.roster import format_endpoint
+from mpc.transport.link import HIGH_WATER, MAX_FRAME, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,6 +168,15 @@ class TcpLink(asyncio.BufferedProtocol):
         await asyncio.shield(self._closed)
 
 
+def _remedy(fault: OSError) -> str:
+    """What helps a member that cannot listen."""
+    if isinstance(fault, socket.gaierror):
+        return "this machine finds no address for the host: correct the host in `listen`, or in the roster if `listen` is not set"
+    if fault.errno == errno.EADDRNOTAVAIL:
+        return "the host is no address of this machine: set `listen` to one that is, such as 0.0.0.0 or [::] for all"
+    return "free the port or set another `listen`"
+
+
 async def dial(host: str, port: int) -> TcpLink:
     """Connect; OSError if that fails."""
     _, link = await asyncio.get_running_loop().create_connection(TcpLink, host, port)
@@ -191,7 +202,8 @@ class TcpListener:
             else:
                 server = await loop.create_server(lambda: TcpLink(on_link), host, port, backlog=1024)
         except OSError as fault:
-            msg = f"cannot listen on {host}:{port}: {fault.strerror or fault}; free the port or set another `listen`"
+            where = format_endpoint((sock.getsockname() if sock is not None else (host, port))[:2])
+            msg = f"cannot listen on {where}: {reason(fault)}; {_remedy(fault)}"
             raise ConfigError(msg) from None
         return cls(server)
 

@@ -1,0 +1,50 @@
+"""The rows of docs/errors.md."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import mpc
+
+DOCUMENT = (Path(__file__).resolve().parent.parent / "docs" / "errors.md").read_text("utf-8")
+WORDS = {"CSV", "TOML", "UTF"}
+"""Capitals that are meant literally."""
+
+
+class Row(NamedTuple):
+    """One error of the document."""
+
+    kind: str
+    text: str
+    status: int
+    fault: str
+    remedy: str
+
+    def shows(self, text):
+        """Whether `text` is this row's, whatever stands for its placeholders."""
+        pattern, end = "", 0
+        for found in re.finditer(r"\.\.\.|\b(?:N|[A-Z][A-Z_]*[A-Z])\b", self.text):
+            pattern += re.escape(self.text[end : found.start()])
+            pattern += re.escape(found.group()) if found.group() in WORDS else ".+"
+            end = found.end()
+        return re.fullmatch(pattern + re.escape(self.text[end:]), text) is not None
+
+
+def rows():
+    listed = []
+    for line in DOCUMENT.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and cells[0] in mpc.__all__:
+            listed.append(Row(cells[0], cells[1].strip("`").strip(), int(cells[2]), *cells[3:]))
+    return listed
+
+
+ROWS = rows()
+
+
+def row_of(case):
+    """The row whose text contains the case's name: one, or the document and the tests differ."""
+    (found,) = (row for row in ROWS if case in row.text)
+    return found

@@ -1,0 +1,340 @@
+"""docs/errors.md: every row is provoked by a real call, here or by a command in test_errors_of_commands.py."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import dataclasses
+import inspect
+import re
+from contextlib import AsyncExitStack
+
+import numpy as np
+import pytest
+
+import mpc
+import protocols
+from mpc import Node, wire
+from mpc.errors import BeaverError, LocalFault, RemoteFault
+from mpc.handshake import negotiate
+from mpc.mesh import Clocks
+from mpc.roster import Member, Roster
+from mpc.testing.simulate import MemoryNetwork, simulated_roster
+from mpc.transport.memory import memory_pair
+from parties.cli import exit_status
+from tests.error_rows import DOCUMENT, ROWS, row_of
+from tests.test_agreement import nodes
+from tests.test_channel import flipped, greet, hello, live, people, responder
+from tests.test_errors_of_commands import COMMANDS
+from tests.test_handshake import MINE, THEIRS, pair
+from tests.test_ops_misuse import flags, numbers
+from tests.test_order import other_length, other_op
+
+# -- cases ------------------------------------------------------------------------------------------------------
+
+
+PATIENT = Clocks(5.0, 5.0, 5.0)
+
+
+async def each(program, n=2, clocks=PATIENT, network=None):
+    """Every party's outcome of `program`."""
+    identities, roster = simulated_roster(n)
+    network = network or MemoryNetwork()
+
+    async def party(node):
+        async with node.session("j") as s:
+            value = program(s)
+            return await value if inspect.isawaitable(value) else value
+
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=clocks)) for who in identities]
+        return await asyncio.gather(*(party(node) for node in opened[:n]), return_exceptions=True)
+
+
+async def joined(*calls, n=2):
+    """The outcomes of sessions whose settings are given per node."""
+    async with nodes(n, Clocks(0.5, 5.0, 5.0)) as opened:
+
+        async def one(number, job, more):
+            async with opened[number].session(job, **more) as s:
+                return await protocols.secure_sum(s, [1.0])
+
+        return await asyncio.gather(*(one(*call) for call in calls), return_exceptions=True)
+
+
+MISUSES = {
+    "the pool is empty": lambda s: protocols.mean(s, np.empty((0, 2))),
+    "are constant over": lambda s: protocols.LinearRegression().fit(s, np.ones((9, 2)), np.arange(9.0)),
+    "the columns are collinear": lambda s: protocols.LinearRegression().fit(s, np.outer(np.arange(9.0), [1, 2]), np.arange(9.0)),
+    "is no party of this session": lambda s: s.party("zed"),
+    "pooled rows are too few": lambda s: protocols.variance(s, [[1.0]], ddof=5),
+    "X must have shape": lambda s: protocols.LinearRegression().fit(s, np.ones(3), np.ones(3)),
+    "is not a finite number": lambda s: s.encode([1.0, np.nan]),
+    "is beyond the declared bound": lambda s: s.encode([[3.0]], bound=2.0),
+    "numbers are needed": lambda s: s.encode(["x"]),
+    "which with N fractional bits exceeds the ring": lambda s: s.encode([1.0], bound=2.0**50),
+    "is too large to truncate": lambda s: mpc.trunc(s, s.input([1.0] if s.index == 0 else None, 0, 1, frac=32, bound=2.0**30), 20),
+    "the most for N parties at frac": lambda s: protocols.secure_sum(s, [1e15]),
+    "a secret is never an index": lambda s: numbers(s, 3)[numbers(s)],
+    "shapes SHAPE and SHAPE do not": lambda s: mpc.matmul(s, numbers(s, 2, 3), numbers(s, 2, 3)),
+    "dot takes two vectors": lambda s: mpc.dot(s, numbers(s, 2, 2), numbers(s, 2, 2)),
+    "trunc drops": lambda s: mpc.trunc(s, numbers(s, 2), 33),
+    "cannot be added; truncate": lambda s: s.zero(2) + s.zero(2, frac=8),
+    "cannot be added to an AShare": lambda s: s.zero(3) + flags(s, 3),
+    "a product of two secrets": lambda s: s.zero(2) * s.zero(2),
+    "only integers multiply": lambda s: s.zero(2) * 1.5,
+    "public bits are": lambda s: mpc.xor(s, flags(s, 2), np.array([0, 2])),
+    "is the owner of this input": lambda s: s.input(None, s.index, 2),
+    "owns this input": lambda s: s.input([1.0], 1 - s.index),
+    "but the declared public shape": lambda s: s.input([1.0], s.index, 2),
+    "at least one receiver": lambda s: s.reveal(s.zero(1), to=[]),
+    "is not fitted yet": lambda s: protocols.LinearRegression().predict(s, np.ones((2, 2))),
+}
+
+
+async def contents_of_a_share():
+    faults = []
+
+    def program(s):
+        x = s.zero(2)
+        for call in (bool, float, list, np.asarray, copy.deepcopy, lambda x: x == 1, lambda x: x != 1, lambda x: x < 1):
+            with pytest.raises(BeaverError) as caught:
+                call(x)
+            faults.append(caught.value)
+
+    await each(program)
+    return faults
+
+
+async def another_session():
+    strangers = []
+    await each(lambda s: strangers.append(s.zero(2)))
+    return await each(lambda s: s.zero(2) + strangers[s.index])
+
+
+async def foreign_task(s):
+    async def part():
+        await protocols.secure_sum(s, [1.0])
+
+    await s.reveal(s.zero(1))
+    await asyncio.create_task(part())
+
+
+async def after_the_end(program):
+    """What an op of p0's session says when it is over."""
+    kept = {}
+
+    async def kept_too(s):
+        kept[s.index] = s
+        await program(s)
+
+    await each(kept_too)
+    with pytest.raises(BeaverError) as caught:
+        kept[0].check_alive()
+    return [caught.value]
+
+
+async def cancelled(s):
+    if s.index == 0:
+        async with asyncio.timeout(0.1):
+            await s.reveal(s.zero(1))
+    await asyncio.sleep(0.3)
+
+
+async def divides(s):
+    await s.reveal(s.zero(1))
+    if s.index == 0:
+        return 1 // 0
+    return await s.reveal(s.zero(1))
+
+
+async def two_disagree(s):
+    """p1 sends p0 alone what p0 does not expect."""
+    await s.reveal(s.zero(1) * (1 + (s.index == 1)), to=0)
+    await s.reveal(s.zero(1))
+
+
+async def forked():
+    async with nodes(2) as opened:
+        opened[0]._pid = 0  # as a child finds it
+        with pytest.raises(BeaverError) as caught:
+            await opened[0].session("j").__aenter__()
+        return [caught.value]
+
+
+async def no_dealer():
+    identities, _ = simulated_roster(2)
+    roster = Roster([Member(who.name, who.public, ("memory", 1)) for who in identities[:2]])
+    async with Node(identities[0], roster, MemoryNetwork().of("p0")) as node:
+        with pytest.raises(BeaverError) as caught:
+            await node.session("j").__aenter__()
+        return [caught.value]
+
+
+class Faulty(MemoryNetwork):
+    """Links between p0 and p1 can be cut, or swallow everything."""
+
+    def __init__(self):
+        super().__init__()
+        self.silent, self.links = False, []
+
+    def connect(self, caller, called):
+        if {caller, called} != {"p0", "p1"}:
+            return super().connect(caller, called)
+        near, far = memory_pair(called, caller, schedule=lambda deliver: self.silent or asyncio.get_running_loop().call_soon(deliver))
+        self.links.append(near)
+        self._accepts[called](far)
+        return near
+
+
+async def broken(how, lost=5.0):
+    """What three parties see when the link between the first two breaks."""
+    network = Faulty()
+
+    async def program(s):
+        await s.reveal(s.zero(1))
+        how(network, s)
+        for _ in range(10_000):
+            await s.reveal(s.zero(1))
+
+    return await each(program, 3, Clocks(5.0, lost, 5.0), network)
+
+
+def cut(network, s):
+    if s.index == 0:
+        network.links[0].abort()
+
+
+def swallow(network, s):
+    network.silent = True
+
+
+def misbehave(network, s):
+    """p0 repeats a message to p1 under a tag that was used."""
+    if s.index == 0:
+        flow = s._engine.exchange._agreed.flows["p1"]
+        flow._outlet.send(wire.more(bytes(flow._session[: wire.SESSION_PREFIX]).ljust(wire.TAG_BYTES, b"x"), 8), bytes(8))
+
+
+async def stalled(s):
+    await s.reveal(s.zero(1))
+    if s.index == 1:
+        await asyncio.sleep(1.5)
+    await s.reveal(s.zero(1))
+
+
+async def alone():
+    identities, roster = simulated_roster(2)
+    async with Node(identities[0], roster, MemoryNetwork().of("p0"), clocks=Clocks(0.2, 5.0, 5.0)) as node:
+        with pytest.raises(BeaverError) as caught:
+            await node.session("j").__aenter__()
+        return [caught.value]
+
+
+async def at_the_channel(act):
+    (a, b), roster = people("a", "b")
+    raw, up, _, sealer = await live(roster, a, b)
+    act(raw.link, lambda body: sealer.seal(wire.record_head(0, 0) + body))
+    kind, text = (await up.until("closed"))[1:]
+    party, _, said = text.partition(": ")
+    return [getattr(mpc, kind)(party, said)]
+
+
+async def stranger():
+    (a, _), roster = people("a", "b")
+    raw, up, _ = responder(a, roster)
+    await greet(raw, hello("mallory", "a", roster))
+    kind, text = (await up.until("closed"))[1:]
+    party, _, said = text.partition(": ")
+    return [getattr(mpc, kind)(party, said)]
+
+
+async def raised(call):
+    with pytest.raises(BeaverError) as caught:
+        call()
+    return [caught.value]
+
+
+def greeted(**changes):
+    return lambda: raised(lambda: negotiate(MINE, dataclasses.replace(THEIRS, **changes)))
+
+
+def wrong_key():
+    a, b = pair(prologue=b"p")
+    other, _ = pair(prologue=b"q")
+    return raised(lambda: b.read_message(other.write_message()))
+
+
+CASES = {
+    "is already being agreed on": lambda: joined((0, "j", {}), (0, "j", {})),
+    "the roster names no dealer": no_dealer,
+    "is the dealer and never": lambda: joined((0, "j", {"parties": ["p0", "the-dealer"]})),
+    "at least two different parties": lambda: joined((0, "j", {"parties": ["p0"]})),
+    "is not among the parties": lambda: joined((0, "j", {"parties": ["p1", "p2"]}), n=3),
+    "is not in the roster; ": lambda: joined((0, "j", {"parties": ["p0", "zed"]})),
+    "would need its secret contents": contents_of_a_share,
+    "different sessions or parties": another_session,
+    "from another task": lambda: each(foreign_task),
+    "an op was cancelled at": lambda: after_the_end(cancelled),
+    "the program raised TYPE": lambda: after_the_end(divides),
+    "this session has ended": lambda: after_the_end(lambda s: s.reveal(s.zero(1))),
+    "this process was forked": forked,
+    "did not come (": alone,
+    "did not start this job": lambda: joined((0, "j", {})),
+    "the connection was lost": lambda: broken(cut),
+    "was lost at PLACE": lambda: broken(cut),
+    "no bytes for": lambda: broken(swallow, lost=0.4),
+    "its message for PLACE": lambda: each(stalled, clocks=Clocks(5.0, 5.0, 0.4)),
+    "its program ended there": lambda: each(divides),
+    "what the wire format does not allow": lambda: broken(misbehave),
+    "a record was altered": lambda: at_the_channel(lambda link, seal: link.send(flipped(seal(wire.bare(wire.Kind.READY))))),
+    "a control message of unknown kind": lambda: at_the_channel(
+        lambda link, seal: link.send(seal(wire.bare(wire.Kind.READY) + wire.control({"kind": "nonsense"})))
+    ),
+    "or someone altered the hello": wrong_key,
+    "its address is answered by": greeted(sender="c"),
+    "calls itself": stranger,
+    "at this address, but this is": greeted(receiver="d"),
+    "shares no cipher suite": greeted(suites=4),
+    "describes job": lambda: joined((0, "j", {"program": "mean/1"}), (1, "j", {"program": "mean/2"})),
+    "runs a different program": lambda: each(other_op, 3),
+    "finished its program while": lambda: each(other_length, 3),
+    "disagrees with OTHER": lambda: each(two_disagree, 3),
+    **{key: (lambda call=call: each(call)) for key, call in MISUSES.items()},
+}
+
+
+# -- tests ------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_has_one_case_and_every_case_one_row():
+    assert len(ROWS) > 60
+    cases = [*CASES, *COMMANDS]
+    assert len(set(cases)) == len(cases)
+    for row in ROWS:
+        assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"
+        assert len([case for case in cases if case in row.text]) == 1, row
+    for case in cases:
+        assert len([row for row in ROWS if case in row.text]) == 1, case
+
+
+def test_every_row_says_whose_fault_and_what_to_do():
+    headings = re.findall(r"^## (\w+)", DOCUMENT, re.MULTILINE)
+    assert {row.kind for row in ROWS} == set(headings)
+    for row in ROWS:
+        kind = getattr(mpc, row.kind)
+        assert row.fault.startswith("theirs" if issubclass(kind, RemoteFault) else "mine"), row
+        assert len(row.remedy) > 5, row
+        fault = kind("x", "y") if issubclass(kind, RemoteFault) else kind("x")
+        assert exit_status(fault) == row.status, row
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_call_that_provokes_the_row(case):
+    row = row_of(case)
+    faults = [fault for fault in await CASES[case]() if isinstance(fault, BeaverError)]
+    # Of a fault between parties, one sees the row's side.
+    assert any(type(fault).__name__ == row.kind and row.shows(str(fault)) for fault in faults), (row.text, faults)
+    if issubclass(getattr(mpc, row.kind), LocalFault):
+        own = [fault for fault in faults if isinstance(fault, LocalFault)]
+        assert all(type(fault).__name__ == row.kind and row.shows(str(fault)) for fault in own), (row.text, own)

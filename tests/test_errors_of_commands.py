@@ -1,0 +1,377 @@
+"""The rows of docs/errors.md that a command can meet: real processes, their message and their exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import AsyncExitStack, contextmanager
+from subprocess import PIPE
+
+from mpc.handshake import Hello
+from mpc.identity import Identity, encode_key
+from mpc.mesh import Clocks
+from mpc.node import Node
+from mpc.roster import Member, Roster
+from mpc.transport.tcp import TcpNetwork
+from tests.error_rows import row_of
+from tests.nodes import Nodes
+from tests.test_jobs import ENDLESS
+
+AT_ONCE = 3
+"""Commands that run at a time."""
+
+
+# -- commands without a node: what is wrong in the folder, and what is called ------------------------------------
+
+
+def edit(name, old, new):
+    def do(home):
+        text = (home / name).read_text()
+        assert old in text
+        (home / name).write_text(text.replace(old, new))
+
+    return do
+
+
+def top(line):
+    """`line` before all others of a's configuration."""
+    return lambda home: (home / "a.toml").write_text(line + "\n" + (home / "a.toml").read_text())
+
+
+def roster(change):
+    """The roster with its members changed."""
+
+    def do(home):
+        members = list(Roster.load(home / "roster.toml").members)
+        text = (home / "roster.toml").read_text()
+        (home / "roster.toml").write_text(change(text, {member.name: member for member in members}))
+
+    return do
+
+
+def key_of(members, name):
+    return encode_key(members[name].public)
+
+
+def without(text, *names):
+    return "\n\n".join(block for block in text.split("\n\n") if not any(f'name = "{name}"' in block for name in names))
+
+
+def another_key(home):
+    (home / "a.key").unlink()
+    Identity.generate("a").save(home / "a.key")
+
+
+def taken_port(home):
+    """A port that this process holds until the test ends."""
+    held = socket.create_server(("127.0.0.1", 0))
+    HELD.append(held)
+    top(f'listen = "127.0.0.1:{held.getsockname()[1]}"')(home)
+
+
+def open_folder(home):
+    (home / "open").mkdir()
+    (home / "open").chmod(0o777)
+    edit("a.toml", '"a.sock"', '"open/a.sock"')(home)
+
+
+FORKS = """
+import json, os, sys
+import parties.cli
+from parties.start import main
+
+for line in sys.stdin:
+    home, arguments = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(home)
+        os.dup2(os.open("complaints", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
+        os.dup2(2, 1)
+        sys.argv = ["beaver", *arguments]
+        main()
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+HELD = []
+PARTY = "party -c a.toml"
+OFFLINE = {
+    "FILE: cannot be read (REASON)": (None, "party -c none.toml"),
+    "is not TOML": (top("x = = 3"), PARTY),
+    "FILE, line N: unknown key 'KEY'": (top('alow = ["mean"]'), PARTY),
+    "FILE: key 'KEY' is missing": (edit("a.toml", 'roster = "roster.toml"\n', ""), PARTY),
+    "input should be": (top('min_rows = "10"'), PARTY),
+    "must be two finite numbers": (edit("a.toml", "[0, 120]", "[0]"), PARTY),
+    "is no endpoint; write": (top('listen = "nowhere"'), PARTY),
+    "unknown protocol 'NAME'": (edit("a.toml", '"mean"', '"meen"'), PARTY),
+    "is longer than the N bytes": (edit("a.toml", '"a.sock"', f'"{"x" * 120}.sock"'), PARTY),
+    "no such key file": (lambda home: (home / "a.key").unlink(), PARTY),
+    "others may read or write this key": (lambda home: (home / "a.key").chmod(0o644), PARTY),
+    "is no Beaver key file": (lambda home: (home / "a.key").write_text("a key\n"), PARTY),
+    "but the configuration is for": (edit("a.toml", '"a.key"', '"b.key"'), PARTY),
+    "exists already": (None, "keygen a"),
+    "is no name; use": (None, "keygen a/b"),
+    "does not list 'NAME'": (edit("roster.toml", '"a"', '"aa"'), PARTY),
+    "another key than": (another_key, PARTY),
+    "two members are called": (edit("roster.toml", '"b"', '"a"'), PARTY),
+    "have the same key": (roster(lambda text, m: text.replace(key_of(m, "b"), key_of(m, "a"))), PARTY),
+    "[[member]] N: unknown key": (edit("roster.toml", "role", "roll"), PARTY),
+    "a public key reads": (roster(lambda text, m: text.replace(key_of(m, "b"), "ed25519:xyz")), PARTY),
+    "two members are dealers": (edit("roster.toml", '"party"', '"dealer"'), PARTY),
+    "fewer than two parties": (roster(lambda text, _: without(text, "b", "c")), PARTY),
+    "one of them needs one": (roster(lambda text, _: re.sub("endpoint = .*", "", text)), PARTY),
+    "its role in the roster must be": (None, "party -c dealer.toml"),
+    "REASON; free the port": (taken_port, PARTY),
+    "finds no address for the host": (top('listen = "nowhere.invalid:9001"'), PARTY),
+    "is no address of this machine": (top('listen = "192.0.2.1:9001"'), PARTY),
+    "must belong to this user": (open_folder, PARTY),
+    "PATH: cannot be made": (edit("a.toml", '"a.sock"', '"a.csv/a.sock"'), PARTY),
+    "is there already and no socket": (lambda home: (home / "a.sock").touch(), PARTY),
+    "no node answers at": (None, "jobs -c a.toml"),
+    "cannot be written (REASON); choose": (None, "run mean --dataset patients --columns age --out a.csv -c a.toml"),
+    "is no protocol of this version": (None, "estimate meen --columns age"),
+    "no parameter 'NAME'": (None, "estimate variance --columns age --set dof=1"),
+    "must be written NAME": (None, "estimate variance --columns age --set ddof"),
+    "parameter NAME=VALUE must be": (None, "estimate variance --columns age --set ddof=x"),
+    "parameter 'NAME' is missing": (None, "estimate linear_regression --columns age,bmi"),
+    "names no KIND of the job": (None, "estimate linear_regression --columns age,bmi --set target=score"),
+    "takes COUNT column(s)": (None, "estimate highest --columns age,bmi"),
+    "is named twice among the columns": (None, "estimate mean --columns age,age"),
+    "receiver 'NAME' is no party of the job": (None, "run mean --dataset patients --columns age --to zed -c a.toml"),
+}
+
+
+# -- commands beside nodes ---------------------------------------------------------------------------------------
+
+HEADER = "age,bmi,score\n"
+DATA = {
+    "gone": None,
+    "bare": "",
+    "semicolons": "age;bmi;score\n1;2;3\n",
+    "latin": HEADER.encode() + b"1,2,\xe9\n",
+    "renamed": "Age,bmi,score\n1,2,3\n",
+    "ragged": HEADER + "1,2\n",
+    "blank": HEADER + "1,,3\n",
+    "words": HEADER + "1,two,3\n",
+    "nan": HEADER + "1,nan,3\n",
+    "old": HEADER + "121,2,3\n",
+    "nobody": HEADER,
+}
+TAKING_PART = {
+    "FILE: a node with this identity": PARTY,
+    "is known here": f"jobs -c a.toml --show {'0' * 32}",
+    "is running here": f"jobs -c a.toml --cancel {'0' * 32}",
+    "is no party of the roster": "run mean --dataset patients --columns age --parties a,zed -c a.toml",
+    "and all receivers must be among": "run mean --dataset patients --columns age --parties b,c -c a.toml",
+    "unknown dataset": "run mean --dataset patient --columns age --parties a,b -c a.toml",
+    "declares no column": "run mean --dataset patients --columns agee --parties a,b -c a.toml",
+    "rule `allow`": "run variance --dataset patients --columns age --parties a,b -c c.toml",
+    "rule `min_rows`": "run mean --dataset nobody --columns age --parties a,b -c b.toml",
+    "denied the job": "run variance --dataset patients --columns age --parties a,c -c a.toml",
+    **{
+        key: f"run mean --dataset {name} --columns age,bmi --parties a,b -c a.toml"
+        for name, key in {
+            "gone": "dataset 'NAME': cannot be read",
+            "bare": "is empty; its first line",
+            "semicolons": "Beaver reads commas",
+            "latin": "is not UTF-8 text",
+            "renamed": "the file has no such column",
+            "ragged": "but the header has N",
+            "blank": "the cell is empty",
+            "words": "text, but a number is needed",
+            "nan": "no finite number",
+            "old": "outside the declared range",
+        }.items()
+    },
+}
+"""Commands beside a, b, c and the dealer, which all run."""
+
+WAITING = {
+    "has another roster": "other",
+    "speaks wire version": "older",
+    "hung up during the handshake": "keyless",
+    "did not greet as a Beaver party": "junk",
+    "announced a frame": "web",
+    "is connected but does not answer": "idle",
+    "did not come within N s (": "nobody",
+}
+"""Rows that a job with an odd member meets, and which."""
+
+ONE_BY_ONE = (
+    "is busy: it",
+    "was cancelled: ",
+    "has no result",
+    "another node answers there",
+    "was lost before the job started",
+    "the node ended before it answered",
+)
+COMMANDS = [*OFFLINE, *TAKING_PART, *WAITING, *ONE_BY_ONE]
+
+
+def prepared(home):
+    """Nodes with data of every kind, and room for one job each."""
+    nodes = Nodes(
+        home,
+        names=("a", "b", "c", *WAITING.values()),
+        extra="max_jobs = 1\nmin_rows = 0\n",
+        allow=["mean", "variance", "linear_regression"],
+    )
+    for name in "abc":
+        with (home / f"{name}.toml").open("a") as file:
+            for dataset, content in DATA.items():
+                file.write(
+                    f'[datasets.{dataset}]\npath = "{dataset}.csv"\ncolumns = {{ age = {{ range = [0, 120] }}, bmi = {{}}, score = {{}} }}\n'
+                )
+                if content is not None:
+                    (home / f"{dataset}.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    edit("b.toml", "min_rows = 0", "min_rows = 5")(home)
+    edit("c.toml", '"variance", ', "")(home)
+    return nodes
+
+
+async def answers(stack, endpoint, frame):
+    """A server at `endpoint` that says `frame` to whoever connects."""
+
+    async def answer(reader, writer):
+        await reader.read(1)
+        writer.write(frame)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, *endpoint)
+    stack.callback(server.close)
+
+
+async def odd_members(stack, home):
+    """One member for every entry of WAITING, in this process."""
+    known = Roster.load(home / "roster.toml")
+
+    def framed(data):
+        return len(data).to_bytes(4, "little") + data
+
+    async def node(identity, listed):
+        await stack.enter_async_context(Node(identity, listed, TcpNetwork(known[identity.name].endpoint), clocks=Clocks(5.0, 5.0, 5.0)))
+
+    stranger = Member("stranger", Identity.generate("stranger").public, None)
+    await node(Identity.load(home / "other.key"), Roster([*known.members, stranger]))
+    await node(Identity.generate("keyless"), known)
+    await node(Identity.load(home / "idle.key"), known)
+    older = Hello("older", "a", known.digest, 3, bytes(32), version=2)
+    await answers(stack, known["older"].endpoint, framed(older.encode()))
+    await answers(stack, known["junk"].endpoint, framed(b"junk"))
+    await answers(stack, known["web"].endpoint, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+class Told:
+    """Runs commands and compares what they say with their rows."""
+
+    def __init__(self):
+        self.wrong = []
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def check(self, case, nodes, command):
+        async with self._room:
+            self.compare(case, *await nodes.beaver(*command.split()))
+
+    def compare(self, case, status, _, complaints):
+        row = row_of(case)
+        last = complaints.strip().splitlines()[-1] if complaints.strip() else ""
+        kind, _, text = last.partition(": ")
+        if (kind, status) != (row.kind, row.status) or not row.shows(text) or "Traceback" in complaints:
+            self.wrong.append((case, status, complaints))
+
+
+@contextmanager
+def forks():
+    """Commands in processes of their own, forked from one that has imported everything: imports take most of a second."""
+
+    def call(home, command):
+        print(json.dumps([str(home), command.split()]), file=process.stdin, flush=True)
+        return int(process.stdout.readline()), "", (home / "complaints").read_text()
+
+    with subprocess.Popen([sys.executable, "-c", FORKS], env=Nodes.environment.fget(None), stdin=PIPE, stdout=PIPE, text=True) as process:
+        yield call
+        process.stdin.close()
+
+
+def test_commands_without_a_node(tmp_path):
+    told = Told()
+    with forks() as call:
+        for number, (case, (change, command)) in enumerate(OFFLINE.items()):
+            home = tmp_path / str(number)
+            home.mkdir()
+            Nodes(home)
+            if change is not None:
+                change(home)
+            told.compare(case, *call(home, command))
+    for held in HELD:
+        held.close()
+    assert told.wrong == [], "\n".join(map(str, told.wrong))
+
+
+async def test_commands_beside_nodes(tmp_path):
+    told, nodes = Told(), prepared(tmp_path)
+    async with AsyncExitStack() as stack:
+        await odd_members(stack, tmp_path)
+        stack.push_async_exit(nodes)
+        await nodes.start("dealer", "a", "b", "c")
+        call = stack.enter_context(forks())
+        for case, command in TAKING_PART.items():
+            told.compare(case, *await asyncio.to_thread(call, tmp_path, command))
+        await asyncio.gather(
+            *(
+                told.check(case, nodes, f"run mean --dataset patients --columns age --parties a,{name} --wait 1 -c a.toml")
+                for case, name in WAITING.items()
+            )
+        )
+        await one_by_one(told, nodes, call)
+    assert told.wrong == [], "\n".join(map(str, told.wrong))
+
+
+async def started(nodes, parties):
+    """A job of a that does not end, and its id."""
+    job = await nodes.spawn("run", *ENDLESS, "--dataset", "patients", "--parties", parties, "-c", "a.toml")
+    said = ""
+    while "started" not in said:
+        line = await asyncio.wait_for(job.stderr.readline(), 60)
+        assert line, said + nodes.log("a")
+        said += line.decode()
+    return job, re.findall(r"[0-9a-f]{32}", said)[-1]
+
+
+async def ended(job):
+    _, complaints = await asyncio.wait_for(job.communicate(), 30)
+    return job.returncode, "", complaints.decode()
+
+
+async def one_by_one(told, nodes, call):
+    """Jobs that fill all places and end badly; a member that is stopped."""
+
+    async def check(case, command):
+        told.compare(case, *await asyncio.to_thread(call, nodes.folder, command))
+
+    mean = "run mean --dataset patients --columns age"
+    job, name = await started(nodes, "a,b,c")
+    await check("is busy: it", f"{mean} --parties a,b,c --wait 0 -c b.toml")
+    assert (await asyncio.to_thread(call, nodes.folder, f"jobs -c a.toml --cancel {name}"))[0] == 0
+    told.compare("was cancelled: ", *await ended(job))
+    await check("has no result", f"jobs -c a.toml --show {name}")
+    job, _ = await started(nodes, "a,b,c")
+    await nodes.kill("c")
+    status, _, complaints = await ended(job)
+    # Its neighbours see it first, or are told: two rows.
+    text = complaints.strip().splitlines()[-1].removeprefix("PeerLost: ")
+    assert any(row_of(case).shows(text) for case in ("the connection was lost", "was lost at PLACE")), complaints
+    assert status == 4
+    (nodes.folder / "twin.toml").write_text((nodes.folder / "c.toml").read_text().replace('"c.sock"', '"a.sock"'))
+    await check("another node answers there", "party -c twin.toml")
+    nodes.processes["b"].send_signal(signal.SIGSTOP)
+    await check("was lost before the job started", f"{mean} --parties a,b -c a.toml")
+    nodes.processes["b"].send_signal(signal.SIGCONT)
+    job, _ = await started(nodes, "a,b")
+    await nodes.kill("a")
+    told.compare("the node ended before it answered", *await ended(job))
