@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mpc.node import Node
+    from mpc.session import Session
     from mpc.wire import Body
     from parties.config import NodeConfig
     from parties.data import Table
@@ -68,6 +69,13 @@ def _named(task: Task) -> str:
     """What the parties compare.  With the version: two versions of a protocol disagree before anything is shared."""
     version = PROGRAMS[task.protocol].version if task.protocol in PROGRAMS else 0
     return f"{task.protocol}@{version} {task.program}"
+
+
+async def _report(s: Session, tell: Tell) -> None:
+    """Say every second how far a job is."""
+    while True:
+        await asyncio.sleep(1)
+        tell(f"running: {s.cost.rounds} rounds, {s.cost.payload} bytes to each peer")
 
 
 class Service:
@@ -230,7 +238,11 @@ class Service:
         try:
             async with self._node.session(record.id, parties=task.parties, program=_named(task), all_present=True) as s:
                 tell("started")
-                record.result = await s.run(PROGRAMS[task.protocol].run, table, task)
+                progress = asyncio.create_task(_report(s, tell))
+                try:
+                    record.result = await s.run(PROGRAMS[task.protocol].run, table, task)
+                finally:
+                    progress.cancel()
             record.state = "done"
         except BaseException as fault:
             self._over(record, fault)

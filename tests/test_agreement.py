@@ -35,6 +35,28 @@ async def run(node, job="j", **more):
         return (await protocols.secure_sum(s, [1.0]))[0], s._engine.exchange._agreed
 
 
+async def test_failing_jobs_leave_no_task_behind():
+    async def broken(node, number):
+        async with node.session(f"broken-{number}") as s:
+            if s.index == number % 3:
+                raise KeyError("mine")
+            while True:
+                await protocols.secure_sum(s, [1.0])
+
+    async with nodes(3) as (*parties, _):
+        counts = []
+        for number in range(6):
+            outcomes = await asyncio.gather(*(broken(node, number) for node in parties), return_exceptions=True)
+            assert sorted(type(outcome).__name__ for outcome in outcomes) == ["KeyError", "PeerLost", "PeerLost"]
+            assert [value for value, _ in await asyncio.gather(*(run(node, f"right-{number}") for node in parties))] == [3.0] * 3
+            async with asyncio.timeout(3):
+                # The dealer's session ends in its own time.
+                while counts and len(asyncio.all_tasks()) > counts[0]:
+                    await asyncio.sleep(0)
+            counts.append(len(asyncio.all_tasks()))
+        assert max(counts) == counts[0]
+
+
 async def test_many_jobs_on_one_node_have_different_seeds():
     async with nodes(3) as (*parties, _):
         agreed = []

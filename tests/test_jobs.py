@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 from pathlib import Path
@@ -167,6 +168,8 @@ async def test_busy_and_cancel(tmp_path):
         status, _, complaints = await nodes.run("mean", *COLUMNS, "--wait", "0", at="b")
         assert status == 5, complaints
         assert "is busy" in complaints
+        progress = await asyncio.wait_for(job.stderr.readline(), 30)
+        assert re.search(rb"running: \d+ rounds, \d+ bytes to each peer", progress), progress
         job.send_signal(signal.SIGINT)
         await asyncio.wait_for(job.communicate(), 30)
         assert job.returncode == 130
