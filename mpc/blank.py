@@ -87,10 +87,6 @@ class Blank:
         """A blank of another shape in the same run."""
         return Blank(shape, self._meter)
 
-    def ravel(self) -> Blank:
-        """As numpy's."""
-        return self.reshape(-1)
-
     def __array_function__(self, function: Callable[..., Any], _: Any, arguments: Any, keywords: Any) -> Blank:
         (arrays, *others) = arguments
         flat = [np.broadcast_to(np.uint8(0), array.shape) for array in arrays]

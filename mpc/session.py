@@ -220,7 +220,7 @@ class Session:
 
         rounds 1 · bytes 8 per element (1/8 per bit) and receiver · reveals x to the receivers and nothing to others
         """
-        receivers = self._receivers(to)
+        receivers = self.receivers(to)
         scope, exchange = current(self), self._engine.exchange
         usage, combine = ("zero-xor", np.bitwise_xor) if isinstance(x, BShare) else ("zero", np.add)
         zero = self._engine.streams.zero(scope.ranges.take(usage, x.words.shape), usage)
@@ -237,7 +237,8 @@ class Session:
             return bits.unpack(total, x.size).astype(np.bool_).reshape(x.shape)
         return fixed_point.decode(total.reshape(x.shape), x.frac)
 
-    def _receivers(self, to: int | str | Iterable[int | str] | None) -> tuple[int, ...]:
+    def receivers(self, to: int | str | Iterable[int | str] | None) -> tuple[int, ...]:
+        """The indices of the parties that `to` means: all if None."""
         if to is None:
             return tuple(range(self.n))
         listed = (to,) if isinstance(to, int | str) else tuple(to)

@@ -28,10 +28,6 @@ _FIRST = struct.Struct(f"<I{TAG_BYTES}s{DIGEST_BYTES}sQ")
 _TAGGED = struct.Struct(f"<I{TAG_BYTES}s")
 _CREDIT = struct.Struct(f"<I{SESSION_PREFIX}sQ")
 
-FIRST_BYTES = _FIRST.size
-MORE_BYTES = _TAGGED.size
-RECORD_HEAD_BYTES = _RECORD_HEAD.size
-
 
 class Kind(IntEnum):
     """The first byte of a frame."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVa
 
 import numpy as np
 
-from mpc import OPS, Cost, Like, ProgramError, Session, protocol
+from mpc import OPS, Cost, Like, Session, protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -46,17 +46,6 @@ def declared(
         return call
 
     return declare
-
-
-def receivers(s: Session, to: Receivers) -> tuple[int, ...]:
-    """The numbers of the parties that get a result."""
-    if to is None:
-        return tuple(range(s.n))
-    chosen = tuple(sorted({s.party(who) for who in ((to,) if isinstance(to, int | str) else to)}))
-    if not chosen:
-        msg = "a result needs at least one receiver"
-        raise ProgramError(msg)
-    return chosen
 
 
 def op_cost(name: str, n: int, *arguments: Any) -> Cost:

@@ -11,12 +11,12 @@ import numpy as np
 import mpc
 from mpc import AShare, BShare, ConfigError, Floats, PrecisionError, ProgramError, Session
 from protocols import hidden, least_squares, prediction
-from protocols.declare import Receivers, receivers
 from protocols.descent import FEATURE, FRAC, WEIGHT, Schedule, descend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from protocols.declare import Receivers
     from protocols.hidden import Hidden
     from protocols.least_squares import Layout, Local, Moments, Options
 
@@ -110,7 +110,7 @@ class Secluded:
 
     async def coefficients(self, s: Session, to: Receivers = None) -> tuple[Floats, float] | None:
         """See Fitted.  rounds 2, or 3 where not everyone receives"""
-        if len(chosen := receivers(s, to)) < s.n:
+        if len(chosen := s.receivers(to)) < s.n:
             return await self._to_some(s, chosen)
         raw = np.ldexp(np.asarray(await s.reveal(self.weights)), self.powers[-1] - self.powers[:-1])
         # The pooled means stay secret: each party adds what its own rows contribute to the intercept.
@@ -154,7 +154,7 @@ class Apart:
 
     async def coefficients(self, s: Session, to: Receivers = None) -> tuple[Floats, float] | None:
         """See Fitted.  rounds 6, or 7 where not everyone receives"""
-        chosen = receivers(s, to)
+        chosen = s.receivers(to)
         raw, (powers, self.unit) = await asyncio.gather(
             least_squares.unscaled(s, self.weights, self.local, self.layout), least_squares.powers(s, self.local, self.layout)
         )

@@ -8,13 +8,13 @@ import numpy as np
 
 from mpc import AShare, ConfigError, Floats, ProgramError, Session
 from protocols import descent, fitting, least_squares, prediction
-from protocols.declare import Receivers, receivers
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from numpy.typing import ArrayLike
 
+    from protocols.declare import Receivers
     from protocols.fitting import Fitted
 
 SOLVERS = ("exact", "sgd")
@@ -89,7 +89,7 @@ class LinearRegression:
         coefficient is revealed.
         """
         self.check()
-        chosen = receivers(s, to)
+        chosen = s.receivers(to)
         if not reveal and to is not None:
             msg = "to= says who gets the coefficients, but reveal=False keeps them shared"
             raise ProgramError(msg)
@@ -107,7 +107,7 @@ class LinearRegression:
 
         Reveals R² to the receivers, and nothing else.  For solver="exact" with an intercept, and split="columns" or moments="reveal".
         """
-        score = await s.reveal(await self._fit_result().explained(s), receivers(s, to))
+        score = await s.reveal(await self._fit_result().explained(s), s.receivers(to))
         return None if score is None else float(score)
 
     def _no_solution(self) -> str:
