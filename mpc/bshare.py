@@ -13,6 +13,8 @@ from mpc.ring import Words, count, frozen
 from mpc.shares import Secret, fingerprint, index_data, lineage_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mpc.shares import Home
 
 
@@ -32,6 +34,10 @@ class BShare(Secret):
             raise ProgramError(msg)
         super().__init__(shape, home, lineage)
         self.words = frozen(words)
+
+    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> BShare:
+        """See Secret."""
+        return BShare(blank(self.words.shape), self.shape, home=home, lineage=self.lineage)
 
     def reshape(self, *shape: int | tuple[int, ...]) -> BShare:
         """The same bits in another shape."""

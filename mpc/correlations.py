@@ -6,14 +6,14 @@ the one, the receiver, gets the correction that makes the shares add up (XOR, fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mpc import bits, carry
-from mpc.canonical import pack
+from mpc.canonical import joined, pack_sequence, unpack
 from mpc.errors import PeerMisbehaved
 from mpc.expressions import MAX_WORDS, Expression, Range, unpack_expression, unpack_range
 from mpc.ring import BITS, WORD, Words, count
@@ -52,28 +52,23 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """`kind` says what `out` holds: a function of the values of `expressions` and of the bit masks at `bits`."""
+    """`kind` says what `out` holds: a function of the values of `expressions` and of the bit masks at `bits`.
+
+    `key` is its name as canonical bytes: equal exactly if the relations are.
+    """
 
     kind: str
     parameters: tuple[int, ...]
     expressions: tuple[Expression, ...]
     bits: tuple[Range, ...]
     out: Range
+    key: bytes = field(init=False, repr=False, compare=False)
 
-    def pack(self) -> list[Any]:
-        """Canonical data for the wire."""
-        return [
-            self.kind,
-            list(self.parameters),
-            [expression.pack() for expression in self.expressions],
-            [where.pack() for where in self.bits],
-            self.out.pack(),
-        ]
-
-    @property
-    def key(self) -> bytes:
-        """The name as bytes: equal exactly if the relations are."""
-        return pack(self.pack())
+    def __post_init__(self) -> None:
+        expressions = joined(*[expression.key for expression in self.expressions])
+        masks = joined(*[where.key for where in self.bits])
+        key = joined(pack_sequence(self.kind), pack_sequence(self.parameters), expressions, masks, self.out.key)
+        object.__setattr__(self, "key", key)
 
     @property
     def usage(self) -> str:
@@ -211,10 +206,10 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def unpack_relation(data: object, peer: str) -> Relation:
-    """The relation that `pack` wrote; PeerMisbehaved on anything else, before anything is allocated."""
+def unpack_relation(key: object, peer: str) -> Relation:
+    """The relation of this key; PeerMisbehaved on anything else, before anything is allocated."""
     try:
-        match data:
+        match unpack(key) if isinstance(key, bytes) else None:
             case [str() as kind, list() as parameters, list() as expressions, list() as masks, out] if kind in KINDS:
                 relation = Relation(
                     kind,
@@ -224,7 +219,9 @@ def unpack_relation(data: object, peer: str) -> Relation:
                     unpack_range(out),
                 )
                 _check(relation)
-                return relation
+                # A key that parties would not have written is none: every relation has one name.
+                if relation.key == key:
+                    return relation
     except (ValueError, TypeError, IndexError, OverflowError):
         pass
     raise PeerMisbehaved(peer, "asked for a relation that is not defined")

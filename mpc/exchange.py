@@ -185,10 +185,10 @@ class Exchange:
     def ask(self, relations: Iterable[Relation]) -> None:
         """Ask the dealer for the corrections of `relations`, many to a message."""
         self.check_alive()
-        batch: list[object] = []
+        batch: list[bytes] = []
         size = 0
         for relation in relations:
-            batch.append(relation.pack())
+            batch.append(relation.key)
             size += len(relation.key)
             if size > MAX_ASK_BYTES:
                 self._ask(batch)
@@ -196,7 +196,7 @@ class Exchange:
         if batch:
             self._ask(batch)
 
-    def _ask(self, batch: list[object]) -> None:
+    def _ask(self, batch: list[bytes]) -> None:
         self._agreed.channels[self.dealer].control(kind="ask", session=self._agreed.session, relations=batch)
 
     async def arrived(self, scope: Scope, arrivals: Arrivals, size: int) -> None:

@@ -6,12 +6,12 @@ mask that was opened once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc.canonical import pack
+from mpc.canonical import joined, pack_sequence
 from mpc.errors import ProgramError
 from mpc.prg import blocks_for
 from mpc.products import matmul
@@ -42,28 +42,28 @@ class Range:
         """How many blocks it covers."""
         return blocks_for(count(self.shape))
 
-    def pack(self) -> list[Any]:
-        """Canonical data for the wire."""
-        return [self.scope, self.block, list(self.shape)]
+    @property
+    def key(self) -> bytes:
+        """The range as canonical bytes."""
+        return pack_sequence((self.scope, self.block, self.shape))
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """`operation` with its public `parameters` applied to `parts`; the shape of its value is public too."""
+    """`operation` with its public `parameters` applied to `parts`; the shape of its value is public too.
+
+    `key` is the expression as canonical bytes: equal exactly if the expressions are.
+    """
 
     operation: str
     parameters: tuple[Any, ...]
     parts: tuple[Expression, ...]
     shape: tuple[int, ...]
+    key: bytes = field(init=False, repr=False, compare=False)
 
-    def pack(self) -> list[Any]:
-        """Canonical data for the wire."""
-        return [self.operation, _listed(self.parameters), [part.pack() for part in self.parts]]
-
-    @property
-    def key(self) -> bytes:
-        """The expression as bytes: equal exactly if the expressions are."""
-        return pack(self.pack())
+    def __post_init__(self) -> None:
+        parts = joined(*[part.key for part in self.parts])
+        object.__setattr__(self, "key", joined(pack_sequence(self.operation), pack_sequence(self.parameters), parts))
 
     def leaves(self) -> list[Expression]:
         """The masks it is made of."""
@@ -78,10 +78,6 @@ class Expression:
     def owner(self) -> int | None:
         """Whose stream alone a leaf is; None if every party adds its own."""
         return self.parameters[3] if self.operation == "own" else None
-
-
-def _listed(value: Any) -> Any:
-    return [_listed(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def mask(where: Range, owner: int | None = None) -> Expression:
@@ -259,7 +255,7 @@ def _flat(expression: Expression, start: int, stop: int, leaf: Callable[[Express
 
 
 def unpack_range(data: object) -> Range:
-    """The Range that `pack` wrote; ValueError for anything else, before anything is allocated."""
+    """The Range of such data; ValueError for anything else, before anything is allocated."""
     match data:
         case [str() as scope, int() as block, list() as shape] if (
             len(scope) <= MAX_SCOPE
@@ -274,7 +270,10 @@ def unpack_range(data: object) -> Range:
 
 
 def unpack_expression(data: object, depth: int = MAX_DEPTH) -> Expression:
-    """The expression that `pack` wrote, built by the same functions; ValueError for anything else."""
+    """The expression of such data, built by the functions that parties use; ValueError where there is none.
+
+    What they would have written otherwise has another `key` than the data: the caller compares.
+    """
     match data:
         case ["mask", [scope, block, shape], []]:
             return mask(unpack_range([scope, block, shape]))
@@ -283,7 +282,7 @@ def unpack_expression(data: object, depth: int = MAX_DEPTH) -> Expression:
         case [str() as operation, list() as parameters, [first, *others]] if depth and len(others) < 2:
             parts = [unpack_expression(part, depth - 1) for part in (first, *others)]
             built = _rebuild(operation, parameters, parts)
-            if count(built.shape) <= MAX_WORDS and built.pack() == data:
+            if count(built.shape) <= MAX_WORDS:
                 return built
     raise ValueError(data)
 

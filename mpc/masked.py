@@ -59,6 +59,11 @@ class Masked(Fixed):
         lineage = lineage_of("masked", x.lineage, fingerprint(name.key))
         return cls(difference, mask, name, frac=x.frac, bound=x.bound, home=x.home, lineage=lineage)
 
+    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Masked:
+        """See Secret."""
+        parts = (blank(self.shape), blank(self.shape))
+        return Masked(*parts, self.name, frac=self.frac, bound=self.bound, home=home, lineage=self.lineage)
+
     def _make(self, difference: Words, mask: Words, name: Expression, bound: float, lineage: int) -> Masked:
         return Masked(difference, mask, name, frac=self.frac, bound=bound, home=self.home, lineage=lineage)
 

@@ -21,7 +21,7 @@ from mpc.preprocessing.dealt import Dealt
 from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan, PlanEnds
 from mpc.ring import Words, zeros
 from mpc.scope import Scope, current, protocol
-from mpc.shares import AShare, Encoded, Home, lineage_of
+from mpc.shares import AShare, Encoded, Home, Secret, lineage_of
 from mpc.streams import Streams
 
 if TYPE_CHECKING:
@@ -99,16 +99,28 @@ class Session:
         """`await program(s, *arguments)`, with its correlations asked for ahead, as far as a dry run can name them.
 
         The dry run does what the program does on shapes alone: let the program have no other side effects before it reveals.
+        Shares and masked values among the arguments, also in lists, tuples and dictionaries, lose their contents for it.
         """
         dry, plan = Session.dry(self.names, self.index)
         # Names go on where this scope is now: nothing that was named before is named again.
         dry.root = current(self).twin()
         try:
-            await program(dry, *arguments)
+            await program(dry, *dry._emptied(arguments))
         except* PlanEnds:  # a task group wraps it
             plan.complete = False
         self._engine.source.plan(plan.relations)
         return await program(self, *arguments)
+
+    def _emptied(self, argument: Any) -> Any:
+        """`argument` with every secret in it as this dry run knows it."""
+        if isinstance(argument, Secret):
+            return argument.at(self._engine.home, self._zeros)
+        if isinstance(argument, dict):
+            return {key: self._emptied(value) for key, value in argument.items()}
+        # Not their subclasses: how a named tuple is built is its own business.
+        if type(argument) in (list, tuple):
+            return type(argument)(self._emptied(part) for part in argument)
+        return argument
 
     # -- own values and inputs ---------------------------------------------------------------------------------
 

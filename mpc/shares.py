@@ -94,6 +94,10 @@ class Secret:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, party={self.home.index})"
 
+    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Self:
+        """This value without its contents in another home: what a dry run computes with."""
+        raise NotImplementedError
+
     @property
     def ndim(self) -> int:
         """Number of axes."""
@@ -233,6 +237,10 @@ class AShare(Fixed):
         self.owner = owner
         if home.watch is not None:
             home.watch.makes(home.index, lineage, self.words, frac, bound)
+
+    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> AShare:
+        """See Secret."""
+        return AShare(blank(self.shape), frac=self.frac, bound=self.bound, home=home, lineage=self.lineage, owner=self.owner)
 
     def _make(self, words: Words, lineage: int, bound: float, owner: int | None) -> AShare:
         return AShare(words, frac=self.frac, bound=bound, home=self.home, lineage=lineage, owner=owner)

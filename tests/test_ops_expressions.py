@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpc import expressions as ex
-from mpc.canonical import pack
+from mpc.canonical import unpack
 from mpc.expressions import Range, unpack_expression
 from mpc.ring import count
 
@@ -60,6 +60,6 @@ def test_expressions(what):
     assert expression.shape == value.shape == result.shape
     assert np.array_equal(result, value)
     assert sum(taken) <= most
-    again = unpack_expression(expression.pack())
+    again = unpack_expression(unpack(expression.key))
     assert again == expression
-    assert pack(again.pack()) == expression.key
+    assert again.key == expression.key

@@ -307,3 +307,24 @@ def test_bits_and_numbers_of_an_estimate_can_be_looked_at():
         return float(real)
 
     assert mpc.estimate(program, 2).complete
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_planned_program_takes_shares_and_masked_values(n):
+    """Secrets among the arguments, also inside containers: the plan is that of the real values, and no ask is left for later."""
+
+    async def program(s):
+        x, y = (s.input([value, -value] if s.index == owner else None, owner, (2,), frac=0) for owner, value in ((0, 3), (1, 5)))
+        bits = await mpc.ltz(s, x)
+        masked = (await s.mask(s.input([1.0, 2.0] if s.index == 0 else None, 0, (2,)))).assume_bound(2.0, "as written")
+        results = [
+            await s.run(lambda s, pair: mpc.mul(s, *pair), (x, y)),
+            await s.run(lambda s, named: mpc.mul(s, named["m"], named["x"]), {"m": masked, "x": x}),
+            await s.run(mpc.select, bits, x),
+        ]
+        assert not s._engine.source._planned
+        assert not s._engine.source._asked
+        return [(await s.reveal(result)).tolist() for result in results]
+
+    for outcome in simulate(n, program):
+        assert outcome == [[15, 15], [3.0, -6.0], [0, -3]]

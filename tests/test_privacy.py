@@ -12,6 +12,7 @@ import pytest
 import mpc
 import protocols
 from mpc import PeerMisbehaved
+from mpc.canonical import pack, unpack
 from mpc.correlations import Relation, receiver
 from mpc.exchange import Exchange
 from mpc.expressions import Range, combine, mask
@@ -223,19 +224,21 @@ def at_block(block, owner):
 
 
 BAD_ASKS = {
-    "no relation": lambda s: [["nonsense"]],
-    "no list": lambda s: [7],
-    "wrong after right": lambda s: [named(s, 0).pack(), ["nonsense"]],
-    "another party's correction": lambda s: [named(s, 1).pack()],
-    "the mask of nobody": lambda s: [named(s, 0, owner=3).pack()],
-    "another size": lambda s: [[*named(s, 0).pack()[:-1], ["0", 0, [2]]]],
+    "no relation": lambda s: [pack(["nonsense"])],
+    "no key": lambda s: [7],
+    "no msgpack": lambda s: [b"\xc1"],
+    "nothing": lambda s: [b""],
+    "wrong after right": lambda s: [named(s, 0).key, pack(["nonsense"])],
+    "another party's correction": lambda s: [named(s, 1).key],
+    "the mask of nobody": lambda s: [named(s, 0, owner=3).key],
+    "another size": lambda s: [pack([*unpack(named(s, 0).key)[:-1], ["0", 0, [2]]])],
 }
 
 
 def test_a_right_ask_ends_nothing():
     async def program(s):
         if s.index == 0:
-            s._engine.exchange._ask([named(s, 0, owner=2).pack()])
+            s._engine.exchange._ask([named(s, 0, owner=2).key])
         return [float((await protocols.secure_sum(s, [1.0]))[0]) for _ in range(5)]
 
     assert simulate(3, program) == [[3.0] * 5] * 3

@@ -74,6 +74,28 @@ def canonical(value):
     return msgpack.packb(ordered(value), use_bin_type=True)
 
 
+def fingerprint(public):
+    return b2(fields("beaver/key/v1", public), 16)
+
+
+def digest_of(roster):
+    """Of a first version without relay, revoked and retiring keys."""
+    members = [
+        {
+            "name": member.name,
+            "key": member.public,
+            "endpoint": "%s:%d" % member.endpoint,
+            "role": member.role,
+            "transport": "tcp",
+            "retiring": b"",
+            "retires": 0,
+        }
+        for member in sorted(roster.members, key=lambda member: member.name)
+    ]
+    content = {"version": 1, "previous": b"", "transport": "tcp", "relay": "", "members": members, "revoked": []}
+    return b2(fields("beaver/roster/v1", canonical(content)))
+
+
 def ed_to_curve(public):
     return sodium.crypto_sign_ed25519_pk_to_curve25519(public)
 
@@ -94,17 +116,19 @@ class Plain:
 
     async def greet(self):
         theirs = await self.frame()
-        magic, version, sender, receiver, digest, suites, _ = struct.unpack("<8sH32s32s32sH32s", theirs)
-        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 1, b"zoe", self.digest)
+        magic, version, sender, receiver, digest, suites, _, key = struct.unpack("<8sH32s32s32sH32s16s", theirs)
+        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 2, b"zoe", self.digest)
         assert suites & 1
         self.peer = sender.rstrip(b"\0").decode()
-        mine = struct.pack("<8sH32s32s32sH32s", b"BEAVER\r\n", 1, b"zoe", sender, self.digest, 1, secrets.token_bytes(32))
+        assert key == fingerprint(self.keys[self.peer])
+        nonce, own = secrets.token_bytes(32), fingerprint(self.keys["zoe"])
+        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 2, b"zoe", sender, self.digest, 1, nonce, own)
         self.put(mine)
         await self.shake(theirs + mine)
 
     async def shake(self, prologue):
         h = ck = b"Noise_KK_25519_AESGCM_BLAKE2b".ljust(64, b"\0")
-        rs, mine = self.keys[self.peer], sodium.crypto_scalarmult_base(self.secret)
+        rs, mine = ed_to_curve(self.keys[self.peer]), sodium.crypto_scalarmult_base(self.secret)
         for part in (prologue, rs, mine):
             h = b2(h + part, 64)
         one = await self.frame()
@@ -176,10 +200,10 @@ async def independent_party(sock, identity, roster, values):
 
 
 async def greeted(arrived, identity, roster):
-    keys = {member.name: ed_to_curve(member.public) for member in roster.members}
+    keys = {member.name: member.public for member in roster.members}
     channels = {}
     for _ in range(2):
-        channel = Plain(*await arrived.get(), identity.curve_secret, roster.digest, keys)
+        channel = Plain(*await arrived.get(), identity.curve_secret, digest_of(roster), keys)
         await channel.greet()
         channels[channel.peer] = channel
     return channels
@@ -187,7 +211,7 @@ async def greeted(arrived, identity, roster):
 
 async def computed(channels, roster, values):
     members = ["ann", "zoe", "the-dealer"]
-    description = {"job": "doc", "program": "", "members": members, "roster": roster.digest, "wire": 1, "ring": 64, "frac": 20}
+    description = {"job": "doc", "program": "", "members": members, "roster": digest_of(roster), "wire": 2, "ring": 64, "frac": 20}
     job = b2(fields("job", canonical(description)))
     nonces = {"zoe": secrets.token_bytes(32)}
     for name, channel in channels.items():
@@ -261,7 +285,7 @@ class Zoe:
         scope, block, (count,) = relation[-1]
         if int.from_bytes(tag[-4:], "little") % 2 != 1:
             return self.dealt("share", scope, block, count).tobytes()[:size]
-        self.channels["the-dealer"].send(6, canonical({"kind": "ask", "session": self.session, "relations": [relation]}))
+        self.channels["the-dealer"].send(6, canonical({"kind": "ask", "session": self.session, "relations": [name]}))
         return await self.receive("the-dealer", tag, b2(fields("correction", tag, name), 12), size)
 
     async def quotient(self, number, values):

@@ -16,7 +16,7 @@ import numpy as np
 
 from mpc import wire
 from mpc.agreement import Agreement, describe
-from mpc.canonical import pack
+from mpc.canonical import pack_sequence
 from mpc.correlations import BIT_MASK, BIT_SHARE, MASK, correction_tag, receiver, unpack_relation
 from mpc.departure import Departure, departure, reported
 from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
@@ -184,7 +184,7 @@ class DealerSession:
         for mask in (leaf for expression in relation.expressions for leaf in expression.leaves()):
             if mask.owner is not None and mask.owner >= len(self._seeds):
                 raise PeerMisbehaved(name, "asked for the mask of a party that is not there")
-            self._bindings.bind(MASK, mask.where, pack([mask.owner, count(mask.shape)]), name)
+            self._bindings.bind(MASK, mask.where, pack_sequence((mask.owner, count(mask.shape))), name)
         for where in relation.bits:
             self._bindings.bind(BIT_MASK, where, b"", name)
         self._bindings.bind(relation.usage, relation.out, relation.key, name)
@@ -241,9 +241,11 @@ class Dealer:
         if len(self._jobs) >= MAX_SESSIONS:
             self._log(job).warning("peer=%s phase=refused %d sessions are being served", name, MAX_SESSIONS)
             return
-        program = join["description"].get("program")
+        program, terms = join["description"].get("program"), join["description"].get("terms")
+        if not isinstance(terms, dict) or not all(isinstance(text, str) for pair in terms.items() for text in pair):
+            raise PeerMisbehaved(name, "proposed a job whose terms are not text")
         try:
-            described = describe(job, self._mesh, tuple(members[:-1]), program if isinstance(program, str) else "")
+            described = describe(job, self._mesh, tuple(members[:-1]), program if isinstance(program, str) else "", terms)
         except BeaverError as fault:
             raise PeerMisbehaved(name, f"proposed a job that cannot run: {fault}") from fault
         self._jobs[job] = asyncio.create_task(self._serve(described))
