@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc.ring import WORD, count
+from mpc.ring import WORD, broadcast, count, reshaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,7 @@ class Blank:
 
     def reshape(self, *shape: Any) -> Blank:
         """As numpy's."""
-        return self._view(lambda old: old.reshape(*shape))
+        return Blank(reshaped(self.shape, *shape), self._meter, self._base or self)
 
     def transpose(self, *axes: Any) -> Blank:
         """As numpy's."""
@@ -93,7 +93,7 @@ class Blank:
         return Blank(function(flat, *others, **keywords).shape, self._meter)
 
     def _new(self, other: Any) -> Blank:
-        return Blank(np.broadcast_shapes(self.shape, getattr(other, "shape", ())), self._meter)
+        return Blank(broadcast(self.shape, getattr(other, "shape", ())), self._meter)
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __xor__ = __rxor__ = _new
 

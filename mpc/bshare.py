@@ -9,7 +9,7 @@ import numpy as np
 from mpc import bits
 from mpc.blank import Blank
 from mpc.errors import ProgramError
-from mpc.ring import Words, count, frozen
+from mpc.ring import Words, count, frozen, reshaped
 from mpc.shares import Secret, fingerprint, index_data, lineage_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class BShare(Secret):
 
     def reshape(self, *shape: int | tuple[int, ...]) -> BShare:
         """The same bits in another shape."""
-        target = np.broadcast_to(np.uint8(0), self.shape).reshape(*shape).shape  # type: ignore[arg-type]
+        target = reshaped(self.shape, *shape)
         return BShare(self.words, target, home=self.home, lineage=lineage_of("reshape", self.lineage, fingerprint(target)))
 
     def _rearranged(self, operation: str, parameters: object, apply: Any) -> BShare:

@@ -15,7 +15,7 @@ from mpc.canonical import joined, pack_sequence
 from mpc.errors import ProgramError
 from mpc.prg import blocks_for
 from mpc.products import matmul
-from mpc.ring import WORD, Words, count
+from mpc.ring import WORD, Words, broadcast, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +171,7 @@ def _view(operation: str, parameters: tuple[Any, ...], of: Expression, apply: Ca
 
 def combine(operation: str, left: Expression, right: Expression) -> Expression:
     """`operation` is add, sub, mul or matmul; shapes combine as in numpy.  ValueError if they do not."""
-    shape = product_shape(left.shape, right.shape) if operation == "matmul" else np.broadcast_shapes(left.shape, right.shape)
+    shape = product_shape(left.shape, right.shape) if operation == "matmul" else broadcast(left.shape, right.shape)
     return Expression(operation, (), (left, right), shape)
 
 
@@ -180,7 +180,7 @@ def product_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, .
     if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:
         msg = f"shapes {left} and {right} do not form a matrix product"
         raise ValueError(msg)
-    stacked = np.broadcast_shapes(left[:-2], right[:-2])
+    stacked = broadcast(left[:-2], right[:-2])
     return (*stacked, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
 
 

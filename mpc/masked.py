@@ -9,7 +9,7 @@ import numpy as np
 from mpc import expressions
 from mpc.errors import ProgramError
 from mpc.fixed_point import encode
-from mpc.ring import Words, frozen
+from mpc.ring import Words, broadcast, frozen
 from mpc.shares import AShare, Fixed, Home, constant_lineage, fingerprint, integers, lineage_of, same_home
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Masked(Fixed):
             msg = "a masked value and a share: use x.share() to add them, or mask the share"
             raise ProgramError(msg)
         array = np.asarray(other)
-        if np.broadcast_shapes(self.shape, array.shape) != self.shape:
+        if broadcast(self.shape, array.shape) != self.shape:
             msg = f"a constant of shape {array.shape} would change the shape {self.shape} of this masked value"
             raise ProgramError(msg)
         bound = float(np.max(np.abs(array.astype(np.float64)), initial=0.0))

@@ -13,19 +13,22 @@ from mpc.ring import WORD, Words, count
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cryptography.hazmat.primitives.ciphers import CipherContext
+
 SEED_BYTES = 32
 BLOCK_WORDS = 2
 _CHUNK = 1 << 18
+_SHORT = 16
 _ZEROS = bytes(_CHUNK)
 
 
 def fields(*parts: bytes | str | int) -> bytes:
     """Canonical bytes of a list: every field with its length before it, so no two lists share an encoding."""
-    out = bytearray()
+    out = []
     for part in parts:
-        raw = part.to_bytes(8, "little") if isinstance(part, int) else part.encode() if isinstance(part, str) else part
-        out += len(raw).to_bytes(4, "little") + raw
-    return bytes(out)
+        raw = part if isinstance(part, bytes) else part.encode() if isinstance(part, str) else part.to_bytes(8, "little")
+        out += (len(raw).to_bytes(4, "little"), raw)
+    return b"".join(out)
 
 
 def derive(key: bytes, *context: bytes | str | int) -> bytes:
@@ -44,10 +47,11 @@ def blocks_for(words: int) -> int:
 class Stream:
     """An endless sequence of pseudorandom words; any slice can be made again from its first block."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_block_cipher", "_key")
 
     def __init__(self, seed: bytes, label: Iterable[bytes | str | int]) -> None:
         self._key = algorithms.AES128(derive(seed, *label)[:16])
+        self._block_cipher: CipherContext | None = None
 
     def __repr__(self) -> str:
         return "Stream(...)"
@@ -59,11 +63,21 @@ class Stream:
     def slice(self, first_block: int, start: int, stop: int) -> Words:
         """Words start:stop, counted from block `first_block`, without making those before."""
         skipped = start % BLOCK_WORDS
-        out = np.empty(stop - start + skipped, WORD)
         counter = first_block + start // BLOCK_WORDS
+        if stop - start <= _SHORT:
+            return self._short(counter, blocks_for(stop - start + skipped))[skipped : skipped + stop - start]
+        out = np.empty(stop - start + skipped, WORD)
         encrypt = Cipher(self._key, modes.CTR(counter.to_bytes(16, "big"))).encryptor().update_into
         target = out.view(np.uint8)
         for at in range(0, target.size, _CHUNK):
             end = min(at + _CHUNK, target.size)
             encrypt(_ZEROS[: end - at], target[at:end].data)
         return out[skipped:]
+
+    def _short(self, counter: int, blocks: int) -> Words:
+        """The same words: counter mode is the cipher on the counters, whose context serves every short read where counter mode needs one each."""
+        if self._block_cipher is None:
+            self._block_cipher = Cipher(self._key, modes.ECB()).encryptor()  # noqa: S305  of distinct counters, which is counter mode
+        counters = b"".join([(counter + block).to_bytes(16, "big") for block in range(blocks)])
+        # A bytearray, so that the words are writable like those of long reads.
+        return np.frombuffer(bytearray(self._block_cipher.update(counters)), WORD)

@@ -5,6 +5,7 @@ Functions here take their word width from the dtype, so that the tests can run t
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,18 @@ def frozen(words: Any) -> Words:
 def signed(words: Words) -> NDArray[np.signedinteger[Any]]:
     """The same bits read as two's complement, without a copy."""
     return words.view(np.dtype(f"i{words.dtype.itemsize}"))
+
+
+@lru_cache(maxsize=1 << 10)
+def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The common shape of arrays of `shapes` as numpy finds it; ValueError if there is none."""
+    return np.broadcast_shapes(*shapes)
+
+
+@lru_cache(maxsize=1 << 10)
+def reshaped(shape: tuple[int, ...], *target: int | tuple[int, ...]) -> tuple[int, ...]:
+    """What numpy makes of `shape` on reshape(*target); ValueError if it does not fit."""
+    return np.broadcast_to(np.uint8(0), shape).reshape(*target).shape  # type: ignore[arg-type]
 
 
 def count(shape: tuple[int, ...]) -> int:

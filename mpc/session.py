@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -105,21 +106,21 @@ class Session:
         # Names go on where this scope is now: nothing that was named before is named again.
         dry.root = current(self).twin()
         try:
-            await program(dry, *dry._emptied(arguments))
+            await program(dry, *dry.emptied(arguments))
         except* PlanEnds:  # a task group wraps it
             plan.complete = False
         self._engine.source.plan(plan.relations)
         return await program(self, *arguments)
 
-    def _emptied(self, argument: Any) -> Any:
+    def emptied(self, argument: Any) -> Any:
         """`argument` with every secret in it as this dry run knows it."""
         if isinstance(argument, Secret):
             return argument.at(self._engine.home, self._zeros)
         if isinstance(argument, dict):
-            return {key: self._emptied(value) for key, value in argument.items()}
+            return {key: self.emptied(value) for key, value in argument.items()}
         # Not their subclasses: how a named tuple is built is its own business.
         if type(argument) in (list, tuple):
-            return type(argument)(self._emptied(part) for part in argument)
+            return type(argument)(self.emptied(part) for part in argument)
         return argument
 
     # -- own values and inputs ---------------------------------------------------------------------------------
@@ -216,9 +217,11 @@ class Session:
         else:
             # Values of several owners travel as one opening: to all but the owner a private input is 0 - 0.
             opened = await exchange.open(scope, "mask", flat, lineages, keys, np.add)
-        stops = np.cumsum([part.size for part in hidden]).tolist()
-        parts = [opened[stop - part.size : stop] for stop, part in zip(stops, hidden, strict=True)]
-        return tuple(Masked.of(x, part.reshape(x.shape), a, name) for x, part, a, name in zip(values, parts, masks, chosen, strict=True))
+        if len(values) == 1:
+            return (Masked.of(values[0], opened.reshape(values[0].shape), masks[0], chosen[0]),)
+        stops = accumulate(x.size for x in values)
+        parts = [opened[stop - x.size : stop].reshape(x.shape) for stop, x in zip(stops, values, strict=True)]
+        return tuple(Masked.of(x, part, a, name) for x, part, a, name in zip(values, parts, masks, chosen, strict=True))
 
     def _mask_share(self, x: AShare, name: Expression) -> Words:
         # An owner mask is the owner's stream alone; the others' words of a private input are 0 and stay so.

@@ -16,7 +16,7 @@ import numpy as np
 from mpc.errors import ProgramError
 from mpc.expressions import normal_index, pair_differences
 from mpc.fixed_point import check_fits, encode
-from mpc.ring import Words, count, frozen
+from mpc.ring import Words, count, frozen, reshaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,7 +178,7 @@ class Fixed(Secret):
 
     def reshape(self, *shape: int | tuple[int, ...]) -> Self:
         """The same elements in another shape."""
-        target = np.broadcast_to(np.uint8(0), self.shape).reshape(*shape).shape  # type: ignore[arg-type]
+        target = reshaped(self.shape, *shape)
         return self if target == self.shape else self._linear("reshape", target, lambda array: array.reshape(target))
 
     def transpose(self, *axes: int) -> Self:

@@ -21,14 +21,32 @@ def pair_seed(exporter: bytes, transcript: bytes, session: bytes, job: bytes, on
     return derive(exporter, "pair", transcript, session, job, *sorted((one, other)))
 
 
-def stream_words(seed: bytes, usage: str, where: Range) -> Words:
-    """The words at `where` of one party's stream `usage`; the dealer calls it with every party's seed."""
-    return Stream(seed, (usage, where.scope)).words(where.block, where.shape)
+class Seed:
+    """All streams of one seed: one for each usage and scope."""
 
+    __slots__ = ("_last", "_seed")
 
-def stream_slice(seed: bytes, usage: str, where: Range, start: int, stop: int) -> Words:
-    """Flat words start:stop of the range `where`."""
-    return Stream(seed, (usage, where.scope)).slice(where.block, start, stop)
+    def __init__(self, seed: bytes) -> None:
+        self._seed = seed
+        self._last: tuple[tuple[str, str], Stream] | None = None
+
+    def __repr__(self) -> str:
+        return "Seed(...)"
+
+    def _stream(self, usage: str, scope: str) -> Stream:
+        # The arrays of one op come one after the other from one stream.
+        last = self._last
+        if last is None or last[0] != (usage, scope):
+            last = self._last = (usage, scope), Stream(self._seed, (usage, scope))
+        return last[1]
+
+    def words(self, usage: str, where: Range) -> Words:
+        """The words at `where` of the stream `usage`."""
+        return self._stream(usage, where.scope).words(where.block, where.shape)
+
+    def slice(self, usage: str, where: Range, start: int, stop: int) -> Words:
+        """Flat words start:stop of the range `where`."""
+        return self._stream(usage, where.scope).slice(where.block, start, stop)
 
 
 class Ranges:
@@ -84,8 +102,8 @@ class Streams:
 
     def __init__(self, index: int, dealer: bytes, pairs: Mapping[int, bytes], watch: Watch | None = None) -> None:
         self._index = index
-        self._dealer = dealer
-        self._pairs = dict(pairs)
+        self._dealer = Seed(dealer)
+        self._pairs = {other: Seed(seed) for other, seed in pairs.items()}
         self._watch = watch
         self._pid = os.getpid()
 
@@ -102,14 +120,14 @@ class Streams:
         self._refuse_fork()
         if self._watch:
             self._watch.spends(self._index, usage, where, hides)
-        return stream_words(self._dealer, usage, where)
+        return self._dealer.words(usage, where)
 
     def share(self, usage: str, out: Range, relation: bytes) -> Words:
         """See Expansion."""
         self._refuse_fork()
         if self._watch:
             self._watch.spends(self._index, usage, out, relation)
-        return stream_words(self._dealer, usage, out)
+        return self._dealer.words(usage, out)
 
     def expect(self, usage: str, out: Range, relation: bytes) -> None:
         """See Expansion."""
@@ -123,7 +141,7 @@ class Streams:
         for other, seed in self._pairs.items():
             if self._watch:
                 self._watch.spends(self._index, f"{usage} {other}", where, b"zero")
-            words = stream_words(seed, usage, where)
+            words = seed.words(usage, where)
             if usage == "zero-xor":
                 np.bitwise_xor(total, words, out=total)
             elif self._index < other:

@@ -12,6 +12,7 @@ from mpc.expressions import Range, mask, scale
 from mpc.mesh import Clocks
 from mpc.preprocessing import dealer as dealing
 from mpc.preprocessing.dealer import Bindings, DealerSession
+from mpc.streams import Seed
 from mpc.testing import simulate
 from tests.references import CASES, form_of, masked, shared, shared_bits, values_for
 
@@ -169,12 +170,13 @@ def test_swapped_tags_are_a_disagreement(monkeypatch):
 
     async def answer(self, index, name):
         flow, pair = self._agreed.flows[name], []
+        seeds = [Seed(self._agreed.seeds[party]) for party in self._agreed.job.parties]
         while len(pair) < 2:
             relation = await self._asks[name].get()
             pair.append((self._tag(relation, index, name), relation))
         (first, one), (second, other) = pair
         for tag, relation in ((first, other), (second, one)):
-            flow.send(tag, dealing.correction_digest(tag, relation.key), dealing.raw(dealing.correction(relation, self._seeds, index)))
+            flow.send(tag, dealing.correction_digest(tag, relation.key), dealing.raw(dealing.correction(relation, seeds, index)))
         await flow.drained()
 
     monkeypatch.setattr(DealerSession, "_tag", swapped)

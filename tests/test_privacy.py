@@ -20,7 +20,7 @@ from mpc.flow import Flow
 from mpc.preprocessing import dealer as dealing
 from mpc.preprocessing.dealer import Bindings, correction
 from mpc.ring import WORD
-from mpc.streams import stream_words
+from mpc.streams import Seed
 from mpc.testing import MaskOracle, ReusedRandomnessError, simulate
 
 CANARY = 7_310_481.0
@@ -181,18 +181,18 @@ def test_dealer_bytes_per_party_are_8_per_product_in_total():
 
 @pytest.mark.parametrize("to", [0, 1, 2])
 def test_a_correction_completes_the_shares(to):
-    seeds = [bytes([number]) * 32 for number in range(3)]
+    seeds = [Seed(bytes([number]) * 32) for number in range(3)]
     left, right, out = Range("1", 0, (4, 1)), Range("1", 2, (5,)), Range("1", 0, (20,))
     relation = Relation("value", (), (combine("mul", mask(left), mask(right)),), (), out)
-    a = sum(stream_words(seed, "mask", left) for seed in seeds)
-    b = sum(stream_words(seed, "mask", right) for seed in seeds)
-    shares = [correction(relation, seeds, to).view(WORD) if i == to else stream_words(seed, "share", out) for i, seed in enumerate(seeds)]
+    a = sum(seed.words("mask", left) for seed in seeds)
+    b = sum(seed.words("mask", right) for seed in seeds)
+    shares = [correction(relation, seeds, to).view(WORD) if i == to else seed.words("share", out) for i, seed in enumerate(seeds)]
     assert np.array_equal(sum(shares), (a * b).reshape(-1))
     owned = Relation("value", (), (mask(left, 1),), (), Range("1", 0, (4,)))
     shares = [
-        correction(owned, seeds, to).view(WORD) if i == to else stream_words(seed, "share", owned.out) for i, seed in enumerate(seeds)
+        correction(owned, seeds, to).view(WORD) if i == to else seed.words("share", owned.out) for i, seed in enumerate(seeds)
     ]
-    assert np.array_equal(sum(shares), stream_words(seeds[1], "mask", left).reshape(-1))
+    assert np.array_equal(sum(shares), seeds[1].words("mask", left).reshape(-1))
 
 
 def test_the_dealer_binds_a_range_to_the_first_name():

@@ -34,6 +34,14 @@ def test_stream_is_aes_ctr_of_the_counter():
     key = derive(SEED, *label)[:16]
     expected = Cipher(algorithms.AES(key), modes.CTR((5).to_bytes(16, "big"))).encryptor().update(bytes(48))
     assert Stream(SEED, label).words(5, (6,)).tobytes() == expected
+    # Short reads and long ones take different ways to the same words.
+    stream = Stream(SEED, label)
+    whole = stream.words(0, (200,))
+    for start in range(20):
+        for size in range(40):
+            words = stream.slice(3, start, start + size)
+            assert np.array_equal(words, whole[6 + start : 6 + start + size])
+            assert words.flags.writeable
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 100, (1 << 15) - 1, 1 << 15, (1 << 16) + 7])

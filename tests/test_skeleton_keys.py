@@ -24,7 +24,7 @@ from mpc.identity import Identity
 from mpc.records import Opener, Sealer
 from mpc.ring import zeros
 from mpc.roster import Roster
-from mpc.streams import Streams, pair_seed, stream_words
+from mpc.streams import Seed, Streams, pair_seed
 from mpc.testing import simulate
 from mpc.transport.memory import memory_pair
 from tests.test_channel import Upstairs, people
@@ -68,19 +68,19 @@ def test_no_import_is_optional_in_the_engine():
 
 def test_every_bit_of_the_exporter_the_transcript_and_the_ids_reaches_the_stream():
     parts = {"exporter": bytes(range(64)), "transcript": bytes(64), "session": bytes(32), "job": bytes(32), "one": "a", "other": "b"}
-    seen = {stream_words(pair_seed(**parts), "mask", HERE).tobytes()}
+    seen = {Seed(pair_seed(**parts)).words("mask", HERE).tobytes()}
     flips = 0
     for name in ("exporter", "transcript", "session", "job"):
         for bit in range(8 * len(parts[name])):
             changed = pair_seed(**{**parts, name: flip(parts[name], bit)})
-            seen.add(stream_words(changed, "mask", HERE).tobytes())
+            seen.add(Seed(changed).words("mask", HERE).tobytes())
             flips += 1
     assert len(seen) == flips + 1
 
 
 def test_every_bit_of_a_seed_reaches_all_six_usages():
     seed = bytes(32)
-    usages = [functools.partial(stream_words, usage=usage, where=HERE) for usage in ("mask", "share", "bit-mask", "bit-share")]
+    usages = [(lambda seed, usage=usage: Seed(seed).words(usage, HERE)) for usage in ("mask", "share", "bit-mask", "bit-share")]
     usages += [lambda seed, usage=usage: Streams(0, bytes(32), {1: seed}).zero(HERE, usage) for usage in ("zero", "zero-xor")]
     seen = {usage(flip(seed, bit)).tobytes() for usage in usages for bit in range(256)} | {usage(seed).tobytes() for usage in usages}
     assert len(seen) == 6 * 257
@@ -226,7 +226,7 @@ def test_keys_change_under_a_running_session_and_no_nonce_comes_twice(monkeypatc
 def test_pairs_and_parties_have_separate_streams_in_a_real_session():
     async def program(s):
         streams = s._engine.streams
-        seeds = [streams._dealer, *streams._pairs.values()]
+        seeds = [seed._seed for seed in (streams._dealer, *streams._pairs.values())]
         return seeds, streams.mask(Range("9", 0, (4,)), zeros((4,))).tobytes()
 
     results = simulate(4, program)

@@ -18,7 +18,7 @@ from mpc.ledger import Cost, together
 from mpc.masked import Masked
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
 from mpc.products import matmul as ring_matmul
-from mpc.ring import count
+from mpc.ring import broadcast, count
 from mpc.scope import current, protocol
 from mpc.shares import AShare, Fixed, concatenate, lineage_of, same_home
 
@@ -40,7 +40,7 @@ def mask_cost(n: int, x: Operand) -> Cost:
 
 def mul_cost(n: int, x: Operand, y: Operand) -> Cost:
     """What `mul` costs."""
-    shape = np.broadcast_shapes(x.shape, y.shape)
+    shape = broadcast(x.shape, y.shape)
     dealer = Cost(dealer=8 * count(shape))
     if _by_chunks(x, y):
         return together(
@@ -119,7 +119,7 @@ def checked_product(operation: str, x: Fixed, y: Fixed, bound: float | None = No
     """The shape of a product of operands that belong together and cannot overflow; ProgramError or PrecisionError otherwise."""
     same_home(x, y)
     try:
-        shape = expressions.product_shape(x.shape, y.shape) if operation == "matmul" else np.broadcast_shapes(x.shape, y.shape)
+        shape = expressions.product_shape(x.shape, y.shape) if operation == "matmul" else broadcast(x.shape, y.shape)
     except ValueError:
         fit = "form a matrix product" if operation == "matmul" else "broadcast"
         msg = f"shapes {x.shape} and {y.shape} do not {fit}"

@@ -12,7 +12,7 @@ from mpc.correlations import BIT_MASK, BIT_SHARE, Relation
 from mpc.errors import ProgramError
 from mpc.ledger import Cost
 from mpc.ops.declare import Operand, op, opening
-from mpc.ring import count
+from mpc.ring import broadcast, count
 from mpc.scope import current
 from mpc.shares import constant_lineage, lineage_of, same_home
 
@@ -32,14 +32,14 @@ def free(n: int, *operands: Operand) -> Cost:  # noqa: ARG001  local whatever th
 
 def and_cost(n: int, x: Operand, y: Operand) -> Cost:
     """What `and_` and `or_` cost."""
-    words = bits.word_count(count(np.broadcast_shapes(x.shape, y.shape)))
+    words = bits.word_count(count(broadcast(x.shape, y.shape)))
     return opening(n, 2 * words).beside(Cost(dealer=8 * words))
 
 
 def _aligned(x: BShare, y: BShare) -> tuple[BShare, BShare]:
     same_home(x, y)
     try:
-        shape = np.broadcast_shapes(x.shape, y.shape)
+        shape = broadcast(x.shape, y.shape)
     except ValueError:
         msg = f"bits of shapes {x.shape} and {y.shape} do not broadcast"
         raise ProgramError(msg) from None

@@ -18,7 +18,7 @@ from mpc.ledger import Cost, together
 from mpc.masked import Masked
 from mpc.ops.arithmetic import beaver, checked_product, masked_both, product_bound, product_work
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
-from mpc.ring import count
+from mpc.ring import broadcast, count
 from mpc.scope import current, protocol
 from mpc.shares import AShare, concatenate, lineage_of
 
@@ -109,7 +109,7 @@ def truncated(c: Words, high: Words, top: Words, drop: int, *, first: bool) -> W
 
 def fused_cost(operation: str, n: int, x: Operand, y: Operand) -> Cost:
     """What `mul_trunc` and `matmul_trunc` cost."""
-    shape = expressions.product_shape(x.shape, y.shape) if operation == "matmul" else np.broadcast_shapes(x.shape, y.shape)
+    shape = expressions.product_shape(x.shape, y.shape) if operation == "matmul" else broadcast(x.shape, y.shape)
     size = count(shape)
     if operation == "mul" and x.shape == y.shape and size > CHUNK:
         sizes = [stop - start for start, stop in cut(size)]

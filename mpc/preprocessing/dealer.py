@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_left
-from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
 from mpc.exchange import correction_digest, raw
 from mpc.expressions import evaluate
 from mpc.ring import count
-from mpc.streams import stream_slice, stream_words
+from mpc.streams import Seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,25 +67,25 @@ class Bindings:
         self._bound[scope, where.block] = (stop, name)
 
 
-def correction(relation: Relation, seeds: list[bytes], to: int) -> Bytes:
+def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
     """The receiver's share: the relation's value minus (XOR, for bits) the shares that all others expand."""
 
     def leaf(mask: Expression, start: int, stop: int) -> Words:
         owners = seeds if mask.owner is None else [seeds[mask.owner]]
-        return _whole(owners, np.add, lambda seed: stream_slice(seed, MASK, mask.where, start, stop))
+        return _whole(owners, np.add, lambda seed: seed.slice(MASK, mask.where, start, stop))
 
     values = [evaluate(expression, leaf) for expression in relation.expressions]
-    masks = [_whole(seeds, np.bitwise_xor, partial(stream_words, usage=BIT_MASK, where=where)) for where in relation.bits]
+    masks = [_whole(seeds, np.bitwise_xor, methodcaller("words", BIT_MASK, where)) for where in relation.bits]
     parts = relation.value(values, masks)
     without = np.bitwise_xor if relation.usage == BIT_SHARE else np.subtract
     for index, seed in enumerate(seeds):
         if index != to:
-            for part, other in zip(parts, relation.split(stream_words(seed, relation.usage, relation.out)), strict=True):
+            for part, other in zip(parts, relation.split(seed.words(relation.usage, relation.out)), strict=True):
                 without(part, other, out=part)
     return np.concatenate([part.view(np.uint8) for part in parts]) if len(parts) > 1 else parts[0].view(np.uint8)
 
 
-def _whole(seeds: list[bytes], combine: np.ufunc, share: Callable[[bytes], Words]) -> Words:
+def _whole(seeds: list[Seed], combine: np.ufunc, share: Callable[[Seed], Words]) -> Words:
     first, *others = seeds
     total = share(first)
     for seed in others:
@@ -112,7 +112,7 @@ class DealerSession:
     def __init__(self, agreed: Agreed, mesh: Mesh) -> None:
         self._agreed = agreed
         self._mesh = mesh
-        self._seeds = [agreed.seeds[name] for name in agreed.job.parties]
+        self._n = len(agreed.job.parties)
         self._bindings = Bindings()
         self._asks: dict[str, asyncio.Queue[Relation]] = {name: asyncio.Queue(MAX_ASKS) for name in agreed.job.parties}
         self._done: set[str] = set()
@@ -149,7 +149,7 @@ class DealerSession:
     def _close(self, fault: BeaverError) -> None:
         told = self._told or departure(fault, self._mesh.identity.name, "the dealer")
         for name, channel in self._agreed.channels.items():
-            if len(self._done) < len(self._seeds) and self._mesh.channel(name) is channel:
+            if len(self._done) < self._n and self._mesh.channel(name) is channel:
                 channel.control(kind="leave", session=self._agreed.session, **told._asdict())
             channel.close_flow(self._agreed.session, fault)
 
@@ -159,15 +159,17 @@ class DealerSession:
 
     async def _answer(self, index: int, name: str) -> None:
         flow = self._agreed.flows[name]
+        # Its own, since a long kernel reads them in a thread.
+        seeds = [Seed(self._agreed.seeds[party]) for party in self._agreed.job.parties]
         while True:
             relation = await self._asks[name].get()
             tag = self._tag(relation, index, name)
             try:
                 # A long kernel runs in a thread, so that heartbeats go on.
                 share = (
-                    await asyncio.to_thread(correction, relation, self._seeds, index)
+                    await asyncio.to_thread(correction, relation, seeds, index)
                     if work_of(relation) > _THREAD_WORK
-                    else correction(relation, self._seeds, index)
+                    else correction(relation, seeds, index)
                 )
             except MemoryError:
                 raise PeerMisbehaved(name, f"asked for {relation.nbytes} bytes at once, more than the dealer has memory for") from None
@@ -179,10 +181,10 @@ class DealerSession:
         """The tag of a relation that this party may ask for, and nobody asked under another name."""
         session = self._agreed.session
         tag = session[: wire.SESSION_PREFIX] + correction_tag(session, relation.key, wire.TAG_BYTES - wire.SESSION_PREFIX)
-        if receiver(tag, len(self._seeds)) != index:
+        if receiver(tag, self._n) != index:
             raise PeerMisbehaved(name, "asked for a correction that another party receives")
         for mask in (leaf for expression in relation.expressions for leaf in expression.leaves()):
-            if mask.owner is not None and mask.owner >= len(self._seeds):
+            if mask.owner is not None and mask.owner >= self._n:
                 raise PeerMisbehaved(name, "asked for the mask of a party that is not there")
             self._bindings.bind(MASK, mask.where, pack_sequence((mask.owner, count(mask.shape))), name)
         for where in relation.bits:
