@@ -4,7 +4,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow bench env dev wheel clean
+.PHONY: demo test check slow bench scale env dev wheel clean
 
 env: $(VENV)/.runtime
 dev: $(VENV)/.dev
@@ -40,7 +40,12 @@ check: dev
 	@$(BIN)/python -m pytest tests/test_layers.py tests/test_exports.py
 
 bench: env
-	@$(BIN)/python benchmarks/rounds.py
+	@$(BIN)/beaver bench
+
+scale: env
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@mkdir -p results
+	@$(BIN)/python benchmarks/scale.py --json results/scale.jsonl --plot results/scale.svg
 
 wheel: dev
 	@$(BIN)/python -m build --wheel

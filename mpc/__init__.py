@@ -15,7 +15,7 @@ from mpc.errors import (
     Refused,
 )
 from mpc.estimate import estimate
-from mpc.fixed_point import Floats
+from mpc.fixed_point import Floats, as_numbers
 from mpc.ledger import Cost
 from mpc.masked import Masked
 from mpc.node import Node, connect, open_node
@@ -53,6 +53,7 @@ __all__ = [
     "Refused",
     "Session",
     "and_",
+    "as_numbers",
     "b2a",
     "concatenate",
     "connect",

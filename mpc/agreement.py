@@ -24,6 +24,8 @@ from mpc.ring import BITS
 from mpc.streams import pair_seed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mpc import wire
     from mpc.channel import Channel
     from mpc.flow import Flow
@@ -54,8 +56,11 @@ class Job:
         return blake2b(fields("job", pack(self.description)), digest_size=32).digest()
 
 
-def describe(name: str, mesh: Mesh, parties: tuple[str, ...] | None, program: str) -> Job:
-    """The job `name` among `parties` (all of the roster by default) with the roster's dealer."""
+def describe(name: str, mesh: Mesh, parties: tuple[str, ...] | None, program: str, terms: Mapping[str, str] | None = None) -> Job:
+    """The job `name` among `parties` (all of the roster by default) with the roster's dealer.
+
+    `terms` is what else all members must say alike; a Disagreement names the keys that differ.
+    """
     roster = mesh.roster
     for what, text, most in (("job", name, 256), ("program", program, 1024)):
         if not isinstance(text, str) or len(text.encode()) > most:
@@ -84,6 +89,7 @@ def describe(name: str, mesh: Mesh, parties: tuple[str, ...] | None, program: st
         "wire": WIRE_VERSION,
         "ring": BITS,
         "frac": FRAC,
+        "terms": dict(terms or {}),
     }
     return Job(name, members, description)
 
@@ -99,6 +105,15 @@ class Agreed:
     channels: dict[str, Channel]
     early: list[tuple[str, wire.Body]] = field(default_factory=list)
     """Control messages of members that started while this one still waited for the last confirmation."""
+
+
+def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """The keys that two descriptions do not have alike, with those of the terms for `terms`."""
+    keys = sorted(str(key) for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+    if "terms" in keys and isinstance(theirs.get("terms"), dict):
+        at = keys.index("terms")
+        keys[at : at + 1] = _differing(mine["terms"], theirs["terms"])
+    return keys
 
 
 def session_id(job: Job, nonces: dict[str, bytes]) -> bytes:
@@ -238,7 +253,7 @@ class Agreement:
             raise PeerMisbehaved(name, "joined with a nonce of the wrong size")
         mine, theirs = self._job.description, join["description"]
         if mine != theirs:
-            differs = sorted(str(key) for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+            differs = _differing(mine, theirs)
             raise Disagreement(
                 name,
                 f"describes job {self._job.name!r} differently: {', '.join(differs)}. Start it with the same settings everywhere.",

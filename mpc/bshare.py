@@ -55,7 +55,16 @@ class BShare(Secret):
         return BShare(bits.pack(np.ascontiguousarray(own).reshape(-1)), shape, home=self.home, lineage=lineage)
 
     def __getitem__(self, key: Any) -> BShare:
+        if self.ndim == 1 and isinstance(key, slice) and (cut := self._whole_blocks(*key.indices(self.size))) is not None:
+            words = self.words[bits.word_count(cut.start) : bits.word_count(cut.stop)]
+            lineage = lineage_of("index", self.lineage, fingerprint(index_data(key, self.shape)))
+            return BShare(words, (len(cut),), home=self.home, lineage=lineage)
         return self._rearranged("index", index_data(key, self.shape), lambda array: np.asarray(array[key]))
+
+    def _whole_blocks(self, start: int, stop: int, step: int) -> range | None:
+        """A slice whose words are consecutive, as those of the chunks of an op."""
+        ends = stop == self.size or not stop % bits.BLOCK
+        return range(start, stop) if step == 1 and start < stop and ends and not start % bits.BLOCK else None
 
     def broadcast_to(self, shape: tuple[int, ...]) -> BShare:
         """The bits repeated to `shape`, as numpy does."""

@@ -1,23 +1,26 @@
-"""A channel: one link after hello and handshake, carrying sealed records in both directions.
+"""A channel: a link after hello and handshake, carrying sealed records in both directions, and the links that replace it.
 
 The handshake is a generator that is fed frames, so that everything happens inside the link's callback: no task switch lies
 between a frame's arrival and the receive that it completes.
+
+A link that breaks is not the end of its channel. The peers connect anew, with new keys, and the new link is handed to the channel that
+was interrupted: records go on with its numbers, and what the peer has not received is sealed and sent again. Seeds stay as they were.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import TYPE_CHECKING, Protocol
 
 from mpc import wire
 from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved
 from mpc.flow import ON_FRAME, Flow
-from mpc.handshake import KK, Hello, Keys, local_suites, negotiate
-from mpc.records import Opener, Sealer
+from mpc.greeting import initiate, respond
+from mpc.line import Line
+from mpc.unacknowledged import OWED, Unacknowledged
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Sequence
 
     from mpc.identity import Identity
     from mpc.roster import Member, Roster
@@ -32,6 +35,15 @@ class Upstairs(Protocol):
 
     def opened(self, channel: Channel) -> None:
         """The peer proved who it is; for a responder only after the initiator's first sealed record."""
+
+    def previous(self, name: str) -> Channel | None:
+        """The channel to `name` that a new link to it may go on with."""
+
+    def interrupted(self, channel: Channel, fault: BeaverError) -> bool:
+        """Its link is gone.  Whether to wait for another one: then it is resumed or ended later."""
+
+    def resumed(self, channel: Channel, through: Channel) -> None:
+        """It goes on over the link of `through`, which is no channel of its own."""
 
     def control(self, channel: Channel, body: wire.Body) -> None:
         """A control message arrived; a fault raised here ends the channel."""
@@ -48,130 +60,166 @@ class Channel:
         self.peer: Member | None = dialled
         self.exporter = b""
         self.transcript = b""
-        self.born = self.spoke = asyncio.get_running_loop().time()
+        self.born = asyncio.get_running_loop().time()
         self.wire_bytes = 0
-        self._link = link
-        self._identity = identity
-        self._roster = roster
+        self.served = False
+        """Whether its line came to be used, by this channel or by another one."""
+        self._line = Line(link, self)
         self._upstairs = upstairs
         self._flows: dict[bytes, Flow] = {}
         self._queue: list[wire.Part] = []
         self._queued = 0
         self._flush_due = False
         self._pumps: list[Flow] = []
-        self._sent = self._received = 0
-        self._sealer: Sealer | None = None
-        self._opener: Opener | None = None
+        self._sent = self.received = self._owed = 0
+        self._unacknowledged = Unacknowledged(self.name)
         self._over = False
         self._parting = False
-        self._script = self._initiate(dialled) if dialled is not None else self._respond()
+        self._older: Channel | None = None
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._initiator = dialled is not None
+        self._script = initiate(link, identity, roster, dialled) if dialled is not None else respond(link, identity, roster)
         next(self._script)
-        link.start(self._on_frame, self._on_closed, self._on_writable)
+        self._line.start()
 
     def __repr__(self) -> str:
-        return f"Channel({self.name}, {self._link.label})"
+        return f"Channel({self.name}, {self._line.link.label})"
 
     @property
     def name(self) -> str:
         """The peer's name, or the link's label while it is unknown."""
-        return self.peer.name if self.peer is not None else self._link.label
+        return self.peer.name if self.peer is not None else self._line.link.label
+
+    @property
+    def spoke(self) -> float:
+        """When the last record left."""
+        return self._line.spoke
 
     @property
     def heard(self) -> float:
         """When the last byte came."""
-        return self._link.heard
+        return self._line.link.heard
+
+    @property
+    def writable(self) -> bool:
+        """Whether the peer takes what is sent; False while much of it waits."""
+        return self._line.link.writable
 
     @property
     def alive(self) -> bool:
         """Ready and not closed."""
         return self.ready and not self._over
 
+    async def settled(self) -> None:
+        """Return when it is not interrupted (any more)."""
+        await self._settled.wait()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether its link is gone and another one is waited for."""
+        return not self._settled.is_set()
+
     # -- hello and handshake -----------------------------------------------------------------------------------
-
-    def _hello(self, receiver: str) -> Hello:
-        return Hello(self._identity.name, receiver, self._roster.digest, local_suites(), secrets.token_bytes(32))
-
-    def _initiate(self, peer: Member) -> Generator[None, bytes, tuple[Member, Keys]]:
-        mine = self._hello(peer.name)
-        self._link.send(mine.encode())
-        raw = yield
-        theirs = Hello.decode(raw, peer.name)
-        suite = negotiate(mine, theirs)
-        prologue = mine.encode() + raw
-        kk = KK(True, suite, prologue, self._identity.curve_secret, peer.curve_public, peer=peer.name)
-        self._link.send(kk.write_message())
-        kk.read_message((yield))
-        return self._keyed(peer, kk.split(), suite)
-
-    def _respond(self) -> Generator[None, bytes, tuple[Member, Keys]]:
-        raw = yield
-        theirs = Hello.decode(raw, self._link.label)
-        mine = self._hello(theirs.sender)
-        # Answered before it is judged: from our hello the peer sees which version, roster or name does not match.
-        self._link.send(mine.encode())
-        suite = negotiate(mine, theirs)
-        if theirs.sender not in self._roster:
-            raise AuthenticationFailed(self._link.label, f"calls itself {theirs.sender!r}, which is not in the roster")
-        peer = self._roster[theirs.sender]
-        prologue = raw + mine.encode()
-        kk = KK(False, suite, prologue, self._identity.curve_secret, peer.curve_public, peer=peer.name)
-        kk.read_message((yield))
-        self._link.send(kk.write_message())
-        return self._keyed(peer, kk.split(), suite)
-
-    def _keyed(self, peer: Member, keys: Keys, suite: str) -> tuple[Member, Keys]:
-        self._sealer = Sealer(keys.send, suite)
-        self._opener = Opener(keys.receive, suite, peer.name)
-        return peer, keys
 
     def _advance(self, frame: bytes) -> None:
         try:
             self._script.send(frame)
         except StopIteration as finished:
-            initiator = self.peer is not None
-            self.peer, keys = finished.value
+            self.peer, keys, suite = finished.value
+            self._line.key(keys, suite, self.name)
+            self._unacknowledged = Unacknowledged(self.name)
             self.exporter, self.transcript = keys.exporter, keys.handshake_hash
-            if initiator:
-                self.send(wire.bare(wire.Kind.READY))
-                self._become_ready()
+            if self._initiator:
+                self._older = self._upstairs.previous(self.name)
+                self._say_ready(self._older)
 
-    def _become_ready(self) -> None:
-        self.ready = True
-        self._upstairs.opened(self)
+    def _say_ready(self, older: Channel | None) -> None:
+        self.send(wire.ready(older.transcript, older.received) if older is not None else wire.ready(wire.NEW, 0))
+        self._seal()
+
+    def _greeted(self, frame: wire.Frame) -> None:
+        """The peer's first sealed record: which channel the link is for."""
+        if frame.kind is not wire.Kind.READY:
+            raise PeerMisbehaved(self.name, "spoke before it was ready")
+        # Of a responder, this record proves that the initiator holds its key now: message 1 alone could be a replay.
+        older = self._older if self._initiator else self._upstairs.previous(self.name)
+        going_on = older is not None and older.alive and frame.digest == older.transcript
+        if not self._initiator:
+            self._say_ready(older if going_on else None)
+        if older is not None and going_on:
+            older.resume(self, frame.total)
+        elif self._initiator and frame.digest != wire.NEW:
+            raise PeerLost(self.name, "went on with a connection that has ended here")
+        else:
+            self.ready = self.served = True
+            self._upstairs.opened(self)
+
+    # -- interruption ------------------------------------------------------------------------------------------
+
+    def interrupt(self, fault: BeaverError) -> None:
+        """The link is gone, or silent: wait for another one, or end with `fault` if nobody wants to wait."""
+        if not self.alive or self.interrupted:
+            return
+        self._settled.clear()
+        self._line.link.abort()
+        if not self._upstairs.interrupted(self, fault):
+            self._finish(fault)
+
+    def hand_over(self, to: Channel) -> Line:
+        """The line, for the channel that goes on over it; this one never comes to be."""
+        self._over = self.served = True
+        self.exporter = b""
+        self._line.owner = to
+        return self._line
+
+    def resume(self, through: Channel, acknowledged: int) -> None:
+        """Go on over the line of `through`: what the peer did not receive, `acknowledged` records in all, goes again."""
+        self._unacknowledged.acknowledged(acknowledged)
+        old, self._line = self._line, through.hand_over(self)
+        old.link.abort()
+        self._settled.set()
+        for number, parts in self._unacknowledged:
+            self._transmit(number, parts)
+        self._upstairs.resumed(self, through)
+        self._schedule()
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
-    def _on_frame(self, frame: memoryview) -> None:
+    def on_frame(self, line: Line, frame: memoryview) -> None:
+        """See Owner."""
+        if line is not self._line:
+            return
         if self._over:
             self._after_the_end(frame)
             return
         try:
-            if self._opener is None:
+            if line.opener is None:
                 self._advance(bytes(frame))
             else:
-                self._on_record(self._opener.open(frame))
+                self._owed += len(frame)
+                self._on_record(line.opener.open(frame))
         except BeaverError as fault:
             self.end(fault)
 
     def _after_the_end(self, frame: memoryview) -> None:
         """Both sides say CLOSE at the same time: whoever said it and hears it is done."""
-        if not self._parting or self._opener is None:
+        opener = self._line.opener
+        if not self._parting or opener is None:
             return
         try:
-            sequence, self._received = self._received, self._received + 1
-            if any(part.kind is wire.Kind.CLOSE for part in wire.parse(self._opener.open(frame), sequence, self.name)):
-                self._link.close()
+            sequence, self.received = self.received, self.received + 1
+            if any(part.kind is wire.Kind.CLOSE for part in wire.parse(opener.open(frame), sequence, self.name)):
+                self._line.link.close()
         except BeaverError:
-            self._link.abort()
+            self._line.link.abort()
 
-    def _on_record(self, record: bytes) -> None:
-        sequence, self._received = self._received, self._received + 1
+    def _on_record(self, record: wire.Part) -> None:
+        sequence, self.received = self.received, self.received + 1
+        self._acknowledge(wire.acknowledged(record))
         for frame in wire.parse(record, sequence, self.name):
             if not self.ready:
-                # The first sealed record proves that the initiator holds its key now: message 1 alone could be a replay.
-                if frame.kind is not wire.Kind.READY:
-                    raise PeerMisbehaved(self.name, "spoke before it was ready")
-                self._become_ready()
+                self._greeted(frame)
             elif frame.tag:
                 flow = self._flows.get(frame.tag[: wire.SESSION_PREFIX])
                 if flow is not None:
@@ -188,6 +236,12 @@ class Channel:
             ON_FRAME[frame.kind](flow, frame)
         except Disagreement as fault:
             flow.on_disagreement(fault)
+
+    def _acknowledge(self, count: int) -> None:
+        was_full = self._unacknowledged.full
+        self._unacknowledged.acknowledged(count)
+        if was_full or self._owed > OWED:
+            self._schedule()
 
     # -- sending -----------------------------------------------------------------------------------------------
 
@@ -215,34 +269,43 @@ class Channel:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _seal(self) -> None:
-        if self._sealer is None or self._over:
+        if not self._line.keyed or self._over:
             self._queue.clear()
             return
-        head = wire.record_head(self._sent, self._received)
-        sealed = self._sealer.seal(b"".join((head, *self._queue)))
-        self._queue.clear()
+        parts, self._queue = self._queue, []
+        number, self._sent = self._sent, self._sent + 1
+        self._unacknowledged.keep(parts, self._queued)
         self._queued = 0
-        self._sent += 1
-        self.wire_bytes += len(sealed) + 4
-        self.spoke = asyncio.get_running_loop().time()
-        self._link.send(sealed)
+        if not self.interrupted:
+            self._transmit(number, parts)
+
+    def _transmit(self, number: int, parts: Sequence[wire.Part]) -> None:
+        self.wire_bytes += self._line.transmit(number, self.received, parts)
+        self._owed = 0
 
     def _flush(self) -> None:
         self._flush_due = False
         if self._over:
             return
+        if self._owed > OWED and not self._queue:
+            self.send(wire.bare(wire.Kind.PING))
         budget = _PUMP_BYTES
-        while self._pumps and self._link.writable and budget > 0:
+        while self._pumps and self._takes_more and budget > 0:
             flow = self._pumps.pop(0)
             if flow.pump():
                 self._pumps.append(flow)
             budget -= RECORD_TARGET // 2
         if self._queue:
             self._seal()
-        if self._pumps and self._link.writable:
+        if self._pumps and self._takes_more:
             self._schedule()
 
-    def _on_writable(self) -> None:
+    @property
+    def _takes_more(self) -> bool:
+        return self._line.link.writable and not self._unacknowledged.full and not self.interrupted
+
+    def on_writable(self) -> None:
+        """See Owner."""
         if self._pumps:
             self._schedule()
 
@@ -264,11 +327,14 @@ class Channel:
 
     # -- the end -----------------------------------------------------------------------------------------------
 
-    def _on_closed(self, reason: Exception | None) -> None:
-        if isinstance(reason, BeaverError):
-            self._finish(reason)
+    def on_closed(self, line: Line, reason: Exception | None) -> None:
+        """See Owner."""
+        if line is not self._line or self.interrupted:
+            return
+        if isinstance(reason, BeaverError) or self._parting:
+            self._finish(reason if isinstance(reason, BeaverError) else PeerLost(self.name, "the connection was lost"))
         elif self.ready:
-            self._finish(PeerLost(self.name, "the connection was lost"))
+            self.interrupt(PeerLost(self.name, "the connection was lost"))
         else:
             self._finish(
                 AuthenticationFailed(
@@ -279,15 +345,16 @@ class Channel:
 
     def end(self, fault: BeaverError) -> None:
         """Drop the link at once; everything on it fails with `fault`."""
-        self._link.abort()
+        self._line.link.abort()
         self._finish(fault)
 
     def abort(self) -> None:
         """Give up a `close` that the peer does not let end."""
-        self._link.abort()
+        self._line.link.abort()
 
     async def close(self) -> None:
         """Say goodbye, and return when the peer has heard it: a socket closed earlier could lose what the system still holds."""
+        await self._settled.wait()
         if self._over:
             return
         if self.ready:
@@ -295,16 +362,18 @@ class Channel:
             self._seal()
             self._parting = True
         else:
-            self._link.close()
+            self._line.link.close()
         self._finish(PeerLost(self.name, "this party closed the connection"))
-        await self._link.wait_closed()
+        await self._line.link.wait_closed()
 
     def _finish(self, fault: BeaverError) -> None:
         if self._over:
             return
         self._over = True
+        self._settled.set()
         self.exporter = b""
         self._queue.clear()
+        self._unacknowledged.clear()
         self._pumps.clear()
         for flow in self._flows.values():
             flow.fail(fault)

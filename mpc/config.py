@@ -11,13 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from pydantic_core import PydanticCustomError
 
 from mpc.errors import ConfigError
-from mpc.identity import Identity
+from mpc.identity import Identity, private_text
 from mpc.roster import Endpoint, Roster, at_line, did_you_mean, parse_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NODE_KEYS = ("allow", "min_rows", "max_jobs", "control", "datasets")
+NODE_KEYS = ("allow", "min_rows", "policy", "audit", "max_jobs", "control", "datasets")
 """What a node reads in the same file (parties/config.py); of no meaning to a program that embeds the engine."""
 
 _OWN_TEXT = "beaver"
@@ -40,13 +40,24 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
 class ClockSettings(BaseModel):
-    """Seconds to wait: for peers to come, for any byte on a channel, for a message that is due."""
+    """Seconds to wait: for peers to come, for any byte on a channel, for a message that is due, for a lost connection to be made again."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     join: Seconds = 300.0
     lost: Seconds = 10.0
     stall: Seconds = 600.0
+    repair: Annotated[float, Field(ge=0, le=86400)] = 0.0
+
+
+class RelaySettings(BaseModel):
+    """How this member logs in at the broker of the roster.  Without `ca` the system's certificates decide whom it trusts."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    ca: str | None = None
+    username: str | None = None
+    password_file: str | None = None
 
 
 class PartyConfig(BaseModel):
@@ -59,8 +70,10 @@ class PartyConfig(BaseModel):
     roster: str
     listen: Annotated[str, AfterValidator(_endpoint)] | None = None
     clocks: ClockSettings = ClockSettings()
+    relay: RelaySettings = RelaySettings()
     _file: Path = PrivateAttr(default=Path("configuration"))
     _text: str = PrivateAttr(default="")
+    _known: Roster | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any) -> None:
         """Remember the file and its text, for paths and errors."""
@@ -72,8 +85,36 @@ class PartyConfig(BaseModel):
         """Where the file is."""
         return self._file.parent
 
+    @property
+    def roster_path(self) -> Path:
+        """The roster's file."""
+        return self._path(self.roster)
+
+    @property
+    def key_path(self) -> Path:
+        """The key's file."""
+        return self._path(self.key)
+
     def _path(self, text: str) -> Path:
         return self.folder / Path(text).expanduser()
+
+    @property
+    def relay_ca(self) -> Path | None:
+        """The file of certificates that may sign the broker's."""
+        return None if self.relay.ca is None else self._path(self.relay.ca)
+
+    def relay_password(self) -> str | None:
+        """The password for the broker, the first line of its file; ConfigError unless only this user may read that."""
+        if self.relay.password_file is None:
+            return None
+        if self.relay.username is None:
+            raise self.fault(("relay", "password_file"), "key 'relay.password_file' needs 'relay.username' too")
+        path = self._path(self.relay.password_file)
+        lines = private_text(path, "password", "write the broker's password into it, or correct `password_file`").splitlines()
+        if not lines or not lines[0]:
+            msg = f"{path}: is empty; write the password for the broker into its first line"
+            raise ConfigError(msg)
+        return lines[0]
 
     def fault(self, location: Sequence[str | int], text: str) -> ConfigError:
         """The error `text`, with the file and the line of the key at `location`."""
@@ -81,23 +122,38 @@ class PartyConfig(BaseModel):
 
     def identity(self) -> Identity:
         """The key; ConfigError unless it is the named member's own."""
-        identity = Identity.load(self._path(self.key))
+        identity = Identity.load(self.key_path)
         if identity.name != self.name:
-            msg = f"{self._path(self.key)}: is the key of {identity.name!r}, but the configuration is for {self.name!r}"
+            msg = f"{self.key_path}: is the key of {identity.name!r}, but the configuration is for {self.name!r}"
             raise ConfigError(msg)
         return identity
 
     def load_roster(self) -> Roster:
-        """The roster; ConfigError unless it lists this member with the key of `key`."""
-        roster = Roster.load(self._path(self.roster))
+        """The roster, read once; ConfigError unless it lists this member with the key of `key`, and all members have signed it.
+
+        A roster whose every address is on loopback needs no signatures, for development: nobody else can be met with it.
+        """
+        if self._known is None:
+            self._known = self._checked(Roster.load(self.roster_path))
+        return self._known
+
+    def _checked(self, roster: Roster) -> Roster:
+        where = self.roster_path
         if self.name not in roster:
             names = [member.name for member in roster.members]
-            msg = f"{self._path(self.roster)}: does not list {self.name!r}, this configuration's name; {did_you_mean(self.name, names)}"
+            msg = f"{where}: does not list {self.name!r}, this configuration's name; {did_you_mean(self.name, names)}"
             raise ConfigError(msg)
-        if roster[self.name].public != self.identity().public:
+        me, public = roster[self.name], self.identity().public
+        if public not in me.publics:
+            msg = f"{where}: gives {self.name} another key than {self.key_path} holds; put your public line into the shared roster"
+            raise ConfigError(msg)
+        if public not in me.valid():
+            msg = f"{self.key_path}: retired on {me.retires:%Y-%m-%d %H:%M} UTC; set `key` to the file of the key that replaces it"
+            raise ConfigError(msg)
+        if roster.unsigned and not roster.on_loopback:
             msg = (
-                f"{self._path(self.roster)}: gives {self.name} another key than {self._path(self.key)} holds; put your public line "
-                "into the shared roster"
+                f"{where}: version {roster.content.version} is not signed by {', '.join(roster.unsigned)}; each runs `beaver roster sign -c` "
+                "and its configuration, and sends the line to all others, who add it with `beaver roster accept`"
             )
             raise ConfigError(msg)
         return roster
@@ -105,13 +161,17 @@ class PartyConfig(BaseModel):
     def listen_address(self) -> Endpoint | None:
         """Where to listen: `listen`, or else the own endpoint of the roster; None for a member that only dials.
 
-        The two may differ; a port that differs is right only where something forwards it, so the log says it.
+        The two may differ; a port that differs is right only where something forwards it, so the log says it.  It says too that a
+        roster is not signed.
         """
-        public = self.load_roster()[self.name].endpoint
+        roster = self.load_roster()
+        public = roster[self.name].endpoint
+        log = logging.getLogger(f"beaver.{self.name}")
+        if roster.unsigned:
+            log.warning("the roster is not signed by %s: taken only since all its addresses are on loopback", ", ".join(roster.unsigned))
         if self.listen is None:
             return public
         address = parse_endpoint(self.listen)
-        log = logging.getLogger(f"beaver.{self.name}")
         if public is None:
             log.warning("listens on port %d, but the roster gives %s no endpoint: nobody will dial it", address[1], self.name)
         elif public[1] != address[1]:

@@ -109,8 +109,9 @@ class Exchange:
         digest = self._digest_of(op, words.shape, lineages, names)
         if scatters(len(self.names), words.size):
             return await self._scatter(scope, digest, words, combine)
-        total = words.copy()
-        await self._trade(scope, digest, [(name, words, Sum(total, combine), total.nbytes) for name in self._peers])
+        total = np.empty_like(words)
+        sink = Sum(words, total, combine)
+        await self._trade(scope, digest, [(name, words, sink, total.nbytes) for name in self._peers])
         return total
 
     async def _scatter(self, scope: Scope, digest: Callable[[bytes], bytes], words: Words, combine: np.ufunc) -> Words:
@@ -118,9 +119,9 @@ class Exchange:
         cuts = dict(zip(self.names, stripes(len(self.names), words.size), strict=True))
         own = slice(*cuts[self.me])
         total = np.empty_like(words)
-        total[own] = words[own]
         mine = total[own]
-        await self._trade(scope, digest, [(name, words[slice(*cuts[name])], Sum(mine, combine), mine.nbytes) for name in self._peers])
+        sink = Sum(words[own], mine, combine)
+        await self._trade(scope, digest, [(name, words[slice(*cuts[name])], sink, mine.nbytes) for name in self._peers])
         rest = [(name, total[slice(*cuts[name])]) for name in self._peers]
         await self._trade(scope, digest, [(name, mine, Store(part), part.nbytes) for name, part in rest])
         return total
@@ -140,16 +141,13 @@ class Exchange:
     ) -> Words | None:
         """Every party's `words` straight to each receiver; the sum (or XOR) there, None elsewhere.  One round."""
         digest = self._digest_of("reveal", [*shape, len(receivers), *receivers], [lineage])
-        total = words.copy() if self.index in receivers else None
+        total = np.empty_like(words) if self.index in receivers else None
+        sink = None if total is None else Sum(words, total, combine)
         to = {self.names[i] for i in receivers}
         await self._trade(
             scope,
             digest,
-            [
-                (name, words if name in to else None, None if total is None else Sum(total, combine), words.nbytes)
-                for name in self._peers
-                if name in to or total is not None
-            ],
+            [(name, words if name in to else None, sink, words.nbytes) for name in self._peers if name in to or total is not None],
         )
         return total
 

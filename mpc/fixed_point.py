@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ LIMIT_BITS = 63
 """A signed word holds -2^63 <= x < 2^63."""
 
 Floats = NDArray[np.float64]
+_NUMBERS = (int, float, Decimal, np.number, np.bool_)
 
 
 def headroom(frac: int, addends: int = 1) -> float:
@@ -49,28 +53,55 @@ def _where(index: tuple[int, ...]) -> str:
             return f"index {index}"
 
 
+def as_numbers(values: ArrayLike) -> NDArray[Any]:
+    """The numbers of an array, a list, a data frame or one of its columns; what is missing is NaN.
+
+    Raises PrecisionError, without any value, for text, dates and whatever else is no number.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "O" and all(_missing(entry) or isinstance(entry, _NUMBERS) for entry in array.flat):
+        # Frames give objects for columns of different types, of decimals, and where something is missing.
+        with suppress(OverflowError, ValueError):
+            return np.array([math.nan if _missing(entry) else float(entry) for entry in array.flat]).reshape(array.shape)
+    if array.dtype.kind not in "fiub":
+        msg = f"numbers are needed, not an array of {array.dtype}"
+        raise PrecisionError(msg)
+    return array
+
+
+def _missing(entry: object) -> bool:
+    return entry is None or type(entry).__name__ == "NAType"  # pandas' own mark
+
+
 def encode(values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> Words:
     """Ring words of real or integer `values`, rounded to the nearest multiple of 2^-frac.
 
     Raises PrecisionError, naming row and column but never the value, for NaN, infinity and anything beyond `bound`.
     """
     check_fits(bound, frac, "a value within its bound")
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiub":
-        msg = f"numbers are needed, not an array of {array.dtype}"
-        raise PrecisionError(msg)
-    real: NDArray[Any] = array.astype(np.float64) if array.dtype.kind == "f" or frac else array
+    array = as_numbers(values)
+    real: NDArray[Any] = array.astype(np.float64, copy=False) if array.dtype.kind == "f" or frac else array
+    # NaN compares as false.
+    if array.size and not (-bound <= real.min() and real.max() <= bound):
+        raise _outside(real, bound)
+    if not frac and real.dtype.kind != "f":
+        return np.asarray(real.astype(np.int64)).view(WORD)
+    scaled = np.asarray(real * 2.0**frac)  # exact: a power of two
+    return np.asarray(np.rint(scaled, out=scaled).astype(np.int64)).view(WORD)
+
+
+def _outside(real: NDArray[Any], bound: float) -> PrecisionError:
     outside = ~(np.abs(real.astype(np.float64)) <= bound)
-    if outside.any():
-        first = tuple(int(i) for i in np.argwhere(outside)[0])
-        kind = "not a finite number" if not np.isfinite(real[first]) else f"beyond the declared bound {bound:.6g}"
-        msg = f"{_where(first)} is {kind} ({int(outside.sum())} such value(s)); mend the data or declare a larger bound="
-        raise PrecisionError(msg)
-    scaled = np.rint(np.ldexp(real, frac)) if frac or real.dtype.kind == "f" else real
-    return np.asarray(scaled.astype(np.int64)).view(WORD)
+    first = tuple(int(i) for i in np.argwhere(outside)[0])
+    kind = "not a finite number" if not np.isfinite(real[first]) else f"beyond the declared bound {bound:.6g}"
+    return PrecisionError(f"{_where(first)} is {kind} ({int(outside.sum())} such value(s)); mend the data or declare a larger bound=")
 
 
 def decode(words: Words, frac: int = FRAC) -> Floats | NDArray[np.int64]:
     """float64 values of `words`; exact int64 where `frac` is 0."""
     whole = signed(words)
-    return np.ldexp(whole.astype(np.float64), -frac) if frac else whole.astype(np.int64)
+    if not frac:
+        return whole.astype(np.int64)
+    real = np.asarray(whole.astype(np.float64))
+    real *= 2.0**-frac
+    return real

@@ -11,6 +11,7 @@ import secrets
 import struct
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -18,15 +19,20 @@ from nacl import bindings
 from nacl.exceptions import CryptoError
 
 from mpc.errors import AuthenticationFailed, Disagreement, PeerMisbehaved
+from mpc.identity import FINGERPRINT_BYTES, curve_public_of, fingerprint
 
-WIRE_VERSION = 1
+if TYPE_CHECKING:
+    from mpc.roster import Roster
+
+WIRE_VERSION = 2
 SUITES = {"AESGCM": 1, "ChaChaPoly": 2}
 MAGIC = b"BEAVER\r\n"
 NONCE_BYTES = 32
 TAG_BYTES = 16
 _NAME_BYTES = 32
-_HELLO = struct.Struct(f"<8sH{_NAME_BYTES}s{_NAME_BYTES}s32sH{NONCE_BYTES}s")
-HELLO_SIZE = _HELLO.size
+_GREETING = struct.Struct(f"<8sH{_NAME_BYTES}s{_NAME_BYTES}s")
+_REST = struct.Struct(f"<32sH{NONCE_BYTES}s{FINGERPRINT_BYTES}s")
+HELLO_SIZE = _GREETING.size + _REST.size
 _HASH_BYTES = 64
 
 
@@ -59,19 +65,27 @@ class Hello:
     roster_digest: bytes
     suites: int
     nonce: bytes
+    key: bytes
+    """The fingerprint of the sender's key: in the overlap of a rotation it has two."""
     version: int = WIRE_VERSION
 
     def encode(self) -> bytes:
         """HELLO_SIZE bytes."""
-        return _HELLO.pack(MAGIC, self.version, _pad(self.sender), _pad(self.receiver), self.roster_digest, self.suites, self.nonce)
+        greeting = _GREETING.pack(MAGIC, self.version, _pad(self.sender), _pad(self.receiver))
+        return greeting + _REST.pack(self.roster_digest, self.suites, self.nonce, self.key)
 
     @classmethod
     def decode(cls, raw: bytes, peer: str) -> Hello:
-        """Read a hello; PeerMisbehaved if it is none."""
-        if len(raw) != HELLO_SIZE or not raw.startswith(MAGIC):
-            raise PeerMisbehaved(peer, "did not greet as a Beaver party; something else uses this port, or a proxy is in between")
-        _, version, sender, receiver, digest, suites, nonce = _HELLO.unpack(raw)
-        return cls(_unpad(sender, peer), _unpad(receiver, peer), digest, suites, nonce, version)
+        """Read a hello; PeerMisbehaved if it is none.  Of another wire version only the greeting is read."""
+        if len(raw) >= _GREETING.size and raw.startswith(MAGIC):
+            _, version, sender, receiver = _GREETING.unpack_from(raw)
+            names = _unpad(sender, peer), _unpad(receiver, peer)
+            if version != WIRE_VERSION:
+                return cls(*names, b"", 0, b"", b"", version)
+            if len(raw) == HELLO_SIZE:
+                digest, suites, nonce, key = _REST.unpack_from(raw, _GREETING.size)
+                return cls(*names, digest, suites, nonce, key)
+        raise PeerMisbehaved(peer, "did not greet as a Beaver party; something else uses this port, or a proxy is in between")
 
 
 def negotiate(mine: Hello, theirs: Hello) -> str:
@@ -98,6 +112,26 @@ def negotiate(mine: Hello, theirs: Hello) -> str:
         if common & flag:
             return suite
     raise Disagreement(peer, "shares no cipher suite with this party")
+
+
+def static_key(theirs: Hello, roster: Roster) -> bytes:
+    """The Curve25519 key of whoever sent this hello: of the keys that the roster gives it, the one that the hello announces.
+
+    AuthenticationFailed if it announces none that is valid now.  To announce another's key is of no use: the handshake needs its secret.
+    """
+    peer = roster[theirs.sender]
+    known = {fingerprint(public): public for public in peer.publics}
+    if theirs.key in map(fingerprint, peer.valid()):
+        return curve_public_of(known[theirs.key])
+    for each in roster.content.revoked:
+        if fingerprint(each.public) == theirs.key:
+            raise AuthenticationFailed(peer.name, f"uses a key that was revoked on {each.since} ({each.reason}); it needs its new one")
+    if theirs.key in known:
+        when = f"{peer.retires:%Y-%m-%d %H:%M} UTC"
+        raise AuthenticationFailed(
+            peer.name, f"still uses the key that retired on {when}; it sets `key` to its new one, or a clock is wrong"
+        )
+    raise AuthenticationFailed(peer.name, "uses another key than the roster gives it; compare its key with the roster")
 
 
 def _hkdf(key: bytes, material: bytes, outputs: int) -> list[bytes]:

@@ -9,14 +9,17 @@ import re
 import secrets
 import stat
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 from nacl import bindings
 from nacl.exceptions import BadSignatureError, CryptoError
 
 from mpc.errors import ConfigError
+from mpc.prg import fields
 
 KEY_BYTES = 32
+FINGERPRINT_BYTES = 16
 _KEY_PREFIX = "ed25519:"
 _FILE_MARK = "beaver-ed25519-v1"
 
@@ -49,6 +52,17 @@ def decode_key(text: str) -> bytes:
     return raw
 
 
+def fingerprint(public: bytes) -> bytes:
+    """16 bytes that stand for a public key, to tell keys apart and to compare them by voice."""
+    return blake2b(fields("beaver/key/v1", public), digest_size=FINGERPRINT_BYTES).digest()
+
+
+def spoken(public: bytes) -> str:
+    """A public key's fingerprint in groups of four digits."""
+    digits = fingerprint(public).hex()
+    return " ".join(digits[start : start + 4] for start in range(0, len(digits), 4))
+
+
 def curve_public_of(public: bytes) -> bytes:
     """The Curve25519 form of an Ed25519 key; ConfigError for points of small order or outside the prime subgroup."""
     try:
@@ -72,6 +86,23 @@ def verify(public: bytes, purpose: str, message: bytes, signature: bytes) -> boo
     except (BadSignatureError, CryptoError, ValueError):
         return False
     return True
+
+
+def private_text(path: Path, what: str, remedy: str) -> str:
+    """The text of a file that only its owner may read or write.  ConfigError calls it `what`; `remedy` is for a missing one."""
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        msg = f"{path}: no such {what} file; {remedy}"
+        raise ConfigError(msg) from None
+    except (OSError, UnicodeDecodeError) as fault:
+        msg = f"{path}: cannot be read as a {what} file ({type(fault).__name__})"
+        raise ConfigError(msg) from None
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        msg = f"{path}: others may read or write this {what} (mode {stat.S_IMODE(mode):04o}); run `chmod 600 {path}`"
+        raise ConfigError(msg)
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +161,7 @@ class Identity:
     def load(cls, path: str | Path) -> Identity:
         """Read a key that `save` wrote.  ConfigError if it is missing, readable by others, or malformed."""
         where = Path(path)
-        try:
-            mode = where.stat().st_mode
-            text = where.read_text("ascii")
-        except FileNotFoundError:
-            msg = f"{where}: no such key file; `beaver keygen NAME` makes one"
-            raise ConfigError(msg) from None
-        except (OSError, UnicodeDecodeError) as fault:
-            msg = f"{where}: cannot be read as a key file ({type(fault).__name__})"
-            raise ConfigError(msg) from None
-        if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-            msg = f"{where}: others may read or write this key (mode {stat.S_IMODE(mode):04o}); run `chmod 600 {where}`"
-            raise ConfigError(msg)
+        text = private_text(where, "key", "`beaver keygen NAME` makes one")
         words = text.split()
         try:
             seed = base64.b64decode(words[2], validate=True) if len(words) == 3 and words[0] == _FILE_MARK else b""

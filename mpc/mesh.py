@@ -11,7 +11,7 @@ from mpc import wire
 from mpc.channel import Channel
 from mpc.errors import BeaverError, ConfigError, PeerLost, RemoteFault
 from mpc.flow import WINDOW
-from mpc.roster import format_endpoint
+from mpc.roster import format_endpoint, transport_between
 from mpc.transport.link import reason
 
 if TYPE_CHECKING:
@@ -27,11 +27,12 @@ _BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Seconds, all monotonic: for peers that are not there yet, for silence on a channel, for a missing message."""
+    """Seconds, all monotonic: for peers that are not there yet, for silence on a channel, for a missing message, for a lost connection."""
 
     join: float = 300.0
     lost: float = 10.0
     stall: float = 600.0
+    repair: float = 0.0
 
 
 class Network(Protocol):
@@ -41,7 +42,7 @@ class Network(Protocol):
         """Hand every incoming link to `on_link`."""
 
     async def dial(self, member: Member) -> Link:
-        """A link to `member`; OSError if there is none now."""
+        """A link to `member`; OSError, or PeerLost with the reason in full, if there is none now."""
 
     async def close(self) -> None:
         """Stop listening and free the port."""
@@ -66,13 +67,24 @@ class _Peer:
     channel: Channel | None = None
     problem: BeaverError | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    expiry: asyncio.TimerHandle | None = None
 
 
 def dials(me: Member, other: Member) -> bool:
-    """Whether `me` dials `other`: the lower name does, unless only one of the two can be reached."""
+    """Whether `me` dials `other`: the lower name does, unless only one of the two can be reached.  At a broker everyone can."""
+    if transport_between(me, other) == "mqtt":
+        return me.name < other.name
     if other.endpoint is None:
         return False
     return me.endpoint is None or me.name < other.name
+
+
+def _unreachable(member: Member, fault: OSError | UnicodeError | PeerLost) -> PeerLost:
+    if isinstance(fault, PeerLost):
+        return fault
+    # UnicodeError: a host name that cannot be one.
+    where = format_endpoint(member.endpoint or ("nowhere", 0))
+    return PeerLost(member.name, f"cannot be reached at {where}, its endpoint in the roster: {reason(fault)}")
 
 
 class Mesh:
@@ -93,8 +105,9 @@ class Mesh:
         self._strangers: list[Channel] = []
         self._dialling: list[Channel] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
         for peer in self._peers.values():
-            if self._me.endpoint is None and peer.member.endpoint is None:
+            if not dials(self._me, peer.member) and not dials(peer.member, self._me):
                 msg = f"neither {self._me.name} nor {peer.member.name} has an endpoint in the roster; one of them needs one"
                 raise ConfigError(msg)
 
@@ -106,16 +119,20 @@ class Mesh:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        channels = [peer.channel for peer in self._peers.values() if peer.channel is not None]
+        # What an interrupted channel still holds must not be lost.
+        await asyncio.gather(*(channel.settled() for channel in channels))
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._network.close()
-        channels = [peer.channel for peer in self._peers.values() if peer.channel is not None]
         for unproven in (*self._strangers, *self._dialling):
             unproven.end(PeerLost(unproven.name, "this party is closing"))
         async with asyncio.TaskGroup() as group:
             for channel in channels:
                 group.create_task(self._close(channel))
+        # Last: the links of a relay leave through its one connection.
+        await self._network.close()
 
     async def _close(self, channel: Channel) -> None:
         closing = asyncio.create_task(channel.close())
@@ -156,6 +173,9 @@ class Mesh:
     # -- channels come and go ----------------------------------------------------------------------------------
 
     def _accept(self, link: Link) -> None:
+        if self._closing:
+            link.abort()
+            return
         if len(self._strangers) >= MAX_STRANGERS:
             # The oldest unproven link makes room: a flood costs only other unproven links, never a ready channel.
             oldest = self._strangers[0]
@@ -173,6 +193,38 @@ class Mesh:
         for subscriber in tuple(self._subscribers):
             subscriber.peer_up(channel.name)
 
+    def previous(self, name: str) -> Channel | None:
+        """See Upstairs."""
+        return self._peers[name].channel
+
+    def interrupted(self, channel: Channel, fault: BeaverError) -> bool:
+        """See Upstairs: another link is waited for as long as the clock `repair` says."""
+        peer = self._peers[channel.name]
+        if peer.channel is not channel or self._closing or not self.clocks.repair:
+            return False
+        self.log.info("peer=%s phase=repair %s; waiting %g s for another connection", channel.name, fault, self.clocks.repair)
+        peer.problem = fault
+        peer.expiry = asyncio.get_running_loop().call_later(self.clocks.repair, self._expire, channel, fault)
+        peer.gone.set()
+        return True
+
+    def _expire(self, channel: Channel, fault: BeaverError) -> None:
+        text = getattr(fault, "text", str(fault))
+        channel.end(PeerLost(channel.name, f"{text}, and not repaired within {self.clocks.repair:g} s"))
+
+    def resumed(self, channel: Channel, through: Channel) -> None:
+        """See Upstairs."""
+        self._no_longer_unproven(through)
+        peer = self._peers[channel.name]
+        peer.problem = None
+        self._stop_waiting(peer)
+        self.log.info("peer=%s phase=repair connected again; what it had not received was sent again", channel.name)
+
+    def _stop_waiting(self, peer: _Peer) -> None:
+        if peer.expiry is not None:
+            peer.expiry.cancel()
+            peer.expiry = None
+
     def control(self, channel: Channel, body: wire.Body) -> None:
         """Hand a control message to everyone who listens."""
         for subscriber in tuple(self._subscribers):
@@ -186,6 +238,7 @@ class Mesh:
             return
         peer = self._peers[channel.name]
         if peer.channel is channel:
+            self._stop_waiting(peer)
             peer.channel, peer.problem = None, fault
             self.log.info("peer=%s disconnected: %s", channel.name, fault)
             for subscriber in tuple(self._subscribers):
@@ -216,10 +269,8 @@ class Mesh:
             peer.gone.clear()
             try:
                 link = await self._network.dial(peer.member)
-            except (OSError, UnicodeError) as fault:
-                # UnicodeError: a host name that cannot be one.
-                where = format_endpoint(peer.member.endpoint or ("nowhere", 0))
-                problem = PeerLost(peer.member.name, f"cannot be reached at {where}, its endpoint in the roster: {reason(fault)}")
+            except (OSError, UnicodeError, PeerLost) as fault:
+                problem = _unreachable(peer.member, fault)
                 if str(problem) != str(peer.problem):
                     self.log.info("peer=%s phase=dial %s; trying again until it can", problem.party, problem.text)
                 peer.problem = problem
@@ -228,7 +279,7 @@ class Mesh:
                 if not channel.ready:
                     self._dialling.append(channel)
                 await peer.gone.wait()
-                failures = 0 if channel.ready else failures
+                failures = 0 if channel.served else failures
             await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
             failures += 1
 
@@ -248,11 +299,11 @@ class Mesh:
                 if now - channel.born > limit:
                     channel.end(PeerLost(channel.name, f"did not finish the handshake within {self.clocks.lost:g} s"))
             for peer in self._peers.values():
-                if peer.channel is not None:
+                if peer.channel is not None and not peer.channel.interrupted:
                     self._beat(peer.channel, now, limit)
 
     def _beat(self, channel: Channel, now: float, limit: float) -> None:
         if now - channel.heard > limit:
-            channel.end(PeerLost(channel.name, f"no bytes for {self.clocks.lost:g} s: the process is stopped, or the network is cut"))
+            channel.interrupt(PeerLost(channel.name, f"no bytes for {self.clocks.lost:g} s: the process is stopped, or the network is cut"))
         elif channel.ready and now - channel.spoke > self.clocks.lost / 5:
             channel.send(wire.bare(wire.Kind.PING))

@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from mpc.agreement import Agreement, describe
+from mpc.checks import Checks
 from mpc.config import load_config
 from mpc.errors import ConfigError, ProgramError
 from mpc.lobby import Lobby
 from mpc.lock import IdentityLock
 from mpc.mesh import Clocks, Mesh
 from mpc.preprocessing.dealer import Dealer
+from mpc.roster import transport_between
 from mpc.session import Session
+from mpc.transport.routes import Routes
 from mpc.transport.tcp import TcpNetwork
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from mpc.config import PartyConfig
     from mpc.identity import Identity
     from mpc.mesh import Network
     from mpc.roster import Roster
@@ -53,6 +57,7 @@ class Node:
         self._watch = watch
         self._lock = lock
         self._lobby = Lobby(self.mesh)
+        self.checks = Checks(self.mesh)
         self._dealer = Dealer(self.mesh, self._lobby) if roster[identity.name].role == "dealer" else None
         self._pid = os.getpid()
 
@@ -80,10 +85,17 @@ class Node:
 
     @asynccontextmanager
     async def session(
-        self, job: str, *, parties: Iterable[str] | None = None, program: str = "", all_present: bool = False
+        self,
+        job: str,
+        *,
+        parties: Iterable[str] | None = None,
+        program: str = "",
+        terms: Mapping[str, str] | None = None,
+        all_present: bool = False,
     ) -> AsyncIterator[Session]:
         """Agree on `job` with its other parties and the dealer, and run the body as this party's program.
 
+        `terms` are further things that all parties must say alike, by name: a Disagreement lists the names that differ.
         Members that are not there yet are waited for; with `all_present`, where everyone has just said yes, one that goes missing ends it at once.
 
         Raises PeerLost, Disagreement, PeerMisbehaved as the same one error at every op once a peer fails; an exception of
@@ -96,7 +108,7 @@ class Node:
             # A forked child would repeat its parent's streams.
             msg = "this process was forked from the one that opened the node; open a node of its own"
             raise ProgramError(msg)
-        described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program)
+        described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program, terms)
         agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present).reach(self.mesh.clocks.join)
         s = Session.begin(agreed, self.mesh, self._watch)
         s.log.info("phase=started parties=%s", ",".join(s.names))
@@ -135,10 +147,25 @@ def open_node(config: str | Path, *, listener: socket.socket | None = None) -> N
     ConfigError when it is opened while another process, or this one, has a node of this identity open.
     """
     settings = load_config(config)
-    network = TcpNetwork(settings.listen_address(), listener)
-    clocks = Clocks(settings.clocks.join, settings.clocks.lost, settings.clocks.stall)
+    clocks = Clocks(**settings.clocks.model_dump())
     lock = IdentityLock(Path(settings.folder) / Path(settings.key).expanduser())
-    return Node(settings.identity(), settings.load_roster(), network, clocks=clocks, lock=lock)
+    return Node(settings.identity(), settings.load_roster(), network_of(settings, clocks, listener), clocks=clocks, lock=lock)
+
+
+def network_of(settings: PartyConfig, clocks: Clocks, listener: socket.socket | None = None) -> Network:
+    """How the member reaches the others: over TCP, at the roster's broker, or some each way.  ConfigError for an unusable login."""
+    roster = settings.load_roster()
+    others = [member for member in roster.members if member.name != settings.name]
+    met = [member for member in others if transport_between(roster[settings.name], member) == "mqtt"]
+    if roster.relay is None or not met:
+        return TcpNetwork(settings.listen_address(), listener)
+    from mpc.transport.mqtt import Login, MqttNetwork  # noqa: PLC0415  a fifth of a second that only members of a relay need
+
+    login = Login(settings.relay.username, settings.relay_password(), settings.relay_ca)
+    broker = MqttNetwork(roster.relay, settings.identity(), met, patience=clocks.lost, login=login)
+    if len(met) == len(others):
+        return broker
+    return Routes(TcpNetwork(settings.listen_address(), listener), broker, {member.name for member in met})
 
 
 __all__ = ["Node", "connect", "open_node"]

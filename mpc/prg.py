@@ -24,7 +24,7 @@ _ZEROS = bytes(_CHUNK)
 
 def fields(*parts: bytes | str | int) -> bytes:
     """Canonical bytes of a list: every field with its length before it, so no two lists share an encoding."""
-    out = []
+    out: list[bytes] = []
     for part in parts:
         raw = part if isinstance(part, bytes) else part.encode() if isinstance(part, str) else part.to_bytes(8, "little")
         out += (len(raw).to_bytes(4, "little"), raw)

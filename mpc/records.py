@@ -69,22 +69,28 @@ class Sealer(_Direction):
 class Opener(_Direction):
     """Opens what the peer sends, in order, each exactly once; dead for ever after the first record that does not fit."""
 
-    __slots__ = ("_dead", "_peer")
+    __slots__ = ("_dead", "_peer", "_plaintext")
 
     def __init__(self, key: bytes, suite: str, peer: str, rekey_after: int = REKEY_AFTER) -> None:
         super().__init__(key, suite, rekey_after)
         self._peer = peer
         self._dead = False
+        self._plaintext = bytearray()
 
-    def open(self, record: Part) -> bytes:
-        """The plaintext; PeerMisbehaved if it is not the peer's next record."""
+    def open(self, record: Part) -> memoryview:
+        """The plaintext, valid until the next record is opened; PeerMisbehaved if it is not the peer's next record."""
         if self._dead or not TAG_BYTES <= len(record) <= MAX_RECORD + TAG_BYTES:
             self._dead = True
             raise PeerMisbehaved(self._peer, "the record channel is dead: a record was malformed")
+        size = len(record) - TAG_BYTES
+        if size > len(self._plaintext):
+            self._plaintext = bytearray(min(2 * size, MAX_RECORD))
+        plaintext = memoryview(self._plaintext)[:size]
         try:
-            plaintext = self._aead.decrypt(self._next_nonce(), record, None)
+            # Into memory that is used again: fresh pages would cost as much as the cipher.
+            self._aead.decrypt_into(self._next_nonce(), record, None, plaintext)
         except InvalidTag:
             self._dead = True
             raise PeerMisbehaved(self._peer, "a record was altered, repeated, reordered or lost on the way") from None
-        self._account(len(plaintext))
+        self._account(size)
         return plaintext

@@ -2,138 +2,52 @@
 
 from __future__ import annotations
 
-import bisect
-import difflib
-import ipaddress
-import re
-import tomllib
-from dataclasses import dataclass
-from hashlib import blake2b
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
+from typing import TYPE_CHECKING
 
+from mpc import roster_file
+from mpc.endpoints import Endpoint, Relay, format_endpoint, is_loopback, parse_endpoint
 from mpc.errors import ConfigError
-from mpc.identity import check_name, curve_public_of, decode_key, encode_key
-from mpc.prg import fields
+from mpc.identity import Identity, check_name, curve_public_of, verify
+from mpc.members import PURPOSE, Content, Member, Revoked, Role, Transport
+from mpc.toml_text import at_line, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-T = TypeVar("T")
-Role = Literal["party", "dealer"]
-Endpoint = tuple[str, int]
-
-_ENDPOINT = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.%a-z]+)\]|(?P<host>[^:\[\]/\s]+)):(?P<port>\d{1,5})")
-_KEYS = ("name", "key", "endpoint", "role")
-
-
-def parse_endpoint(text: str) -> Endpoint:
-    """`host:port` or `[IPv6]:port`; ConfigError otherwise."""
-    match = _ENDPOINT.fullmatch(text)
-    port = int(match["port"]) if match else 0
-    if match is None or not 0 < port < 65536 or not _possible(match["v6"], match["host"]):
-        msg = f'{text!r} is no endpoint; write "host:9001" or "[::1]:9001" with a port from 1 to 65535'
-        raise ConfigError(msg)
-    return match["v6"] or match["host"], port
-
-
-def _possible(v6: str | None, host: str | None) -> bool:
-    """Whether a resolver takes the address at all; what it answers is seen when it is asked."""
-    try:
-        if v6 is not None:
-            ipaddress.IPv6Address(v6)
-        elif host is not None:
-            host.encode("idna")
-    except ValueError:
-        return False
-    return True
-
-
-def format_endpoint(endpoint: Endpoint) -> str:
-    """The text that `parse_endpoint` reads."""
-    host, port = endpoint
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint with the closest known word, or the list of all."""
-    listed = list(known)
-    close = difflib.get_close_matches(word, listed, 1)
-    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(listed) or 'none'}"
-
-
-def at_line(text: str, location: Sequence[str | int]) -> str:
-    """`, line N`: where the value at `location` of the TOML document `text` begins, or the deepest table around it that exists.
-
-    Empty if not even the first step exists.  `text` must be valid TOML; keys are names, list entries count from 0.
-    """
-    lines = text.split("\n")
-    begins: list[int] = []
-    ends: list[int] = []
-    begin = 0
-    for end in range(1, len(lines) + 1):
-        # A statement ends at the first line with which it parses; so values of many lines, quotes and comments are no special cases.
-        try:
-            tomllib.loads("\n".join(lines[begin:end]))
-        except tomllib.TOMLDecodeError:
-            continue
-        begins.append(begin)
-        ends.append(end)
-        begin = end
-    depth = _depth(text, location)
-    found = bisect.bisect_left(ends, depth, key=lambda end: _depth("\n".join(lines[:end]), location))
-    return f", line {begins[found] + 1}" if depth and found < len(begins) else ""
-
-
-def _depth(text: str, location: Sequence[str | int]) -> int:
-    """How many steps of `location` exist in `text`."""
-    here: Any = tomllib.loads(text)
-    for count, step in enumerate(location):
-        exists = step in here if isinstance(here, dict) else isinstance(here, list) and isinstance(step, int) and step < len(here)
-        if not exists:
-            return count
-        here = here[step]
-    return len(location)
-
-
-class _MisplacedError(ConfigError):
-    """A fault at `location` of a roster file."""
-
-    def __init__(self, text: str, *location: str | int) -> None:
-        super().__init__(text)
-        self.location = location
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One line of the roster.  Without an endpoint a member only dials."""
-
-    name: str
-    public: bytes
-    endpoint: Endpoint | None
-    role: Role = "party"
-
-    @property
-    def curve_public(self) -> bytes:
-        """The X25519 public key."""
-        return curve_public_of(self.public)
+    from collections.abc import Iterable, Mapping
 
 
 class Roster:
-    """All members, checked.  `members` and `parties` are sorted by name: that is the party order everywhere."""
+    """All members, checked.  `members` and `parties` are sorted by name: that is the party order everywhere.
 
-    def __init__(self, members: Iterable[Member]) -> None:
-        self.members = tuple(sorted(members, key=lambda member: member.name))
-        _check(self.members)
+    ConfigError for what no roster may say.  Whether it is signed is another question: `unsigned` answers it.
+    """
+
+    def __init__(
+        self,
+        members: Iterable[Member],
+        *,
+        transport: Transport = "tcp",
+        relay: Relay | None = None,
+        version: int = 1,
+        previous: bytes = b"",
+        revoked: Iterable[Revoked] = (),
+        signatures: Mapping[str, bytes] | None = None,
+    ) -> None:
+        written = tuple(sorted(members, key=lambda member: member.name))
+        self.content = Content(written, transport, relay, version, previous, tuple(revoked))
+        self.members = tuple(replace(member, transport=member.transport or transport) for member in written)
+        self.relay = relay
+        _check(self.content, self.members)
         self._by_name = {member.name: member for member in self.members}
         self.parties = tuple(member for member in self.members if member.role == "party")
         self.dealer = next((member for member in self.members if member.role == "dealer"), None)
-        parts = [
-            part
-            for member in self.members
-            for part in (member.name, member.public, format_endpoint(member.endpoint) if member.endpoint else "", member.role)
-        ]
-        self.digest = blake2b(fields("beaver/roster/v1", *parts), digest_size=32).digest()
+        self.digest = self.content.digest
+        self.signatures = dict(signatures or {})
+        for name in self.signatures:
+            if name not in self:
+                msg = f"[signatures] {name}: is not in the roster; {did_you_mean(name, self._by_name)}"
+                raise ConfigError(msg)
 
     def __repr__(self) -> str:
         return f"Roster({', '.join(member.name for member in self.members)}, digest={self.digest.hex()[:16]})"
@@ -148,102 +62,148 @@ class Roster:
         return self._by_name[name]
 
     @classmethod
+    def of(cls, content: Content, signatures: Mapping[str, bytes] | None = None) -> Roster:
+        """The roster that says `content`."""
+        return cls(
+            content.members,
+            transport=content.transport,
+            relay=content.relay,
+            version=content.version,
+            previous=content.previous,
+            revoked=content.revoked,
+            signatures=signatures,
+        )
+
+    @classmethod
     def load(cls, path: str | Path) -> Roster:
         """Read a roster file."""
-        try:
-            text = Path(path).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as fault:
-            msg = f"{path}: cannot be read as a roster ({getattr(fault, 'strerror', None) or type(fault).__name__})"
-            raise ConfigError(msg) from None
-        return cls.parse(text, str(path))
+        return cls.parse(read_text(path), str(path))
 
     @classmethod
     def parse(cls, text: str, source: str) -> Roster:
         """Read roster TOML; `source` names it in errors."""
+        content, signatures = roster_file.read(text, source)
         try:
-            # With a last line end, a fault at the end of the file has a line too.
-            data = tomllib.loads(text + "\n")
-            for key in data.keys() - {"member"}:
-                msg = f"unknown key {key!r}; {did_you_mean(key, ['member'])}"
-                raise _MisplacedError(msg, key)
-            entries = data.get("member")
-            if not isinstance(entries, list):
-                msg = "a roster is a list of [[member]] tables"
-                raise _MisplacedError(msg, "member")
-            return cls([_member(entry, number) for number, entry in enumerate(entries, 1)])
-        except tomllib.TOMLDecodeError as fault:
-            msg = f"{source}: is not TOML: {fault}"
-            raise ConfigError(msg) from None
+            return cls.of(content, signatures)
         except ConfigError as fault:
-            line = at_line(text, fault.location) if isinstance(fault, _MisplacedError) else ""
-            msg = f"{source}{line}: {fault}"
+            msg = f"{source}: {fault}"
             raise ConfigError(msg) from None
 
     def dump(self) -> str:
-        """The roster as TOML."""
-        blocks = []
-        for member in self.members:
-            lines = ["[[member]]", f'name = "{member.name}"', f'key = "{encode_key(member.public)}"', f'role = "{member.role}"']
-            if member.endpoint is not None:
-                lines.append(f'endpoint = "{format_endpoint(member.endpoint)}"')
-            blocks.append("\n".join(lines) + "\n")
-        return "\n".join(blocks)
+        """The roster as TOML, with its signatures."""
+        return roster_file.write(self.content, self.signatures)
+
+    # -- signatures --------------------------------------------------------------------------------------------
+
+    def sign(self, identity: Identity) -> bytes:
+        """The signature of `identity`; ConfigError unless its key is one that the roster gives it and that is valid now."""
+        if identity.public not in self[identity.name].valid():
+            msg = f"the roster gives {identity.name} another key than this one; sign with the key that it names"
+            raise ConfigError(msg)
+        return identity.sign(PURPOSE, self.content.canonical())
+
+    def accept(self, name: str, signature: bytes) -> None:
+        """Add a member's signature; ConfigError unless it is one of this very roster.  One by the key that stays is kept."""
+        if not self[name].signed(PURPOSE, self.content.canonical(), signature):
+            msg = (
+                f"this is no signature of {name} for version {self.content.version} with digest {self.digest.hex()}; "
+                f"compare the digest with what {name} sees (`beaver roster show`)"
+            )
+            raise ConfigError(msg)
+        if not self.signed_by(name, self[name].public):
+            self.signatures[name] = signature
+
+    def signed_by(self, name: str, public: bytes) -> bool:
+        """Whether the signature under `name` is made with the key `public`."""
+        return name in self.signatures and verify(public, PURPOSE, self.content.canonical(), self.signatures[name])
+
+    @property
+    def unsigned(self) -> list[str]:
+        """Whose valid signature is missing now."""
+        message = self.content.canonical()
+        return [each.name for each in self.members if not each.signed(PURPOSE, message, self.signatures.get(each.name, b""))]
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether every address is one of this machine only, so that nobody else can be met."""
+        hosts = [member.endpoint[0] for member in self.members if member.endpoint is not None]
+        return all(map(is_loopback, [*hosts, *([self.relay.host] if self.relay is not None else [])]))
 
 
-def _member(entry: object, number: int) -> Member:
-    label = f"[[member]] {number}"
-    place = ("member", number - 1)
-    if not isinstance(entry, dict):
-        msg = f"{label}: must be a table"
-        raise _MisplacedError(msg, *place)
-    for key, value in entry.items():
-        if key not in _KEYS:
-            msg = f"{label}: unknown key {key!r}; {did_you_mean(key, _KEYS)}"
-            raise _MisplacedError(msg, *place, key)
-        if not isinstance(value, str):
-            msg = f"{label}: {key} must be text in quotes, not {type(value).__name__}"
-            raise _MisplacedError(msg, *place, key)
-    for key in ("name", "key"):
-        if key not in entry:
-            msg = f"{label}: {key} is missing"
-            raise _MisplacedError(msg, *place)
-
-    def read(key: str, reader: Callable[[str], T]) -> T:
-        try:
-            return reader(entry[key])
-        except ConfigError as fault:
-            msg = f"{label} ({entry['name']}): {fault}"
-            raise _MisplacedError(msg, *place, key) from None
-
-    role = entry.get("role", "party")
-    if role not in get_args(Role):
-        msg = f"{label}: unknown role {role!r}; {did_you_mean(role, get_args(Role))}"
-        raise _MisplacedError(msg, *place, "role")
-    endpoint = read("endpoint", parse_endpoint) if "endpoint" in entry else None
-    return Member(entry["name"], read("key", decode_key), endpoint, cast("Role", role))
+def transport_between(one: Member, other: Member) -> Transport:
+    """How two members of a roster speak: through the broker if either of them does, over TCP otherwise."""
+    return "mqtt" if "mqtt" in (one.transport, other.transport) else "tcp"
 
 
-def _check(members: tuple[Member, ...]) -> None:
+def read_text(path: str | Path) -> str:
+    """The text of a roster file, or of a part of one."""
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        msg = f"{path}: cannot be read as a roster ({getattr(fault, 'strerror', None) or type(fault).__name__})"
+        raise ConfigError(msg) from None
+
+
+def _check(content: Content, members: tuple[Member, ...]) -> None:
     names: set[str] = set()
-    keys: dict[bytes, str] = {}
     for member in members:
         check_name(member.name)
         if member.name in names:
             msg = f"two members are called {member.name}; names must differ"
             raise ConfigError(msg)
         names.add(member.name)
-        try:
-            curve = member.curve_public
-        except ConfigError as fault:
-            msg = f"{member.name}: {fault}"
-            raise ConfigError(msg) from None
-        if curve in keys:
-            msg = f"{keys[curve]} and {member.name} have the same key; every member generates its own"
+        if member.transport == "mqtt" and content.relay is None:
+            msg = f'{member.name} uses MQTT, but the roster names no broker; add [relay] with url = "mqtts://HOST:PORT"'
             raise ConfigError(msg)
-        keys[curve] = member.name
+    _check_keys(content, members)
     if sum(member.role == "dealer" for member in members) > 1:
         msg = "two members are dealers; a roster names at most one"
         raise ConfigError(msg)
     if sum(member.role == "party" for member in members) < 2:
         msg = "fewer than two parties; a computation needs at least two"
         raise ConfigError(msg)
+    if (content.version > 1) != bool(content.previous):
+        msg = "a roster of a later version than 1 names the digest of the one before as `previous`, and only such a one does"
+        raise ConfigError(msg)
+
+
+def _check_keys(content: Content, members: tuple[Member, ...]) -> None:
+    """All keys differ, as Curve25519 keys: two Ed25519 keys may have the same; and none was revoked."""
+    revoked = {_curve(each.name, each.public): each for each in content.revoked}
+    owners: dict[bytes, str] = {}
+    for member in members:
+        for public in member.publics:
+            curve = _curve(member.name, public)
+            if curve in owners:
+                msg = f"{owners[curve]} and {member.name} have the same key; every member generates its own"
+                raise ConfigError(msg)
+            if curve in revoked:
+                msg = f"a key of {member.name} was revoked on {revoked[curve].since} ({revoked[curve].reason}); it makes a new one"
+                raise ConfigError(msg)
+            owners[curve] = member.name
+
+
+def _curve(name: str, public: bytes) -> bytes:
+    try:
+        return curve_public_of(public)
+    except ConfigError as fault:
+        msg = f"{name}: {fault}"
+        raise ConfigError(msg) from None
+
+
+__all__ = [
+    "Content",
+    "Endpoint",
+    "Member",
+    "Relay",
+    "Revoked",
+    "Role",
+    "Roster",
+    "Transport",
+    "at_line",
+    "did_you_mean",
+    "format_endpoint",
+    "parse_endpoint",
+    "read_text",
+    "transport_between",
+]

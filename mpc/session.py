@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -44,6 +45,14 @@ THREAD_WORK = 1 << 22
 """Word operations above which a kernel runs in a thread, about 5 ms, so that heartbeats go on."""
 
 
+class Release(NamedTuple):
+    """Something that was revealed: by which calls, its shape, and the names of its receivers."""
+
+    what: str
+    shape: tuple[int, ...]
+    to: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Engine:
     """What a session computes with: the real thing, or a dry run of it."""
@@ -68,6 +77,7 @@ class Session:
         self.cost = engine.cost
         self.log = log
         self.root = Scope((), "", 0)
+        self.releases: Counter[Release] = Counter()
         self._engine = engine
 
     @classmethod
@@ -241,6 +251,9 @@ class Session:
         zero = self._engine.streams.zero(scope.ranges.take(usage, x.words.shape), usage)
         # Re-randomised afresh: what a receiver sees of each share is uniform but for the sum.
         fresh = (x.words ^ zero if isinstance(x, BShare) else x.words + zero).reshape(-1)
+        # Before a share leaves: what a failure leaves half sent is recorded, too.
+        calls = "/".join(call.rpartition(".")[0] for call in scope.label.split("/"))
+        self.releases[Release(calls, x.shape, tuple(self.names[i] for i in receivers))] += 1
         total = await exchange.to_receivers(scope, fresh, receivers, x.lineage, x.shape, combine)
         frac = -1 if isinstance(x, BShare) else abs(x.frac)
         self.log.info("revealed %s shape=%s to=%s", scope.label, x.shape, ",".join(self.names[i] for i in receivers))

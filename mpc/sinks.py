@@ -15,20 +15,27 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class Sum:
-    """A sink that combines words with `total` as they arrive: their sum, or their XOR."""
+    """A sink for the messages of several peers: their sum (or XOR) with this party's `own` words, in `total`, as they arrive."""
 
-    __slots__ = ("_combine", "_total")
+    __slots__ = ("_combine", "_own", "_reached", "_total")
 
-    def __init__(self, total: Words, combine: np.ufunc = np.add) -> None:
+    def __init__(self, own: Words, total: Words, combine: np.ufunc = np.add) -> None:
+        self._own = own
         self._total = total
         self._combine = combine
+        self._reached = 0
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Add the words that start at byte `offset`."""
+        """Add the words that start at byte `offset`: to this party's own where they are the first, which saves a copy of them all."""
         words = np.frombuffer(data, WORD)
         start = offset // WORD.itemsize
-        target = self._total[start : start + words.size]
-        self._combine(target, words, out=target)
+        stop = start + words.size
+        # A peer's words come in order, so where it goes on, the total is complete up to there for those who came before.
+        fresh = min(max(start, self._reached), stop)
+        for source, first, last in ((self._total, start, fresh), (self._own, fresh, stop)):
+            if first < last:
+                self._combine(source[first:last], words[first - start : last - start], out=self._total[first:last])
+        self._reached = max(self._reached, stop)
 
 
 class Store:

@@ -137,15 +137,15 @@ class Streams:
     def zero(self, where: Range, usage: str = "zero") -> Words:
         """See Expansion.  Every pair shares a seed, never a ring of neighbours."""
         self._refuse_fork()
-        total = zeros(where.shape)
+        total = None
         for other, seed in self._pairs.items():
             if self._watch:
                 self._watch.spends(self._index, f"{usage} {other}", where, b"zero")
             words = seed.words(usage, where)
-            if usage == "zero-xor":
-                np.bitwise_xor(total, words, out=total)
-            elif self._index < other:
-                np.add(total, words, out=total)
+            if usage != "zero-xor" and self._index > other:
+                np.negative(words, out=words)
+            if total is None:
+                total = words
             else:
-                np.subtract(total, words, out=total)
-        return total
+                (np.bitwise_xor if usage == "zero-xor" else np.add)(total, words, out=total)
+        return zeros(where.shape) if total is None else total

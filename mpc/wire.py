@@ -27,6 +27,9 @@ _FRAME_HEAD = struct.Struct("<I")
 _FIRST = struct.Struct(f"<I{TAG_BYTES}s{DIGEST_BYTES}sQ")
 _TAGGED = struct.Struct(f"<I{TAG_BYTES}s")
 _CREDIT = struct.Struct(f"<I{SESSION_PREFIX}sQ")
+_READY = struct.Struct("<I64sQ")
+NEW = bytes(64)
+"""In place of a transcript: nothing goes on, the connection is a new one."""
 
 
 class Kind(IntEnum):
@@ -86,8 +89,13 @@ def credit(session: bytes, amount: int) -> bytes:
     return _CREDIT.pack(_head(Kind.CREDIT, _CREDIT.size - 4), session, amount)
 
 
+def ready(transcript: bytes, received: int) -> bytes:
+    """The handshake is over; `transcript` is that of the connection which goes on here, of which `received` records came, or NEW."""
+    return _READY.pack(_head(Kind.READY, _READY.size - 4), transcript, received)
+
+
 def bare(kind: Kind) -> bytes:
-    """A frame without contents: READY, PING or CLOSE."""
+    """A frame without contents: PING or CLOSE."""
     return _FRAME_HEAD.pack(_head(kind, 0))
 
 
@@ -97,7 +105,12 @@ def control(body: Mapping[str, Any]) -> bytes:
     return _FRAME_HEAD.pack(_head(Kind.CONTROL, len(raw))) + raw
 
 
-def parse(record: bytes, sequence: int, peer: str) -> Iterator[Frame]:
+def acknowledged(record: Part) -> int:
+    """How many records the peer says that it has received, mod 2^32; of a record that `parse` takes."""
+    return int(_RECORD_HEAD.unpack_from(record)[1]) if len(record) >= _RECORD_HEAD.size else 0
+
+
+def parse(record: Part, sequence: int, peer: str) -> Iterator[Frame]:
     """The frames of one opened record, whose number must be `sequence`.  Raises PeerMisbehaved on anything else."""
     if len(record) < _RECORD_HEAD.size or _RECORD_HEAD.unpack_from(record)[0] != sequence & 0xFFFFFFFF:
         raise PeerMisbehaved(peer, "a record without its sequence number")
@@ -130,7 +143,10 @@ def _frame(kind: int, frame: memoryview, peer: str) -> Frame:
             return Frame(Kind.CREDIT, frame[:0], session, b"", amount)
         case Kind.CONTROL if len(frame) <= MAX_CONTROL:
             return Frame(Kind.CONTROL, frame[4:])
-        case Kind.READY | Kind.PING | Kind.CLOSE if len(frame) == 4:
+        case Kind.READY if len(frame) == _READY.size:
+            _, transcript, received = _READY.unpack(frame)
+            return Frame(Kind.READY, frame[:0], b"", transcript, received)
+        case Kind.PING | Kind.CLOSE if len(frame) == 4:
             return Frame(Kind(kind), frame[4:])
         case _:
             pass
@@ -142,8 +158,11 @@ FIELDS: dict[str, dict[str, type]] = {
     "confirm": {"job": str, "session": bytes, "proof": bytes},
     "withdraw": {"job": str, "reason": str, "answers": bytes},
     "propose": {"job": str, "task": dict},
-    "answer": {"job": str, "verdict": str},
+    "answer": {"job": str, "verdict": str, "signatures": dict, "rows": int},
+    "decline": {"job": str, "party": str, "reason": str},
     "leave": {"session": bytes, "reason": str, "party": str, "at": str},
+    "check": {"number": int, "filler": bytes},
+    "checked": {"number": int, "version": str, "time": int},
     "ask": {"session": bytes, "relations": list},
 }
 """Control messages: every field and its type.  `kind` names the message."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ from rich.table import Table as Grid
 from mpc import errors
 from mpc.errors import BeaverError, ConfigError, RemoteFault
 from parties.control import ask, socket_path
+from parties.entries import finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,15 +73,6 @@ def show(answer: dict[str, Any], *, as_json: bool) -> None:
     Console().print(grid)
 
 
-def finite(value: Any) -> Any:
-    """`value` as JSON can have it: a number that is none, or is infinite, is null."""
-    if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _rows(name: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [(f"{name} {key}", _text(entry)) for key, entry in value.items()]
@@ -111,7 +102,7 @@ def reserved(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
                 while rest:
                     rest = rest[file.write(rest) :]
             except OSError as fault:
-                msg = f"{path}: cannot be written ({fault.strerror}); the node still has the result: `beaver jobs --show {answer['id']}`"
+                msg = f"{path}: cannot be written ({fault.strerror}); the node still has the result: `beaver jobs show {answer['id']}`"
                 raise ConfigError(msg) from None
 
         try:
@@ -119,22 +110,6 @@ def reserved(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-
-
-def show_jobs(jobs: list[dict[str, Any]], *, as_json: bool) -> None:
-    """All jobs that a node knows."""
-    if as_json:
-        print(json.dumps(jobs))
-        return
-    grid = Grid()
-    for heading in ("id", "protocol", "dataset", "parties", "asked by", "since (UTC)", "state"):
-        grid.add_column(heading)
-    for job in jobs:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job["since"]))
-        state = job["state"] + (f": {job['error']}" if job["error"] else "")
-        cells = (job["id"], job["protocol"], job["dataset"], ", ".join(job["parties"]), job["asker"], since, state)
-        grid.add_row(*map(escape, cells))
-    Console().print(grid)
 
 
 def show_estimate(plan: Plan, *, as_json: bool) -> None:

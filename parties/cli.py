@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -11,8 +12,8 @@ import typer
 
 import mpc
 from mpc.handshake import WIRE_VERSION
-from mpc.identity import Identity, encode_key
 from parties import ask, nodes
+from parties.commands import audit, bench, check, data, jobs, roster, setup
 from parties.config import load_node_config
 from parties.demo.organisations import demo
 from parties.job import Task
@@ -40,6 +41,7 @@ Parameters = Annotated[list[str] | None, typer.Option("--set", help="A parameter
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Compute on data that may not be pooled."
 )
+app.add_typer(data.app, name="data")
 
 
 def _run(work: Coroutine[Any, Any, R]) -> R:
@@ -67,25 +69,21 @@ def beaver(
     """Compute on data that may not be pooled."""
 
 
+app.command()(setup.init)
+app.command()(setup.keygen)
+app.command()(check.check)
+app.command()(bench.bench)
+app.add_typer(roster.app, name="roster")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(audit.app, name="audit")
+
+
 @app.command("demo")
 def demo_command() -> None:
     """Three hospitals and a dealer, as processes of this machine, compute on real data."""
     if not _run(demo()):
         print("a result differs from the pooled plaintext by more than its tolerance", file=sys.stderr)
         raise typer.Exit(1)
-
-
-@app.command()
-def keygen(
-    name: Annotated[str, typer.Argument(help="This organisation's name in the roster.")],
-    out: Annotated[Path | None, typer.Option(help="The key file to write; NAME.key by default.")] = None,
-) -> None:
-    """Make a key and print the public line for the roster."""
-    identity = Identity.generate(name)
-    path = out or Path(f"{name}.key")
-    identity.save(path)
-    print(f'[[member]]\nname = "{name}"\nkey = "{encode_key(identity.public)}"\nendpoint = "HOST:PORT"\nrole = "party"')
-    print(f"The secret half is in {path}, readable by you only. Add the lines above to the roster that all members share.", file=sys.stderr)
 
 
 @app.command()
@@ -111,7 +109,8 @@ def run_command(
     parties: Annotated[str | None, typer.Option(help="Who takes part, with commas between; all parties of the roster by default.")] = None,
     to: Annotated[str | None, typer.Option(help="Who gets the result, with commas between; all parties by default.")] = None,
     parameters: Parameters = None,
-    wait: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for parties that are missing or busy.")] = 60.0,
+    purpose: Annotated[str, typer.Option(help="What the result is for; every party's policy decides whether that is allowed.")] = "",
+    wait: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for parties that are missing, busy, or must approve.")] = 60.0,
     out: Annotated[Path | None, typer.Option(help="Also write the result as JSON to this new file (0600).")] = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -120,7 +119,7 @@ def run_command(
     Ctrl-C cancels the job at every party; a second one quits at once.
     """
     settings = load_node_config(config)
-    task = _task(settings, protocol, dataset, columns, parties, to, parameters)
+    task = replace(_task(settings, protocol, dataset, columns, parties, to, parameters), purpose=purpose)
     with ask.reserved(out) as save:
         answer = _run(ask.run(settings, task, wait))
         save(answer)
@@ -136,27 +135,11 @@ def _task(
 ) -> Task:
     roster = settings.load_roster()
     everyone = tuple(sorted(_names(parties) or (member.name for member in roster.parties)))
-    task = Task(protocol, dataset, _names(columns), everyone, _names(to), program(protocol).parse(parameters or []))
+    task = Task(
+        protocol, dataset, settings.expand(dataset, _names(columns)), everyone, _names(to), program(protocol).parse(parameters or [])
+    )
     program(protocol).check(task, len(everyone))
     return task
-
-
-@app.command()
-def jobs(
-    config: Config,
-    show: Annotated[str | None, typer.Option(help="Show the result of this job.")] = None,
-    cancel: Annotated[str | None, typer.Option(help="Cancel this job, at every party.")] = None,
-    as_json: AsJson = False,  # noqa: FBT002
-) -> None:
-    """List the jobs that this organisation's node knows, show a result, or cancel one."""
-    settings = load_node_config(config)
-    if show is not None:
-        ask.show(_run(ask.request(settings, {"do": "result", "id": show})), as_json=as_json)
-    elif cancel is not None:
-        _run(ask.request(settings, {"do": "cancel", "id": cancel}))
-        print(f"job {cancel} is cancelled")
-    else:
-        ask.show_jobs(_run(ask.request(settings, {"do": "jobs"}))["jobs"], as_json=as_json)
 
 
 @app.command("protocols")

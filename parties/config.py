@@ -2,54 +2,41 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field, ValidationInfo
 
-from mpc.config import PartyConfig, own_text, read_config
+from mpc.config import PartyConfig, read_config
 from mpc.roster import did_you_mean
+from parties.rules import Policy
+from parties.schema import ColumnSettings, DatasetSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
+
+    from mpc.errors import ConfigError
+    from mpc.roster import Roster
 
 
-def _range(value: object) -> tuple[float, float]:
-    """`[low, high]` as TOML has it."""
-    # `type`, not isinstance: true is no number here.
-    if not isinstance(value, list) or len(value) != 2 or not all(type(end) in (int, float) and math.isfinite(end) for end in value):
-        text = "must be two finite numbers, [low, high]"
-        raise own_text(text)
-    if not value[0] < value[1]:
-        text = "the first number, the lowest value allowed, must be less than the second"
-        raise own_text(text)
-    return float(value[0]), float(value[1])
-
-
-class ColumnSettings(BaseModel):
-    """One column that jobs may use.  Without a range its values may reach the engine's default bound."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    range: Annotated[tuple[float, float], BeforeValidator(_range)] | None = None
-    unit: str | None = None
-
-
-class DatasetSettings(BaseModel):
-    """One CSV file and those of its columns that jobs may use.  The path is relative to the configuration file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    path: str
-    columns: dict[str, ColumnSettings]
+def _policy(value: object, info: ValidationInfo) -> object:
+    """The table as it is, or what the named file says."""
+    if not isinstance(value, str) or not isinstance(info.context, dict):
+        return value
+    # Read as strictly as the configuration itself, and with the same errors.
+    return read_config(Path(info.context["file"]).parent / Path(value).expanduser(), cast("Any", Policy))
 
 
 class NodeConfig(PartyConfig):
-    """One node's file.  Nothing that it does not name is allowed: no protocol, no dataset, no column."""
+    """One node's file.  Nothing that it does not name is allowed: no protocol, no dataset, no column.
+
+    `allow` and `min_rows` are the shortest policy; `policy`, a table or the name of a file, says more, and then says all.
+    """
 
     allow: list[str] = Field(default=[])
     min_rows: int = Field(default=10, ge=0)
+    policy: Annotated[Policy, BeforeValidator(_policy)] = Policy()
+    audit: str | None = None
     max_jobs: int = Field(default=4, ge=1)
     control: str | None = None
     datasets: dict[str, DatasetSettings] = Field(default={})
@@ -61,31 +48,84 @@ class NodeConfig(PartyConfig):
             raise self.fault(("datasets",), text)
         return self.datasets[name]
 
-    def column(self, dataset: str, name: str) -> ColumnSettings:
-        """The column called `name` of `dataset`; ConfigError if there is none."""
-        columns = self.dataset(dataset).columns
-        if name not in columns:
-            text = f"dataset {dataset!r} declares no column {name!r}; {did_you_mean(name, columns)}"
+    def source(self, dataset: str, column: str) -> tuple[str, str | None]:
+        """The declared column behind the job column `column` of `dataset`, and its category if it has one; ConfigError if there is none."""
+        settings = self.dataset(dataset)
+        found = settings.source(column)
+        if found is None:
+            known = [name for declared in settings.columns for name in settings.split(declared)]
+            text = f"dataset {dataset!r} declares no column {column!r}; {did_you_mean(column, known)}"
             raise self.fault(("datasets", dataset, "columns"), text)
-        return columns[name]
+        if found == (column, None) and settings.columns[column].categories is not None:
+            text = f"column {column!r} of dataset {dataset!r} has categories; a job names some of {', '.join(settings.split(column))}"
+            raise self.fault(("datasets", dataset, "columns", column), text)
+        return found
 
-    def file_of(self, dataset: str) -> Path:
-        """The CSV file of `dataset`; ConfigError if there is no such dataset."""
-        return self._path(self.dataset(dataset).path)
+    def column(self, dataset: str, name: str) -> ColumnSettings:
+        """What is declared of the job column `name` of `dataset`; ConfigError if there is none."""
+        return self.dataset(dataset).columns[self.source(dataset, name)[0]]
+
+    def expand(self, dataset: str, columns: Sequence[str]) -> tuple[str, ...]:
+        """`columns` as jobs know them: one with categories stands for all of these but its baseline."""
+        return self.datasets[dataset].expand(columns) if dataset in self.datasets else tuple(columns)
+
+    @property
+    def rules(self) -> Policy:
+        """The policy: the one that is written, or the shortest."""
+        return self.policy if "policy" in self.model_fields_set else Policy(allow=self.allow, min_rows=self.min_rows)
+
+    def rule_fault(self, location: Sequence[str | int], text: str) -> ConfigError:
+        """The error `text`, with the file and the line of the rule at `location`."""
+        if self.policy.file not in (None, self._file):
+            return self.policy.fault(location, text)
+        return self.fault(("policy", *location) if "policy" in self.model_fields_set else location, text)
+
+    @property
+    def audit_file(self) -> Path:
+        """Where the audit log is: `audit`, or else NAME.audit.log beside this file."""
+        return self._path(self.audit or f"{self.name}.audit.log")
+
+    def resolve(self, path: str) -> Path:
+        """A path that this file names."""
+        return self._path(path)
 
 
 def load_node_config(path: str | Path) -> NodeConfig:
-    """Read a node's configuration file.  ConfigError names the file, the line, the key and what it should be."""
-    return read_config(path, NodeConfig)
+    """Read a node's configuration file, and its policy.  ConfigError names the file, the line, the key and what it should be."""
+    config = read_config(path, NodeConfig)
+    if "policy" in config.model_fields_set:
+        for key in ("allow", "min_rows"):
+            if key in config.model_fields_set:
+                raise config.fault((key,), f"key {key!r} is the policy's where there is one: write it there")
+    return config
 
 
-def check_allow(config: NodeConfig, known: Iterable[str]) -> None:
-    """ConfigError unless every protocol of `allow` is in `known`."""
-    names = list(known)
-    for entry, name in enumerate(config.allow):
-        if name not in names:
-            text = f"key 'allow', entry {entry + 1}: unknown protocol {name!r}; {did_you_mean(name, names)}"
-            raise config.fault(("allow", entry), text)
+def check_policy(config: NodeConfig, known: Iterable[str], roster: Roster) -> None:
+    """ConfigError unless every protocol of the policy is in `known`, and all else that it names is declared or in the roster."""
+    rules, protocols = config.rules, list(known)
+    parties = [member.name for member in roster.parties]
+    for key, names, there, what in (
+        ("allow", rules.allow, protocols, "protocol"),
+        ("ask", rules.ask, protocols, "protocol"),
+        ("receivers", rules.receivers, parties, "party"),
+        ("askers", rules.askers, parties, "party"),
+    ):
+        for entry, name in enumerate(names or ()):
+            if name not in there:
+                text = f"key {key!r}, entry {entry + 1}: unknown {what} {name!r}; {did_you_mean(name, there)}"
+                raise config.rule_fault((key, entry), text)
+    for entry, name in enumerate(rules.ask):
+        if name in rules.allow:
+            raise config.rule_fault(("ask", entry), f"key 'ask', entry {entry + 1}: {name!r} is in `allow` too; decide for one of them")
+    for name, dataset in rules.datasets.items():
+        if name not in config.datasets:
+            text = f"key 'datasets': the configuration declares no dataset {name!r}; {did_you_mean(name, config.datasets)}"
+            raise config.rule_fault(("datasets", name), text)
+        for entry, column in enumerate(dataset.columns):
+            declared = config.datasets[name].columns
+            if column not in declared:
+                text = f"key 'datasets.{name}.columns', entry {entry + 1}: unknown column {column!r}; {did_you_mean(column, declared)}"
+                raise config.rule_fault(("datasets", name, "columns", entry), text)
 
 
-__all__ = ["ColumnSettings", "DatasetSettings", "NodeConfig", "check_allow", "load_node_config"]
+__all__ = ["NodeConfig", "check_policy", "load_node_config"]

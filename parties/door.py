@@ -1,4 +1,4 @@
-"""What a node answers at its control socket: run, jobs, result, cancel."""
+"""What a node answers at its control socket: run, jobs, show, cancel, approve, deny."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, ConfigError
 from parties.job import unpack_task
+from parties.records import DONE, WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from parties.control import Handler, Say
+    from parties.records import Record
     from parties.service import Service
 
 MAX_WAIT = 1_000_000
@@ -47,23 +49,31 @@ async def _run(service: Service, request: dict[str, Any], say: Say) -> None:
     if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait <= MAX_WAIT:
         msg = f"wait must be a number of seconds, at most {MAX_WAIT}"
         raise ConfigError(msg)
-    job, result = await service.run(unpack_task(request.get("task")), float(wait), lambda text: say({"event": text}))
-    say({"id": job, "result": result})
+    record = await service.run(unpack_task(request.get("task")), float(wait), lambda text: say({"event": text}))
+    say(_result(record))
+
+
+def _result(record: Record) -> dict[str, Any]:
+    """A result, and the key of its digest in the audit log, for whoever has both."""
+    return {"id": record.id, "result": record.result} | ({"seal": record.seal} if record.seal else {})
 
 
 async def _jobs(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001
-    say({"jobs": [record.summary() for record in service.records.values()]})
+    say({"jobs": [record.summary() for record in service.records]})
 
 
-async def _result(service: Service, request: dict[str, Any], say: Say) -> None:
+async def _show(service: Service, request: dict[str, Any], say: Say) -> None:
     record = service.records.get(str(request.get("id")))
     if record is None:
-        msg = f"no job {request.get('id')!r} is known here; `beaver jobs` lists them"
+        msg = f"no job {request.get('id')!r} is known here; `beaver jobs list` lists them"
         raise ConfigError(msg)
-    if record.state != "done":
+    if record.state == WAITING:
+        say({"id": record.id, "job": record.summary(), "waiting": record.task.pack(), "overlaps": service.overlaps(record)})
+        return
+    if record.state != DONE:
         msg = f"job {record.id} has no result: {record.state}" + (f": {record.error}" if record.error else "")
         raise ConfigError(msg)
-    say({"id": record.id, "job": record.summary(), "result": record.result})
+    say({**_result(record), "job": record.summary()})
 
 
 async def _cancel(service: Service, request: dict[str, Any], say: Say) -> None:
@@ -71,4 +81,21 @@ async def _cancel(service: Service, request: dict[str, Any], say: Say) -> None:
     say({"id": request["id"], "event": "cancelled"})
 
 
-_ACTIONS: dict[str, Callable[[Service, dict[str, Any], Say], Any]] = {"run": _run, "jobs": _jobs, "result": _result, "cancel": _cancel}
+async def _approve(service: Service, request: dict[str, Any], say: Say) -> None:
+    service.approvals.decide(str(request.get("id")), approved=True)
+    say({"id": request["id"], "event": "approved"})
+
+
+async def _deny(service: Service, request: dict[str, Any], say: Say) -> None:
+    service.approvals.decide(str(request.get("id")), approved=False)
+    say({"id": request["id"], "event": "denied"})
+
+
+_ACTIONS: dict[str, Callable[[Service, dict[str, Any], Say], Any]] = {
+    "run": _run,
+    "jobs": _jobs,
+    "show": _show,
+    "cancel": _cancel,
+    "approve": _approve,
+    "deny": _deny,
+}

@@ -15,6 +15,8 @@ MAX_NAMES = 1024
 MAX_TEXT = 256
 MAX_BYTES = 60_000
 """So that a proposal fits into one control message."""
+MAX_POOL = 1 << 40
+"""Rows that the parties of a job may ask for together."""
 ID = re.compile(r"[0-9a-f]{32}")
 Parameter = bool | int | float | str
 
@@ -26,7 +28,11 @@ def fresh_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`protocol` on `columns` of the dataset that every party has under the same name; results to `to`, to all parties if empty."""
+    """`protocol` on `columns` of the dataset that every party has under the same name; results to `to`, to all parties if empty.
+
+    `purpose` is what the result is for, in the words of who asks.  `pool` is how many rows all parties together must have: the most that the
+    policy of any of them asks for; 0 if none does.
+    """
 
     protocol: str
     dataset: str
@@ -34,6 +40,18 @@ class Task:
     parties: tuple[str, ...]
     to: tuple[str, ...] = ()
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    purpose: str = ""
+    pool: int = 0
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """Who gets the result."""
+        return self.to or self.parties
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether every party has other columns of the same records."""
+        return self.parameters.get("split") == "columns"
 
     def pack(self) -> dict[str, Any]:
         """Canonical data for the wire and for the job's description."""
@@ -44,6 +62,8 @@ class Task:
             "parties": list(self.parties),
             "to": list(self.to),
             "parameters": dict(self.parameters),
+            "purpose": self.purpose,
+            "pool": self.pool,
         }
 
     @property
@@ -54,7 +74,7 @@ class Task:
 
 def unpack_task(data: object) -> Task:
     """The Task that `pack` wrote; ConfigError for anything else."""
-    if not isinstance(data, dict) or data.keys() != {"protocol", "dataset", "columns", "parties", "to", "parameters"}:
+    if not isinstance(data, dict) or data.keys() != {"protocol", "dataset", "columns", "parties", "to", "parameters", "purpose", "pool"}:
         msg = "a proposed job has missing or unknown fields"
         raise ConfigError(msg)
     columns, parties, to = (_names(data[key], key) for key in ("columns", "parties", "to"))
@@ -64,13 +84,17 @@ def unpack_task(data: object) -> Task:
     ):
         msg = "a proposed job has parameters that are not plain values"
         raise ConfigError(msg)
-    if not _text(data["protocol"]) or not _text(data["dataset"]):
-        msg = "a proposed job names no protocol or dataset"
+    # Someone reads the purpose before approving: it must not be able to write over other lines of a terminal.
+    if not _text(data["protocol"]) or not _text(data["dataset"]) or not _text(data["purpose"]) or not data["purpose"].isprintable():
+        msg = f"a proposed job names no protocol, dataset or printable purpose, or one of more than {MAX_TEXT} characters"
         raise ConfigError(msg)
-    task = Task(data["protocol"], data["dataset"], columns, parties, to, dict(parameters))
+    if type(data["pool"]) is not int or not 0 <= data["pool"] <= MAX_POOL:
+        msg = "a proposed job has a least number of rows that is none"
+        raise ConfigError(msg)
+    task = Task(data["protocol"], data["dataset"], columns, parties, to, dict(parameters), data["purpose"], data["pool"])
     try:
         size = len(pack(task.pack()))
-    except (ValueError, OverflowError):
+    except (ValueError, TypeError, OverflowError):
         msg = "a proposed job has a number of more than 64 bits, or text that is no Unicode"
         raise ConfigError(msg) from None
     if size > MAX_BYTES:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import mpc
 from parties import control
-from parties.config import check_allow, load_node_config
+from parties.audit import AuditLog
+from parties.check import answering
+from parties.config import check_policy, load_node_config
 from parties.door import handler
 from parties.programs import PROGRAMS
 from parties.service import Service
@@ -20,14 +22,17 @@ if TYPE_CHECKING:
 async def party(config: Path, listener: socket.socket | None = None) -> None:
     """Serve jobs until cancelled."""
     settings = load_node_config(config)
-    check_allow(settings, PROGRAMS)
     node = mpc.open_node(config, listener=listener)
     _role(node, config, "party")
-    async with node:
-        service = Service(settings, node)
+    check_policy(settings, PROGRAMS, node.mesh.roster)
+    audit = AuditLog(settings.audit_file, settings.identity())
+    async with node, audit:
+        node.mesh.log.info("phase=start the audit log %s has %s", audit.path, audit.head)
+        service = Service(settings, node, audit)
         try:
-            async with control.serve(control.socket_path(settings), handler(service)):
-                print(f"{settings.name} takes jobs ({', '.join(settings.allow) or 'none are allowed'}); stop it with Ctrl-C", flush=True)
+            async with control.serve(control.socket_path(settings), answering(node, handler(service))):
+                allowed = ", ".join((*settings.rules.allow, *settings.rules.ask)) or "none are allowed"
+                print(f"{settings.name} takes jobs ({allowed}); stop it with Ctrl-C", flush=True)
                 await asyncio.Event().wait()
         finally:
             await service.close()
@@ -39,8 +44,9 @@ async def dealer(config: Path, listener: socket.socket | None = None) -> None:
     _role(node, config, "dealer")
     async with node:
         me = node.mesh.identity.name
-        print(f"{me} serves {len(node.mesh.roster.parties)} parties; stop it with Ctrl-C", flush=True)
-        await asyncio.Event().wait()
+        async with control.serve(control.socket_path(load_node_config(config)), answering(node)):
+            print(f"{me} serves {len(node.mesh.roster.parties)} parties; stop it with Ctrl-C", flush=True)
+            await asyncio.Event().wait()
 
 
 def _role(node: mpc.Node, config: Path, wanted: str) -> None:

@@ -1,29 +1,55 @@
-"""What this organisation allows: everything that is not on its list is denied."""
+"""What this organisation allows: everything that is not named is denied.
+
+First without data, before this party signs the job; then on the rows, before anything of them is shared.  The texts stay here: elsewhere the
+job is only "denied by NAME".
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from mpc.errors import ConfigError, PolicyDenied
 from parties.datasets import load
 from parties.programs import PROGRAMS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mpc.roster import Roster
     from parties.config import NodeConfig
     from parties.data import Table
+    from parties.history import History
     from parties.job import Task
+    from parties.rules import Policy
+
+ANY = "*"
 
 
-def admit(config: NodeConfig, roster: Roster, task: Task) -> Table:
-    """The data for a job that is allowed here.
+def admit(config: NodeConfig, roster: Roster, history: History, task: Task, asker: str) -> bool:
+    """Whether someone here must approve the job first.
 
-    PolicyDenied names the rule; ConfigError says what the job or the data lack.  Nothing of either text leaves this organisation.
+    PolicyDenied names the rule that denies it, and the column; ConfigError says what the job lacks.
     """
-    if task.protocol not in config.allow:
-        allowed = ", ".join(config.allow) or "nothing"
-        msg = f"rule `allow`: {task.protocol!r} is not on the list of {config.name} ({allowed})"
-        raise PolicyDenied(msg)
+    rules = config.rules
+    if task.protocol not in (*rules.allow, *rules.ask):
+        allowed = ", ".join((*rules.allow, *rules.ask)) or "nothing"
+        _deny("allow", f"{task.protocol!r} is not on the list of {config.name} ({allowed})")
+    _check_form(config, roster, task)
+    columns = own_columns(config, task)
+    _check_data(config, task, columns)
+    _check_people(rules, roster, task, asker)
+    check_limits(rules, history, task)
+    dataset = rules.dataset(task.dataset)
+    return task.protocol in rules.ask or (dataset is not None and dataset.ask)
+
+
+def _deny(rule: str, text: str) -> NoReturn:
+    msg = f"rule `{rule}`: {text}"
+    raise PolicyDenied(msg)
+
+
+def _check_form(config: NodeConfig, roster: Roster, task: Task) -> None:
+    """That this is a job at all, and one of this party."""
     for name in (*task.parties, *task.to):
         if name not in roster or roster[name].role != "party":
             msg = f"job of {task.protocol!r}: {name!r} is no party of the roster"
@@ -35,19 +61,88 @@ def admit(config: NodeConfig, roster: Roster, task: Task) -> Table:
         msg = f"{task.protocol!r} is no protocol of this version; `beaver protocols` lists them"
         raise ConfigError(msg)
     PROGRAMS[task.protocol].check(task, len(task.parties))
-    columns = own_columns(config, task)
+
+
+def _check_data(config: NodeConfig, task: Task, columns: list[str]) -> None:
+    rules = config.rules
+    if rules.names_datasets and task.dataset not in rules.datasets:
+        _deny("datasets", f"{task.dataset!r} is not on the list of {config.name}")
+    config.dataset(task.dataset)
     if not columns:
         msg = f"job of {task.protocol!r}: dataset {task.dataset!r} of {config.name} has none of the columns {', '.join(task.columns)}"
         raise ConfigError(msg)
-    table = load(config, task.dataset, columns)
-    if len(table.rows) < config.min_rows:
-        msg = f"rule `min_rows`: dataset {task.dataset!r} of {config.name} has fewer than {config.min_rows} rows"
-        raise PolicyDenied(msg)
+    for column in columns:
+        declared, _ = config.source(task.dataset, column)
+        if rules.names_datasets and declared not in rules.datasets[task.dataset].columns:
+            _deny(f"datasets.{task.dataset}.columns", f"column {declared!r} is not on the list of {config.name}")
+
+
+def _check_people(rules: Policy, roster: Roster, task: Task, asker: str) -> None:
+    if ANY not in rules.purposes and task.purpose not in rules.purposes:
+        stated = f"the purpose {task.purpose!r} is not on the list" if task.purpose else "a job must state its purpose (--purpose)"
+        _deny("purposes", stated)
+    if rules.askers is not None and asker not in rules.askers:
+        _deny("askers", f"{asker} is not on the list")
+    for name in task.receivers:
+        if rules.receivers is not None and name not in rules.receivers:
+            _deny("receivers", f"{name} would get the result and is not on the list")
+    if rules.rosters is not None and roster.digest.hex() not in rules.rosters:
+        _deny("rosters", f"the roster with digest {roster.digest.hex()} is not on the list")
+    if len(task.parties) < rules.min_parties:
+        _deny("min_parties", f"{len(task.parties)} take part, fewer than {rules.min_parties}")
+
+
+def check_limits(rules: Policy, history: History, task: Task) -> None:
+    """PolicyDenied if as many jobs have run as may.  Counted from the audit log, so a restart forgets none."""
+    dataset = rules.dataset(task.dataset)
+    day = "jobs started within the last 24 hours"
+    if rules.max_jobs_per_day is not None and history.within_a_day() >= rules.max_jobs_per_day:
+        _deny("max_jobs_per_day", f"{rules.max_jobs_per_day} {day}")
+    if dataset is None:
+        return
+    if dataset.max_jobs_per_day is not None and history.within_a_day(task.dataset) >= dataset.max_jobs_per_day:
+        _deny(f"datasets.{task.dataset}.max_jobs_per_day", f"{dataset.max_jobs_per_day} {day}")
+    if dataset.max_jobs_ever is not None and history.ever(task.dataset) >= dataset.max_jobs_ever:
+        _deny(f"datasets.{task.dataset}.max_jobs_ever", f"{dataset.max_jobs_ever} jobs started since the audit log began")
+
+
+def rows_for(config: NodeConfig, task: Task) -> Table:
+    """The data for a job that everyone signed; PolicyDenied or ConfigError if it is not enough, or not right."""
+    table = load(config, task.dataset, own_columns(config, task), aligned=task.by_columns)
+    rules = config.rules
+    if len(table.rows) < rules.min_rows:
+        _deny("min_rows", f"dataset {task.dataset!r} of {config.name} has fewer than {rules.min_rows} rows")
+    # Where everyone has columns of the same records, the rows of one are those of all.
+    if task.by_columns and len(table.rows) < task.pool:
+        raise too_few(task)
     return table
+
+
+def least_pool(rules: Policy, task: Task) -> int:
+    """How many rows this party wants all parties of the job to have together, before it shares any."""
+    program = PROGRAMS.get(task.protocol)
+    # A model has one coefficient for every column but its target, and an intercept.
+    fits = program is not None and any(setting.name == "target" for setting in program.parameters)
+    return rules.least_pool(len(task.columns) if fits else 0)
+
+
+def too_few(task: Task) -> PolicyDenied:
+    """The denial of a job whose parties have too few rows together: its own limit, hence the same text at all of them."""
+    return PolicyDenied(
+        f"rule `min_pool_rows`: all parties together have fewer than {task.pool} rows, the most that the policy of one of them asks for"
+    )
 
 
 def own_columns(config: NodeConfig, task: Task) -> list[str]:
     """The job's columns that this party contributes: all, or where columns are split those that its dataset has."""
-    if task.parameters.get("split") != "columns" or task.dataset not in config.datasets:
+    if not task.by_columns or task.dataset not in config.datasets:
         return list(task.columns)
-    return [column for column in task.columns if column in config.datasets[task.dataset].columns]
+    return [column for column in task.columns if config.datasets[task.dataset].source(column)]
+
+
+def own_declared(config: NodeConfig, columns: Iterable[str], dataset: str) -> list[str]:
+    """The declared columns behind `columns` of a job, each once."""
+    return list(dict.fromkeys(config.source(dataset, column)[0] for column in columns))
+
+
+__all__ = ["admit", "check_limits", "least_pool", "own_columns", "own_declared", "rows_for", "too_few"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 R = TypeVar("R")
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_LARGEST_KEPT, _MOST_KEPT = 1 << 25, 1 << 28
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM: 128 + SIGINT, as shells have it."""
@@ -39,12 +43,24 @@ def forbid_core_dumps() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def keep_memory() -> None:
+    """Keep freed memory for the next array.
+
+    glibc gives arrays of a few megabytes back to the system at once, and fresh pages cost more than what is computed in them.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None and hasattr(libc, "mallopt"):  # glibc alone has it
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
+        libc.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
+
+
 def run(work: Coroutine[Any, Any, R]) -> R:
     """Run `work` to its end.  SIGTERM and SIGINT cancel it, so that every `async with` closes; then KeyboardInterrupt is raised.
 
     A SIGINT after that ends the process at once, with status INTERRUPTED.  For the main thread only.
     """
     forbid_core_dumps()
+    keep_memory()
     with _Stop() as stop, asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             return runner.run(stop.guard(work))

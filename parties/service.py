@@ -1,101 +1,60 @@
-"""The node of one organisation: takes proposals, proposes jobs itself, and runs what all of a job's parties accepted.
+"""The node of one organisation: takes proposals, proposes jobs itself, and runs what all of a job's parties accepted and signed.
 
-Proposing takes no place: a place is held from accepting a job until it is over, and given back if the proposer withdraws.
+Proposing takes no place, and neither does waiting for approval: a place is held from accepting a job until it is over, and given back if the
+proposer withdraws.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mpc.agreement import GAVE_UP, describe
-from mpc.errors import AuthenticationFailed, BeaverError, ConfigError, Disagreement, LocalFault, PeerLost, PeerMisbehaved, Refused
+from mpc.errors import BeaverError, ConfigError, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
+from parties.approvals import Approvals
 from parties.job import ID, Task, fresh_id, unpack_task
-from parties.policy import admit
-from parties.programs import PROGRAMS
+from parties.journal import Journal, reason
+from parties.policy import admit, least_pool, own_columns, own_declared
+from parties.proposals import ACCEPTED as YES
+from parties.proposals import AWAITS, BUSY, DENIED, JOB, LOST, ROWS, START, Proposal, denied_by, no_place, say, unapproved
+from parties.records import ACCEPTED, CANCELLED, DONE, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records, named
+from parties.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mpc.node import Node
-    from mpc.session import Session
     from mpc.wire import Body
+    from parties.audit import AuditLog
     from parties.config import NodeConfig
-    from parties.data import Table
 
     Tell = Callable[[str], None]
 
-KEPT = 1000
-"""Finished jobs that `beaver jobs` still knows."""
-MAX_IDS = 1 << 16
-"""Ids that are refused when they come again; the oldest are forgotten first."""
-MAX_CONSIDERED = 16
-"""Proposals of one peer that are looked at at once; for more this node is busy."""
-ACCEPTED, DENIED, BUSY, START, WITHDRAWN = "accepted", "denied", "busy", "start", "withdrawn"
-LOST = "lost"
-"""A verdict that no peer sends: this node's own word of a peer that is gone."""
-
-
-@dataclass(slots=True, repr=False)
-class Record:
-    """One job as this node knows it."""
-
-    id: str
-    task: Task
-    asker: str
-    state: str
-    since: float = field(default_factory=time.time)
-    result: dict[str, Any] | None = None
-    error: str = ""
-
-    def summary(self) -> dict[str, Any]:
-        """What `beaver jobs` shows."""
-        return {
-            "id": self.id,
-            "protocol": self.task.protocol,
-            "dataset": self.task.dataset,
-            "parties": list(self.task.parties),
-            "asker": self.asker,
-            "state": self.state,
-            "since": self.since,
-            "error": self.error,
-        }
-
-
-def _named(task: Task) -> str:
-    """What the parties compare.  With the version: two versions of a protocol disagree before anything is shared."""
-    version = PROGRAMS[task.protocol].version if task.protocol in PROGRAMS else 0
-    return f"{task.protocol}@{version} {task.program}"
-
-
-async def _report(s: Session, tell: Tell) -> None:
-    """Say every second how far a job is."""
-    while True:
-        await asyncio.sleep(1)
-        tell(f"running: {s.cost.rounds} rounds, {s.cost.payload} bytes to each peer")
+MAX_WAITING = 16
+"""Jobs of one peer that wait for approval at once; for more this node is busy."""
 
 
 class Service:
     """Jobs of one node, its own and the others'."""
 
-    def __init__(self, config: NodeConfig, node: Node) -> None:
+    def __init__(self, config: NodeConfig, node: Node, audit: AuditLog) -> None:
         self.me = config.name
         self.log = node.mesh.log
-        self.records: dict[str, Record] = {}
+        self.records = Records()
+        self.approvals = Approvals()
+        self.history = audit.history
         self._config = config
         self._node = node
         self._mesh = node.mesh
-        self._ids: dict[str, None] = {}
-        self._held: dict[str, Table | None] = {}
-        self._considering: dict[asyncio.Task[None], tuple[str, str]] = {}
-        self._void: set[str] = set()
+        self._journal = Journal(config, node.mesh, audit)
+        self._places: set[str] = set()
+        self._asking: dict[str, asyncio.Task[None]] = {}
         self._lapses: dict[str, asyncio.TimerHandle] = {}
         self._closing = False
         self._running: dict[str, asyncio.Task[Any]] = {}
-        self._verdicts: dict[str, asyncio.Queue[tuple[str, str]]] = {}
+        self._proposals: dict[str, Proposal] = {}
+        self._proposing: set[asyncio.Task[Any]] = set()
         self._mesh.subscribe(self)
 
     async def close(self) -> None:
@@ -104,284 +63,303 @@ class Service:
         self._closing = True
         for lapse in self._lapses.values():
             lapse.cancel()
-        tasks = [*self._running.values(), *self._considering]
+        tasks = [*self._running.values(), *self._asking.values(), *self._proposing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # -- own jobs ----------------------------------------------------------------------------------------------
 
-    async def run(self, task: Task, wait: float, tell: Tell) -> tuple[str, dict[str, Any] | None]:
-        """Propose `task` until all accept it or `wait` seconds have passed, run it; its id, and the result if this party is a receiver.
+    async def run(self, task: Task, wait: float, tell: Tell) -> Record:
+        """Propose `task` until all accept it or `wait` seconds have passed, and run it; its record, with the result if this party is a receiver.
 
         Raises PolicyDenied and ConfigError of this organisation before anyone is asked, Refused if another one denies or stays busy, PeerLost
         if one does not come.
         """
-        table = await asyncio.to_thread(admit, self._config, self._mesh.roster, task)
-        describe("check", self._mesh, task.parties, _named(task))
-        deadline = time.monotonic() + wait
-        while True:
-            await self._present(task, deadline, wait, tell)
-            record = self._new_record(fresh_id(), task, self.me, "proposed")
-            try:
-                busy = await self._propose(record, table, deadline, tell)
-                if busy is None:
-                    return record.id, await self._follow(record, table, tell)
-            except BaseException as fault:
-                self._over(record, fault)
-                raise
-            # Every try is a job of its own; one that nobody started is none to list.
-            self.records.pop(record.id, None)
-            if time.monotonic() > deadline:
-                raise Refused(busy, f"is busy: it runs {self._limit(busy)} at once. Try again later, or raise max_jobs there.")
-            tell(f"{busy} is busy; asking again")
-            await asyncio.sleep(0.05 + secrets.randbelow(400) / 1000)
-
-    def _limit(self, name: str) -> str:
-        return f"max_jobs = {self._config.max_jobs}" if name == self.me else "as many jobs as its max_jobs allows"
-
-    async def _present(self, task: Task, deadline: float, wait: float, tell: Tell) -> None:
-        """Return when everyone is connected; a missing party is waited for, never dropped."""
-        everyone = [*task.parties, *([self._mesh.roster.dealer.name] if self._mesh.roster.dealer else [])]
-        others = [name for name in everyone if name != self.me]
-        told = ""
-        while missing := self._mesh.missing(others):
-            listed = ", ".join(missing)
-            if listed != told:
-                told = listed
-                tell(f"waiting for {listed}")
-            if time.monotonic() > deadline:
-                raise self._absent(missing[0], wait)
-            await asyncio.sleep(0.05)
-
-    def _absent(self, name: str, wait: float) -> BeaverError:
-        """Why `name` did not come: as it is, if waiting longer cannot help."""
-        fault = self._mesh.fault(name)
-        if isinstance(fault, Disagreement | AuthenticationFailed | PeerMisbehaved):
-            return type(fault)(fault.party, fault.text)
-        return PeerLost(name, f"did not come within {wait:g} s ({self._mesh.problem(name)}). Start it, or raise --wait.")
-
-    async def _propose(self, record: Record, table: Table, deadline: float, tell: Tell) -> str | None:
-        """Ask everyone; None if all accepted and this node has a place too, else who is busy."""
-        if len(self._held) >= self._config.max_jobs:
-            return self.me
-        others = [name for name in record.task.parties if name != self.me]
-        verdicts: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        self._verdicts[record.id] = verdicts
-        pending = set(others)
-        tell(f"proposed {record.id} to {', '.join(others)}")
+        task = replace(task, pool=max(task.pool, least_pool(self._config.rules, task)))
+        record = self.records.add(fresh_id(), task, self.me, PROPOSED)
+        proposing = asyncio.create_task(self._propose(record, wait, tell))
+        self._proposing.add(proposing)
         try:
-            for name in others:
-                self._send(name, kind="propose", job=record.id, task=record.task.pack())
-            busy = None
-            while pending:
-                async with asyncio.timeout(max(deadline - time.monotonic(), 1.0)):
-                    name, verdict = await verdicts.get()
-                if verdict == LOST:
-                    raise PeerLost(name, "was lost before the job started")
-                if name not in pending:
-                    continue
-                pending.discard(name)
-                if verdict == DENIED:
-                    raise Refused(name, "denied the job")
-                busy = name if verdict == BUSY else busy
-            if busy is None and not self._hold(record.id, table):
-                busy = self.me
+            work = await proposing
         except BaseException as fault:
-            self._answer_all(others, record.id, WITHDRAWN)
-            if isinstance(fault, TimeoutError):
-                raise PeerLost(min(pending), "is connected but does not answer: is `beaver party` running there?") from None
+            if started := self._running.get(record.id):
+                # Cancelled at the very moment of the start, of which the others know already.
+                started.cancel()
+                raise
+            self._places.discard(record.id)
+            self._over(record, fault)
+            if isinstance(fault, asyncio.CancelledError) and self._closing:
+                raise self._cancelled(record) from None
             raise
         finally:
-            del self._verdicts[record.id]
-        self._answer_all(others, record.id, START if busy is None else WITHDRAWN)
-        return busy
+            self._proposing.discard(proposing)
+        return await self._follow(record, work)
 
-    async def _follow(self, record: Record, table: Table, tell: Tell) -> dict[str, Any] | None:
-        work = self._start(record, table, tell)
+    async def _propose(self, record: Record, wait: float, tell: Tell) -> asyncio.Task[None]:
+        """The running job, once everyone was told to start."""
+        proposal = Proposal(self._mesh, record, lambda: self._digest(record), wait, tell)
+        if admit(self._config, self._mesh.roster, self.history, record.task, self.me):
+            await self._own_approval(record, proposal.left, wait, tell)
+        self._digest(record)
+        self._proposals[record.id] = proposal
         try:
-            return await asyncio.shield(work)
+            full = await proposal.agree(self._full, lambda: self._hold(record.id))
+        finally:
+            del self._proposals[record.id]
+        if full is not None:
+            raise no_place(full, f"max_jobs = {self._config.max_jobs}" if full == self.me else "as many jobs as its max_jobs allows")
+        record.signatures[self.me] = self._mesh.identity.sign(JOB, self._digest(record))
+        self.approvals.spend(record.id)
+        proposal.start()
+        return self._start(record, tell)
+
+    def _cancelled(self, record: Record) -> BeaverError:
+        why = "the node was stopped" if self._closing else "`beaver jobs cancel` at this node"
+        return BeaverError(f"job {record.id} was cancelled: {why}")
+
+    async def _own_approval(self, record: Record, left: float, wait: float, tell: Tell) -> None:
+        record.state = WAITING
+        tell(f"job {record.id}: waiting for approval at {self.me}")
+        try:
+            async with asyncio.timeout(left):
+                await self.approvals.wait(record)
+        except TimeoutError:
+            raise unapproved(self.me, wait) from None
+        record.state = PROPOSED
+
+    async def _follow(self, record: Record, work: asyncio.Task[None]) -> Record:
+        try:
+            await asyncio.shield(work)
         except asyncio.CancelledError:
             if work.cancelled():
-                msg = f"job {record.id} was cancelled: " + (
-                    "the node was stopped" if self._closing else "`beaver jobs --cancel` at this node"
-                )
-                raise BeaverError(msg) from None
+                raise self._cancelled(record) from None
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             raise
+        return record
 
     # -- running -----------------------------------------------------------------------------------------------
 
-    def _hold(self, job: str, table: Table | None) -> bool:
-        if len(self._held) >= self._config.max_jobs:
+    def _digest(self, record: Record) -> bytes:
+        return describe(record.id, self._mesh, record.task.parties, named(record.task)).digest
+
+    def _full(self) -> bool:
+        return len(self._places) >= self._config.max_jobs
+
+    def _hold(self, job: str) -> bool:
+        if self._full():
             return False
-        self._held[job] = table
+        self._places.add(job)
         return True
 
-    def _start(self, record: Record, table: Table, tell: Tell) -> asyncio.Task[dict[str, Any] | None]:
-        record.state = "running"
-        work = asyncio.create_task(self._work(record, table, tell))
-        self._running[record.id] = work
+    def _start(self, record: Record, tell: Tell) -> asyncio.Task[None]:
+        record.state = RUNNING
+        work = Work(self._config, self._node, self._journal, self.history, record, tell)
+        running = asyncio.create_task(self._work(record, work))
+        self._running[record.id] = running
         # Not in `_work`: a task that is cancelled before its first step runs nothing of it.
-        work.add_done_callback(lambda done: self._ended(record, cancelled=done.cancelled()))
-        return work
+        running.add_done_callback(lambda done: self._ended(record, work, done))
+        return running
 
-    def _ended(self, record: Record, *, cancelled: bool) -> None:
-        self._held.pop(record.id, None)
-        self._running.pop(record.id, None)
-        if cancelled:
-            self._over(record, asyncio.CancelledError())
-
-    async def _work(self, record: Record, table: Table, tell: Tell) -> dict[str, Any] | None:
-        task = record.task
+    async def _work(self, record: Record, work: Work) -> None:
         try:
-            async with self._node.session(record.id, parties=task.parties, program=_named(task), all_present=True) as s:
-                tell("started")
-                progress = asyncio.create_task(_report(s, tell))
-                try:
-                    record.result = await s.run(PROGRAMS[task.protocol].run, table, task)
-                finally:
-                    progress.cancel()
-            record.state = "done"
-        except BaseException as fault:
-            self._over(record, fault)
-            raise
-        return record.result
+            record.result = await work.run()
+        except asyncio.CancelledError:
+            if record.ended is None:
+                raise
+            raise record.ended from None
+        record.state = DONE
 
-    def _over(self, record: Record, fault: BaseException) -> None:
-        if record.state in ("cancelled", "failed"):
+    def _ended(self, record: Record, work: Work, done: asyncio.Task[None]) -> None:
+        self._places.discard(record.id)
+        self._running.pop(record.id, None)
+        fault = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if fault is None:
             return
-        record.state = "cancelled" if isinstance(fault, asyncio.CancelledError) else "failed"
-        record.error = f"{type(fault).__name__}: {fault}" if isinstance(fault, BeaverError) else type(fault).__name__
+        if record.phase == READING and record.ended is None:
+            # Nobody must wait for this party's data.
+            cancelled = isinstance(fault, asyncio.CancelledError)
+            self._decline(record, self.me, LOST if cancelled else DENIED)
+        self._over(record, fault, work)
+
+    def _over(self, record: Record, fault: BaseException, work: Work | None = None) -> None:
+        """A job ended badly: here, in the log and in the audit log."""
+        record.state = CANCELLED if isinstance(fault, asyncio.CancelledError) else FAILED
+        record.error = reason(fault)
         self.log.warning("job=%s phase=%s %s", record.id, record.state, record.error)
-
-    def _new_record(self, job: str, task: Task, asker: str, state: str) -> Record:
-        while len(self.records) >= KEPT and (over := next(filter(self._finished, self.records), None)):
-            del self.records[over]
-        self._seen(job)
-        record = self.records[job] = Record(job, task, asker, state)
-        return record
-
-    def _finished(self, job: str) -> bool:
-        return job not in self._held and job not in self._verdicts
-
-    def _seen(self, job: str) -> None:
-        self._ids[job] = None
-        if len(self._ids) > MAX_IDS:
-            del self._ids[next(iter(self._ids))]
+        if work is None or record.logged == "":
+            self._journal.declined(record.id, record.asker, record.task, fault)
+        if work is None or record.logged != STARTED:
+            return
+        try:
+            self._journal.failed(record, work.session, work.outcome(fault), fault)
+        except BeaverError as trouble:
+            self.log.error("job=%s its end is not in the audit log: %s", record.id, trouble)  # noqa: TRY400  its text says all
 
     def cancel(self, job: str) -> None:
         """End a job here, and so everywhere."""
         if job not in self._running:
-            msg = f"no job {job!r} is running here; `beaver jobs` lists them"
+            msg = f"no job {job!r} is running here; `beaver jobs list` lists them"
             raise ConfigError(msg)
         self._running[job].cancel()
+
+    def overlaps(self, record: Record) -> dict[str, dict[str, Any]]:
+        """Which of this party's columns of a job earlier jobs used."""
+        columns = own_columns(self._config, record.task)
+        return self.history.overlaps(record.task.dataset, own_declared(self._config, columns, record.task.dataset))
 
     # -- the others' jobs --------------------------------------------------------------------------------------
 
     def control(self, name: str, body: Body) -> None:
-        """A proposal, or an answer to ours."""
+        """A proposal, an answer to ours, or the end of a job before it began."""
         if body["kind"] == "propose":
             if not ID.fullmatch(body["job"]):
                 raise PeerMisbehaved(name, "proposed a job whose id is none")
-            if [peer for peer, _ in self._considering.values()].count(name) >= MAX_CONSIDERED:
-                self._send(name, kind="answer", job=body["job"], verdict=BUSY)
-                return
-            work = asyncio.create_task(self._consider(name, body["job"], body["task"]))
-            self._considering[work] = (name, body["job"])
-            work.add_done_callback(self._considering.pop)
-        elif body["kind"] == "answer" and body["job"] in self._verdicts:
-            verdict = body["verdict"] if body["verdict"] in (ACCEPTED, BUSY) else DENIED
-            self._verdicts[body["job"]].put_nowait((name, verdict))
+            self._proposed(name, body["job"], body["task"])
+        elif body["kind"] == "answer" and body["job"] in self._proposals:
+            self._proposals[body["job"]].heard(name, body)
         elif body["kind"] == "answer":
-            self._concluded(name, body["job"], body["verdict"])
+            self._concluded(name, body)
+        elif body["kind"] == "decline":
+            self._declined(name, body)
 
-    async def _consider(self, name: str, job: str, data: dict[str, Any]) -> None:
-        channel = self._mesh.channel(name)
+    def _answer(self, name: str, job: str, verdict: str, why: str = "", **more: Any) -> None:
+        self.log.info("job=%s peer=%s phase=%s%s", job, name, verdict, why)
+        say(self._mesh, [name], kind="answer", job=job, verdict=verdict, **{"signatures": {}, "rows": 0, **more})
+
+    def _proposed(self, name: str, job: str, data: dict[str, Any]) -> None:
+        task = None
         try:
-            verdict, why = await self._verdict(name, job, data)
+            if self.records.spent(job):
+                msg = "the job's id was used before"
+                raise ConfigError(msg)
+            task = unpack_task(data)
+            describe(job, self._mesh, task.parties, named(task))
+            if name not in task.parties:
+                msg = f"{name} proposed a job that it takes no part in"
+                raise ConfigError(msg)
+            ask = admit(self._config, self._mesh.roster, self.history, task, name)
         except LocalFault as fault:
             # The reason stays here: elsewhere it is only "denied".
-            verdict, why = DENIED, f": {fault}"
-        except Exception as fault:  # noqa: BLE001  whatever a peer proposes, it gets an answer
-            # Its text may hold a value.
-            verdict, why = DENIED, f": {type(fault).__name__} while the job was checked"
-        self.log.info("job=%s peer=%s phase=%s%s", job, name, verdict, why)
-        void = job in self._void or channel is None or self._mesh.channel(name) is not channel
-        self._void.discard(job)
-        if channel is not None and not void:
-            channel.control(kind="answer", job=job, verdict=verdict)
-        elif verdict == ACCEPTED:
-            # While it was checked, another party denied it, or the proposer was lost: nobody will start it.
-            self._release(self.records[job])
+            self.records.spend(job)
+            self._answer(name, job, DENIED, f": {fault}")
+            self._journal.declined(job, name, task, fault)
+            return
+        if (least := least_pool(self._config.rules, task)) > task.pool:
+            self._answer(name, job, ROWS, rows=least)
+            return
+        record = self.records.add(job, task, name, PROPOSED)
+        if not ask or self.approvals.given(record):
+            self._accept(record)
+        elif sum(each.asker == name and each.state == WAITING for each in self.records) >= MAX_WAITING:
+            self._busy(record, f": {MAX_WAITING} of its jobs wait for approval")
+        else:
+            record.state = WAITING
+            self._answer(name, job, AWAITS)
+            asking = self._asking[job] = asyncio.create_task(self._ask(record))
+            asking.add_done_callback(lambda _: self._asking.pop(job, None) if self._asking.get(job) is asking else None)
 
-    async def _verdict(self, name: str, job: str, data: dict[str, Any]) -> tuple[str, str]:
-        if job in self._ids or job in self.records:
-            msg = "the job's id was used before"
-            raise ConfigError(msg)
-        self._seen(job)
-        task = unpack_task(data)
-        describe(job, self._mesh, task.parties, _named(task))
-        if name not in task.parties:
-            msg = f"{name} proposed a job that it takes no part in"
-            raise ConfigError(msg)
-        # The place comes first: no more tables than jobs are ever in memory.
-        if not self._hold(job, None):
-            return BUSY, f": {self._config.max_jobs} jobs are running"
+    async def _ask(self, record: Record) -> None:
         try:
-            self._held[job] = await asyncio.to_thread(admit, self._config, self._mesh.roster, task)
-        except BaseException:
-            del self._held[job]
-            raise
-        self._new_record(job, task, name, ACCEPTED)
-        self._lapses[job] = asyncio.get_running_loop().call_later(self._mesh.clocks.join, self._lapse, job)
-        return ACCEPTED, ""
+            await self.approvals.wait(record)
+        except LocalFault as fault:
+            self._answer(record.asker, record.id, DENIED, f": {fault}")
+            self._over(record, fault)
+        else:
+            self._accept(record)
 
-    def _lapse(self, job: str) -> None:
-        self.log.warning("job=%s phase=withdrawn %s did not start it within %g s", job, self.records[job].asker, self._mesh.clocks.join)
-        self._release(self.records[job])
+    def _busy(self, record: Record, why: str) -> None:
+        self.records.forget(record)
+        self._answer(record.asker, record.id, BUSY, why)
 
-    def _concluded(self, name: str, job: str, verdict: str) -> None:
+    def _accept(self, record: Record) -> None:
+        if not self._hold(record.id):
+            self._busy(record, f": {self._config.max_jobs} jobs are running")
+            return
+        record.state = ACCEPTED
+        self._lapses[record.id] = asyncio.get_running_loop().call_later(self._mesh.clocks.join, self._lapse, record)
+        signature = self._mesh.identity.sign(JOB, self._digest(record))
+        self._answer(record.asker, record.id, YES, signatures={self.me: signature})
+
+    def _lapse(self, record: Record) -> None:
+        self.log.warning("job=%s phase=withdrawn %s did not start it within %g s", record.id, record.asker, self._mesh.clocks.join)
+        self._release(record)
+
+    def _concluded(self, name: str, body: Body) -> None:
+        job, verdict = body["job"], body["verdict"]
         record = self.records.get(job)
-        if verdict != START and (name, job) in self._considering.values():
-            self._void.add(job)
         if record is None and verdict == START:
             # Too late: it must not wait for this party.
-            self._send(name, kind="withdraw", job=job, reason=GAVE_UP, answers=b"")
-        if record is None or record.asker != name or record.state != ACCEPTED:
+            say(self._mesh, [name], kind="withdraw", job=job, reason=GAVE_UP, answers=b"")
+        if record is None or record.asker != name or record.state not in (ACCEPTED, WAITING):
             return
-        table = self._held[job]
-        if verdict == START and table is not None:
+        if verdict == START and record.state == ACCEPTED:
             self._lapses.pop(job).cancel()
-            work = self._start(record, table, lambda _: None)
+            self.approvals.spend(job)
+            record.signatures = dict(body["signatures"])
             # Told in the log and the record; nobody waits for it here.
-            work.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+            self._start(record, lambda _: None)
         else:
             self._release(record)
 
-    def _release(self, record: Record) -> None:
-        """Give the place of a job back that was accepted and never started."""
-        self._lapses.pop(record.id).cancel()
-        del self._held[record.id], self.records[record.id]
+    def _release(self, record: Record, fault: BeaverError | None = None) -> None:
+        """Give the place of a job back that was never started; with `fault`, for good."""
+        if record.id in self._asking:
+            self._asking.pop(record.id).cancel()
+        if record.id in self._lapses:
+            self._lapses.pop(record.id).cancel()
+        self._places.discard(record.id)
+        if fault is None:
+            self.records.forget(record)
+        else:
+            self.approvals.spend(record.id)
+            self._over(record, fault)
 
-    def _send(self, name: str, **body: object) -> None:
-        channel = self._mesh.channel(name)
-        if channel is not None:
-            channel.control(**body)
+    # -- jobs that end before they begin -----------------------------------------------------------------------
 
-    def _answer_all(self, names: list[str], job: str, verdict: str) -> None:
-        for name in names:
-            self._send(name, kind="answer", job=job, verdict=verdict)
+    def _decline(self, record: Record, party: str, why: str) -> None:
+        """Tell all other parties who ended the job."""
+        others = [name for name in record.task.parties if name != self.me]
+        say(self._mesh, others, kind="decline", job=record.id, party=party, reason=why)
+
+    def _declined(self, name: str, body: Body) -> None:
+        record = self.records.get(body["job"])
+        if record is None or name not in record.task.parties:
+            return
+        party = body["party"] if body["party"] in record.task.parties and body["party"] != self.me else name
+        lost = PeerLost(party, "gave up the job before it started")
+        fault: RemoteFault = denied_by(party) if body["reason"] == DENIED else lost
+        if record.state in (ACCEPTED, WAITING) and name in (record.asker, party):
+            self._release(record, fault)
+        elif record.state == RUNNING:
+            self._end(record, fault)
+
+    def _end(self, record: Record, fault: RemoteFault) -> None:
+        """Another party ended a job that runs here and has not begun."""
+        if record.ended is not None or record.session_began or record.id not in self._running:
+            return
+        record.ended = fault
+        # Before this party's own goodbye: whoever hears that first would take this party for the one that left.
+        self._decline(record, fault.party, DENIED if isinstance(fault, Refused) else LOST)
+        if record.phase != READING or not isinstance(fault, Refused):
+            self._running[record.id].cancel()
+        # Else it ends after reading: what is wrong with this party's own data is more use here than another's denial.
 
     def peer_up(self, name: str) -> None:
         """Nothing to do."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the mesh tells why
         """What it proposed and did not start is void; what it has not answered it will not."""
-        for record in tuple(self.records.values()):
-            if record.asker == name and record.state == ACCEPTED:
+        self.approvals.drop(name)
+        for record in self.records:
+            if record.asker == name and record.state in (ACCEPTED, WAITING):
                 self._release(record)
-        for job, verdicts in self._verdicts.items():
-            if name in self.records[job].task.parties:
-                verdicts.put_nowait((name, LOST))
+            elif record.state == RUNNING and record.phase == READING and name in self._members(record):
+                self._end(record, PeerLost(name, "was lost before the job started"))
+        for proposal in self._proposals.values():
+            proposal.lost(name)
+
+    def _members(self, record: Record) -> list[str]:
+        dealer = self._mesh.roster.dealer
+        return [*record.task.parties, *([dealer.name] if dealer else [])]

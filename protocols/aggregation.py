@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc import ConfigError, Cost, Floats, PrecisionError, ProgramError, Session
+from mpc import ConfigError, Cost, Floats, PrecisionError, ProgramError, Session, as_numbers
 from protocols.declare import Received, Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
 
 def own_rows(x: ArrayLike) -> Floats:
     """This party's data as float64 with one row per record."""
-    rows = np.asarray(x, dtype=np.float64)
+    rows: Floats = as_numbers(x).astype(np.float64, copy=False)
     if not rows.ndim:
         msg = "rows of shape (n, d) or (n,) are needed, not a single number"
         raise ProgramError(msg)
@@ -107,6 +107,7 @@ def own_sums(s: Session, sums: Floats, *data: Floats, frac: int) -> Encoded:
 
 def own(s: Session, values: ArrayLike, what: str, *, frac: int) -> Encoded:
     """This party's `values` as ring words, with a remedy that helps if they do not fit."""
+    values = as_numbers(values)
     try:
         return s.encode(values, frac=frac)
     except PrecisionError as fault:

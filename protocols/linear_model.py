@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
-from mpc import AShare, ConfigError, Floats, ProgramError, Session
+from mpc import AShare, ConfigError, Floats, PrecisionError, ProgramError, Session, as_numbers
 from protocols import descent, fitting, least_squares, prediction
 
 if TYPE_CHECKING:
@@ -182,13 +182,13 @@ class LinearRegression:
         """
         if isinstance(first, Session):
             return self._joint_score(first, second, y)
-        observed = np.asarray(second, np.float64)
+        observed = as_numbers(second).astype(np.float64)
         apart = np.square(observed - observed.mean()).sum()
         return float(1.0 - np.square(observed - self.predict(first)).sum() / apart)
 
     async def _joint_score(self, s: Session, x: Any, y: Any) -> float:
         predicted = await self.predict(s, x)
-        mine = np.zeros(0) if y is None else np.asarray(y, np.float64)
+        mine = np.zeros(0) if y is None else as_numbers(y).astype(np.float64)
         # In units of y's standard deviation, in which the sums are encoded.
         unit = self._fit_result().unit
         return await prediction.r_squared(s, (predicted if y is not None else mine) / unit, mine / unit)
@@ -215,9 +215,9 @@ class LinearRegression:
 def own_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, Floats | None]:
     """X as (n, d) and y as (n,) in float64; ConfigError, naming row and column but never a value, for what is not numbers."""
     try:
-        table = np.asarray(x, np.float64)
-        target = None if y is None else np.asarray(y, np.float64)
-    except (TypeError, ValueError):
+        table = as_numbers(x).astype(np.float64)
+        target = None if y is None else as_numbers(y).astype(np.float64)
+    except (PrecisionError, ValueError):
         msg = "X and y must be numbers: encode text columns first"
         raise ConfigError(msg) from None
     if table.ndim != 2 or (target is not None and target.shape != table.shape[:1]):

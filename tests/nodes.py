@@ -43,7 +43,7 @@ class Nodes:
         for index, name in enumerate(everyone):
             identities[name].save(folder / f"{name}.key")
             head = f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\n'
-            clocks = "[clocks]\njoin = 20.0\nlost = 3.0\n"
+            clocks = "[clocks]\njoin = 20.0\nlost = 3.0\nrepair = 0.0\n"
             if name != "dealer":
                 self.data[name] = rows_of(index)
                 self.write(name, self.data[name])

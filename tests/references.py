@@ -103,7 +103,9 @@ def split(words, n, seed):
     """n words arrays that sum to `words`, for tests that need shares of any word."""
     rng = np.random.default_rng([seed, *words.shape])
     shares = rng.integers(0, 2**64, (n - 1, *words.shape), dtype=np.uint64)
-    return [*shares, words - shares.sum(axis=0, dtype=np.uint64)]
+    # At least 1-d: numpy warns where scalars wrap.
+    last = np.atleast_1d(words) - shares.sum(axis=0, dtype=np.uint64)
+    return [*shares, last.reshape(words.shape)]
 
 
 def shared(s, words, lineage, *, bound=1.0, frac=0):

@@ -10,7 +10,7 @@ import pytest
 from mpc import handshake, wire
 from mpc.channel import Channel
 from mpc.handshake import KK, Hello
-from mpc.identity import Identity
+from mpc.identity import Identity, fingerprint
 from mpc.mesh import Clocks, Mesh
 from mpc.records import Sealer
 from mpc.roster import Member, Roster
@@ -36,6 +36,12 @@ class Upstairs:
 
     def opened(self, channel):
         self.note("opened", channel.name)
+
+    def previous(self, name):
+        return None
+
+    def interrupted(self, channel, fault):
+        return False
 
     def control(self, channel, body):
         self.note("control", body["kind"])
@@ -87,7 +93,10 @@ async def greet(raw, mine):
 
 
 def hello(sender, receiver, roster, **changes):
-    return Hello(sender, receiver, roster.digest, 3, bytes(32), **changes)
+    key = fingerprint(roster[sender].public) if sender in roster else bytes(16)
+    return Hello(
+        **{"sender": sender, "receiver": receiver, "roster_digest": roster.digest, "suites": 3, "nonce": bytes(32), "key": key} | changes
+    )
 
 
 async def test_two_channels_find_each_other():
@@ -109,9 +118,10 @@ async def test_two_channels_find_each_other():
 REJECTED = {
     "unknown name": (lambda r: hello("mallory", "a", r), "not in the roster"),
     "other receiver": (lambda r: hello("b", "c", r), "expects 'c' at this address"),
-    "other roster": (lambda r: Hello("b", "a", bytes(32), 3, bytes(32)), "has another roster"),
-    "other version": (lambda r: hello("b", "a", r, version=2), "speaks wire version 2"),
-    "no common suite": (lambda r: Hello("b", "a", r.digest, 8, bytes(32)), "no cipher suite"),
+    "other roster": (lambda r: hello("b", "a", r, roster_digest=bytes(32)), "has another roster"),
+    "other version": (lambda r: hello("b", "a", r, version=9), "speaks wire version 9"),
+    "no common suite": (lambda r: hello("b", "a", r, suites=8), "no cipher suite"),
+    "other key": (lambda r: hello("b", "a", r, key=bytes(16)), "uses another key than the roster gives it"),
 }
 
 
@@ -151,7 +161,7 @@ async def test_the_thief_of_as_key_gets_an_answer_and_nothing_more():
     thief = KeyThief(a, b.curve_public, mine.encode() + theirs.encode())
     raw.link.send(thief.write_message())
     assert await raw.next() is not None
-    raw.link.send(Sealer(thief.split().send, "AESGCM").seal(wire.record_head(0, 0) + wire.bare(wire.Kind.READY)))
+    raw.link.send(Sealer(thief.split().send, "AESGCM").seal(wire.record_head(0, 0) + wire.ready(wire.NEW, 0)))
     assert (await up.until("closed"))[1] == "PeerMisbehaved"
     assert up.events[0][0] == "closed"
     assert not channel.ready
@@ -218,7 +228,7 @@ BAD_RECORDS = {
 async def test_a_bad_record_ends_the_channel(what):
     (a, b), roster = people("a", "b")
     raw, up, channel, sealer = await live(roster, a, b)
-    raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.bare(wire.Kind.READY)))
+    raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.ready(wire.NEW, 0)))
     await up.until("opened")
     raw.link.send(BAD_RECORDS[what](sealer.seal))
     assert (await up.until("closed"))[1] == "PeerMisbehaved"
@@ -228,7 +238,7 @@ async def test_a_bad_record_ends_the_channel(what):
 async def test_reflected_records_end_the_channel():
     (a, b), roster = people("a", "b")
     raw, up, channel, sealer = await live(roster, a, b)
-    raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.bare(wire.Kind.READY)))
+    raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.ready(wire.NEW, 0)))
     await up.until("opened")
     channel.control(kind="withdraw", job="j", reason="r", answers=b"")
     raw.link.send(await raw.next())
@@ -261,7 +271,7 @@ async def test_an_unproven_link_displaces_nothing_and_a_proven_one_does(caplog):
         kk = KK(True, "AESGCM", mine.encode() + theirs.encode(), a.curve_secret, b.curve_public, peer="b")
         raw.link.send(kk.write_message())
         kk.read_message(await raw.next())
-        raw.link.send(Sealer(kk.split().send, "AESGCM").seal(wire.record_head(0, 0) + wire.bare(wire.Kind.READY)))
+        raw.link.send(Sealer(kk.split().send, "AESGCM").seal(wire.record_head(0, 0) + wire.ready(wire.NEW, 0)))
         await until(lambda: mesh_b.channel("a") is not first)
         assert not first.alive
 

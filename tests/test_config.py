@@ -8,6 +8,7 @@ from mpc import ConfigError
 from mpc.config import load_config
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
+from tests.rosters import signed
 
 A, B = Identity.generate("a"), Identity.generate("b")
 
@@ -15,7 +16,7 @@ A, B = Identity.generate("a"), Identity.generate("b")
 @pytest.fixture
 def home(tmp_path):
     A.save(tmp_path / "a.key")
-    (tmp_path / "roster.toml").write_text(Roster([Member("a", A.public, ("h", 9)), Member("b", B.public, None)]).dump())
+    (tmp_path / "roster.toml").write_text(signed(Roster([Member("a", A.public, ("h", 9)), Member("b", B.public, None)]), A, B).dump())
     return tmp_path
 
 

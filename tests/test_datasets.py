@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from mpc import ConfigError
 from mpc.fixed_point import BOUND
-from parties import datasets
 from parties.config import load_node_config
 from parties.data import load_diabetes
 from parties.datasets import bounds, load
+from parties.sources import text
 
 CONFIG = """\
 name = "a"
@@ -186,12 +186,12 @@ FILES = {
     "blank header": ("\n" + GOOD, ", line 1: is empty; its first line must name the columns"),
     "missing column": (
         "age,weight,dose\n50,1,2\n",
-        ", line 1, column 'bmi': the file has no such column; its header must name the column exactly so",
+        ", line 1, column 'bmi': there is no such column; the source must name the column exactly so",
     ),
-    "capitals": ("Age,BMI,dose\n50,1,2\n", ", line 1, column 'age': the file has no such column; did you mean 'Age'?"),
+    "capitals": ("Age,BMI,dose\n50,1,2\n", ", line 1, column 'age': there is no such column; did you mean 'Age'?"),
     "no header": (
         f"{PLANTED},21.5,3\n",
-        ", line 1, column 'age': the file has no such column; the first line holds numbers, so it may be no header",
+        ", line 1, column 'age': there is no such column; the first line holds numbers, so it may be no header",
     ),
     "same names": ("age,bmi,dose,bmi\n1,2,3,4\n", ", line 1: columns 2 and 4 have the same name, 'bmi'"),
     "same others": (f"age,bmi,dose,{PLANTED},{PLANTED}\n1,2,3,4,5\n", ", line 1: columns 4 and 5 have the same name"),
@@ -267,7 +267,7 @@ def test_the_quick_way_reads_as_the_careful_one(clinic, pieces, columns, alone):
     for quick in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             if not quick:
-                patch.setattr(datasets._Numbers, "_quickly", lambda self, block: None)
+                patch.setattr(text, "BLOCK", 1)
             try:
                 outcomes.append(clinic.load(header + "".join(pieces), *columns).rows.tolist())
             except ConfigError as fault:

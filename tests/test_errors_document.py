@@ -24,11 +24,17 @@ from mpc.transport.memory import memory_pair
 from parties.cli import exit_status
 from tests.error_rows import DOCUMENT, ROWS, row_of
 from tests.test_agreement import nodes
+from tests.test_audit import AUDIT
+from tests.test_bench import BENCH
 from tests.test_channel import flipped, greet, hello, live, people, responder
 from tests.test_errors_of_commands import COMMANDS
+from tests.test_errors_of_datasets import DATASETS
+from tests.test_errors_of_setup import SETUP
 from tests.test_handshake import MINE, THEIRS, pair
 from tests.test_ops_misuse import flags, numbers
 from tests.test_order import other_length, other_op
+from tests.test_policy import POLICY
+from tests.test_policy_jobs import POLICY_JOBS
 
 # -- cases ------------------------------------------------------------------------------------------------------
 
@@ -271,7 +277,7 @@ CASES = {
     "is the dealer and never": lambda: joined((0, "j", {"parties": ["p0", "the-dealer"]})),
     "at least two different parties": lambda: joined((0, "j", {"parties": ["p0"]})),
     "is not among the parties": lambda: joined((0, "j", {"parties": ["p1", "p2"]}), n=3),
-    "is not in the roster; ": lambda: joined((0, "j", {"parties": ["p0", "zed"]})),
+    "'NAME' is not in the roster; ": lambda: joined((0, "j", {"parties": ["p0", "zed"]})),
     "would need its secret contents": contents_of_a_share,
     "different sessions or parties": another_session,
     "from another task": lambda: each(foreign_task),
@@ -287,9 +293,9 @@ CASES = {
     "its message for PLACE": lambda: each(stalled, clocks=Clocks(5.0, 5.0, 0.4)),
     "its program ended there": lambda: each(divides),
     "what the wire format does not allow": lambda: broken(misbehave),
-    "a record was altered": lambda: at_the_channel(lambda link, seal: link.send(flipped(seal(wire.bare(wire.Kind.READY))))),
+    "a record was altered": lambda: at_the_channel(lambda link, seal: link.send(flipped(seal(wire.ready(wire.NEW, 0))))),
     "a control message of unknown kind": lambda: at_the_channel(
-        lambda link, seal: link.send(seal(wire.bare(wire.Kind.READY) + wire.control({"kind": "nonsense"})))
+        lambda link, seal: link.send(seal(wire.ready(wire.NEW, 0) + wire.control({"kind": "nonsense"})))
     ),
     "or someone altered the hello": wrong_key,
     "its address is answered by": greeted(sender="c"),
@@ -309,7 +315,7 @@ CASES = {
 
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
-    cases = [*CASES, *COMMANDS]
+    cases = [*CASES, *COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *POLICY, *POLICY_JOBS]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

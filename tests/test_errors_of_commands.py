@@ -113,10 +113,10 @@ OFFLINE = {
     "others may read or write this key": (lambda home: (home / "a.key").chmod(0o644), PARTY),
     "is no Beaver key file": (lambda home: (home / "a.key").write_text("a key\n"), PARTY),
     "but the configuration is for": (edit("a.toml", '"a.key"', '"b.key"'), PARTY),
-    "exists already": (None, "keygen a"),
+    "a key is never overwritten": (None, "keygen a"),
     "is no name; use": (None, "keygen a/b"),
     "does not list 'NAME'": (edit("roster.toml", '"a"', '"aa"'), PARTY),
-    "another key than": (another_key, PARTY),
+    "gives NAME another key than FILE": (another_key, PARTY),
     "two members are called": (edit("roster.toml", '"b"', '"a"'), PARTY),
     "have the same key": (roster(lambda text, m: text.replace(key_of(m, "b"), key_of(m, "a"))), PARTY),
     "[[member]] N: unknown key": (edit("roster.toml", "role", "roll"), PARTY),
@@ -131,7 +131,7 @@ OFFLINE = {
     "must belong to this user": (open_folder, PARTY),
     "PATH: cannot be made": (edit("a.toml", '"a.sock"', '"a.csv/a.sock"'), PARTY),
     "is there already and no socket": (lambda home: (home / "a.sock").touch(), PARTY),
-    "no node answers at": (None, "jobs -c a.toml"),
+    "no node answers at": (None, "jobs list -c a.toml"),
     "cannot be written (REASON); choose": (None, "run mean --dataset patients --columns age --out a.csv -c a.toml"),
     "is no protocol of this version": (None, "estimate meen --columns age"),
     "no parameter 'NAME'": (None, "estimate variance --columns age --set dof=1"),
@@ -142,6 +142,10 @@ OFFLINE = {
     "takes COUNT column(s)": (None, "estimate highest --columns age,bmi"),
     "is named twice among the columns": (None, "estimate mean --columns age,age"),
     "receiver 'NAME' is no party of the job": (None, "run mean --dataset patients --columns age --to zed -c a.toml"),
+    "there is no workload": (None, "bench --only W99"),
+    "needs a size of at least": (None, "bench --only W7 --size 5"),
+    "a picture is an .svg or a .png file": (None, "bench --plot times.pdf"),
+    "for the picture": (None, "bench --plot none/times.svg"),
 }
 
 
@@ -163,15 +167,15 @@ DATA = {
 }
 TAKING_PART = {
     "FILE: a node with this identity": PARTY,
-    "is known here": f"jobs -c a.toml --show {'0' * 32}",
-    "is running here": f"jobs -c a.toml --cancel {'0' * 32}",
+    "is known here": f"jobs show {'0' * 32} -c a.toml",
+    "is running here": f"jobs cancel {'0' * 32} -c a.toml",
     "is no party of the roster": "run mean --dataset patients --columns age --parties a,zed -c a.toml",
     "and all receivers must be among": "run mean --dataset patients --columns age --parties b,c -c a.toml",
     "unknown dataset": "run mean --dataset patient --columns age --parties a,b -c a.toml",
     "declares no column": "run mean --dataset patients --columns agee --parties a,b -c a.toml",
     "rule `allow`": "run variance --dataset patients --columns age --parties a,b -c c.toml",
     "rule `min_rows`": "run mean --dataset nobody --columns age --parties a,b -c b.toml",
-    "denied the job": "run variance --dataset patients --columns age --parties a,c -c a.toml",
+    "the job was denied by": "run variance --dataset patients --columns age --parties a,c -c a.toml",
     **{
         key: f"run mean --dataset {name} --columns age,bmi --parties a,b -c a.toml"
         for name, key in {
@@ -179,7 +183,7 @@ TAKING_PART = {
             "bare": "is empty; its first line",
             "semicolons": "Beaver reads commas",
             "latin": "is not UTF-8 text",
-            "renamed": "the file has no such column",
+            "renamed": "there is no such column",
             "ragged": "but the header has N",
             "blank": "the cell is empty",
             "words": "text, but a number is needed",
@@ -246,6 +250,11 @@ async def answers(stack, endpoint, frame):
     stack.callback(server.close)
 
 
+def keyless(known):
+    """Who announces the key that the roster gives it, and does not hold it."""
+    return type("Keyless", (Identity,), {"public": known["keyless"].public})("keyless", bytes(32))
+
+
 async def odd_members(stack, home):
     """One member for every entry of WAITING, in this process."""
     known = Roster.load(home / "roster.toml")
@@ -258,9 +267,9 @@ async def odd_members(stack, home):
 
     stranger = Member("stranger", Identity.generate("stranger").public, None)
     await node(Identity.load(home / "other.key"), Roster([*known.members, stranger]))
-    await node(Identity.generate("keyless"), known)
+    await node(keyless(known), known)
     await node(Identity.load(home / "idle.key"), known)
-    older = Hello("older", "a", known.digest, 3, bytes(32), version=2)
+    older = Hello("older", "a", known.digest, 3, bytes(32), bytes(16), version=9)
     await answers(stack, known["older"].endpoint, framed(older.encode()))
     await answers(stack, known["junk"].endpoint, framed(b"junk"))
     await answers(stack, known["web"].endpoint, b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -357,9 +366,9 @@ async def one_by_one(told, nodes, call):
     mean = "run mean --dataset patients --columns age"
     job, name = await started(nodes, "a,b,c")
     await check("is busy: it", f"{mean} --parties a,b,c --wait 0 -c b.toml")
-    assert (await asyncio.to_thread(call, nodes.folder, f"jobs -c a.toml --cancel {name}"))[0] == 0
+    assert (await asyncio.to_thread(call, nodes.folder, f"jobs cancel {name} -c a.toml"))[0] == 0
     told.compare("was cancelled: ", *await ended(job))
-    await check("has no result", f"jobs -c a.toml --show {name}")
+    await check("has no result", f"jobs show {name} -c a.toml")
     job, _ = await started(nodes, "a,b,c")
     await nodes.kill("c")
     status, _, complaints = await ended(job)

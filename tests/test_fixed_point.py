@@ -49,7 +49,7 @@ def test_bad_values_are_refused_by_place_and_never_shown(bad):
 
 
 def test_what_is_no_number_is_refused():
-    for values in (["a"], [None], [1 + 2j], [{}]):
+    for values in (["a"], [1 + 2j], [{}]):
         with pytest.raises(PrecisionError, match="numbers are needed"):
             encode(values)
 

@@ -9,7 +9,7 @@ from nacl import bindings
 
 from mpc import AuthenticationFailed, Disagreement, PeerMisbehaved
 from mpc.handshake import HELLO_SIZE, KK, SUITES, Hello, cipher, negotiate, nonce
-from mpc.identity import Identity
+from mpc.identity import Identity, fingerprint
 from tests.attackers import KeyThief
 
 A, B = Identity.generate("a"), Identity.generate("b")
@@ -208,11 +208,11 @@ def test_wycheproof_aead(vectors, file, suite):
 
 # -- hello -----------------------------------------------------------------------------------------------------
 
-MINE = Hello("a", "b", bytes(32), 3, bytes(32))
-THEIRS = Hello("b", "a", bytes(32), 3, bytes(32))
+MINE = Hello("a", "b", bytes(32), 3, bytes(32), fingerprint(A.public))
+THEIRS = Hello("b", "a", bytes(32), 3, bytes(32), fingerprint(B.public))
 
 MISMATCHES = {
-    "version": ({"version": 2}, Disagreement, "speaks wire version 2, this party 1"),
+    "version": ({"version": 9}, Disagreement, "speaks wire version 9, this party 2"),
     "roster": ({"roster_digest": b"\1" * 32}, Disagreement, "has another roster"),
     "address": ({"sender": "c"}, AuthenticationFailed, "is answered by 'c'"),
     "receiver": ({"receiver": "d"}, Disagreement, "expects 'd' at this address"),

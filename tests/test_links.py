@@ -1,9 +1,10 @@
-"""One contract for all links: tcp on asyncio's loop, tcp on uvloop, memory (invariants 21, 27)."""
+"""One contract for all links: TCP, memory, and through MQTT brokers, on asyncio's loop and on uvloop (invariants 18, 21, 27)."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import asynccontextmanager
 
 import pytest
 import uvloop
@@ -11,9 +12,14 @@ import uvloop
 from mpc import ConfigError, PeerMisbehaved
 from mpc.prg import Stream
 from mpc.testing.schedule import Delays
+from mpc.transport.delayed import DelayedLink
 from mpc.transport.link import HIGH_WATER, MAX_FRAME
 from mpc.transport.memory import memory_pair
 from mpc.transport.tcp import TcpListener, dial
+from tests.brokers import BROKERS, meeting
+
+DISTANCE = 0.02
+"""Seconds one way."""
 
 
 class Inbox:
@@ -45,42 +51,65 @@ class Inbox:
                 await self.news.wait()
 
 
-async def tcp_links():
+@asynccontextmanager
+async def tcp_links(folder):
     accepted = asyncio.get_running_loop().create_future()
     listener = await TcpListener.listen(accepted.set_result, endpoint=("127.0.0.1", 0))
     near = await dial(*listener.address)
     far = await accepted
     await listener.close()
-    return near, far
+    yield near, far
 
 
-async def memory_links():
-    return memory_pair("near", "far")
+@asynccontextmanager
+async def memory_links(folder):
+    yield memory_pair("near", "far")
 
 
-async def delayed_links():
-    return memory_pair("near", "far", schedule=Delays(7, "test"))
+@asynccontextmanager
+async def delayed_links(folder):
+    yield memory_pair("near", "far", schedule=Delays(7, "test"))
+
+
+@asynccontextmanager
+async def far_links(folder):
+    async with tcp_links(folder) as (near, far):
+        yield DelayedLink(near, DISTANCE), DelayedLink(far, DISTANCE)
+
+
+def links_at(kind):
+    @asynccontextmanager
+    async def links(folder):
+        async with BROKERS[kind](folder) as broker, meeting(broker.relay) as (near, far):
+            yield near, far
+
+    return links
 
 
 KINDS = {
     "tcp": (tcp_links, None),
     "tcp on uvloop": (tcp_links, uvloop.new_event_loop),
+    "tcp over a distance": (far_links, None),
+    "tcp over a distance on uvloop": (far_links, uvloop.new_event_loop),
     "memory": (memory_links, None),
     "delayed memory": (delayed_links, None),
+    "mqtt by amqtt": (links_at("amqtt"), None),
+    "mqtt by mosquitto": (links_at("mosquitto"), None),
+    "mqtt by mosquitto on uvloop": (links_at("mosquitto"), uvloop.new_event_loop),
 }
 
 
 @pytest.fixture(params=KINDS)
-def on_links(request):
+def on_links(request, tmp_path):
     connect, factory = KINDS[request.param]
 
     def run(body):
         async def whole():
-            near, far = await connect()
-            await body(near, far)
-            for link in (near, far):
-                link.abort()
-                await asyncio.wait_for(link.wait_closed(), 5)
+            async with connect(tmp_path) as (near, far):
+                await body(near, far)
+                for link in (near, far):
+                    link.abort()
+                    await asyncio.wait_for(link.wait_closed(), 5)
 
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(whole())

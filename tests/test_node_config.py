@@ -14,7 +14,8 @@ from mpc.config import NODE_KEYS, PartyConfig, load_config
 from mpc.identity import Identity, encode_key
 from mpc.roster import Member, Roster, at_line, format_endpoint, parse_endpoint
 from mpc.transport.tcp import TcpListener, dial
-from parties.config import NodeConfig, check_allow, load_node_config
+from parties.config import NodeConfig, check_policy, load_node_config
+from tests.rosters import signed
 
 A, B, D = Identity.generate("a"), Identity.generate("b"), Identity.generate("d")
 OWN = 'name = "a"\nkey = "a.key"\nroster = "roster.toml"\n'
@@ -40,7 +41,7 @@ sex = {}
 def home(tmp_path):
     A.save(tmp_path / "a.key")
     roster = Roster([Member("a", A.public, ("hospital-a.example", 9001)), Member("b", B.public, None)])
-    (tmp_path / "roster.toml").write_text(roster.dump())
+    (tmp_path / "roster.toml").write_text(signed(roster, A, B).dump())
     return tmp_path
 
 
@@ -63,7 +64,7 @@ def test_a_whole_file(home, monkeypatch):
     monkeypatch.chdir("/")
     config = load_node_config(path)
     assert (config.allow, config.min_rows, config.max_jobs, config.control) == (["mean", "linear_regression"], 20, 2, "run/a.sock")
-    assert config.file_of("patients") == home / "patients.csv"
+    assert config.resolve(config.dataset("patients").path) == home / "patients.csv"
     age, bmi, sex = config.dataset("patients").columns.values()
     assert (age.range, age.unit, bmi.range, bmi.unit, sex.range, sex.unit) == ((0.0, 120.0), "years", (10.0, 80.5), None, None, None)
     assert config.identity() == A
@@ -110,7 +111,7 @@ BAD = {
         ", line 10: unknown key 'datasets.patients.columns.age.unti'; did you mean 'unit'?",
     ),
     "misspelt, hence missing": (OWN.replace("roster =", "rooster ="), ", line 3: unknown key 'rooster'; did you mean 'roster'?"),
-    "missing": (OWN + "[datasets.p]\ncolumns = {}", ", line 4: key 'datasets.p.path' is missing"),
+    "missing": (OWN + "[datasets.p]\ncolumns = {}", ", line 4: key 'datasets.p': needs either 'path', or 'sql' and 'database'"),
     "list": (OWN + 'allow = "mean"', ", line 4: key 'allow': input should be a valid list"),
     "entry": (OWN + 'allow = [\n  "mean",\n  3,\n]', ", line 4: key 'allow', entry 2: input should be a valid string"),
     "text": (OWN + 'min_rows = "10"', ", line 4: key 'min_rows': input should be a valid integer"),
@@ -179,10 +180,10 @@ b = 1"""
 
 def test_protocols_must_exist(home):
     config = load_node_config(written(home, NODE))
-    check_allow(config, ["mean", "linear_regression", "sum"])
-    check_allow(load_node_config(written(home, OWN)), [])
+    check_policy(config, ["mean", "linear_regression", "sum"], config.load_roster())
+    check_policy(load_node_config(written(home, OWN)), [], config.load_roster())
     config = load_node_config(written(home, NODE.replace('"linear_regression"', '"meen"')))
-    message = refusal(check_allow, config, iter(["mean", "sum"]))
+    message = refusal(check_policy, config, iter(["mean", "sum"]), config.load_roster())
     assert message == f"{home / 'a.toml'}, line 4: key 'allow', entry 2: unknown protocol 'meen'; did you mean 'mean'?"
 
 
@@ -190,7 +191,7 @@ def test_datasets_and_columns_must_be_declared(home):
     config = load_node_config(written(home, NODE))
     where = home / "a.toml"
     assert refusal(config.dataset, "patient") == f"{where}, line 9: unknown dataset 'patient'; did you mean 'patients'?"
-    assert refusal(config.file_of, "x") == f"{where}, line 9: unknown dataset 'x'; known are: patients"
+    assert refusal(config.dataset, "x") == f"{where}, line 9: unknown dataset 'x'; known are: patients"
     message = f"{where}, line 11: dataset 'patients' declares no column 'agee'; did you mean 'age'?"
     assert refusal(config.column, "patients", "agee") == message
     assert refusal(load_node_config(written(home, OWN)).dataset, "x") == f"{where}: unknown dataset 'x'; known are: none"
@@ -257,7 +258,8 @@ def test_another_port_than_the_public_one_is_told(home, caplog):
 
 
 def test_listening_without_a_public_endpoint_is_told(home, caplog):
-    (home / "roster.toml").write_text(block("a", A) + block("b", B, 'endpoint = "h:1"'))
+    roster = Roster([Member("a", A.public, None), Member("b", B.public, ("h", 1))])
+    (home / "roster.toml").write_text(signed(roster, A, B).dump())
     assert load_node_config(written(home, OWN + 'listen = "[::1]:9001"')).listen_address() == ("::1", 9001)
     assert caplog.messages == ["listens on port 9001, but the roster gives a no endpoint: nobody will dial it"]
     assert load_node_config(written(home, OWN)).listen_address() is None
@@ -291,7 +293,8 @@ async def test_listening_at_a_host_that_does_not_resolve(home):
 
 async def test_dialling_a_host_that_does_not_resolve(home, unused_port):
     members = [Member("a", A.public, ("127.0.0.1", unused_port)), Member("b", B.public, ("nowhere.invalid", 1))]
-    (home / "roster.toml").write_text(Roster([*members, Member("d", D.public, ("nowhere.invalid", 2), "dealer")]).dump())
+    roster = Roster([*members, Member("d", D.public, ("nowhere.invalid", 2), "dealer")])
+    (home / "roster.toml").write_text(signed(roster, A, B, D).dump())
     with pytest.raises(
         mpc.PeerLost, match=r"b: did not come \(b: cannot be reached at nowhere\.invalid:1, its endpoint in the roster: .+\) within 1 s"
     ):

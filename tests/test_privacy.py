@@ -189,9 +189,7 @@ def test_a_correction_completes_the_shares(to):
     shares = [correction(relation, seeds, to).view(WORD) if i == to else seed.words("share", out) for i, seed in enumerate(seeds)]
     assert np.array_equal(sum(shares), (a * b).reshape(-1))
     owned = Relation("value", (), (mask(left, 1),), (), Range("1", 0, (4,)))
-    shares = [
-        correction(owned, seeds, to).view(WORD) if i == to else seed.words("share", owned.out) for i, seed in enumerate(seeds)
-    ]
+    shares = [correction(owned, seeds, to).view(WORD) if i == to else seed.words("share", owned.out) for i, seed in enumerate(seeds)]
     assert np.array_equal(sum(shares), seeds[1].words("mask", left).reshape(-1))
 
 

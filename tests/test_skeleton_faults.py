@@ -272,7 +272,7 @@ async def test_a_forked_child_can_neither_use_the_streams_nor_seal_a_record():
                         lambda: streams.mask(here, np.zeros(2, np.uint64)),
                         lambda: streams.share("share", here, b""),
                         lambda: streams.zero(here),
-                        lambda: s._engine.exchange._agreed.channels["p1"]._sealer.seal(b"x"),
+                        lambda: s._engine.exchange._agreed.channels["p1"]._line._sealer.seal(b"x"),
                     )
                     assert said == " ".join(["ProgramError"] * 4)
                 return float((await protocols.secure_sum(s, [1.0]))[0])

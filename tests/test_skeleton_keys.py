@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import protocols
 from mpc import AuthenticationFailed, BeaverError, ConfigError, PeerMisbehaved, records
-from mpc import channel as channels
+from mpc import line as lines
 from mpc.channel import Channel
 from mpc.expressions import Range
 from mpc.handshake import HELLO_SIZE, KK, Hello
@@ -197,7 +197,7 @@ async def test_the_same_static_keys_never_give_the_same_keys_again():
 def test_keys_change_under_a_running_session_and_no_nonce_comes_twice(monkeypatch):
     """Real sessions whose keys last 100 kB only: results stay right, every (key, nonce) is used once, counters never go back."""
     for name, kind in (("Sealer", Sealer), ("Opener", Opener)):
-        monkeypatch.setattr(channels, name, functools.partial(kind, rekey_after=100_000))
+        monkeypatch.setattr(lines, name, functools.partial(kind, rekey_after=100_000))
     used, ciphers = {}, []
     plain, make = records._Direction._next_nonce, records.cipher
 

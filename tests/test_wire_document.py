@@ -24,6 +24,7 @@ from mpc.expressions import Range, mask
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
 from mpc.transport.tcp import TcpNetwork
+from tests.rosters import documented_digest, documented_fingerprint
 
 OURS, THEIRS = [1.5, -2.25, 1000.0], [0.5, 10.0, -0.125]
 ROUNDS = 12
@@ -74,28 +75,6 @@ def canonical(value):
     return msgpack.packb(ordered(value), use_bin_type=True)
 
 
-def fingerprint(public):
-    return b2(fields("beaver/key/v1", public), 16)
-
-
-def digest_of(roster):
-    """Of a first version without relay, revoked and retiring keys."""
-    members = [
-        {
-            "name": member.name,
-            "key": member.public,
-            "endpoint": "%s:%d" % member.endpoint,
-            "role": member.role,
-            "transport": "tcp",
-            "retiring": b"",
-            "retires": 0,
-        }
-        for member in sorted(roster.members, key=lambda member: member.name)
-    ]
-    content = {"version": 1, "previous": b"", "transport": "tcp", "relay": "", "members": members, "revoked": []}
-    return b2(fields("beaver/roster/v1", canonical(content)))
-
-
 def ed_to_curve(public):
     return sodium.crypto_sign_ed25519_pk_to_curve25519(public)
 
@@ -120,8 +99,8 @@ class Plain:
         assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 2, b"zoe", self.digest)
         assert suites & 1
         self.peer = sender.rstrip(b"\0").decode()
-        assert key == fingerprint(self.keys[self.peer])
-        nonce, own = secrets.token_bytes(32), fingerprint(self.keys["zoe"])
+        assert key == documented_fingerprint(self.keys[self.peer])
+        nonce, own = secrets.token_bytes(32), documented_fingerprint(self.keys["zoe"])
         mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 2, b"zoe", sender, self.digest, 1, nonce, own)
         self.put(mine)
         await self.shake(theirs + mine)
@@ -148,7 +127,8 @@ class Plain:
         self.put(public + sealed)
         to_us, to_them, self.exporter = hkdf(ck, b"", 3)
         self.seal, self.open = AESGCM(to_them[:32]), AESGCM(to_us[:32])
-        assert await self.frames() == [(1, b"")]
+        assert await self.frames() == [(1, bytes(72))]
+        self.send(1, bytes(72))
 
     async def frames(self):
         raw = await self.frame()
@@ -203,7 +183,7 @@ async def greeted(arrived, identity, roster):
     keys = {member.name: member.public for member in roster.members}
     channels = {}
     for _ in range(2):
-        channel = Plain(*await arrived.get(), identity.curve_secret, digest_of(roster), keys)
+        channel = Plain(*await arrived.get(), identity.curve_secret, documented_digest(roster), keys)
         await channel.greet()
         channels[channel.peer] = channel
     return channels
@@ -211,7 +191,8 @@ async def greeted(arrived, identity, roster):
 
 async def computed(channels, roster, values):
     members = ["ann", "zoe", "the-dealer"]
-    description = {"job": "doc", "program": "", "members": members, "roster": digest_of(roster), "wire": 2, "ring": 64, "frac": 20}
+    described = {"job": "doc", "program": "", "members": members, "roster": documented_digest(roster)}
+    description = described | {"wire": 2, "ring": 64, "frac": 20, "terms": {}}
     job = b2(fields("job", canonical(description)))
     nonces = {"zoe": secrets.token_bytes(32)}
     for name, channel in channels.items():

@@ -21,6 +21,8 @@ R = TypeVar("R")
 
 CHUNK = 1 << 16
 """Elements that a large op handles at a time: its arrays stay in cache, and one chunk computes while another travels."""
+IN_FLIGHT = 64
+"""Chunks of an op under way at once, so that its memory is that of its operands and result, however many there are."""
 
 
 class Operand(Protocol):
@@ -109,7 +111,25 @@ def cut(size: int) -> list[tuple[int, int]]:
 async def in_chunks(
     s: Session, part: Callable[..., Coroutine[Any, Any, R]], cuts: list[tuple[int, int]], operands: tuple[Any, ...], *parameters: Any
 ) -> list[R]:
-    """`part(s, *operands, *parameters)` on each chunk of the flat operands, all at once: the rounds are those of one."""
+    """`part(s, *operands, *parameters)` on each chunk of the flat operands, IN_FLIGHT at a time: the rounds are those of one."""
     if len(cuts) < 2:
         return [await part(s, *operands, *parameters)]
-    return await asyncio.gather(*(part(s, *(operand[start:stop] for operand in operands), *parameters) for start, stop in cuts))
+    # All are called here, which numbers them; each begins later, at the depth of this call.
+    calls = [part(s, *(operand[start:stop] for operand in operands), *parameters) for start, stop in cuts]
+    tasks: list[asyncio.Task[R]] = []
+    running: set[asyncio.Task[R]] = set()
+    try:
+        for call in calls:
+            if len(running) >= IN_FLIGHT:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            # Begun in order at every party, so the first chunk that is not done anywhere is under way everywhere.
+            tasks.append(asyncio.create_task(call))
+            running.add(tasks[-1])
+        return await asyncio.gather(*tasks)
+    finally:
+        for call in calls[len(tasks) :]:
+            call.close()
+        for task in tasks:
+            task.cancel()

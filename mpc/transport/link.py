@@ -24,8 +24,10 @@ class Link(Protocol):
     """One connection to one peer."""
 
     label: str
-    heard: float
-    """When the last byte came, on the loop's clock: a large frame over a slow link is not silence."""
+
+    @property
+    def heard(self) -> float:
+        """When the last byte came, on the loop's clock: a large frame over a slow link is not silence."""
 
     def start(self, on_frame: OnFrame, on_closed: OnClosed, on_writable: OnWritable) -> None:
         """Deliver frames from now on, those that came earlier first.

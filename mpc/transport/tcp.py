@@ -32,6 +32,7 @@ class TcpLink(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray(_FIRST_BUFFER)
         self._filled = 0
+        self._due = 0
         self._handlers: tuple[OnFrame, OnClosed, OnWritable] | None = None
         self._writable = True
         self._over = False
@@ -57,8 +58,8 @@ class TcpLink(asyncio.BufferedProtocol):
             self._on_link(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  the buffer is as large as the frame that is due
-        """Where the next bytes go."""
-        return memoryview(self._buffer)[self._filled :]
+        """Where the next bytes go: of a large frame just the rest, so that nothing behind it has to be moved to the front."""
+        return memoryview(self._buffer)[self._filled : max(self._due, _FIRST_BUFFER)]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand over every complete frame, keep the rest."""
@@ -81,20 +82,22 @@ class TcpLink(asyncio.BufferedProtocol):
                 return
             stop = start + _HEAD + length
             if stop > self._filled:
-                self._make_room(stop - start)
                 break
             on_frame(view[start + _HEAD : stop])
             start = stop
-        if start:
-            rest = bytes(view[start : self._filled])
-            self._buffer[: len(rest)] = rest
-            self._filled = len(rest)
+        self._keep(start)
 
-    def _make_room(self, needed: int) -> None:
-        if needed > len(self._buffer):
-            grown = bytearray(_FULL_BUFFER)
-            grown[: self._filled] = memoryview(self._buffer)[: self._filled]
-            self._buffer = grown
+    def _keep(self, start: int) -> None:
+        """The bytes from `start` on begin a frame that is not complete: they move to the front of a buffer that can hold it."""
+        old = memoryview(self._buffer)[start : self._filled]
+        self._due = _HEAD + int.from_bytes(old[:_HEAD], "little") if len(old) >= _HEAD else 0
+        if not start and self._due <= len(self._buffer):
+            return
+        rest = bytes(old)
+        if self._due > len(self._buffer):
+            self._buffer = bytearray(_FULL_BUFFER)
+        self._buffer[: len(rest)] = rest
+        self._filled = len(rest)
 
     def eof_received(self) -> bool:
         """The peer closed: so do we."""

@@ -1,0 +1,62 @@
+"""Where a value stands in a TOML document, and what a misspelt word may have meant."""
+
+from __future__ import annotations
+
+import bisect
+import difflib
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from mpc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint with the closest known word, or the list of all."""
+    listed = list(known)
+    close = difflib.get_close_matches(word, listed, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(listed) or 'none'}"
+
+
+def at_line(text: str, location: Sequence[str | int]) -> str:
+    """`, line N`: where the value at `location` of the TOML document `text` begins, or the deepest table around it that exists.
+
+    Empty if not even the first step exists.  `text` must be valid TOML; keys are names, list entries count from 0.
+    """
+    lines = text.split("\n")
+    begins: list[int] = []
+    ends: list[int] = []
+    begin = 0
+    for end in range(1, len(lines) + 1):
+        # A statement ends at the first line with which it parses; so values of many lines, quotes and comments are no special cases.
+        try:
+            tomllib.loads("\n".join(lines[begin:end]))
+        except tomllib.TOMLDecodeError:
+            continue
+        begins.append(begin)
+        ends.append(end)
+        begin = end
+    depth = _depth(text, location)
+    found = bisect.bisect_left(ends, depth, key=lambda end: _depth("\n".join(lines[:end]), location))
+    return f", line {begins[found] + 1}" if depth and found < len(begins) else ""
+
+
+def _depth(text: str, location: Sequence[str | int]) -> int:
+    """How many steps of `location` exist in `text`."""
+    here: Any = tomllib.loads(text)
+    for count, step in enumerate(location):
+        exists = step in here if isinstance(here, dict) else isinstance(here, list) and isinstance(step, int) and step < len(here)
+        if not exists:
+            return count
+        here = here[step]
+    return len(location)
+
+
+class MisplacedError(ConfigError):
+    """A fault at `location` of a TOML document."""
+
+    def __init__(self, text: str, *location: str | int) -> None:
+        super().__init__(text)
+        self.location = location

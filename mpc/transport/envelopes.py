@@ -1,0 +1,151 @@
+"""What two members share at a broker that neither trusts: topics that only they can compute, and sealed messages.
+
+The secret that the two static keys agree on names the topics and seals the envelopes, so the broker and its other clients see
+no name, no number and no content.  That is all it does: who speaks, and forward secrecy, is the handshake's business inside.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from nacl import bindings
+
+from mpc.errors import ProgramError
+from mpc.prg import derive
+
+if TYPE_CHECKING:
+    from mpc.identity import Identity
+    from mpc.transport.link import Part
+
+ID_BYTES = 16
+_PURPOSE = "beaver/relay/v1"
+_NONCE_BYTES = 12
+_COUNTER_BYTES = 8
+_PREFIX = ID_BYTES + _COUNTER_BYTES
+_TAG = 16
+OVERHEAD = _PREFIX + _TAG
+"""Bytes of a sealed message beyond what it carries."""
+
+
+def topic(name: bytes) -> str:
+    """A topic of a broker for 16 bytes that look random."""
+    return f"b/{name[:ID_BYTES].hex()}"
+
+
+def named(where: str) -> bytes:
+    """The 16 bytes of a topic."""
+    return bytes.fromhex(where.removeprefix("b/"))
+
+
+def farewell_topic(identity: Identity) -> str:
+    """Where the broker tells that this member's connection broke; always the same, so that the broker keeps one for each member."""
+    return topic(derive(identity.curve_secret, _PURPOSE, "farewell"))
+
+
+def commitment(token: bytes) -> bytes:
+    """What a presence says of the farewell to come: only the broker can tell the token, and only the one of this connection."""
+    return blake2b(token, digest_size=ID_BYTES).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A member is at the broker: the process that it is, where its farewell will come, and how that will be known."""
+
+    process: bytes
+    farewell: bytes
+    commitment: bytes
+
+    def known_by(self, token: bytes) -> bool:
+        """Whether `token` is the farewell of this very connection."""
+        return hmac.compare_digest(commitment(token), self.commitment)
+
+
+class Pair:
+    """Two members at a broker.  `process` is this one's: 16 fresh random bytes."""
+
+    def __init__(self, identity: Identity, peer: str, curve_public: bytes, process: bytes) -> None:
+        self.me, self.peer, self.process = identity.name, peer, process
+        # The roster refused points of small order, so the product is never zero.
+        self._shared = bindings.crypto_scalarmult(identity.curve_secret, curve_public)
+        self.outbound, self.inbound = (topic(key) for key in self._both("messages"))
+        self.presence_outbound, self.presence_inbound = (topic(key) for key in self._both("presence"))
+        self._seal, self._open = (AESGCM(key) for key in self._both("presence key"))
+
+    def __repr__(self) -> str:
+        return f"Pair({self.me}, {self.peer})"
+
+    def _both(self, usage: str, *more: bytes) -> tuple[bytes, bytes]:
+        """Keys of the two directions, ours first; `more` in that order, reversed for theirs."""
+        return (
+            derive(self._shared, _PURPOSE, usage, self.me, self.peer, *more),
+            derive(self._shared, _PURPOSE, usage, self.peer, self.me, *reversed(more)),
+        )
+
+    def announce(self, farewell: bytes, token: bytes) -> bytes:
+        """The presence of this process, sealed: `farewell` is the name of its topic, `token` what will come there."""
+        # Few messages under this key, over all runs: random nonces do not meet.
+        number = secrets.token_bytes(_NONCE_BYTES)
+        return number + self._seal.encrypt(number, self.process + farewell + commitment(token), None)
+
+    def read_presence(self, message: bytes) -> Presence | None:
+        """The peer's presence, or None if this is none."""
+        try:
+            plain = self._open.decrypt(message[:_NONCE_BYTES], message[_NONCE_BYTES:], None)
+        except (InvalidTag, ValueError):
+            return None
+        if len(plain) != 3 * ID_BYTES:
+            return None
+        return Presence(plain[:ID_BYTES], plain[ID_BYTES : 2 * ID_BYTES], plain[2 * ID_BYTES :])
+
+    def envelopes(self, theirs: bytes) -> Envelopes:
+        """Messages between this process and the peer's process `theirs`."""
+        return Envelopes(self.process, theirs, self._both("envelope", self.process, theirs))
+
+
+class Envelopes:
+    """Sealed messages between two processes: the sender's 16 bytes, a counter from 1, ciphertext and tag.
+
+    Both processes chose their 16 bytes at random when they started, so a key never serves a second run, and a message of an
+    earlier run does not open.
+    """
+
+    def __init__(self, mine: bytes, theirs: bytes, keys: tuple[bytes, bytes]) -> None:
+        self._mine, self._theirs = mine, theirs
+        self._seal, self._open = (AESGCM(key) for key in keys)
+        self._sealed = self._opened = 0
+        self._pid = os.getpid()
+
+    def seal(self, *parts: Part) -> bytes:
+        """The next message."""
+        if os.getpid() != self._pid:
+            # A forked child would seal with the counters of its parent.
+            msg = "this process was forked from the one that connected to the relay; open a node of its own"
+            raise ProgramError(msg)
+        self._sealed += 1
+        number = self._sealed.to_bytes(_COUNTER_BYTES, "big")
+        return b"".join((self._mine, number, self._seal.encrypt(bytes(4) + number, b"".join(parts), None)))
+
+    def open(self, message: bytes) -> memoryview | None:
+        """What the peer said, or None for what it did not say, said before, or said to another process."""
+        number = message[ID_BYTES:_PREFIX]
+        if len(message) < OVERHEAD or int.from_bytes(number, "big") <= self._opened:
+            # What was overtaken is as good as lost: it is sent again.
+            return None
+        try:
+            plain = self._open.decrypt(bytes(4) + number, memoryview(message)[_PREFIX:], None)
+        except InvalidTag:
+            return None
+        self._opened = int.from_bytes(number, "big")
+        return memoryview(plain)
+
+
+def sender(message: bytes) -> bytes:
+    """Which process says that it sealed `message`."""
+    return message[:ID_BYTES]

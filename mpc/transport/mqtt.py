@@ -1,0 +1,313 @@
+"""Links through an MQTT broker that nobody has to trust: members behind firewalls meet there with outgoing connections only.
+
+The broker sees sealed messages on topics that look random, their sizes and times.  Messages go at QoS 0: the links count, acknowledge
+and send again by themselves, from end to end, so the broker's own acknowledgements would only cost round trips and storage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import secrets
+import socket
+import ssl
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import aiomqtt
+
+from mpc.errors import ConfigError, PeerLost
+from mpc.transport import envelopes
+from mpc.transport.link import reason
+from mpc.transport.office import Office
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from pathlib import Path
+
+    from mpc.endpoints import Relay
+    from mpc.identity import Identity
+    from mpc.members import Member
+    from mpc.transport.relayed import RelayedLink
+
+MAX_MESSAGE = 1 << 17
+"""Bytes of a message to the broker, topic and all: what the strictest of the usual brokers take."""
+_BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_TICK = 0.05
+_CONNECT = 5.0
+_VERSION_5 = 1.0
+_REFUSED = {134, 135}
+"""Reason codes of MQTT: bad user name or password, not authorised."""
+_NO_RIGHTS = "the broker does not let this member read its topics; allow it to read and write b/#"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How this member logs in at the broker; `ca` is a file of certificates to trust besides the system's."""
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    max_message: int = MAX_MESSAGE
+
+    def context(self) -> ssl.SSLContext:
+        """For TLS to the broker; ConfigError if `ca` cannot be used."""
+        try:
+            return ssl.create_default_context(cafile=self.ca)
+        except OSError as fault:
+            msg = f"{self.ca}: cannot be used as certificates for the relay ({reason(fault)}); it must be a file in PEM form"
+            raise ConfigError(msg) from None
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A fault of this program, not of the broker: say it, as the loop does for its own callbacks."""
+    if not task.cancelled() and task.exception() is not None:
+        task.get_loop().call_exception_handler({"message": "the relay's task failed", "exception": task.exception(), "task": task})
+
+
+class _Inbox(asyncio.Queue[aiomqtt.Message]):
+    """Hands messages over at once, inside the client's own callback, instead of keeping them."""
+
+    def __init__(self, deliver: Callable[[aiomqtt.Message], None], maxsize: int = 0) -> None:
+        super().__init__(maxsize)
+        self._deliver = deliver
+
+    def put_nowait(self, item: aiomqtt.Message) -> None:
+        """Deliver `item`."""
+        self._deliver(item)
+
+
+class _Client(aiomqtt.Client):
+    """Also remembers the largest packet that the broker said it takes, and its socket."""
+
+    largest = math.inf
+    _own_socket: socket.socket | None = None
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        self.largest = getattr(properties, "MaximumPacketSize", math.inf)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
+        self._own_socket = sock
+        super()._on_socket_open(client, userdata, sock)
+
+    def _on_socket_close(self, client: Any, userdata: Any, sock: Any) -> None:
+        self._own_socket = None
+        super()._on_socket_close(client, userdata, sock)
+
+    def hurry(self) -> None:
+        """Let the system confirm what comes at once.
+
+        Usual brokers send a small message only when the one before is confirmed (Nagle), and the system waits 40 ms with that.
+        It forgets this wish whenever something is sent.
+        """
+        if self._own_socket is not None and hasattr(socket, "TCP_QUICKACK"):
+            with contextlib.suppress(OSError):
+                self._own_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+@contextlib.asynccontextmanager
+async def _connected(client: _Client) -> AsyncIterator[_Client]:
+    """`client` while it is connected.  MqttError if that fails; then its socket is closed too, which the library leaves open."""
+    try:
+        await client.__aenter__()
+    except aiomqtt.MqttError as fault:
+        if not isinstance(fault.__context__, OSError) or isinstance(fault.__context__, TimeoutError):
+            client.timeout = 0
+            with contextlib.suppress(aiomqtt.MqttError):
+                await client.__aexit__(None, None, None)
+        raise
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_exit(client)
+        yield client
+
+
+class MqttNetwork:
+    """The network of a node that meets `members` at a broker.  One connection, however many links.
+
+    A connection that breaks is made again; links go on if that, and the peers' return, takes at most `patience` seconds each.
+    """
+
+    def __init__(self, relay: Relay, identity: Identity, members: Iterable[Member], *, patience: float, login: Login | None = None) -> None:
+        self.place = f"the relay {relay.url}"
+        self._relay = relay
+        self._login = login or Login()
+        self._tls = self._login.context() if relay.tls else None
+        self._patience = patience
+        self._log = logging.getLogger(f"beaver.{identity.name}")
+        self._office = Office(self.place, identity, members, patience, self._login.max_message)
+        self._version = aiomqtt.ProtocolVersion.V5
+        self._token = b""
+        self._connected = False
+        self._problem = "not connected yet"
+        self._closing = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # -- the network's contract --------------------------------------------------------------------------------
+
+    async def listen(self, on_link: Callable[[RelayedLink], None]) -> None:
+        """Meet the others from now on.  ConfigError if the broker refuses this member; one that is out of reach is tried again and again."""
+        self._office.on_link = on_link
+        tried: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks = [asyncio.create_task(self._stay(tried)), asyncio.create_task(self._watch())]
+        for task in self._tasks:
+            task.add_done_callback(_report)
+        try:
+            await asyncio.wait([tried, self._tasks[0]], return_when=asyncio.FIRST_COMPLETED)
+            await (tried if tried.done() else self._tasks[0])
+        except BaseException:
+            await self.close()
+            raise
+
+    async def dial(self, member: Member) -> RelayedLink:
+        """A link to `member`; PeerLost unless it is at the broker, or comes within some seconds."""
+        link = await self._office.dial(member)
+        if link is not None:
+            return link
+        if not self._connected:
+            raise PeerLost(member.name, f"cannot be reached, because {self.place} cannot: {self._problem}")
+        raise PeerLost(member.name, f"is not at {self.place}; it has not started its node, or cannot reach the broker")
+
+    async def close(self) -> None:
+        """Leave the broker; links that are still open end."""
+        self._office.abort()
+        self._closing.set()
+        self._office.work.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_CONNECT)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while not self._closing.is_set():
+            await asyncio.sleep(_TICK)
+            self._office.tick()
+
+    # -- the connection ----------------------------------------------------------------------------------------
+
+    async def _stay(self, tried: asyncio.Future[None]) -> None:
+        """Be connected until `close`.  `tried` tells how the first attempt went."""
+        failures = 0
+        while not self._closing.is_set():
+            version = self._version
+            try:
+                async with _connected(self._client()) as client:
+                    failures = 0
+                    await self._serve(client, tried)
+            except aiomqtt.MqttError as fault:
+                self._failed(fault, tried)
+            finally:
+                self._down()
+            if version is not self._version:
+                continue
+            if not tried.done():
+                tried.set_result(None)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), _BACKOFF[min(failures, len(_BACKOFF) - 1)])
+            failures += 1
+
+    def _client(self) -> _Client:
+        self._token = secrets.token_bytes(envelopes.ID_BYTES)
+        return _Client(
+            self._relay.host,
+            self._relay.port,
+            username=self._login.username,
+            password=self._login.password,
+            identifier=secrets.token_hex(11),
+            protocol=self._version,
+            # The library takes a class here and calls it.
+            queue_type=partial(_Inbox, self._on_message),  # type: ignore[arg-type]
+            will=aiomqtt.Will(self._office.farewell, self._token, qos=1, retain=True),
+            timeout=_VERSION_5 if self._version is aiomqtt.ProtocolVersion.V5 else _CONNECT,
+            keepalive=max(5, min(60, round(self._patience))),
+            tls_context=self._tls,
+            clean_session=None if self._version is aiomqtt.ProtocolVersion.V5 else True,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        )
+
+    async def _serve(self, client: _Client, tried: asyncio.Future[None]) -> None:
+        """Be there until the connection breaks or `close` is called."""
+        client.timeout = _CONNECT
+        working, reading = (asyncio.create_task(work) for work in (self._work(client, tried), self._read(client)))
+        try:
+            await asyncio.wait([working, reading], return_when=asyncio.FIRST_COMPLETED)
+            if working.done() and not self._closing.is_set():
+                # Reading ends when the connection does, and knows why.
+                await asyncio.wait([reading], timeout=_TICK)
+        finally:
+            for task in (working, reading):
+                task.cancel()
+            outcomes = await asyncio.gather(working, reading, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _work(self, client: _Client, tried: asyncio.Future[None]) -> None:
+        """Listen, tell the others, and send until `close`; then take back what was told."""
+        granted = await client.subscribe([(topic, 1) for topic in self._office.topics])
+        if any(getattr(code, "value", code) >= 128 for code in granted):
+            raise aiomqtt.MqttError(_NO_RIGHTS)
+        await client.publish(self._office.farewell, b"", qos=1, retain=True)
+        for topic, presence in self._office.announcements(self._token):
+            await client.publish(topic, presence, qos=1, retain=True)
+        self._connected = True
+        self._log.info("phase=relay connected to %s", self.place)
+        self._office.up(client.largest)
+        if not tried.done():
+            tried.set_result(None)
+        await self._write(client)
+        for topic, _ in self._office.announcements(self._token):
+            await client.publish(topic, b"", qos=1, retain=True)
+
+    async def _read(self, client: _Client) -> None:
+        # Messages went to `_on_message`; this ends, with the reason, when the connection does.
+        async for _ in client.messages:
+            pass
+
+    async def _write(self, client: _Client) -> None:
+        """Send what the links want, until `close`.  The next message is made when the last has left this process."""
+        office = self._office
+        while True:
+            office.work.clear()
+            while office.subscriptions:
+                await client.subscribe(office.subscriptions.pop(), qos=1)
+            while (message := office.next_message()) is not None:
+                await client.publish(*message, timeout=math.inf)
+                client.hurry()
+            if self._closing.is_set():
+                return
+            await office.work.wait()
+
+    def _down(self) -> None:
+        if self._connected:
+            self._connected = False
+            if not self._closing.is_set():
+                self._log.warning("phase=relay the connection to %s broke; connecting again", self.place)
+            self._office.down()
+
+    def _on_message(self, message: aiomqtt.Message) -> None:
+        self._office.arrived(message.topic.value, message.payload)
+
+    def _failed(self, fault: aiomqtt.MqttError, tried: asyncio.Future[None]) -> None:
+        cause, code = fault.__context__, getattr(getattr(fault, "rc", None), "value", None)
+        if self._connected:
+            self._problem = "the connection broke"
+            return
+        unanswered = not isinstance(cause, OSError) or isinstance(cause, TimeoutError)
+        problem = reason(cause) if isinstance(cause, OSError) and not unanswered else str(fault)
+        if self._version is aiomqtt.ProtocolVersion.V5 and unanswered and code not in _REFUSED:
+            # Brokers of the older version refuse this one, hang up or say nothing.
+            self._version = aiomqtt.ProtocolVersion.V311
+        elif not tried.done() and code in _REFUSED:
+            msg = f"{self.place} refuses this member ({problem}); correct `username` and `password_file` in [relay]"
+            tried.set_exception(ConfigError(msg))
+        elif not tried.done() and isinstance(cause, ssl.SSLCertVerificationError):
+            msg = f"{self.place} has a certificate that is not trusted here ({cause.verify_message}); set `ca` in [relay] to the file of its authority"
+            tried.set_exception(ConfigError(msg))
+        elif problem != self._problem:
+            self._problem = problem
+            self._log.warning("phase=relay cannot connect to %s: %s; trying again until it can", self.place, problem)

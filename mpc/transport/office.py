@@ -1,0 +1,187 @@
+"""What a member's links through a broker share: whom they are with, what they want to send, and what comes for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING
+
+from mpc.errors import PeerLost
+from mpc.identity import curve_public_of
+from mpc.transport import envelopes
+from mpc.transport.relayed import MESSAGE_OVERHEAD, RelayedLink
+from mpc.transport.talks import Peer, Talk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from mpc.identity import Identity
+    from mpc.members import Member
+    from mpc.transport.talks import Sender
+
+_OVERHEAD = 64 + envelopes.OVERHEAD + MESSAGE_OVERHEAD
+_MESSAGES_AT_BROKER = 900
+"""Brokers queue 1000 messages for a client that does not take them, and then drop."""
+_FLIGHT = 64
+_DIAL = 5.0
+_NEWCOMER = 2.0
+
+
+class Office:
+    """The sorting of messages.  `patience` is for how many seconds links wait for the broker, and for a peer, to come back.
+
+    It knows nothing of MQTT: whoever carries the messages calls `arrived`, sends what `next_message` gives and what
+    `announcements` says, and tells when the way is open (`up`) or not (`down`).
+    """
+
+    def __init__(self, place: str, identity: Identity, members: Iterable[Member], patience: float, largest: int) -> None:
+        self.place = place
+        self.work = asyncio.Event()
+        """Set when there is something to send, or a topic to listen to."""
+        self.subscriptions: list[str] = []
+        self.chunk = largest - _OVERHEAD
+        self.farewell = envelopes.farewell_topic(identity)
+        self.on_link: Callable[[RelayedLink], None] = RelayedLink.abort
+        self._patience = patience
+        self._log = logging.getLogger(f"beaver.{identity.name}")
+        process = secrets.token_bytes(envelopes.ID_BYTES)
+        pairs = [envelopes.Pair(identity, member.name, curve_public_of(public), process) for member in members for public in member.publics]
+        self._peers = [Peer(pair) for pair in pairs]
+        self._messages = {peer.pair.inbound: peer for peer in self._peers}
+        self._presences = {peer.pair.presence_inbound: peer for peer in self._peers}
+        self._farewells: dict[str, Peer] = {}
+        self.flight = max(4, min(_FLIGHT, _MESSAGES_AT_BROKER // max(1, len(self._peers))))
+        self._ready: dict[Sender, Talk] = {}
+        self._news = asyncio.Event()
+
+    # -- for whoever carries messages --------------------------------------------------------------------------
+
+    @property
+    def topics(self) -> list[str]:
+        """Where to listen."""
+        return [*self._messages, *self._presences, *self._farewells]
+
+    def announcements(self, token: bytes) -> Iterator[tuple[str, bytes]]:
+        """What to leave at which topic: this member is there, until `token` comes at its farewell."""
+        for peer in self._peers:
+            yield peer.pair.presence_outbound, peer.pair.announce(envelopes.named(self.farewell), token)
+
+    def next_message(self) -> tuple[str, bytes] | None:
+        """What to send where, one message of each link in turn."""
+        while self._ready:
+            sender = next(iter(self._ready))
+            talk = self._ready.pop(sender)
+            plain = sender.next_message()
+            if plain is not None:
+                self._ready[sender] = talk
+                return talk.pair.outbound, talk.envelopes.seal(plain)
+        return None
+
+    def up(self, largest: float) -> None:
+        """The way is open, for messages of `largest` bytes."""
+        self.chunk = int(min(self.chunk, largest - _OVERHEAD))
+        for peer in self._peers:
+            for link in peer.links:
+                link.fit(self.chunk)
+                link.doubt(self._patience, self._left(peer))
+                link.resume(lost=True)
+
+    def down(self) -> None:
+        """The way is closed; what is on it is lost."""
+        text = f"is cut off: {self.place} was out of reach for {self._patience:g} s; start the broker again, or mend the way to it"
+        for peer in self._peers:
+            lost = PeerLost(peer.pair.peer, text)
+            peer.presence = None
+            for link in peer.links:
+                link.doubt(self._patience, lost)
+
+    def tick(self) -> None:
+        """Time has passed."""
+        now = asyncio.get_running_loop().time()
+        for peer in self._peers:
+            for link in peer.links:
+                link.tick(now, self._patience)
+                if not link.answered and now - link.born > self._patience:
+                    link.fail(PeerLost(peer.pair.peer, f"does not answer at {self.place}, where it was announced"))
+
+    # -- for links ---------------------------------------------------------------------------------------------
+
+    def wants(self, sender: Sender, talk: Talk) -> None:
+        """`sender` has something for the other side of `talk`."""
+        self._ready.setdefault(sender, talk)
+        self.work.set()
+
+    def accept(self, link: RelayedLink) -> None:
+        """The peer opened `link`."""
+        self.on_link(link)
+
+    async def dial(self, member: Member) -> RelayedLink | None:
+        """A link to `member`, or None if it does not come within some seconds."""
+        peers = [peer for peer in self._peers if peer.pair.peer == member.name]
+        try:
+            async with asyncio.timeout(_DIAL):
+                while True:
+                    for peer in peers:
+                        if peer.presence is not None and peer.here:
+                            return peer.talks.setdefault(peer.presence.process, Talk(self, peer.pair, peer.presence.process)).open()
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            return None
+
+    def abort(self) -> None:
+        """End all links."""
+        for peer in self._peers:
+            for link in peer.links:
+                link.abort()
+
+    # -- what comes --------------------------------------------------------------------------------------------
+
+    def arrived(self, topic: str, payload: bytes) -> None:
+        """A message came, from anyone who can publish at the broker: what the right peer did not seal is dropped."""
+        if topic in self._messages:
+            self._on_envelope(self._messages[topic], payload)
+        elif topic in self._presences:
+            self._on_presence(self._presences[topic], payload)
+        elif topic in self._farewells:
+            self._on_farewell(self._farewells[topic], payload)
+
+    def _on_envelope(self, peer: Peer, payload: bytes) -> None:
+        process = envelopes.sender(payload)
+        known = peer.talks.get(process)
+        talk = known or Talk(self, peer.pair, process)
+        plain = talk.envelopes.open(payload)
+        if plain is not None:
+            # Only what the peer sealed for this process makes it remember anything.
+            peer.talks[process] = talk
+            talk.receive(plain)
+
+    def _on_presence(self, peer: Peer, payload: bytes) -> None:
+        presence = peer.pair.read_presence(payload)
+        if presence is None or presence == peer.presence:
+            return
+        peer.presence = presence
+        topic = envelopes.topic(presence.farewell)
+        if topic not in self._farewells:
+            self._farewells[topic] = peer
+            self.subscriptions.append(topic)
+            self.work.set()
+        for process, talk in peer.talks.items():
+            for link in tuple(talk.links.values()):
+                if process == presence.process:
+                    link.resume(lost=False)
+                else:
+                    # It may be an old presence that the broker repeats: then the peer answers.
+                    link.doubt(_NEWCOMER, PeerLost(peer.pair.peer, "was started again"))
+        self._news.set()
+
+    def _on_farewell(self, peer: Peer, token: bytes) -> None:
+        peer.token = token
+        if peer.presence is not None and not peer.here:
+            self._log.info("peer=%s phase=relay its connection to the relay broke", peer.pair.peer)
+            for link in peer.links:
+                link.doubt(self._patience, self._left(peer))
+
+    def _left(self, peer: Peer) -> PeerLost:
+        return PeerLost(peer.pair.peer, f"left {self.place} and did not come back within {self._patience:g} s")

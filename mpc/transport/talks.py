@@ -1,0 +1,102 @@
+"""Who speaks with whom at a broker: a member of the roster, its processes one after the other, and their links."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from mpc.transport.relayed import Kind, Message, RelayedLink, reset
+
+if TYPE_CHECKING:
+    from mpc.transport.envelopes import Pair, Presence
+    from mpc.transport.office import Office
+
+
+class Sender(Protocol):
+    """Who has messages to send."""
+
+    def next_message(self) -> bytes | None:
+        """The next one, or None."""
+
+
+class Talk:
+    """All links between this process and one process of a peer."""
+
+    def __init__(self, office: Office, pair: Pair, process: bytes) -> None:
+        self.pair = pair
+        self.links: dict[int, RelayedLink] = {}
+        self.envelopes = pair.envelopes(process)
+        self._office = office
+        # Each of the two numbers the links that it opens: the lower name in even, the other in odd numbers.
+        self._mine = 0 if pair.me < pair.peer else 1
+        self._opened = self._taken = 0
+        self._resets: list[int] = []
+
+    def open(self) -> RelayedLink:
+        """A new link to the peer."""
+        self._opened += 1
+        return self._add(2 * self._opened + self._mine)
+
+    def _add(self, number: int) -> RelayedLink:
+        link = RelayedLink(self, number, f"mqtt {self.pair.peer}", chunk=self._office.chunk, flight=self._office.flight)
+        self.links[number] = link
+        return link
+
+    def receive(self, plain: memoryview) -> None:
+        """What the peer sealed."""
+        try:
+            message = Message(plain)
+        except ValueError:
+            return
+        link = self.links.get(message.link) or self._accept(message)
+        if link is not None:
+            link.receive(message)
+
+    def _accept(self, message: Message) -> RelayedLink | None:
+        known = message.link % 2 == self._mine or message.link // 2 <= self._taken
+        if not known and message.kind in {Kind.DATA, Kind.LAST} and message.offset == 0:
+            self._taken = message.link // 2
+            link = self._add(message.link)
+            self._office.accept(link)
+            return link
+        if known and message.kind in {Kind.DATA, Kind.LAST, Kind.PROBE}:
+            self._tell_reset(message.link)
+        return None
+
+    def _tell_reset(self, number: int) -> None:
+        self._resets.append(number)
+        self._office.wants(self, self)
+
+    def next_message(self) -> bytes | None:
+        """The next farewell to a link that is no more."""
+        return reset(self._resets.pop()) if self._resets else None
+
+    def wants(self, link: RelayedLink) -> None:
+        """See Carrier.wants."""
+        self._office.wants(link, self)
+
+    def finished(self, link: RelayedLink, *, tell: bool) -> None:
+        """See Carrier.finished."""
+        self.links.pop(link.number, None)
+        if tell:
+            self._tell_reset(link.number)
+
+
+class Peer:
+    """One member under one of its keys: whether it is at the broker, and what was said with each of its processes."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.presence: Presence | None = None
+        self.token = b""
+        self.talks: dict[bytes, Talk] = {}
+        """Of old processes too: what they said must never be taken twice.  One for each time that the peer was started."""
+
+    @property
+    def here(self) -> bool:
+        """Whether it can be dialled: it said that it came, and the broker did not say that it left."""
+        return self.presence is not None and not self.presence.known_by(self.token)
+
+    @property
+    def links(self) -> list[RelayedLink]:
+        """All links with it."""
+        return [link for talk in self.talks.values() for link in talk.links.values()]

@@ -1,0 +1,56 @@
+"""The records that a peer has not acknowledged: what a repaired link sends again, each exactly once as the peer counts them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from mpc.errors import PeerMisbehaved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mpc.wire import Part
+
+HELD = 1 << 25
+"""Bytes that may wait for acknowledgement before no more granted blocks are sent: above what is on its way over any common link."""
+OWED = 1 << 21
+"""Bytes after which a receiver that has nothing to say says so, that is, acknowledges."""
+
+
+class Unacknowledged:
+    """Records by number, oldest first.  Their parts are kept as they are, so nothing is copied."""
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+        self._records: deque[tuple[Sequence[Part], int]] = deque()
+        self._first = 0
+        self.size = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether more than HELD bytes wait."""
+        return self.size > HELD
+
+    def keep(self, parts: Sequence[Part], size: int) -> None:
+        """The next record, `size` bytes in all."""
+        self._records.append((parts, size))
+        self.size += size
+
+    def acknowledged(self, count: int) -> None:
+        """The peer has received `count` records in all (mod 2^32); PeerMisbehaved if that cannot be."""
+        newly = (count - self._first) % (1 << 32)
+        if newly > len(self._records):
+            raise PeerMisbehaved(self._peer, "acknowledged records that it was not sent")
+        for _ in range(newly):
+            self.size -= self._records.popleft()[1]
+        self._first += newly
+
+    def __iter__(self) -> Iterator[tuple[int, Sequence[Part]]]:
+        """Number and parts of every record that waits."""
+        return iter([(self._first + index, parts) for index, (parts, _) in enumerate(self._records)])
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._records.clear()
+        self.size = 0

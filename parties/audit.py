@@ -1,0 +1,208 @@
+"""The audit log: one line for every event of every job, appended, chained, signed, and on the disk before anything follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from mpc.errors import ConfigError
+from mpc.identity import decode_key
+from parties.entries import ALTERED, UNSIGNED, Chain, digest, opened, sealed, signed
+from parties.history import History
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mpc.identity import Identity
+
+
+class AuditLog:
+    """The log that this process writes, between `open` and `close` or in `async with`.  One process at a time: the file is locked."""
+
+    def __init__(self, path: Path, identity: Identity) -> None:
+        self.path = path
+        self.history = History()
+        self._identity = identity
+        self._chain = Chain()
+        self._end = 0
+        self._handle = -1
+        self._turn = threading.Lock()
+
+    @property
+    def head(self) -> str:
+        """How many entries there are, and the digest of the last, which stands for all."""
+        return f"{self._chain.number} entries, the last {self._chain.head}"
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.open)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Lock the file and read it; mend a line that a crash tore.
+
+        ConfigError if another process has it, if it cannot be used, or if a line was altered: then it stays as it is.
+        """
+        self._handle = _opened(self.path)
+        try:
+            _lock(self._handle, self.path)
+            os.fchmod(self._handle, 0o600)
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._handle >= 0:
+            # The lock goes with it.
+            os.close(self._handle)
+            self._handle = -1
+
+    def append(self, kind: str, **said: Any) -> None:
+        """Add one entry; it is on the disk when this returns.  ConfigError if it cannot be, and then nothing of it stays.  Blocks."""
+        with self._turn:
+            self._check_unchanged()
+            entry = {
+                **said,
+                "kind": kind,
+                "member": self._identity.name,
+                "number": self._chain.number + 1,
+                "previous": self._chain.head,
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            }
+            line = sealed(entry, self._identity)
+            self._write(line + b"\n")
+            self._chain.number, self._chain.head = entry["number"], digest(line)
+
+    def _check_unchanged(self) -> None:
+        """A log that was moved, replaced, shortened or written by others is none: nothing more is added to it."""
+        try:
+            there, here = self.path.stat(), os.fstat(self._handle)
+        except OSError as fault:
+            raise self._unwritable(fault) from None
+        if (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev) or here.st_size != self._end:
+            msg = f"{self.path}: the audit log was changed, moved or replaced while the node runs; put it back, and start the node again"
+            raise ConfigError(msg)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.pwrite(self._handle, rest, self._end + len(data) - len(rest)) :]
+            os.fsync(self._handle)
+        except OSError as fault:
+            self._shorten(self._end)
+            raise self._unwritable(fault) from None
+        self._end += len(data)
+
+    def _shorten(self, size: int) -> None:
+        try:
+            os.ftruncate(self._handle, size)
+            os.fsync(self._handle)
+        except OSError:
+            # What stays behind is a torn line, which the next start mends; until then `_check_unchanged` refuses.
+            return
+
+    def _unwritable(self, fault: OSError) -> ConfigError:
+        return ConfigError(
+            f"{self.path}: the audit log cannot be written ({fault.strerror}): no job runs, and no result is handed over, without an entry. "
+            "Make room, and ask again"
+        )
+
+    def _read(self) -> None:
+        entry, torn = None, b""
+        for number, (line, whole) in enumerate(lines(self._handle), 1):
+            if torn:
+                # A crash tears the end only.
+                self._refuse(number - 1, ALTERED)
+            if not whole:
+                torn = line
+                continue
+            try:
+                entry = self._chain.take(line)
+                self.history.read(entry)
+            except ValueError as fault:
+                self._refuse(number, str(fault))
+            except (KeyError, TypeError):
+                self._refuse(number, ALTERED)
+            self._end += len(line) + 1
+        # The last signature vouches for all lines.  Whether its key was this member's is for `verify` to say: keys are replaced.
+        if entry is not None and not signed(entry, [decode_key(entry["key"])]):
+            self._refuse(self._chain.number, UNSIGNED)
+        if torn:
+            self._mend(torn)
+
+    def _mend(self, torn: bytes) -> None:
+        """Complete the last line if only its end is missing, or cut off what there is of it and say so in an entry."""
+        try:
+            entry = opened(torn)
+            complete = entry["previous"] == self._chain.head and signed(entry, [self._identity.public])
+        except ValueError:
+            complete = False
+        if complete:
+            self._end += len(torn)
+            self._write(b"\n")
+            self.history.read(self._chain.take(torn))
+            return
+        os.ftruncate(self._handle, self._end)
+        self.append("repaired", torn_bytes=len(torn))
+
+    def _refuse(self, number: int, text: str) -> NoReturn:
+        msg = (
+            f"{self.path}, line {number}: {text}. The audit log was changed: keep it for whoever looks into that, and set `audit` to a new "
+            "file. `beaver audit verify` checks all of it"
+        )
+        raise ConfigError(msg) from None
+
+
+def lines(handle: int) -> Iterator[tuple[bytes, bool]]:
+    """Every line of an open log without its end, and whether it is whole."""
+    with os.fdopen(os.dup(handle), "rb") as file:
+        file.seek(0)
+        for line in file:
+            # A crash may leave blocks that were never written: no entry holds a zero byte.
+            yield line.removesuffix(b"\n"), line.endswith(b"\n") and b"\0" not in line
+
+
+def _opened(path: Path) -> int:
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as fault:
+        msg = f"{path}: the audit log cannot be opened ({fault.strerror}); correct `audit`, or the rights of the file"
+        raise ConfigError(msg) from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        msg = f"{path}: the audit log cannot be opened (not a file); correct `audit`, or the rights of the file"
+        raise ConfigError(msg)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        # A new file is there after a crash only if its folder says so.
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return handle
+
+
+def _lock(handle: int, path: Path) -> None:
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        msg = f"{path}: another node writes this audit log; every node needs its own, set `audit` in the configuration"
+        raise ConfigError(msg) from None
+
+
+__all__ = ["AuditLog", "lines"]

@@ -1,0 +1,177 @@
+"""One process of the benchmark: `python -m parties.bench.member CONFIG FD TASK`, a party or the dealer as its roster says.
+
+FD is a bound socket that the parent hands down, TASK the workload as JSON.  The end of standard input means that the parent is gone, or done with
+the dealer.  Every member prints one JSON object in the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import time
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+import mpc
+from mpc.config import load_config
+from mpc.mesh import Clocks
+from mpc.node import Node, network_of
+from mpc.transport.delayed import DelayedNetwork
+from parties.bench.catalogue import WORKLOADS
+from parties.bench.machine import Memory, cpu_seconds
+from parties.run import INTERRUPTED, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parties.bench.workload import Workload
+
+
+SLACK = 0.01
+"""Seconds that a barrier may take besides the distance."""
+
+
+class Task(NamedTuple):
+    """What all members are told.  `delay` is in seconds and one way, `dealer` the dealer's process (0 for itself)."""
+
+    key: str
+    parties: int
+    size: int
+    repeats: int
+    delay: float
+    dealer: int
+
+    @property
+    def workload(self) -> Workload:
+        """What to run."""
+        return WORKLOADS[self.key](self.parties, self.size)
+
+
+class Reading(NamedTuple):
+    """All counters of one party at one moment, or how far they went in one run."""
+
+    seconds: float
+    alone: float
+    """The same without the barrier in the end."""
+    cpu: float
+    dealer_cpu: float
+    rounds: int
+    payload: int
+    wire: int
+    corrections: int
+
+
+def node_of(config: Path, listener: socket.socket, delay: float) -> Node:
+    """The node that `config` describes, with every frame delayed if there is a `delay`."""
+    settings = load_config(config)
+    clocks = Clocks(**settings.clocks.model_dump())
+    network = network_of(settings, clocks, listener)
+    return Node(settings.identity(), settings.load_roster(), DelayedNetwork(network, delay) if delay else network, clocks=clocks)
+
+
+async def party(node: Node, task: Task) -> dict[str, Any]:
+    """Run the workload once to warm up and then `repeats` times; what it took, and whether the result is right."""
+    roster, me = node.mesh.roster, node.mesh.identity.name
+    peers = [member.name for member in roster.members if member.name != me]
+    index = [member.name for member in roster.parties].index(me)
+    workload, memory = task.workload, Memory()
+    own = workload.own(index)
+    async with node, node.session("benchmark") as s:
+
+        def read() -> Reading:
+            channels = [channel for name in peers if (channel := node.mesh.channel(name)) is not None]
+            return Reading(
+                seconds=(now := time.perf_counter()),
+                alone=now,
+                cpu=time.process_time(),
+                dealer_cpu=cpu_seconds(task.dealer),
+                rounds=s.cost.rounds,
+                payload=sum(s.cost.sent.values()),
+                wire=sum(channel.wire_bytes for channel in channels),
+                corrections=s.cost.corrections,
+            )
+
+        data = workload.load(s, own)
+        del own
+        memory.reset()
+        runs: list[Reading] = []
+        outcome = None
+        for _ in range(1 + task.repeats):
+            outcome = None  # not to be kept while the next one is made
+            taken, outcome = await _timed(s, workload, data, read, task.delay)
+            runs.append(taken)
+        peak = memory.peak
+        revealed = np.asarray(await workload.reveal(s, outcome))
+    return {
+        "runs": [one._asdict() for one in runs[1:]],
+        "memory": {"start": memory.start, "peak": peak},
+        # After the session: a long computation would keep the others waiting.  One party's serves all, since their results are compared.
+        "error": workload.error(revealed) if index == 0 else 0.0,
+        "result": blake2b(np.ascontiguousarray(revealed).data, digest_size=16).hexdigest(),
+    }
+
+
+async def _timed(s: mpc.Session, workload: Workload, data: Any, read: Callable[[], Reading], delay: float) -> tuple[Reading, Any]:
+    """What one run takes, from a barrier to a barrier; rounds and bytes are those of the run alone."""
+    await _begin_together(s, delay)
+    before = read()
+    outcome = await workload.run(s, data)
+    done = read()
+    await s.reveal(s.zero(()))
+    after = done._replace(**{name: value for name, value in read()._asdict().items() if name in {"seconds", "cpu", "dealer_cpu"}})
+    return Reading._make(b - a for a, b in zip(before, after, strict=True)), outcome
+
+
+async def _begin_together(s: mpc.Session, delay: float) -> None:
+    """A barrier.  Over a distance, whoever was first at it is last to leave it, by up to `delay`: there all leave at one time by this machine's clock."""
+    clocks = await s.reveal(s.zero(()).add_own(s.encode(time.monotonic())))
+    if delay:
+        # Nobody came later than `delay` after the mean of all, or left later than `delay` after that.
+        begin = clocks / s.n + 2 * delay + SLACK
+        await asyncio.sleep(max(begin - time.monotonic() - SLACK / 2, 0))
+        while time.monotonic() < begin:  # noqa: ASYNC110  no event happens then, and timers are not that exact
+            await asyncio.sleep(0)
+
+
+async def dealer(node: Node, stop: asyncio.Event) -> dict[str, Any]:
+    """Serve correlations until told to stop."""
+    memory = Memory()
+    async with node:
+        await stop.wait()
+    return {"memory": {"start": memory.start, "peak": memory.peak}}
+
+
+async def member(config: Path, listener: socket.socket, task: Task) -> dict[str, Any]:
+    """Play the part; stop when the parent goes away."""
+    node, over = node_of(config, listener, task.delay), asyncio.Event()
+    dealing = node.mesh.roster[node.mesh.identity.name].role == "dealer"
+    part = asyncio.ensure_future(dealer(node, over) if dealing else party(node, task))
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), over.set if dealing else part.cancel)
+    try:
+        return await part
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 0, 1 after a fault (told on standard error), 130 when stopped."""
+    config, fd, task = argv
+    listener = socket.socket(fileno=int(fd))
+    try:
+        print(json.dumps(run(member(Path(config), listener, Task(**json.loads(task))))), flush=True)
+    except mpc.BeaverError as fault:
+        print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

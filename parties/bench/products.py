@@ -1,0 +1,242 @@
+"""Products of shares: from shares to shares, truncated."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import mpc
+from mpc.fixed_point import FRAC
+from mpc.ring import count
+from parties.bench.numbers import uniform
+from parties.bench.workload import PIECE, Workload, as_integers, in_pieces, share_of
+
+if TYPE_CHECKING:
+    from mpc import AShare, Floats, Session
+
+
+class _Truncated(Workload):
+    """A product of shared x and y that loses FRAC bits: rounded down, or up by one unit in the last place."""
+
+    allowed = 1.0
+    limit = 1.0
+
+    async def reveal(self, s: Session, outcome: AShare) -> Any:
+        """See Workload."""
+
+        @mpc.protocol
+        async def part(s: Session, cut: slice) -> Any:
+            return await s.reveal(flat[cut])
+
+        flat = outcome.reshape(outcome.size)
+        return np.concatenate(await in_pieces(s, outcome.size, part)).reshape(outcome.shape)
+
+    def _of(self, name: str, party: int, start: int, stop: int) -> Floats:
+        return uniform(f"{self.key} {name}", party, start, stop, self.limit / self.n)
+
+    @property
+    @abstractmethod
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of both factors."""
+
+    def own(self, party: int) -> list[Floats]:
+        """See Workload."""
+        return [self._of(name, party, 0, count(shape)).reshape(shape) for name, shape in zip("xy", self.shapes, strict=True)]
+
+    def load(self, s: Session, own: list[Floats]) -> list[AShare]:
+        """See Workload."""
+        return [share_of(s, mine, self.limit / self.n) for mine in own]
+
+    def _whole(self, name: str, start: int, stop: int) -> Any:
+        """Everyone's parts together, as integers in float64."""
+        return np.sum([as_integers(self._of(name, party, start, stop)) for party in range(self.n)], axis=0)
+
+
+def _over(found: Any, product: Any) -> float:
+    """Units in the last place that truncated values lie above the rounded-down product, or infinity if one lies below."""
+    above = as_integers(found) - np.floor(product * 2.0**-FRAC)
+    return float("inf") if above.min() < 0 else float(above.max())
+
+
+class Products(_Truncated):
+    """W3."""
+
+    key = "W3"
+    title = "fixed-point products of shared vectors, truncated"
+    parties = (2, 3)
+    sizes = (1_000_000, 100_000)
+    limit = 8.0
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """See _Truncated."""
+        return (self.size,), (self.size,)
+
+    @property
+    def moved(self) -> int:
+        """See Workload."""
+        return 24 * self.size
+
+    async def run(self, s: Session, data: list[AShare]) -> AShare:
+        """See Workload."""
+        return await s.run(_products, *data)
+
+    def error(self, revealed: Floats) -> float:
+        """See Workload.  A product is below 2^53 as an integer."""
+        cuts = [(start, min(start + PIECE, self.size)) for start in range(0, self.size, PIECE)]
+        return max(_over(revealed[slice(*cut)], self._whole("x", *cut) * self._whole("y", *cut)) for cut in cuts)
+
+
+async def _products(s: Session, x: AShare, y: AShare) -> AShare:
+    @mpc.protocol
+    async def part(s: Session, cut: slice) -> AShare:
+        return await mpc.mul_trunc(s, x[cut], y[cut], FRAC)
+
+    parts = await in_pieces(s, x.size, part)
+    return parts[0] if len(parts) == 1 else mpc.concatenate(parts)
+
+
+class MatrixProduct(_Truncated):
+    """W5, square matrices."""
+
+    key = "W5"
+    title = "fixed-point matrix product, truncated"
+    parties = (2, 3)
+    sizes = (1024,)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """See _Truncated."""
+        return (self.size, self.size), (self.size, self.size)
+
+    @property
+    def dimensions(self) -> str:
+        """See Workload."""
+        left, right = self.shapes
+        return f"{left[0]}x{left[1]} by {right[0]}x{right[1]}"
+
+    @property
+    def moved(self) -> int:
+        """See Workload."""
+        (rows, inner), (_, columns) = self.shapes
+        return 8 * (rows * inner + inner * columns + rows * columns)
+
+    async def run(self, s: Session, data: list[AShare]) -> AShare:
+        """See Workload."""
+        return await s.run(mpc.matmul_trunc, *data, FRAC)
+
+    def error(self, revealed: Floats) -> float:
+        """See Workload.  Sums of products below 2^53 are exact in float64, whatever their order."""
+        left, right = (self._whole(name, 0, count(shape)).reshape(shape) for name, shape in zip("xy", self.shapes, strict=True))
+        return _over(revealed, left @ right)
+
+
+class MatrixVectorProduct(MatrixProduct):
+    """W5, a batch of rows times one column."""
+
+    key = "W5-vector"
+    title = "fixed-point matrix times vector, truncated"
+    sizes = (1000,)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """See _Truncated."""
+        return (128, self.size), (self.size, 1)
+
+
+class Chain(Workload):
+    """W6, integers: the sign of a number changes with every product."""
+
+    key = "W6"
+    title = "dependent scalar products, integer"
+    parties = (2, 3)
+    sizes = (1000,)
+    allowed = 0.0
+
+    @property
+    def moved(self) -> int:
+        """See Workload."""
+        return 8 * self.size + 16
+
+    def own(self, party: int) -> list[Floats]:
+        """Party i has i of the value, and the first what is missing; so with every factor."""
+        others = self.n * (self.n - 1) / 2
+        return [np.asarray(float(party or total - others)) for total in (3, -1)]
+
+    def load(self, s: Session, own: list[Floats]) -> list[AShare]:
+        """See Workload."""
+        mine, sign = own
+        bound = s.n**2 + 4.0
+        value, factors = (share_of(s, numbers, bound, frac=0) for numbers in (mine, np.full(self.size, sign)))
+        return [value.assume_bound(4.0, "it is 3"), factors.assume_bound(1.0, "all are -1")]
+
+    async def run(self, s: Session, data: list[AShare]) -> AShare:
+        """See Workload."""
+        return await s.run(_chain, *data)
+
+    async def reveal(self, s: Session, outcome: AShare) -> Any:
+        """See Workload."""
+        return np.asarray(await s.reveal(outcome))
+
+    def error(self, revealed: Any) -> float:
+        """See Workload."""
+        return float(abs(revealed - 3 * (-1) ** self.size))
+
+
+async def _chain(s: Session, value: AShare, factors: AShare) -> AShare:
+    masked = await s.mask(factors)
+    for number in range(len(factors)):
+        value = await mpc.mul(s, value, masked[number])
+    return value
+
+
+class FixedChain(Workload):
+    """W6, fixed point: a value near 1, and factors near 1."""
+
+    key = "W6-fixed"
+    title = "dependent scalar products, fixed point"
+    parties = (2, 3)
+    sizes = (1000,)
+
+    @property
+    def allowed(self) -> float:
+        """One unit in the last place for every product, each of which later factors change little."""
+        return 2.0 * self.size
+
+    @property
+    def moved(self) -> int:
+        """See Workload."""
+        return 8 * self.size + 16
+
+    def own(self, party: int) -> list[Floats]:
+        """1.5 and numbers near 1 at the first party, little at the others."""
+        first = float(party == 0)
+        return [np.asarray(1.5 * first + party / 64), first + uniform(self.key, party, 0, self.size, 2.0**-10 / self.n)]
+
+    def load(self, s: Session, own: list[Floats]) -> list[AShare]:
+        """See Workload."""
+        value, factors = (share_of(s, numbers, 4.0) for numbers in own)
+        return [value.assume_bound(4.0, "n is below 18"), factors.assume_bound(1.001, "all are within 2^-10 of 1")]
+
+    async def run(self, s: Session, data: list[AShare]) -> AShare:
+        """See Workload."""
+        return await s.run(_fixed_chain, *data)
+
+    async def reveal(self, s: Session, outcome: AShare) -> Any:
+        """See Workload."""
+        return np.asarray(await s.reveal(outcome))
+
+    def error(self, revealed: Any) -> float:
+        """Units in the last place."""
+        value, factors = (np.sum(parts, axis=0) for parts in zip(*map(self.own, range(self.n)), strict=True))
+        return float(np.abs(as_integers(revealed) - as_integers(value * factors.prod())))
+
+
+async def _fixed_chain(s: Session, value: AShare, factors: AShare) -> AShare:
+    masked = await s.mask(factors)
+    for number in range(len(factors)):
+        product = await mpc.mul_trunc(s, value, masked[number], FRAC)
+        value = product.assume_bound(16.0, "at most 4 times a thousand factors within 2^-10 of 1")
+    return value

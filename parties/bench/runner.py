@@ -1,0 +1,103 @@
+"""The parent of the benchmark: starts the processes of one workload, and gathers what they report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpc import BeaverError
+from parties.bench.figures import Figures
+from parties.bench.member import Task
+from parties.data import Table
+from parties.demo.organisations import outcome, prepare, stop
+from parties.demo.study import Holding
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parties.bench.workload import Workload
+    from parties.demo.organisations import Organisation
+
+    Running = tuple[Organisation, asyncio.subprocess.Process]
+
+REPEATS = 5
+LAST_WORDS = 2.0
+"""Seconds for the other processes to say what they know of a failure, before they are stopped."""
+
+
+class BenchmarkError(BeaverError):
+    """A process of the benchmark failed, whose words the text holds; or a result is wrong."""
+
+
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+"""Where numpy's matrix products learn how many threads to use."""
+
+
+def environment(processes: int) -> dict[str, str]:
+    """As many threads for each of the processes as they have cores together: more of them only wait for each other.  What the user set stays."""
+    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    return {**dict.fromkeys(THREADS, threads), **os.environ}
+
+
+async def start(organisation: Organisation, task: Task) -> asyncio.subprocess.Process:
+    """A process of its own, in its own session: Ctrl-C reaches the parent only, which then stops everyone."""
+    listener = organisation.listener
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "parties.bench.member",
+        str(organisation.config),
+        str(listener.fileno()),
+        json.dumps(task._asdict()),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=[listener.fileno()],
+        start_new_session=True,
+        env=environment(task.parties + 1),
+    )
+    listener.close()
+    return process
+
+
+async def measure(workload: Workload, *, rtt: float = 0.0, repeats: int = REPEATS) -> Figures:
+    """Run the workload between fresh processes of this machine; `rtt` in milliseconds.  BenchmarkError if one of them fails."""
+    task = Task(workload.key, workload.n, workload.size, repeats, rtt / 2000, 0)
+    nothing = Holding(*[Table([], np.zeros((0, 0)))] * 2)
+    with tempfile.TemporaryDirectory(prefix="beaver-bench-") as folder:
+        *parties, dealing = prepare(Path(folder), {f"party{index:02}": nothing for index in range(workload.n)})
+        async with contextlib.AsyncExitStack() as stack:
+            dealer = await start(dealing, task)
+            stack.push_async_callback(stop, dealer)
+            members = []
+            for organisation in parties:
+                process = await start(organisation, task._replace(dealer=dealer.pid))
+                stack.push_async_callback(stop, process)
+                members.append((organisation, process))
+            return Figures.of(workload, rtt, *await _reports(members, (dealing, dealer)))
+
+
+async def _reports(parties: Sequence[Running], dealing: Running) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What the parties say, and then the dealer, which stops when its input ends.  The first that fails ends it for all."""
+    *computing, serving = tasks = [asyncio.create_task(outcome(*member)) for member in (*parties, dealing)]
+    waiting = set(tasks)
+    try:
+        while waiting > {serving}:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if serving in done or any(task.exception() for task in done):
+                await asyncio.wait(tasks, timeout=LAST_WORDS)
+                raise BenchmarkError("\n".join(str(task.exception()) for task in tasks if task.done() and task.exception()))
+        if dealing[1].stdin is not None:
+            dealing[1].stdin.close()
+        return [task.result() for task in computing], await serving
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,103 @@
+"""What a workload is: data of every party, a timed program, and the plaintext that its result is compared with."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+
+from mpc.fixed_point import FRAC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from mpc import AShare, Floats, Session
+
+R = TypeVar("R")
+
+PIECE = 1 << 20
+"""Elements that a program handles at a time, so that memory does not grow with what is under way."""
+UNDER_WAY = 2
+"""Pieces that are under way together: one computes while another travels."""
+
+
+class Workload(ABC):
+    """One row of the benchmark, for `n` parties and a `size`."""
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    parties: ClassVar[tuple[int, ...]]
+    """The numbers of parties that it is measured with by default."""
+    sizes: ClassVar[tuple[int, ...]]
+    """The sizes that it is measured with by default."""
+    least: ClassVar[int] = 1
+    """The smallest size that makes sense."""
+
+    def __init__(self, n: int, size: int) -> None:
+        self.n = n
+        self.size = size
+
+    @abstractmethod
+    def own(self, party: int) -> Any:
+        """What `party` has: its own data, or its part of common data."""
+
+    def load(self, s: Session, own: Any) -> Any:
+        """What the program gets; before the clock runs.  For a program that starts from shares, those of the common data."""
+        del s
+        return own
+
+    @abstractmethod
+    async def run(self, s: Session, data: Any) -> Any:
+        """What is timed."""
+
+    async def reveal(self, s: Session, outcome: Any) -> Any:
+        """The result in the clear; after the clock has stopped.  For a program that ends in shares, their values."""
+        del s
+        return outcome
+
+    @abstractmethod
+    def error(self, revealed: Any) -> float:
+        """How far the revealed result is from that of the same data in plaintext."""
+
+    @property
+    @abstractmethod
+    def allowed(self) -> float:
+        """The largest error of a right result; 0 where it must be exact."""
+
+    @property
+    @abstractmethod
+    def moved(self) -> int:
+        """Bytes of one party's inputs and outputs."""
+
+    @property
+    def dimensions(self) -> str:
+        """The size as a reader wants it."""
+        return f"{self.size:,}"
+
+
+def share_of(s: Session, mine: Floats, bound: float, frac: int = FRAC) -> AShare:
+    """The sum of what all parties have, as a share of all: nobody owns it, so nobody's part of an opening is spared."""
+    return s.zero(mine.shape, frac=frac).add_own(s.encode(mine, frac=frac, bound=bound))
+
+
+def as_integers(real: Any, frac: int = FRAC) -> Any:
+    """The integers that encoding makes of real numbers; exact in float64 while they are below 2^53."""
+    return np.rint(np.ldexp(real, frac))
+
+
+async def in_pieces(s: Session, size: int, part: Callable[[Session, slice], Coroutine[Any, Any, R]]) -> list[R]:
+    """`part(s, cut)` for every piece of 0:size, few of them at a time; the results in order.  `part` is a protocol."""
+    cuts = [slice(start, min(start + PIECE, size)) for start in range(0, size, PIECE)]
+    if len(cuts) < 2:
+        return [await part(s, cut) for cut in cuts]
+    done: list[R] = []
+    waiting: deque[asyncio.Task[R]] = deque()
+    async with asyncio.TaskGroup() as group:
+        for cut in cuts:
+            if len(waiting) == UNDER_WAY:
+                done.append(await waiting.popleft())
+            waiting.append(group.create_task(part(s, cut)))
+    return done + [task.result() for task in waiting]

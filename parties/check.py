@@ -1,0 +1,294 @@
+"""Whether this organisation is set up and reaches every other member: what `beaver check` finds, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from dataclasses import asdict, dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mpc
+import parties
+import protocols
+from mpc.checks import own_version
+from mpc.endpoints import format_endpoint
+from mpc.errors import AuthenticationFailed, BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
+from mpc.identity import spoken
+from mpc.mesh import dials
+from mpc.roster import transport_between
+from mpc.transport.link import reason
+from parties.control import socket_path
+
+if TYPE_CHECKING:
+    from mpc.endpoints import Endpoint
+    from mpc.roster import Member
+    from parties.config import NodeConfig
+    from parties.control import Handler, Say
+
+PATIENCE = 8.0
+"""Seconds to wait for a peer, and for its answers; one that dials again after a failure takes 5."""
+
+MAX_PATIENCE = 600.0
+
+MAX_AHEAD = 60.0
+"""Seconds that clocks may differ: keys retire, and audits are compared, by the clock."""
+
+_STEP = 5.0
+"""Seconds for a name server, and for a port."""
+
+_SOON = 1.5
+"""Seconds after which a peer's address is tried, though it should dial this member: a try costs it a line in its log."""
+
+OURS = (mpc, protocols, parties)
+_LOOK = 0.05
+
+
+@dataclass(slots=True)
+class Own:
+    """One thing about this organisation's own files.  Without a remedy it is as it should be."""
+
+    what: str
+    found: str
+    remedy: str = ""
+
+
+@dataclass(slots=True)
+class Row:
+    """What was found about one peer; steps that were not reached are empty.  `kind`, `problem` and `remedy` tell of a failure."""
+
+    peer: str
+    address: str
+    resolved: str = ""
+    reached: str = ""
+    handshake: str = ""
+    roster: str = ""
+    version: str = ""
+    ahead: float | None = None
+    round_trip: float | None = None
+    throughput: float | None = None
+    kind: str = ""
+    problem: str = ""
+    remedy: str = ""
+
+    def fail(self, fault: BeaverError, remedy: str = "") -> None:
+        """The check of this peer ends here.  Without a `remedy` the one that most messages end with counts."""
+        self.kind = type(fault).__name__
+        self.problem, self.remedy = fault.text if isinstance(fault, RemoteFault) else str(fault), remedy
+        if not remedy:
+            self.problem, _, self.remedy = self.problem.partition("; ")
+        self.remedy = self.remedy or f"see that the node of {self.peer} runs, and what its log says"
+
+
+# -- this organisation -----------------------------------------------------------------------------------------------
+
+
+def own_files(config: NodeConfig, path: Path) -> list[Own]:
+    """The configuration at `path`, key, roster, their permissions, and the names that programs import.  What a node refuses to start with is a ConfigError."""
+    identity, roster = config.identity(), config.load_roster()
+    said = roster.content
+    signed = f"not signed by {', '.join(roster.unsigned)}: taken only on loopback" if roster.unsigned else "signed by all"
+    found = [
+        Own("key", f"{config.key_path}, fingerprint {spoken(identity.public)}"),
+        Own("roster", f"version {said.version}, digest {roster.digest.hex()[:16]}, {len(roster.members)} members, {signed}"),
+        Own("control socket", str(socket_path(config))),
+    ]
+    me = roster[config.name]
+    if me.retiring == identity.public:
+        found.append(Own("rotation", f"this key retires on {me.retires:%Y-%m-%d %H:%M} UTC; set `key` to the new one before"))
+    if roster.relay is not None:
+        config.relay_password()
+        if config.relay_ca is not None and not os.access(config.relay_ca, os.R_OK):
+            found.append(Own("certificates", f"{config.relay_ca} cannot be read", "correct `ca` under [relay]"))
+    found += [_guarded(what, file) for what, file in (("configuration", path), ("roster file", config.roster_path))]
+    return [*found, *_datasets(config), *shadows(Path.cwd())]
+
+
+def _guarded(what: str, path: Path) -> Own:
+    mode = path.stat().st_mode
+    if os.name == "posix" and mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return Own(what, f"{path} may be changed by others (mode {stat.S_IMODE(mode):04o})", f"run `chmod go-w {path}`")
+    return Own(what, str(path))
+
+
+def _datasets(config: NodeConfig) -> list[Own]:
+    """Only whether the files can be opened; `beaver data` reads them."""
+    return [
+        Own(f"dataset {name}", f"{path} cannot be read", "correct its path, or let this user read it")
+        for name, settings in config.datasets.items()
+        if settings.path is not None and not os.access(path := config.resolve(settings.path), os.R_OK)
+    ]
+
+
+def shadows(folder: Path) -> list[Own]:
+    """What a program started in `folder` would import instead of this software; the names are such that others use them too."""
+    found = []
+    for module in OURS:
+        name = module.__name__
+        spec = PathFinder.find_spec(name, [str(folder)])
+        # A folder without __init__.py gives way to a real package.
+        if spec is not None and spec.origin is not None and Path(spec.origin).resolve() != Path(str(module.__file__)).resolve():
+            found.append(
+                Own(f"import {name}", f"{spec.origin} hides this software's {name}", "rename it, or start programs in another folder")
+            )
+    return found
+
+
+# -- the others ------------------------------------------------------------------------------------------------------
+
+
+async def examine(node: mpc.Node, patience: float = PATIENCE) -> list[Row]:
+    """All peers of an open node: connected with all at once, then measured one after the other so that they do not share the line."""
+    mesh = node.mesh
+    me = mesh.roster[mesh.identity.name]
+    # A client is there only while it asks for something.
+    peers = [
+        member for member in mesh.roster.members if member is not me and (member.role != "client" or mesh.channel(member.name) is not None)
+    ]
+    rows = await asyncio.gather(*(_connect(node, me, member, patience) for member in peers))
+    for row in rows:
+        if not row.problem:
+            await _measure(node, row, patience)
+    return list(rows)
+
+
+async def _connect(node: mpc.Node, me: Member, member: Member, patience: float) -> Row:
+    where = _where(node, me, member)
+    row = Row(member.name, format_endpoint(where) if where is not None else "dials only")
+    if not await _came(node, member.name, _SOON) and where is not None:
+        await _reach(row, member, where)
+    if row.problem:
+        return row
+    if await _came(node, member.name, patience):
+        row.reached, row.handshake, row.roster = "ok", "ok", "same"
+        row.resolved = row.resolved or (await _resolved(where) if where is not None else "")
+    else:
+        row.handshake = "failed"
+        row.fail(*_silence(node, me, member, patience))
+    return row
+
+
+async def _came(node: mpc.Node, name: str, patience: float) -> bool:
+    """Whether there is a channel to `name` within `patience` seconds, or before an attempt at one has failed."""
+    mesh, loop = node.mesh, asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    while mesh.channel(name) is None and mesh.fault(name) is None and loop.time() < deadline:  # noqa: ASYNC110  no event tells of a failed attempt
+        await asyncio.sleep(_LOOK)
+    return mesh.channel(name) is not None
+
+
+def _where(node: mpc.Node, me: Member, member: Member) -> Endpoint | None:
+    """What must be reached to speak with `member`: the broker, or its own address."""
+    relay = node.mesh.roster.relay
+    if relay is not None and transport_between(me, member) == "mqtt":
+        return relay.host, relay.port
+    return member.endpoint
+
+
+async def _resolved(where: Endpoint) -> str:
+    """The addresses of a host; empty if there are none."""
+    try:
+        async with asyncio.timeout(_STEP):
+            found = await asyncio.get_running_loop().getaddrinfo(*where)
+    except (OSError, UnicodeError, TimeoutError):
+        return ""
+    return ", ".join(sorted({str(entry[4][0]) for entry in found}))
+
+
+async def _reach(row: Row, member: Member, where: Endpoint) -> None:
+    """How far one comes to an address without a word: that tells a wrong name from a closed port and from a wall."""
+    row.resolved = await _resolved(where)
+    if not row.resolved:
+        row.resolved = "failed"
+        row.fail(
+            PeerLost(member.name, f"no address is known for the host {where[0]}"), "correct the host in the roster, or the name server"
+        )
+        return
+    at = format_endpoint(where)
+    try:
+        async with asyncio.timeout(_STEP):
+            _, writer = await asyncio.open_connection(*where)
+    except TimeoutError:
+        row.reached = "failed"
+        row.fail(PeerLost(member.name, f"nothing answers at {at}"), "a firewall, or a wrong address: let this machine reach it")
+    except ConnectionRefusedError:
+        row.reached = "failed"
+        row.fail(
+            PeerLost(member.name, f"nothing listens at {at}"), "start what should listen there, or correct host and port in the roster"
+        )
+    except OSError as fault:
+        row.reached = "failed"
+        row.fail(
+            PeerLost(member.name, f"{at} cannot be reached: {reason(fault)}"), "correct the address in the roster, or the network's routes"
+        )
+    else:
+        row.reached = "ok"
+        writer.close()
+
+
+def _silence(node: mpc.Node, me: Member, member: Member, patience: float) -> tuple[BeaverError, str]:
+    """Why there is no channel though the way is open, as far as it can be told from here."""
+    fault = node.mesh.fault(member.name)
+    if isinstance(fault, AuthenticationFailed):
+        return fault, "compare both members' keys with the fingerprints of `beaver roster show`, and read its log"
+    if isinstance(fault, PeerMisbehaved):
+        return fault, "something else listens there: correct host and port in the roster"
+    if fault is not None:
+        return fault, ""
+    if dials(me, member) or transport_between(me, member) == "mqtt":
+        return PeerLost(member.name, f"did not finish the handshake within {patience:g} s"), "see that its node runs, and what its log says"
+    back = format_endpoint(me.endpoint) if me.endpoint is not None else "nowhere"
+    text = f"dials this member at {back}, and did not within {patience:g} s"
+    return PeerLost(member.name, text), "start its node, and see that it can reach that address through all firewalls"
+
+
+async def _measure(node: mpc.Node, row: Row, patience: float) -> None:
+    try:
+        seen = await node.checks.measure(row.peer, patience)
+    except BeaverError as fault:
+        row.fail(fault)
+        return
+    row.version, row.ahead, row.round_trip, row.throughput = seen.version, seen.ahead, seen.round_trip, seen.throughput
+    if abs(seen.ahead) > MAX_AHEAD:
+        way = "ahead of" if seen.ahead > 0 else "behind"
+        row.fail(
+            Disagreement(row.peer, f"its clock is {abs(seen.ahead):.0f} s {way} this one"),
+            "let both machines set their clocks from a time server",
+        )
+
+
+def _seconds(value: object) -> float:
+    """How long a request wants to wait; without a sensible wish, as long as by default."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= MAX_PATIENCE else PATIENCE
+
+
+def answering(node: mpc.Node, others: Handler | None = None) -> Handler:
+    """What every kind of node answers at its control socket: `check`; and whatever `others` answers."""
+
+    async def handle(request: dict[str, Any], say: Say) -> None:
+        if request.get("do") == "check":
+            say({"peers": [asdict(row) for row in await examine(node, _seconds(request.get("wait")))]})
+        elif others is not None:
+            await others(request, say)
+        else:
+            say({"error": "ConfigError", "text": f"{node.mesh.identity.name} is the dealer: it takes no jobs. Ask the node of a party"})
+
+    return handle
+
+
+def first_fault(own: list[Own], rows: list[Row]) -> BeaverError | None:
+    """The failure that decides the exit status."""
+    for each in own:
+        if each.remedy:
+            return ConfigError(f"{each.found}; {each.remedy}")
+    for row in rows:
+        if row.problem:
+            kinds = {kind.__name__: kind for kind in RemoteFault.__subclasses__()}
+            text = f"{row.problem}; {row.remedy}"
+            return kinds[row.kind](row.peer, text) if row.kind in kinds else ConfigError(f"{row.peer}: {text}")
+    return None
+
+
+__all__ = ["Own", "Row", "answering", "examine", "first_fault", "own_files", "own_version", "shadows"]

@@ -1,0 +1,1 @@
+"""Commands of `beaver`, one module for each group."""

@@ -1,0 +1,132 @@
+"""`beaver check`: every step from the own files to every peer, in one table, with what to do where one fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path  # noqa: TC003  typer reads it from the annotation
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import mpc
+from mpc.checks import own_version
+from mpc.errors import ConfigError
+from mpc.lock import IdentityLock
+from parties import ask
+from parties.check import MAX_PATIENCE, PATIENCE, Own, Row, examine, first_fault, own_files
+from parties.config import load_node_config
+from parties.logs import configure
+from parties.run import INTERRUPTED, run
+
+if TYPE_CHECKING:
+    from parties.config import NodeConfig
+
+
+def check(
+    config: Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")],
+    wait: Annotated[float, typer.Option(min=0.0, max=MAX_PATIENCE, help="Seconds to wait for each peer.")] = PATIENCE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,  # noqa: FBT002
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log too.")] = False,  # noqa: FBT002
+) -> None:
+    """Check the own files, and the way to every other member: name, port or broker, handshake, roster, version, clock, speed.
+
+    If this organisation's node runs, it is asked, since it holds the connections; otherwise this command takes its place for some seconds.
+    """
+    _quiet(verbose=verbose)
+    rows: list[Row] = []
+    running, fault = False, None
+    try:
+        settings = load_node_config(config)
+        own = own_files(settings, config)
+        rows, running = run(_rows(settings, config, wait))
+        fault = first_fault(own, rows)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except ConfigError as broken:
+        # No node starts like this, so there is nobody to try the others with.
+        problem, _, remedy = str(broken).partition("; ")
+        own, fault = [Own("set-up", problem, remedy or "mend what the message names")], broken
+    if as_json:
+        found = {
+            "own": list(map(asdict, own)),
+            "version": own_version(),
+            "node_runs": running,
+            "peers": list(map(asdict, rows)),
+            "ok": fault is None,
+        }
+        print(json.dumps(found))
+    else:
+        _show(own, rows, running=running)
+    if fault is not None:
+        raise fault
+
+
+def _quiet(*, verbose: bool) -> None:
+    if verbose:
+        configure(1)
+    else:
+        # The table says it better.
+        logging.getLogger("beaver").setLevel(logging.CRITICAL)
+
+
+async def _rows(settings: NodeConfig, config: Path, wait: float) -> tuple[list[Row], bool]:
+    """The peers' rows, and whether a running node made them."""
+    lock = IdentityLock(settings.key_path)
+    try:
+        lock.acquire()
+    except ConfigError:
+        return await _asked(settings, wait), True
+    lock.release()
+    async with mpc.open_node(config) as node:
+        return await examine(node, wait), False
+
+
+async def _asked(settings: NodeConfig, wait: float) -> list[Row]:
+    try:
+        answer = await ask.request(settings, {"do": "check", "wait": wait})
+    except ConfigError as fault:
+        msg = (
+            f"{settings.key_path}: a program with this identity runs, and it answers no `beaver check` as `beaver party` and `beaver dealer` do "
+            f"({fault}); stop it first"
+        )
+        raise ConfigError(msg) from None
+    return [Row(**row) for row in answer["peers"]]
+
+
+def _show(own: list[Own], rows: list[Row], *, running: bool) -> None:
+    console = Console(highlight=False)
+    for each in own:
+        mark = "[red]wrong[/red]" if each.remedy else "[green]ok[/green]"
+        console.print(f"{mark:<20} {escape(each.what)}: {escape(each.found)}", soft_wrap=True)
+    if not rows:
+        return
+    console.print(
+        "The running node was asked." if running else "No node runs here; this command took its place.", f"Version {own_version()}."
+    )
+    grid = Table()
+    for heading in ("peer", "address", "name", "port", "handshake", "roster", "version", "clock", "round trip", "to it"):
+        grid.add_column(heading, overflow="fold")
+    for row in rows:
+        cells = (row.peer, row.address, row.resolved, row.reached, row.handshake, row.roster, row.version, *_figures(row))
+        grid.add_row(*map(escape, cells), style="red" if row.problem else None)
+    console.print(grid)
+    for row in rows:
+        if row.problem:
+            console.print(f"[red]{escape(row.peer)}[/red]: {escape(row.problem)}\n    what to do: {escape(row.remedy)}", soft_wrap=True)
+
+
+def _figures(row: Row) -> tuple[str, str, str]:
+    ahead = "" if row.ahead is None else f"{row.ahead:+.3f} s"
+    trip = "" if row.round_trip is None else f"{row.round_trip * 1e3:.2f} ms"
+    speed = "" if row.throughput is None else f"{row.throughput / 1e6:,.1f} MB/s"
+    return ahead, trip, speed
+
+
+__all__ = ["check"]

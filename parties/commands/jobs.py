@@ -1,0 +1,119 @@
+"""`beaver jobs`: what this organisation's node knows of jobs, and what someone here decides about them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from parties import ask
+from parties.config import load_node_config
+from parties.job import unpack_task
+from parties.programs import program
+from parties.run import run
+
+ROWS = 1000
+"""Rows of each party for which the cost of a job is shown; how many there are, nobody knows yet."""
+
+app = typer.Typer(no_args_is_help=True, help="List the jobs of this organisation's node, show, cancel, approve or deny one.")
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
+Id = Annotated[str, typer.Argument(help="The job, as `beaver jobs list` names it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def _asked(config: Path, do: str, **more: str) -> dict[str, Any]:
+    return run(ask.request(load_node_config(config), {"do": do, **more}))
+
+
+@app.command("list")
+def list_command(config: Config, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """List the jobs that the node knows: all that are not over, and the last that are."""
+    jobs = _asked(config, "jobs")["jobs"]
+    if as_json:
+        print(json.dumps(jobs))
+        return
+    grid = Grid()
+    for heading in ("id", "protocol", "dataset", "parties", "asked by", "since (UTC)", "state"):
+        grid.add_column(heading)
+    for job in jobs:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job["since"]))
+        state = job["state"] + (f": {job['error']}" if job["error"] else "")
+        cells = (job["id"], job["protocol"], job["dataset"], ", ".join(job["parties"]), job["asker"], since, state)
+        grid.add_row(*map(escape, cells))
+    Console().print(grid)
+
+
+@app.command()
+def show(job: Id, config: Config, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Show the result of a job; of one that waits for approval, who asks for what, what it reveals and what it costs."""
+    answer = _asked(config, "show", id=job)
+    if "waiting" not in answer:
+        ask.show(answer, as_json=as_json)
+        return
+    request = {**_request(answer["waiting"]), "earlier jobs": answer["overlaps"], "asked by": answer["job"]["asker"]}
+    if as_json:
+        print(json.dumps({"id": answer["id"], **{name.replace(" ", "_"): value for name, value in request.items()}}, allow_nan=False))
+        return
+    grid = Grid(title=f"job {answer['id']} waits for approval here", title_justify="left", show_header=False)
+    for name, value in request.items():
+        grid.add_row(name, escape(_text(value)))
+    Console().print(grid)
+    print(f"Decide with `beaver jobs approve {answer['id']} -c {config}`, or `beaver jobs deny`.")
+
+
+@app.command()
+def cancel(job: Id, config: Config) -> None:
+    """Cancel a running job, at every party."""
+    _asked(config, "cancel", id=job)
+    print(f"job {job} is cancelled")
+
+
+@app.command()
+def approve(job: Id, config: Config) -> None:
+    """Let a job run that waits for approval."""
+    _asked(config, "approve", id=job)
+    print(f"job {job} is approved: it runs once all other parties accept it")
+
+
+@app.command()
+def deny(job: Id, config: Config) -> None:
+    """Deny a job that waits for approval; the others learn who denied it, and no more."""
+    _asked(config, "deny", id=job)
+    print(f"job {job} is denied")
+
+
+def _request(data: dict[str, Any]) -> dict[str, Any]:
+    """All that there is to know of a job before it runs."""
+    task = unpack_task(data)
+    wanted = program(task.protocol)
+    plan = wanted.estimate(task, len(task.parties), ROWS)
+    return {
+        "purpose": task.purpose or "none is stated",
+        "protocol": f"{task.protocol}@{wanted.version}: {wanted.summary}",
+        "parameters": dict(task.parameters),
+        "dataset": task.dataset,
+        "columns": list(task.columns),
+        "parties": list(task.parties),
+        "receivers": list(task.receivers),
+        "reveals": wanted.reveals,
+        "rows wanted": task.pool,
+        "cost": {
+            "rows of each party": ROWS,
+            "rounds": plan.rounds,
+            "bytes to each peer": plan.payload,
+            "bytes from the dealer": plan.dealer,
+        },
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_text(entry)}" for name, entry in value.items()) or "none"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,300 @@
+"""`beaver roster`: build the roster that all members share, sign it, and replace keys in it.
+
+A roster that nobody signed is changed in place.  One that somebody signed stays as it is: every change of it is the next version, in a
+file of its own, so that all members can sign it while their nodes still use the old one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpc import roster_file
+from mpc.config import load_config
+from mpc.endpoints import parse_relay
+from mpc.errors import ConfigError
+from mpc.identity import Identity, spoken
+from mpc.members import Content, Member, Revoked, Transport
+from mpc.roster import Roster, did_you_mean, read_text
+from parties.commands.roster_table import as_json_object, table
+
+app = typer.Typer(no_args_is_help=True, help="Build, sign and change the roster that all members share.")
+
+RosterFile = Annotated[Path, typer.Argument(metavar="ROSTER", help="The roster file.")]
+Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
+Sources = Annotated[list[str], typer.Argument(metavar="FILE_OR_LINES...", help="Files, the lines themselves, or - for standard input.")]
+
+
+@app.command()
+def add(
+    roster: RosterFile,
+    sources: Sources,
+    relay: Annotated[str | None, typer.Option(metavar="URL", help="The MQTT broker, mqtts://HOST:PORT.")] = None,
+    transport: Annotated[Transport | None, typer.Option(help="How members speak that do not say it themselves.")] = None,
+) -> None:
+    """Put members into a roster, from the public lines that they sent; the file is made if it is not there."""
+    content, signatures = _read(roster) if roster.exists() else (Content(), {})
+    for source in sources:
+        for member in _fragment(source):
+            content = replace(content, members=_with(content.members, member))
+    if relay is not None:
+        content = replace(content, relay=parse_relay(relay))
+    if transport is not None:
+        content = replace(content, transport=transport)
+    _save(roster, content, signatures)
+
+
+def _fragment(source: str) -> tuple[Member, ...]:
+    text, name = _text(source)
+    return roster_file.read(text, name)[0].members
+
+
+def _with(members: tuple[Member, ...], member: Member) -> tuple[Member, ...]:
+    """`members` and `member`, which may replace itself but not its key."""
+    for known in members:
+        if known.name == member.name and known.public != member.public:
+            msg = (
+                f"{member.name} is in the roster with another key ({spoken(known.public)}); it changes its own with `beaver roster rotate`, "
+                "or somebody who cannot use the old one any more with `beaver roster revoke --new`"
+            )
+            raise ConfigError(msg)
+    return (*(known for known in members if known.name != member.name), member)
+
+
+@app.command()
+def remove(roster: RosterFile, name: Annotated[str, typer.Argument(help="The member that leaves.")]) -> None:
+    """Take a member out.  Its key is not revoked: it may come back with it."""
+    content, signatures = _read(roster)
+    _find(content, name)
+    _save(roster, replace(content, members=tuple(member for member in content.members if member.name != name)), signatures)
+
+
+@app.command()
+def revoke(
+    roster: RosterFile,
+    name: Annotated[str, typer.Argument(help="Whose key must not be used again.")],
+    reason: Annotated[str, typer.Option(help="Why; the others see it.")],
+    retiring: Annotated[bool, typer.Option(help="Only the key that another one already replaces.")] = False,  # noqa: FBT002
+    new: Annotated[str | None, typer.Option(metavar="FILE_OR_LINES", help="Its public lines with a new key; without, it leaves.")] = None,
+) -> None:
+    """Forbid a member's keys for ever, because somebody else may have them."""
+    content, signatures = _read(roster)
+    member = _find(content, name)
+    if retiring and (member.retiring is None or new is not None):
+        msg = f"{name} has no retiring key, or --new was given too; leave out --retiring to revoke all its keys"
+        raise ConfigError(msg)
+    spoilt = member.publics[1:] if retiring else member.publics
+    stay = tuple(each for each in content.members if each.name != name)
+    if retiring:
+        stay = (*stay, replace(member, retiring=None, retires=None))
+    elif new is not None:
+        stay = (*stay, *(each for each in _fragment(new) if _is(each, name)))
+    why, today = roster_file.one_line(reason), datetime.now(UTC).date()
+    listed = (*content.revoked, *(Revoked(name, public, why, today) for public in spoilt))
+    _save(roster, replace(content, members=stay, revoked=listed), signatures)
+
+
+def _is(member: Member, name: str) -> bool:
+    if member.name != name:
+        msg = f"--new describes {member.name}, not {name}; give the public lines of {name}"
+        raise ConfigError(msg)
+    return True
+
+
+@app.command()
+def rotate(
+    config: Config,
+    roster: Annotated[
+        Path | None, typer.Option(help="Another file than the configuration's, such as a next version that nobody signed.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How long the old key stays valid beside the new one.")] = 30,
+) -> None:
+    """Make a new key for this organisation and a roster in which both are valid for some days; sign that with the new one.
+
+    Until the old key retires, set `key` in the configuration to the new file, and restart the node.
+    """
+    settings = load_config(config)
+    source = roster or settings.roster_path
+    content, signatures = _read(source)
+    old, member = settings.identity(), _find(content, settings.name)
+    if old.public != member.public:
+        msg = f"{source}: {settings.name} uses another key there than this one; rotate from the key that the roster names first"
+        raise ConfigError(msg)
+    fresh = Identity.generate(settings.name)
+    retires = (datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0)
+    changed = replace(member, public=fresh.public, retiring=old.public, retires=retires)
+    after = replace(content, members=(*(each for each in content.members if each.name != settings.name), changed))
+    key = settings.folder / f"{settings.name}.{fresh.public.hex()[:8]}.key"
+    fresh.save(key)
+    try:
+        path, known = _save(source, after, signatures)
+        if known is not None:
+            _sign(path, known, fresh)
+    except ConfigError:
+        key.unlink()
+        raise
+    print(
+        f"The new key is in {key}. When all members use {path}, and before {retires:%Y-%m-%d %H:%M} UTC, set `key` to it in {config} and "
+        "restart the node; then move the old key away.",
+        file=sys.stderr,
+    )
+
+
+@app.command()
+def show(
+    roster: RosterFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,  # noqa: FBT002
+) -> None:
+    """Show members, fingerprints, version, digest and who has signed."""
+    known = Roster.load(roster)
+    if as_json:
+        print(as_json_object(known))
+    else:
+        table(known)
+
+
+@app.command()
+def verify(
+    roster: RosterFile,
+    previous: Annotated[Path | None, typer.Option(help="The version before: is this one made from it, with all that was revoked?")] = None,
+) -> None:
+    """Check that a roster is well-formed, signed by every member, and made from the version before it."""
+    known = Roster.load(roster)
+    if previous is not None:
+        _follows(roster, known, Roster.load(previous), previous)
+    if known.unsigned:
+        msg = f"{roster}: version {known.content.version} is not signed by {', '.join(known.unsigned)}; get their lines and `beaver roster accept` them"
+        raise ConfigError(msg)
+    print(f"{roster}: version {known.content.version}, digest {known.digest.hex()}, is signed by all {len(known.members)} members")
+
+
+def _follows(path: Path, after: Roster, before: Roster, source: Path) -> None:
+    if (after.content.version, after.content.previous) != (before.content.version + 1, before.digest):
+        msg = f"{path}: version {after.content.version} was not made from {source} (version {before.content.version}, digest {before.digest.hex()})"
+        raise ConfigError(msg)
+    forgotten = [each.name for each in before.content.revoked if each not in after.content.revoked]
+    if forgotten:
+        msg = f"{path}: no longer lists the revoked keys of {', '.join(forgotten)} that {source} lists; a key is revoked for ever"
+        raise ConfigError(msg)
+
+
+@app.command()
+def sign(
+    config: Config,
+    roster: Annotated[Path | None, typer.Option(help="Another file than the configuration's, such as the next version.")] = None,
+) -> None:
+    """Sign the roster with this organisation's key, and print the line for the other members.
+
+    Look at it first (`beaver roster show`): whoever signs says that these are the right members with the right keys.
+    """
+    settings = load_config(config)
+    path = roster or settings.roster_path
+    _sign(path, Roster.load(path), settings.identity())
+
+
+def _sign(path: Path, roster: Roster, identity: Identity) -> None:
+    try:
+        signature = roster.sign(identity)
+    except ConfigError as fault:
+        msg = f"{path}: {fault}"
+        raise ConfigError(msg) from None
+    roster.accept(identity.name, signature)
+    _write(path, roster.dump(), new=False)
+    print(roster_file.signature_line(identity.name, signature))
+    print(
+        f"Signed {path}: version {roster.content.version}, digest {roster.digest.hex()}. Send the line above to all other members.\n"
+        + (f"Still missing: {', '.join(roster.unsigned)}." if roster.unsigned else "All members have signed."),
+        file=sys.stderr,
+    )
+
+
+@app.command()
+def accept(roster: RosterFile, sources: Sources) -> None:
+    """Put the signatures that other members sent into a roster."""
+    known = Roster.load(roster)
+    for source in sources:
+        text, name = _text(source)
+        for who, signature in roster_file.read_signatures(text, name).items():
+            known.accept(who, signature)
+    _write(roster, known.dump(), new=False)
+    print(f"Still missing: {', '.join(known.unsigned)}." if known.unsigned else "All members have signed.", file=sys.stderr)
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def _text(source: str) -> tuple[str, str]:
+    """What an argument stands for, and its name in errors."""
+    if source == "-":
+        return sys.stdin.read(), "standard input"
+    if "=" in source and not Path(source).exists():
+        return source, "the lines"
+    return read_text(source), source
+
+
+def _read(path: Path) -> tuple[Content, dict[str, bytes]]:
+    return roster_file.read(read_text(path), str(path))
+
+
+def _find(content: Content, name: str) -> Member:
+    for member in content.members:
+        if member.name == name:
+            return member
+    msg = f"{name!r} is not in the roster; {did_you_mean(name, [member.name for member in content.members])}"
+    raise ConfigError(msg)
+
+
+def _save(path: Path, content: Content, signatures: dict[str, bytes]) -> tuple[Path, Roster | None]:
+    """Write what a roster says now: in place while nobody has signed it, as the next version beside it otherwise.
+
+    Where it is, and the roster; None while it has fewer than two parties, since then it is none yet.
+    """
+    if signatures:
+        before, _ = _read(path)
+        content = replace(content, version=before.version + 1, previous=before.digest)
+        path = path.with_name(f"{re.sub(r'[.]v[0-9]+$', '', path.stem)}.v{content.version}{path.suffix}")
+    parties = sum(member.role == "party" for member in content.members)
+    first = content.version == 1 and parties < 2
+    try:
+        roster = None if first else Roster.of(content)
+    except ConfigError as fault:
+        msg = f"{path}: {fault}"
+        raise ConfigError(msg) from None
+    _write(path, roster_file.write(content, {}), new=bool(signatures))
+    if roster is None:
+        print(f"Wrote {path}; a roster needs at least two parties.", file=sys.stderr)
+    else:
+        print(
+            f"Wrote {path}: version {content.version}, digest {roster.digest.hex()}. Every member looks at it, signs it, and sends its line to all others.",
+            file=sys.stderr,
+        )
+    return path, roster
+
+
+def _write(path: Path, text: str, *, new: bool) -> None:
+    """A whole file or none: a roster that is cut off would be another roster."""
+    if new and path.exists():
+        msg = f"{path}: exists already, and nothing was written; it is another next version. Change that one, or move it away"
+        raise ConfigError(msg)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, "utf-8")
+        if path.exists():
+            beside.chmod(path.stat().st_mode & 0o777)
+        beside.replace(path)
+    except OSError as fault:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        msg = f"{path}: cannot be written: {fault.strerror}"
+        raise ConfigError(msg) from None
+
+
+__all__ = ["app"]

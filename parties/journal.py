@@ -1,0 +1,109 @@
+"""What this node writes into its audit log: names, digests, shapes and costs of jobs, and never a value."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from mpc.agreement import describe
+from mpc.errors import BeaverError, RemoteFault
+from parties.entries import described, encoded, finite, seal_of
+from parties.policy import own_columns, own_declared
+from parties.records import ENDED, STARTED, named
+
+if TYPE_CHECKING:
+    from mpc.mesh import Mesh
+    from mpc.session import Session
+    from parties.audit import AuditLog
+    from parties.config import NodeConfig
+    from parties.job import Task
+    from parties.records import Record
+
+MAX_DECLINED, HOUR = 100, 3600.0
+"""Proposals of one member that are denied within an hour and get an entry each: a flood must not fill the disk."""
+
+
+class Journal:
+    """One method for every kind of entry.  All but `declined` raise ConfigError if the log cannot be written."""
+
+    def __init__(self, config: NodeConfig, mesh: Mesh, audit: AuditLog) -> None:
+        self._config = config
+        self._mesh = mesh
+        self._audit = audit
+        self._declined: dict[str, deque[float]] = {}
+        rules = config.rules
+        self._policy = {"version": rules.version, "digest": rules.digest.hex()}
+
+    def _about(self, record: Record) -> dict[str, Any]:
+        return {"job": record.id, "asker": record.asker, "policy": self._policy, "roster": self._mesh.roster.digest.hex()}
+
+    def started(self, record: Record) -> None:
+        """Everyone signed; data will be read, and results may leave from here on."""
+        task = record.task
+        columns = own_declared(self._config, own_columns(self._config, task), task.dataset)
+        job = describe(record.id, self._mesh, task.parties, named(task))
+        overlaps = self._audit.history.overlaps(task.dataset, columns)
+        # Counted first: two jobs that start together do not both pass for the last one.
+        self._audit.history.started(record.id, task.dataset, columns)
+        self._audit.append(
+            STARTED,
+            **self._about(record),
+            task=task.pack(),
+            columns=columns,
+            overlaps=overlaps,
+            digest=job.digest.hex(),
+            description=described(job),
+            signatures={name: encoded(signature) for name, signature in record.signatures.items()},
+        )
+        record.logged = STARTED
+
+    def done(self, record: Record, s: Session, result: dict[str, Any] | None) -> str:
+        """It is over and right.  The key of the result's digest, which only its receiver gets; empty without a result."""
+        key = secrets.token_bytes(32)
+        output = None if result is None else seal_of(result, key)
+        self._audit.append(ENDED, **self._about(record), outcome="done", reason="", output=output, **_spent(s))
+        record.logged = ENDED
+        return "" if result is None else key.hex()
+
+    def failed(self, record: Record, s: Session | None, outcome: str, fault: BaseException) -> None:
+        """It was started and is over without a result."""
+        self._audit.append(ENDED, **self._about(record), outcome=outcome, reason=reason(fault), output=None, **_spent(s))
+        record.logged = ENDED
+
+    def declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
+        """It never started: denied here, denied or busy elsewhere, or someone did not come.  Never raises."""
+        recent = self._declined.setdefault(asker, deque(maxlen=MAX_DECLINED))
+        if asker != self._mesh.identity.name and len(recent) == MAX_DECLINED and recent[0] > time.monotonic() - HOUR:
+            self._mesh.log.warning("job=%s peer=%s not in the audit log: %d of its jobs are within an hour", job, asker, MAX_DECLINED)
+            return
+        recent.append(time.monotonic())
+        by = fault.party if isinstance(fault, RemoteFault) else self._mesh.identity.name
+        about = {"job": job, "asker": asker, "policy": self._policy, "roster": self._mesh.roster.digest.hex()}
+        try:
+            self._audit.append("declined", **about, task=None if task is None else finite(task.pack()), by=by, reason=reason(fault))
+        except BeaverError as trouble:
+            self._mesh.log.error("job=%s not in the audit log: %s", job, trouble)  # noqa: TRY400  its text says all
+
+
+def reason(fault: BaseException) -> str:
+    """What may be kept of a fault: our own texts hold no value, others may."""
+    return f"{type(fault).__name__}: {fault}" if isinstance(fault, BeaverError) else type(fault).__name__
+
+
+def _spent(s: Session | None) -> dict[str, Any]:
+    if s is None:
+        return {"released": [], "cost": None}
+    return {
+        "released": [{"what": each.what, "shape": list(each.shape), "to": list(each.to), "times": n} for each, n in s.releases.items()],
+        "cost": {
+            "rounds": s.cost.rounds,
+            "bytes_to_each_peer": s.cost.payload,
+            "bytes_sent": sum(s.cost.sent.values()),
+            "bytes_from_the_dealer": s.cost.corrections,
+        },
+    }
+
+
+__all__ = ["Journal", "reason"]

@@ -1,0 +1,157 @@
+"""What a configuration file says of a dataset and of each of its columns."""
+
+from __future__ import annotations
+
+import math
+import re
+from hashlib import blake2b
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from mpc.config import own_text
+from mpc.roster import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow"}
+DATABASES = ("sqlite:", "duckdb:", "postgresql://", "postgres://")
+_PASSWORD = re.compile(r"//[^/@]*:[^/]*@|[?&\s]password\s*=")
+
+
+def _range(value: object) -> tuple[float, float]:
+    """`[low, high]` as TOML has it."""
+    # `type`, not isinstance: true is no number here.
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(type(end) in (int, float) and math.isfinite(end) for end in value):
+        text = "must be two finite numbers, [low, high]"
+        raise own_text(text)
+    if not value[0] < value[1]:
+        text = "the first number, the lowest value allowed, must be less than the second"
+        raise own_text(text)
+    return float(value[0]), float(value[1])
+
+
+def _categories(value: list[str]) -> list[str]:
+    if len(value) < 2 or len(set(value)) < len(value) or any(not name or name != name.strip() for name in value):
+        text = "must be two or more different names, none of them empty or with blanks around it"
+        raise own_text(text)
+    return value
+
+
+class ColumnSettings(BaseModel):
+    """One column that jobs may use.  Without a range its values may reach the engine's default bound.
+
+    A column with `categories` is text; for jobs it is a column `NAME=CATEGORY` of ones and zeros for each of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    range: Annotated[tuple[float, float], BeforeValidator(_range)] | None = None
+    unit: Annotated[str, Field(max_length=64)] | None = None
+    missing: Literal["error", "drop", "mean"] = "error"
+    categories: Annotated[list[str], AfterValidator(_categories)] | None = None
+    baseline: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.categories is None:
+            if self.baseline is not None:
+                text = "'baseline' is for a column with 'categories'"
+                raise own_text(text)
+            return self
+        if self.range is not None or self.unit is not None or self.missing == "mean":
+            text = "a column with 'categories' has no range, no unit and no mean"
+            raise own_text(text)
+        if self.baseline is not None and self.baseline not in self.categories:
+            text = f"'baseline' names no category; {did_you_mean(self.baseline, self.categories)}"
+            raise own_text(text)
+        return self
+
+
+class DatasetSettings(BaseModel):
+    """One table, a file or the answer to a query, and those of its columns that jobs may use.  Paths are relative to the configuration file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    path: str | None = None
+    format: Literal["csv", "parquet", "arrow"] | None = None
+    sql: str | None = None
+    database: str | None = None
+    password_file: str | None = None
+    columns: dict[str, ColumnSettings]
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.sql is None) or (self.sql is None) != (self.database is None):
+            text = "needs either 'path', or 'sql' and 'database'"
+            raise own_text(text)
+        if self.format is not None and self.path is None:
+            text = "'format' is for a file, and 'sql' reads none"
+            raise own_text(text)
+        if self.database is not None:
+            _check_database(self.database)
+        if self.password_file is not None and not (self.database or "").startswith("postgres"):
+            text = "'password_file' is for a PostgreSQL database"
+            raise own_text(text)
+        names = [job for name in self.columns for job in self.split(name)]
+        if twice := next((name for number, name in enumerate(names) if name in names[:number]), None):
+            text = f"two columns give jobs a column {twice!r}; rename one"
+            raise own_text(text)
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The format of its file: `format`, or else what the suffix of the path says, or else CSV."""
+        return self.format or SUFFIXES.get(PurePath(self.path or "").suffix.lower(), "csv")
+
+    def split(self, name: str) -> list[str]:
+        """The columns that jobs know for the declared column `name`."""
+        categories = self.columns[name].categories
+        return [name] if categories is None else [f"{name}={category}" for category in categories]
+
+    def source(self, job_column: str) -> tuple[str, str | None] | None:
+        """The declared column behind a job's, and its category; None if there is none.  A declared column itself is its own."""
+        if job_column in self.columns:
+            return job_column, None
+        for place in (found.start() for found in re.finditer("=", job_column)):
+            name, category = job_column[:place], job_column[place + 1 :]
+            if name in self.columns and category in (self.columns[name].categories or ()):
+                return name, category
+        return None
+
+    def expand(self, names: Iterable[str]) -> tuple[str, ...]:
+        """`names` with a column of categories replaced by its columns for jobs, the baseline left out."""
+        found: list[str] = []
+        for name in names:
+            if name not in self.columns or self.columns[name].categories is None:
+                found.append(name)
+            else:
+                found += [each for each in self.split(name) if each != f"{name}={self.columns[name].baseline}"]
+        return tuple(found)
+
+    def meaning(self, job_columns: Iterable[str]) -> dict[str, str]:
+        """What all parties of a job must say alike of its columns: units and categories.  A range stays at home: it says something about the data."""
+        alike: dict[str, str] = {}
+        for name, _ in filter(None, map(self.source, job_columns)):
+            column = self.columns[name]
+            if column.unit is not None:
+                alike[f"unit of column {name!r}"] = column.unit
+            if column.categories is not None:
+                listed = "\0".join(sorted(column.categories))
+                alike[f"categories of column {name!r}"] = blake2b(listed.encode(), digest_size=8).hexdigest()
+        return alike
+
+
+def _check_database(text: str) -> None:
+    kind = next((kind for kind in DATABASES if text.startswith(kind) and text != kind), None)
+    if kind is None:
+        wrong = "'database' must be sqlite:PATH, duckdb:PATH or postgresql://..."
+        raise own_text(wrong)
+    if kind.startswith("postgres") and _PASSWORD.search(text):
+        wrong = "'database' holds a password; name a 'password_file', or use the driver's own PGPASSFILE"
+        raise own_text(wrong)
+
+
+__all__ = ["ColumnSettings", "DatasetSettings"]

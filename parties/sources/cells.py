@@ -1,0 +1,135 @@
+"""Cells of one column as float64, whatever they were; what is no number or category is noted by its place, never by its value."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from mpc import Floats
+    from parties.schema import ColumnSettings
+
+EXACT = 2**53
+"""Every whole number up to here is a float64."""
+EMPTY = "the cell is empty, a number is needed"
+NO_CATEGORY = "the cell names no category"
+NOT_FINITE = "no finite number"
+INEXACT = "a whole number beyond 2^53 that 64-bit floating point does not hold exactly"
+TEXT = "text, but a number is needed"
+UNKNOWN = "not among the declared categories"
+
+
+class Cells(NamedTuple):
+    """`values` are numbers or places in the list of categories, NaN where there is none; `wrong` says of some cells why they are neither."""
+
+    values: Floats
+    wrong: dict[int, str]
+
+    def missing(self, place: int) -> bool:
+        """Whether there is nothing in this cell: it is empty, null or NaN."""
+        text = self.wrong.get(place)
+        return text in {EMPTY, NO_CATEGORY} or (text is None and math.isnan(self.values[place]))
+
+
+def of_texts(given: Sequence[str], column: ColumnSettings) -> Cells:
+    """Cells of a text file."""
+    together = "".join(given)
+    plain = together.isascii() and "_" not in together
+    return _read(given, column, lambda: np.array(list(map(float, given))) if plain else None, _number_in_text)
+
+
+def of_objects(given: Sequence[Any], column: ColumnSettings) -> Cells:
+    """Cells as Python has them.  Text that looks like a number is text."""
+    plain = set(map(type, given)) <= {int, float}
+    return _read(given, column, lambda: np.array(given, np.float64) if plain else None, _number)
+
+
+def of_array(values: NDArray[Any], empty: NDArray[np.bool_]) -> Cells:
+    """The cells of an array of numbers; `empty` ones count for nothing."""
+    floats: Floats = values.astype(np.float64)
+    floats[empty] = math.nan
+    wrong = dict.fromkeys(map(int, np.flatnonzero(empty)), EMPTY)
+    if values.dtype.kind in "iu":
+        beyond = np.flatnonzero((values > EXACT) | (values < -EXACT))
+        wrong |= {int(place): INEXACT for place in beyond if not empty[place] and int(values[place]) != int(floats[place])}
+    return Cells(floats, wrong)
+
+
+def _read(
+    given: Sequence[Any], column: ColumnSettings, quickly: Callable[[], Floats | None], number: Callable[[Any], tuple[float, str]]
+) -> Cells:
+    if column.categories is not None:
+        places: dict[Any, float] = {name: float(place) for place, name in enumerate(column.categories)}
+        return _slowly(given, lambda cell: _category(cell, places))
+    try:
+        values = quickly()
+    except (ValueError, OverflowError):
+        values = None
+    # From 2^53 on it matters how a number was written.
+    return Cells(values, {}) if values is not None and (np.abs(values) < EXACT).all() else _slowly(given, number)
+
+
+def _slowly(given: Sequence[Any], read: Callable[[Any], tuple[float, str]]) -> Cells:
+    pairs = [read(cell) for cell in given]
+    return Cells(np.array([value for value, _ in pairs], np.float64), {place: text for place, (_, text) in enumerate(pairs) if text})
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell of text is a number.  float() alone also reads 1_000 and digits of other scripts."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isascii() and "_" not in text
+
+
+def _number_in_text(cell: str) -> tuple[float, str]:
+    if not cell.strip():
+        return math.nan, EMPTY
+    return _exact(float(cell), cell) if is_number(cell) else (math.nan, TEXT)
+
+
+def _number(cell: Any) -> tuple[float, str]:
+    if cell is None:
+        return math.nan, EMPTY
+    if isinstance(cell, str):
+        return math.nan, TEXT if cell.strip() else EMPTY
+    if type(cell) in {int, float, bool, Decimal}:
+        try:
+            return _exact(float(cell), cell)
+        except (OverflowError, ValueError):
+            return math.nan, NOT_FINITE
+    kind = "a date or time" if isinstance(cell, dt.date | dt.time | dt.timedelta) else f"a {type(cell).__name__}"
+    return math.nan, f"{kind}, but a number is needed"
+
+
+def _exact(value: float, cell: Any) -> tuple[float, str]:
+    if not abs(value) >= EXACT or not math.isfinite(value):
+        return value, ""
+    try:
+        return value, INEXACT if isinstance(cell, int | str) and int(cell) != int(value) else ""
+    except ValueError:
+        # Not written as a whole number.
+        return value, ""
+
+
+def _category(cell: Any, places: dict[Any, float]) -> tuple[float, str]:
+    if isinstance(cell, bool):
+        cell = str(cell).lower()
+    elif isinstance(cell, int | Decimal) or (isinstance(cell, float) and math.isfinite(cell)):
+        cell = f"{cell:.15g}" if isinstance(cell, float) else str(cell)
+    if cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and math.isnan(cell)):
+        return math.nan, NO_CATEGORY
+    place = places.get(cell.strip()) if isinstance(cell, str) else None
+    return (math.nan, UNKNOWN) if place is None else (place, "")
+
+
+__all__ = ["NOT_FINITE", "Cells", "is_number", "of_array", "of_objects", "of_texts"]

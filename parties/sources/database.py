@@ -1,0 +1,104 @@
+"""Datasets that are the answer of a database to a query.  Every database is opened for reading only."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from parties.sources.cells import of_objects
+from parties.sources.sheet import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from parties.config import NodeConfig
+    from parties.schema import DatasetSettings
+    from parties.sources.sheet import Sheet
+
+BLOCK = 4096
+PATIENCE = 10
+"""Seconds for a connection, and for a lock that someone else holds."""
+_LOCKED = {"SQLITE_BUSY", "SQLITE_LOCKED", "55P03"}
+
+
+def read(config: NodeConfig, settings: DatasetSettings, sheet: Sheet) -> Generator[Batch]:
+    """The rows of the query's answer, in its order."""
+    kind, _, place = str(settings.database).partition(":")
+    if kind == "sqlite":
+        driver, connect = _sqlite(sheet, _file(sheet, config.resolve(place)))
+    elif kind == "duckdb":
+        driver, connect = _duckdb(sheet, _file(sheet, config.resolve(place)))
+    else:
+        password = None if settings.password_file is None else _password(sheet, config.resolve(settings.password_file))
+        driver, connect = _postgresql(sheet, str(settings.database), password)
+    doing, failed = "the database cannot be opened", ""
+    try:
+        with closing(connect()) as connection:
+            doing = "the query failed"
+            yield from _batches(sheet, connection.execute(settings.sql))
+    except driver.Error as fault:
+        failed = str(getattr(fault, "sqlite_errorname", None) or getattr(fault, "sqlstate", None) or type(fault).__name__)
+    # Out here: the driver's own words may hold values.
+    if failed in _LOCKED:
+        sheet.refuse(f"the database is locked by another program ({failed}); let it finish, and try again")
+    if failed:
+        sheet.refuse(f"{doing} ({failed}); the database's own shell says why")
+
+
+def _batches(sheet: Sheet, cursor: Any) -> Iterator[Batch]:
+    if cursor.description is None:
+        sheet.refuse("the query gives no rows; it must be one SELECT")
+    places = sheet.places([entry[0] for entry in cursor.description])
+    while rows := cursor.fetchmany(BLOCK):
+        columns = list(zip(*rows, strict=True))
+        yield Batch(len(rows), [of_objects(columns[place], column) for place, column in zip(places, sheet.columns.values(), strict=True)])
+
+
+def _file(sheet: Sheet, path: Path) -> Path:
+    try:
+        # A driver would say less, or make a new file.
+        with path.open("rb"):
+            return path.resolve()
+    except OSError as fault:
+        sheet.refuse(f"cannot be read ({fault.strerror})")
+
+
+def _sqlite(sheet: Sheet, path: Path) -> tuple[Any, Any]:
+    driver = sheet.driver("sqlite3", "sql")
+    return driver, lambda: driver.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
+
+
+def _duckdb(sheet: Sheet, path: Path) -> tuple[Any, Any]:
+    driver = sheet.driver("duckdb", "sql")
+    return driver, lambda: driver.connect(str(path), read_only=True)
+
+
+def _postgresql(sheet: Sheet, database: str, password: str | None) -> tuple[Any, Any]:
+    driver = sheet.driver("psycopg", "sql")
+    given = {} if password is None else {"password": password}
+
+    def connect() -> Any:
+        try:
+            connection = driver.connect(database, connect_timeout=PATIENCE, **given)
+        except driver.OperationalError as fault:
+            # No query was asked yet: these words are about the server and the user.
+            sheet.refuse(f"the server cannot be reached, or refuses: {' '.join(str(fault).split())}")
+        connection.read_only = True
+        return connection
+
+    return driver, connect
+
+
+def _password(sheet: Sheet, path: Path) -> str:
+    try:
+        shared = path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+        password = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as fault:
+        reason = getattr(fault, "strerror", None) or "not UTF-8 text"
+        sheet.refuse(f"the password file {path} cannot be read ({reason})")
+    if shared and os.name == "posix":
+        sheet.refuse(f"others may read or write the password file {path}; run `chmod 600 {path}`")
+    return password

@@ -1,0 +1,109 @@
+"""Datasets in CSV files."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from parties.sources.cells import is_number, of_texts
+from parties.sources.file import opened
+from parties.sources.sheet import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from parties.sources.sheet import Sheet
+
+BLOCK = 4096
+"""Rows that are checked and converted at a time."""
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def read(path: Path, sheet: Sheet) -> Generator[Batch]:
+    """The rows of a CSV file in UTF-8 whose first line names the columns."""
+    with opened(path, sheet, "r", encoding="utf-8-sig", newline="") as file:
+        try:
+            yield from _Reader(sheet, csv.reader(file, strict=True)).batches()
+        except UnicodeDecodeError:
+            sheet.refuse("is not UTF-8 text; save it as CSV in UTF-8", line=_undecodable(path))
+
+
+def _undecodable(path: Path) -> int:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 0
+
+
+class _Fault(NamedTuple):
+    text: str
+    row: int
+    line: int
+
+
+class _Reader:
+    """The file from here on, how many rows came before, and the line since which there were only empty ones."""
+
+    def __init__(self, sheet: Sheet, rows: Any) -> None:
+        self._sheet = sheet
+        self._rows = rows
+        self._row = 0
+        self._blank = 0
+
+    def batches(self) -> Generator[Batch]:
+        """All rows after the header."""
+        places, width = self._header()
+        while True:
+            rows, lines, fault = self._block(width)
+            if rows:
+                columns = zip(places, self._sheet.columns.values(), strict=True)
+                yield Batch(len(rows), [of_texts([row[place] for row in rows], column) for place, column in columns], lines)
+            self._row += len(rows)
+            if fault is not None:
+                # Only now: a mistake in a row before comes first.
+                self._sheet.refuse(fault.text, row=fault.row, line=fault.line)
+            if len(rows) < BLOCK:
+                return
+
+    def _header(self) -> tuple[list[int], int]:
+        try:
+            header = next(self._rows, None)
+        except csv.Error as fault:
+            self._sheet.refuse(f"is not CSV: {fault}", line=self._rows.line_num)
+        if not header:
+            self._sheet.refuse("is empty; its first line must name the columns", line=0 if header is None else 1)
+        names = [name.strip() for name in header]
+        if len(names) == 1 and (other := next((word for mark, word in _SEPARATORS.items() if mark in names[0]), None)):
+            self._sheet.refuse(f"the cells are separated by {other}; Beaver reads commas", line=1)
+        hint = "the first line holds numbers, so it may be no header" if any(map(is_number, names)) else ""
+        return self._sheet.places(names, line=1, hint=hint), len(names)
+
+    def _block(self, width: int) -> tuple[list[list[str]], list[int], _Fault | None]:
+        """Some rows, the lines on which they start, and what is wrong after them."""
+        rows: list[list[str]] = []
+        lines: list[int] = []
+        line = self._rows.line_num + 1
+        try:
+            for row in self._rows:
+                if not row:
+                    # Empty lines are nothing at the end of a file, and a mistake before.
+                    self._blank = self._blank or line
+                elif self._blank:
+                    return rows, lines, _Fault("is empty, but rows follow", 0, self._blank)
+                elif len(row) != width:
+                    text = f"has {len(row)} cell(s), but the header has {width}"
+                    return rows, lines, _Fault(text, self._row + len(rows) + 1, line)
+                else:
+                    rows.append(row)
+                    lines.append(line)
+                    if len(rows) == BLOCK:
+                        break
+                line = self._rows.line_num + 1
+        except csv.Error as fault:
+            # The csv module's own messages hold no text of the file.
+            return rows, lines, _Fault(f"is not CSV: {fault}", 0, line)
+        return rows, lines, None

@@ -1,0 +1,109 @@
+"""One job that everyone signed, at this party: from reading its data to a result that may be handed over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mpc.agreement import describe
+from mpc.errors import Disagreement, PolicyDenied
+from parties.datasets import meaning
+from parties.policy import check_limits, rows_for, too_few
+from parties.pool import enough
+from parties.programs import PROGRAMS
+from parties.proposals import JOB
+from parties.records import COMPUTING, JOINING, named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpc.node import Node
+    from mpc.session import Session
+    from parties.config import NodeConfig
+    from parties.data import Table
+    from parties.history import History
+    from parties.journal import Journal
+    from parties.records import Record
+
+    Tell = Callable[[str], None]
+
+R = TypeVar("R")
+
+
+class Work:
+    """`await run()` once; `session` is there as soon as all have joined."""
+
+    def __init__(self, config: NodeConfig, node: Node, journal: Journal, history: History, record: Record, tell: Tell) -> None:
+        self.session: Session | None = None
+        self._config = config
+        self._node = node
+        self._journal = journal
+        self._history = history
+        self._record = record
+        self._tell = tell
+
+    async def run(self) -> dict[str, Any] | None:
+        """The result, None if this party is no receiver; it is in the audit log when this returns.
+
+        Whatever it raises before the record's phase is JOINING ends the job before anyone has shared anything.
+        """
+        record = self._record
+        self._check_signatures()
+        check_limits(self._config.rules, self._history, record.task)
+        await _written(self._journal.started, record)
+        table = await asyncio.to_thread(rows_for, self._config, record.task)
+        if record.ended is not None:
+            raise record.ended
+        record.phase = JOINING
+        s, result = await self._computed(table)
+        record.seal = await _written(self._journal.done, record, s, result)
+        return result
+
+    def _check_signatures(self) -> None:
+        """Nothing is read for a job that one of its parties did not sign."""
+        record, mesh = self._record, self._node.mesh
+        digest = describe(record.id, mesh, record.task.parties, named(record.task)).digest
+        for name in record.task.parties:
+            signature = record.signatures.get(name)
+            if not isinstance(signature, bytes) or not mesh.roster[name].signed(JOB, digest, signature):
+                raise Disagreement(name, "its signature of this job is missing or wrong, so its data is not read")
+
+    async def _computed(self, table: Table) -> tuple[Session, dict[str, Any] | None]:
+        """The session, and the result.  PolicyDenied if the pool is too small for one."""
+        task, terms = self._record.task, meaning(self._config, self._record.task)
+        joined = self._node.session(self._record.id, parties=task.parties, program=named(task), terms=terms, all_present=True)
+        async with joined as s:
+            self.session = s
+            self._record.phase = COMPUTING
+            self._tell("started")
+            progress = asyncio.create_task(_report(s, self._tell))
+            try:
+                # All parties see the same answer and end the session in order, so none takes the others' denial for a loss.
+                if not task.pool or task.by_columns or await s.run(enough, len(table.rows), task.pool):
+                    return s, await s.run(PROGRAMS[task.protocol].run, table, task)
+            finally:
+                progress.cancel()
+        raise too_few(task)
+
+    def outcome(self, fault: BaseException) -> str:
+        """A fault's word in the audit log."""
+        if isinstance(fault, asyncio.CancelledError):
+            return "cancelled"
+        return "denied" if isinstance(fault, PolicyDenied) else "failed"
+
+
+async def _written(entry: Callable[..., R], *arguments: Any) -> R:
+    """What `entry` returns, in a thread.  Also when cancelled it is waited for: an entry is in the log or not, never on its way."""
+    writing = asyncio.ensure_future(asyncio.to_thread(entry, *arguments))
+    try:
+        return await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait([writing])
+        raise
+
+
+async def _report(s: Session, tell: Tell) -> None:
+    """Say every second how far a job is."""
+    while True:
+        await asyncio.sleep(1)
+        tell(f"running: {s.cost.rounds} rounds, {s.cost.payload} bytes to each peer")

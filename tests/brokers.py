@@ -1,0 +1,137 @@
+"""Real brokers for tests: amqtt inside this process, and mosquitto as a process of its own where it is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import shutil
+import socket
+import warnings
+
+import pytest
+
+from mpc.endpoints import Relay
+from mpc.identity import Identity
+from mpc.members import Member
+from mpc.transport.mqtt import MqttNetwork
+
+PATIENCE = 20.0
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+class Mosquitto:
+    """`async with Mosquitto(folder) as broker:`; it can be stopped and started again on the same port."""
+
+    def __init__(self, folder, extra="", *, tls=False, access="allow_anonymous true"):
+        self._program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+        if self._program is None:
+            pytest.skip("mosquitto is not installed here (apt-get install mosquitto)")
+        self.relay = Relay("127.0.0.1", free_port(), tls)
+        self._config = folder / f"mosquitto-{self.relay.port}.conf"
+        # As a packaged broker: what counts are its defaults.  It must not look for a user of its own.
+        self._config.write_text(f"user root\nlistener {self.relay.port} 127.0.0.1\n{access}\n{extra}\n")
+        self._log = self._config.with_suffix(".log")
+        self.process = None
+
+    async def __aenter__(self):
+        await self.start()
+        return self
+
+    async def start(self):
+        with self._log.open("a") as log:
+            self.process = await asyncio.create_subprocess_exec(self._program, "-c", str(self._config), "-v", stdout=log, stderr=log)
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection(self.relay.host, self.relay.port)
+                except OSError:
+                    assert self.process.returncode is None, self.log
+                    await asyncio.sleep(0.01)
+                else:
+                    writer.close()
+                    return
+
+    @property
+    def log(self):
+        return self._log.read_text(errors="replace")
+
+    async def stop(self):
+        """As a crash would."""
+        self.process.kill()
+        await self.process.wait()
+
+    async def __aexit__(self, *_):
+        if self.process.returncode is None:
+            await self.stop()
+
+
+class Amqtt:
+    """The same with amqtt on this event loop."""
+
+    def __init__(self, folder=None):
+        self.relay = Relay("127.0.0.1", free_port(), tls=False)
+        self._broker = None
+
+    async def __aenter__(self):
+        await self.start()
+        return self
+
+    async def start(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from amqtt.broker import Broker
+        logging.getLogger("amqtt").setLevel(logging.CRITICAL)
+        logging.getLogger("transitions").setLevel(logging.CRITICAL)
+        self._broker = Broker(
+            {
+                "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.relay.port}"}},
+                "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+            }
+        )
+        await self._broker.start()
+
+    async def stop(self):
+        await self._broker.shutdown()
+        self._broker = None
+        await asyncio.sleep(0)
+        with warnings.catch_warnings():
+            # It forgets to close connections whose first packet it could not read, such as those of MQTT 5.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+    async def __aexit__(self, *_):
+        await self.stop()
+
+
+BROKERS = {"amqtt": Amqtt, "mosquitto": Mosquitto}
+
+
+@contextlib.asynccontextmanager
+async def networks(*relays, names="ab", patience=5.0, login=None):
+    """One network for each name, all at `relays[0]`, or each at its own."""
+    identities = {name: Identity.generate(name) for name in names}
+    members = {name: Member(name, identities[name].public, None) for name in names}
+    made = [
+        MqttNetwork(relay, identities[name], [members[other] for other in names if other != name], patience=patience, login=login)
+        for name, relay in zip(names, relays if len(relays) > 1 else relays * len(names), strict=True)
+    ]
+    try:
+        yield made, members
+    finally:
+        await asyncio.gather(*(network.close() for network in made))
+
+
+@contextlib.asynccontextmanager
+async def meeting(*relays, **options):
+    """Two ends of a link between the first and the second."""
+    async with networks(*relays, **options) as ((a, b), members):
+        accepted = asyncio.get_running_loop().create_future()
+        await asyncio.gather(a.listen(lambda link: link.abort()), b.listen(accepted.set_result))
+        near = await a.dial(list(members.values())[1])
+        yield near, await asyncio.wait_for(accepted, PATIENCE)

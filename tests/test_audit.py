@@ -1,0 +1,347 @@
+"""The audit log as a file: chained, signed, durable, mended after a crash, and every change of it found (invariants 35, 36)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import typer.testing
+
+from mpc.errors import ConfigError
+from mpc.identity import Identity, encode_key
+from mpc.members import Revoked
+from mpc.roster import Roster
+from parties.audit import AuditLog
+from parties.cli import app
+from parties.entries import opened, seal_of
+from tests.error_rows import row_of
+from tests.nodes import ROOT, Nodes
+
+AUDIT = [
+    "the audit log cannot be opened",
+    "another node writes this audit log",
+    "the audit log cannot be written",
+    "the audit log was changed, moved or replaced",
+    "The audit log was changed: keep it",
+    "in the audit log, listed above",
+    "no audit log can be read there",
+]
+"""Rows of docs/errors.md that this file provokes."""
+
+
+@pytest.fixture
+def home(tmp_path):
+    Nodes(tmp_path)
+    return tmp_path
+
+
+def log_of(home, count=0):
+    """a's open log with so many entries."""
+    log = AuditLog(home / "a.audit.log", Identity.load(home / "a.key"))
+    log.open()
+    for number in range(count):
+        log.append("declined", job=f"{number:032x}", asker="b", task=None, by="a", reason=f"reason {number}")
+    return log
+
+
+def filled(home, count=5):
+    log_of(home, count).close()
+    return home / "a.audit.log"
+
+
+def shown(fault, case):
+    assert row_of(case).shows(str(fault)), fault
+
+
+def refused(call, case):
+    with pytest.raises(ConfigError) as caught:
+        call()
+    shown(caught.value, case)
+    return str(caught.value)
+
+
+def verified(home, *options):
+    """The lines that `beaver audit verify` prints, and the error that it ends with."""
+    answer = typer.testing.CliRunner().invoke(app, ["audit", "verify", "-c", str(home / "a.toml"), *map(str, options)])
+    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
+        assert isinstance(answer.exception, ConfigError), answer.exception
+        return answer.stdout.splitlines(), answer.exception
+    assert answer.exit_code == 0, answer.output
+    return answer.stdout.splitlines(), None
+
+
+def test_entries_are_chained_signed_and_private(home):
+    path = filled(home)
+    assert path.stat().st_mode & 0o777 == 0o600
+    entries = [opened(line) for line in path.read_bytes().splitlines()]
+    assert [entry["number"] for entry in entries] == [1, 2, 3, 4, 5]
+    assert len({entry["previous"] for entry in entries}) == 5
+    (told,), fault = verified(home)
+    assert fault is None
+    assert "5 entries, all in order and signed" in told
+    path.chmod(0o644)
+    filled(home, 2)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "7 entries" in verified(home)[0][0]
+
+
+def test_verifying_needs_no_secret_key(home):
+    filled(home)
+    (home / "a.key").unlink()
+    assert verified(home)[1] is None
+
+
+def swapped(lines):
+    lines[1], lines[2] = lines[2], lines[1]
+
+
+def resigned(lines):
+    """Entry 3 changed and signed again, with another key."""
+    from parties.entries import sealed
+
+    entry = {**opened(lines[2]), "reason": "other"}
+    lines[2] = sealed({name: value for name, value in entry.items() if name not in {"key", "signature"}}, Identity.generate("a"))
+
+
+CHANGES = {
+    "modified": (lambda lines: lines.__setitem__(2, lines[2].replace(b"reason 2", b"reason 7")), 3),
+    "blank": (lambda lines: lines.__setitem__(2, lines[2].replace(b",", b", ", 1)), 3),
+    "emptied": (lambda lines: lines.__setitem__(2, b""), 3),
+    "cut": (lambda lines: lines.__setitem__(2, lines[2][:50]), 3),
+    "removed": (lambda lines: lines.pop(2), 3),
+    "first removed": (lambda lines: lines.pop(0), 1),
+    "repeated": (lambda lines: lines.insert(2, lines[1]), 3),
+    "reordered": (swapped, 2),
+    "signed by another": (resigned, 3),
+    "signature of another": (lambda lines: lines.__setitem__(2, lines[2].replace(opened(lines[2])["signature"].encode(), opened(lines[3])["signature"].encode())), 3),
+    "no object": (lambda lines: lines.__setitem__(2, b"[1]"), 3),
+    "number": (lambda lines: lines.__setitem__(2, lines[2].replace(b'"number":3', b'"number":4')), 3),
+    "zeros": (lambda lines: lines.__setitem__(2, bytes(len(lines[2]))), 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_is_found_with_its_line(home, change):
+    path = filled(home)
+    lines = path.read_bytes().splitlines()
+    act, number = CHANGES[change]
+    act(lines)
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    before = path.read_bytes()
+    told, fault = verified(home)
+    shown(fault, "in the audit log, listed above")
+    assert f"{path}, line {number}: " in told[0]
+    refused(lambda: log_of(home), "The audit log was changed: keep it")
+    assert path.read_bytes() == before
+
+
+def test_any_flipped_bit_is_found(home):
+    path = filled(home, 2)
+    good = path.read_bytes()
+    first = good.index(b"\n")
+    for place in range(0, len(good) - 1, 7):
+        bad = bytearray(good)
+        bad[place] ^= 1
+        path.write_bytes(bad)
+        told, fault = verified(home)
+        assert fault is not None, place
+        assert f"line {1 if place <= first else 2}: " in told[0], place
+
+
+def test_entries_cut_off_at_the_end_are_found_by_the_digest_of_one(home):
+    path = filled(home)
+    head = verified(home)[0][0].rpartition(" ")[2]
+    assert verified(home, "--head", head)[1] is None
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    assert verified(home)[1] is None
+    told, fault = verified(home, "--head", head)
+    assert "entries were cut off or replaced" in told[0]
+    assert fault is not None
+
+
+@pytest.mark.parametrize("left", [1, 40, -2, -1])
+def test_a_torn_line_is_mended_and_no_whole_entry_lost(home, left):
+    path = filled(home)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:4]) + lines[4][:left])
+    assert "line 5: is torn" in verified(home)[0][0]
+    log_of(home).close()
+    entries = [opened(line) for line in path.read_bytes().splitlines()]
+    # Without its line end alone, an entry is whole.
+    assert [entry["kind"] for entry in entries] == ["declined"] * 4 + (["declined"] if left == -1 else ["repaired"])
+    assert verified(home)[1] is None
+
+
+def test_blocks_that_were_never_written_are_a_torn_line(home):
+    path = filled(home)
+    good = path.read_bytes()
+    for rest in (bytes(300), bytes(300) + b"}\n", good.splitlines()[4][:20] + bytes(100)):
+        path.write_bytes(good + rest)
+        log_of(home).close()
+        assert path.read_bytes().startswith(good)
+        assert opened(path.read_bytes().splitlines()[-1])["torn_bytes"] > 0
+        assert verified(home)[1] is None
+
+
+def test_a_file_in_which_nothing_but_a_torn_line_is(home):
+    (home / "a.audit.log").write_bytes(b'{"asker":"b"')
+    log_of(home, 1).close()
+    assert "2 entries" in verified(home)[0][0]
+
+
+def test_two_logs_cannot_be_one_file(home):
+    log = log_of(home, 1)
+    refused(lambda: log_of(home), "another node writes this audit log")
+    log.close()
+    filled(home, 1)
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "nowhere"])
+def test_what_no_log_can_be(home, what):
+    path = home / "a.audit.log"
+    if what == "folder":
+        path.mkdir()
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        (home / "a.toml").write_text('audit = "nowhere/a.log"\n' + (home / "a.toml").read_text())
+        path = home / "nowhere" / "a.log"
+    refused(lambda: AuditLog(path, Identity.load(home / "a.key")).open(), "the audit log cannot be opened")
+    if what == "nowhere":
+        shown(verified(home)[1], "no audit log can be read there")
+
+
+def test_a_log_that_others_change_while_it_is_open_gets_no_more_entries(home):
+    path = home / "a.audit.log"
+    changes = {
+        "moved": lambda: path.rename(home / "old.log"),
+        "shortened": lambda: os.truncate(path, path.stat().st_size - 1),
+        "written": lambda: path.write_bytes(path.read_bytes() + b"x"),
+        "replaced": lambda: (path.rename(home / "old.log"), path.write_bytes((home / "old.log").read_bytes())),
+    }
+    for what, change in changes.items():
+        path.unlink(missing_ok=True)
+        log = log_of(home, 2)
+        change()
+        text = refused(lambda log=log: log.append("x"), AUDIT[2] if what == "moved" else AUDIT[3])
+        assert str(path) in text
+        log.close()
+
+
+FULL = """
+import resource, sys
+from parties.audit import AuditLog
+from mpc.identity import Identity
+from mpc.errors import ConfigError
+log = AuditLog(__import__("pathlib").Path("a.audit.log"), Identity.load("a.key"))
+log.open()
+log.append("x", text="y")
+size = log.path.stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))
+try:
+    log.append("x", text="z" * 1000)
+except ConfigError as fault:
+    print(fault)
+assert log.path.stat().st_size == size
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+log.append("x", text="again")
+"""
+
+
+def test_a_full_disk_leaves_no_half_entry_and_the_next_one_fits(home):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL], cwd=home, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    shown(done.stdout.strip(), "the audit log cannot be written")
+    assert "2 entries" in verified(home)[0][0]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from parties.audit import AuditLog
+from mpc.identity import Identity
+log = AuditLog(Path("a.audit.log"), Identity.load("a.key"))
+log.open()
+while True:
+    log.append("x", text="y" * 3000)
+    print(log.head.split()[0], flush=True)
+"""
+
+
+def test_what_append_returned_from_is_there_after_a_kill(home):
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED], cwd=home, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for _ in range(20):
+            said = process.stdout.readline()
+        process.kill()
+        for line in process.stdout:
+            said = line
+    log = log_of(home)
+    assert int(log.head.split()[0]) >= int(said)
+    log.close()
+    assert verified(home)[1] is None
+
+
+def test_keys_that_were_replaced_or_revoked_still_verify(home):
+    filled(home, 2)
+    old, new = Identity.load(home / "a.key"), Identity.generate("a")
+    (home / "a.key").unlink()
+    new.save(home / "a.key")
+    filled(home, 2)
+    told, fault = verified(home)
+    assert fault is not None
+    assert "line 3: " in told[0]
+    roster = Roster.load(home / "roster.toml")
+    others = [member for member in roster.members if member.name != "a"]
+    from dataclasses import replace
+    from datetime import date
+
+    renewed = replace(roster["a"], public=new.public)
+    (home / "roster.toml").write_text(Roster([*others, renewed]).dump())
+    assert "line 1: " in verified(home)[0][0]
+    assert verified(home, "--key", encode_key(old.public))[1] is None
+    (home / "roster.toml").write_text(Roster([*others, renewed], revoked=[Revoked("a", old.public, "lost", date(2026, 1, 1))]).dump())
+    assert verified(home)[1] is None
+
+
+def test_a_result_is_told_from_another_by_its_seal(home):
+    key, result = bytes(range(32)), {"mean": {"age": 51.5, "bmi": float("nan")}}
+    log = log_of(home)
+    log.append("ended", job="1" * 32, output=seal_of(result, key))
+    log.close()
+    answer = {"id": "1" * 32, "result": {"mean": {"age": 51.5, "bmi": None}}, "seal": key.hex()}
+    file = home / "result.json"
+    for changed, right in (
+        ({}, True),
+        ({"result": {"mean": {"age": 51.6, "bmi": None}}}, False),
+        ({"seal": "00" * 32}, False),
+        ({"id": "2"}, False),
+    ):
+        file.write_text(json.dumps(answer | changed))
+        assert (verified(home, "--result", file)[1] is None) == right, changed
+    file.write_text("[]")
+    assert verified(home, "--result", file)[1] is not None
+
+
+def test_show_and_export(home):
+    path = filled(home, 3)
+    with path.open("ab") as file:
+        file.write(b"torn")
+    run = typer.testing.CliRunner().invoke
+    where = ["-c", str(home / "a.toml")]
+    shown_ = run(app, ["audit", "show", *where, "--json"]).stdout.splitlines()
+    assert [json.loads(line)["kind"] for line in shown_] == ["declined"] * 3 + ["unreadable"]
+    assert len(run(app, ["audit", "show", *where, "--json", "--job", f"{1:032x}"]).stdout.splitlines()) == 1
+    assert "reason 2" in run(app, ["audit", "show", *where], env={"COLUMNS": "200"}).stdout
+    copy = home / "copy.log"
+    assert "3 entries" in run(app, ["audit", "export", *where, "--out", str(copy)]).stdout
+    assert (copy.read_bytes() + b"torn", copy.stat().st_mode & 0o777) == (path.read_bytes(), 0o600)
+    assert verified(home, "--log", copy)[1] is None
+    assert isinstance(run(app, ["audit", "export", *where, "--out", str(copy)]).exception, ConfigError)

@@ -1,0 +1,126 @@
+"""What every workload of the benchmark costs, exactly; and how fast the hot kernels are beside numpy, whatever the machine."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from mpc import bits, carry, fixed_point, products
+from mpc.ops.arithmetic import beaver
+from mpc.ops.declare import CHUNK
+from mpc.ops.truncation import truncated
+from mpc.prg import Stream
+from mpc.testing import simulate
+from parties.bench.catalogue import WORKLOADS
+
+PARTIES = (2, 3, 4, 5)
+COSTS = {
+    "W1": (1000, (1, 8000, 0), (1, 16000, 0), (1, 24000, 0), (1, 32000, 0)),
+    "W2": (1000, (2, 48, 0), (2, 96, 0), (2, 144, 0), (2, 192, 0)),
+    "W3": (5000, (2, 120000, 60000), (2, 240000, 60000), (4, 180000, 60000), (4, 192000, 60000)),
+    "W4": (5000, (4, 61488, 207928), (4, 122976, 207928), (5, 124464, 207928), (5, 149952, 207928)),
+    "W5": (24, (2, 13824, 6912), (2, 27648, 6912), (2, 41472, 6912), (2, 55296, 6912)),
+    "W5-vector": (100, (2, 104224, 1536), (2, 208448, 1536), (3, 157872, 1536), (3, 169216, 1536)),
+    "W6": (10, (11, 160, 80), (11, 320, 80), (11, 480, 80), (11, 640, 80)),
+    "W6-fixed": (10, (21, 240, 120), (21, 480, 120), (21, 720, 120), (21, 960, 120)),
+    "W7": (256, (10, 212896, 5472), (10, 425792, 5472), (11, 331488, 5472), (11, 360064, 5472)),
+    "W9": (300, (17, 14152, 106368), (17, 28304, 106368), (17, 42456, 106368), (17, 56608, 106368)),
+    "W10": (1000, (112, 1808728, 1329432), (112, 3617456, 1329432), (112, 5426184, 1329432), (112, 7234912, 1329432)),
+    "W10-columns": (1000, (118, 2022976, 1338432), (118, 3905424, 1341036), (118, 5764728, 1342332), (118, 7624384, 1343112)),
+}
+"""Workload: size, then rounds, bytes sent by a party and bytes from the dealer for each of PARTIES."""
+
+
+def cost(key, size, n):
+    """Rounds, the most bytes that a party sends, and the bytes of all corrections."""
+    workload = WORKLOADS[key](n, size)
+
+    async def program(s):
+        data = workload.load(s, workload.own(s.index))
+        outcome = await workload.run(s, data)
+        measured = s.cost.rounds, sum(s.cost.sent.values()), s.cost.corrections
+        error = workload.error(await workload.reveal(s, outcome))
+        assert error <= workload.allowed, (key, n, error)
+        return measured
+
+    rounds, payload, corrections = zip(*simulate(n, program), strict=True)
+    return max(rounds), max(payload), sum(corrections)
+
+
+def test_every_workload_has_its_costs():
+    assert list(COSTS) == list(WORKLOADS)
+
+
+@pytest.mark.parametrize("key", COSTS)
+def test_costs(key):
+    size, *known = COSTS[key]
+    assert [cost(key, size, n) for n in PARTIES] == known
+
+
+# -- kernels -----------------------------------------------------------------------------------------------------
+
+REPEATS = 15
+SIDE = 256
+_words = Stream(bytes(32), ("kernels",)).words(0, (2, CHUNK))
+_blocks, _width = bits.grid(CHUNK)
+_rho = Stream(bytes(32), ("rho",)).words(0, (sum(carry.SIGN_OPENED) * _blocks * _width,))
+_material = carry.sign_material(bits.blocked(_words[0]))
+_tree = carry.sign_tree(_rho, _blocks)
+_square = _words.reshape(-1)[: SIDE * SIDE].reshape(SIDE, SIDE)
+_real = np.ldexp(_square.view(np.int64).astype(np.float64), -64)
+_top = _words[0].astype(np.uint32)
+_floats = np.ldexp(_words[0].view(np.int64).astype(np.float64), -44)
+
+
+def compare_first():
+    """The first party's work on a chunk of comparisons, whatever is opened."""
+    party = carry.less_than_zero(bits.blocked(_words[1]), _material, _rho, _tree, first=True)
+    opened = None
+    while True:
+        try:
+            opened = party.send(opened)
+        except StopIteration as end:
+            return end.value
+
+
+def numpy_pass():
+    """A pass of numpy over a chunk: two operands, one result."""
+    return _words[0] + _words[1]
+
+
+def numpy_matmul():
+    return _real @ _real
+
+
+KERNELS = {
+    "expand a stream": (lambda: Stream(bytes(32), ("k",)).slice(0, 0, CHUNK), numpy_pass, 5),
+    "encode": (lambda: fixed_point.encode(_floats), numpy_pass, 9),
+    "decode": (lambda: fixed_point.decode(_words[0]), numpy_pass, 4),
+    "multiply": (lambda: beaver(*_words, *_words, _words[0], "mul", first=True), numpy_pass, 14),
+    "truncate": (lambda: truncated(*_words, _top, 20, first=True), numpy_pass, 16),
+    "deal comparisons": (lambda: carry.sign_material(bits.blocked(_words[0])), numpy_pass, 42),
+    "deal their merges": (lambda: carry.sign_tree(_rho, _blocks), numpy_pass, 13),
+    "compare": (compare_first, numpy_pass, 105),
+    "multiply matrices": (lambda: products.matmul(_square, _square), numpy_matmul, 32),
+}
+"""Kernel: what it does, what numpy does, and how many times longer the kernel may take: little more than double of what was measured."""
+
+
+def best(*calls):
+    """CPU seconds of this thread, the least of several; the calls take turns, so that all meet the same machine."""
+    least = [float("inf")] * len(calls)
+    for _ in range(REPEATS):
+        for number, call in enumerate(calls):
+            start = time.thread_time()
+            call()
+            least[number] = min(least[number], time.thread_time() - start)
+    return least
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_are_fast_beside_numpy(name):
+    kernel, reference, limit = KERNELS[name]
+    taken, plain = best(kernel, reference)
+    assert taken < limit * plain, f"{name} takes {taken / plain:.1f} times as long as numpy's pass, and may take {limit} times"

@@ -1,0 +1,73 @@
+"""`beaver data check`: counts and places, and no value."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests.nodes import BEAVER, ROOT
+
+HEAD = 'name = "a"\nkey = "a.key"\nroster = "roster.toml"\n'
+COLUMNS = (
+    '[datasets.NAME.columns]\nage = { range = [0, 120], unit = "years" }\nbmi = { missing = "drop" }\nward = { categories = ["a", "b"] }\n'
+)
+PLANTED = "77713371"
+GOOD = "age,bmi,ward\n50,,a\n60,22.5,b\n"
+BAD = f"age,bmi,ward\n50,1,a\n{PLANTED},2,b\n,x{PLANTED},\n3,nan,{PLANTED}\n{PLANTED},1,b\n"
+
+
+def check(home, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    ran = subprocess.run([*BEAVER, "data", "check", "-c", "a.toml", *arguments], cwd=home, env=environment, capture_output=True, text=True)
+    assert PLANTED not in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+@pytest.fixture
+def home(tmp_path):
+    text = HEAD
+    for name, content in (("good", GOOD), ("bad", BAD), ("broken", f"age,bmi,ward\n1,2\n{PLANTED}")):
+        (tmp_path / f"{name}.csv").write_text(content)
+        text += f'[datasets.{name}]\npath = "{name}.csv"\n{COLUMNS.replace("NAME", name)}'
+    (tmp_path / "a.toml").write_text(text)
+    return tmp_path
+
+
+def test_one_good_dataset(home):
+    status, out, _ = check(home, "good")
+    assert status == 0
+    assert "good: 2 rows from good.csv" in out
+    assert "years" in out
+    (report,) = json.loads(check(home, "good", "--json")[1])
+    assert report["rows"] == 2
+    assert report["usable"]
+    assert [column["missing"] for column in report["columns"]] == [0, 1, 0]
+
+
+def test_all_datasets(home):
+    status, out, _ = check(home, "--json")
+    assert status == 1
+    good, bad, broken = json.loads(out)
+    assert (good["usable"], bad["usable"], broken["usable"]) == (True, False, False)
+    assert broken["error"] == "broken.csv: dataset 'broken', row 1 (line 2): has 2 cell(s), but the header has 3"
+    assert [(column["missing"], column["refused"]) for column in bad["columns"]] == [(1, 3), (1, 1), (1, 2)]
+    assert [column["why"] for column in bad["columns"]] == [
+        "row 2: outside the declared range [0, 120]; mend the cell or declare another range",
+        "row 3: text, but a number is needed",
+        "row 3: the cell names no category",
+    ]
+    status, out, _ = check(home)
+    assert status == 1
+    assert "has 2 cell(s)" in out
+
+
+def test_what_is_not_there(home):
+    status, _, complaints = check(home, "god")
+    assert status == 1
+    assert "unknown dataset 'god'; did you mean 'good'?" in complaints
+    (home / "a.toml").write_text(HEAD)
+    assert check(home)[:2] == (0, "no dataset is declared\n")

@@ -1,0 +1,123 @@
+"""Frames where a program embeds the engine: protocols take them as they are."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import mpc
+import protocols
+from mpc import BeaverError, PrecisionError
+from mpc.testing.simulate import simulate
+
+PLANTED = "77713371"
+NUMBERS = {"age": [50, 60, 70, 40], "bmi": [21.5, 22.5, 23.5, 30.25], "smokes": [True, False, True, True]}
+ROWS = np.column_stack([np.array(column, float) for column in NUMBERS.values()])
+FRAMES = {
+    "pandas": pd.DataFrame(NUMBERS),
+    "polars": pl.DataFrame(NUMBERS),
+    "arrow": pa.table({name: pa.array(map(float, column)) for name, column in NUMBERS.items()}),
+    "pandas on arrow": pd.DataFrame(NUMBERS).convert_dtypes(dtype_backend="pyarrow"),
+    "pandas that knows nothing": pd.DataFrame(NUMBERS).convert_dtypes(),
+    "decimals": pd.DataFrame({name: [Decimal(str(float(cell))) for cell in column] for name, column in NUMBERS.items()}),
+    "polars decimals": pl.DataFrame({name: [Decimal(str(float(cell))) for cell in column] for name, column in NUMBERS.items()}),
+}
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_protocols_take_frames(kind):
+    frame = FRAMES[kind]
+
+    async def program(s):
+        half = frame if s.index == 0 else ROWS[:2]
+        return await protocols.mean(s, half), await protocols.variance(s, frame), await protocols.secure_sum(s, frame)
+
+    pooled = np.concatenate([ROWS, ROWS[:2]])
+    for mean, variance, total in simulate(2, program):
+        assert np.allclose(mean, pooled.mean(axis=0), atol=1e-4)
+        assert np.allclose(variance, ROWS.var(axis=0), atol=1e-3)
+        assert np.allclose(total, 2 * ROWS, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
+def test_columns_and_shares_of_frames(make):
+    frame = make(NUMBERS)
+
+    async def program(s):
+        shared = s.input(frame[["age", "bmi"]] if s.index == 0 else None, 0, (4, 2))
+        return await protocols.mean(s, frame["age"]), await s.reveal(shared)
+
+    for mean, values in simulate(2, program):
+        assert abs(mean - 55) < 1e-4
+        assert np.allclose(values, ROWS[:, :2], atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
+def test_a_regression_on_frames_knows_the_names(make):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(80, 2))
+    frame = make({"age": x[:, 0], "bmi": x[:, 1], "score": x @ [2.0, -1.0] + 3})
+
+    async def program(s):
+        model = protocols.LinearRegression()
+        await model.fit(s, frame[["age", "bmi"]], frame["score"])
+        return model.coef_, list(model.feature_names_in_), model.score(frame[["age", "bmi"]], frame["score"])
+
+    for coefficients, names, score in simulate(2, program):
+        assert np.allclose(coefficients, [2, -1], atol=1e-3)
+        assert names == ["age", "bmi"]
+        assert score > 0.999
+
+
+WRONG = {
+    "text": ["1", "x" + PLANTED],
+    "digits": [PLANTED, PLANTED],
+    "dates": [dt.date(2020, 1, 2)] * 2,
+    "times": [dt.datetime(2020, 1, 2, 3, tzinfo=dt.UTC)] * 2,
+    "lists": [[1, int(PLANTED)], [2, 3]],
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize("call", ["mean", "secure_sum", "variance", "fit", "input"])
+def test_frames_that_are_no_numbers(make, kind, call):
+    frame = make({"age": WRONG[kind]})
+
+    async def program(s):
+        if call == "fit":
+            return await protocols.LinearRegression().fit(s, frame, [1.0, 2.0])
+        if call == "input":
+            return s.input(frame if s.index == 0 else None, 0, (2, 1))
+        return await getattr(protocols, call)(s, frame)
+
+    with pytest.raises(BeaverError) as caught:
+        simulate(2, program)
+    fault = caught.value
+    while fault is not None:
+        assert PLANTED not in str(fault)
+        fault = fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__)
+
+
+def test_what_is_missing_in_a_frame_is_refused_with_its_place():
+    for frame in (
+        pl.DataFrame({"age": [1, None]}),
+        pd.DataFrame({"age": pd.array([1, None], dtype="Int64")}),
+        pd.DataFrame({"age": [1, None]}),
+    ):
+        with pytest.raises(PrecisionError, match="row 1, column 0 is not a finite number"):
+            simulate(2, lambda s, frame=frame: protocols.mean(s, frame))
+
+
+def test_numbers_of_anything():
+    assert mpc.as_numbers([[1, 2]]).dtype.kind == "i"
+    assert np.isnan(mpc.as_numbers(np.array([None, Decimal(2)], object))[0])
+    for values in (["a"], [1j], [{}], [10**400], [Decimal("sNaN")]):
+        with pytest.raises(PrecisionError, match="numbers are needed"):
+            mpc.as_numbers(values)

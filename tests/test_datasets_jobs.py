@@ -1,0 +1,128 @@
+"""Jobs between real nodes whose datasets come from different sources, and what they must agree on."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from parties.config import load_node_config
+from parties.datasets import load
+from tests.nodes import ROOT, Nodes, rows_of
+
+WARDS = ["surgical", "medical", "other"]
+COLUMNS = 'columns = { age = { unit = "years" }, bmi = {}, ward = { categories = ["surgical", "medical", "other"], baseline = "other" }, score = {} }\n'
+SOURCES = {
+    "a": 'path = "stay.csv"\n',
+    "b": 'path = "stay.parquet"\n',
+    "c": 'database = "sqlite:stay.db"\nsql = "SELECT * FROM stay ORDER BY rowid"\n',
+}
+
+
+def stays(index):
+    """Columns of one party; the score depends on the ward too."""
+    rows = rows_of(index, 30)
+    wards = np.random.default_rng(index).permutation(np.arange(len(rows)) % 3)
+    score = rows[:, 2] + np.choose(wards, [5.0, -3.0, 0.0])
+    return {"age": rows[:, 0], "bmi": rows[:, 1], "ward": [WARDS[ward] for ward in wards], "score": score}
+
+
+def write(home):
+    tables = {name: stays(index) for index, name in enumerate("abc")}
+    lines = [",".join(map(str, row)) for row in zip(*tables["a"].values(), strict=True)]
+    (home / "stay.csv").write_text("\n".join(["age,bmi,ward,score", *lines]) + "\n")
+    parquet.write_table(pa.table(tables["b"]), home / "stay.parquet")
+    with sqlite3.connect(home / "stay.db") as connection:
+        connection.execute("CREATE TABLE stay (age, bmi, ward, score)")
+        listed = (
+            [cell.item() if isinstance(cell, np.generic) else cell for cell in row] for row in zip(*tables["c"].values(), strict=True)
+        )
+        connection.executemany("INSERT INTO stay VALUES (?, ?, ?, ?)", listed)
+    connection.close()
+    return tables
+
+
+def declare(home, **changed):
+    """`changed` gives a party's columns where they are not the others'."""
+    for name, source in SOURCES.items():
+        with (home / f"{name}.toml").open("a") as file:
+            file.write(f"[datasets.stays]\n{source}{changed.get(name, COLUMNS)}")
+
+
+async def test_one_regression_from_three_kinds_of_source(tmp_path):
+    nodes = Nodes(tmp_path)
+    tables = write(tmp_path)
+    declare(tmp_path)
+    async with nodes:
+        command = ("run", "linear_regression", "--dataset", "stays", "--columns", "age,bmi,ward,score", "--set", "target=score")
+        status, out, complaints = await nodes.beaver(*command, "--json", "-c", "b.toml")
+        assert status == 0, complaints
+        found = json.loads(out)["result"]["coefficients"]
+        pooled = {name: np.concatenate([np.asarray(table[name]) for table in tables.values()]) for name in tables["a"]}
+        x = np.column_stack([pooled["age"], pooled["bmi"], *(pooled["ward"] == ward for ward in WARDS[:2]), np.ones(len(pooled["age"]))])
+        wanted = np.linalg.lstsq(x, pooled["score"], rcond=None)[0]
+        assert list(found) == ["age", "bmi", "ward=surgical", "ward=medical"]
+        assert np.allclose(list(found.values()), wanted[:4], atol=1e-3)
+        status, out, complaints = await nodes.beaver(
+            "run", "mean", "--dataset", "stays", "--columns", "ward=other", "--json", "-c", "a.toml"
+        )
+        assert status == 0, complaints
+        assert abs(json.loads(out)["result"]["mean"]["ward=other"] - (pooled["ward"] == "other").mean()) < 1e-5
+
+
+async def test_units_and_categories_must_be_the_same(tmp_path):
+    nodes = Nodes(tmp_path)
+    write(tmp_path)
+    declare(
+        tmp_path,
+        b=COLUMNS.replace("years", "months")
+        .replace('"other"], base', '"other", "new"], base')
+        .replace("bmi = {}", "bmi = { range = [0, 99] }"),
+    )
+    async with nodes:
+
+        async def mean(columns, at):
+            return await nodes.beaver("run", "mean", "--dataset", "stays", "--columns", columns, "--json", "-c", f"{at}.toml")
+
+        for columns, differs in (("age,bmi", "unit of column 'age'"), ("bmi,ward=surgical", "categories of column 'ward'")):
+            status, _, complaints = await mean(columns, "a")
+            assert status == 4, complaints
+            assert "Disagreement: " in complaints
+            assert f"differently: {differs}. Start it" in complaints
+        # A range stays at home.
+        status, _, complaints = await mean("bmi", "c")
+        assert status == 0, complaints
+        for name in "abc":
+            assert "unit of column 'age'" in nodes.log(name)
+
+
+async def test_split_columns_drop_no_rows(tmp_path):
+    nodes = Nodes(tmp_path, names=("a", "b"))
+    rows = rows_of(1)
+    nodes.write("a", rows[:, :1], ["age"])
+    nodes.write("b", rows[:, 1:], ["bmi", "score"])
+    text = (tmp_path / "b.csv").read_text().splitlines()
+    text[3] = "," + text[3].partition(",")[2]
+    (tmp_path / "b.csv").write_text("\n".join(text) + "\n")
+    for name, unknown in (("a", ("bmi", "score")), ("b", ("age",))):
+        config = tmp_path / f"{name}.toml"
+        lines = [line for line in config.read_text().splitlines() if line.split(" ")[0] not in unknown]
+        config.write_text("\n".join(lines).replace("bmi = {}", 'bmi = { missing = "drop" }') + "\n")
+    async with nodes:
+        setting = ("--set", "target=score", "--set", "split=columns")
+        status, _, complaints = await nodes.run("linear_regression", "--columns", "age,bmi,score", *setting, at="b")
+        assert status == 1
+        assert "row 3 (line 4), column 'bmi': the cell is empty, a number is needed" in complaints
+
+
+def test_the_document_declares_what_can_be_declared(tmp_path):
+    block = next(part for part in (ROOT / "docs" / "operations.md").read_text("utf-8").split("```") if part.startswith("text\n[datasets."))
+    (tmp_path / "a.toml").write_text('name = "a"\nkey = "a.key"\nroster = "r"\n' + block.removeprefix("text\n"))
+    config = load_node_config(tmp_path / "a.toml")
+    assert config.expand("patients", ["age", "ward"]) == ("age", "ward=surgical", "ward=medical")
+    rows = {"age": [50], "bmi": [21.5], "ward": ["other"]}
+    parquet.write_table(pa.table(rows), tmp_path / "patients.parquet")
+    assert load(config, "patients", ["age", "ward=other"]).rows.tolist() == [[50, 1]]

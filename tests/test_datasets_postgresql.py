@@ -1,0 +1,109 @@
+"""Datasets from a real PostgreSQL server, where one is installed."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from mpc import ConfigError
+from parties.config import load_node_config
+from parties.datasets import load
+
+PASSWORD = "tr-77713371"
+COLUMNS = 'columns = { age = {}, bmi = { missing = "mean" }, ward = { categories = ["a", "b"] }, day = {}, id = {}, note = {} }\n'
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+def program(name):
+    return shutil.which(name) or (str(PROGRAMS[-1] / name) if PROGRAMS else None)
+
+
+def as_whom():
+    """The server refuses to run as root."""
+    return "nobody" if getpass.getuser() == "root" else getpass.getuser()
+
+
+@pytest.fixture(scope="module")
+def server():
+    if program("initdb") is None or program("pg_ctl") is None:
+        pytest.skip("no PostgreSQL server is installed")
+    user = {"user": as_whom()} if os.getuid() == 0 else {}
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
+        home, port = Path(folder), free.getsockname()[1]
+        if user:
+            os.chown(home, pwd.getpwnam(as_whom()).pw_uid, -1)
+        (home / "password").write_text(PASSWORD)
+        (home / "password").chmod(0o644)
+        free.close()
+
+        def call(name, *arguments):
+            subprocess.run([program(name), "-D", str(home / "data"), *arguments], check=True, cwd=home, stdout=subprocess.DEVNULL, **user)
+
+        call("initdb", "-A", "scram-sha-256", "-U", "reader", "--pwfile", str(home / "password"), "--no-sync")
+        call("pg_ctl", "-w", "-l", str(home / "log"), "-o", f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off", "start")
+        try:
+            database = f"postgresql://reader@127.0.0.1:{port}/postgres"
+            with psycopg.connect(database, password=PASSWORD, autocommit=True) as connection:
+                connection.execute("CREATE TABLE t (age int, bmi numeric, ward text, day date, id bigint, note text)")
+                connection.execute(
+                    f"INSERT INTO t VALUES (50, 21.5, 'a', '2020-01-02', {2**53 + 1}, '{PASSWORD}'), (60, NULL, 'b', NULL, 1, '')"
+                )
+            yield database
+        finally:
+            call("pg_ctl", "-m", "immediate", "stop")
+
+
+@pytest.fixture
+def read(server, tmp_path):
+    def read(sql, *columns, password=PASSWORD):
+        (tmp_path / "password").write_text(password + "\n")
+        (tmp_path / "password").chmod(0o600)
+        (tmp_path / "a.toml").write_text(
+            f'name = "a"\nkey = "k"\nroster = "r"\n[datasets.p]\ndatabase = "{server}"\npassword_file = "password"\nsql = "{sql}"\n{COLUMNS}'
+        )
+        return load(load_node_config(tmp_path / "a.toml"), "p", columns or ["age"]).rows.tolist()
+
+    return read
+
+
+def test_a_table(read):
+    assert read("SELECT * FROM t ORDER BY age", "age", "bmi", "ward=b") == [[50, 21.5, 0], [60, 21.5, 1]]
+    assert read("SELECT * FROM t WHERE false", "age", "bmi") == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "column", "message"),
+    [
+        ("SELECT note::int AS age FROM t", "age", "the query failed (22P02); the database's own shell says why"),
+        ("SELECT * FROM nothing", "age", "the query failed (42P01)"),
+        ("DELETE FROM t RETURNING age", "age", "the query failed (25006)"),
+        ("SELECT age FROM t; DROP TABLE t", "age", "the query failed (25006)"),
+        ("SELECT bmi FROM t", "age", "there is no such column"),
+        ("SELECT * FROM t ORDER BY age", "day", "row 1, column 'day': a date or time, but a number is needed"),
+        ("SELECT * FROM t ORDER BY age", "id", "row 1, column 'id': a whole number beyond 2^53"),
+        ("SELECT * FROM t ORDER BY age", "note", "row 1, column 'note': text, but a number is needed"),
+    ],
+)
+def test_queries_that_are_refused(read, sql, column, message):
+    with pytest.raises(ConfigError) as caught:
+        read(sql, column)
+    assert message in str(caught.value)
+    assert PASSWORD not in str(caught.value)
+    # The driver's own exception, whose text may hold values, is nowhere in the chain.
+    assert caught.value.__context__ is None
+    assert read("SELECT * FROM t ORDER BY age", "age") == [[50], [60]]
+
+
+def test_a_wrong_password(read):
+    with pytest.raises(ConfigError, match="the server cannot be reached, or refuses: .*password authentication failed") as caught:
+        read("SELECT * FROM t", password="wrong-" + PASSWORD)
+    assert PASSWORD not in str(caught.value)

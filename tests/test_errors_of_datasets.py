@@ -1,0 +1,132 @@
+"""Rows of docs/errors.md about datasets, provoked by reading them."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+
+import pytest
+
+from mpc import ConfigError
+from parties.config import load_node_config
+from parties.datasets import load, table_of
+from parties.schema import ColumnSettings
+from parties.sources import database
+from tests.error_rows import row_of
+
+HEAD = 'name = "a"\nkey = "a.key"\nroster = "roster.toml"\n[datasets.p]\n'
+COLUMNS = '[datasets.p.columns]\nage = { missing = "mean" }\nward = { categories = ["a", "b"] }\n'
+CSV, SQLITE = 'path = "p.csv"', 'database = "sqlite:p.db"'
+POSTGRESQL = 'database = "postgresql://me@127.0.0.1:1/x"\nsql = "SELECT 1 AS age"'
+
+
+def query(text):
+    return f'{SQLITE}\nsql = "{text}"'
+
+
+def column(settings):
+    return f"{CSV}\n[datasets.p.columns]\nage = {settings}\n"
+
+
+READING = {
+    "have the same name": (CSV, "age,age\n", "age"),
+    "the cell names no category": (CSV, "age,ward\n1,\n", "ward=a"),
+    "not among the declared categories": (CSV, "age,ward\n1,c\n", "ward=a"),
+    "beyond 2^53": (CSV, "age\n9007199254740993\n", "age"),
+    "no mean to fill in": (CSV, "age,ward\n,a\n", "age"),
+    "has categories; a job names": (CSV, "age,ward\n1,a\n", "ward"),
+    "the query failed": (query("SELECT nothing"), "", "age"),
+    "the query gives no rows": (query(""), "", "age"),
+    "the server cannot be reached": (POSTGRESQL, "", "age"),
+    "the password file FILE cannot be read": (f'{POSTGRESQL}\npassword_file = "no"', "", "age"),
+    "others may read or write the password": (f'{POSTGRESQL}\npassword_file = "p.csv"', "", "age"),
+    "needs either 'path'": ("", "", "age"),
+    "'format' is for a file": (query("SELECT 1") + '\nformat = "csv"', "", "age"),
+    "'database' must be": ('database = "oracle:x"\nsql = "x"', "", "age"),
+    "'database' holds a password": ('database = "postgresql://me:x@h/d"\nsql = "x"', "", "age"),
+    "'password_file' is for": (query("SELECT 1") + '\npassword_file = "x"', "", "age"),
+    "two columns give jobs a column": (f'{CSV}\n[datasets.p.columns]\n"w=a" = {{}}\nw = {{ categories = ["a", "b"] }}\n', "", "age"),
+    "must be two or more different names": (column('{ categories = ["a", "a"] }'), "", "age"),
+    "has no range, no unit": (column('{ categories = ["a", "b"], unit = "kg" }'), "", "age"),
+    "'baseline' is for": (column('{ baseline = "a" }'), "", "age"),
+    "'baseline' names no category": (column('{ categories = ["a", "b"], baseline = "c" }'), "", "age"),
+}
+"""Source in the configuration, contents of p.csv, and the column of a job."""
+
+
+def read(home, case):
+    source, content, job_column = READING[case]
+    (home / "p.csv").write_text(content)
+    (home / "p.csv").chmod(0o644)
+    sqlite3.connect(home / "p.db").close()
+    (home / "a.toml").write_text(HEAD + source + "\n" + ("" if "columns]" in source else COLUMNS))
+    load(load_node_config(home / "a.toml"), "p", [job_column])
+
+
+def parquet(home, values, declared="{}"):
+    import pyarrow as pa
+    from pyarrow import parquet as files
+
+    files.write_table(pa.table({"age": values}), home / "p.parquet")
+    (home / "a.toml").write_text(HEAD + f'path = "p.parquet"\n[datasets.p.columns]\nage = {declared}\n')
+    load(load_node_config(home / "a.toml"), "p", ["age"])
+
+
+def without_a_library(home):
+    kept = {name: module for name, module in sys.modules.items() if name == "duckdb"}
+    sys.modules["duckdb"] = None  # as Python marks what cannot be imported
+    try:
+        (home / "x.duck").write_text("")
+        (home / "a.toml").write_text(HEAD + 'database = "duckdb:x.duck"\nsql = "SELECT 1 AS age"\n' + COLUMNS)
+        load(load_node_config(home / "a.toml"), "p", ["age"])
+    finally:
+        del sys.modules["duckdb"]
+        sys.modules.update(kept)
+
+
+def damaged_database(home):
+    (home / "x.duck").write_text("no database")
+    (home / "a.toml").write_text(HEAD + 'database = "duckdb:x.duck"\nsql = "SELECT 1 AS age"\n' + COLUMNS)
+    load(load_node_config(home / "a.toml"), "p", ["age"])
+
+
+def dates_of_a_database(home):
+    import duckdb
+
+    duckdb.connect(str(home / "x.duck")).close()
+    (home / "a.toml").write_text(HEAD + 'database = "duckdb:x.duck"\nsql = "SELECT DATE \'2020-01-02\' AS age"\n' + COLUMNS)
+    load(load_node_config(home / "a.toml"), "p", ["age"])
+
+
+def locked(home):
+    with sqlite3.connect(home / "p.db") as connection:
+        connection.execute("CREATE TABLE t (age)")
+    connection.close()
+    writer = sqlite3.connect(home / "p.db", isolation_level=None)
+    writer.execute("BEGIN EXCLUSIVE")
+    (home / "a.toml").write_text(HEAD + query("SELECT age FROM t") + "\n" + COLUMNS)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(database, "PATIENCE", 0.1)
+            load(load_node_config(home / "a.toml"), "p", ["age"])
+    finally:
+        writer.close()
+
+
+DATASETS = {
+    **{case: (lambda home, case=case: read(home, case)) for case in READING},
+    "a date or time, but": dates_of_a_database,
+    "the column holds TYPE": lambda home: parquet(home, ["x"]),
+    "which is not installed": without_a_library,
+    "the database cannot be opened": damaged_database,
+    "the database is locked": locked,
+    "is no table": lambda home: table_of(3, {"age": ColumnSettings()}),
+    "is declared for the frame": lambda home: table_of({"age": [1]}, {"age": ColumnSettings()}, ["bmi"]),
+}
+
+
+@pytest.mark.parametrize("case", DATASETS)
+def test_a_dataset_that_provokes_the_row(tmp_path, case):
+    with pytest.raises(ConfigError) as caught:
+        DATASETS[case](tmp_path)
+    assert row_of(case).shows(str(caught.value)), str(caught.value)

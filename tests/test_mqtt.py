@@ -1,0 +1,219 @@
+"""The connection to a broker: refused, broken, restarted, gone; and what its limits do (invariants 15, 27)."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import gc
+import ipaddress
+import logging
+
+import aiomqtt
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mpc.endpoints import Relay
+from mpc.errors import ConfigError, PeerLost
+from mpc.transport.mqtt import Login
+from tests.brokers import Mosquitto, free_port, meeting, networks
+from tests.test_links import Inbox
+
+BIG = bytes(range(256)) * 2000
+
+
+async def exchange(near, far, frame=BIG):
+    here, there = Inbox(near), Inbox(far)
+    near.send(frame)
+    far.send(frame)
+    for box in (here, there):
+        await box.until(lambda box: box.frames or box.closed)
+        assert box.frames == [frame], box.reason
+    return here, there
+
+
+async def test_a_broker_that_restarts_in_time_costs_nothing(tmp_path):
+    async with Mosquitto(tmp_path) as broker, meeting(broker.relay, patience=15.0) as (near, far):
+        here, there = await exchange(near, far)
+        await broker.stop()
+        near.send(b"written while the broker is away")
+        far.send(b"this too")
+        await broker.start()
+        await there.until(lambda box: len(box.frames) == 2)
+        await here.until(lambda box: len(box.frames) == 2)
+        assert (there.frames[1], here.frames[1]) == (b"written while the broker is away", b"this too")
+        assert (here.closed, there.closed) == (0, 0)
+
+
+async def test_a_broker_that_stays_away_ends_both_ends_with_the_same_reason(tmp_path):
+    async with Mosquitto(tmp_path) as broker, meeting(broker.relay, patience=0.5) as (near, far):
+        boxes = await exchange(near, far)
+        await broker.stop()
+        for box, other in zip(boxes, "ba", strict=True):
+            await box.until(lambda box: box.closed)
+            assert isinstance(box.reason, PeerLost)
+            assert str(box.reason) == (
+                f"{other}: is cut off: the relay {broker.relay.url} was out of reach for 0.5 s; start the broker again, or mend the way to it"
+            )
+        await broker.start()
+
+
+async def test_a_peer_whose_connection_breaks_is_missed_after_the_patience_only(tmp_path):
+    async with Mosquitto(tmp_path) as broker, Proxy(broker.relay) as proxy, meeting(broker.relay, proxy.relay, patience=1.0) as (near, far):
+        here, there = await exchange(near, far)
+        proxy.cut()
+        far.send(b"again")
+        await here.until(lambda box: len(box.frames) == 2)
+        assert (here.closed, there.closed) == (0, 0)
+        await proxy.close()
+        await here.until(lambda box: box.closed)
+        assert str(here.reason) == f"b: left the relay {broker.relay.url} and did not come back within 1 s"
+
+
+class Proxy:
+    """A TCP way to a broker that can be cut, and closed."""
+
+    def __init__(self, relay):
+        self.to, self.relay, self._server, self._writers = relay, Relay("127.0.0.1", free_port(), tls=False), None, []
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._pass, self.relay.host, self.relay.port)
+        return self
+
+    async def _pass(self, reader, writer):
+        far_reader, far_writer = await asyncio.open_connection(self.to.host, self.to.port)
+        self._writers += [writer, far_writer]
+        await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer), return_exceptions=True)
+
+    async def _copy(self, reader, writer):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    def cut(self):
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def close(self):
+        self._server.close()
+        self.cut()
+
+    async def __aexit__(self, *_):
+        await self.close()
+
+
+async def test_a_member_that_is_not_there_cannot_be_dialled_and_one_that_left_neither(tmp_path, monkeypatch):
+    monkeypatch.setattr("mpc.transport.office._DIAL", 0.3)
+    async with Mosquitto(tmp_path) as broker, networks(broker.relay) as ((a, b), members):
+        await a.listen(lambda link: None)
+        with pytest.raises(PeerLost, match="b: is not at the relay mqtt://127.0.0.1:[0-9]*; it has not started its node"):
+            await a.dial(members["b"])
+        await b.listen(lambda link: None)
+        (await a.dial(members["b"])).abort()
+        await broker.stop()
+        await broker.start()
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    (await a.dial(members["b"])).abort()
+                except PeerLost:
+                    continue
+                break
+
+
+async def test_a_broker_that_comes_later_is_found_and_dialling_says_what_is_wrong(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("mpc.transport.office._DIAL", 0.1)
+    broker = Mosquitto(tmp_path)
+    async with networks(broker.relay) as ((a, b), members):
+        with caplog.at_level(logging.WARNING):
+            await asyncio.gather(a.listen(lambda link: None), b.listen(lambda link: None))
+        assert f"cannot connect to the relay {broker.relay.url}: Connection refused; trying again until it can" in caplog.text
+        with pytest.raises(PeerLost, match="b: cannot be reached, because the relay .* cannot: Connection refused"):
+            await a.dial(members["b"])
+        async with broker, asyncio.timeout(10):
+            while True:
+                try:
+                    (await a.dial(members["b"])).abort()
+                except PeerLost:
+                    continue
+                break
+
+
+async def test_a_wrong_password_is_a_clear_error_and_the_right_one_works(tmp_path):
+    passwords = tmp_path / "passwords"
+    hashing = await asyncio.create_subprocess_exec("mosquitto_passwd", "-b", "-c", str(passwords), "us", "sesame")
+    assert await hashing.wait() == 0
+    async with Mosquitto(tmp_path, access=f"allow_anonymous false\npassword_file {passwords}") as broker:
+        for login in (None, Login("us", "wrong")):
+            async with networks(broker.relay, login=login) as ((a, _), _):
+                with pytest.raises(ConfigError, match="refuses this member .*; correct `username` and `password_file` in \\[relay\\]"):
+                    await a.listen(lambda link: None)
+        async with meeting(broker.relay, login=Login("us", "sesame")) as (near, far):
+            await exchange(near, far)
+    assert "sesame" not in repr(Login("us", "sesame"))
+
+
+def certify(folder, name):
+    """A certificate that signs itself, for `name`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a broker")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(name))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(secret)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_tls_to_the_broker_trusts_what_ca_says_and_nothing_else(tmp_path):
+    certificate, key = certify(tmp_path, "127.0.0.1")
+    async with Mosquitto(tmp_path, f"certfile {certificate}\nkeyfile {key}", tls=True) as broker:
+        async with meeting(broker.relay, login=Login(ca=certificate)) as (near, far):
+            await exchange(near, far)
+        async with networks(broker.relay) as ((a, _), _):
+            with pytest.raises(ConfigError, match="has a certificate that is not trusted here .*; set `ca` in \\[relay\\]"):
+                await a.listen(lambda link: None)
+    # The client library leaves the socket of a failed TLS handshake to the garbage collector, which complains.
+    gc.collect()
+
+
+@pytest.mark.parametrize("text", [None, "no certificate"])
+async def test_a_ca_that_is_none_is_a_clear_error(tmp_path, text):
+    path = tmp_path / "ca.pem"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match="cannot be used as certificates for the relay .*; it must be a file in PEM form"):
+        Login(ca=path).context()
+
+
+@pytest.mark.parametrize("limit", ["max_packet_size 20000", "message_size_limit 30000"])
+async def test_messages_fit_what_the_broker_takes_whether_it_tells_or_drops(tmp_path, limit):
+    async with Mosquitto(tmp_path, limit) as broker, meeting(broker.relay) as (near, far):
+        await exchange(near, far)
+        assert limit.startswith("message") or "oversize" not in broker.log
+
+
+async def test_whoever_leaves_takes_its_presence_away(tmp_path):
+    async with Mosquitto(tmp_path) as broker, aiomqtt.Client(broker.relay.host, broker.relay.port) as spy:
+        async with meeting(broker.relay) as (near, far):
+            await exchange(near, far)
+        await spy.subscribe("b/#")
+        await spy.publish("b/end", b"")
+        message = await anext(aiter(spy.messages))
+        assert message.topic.value == "b/end"

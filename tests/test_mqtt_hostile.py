@@ -1,0 +1,257 @@
+"""Whatever a broker or its other clients do: frames come exactly once and in order, or the link ends (invariants 13, 14, 18)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from contextlib import asynccontextmanager
+
+import aiomqtt
+import numpy as np
+import pytest
+
+from mpc.errors import ProgramError
+from mpc.identity import Identity
+from mpc.members import Member
+from mpc.prg import Stream
+from mpc.transport.envelopes import Pair, sender
+from mpc.transport.office import Office
+from mpc.transport.outgoing import Outgoing
+from tests.brokers import Mosquitto, meeting
+from tests.test_links import Inbox
+
+FRAMES = [Stream(bytes(32), ("hostile", number)).words(0, (size,)).tobytes() for number, size in enumerate([1, 300, 20_000, 5, 70_000] * 4)]
+
+
+class Postman:
+    """Carries the messages of two offices; `treat` turns each (number, topic, payload) into what arrives."""
+
+    def __init__(self, offices, treat):
+        self.offices, self.treat, self.seen, self.tasks = offices, treat, [], []
+        self.numbers = itertools.count()
+
+    async def carry(self, office):
+        while True:
+            office.work.clear()
+            office.subscriptions.clear()
+            while (message := office.next_message()) is not None:
+                self.seen.append(message)
+                for topic, payload in self.treat(next(self.numbers), *message):
+                    for each in self.offices:
+                        each.arrived(topic, payload)
+                await asyncio.sleep(0)
+            await office.work.wait()
+
+    async def tick(self):
+        while True:
+            await asyncio.sleep(0.02)
+            for office in self.offices:
+                office.tick()
+
+
+@asynccontextmanager
+async def delivered(treat, *, patience=10.0):
+    identities = {name: Identity.generate(name) for name in "ab"}
+    members = {name: Member(name, identities[name].public, None) for name in "ab"}
+    offices = [Office("the relay", identities[me], [members[other]], patience, 1 << 14) for me, other in ("ab", "ba")]
+    postman = Postman(offices, treat)
+    accepted = asyncio.get_running_loop().create_future()
+    offices[1].on_link = accepted.set_result
+    for office, other in zip(offices, reversed(offices), strict=True):
+        for topic, payload in office.announcements(bytes(16)):
+            other.arrived(topic, payload)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in (*map(postman.carry, offices), postman.tick())]
+        near = await offices[0].dial(members["b"])
+        yield postman, near, await asyncio.wait_for(accepted, 10)
+        for task in tasks:
+            task.cancel()
+
+
+async def exactly_once(near, far):
+    here, there = Inbox(near), Inbox(far)
+    for frame in FRAMES:
+        near.send(frame)
+        far.send(frame[::-1])
+    await there.until(lambda box: len(box.frames) >= len(FRAMES) or box.closed)
+    await here.until(lambda box: len(box.frames) >= len(FRAMES) or box.closed)
+    assert there.frames == FRAMES
+    assert here.frames == [frame[::-1] for frame in FRAMES]
+    near.close()
+    await there.until(lambda box: box.closed)
+    await here.until(lambda box: box.closed)
+    assert (here.closed, there.closed, here.reason, there.reason) == (1, 1, None, None)
+
+
+def dropped(rng):
+    return lambda number, topic, payload: [] if number and rng.random() < 0.05 else [(topic, payload)]
+
+
+def doubled(rng):
+    return lambda number, topic, payload: [(topic, payload)] * 3
+
+
+def overtaken(rng):
+    held = []
+
+    def treat(number, topic, payload):
+        if not held and rng.random() < 0.2:
+            held.append((topic, payload))
+            return []
+        out = [(topic, payload), *held]
+        held.clear()
+        return out
+
+    return treat
+
+
+def replayed(rng):
+    old = []
+
+    def treat(number, topic, payload):
+        old.append((topic, payload))
+        return [(topic, payload), *(old[index] for index in rng.integers(0, len(old), 3))]
+
+    return treat
+
+
+def forged(rng):
+    def treat(number, topic, payload):
+        flipped = bytearray(payload)
+        flipped[rng.integers(len(flipped))] ^= 1
+        cut = payload[: rng.integers(len(payload))]
+        return [(topic, bytes(flipped)), (topic, cut), (topic, rng.bytes(80)), (topic, b""), (topic, payload)]
+
+    return treat
+
+
+def reflected(rng):
+    topics = set()
+
+    def treat(number, topic, payload):
+        topics.add(topic)
+        return [(each, payload) for each in sorted(topics)]
+
+    return treat
+
+
+@pytest.mark.parametrize("attack", [dropped, doubled, overtaken, replayed, forged, reflected])
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_frames_come_exactly_once_under(attack, seed):
+    async with asyncio.timeout(40), delivered(attack(np.random.default_rng(seed))) as (_, near, far):
+        await exactly_once(near, far)
+
+
+async def test_a_broker_that_silently_drops_large_messages_gets_smaller_ones():
+    def treat(number, topic, payload):
+        return [(topic, payload)] if len(payload) < 9000 else []
+
+    async with asyncio.timeout(40), delivered(treat) as (postman, near, far):
+        here, there = Inbox(near), Inbox(far)
+        near.send(bytes(100_000))
+        await there.until(lambda box: box.frames)
+        assert here.closed == 0
+        assert max(len(payload) for _, payload in postman.seen[-5:]) < 5000
+
+
+async def test_a_link_whose_peer_falls_silent_for_good_ends_with_a_reason_when_the_relay_is_gone():
+    async with delivered(lambda number, topic, payload: [(topic, payload)], patience=0.3) as (postman, near, far):
+        boxes = Inbox(near), Inbox(far)
+        postman.treat = lambda number, topic, payload: []
+        for office in postman.offices:
+            office.down()
+        for box, other in zip(boxes, "ba", strict=True):
+            await box.until(lambda box: box.closed)
+            text = "is cut off: the relay was out of reach for 0.3 s; start the broker again, or mend the way to it"
+            assert str(box.reason) == f"{other}: {text}"
+            assert box.closed == 1
+
+
+async def test_an_opening_is_taken_once_however_often_it_is_repeated():
+    async with delivered(lambda number, topic, payload: [(topic, payload)]) as (postman, near, far):
+        here, there = Inbox(near), Inbox(far)
+        near.abort()
+        await there.until(lambda box: box.closed)
+        links = []
+        postman.offices[1].on_link = links.append
+        for message in tuple(postman.seen):
+            postman.offices[1].arrived(*message)
+        assert links == []
+        assert here.closed
+
+
+async def test_a_repeated_old_presence_costs_no_link_but_a_peer_that_started_again_ends_it(monkeypatch):
+    monkeypatch.setattr("mpc.transport.office._NEWCOMER", 0.5)
+    async with delivered(lambda number, topic, payload: [(topic, payload)]) as (postman, near, far):
+        box, _ = Inbox(near), Inbox(far)
+        peer = postman.offices[0]._peers[0]
+        old = peer.pair.presence_inbound
+        theirs = postman.offices[1]._peers[0].pair
+        another = Pair.__new__(Pair)
+        another.__dict__.update(theirs.__dict__, process=b"x" * 16)
+        postman.offices[0].arrived(old, another.announce(bytes(16), bytes(16)))
+        near.send(b"still here")
+        await asyncio.sleep(0.8)
+        assert box.closed == 0
+        postman.treat = lambda number, topic, payload: []
+        postman.offices[0].arrived(old, another.announce(bytes(16), b"t" * 16))
+        await box.until(lambda box: box.closed)
+        assert str(box.reason) == "b: was started again"
+
+
+def test_envelopes_open_once_in_order_at_the_right_process_only():
+    a, b = Identity.generate("a"), Identity.generate("b")
+    here, there = Pair(a, "b", b.curve_public, b"A" * 16), Pair(b, "a", a.curve_public, b"B" * 16)
+    assert (here.outbound, here.presence_outbound) == (there.inbound, there.presence_inbound)
+    assert len({here.outbound, here.inbound, here.presence_outbound, here.presence_inbound}) == 4
+    mine, theirs = here.envelopes(b"B" * 16), there.envelopes(b"A" * 16)
+    first, second = mine.seal(b"one"), mine.seal(b"two")
+    assert sender(first) == b"A" * 16
+    assert bytes(theirs.open(second)) == b"two"
+    assert theirs.open(first) is None
+    assert theirs.open(second) is None
+    assert mine.open(mine.seal(b"back")) is None
+    assert Pair(b, "a", a.curve_public, b"C" * 16).envelopes(b"A" * 16).open(mine.seal(b"x")) is None
+    mine._pid += 1
+    with pytest.raises(ProgramError, match="forked"):
+        mine.seal(b"x")
+
+
+def test_what_was_never_sent_cannot_be_acknowledged():
+    out = Outgoing(1024, 4)
+    out.write(bytes(5000))
+    assert [len(out.take(0.0).data) for _ in range(4)] == [1024] * 4
+    assert out.take(0.0) is None
+    out.acknowledge(1 << 60, 0.0)
+    out.acknowledge(5000, 0.0)
+    assert out.take(0.0) is None
+    out.acknowledge(1024, 0.0)
+    assert out.take(0.0).offset == 4096
+    assert not out.done
+
+
+async def test_a_client_of_the_broker_that_hears_everything_can_neither_read_nor_harm(tmp_path):
+    """It repeats, alters and makes up messages on every topic that it sees."""
+    async with Mosquitto(tmp_path) as broker, aiomqtt.Client(broker.relay.host, broker.relay.port) as spy:
+        await spy.subscribe("#")
+        heard = []
+
+        async def meddle():
+            async for message in spy.messages:
+                heard.append((message.topic.value, message.payload))
+                if len(heard) < 400 and message.payload and not over.is_set():
+                    altered = bytes([message.payload[0] ^ 1]) + message.payload[1:]
+                    for payload in (message.payload, altered, b"rubbish"):
+                        await spy.publish(message.topic.value, payload)
+
+        over = asyncio.Event()
+        meddler = asyncio.create_task(meddle())
+        async with asyncio.timeout(40), meeting(broker.relay, names=("alice", "bob")) as (near, far):
+            await exactly_once(near, far)
+            over.set()
+        meddler.cancel()
+        await asyncio.gather(meddler, return_exceptions=True)
+        assert all(re.fullmatch("b/[0-9a-f]{32}", topic) for topic, _ in heard)
+        everything = b"".join(payload for _, payload in heard)
+        assert b"alice" not in everything and FRAMES[2][:100] not in everything

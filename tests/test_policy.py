@@ -1,0 +1,244 @@
+"""Policies: deny by default, and every rule by its name (invariant 26).  Files and checks without nodes; test_policy_jobs.py has the nodes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from mpc.errors import BeaverError, ConfigError, PolicyDenied
+from mpc.roster import Roster
+from parties.config import check_policy, load_node_config
+from parties.history import DAY, History
+from parties.job import Task, unpack_task
+from parties.policy import admit, least_pool, rows_for, too_few
+from parties.programs import PROGRAMS
+from tests.error_rows import row_of
+from tests.nodes import Nodes
+
+MEAN = Task("mean", "patients", ("age", "bmi"), ("a", "b", "c"))
+FIT = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), parameters={"target": "score"})
+LISTED = '[policy.datasets.patients]\ncolumns = ["age", "bmi"]\n'
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy")
+    Nodes(folder)
+    text = (folder / "a.toml").read_text()
+    (folder / "bare.toml").write_text("\n".join(line for line in text.splitlines() if not line.startswith("allow")))
+    return folder
+
+
+def configured(home, rules, where="table"):
+    """a's configuration with a policy, in its own table or in a file of its own."""
+    text = (home / "bare.toml").read_text()
+    if where == "file":
+        (home / "policy.toml").write_text(rules.replace("[policy.", "[").replace("[policy]", ""))
+        text = 'policy = "policy.toml"\n' + text
+    else:
+        text += "\n" + rules
+    (home / "configured.toml").write_text(text)
+    return load_node_config(home / "configured.toml")
+
+
+def checked(home, rules, task=MEAN, asker="b", history=None, where="table"):
+    """Whether the job is for someone to approve; raises what the policy says."""
+    config = configured(home, '[policy]\nallow = ["mean"]\n' + rules, where)
+    roster = config.load_roster()
+    check_policy(config, PROGRAMS, roster)
+    return admit(config, roster, history or History(), task, asker)
+
+
+def denial(home, *arguments, **more):
+    with pytest.raises(BeaverError) as caught:
+        checked(home, *arguments, **more)
+    return caught.value
+
+
+def after(*starts, dataset="patients"):
+    """A history with a job so many seconds ago, each."""
+    history = History()
+    for ago in sorted(starts, reverse=True):
+        history.started("0" * 32, dataset, ["age"], time.time() - ago)
+    return history
+
+
+PURPOSES = 'purposes = ["trial-7"]\n'
+DENIED = {
+    "rule `datasets`: ": ("[policy.datasets]\n", {}),
+    "rule `datasets.NAME.columns`": ('[policy.datasets.patients]\ncolumns = ["age"]\n', {}),
+    "the purpose 'TEXT' is not on the list": (PURPOSES, {"task": replace(MEAN, purpose="trial-8")}),
+    "a job must state its purpose": (PURPOSES, {}),
+    "rule `askers`": ('askers = ["a", "c"]\n', {}),
+    "would get the result and": ('receivers = ["a", "b"]\n', {}),
+    "rule `rosters`": (f'rosters = ["{"0" * 64}"]\n', {}),
+    "rule `min_parties`": ("min_parties = 4\n", {}),
+    "rule `max_jobs_per_day`": ("max_jobs_per_day = 2\n", {"history": after(10, 20, dataset="other")}),
+    "rule `datasets.NAME.max_jobs_per_day`": (LISTED + "max_jobs_per_day = 1\n", {"history": after(10)}),
+    "rule `datasets.NAME.max_jobs_ever`": (LISTED + "max_jobs_ever = 1\n", {"history": after(DAY + 10)}),
+}
+MISTAKES = {
+    "unknown party 'NAME'": 'receivers = ["d"]\n',
+    "is in `allow` too": 'ask = ["sum", "mean"]\n',
+    "the configuration declares no dataset": '[policy.datasets.patient]\ncolumns = ["age"]\n',
+    "unknown column 'NAME'": '[policy.datasets.patients]\ncolumns = ["agee"]\n',
+}
+POLICY = [*DENIED, *MISTAKES, "rule `min_pool_rows`", "is the policy's where there is one"]
+"""Rows of docs/errors.md that this file provokes."""
+
+
+def shown(fault, case):
+    row = row_of(case)
+    assert (type(fault).__name__, row.shows(str(fault))) == (row.kind, True), fault
+
+
+@pytest.mark.parametrize("where", ["table", "file"])
+@pytest.mark.parametrize("case", DENIED)
+def test_every_rule_denies_by_its_name(home, case, where):
+    rules, more = DENIED[case]
+    fault = denial(home, rules, where=where, **more)
+    assert isinstance(fault, PolicyDenied)
+    shown(fault, case)
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_what_a_policy_names_must_exist(home, case):
+    for where, file in (("table", "configured.toml"), ("file", "policy.toml")):
+        fault = denial(home, MISTAKES[case], where=where)
+        shown(fault, case)
+        assert str(fault).startswith(f"{home / file}, line ")
+
+
+ALLOWED = {
+    "nothing more": ("", {}),
+    "columns": (LISTED, {}),
+    "purpose": (PURPOSES, {"task": replace(MEAN, purpose="trial-7")}),
+    "any purpose": ('purposes = ["*"]\n', {"task": replace(MEAN, purpose="whatever")}),
+    "no purpose among purposes": ('purposes = ["", "trial-7"]\n', {}),
+    "receivers": ('receivers = ["a"]\n', {"task": replace(MEAN, to=("a",))}),
+    "askers": ('askers = ["b"]\n', {}),
+    "as many parties": ("min_parties = 3\n", {}),
+    "one fewer job": ("max_jobs_per_day = 3\n", {"history": after(10, 20, DAY + 1)}),
+    "other data": (LISTED + "max_jobs_per_day = 1\nmax_jobs_ever = 1\n", {"history": after(10, dataset="other")}),
+}
+
+
+@pytest.mark.parametrize("case", ALLOWED)
+def test_what_is_named_is_allowed(home, case):
+    rules, more = ALLOWED[case]
+    assert checked(home, rules, **more) is False
+
+
+def test_nothing_is_allowed_that_is_not_named(home):
+    config = configured(home, "[policy]\n")
+    with pytest.raises(PolicyDenied, match=r"'mean' is not on the list of a \(nothing\)"):
+        admit(config, config.load_roster(), History(), MEAN, "b")
+    assert "is not on the list" in str(denial(home, "", task=replace(MEAN, purpose="because")))
+    assert "declares no column" in str(denial(home, "", task=replace(MEAN, columns=("age", "weight"))))
+    assert "unknown dataset" in str(denial(home, "", task=replace(MEAN, dataset="others")))
+
+
+def test_protocols_and_datasets_whose_jobs_someone_must_approve(home):
+    assert checked(home, 'ask = ["sum"]\n', task=replace(MEAN, protocol="sum")) is True
+    assert checked(home, 'ask = ["sum"]\n') is False
+    assert checked(home, LISTED + "ask = true\n") is True
+
+
+def test_rows_of_one_party_and_of_all(home):
+    config = configured(home, '[policy]\nallow = ["mean"]\nmin_rows = 21\n')
+    with pytest.raises(PolicyDenied, match="rule `min_rows`: dataset 'patients' of a has fewer than 21 rows"):
+        rows_for(config, MEAN)
+    config = configured(home, '[policy]\nallow = ["mean"]\nmin_rows = 20\nmin_pool_rows = 70\nmax_parameters_per_row = 0.03\n')
+    assert len(rows_for(config, MEAN).rows) == 20
+    # Two coefficients and an intercept want 100 rows; a mean has no parameters.
+    assert (least_pool(config.rules, MEAN), least_pool(config.rules, FIT)) == (70, 100)
+    split = replace(FIT, parameters={"target": "score", "split": "columns"}, pool=21)
+    with pytest.raises(PolicyDenied) as caught:
+        rows_for(config, split)
+    shown(caught.value, "rule `min_pool_rows`")
+    assert str(too_few(split)) == str(caught.value)
+
+
+def test_the_short_policy_and_the_long_one_exclude_each_other(home):
+    configured(home, "[policy]\n")
+    (home / "both.toml").write_text('allow = ["mean"]\n' + (home / "configured.toml").read_text())
+    with pytest.raises(ConfigError) as caught:
+        load_node_config(home / "both.toml")
+    shown(caught.value, "is the policy's where there is one")
+
+
+BAD = {
+    "misspelt": ("[policy]\nalow = []\n", "unknown key 'policy.alow'; did you mean 'allow'?"),
+    "misspelt below": (
+        "[policy.datasets.patients]\ncolums = []\n",
+        "unknown key 'policy.datasets.patients.colums'; did you mean 'columns'?",
+    ),
+    "missing": ("[policy.datasets.patients]\nask = true\n", "key 'policy.datasets.patients.columns' is missing"),
+    "type": ('[policy]\nmin_rows = "10"\n', "key 'policy.min_rows': input should be a valid integer"),
+    "range": ("[policy]\nmin_parties = 1\n", "key 'policy.min_parties': input should be greater than or equal to 2"),
+    "ratio": ("[policy]\nmax_parameters_per_row = 0.0\n", "key 'policy.max_parameters_per_row': input should be greater than 0"),
+    "no table": ("policy = 3\n", "key 'policy' must be a table"),
+    "no file": ('policy = "nowhere.toml"\n', "nowhere.toml: cannot be read (No such file or directory)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_mistakes_of_a_policy(home, case):
+    text, message = BAD[case]
+    bare = (home / "bare.toml").read_text()
+    (home / "bad.toml").write_text(text + bare if text.startswith("policy") else bare + "\n" + text)
+    with pytest.raises(ConfigError) as caught:
+        load_node_config(home / "bad.toml")
+    assert message in str(caught.value)
+    if text.startswith("[policy"):
+        (home / "policy.toml").write_text(text.replace("[policy.", "[").replace("[policy]\n", ""))
+        (home / "bad.toml").write_text('policy = "policy.toml"\n' + bare)
+        with pytest.raises(ConfigError) as caught:
+            load_node_config(home / "bad.toml")
+        assert message.replace("policy.", "") in str(caught.value)
+        assert str(caught.value).startswith(f"{home / 'policy.toml'}, line ")
+
+
+def test_a_policys_digest_is_that_of_all_it_says(home):
+    digests = [
+        configured(home, rules).rules.digest
+        for rules in ("", "[policy]\n", "[policy]\nmin_rows = 11\n", '[policy]\nversion = "2"\n', LISTED)
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4
+    assert configured(home, LISTED).rules.digest == configured(home, LISTED, "file").rules.digest
+
+
+def test_overlaps_are_told_by_column(home):
+    history = History()
+    assert history.overlaps("patients", ["age"]) == {}
+    history.started("1", "patients", ["age", "bmi"])
+    history.started("2", "patients", ["bmi"])
+    history.started("3", "others", ["bmi"])
+    assert history.overlaps("patients", ["age", "bmi", "score"]) == {"age": {"jobs": 1, "last": "1"}, "bmi": {"jobs": 2, "last": "2"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"purpose": 1},
+        {"purpose": "x" * 257},
+        {"purpose": "a\x1b[2Jb"},
+        {"purpose": "a\u202eb"},
+        {"pool": -1},
+        {"pool": True},
+        {"pool": 1 << 41},
+        {"pool": "1"},
+    ],
+)
+def test_purposes_and_pools_that_are_none(change):
+    with pytest.raises(ConfigError):
+        unpack_task({**MEAN.pack(), **change})
+    assert unpack_task(replace(MEAN, purpose="trial-7", pool=5).pack()) == replace(MEAN, purpose="trial-7", pool=5)
+
+
+def test_the_roster_that_a_policy_names(home):
+    digest = Roster.load(home / "roster.toml").digest.hex()
+    assert checked(home, f'rosters = ["{digest}"]\n') is False

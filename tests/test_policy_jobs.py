@@ -1,0 +1,252 @@
+"""Policies between real nodes: approval, signatures before data, denials that say no more than a name, limits over restarts (invariants 24-26)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+
+import numpy as np
+
+from parties.job import Task
+from tests.nodes import Nodes
+from tests.test_jobs import COLUMNS, mean_is_right, near
+from tests.test_jobs_faults import MEAN, hostile, requested, until
+
+RUN = {"do": "run", "task": MEAN, "wait": 20}
+POLICY_JOBS = [
+    "rule `ask`",
+    "did not approve the job",
+    "waits for approval here",
+    "its signature of this job is missing",
+    "accepted the job without a valid signature",
+    "gave up the job before it started",
+    "names no protocol, dataset or printable purpose",
+]
+"""Rows of docs/errors.md that this file provokes."""
+
+
+def governed(folder, **rules):
+    """Nodes of which some have a policy of their own, instead of the short one."""
+    nodes = Nodes(folder, extra="")
+    for name, text in rules.items():
+        config = folder / f"{name}.toml"
+        lines = [line for line in config.read_text().splitlines() if not line.startswith("allow")]
+        config.write_text("\n".join(lines) + f"\n[policy]\n{text}\n")
+    return nodes
+
+
+async def jobs_of(nodes, at):
+    return (await requested(nodes, {"do": "jobs"}, at=at))[-1]["jobs"]
+
+
+async def waiting(nodes, at):
+    """The id of the job that waits for approval there."""
+    async with asyncio.timeout(20):
+        while not (found := [job["id"] for job in await jobs_of(nodes, at) if job["state"] == "waiting for approval"]):
+            await asyncio.sleep(0.02)
+    return found[0]
+
+
+async def decided(nodes, what, job, at):
+    answer = (await requested(nodes, {"do": what, "id": job}, at=at))[-1]
+    assert "event" in answer, answer
+
+
+def entries(nodes, at):
+    return [json.loads(line) for line in (nodes.folder / f"{at}.audit.log").read_text().splitlines()]
+
+
+ASKS = 'ask = ["mean", "sum"]\nallow = ["variance"]\npurposes = ["trial-7"]'
+TAKES = 'allow = ["mean"]\npurposes = ["trial-7"]'
+
+
+async def test_a_job_waits_for_approval_which_shows_what_it_is(tmp_path):
+    async with governed(tmp_path, a=TAKES, b=ASKS, c=TAKES) as nodes:
+        job = await nodes.spawn("run", "mean", *COLUMNS, "--dataset", "patients", "--purpose", "trial-7", "--json", "-c", "a.toml")
+        said = ""
+        while "waiting for approval at b" not in said:
+            line = await asyncio.wait_for(job.stderr.readline(), 30)
+            assert line, said
+            said += line.decode()
+        name = await waiting(nodes, "b")
+        status, out, complaints = await nodes.beaver("jobs", "show", name, "-c", "b.toml", "--json")
+        assert status == 0, complaints
+        shown = json.loads(out)
+        assert (shown["asked_by"], shown["purpose"], shown["receivers"]) == ("a", "trial-7", ["a", "b", "c"])
+        assert "number of rows" in shown["reveals"]
+        assert (shown["cost"]["rounds"], shown["columns"]) == (1, ["age", "bmi"])
+        # Nobody else holds a place meanwhile, and nobody has read anything.
+        await until(lambda: "phase=accepted" in nodes.log("c"))
+        async with asyncio.timeout(20):
+            while await jobs_of(nodes, "c"):
+                await asyncio.sleep(0.02)
+        status, out, _ = await nodes.beaver("jobs", "approve", name, "-c", "b.toml")
+        assert (status, "is approved" in out) == (0, True)
+        out, complaints = await asyncio.wait_for(job.communicate(), 30)
+        assert job.returncode == 0, complaints
+        answer = json.loads(out)
+        assert answer["id"] == name
+        assert near(answer["result"]["mean"], nodes.pooled[:, :2].mean(axis=0))
+        started = [entry for entry in entries(nodes, "b") if entry["kind"] == "started"]
+        assert [(entry["asker"], entry["task"]["purpose"], set(entry["signatures"])) for entry in started] == [
+            ("a", "trial-7", {"a", "b", "c"})
+        ]
+        # An approval is good for one start.
+        again = asyncio.create_task(requested(nodes, {**RUN, "task": {**MEAN, "purpose": "trial-7"}}))
+        second = await waiting(nodes, "b")
+        await decided(nodes, "deny", second, "b")
+        assert (await again)[-1]["text"].startswith("b: the job was denied by b; ")
+        assert "rule `ask`: someone of this organisation denied it" in nodes.log("b")
+        assert "rule `ask`" not in nodes.log("a") + nodes.log("c")
+        for what in ("approve", "deny"):
+            assert "waits for approval here" in (await requested(nodes, {"do": what, "id": second}, at="b"))[-1]["text"]
+        answer = (await requested(nodes, {**RUN, "task": {**MEAN, "purpose": "trial-7"}, "wait": 1}))[-1]
+        assert (answer["error"], answer["text"].startswith("b: did not approve the job within 1 s.")) == ("Refused", True)
+        async with asyncio.timeout(20):
+            while any(each["state"] == "waiting for approval" for each in await jobs_of(nodes, "b")):
+                await asyncio.sleep(0.02)
+
+
+async def test_approval_here_and_at_another(tmp_path):
+    async with governed(tmp_path, b='ask = ["mean"]', a='ask = ["mean"]\nallow = ["sum"]') as nodes:
+        asked = asyncio.create_task(requested(nodes, RUN))
+        mine = await waiting(nodes, "a")
+        assert await jobs_of(nodes, "b") == []
+        await decided(nodes, "approve", mine, "a")
+        assert await waiting(nodes, "b") == mine
+        await decided(nodes, "approve", mine, "b")
+        assert "result" in (await asked)[-1]
+        denied = asyncio.create_task(requested(nodes, RUN))
+        await decided(nodes, "deny", await waiting(nodes, "a"), "a")
+        answer = (await denied)[-1]
+        assert (answer["error"], "rule `ask`" in answer["text"]) == ("PolicyDenied", True)
+        assert (await requested(nodes, {**RUN, "wait": 0}))[-1]["text"].startswith("a: did not approve")
+        # Its proposer goes: nothing waits on.
+        gone = asyncio.create_task(requested(nodes, RUN, at="c"))
+        job = await waiting(nodes, "b")
+        await nodes.kill("c")
+        await gone
+        async with asyncio.timeout(20):
+            while any(each["id"] == job for each in await jobs_of(nodes, "b")):
+                await asyncio.sleep(0.02)
+
+
+async def test_rows_that_all_must_have_together(tmp_path):
+    # 20, 21 and 22 rows.
+    fit = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), parameters={"target": "score"}).pack()
+    rules = 'allow = ["mean", "linear_regression"]\nmin_pool_rows = {}\nmax_parameters_per_row = 0.04'
+    async with governed(tmp_path, b=rules.format(63), c=rules.format(60)) as nodes:
+        answer = (await requested(nodes, RUN))[-1]
+        assert near(answer["result"]["mean"], nodes.pooled[:, :2].mean(axis=0))
+        ended = entries(nodes, "a")[-1]
+        assert [each["what"] for each in ended["released"]] == ["enough/reveal", "mean/reveal"]
+        answer = (await requested(nodes, {**RUN, "task": fit}, at="a"))[-1]
+        assert answer["error"] == "PolicyDenied", answer
+        assert "all parties together have fewer than 75 rows" in answer["text"]
+        await until(lambda: all("fewer than 75 rows" in nodes.log(name) for name in "abc"))
+        for name in "abc":
+            last = entries(nodes, name)[-1]
+            assert (last["outcome"], [each["what"] for each in last["released"]]) == ("denied", ["enough/reveal"])
+        await mean_is_right(nodes, at="c")
+
+
+async def test_what_the_rows_deny_ends_the_job_everywhere_by_a_name_only(tmp_path):
+    async with governed(tmp_path, c='allow = ["mean"]\nmin_rows = 23', b='allow = ["mean", "sum"]\nmin_rows = 1') as nodes:
+        for at in "ab":
+            answer = (await requested(nodes, RUN, at=at))[-1]
+            assert (answer["error"], answer["text"].startswith("c: the job was denied by c; ")) == ("Refused", True), answer
+        assert "PolicyDenied: rule `min_rows`" in nodes.log("c")
+        assert "min_rows" not in nodes.log("a") + nodes.log("b")
+        for name in "ab":
+            async with asyncio.timeout(20):
+                while not all("denied by c" in job["error"] for job in await jobs_of(nodes, name)):
+                    await asyncio.sleep(0.02)
+        # b would deny what it cannot read: c's rule comes before anyone reads.
+        (tmp_path / "b.csv").unlink()
+        answer = (await requested(nodes, {**RUN, "task": {**MEAN, "protocol": "sum"}}))[-1]
+        assert answer["text"].startswith("c: the job was denied by c; ")
+        assert all(entry["kind"] == "declined" for entry in entries(nodes, "a") if entry.get("task", MEAN)["protocol"] == "sum")
+        answer = (await requested(nodes, {**RUN, "task": {**MEAN, "protocol": "sum", "parties": ["a", "b"]}}))[-1]
+        assert answer["text"].startswith("b: the job was denied by b; ")
+
+
+async def test_nothing_is_read_without_the_signatures_of_all(tmp_path):
+    async with hostile(tmp_path) as (nodes, c):
+        for signatures in ({}, {"b": bytes(64)}, {"b": "text"}, {"b": b"short"}):
+            job = c.propose(MEAN)
+            assert await c.answers({job}) == ["accepted"]
+            c.answer("a", job, "start", {**c.signatures(job), **c.signature(job, MEAN), **signatures})
+            await until(lambda job=job: any(body["kind"] == "decline" and body["job"] == job for _, body in c.got))
+            (state,) = (entry for entry in await jobs_of(nodes, "a") if entry["id"] == job)
+            assert state["error"].startswith("Disagreement: b: its signature of this job is missing or wrong")
+        assert not [entry for entry in entries(nodes, "a") if entry["kind"] == "started"]
+        # Another task's signature, then none at all.
+        for c.signature in (lambda job, task: {"c": bytes(64)}, lambda job, task: {}):
+            c.reply = "accepted"
+            answer = (await requested(nodes, RUN))[-1]
+            assert (answer["error"], answer["text"]) == ("PeerMisbehaved", "c: accepted the job without a valid signature of it")
+        # It ends a job while this party reads, or in the name of another.
+        c.reply = None
+        for party, reason, text in (("c", "lost", "PeerLost: c: gave up the job before it started"), ("b", "denied", "Refused: b: the job was denied by b"),
+                                    ("a", "denied", "Refused: c: the job was denied by c"), ("zed", "x", "PeerLost: c: gave up")):  # fmt: skip
+            job = c.propose(MEAN)
+            assert await c.answers({job}) == ["accepted"]
+            c.send("a", kind="decline", job=job, party=party, reason=reason)
+            await until(lambda text=text: text in nodes.log("a"))
+            (state,) = (entry for entry in await jobs_of(nodes, "a") if entry["id"] == job)
+            assert state["error"].startswith(text)
+        c.send("a", kind="decline", job="nothing", party="b", reason="denied")
+        answer = (await requested(nodes, {**RUN, "task": {**MEAN, "parties": ["a", "b"]}}))[-1]
+        assert "result" in answer
+
+
+async def test_limits_count_over_restarts_and_overlaps_are_recorded(tmp_path):
+    rules = 'allow = ["mean", "sum"]\nmax_jobs_per_day = 4\n[policy.datasets.patients]\ncolumns = ["age", "bmi"]\nmax_jobs_ever = 3'
+    async with governed(tmp_path, a=rules) as nodes:
+        for columns in (["age"], ["age", "bmi"]):
+            assert "result" in (await requested(nodes, {**RUN, "task": {**MEAN, "columns": columns}}))[-1]
+        await nodes.kill("a")
+        await nodes.start("a")
+        assert "result" in (await requested(nodes, {**RUN, "task": {**MEAN, "columns": ["bmi"]}}, at="b"))[-1]
+        overlaps = [entry["overlaps"] for entry in entries(nodes, "a") if entry["kind"] == "started"]
+        assert [{column: found["jobs"] for column, found in each.items()} for each in overlaps] == [{}, {"age": 1}, {"bmi": 1}]
+        answer = (await requested(nodes, RUN))[-1]
+        assert answer["text"] == "rule `datasets.patients.max_jobs_ever`: 3 jobs started since the audit log began"
+        answer = (await requested(nodes, RUN, at="b"))[-1]
+        assert answer["text"].startswith("a: the job was denied by a; ")
+        answer = (await requested(nodes, {**RUN, "task": {**MEAN, "columns": ["age", "score"]}}))[-1]
+        assert answer["text"] == "rule `datasets.patients.columns`: column 'score' is not on the list of a"
+        status, _, complaints = await nodes.run("mean", *COLUMNS, "--purpose", "x" * 300)
+        assert (status, "names no protocol, dataset or printable purpose, or one of more than 256" in complaints) == (1, True)
+
+
+async def test_a_node_that_ends_while_it_reads_ends_the_job_for_those_who_read_too(tmp_path):
+    async with governed(tmp_path) as nodes:
+        big = np.tile(nodes.data["c"], (5_000, 1))
+        nodes.write("c", big)
+        job = await nodes.spawn("run", "mean", *COLUMNS, "--dataset", "patients", "-c", "a.toml")
+        async with asyncio.timeout(20):
+            while not (tmp_path / "c.audit.log").read_text():
+                await asyncio.sleep(0.01)
+        (running,) = await jobs_of(nodes, "c")
+        (await requested(nodes, {"do": "cancel", "id": running["id"]}, at="c"))
+        _, complaints = await asyncio.wait_for(job.communicate(), 30)
+        assert (job.returncode, re.search(rb"PeerLost: c: (gave up the job|left at)", complaints) is not None) == (4, True), complaints
+        nodes.write("c", nodes.data["c"])
+        await mean_is_right(nodes)
+
+
+async def test_a_node_that_stops_says_so_to_who_waits_and_in_its_log(tmp_path):
+    async with governed(tmp_path, a='ask = ["mean"]', b='ask = ["sum"]') as nodes:
+        own = asyncio.create_task(requested(nodes, RUN))
+        await waiting(nodes, "a")
+        theirs = asyncio.create_task(requested(nodes, {**RUN, "task": {**MEAN, "protocol": "sum", "parties": ["b", "c"]}}, at="c"))
+        await waiting(nodes, "b")
+        for name in "ab":
+            nodes.processes[name].send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(nodes.processes[name].wait(), 20) == 130
+        assert "the node was stopped" in (await own)[-1]["text"]
+        assert (await theirs)[-1]["text"] == "b: was lost before the job started"
+        assert [(entry["kind"], entry["reason"]) for entry in entries(nodes, "a")] == [("declined", "CancelledError")]

@@ -1,0 +1,144 @@
+"""Links that survive: a connection that breaks is made again under a running session, exactly once each byte, or ends it everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+import mpc
+import protocols
+from mpc.mesh import Clocks
+from mpc.unacknowledged import Unacknowledged
+from tests.proxies import proxied
+
+NUMBERS = np.arange(8.0)
+
+
+async def many_rounds(s, rounds=60, *, after=None):
+    """Products and sums whose result any lost, repeated or reordered byte would change; `after(round)` disturbs the network."""
+    x = s.input(NUMBERS if s.index == 0 else None, 0, NUMBERS.shape, bound=16.0)
+    total = s.zero(NUMBERS.shape)
+    for number in range(rounds):
+        if after is not None and s.index == 0:
+            after(number)
+        total = total + (await mpc.mul_trunc(s, x, x, 20)).assume_bound(64.0, "squares of numbers below 8")
+    return (await s.reveal(total)).tolist()
+
+
+def right(outcomes, rounds=60):
+    for outcome in outcomes:
+        assert isinstance(outcome, list), repr(outcome)
+        assert np.allclose(outcome, rounds * NUMBERS**2, atol=1e-3)
+
+
+@pytest.mark.parametrize("cut", ["p1", "the-dealer"])
+async def test_a_connection_that_is_cut_is_made_again_under_a_running_session(cut):
+    async with proxied(2) as network:
+        proxy = network.proxies[cut]
+
+        def disturb(number):
+            if number % 10 == 5:
+                proxy.cut()
+
+        right(await network.each(lambda s: many_rounds(s, after=disturb)))
+        assert proxy.connections > 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_cut_at_any_byte(seed):
+    rng = np.random.default_rng(seed)
+    async with proxied(3) as network:
+
+        def disturb(_):
+            for proxy in network.proxies.values():
+                if proxy.cut_after is None and rng.random() < 0.2:
+                    proxy.cut_after = int(rng.integers(1, 4000))
+
+        right(await network.each(lambda s: many_rounds(s, 40, after=disturb)), 40)
+        assert sum(proxy.connections for proxy in network.proxies.values()) > 8
+
+
+async def test_large_messages_survive_cuts():
+    async with proxied(2) as network:
+        values = np.arange(1 << 20, dtype=np.float64)
+
+        async def program(s):
+            return await protocols.secure_sum(s, values)
+
+        proxy = network.proxies["p1"]
+
+        async def cutting():
+            for _ in range(6):
+                proxy.cut_after = 700_000
+                while proxy.cut_after is not None:
+                    await asyncio.sleep(0)
+
+        cutter = asyncio.create_task(cutting())
+        outcomes = await network.each(program)
+        cutter.cancel()
+        for outcome in outcomes:
+            assert np.array_equal(outcome, 2 * values)
+        assert proxy.connections >= 6
+
+
+async def test_a_cut_that_lasts_too_long_ends_the_session_everywhere():
+    async with proxied(3, Clocks(join=10.0, lost=5.0, stall=10.0, repair=0.4)) as network:
+
+        def disturb(number):
+            if number == 20:
+                network.proxies["p1"].open = False
+                network.proxies["p1"].cut()
+
+        outcomes = await network.each(lambda s: many_rounds(s, after=disturb))
+        assert all(isinstance(outcome, mpc.PeerLost) for outcome in outcomes)
+        assert any("was lost, and not repaired within 0.4 s" in str(outcome) for outcome in outcomes)
+        # What comes afterwards is a new session.
+        network.proxies["p1"].open = True
+        right(await network.each(lambda s: many_rounds(s, 5), job="again"), 5)
+
+
+async def test_silence_is_an_interruption_too():
+    async with proxied(2, Clocks(join=10.0, lost=0.5, stall=20.0, repair=5.0)) as network:
+        proxy = network.proxies["p1"]
+
+        def disturb(number):
+            if number == 20:
+                # The connections of now never pass another byte; new ones do.
+                proxy.passing.clear()
+                proxy.passing = asyncio.Event()
+                asyncio.get_running_loop().call_later(1.0, proxy.passing.set)
+
+        right(await network.each(lambda s: many_rounds(s, after=disturb)))
+
+
+async def test_a_restarted_peer_is_not_the_one_that_was_lost():
+    async with proxied(2) as network:
+        node = network.nodes[1]
+
+        async def program(s):
+            if s.index == 1:
+                # As after a crash: what this side knew of the channel is gone.
+                channel = node.mesh.channel("p0")
+                channel.transcript = bytes(64)
+                channel._line.link.abort()
+            return await many_rounds(s, 5)
+
+        outcomes = await network.each(program)
+        assert all(isinstance(outcome, mpc.PeerLost) for outcome in outcomes), outcomes
+
+
+def test_acknowledgements_that_cannot_be():
+    records = Unacknowledged("peer")
+    for number in range(5):
+        records.keep([bytes([number])], 1)
+    records.acknowledged(3)
+    assert [number for number, _ in records] == [3, 4]
+    assert records.size == 2
+    records.acknowledged(3)
+    for wrong in (2, 6, 1 << 31):
+        with pytest.raises(mpc.PeerMisbehaved):
+            records.acknowledged(wrong)
+    records.acknowledged(5)
+    assert not list(records)

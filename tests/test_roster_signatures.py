@@ -1,0 +1,298 @@
+"""Rosters are signed, versioned, and replace keys: what counts as a signature, until when, and what can never come back (invariants 23, 37)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+import protocols
+from mpc import AuthenticationFailed, ConfigError
+from mpc.channel import Channel
+from mpc.config import load_config
+from mpc.handshake import Hello, static_key
+from mpc.identity import Identity, fingerprint, verify
+from mpc.mesh import Clocks
+from mpc.node import Node
+from mpc.roster import Member, Relay, Revoked, Roster, transport_between
+from mpc.testing.simulate import MemoryNetwork, simulated_roster
+from mpc.transport.memory import memory_pair
+from tests.rosters import documented_content, documented_digest, documented_fingerprint, signed
+from tests.test_channel import Upstairs
+
+A, B, C, OLD = (Identity.generate(name) for name in ("a", "b", "c", "b"))
+SOON, PAST = datetime.now(UTC).replace(microsecond=0) + timedelta(days=9), datetime(2020, 1, 31, tzinfo=UTC)
+FAR = [Member("a", A.public, ("hospital-a.example", 1)), Member("b", B.public, None)]
+
+
+def rotating(retires, **more):
+    """b replaces its key OLD."""
+    return Roster([FAR[0], Member("b", B.public, None, retiring=OLD.public, retires=retires)], **more)
+
+
+# -- content and digest --------------------------------------------------------------------------------------------
+
+
+def everything():
+    members = [
+        FAR[0],
+        dataclasses.replace(FAR[1], transport="mqtt", retiring=OLD.public, retires=SOON),
+        Member("d", C.public, ("h", 2), "dealer"),
+    ]
+    gone = [Revoked("c", Identity.generate("c").public, 'a "stolen" key', date(2026, 5, 1)) for _ in range(2)]
+    return Roster(members, transport="tcp", relay=Relay("::1", 8883, tls=True), version=7, previous=bytes(range(32)), revoked=gone)
+
+
+def test_the_digest_covers_all_content_and_no_signature():
+    roster = everything()
+    assert Roster.parse(roster.dump(), "text").content == roster.content
+    assert signed(everything(), A).digest != bytes(32)
+    said, others = roster.content, set()
+    changes = [
+        {"transport": "mqtt"},
+        {"relay": Relay("h", 8883, tls=True)},
+        {"relay": Relay("::1", 8883, tls=False)},
+        {"version": 8},
+        {"previous": bytes(32)},
+        {"revoked": said.revoked[1:]},
+        {"revoked": (dataclasses.replace(said.revoked[0], reason="x"), said.revoked[1])},
+        {"members": said.members[:2]},
+        *({"members": (said.members[0], dataclasses.replace(said.members[1], **change), said.members[2])} for change in MEMBER),
+    ]
+    for change in changes:
+        others.add(Roster.of(dataclasses.replace(said, **change)).digest)
+    assert len(others | {roster.digest}) == len(changes) + 1
+    before = roster.digest
+    roster.accept("a", roster.sign(A))
+    assert roster.digest == before == Roster.parse(roster.dump(), "text").digest
+
+
+MEMBER = [
+    {"transport": None},
+    {"endpoint": ("h", 1)},
+    {"retires": SOON + timedelta(seconds=1)},
+    {"retiring": Identity.generate("b").public},
+    {"public": Identity.generate("b").public},
+    {"name": "bb"},
+]
+
+
+def test_digest_fingerprint_and_signature_are_those_of_the_document():
+    roster = everything()
+    assert roster.digest == documented_digest(plain(roster))
+    assert fingerprint(A.public) == documented_fingerprint(A.public)
+    assert roster.sign(A) == A.sign("roster", documented_content(plain(roster)))
+
+
+def plain(roster):
+    """With the brackets around an IPv6 address that the document wants."""
+    return SimpleNamespace(members=roster.members, content=dataclasses.replace(roster.content, relay=Relay("[::1]", 8883, tls=True)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('transport = "mqt"\n', "unknown transport 'mqt'; did you mean 'mqtt'"),
+        ('transport = "mqtt"\n', "a uses MQTT, but the roster names no broker"),
+        ('[relay]\nurl = "http://h:1"\n', r"line 2: \[relay\]: 'http://h:1' is no broker"),
+        ('[relay]\nurl = "mqtt://user:secret@h:1"\n', "is no broker"),
+        ('[relay]\nurl = "mqtt://h"\n', "is no broker"),
+        ('[relay]\nuri = "mqtt://h:1"\n', "unknown key 'uri'; did you mean 'url'"),
+        ("[relay]\n", r"\[relay\]: url is missing"),
+        ("relay = 3\n", "relay must be a table, not int"),
+        ("version = 0\n", "version 0 is none"),
+        ("version = true\n", "version must be a whole number, not bool"),
+        ("version = 2\n", "names the digest of the one before"),
+        ('previous = "ab"\n', "64 hexadecimal digits"),
+        (f'previous = "{"AB" * 32}"\n', "64 hexadecimal digits"),
+        ('[signatures]\na = "signature:x"\n', r'\[signatures\] a: a signature reads "signature:"'),
+        ("[signatures]\na = 3\n", r"\[signatures\] a: a signature reads"),
+        (f'[signatures]\nzed = "signature:{"A" * 86}=="\n', "zed: is not in the roster"),
+        ('[[revoked]]\nname = "x"\n', r"\[\[revoked\]\] 1: key is missing"),
+        ("revoked = 1\n", "revoked must be a list of tables, not int"),
+    ],
+)
+def test_mistakes_in_the_new_parts(text, message):
+    with pytest.raises(ConfigError, match=message):
+        Roster.parse(text + Roster(FAR).dump(), "roster.toml")
+
+
+@pytest.mark.parametrize(
+    "retires", ["2030-01-31T12:00:00", "2030-01-31T12:00:00.5Z", "1999-01-01", '"2030-01-31"', "0001-01-01T00:00:00+23:00"]
+)
+def test_dates_that_do_not_say_which_second_in_utc(retires):
+    text = rotating(SOON).dump().replace(f"{SOON:%Y-%m-%dT%H:%M:%SZ}", retires)
+    with pytest.raises(ConfigError, match="retires must be a date"):
+        Roster.parse(text, "roster.toml")
+
+
+def test_a_date_is_its_first_second():
+    text = rotating(SOON).dump().replace(f"{SOON:%Y-%m-%dT%H:%M:%SZ}", "2030-01-31")
+    assert Roster.parse(text, "roster.toml")["b"].retires == datetime(2030, 1, 31, tzinfo=UTC)
+
+
+def test_pairs_speak_mqtt_if_either_does():
+    roster = Roster([FAR[0], dataclasses.replace(FAR[1], transport="mqtt"), Member("c", C.public, None)], relay=Relay("h", 1883, tls=False))
+    a, b, c = roster.members
+    assert [transport_between(*pair) for pair in ((a, b), (b, a), (a, c))] == ["mqtt", "mqtt", "tcp"]
+    assert [member.transport for member in Roster(FAR, relay=Relay("h", 1, tls=False), transport="mqtt").members] == ["mqtt"] * 2
+
+
+# -- signatures ----------------------------------------------------------------------------------------------------
+
+
+def test_a_signature_is_of_one_member_one_content_and_one_purpose():
+    roster = Roster(FAR)
+    for wrong in (
+        B.sign("roster", roster.content.canonical()),
+        A.sign("job", roster.content.canonical()),
+        Roster([FAR[0], Member("b", C.public, None)]).sign(A),
+    ):
+        with pytest.raises(ConfigError, match="no signature of a for version 1"):
+            roster.accept("a", wrong)
+    assert roster.unsigned == ["a", "b"]
+    with pytest.raises(ConfigError, match="another key than this one"):
+        roster.sign(OLD)
+    signed(roster, A, B)
+    assert roster.unsigned == []
+    changed = Roster.of(
+        dataclasses.replace(roster.content, members=(FAR[0], dataclasses.replace(FAR[1], endpoint=("h", 1)))), roster.signatures
+    )
+    assert changed.unsigned == ["a", "b"]
+    assert verify(A.public, "roster", roster.content.canonical(), roster.signatures["a"])
+
+
+def test_either_key_signs_in_the_overlap_and_the_new_one_stays():
+    roster = signed(rotating(SOON), A, OLD)
+    assert roster.unsigned == []
+    roster.accept("b", roster.sign(B))
+    new = roster.signatures["b"]
+    roster.accept("b", roster.sign(OLD))
+    assert roster.signatures["b"] == new
+    late = rotating(PAST)
+    with pytest.raises(ConfigError, match="another key than this one"):
+        late.sign(OLD)
+    assert Roster.of(late.content, {"a": late.sign(A), "b": OLD.sign("roster", late.content.canonical())}).unsigned == ["b"]
+
+
+# -- which rosters a node takes ------------------------------------------------------------------------------------
+
+
+def configured(folder, roster, identity=A):
+    (folder / "roster.toml").write_text(roster.dump())
+    identity.save(folder / "own.key")
+    (folder / "own.toml").write_text(f'name = "{identity.name}"\nkey = "own.key"\nroster = "roster.toml"\n')
+    return load_config(folder / "own.toml")
+
+
+def test_an_unsigned_roster_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"roster.toml: version 1 is not signed by b; each runs `beaver roster sign -c`"):
+        configured(tmp_path, signed(Roster(FAR), A)).load_roster()
+
+
+LOOPBACK = [("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1), ("localhost", 1), None]
+
+
+@pytest.mark.parametrize("endpoint", LOOPBACK)
+def test_an_unsigned_roster_is_taken_on_loopback_and_the_log_says_so(tmp_path, caplog, endpoint):
+    roster = Roster([Member("a", A.public, ("127.0.0.1", 1)), Member("b", B.public, endpoint)], relay=Relay("localhost", 1883, tls=False))
+    with caplog.at_level(logging.WARNING):
+        configured(tmp_path, roster).listen_address()
+    assert "the roster is not signed by a, b: taken only since all its addresses are on loopback" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "broker"), [("10.0.0.1", "::1"), ("::", "::1"), ("0.0.0.0", "::1"), ("localhost.example", "::1"), ("::1", "h")]
+)  # noqa: S104  refused
+def test_one_address_elsewhere_is_enough_to_refuse_it(tmp_path, endpoint, broker):
+    roster = Roster([Member("a", A.public, ("127.0.0.1", 1)), Member("b", B.public, (endpoint, 1))], relay=Relay(broker, 1, tls=False))
+    with pytest.raises(ConfigError, match="is not signed by a, b"):
+        configured(tmp_path, roster).load_roster()
+
+
+def test_a_member_starts_with_either_key_until_the_old_one_retires(tmp_path):
+    for number, (identity, retires) in enumerate([(B, SOON), (OLD, SOON), (B, PAST)]):
+        (tmp_path / str(number)).mkdir()
+        assert configured(tmp_path / str(number), signed(rotating(retires), A, B), identity).load_roster()["b"].public == B.public
+    with pytest.raises(ConfigError, match=r"own.key: retired on 2020-01-31 00:00 UTC; set `key` to the file of the key that replaces it"):
+        configured(tmp_path, signed(rotating(PAST), A, B), OLD).load_roster()
+
+
+# -- keys that can never be used -----------------------------------------------------------------------------------
+
+
+def test_a_key_is_one_members_only_once_and_never_revoked():
+    gone = [Revoked("x", OLD.public, "stolen", date(2026, 5, 1))]
+    with pytest.raises(ConfigError, match=r"a key of b was revoked on 2026-05-01 \(stolen\); it makes a new one"):
+        rotating(SOON, revoked=gone)
+    with pytest.raises(ConfigError, match="b and b have the same key"):
+        Roster([FAR[0], dataclasses.replace(FAR[1], retiring=B.public, retires=SOON)])
+    with pytest.raises(ConfigError, match="a and b have the same key"):
+        Roster([FAR[0], dataclasses.replace(FAR[1], retiring=A.public, retires=SOON)])
+    # The same Curve25519 key with the other sign bit is the same key.
+    other = OLD.public[:31] + bytes([OLD.public[31] ^ 0x80])
+    with pytest.raises(ConfigError, match="was revoked|no valid point"):
+        rotating(SOON, revoked=[dataclasses.replace(gone[0], public=other)])
+    for bad in (bytes(32), b"\1" + bytes(31)):
+        with pytest.raises(ConfigError, match="b: this public key is no valid point"):
+            Roster([FAR[0], dataclasses.replace(FAR[1], retiring=bad, retires=SOON)])
+
+
+def hello(sender, key):
+    return Hello(sender, "a", bytes(32), 3, bytes(32), fingerprint(key))
+
+
+def test_the_hello_says_which_key_and_only_a_valid_one_counts():
+    assert static_key(hello("b", B.public), rotating(SOON)) == B.curve_public
+    assert static_key(hello("b", OLD.public), rotating(SOON)) == OLD.curve_public
+    with pytest.raises(AuthenticationFailed, match="b: still uses the key that retired on 2020-01-31 00:00 UTC"):
+        static_key(hello("b", OLD.public), rotating(PAST))
+    revoked = Roster(FAR, revoked=[Revoked("b", OLD.public, "stolen laptop", date(2026, 5, 1))])
+    with pytest.raises(AuthenticationFailed, match=r"b: uses a key that was revoked on 2026-05-01 \(stolen laptop\)"):
+        static_key(hello("b", OLD.public), revoked)
+    with pytest.raises(AuthenticationFailed, match="b: uses another key than the roster gives it"):
+        static_key(hello("b", A.public), rotating(SOON))
+
+
+@pytest.mark.parametrize(("identity", "retires", "outcome"), [(B, SOON, ""), (OLD, SOON, ""), (B, PAST, ""), (OLD, PAST, "retired on")])
+@pytest.mark.parametrize("rotates", ["dialler", "responder"])
+async def test_handshakes_in_and_after_the_overlap(identity, retires, outcome, rotates):
+    """One roster for both; the member that rotates uses either key, whoever dials."""
+    roster = rotating(retires)
+    near, far = memory_pair("near", "far")
+    up, other_up = Upstairs(), Upstairs()
+    ours, theirs = (A, identity) if rotates == "responder" else (identity, A)
+    one = Channel(near, ours, roster, up, dialled=roster[theirs.name])
+    other = Channel(far, theirs, roster, other_up)
+    watching = up if rotates == "responder" else other_up
+    kind = await watching.until("closed" if outcome else "opened")
+    if outcome:
+        assert outcome in kind[2]
+        assert not one.ready
+        assert not other.ready
+    else:
+        await other_up.until("opened")
+        assert one.exporter == other.exporter
+        assert len(one.exporter) == 64
+
+
+async def test_a_member_changes_its_key_while_the_others_keep_running():
+    """One roster from the first to the last job; only the member that rotates restarts."""
+    identities, plain = simulated_roster(2)
+    fresh = Identity.generate("p1")
+    changed = dataclasses.replace(plain["p1"], public=fresh.public, retiring=identities[1].public, retires=SOON)
+    roster = Roster([plain["p0"], changed, plain["the-dealer"]])
+    network, clocks = MemoryNetwork(), Clocks(5.0, 5.0, 5.0)
+
+    async def total(node, job):
+        async with node.session(job) as s:
+            return (await protocols.secure_sum(s, [1.0])).tolist()
+
+    async with Node(identities[0], roster, network.of("p0"), clocks=clocks) as first, Node(identities[2], roster, network.of("the-dealer")):
+        for job, identity in (("old", identities[1]), ("new", fresh)):
+            async with Node(identity, roster, network.of("p1"), clocks=clocks) as second:
+                assert await asyncio.gather(total(first, job), total(second, job)) == [[2.0], [2.0]]
