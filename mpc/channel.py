@@ -131,7 +131,11 @@ class Channel:
             self._unacknowledged = Unacknowledged(self.name)
             self.exporter, self.transcript = keys.exporter, keys.handshake_hash
             if self._initiator:
-                self._older = self._upstairs.previous(self.name)
+                older = self._upstairs.previous(self.name)
+                if older is not None:
+                    # From here on nothing more may come over the older line: the peer sends what was not received by now again.
+                    older.interrupt(PeerLost(self.name, "the connection was replaced"))
+                self._older = older if older is not None and older.alive else None
                 self._say_ready(self._older)
 
     def _say_ready(self, older: Channel | None) -> None:

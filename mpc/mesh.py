@@ -278,7 +278,9 @@ class Mesh:
                 channel = Channel(link, self.identity, self.roster, self, dialled=peer.member)
                 if not channel.ready:
                     self._dialling.append(channel)
-                await peer.gone.wait()
+                while channel in self._dialling or (peer.channel is not None and not peer.channel.interrupted):
+                    peer.gone.clear()
+                    await peer.gone.wait()
                 failures = 0 if channel.served else failures
             await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
             failures += 1

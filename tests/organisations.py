@@ -91,7 +91,7 @@ class Organisations:
         for name in names:
             identities[name].save(folder / f"{name}.key")
             config = folder / f"{name}.toml"
-            clocks = f"[clocks]\njoin = {join}\nlost = {lost}\nstall = {stall}\nrepair = 0.0\n"
+            clocks = f"[clocks]\njoin = {join}\nlost = {lost}\nstall = {stall}\nrepair = 0.5\n"
             config.write_text(f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\n{clocks}')
             setattr(self, name, Organisation(name, config, listeners[name]))
         self.parties = [self.a, self.b, self.c]
