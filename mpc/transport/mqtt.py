@@ -98,6 +98,22 @@ class _Client(aiomqtt.Client):
         self._own_socket = None
         super()._on_socket_close(client, userdata, sock)
 
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:  # noqa: ARG002  the library's signature
+        """As the library's, but for a socket that is closed by the time the loop gets to it: nothing can be written there."""
+
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as fault:  # noqa: BLE001  whatever it is, the connection is over
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(fault)
+
+        def register() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(register)
+
     def hurry(self) -> None:
         """Let the system confirm what comes at once.
 
