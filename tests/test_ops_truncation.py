@@ -7,7 +7,7 @@ import pytest
 
 import mpc
 from mpc.ops.arithmetic import beaver
-from mpc.ops.truncation import truncated
+from mpc.ops.truncation import _shifted, truncated
 from mpc.ring import WORD, signed
 from mpc.testing import simulate
 from tests.references import shared
@@ -170,3 +170,16 @@ def test_every_view_of_an_8_bit_opening_is_equally_likely(x):
     seen = np.zeros(1 << 24, np.uint8)
     seen[views.reshape(-1)] = 1
     assert seen.all()
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_words_without_axes_wrap_silently(first):
+    """numpy warns where scalars wrap, and a share is any word."""
+    ends = np.array([0, 1, 2**62, 2**63, 2**64 - 1], np.uint64)
+    for difference in ends:
+        for high in ends:
+            for top in (0, 1, 2**32 - 1):
+                arguments = np.array([high]), np.array([top], np.uint32), 1, first
+                scalar = _shifted(np.array(difference), *arguments)
+                assert scalar.shape == ()
+                assert scalar == _shifted(np.array([difference]), *arguments)[0]

@@ -90,8 +90,8 @@ def _wrapped(s: Session, words: Words, frac: int, bound: float, drop: int, linea
 
 def _shifted(difference: Words, high: Words, top: Words, drop: int, first: bool) -> Words:  # noqa: FBT001
     quarter = difference.dtype.type(1 << (8 * difference.dtype.itemsize - 2))
-    shape = difference.shape
-    return truncated(difference + quarter, high.reshape(shape), top.reshape(shape), drop, first=first)
+    # Flat, since numpy warns where 0-d words wrap.
+    return truncated(difference.reshape(-1) + quarter, high, top, drop, first=first).reshape(difference.shape)
 
 
 def truncated(c: Words, high: Words, top: Words, drop: int, *, first: bool) -> Words:
