@@ -19,6 +19,7 @@ import mpc
 from mpc import bits
 from mpc.ring import WORD, Words
 from mpc.testing import simulate
+from parties.run import keep_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +145,8 @@ def row(name: str, *, masked: bool, plainly: Figure) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Print one line for each op, and one more with Masked operands where there are such."""
+    """With memory kept, as in all of Beaver's own processes.  Print one line for each op, and one more with Masked operands where there are such."""
+    keep_memory()
     print(f"{'':<20} {'CPU ms':>9} {'ns/elem':>9} {'net B':>9} {'moved B':>9} {'numpy ns':>9} {'ratio':>9} {'per byte':>9}")
     for name in names or mpc.OPS:
         plainly = reference(name)

@@ -7,7 +7,7 @@ a loop over bytes. A block has the shape (64, W), one element per entry, as long
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,22 +79,14 @@ def pack(bits: NDArray[np.bool_] | NDArray[np.uint8]) -> Words:
 def unpack(words: Words, m: int) -> NDArray[np.uint8]:
     """The m bits of `words`, one byte each, 0 or 1."""
     out = np.empty(m, np.uint8)
-    for start, stop, part in _parts(m, words):
-        rows = part >> PLACES
-        rows &= 1
-        out[start:stop] = rows.reshape(-1)[: stop - start]
+    _spread(words, out)
     return out
 
 
 def spread(words: Words, m: int) -> Words:
     """The m bits of `words`, one word each, 0 or 1."""
     out = np.empty(m, WORD)
-    for start, stop, part in _parts(m, words):
-        rows = out[start:stop].reshape(BITS, -1) if stop - start == BITS * part.size else None
-        spread_rows = np.right_shift(part, PLACES, out=rows)
-        spread_rows &= 1
-        if rows is None:
-            out[start:stop] = spread_rows.reshape(-1)[: stop - start]
+    _spread(words, out)
     return out
 
 
@@ -102,3 +94,11 @@ def _parts(m: int, words: Words) -> Iterator[tuple[int, int, Words]]:
     """(start, stop, the words) of every block."""
     for start, stop in chunks(m, BLOCK):
         yield start, stop, words[word_count(start) : word_count(stop)]
+
+
+def _spread(words: Words, out: NDArray[Any]) -> None:
+    """Block by block, so that the shifted words stay in cache whatever the type of `out`."""
+    for start, stop, part in _parts(out.size, words):
+        rows = part >> PLACES
+        rows &= 1
+        out[start:stop] = rows.reshape(-1)[: stop - start]

@@ -71,8 +71,8 @@ class Channel:
         self._queued = 0
         self._flush_due = False
         self._pumps: list[Flow] = []
-        self._sent = self.received = self._owed = 0
-        self._unacknowledged = Unacknowledged(self.name)
+        self.received = self._owed = 0
+        self._unacknowledged = Unacknowledged()
         self._over = False
         self._parting = False
         self._older: Channel | None = None
@@ -128,7 +128,6 @@ class Channel:
         except StopIteration as finished:
             self.peer, keys, suite = finished.value
             self._line.key(keys, suite, self.name)
-            self._unacknowledged = Unacknowledged(self.name)
             self.exporter, self.transcript = keys.exporter, keys.handshake_hash
             if self._initiator:
                 older = self._upstairs.previous(self.name)
@@ -179,7 +178,7 @@ class Channel:
 
     def resume(self, through: Channel, acknowledged: int) -> None:
         """Go on over the line of `through`: what the peer did not receive, `acknowledged` records in all, goes again."""
-        self._unacknowledged.acknowledged(acknowledged)
+        self._unacknowledged.acknowledged(acknowledged, self.name)
         old, self._line = self._line, through.hand_over(self)
         old.link.abort()
         self._settled.set()
@@ -243,7 +242,7 @@ class Channel:
 
     def _acknowledge(self, count: int) -> None:
         was_full = self._unacknowledged.full
-        self._unacknowledged.acknowledged(count)
+        self._unacknowledged.acknowledged(count, self.name)
         if was_full or self._owed > OWED:
             self._schedule()
 
@@ -277,8 +276,7 @@ class Channel:
             self._queue.clear()
             return
         parts, self._queue = self._queue, []
-        number, self._sent = self._sent, self._sent + 1
-        self._unacknowledged.keep(parts, self._queued)
+        number = self._unacknowledged.keep(parts, self._queued)
         self._queued = 0
         if not self.interrupted:
             self._transmit(number, parts)

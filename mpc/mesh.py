@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
@@ -67,6 +68,7 @@ class _Peer:
     channel: Channel | None = None
     problem: BeaverError | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    again: asyncio.Event = field(default_factory=asyncio.Event)
     expiry: asyncio.TimerHandle | None = None
 
 
@@ -156,6 +158,11 @@ class Mesh:
     def fault(self, name: str) -> BeaverError | None:
         """What was wrong with the last attempt to connect with `name`, if there was one."""
         return self._peers[name].problem
+
+    def try_again(self, name: str) -> None:
+        """Forget why `name` could not be reached, and dial it at once if it is this member who dials."""
+        self._peers[name].problem = None
+        self._peers[name].again.set()
 
     def problem(self, name: str) -> str:
         """Why `name` is not connected, as far as this party knows."""
@@ -282,7 +289,10 @@ class Mesh:
                     peer.gone.clear()
                     await peer.gone.wait()
                 failures = 0 if channel.served else failures
-            await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BACKOFF[min(failures, len(_BACKOFF) - 1)]):
+                    await peer.again.wait()
+            peer.again.clear()
             failures += 1
 
     # -- heartbeats --------------------------------------------------------------------------------------------

@@ -47,15 +47,19 @@ _WORDS = {str: "text in quotes", int: "a whole number", dict: "a table", date: "
 
 def read(text: str, source: str) -> tuple[Content, dict[str, bytes]]:
     """What a roster file says, and its signatures by name.  ConfigError names `source`, the line and the remedy."""
+    return _parsed(text, source, lambda data: (_content(data), _signatures(data.get("signatures", {}))))
+
+
+def _parsed(text: str, source: str, take: Callable[[dict[str, Any]], T]) -> T:
+    """What `take` finds in a TOML document; ConfigError names `source` and the line."""
+    text += "\n"  # so that a fault at the end of the file has a line too
     try:
-        # With a last line end, a fault at the end of the file has a line too.
-        data = tomllib.loads(text + "\n")
-        return _content(data), _signatures(data.get("signatures", {}))
+        return take(tomllib.loads(text))
     except tomllib.TOMLDecodeError as fault:
         msg = f"{source}: is not TOML: {fault}"
         raise ConfigError(msg) from None
     except MisplacedError as fault:
-        msg = f"{source}{at_line(text + chr(10), fault.location)}: {fault}"
+        msg = f"{source}{at_line(text, fault.location)}: {fault}"
         raise ConfigError(msg) from None
 
 
@@ -112,19 +116,15 @@ def _revoked(entry: object, number: int) -> Revoked:
 
 def read_signatures(text: str, source: str) -> dict[str, bytes]:
     """The signatures in lines as `beaver roster sign` prints them, or in a whole roster."""
-    try:
-        data = tomllib.loads(text + "\n")
+
+    def take(data: dict[str, Any]) -> dict[str, bytes]:
         table = data.get("signatures", data)
         if not isinstance(table, dict):
             msg = f"[signatures] must be a table, not {type(table).__name__}"
             raise MisplacedError(msg, "signatures")
         return _signatures(table)
-    except tomllib.TOMLDecodeError as fault:
-        msg = f"{source}: is not TOML: {fault}"
-        raise ConfigError(msg) from None
-    except MisplacedError as fault:
-        msg = f"{source}: {fault}"
-        raise ConfigError(msg) from None
+
+    return _parsed(text, source, take)
 
 
 def _signatures(table: dict[str, Any]) -> dict[str, bytes]:

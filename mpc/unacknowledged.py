@@ -21,8 +21,7 @@ OWED = 1 << 21
 class Unacknowledged:
     """Records by number, oldest first.  Their parts are kept as they are, so nothing is copied."""
 
-    def __init__(self, peer: str) -> None:
-        self._peer = peer
+    def __init__(self) -> None:
         self._records: deque[tuple[Sequence[Part], int]] = deque()
         self._first = 0
         self.size = 0
@@ -32,16 +31,17 @@ class Unacknowledged:
         """Whether more than HELD bytes wait."""
         return self.size > HELD
 
-    def keep(self, parts: Sequence[Part], size: int) -> None:
-        """The next record, `size` bytes in all."""
+    def keep(self, parts: Sequence[Part], size: int) -> int:
+        """The next record, `size` bytes in all; its number."""
         self._records.append((parts, size))
         self.size += size
+        return self._first + len(self._records) - 1
 
-    def acknowledged(self, count: int) -> None:
-        """The peer has received `count` records in all (mod 2^32); PeerMisbehaved if that cannot be."""
+    def acknowledged(self, count: int, peer: str) -> None:
+        """`peer` has received `count` records in all (mod 2^32); PeerMisbehaved if that cannot be."""
         newly = (count - self._first) % (1 << 32)
         if newly > len(self._records):
-            raise PeerMisbehaved(self._peer, "acknowledged records that it was not sent")
+            raise PeerMisbehaved(peer, "acknowledged records that it was not sent")
         for _ in range(newly):
             self.size -= self._records.popleft()[1]
         self._first += newly

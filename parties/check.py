@@ -159,6 +159,8 @@ async def _connect(node: mpc.Node, me: Member, member: Member, patience: float) 
     row = Row(member.name, format_endpoint(where) if where is not None else "dials only")
     if not await _came(node, member.name, _SOON) and where is not None:
         await _reach(row, member, where)
+        # The way is open: what failed before, when the peer may not have been there, says nothing any more.
+        node.mesh.try_again(member.name)
     if row.problem:
         return row
     if await _came(node, member.name, patience):

@@ -182,9 +182,11 @@ class Faulty(MemoryNetwork):
 
     def __init__(self):
         super().__init__()
-        self.silent, self.links = False, []
+        self.silent, self.unplugged, self.links = False, False, []
 
     def connect(self, caller, called):
+        if self.unplugged:
+            raise ConnectionRefusedError(called)
         if {caller, called} != {"p0", "p1"}:
             return super().connect(caller, called)
         near, far = memory_pair(called, caller, schedule=lambda deliver: self.silent or asyncio.get_running_loop().call_soon(deliver))
@@ -193,7 +195,7 @@ class Faulty(MemoryNetwork):
         return near
 
 
-async def broken(how, lost=5.0):
+async def broken(how, lost=5.0, repair=0.0):
     """What three parties see when the link between the first two breaks."""
     network = Faulty()
 
@@ -203,12 +205,17 @@ async def broken(how, lost=5.0):
         for _ in range(10_000):
             await s.reveal(s.zero(1))
 
-    return await each(program, 3, Clocks(5.0, lost, 5.0), network)
+    return await each(program, 3, Clocks(5.0, lost, 5.0, repair), network)
 
 
 def cut(network, s):
     if s.index == 0:
         network.links[0].abort()
+
+
+def unplug(network, s):
+    network.unplugged = True
+    cut(network, s)
 
 
 def swallow(network, s):
@@ -289,6 +296,7 @@ CASES = {
     "did not start this job": lambda: joined((0, "j", {})),
     "the connection was lost": lambda: broken(cut),
     "was lost at PLACE": lambda: broken(cut),
+    "and not repaired within": lambda: broken(unplug, repair=0.2),
     "no bytes for": lambda: broken(swallow, lost=0.4),
     "its message for PLACE": lambda: each(stalled, clocks=Clocks(5.0, 5.0, 0.4)),
     "its program ended there": lambda: each(divides),

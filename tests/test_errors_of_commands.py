@@ -307,16 +307,21 @@ def forks():
         process.stdin.close()
 
 
-def test_commands_without_a_node(tmp_path):
-    told = Told()
+def compare_offline(told, cases, folder):
+    """Run every case's command in a folder of its own, changed as the case says."""
     with forks() as call:
-        for number, (case, (change, command)) in enumerate(OFFLINE.items()):
-            home = tmp_path / str(number)
+        for number, (case, (change, command)) in enumerate(cases.items()):
+            home = folder / str(number)
             home.mkdir()
             Nodes(home)
             if change is not None:
                 change(home)
             told.compare(case, *call(home, command))
+
+
+def test_commands_without_a_node(tmp_path):
+    told = Told()
+    compare_offline(told, OFFLINE, tmp_path)
     for held in HELD:
         held.close()
     assert told.wrong == [], "\n".join(map(str, told.wrong))

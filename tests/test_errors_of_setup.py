@@ -12,10 +12,9 @@ from mpc.handshake import Hello, static_key
 from mpc.identity import Identity, encode_key, fingerprint
 from mpc.roster import Revoked, Roster
 from tests.error_rows import row_of
-from tests.nodes import Nodes
 from tests.rosters import signed
 from tests.test_check import CHECKED
-from tests.test_errors_of_commands import PARTY, Told, edit, forks
+from tests.test_errors_of_commands import PARTY, Told, compare_offline, edit
 from tests.test_roster_signatures import FAR, OLD, rotating
 
 PAST, SOON = datetime(2020, 1, 31, tzinfo=UTC), datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
@@ -132,14 +131,7 @@ COMMANDS = {
 
 def test_commands(tmp_path):
     told = Told()
-    with forks() as call:
-        for number, (case, (change, command)) in enumerate(COMMANDS.items()):
-            home = tmp_path / str(number)
-            home.mkdir()
-            Nodes(home)
-            if change is not None:
-                change(home)
-            told.compare(case, *call(home, command))
+    compare_offline(told, COMMANDS, tmp_path)
     assert told.wrong == [], "\n".join(map(str, told.wrong))
 
 

@@ -130,15 +130,15 @@ async def test_a_restarted_peer_is_not_the_one_that_was_lost():
 
 
 def test_acknowledgements_that_cannot_be():
-    records = Unacknowledged("peer")
+    records = Unacknowledged()
     for number in range(5):
         records.keep([bytes([number])], 1)
-    records.acknowledged(3)
+    records.acknowledged(3, "peer")
     assert [number for number, _ in records] == [3, 4]
     assert records.size == 2
-    records.acknowledged(3)
+    records.acknowledged(3, "peer")
     for wrong in (2, 6, 1 << 31):
         with pytest.raises(mpc.PeerMisbehaved):
-            records.acknowledged(wrong)
-    records.acknowledged(5)
+            records.acknowledged(wrong, "peer")
+    records.acknowledged(5, "peer")
     assert not list(records)

@@ -72,25 +72,12 @@ async def _b2a(s: Session, b: BShare) -> AShare:
 
 
 def _flipped(opened: Words, rho: Words, first: bool) -> Words:  # noqa: FBT001
-    # beta ^ rho = beta + (1 - 2 beta) rho, with m = -beta.
-    m = _mask_of(opened, rho.size)
-    out = _turned(rho.copy(), m)
+    # beta ^ rho = beta + (1 - 2 beta) rho.
+    beta = bits.spread(opened, rho.size)
+    out = rho * (1 - 2 * beta)
     if first:
-        out -= m
+        out += beta
     return out
-
-
-def _mask_of(opened: Words, size: int) -> Words:
-    """-beta as words, 0 or all ones."""
-    beta = bits.spread(opened, size)
-    return np.negative(beta, out=beta)
-
-
-def _turned(x: Words, m: Words) -> Words:
-    """(1 - 2 beta) x in place: -x is ~x + 1."""
-    x ^= m
-    x -= m
-    return x
 
 
 def select_cost(n: int, b: Operand, x: Operand) -> Cost:  # noqa: ARG001  b broadcasts to x
@@ -140,10 +127,10 @@ async def _masked_as(s: Session, x: AShare | Masked, name: Expression) -> Masked
 
 def _chosen(x: Masked, opened: Words, rho: Words, product: Words, first: bool) -> Words:  # noqa: FBT001
     # b·x = beta·x + (1 - 2 beta)(rho·e + rho·a), with x = a + e and e open.
-    m = _mask_of(opened, rho.size)
-    out = rho * x.difference
-    out += product
-    _turned(out, m)
-    m &= x.mask + x.difference if first else x.mask
-    out += m
-    return np.asarray(out)
+    beta = bits.spread(opened, rho.size)
+    flipped = rho * x.difference
+    flipped += product
+    flipped *= 1 - 2 * beta
+    own = x.mask + x.difference if first else x.mask
+    flipped += beta * own
+    return np.asarray(flipped)

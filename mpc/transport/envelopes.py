@@ -106,7 +106,7 @@ class Pair:
 
     def envelopes(self, theirs: bytes) -> Envelopes:
         """Messages between this process and the peer's process `theirs`."""
-        return Envelopes(self.process, theirs, self._both("envelope", self.process, theirs))
+        return Envelopes(self.process, self._both("envelope", self.process, theirs))
 
 
 class Envelopes:
@@ -116,8 +116,8 @@ class Envelopes:
     earlier run does not open.
     """
 
-    def __init__(self, mine: bytes, theirs: bytes, keys: tuple[bytes, bytes]) -> None:
-        self._mine, self._theirs = mine, theirs
+    def __init__(self, mine: bytes, keys: tuple[bytes, bytes]) -> None:
+        self._mine = mine
         self._seal, self._open = (AESGCM(key) for key in keys)
         self._sealed = self._opened = 0
         self._pid = os.getpid()

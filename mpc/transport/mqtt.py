@@ -223,7 +223,8 @@ class MqttNetwork:
             if not tried.done():
                 tried.set_result(None)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), _BACKOFF[min(failures, len(_BACKOFF) - 1)])
+                async with asyncio.timeout(_BACKOFF[min(failures, len(_BACKOFF) - 1)]):
+                    await self._closing.wait()
             failures += 1
 
     def _client(self) -> _Client:

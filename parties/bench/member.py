@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-import mpc
 from mpc.config import load_config
 from mpc.mesh import Clocks
 from mpc.node import Node, network_of
 from mpc.transport.delayed import DelayedNetwork
 from parties.bench.catalogue import WORKLOADS
 from parties.bench.machine import Memory, cpu_seconds
-from parties.run import INTERRUPTED, run
+from parties.child import attended, exit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import mpc
     from parties.bench.workload import Workload
 
 
@@ -146,31 +146,21 @@ async def dealer(node: Node, stop: asyncio.Event) -> dict[str, Any]:
     return {"memory": {"start": memory.start, "peak": memory.peak}}
 
 
-async def member(config: Path, listener: socket.socket, task: Task) -> dict[str, Any]:
-    """Play the part; stop when the parent goes away."""
+async def member(config: Path, listener: socket.socket, task: Task) -> None:
+    """Play the part and print what it took; stop when the parent goes away."""
     node, over = node_of(config, listener, task.delay), asyncio.Event()
-    dealing = node.mesh.roster[node.mesh.identity.name].role == "dealer"
-    part = asyncio.ensure_future(dealer(node, over) if dealing else party(node, task))
-    loop = asyncio.get_running_loop()
-    loop.add_reader(sys.stdin.fileno(), over.set if dealing else part.cancel)
-    try:
-        return await part
-    finally:
-        loop.remove_reader(sys.stdin.fileno())
+    if node.mesh.roster[node.mesh.identity.name].role == "dealer":
+        taken = await attended(dealer(node, over), over.set)
+    else:
+        taken = await attended(party(node, task))
+    print(json.dumps(taken), flush=True)
 
 
 def main(argv: list[str]) -> int:
     """Exit status 0, 1 after a fault (told on standard error), 130 when stopped."""
     config, fd, task = argv
     listener = socket.socket(fileno=int(fd))
-    try:
-        print(json.dumps(run(member(Path(config), listener, Task(**json.loads(task))))), flush=True)
-    except mpc.BeaverError as fault:
-        print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+    return exit_of(member(Path(config), listener, Task(**json.loads(task))))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 import mpc
+from parties.child import attended, exit_of
 from parties.data import Table
 from parties.demo.study import Holding, study
-from parties.run import INTERRUPTED, run
 
 JOB = "diabetes-study"
 
@@ -45,27 +45,14 @@ async def dealer(config: Path, listener: socket.socket) -> None:
 
 async def member(config: Path, listener: socket.socket, data: Path | None) -> None:
     """Play the part; stop when the parent goes away."""
-    part = asyncio.ensure_future(hospital(config, listener, data) if data else dealer(config, listener))
-    loop = asyncio.get_running_loop()
-    loop.add_reader(sys.stdin.fileno(), part.cancel)
-    try:
-        await part
-    finally:
-        loop.remove_reader(sys.stdin.fileno())
+    await attended(hospital(config, listener, data) if data else dealer(config, listener))
 
 
 def main(argv: list[str]) -> int:
     """Exit status 0, 1 after a fault (told on standard error), 130 when stopped."""
     config, fd, *data = argv
     listener = socket.socket(fileno=int(fd))
-    try:
-        run(member(Path(config), listener, Path(data[0]) if data else None))
-    except mpc.BeaverError as fault:
-        print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+    return exit_of(member(Path(config), listener, Path(data[0]) if data else None))
 
 
 if __name__ == "__main__":
