@@ -10,7 +10,7 @@ import numpy as np
 
 import mpc
 from mpc import AShare, BShare, ConfigError, Floats, PrecisionError, ProgramError, Session
-from protocols import hidden, least_squares, prediction
+from protocols import blockwise, hidden, least_squares, prediction
 from protocols.descent import FEATURE, FRAC, WEIGHT, Schedule, descend
 
 if TYPE_CHECKING:
@@ -218,22 +218,22 @@ def _ridge(moments: Moments, scale: Floats, alpha: float) -> Floats:
 
 async def on_hidden_rows(s: Session, x: Floats, y: Any, options: Options, labels: Sequence[str]) -> Secluded:
     """Own rows, all columns, secret moments."""
-    return Secluded(*await hidden.by_hidden_rows(s, np.column_stack([x, y]), options, labels))
+    return Secluded(*await hidden.by_hidden_rows(s, x, y, options, labels))
 
 
 async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str]) -> Pooled:
     """Own rows, all columns."""
-    columns = np.column_stack([x, y])
-    pooled = await least_squares.moments(s, columns, centre=options.centre)
+    pooled, own = await least_squares.moments(s, x, y, centre=options.centre)
     scale = least_squares.standard_scale(pooled, options.alpha, labels)
-    z = (columns - pooled.mean) / scale
     if step is None:
         ridge = _ridge(pooled, scale, options.alpha)
+        part = least_squares.correlations(own, pooled, scale)
         # What was revealed so far ended the plan of the program; from here on it goes on again.
-        weights, singular, right = await s.run(least_squares.by_rows, z / np.sqrt(pooled.rows), ridge)
+        weights, singular, right = await s.run(least_squares.by_rows, part, ridge)
         system = (right, ridge if options.alpha else None) if options.centre else ()
         return Pooled(weights, singular, pooled.mean, scale, *system)
     _without_penalty(options)
+    z = await blockwise.locally(blockwise.scaled, x, y, pooled.mean, scale, FRAC)
     shared = mpc.concatenate(await s.inputs(z, frac=FRAC, bound=FEATURE))
     return Pooled(*await _descended(s, shared[:, :-1], shared[:, -1], step), pooled.mean, scale)
 
@@ -258,16 +258,16 @@ async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Sc
 async def on_columns(s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str]) -> Apart:
     """Own columns of common rows."""
     layout = await least_squares.column_layout(s, *x.shape, has_target=y is not None)
-    own = x if y is None else np.column_stack([x, y])
-    local = least_squares.local_moments(own, options.alpha, labels, centre=options.centre, has_target=y is not None)
+    local = await blockwise.locally(least_squares.local_moments, x, y, options, labels)
     if step is None:
-        weights, singular, right = await s.run(least_squares.by_columns, own, local, options.alpha, layout)
+        z, block = await blockwise.locally(least_squares.standard_columns, x, y, local)
+        ridge = least_squares.own_ridge(s, local.scale, options.alpha, layout)
+        weights, singular, right = await s.run(least_squares.by_columns, z, block, ridge, layout)
         if not options.centre:
             return Apart(weights, singular, local, layout)
-        penalty = least_squares.own_ridge(s, local.scale, options.alpha, layout) if options.alpha else None
-        return Apart(weights, singular, local, layout, right=right, ridge=penalty)
+        return Apart(weights, singular, local, layout, right=right, ridge=ridge if options.alpha else None)
     _without_penalty(options)
-    z = (own - local.mean) / local.scale
+    z = await blockwise.locally(blockwise.scaled, x, y, local.mean, local.scale, FRAC)
     shares = [s.input(z if party == s.index else None, party, shape, frac=FRAC, bound=FEATURE) for party, shape in enumerate(layout.shapes)]
     full = mpc.concatenate(shares, axis=1)
     at = layout.target_column

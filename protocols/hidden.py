@@ -9,6 +9,7 @@ import numpy as np
 
 import mpc
 from mpc import AShare, BShare, ConfigError, Floats, Session, protocol
+from protocols import blockwise
 from protocols.least_squares import encoded, refuse_constant
 from protocols.linalg import A_FRAC, B_FRAC, solve
 
@@ -40,15 +41,15 @@ class Hidden(NamedTuple):
 
 
 @protocol
-async def own_part(s: Session, columns: Floats, *, centre: bool) -> tuple[float, Hidden]:
+async def own_part(s: Session, x: Floats, y: Floats, *, centre: bool) -> tuple[float, Hidden]:
     """Pooled count, and what this party contributes.  rounds 1 · bytes 8 per peer · reveals the pooled count"""
-    (count,) = await s.reveal(s.zero((1,), frac=0).add_own(s.encode([len(columns)], frac=0)))
+    (count,) = await s.reveal(s.zero((1,), frac=0).add_own(s.encode([len(x)], frac=0)))
     if not count:
         msg = "the pool is empty: no party has any row, so there is nothing to fit"
         raise ConfigError(msg)
-    mean = columns.mean(axis=0) if centre and len(columns) else np.zeros(columns.shape[1])
-    apart = columns - mean
-    return float(count), Hidden(len(columns) / count, mean, apart.T @ apart / count)
+    products = await blockwise.locally(blockwise.products, x, y)
+    mean = blockwise.mean(products) * centre
+    return float(count), Hidden(len(x) / count, mean, blockwise.about(products, mean)[:-1, :-1] / count)
 
 
 @protocol
@@ -126,13 +127,13 @@ async def spreads(s: Session, own: Hidden, apart: AShare, ridge: float) -> np.nd
 
 @protocol
 async def by_hidden_rows(
-    s: Session, columns: Floats, options: Options, labels: Sequence[str]
+    s: Session, x: Floats, y: Floats, options: Options, labels: Sequence[str]
 ) -> tuple[AShare, BShare, Hidden, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
     """Rows split, moments secret: own rows with y last -> weights per 2^E, the singular bit, the own part, and E.
 
     rounds 13 + those of solve · reveals the pooled count and the power of two of each column's standard deviation
     """
-    count, own = await own_part(s, columns, centre=options.centre)
+    count, own = await own_part(s, x, y, centre=options.centre)
     apart = await between(s, own)
     powers = await spreads(s, own, apart, options.alpha / count)
     _refuse_sizes(powers, labels)

@@ -13,6 +13,7 @@ import numpy as np
 
 import mpc
 from mpc import AShare, BShare, ConfigError, Encoded, Floats, PrecisionError, Session, protocol
+from protocols import blockwise
 from protocols.linalg import A_FRAC, B_FRAC, W_FRAC, solve
 
 if TYPE_CHECKING:
@@ -48,24 +49,37 @@ class Options(NamedTuple):
 
 
 @protocol
-async def moments(s: Session, columns: Floats, *, centre: bool = True) -> Moments:
-    """Pooled moments of own rows (n_i, k), whatever their offset and unit.
+async def moments(s: Session, x: Floats, y: Floats, *, centre: bool = True) -> tuple[Moments, Floats]:
+    """Pooled moments of own rows with y as the last of k columns, whatever their offset and unit; and own `blockwise.products`, which stay here.
 
     rounds 2 · bytes 8(4k + 1) per peer · reveals count, sums of columns and of their squares (coarsely, then about the mean)
     """
-    first = np.append(columns.sum(axis=0), len(columns))
-    (*total, count), coarse = await asyncio.gather(_pooled(s, first, SUM_FRAC), _pooled(s, np.square(columns).sum(axis=0), SQUARE_FRAC))
+    own = await _own_products(s, x, y)
+    raw = blockwise.about(own, np.zeros(x.shape[1] + 1))
+    (*total, count), coarse = await asyncio.gather(_pooled(s, raw[-1], SUM_FRAC), _pooled(s, np.diag(raw)[:-1], SQUARE_FRAC))
     if count < 1:
         msg = "the pool is empty: no party has any row, so there is nothing to fit"
         raise ConfigError(msg)
     about = np.divide(total, count) if centre else np.zeros(len(total))
     unit = _unit(coarse / count, about, s.n * 2.0**-SQUARE_FRAC / count)
-    apart = (columns - about) / unit
-    rest = np.concatenate([apart.sum(axis=0), np.square(apart).sum(axis=0)]) / count
+    apart = blockwise.about(own, about)
+    rest = np.concatenate([apart[-1, :-1] / unit, np.diag(apart)[:-1] / np.square(unit)]) / count
     left, squares = np.split(await _pooled(s, rest, DIGITS), 2)
     left *= centre
     doubt = s.n * 2.0 ** (3 - DIGITS) * np.square(unit)
-    return Moments(float(count), about + left * unit, np.maximum(squares - np.square(left), 0.0) * np.square(unit), doubt)
+    return Moments(float(count), about + left * unit, np.maximum(squares - np.square(left), 0.0) * np.square(unit), doubt), own
+
+
+async def _own_products(s: Session, x: Floats, y: Floats) -> Floats:
+    """What `blockwise.products` gives; a dry run, which knows its shape only, leaves the data alone and has zeros."""
+    kernel: Any = blockwise.products
+    own: Any = await s.compute(kernel, (x.shape[1] + 3, x.shape[1] + 2), x, y, work=blockwise.WORK * x.size)
+    return own if isinstance(own, np.ndarray) else np.zeros(own.shape)
+
+
+def correlations(own: Floats, pooled: Moments, scale: Floats) -> Floats:
+    """Own part of the correlations of the pool (k, k), if the columns are divided by these scales."""
+    return np.asarray(blockwise.about(own, pooled.mean)[:-1, :-1] / np.outer(scale, scale) / pooled.rows)
 
 
 def _pooled(s: Session, own: Floats, frac: int) -> Coroutine[Any, Any, Any]:
@@ -89,14 +103,13 @@ def _unit(mean_square: Floats, centre: Floats, step: float) -> Floats:
 
 
 @protocol
-async def by_rows(s: Session, z: Floats, ridge: Floats) -> tuple[AShare, BShare, AShare]:
-    """Rows split: own standardised rows over the root of the pooled count, y last, (n_i, d + 1).  However many rows, d·d + d numbers are shared.
+async def by_rows(s: Session, products: Floats, ridge: Floats) -> tuple[AShare, BShare, AShare]:
+    """Rows split: own part of the correlations, y last, (d + 1, d + 1).  However many rows, d·d + d numbers are shared.
 
     Returns what `solve` does, and b.
 
     rounds those of solve · reveals nothing
     """
-    products = z.T @ z
     a = _sum_of(s, products[:-1, :-1], A_FRAC) + np.diag(ridge)
     b = _sum_of(s, products[:-1, -1], B_FRAC)
     return *await solve(s, a, b), b
@@ -204,15 +217,13 @@ class Local(NamedTuple):
 
 
 @protocol
-async def by_columns(s: Session, own: Floats, local: Local, alpha: float, layout: Layout) -> tuple[AShare, BShare, AShare]:
-    """Columns split: own columns (n, d_p), y last at its owner.  Blocks of one owner are local, only cross blocks are secure.
+async def by_columns(s: Session, z: Floats, block: Floats, ridge: Floats, layout: Layout) -> tuple[AShare, BShare, AShare]:
+    """Columns split: own `standard_columns`, with their products, and `own_ridge`.  Blocks of one owner are local, only cross blocks are secure.
 
     Returns what `solve` does, and b.
 
     rounds 2 + those of solve · bytes 8 n per own column and peer · reveals nothing
     """
-    # Rounded before local blocks are made of it, so that all blocks are products of the same columns and none is indefinite.
-    z = np.ldexp(np.rint(np.ldexp((own - local.mean) / local.scale / np.sqrt(layout.rows), COLUMN_FRAC)), -COLUMN_FRAC)
     widths = [width for _, width in layout.shapes]
     shares = [_owned(s, z, party, shape) for party, shape in enumerate(layout.shapes)]
     masked = await asyncio.gather(*(s.mask(share) for share in shares))
@@ -220,7 +231,7 @@ async def by_columns(s: Session, own: Floats, local: Local, alpha: float, layout
     crossed = await asyncio.gather(*(_cross(s, masked[p].T, masked[q]) for p, q in pairs))
     blocks = dict(zip(pairs, crossed, strict=True))
     for party, width in enumerate(widths):
-        blocks[party, party] = _owned_product(s, z, party, width)
+        blocks[party, party] = _owned_product(s, block, party, width)
     rows = [
         mpc.concatenate([blocks[p, q] if p <= q else blocks[q, p].T for q in range(s.n)], axis=1).assume_bound(
             SLACK, "correlations of the pooled columns"
@@ -231,7 +242,7 @@ async def by_columns(s: Session, own: Floats, local: Local, alpha: float, layout
     at = layout.target_column
     others = [column for column in range(sum(widths)) if column != at]
     b = _finer(full[others][:, at])
-    a = full[others][:, others] + _ridge(s, local.scale, alpha, layout)
+    a = full[others][:, others] + _ridge(s, ridge)
     return *await solve(s, a, b), b
 
 
@@ -239,9 +250,8 @@ def _owned(s: Session, z: Floats, party: int, shape: tuple[int, ...]) -> AShare:
     return s.input(z if party == s.index else None, party, shape, frac=COLUMN_FRAC, bound=1.0 + 2.0**-20)
 
 
-def _owned_product(s: Session, z: Floats, party: int, width: int) -> AShare:
-    own = z.T @ z if party == s.index else None
-    return s.input(own, party, (width, width), frac=A_FRAC, bound=SLACK)
+def _owned_product(s: Session, block: Floats, party: int, width: int) -> AShare:
+    return s.input(block if party == s.index else None, party, (width, width), frac=A_FRAC, bound=SLACK)
 
 
 @protocol
@@ -257,9 +267,8 @@ def own_ridge(s: Session, scale: Floats, alpha: float, layout: Layout) -> Floats
     return diagonal
 
 
-def _ridge(s: Session, scale: Floats, alpha: float, layout: Layout) -> AShare:
-    diagonal = own_ridge(s, scale, alpha, layout)
-    return s.zero((len(diagonal),) * 2, frac=A_FRAC).add_own(s.encode(np.diag(diagonal), frac=A_FRAC, bound=1.0))
+def _ridge(s: Session, own: Floats) -> AShare:
+    return s.zero((len(own),) * 2, frac=A_FRAC).add_own(s.encode(np.diag(own), frac=A_FRAC, bound=1.0))
 
 
 def _finer(b: AShare) -> AShare:
@@ -268,14 +277,25 @@ def _finer(b: AShare) -> AShare:
     return (b * (1 << extra)).ldexp(-extra)
 
 
-def local_moments(own: Floats, alpha: float, names: Sequence[str], *, centre: bool, has_target: bool) -> Local:
+def local_moments(x: Floats, y: Floats | None, options: Options, names: Sequence[str]) -> Local:
     """Mean and scale of own columns, in the clear at their owner; ConfigError for a constant column."""
-    mean = own.mean(axis=0) if centre else np.zeros(own.shape[1])
-    variance = np.square(own - mean).mean(axis=0)
-    if has_target:
-        return Local(mean, standard_scale(Moments(float(len(own)), mean, variance, np.zeros_like(mean)), alpha, names))
-    padded = Moments(float(len(own)), np.append(mean, 0.0), np.append(variance, 1.0), np.zeros(len(mean) + 1))
-    return Local(mean, standard_scale(padded, alpha, names)[:-1])
+    rows = float(len(x))
+    own = blockwise.products(x, y)
+    mean = blockwise.mean(own) * options.centre
+    variance = np.diag(blockwise.about(own, mean))[:-1] / rows
+    if y is not None:
+        return Local(mean, standard_scale(Moments(rows, mean, variance, np.zeros_like(mean)), options.alpha, names))
+    padded = Moments(rows, np.append(mean, 0.0), np.append(variance, 1.0), np.zeros(len(mean) + 1))
+    return Local(mean, standard_scale(padded, options.alpha, names)[:-1])
+
+
+def standard_columns(x: Floats, y: Floats | None, local: Local) -> tuple[Floats, Floats]:
+    """Own columns over their norms (n, k), and their products (k, k).
+
+    Rounded before products are made of them, so that all blocks are products of the same columns and none is indefinite.
+    """
+    z = blockwise.scaled(x, y, local.mean, local.scale * np.sqrt(len(x)), COLUMN_FRAC)
+    return z, blockwise.about(blockwise.products(z, None), np.zeros(len(local.mean)))[:-1, :-1]
 
 
 @protocol

@@ -20,7 +20,14 @@ W_FRAC = 26
 V_FRAC = 20
 STEPS = 22
 """The iteration reaches every eigenvalue above about d / 2^STEPS; more steps would let V outgrow the ring where there is a smaller one."""
-REFINEMENTS: Sequence[tuple[int, float]] = ((34, 2.0**7), (37, 2.0**4), (38, 2.0**3))
+TRUE_STEPS = 2
+"""The last of them, which recompute I - AV and so correct what the others, of half their rounds, have gathered in rounding."""
+START_FRAC = 24
+E_FRAC = 30
+"""Fractional bits of the first I - AV; its rounding doubles with every step, so that later ones need fewer."""
+ROOM = 1.25
+"""Of bounds that rounding may pass."""
+REFINEMENTS: Sequence[tuple[int, float]] = ((34, ROOM * 2.0**7), (37, ROOM * 2.0**4), (38, ROOM * 2.0**3))
 """Fractional bits of each residual, and the bound of the correction that follows from it (docs/precision.md)."""
 LARGEST = 2.0**11
 """|w| <= sqrt(V_jj b'Vb) <= sqrt(2^STEPS), since b'A^-1 b <= 1 for correlations of real data."""
@@ -35,7 +42,7 @@ async def solve(s: Session, a: AShare, b: AShare) -> tuple[AShare, BShare]:
     a: (d, d) with A_FRAC, b: (d,) with B_FRAC -> w: (d,) with W_FRAC, and one bit: 1 where A is singular or nearly so, and w is 0.
     V <- V(2I - AV) from V = I/d (I/2 for d = 1); then w <- w + V(b - Aw).
 
-    rounds 4·STEPS + 20 · reveals nothing
+    rounds 2·STEPS + 2·TRUE_STEPS + 20 · reveals nothing
     """
     system = await s.mask(a)
     v, residue = await _inverse(s, system)
@@ -48,16 +55,49 @@ async def solve(s: Session, a: AShare, b: AShare) -> tuple[AShare, BShare]:
 @protocol
 async def _inverse(s: Session, a: Masked) -> tuple[AShare, AShare]:
     """V close to the inverse of A, and trace(I - AV) before the last step."""
-    d, start = len(a), 1 / max(len(a), 2)
-    v = s.zero((d, d), frac=V_FRAC) + np.eye(d) * start
-    product = v
-    for step in range(STEPS):
+    d = len(a)
+    start = _start(d)
+    v = product = await _nearly_inverse(s, a)
+    for step in range(STEPS - TRUE_STEPS, STEPS):
         inverse = await s.mask(v)
         # The eigenvalues of AV are within [0, 1], those of V at most double.
         product = await mpc.matmul_trunc(s, a, inverse, A_FRAC, bound=2.0)
-        v = await mpc.matmul_trunc(s, inverse, -product + 2 * np.eye(d), V_FRAC, bound=2.0 ** (step + 1) * start + 1)
+        v = await mpc.matmul_trunc(s, inverse, -product + 2 * np.eye(d), V_FRAC, bound=ROOM * 2.0 ** (step + 1) * start + 1)
     every = np.arange(d)
     return v, -product[every, every].sum() + float(d)
+
+
+@protocol
+async def _nearly_inverse(s: Session, a: Masked) -> AShare:
+    """V after all steps but the true ones: V <- V(I + E) beside E <- E·E, since I - AV = E and all are polynomials in A.
+
+    rounds 2 a step
+    """
+    d, last = len(a), STEPS - TRUE_STEPS - 1
+    start, one = _start(d), np.eye(d)
+    # The very start that V has, so that E is I - AV to its last bit.
+    first = (a * round(start * 2.0**START_FRAC)).ldexp(-START_FRAC)
+    e = -await mpc.trunc(s, first, first.frac - E_FRAC) + one
+    v = s.zero((d, d), frac=_fracs(0, d)[1]) + one * start
+    for step in range(last):
+        residue, inverse = await asyncio.gather(s.mask(e), s.mask(v))
+        finer, coarser = _fracs(step, d), _fracs(step + 1, d)
+        e, v = await asyncio.gather(
+            mpc.matmul_trunc(s, residue, residue, 2 * finer[0] - coarser[0], bound=ROOM),
+            mpc.matmul_trunc(s, inverse, residue + one, sum(finer) - coarser[1], bound=ROOM * 2.0 ** (step + 1) * start),
+        )
+    return await mpc.matmul_trunc(s, v, e + one, sum(_fracs(last, d)) - V_FRAC, bound=ROOM * 2.0 ** (last + 1) * start)
+
+
+def _start(d: int) -> float:
+    """V is this times I in the beginning: about 1/d."""
+    return round(2.0**START_FRAC / max(d, 2)) / 2.0**START_FRAC
+
+
+def _fracs(step: int, d: int) -> tuple[int, int]:
+    """Fractional bits of E and V before a step: together one less with each, as the bound of V doubles."""
+    # V is smaller than 2^step by the factor d; more than 11 bits would be too many to drop at once in the end.
+    return E_FRAC - step // 2, E_FRAC + min(d.bit_length() - 1, 11) - (step + 1) // 2
 
 
 @protocol

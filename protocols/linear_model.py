@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import numpy as np
 
 from mpc import AShare, ConfigError, Floats, PrecisionError, ProgramError, Session, as_numbers
-from protocols import descent, fitting, least_squares, prediction
+from protocols import blockwise, descent, fitting, least_squares, prediction
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -139,7 +139,8 @@ class LinearRegression:
         if self.split == "shared":
             self._check_shared(X, y)
             return await fitting.on_shares(s, X, y, options, step)
-        x, target = own_table(X, y, target_needed=self.split == "rows")
+        x, target = _as_table(X, y, target_needed=self.split == "rows")
+        await blockwise.locally(_check_finite, x, target)
         names = getattr(X, "columns", None)
         if names is not None:
             self.feature_names_in_ = np.asarray([str(name) for name in names], dtype=object)
@@ -167,9 +168,9 @@ class LinearRegression:
         Joint, split="rows": each party gets those of its own rows.  Joint, split="columns": everyone gets those of the common rows.
         """
         if isinstance(first, Session):
-            return self._fit_result().predictions(first, own_table(x, None)[0], self._revealed())
+            return self._fit_result().predictions(first, own_table(x), self._revealed())
         coefficients, intercept = self._public()
-        return own_table(first, None)[0] @ coefficients + intercept
+        return own_table(first) @ coefficients + intercept
 
     @overload
     def score(self, first: ArrayLike, second: ArrayLike, /) -> float: ...
@@ -212,11 +213,18 @@ class LinearRegression:
         return self.coef_, self.intercept_
 
 
-def own_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, Floats | None]:
-    """X as (n, d) and y as (n,) in float64; ConfigError, naming row and column but never a value, for what is not numbers."""
+def own_table(x: Any) -> Floats:
+    """X as (n, d) in float64; ConfigError, naming row and column but never a value, for what is not finite numbers."""
+    table, _ = _as_table(x, None)
+    _check_finite(table)
+    return table
+
+
+def _as_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, Floats | None]:
+    """X and y in float64, without a copy where they are that already."""
     try:
-        table = as_numbers(x).astype(np.float64)
-        target = None if y is None else as_numbers(y).astype(np.float64)
+        table = as_numbers(x).astype(np.float64, copy=False)
+        target = None if y is None else as_numbers(y).astype(np.float64, copy=False)
     except (PrecisionError, ValueError):
         msg = "X and y must be numbers: encode text columns first"
         raise ConfigError(msg) from None
@@ -227,11 +235,14 @@ def own_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, F
     if target is None and target_needed:
         msg = 'with split="rows" every party passes y for its own rows'
         raise ConfigError(msg)
-    bad = np.argwhere(~np.isfinite(table))
-    if len(bad):
-        msg = f"X, row {bad[0][0]}, column {bad[0][1]} is not a finite number ({len(bad)} such value(s)); mend or drop these rows"
-        raise ConfigError(msg)
-    if target is not None and not np.isfinite(target).all():
-        msg = f"y, row {int(np.argwhere(~np.isfinite(target))[0][0])} is not a finite number; mend or drop these rows"
-        raise ConfigError(msg)
     return table, target
+
+
+def _check_finite(table: Floats, target: Floats | None = None) -> None:
+    if bad := blockwise.not_finite(table):
+        (row, column), many = bad
+        msg = f"X, row {row}, column {column} is not a finite number ({many} such value(s)); mend or drop these rows"
+        raise ConfigError(msg)
+    if target is not None and (bad := blockwise.not_finite(target)):
+        msg = f"y, row {bad[0][0]} is not a finite number; mend or drop these rows"
+        raise ConfigError(msg)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import mpc
 from mpc import ConfigError, PrecisionError, ProgramError
 from mpc.testing import simulate
 from parties.data import load_diabetes
-from protocols import LinearRegression
+from protocols import LinearRegression, blockwise
 
 TABLE = load_diabetes()
 X, Y = TABLE.rows[:, :10], TABLE.rows[:, 10]
@@ -331,3 +333,53 @@ def test_the_estimate_is_what_a_fit_costs(n):
     assert max(result[0] for result in results) == plan.rounds
     assert results[0][1] == plan.payload
     assert sum(result[2] for result in results) == plan.dealer
+
+
+@pytest.mark.parametrize(("rows", "order"), [(0, "C"), (1, "C"), (63, "C"), (5000, "C"), (5000, "F")])
+@pytest.mark.parametrize("target", [True, False])
+def test_products_by_blocks_are_those_of_numpy(rows, order, target):
+    rng = np.random.default_rng(rows)
+    x = np.asarray(np.sort(rng.normal(size=(rows, 3)), axis=0) * [1e-6, 1.0, 1e6] + [1e3, -50.0, 1e9], order=order)
+    y = rng.normal(size=rows) + 7 if target else None
+    full = x if y is None else np.column_stack([x, y])
+    own = blockwise.products(x, y)
+    centre = full.mean(axis=0) if rows else np.zeros(full.shape[1])
+    assert np.allclose(blockwise.mean(own), centre, rtol=1e-14)
+    moved = blockwise.about(own, centre)
+    scale = full.std(axis=0) * np.sqrt(rows) if rows > 1 else np.ones(full.shape[1])
+    apart = (full - centre) / scale
+    assert np.abs(moved[:-1, :-1] / np.outer(scale, scale) - apart.T @ apart).max() < 1e-11
+    assert moved[-1, -1] == rows
+    assert np.array_equal(moved, moved.T)
+    z = blockwise.scaled(x, y, centre, scale, 20)
+    assert np.array_equal(z, np.rint(np.ldexp((full - centre) / scale, 20)) / 2**20)
+
+
+def test_large_tables_are_worked_on_beside_the_loop():
+    async def thread(x):
+        return await blockwise.locally(lambda _: threading.get_ident(), x)
+
+    assert asyncio.run(thread(np.zeros(10))) == threading.get_ident()
+    assert asyncio.run(thread(np.zeros(blockwise.SMALL + 1))) != threading.get_ident()
+
+
+def test_rows_in_any_order_with_any_offset():
+    order = np.argsort(X[:, 2])
+    x, y = X[order] * 1e-2 + 1e4, Y[order]
+    for model, _, _ in by_rows(2, LinearRegression, np.repeat(x, 12, axis=0), np.repeat(y, 12)):
+        assert error(model.coef_, Pooled().fit(X, Y).coef_ * 1e2, x) < 1e-5
+
+
+ROUNDS = {"rows": 4 + 2 * 22 + 2 * 2 + 20, "secret": 16 + 2 * 22 + 2 * 2 + 20, "columns": 10 + 2 * 22 + 2 * 2 + 20}
+
+
+@pytest.mark.parametrize("how", ROUNDS)
+def test_rounds_of_a_fit(how):
+    async def program(s):
+        x = X[:, s.index :: 2] if how == "columns" else X[s.index :: 2]
+        y = Y[s.index :: 2] if how != "columns" else Y if s.index else None
+        options = {"rows": {}, "secret": {"moments": "secret"}, "columns": {"split": "columns"}}[how]
+        await LinearRegression(**options).fit(s, x, y)
+        return s.cost.rounds
+
+    assert simulate(2, program) == [ROUNDS[how]] * 2
