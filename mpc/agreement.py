@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MAX_EARLY = 1 << 14
 NONCE_BYTES = 32
 GAVE_UP = "gave up waiting"
+ANEW = "joins anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +214,9 @@ class Agreement:
     def _confirmed(self) -> bool:
         if self._left is not None:
             raise self._left
-        self._tell()
         attempt = self._lobby.attempt(self._job.name)
         self._promote(attempt)
+        self._tell()
         channels = {name: self._mesh.channel(name) for name in self._others}
         if any(channel is None or name not in attempt.joins for name, channel in channels.items()):
             return False
@@ -226,13 +227,26 @@ class Agreement:
         live = {name: channel for name, channel in channels.items() if channel is not None}
         if self._agreed is None or self._agreed.session != session or self._agreed.channels != live:
             self._begin(session, live)
-            self._promote(attempt)
+            if attempt.later:
+                return self._confirmed()
         return self._all_confirm(session, attempt.confirms)
 
     def _promote(self, attempt: Attempt) -> None:
-        for name in tuple(attempt.later):
-            if self._agreed is None or name not in attempt.confirms or attempt.confirms[name]["session"] != self._agreed.session:
-                self._lobby.promote(self._job.name, name)
+        """Joins for a later run count from now on if the session that their senders began will not come to be here."""
+        session = self._agreed.session if self._agreed is not None else None
+        stale = [name for name in attempt.later if name not in attempt.confirms or attempt.confirms[name]["session"] != session]
+        for name in stale:
+            self._lobby.promote(self._job.name, name)
+        if stale:
+            self._join_anew()
+
+    def _join_anew(self) -> None:
+        """Whoever began a session with this attempt's nonce has spent its join: take it back everywhere, and join with a fresh one."""
+        for name, channel in self._told.items():
+            if channel is self._mesh.channel(name):
+                channel.control(kind="withdraw", job=self._job.name, reason=ANEW, answers=b"")
+        self._told.clear()
+        self._nonce = secrets.token_bytes(NONCE_BYTES)
 
     def _tell(self) -> None:
         for name in self._others:
@@ -288,6 +302,7 @@ class Agreement:
         """The lobby wakes us; we wait for it to come back until the `join` clock ends, unless everyone was there already."""
         if self._all_present and name in self._others:
             self._left = PeerLost(name, f"{getattr(fault, 'text', fault)} (before job {self._job.name!r} started)")
+        self._see_who_ended()
 
     def control(self, name: str, body: wire.Body) -> None:
         """Someone who already started has left again, or gives up, or refuses to start."""
@@ -299,10 +314,19 @@ class Agreement:
             if len(self._agreed.early) >= MAX_EARLY:
                 raise PeerMisbehaved(name, f"sent more than {MAX_EARLY} messages before the session was confirmed")
             self._agreed.early.append((name, body))
+            self._see_who_ended()
         else:
             # It may only pass on what another member did.
             about = body["party"] if body["party"] in self._others else name
             self._left = PeerLost(about, f"left before the job started: {body['reason']}")
+            self._lobby.changed(self._job.name)
+
+    def _see_who_ended(self) -> None:
+        """A session that some have ended, and all others are gone from, has no confirmation to wait for."""
+        ended = {name for name, body in self._agreed.early if body["kind"] == "leave"} if self._agreed is not None else set()
+        gone = [name for name in self._others if name not in ended]
+        if ended and gone and self._mesh.missing(gone) == gone:
+            self._left = PeerLost(gone[0], "left before its confirmation came; the others have ended the session")
             self._lobby.changed(self._job.name)
 
     def _withdrawn(self, name: str, body: wire.Body) -> None:

@@ -18,7 +18,8 @@ from parties.run import INTERRUPTED, run
 
 
 def say(**event):
-    print(json.dumps(event), flush=True)
+    # One write: lines of two threads must not mix.
+    print(json.dumps(event) + "\n", end="", flush=True)
 
 
 async def total(s):

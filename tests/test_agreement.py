@@ -133,6 +133,41 @@ async def test_a_late_party_is_waited_for_and_a_restarted_one_joins_anew():
         assert [value for value, _ in await asyncio.gather(*early)] == [3.0] * 2
 
 
+@pytest.mark.parametrize("late", [{"confirm"}, {"confirm", "leave"}])
+async def test_a_dealer_that_missed_a_confirmation_serves_the_next_run(monkeypatch, late):
+    """The last confirmation comes after another member has left: for the dealer that session never began."""
+    identities, roster = simulated_roster(2)
+    network = MemoryNetwork()
+    held, left = [], asyncio.Event()
+
+    def node(number):
+        return Node(identities[number], roster, network.of(identities[number].name), clocks=CLOCKS)
+
+    class Watching:
+        def peer_up(self, name): ...
+
+        def control(self, name, body): ...
+
+        def peer_down(self, name, fault):
+            left.set()
+
+    async with node(2) as dealer, node(1) as stays:
+        async with node(0) as leaves:
+            while stays.mesh.missing(["p0", "the-dealer"]) or dealer.mesh.missing(["p0"]):
+                await asyncio.sleep(0)
+            channel, dealers = stays.mesh.channel("the-dealer"), dealer.mesh
+            dealers.subscribe(Watching())
+            through = channel.control
+            monkeypatch.setattr(channel, "control", lambda **body: held.append(body) if body["kind"] in late else through(**body))
+            assert [value for value, _ in await asyncio.gather(run(leaves), run(stays))] == [2.0] * 2
+            monkeypatch.undo()
+        await left.wait()
+        for body in held:
+            channel.control(**body)
+        async with node(0) as again:
+            assert [value for value, _ in await asyncio.gather(run(again), run(stays))] == [2.0] * 2
+
+
 async def test_one_name_one_session_at_a_time():
     async with nodes(2) as (*parties, _):
         waiting = asyncio.create_task(run(parties[0]))
