@@ -317,8 +317,8 @@ async def test_ctrl_c_cancels_the_session_everywhere(all_):
 
 async def test_ctrl_c_while_peers_are_waited_for(all_):
     process = await start_script(all_, "lonely", "total")
-    while b"phase=start" not in await asyncio.wait_for(process.stderr.readline(), PATIENCE):
-        pass
+    while b"phase=start" not in (line := await asyncio.wait_for(process.stderr.readline(), PATIENCE)):
+        assert line, "it ended before it waited for anyone"
     process.send_signal(signal.SIGINT)
     assert await asyncio.wait_for(process.wait(), PATIENCE) == 130
     assert_plain_lines(await process.stderr.read())
