@@ -3,6 +3,7 @@
 The first part of a message is *eager*: it may travel before the receiver posted its receive, inside a window of bytes that
 the receiver is ready to hold.  The rest waits for the receiver's grant, which is sent when the receive is posted, and then
 goes straight into its buffer.  A posted receive completes without consuming anything else, so no cycle of waits exists.
+The window is large enough that most messages need not wait: over a distance, a grant would cost a round trip.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from mpc import wire
 from mpc.errors import Disagreement, PeerMisbehaved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-WINDOW = 1 << 20
+WINDOW = 1 << 24
 BLOCK = 1 << 18
 MAX_EARLY = 1 << 16
 
@@ -80,14 +81,22 @@ class _Receive:
 class _Early:
     digest: bytes
     total: int
-    data: bytes
+    blocks: list[bytes]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.blocks))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Outgoing:
+    """A message of several frames; `allowed` bytes of it may go: those that are eager, and all once it is granted."""
+
     tag: bytes
     data: memoryview
     sent: int
+    allowed: int
+    granted: bool = False
 
 
 class Flow:
@@ -103,8 +112,9 @@ class Flow:
         self._early_bytes = 0
         self._receives: dict[bytes, _Receive] = {}
         self._early: dict[bytes, _Early] = {}
-        self._held: dict[bytes, _Outgoing] = {}
-        self._granted: deque[_Outgoing] = deque()
+        self._ungranted: dict[bytes, _Outgoing] = {}
+        self._sending: deque[_Outgoing] = deque()
+        self._unsent = 0
         self._fault: Exception | None = None
         self._ended = False
         self._progress: asyncio.Future[None] | None = None
@@ -125,8 +135,8 @@ class Flow:
         self._receives[tag] = receive
         if early is None:
             return
-        self._early_bytes -= len(early.data)
-        self._begin(tag, receive, early.digest, early.total, memoryview(early.data))
+        self._early_bytes -= early.size
+        self._begin(tag, receive, early.digest, early.total, early.blocks)
 
     def on_first(self, frame: wire.Frame) -> None:
         """The first frame of a message."""
@@ -134,14 +144,29 @@ class Flow:
         if receive is not None:
             if receive.begun:
                 raise PeerMisbehaved(self._peer, f"began the message {receive.label} twice")
-            self._begin(frame.tag, receive, frame.digest, frame.total, frame.data)
+            self._begin(frame.tag, receive, frame.digest, frame.total, [frame.data])
             return
-        self._early_bytes += len(frame.data)
-        if frame.tag in self._early or self._early_bytes > self._window or len(self._early) >= MAX_EARLY:
-            raise PeerMisbehaved(self._peer, f"sent more than the window of {self._window} bytes ahead of this party")
-        self._early[frame.tag] = _Early(frame.digest, frame.total, bytes(frame.data))
+        if frame.tag in self._early or len(self._early) >= MAX_EARLY:
+            raise PeerMisbehaved(self._peer, f"began a message twice, or more than {MAX_EARLY} ahead of this party")
+        self._early[frame.tag] = _Early(frame.digest, frame.total, [])
+        self._keep(frame)
 
-    def _begin(self, tag: bytes, receive: _Receive, digest: bytes, total: int, data: memoryview) -> None:
+    def _keep(self, frame: wire.Frame) -> None:
+        early = self._early[frame.tag]
+        self._early_bytes += len(frame.data)
+        if self._early_bytes > self._window or early.size + len(frame.data) > early.total:
+            raise PeerMisbehaved(self._peer, f"sent more than the message has, or the window of {self._window} bytes, ahead of this party")
+        early.blocks.append(bytes(frame.data))
+
+    def on_ahead(self, frame: wire.Frame) -> None:
+        """The next eager bytes of a message."""
+        if frame.tag in self._early:
+            self._keep(frame)
+            return
+        self.on_more(frame)
+        self._give_credit(len(frame.data))
+
+    def _begin(self, tag: bytes, receive: _Receive, digest: bytes, total: int, blocks: Sequence[wire.Part]) -> None:
         if digest != receive.digest or total != receive.total:
             # Raised before the value is used: nothing of this message reached the sink.
             raise Disagreement(
@@ -150,10 +175,11 @@ class Flow:
                 f"({total} bytes offered, {receive.total} expected). All parties must run the same program on the same public shapes.",
             )
         receive.begun = True
-        self._take(tag, receive, data)
-        self._give_credit(len(data))
-        if receive.received < total:
+        if len(blocks[0]) < total:
             self._outlet.send(wire.grant(tag))
+        for block in blocks:
+            self._take(tag, receive, memoryview(block))
+        self._give_credit(sum(map(len, blocks)))
 
     def on_more(self, frame: wire.Frame) -> None:
         """The next bytes of a granted message."""
@@ -185,21 +211,32 @@ class Flow:
         """Send `data` (bytes that never change) under `tag`; its eager part leaves now, the rest when granted."""
         if self._fault is not None:
             raise self._fault
-        eager = min(len(data), BLOCK, self._room)
+        eager = min(len(data), self._room)
         if eager < len(data):
             eager -= eager % 8
         self._room -= eager
-        self._outlet.send(wire.first(tag, digest, len(data), eager), data[:eager])
-        if eager < len(data):
-            self._held[tag] = _Outgoing(tag, data, eager)
+        now = min(eager, BLOCK)
+        self._outlet.send(wire.first(tag, digest, len(data), now), data[:now])
+        if now < len(data):
+            outgoing = self._ungranted[tag] = _Outgoing(tag, data, now, eager)
+            self._unsent += len(data) - now
+            self._go_on(outgoing)
+
+    def _go_on(self, outgoing: _Outgoing) -> None:
+        if outgoing.sent < outgoing.allowed:
+            self._sending.append(outgoing)
+            self._outlet.wants_pump(self)
 
     def on_grant(self, frame: wire.Frame) -> None:
-        """The receiver posted its receive: the rest may go."""
-        outgoing = self._held.pop(frame.tag, None)
+        """The receiver posted its receive: the rest may go, and counts no more."""
+        outgoing = self._ungranted.pop(frame.tag, None)
         if outgoing is None:
             raise PeerMisbehaved(self._peer, "granted a message that is not waiting")
-        self._granted.append(outgoing)
-        self._outlet.wants_pump(self)
+        waits = outgoing.sent == outgoing.allowed
+        self._room += outgoing.allowed - outgoing.sent
+        outgoing.allowed, outgoing.granted = len(outgoing.data), True
+        if waits:
+            self._go_on(outgoing)
 
     def on_credit(self, frame: wire.Frame) -> None:
         """Eager bytes were consumed."""
@@ -208,29 +245,28 @@ class Flow:
             raise PeerMisbehaved(self._peer, "returned more credit than was used")
 
     def pump(self) -> bool:
-        """Send one block of a granted message; False if there is none.  Messages take turns."""
-        if not self._granted:
+        """Send one block of a message that may go on; False if there is none.  Messages take turns."""
+        if not self._sending:
             return False
-        outgoing = self._granted.popleft()
-        block = outgoing.data[outgoing.sent : outgoing.sent + BLOCK]
-        self._outlet.send(wire.more(outgoing.tag, len(block)), block)
+        outgoing = self._sending.popleft()
+        block = outgoing.data[outgoing.sent : min(outgoing.sent + BLOCK, outgoing.allowed)]
+        head = wire.more if outgoing.granted else wire.ahead
+        self._outlet.send(head(outgoing.tag, len(block)), block)
         outgoing.sent += len(block)
-        if outgoing.sent < len(outgoing.data):
-            self._granted.append(outgoing)
-        else:
+        self._unsent -= len(block)
+        if outgoing.sent < outgoing.allowed:
+            self._sending.append(outgoing)
+        elif outgoing.sent == len(outgoing.data):
             self._progressed()
         return True
 
     async def drained(self, below: int = 0) -> None:
         """Return when at most `below` bytes of the messages sent wait for the peer; raise the fault if there is one."""
-        while self._fault is None and self._waiting_bytes() > below:
+        while self._fault is None and self._unsent > below:
             self._progress = self._progress or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._progress)
         if self._fault is not None:
             raise self._fault
-
-    def _waiting_bytes(self) -> int:
-        return sum(len(outgoing.data) - outgoing.sent for outgoing in (*self._held.values(), *self._granted))
 
     def _progressed(self) -> None:
         if self._progress is not None:
@@ -245,7 +281,7 @@ class Flow:
         label = self.waiting()
         if label is not None:
             raise self._ended_early(label)
-        if self._held or self._granted:
+        if self._ungranted or self._sending:
             raise Disagreement(
                 self._peer, "finished its program without taking what this party has for it. Run the same program everywhere."
             )
@@ -266,8 +302,9 @@ class Flow:
         pending = [receive.arrivals for receive in self._receives.values()]
         self._receives.clear()
         self._early.clear()
-        self._held.clear()
-        self._granted.clear()
+        self._ungranted.clear()
+        self._sending.clear()
+        self._unsent = 0
         for arrivals in pending:
             arrivals.fail(fault)
         self._progressed()
@@ -277,6 +314,7 @@ Handler = dict[wire.Kind, "Callable[[Flow, wire.Frame], None]"]
 
 ON_FRAME: Handler = {
     wire.Kind.FIRST: Flow.on_first,
+    wire.Kind.AHEAD: Flow.on_ahead,
     wire.Kind.MORE: Flow.on_more,
     wire.Kind.GRANT: Flow.on_grant,
     wire.Kind.CREDIT: Flow.on_credit,

@@ -24,7 +24,7 @@ from mpc.identity import FINGERPRINT_BYTES, curve_public_of, fingerprint
 if TYPE_CHECKING:
     from mpc.roster import Roster
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 SUITES = {"AESGCM": 1, "ChaChaPoly": 2}
 MAGIC = b"BEAVER\r\n"
 NONCE_BYTES = 32

@@ -43,6 +43,7 @@ class Kind(IntEnum):
     CONTROL = 6
     PING = 7
     CLOSE = 8
+    AHEAD = 9
 
 
 Part = bytes | bytearray | memoryview
@@ -79,8 +80,13 @@ def more(tag: bytes, length: int) -> bytes:
     return _TAGGED.pack(_head(Kind.MORE, TAG_BYTES + length), tag)
 
 
+def ahead(tag: bytes, length: int) -> bytes:
+    """Head of a later frame of a message whose `length` bytes are eager as well."""
+    return _TAGGED.pack(_head(Kind.AHEAD, TAG_BYTES + length), tag)
+
+
 def grant(tag: bytes) -> bytes:
-    """The receiver has a buffer for all of `tag`."""
+    """The receiver has a place for all of `tag`."""
     return _TAGGED.pack(_head(Kind.GRANT, TAG_BYTES), tag)
 
 
@@ -134,8 +140,8 @@ def _frame(kind: int, frame: memoryview, peer: str) -> Frame:
             data = frame[_FIRST.size :]
             if len(data) <= total <= MAX_TOTAL:
                 return Frame(Kind.FIRST, data, tag, digest, total)
-        case Kind.MORE if len(frame) > _TAGGED.size:
-            return Frame(Kind.MORE, frame[_TAGGED.size :], bytes(frame[4 : _TAGGED.size]))
+        case Kind.MORE | Kind.AHEAD if len(frame) > _TAGGED.size:
+            return Frame(Kind(kind), frame[_TAGGED.size :], bytes(frame[4 : _TAGGED.size]))
         case Kind.GRANT if len(frame) == _TAGGED.size:
             return Frame(Kind.GRANT, frame[:0], bytes(frame[4:]))
         case Kind.CREDIT if len(frame) == _CREDIT.size:

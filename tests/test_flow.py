@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import tracemalloc
 
 import numpy as np
@@ -153,9 +154,54 @@ async def test_a_full_window_never_blocks_a_posted_receive(ends):
         assert done.done()
 
 
+@pytest.mark.parametrize("seed", range(40))
+async def test_messages_of_many_frames_in_any_order_of_sends_posts_and_arrivals(seed):
+    """Every message arrives whole, and all eager room comes back: at the end a whole window goes without any grant."""
+    window, die = 3 * BLOCK, random.Random(seed)
+    wires = Wire(), Wire()
+    near, far = (Flow(SESSION, "peer", outlet, window) for outlet in wires)
+    sizes = [die.choice([0, 8, BLOCK, BLOCK + 8, 2 * BLOCK, 5 * BLOCK + 3]) for _ in range(12)]
+    data = [die.randbytes(size) for size in sizes]
+    steps = [("send", number) for number in range(12)] + [("post", number) for number in range(12)]
+    die.shuffle(steps)
+    posted = {}
+
+    def arrive(count):
+        for _ in range(count):
+            for outlet, to in zip(wires, (far, near), strict=True):
+                if outlet.sent:
+                    push(to, outlet.sent.pop(0))
+
+    for what, number in steps:
+        if what == "send":
+            near.send(tag(number), DIGEST, memoryview(data[number]))
+        else:
+            posted[number] = await post(far, number, sizes[number])
+        arrive(die.randrange(3))
+    arrive(200)
+    for number, (sink, done) in posted.items():
+        assert done.done()
+        assert sink.data == data[number]
+    await near.drained()
+    # Credit is returned by halves of the window; the rest is due with the next bytes.
+    near.send(tag(99), DIGEST, memoryview(bytes(window)))
+    wires[0].deliver(far)
+    await post(far, 99, window)
+    arrive(200)
+    near.send(tag(100), DIGEST, memoryview(bytes(window // 2 + 8)))
+    assert near._unsent == 0
+
+
 OVERRUN = {
     "more than the window": [wire.first(tag(1), DIGEST, WINDOW, WINDOW) + bytes(WINDOW), wire.first(tag(2), DIGEST, 8, 8) + bytes(8)],
     "the same tag twice": [wire.first(tag(1), DIGEST, 8, 8) + bytes(8)] * 2,
+    "more than the window in several frames": [
+        wire.first(tag(1), DIGEST, 2 * WINDOW, WINDOW) + bytes(WINDOW),
+        wire.ahead(tag(1), 8) + bytes(8),
+    ],
+    "more than the message ahead": [wire.first(tag(1), DIGEST, 16, 8) + bytes(8), wire.ahead(tag(1), 16) + bytes(16)],
+    "bytes ahead of a message that did not begin": [wire.ahead(tag(1), 8) + bytes(8)],
+    "bytes ahead before the first": [wire.ahead(tag(7), 8) + bytes(8)],
     "bytes without grant": [wire.more(tag(1), 8) + bytes(8)],
     "a grant for nothing": [wire.grant(tag(1))],
     "credit for nothing": [wire.credit(b"sess", 1)],
