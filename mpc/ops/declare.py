@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-CHUNK = 1 << 16
+CHUNK = 1 << 17
 """Elements that a large op handles at a time: its arrays stay in cache, and one chunk computes while another travels."""
-IN_FLIGHT = 64
+IN_FLIGHT = 32
 """Chunks of an op under way at once, so that its memory is that of its operands and result, however many there are."""
 
 
