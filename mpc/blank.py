@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mpc.ring import WORD, broadcast, count, reshaped
+from mpc.ring import WORD, broadcast, count, outline, reshaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +62,7 @@ class Blank:
         return self._view(lambda shape: shape.T)
 
     def _view(self, of: Callable[[Any], Any]) -> Blank:
-        # One byte with strides 0 answers every question about shapes, at no cost.
-        shape = of(np.broadcast_to(np.uint8(0), self.shape)).shape
+        shape = of(outline(self.shape)).shape
         return Blank(shape, self._meter, self._base or self)
 
     def __getitem__(self, key: Any) -> Blank:
@@ -81,7 +78,7 @@ class Blank:
 
     def sum(self, axis: int | None = None, dtype: object = None) -> Blank:  # noqa: ARG002  numpy's signature
         """As numpy's."""
-        return Blank(np.broadcast_to(np.uint8(0), self.shape).sum(axis=axis).shape, self._meter)
+        return Blank(outline(self.shape).sum(axis=axis).shape, self._meter)
 
     def another(self, shape: tuple[int, ...]) -> Blank:
         """A blank of another shape in the same run."""
@@ -89,7 +86,7 @@ class Blank:
 
     def __array_function__(self, function: Callable[..., Any], _: Any, arguments: Any, keywords: Any) -> Blank:
         (arrays, *others) = arguments
-        flat = [np.broadcast_to(np.uint8(0), array.shape) for array in arrays]
+        flat = [outline(array.shape) for array in arrays]
         return Blank(function(flat, *others, **keywords).shape, self._meter)
 
     def _new(self, other: Any) -> Blank:

@@ -9,7 +9,7 @@ import numpy as np
 from mpc import bits
 from mpc.blank import Blank
 from mpc.errors import ProgramError
-from mpc.ring import Words, count, frozen, reshaped
+from mpc.ring import Words, count, frozen, outline, reshaped
 from mpc.shares import Secret, fingerprint, index_data, lineage_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class BShare(Secret):
 
     def _rearranged(self, operation: str, parameters: object, apply: Any) -> BShare:
         lineage = lineage_of(operation, self.lineage, fingerprint(parameters))
-        shape = apply(np.broadcast_to(np.uint8(0), self.shape)).shape
+        shape = apply(outline(self.shape)).shape
         words: Any = self.words
         if isinstance(words, Blank):
             blank: Any = words.another((bits.word_count(count(shape)),))

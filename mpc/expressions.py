@@ -15,7 +15,7 @@ from mpc.canonical import joined, pack_sequence
 from mpc.errors import ProgramError
 from mpc.prg import blocks_for
 from mpc.products import matmul
-from mpc.ring import WORD, Words, broadcast, count
+from mpc.ring import WORD, Words, broadcast, count, outline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,7 +166,7 @@ def scale(of: Expression, factor: int) -> Expression:
 
 
 def _view(operation: str, parameters: tuple[Any, ...], of: Expression, apply: Callable[[Any], Any]) -> Expression:
-    return Expression(operation, parameters, (of,), apply(np.broadcast_to(np.uint8(0), of.shape)).shape)
+    return Expression(operation, parameters, (of,), apply(outline(of.shape)).shape)
 
 
 def combine(operation: str, left: Expression, right: Expression) -> Expression:

@@ -48,9 +48,15 @@ def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=1 << 10)
+def outline(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """An array of `shape` that takes one byte, its strides being 0: it answers every question about shapes at no cost."""
+    return np.broadcast_to(np.uint8(0), shape)
+
+
+@lru_cache(maxsize=1 << 10)
 def reshaped(shape: tuple[int, ...], *target: int | tuple[int, ...]) -> tuple[int, ...]:
     """What numpy makes of `shape` on reshape(*target); ValueError if it does not fit."""
-    return np.broadcast_to(np.uint8(0), shape).reshape(*target).shape  # type: ignore[arg-type]
+    return outline(shape).reshape(*target).shape  # type: ignore[arg-type]
 
 
 def count(shape: tuple[int, ...]) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from mpc.errors import ProgramError
 from mpc.expressions import normal_index, pair_differences
 from mpc.fixed_point import check_fits, encode
-from mpc.ring import Words, count, frozen, reshaped
+from mpc.ring import Words, count, frozen, outline, reshaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +129,7 @@ def basic_index(key: Any, shape: tuple[int, ...]) -> Any:
     if any(isinstance(entry, Secret) for entry in (key if isinstance(key, tuple) else (key,))):
         msg = "a secret is never an index; use select or a one-hot product"
         raise ProgramError(msg)
-    np.broadcast_to(np.uint8(0), shape)[key]
+    outline(shape)[key]
     return normal_index(key, shape)
 
 
