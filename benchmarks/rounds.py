@@ -75,8 +75,8 @@ async def spawn(organisation: Organisation) -> asyncio.subprocess.Process:
     )
 
 
-async def benchmark() -> None:
-    """Start two parties and a dealer, print the medians."""
+async def medians() -> dict[str, float]:
+    """Start two parties and a dealer; the median of every measurement."""
     from parties.data import Table  # noqa: PLC0415  parent only
     from parties.demo.study import Holding  # noqa: PLC0415  parent only
 
@@ -85,15 +85,20 @@ async def benchmark() -> None:
         *parties, helper = [await spawn(one) for one in prepare(Path(folder), {"a": empty, "b": empty})]
         (printed, _), _ = await asyncio.gather(*(process.communicate() for process in parties))
         await stop(helper)
-    medians = {name: statistics.median(values) for name, values in json.loads(printed).items()}
-    print(f"bare round of one word      {medians['small'] * 1e6:9.0f} µs")
-    print(f"opening of 8 MiB, each way  {medians['large'] / 1e9:9.2f} GB/s")
-    print(f"products, 2^20 at a time    {medians['products'] / 1e6:9.1f} million/s")
+    return {name: statistics.median(values) for name, values in json.loads(printed).items()}
+
+
+def main() -> None:
+    """Print them."""
+    found = run(medians())
+    print(f"bare round of one word      {found['small'] * 1e6:9.0f} µs")
+    print(f"opening of 8 MiB, each way  {found['large'] / 1e9:9.2f} GB/s")
+    print(f"products, 2^20 at a time    {found['products'] / 1e6:9.1f} million/s")
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:
-        run(benchmark())
+        main()
     else:
         role, config, descriptor = sys.argv[1:]
         try:

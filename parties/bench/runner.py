@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Running = tuple[Organisation, asyncio.subprocess.Process]
 
 REPEATS = 5
+MEMBER = ("-m", "parties.bench.member")
+"""What python runs as a member."""
 LAST_WORDS = 2.0
 """Seconds for the other processes to say what they know of a failure, before they are stopped."""
 
@@ -47,13 +49,12 @@ def environment(processes: int) -> dict[str, str]:
     return {**dict.fromkeys(THREADS, threads), **os.environ}
 
 
-async def start(organisation: Organisation, task: Task) -> asyncio.subprocess.Process:
+async def start(organisation: Organisation, task: Task, member: Sequence[str] = MEMBER) -> asyncio.subprocess.Process:
     """A process of its own, in its own session: Ctrl-C reaches the parent only, which then stops everyone."""
     listener = organisation.listener
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "parties.bench.member",
+        *member,
         str(organisation.config),
         str(listener.fileno()),
         json.dumps(task._asdict()),
@@ -68,18 +69,21 @@ async def start(organisation: Organisation, task: Task) -> asyncio.subprocess.Pr
     return process
 
 
-async def measure(workload: Workload, *, rtt: float = 0.0, repeats: int = REPEATS) -> Figures:
-    """Run the workload between fresh processes of this machine; `rtt` in milliseconds.  BenchmarkError if one of them fails."""
+async def measure(workload: Workload, *, rtt: float = 0.0, repeats: int = REPEATS, member: Sequence[str] = MEMBER) -> Figures:
+    """Run the workload between fresh processes of this machine; `rtt` in milliseconds.  BenchmarkError if one of them fails.
+
+    `member` is what python runs for each of them, with the arguments of `parties.bench.member` after it.
+    """
     task = Task(workload.key, workload.n, workload.size, repeats, rtt / 2000, 0)
     nothing = Holding(*[Table([], np.zeros((0, 0)))] * 2)
     with tempfile.TemporaryDirectory(prefix="beaver-bench-") as folder:
         *parties, dealing = prepare(Path(folder), {f"party{index:02}": nothing for index in range(workload.n)})
         async with contextlib.AsyncExitStack() as stack:
-            dealer = await start(dealing, task)
+            dealer = await start(dealing, task, member)
             stack.push_async_callback(stop, dealer)
             members = []
             for organisation in parties:
-                process = await start(organisation, task._replace(dealer=dealer.pid))
+                process = await start(organisation, task._replace(dealer=dealer.pid), member)
                 stack.push_async_callback(stop, process)
                 members.append((organisation, process))
             return Figures.of(workload, rtt, *await _reports(members, (dealing, dealer)))

@@ -1,0 +1,77 @@
+"""How far each workload is from what this machine allows: `beaver bench --json rows.jsonl`, then `python benchmarks/floors.py rows.jsonl`.
+
+Measures the bare round of one word, what an opening of 8 MiB moves each way through sealed loopback, and the matrix product of words; a row's floor is the
+largest of its rounds times the bare round, its bytes (a party's and the dealer's, which all pass this machine's two cores) over the bandwidth, and its multiply-adds over the product's rate.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rounds import medians
+
+from mpc.products import matmul
+from mpc.ring import WORD
+from parties.bench.report import seconds
+from parties.run import run
+
+SIDE = 1024
+MULTIPLY_ADDS = {"W5": lambda size: 2 * size**3}
+"""Of one party, where they are most of the work: d·b and a·e."""
+
+
+def product_rate() -> float:
+    """Multiply-adds of words per second."""
+    left, right = (np.random.default_rng(seed).integers(0, 1 << 64, (SIDE, SIDE), WORD) for seed in range(2))
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        matmul(left, right)
+        times.append(time.perf_counter() - start)
+    return SIDE**3 / statistics.median(times)
+
+
+def main(path: str) -> None:
+    """Print the rows of `path` with their floors."""
+    machine = run(medians())
+    rate = product_rate()
+    print(
+        f"bare round {machine['small'] * 1e6:.0f} µs, opening {machine['large'] / 1e9:.2f} GB/s each way, matrix product {rate / 1e9:.1f} G multiply-adds/s"
+    )
+    table = Table()
+    for heading in ("workload", "size", "n", "median", "rounds", "bytes", "multiply-adds", "over the floor"):
+        table.add_column(heading, justify="left" if heading == "workload" else "right")
+    for row in map(json.loads, Path(path).read_text().splitlines()):
+        floors = bounds(row, machine, rate)
+        median = row["seconds"]["median"]
+        table.add_row(
+            row["workload"],
+            f"{row['size']:,}",
+            str(row["parties"]),
+            seconds(median),
+            *(seconds(floor) if floor else "-" for floor in floors),
+            f"{median / max(floors):.1f}x",
+        )
+    Console(width=120).print(table)
+
+
+def bounds(row: dict[str, Any], machine: dict[str, float], rate: float) -> tuple[float, float, float]:
+    """What rounds, bytes and multiply-adds take at least, each alone."""
+    moved = row["parties"] * row["bytes_per_party"]["wire"] + row["dealer_bytes"]
+    return (
+        row["rounds"] * machine["small"],
+        moved / (2 * machine["large"]),
+        MULTIPLY_ADDS.get(row["workload"], lambda _: 0)(row["size"]) / rate,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,109 @@
+"""Where the CPU time of each role goes: `python benchmarks/roles.py W4 [--size 1000000] [--parties 2] [--repeats 5]`.
+
+Runs the workload between real processes as `beaver bench` does, each under Python's profiler, and adds up the CPU time inside functions by what they are for;
+what the interpreter's C functions take counts for their callers.  The profiler makes calls of Python functions dearer than they are, so shares of work with many
+small calls come out too large.  Kernels run on the event loop here, since the profiler sees one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from parties.bench.catalogue import chosen
+from parties.bench.runner import measure
+from parties.run import run
+
+PURPOSES = {
+    "kernels and numpy": ("carry", "products", "bits", "ring", "fixed_point", "ops/", "numpy/", "masked"),
+    "streams (AES-CTR)": ("prg", "streams"),
+    "sealing (AES-GCM)": ("records",),
+    "messages": ("wire", "flow", "channel", "line", "unacknowledged", "sinks", "exchange"),
+    "sockets and event loop": ("transport/", "asyncio/", "uvloop", "runners", "selectors", "~"),
+    "names and plans": (
+        "expressions",
+        "correlations",
+        "canonical",
+        "scope",
+        "plan",
+        "shares",
+        "bshare",
+        "blank",
+        "ledger",
+        "session",
+        "source",
+        "dealt",
+        "dealer",
+    ),
+}
+"""Parts of file names, by what the code there is for."""
+
+
+def purpose(file: str) -> str:
+    """What the code of a file is for."""
+    short = "/".join(Path(file).with_suffix("").parts[-3:])
+    return next((title for title, parts in PURPOSES.items() if any(part in short for part in parts)), "else")
+
+
+def shares(profile: Path) -> dict[str, float]:
+    """CPU seconds by purpose; those of C functions by their callers."""
+    seconds: dict[str, float] = defaultdict(float)
+    statistics: Any = pstats.Stats(str(profile))
+    for (file, _, _), (_, _, own, _, callers) in statistics.stats.items():
+        if file == "~" and callers:
+            for (caller, _, _), (_, _, part, _) in callers.items():
+                seconds[purpose(caller)] += part
+        else:
+            seconds[purpose(file)] += own
+    return seconds
+
+
+def member(folder: str, argv: list[str]) -> int:
+    """One process of the workload, profiled into `folder`."""
+    import mpc.session  # noqa: PLC0415  the child's own
+    from parties.bench.member import main  # noqa: PLC0415  the child's own
+
+    mpc.session.THREAD_WORK = 1 << 62
+    profiler = cProfile.Profile(time.process_time)
+    try:
+        return profiler.runcall(main, argv)
+    finally:
+        profiler.dump_stats(Path(folder) / f"{Path(argv[0]).parent.name}-{Path(argv[0]).stem}.prof")
+
+
+def main() -> None:
+    """Run it, and print the shares of the first party and of the dealer."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("workload")
+    options.add_argument("--size", type=int)
+    options.add_argument("--parties", type=int, default=2)
+    options.add_argument("--repeats", type=int, default=5)
+    asked = options.parse_args()
+    workload = chosen([asked.workload], asked.parties, asked.size)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        figures = run(measure(workload, repeats=asked.repeats, member=(__file__, "--member", folder)))
+        found = {("dealer" if "dealer" in file.name else "party"): shares(file) for file in sorted(Path(folder).iterdir(), reverse=True)}
+    table = Table(
+        title=f"{workload.key}, {workload.dimensions}, {workload.n} parties: {figures.rounds:,} rounds a run", title_justify="left"
+    )
+    for heading in ("share of CPU time", *found):
+        table.add_column(heading, justify="left" if heading.startswith("share") else "right")
+    for title in (*PURPOSES, "else"):
+        table.add_row(title, *(f"{100 * each[title] / sum(each.values()):.0f} %" for each in found.values()))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--member"]:
+        sys.exit(member(sys.argv[2], sys.argv[3:]))
+    main()
