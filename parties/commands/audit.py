@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,15 +14,11 @@ from rich.table import Table as Grid
 
 from mpc.errors import ConfigError
 from mpc.identity import decode_key
-from mpc.roster import Roster
-from parties.audit import lines
 from parties.config import load_node_config
-from parties.entries import UNSIGNED, Chain, decoded, fault_of, opened, seal_of, signed
-from parties.proposals import JOB
+from parties.entries import opened
+from parties.verification import Verification, lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from parties.config import NodeConfig
     from parties.entries import Entry
 
@@ -44,7 +40,7 @@ def show(
     grid = Grid()
     for heading in ("entry", "time (UTC)", "what", "job", "asked by", "protocol or reason"):
         grid.add_column(heading)
-    for number, (line, whole) in _lines(_path(load_node_config(config), log)):
+    for number, (line, whole) in lines_of(_path(load_node_config(config), log)):
         try:
             entry = opened(line) if whole else None
         except ValueError:
@@ -80,7 +76,7 @@ def export(
     out: Annotated[Path, typer.Option(help="The new file to write (0600).")],
 ) -> None:
     """Copy all whole entries as they are, for an auditor: with the roster, the copy can be verified elsewhere."""
-    whole = [line for _, (line, whole) in _lines(_path(load_node_config(config), None)) if whole]
+    whole = [line for _, (line, whole) in lines_of(_path(load_node_config(config), None)) if whole]
     try:
         with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.writelines(line + b"\n" for line in whole)
@@ -103,10 +99,10 @@ def verify(
     """Check every entry: form, order, chain, this member's signature, and every party's signature of each job."""
     settings = load_node_config(config)
     path = _path(settings, log)
-    check = _Check(settings, [decode_key(text) for text in key or ()])
+    check = Verification(settings, [decode_key(text) for text in key or ()])
     found = [f"{path}, line {number}: {text}" for number, text in check.problems(path)]
-    if head is not None and head not in check.heads:
-        found.append(f"{path}, line {check.chain.number}: no entry has the digest {head}: entries were cut off or replaced")
+    if head is not None and (text := check.missing(head)):
+        found.append(f"{path}, line {check.chain.number}: {text}")
     if result is not None:
         found += check.result(path, result)
     if found:
@@ -116,72 +112,5 @@ def verify(
     print(f"{path}: {check.chain.number} entries, all in order and signed; the last is {check.chain.head}")
 
 
-class _Check:
-    """One reading of a log."""
-
-    def __init__(self, config: NodeConfig, keys: list[bytes]) -> None:
-        self.chain = Chain()
-        self.heads = {self.chain.head}
-        self._name = config.name
-        self._roster = Roster.load(config.resolve(config.roster))
-        revoked = [each.public for each in self._roster.content.revoked if each.name == config.name]
-        self._keys = [*self._roster[config.name].publics, *revoked, *keys]
-        self._outputs: dict[str, str | None] = {}
-
-    def problems(self, path: Path) -> Iterator[tuple[int, str]]:
-        """Line by line what is wrong."""
-        for number, (line, whole) in _lines(path):
-            if not whole:
-                yield number, "is torn; the node mends it when it starts. If the node runs, look again"
-                continue
-            try:
-                entry = self.chain.take(line)
-            except ValueError as fault:
-                yield number, str(fault)
-                continue
-            finally:
-                self.heads.add(self.chain.head)
-            if text := self._fault(entry):
-                yield number, text
-
-    def _fault(self, entry: Entry) -> str:
-        if entry.get("member") != self._name or not signed(entry, self._keys):
-            return f"{UNSIGNED}, or its key is none of {self._name}'s in the roster (an earlier one can be given with --key)"
-        if entry["kind"] == "ended":
-            self._outputs[entry["job"]] = entry["output"]
-        return fault_of(entry) or self._unsigned(entry) if entry["kind"] == "started" else ""
-
-    def _unsigned(self, entry: Entry) -> str:
-        """Whose signature of a job is wrong.  Of a roster that is not this one, only the form can be checked."""
-        if entry["roster"] != self._roster.digest.hex():
-            return "" if set(entry["signatures"]) == set(entry["task"]["parties"]) else "signatures are missing"
-        digest = bytes.fromhex(entry["digest"])
-        for name in entry["task"]["parties"]:
-            if not self._roster[name].signed(JOB, digest, decoded(entry["signatures"].get(name))):
-                return f"{name} did not sign this job"
-        return ""
-
-    def result(self, path: Path, file: Path) -> list[str]:
-        """Whether a result is the one of its entry."""
-        try:
-            answer: dict[str, Any] = json.loads(file.read_text("utf-8"))
-            right = self._outputs[answer["id"]] == seal_of(answer["result"], bytes.fromhex(answer["seal"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            right = False
-        return [] if right else [f"{path}: {file} is not the result that the log knows of its job, or was altered"]
-
-
 def _path(config: NodeConfig, log: Path | None) -> Path:
     return config.audit_file if log is None else log
-
-
-def _lines(path: Path) -> Iterator[tuple[int, tuple[bytes, bool]]]:
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError as fault:
-        msg = f"{path}: no audit log can be read there ({fault.strerror}); the node makes it when it first starts"
-        raise ConfigError(msg) from None
-    try:
-        yield from enumerate(lines(handle), 1)
-    finally:
-        os.close(handle)

@@ -1,0 +1,97 @@
+"""Whether an audit log is whole and in order: every line, its place in the chain, and who signed it.  No secret key is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from mpc.errors import ConfigError
+from mpc.roster import Roster
+from parties.audit import lines
+from parties.entries import UNSIGNED, Chain, decoded, fault_of, seal_of, signed
+from parties.proposals import JOB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from parties.config import NodeConfig
+    from parties.entries import Entry
+
+TORN = "is torn; the node mends it when it starts. If the node runs, look again"
+
+
+class Verification:
+    """One reading of a log: `chain` is how far it came, `heads` are the digests of all its lines."""
+
+    def __init__(self, config: NodeConfig, keys: Sequence[bytes] = ()) -> None:
+        self.chain = Chain()
+        self.heads = {self.chain.head}
+        self._name = config.name
+        self._roster = Roster.load(config.resolve(config.roster))
+        revoked = [each.public for each in self._roster.content.revoked if each.name == config.name]
+        self._keys = [*self._roster[config.name].publics, *revoked, *keys]
+        self._outputs: dict[str, str | None] = {}
+
+    def problems(self, path: Path) -> Iterator[tuple[int, str]]:
+        """Line by line what is wrong."""
+        for number, (line, whole) in lines_of(path):
+            if not whole:
+                yield number, TORN
+                continue
+            try:
+                entry = self.chain.take(line)
+            except ValueError as fault:
+                yield number, str(fault)
+                continue
+            finally:
+                self.heads.add(self.chain.head)
+            if text := self._fault(entry):
+                yield number, text
+
+    def missing(self, head: str) -> str:
+        """What is wrong if the entry with the digest `head` must be there; empty if nothing is."""
+        return "" if head in self.heads else f"no entry has the digest {head}: entries were cut off or replaced"
+
+    def _fault(self, entry: Entry) -> str:
+        if entry.get("member") != self._name or not signed(entry, self._keys):
+            return f"{UNSIGNED}, or its key is none of {self._name}'s in the roster (an earlier one can be given with --key)"
+        if entry["kind"] == "ended":
+            self._outputs[entry["job"]] = entry["output"]
+        return fault_of(entry) or self._unsigned(entry) if entry["kind"] == "started" else ""
+
+    def _unsigned(self, entry: Entry) -> str:
+        """Whose signature of a job is wrong.  Of a roster that is not this one, only the form can be checked."""
+        if entry["roster"] != self._roster.digest.hex():
+            return "" if set(entry["signatures"]) == set(entry["task"]["parties"]) else "signatures are missing"
+        digest = bytes.fromhex(entry["digest"])
+        for name in entry["task"]["parties"]:
+            if not self._roster[name].signed(JOB, digest, decoded(entry["signatures"].get(name))):
+                return f"{name} did not sign this job"
+        return ""
+
+    def result(self, path: Path, file: Path) -> list[str]:
+        """Whether a result is the one of its entry."""
+        try:
+            answer: dict[str, Any] = json.loads(file.read_text("utf-8"))
+            right = self._outputs[answer["id"]] == seal_of(answer["result"], bytes.fromhex(answer["seal"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            right = False
+        return [] if right else [f"{path}: {file} is not the result that the log knows of its job, or was altered"]
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, tuple[bytes, bool]]]:
+    """The number of every line of the log at `path`, the line, and whether it is whole; ConfigError if it cannot be read."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError as fault:
+        msg = f"{path}: no audit log can be read there ({fault.strerror}); the node makes it when it first starts"
+        raise ConfigError(msg) from None
+    try:
+        yield from enumerate(lines(handle), 1)
+    finally:
+        os.close(handle)
+
+
+__all__ = ["TORN", "Verification", "lines_of"]
