@@ -61,7 +61,7 @@ class Channel:
         self.exporter = b""
         self.transcript = b""
         self.born = asyncio.get_running_loop().time()
-        self.wire_bytes = 0
+        self.wire_bytes = self.wire_received = 0
         self.served = False
         """Whether its line came to be used, by this channel or by another one."""
         self._line = Line(link, self)
@@ -201,6 +201,7 @@ class Channel:
                 self._advance(bytes(frame))
             else:
                 self._owed += len(frame)
+                self.wire_received += len(frame) + 4
                 self._on_record(line.opener.open(frame))
         except BeaverError as fault:
             self.end(fault)

@@ -74,6 +74,11 @@ class Checks:
                 break
         return Measurement(version, ahead, statistics.median(sample[0] for sample in samples), throughput)
 
+    async def round_trip(self, name: str, patience: float) -> tuple[float, str]:
+        """Seconds to `name`, which must be connected, and back, and its version, by one question.  PeerLost as above."""
+        trip, _, version = await self._round(name, patience)
+        return trip, version
+
     async def _round(self, name: str, patience: float) -> tuple[float, float, str]:
         """One question: the time until its answer, how far the peer's clock was ahead half-way, its version."""
         here, began = time.time(), time.perf_counter()

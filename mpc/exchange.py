@@ -210,6 +210,7 @@ class Exchange:
     async def _trade(self, scope: Scope, digest_of: Callable[[bytes], bytes], messages: Sequence[Message]) -> None:
         """One round: `messages` are (peer, what it gets or None, where its message goes or None, how many bytes that has)."""
         self.check_alive()
+        began = time.monotonic()
         tag = self.tag(scope)
         digest = digest_of(tag)
         arrivals = Arrivals(sum(sink is not None for _, _, sink, _ in messages))
@@ -228,6 +229,8 @@ class Exchange:
         await self._wait(arrivals, scope)
         scope.depth += 1
         self._ledger.rounds = max(self._ledger.rounds, scope.depth)
+        if self._ledger.on_round is not None:
+            self._ledger.on_round(time.monotonic() - began)
 
     async def _wait(self, arrivals: Arrivals, scope: Scope) -> None:
         if arrivals.future.done():

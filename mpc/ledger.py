@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +35,18 @@ def together(*costs: Cost) -> Cost:
 
 @dataclass(slots=True)
 class Ledger:
-    """Running totals of one party in one session.  Payload excludes headers and seals; `wire` includes everything."""
+    """Running totals of one party, or of the dealer, in one session.  Payload excludes headers and seals.
+
+    `corrections` are bytes from the dealer, `relations` the correlations that were used; at the dealer, those that it served.
+    """
 
     rounds: int = 0
     sent: dict[str, int] = field(default_factory=dict)
     corrections: int = 0
+    relations: int = 0
     blocks: int = 0
+    on_round: Callable[[float], None] | None = None
+    """Is told how many seconds each exchange of messages took; those that run side by side count each."""
 
     def sends(self, peer: str, payload: int) -> None:
         """`payload` bytes leave for `peer` as one message."""
@@ -46,3 +57,40 @@ class Ledger:
     def payload(self) -> int:
         """Bytes sent to the peer that got most."""
         return max(self.sent.values(), default=0)
+
+    def add(self, other: Ledger) -> None:
+        """Count what `other` cost, as one after the other."""
+        self.rounds += other.rounds
+        self.corrections += other.corrections
+        self.relations += other.relations
+        self.blocks += other.blocks
+        for peer, payload in other.sent.items():
+            self.sent[peer] = self.sent.get(peer, 0) + payload
+
+
+class Books:
+    """The ledgers of all sessions of one node.  `total` only grows, also while a session ends."""
+
+    def __init__(self) -> None:
+        self.on_round: Callable[[float], None] | None = None
+        """Is given to the ledgers of sessions that begin from now on."""
+        self._closed = Ledger()
+        self._open: dict[int, Ledger] = {}
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """The ledger of one session, which lasts as long as the body."""
+        ledger = Ledger(on_round=self.on_round)
+        self._open[id(ledger)] = ledger
+        try:
+            yield ledger
+        finally:
+            del self._open[id(ledger)]
+            self._closed.add(ledger)
+
+    def total(self) -> Ledger:
+        """What all sessions cost together until now."""
+        total = Ledger()
+        for ledger in (self._closed, *self._open.values()):
+            total.add(ledger)
+        return total

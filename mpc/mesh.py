@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
 from mpc import wire
@@ -63,9 +63,26 @@ class Subscriber(Protocol):
 
 
 @dataclass(slots=True)
+class Traffic:
+    """Sealed bytes to and from one peer since this member started, and how often they connected, and repaired a connection."""
+
+    sent: int = 0
+    received: int = 0
+    connections: int = 0
+    repairs: int = 0
+
+    def count(self, channel: Channel) -> None:
+        """Add what went over `channel`."""
+        self.sent += channel.wire_bytes
+        self.received += channel.wire_received
+
+
+@dataclass(slots=True)
 class _Peer:
     member: Member
     channel: Channel | None = None
+    traffic: Traffic = field(default_factory=Traffic)
+    """Without the channel that is there now."""
     problem: BeaverError | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     again: asyncio.Event = field(default_factory=asyncio.Event)
@@ -164,6 +181,14 @@ class Mesh:
         self._peers[name].problem = None
         self._peers[name].again.set()
 
+    def traffic(self, name: str) -> Traffic:
+        """What passed between this member and `name` until now."""
+        peer = self._peers[name]
+        traffic = replace(peer.traffic)
+        if peer.channel is not None:
+            traffic.count(peer.channel)
+        return traffic
+
     def problem(self, name: str) -> str:
         """Why `name` is not connected, as far as this party knows."""
         fault = self.fault(name)
@@ -196,6 +221,7 @@ class Mesh:
         if peer.channel is not None:
             peer.channel.end(PeerLost(channel.name, "connected again; the older connection is dropped"))
         peer.channel, peer.problem = channel, None
+        peer.traffic.connections += 1
         self.log.info("peer=%s connected", channel.name)
         for subscriber in tuple(self._subscribers):
             subscriber.peer_up(channel.name)
@@ -224,6 +250,7 @@ class Mesh:
         self._no_longer_unproven(through)
         peer = self._peers[channel.name]
         peer.problem = None
+        peer.traffic.repairs += 1
         self._stop_waiting(peer)
         self.log.info("peer=%s phase=repair connected again; what it had not received was sent again", channel.name)
 
@@ -247,6 +274,7 @@ class Mesh:
         if peer.channel is channel:
             self._stop_waiting(peer)
             peer.channel, peer.problem = None, fault
+            peer.traffic.count(channel)
             self.log.info("peer=%s disconnected: %s", channel.name, fault)
             for subscriber in tuple(self._subscribers):
                 subscriber.peer_down(channel.name, fault)

@@ -11,6 +11,7 @@ from mpc.agreement import Agreement, describe
 from mpc.checks import Checks
 from mpc.config import load_config
 from mpc.errors import ConfigError, ProgramError
+from mpc.ledger import Books
 from mpc.lobby import Lobby
 from mpc.lock import IdentityLock
 from mpc.mesh import Clocks, Mesh
@@ -58,7 +59,8 @@ class Node:
         self._lock = lock
         self._lobby = Lobby(self.mesh)
         self.checks = Checks(self.mesh)
-        self._dealer = Dealer(self.mesh, self._lobby) if roster[identity.name].role == "dealer" else None
+        self.books = Books()
+        self.dealer = Dealer(self.mesh, self._lobby, self.books) if roster[identity.name].role == "dealer" else None
         self._pid = os.getpid()
 
     async def __aenter__(self) -> Self:
@@ -73,8 +75,8 @@ class Node:
 
     async def __aexit__(self, *fault: object) -> None:
         try:
-            if self._dealer is not None:
-                await self._dealer.close()
+            if self.dealer is not None:
+                await self.dealer.close()
             await self.mesh.__aexit__(*fault)
         finally:
             self._unlock()
@@ -101,7 +103,7 @@ class Node:
         Raises PeerLost, Disagreement, PeerMisbehaved as the same one error at every op once a peer fails; an exception of
         the body passes unchanged and ends the session at every party.
         """
-        if self._dealer is not None:
+        if self.dealer is not None:
             msg = "this is the dealer's node; the dealer is never a computing party"
             raise ConfigError(msg)
         if os.getpid() != self._pid:
@@ -110,17 +112,18 @@ class Node:
             raise ProgramError(msg)
         described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program, terms)
         agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present).reach(self.mesh.clocks.join)
-        s = Session.begin(agreed, self.mesh, self._watch)
-        s.log.info("phase=started parties=%s", ",".join(s.names))
-        s.log.info(_TRUST, described.members[-1])
-        try:
-            yield s
-            await s.finish()
-        except BaseException as fault:
-            clear = s.abort(fault)
-            if clear is fault:
-                raise
-            raise clear from None
+        with self.books.ledger() as cost:
+            s = Session.begin(agreed, self.mesh, cost, self._watch)
+            s.log.info("phase=started parties=%s", ",".join(s.names))
+            s.log.info(_TRUST, described.members[-1])
+            try:
+                yield s
+                await s.finish()
+            except BaseException as fault:
+                clear = s.abort(fault)
+                if clear is fault:
+                    raise
+                raise clear from None
         s.log.info("phase=done rounds=%d payload=%d", s.cost.rounds, s.cost.payload)
 
 

@@ -17,7 +17,6 @@ from mpc.correlations import BIT_MASK
 from mpc.errors import ConfigError, ProgramError
 from mpc.exchange import Exchange
 from mpc.fixed_point import BOUND, FRAC
-from mpc.ledger import Ledger
 from mpc.masked import Masked
 from mpc.preprocessing.dealt import Dealt
 from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan, PlanEnds
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from mpc.agreement import Agreed
     from mpc.expressions import Expression
+    from mpc.ledger import Ledger
     from mpc.mesh import Mesh
     from mpc.preprocessing.source import Source
     from mpc.streams import Expansion, Watch
@@ -81,14 +81,14 @@ class Session:
         self._engine = engine
 
     @classmethod
-    def begin(cls, agreed: Agreed, mesh: Mesh, watch: Watch | None = None) -> Session:
-        """The session that all members agreed on."""
-        names, me, cost = agreed.job.parties, mesh.identity.name, Ledger()
+    def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None = None) -> Session:
+        """The session that all members agreed on; it counts in `cost`."""
+        names, me = agreed.job.parties, mesh.identity.name
         index = names.index(me)
         pairs = {number: agreed.seeds[name] for number, name in enumerate(names) if name != me}
         streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watch)
         exchange = Exchange(agreed, mesh, cost)
-        engine = Engine(Home(index, len(names), agreed.session, watch), exchange, streams, Dealt(exchange, streams), cost)
+        engine = Engine(Home(index, len(names), agreed.session, watch), exchange, streams, Dealt(exchange, streams, cost), cost)
         return cls(names, engine, logging.LoggerAdapter(mesh.log, {"job": agreed.job.name}))
 
     @classmethod

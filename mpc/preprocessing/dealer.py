@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
 from operator import methodcaller
 from typing import TYPE_CHECKING
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from mpc.agreement import Agreed, Job
     from mpc.correlations import Relation
     from mpc.expressions import Expression, Range
+    from mpc.ledger import Books, Ledger
     from mpc.lobby import Lobby
     from mpc.mesh import Mesh
     from mpc.ring import Words
@@ -39,6 +43,9 @@ if TYPE_CHECKING:
 MAX_SESSIONS = 64
 MAX_ASKS = 1 << 16
 AHEAD_BYTES = 1 << 25
+KEPT = 100
+"""Sessions that `Dealer.served` remembers."""
+JOINING, RUNNING, DONE, FAILED, ABANDONED = "joining", "running", "done", "failed", "abandoned"
 _THREAD_WORK = 1 << 22
 
 
@@ -109,9 +116,10 @@ def _macs(expression: Expression) -> int:
 class DealerSession:
     """One job that the dealer serves: a queue of asks per party, answered in order."""
 
-    def __init__(self, agreed: Agreed, mesh: Mesh) -> None:
+    def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger) -> None:
         self._agreed = agreed
         self._mesh = mesh
+        self._ledger = ledger
         self._n = len(agreed.job.parties)
         self._bindings = Bindings()
         self._asks: dict[str, asyncio.Queue[Relation]] = {name: asyncio.Queue(MAX_ASKS) for name in agreed.job.parties}
@@ -174,6 +182,8 @@ class DealerSession:
             except MemoryError:
                 raise PeerMisbehaved(name, f"asked for {relation.nbytes} bytes at once, more than the dealer has memory for") from None
             flow.send(tag, correction_digest(tag, relation.key), raw(share))
+            self._ledger.sends(name, share.nbytes)
+            self._ledger.relations += 1
             # Some way ahead of the party, and no further: what it has not taken yet is held here.
             await flow.drained(AHEAD_BYTES)
 
@@ -223,12 +233,34 @@ class DealerSession:
                 self._over.set_result(None)
 
 
-class Dealer:
-    """Serves every job that parties of the roster propose, for as long as the mesh lives."""
+@dataclass(slots=True, eq=False)
+class Served:
+    """One session as the dealer knows it."""
 
-    def __init__(self, mesh: Mesh, lobby: Lobby) -> None:
+    job: str
+    parties: tuple[str, ...]
+    state: str = JOINING
+    since: float = field(default_factory=time.time)
+    cost: Ledger | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state not in {JOINING, RUNNING}
+
+
+class Dealer:
+    """Serves every job that parties of the roster propose, for as long as the mesh lives.
+
+    `served` are the sessions of now and the last before, `outcomes` how many ended in which way.
+    """
+
+    def __init__(self, mesh: Mesh, lobby: Lobby, books: Books) -> None:
+        self.served: list[Served] = []
+        self.outcomes: Counter[str] = Counter()
         self._mesh = mesh
         self._lobby = lobby
+        self._books = books
         self._jobs: dict[str, asyncio.Task[None]] = {}
         lobby.on_join.append(self._joined)
         mesh.subscribe(self)
@@ -257,20 +289,36 @@ class Dealer:
 
     async def _serve(self, job: Job) -> None:
         log = self._log(job.name)
+        served = self._remember(job)
+        outcome = ABANDONED
         try:
             agreed = await Agreement(self._mesh, self._lobby, job).reach()
             log.info("phase=started parties=%s", ",".join(job.parties))
-            await DealerSession(agreed, self._mesh).serve()
+            with self._books.ledger() as served.cost:
+                served.state = RUNNING
+                await DealerSession(agreed, self._mesh, served.cost).serve()
             log.info("phase=done")
+            outcome = DONE
         except BeaverError as fault:
             log.warning("phase=failed %s", fault)
+            outcome = FAILED
         except Exception:
             # A fault of ours in one job is told in the log, and ends neither the dealer nor its other jobs.
             log.exception("phase=failed by a fault of the dealer itself")
+            outcome = FAILED
         finally:
+            served.state = outcome
+            self.outcomes[outcome] += 1
             del self._jobs[job.name]
             for name, join in self._lobby.waiting(job.name):
                 self._joined(name, join)
+
+    def _remember(self, job: Job) -> Served:
+        if len(self.served) >= KEPT:
+            # There is one: fewer are served at once.
+            self.served.remove(next(each for each in self.served if each.over))
+        self.served.append(served := Served(job.name, job.parties))
+        return served
 
     async def close(self) -> None:
         """End every session."""

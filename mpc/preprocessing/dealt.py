@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mpc.correlations import Relation
     from mpc.exchange import Exchange
     from mpc.flow import Arrivals
+    from mpc.ledger import Ledger
     from mpc.ring import Words
     from mpc.scope import Scope
     from mpc.streams import Streams
@@ -28,9 +29,10 @@ AHEAD_ASKS = 1 << 14
 class Dealt:
     """Source of one party in one session."""
 
-    def __init__(self, exchange: Exchange, streams: Streams) -> None:
+    def __init__(self, exchange: Exchange, streams: Streams, ledger: Ledger) -> None:
         self._exchange = exchange
         self._streams = streams
+        self._ledger = ledger
         self._planned: dict[bytes, Relation] = {}
         self._asked: set[bytes] = set()
 
@@ -58,6 +60,7 @@ class Dealt:
 
         rounds 0 beside an opening or when planned, else one way to the dealer and back · dealer `relation.nbytes`, to one party
         """
+        self._ledger.relations += 1
         tag = self._exchange.correction_tag(key := relation.key)
         if not self._receives(tag):
             return self._expanded(relation, key)
