@@ -34,7 +34,11 @@ class ConfigError(LocalFault):
 
 
 class PolicyDenied(LocalFault):
-    """The policy of this organisation forbids the job."""
+    """The policy of this organisation forbids the job.  `rule` is the name of the rule that does, where it is known."""
+
+    def __init__(self, text: str, rule: str = "") -> None:
+        super().__init__(text)
+        self.rule = rule
 
 
 class PrecisionError(LocalFault):

@@ -37,7 +37,7 @@ class Approvals:
                 del self._waiting[record.id]
         if not approved:
             msg = "rule `ask`: someone of this organisation denied it (`beaver jobs deny`)"
-            raise PolicyDenied(msg)
+            raise PolicyDenied(msg, "ask")
         while len(self._given) >= MAX_GIVEN:
             del self._given[next(iter(self._given))]
         self._given[record.id] = (record.asker, record.task)

@@ -12,6 +12,7 @@ from mpc.errors import BeaverError, RemoteFault
 from parties.entries import described, encoded, finite, seal_of
 from parties.policy import own_columns, own_declared
 from parties.records import ENDED, STARTED, named
+from parties.tally import DECLINED, Tally
 
 if TYPE_CHECKING:
     from mpc.mesh import Mesh
@@ -29,6 +30,7 @@ class Journal:
     """One method for every kind of entry.  All but `declined` raise ConfigError if the log cannot be written."""
 
     def __init__(self, config: NodeConfig, mesh: Mesh, audit: AuditLog) -> None:
+        self.tally = Tally()
         self._config = config
         self._mesh = mesh
         self._audit = audit
@@ -65,15 +67,18 @@ class Journal:
         output = None if result is None else seal_of(result, key)
         self._audit.append(ENDED, **self._about(record), outcome="done", reason="", output=output, **_spent(s))
         record.logged = ENDED
+        self.tally.ended("done")
         return "" if result is None else key.hex()
 
     def failed(self, record: Record, s: Session | None, outcome: str, fault: BaseException) -> None:
         """It was started and is over without a result."""
+        self.tally.ended(outcome, fault)
         self._audit.append(ENDED, **self._about(record), outcome=outcome, reason=reason(fault), output=None, **_spent(s))
         record.logged = ENDED
 
     def declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
         """It never started: denied here, denied or busy elsewhere, or someone did not come.  Never raises."""
+        self.tally.ended(DECLINED, fault)
         recent = self._declined.setdefault(asker, deque(maxlen=MAX_DECLINED))
         if asker != self._mesh.identity.name and len(recent) == MAX_DECLINED and recent[0] > time.monotonic() - HOUR:
             self._mesh.log.warning("job=%s peer=%s not in the audit log: %d of its jobs are within an hour", job, asker, MAX_DECLINED)
@@ -82,7 +87,7 @@ class Journal:
         by = fault.party if isinstance(fault, RemoteFault) else self._mesh.identity.name
         about = {"job": job, "asker": asker, "policy": self._policy, "roster": self._mesh.roster.digest.hex()}
         try:
-            self._audit.append("declined", **about, task=None if task is None else finite(task.pack()), by=by, reason=reason(fault))
+            self._audit.append(DECLINED, **about, task=None if task is None else finite(task.pack()), by=by, reason=reason(fault))
         except BeaverError as trouble:
             self._mesh.log.error("job=%s not in the audit log: %s", job, trouble)  # noqa: TRY400  its text says all
 

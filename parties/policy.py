@@ -45,7 +45,7 @@ def admit(config: NodeConfig, roster: Roster, history: History, task: Task, aske
 
 def _deny(rule: str, text: str) -> NoReturn:
     msg = f"rule `{rule}`: {text}"
-    raise PolicyDenied(msg)
+    raise PolicyDenied(msg, rule)
 
 
 def _check_form(config: NodeConfig, roster: Roster, task: Task) -> None:
@@ -129,7 +129,8 @@ def least_pool(rules: Policy, task: Task) -> int:
 def too_few(task: Task) -> PolicyDenied:
     """The denial of a job whose parties have too few rows together: its own limit, hence the same text at all of them."""
     return PolicyDenied(
-        f"rule `min_pool_rows`: all parties together have fewer than {task.pool} rows, the most that the policy of one of them asks for"
+        f"rule `min_pool_rows`: all parties together have fewer than {task.pool} rows, the most that the policy of one of them asks for",
+        "min_pool_rows",
     )
 
 

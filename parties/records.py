@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mpc.errors import BeaverError
+    from mpc.ledger import Ledger
     from parties.job import Task
 
 KEPT = 1000
@@ -28,7 +29,7 @@ STARTED, ENDED = "started", "ended"
 class Record:
     """One job as this node knows it.
 
-    `phase` is how far a running job is.  `ended` is why another party ended it before it began.  `logged` is what the audit
+    `phase` is how far a running job is, and `cost` what its session took until now.  `ended` is why another party ended it before it began.  `logged` is what the audit
     log has of it: nothing, its start, or its end.
     """
 
@@ -42,6 +43,7 @@ class Record:
     error: str = ""
     signatures: dict[str, bytes] = field(default_factory=dict)
     phase: str = READING
+    cost: Ledger | None = None
     ended: BeaverError | None = None
     logged: str = ""
 

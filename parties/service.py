@@ -48,6 +48,7 @@ class Service:
         self._node = node
         self._mesh = node.mesh
         self._journal = Journal(config, node.mesh, audit)
+        self.tally = self._journal.tally
         self._places: set[str] = set()
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._lapses: dict[str, asyncio.TimerHandle] = {}

@@ -74,7 +74,7 @@ class Work:
         joined = self._node.session(self._record.id, parties=task.parties, program=named(task), terms=terms, all_present=True)
         async with joined as s:
             self.session = s
-            self._record.phase = COMPUTING
+            self._record.phase, self._record.cost = COMPUTING, s.cost
             self._tell("started")
             progress = asyncio.create_task(_report(s, self._tell))
             try:
