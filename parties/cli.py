@@ -17,7 +17,7 @@ from parties.commands import audit, bench, check, data, jobs, roster, setup
 from parties.config import load_node_config
 from parties.demo.organisations import demo
 from parties.job import Task
-from parties.logs import configure
+from parties.logs import LogFormat, configure
 from parties.programs import PROGRAMS, program, table_of_programs
 from parties.run import INTERRUPTED, run
 
@@ -34,6 +34,7 @@ LOCAL, USAGE, DENIED, REMOTE, REFUSED = 1, 2, 3, 4, 5
 Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
+Form = Annotated[LogFormat, typer.Option("--log-format", help="How each event is written to standard error.")]
 Dataset = Annotated[str, typer.Option(help="The dataset's name in every party's configuration.")]
 Columns = Annotated[str, typer.Option(help="Its columns, with commas between.")]
 Parameters = Annotated[list[str] | None, typer.Option("--set", help="A parameter of the protocol, NAME=VALUE; see `beaver protocols`.")]
@@ -87,16 +88,16 @@ def demo_command() -> None:
 
 
 @app.command()
-def party(config: Config, verbose: Verbose = False) -> None:  # noqa: FBT002
+def party(config: Config, verbose: Verbose = False, log_format: Form = LogFormat.TEXT) -> None:  # noqa: FBT002
     """Run this organisation's node until stopped: it takes jobs that its configuration allows."""
-    configure(int(verbose))
+    configure(int(verbose), form=log_format)
     _run(nodes.party(config))
 
 
 @app.command()
-def dealer(config: Config, verbose: Verbose = False) -> None:  # noqa: FBT002
+def dealer(config: Config, verbose: Verbose = False, log_format: Form = LogFormat.TEXT) -> None:  # noqa: FBT002
     """Serve correlated randomness to the parties of the roster until stopped."""
-    configure(int(verbose))
+    configure(int(verbose), form=log_format)
     _run(nodes.dealer(config))
 
 

@@ -3,6 +3,9 @@
 `2026-03-01T09:30:00.125Z INFO node=hospital_a job=trial-7 peer=hospital_b phase=agreement waiting for hospital_c`
 
 A record may carry `job`, `peer` and `phase` as attributes (`extra=` or a LoggerAdapter); where its text has them already, it stands as it is.
+As JSON the same event is one object, and what its text begins with, `NAME=VALUE`, are fields of it:
+
+`{"time": "2026-03-01T09:30:00.125Z", "level": "INFO", "node": "hospital_a", "job": "trial-7", "phase": "done", "rounds": 12, "text": ""}`
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import re
 import sys
 import threading
 import time
+from enum import StrEnum
 from pathlib import PurePath
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from mpc.errors import BeaverError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 FIELDS = ("job", "peer", "phase")
@@ -27,9 +32,18 @@ _OURS = "beaver"
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 _KNOWN = frozenset({"Task exception was never retrieved", "Future exception was never retrieved", "Task was destroyed but it is pending!"})
 """The texts of asyncio that hold nothing of the program."""
+_LEADING = re.compile(r"(\w+)=(%[sdg]|[^\s%]+)(?: |$)")
+_NUMBERS = {"%d": int, "%g": float}
 
 
-def configure(verbose: int = 0, stream: TextIO | None = None) -> None:
+class LogFormat(StrEnum):
+    """How an event is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def configure(verbose: int = 0, stream: TextIO | None = None, form: LogFormat = LogFormat.TEXT) -> None:
     """Log to standard error from now on: INFO, or DEBUG if `verbose`.  An exception that nobody catches becomes such a line too.
 
     May be called again; then the new settings count.
@@ -38,7 +52,7 @@ def configure(verbose: int = 0, stream: TextIO | None = None) -> None:
     for handler in [handler for handler in root.handlers if isinstance(handler, _Lines)]:
         root.removeHandler(handler)
     handler = _Lines(stream or sys.stderr)
-    handler.setFormatter(Formatter(verbose))
+    handler.setFormatter(JsonFormatter(verbose) if form is LogFormat.JSON else Formatter(verbose))
     root.addHandler(handler)
     logging.getLogger(_OURS).setLevel(logging.DEBUG if verbose else logging.INFO)
     sys.excepthook = _uncaught
@@ -66,12 +80,8 @@ class Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        ours = record.name == _OURS or record.name.startswith(f"{_OURS}.")
-        parts = [_time(record.created), record.levelname]
-        node = record.name.removeprefix(_OURS).removeprefix(".") if ours else ""
-        fields = {"node": node} | {name: getattr(record, name, "") for name in FIELDS}
-        parts += [f"{name}={_quoted(str(value))}" for name, value in fields.items() if value]
-        parts.append(_printable(record.getMessage()) if ours else f"source={_quoted(record.name)} {_foreign(record)}")
+        parts = [_time(record.created), record.levelname, *(f"{name}={_quoted(value)}" for name, value in _about(record).items())]
+        parts.append(_printable(record.getMessage()) if _ours(record) else f"source={_quoted(record.name)} {_foreign(record)}")
         if record.exc_info and record.exc_info[1] is not None:
             parts.append(self._fault(record.exc_info[1]))
         return " ".join(parts)
@@ -79,17 +89,76 @@ class Formatter(logging.Formatter):
     def _fault(self, fault: BaseException) -> str:
         # A text of ours names the cause already; what another exception says may be a value.
         text = f" text={_quoted(str(fault))}" if isinstance(fault, BeaverError) else ""
-        line = f"fault={type(fault).__name__}{text}{self._places(fault)}"
+        line = f"fault={type(fault).__name__}{text}{_at(self._places(fault))}"
+        return line + "".join(f" after={type(cause).__name__}{_at(self._places(cause))}" for cause in self._causes(fault))
+
+    def _causes(self, fault: BaseException) -> Iterator[BaseException]:
+        """What came before it, the last first; nothing unless verbose."""
         seen = {id(fault)}
         while self._verbose and (cause := fault.__cause__ or fault.__context__) is not None and id(cause) not in seen:
-            line += f" after={type(cause).__name__}{self._places(cause)}"
+            yield cause
             seen.add(id(cause))
             fault = cause
-        return line
 
-    def _places(self, fault: BaseException) -> str:
+    def _places(self, fault: BaseException) -> list[str]:
         places = [f"{PurePath(frame.f_code.co_filename).name}:{number}" for frame, number in walk_tb(fault.__traceback__)]
-        return f" at={'>'.join(places if self._verbose else places[-1:])}" if places else ""
+        return places if self._verbose else places[-1:]
+
+
+class JsonFormatter(Formatter):
+    """One event as one JSON object in ASCII.  It holds what the line of `Formatter` does, and as `error` the kind of an error that it tells of."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The object."""
+        event: dict[str, Any] = {"time": _time(record.created), "level": record.levelname, **_about(record)}
+        if _ours(record):
+            fields, text = _parsed(record)
+            event |= fields | _code(record) | {"text": text}
+        else:
+            event |= {"source": record.name, "text": _foreign(record)}
+        if record.exc_info and (fault := record.exc_info[1]) is not None:
+            event["fault"] = self._told(fault) | ({"text": str(fault)} if isinstance(fault, BeaverError) else {})
+            if causes := [self._told(cause) for cause in self._causes(fault)]:
+                event["fault"]["after"] = causes
+        return json.dumps(event)
+
+    def _told(self, fault: BaseException) -> dict[str, Any]:
+        return {"kind": type(fault).__name__, "at": self._places(fault)}
+
+
+def _ours(record: logging.LogRecord) -> bool:
+    return record.name == _OURS or record.name.startswith(f"{_OURS}.")
+
+
+def _about(record: logging.LogRecord) -> dict[str, str]:
+    """The fields that a record carries."""
+    node = record.name.removeprefix(_OURS).removeprefix(".") if _ours(record) else ""
+    fields = {"node": node} | {name: str(getattr(record, name, "")) for name in FIELDS}
+    return {name: value for name, value in fields.items() if value}
+
+
+def _code(record: logging.LogRecord) -> dict[str, str]:
+    """The kind of error that an event is about: given with it, or that of an argument."""
+    given = getattr(record, "error", "")
+    told = (type(each).__name__ for each in (record.args or ()) if isinstance(each, BeaverError))
+    kind = given or next(told, "")
+    return {"error": kind} if kind else {}
+
+
+def _parsed(record: logging.LogRecord) -> tuple[dict[str, Any], str]:
+    """The fields that its text begins with, and the rest.  Found in the template, so that no argument can pass for a field."""
+    if not isinstance(record.args, tuple):
+        return {}, record.getMessage()
+    template, arguments, fields = str(record.msg), list(record.args), {}
+    while match := _LEADING.match(template):
+        name, value = match.groups()
+        fields[name] = _NUMBERS.get(value, str)(value % (arguments.pop(0),) if value.startswith("%") else value)
+        template = template[match.end() :]
+    return fields, template % tuple(arguments) if record.args else template
+
+
+def _at(places: list[str]) -> str:
+    return f" at={'>'.join(places)}" if places else ""
 
 
 def _time(seconds: float) -> str:

@@ -188,7 +188,7 @@ class Service:
         """A job ended badly: here, in the log and in the audit log."""
         record.state = CANCELLED if isinstance(fault, asyncio.CancelledError) else FAILED
         record.error = reason(fault)
-        self.log.warning("job=%s phase=%s %s", record.id, record.state, record.error)
+        self.log.warning("job=%s phase=%s %s", record.id, record.state, record.error, extra={"error": type(fault).__name__})
         if work is None or record.logged == "":
             self._journal.declined(record.id, record.asker, record.task, fault)
         if work is None or record.logged != STARTED:
@@ -225,8 +225,8 @@ class Service:
         elif body["kind"] == "decline":
             self._declined(name, body)
 
-    def _answer(self, name: str, job: str, verdict: str, why: str = "", **more: Any) -> None:
-        self.log.info("job=%s peer=%s phase=%s%s", job, name, verdict, why)
+    def _answer(self, name: str, job: str, verdict: str, why: str = "told so", **more: Any) -> None:
+        self.log.info("job=%s peer=%s phase=%s %s", job, name, verdict, why)
         say(self._mesh, [name], kind="answer", job=job, verdict=verdict, **{"signatures": {}, "rows": 0, **more})
 
     def _proposed(self, name: str, job: str, data: dict[str, Any]) -> None:
@@ -244,7 +244,7 @@ class Service:
         except LocalFault as fault:
             # The reason stays here: elsewhere it is only "denied".
             self.records.spend(job)
-            self._answer(name, job, DENIED, f": {fault}")
+            self._answer(name, job, DENIED, str(fault))
             self._journal.declined(job, name, task, fault)
             return
         if (least := least_pool(self._config.rules, task)) > task.pool:
@@ -254,7 +254,7 @@ class Service:
         if not ask or self.approvals.given(record):
             self._accept(record)
         elif sum(each.asker == name and each.state == WAITING for each in self.records) >= MAX_WAITING:
-            self._busy(record, f": {MAX_WAITING} of its jobs wait for approval")
+            self._busy(record, f"{MAX_WAITING} of its jobs wait for approval")
         else:
             record.state = WAITING
             self._answer(name, job, AWAITS)
@@ -265,7 +265,7 @@ class Service:
         try:
             await self.approvals.wait(record)
         except LocalFault as fault:
-            self._answer(record.asker, record.id, DENIED, f": {fault}")
+            self._answer(record.asker, record.id, DENIED, str(fault))
             self._over(record, fault)
         else:
             self._accept(record)
@@ -276,7 +276,7 @@ class Service:
 
     def _accept(self, record: Record) -> None:
         if not self._hold(record.id):
-            self._busy(record, f": {self._config.max_jobs} jobs are running")
+            self._busy(record, f"{self._config.max_jobs} jobs are running")
             return
         record.state = ACCEPTED
         self._lapses[record.id] = asyncio.get_running_loop().call_later(self._mesh.clocks.join, self._lapse, record)
