@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tomllib
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
@@ -17,7 +18,7 @@ from mpc.roster import Endpoint, Roster, at_line, did_you_mean, parse_endpoint
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NODE_KEYS = ("allow", "min_rows", "policy", "audit", "max_jobs", "control", "datasets")
+NODE_KEYS = ("allow", "min_rows", "policy", "audit", "max_jobs", "control", "datasets", "status")
 """What a node reads in the same file (parties/config.py); of no meaning to a program that embeds the engine."""
 
 _OWN_TEXT = "beaver"
@@ -28,7 +29,8 @@ def own_text(text: str) -> PydanticCustomError:
     return PydanticCustomError(_OWN_TEXT, "{text}", {"text": text})
 
 
-def _endpoint(text: str) -> str:
+def endpoint_text(text: str) -> str:
+    """A validator of addresses: `text` as it is, if it is an endpoint."""
     try:
         parse_endpoint(text)
     except ConfigError as fault:
@@ -68,7 +70,7 @@ class PartyConfig(BaseModel):
     name: str
     key: str
     roster: str
-    listen: Annotated[str, AfterValidator(_endpoint)] | None = None
+    listen: Annotated[str, AfterValidator(endpoint_text)] | None = None
     clocks: ClockSettings = ClockSettings()
     relay: RelaySettings = RelaySettings()
     _file: Path = PrivateAttr(default=Path("configuration"))
@@ -218,6 +220,8 @@ def _keys_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
     """The keys that the table around `location` may have."""
     for step in location[:-1]:
         kind = kind.model_fields[step].annotation if hasattr(kind, "model_fields") else get_args(kind)[-1]
+        # A table that may be left out.
+        kind = next((each for each in get_args(kind) if hasattr(each, "model_fields") and NoneType in get_args(kind)), kind)
     return list(kind.model_fields)
 
 

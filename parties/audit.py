@@ -39,8 +39,18 @@ class AuditLog:
 
     @property
     def head(self) -> str:
-        """How many entries there are, and the digest of the last, which stands for all."""
-        return f"{self._chain.number} entries, the last {self._chain.head}"
+        """Both of the below, as text."""
+        return f"{self.entries} entries, the last {self.last}"
+
+    @property
+    def entries(self) -> int:
+        """How many entries there are."""
+        return self._chain.number
+
+    @property
+    def last(self) -> str:
+        """The digest of the last, which stands for all."""
+        return self._chain.head
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self.open)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
-from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-from mpc.config import PartyConfig, read_config
+from mpc.config import PartyConfig, Seconds, endpoint_text, own_text, read_config
+from mpc.endpoints import is_loopback, parse_endpoint
+from mpc.errors import ConfigError
+from mpc.identity import decode_key
 from mpc.roster import did_you_mean
 from parties.rules import Policy
 from parties.schema import ColumnSettings, DatasetSettings
@@ -15,7 +18,7 @@ from parties.schema import ColumnSettings, DatasetSettings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mpc.errors import ConfigError
+    from mpc.endpoints import Endpoint
     from mpc.roster import Roster
 
 
@@ -25,6 +28,43 @@ def _policy(value: object, info: ValidationInfo) -> object:
         return value
     # Read as strictly as the configuration itself, and with the same errors.
     return read_config(Path(info.context["file"]).parent / Path(value).expanduser(), cast("Any", Policy))
+
+
+def _public_key(text: str) -> str:
+    try:
+        decode_key(text)
+    except ConfigError as fault:
+        raise own_text(str(fault)) from None
+    return text
+
+
+class StatusSettings(BaseModel):
+    """Where the status page and the metrics are, and how often the audit log is verified for them.
+
+    `audit_keys` are earlier public keys of this member that the roster does not list any more.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    address: Annotated[str, AfterValidator(endpoint_text)]
+    exposed: bool = False
+    verify: Seconds = 60.0
+    audit_keys: list[Annotated[str, AfterValidator(_public_key)]] = []
+
+    @model_validator(mode="after")
+    def _unexposed(self) -> Self:
+        if not self.exposed and not is_loopback(self.endpoint[0]):
+            text = (
+                f"{self.address} is not on loopback, and whoever reaches it sees peers and jobs without a login: "
+                'write "127.0.0.1:PORT", or add exposed = true if that is meant'
+            )
+            raise own_text(text)
+        return self
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Host and port of `address`."""
+        return parse_endpoint(self.address)
 
 
 class NodeConfig(PartyConfig):
@@ -40,6 +80,7 @@ class NodeConfig(PartyConfig):
     max_jobs: int = Field(default=4, ge=1)
     control: str | None = None
     datasets: dict[str, DatasetSettings] = Field(default={})
+    status: StatusSettings | None = None
 
     def dataset(self, name: str) -> DatasetSettings:
         """The dataset called `name`; ConfigError if there is none."""
@@ -128,4 +169,4 @@ def check_policy(config: NodeConfig, known: Iterable[str], roster: Roster) -> No
                 raise config.rule_fault(("datasets", name, "columns", entry), text)
 
 
-__all__ = ["NodeConfig", "check_policy", "load_node_config"]
+__all__ = ["NodeConfig", "StatusSettings", "check_policy", "load_node_config"]

@@ -13,6 +13,7 @@ from parties.config import check_policy, load_node_config
 from parties.door import handler
 from parties.programs import PROGRAMS
 from parties.service import Service
+from parties.status import shown
 
 if TYPE_CHECKING:
     import socket
@@ -30,7 +31,10 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
         node.mesh.log.info("phase=start the audit log %s has %s", audit.path, audit.head)
         service = Service(settings, node, audit)
         try:
-            async with control.serve(control.socket_path(settings), answering(node, handler(service))):
+            async with (
+                shown(settings, node, service, audit),
+                control.serve(control.socket_path(settings), answering(node, handler(service))),
+            ):
                 allowed = ", ".join((*settings.rules.allow, *settings.rules.ask)) or "none are allowed"
                 print(f"{settings.name} takes jobs ({allowed}); stop it with Ctrl-C", flush=True)
                 await asyncio.Event().wait()
@@ -42,9 +46,10 @@ async def dealer(config: Path, listener: socket.socket | None = None) -> None:
     """Serve correlations until cancelled."""
     node = mpc.open_node(config, listener=listener)
     _role(node, config, "dealer")
+    settings = load_node_config(config)
     async with node:
         me = node.mesh.identity.name
-        async with control.serve(control.socket_path(load_node_config(config)), answering(node)):
+        async with shown(settings, node), control.serve(control.socket_path(settings), answering(node)):
             print(f"{me} serves {len(node.mesh.roster.parties)} parties; stop it with Ctrl-C", flush=True)
             await asyncio.Event().wait()
 

@@ -29,8 +29,8 @@ def rows_of(index, rows=20):
 class Nodes:
     """a, b, c and the dealer, each with a configuration, a key and data in one folder."""
 
-    def __init__(self, folder, *, names=("a", "b", "c"), extra="", allow=ALLOW):
-        self.folder, self.names, self.processes, self.logs = folder, names, {}, {}
+    def __init__(self, folder, *, names=("a", "b", "c"), extra="", allow=ALLOW, options=()):
+        self.folder, self.names, self.options, self.processes, self.logs = folder, names, options, {}, {}
         everyone = [*names, "dealer"]
         identities = {name: Identity.generate(name) for name in everyone}
         ports = self._free_ports(len(everyone))
@@ -74,7 +74,15 @@ class Nodes:
             with log.open("w") as file:
                 kind = "dealer" if name == "dealer" else "party"
                 self.processes[name] = await asyncio.create_subprocess_exec(
-                    *BEAVER, kind, "-c", f"{name}.toml", cwd=self.folder, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=file
+                    *BEAVER,
+                    kind,
+                    *self.options,
+                    "-c",
+                    f"{name}.toml",
+                    cwd=self.folder,
+                    env=self.environment,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=file,
                 )
         for name in names:
             line = await asyncio.wait_for(self.processes[name].stdout.readline(), PATIENCE)

@@ -1,0 +1,226 @@
+"""What a node's operator wants to know, put together from what the node counts anyway."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from mpc.endpoints import format_endpoint
+from mpc.errors import BeaverError
+from mpc.identity import decode_key
+from mpc.roster import transport_between
+from parties.records import RUNNING
+from parties.verification import TORN, Verification
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mpc.ledger import Ledger
+    from mpc.mesh import Traffic
+    from mpc.node import Node
+    from mpc.roster import Member
+    from mpc.wire import Body
+    from parties.audit import AuditLog
+    from parties.config import NodeConfig
+    from parties.service import Service
+
+EVERY = 10.0
+"""Seconds between two questions to a peer, of some hundred bytes each."""
+PATIENCE = 5.0
+SHARE = 50
+"""A long log is verified less often: this many times the time that it took passes first."""
+UP, DOWN, INTERRUPTED = "up", "down", "interrupted"
+
+
+@dataclass(slots=True)
+class Contact:
+    """One peer: since when it has been there or not, and what the last question to it showed."""
+
+    member: Member
+    since: float = field(default_factory=time.time)
+    round_trip: float | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One job, without its columns, its data and its result.  `fault` is the kind of what ended it."""
+
+    id: str
+    protocol: str
+    asker: str
+    parties: tuple[str, ...]
+    state: str
+    phase: str
+    since: float
+    cost: Ledger | None
+    fault: str
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the last verification of the audit log found: the first fault, or nothing."""
+
+    at: float
+    entries: int
+    fault: str
+
+
+class Watch:
+    """`async with` it as long as the node runs.  A dealer has neither `service` nor `audit`."""
+
+    def __init__(self, config: NodeConfig, node: Node, service: Service | None, audit: AuditLog | None) -> None:
+        self.config = config
+        self.node = node
+        self.service = service
+        self.audit = audit
+        self.verdict: Verdict | None = None
+        self.since = time.time()
+        self._mesh = node.mesh
+        others = (member for member in node.mesh.roster.members if member.name != config.name)
+        self._contacts = {member.name: Contact(member) for member in others}
+        self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._mesh.subscribe(self)
+        self._tasks = [asyncio.create_task(self._guarded())]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._mesh.unsubscribe(self)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _guarded(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ask())
+                if self.audit is not None:
+                    group.create_task(self._verify(self.audit))
+        except Exception:
+            # What is only shown must not end what is computed.
+            self._mesh.log.exception("phase=status the page shows old news from here on")
+
+    # -- peers -------------------------------------------------------------------------------------------------
+
+    def contacts(self) -> list[Contact]:
+        """The peers; a client is one only while it is there."""
+        return [each for each in self._contacts.values() if each.member.role != "client" or self.state(each.member.name) == UP]
+
+    def state(self, name: str) -> str:
+        """Whether a peer is connected."""
+        channel = self._mesh.channel(name)
+        if channel is None:
+            return DOWN
+        return INTERRUPTED if channel.interrupted else UP
+
+    def traffic(self, name: str) -> Traffic:
+        """What passed between this node and a peer."""
+        return self._mesh.traffic(name)
+
+    def address(self, member: Member) -> str:
+        """Where a peer is met."""
+        relay = self._mesh.roster.relay
+        if relay is not None and transport_between(self._mesh.roster[self.config.name], member) == "mqtt":
+            return relay.url
+        return format_endpoint(member.endpoint) if member.endpoint is not None else "dials only"
+
+    def problem(self, name: str) -> str:
+        """Why a peer is not connected; empty if it is."""
+        return "" if self.state(name) == UP else self._mesh.problem(name)
+
+    def peer_up(self, name: str) -> None:
+        """It is there: since now."""
+        self._contacts[name].since = time.time()
+        self._news.set()
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the mesh remembers why
+        """It is gone: since now."""
+        contact = self._contacts[name]
+        contact.since, contact.round_trip, contact.version = time.time(), None, ""
+
+    def control(self, name: str, body: Body) -> None:
+        """Nothing that is shown."""
+
+    async def _ask(self) -> None:
+        while True:
+            self._news.clear()
+            await asyncio.gather(*(self._ask_one(contact) for contact in self._contacts.values() if self.state(contact.member.name) == UP))
+            try:
+                async with asyncio.timeout(EVERY):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    async def _ask_one(self, contact: Contact) -> None:
+        try:
+            contact.round_trip, contact.version = await self.node.checks.round_trip(contact.member.name, PATIENCE)
+        except BeaverError:
+            # Gone, or too busy: the next question may be answered.
+            contact.round_trip = None
+
+    # -- jobs --------------------------------------------------------------------------------------------------
+
+    def jobs(self) -> list[Shown]:
+        """The jobs that are known, the newest first."""
+        found = self._served() if self.service is None else self._records(self.service)
+        return sorted(found, key=lambda job: job.since, reverse=True)
+
+    def _served(self) -> Iterable[Shown]:
+        served = self.node.dealer.served if self.node.dealer is not None else []
+        return (Shown(each.job, "", "", each.parties, each.state, "", each.since, each.cost, "", each.over) for each in served)
+
+    def _records(self, service: Service) -> Iterable[Shown]:
+        for record in service.records:
+            phase = record.phase if record.state == RUNNING else ""
+            # The kind of a fault alone: its text may name a file or a column.
+            fault = record.error.partition(":")[0]
+            task = record.task
+            yield Shown(
+                record.id, task.protocol, record.asker, task.parties, record.state, phase, record.since, record.cost, fault, record.over
+            )
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """How many jobs ended in which way."""
+        if self.service is not None:
+            return self.service.tally.outcomes
+        return self.node.dealer.outcomes if self.node.dealer is not None else Counter()
+
+    @property
+    def denials(self) -> Counter[str]:
+        """How many jobs each rule of this organisation denied."""
+        return self.service.tally.denials if self.service is not None else Counter()
+
+    # -- the audit log -----------------------------------------------------------------------------------------
+
+    async def _verify(self, audit: AuditLog) -> None:
+        every = self.config.status.verify if self.config.status is not None else EVERY
+        while True:
+            began = time.monotonic()
+            self.verdict = await asyncio.to_thread(self._verified, audit)
+            await asyncio.sleep(max(every, SHARE * (time.monotonic() - began)))
+
+    def _verified(self, audit: AuditLog) -> Verdict:
+        """What `beaver audit verify` would say now, and whether all is there that this node wrote."""
+        head = audit.last
+        keys = [decode_key(text) for text in (self.config.status.audit_keys if self.config.status is not None else ())]
+        try:
+            fault = TORN
+            for _ in range(2):
+                # A line that is being written looks torn, once.
+                if fault.endswith(TORN):
+                    check = Verification(self.config, keys)
+                    fault = next((f"line {number}: {text}" for number, text in check.problems(audit.path)), "") or check.missing(head)
+        except BeaverError as trouble:
+            return Verdict(time.time(), 0, str(trouble))
+        return Verdict(time.time(), check.chain.number, fault)
+
+
+__all__ = ["DOWN", "INTERRUPTED", "UP", "Contact", "Shown", "Verdict", "Watch"]
