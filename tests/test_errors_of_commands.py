@@ -43,6 +43,12 @@ def top(line):
     return lambda home: (home / "a.toml").write_text(line + "\n" + (home / "a.toml").read_text())
 
 
+def status(**keys):
+    """A table [status]."""
+    lines = "\n".join(["", "[status]", *(f"{key} = {value}" for key, value in keys.items()), ""])
+    return lambda home: (home / "a.toml").write_text((home / "a.toml").read_text() + lines)
+
+
 def roster(change):
     """The roster with its members changed."""
 
@@ -120,7 +126,10 @@ OFFLINE = {
     "two members are called": (edit("roster.toml", '"b"', '"a"'), PARTY),
     "have the same key": (roster(lambda text, m: text.replace(key_of(m, "b"), key_of(m, "a"))), PARTY),
     "[[member]] N: unknown key": (edit("roster.toml", "role", "roll"), PARTY),
-    "a public key reads": (roster(lambda text, m: text.replace(key_of(m, "b"), "ed25519:xyz")), PARTY),
+    "[[member]] N (NAME): a public key reads": (roster(lambda text, m: text.replace(key_of(m, "b"), "ed25519:xyz")), PARTY),
+    "entry N: a public key reads": (status(address='"127.0.0.1:9464"', audit_keys='["ed25519:xyz"]'), PARTY),
+    "is not on loopback": (status(address='"0.0.0.0:9464"'), PARTY),
+    "the status page cannot listen": (status(address='"192.0.2.1:9464"', exposed="true"), PARTY),
     "two members are dealers": (edit("roster.toml", '"party"', '"dealer"'), PARTY),
     "fewer than two parties": (roster(lambda text, _: without(text, "b", "c")), PARTY),
     "one of them needs one": (roster(lambda text, _: re.sub("endpoint = .*", "", text)), PARTY),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 
 import mpc
 from mpc.testing import simulate
-from parties.logs import Formatter, configure
+from parties.logs import Formatter, LogFormat, configure
 from parties.run import INTERRUPTED
 from tests.organisations import PATIENCE, ROOT
 
@@ -55,6 +56,41 @@ def test_fields_come_first_and_are_quoted_where_they_must_be(written):
         r'WARNING node=hospital_a job="x peer=evil\nINFO forged" phase=failed two\nlines\x1b[31m\r',
         "INFO hello",
     ]
+
+
+def test_json_has_the_same_fields_and_no_argument_passes_for_one(written):
+    configure(0, written, LogFormat.JSON)
+    log = logging.getLogger("beaver.a")
+    logging.LoggerAdapter(log, {"job": "x"}).info("phase=done rounds=%d payload=%d", 12, 2400)
+    log.warning("peer=%s phase=handshake not connected: %s", 'b" peer=evil\n', mpc.PeerLost("b", "hung up"))
+    log.info("%s 100%%", "peer=evil phase=done")
+    log.info("the log holds 100% of it")
+    log.warning("job=%s failed", "y", extra={"error": "Refused"})
+    logging.getLogger("aiomqtt").warning("payload %s", PLANTED)
+    try:
+        fail()
+    except ValueError as fault:
+        log.error("phase=failed", exc_info=fault)
+        configure(1, written, LogFormat.JSON)
+        log.error("again", exc_info=fault)
+    events = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event.pop("time")) for event in events)
+    places = [event["fault"].pop("at") for event in events[-2:]]
+    assert [len(each) for each in places] == [1, 2]
+    events[-1]["fault"]["after"][0].pop("at")
+    about = {"level": "INFO", "node": "a"}
+    worse, error = about | {"level": "WARNING"}, about | {"level": "ERROR"}
+    assert events == [
+        about | {"job": "x", "phase": "done", "rounds": 12, "payload": 2400, "text": ""},
+        worse | {"peer": 'b" peer=evil\n', "phase": "handshake", "error": "PeerLost", "text": "not connected: b: hung up"},
+        about | {"text": "peer=evil phase=done 100%"},
+        about | {"text": "the log holds 100% of it"},
+        worse | {"job": "y", "error": "Refused", "text": "failed"},
+        {"level": "WARNING", "source": "aiomqtt", "text": "(text withheld: it may hold data)"},
+        error | {"phase": "failed", "text": "", "fault": {"kind": "ValueError"}},
+        error | {"text": "again", "fault": {"kind": "ValueError", "after": [{"kind": "KeyError"}]}},
+    ]
+    assert PLANTED not in written.getvalue()
 
 
 def test_times_are_utc_in_milliseconds():

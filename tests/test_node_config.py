@@ -84,6 +84,17 @@ def test_tables_may_be_written_either_way(home):
     assert load_node_config(written(home, long)).datasets == load_node_config(written(home, NODE)).datasets
 
 
+def test_a_status_page_is_on_loopback_unless_it_is_meant_otherwise(home):
+    assert load_node_config(written(home, OWN)).status is None
+    for address in ("127.0.0.1:9464", "[::1]:9464", "localhost:9464"):
+        status = load_node_config(written(home, OWN + f'[status]\naddress = "{address}"')).status
+        assert (status.address, status.exposed, status.verify, status.audit_keys) == (address, False, 60.0, [])
+    for address in ("0.0.0.0:9464", "[::]:9464", "10.0.0.7:9464", "localhost.example:9464"):
+        table = OWN + f'[status]\naddress = "{address}"\n'
+        assert "is not on loopback" in refusal(load_node_config, written(home, table))
+        assert load_node_config(written(home, table + "exposed = true")).status.endpoint[1] == 9464
+
+
 def test_a_program_may_join_with_the_nodes_file(home):
     """mpc.connect reads the same file, and passes over what is for the node."""
     config = load_config(written(home, NODE))
@@ -101,6 +112,10 @@ BAD = {
     "misspelt in a dataset": (
         OWN + '[datasets.p]\npth = "p.csv"\ncolumns = {}',
         ", line 5: unknown key 'datasets.p.pth'; did you mean 'path'?",
+    ),
+    "misspelt in a table that may be left out": (
+        OWN + '[status]\nadress = "[::1]:9"',
+        ", line 5: unknown key 'status.adress'; did you mean 'address'?",
     ),
     "misspelt in a column": (
         COLUMNS + "bmi = {}\nage = { rnge = [0, 1] }",

@@ -58,6 +58,8 @@ async def test_cut_at_any_byte(seed):
 
         right(await network.each(lambda s: many_rounds(s, 40, after=disturb)), 40)
         assert sum(proxy.connections for proxy in network.proxies.values()) > 8
+        traffic = network.nodes[0].mesh.traffic("p1")
+        assert (traffic.connections, traffic.repairs > 0, traffic.sent > 0, traffic.received > 0) == (1, True, True, True)
 
 
 async def test_large_messages_survive_cuts():
