@@ -33,7 +33,9 @@ class Nodes:
         self.folder, self.names, self.options, self.processes, self.logs = folder, names, options, {}, {}
         everyone = [*names, "dealer"]
         identities = {name: Identity.generate(name) for name in everyone}
-        ports = self._free_ports(len(everyone))
+        # Drawn together, so that none comes twice.
+        ports = self._free_ports(2 * len(everyone))
+        ports, self.spare_ports = ports[: len(everyone)], dict(zip(everyone, ports[len(everyone) :], strict=True))
         roster = Roster(
             Member(name, identities[name].public, ("127.0.0.1", port), "dealer" if name == "dealer" else "party")
             for name, port in zip(everyone, ports, strict=True)

@@ -18,6 +18,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+import mpc
 from mpc import ConfigError
 from mpc.ledger import Books
 from parties.job import Task
@@ -25,6 +26,7 @@ from parties.logs import Formatter
 from parties.status import server
 from parties.status.server import Answer, serve
 from tests.nodes import PATIENCE, Nodes
+from tests.proxies import proxied
 from tests.test_jobs import near
 from tests.test_jobs_faults import MEAN, requested
 from tests.test_policy_jobs import RUN, entries, jobs_of
@@ -41,7 +43,7 @@ class Watched(Nodes):
     def __init__(self, folder):
         super().__init__(folder, options=("--log-format", "json"))
         self.addresses = {}
-        for name, port in zip((*self.names, "dealer"), self._free_ports(4), strict=True):
+        for name, port in self.spare_ports.items():
             self.addresses[name] = f"http://127.0.0.1:{port}"
             with (folder / f"{name}.toml").open("a") as file:
                 file.write(f'[status]\naddress = "127.0.0.1:{port}"\nverify = 0.2\n')
@@ -147,6 +149,26 @@ async def test_the_numbers_are_those_of_the_ledger_and_no_value_is_shown_anywher
     ends = [event for event in events if event.get("job") == answer["id"] and event.get("phase") == "done"]
     assert {(event["node"], event.get("rounds")) for event in ends} == {("a", 1), ("b", 1), ("c", 1), ("dealer", None)}
     assert {event.get("error") for event in events if event.get("phase") == "failed"} >= {"PolicyDenied", "ConfigError", "Refused"}
+
+
+async def test_a_dealer_remembers_the_last_sessions_and_counts_all(monkeypatch):
+    monkeypatch.setattr("mpc.preprocessing.dealer.KEPT", 2)
+    async with proxied(2) as network:
+
+        async def product(s):
+            return (await mpc.mul(s, s.zero(8), s.zero(8))).shape
+
+        for number in range(3):
+            assert await network.each(product, job=f"job {number}") == [(8,), (8,)]
+        dealer = network.nodes[-1].dealer
+        async with asyncio.timeout(PATIENCE):
+            while dealer.outcomes["done"] < 3:
+                await asyncio.sleep(0.01)
+        assert [(each.job, each.state, sum(each.cost.sent.values())) for each in dealer.served] == [
+            ("job 1", "done", 64),
+            ("job 2", "done", 64),
+        ]
+        assert (network.nodes[-1].books.total().relations, network.nodes[0].books.total().relations) == (3, 3)
 
 
 def test_books_only_grow_and_ask_the_clock_for_those_only_who_watch():
