@@ -135,6 +135,8 @@ def test_forbidden_imports(path):
         assert wanted not in FORBIDDEN and wanted.split(".")[0] not in FORBIDDEN, f"{mine} imports {wanted}"
         if wanted.split(".")[0] == "aiomqtt":
             assert mine == "mpc.transport.mqtt"
+        if wanted.split(".")[0] in {"prometheus_client", "h11"}:
+            assert mine.startswith("parties.status.")
         if wanted.startswith("mpc.testing"):
             assert mine.startswith("mpc.testing"), f"{mine}: production code never imports mpc.testing"
         if layer(mine) in PURE and mine not in {"mpc.scope"} and not typing_only:
