@@ -20,6 +20,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 import mpc
 from mpc import ConfigError
+from mpc.checks import own_version
+from mpc.handshake import WIRE_VERSION
 from mpc.ledger import Books
 from parties.job import Task
 from parties.logs import Formatter
@@ -104,7 +106,7 @@ async def test_the_numbers_are_those_of_the_ledger_and_no_value_is_shown_anywher
     async with nodes:
         before = await nodes.metrics("a")
         assert (before["beaver_rounds_total",], before["beaver_round_seconds_count",], of(before, "beaver_jobs_total")) == (0, 0, {})
-        assert before["beaver_node_info", "a", "", "1", "0.1.0", "2"] == 1
+        assert before["beaver_node_info", "a", "", "1", own_version(), str(WIRE_VERSION)] == 1
         answer = await nodes.asked(MEAN)
         assert near(answer["result"]["mean"], nodes.pooled[:, :2].mean(axis=0))
         assert "result" in await nodes.asked({**MEAN, "protocol": "maximum"}, at="c")
