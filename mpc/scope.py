@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 
 
 class Scope:
-    """One call: its path of child numbers, a readable label, its ranges, and its depth in rounds."""
+    """One call: its path of child numbers, a readable label, its ranges, and its depth in rounds.
 
-    __slots__ = ("_children", "depth", "label", "path", "ranges", "task")
+    A dry run also counts `trips`: how many messages, the dealer's too, had to travel one after the other until here.
+    """
 
-    def __init__(self, path: tuple[int, ...], label: str, depth: int) -> None:
+    __slots__ = ("_children", "depth", "label", "path", "ranges", "task", "trips")
+
+    def __init__(self, path: tuple[int, ...], label: str, depth: int, trips: int = 0) -> None:
         self.path = path
         self.label = label
         self.depth = depth
+        self.trips = trips
         self.task: asyncio.Task[Any] | None = None
         self.ranges = Ranges(".".join(map(str, path)))
         self._children = 0
@@ -37,11 +41,16 @@ class Scope:
         number = self._children
         self._children += 1
         label = f"{self.label}/{name}.{number}" if self.label else f"{name}.{number}"
-        return Scope((*self.path, number), label, self.depth)
+        return Scope((*self.path, number), label, self.depth, self.trips)
+
+    def follow(self, other: Scope) -> None:
+        """Be at least as deep as `other`, whose calls have ended."""
+        self.depth = max(self.depth, other.depth)
+        self.trips = max(self.trips, other.trips)
 
     def twin(self) -> Scope:
         """A scope that will name everything as this one will, for a dry run."""
-        twin = Scope(self.path, self.label, self.depth)
+        twin = Scope(self.path, self.label, self.depth, self.trips)
         twin.ranges = self.ranges.twin()
         twin._children = self._children
         return twin
@@ -105,10 +114,10 @@ async def _run(s: Scoped, parent: Scope, scope: Scope, body: Callable[[], Awaita
     scope.task = asyncio.current_task()
     if scope.task is parent.task:
         # Awaited in place, not gathered: it begins when what came before it has ended.
-        scope.depth = max(scope.depth, parent.depth)
+        scope.follow(parent)
     token = _current.set((s, scope))
     try:
         return await body()
     finally:
         _current.reset(token)
-        parent.depth = max(parent.depth, scope.depth)
+        parent.follow(scope)

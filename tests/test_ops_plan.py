@@ -295,6 +295,17 @@ def test_the_estimate_grows_with_the_data_and_takes_no_memory_for_it():
     assert plans[1].rounds == plans[0].rounds
 
 
+def test_trips_count_the_way_to_the_dealer_and_back():
+    async def twice(s):
+        x = s.zero(3, frac=0)
+        return await mpc.square(s, await mpc.square(s, x))
+
+    plan, planned = mpc.estimate(twice, 2), mpc.estimate(lambda s: s.run(twice), 2)
+    assert (plan.rounds, planned.rounds) == (2, 2)
+    # Each op asks and waits for the answer; with a plan all is asked at once, and only the first op waits.
+    assert (plan.trips, planned.trips) == (4, 3)
+
+
 def test_bits_and_numbers_of_an_estimate_can_be_looked_at():
     async def program(s):
         bit = await s.reveal(await mpc.ltz(s, s.zero(3)))

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from mpc.scope import Scope
 
 
+THERE_AND_BACK = 2
+"""Trips from asking the dealer to its answer."""
+
+
 class PlanEnds(BaseException):
     """The program looked at a value that only the real run knows."""
 
@@ -32,6 +36,7 @@ class PlanEnds(BaseException):
 class Plan:
     """What a program will do: its correlations in order, its cost, and the bytes of all arrays alive at the worst moment.
 
+    `trips` is how many messages travel one after the other: a round is one, and where an op waits for the dealer, its way there and back counts.
     `complete` is False where the program looked at a revealed value: what follows is asked for when its ops start.
     """
 
@@ -39,6 +44,7 @@ class Plan:
     relations: list[Relation] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     meter: Meter = field(default_factory=Meter)
+    trips: int = 0
     complete: bool = True
 
     @property
@@ -95,7 +101,9 @@ class DryExchange:
         for name, size in sizes.items():
             self._plan.ledger.sends(name, size)
         scope.depth += 1
+        scope.trips += 1
         self._plan.ledger.rounds = max(self._plan.ledger.rounds, scope.depth)
+        self._plan.trips = max(self._plan.trips, scope.trips)
 
     async def open(self, scope: Scope, _: str, words: Words, *__: Any) -> Any:
         """As Exchange.open."""
@@ -171,18 +179,22 @@ class DryStreams:
 
 
 class DrySource:
-    """Writes down what is begun."""
+    """Writes down what is begun, and when it would be there."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._ahead: dict[bytes, int] = {}
 
     def plan(self, relations: Iterable[Relation]) -> None:
-        """A dry run asks for nothing."""
+        """Asked for now, before the ops that use them."""
+        self._ahead.update(dict.fromkeys((relation.key for relation in relations), self._plan.trips + THERE_AND_BACK))
 
-    def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:  # noqa: ARG002
+    def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
         """See Source."""
         self._plan.relations.append(relation)
-        return self._shares(relation)
+        return self._shares(scope, relation, self._ahead.get(relation.key, scope.trips + THERE_AND_BACK))
 
-    async def _shares(self, relation: Relation) -> list[Any]:
+    async def _shares(self, scope: Scope, relation: Relation, arrival: int) -> list[Any]:
+        scope.trips = max(scope.trips, arrival)
+        self._plan.trips = max(self._plan.trips, arrival)
         return [Blank((-(-part.nbytes // WORD.itemsize),), self._plan.meter) for part in relation.layout]
