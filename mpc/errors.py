@@ -5,6 +5,7 @@
     BeaverError
     ├── LocalFault              mine: my files, my policy, my numbers, my program
     │   ├── ConfigError         a file, key, roster or setting of this organisation
+    │   ├── JobCancelled        someone of this organisation ended the job, or its node
     │   ├── PolicyDenied        this organisation's policy forbids the job
     │   ├── PrecisionError      a number that does not fit, or a bound that could be exceeded
     │   └── ProgramError        the API was used in a way that cannot be safe
@@ -31,6 +32,10 @@ class LocalFault(BeaverError):
 
 class ConfigError(LocalFault):
     """A file, key, roster or setting of this organisation is wrong."""
+
+
+class JobCancelled(LocalFault):
+    """Someone of this organisation ended the job, or stopped its node."""
 
 
 class PolicyDenied(LocalFault):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mpc.agreement import GAVE_UP, describe
-from mpc.errors import BeaverError, ConfigError, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
+from mpc.errors import BeaverError, ConfigError, JobCancelled, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from parties.approvals import Approvals
 from parties.job import ID, Task, fresh_id, unpack_task
 from parties.journal import Journal, reason
@@ -115,9 +115,9 @@ class Service:
         proposal.start()
         return self._start(record, tell)
 
-    def _cancelled(self, record: Record) -> BeaverError:
+    def _cancelled(self, record: Record) -> JobCancelled:
         why = "the node was stopped" if self._closing else "`beaver jobs cancel` at this node"
-        return BeaverError(f"job {record.id} was cancelled: {why}")
+        return JobCancelled(f"job {record.id} was cancelled: {why}")
 
     async def _own_approval(self, record: Record, left: float, wait: float, tell: Tell) -> None:
         record.state = WAITING
