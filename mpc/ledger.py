@@ -38,6 +38,7 @@ class Ledger:
     """Running totals of one party, or of the dealer, in one session.  Payload excludes headers and seals.
 
     `corrections` are bytes from the dealer, `relations` the correlations that were used; at the dealer, those that it served.
+    `revealing` is how many outputs are on their way.
     """
 
     rounds: int = 0
@@ -45,6 +46,7 @@ class Ledger:
     corrections: int = 0
     relations: int = 0
     blocks: int = 0
+    revealing: int = 0
     on_round: Callable[[float], None] | None = None
     """Is told how many seconds each exchange of messages took; those that run side by side count each."""
 

@@ -254,7 +254,11 @@ class Session:
         # Before a share leaves: what a failure leaves half sent is recorded, too.
         calls = "/".join(call.rpartition(".")[0] for call in scope.label.split("/"))
         self.releases[Release(calls, x.shape, tuple(self.names[i] for i in receivers))] += 1
-        total = await exchange.to_receivers(scope, fresh, receivers, x.lineage, x.shape, combine)
+        self.cost.revealing += 1
+        try:
+            total = await exchange.to_receivers(scope, fresh, receivers, x.lineage, x.shape, combine)
+        finally:
+            self.cost.revealing -= 1
         frac = -1 if isinstance(x, BShare) else abs(x.frac)
         self.log.info("revealed %s shape=%s to=%s", scope.label, x.shape, ",".join(self.names[i] for i in receivers))
         if total is None:

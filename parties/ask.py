@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import sys
-import time
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,12 +17,12 @@ from mpc import errors
 from mpc.errors import BeaverError, ConfigError, RemoteFault
 from parties.control import ask, socket_path
 from parties.entries import finite
+from parties.progress import Foresight, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from mpc import Plan
     from parties.config import NodeConfig
     from parties.job import Task
 
@@ -36,25 +36,34 @@ def told(message: dict[str, Any]) -> BeaverError:
     return kind(message["text"]) if isinstance(kind, type) and issubclass(kind, BeaverError) else BeaverError(message["text"])
 
 
-async def request(config: NodeConfig, message: dict[str, Any], *, quiet: bool = True) -> dict[str, Any]:
-    """One request to the own node; its last message, with progress on standard error on the way.  Raises what the node raised."""
+async def request(config: NodeConfig, message: dict[str, Any], heard: Callable[[dict[str, Any]], object] | None = None) -> dict[str, Any]:
+    """One request to the own node; its last message.  `heard` gets those before it, too.  Raises what the node raised."""
     last: dict[str, Any] | None = None
-    start = time.monotonic()
     async for reply in ask(socket_path(config), message):
         if "error" in reply:
             raise told(reply)
-        if "event" in reply and not quiet:
-            print(f"{time.monotonic() - start:7.2f} s  {reply['event']}", file=sys.stderr, flush=True)
+        if heard is not None:
+            heard(reply)
         last = reply
-    if last is None or ("event" in last and message["do"] == "run"):
+    if last is None or ("result" not in last and message["do"] == "run"):
         msg = "the node ended before it answered: its log says why. Start it again with `beaver party -c`, and ask again"
         raise ConfigError(msg)
     return last
 
 
 async def run(config: NodeConfig, task: Task, wait: float) -> dict[str, Any]:
-    """Hand a job to the own node and wait for the end."""
-    return await request(config, {"do": "run", "task": task.pack(), "wait": wait}, quiet=False)
+    """Hand a job to the own node, show on standard error how far it is, and wait for the end."""
+    foresight = Foresight(task, config.name)
+    with shown() as showing:
+
+        def heard(reply: dict[str, Any]) -> None:
+            if "event" in reply:
+                showing.event(reply["event"])
+            elif "progress" in reply:
+                foresight.begin(reply["progress"])
+                showing.progress(reply["progress"], foresight.totals(reply["progress"]))
+
+        return await request(config, {"do": "run", "task": task.pack(), "wait": wait}, heard)
 
 
 def show(answer: dict[str, Any], *, as_json: bool) -> None:
@@ -66,7 +75,8 @@ def show(answer: dict[str, Any], *, as_json: bool) -> None:
     if result is None:
         print(f"job {answer['id']} is done; the result is at its receivers")
         return
-    grid = Grid(title=f"job {answer['id']}", title_justify="left", show_header=False)
+    print(f"job {answer['id']}")
+    grid = Grid(show_header=False)
     for name, value in result.items():
         for row in _rows(name, value):
             grid.add_row(*map(escape, row))
@@ -85,12 +95,19 @@ def _text(value: Any) -> str:
 
 @contextlib.contextmanager
 def reserved(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A way to write the result as JSON to a new file that only this user can read; the file is made before the job runs, so that nothing is lost."""
+    """A way to write the result as JSON to a new file that only this user can read.
+
+    That it can be written is tried before the job runs.  The file is complete from the moment when it has its name, and nothing that has that name is
+    overwritten.  Raises ConfigError, after which the node still has the result.
+    """
     if path is None:
         yield lambda _: None
         return
+    draft = path.parent / f".beaver-{secrets.token_hex(8)}"
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as fault:
         msg = f"{path}: cannot be written ({fault.strerror}); choose a new file with --out"
         raise ConfigError(msg) from None
@@ -101,30 +118,14 @@ def reserved(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
             try:
                 while rest:
                     rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+                # A second name and not a move: it fails where the name was taken meanwhile.
+                os.link(draft, path)
             except OSError as fault:
                 msg = f"{path}: cannot be written ({fault.strerror}); the node still has the result: `beaver jobs show {answer['id']}`"
                 raise ConfigError(msg) from None
 
         try:
             yield save
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-
-
-def show_estimate(plan: Plan, *, as_json: bool) -> None:
-    """What a plan costs."""
-    figures = {
-        "rounds": plan.rounds,
-        "bytes to each peer": plan.payload,
-        "bytes from the dealer": plan.dealer,
-        "correlations": len(plan.relations),
-        "bytes of arrays at one party": plan.peak,
-    }
-    if as_json:
-        print(json.dumps({name.replace(" ", "_"): value for name, value in figures.items()}))
-        return
-    grid = Grid(show_header=False)
-    for name, value in figures.items():
-        grid.add_row(name, f"{value:,}")
-    Console().print(grid)
+        finally:
+            draft.unlink(missing_ok=True)

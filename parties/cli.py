@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import replace
@@ -13,10 +14,11 @@ import typer
 import mpc
 from mpc.handshake import WIRE_VERSION
 from parties import ask, nodes
-from parties.commands import audit, bench, check, data, jobs, roster, setup
+from parties.commands import audit, bench, check, data, estimate, jobs, roster, setup
 from parties.config import load_node_config
 from parties.demo.organisations import demo
-from parties.job import Task
+from parties.faults import LOCAL, as_object, code, exit_status
+from parties.job import Task, names_in
 from parties.logs import LogFormat, configure
 from parties.programs import PROGRAMS, program, table_of_programs
 from parties.run import INTERRUPTED, run
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
     from parties.config import NodeConfig
 
 R = TypeVar("R")
-
-LOCAL, USAGE, DENIED, REMOTE, REFUSED = 1, 2, 3, 4, 5
-"""Exit statuses: a fault of this organisation, of the command line, its own policy's denial, a fault of a peer, a peer that refuses."""
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -74,6 +73,7 @@ app.command()(setup.init)
 app.command()(setup.keygen)
 app.command()(check.check)
 app.command()(bench.bench)
+app.command()(estimate.estimate)
 app.add_typer(roster.app, name="roster")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(audit.app, name="audit")
@@ -119,25 +119,25 @@ def run_command(
 
     Ctrl-C cancels the job at every party; a second one quits at once.
     """
-    settings = load_node_config(config)
-    task = replace(_task(settings, protocol, dataset, columns, parties, to, parameters), purpose=purpose)
-    with ask.reserved(out) as save:
-        answer = _run(ask.run(settings, task, wait))
-        save(answer)
-    ask.show(answer, as_json=as_json)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+    with contextlib.ExitStack() as stack:
+        with as_object(wanted=as_json):
+            settings = load_node_config(config)
+            task = replace(_task(settings, protocol, dataset, columns, parties, to, parameters), purpose=purpose)
+            save = stack.enter_context(ask.reserved(out))
+            answer = _run(ask.run(settings, task, wait))
+        try:
+            save(answer)
+        finally:
+            ask.show(answer, as_json=as_json)
 
 
 def _task(
     settings: NodeConfig, protocol: str, dataset: str, columns: str, parties: str | None, to: str | None, parameters: list[str] | None
 ) -> Task:
     roster = settings.load_roster()
-    everyone = tuple(sorted(_names(parties) or (member.name for member in roster.parties)))
+    everyone = tuple(sorted(names_in(parties) or (member.name for member in roster.parties)))
     task = Task(
-        protocol, dataset, settings.expand(dataset, _names(columns)), everyone, _names(to), program(protocol).parse(parameters or [])
+        protocol, dataset, settings.expand(dataset, names_in(columns)), everyone, names_in(to), program(protocol).parse(parameters or [])
     )
     program(protocol).check(task, len(everyone))
     return task
@@ -149,45 +149,16 @@ def protocols_command() -> None:
     table_of_programs()
 
 
-@app.command()
-def estimate(
-    protocol: Annotated[str, typer.Argument(help="What to compute.")],
-    columns: Columns,
-    parties: Annotated[int, typer.Option(min=2, help="How many parties.")] = 3,
-    rows: Annotated[int, typer.Option(min=0, help="Rows of each party.")] = 1000,
-    parameters: Parameters = None,
-    as_json: AsJson = False,  # noqa: FBT002
-) -> None:
-    """What a job will cost, without touching data or network."""
-    names = tuple(f"p{number}" for number in range(parties))
-    task = Task(protocol, "estimate", _names(columns), names, (), program(protocol).parse(parameters or []))
-    program(protocol).check(task, parties)
-    ask.show_estimate(program(protocol).estimate(task, parties, rows), as_json=as_json)
-
-
-def exit_status(fault: mpc.BeaverError) -> int:
-    """The exit status of a fault; docs/operations.md lists them."""
-    match fault:
-        case mpc.PolicyDenied():
-            return DENIED
-        case mpc.Refused():
-            return REFUSED
-        case mpc.PeerLost() | mpc.PeerMisbehaved() | mpc.AuthenticationFailed() | mpc.Disagreement():
-            return REMOTE
-        case _:
-            return LOCAL
-
-
 def main() -> None:
     """Run the command line; faults become one clear line and an exit status."""
     try:
         app()
         sys.stdout.flush()
     except mpc.BeaverError as fault:
-        print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
+        print(f"{code(fault)}: {fault}", file=sys.stderr)
         sys.exit(exit_status(fault))
     except OSError as fault:
         # Standard output is a full disk or a closed pipe; the interpreter must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"cannot write the output: {fault.strerror}", file=sys.stderr)
+        print(f"OutputError: cannot write the output: {fault.strerror}", file=sys.stderr)
         sys.exit(LOCAL)

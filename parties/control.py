@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Handler = Callable[[dict[str, Any], Say], Awaitable[None]]
 
 LIMIT = 1 << 24
+MAX_UNREAD = 1 << 16
 SHORT = 100
 """Bytes that every system allows in the path of a socket."""
 
@@ -113,7 +114,9 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     """One request; the client that hangs up cancels it."""
 
     def say(message: dict[str, Any]) -> None:
-        if not writer.is_closing():
+        # A client that does not read misses progress, so that nothing heaps up; whatever else there is to say is little.
+        full = "progress" in message and writer.transport.get_write_buffer_size() > MAX_UNREAD
+        if not writer.is_closing() and not full:
             writer.write(json.dumps(message).encode() + b"\n")
 
     try:

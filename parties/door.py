@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from parties.service import Service
 
 MAX_WAIT = 1_000_000
+PERIOD = 0.2
+"""Seconds between two messages of how far a job is."""
 
 
 def handler(service: Service) -> Handler:
@@ -49,8 +51,24 @@ async def _run(service: Service, request: dict[str, Any], say: Say) -> None:
     if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait <= MAX_WAIT:
         msg = f"wait must be a number of seconds, at most {MAX_WAIT}"
         raise ConfigError(msg)
-    record = await service.run(unpack_task(request.get("task")), float(wait), lambda text: say({"event": text}))
+    record = service.asked(unpack_task(request.get("task")))
+    telling = asyncio.create_task(_progress(record, say))
+    try:
+        await service.run(record, float(wait), lambda text: say({"event": text}))
+    finally:
+        telling.cancel()
+    say({"id": record.id, "progress": record.progress()})
     say(_result(record))
+
+
+async def _progress(record: Record, say: Say) -> None:
+    """Say a few times a second how far a job is, which costs it nothing: figures that are kept anyway are read."""
+    said: dict[str, Any] | None = None
+    while True:
+        if (now := record.progress()) != said:
+            say({"id": record.id, "progress": now})
+            said = now
+        await asyncio.sleep(PERIOD)
 
 
 def _result(record: Record) -> dict[str, Any]:
@@ -69,6 +87,9 @@ async def _show(service: Service, request: dict[str, Any], say: Say) -> None:
         raise ConfigError(msg)
     if record.state == WAITING:
         say({"id": record.id, "job": record.summary(), "waiting": record.task.pack(), "overlaps": service.overlaps(record)})
+        return
+    if not record.over:
+        say({"id": record.id, "job": record.summary(), "running": record.task.pack()})
         return
     if record.state != DONE:
         msg = f"job {record.id} has no result: {record.state}" + (f": {record.error}" if record.error else "")

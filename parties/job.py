@@ -21,6 +21,11 @@ ID = re.compile(r"[0-9a-f]{32}")
 Parameter = bool | int | float | str
 
 
+def names_in(text: str | None) -> tuple[str, ...]:
+    """The names of a list with commas between, as commands take it."""
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+
+
 def fresh_id() -> str:
     """128 random bits."""
     return secrets.token_hex(16)
@@ -52,6 +57,11 @@ class Task:
     def by_columns(self) -> bool:
         """Whether every party has other columns of the same records."""
         return self.parameters.get("split") == "columns"
+
+    @property
+    def compares_pool(self) -> bool:
+        """Whether its parties first compare the sum of their rows with `pool`.  Where columns are split, the records are common and each checks its own."""
+        return bool(self.pool) and not self.by_columns
 
     def pack(self) -> dict[str, Any]:
         """Canonical data for the wire and for the job's description."""

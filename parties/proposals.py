@@ -139,6 +139,7 @@ class Proposal:
         """One try: nothing if all accepted, who was busy, or None to ask again at once."""
         others = self._others
         asked = _Try(others)
+        self.record.awaited = asked.awaits
         self._answers = asyncio.Queue()
         self._tell(f"proposed {self.record.id} to {', '.join(others)}")
         try:

@@ -22,6 +22,7 @@ MAX_IDS = 1 << 16
 PROPOSED, WAITING, ACCEPTED, RUNNING = "proposed", "waiting for approval", "accepted", "running"
 DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
 READING, JOINING, COMPUTING = "reading", "joining", "computing"
+AGREEMENT, REVEALING = "agreement", "revealing"
 STARTED, ENDED = "started", "ended"
 
 
@@ -29,8 +30,9 @@ STARTED, ENDED = "started", "ended"
 class Record:
     """One job as this node knows it.
 
-    `phase` is how far a running job is, and `cost` what its session took until now.  `ended` is why another party ended it before it began.  `logged` is what the audit
-    log has of it: nothing, its start, or its end.
+    `phase` is how far a running job is, `rows` how many of its own this party read for it, `cost` what its session took until now.  It
+    computes from `began` to `stopped`, by a clock without dates.  `awaited` are those elsewhere who must approve a proposal of this node.
+    `ended` is why another party ended it before it began.  `logged` is what the audit log has of it: nothing, its start, or its end.
     """
 
     id: str
@@ -43,7 +45,11 @@ class Record:
     error: str = ""
     signatures: dict[str, bytes] = field(default_factory=dict)
     phase: str = READING
+    rows: int | None = None
     cost: Ledger | None = None
+    began: float | None = None
+    stopped: float | None = None
+    awaited: set[str] = field(default_factory=set)
     ended: BeaverError | None = None
     logged: str = ""
 
@@ -57,6 +63,43 @@ class Record:
         """Whether all parties have joined: from then on the session itself says how it ends."""
         return self.phase == COMPUTING
 
+    def begins(self, cost: Ledger) -> None:
+        """All parties have joined."""
+        self.phase, self.cost, self.began = COMPUTING, cost, time.monotonic()
+
+    def stops(self) -> None:
+        """Its program is over, well or badly."""
+        self.stopped = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has computed."""
+        if self.began is None:
+            return 0.0
+        return (time.monotonic() if self.stopped is None else self.stopped) - self.began
+
+    @property
+    def stage(self) -> str:
+        """What a person would say that it does."""
+        if self.state == PROPOSED:
+            return WAITING if self.awaited else AGREEMENT
+        if self.state == ACCEPTED:
+            return AGREEMENT
+        if self.state != RUNNING:
+            return self.state
+        return REVEALING if self.phase == COMPUTING and self.cost is not None and self.cost.revealing else self.phase
+
+    def progress(self) -> dict[str, Any]:
+        """How far it is, in figures of this party: rounds, bytes to the peer that gets most, and seconds since it began to compute."""
+        return {
+            "phase": self.stage,
+            "rounds": self.cost.rounds if self.cost else 0,
+            "bytes": self.cost.payload if self.cost else 0,
+            "seconds": round(self.seconds, 3),
+            "rows": self.rows,
+            "pool": self.task.pool,
+        }
+
     def summary(self) -> dict[str, Any]:
         """What `beaver jobs list` shows."""
         return {
@@ -69,6 +112,7 @@ class Record:
             "state": self.state,
             "since": self.since,
             "error": self.error,
+            "progress": self.progress(),
         }
 
 

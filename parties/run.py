@@ -21,6 +21,7 @@ R = TypeVar("R")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST_KEPT, _MOST_KEPT = 1 << 25, 1 << 28
 
+STDERR = 2
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM: 128 + SIGINT, as shells have it."""
 
@@ -101,6 +102,9 @@ class _Stop:
 
     def _heard(self, number: int, _: object) -> None:
         if self._asked and number == signal.SIGINT:
+            if os.isatty(STDERR):
+                # A progress bar may have hidden the cursor, and nothing else runs any more that would show it again.
+                os.write(STDERR, b"\x1b[?25h")
             os._exit(INTERRUPTED)
         if not self._asked and self._task is None:
             self._asked = True

@@ -71,14 +71,16 @@ class Service:
 
     # -- own jobs ----------------------------------------------------------------------------------------------
 
-    async def run(self, task: Task, wait: float, tell: Tell) -> Record:
-        """Propose `task` until all accept it or `wait` seconds have passed, and run it; its record, with the result if this party is a receiver.
+    def asked(self, task: Task) -> Record:
+        """A job of this node's own, which `run` proposes."""
+        return self.records.add(fresh_id(), replace(task, pool=max(task.pool, least_pool(self._config.rules, task))), self.me, PROPOSED)
+
+    async def run(self, record: Record, wait: float, tell: Tell) -> None:
+        """Propose a job until all accept it or `wait` seconds have passed, and run it; its record then has the result if this party is a receiver.
 
         Raises PolicyDenied and ConfigError of this organisation before anyone is asked, Refused if another one denies or stays busy, PeerLost
         if one does not come.
         """
-        task = replace(task, pool=max(task.pool, least_pool(self._config.rules, task)))
-        record = self.records.add(fresh_id(), task, self.me, PROPOSED)
         proposing = asyncio.create_task(self._propose(record, wait, tell))
         self._proposing.add(proposing)
         try:
@@ -95,7 +97,7 @@ class Service:
             raise
         finally:
             self._proposing.discard(proposing)
-        return await self._follow(record, work)
+        await self._follow(record, work)
 
     async def _propose(self, record: Record, wait: float, tell: Tell) -> asyncio.Task[None]:
         """The running job, once everyone was told to start."""
@@ -129,7 +131,7 @@ class Service:
             raise unapproved(self.me, wait) from None
         record.state = PROPOSED
 
-    async def _follow(self, record: Record, work: asyncio.Task[None]) -> Record:
+    async def _follow(self, record: Record, work: asyncio.Task[None]) -> None:
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -138,7 +140,6 @@ class Service:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             raise
-        return record
 
     # -- running -----------------------------------------------------------------------------------------------
 

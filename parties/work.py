@@ -12,7 +12,7 @@ from parties.policy import check_limits, rows_for, too_few
 from parties.pool import enough
 from parties.programs import PROGRAMS
 from parties.proposals import JOB
-from parties.records import COMPUTING, JOINING, named
+from parties.records import JOINING, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,9 @@ class Work:
         self._check_signatures()
         check_limits(self._config.rules, self._history, record.task)
         await _written(self._journal.started, record)
+        self._tell("reading")
         table = await asyncio.to_thread(rows_for, self._config, record.task)
+        record.rows = len(table.rows)
         if record.ended is not None:
             raise record.ended
         record.phase = JOINING
@@ -74,15 +76,14 @@ class Work:
         joined = self._node.session(self._record.id, parties=task.parties, program=named(task), terms=terms, all_present=True)
         async with joined as s:
             self.session = s
-            self._record.phase, self._record.cost = COMPUTING, s.cost
+            self._record.begins(s.cost)
             self._tell("started")
-            progress = asyncio.create_task(_report(s, self._tell))
             try:
                 # All parties see the same answer and end the session in order, so none takes the others' denial for a loss.
-                if not task.pool or task.by_columns or await s.run(enough, len(table.rows), task.pool):
+                if not task.compares_pool or await s.run(enough, len(table.rows), task.pool):
                     return s, await s.run(PROGRAMS[task.protocol].run, table, task)
             finally:
-                progress.cancel()
+                self._record.stops()
         raise too_few(task)
 
     def outcome(self, fault: BaseException) -> str:
@@ -100,10 +101,3 @@ async def _written(entry: Callable[..., R], *arguments: Any) -> R:
     except asyncio.CancelledError:
         await asyncio.wait([writing])
         raise
-
-
-async def _report(s: Session, tell: Tell) -> None:
-    """Say every second how far a job is."""
-    while True:
-        await asyncio.sleep(1)
-        tell(f"running: {s.cost.rounds} rounds, {s.cost.payload} bytes to each peer")

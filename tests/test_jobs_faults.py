@@ -294,7 +294,7 @@ async def test_a_node_that_is_stopped_says_so_to_its_client_and_to_its_peers(tmp
             await mean_is_right(nodes, at="b")
         job = await started(nodes)
         (running,) = (entry["id"] for entry in (await requested(nodes, {"do": "jobs"}))[-1]["jobs"] if entry["state"] == "running")
-        assert "has no result: running" in (await nodes.beaver("jobs", "show", running, "-c", "a.toml"))[2]
+        assert f"job {running} has no result yet" in (await nodes.beaver("jobs", "show", running, "-c", "a.toml"))[1]
         await nodes.beaver("jobs", "cancel", running, "-c", "a.toml")
         _, complaints = await asyncio.wait_for(job.communicate(), 30)
         assert (job.returncode, b"was cancelled" in complaints) == (1, True), complaints

@@ -110,7 +110,7 @@ async def test_from_empty_machines_to_the_first_joint_mean(tmp_path):
 
 
 def test_every_exit_status_of_the_document_is_one_of_the_command():
-    from parties.cli import DENIED, LOCAL, REFUSED, REMOTE, USAGE
+    from parties.faults import DENIED, LOCAL, REFUSED, REMOTE, USAGE
     from parties.run import INTERRUPTED
 
     documented = [int(number) for number in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)]

@@ -71,6 +71,7 @@ async def test_a_job_waits_for_approval_which_shows_what_it_is(tmp_path):
             assert line, said
             said += line.decode()
         name = await waiting(nodes, "b")
+        assert [each["progress"]["phase"] for each in await jobs_of(nodes, "a")] == ["waiting for approval"]
         status, out, complaints = await nodes.beaver("jobs", "show", name, "-c", "b.toml", "--json")
         assert status == 0, complaints
         shown = json.loads(out)

@@ -315,7 +315,7 @@ def test_output_that_cannot_be_written_is_one_clear_line(tmp_path, command):
             [*BEAVER, *command], cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
         )
     assert done.returncode == 1
-    assert done.stderr == "cannot write the output: No space left on device\n"
+    assert done.stderr == "OutputError: cannot write the output: No space left on device\n"
 
 
 async def test_a_closed_terminal_stops_the_demo_and_leaves_no_key_behind(tmp_path):

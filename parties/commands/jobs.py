@@ -14,10 +14,16 @@ from rich.table import Table as Grid
 
 from parties import ask
 from parties.config import load_node_config
+from parties.faults import as_object
 from parties.job import unpack_task
 from parties.programs import program
+from parties.progress import Foresight, described
 from parties.run import run
 
+WIDTH = 200
+"""Columns of the table where the output is no terminal."""
+PATIENCE = 1.0
+"""Seconds for the totals of a job that is shown while it runs."""
 ROWS = 1000
 """Rows of each party for which the cost of a job is shown; how many there are, nobody knows yet."""
 
@@ -35,33 +41,81 @@ def _asked(config: Path, do: str, **more: str) -> dict[str, Any]:
 @app.command("list")
 def list_command(config: Config, as_json: AsJson = False) -> None:  # noqa: FBT002
     """List the jobs that the node knows: all that are not over, and the last that are."""
-    jobs = _asked(config, "jobs")["jobs"]
+    with as_object(wanted=as_json):
+        jobs = _asked(config, "jobs")["jobs"]
     if as_json:
         print(json.dumps(jobs))
         return
     grid = Grid()
-    for heading in ("id", "protocol", "dataset", "parties", "asked by", "since (UTC)", "state"):
-        grid.add_column(heading)
+    # Whole at any width: it is there to be copied.
+    grid.add_column("id", no_wrap=True, min_width=32)
+    for heading in ("protocol", "dataset", "parties", "asked by", "since (UTC)", "state", "progress"):
+        grid.add_column(heading, overflow="fold")
     for job in jobs:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job["since"]))
         state = job["state"] + (f": {job['error']}" if job["error"] else "")
-        cells = (job["id"], job["protocol"], job["dataset"], ", ".join(job["parties"]), job["asker"], since, state)
+        cells = (job["id"], job["protocol"], job["dataset"], ", ".join(job["parties"]), job["asker"], since, state, _progress(job))
         grid.add_row(*map(escape, cells))
-    Console().print(grid)
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDTH)).print(grid)
+
+
+def _progress(job: dict[str, Any]) -> str:
+    """What a job has done so far, and where it is if it runs."""
+    figures = job["progress"]
+    if figures["rows"] is None:
+        return ""
+    cost = f"{figures['rounds']:,} rounds, {figures['bytes']:,} bytes"
+    return cost if figures["phase"] == job["state"] else f"{figures['phase']}: {cost}"
 
 
 @app.command()
-def show(job: Id, config: Config, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """Show the result of a job; of one that waits for approval, who asks for what, what it reveals and what it costs."""
-    answer = _asked(config, "show", id=job)
-    if "waiting" not in answer:
+def show(
+    job: Id,
+    config: Config,
+    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON to this new file (0600).")] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Show the result of a job; while it runs, how far it is; while it waits for approval, who asks for what, what it reveals and costs."""
+    with as_object(wanted=as_json):
+        answer = _asked(config, "show", id=job)
+    if "waiting" in answer:
+        _show_waiting(answer, config, as_json=as_json)
+    elif "running" in answer:
+        _show_running(answer, load_node_config(config).name, as_json=as_json)
+    else:
+        with as_object(wanted=as_json), ask.reserved(out) as save:
+            save(answer)
         ask.show(answer, as_json=as_json)
+
+
+def _show_running(answer: dict[str, Any], me: str, *, as_json: bool) -> None:
+    foresight = Foresight(unpack_task(answer["running"]), me)
+    told = answer["job"]["progress"]
+    foresight.begin(told)
+    foresight.wait(PATIENCE)
+    progress = described(told, foresight.totals(told))
+    if as_json:
+        print(json.dumps({"id": answer["id"], "state": answer["job"]["state"], **progress}))
         return
+    print(f"job {answer['id']} has no result yet")
+    grid = Grid(show_header=False)
+    grid.add_row("phase", progress["phase"])
+    for name, planned in (("rounds", "planned_rounds"), ("bytes", "planned_bytes")):
+        grid.add_row(name, f"{progress[name]:,}" + ("" if progress[planned] is None else f" of {progress[planned]:,}"))
+    for name in ("seconds", "seconds_left"):
+        if progress[name] is not None:
+            grid.add_row(name.replace("_", " "), f"{progress[name]:.1f}")
+    Console().print(grid)
+
+
+def _show_waiting(answer: dict[str, Any], config: Path, *, as_json: bool) -> None:
     request = {**_request(answer["waiting"]), "earlier jobs": answer["overlaps"], "asked by": answer["job"]["asker"]}
     if as_json:
         print(json.dumps({"id": answer["id"], **{name.replace(" ", "_"): value for name, value in request.items()}}, allow_nan=False))
         return
-    grid = Grid(title=f"job {answer['id']} waits for approval here", title_justify="left", show_header=False)
+    print(f"job {answer['id']} waits for approval here")
+    grid = Grid(show_header=False)
     for name, value in request.items():
         grid.add_row(name, escape(_text(value)))
     Console().print(grid)

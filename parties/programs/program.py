@@ -14,6 +14,7 @@ from mpc.errors import ConfigError, PrecisionError
 from mpc.roster import did_you_mean
 from parties.data import Table
 from parties.job import MAX_NAMES, Parameter, Task
+from parties.pool import enough
 from parties.programs.dry import dry
 
 if TYPE_CHECKING:
@@ -199,7 +200,11 @@ class Program:
         return await self.body(s, table, task, settings)
 
     def estimate(self, task: Task, n: int, rows: int | Sequence[int], holdings: Sequence[Sequence[str]] | None = None) -> Plan:
-        """What a job will cost: the plan of the party that sends most.  No data, no network, no keys.
+        """What a job will cost: of its `plans`, that of the party that sends most."""
+        return max(self.plans(task, n, rows, holdings), key=lambda plan: (plan.payload, plan.rounds))
+
+    def plans(self, task: Task, n: int, rows: int | Sequence[int], holdings: Sequence[Sequence[str]] | None = None) -> list[Plan]:
+        """What a job will do at every party.  No data, no network, no keys.
 
         `rows` is how many each party has, or a list of what each has.  Where columns are split, `holdings` lists each party's columns; by default they are dealt
         out in their order, as equally as can be.
@@ -217,7 +222,13 @@ class Program:
             Table(list(part), np.zeros((1, len(part)))) if self.sample is None else self.sample(part, count, settings)
             for part, count in zip(parts, counts, strict=True)
         ]
-        return dry(lambda s: self.run(s, tables[s.index], job), task.parties)
+
+        async def as_a_node(s: Session) -> None:
+            if job.compares_pool:
+                await s.run(enough, counts[s.index], job.pool)
+            await s.run(self.run, tables[s.index], job)
+
+        return dry(as_a_node, task.parties)
 
     def _dealt_out(self, task: Task, n: int, settings: Settings) -> list[list[str]]:
         if settings.get("split") != "columns":

@@ -1,0 +1,48 @@
+"""What a command ends with: the status and the code of a fault; docs/operations.md lists them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING
+
+import mpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOCAL, USAGE, DENIED, REMOTE, REFUSED = 1, 2, 3, 4, 5
+"""Exit statuses: a fault of this organisation, of the command line, its own policy's denial, a fault of a peer, a peer that refuses."""
+
+STATUS: dict[type[BaseException], int] = {
+    mpc.BeaverError: LOCAL,
+    mpc.PolicyDenied: DENIED,
+    mpc.PeerLost: REMOTE,
+    mpc.PeerMisbehaved: REMOTE,
+    mpc.AuthenticationFailed: REMOTE,
+    mpc.Disagreement: REMOTE,
+    mpc.Refused: REFUSED,
+}
+"""Of a class and those below it that are not listed."""
+
+
+def exit_status(fault: mpc.BeaverError) -> int:
+    """The exit status of a fault."""
+    return next(STATUS[kind] for kind in type(fault).__mro__ if kind in STATUS)
+
+
+def code(fault: mpc.BeaverError) -> str:
+    """The stable name of this kind of fault: what a message begins with."""
+    return type(fault).__name__
+
+
+@contextlib.contextmanager
+def as_object(*, wanted: bool) -> Iterator[None]:
+    """Also print a fault as the one JSON object of standard output, if `wanted`: whoever parses that finds one whatever happens."""
+    try:
+        yield
+    except mpc.BeaverError as fault:
+        if wanted:
+            party = getattr(fault, "party", None)
+            print(json.dumps({"error": code(fault), "status": exit_status(fault), "party": party, "text": str(fault)}))
+        raise

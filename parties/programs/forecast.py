@@ -1,0 +1,54 @@
+"""What a job will cost and how long its messages will travel, from the plans of its parties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpc import Plan
+
+BEGINNING = 5
+"""Trips before a job's program begins: proposal, acceptance, start, join, confirmation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """`payload`, `rounds` and `peak` are those of the party that sends most, as its ledger will have them; `dealt` is what the dealer sends to all.
+
+    `trips` is how many messages travel one after the other, and `busiest` the bytes, without headers and seals, that the line of the busiest
+    member carries one way.
+    """
+
+    rounds: int
+    payload: int
+    dealt: int
+    correlations: int
+    peak: int
+    trips: int
+    busiest: int
+
+    @classmethod
+    def of(cls, plans: Sequence[Plan], names: Sequence[str]) -> Forecast:
+        """From the plans of all parties, whose `names` are in the same order."""
+        most = max(plans, key=lambda plan: (plan.payload, plan.rounds))
+        sizes = [relation.nbytes for relation in most.relations]
+        # Who gets a correction is decided by a hash: the parties get as much as each other, but for one that is large.
+        corrections = max(sum(sizes) // len(plans), max(sizes, default=0))
+        sent = [sum(plan.ledger.sent.values()) for plan in plans]
+        received = [corrections + sum(plan.ledger.sent.get(name, 0) for plan in plans) for name in names]
+        return cls(
+            rounds=most.rounds,
+            payload=most.payload,
+            dealt=most.dealer,
+            correlations=len(sizes),
+            peak=max(plan.peak for plan in plans),
+            trips=BEGINNING + max(plan.trips for plan in plans),
+            busiest=max(*sent, *received, most.dealer),
+        )
+
+    def seconds(self, rtt: float, bandwidth: float) -> float:
+        """How long messages travel where every round trip takes `rtt` ms and every line carries `bandwidth` Mbit/s each way."""
+        return self.trips * rtt / 2e3 + self.busiest * 8 / (bandwidth * 1e6)
