@@ -100,7 +100,7 @@ def test_the_data_is_the_published_data():
 
 
 def test_keygen_and_version(tmp_path):
-    assert re.match(r"beaver \d+\.\d+\.\d+\nwire 2\nprotocols .*mean@1", beaver("--version").stdout)
+    assert re.match(r"beaver \d+\.\d+\.\d+\nwire 3\nprotocols .*mean@1", beaver("--version").stdout)
     made = beaver("keygen", "hospital_a", cwd=tmp_path)
     assert made.returncode == 0
     identity = Identity.load(tmp_path / "hospital_a.key")

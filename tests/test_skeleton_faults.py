@@ -165,7 +165,7 @@ async def test_a_peer_that_takes_nothing_ends_the_session_within_the_stall_clock
 
         async def program(node):
             async with node.session("j") as s:
-                output = s.reveal(s.zero(1 << 19), to=1)
+                output = s.reveal(s.zero(1 << 22), to=1)  # more than the window
                 if s.index == 1:
                     await release.wait()
                 await output
