@@ -1,4 +1,4 @@
-"""A real node in a process of its own: `python -m tests.member CONFIG FD`.
+"""A real node in a process of its own: `warm.start(CONFIG, FD, module="tests.member")`.
 
 Reads "JOB PROGRAM" lines from standard input, runs each as a session, and prints one JSON line per event.  Ends with its input.
 """
@@ -100,7 +100,7 @@ async def member(config, listener):
             await one(node, *line.decode().split())
 
 
-if __name__ == "__main__":
+def main():
     try:
         run(member(sys.argv[1], socket.socket(fileno=int(sys.argv[2]))))
     except KeyboardInterrupt:

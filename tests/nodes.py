@@ -13,6 +13,7 @@ import numpy as np
 
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
+from tests import warm
 
 ROOT = Path(__file__).resolve().parent.parent
 BEAVER = [sys.executable, "-c", "from parties.start import main; main()"]
@@ -75,12 +76,8 @@ class Nodes:
             self.logs.setdefault(name, []).append(log := self.folder / f"{name}.{len(self.logs.get(name, []))}.log")
             with log.open("w") as file:
                 kind = "dealer" if name == "dealer" else "party"
-                self.processes[name] = await asyncio.create_subprocess_exec(
-                    *BEAVER,
-                    kind,
-                    *self.options,
-                    "-c",
-                    f"{name}.toml",
+                self.processes[name] = await warm.start(
+                    *(kind, *self.options, "-c", f"{name}.toml"),
                     cwd=self.folder,
                     env=self.environment,
                     stdout=asyncio.subprocess.PIPE,
@@ -114,8 +111,8 @@ class Nodes:
         await self.processes[name].wait()
 
     async def spawn(self, *arguments):
-        return await asyncio.create_subprocess_exec(
-            *BEAVER, *arguments, cwd=self.folder, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        return await warm.start(
+            *arguments, cwd=self.folder, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
 
     async def beaver(self, *arguments):

@@ -7,12 +7,13 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
+from tests import warm
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 40.0
@@ -26,18 +27,8 @@ class Organisation:
         self.process = None
 
     async def start(self):
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.member",
-            str(self.config),
-            str(self.listener.fileno()),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=[self.listener.fileno()],
-            start_new_session=True,
+        self.process = await warm.start(
+            self.config, 3, module="tests.member", cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE, passed=[self.listener]
         )
         assert (await self.event())["ready"] == self.name
 
