@@ -27,7 +27,7 @@ from tests.brokers import Mosquitto
 from tests.error_rows import row_of
 from tests.nodes import Nodes
 from tests.rosters import signed
-from tests.test_errors_of_commands import answers, forks, keyless
+from tests.test_errors_of_commands import answers, keyless
 
 CLOCKS = Clocks(5.0, 5.0, 5.0)
 
@@ -220,27 +220,25 @@ OWN = {
 }
 
 
-def test_every_fault_of_the_own_files_is_told(tmp_path):
-    with forks() as call:
-        for what, (break_it, problem, remedy) in OWN.items():
-            home = tmp_path / what
-            home.mkdir()
-            Nodes(home)
-            with socket.socket() as taken:
-                if break_it is None:
-                    taken.bind(Roster.load(home / "roster.toml")["a"].endpoint)
-                    taken.listen()
-                else:
-                    break_it(home)
-                status, _, printed = call(home, "check -c a.toml --json --wait 1")
-            found, complaint = printed.strip().splitlines()
-            (wrong,) = (each for each in json.loads(found)["own"] if each["remedy"])
-            assert (status, problem in wrong["found"], remedy in wrong["remedy"]) == (1, True, True), (what, wrong)
-            assert complaint.startswith("ConfigError: "), printed
-            if what in {"held", "shadow"}:
-                assert row_of({"held": "and it answers no", "shadow": "hides this software's"}[what]).shows(
-                    complaint.removeprefix("ConfigError: ")
-                )
+async def test_every_fault_of_the_own_files_is_told(tmp_path):
+    for what, (break_it, problem, remedy) in OWN.items():
+        home = tmp_path / what
+        home.mkdir()
+        nodes = Nodes(home)
+        with socket.socket() as taken:
+            if break_it is None:
+                taken.bind(Roster.load(home / "roster.toml")["a"].endpoint)
+                taken.listen()
+            else:
+                break_it(home)
+            status, printed, complaint = await nodes.beaver("check", "-c", "a.toml", "--json", "--wait", "1")
+        (wrong,) = (each for each in json.loads(printed)["own"] if each["remedy"])
+        assert (status, problem in wrong["found"], remedy in wrong["remedy"]) == (1, True, True), (what, wrong)
+        assert complaint.startswith("ConfigError: "), complaint
+        if what in {"held", "shadow"}:
+            assert row_of({"held": "and it answers no", "shadow": "hides this software's"}[what]).shows(
+                complaint.strip().removeprefix("ConfigError: ")
+            )
     HELD.pop().release()
 
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import signal
 import socket
-import subprocess
-import sys
-from contextlib import AsyncExitStack, contextmanager
-from subprocess import PIPE
+from contextlib import AsyncExitStack
 
 from mpc.handshake import Hello
 from mpc.identity import Identity, encode_key
@@ -86,23 +82,6 @@ def open_folder(home):
     edit("a.toml", '"a.sock"', '"open/a.sock"')(home)
 
 
-FORKS = """
-import json, os, sys
-import parties.cli
-from parties.start import main
-
-for line in sys.stdin:
-    home, arguments = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.chdir(home)
-        os.dup2(os.open("complaints", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
-        os.dup2(2, 1)
-        sys.argv = ["beaver", *arguments]
-        main()
-        sys.exit()
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 HELD = []
 PARTY = "party -c a.toml"
 OFFLINE = {
@@ -303,34 +282,20 @@ class Told:
             self.wrong.append((case, status, complaints))
 
 
-@contextmanager
-def forks():
-    """Commands in processes of their own, forked from one that has imported everything: imports take most of a second."""
-
-    def call(home, command):
-        print(json.dumps([str(home), command.split()]), file=process.stdin, flush=True)
-        return int(process.stdout.readline()), "", (home / "complaints").read_text()
-
-    with subprocess.Popen([sys.executable, "-c", FORKS], env=Nodes.environment.fget(None), stdin=PIPE, stdout=PIPE, text=True) as process:
-        yield call
-        process.stdin.close()
-
-
-def compare_offline(told, cases, folder):
+async def compare_offline(told, cases, folder):
     """Run every case's command in a folder of its own, changed as the case says."""
-    with forks() as call:
-        for number, (case, (change, command)) in enumerate(cases.items()):
-            home = folder / str(number)
-            home.mkdir()
-            Nodes(home)
-            if change is not None:
-                change(home)
-            told.compare(case, *call(home, command))
+    for number, (case, (change, command)) in enumerate(cases.items()):
+        home = folder / str(number)
+        home.mkdir()
+        nodes = Nodes(home)
+        if change is not None:
+            change(home)
+        await told.check(case, nodes, command)
 
 
-def test_commands_without_a_node(tmp_path):
+async def test_commands_without_a_node(tmp_path):
     told = Told()
-    compare_offline(told, OFFLINE, tmp_path)
+    await compare_offline(told, OFFLINE, tmp_path)
     for held in HELD:
         held.close()
     assert told.wrong == [], "\n".join(map(str, told.wrong))
@@ -342,16 +307,15 @@ async def test_commands_beside_nodes(tmp_path):
         await odd_members(stack, tmp_path)
         stack.push_async_exit(nodes)
         await nodes.start("dealer", "a", "b", "c")
-        call = stack.enter_context(forks())
         for case, command in TAKING_PART.items():
-            told.compare(case, *await asyncio.to_thread(call, tmp_path, command))
+            await told.check(case, nodes, command)
         await asyncio.gather(
             *(
                 told.check(case, nodes, f"run mean --dataset patients --columns age --parties a,{name} --wait 1 -c a.toml")
                 for case, name in WAITING.items()
             )
         )
-        await one_by_one(told, nodes, call)
+        await one_by_one(told, nodes)
     assert told.wrong == [], "\n".join(map(str, told.wrong))
 
 
@@ -371,18 +335,14 @@ async def ended(job):
     return job.returncode, "", complaints.decode()
 
 
-async def one_by_one(told, nodes, call):
+async def one_by_one(told, nodes):
     """Jobs that fill all places and end badly; a member that is stopped."""
-
-    async def check(case, command):
-        told.compare(case, *await asyncio.to_thread(call, nodes.folder, command))
-
     mean = "run mean --dataset patients --columns age"
     job, name = await started(nodes, "a,b,c")
-    await check("is busy: it", f"{mean} --parties a,b,c --wait 0 -c b.toml")
-    assert (await asyncio.to_thread(call, nodes.folder, f"jobs cancel {name} -c a.toml"))[0] == 0
+    await told.check("is busy: it", nodes, f"{mean} --parties a,b,c --wait 0 -c b.toml")
+    assert (await nodes.beaver("jobs", "cancel", name, "-c", "a.toml"))[0] == 0
     told.compare("was cancelled: ", *await ended(job))
-    await check("has no result", f"jobs show {name} -c a.toml")
+    await told.check("has no result", nodes, f"jobs show {name} -c a.toml")
     job, _ = await started(nodes, "a,b,c")
     await nodes.kill("c")
     status, _, complaints = await ended(job)
@@ -391,9 +351,9 @@ async def one_by_one(told, nodes, call):
     assert any(row_of(case).shows(text) for case in ("the connection was lost", "was lost at PLACE")), complaints
     assert status == 4
     (nodes.folder / "twin.toml").write_text((nodes.folder / "c.toml").read_text().replace('"c.sock"', '"a.sock"'))
-    await check("another node answers there", "party -c twin.toml")
+    await told.check("another node answers there", nodes, "party -c twin.toml")
     nodes.processes["b"].send_signal(signal.SIGSTOP)
-    await check("was lost before the job started", f"{mean} --parties a,b -c a.toml")
+    await told.check("was lost before the job started", nodes, f"{mean} --parties a,b -c a.toml")
     nodes.processes["b"].send_signal(signal.SIGCONT)
     job, _ = await started(nodes, "a,b")
     await nodes.kill("a")

@@ -129,9 +129,9 @@ COMMANDS = {
 }
 
 
-def test_commands(tmp_path):
+async def test_commands(tmp_path):
     told = Told()
-    compare_offline(told, COMMANDS, tmp_path)
+    await compare_offline(told, COMMANDS, tmp_path)
     assert told.wrong == [], "\n".join(map(str, told.wrong))
 
 
