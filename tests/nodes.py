@@ -27,6 +27,21 @@ def rows_of(index, rows=20):
     return np.round(np.column_stack([age, bmi, 2 * age - bmi + rng.normal(size=rows + index)]), 6)
 
 
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+async def spawn(folder, *arguments):
+    return await warm.start(*arguments, cwd=folder, env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+
+
+async def beaver(folder, *arguments):
+    """Exit status, output and complaints of one command."""
+    process = await spawn(folder, *arguments)
+    out, complaints = await asyncio.wait_for(process.communicate(), PATIENCE)
+    return process.returncode, out.decode(), complaints.decode()
+
+
 class Nodes:
     """a, b, c and the dealer, each with a configuration, a key and data in one folder."""
 
@@ -79,7 +94,7 @@ class Nodes:
                 self.processes[name] = await warm.start(
                     *(kind, *self.options, "-c", f"{name}.toml"),
                     cwd=self.folder,
-                    env=self.environment,
+                    env=environment(),
                     stdout=asyncio.subprocess.PIPE,
                     stderr=file,
                 )
@@ -89,7 +104,7 @@ class Nodes:
 
     @property
     def environment(self):
-        return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+        return environment()
 
     def log(self, name):
         return "".join(path.read_text() for path in self.logs.get(name, []))
@@ -111,15 +126,10 @@ class Nodes:
         await self.processes[name].wait()
 
     async def spawn(self, *arguments):
-        return await warm.start(
-            *arguments, cwd=self.folder, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
+        return await spawn(self.folder, *arguments)
 
     async def beaver(self, *arguments):
-        """Exit status, output and complaints of one command."""
-        process = await self.spawn(*arguments)
-        out, complaints = await asyncio.wait_for(process.communicate(), PATIENCE)
-        return process.returncode, out.decode(), complaints.decode()
+        return await beaver(self.folder, *arguments)
 
     async def run(self, *arguments, at="a"):
         return await self.beaver("run", *arguments, "--dataset", "patients", "-c", f"{at}.toml")

@@ -20,6 +20,7 @@ from mpc.roster import Member, Roster
 from parties.data import load_diabetes
 from parties.demo.organisations import HOSPITALS, compute, right
 from parties.demo.study import pooled, split, tolerance
+from tests import nodes
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -99,22 +100,22 @@ def test_the_data_is_the_published_data():
     assert np.array_equal(table.rows[:, -1], theirs.target)
 
 
-def test_keygen_and_version(tmp_path):
+async def test_keygen_and_version(tmp_path):
     assert re.match(r"beaver \d+\.\d+\.\d+\nwire 3\nprotocols .*mean@1", beaver("--version").stdout)
-    made = beaver("keygen", "hospital_a", cwd=tmp_path)
-    assert made.returncode == 0
+    status, printed, _ = await nodes.beaver(tmp_path, "keygen", "hospital_a")
+    assert status == 0
     identity = Identity.load(tmp_path / "hospital_a.key")
     other = Identity.generate("zed")
     text = (
-        made.stdout.replace("HOST:PORT", "h:1")
+        printed.replace("HOST:PORT", "h:1")
         + Roster([Member("y", other.public, None), Member("zed", Identity.generate("z").public, None)]).dump()
     )
     assert Roster.parse(text, "made")["hospital_a"].public == identity.public
-    again = beaver("keygen", "hospital_a", cwd=tmp_path)
-    assert again.returncode == 1
-    assert "never overwritten" in again.stderr
-    assert beaver("keygen", "a b", cwd=tmp_path).stderr.startswith("ConfigError: 'a b' is no name")
-    assert "Traceback" not in beaver("nonsense").stderr
+    status, _, complaints = await nodes.beaver(tmp_path, "keygen", "hospital_a")
+    assert status == 1
+    assert "never overwritten" in complaints
+    assert (await nodes.beaver(tmp_path, "keygen", "a b"))[2].startswith("ConfigError: 'a b' is no name")
+    assert "Traceback" not in (await nodes.beaver(tmp_path, "nonsense"))[2]
 
 
 async def test_the_dealer_command_serves_until_ctrl_c(tmp_path):

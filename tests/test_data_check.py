@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 
 import pytest
 
-from tests.nodes import BEAVER, ROOT
+from tests.nodes import beaver
 
 HEAD = 'name = "a"\nkey = "a.key"\nroster = "roster.toml"\n'
 COLUMNS = (
@@ -19,12 +17,11 @@ GOOD = "age,bmi,ward\n50,,a\n60,22.5,b\n"
 BAD = f"age,bmi,ward\n50,1,a\n{PLANTED},2,b\n,x{PLANTED},\n3,nan,{PLANTED}\n{PLANTED},1,b\n"
 
 
-def check(home, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    ran = subprocess.run([*BEAVER, "data", "check", "-c", "a.toml", *arguments], cwd=home, env=environment, capture_output=True, text=True)
-    assert PLANTED not in ran.stdout + ran.stderr
-    assert "Traceback" not in ran.stderr
-    return ran.returncode, ran.stdout, ran.stderr
+async def check(home, *arguments):
+    status, out, complaints = await beaver(home, "data", "check", "-c", "a.toml", *arguments)
+    assert PLANTED not in out + complaints
+    assert "Traceback" not in complaints
+    return status, out, complaints
 
 
 @pytest.fixture
@@ -37,19 +34,19 @@ def home(tmp_path):
     return tmp_path
 
 
-def test_one_good_dataset(home):
-    status, out, _ = check(home, "good")
+async def test_one_good_dataset(home):
+    status, out, _ = await check(home, "good")
     assert status == 0
     assert "good: 2 rows from good.csv" in out
     assert "years" in out
-    (report,) = json.loads(check(home, "good", "--json")[1])
+    (report,) = json.loads((await check(home, "good", "--json"))[1])
     assert report["rows"] == 2
     assert report["usable"]
     assert [column["missing"] for column in report["columns"]] == [0, 1, 0]
 
 
-def test_all_datasets(home):
-    status, out, _ = check(home, "--json")
+async def test_all_datasets(home):
+    status, out, _ = await check(home, "--json")
     assert status == 1
     good, bad, broken = json.loads(out)
     assert (good["usable"], bad["usable"], broken["usable"]) == (True, False, False)
@@ -60,14 +57,14 @@ def test_all_datasets(home):
         "row 3: text, but a number is needed",
         "row 3: the cell names no category",
     ]
-    status, out, _ = check(home)
+    status, out, _ = await check(home)
     assert status == 1
     assert "has 2 cell(s)" in out
 
 
-def test_what_is_not_there(home):
-    status, _, complaints = check(home, "god")
+async def test_what_is_not_there(home):
+    status, _, complaints = await check(home, "god")
     assert status == 1
     assert "unknown dataset 'god'; did you mean 'good'?" in complaints
     (home / "a.toml").write_text(HEAD)
-    assert check(home)[:2] == (0, "no dataset is declared\n")
+    assert (await check(home))[:2] == (0, "no dataset is declared\n")

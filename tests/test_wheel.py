@@ -29,9 +29,10 @@ def test_the_wheel_runs_the_demo_elsewhere(tmp_path):
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"mpc", "protocols", "parties"}
     assert {"parties/data/diabetes.csv", "parties/status/page.html"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    run(sys.executable, "-m", "venv", str(tmp_path / "clean"))
+    run(sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "clean"))
     binaries = tmp_path / "clean" / "bin"
-    run(str(binaries / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel))
+    pip = (sys.executable, "-m", "pip", "--python", str(binaries / "python"))
+    run(*pip, "install", "--quiet", "--disable-pip-version-check", "--no-compile", str(wheel))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     shown = run(str(binaries / "beaver"), "demo", cwd=elsewhere)
