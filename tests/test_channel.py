@@ -274,6 +274,8 @@ async def test_an_unproven_link_displaces_nothing_and_a_proven_one_does(caplog):
         raw.link.send(Sealer(kk.split().send, "AESGCM").seal(wire.record_head(0, 0) + wire.ready(wire.NEW, 0)))
         await until(lambda: mesh_b.channel("a") is not first)
         assert not first.alive
+        # Who never confirms would be waited for at the end.
+        raw.link.abort()
 
 
 async def test_a_flood_of_strangers_leaves_the_ready_channel_alone():
