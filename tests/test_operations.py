@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import re
 import shlex
 import signal
 import socket
 from pathlib import Path
 
-from typer.testing import CliRunner
-
-from parties.cli import app
+from tests import nodes
 from tests.nodes import BEAVER, PATIENCE, ROOT
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
@@ -29,13 +25,11 @@ def blocks(language, text):
         yield machine, file or None, rest
 
 
-async def beaver(command, folder, **options):
+async def node(command, folder):
+    """A process that starts from nothing, as an organisation's does."""
     words = shlex.split(command)
-    assert words[0] == "beaver"
-    return await asyncio.create_subprocess_exec(
-        *BEAVER, *words[1:], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, **options,
-    )  # fmt: skip
+    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+    return await asyncio.create_subprocess_exec(*BEAVER, *words[1:], cwd=folder, env=nodes.environment(), **pipes)
 
 
 def addresses():
@@ -58,15 +52,7 @@ def send(folders, source):
 async def done(command, folder):
     """The output of a command that ends well; it may go to a file."""
     command, _, file = command.partition(" > ")
-    if command.split()[1] in {"init", "roster"}:
-        # In this process: to start one takes longer than the command.
-        with contextlib.chdir(folder):
-            result = CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
-        status, out, complaints = result.exit_code, result.stdout, result.output
-    else:
-        process = await beaver(command, folder)
-        out, complaints = (each.decode() for each in await asyncio.wait_for(process.communicate(), PATIENCE))
-        status = process.returncode
+    status, out, complaints = await nodes.beaver(folder, *shlex.split(command)[1:])
     assert status == 0, complaints
     if file:
         (folder / file).write_text(out)
@@ -77,15 +63,16 @@ async def test_from_empty_machines_to_the_first_joint_mean(tmp_path):
     folders = {machine: tmp_path / machine for machine in MACHINES}
     for folder in folders.values():
         folder.mkdir()
-    text, said, nodes = TEXT, {}, []
+    text, said, running = TEXT, {}, []
     for host, here in addresses().items():
         text = text.replace(host, here)
     commands = [(machine, line) for machine, _, body in blocks("sh", text) for line in body.splitlines()]
     try:
         for machine, command in commands:
+            assert command.startswith("beaver ")
             if command.split()[1] in {"dealer", "party"}:
-                nodes.append(await beaver(command, folders[machine]))
-                assert b"stop it with Ctrl-C" in await asyncio.wait_for(nodes[-1].stdout.readline(), PATIENCE)
+                running.append(await node(command, folders[machine]))
+                assert b"stop it with Ctrl-C" in await asyncio.wait_for(running[-1].stdout.readline(), PATIENCE)
                 continue
             if command.startswith("beaver roster sign") and machine == MACHINES[0]:
                 # Sections 2 and 3 may be done in any order.
@@ -99,14 +86,14 @@ async def test_from_empty_machines_to_the_first_joint_mean(tmp_path):
         assert "57.2" in mean
         assert "26" in mean
     finally:
-        for node in nodes:
-            node.send_signal(signal.SIGTERM)
-        for node in nodes:
-            _, complaints = await asyncio.wait_for(node.communicate(), PATIENCE)
-            assert node.returncode == 130
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            _, complaints = await asyncio.wait_for(process.communicate(), PATIENCE)
+            assert process.returncode == 130
             assert b"Traceback" not in complaints
             assert b"not signed" not in complaints
-    assert len(nodes) == 3
+    assert len(running) == 3
 
 
 def test_every_exit_status_of_the_document_is_one_of_the_command():

@@ -14,8 +14,8 @@ from mpc import Cost, Like, PrecisionError, ProgramError
 from mpc.testing import simulate
 from protocols import PROTOCOLS, comparison
 
-PARTIES = [2, 3, 4, 5]
-SEEDS = [None, 1, 2]
+TRIALS = [(2, None), (2, 1), (3, 1), (3, 2), (4, None), (4, 2), (5, 1), (5, 2)]
+"""Every number of parties under two orders of events, every order at two numbers at least."""
 BOUND = 2.0**41  # 2^61 as a word
 EDGES = np.array([0, 2.0**-20, -(2.0**-20), 1, -1, 2.5, BOUND, -BOUND, BOUND - 1, 1 - BOUND, 7, 7])
 
@@ -58,8 +58,7 @@ def run(n, seed, program, expected):
 COMPARISONS = {"less_than": np.less, "less_equal": np.less_equal, "equal": np.equal}
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("n", PARTIES)
+@pytest.mark.parametrize(("n", "seed"), TRIALS)
 def test_comparisons(n, seed):
     pairs = [
         (EDGES[:, None], EDGES),
@@ -92,8 +91,7 @@ def test_comparisons(n, seed):
     run(n, seed, program, expected)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("n", PARTIES)
+@pytest.mark.parametrize(("n", "seed"), TRIALS)
 def test_choices(n, seed):
     x = EDGES.reshape(4, 3)
     y = np.roll(x, 2)
@@ -134,8 +132,7 @@ def test_choices(n, seed):
 LARGEST = {"maximum": np.max, "minimum": np.min, "argmax": np.argmax, "argmin": np.argmin}
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("n", PARTIES)
+@pytest.mark.parametrize(("n", "seed"), TRIALS)
 def test_the_largest_of_many(n, seed):
     rng = np.random.default_rng(n)
     cases = [
