@@ -16,7 +16,7 @@ from mpc.roster import Member, Roster
 from tests import warm
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 40.0
+PATIENCE = 80.0
 
 
 class Organisation:

@@ -12,11 +12,13 @@ import pytest
 
 from mpc import Disagreement, PeerMisbehaved, protocol, wire
 from mpc.flow import BLOCK, ON_FRAME, Arrivals, Flow
+from mpc.mesh import Clocks
 from mpc.ring import WORD
 from mpc.scope import current
 from mpc.testing import simulate
 
 WINDOW = 1 << 16
+CLOCKS = Clocks(join=80.0, lost=80.0, stall=80.0)
 SESSION, DIGEST = b"sess" + bytes(28), b"digestdigest"
 
 
@@ -37,7 +39,7 @@ def run(size, orders, seed=None):
             assert np.all(total == total[0])
         return True
 
-    assert simulate(len(orders), program, window=WINDOW, seed=seed) == [True] * len(orders)
+    assert simulate(len(orders), program, window=WINDOW, seed=seed, clocks=CLOCKS) == [True] * len(orders)
 
 
 @pytest.mark.parametrize("seed", [None, 5])

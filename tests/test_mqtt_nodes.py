@@ -45,7 +45,7 @@ def numbers(value):
 @pytest.mark.parametrize("kind", BROKERS)
 async def test_two_million_elements_are_summed_over_a_broker(kind, tmp_path):
     async with BROKERS[kind](tmp_path) as broker:
-        organisations = Organisations(tmp_path, lost=10.0)
+        organisations = Organisations(tmp_path, lost=30.0, stall=60.0)
         meet_at(tmp_path, broker.relay)
         async with organisations:
             outcomes = await organisations.run("big", "wide")
@@ -54,7 +54,7 @@ async def test_two_million_elements_are_summed_over_a_broker(kind, tmp_path):
 
 async def test_some_members_may_meet_at_a_broker_while_others_use_tcp(tmp_path):
     async with Mosquitto(tmp_path) as broker:
-        organisations = Organisations(tmp_path)
+        organisations = Organisations(tmp_path, lost=30.0)
         meet_at(tmp_path, broker.relay, but=("a", "b", "dealer"))
         async with organisations:
             outcomes = await organisations.run("mixed", "product")

@@ -9,6 +9,8 @@ import pytest
 
 from tests.organisations import Organisations, Stopwatch
 
+PATIENT = {"lost": 20.0, "stall": 20.0}
+"""Clocks that no busy machine runs into, for tests of something else."""
 GOOD = {"a": [6.0], "b": [6.0], "c": [6.0]}
 
 
@@ -19,7 +21,7 @@ async def next_job_works(all_):
 
 
 async def test_jobs_run_one_after_the_other(tmp_path):
-    async with Organisations(tmp_path) as all_:
+    async with Organisations(tmp_path, **PATIENT) as all_:
         assert {name: outcome["result"] for name, outcome in (await all_.run("one", "total")).items()} == GOOD
         products = await all_.run("two", "product")
         assert all(abs(outcome["result"][0] - 6.0) < 1e-3 for outcome in products.values())
@@ -29,7 +31,7 @@ async def test_jobs_run_one_after_the_other(tmp_path):
 
 @pytest.mark.parametrize("victim", ["c", "a", "dealer"])
 async def test_sigkill_mid_job(tmp_path, victim):
-    async with Organisations(tmp_path) as all_:
+    async with Organisations(tmp_path, **PATIENT) as all_:
         await all_.begin("doomed")
         lost = getattr(all_, victim)
         lost.signal(signal.SIGKILL)
@@ -39,7 +41,8 @@ async def test_sigkill_mid_job(tmp_path, victim):
             outcome = await party.outcome()
             assert outcome["error"] == "PeerLost", outcome
             assert outcome["text"].startswith(f"{victim}: "), outcome
-        assert clock.seconds < 2 * 2.0
+        # By the end of the connection, and no clock.
+        assert clock.seconds < PATIENT["lost"]
         await lost.process.wait()
         await lost.start()
         await next_job_works(all_)
@@ -66,7 +69,7 @@ async def test_sigstop_mid_job(tmp_path, victim):
 
 
 async def test_a_peer_that_never_comes(tmp_path):
-    async with Organisations(tmp_path, join=2.0) as all_:
+    async with Organisations(tmp_path, join=2.0, **PATIENT) as all_:
         clock = Stopwatch()
         outcomes = await all_.run("lonely", "total", [all_.a, all_.b])
         assert clock.seconds < 6
@@ -77,7 +80,7 @@ async def test_a_peer_that_never_comes(tmp_path):
 
 
 async def test_a_peer_that_is_not_even_there(tmp_path):
-    async with Organisations(tmp_path, join=2.0) as all_:
+    async with Organisations(tmp_path, join=2.0, **PATIENT) as all_:
         all_.c.process.stdin.close()
         await all_.c.process.wait()
         outcomes = await all_.run("lonely", "total", [all_.a, all_.b])
@@ -90,7 +93,7 @@ async def test_a_peer_that_is_not_even_there(tmp_path):
 
 
 async def test_a_program_that_raises_at_one_party(tmp_path):
-    async with Organisations(tmp_path) as all_:
+    async with Organisations(tmp_path, **PATIENT) as all_:
         outcomes = await all_.run("broken", "raises")
         assert outcomes["b"]["error"] == "RuntimeError"
         for name in "ac":
@@ -101,7 +104,7 @@ async def test_a_program_that_raises_at_one_party(tmp_path):
 
 
 async def test_a_timeout_around_an_op_ends_the_session_everywhere(tmp_path):
-    async with Organisations(tmp_path) as all_:
+    async with Organisations(tmp_path, **PATIENT) as all_:
         for party in all_.parties:
             party.ask("hurried", "impatient")
         outcomes = {party.name: await party.outcome() for party in (all_.b, all_.c)}
@@ -127,7 +130,7 @@ async def test_a_peer_that_is_alive_but_sends_nothing(tmp_path):
 
 
 async def test_ctrl_c_at_one_party(tmp_path):
-    async with Organisations(tmp_path) as all_:
+    async with Organisations(tmp_path, **PATIENT) as all_:
         await all_.begin("interrupted")
         all_.b.signal(signal.SIGINT)
         assert await asyncio.wait_for(all_.b.process.wait(), 10) == 130
@@ -140,7 +143,7 @@ async def test_ctrl_c_at_one_party(tmp_path):
 
 
 async def test_rubbish_half_open_links_and_500_connections_do_not_disturb_a_job(tmp_path):
-    async with Organisations(tmp_path) as all_:
+    async with Organisations(tmp_path, **PATIENT) as all_:
         await all_.begin("undisturbed", "long")
         address = all_.addresses["b"]
         half_open = [await asyncio.open_connection(*address) for _ in range(500)]

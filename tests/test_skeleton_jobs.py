@@ -184,7 +184,7 @@ async def test_a_peer_that_dies_in_a_large_opening_frees_its_memory_at_the_other
                 await asyncio.gather(*(protocols.secure_sum(s, mine) for _ in range(3)))
             await protocols.secure_sum(s, [1.0])
 
-    async with nodes(3, CLOCKS) as (*parties, _):
+    async with nodes(3, Clocks(join=60.0, lost=60.0, stall=60.0)) as (*parties, _):
         await asyncio.gather(*(total(node, "warm") for node in parties))
         gc.collect()
         tracemalloc.start()

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Many(Organisations):
     """As Organisations, but any number of parties."""
 
-    def __init__(self, folder, n, *, join=20.0, lost=2.0, stall=8.0):
+    def __init__(self, folder, n, *, join=20.0, lost=20.0, stall=20.0):
         names = [*(f"org{index}" for index in range(n)), "dealer"]
         identities = {name: Identity.generate(name) for name in names}
         listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in names}
