@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +39,9 @@ class Process:
             self.returncode = int(await reader.readline())
         finally:
             writer.close()
+        # Its ends of the pipes are closed by now: a few turns of the loop read what is left, and close ours.
+        for _ in range(10):
+            await asyncio.sleep(0)
 
     async def wait(self):
         await asyncio.shield(self._ended)
@@ -50,8 +54,10 @@ class Process:
         return tuple(None if stream is None else next(found) for stream in (self.stdout, self.stderr))
 
     def send_signal(self, number):
+        # It may have ended without our having read so yet.
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self):
         self.send_signal(signal.SIGTERM)
@@ -63,29 +69,37 @@ class Process:
 async def start(*arguments, module="parties.start", cwd, env=os.environ, stdin=None, stdout=None, stderr=None, passed=()):
     """`main()` of `module` with these arguments; each stream is a PIPE or a file, and the files in `passed` are its 3, 4 and so on."""
     near, far = socket.socketpair()
-    with Path(os.devnull).open("r+b") as null:
-        ends = [os.pipe() if stream is subprocess.PIPE else None for stream in (stdin, stdout, stderr)]
-        theirs = [null if stream is None else stream for stream in (stdin, stdout, stderr)]
-        files = [end[number > 0] if end else stream.fileno() for number, (end, stream) in enumerate(zip(ends, theirs, strict=True))]
-        socket.send_fds(server(), [b"\0"], [far.fileno(), *files, *(each.fileno() for each in passed)])
-    far.close()
-    for number, end in enumerate(ends):
-        if end:
-            os.close(end[number > 0])
+    files, ends = [], []
+    with far, ExitStack() as stack:
+        for stream, mode in ((stdin, "rb"), (stdout, "wb"), (stderr, "wb")):
+            end = None
+            if stream is subprocess.PIPE:
+                reading, writing = os.pipe()
+                theirs, end = (reading, writing) if mode == "rb" else (writing, reading)
+                stream = stack.enter_context(os.fdopen(theirs, mode))
+            files.append(stream or stack.enter_context(Path(os.devnull).open(mode)))
+            ends.append(end)
+        socket.send_fds(server(), [b"\0"], [each.fileno() for each in (far, *files, *passed)])
     reader, writer = await asyncio.open_unix_connection(sock=near)
     request = {"module": module, "arguments": [str(each) for each in arguments], "cwd": str(cwd), "env": {**env}}
     writer.write(json.dumps(request).encode() + b"\n")
-    streams = [await _stream(number, end[number == 0]) if end else None for number, end in enumerate(ends)]
-    return Process(int(await reader.readline()), streams, (reader, writer))
+    pid = int(await reader.readline())
+    return Process(pid, [await _writer(ends[0]), await _reader(ends[1]), await _reader(ends[2])], (reader, writer))
 
 
-async def _stream(number, end):
-    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    if number == 0:
-        transport, protocol = await loop.connect_write_pipe(lambda: asyncio.streams.FlowControlMixin(loop), os.fdopen(end, "wb", 0))
-        return asyncio.StreamWriter(transport, protocol, None, loop)
-    await loop.connect_read_pipe(lambda: protocol, os.fdopen(end, "rb", 0))
+async def _writer(end):
+    if end is None:
+        return None
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(lambda: asyncio.streams.FlowControlMixin(loop), os.fdopen(end, "wb", 0))
+    return asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+async def _reader(end):
+    if end is None:
+        return None
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(end, "rb", 0))
     return reader
 
 
@@ -96,7 +110,13 @@ async def _stream(number, end):
 def server():
     """The socket to it; it ends when this process does."""
     near, far = socket.socketpair()
-    process = subprocess.Popen([sys.executable, "-m", "tests.warm", str(far.fileno())], cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[far.fileno()])  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.warm", str(far.fileno())],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        pass_fds=[far.fileno()],
+        start_new_session=True,
+    )
     far.close()
 
     def end():
@@ -121,11 +141,9 @@ def serve(requests):
 
 
 def _reap():
-    try:
+    with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    except ChildProcessError:
-        pass
 
 
 def attend(asker, files):
