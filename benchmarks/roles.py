@@ -78,7 +78,7 @@ def member(folder: str, argv: list[str]) -> int:
     try:
         return profiler.runcall(main, argv)
     finally:
-        profiler.dump_stats(Path(folder) / f"{Path(argv[0]).parent.name}-{Path(argv[0]).stem}.prof")
+        profiler.dump_stats(Path(folder) / f"{Path(argv[1]).parent.name}-{Path(argv[1]).stem}.prof")
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import typer
 
 import mpc
 from mpc.handshake import WIRE_VERSION
+from mpc.members import Transport
 from parties import ask, nodes
 from parties.commands import audit, bench, check, data, estimate, jobs, roster, setup
 from parties.config import load_node_config
@@ -36,6 +37,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 Form = Annotated[LogFormat, typer.Option("--log-format", help="How each event is written to standard error.")]
 Dataset = Annotated[str, typer.Option(help="The dataset's name in every party's configuration.")]
 Columns = Annotated[str, typer.Option(help="Its columns, with commas between.")]
+DemoTransport = Annotated[Transport, typer.Option(help="How they speak: directly, or through a broker that the demo starts.")]
 Parameters = Annotated[list[str] | None, typer.Option("--set", help="A parameter of the protocol, NAME=VALUE; see `beaver protocols`.")]
 
 app = typer.Typer(
@@ -80,9 +82,11 @@ app.add_typer(audit.app, name="audit")
 
 
 @app.command("demo")
-def demo_command() -> None:
+def demo_command(
+    transport: DemoTransport = "tcp",
+) -> None:
     """Three hospitals and a dealer, as processes of this machine, compute on real data."""
-    if not _run(demo()):
+    if not _run(demo(transport)):
         print("a result differs from the pooled plaintext by more than its tolerance", file=sys.stderr)
         raise typer.Exit(1)
 

@@ -21,9 +21,12 @@ from parties.data import load_diabetes
 from parties.demo.organisations import HOSPITALS, compute, right
 from parties.demo.study import pooled, split, tolerance
 from tests import nodes
+from tests.error_rows import row_of
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+DEMO = ("needs amqtt",)
+"""Rows of docs/errors.md that are provoked here."""
 BEAVER = [sys.executable, "-c", "import sys; from parties.start import main; sys.argv[0] = 'beaver'; main()"]
 
 
@@ -50,6 +53,34 @@ def test_the_demo_is_right_and_leaves_nothing_behind(tmp_path):
         assert name in done.stdout
     assert list(tmp_path.iterdir()) == []
     assert members_of(tmp_path) == []
+
+
+def test_the_demo_over_a_broker_of_its_own_is_right_and_leaves_nothing_behind(tmp_path):
+    done = beaver("demo", "--transport", "mqtt", cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    for name in ("broker (MQTT)", "five processes", "secure sum", "secure mean", "secure product", "rounds 1", "rounds 2", "hospital_c"):
+        assert name in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert started_in(tmp_path) == []
+
+
+def started_in(folder):
+    """Processes with `folder` as their temporary one: the broker's command line does not name it."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"TMPDIR={folder}".encode() in environment.read_bytes().split(b"\0"):
+                found.append(environment)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_demo_over_a_broker_that_is_not_installed_says_what_to_install():
+    code = "import sys; sys.modules['amqtt'] = None; from parties.start import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "demo", "--transport", "mqtt"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert row_of(*DEMO).shows(done.stderr.strip().removeprefix("ConfigError: ")), done.stderr
 
 
 async def test_the_demo_compares_every_number_at_every_hospital(tmp_path):

@@ -27,6 +27,7 @@ from tests.test_agreement import nodes
 from tests.test_audit import AUDIT
 from tests.test_bench import BENCH
 from tests.test_channel import flipped, greet, hello, live, people, responder
+from tests.test_command_line import DEMO
 from tests.test_errors_of_commands import COMMANDS
 from tests.test_errors_of_datasets import DATASETS
 from tests.test_errors_of_setup import SETUP
@@ -323,7 +324,7 @@ CASES = {
 
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
-    cases = [*CASES, *COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *POLICY, *POLICY_JOBS]
+    cases = [*CASES, *COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

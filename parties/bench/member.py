@@ -1,4 +1,4 @@
-"""One process of the benchmark: `python -m parties.bench.member CONFIG FD TASK`, a party or the dealer as its roster says.
+"""One process of the benchmark: `python -m parties.bench.member FD CONFIG TASK`, a party or the dealer as its roster says.
 
 FD is a bound socket that the parent hands down, TASK the workload as JSON.  The end of standard input means that the parent is gone, or done with
 the dealer.  Every member prints one JSON object in the end.
@@ -158,7 +158,7 @@ async def member(config: Path, listener: socket.socket, task: Task) -> None:
 
 def main(argv: list[str]) -> int:
     """Exit status 0, 1 after a fault (told on standard error), 130 when stopped."""
-    config, fd, task = argv
+    fd, config, task = argv
     listener = socket.socket(fileno=int(fd))
     return exit_of(member(Path(config), listener, Task(**json.loads(task))))
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from mpc import BeaverError
 from parties.bench.figures import Figures
 from parties.bench.member import Task
 from parties.data import Table
-from parties.demo.organisations import outcome, prepare, stop
+from parties.demo.organisations import outcome, prepare, spawn, stop
 from parties.demo.study import Holding
 
 if TYPE_CHECKING:
@@ -50,23 +49,9 @@ def environment(processes: int) -> dict[str, str]:
 
 
 async def start(organisation: Organisation, task: Task, member: Sequence[str] = MEMBER) -> asyncio.subprocess.Process:
-    """A process of its own, in its own session: Ctrl-C reaches the parent only, which then stops everyone."""
-    listener = organisation.listener
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *member,
-        str(organisation.config),
-        str(listener.fileno()),
-        json.dumps(task._asdict()),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        pass_fds=[listener.fileno()],
-        start_new_session=True,
-        env=environment(task.parties + 1),
-    )
-    listener.close()
-    return process
+    """The process of one member."""
+    arguments = (str(organisation.config), json.dumps(task._asdict()))
+    return await spawn(member, organisation.listener, *arguments, env=environment(task.parties + 1))
 
 
 async def measure(workload: Workload, *, rtt: float = 0.0, repeats: int = REPEATS, member: Sequence[str] = MEMBER) -> Figures:

@@ -1,6 +1,6 @@
-"""One process of the demo: `python -m parties.demo.member CONFIG FD [DATA]`, a hospital with a folder of data, or else the dealer.
+"""One process of the demo: `python -m parties.demo.member FD CONFIG [DATA]`, a hospital with a folder of data, or else the dealer.
 
-FD is a bound socket that the parent hands down.  The end of standard input means that the parent is gone.
+FD is a bound socket that the parent hands down, or - over MQTT, where nobody needs one.  The end of standard input means that the parent is gone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def load(path: Path) -> Table:
     return Table(header, np.array(lines, dtype=np.float64))
 
 
-async def hospital(config: Path, listener: socket.socket, data: Path) -> None:
+async def hospital(config: Path, listener: socket.socket | None, data: Path) -> None:
     """Take part in the study with the own data, and print what came out."""
     own = Holding(load(data / "patients.csv"), load(data / "columns.csv"))
     async with mpc.connect(config, job=JOB, program="parties.demo.study/1", listener=listener) as s:
@@ -37,21 +37,21 @@ async def hospital(config: Path, listener: socket.socket, data: Path) -> None:
     print(json.dumps(results), flush=True)
 
 
-async def dealer(config: Path, listener: socket.socket) -> None:
+async def dealer(config: Path, listener: socket.socket | None) -> None:
     """Serve correlations until cancelled."""
     async with mpc.open_node(config, listener=listener):
         await asyncio.Event().wait()
 
 
-async def member(config: Path, listener: socket.socket, data: Path | None) -> None:
+async def member(config: Path, listener: socket.socket | None, data: Path | None) -> None:
     """Play the part; stop when the parent goes away."""
     await attended(hospital(config, listener, data) if data else dealer(config, listener))
 
 
 def main(argv: list[str]) -> int:
     """Exit status 0, 1 after a fault (told on standard error), 130 when stopped."""
-    config, fd, *data = argv
-    listener = socket.socket(fileno=int(fd))
+    fd, config, *data = argv
+    listener = None if fd == "-" else socket.socket(fileno=int(fd))
     return exit_of(member(Path(config), listener, Path(data[0]) if data else None))
 
 

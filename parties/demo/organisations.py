@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpc.endpoints import Relay
 from mpc.errors import BeaverError
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
 from parties.data import load_diabetes
+from parties.demo import broker
 from parties.demo.report import report
 from parties.demo.study import pooled, split, tolerance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from mpc.roster import Transport
     from parties.data import Table
     from parties.demo.study import Holding
 
@@ -40,24 +43,24 @@ class DemoError(BeaverError):
 
 @dataclass(slots=True)
 class Organisation:
-    """One process to be: its configuration, its listening socket, and its data unless it is the dealer."""
+    """One process to be: its configuration, its listening socket unless all meet at a broker, and its data unless it is the dealer."""
 
     name: str
     config: Path
-    listener: socket.socket
+    listener: socket.socket | None
     data: Path | None
 
 
-def prepare(folder: Path, holdings: dict[str, Holding]) -> list[Organisation]:
-    """Write everyone's key, configuration and data, and the roster that all share.
-
-    The sockets are bound and listening here and handed down, so nobody races for a port.
-    """
+def prepare(folder: Path, holdings: dict[str, Holding], relay: Relay | None = None) -> list[Organisation]:
+    """Write everyone's key, configuration and data, and the roster that all share.  With a `relay` nobody has an endpoint."""
     names = [*holdings, DEALER]
     identities = {name: Identity.generate(name) for name in names}
-    listeners = {name: socket.create_server(("127.0.0.1", 0), backlog=64) for name in names}
+    listeners = {} if relay is not None else {name: bound() for name in names}
+    endpoints = {name: listener.getsockname() for name, listener in listeners.items()}
     roster = Roster(
-        Member(name, identities[name].public, listeners[name].getsockname(), "dealer" if name == DEALER else "party") for name in names
+        (Member(name, identities[name].public, endpoints.get(name), "dealer" if name == DEALER else "party") for name in names),
+        transport="tcp" if relay is None else "mqtt",
+        relay=relay,
     )
     organisations = []
     for name in names:
@@ -71,8 +74,13 @@ def prepare(folder: Path, holdings: dict[str, Holding]) -> list[Organisation]:
         if data is not None:
             write(data / "patients.csv", holdings[name].rows)
             write(data / "columns.csv", holdings[name].columns)
-        organisations.append(Organisation(name, config, listeners[name], data))
+        organisations.append(Organisation(name, config, listeners.get(name), data))
     return organisations
+
+
+def bound() -> socket.socket:
+    """A listening socket, to be handed down: nobody races for a port."""
+    return socket.create_server(("127.0.0.1", 0), backlog=64)
 
 
 def write(path: Path, table: Table) -> None:
@@ -83,23 +91,35 @@ def write(path: Path, table: Table) -> None:
         writer.writerows(table.rows.tolist())
 
 
-async def start(organisation: Organisation) -> asyncio.subprocess.Process:
-    """A process of its own, in its own session: Ctrl-C reaches the parent only, which then stops everyone."""
-    listener = organisation.listener
-    arguments = [str(organisation.config), str(listener.fileno()), *([str(organisation.data)] if organisation.data else [])]
+async def spawn(
+    program: Sequence[str], listener: socket.socket | None, *arguments: str, env: Mapping[str, str] | None = None
+) -> asyncio.subprocess.Process:
+    """`python PROGRAM FD ARGUMENTS`, where FD is `listener`, handed down, or - without one.
+
+    In its own session: Ctrl-C reaches the parent only, which then stops everyone.
+    """
+    descriptors = [] if listener is None else [listener.fileno()]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "parties.demo.member",
+        *program,
+        *map(str, descriptors or "-"),
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        pass_fds=[listener.fileno()],
+        pass_fds=descriptors,
         start_new_session=True,
+        env=env,
     )
-    listener.close()
+    if listener is not None:
+        listener.close()
     return process
+
+
+async def start(organisation: Organisation) -> asyncio.subprocess.Process:
+    """The process of one organisation."""
+    data = [] if organisation.data is None else [str(organisation.data)]
+    return await spawn(("-m", "parties.demo.member"), organisation.listener, str(organisation.config), *data)
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:
@@ -133,10 +153,11 @@ async def _outputs(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
     return printed, complained
 
 
-async def compute(folder: Path, holdings: dict[str, Holding]) -> list[dict[str, Any]]:
+async def compute(folder: Path, holdings: dict[str, Holding], transport: Transport = "tcp") -> list[dict[str, Any]]:
     """Run all processes; every hospital's results in order."""
-    organisations = prepare(folder, holdings)
     async with contextlib.AsyncExitStack() as stack:
+        relay = await meeting_place(stack) if transport == "mqtt" else None
+        organisations = prepare(folder, holdings, relay)
         processes = []
         for organisation in organisations:
             process = await start(organisation)
@@ -150,18 +171,31 @@ async def compute(folder: Path, holdings: dict[str, Holding]) -> list[dict[str, 
     return [entry for entry in outcomes if not isinstance(entry, BaseException)]
 
 
-async def demo() -> bool:
-    """Run the study and show it beside the pooled plaintext; whether every number is right at every hospital."""
+async def meeting_place(stack: contextlib.AsyncExitStack) -> Relay:
+    """A broker, until `stack` closes.  It listens here already, so nobody waits for it to start."""
+    listener = bound()
+    host, port = listener.getsockname()
+    stack.push_async_callback(stop, await spawn(("-m", "parties.demo.broker"), listener))
+    return Relay(host, port, tls=False)
+
+
+async def demo(transport: Transport) -> bool:
+    """Run the study and show it beside the pooled plaintext; whether every number is right at every hospital.
+
+    Over "mqtt" all meet at a broker that is one process more, and no hospital has an open port; ConfigError if amqtt is not installed.
+    """
+    if transport == "mqtt":
+        broker.check()
     table = load_diabetes()
     holdings = dict(zip(HOSPITALS, split(table, list(HOSPITALS.values())), strict=True))
     try:
         with tempfile.TemporaryDirectory(prefix="beaver-demo-") as folder:
-            results = await compute(Path(folder), holdings)
+            results = await compute(Path(folder), holdings, transport)
     except OSError as fault:
-        msg = f"{fault.filename or 'this machine'}: {fault.strerror}; the demo needs a writable temporary folder, four processes and four ports"
+        msg = f"{fault.filename or 'this machine'}: {fault.strerror}; the demo needs a writable temporary folder, a process and a port for each member"
         raise DemoError(msg) from None
     expected, allowed = pooled(list(holdings.values())), tolerance(list(holdings.values()))
-    report(holdings, results[0], expected)
+    report(holdings, results[0], expected, transport)
     return all(right(result, expected, allowed) for result in results)
 
 

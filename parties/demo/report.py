@@ -10,16 +10,18 @@ from rich.table import Table as Grid
 from parties.demo.study import TARGET
 
 if TYPE_CHECKING:
+    from mpc.roster import Transport
     from parties.demo.study import Holding
 
 
-def report(holdings: dict[str, Holding], result: dict[str, Any], expected: dict[str, Any]) -> None:
+def report(holdings: dict[str, Holding], result: dict[str, Any], expected: dict[str, Any], transport: Transport) -> None:
     """The secure results beside the pooled plaintext, with error, rounds, bytes and seconds."""
     console = Console(width=100)
     names = list(holdings)
     columns = holdings[names[0]].rows.columns
     listed = ", ".join(f"{name} {len(holding.rows.rows)} rows" for name, holding in holdings.items())
-    console.print(f"Three hospitals and a dealer, four processes: {listed}.")
+    who = "a dealer, four processes" if transport == "tcp" else "a dealer, and a broker (MQTT) at which they meet, five processes"
+    console.print(f"Three hospitals and {who}: {listed}.")
     console.print("No hospital saw another's rows. Privacy holds against semi-honest parties; the dealer colludes with nobody.\n")
     coefficients = [*(name for name in columns if name != TARGET), "intercept"]
     split = "; ".join(f"{name}: {', '.join(holding.columns.columns)}" for name, holding in holdings.items())

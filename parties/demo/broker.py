@@ -1,0 +1,55 @@
+"""The broker of a demo over MQTT: `python -m parties.demo.broker FD`, a process that is none of the members.
+
+FD is a listening socket that the parent hands down.  The end of standard input means that the parent is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from mpc.errors import ConfigError
+from parties.child import attended, exit_of
+
+_LISTENER = "default"
+
+
+def check() -> None:
+    """ConfigError unless there is a broker to run: better before the processes than in one of them."""
+    if find_spec("amqtt") is None:
+        msg = "a demo over MQTT runs its own broker and needs amqtt: pip install 'beaver-mpc[relay]'"
+        raise ConfigError(msg)
+
+
+def _amqtt() -> Any:
+    """A broker that takes everyone and listens nowhere: members prove who they are to each other, not to it."""
+    for name in ("amqtt", "transitions"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+    return import_module("amqtt.broker").Broker({"listeners": {_LISTENER: {"type": "external"}}, "plugins": plugins})
+
+
+async def serve(listener: socket.socket) -> None:
+    """Pass messages on until cancelled."""
+    broker = _amqtt()
+    await broker.start()
+    try:
+        async with await asyncio.start_server(partial(broker.stream_connected, listener_name=_LISTENER), sock=listener):
+            await asyncio.Event().wait()
+    finally:
+        await broker.shutdown()
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 1 after a fault (told on standard error), 130 when stopped."""
+    return exit_of(attended(serve(socket.socket(fileno=int(argv[0])))))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
