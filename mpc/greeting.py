@@ -26,7 +26,7 @@ class Outgoing(Protocol):
 
 
 class Greeted(NamedTuple):
-    """Who is at the other end, as the handshake shows it, and the keys of the link."""
+    """Who is at the other end, with the one key that the handshake shows, and the keys of the link."""
 
     peer: Member
     keys: Keys
@@ -48,7 +48,7 @@ def initiate(link: Outgoing, identity: Identity, roster: Roster, peer: Member) -
     kk = KK(True, suite, prologue, identity.curve_secret, static_key(theirs, roster), peer=peer.name)
     link.send(kk.write_message())
     kk.read_message((yield))
-    return Greeted(peer, kk.split(), suite)
+    return Greeted(peer.shown_by(theirs.key), kk.split(), suite)
 
 
 def respond(link: Outgoing, identity: Identity, roster: Roster) -> Generator[None, bytes, Greeted]:
@@ -66,4 +66,4 @@ def respond(link: Outgoing, identity: Identity, roster: Roster) -> Generator[Non
     kk = KK(False, suite, prologue, identity.curve_secret, static_key(theirs, roster), peer=peer.name)
     kk.read_message((yield))
     link.send(kk.write_message())
-    return Greeted(peer, kk.split(), suite)
+    return Greeted(peer.shown_by(theirs.key), kk.split(), suite)

@@ -22,6 +22,7 @@ from mpc.errors import AuthenticationFailed, Disagreement, PeerMisbehaved
 from mpc.identity import FINGERPRINT_BYTES, curve_public_of, fingerprint
 
 if TYPE_CHECKING:
+    from mpc.members import Member
     from mpc.roster import Roster
 
 WIRE_VERSION = 3
@@ -114,6 +115,12 @@ def negotiate(mine: Hello, theirs: Hello) -> str:
     raise Disagreement(peer, "shares no cipher suite with this party")
 
 
+def retired(peer: Member) -> AuthenticationFailed:
+    """`peer` still uses a key whose time is over."""
+    when = f"{peer.retires:%Y-%m-%d %H:%M} UTC"
+    return AuthenticationFailed(peer.name, f"still uses the key that retired on {when}; it sets `key` to its new one, or a clock is wrong")
+
+
 def static_key(theirs: Hello, roster: Roster) -> bytes:
     """The Curve25519 key of whoever sent this hello: of the keys that the roster gives it, the one that the hello announces.
 
@@ -127,10 +134,7 @@ def static_key(theirs: Hello, roster: Roster) -> bytes:
         if fingerprint(each.public) == theirs.key:
             raise AuthenticationFailed(peer.name, f"uses a key that was revoked on {each.since} ({each.reason}); it needs its new one")
     if theirs.key in known:
-        when = f"{peer.retires:%Y-%m-%d %H:%M} UTC"
-        raise AuthenticationFailed(
-            peer.name, f"still uses the key that retired on {when}; it sets `key` to its new one, or a clock is wrong"
-        )
+        raise retired(peer)
     raise AuthenticationFailed(peer.name, "uses another key than the roster gives it; compare its key with the roster")
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from hashlib import blake2b
 from typing import Literal
 
 from mpc import canonical
 from mpc.endpoints import Endpoint, Relay, format_endpoint
-from mpc.identity import curve_public_of, verify
+from mpc.identity import curve_public_of, fingerprint, verify
 from mpc.prg import fields
 
 Role = Literal["party", "dealer", "client"]
@@ -48,6 +48,11 @@ class Member:
         """The keys that are valid at `now`."""
         over = self.retires is None or self.retires <= (now or datetime.now(UTC))
         return self.publics[:1] if over else self.publics
+
+    def shown_by(self, announced: bytes) -> Member:
+        """This member as a handshake showed it: with the key of that fingerprint alone, and with `retires` only if that is the retiring one."""
+        public = next(public for public in self.publics if fingerprint(public) == announced)
+        return replace(self, public=public, retiring=None, retires=self.retires if public == self.retiring else None)
 
     def signed(self, purpose: str, message: bytes, signature: bytes) -> bool:
         """Whether it signed `message` for `purpose` with a key that is valid now."""

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, Self
 
 from mpc import wire
 from mpc.channel import Channel
 from mpc.errors import BeaverError, ConfigError, PeerLost, RemoteFault
 from mpc.flow import WINDOW
+from mpc.handshake import retired
 from mpc.roster import format_endpoint, transport_between
 from mpc.transport.link import reason
 
@@ -343,7 +345,10 @@ class Mesh:
                     self._beat(peer.channel, now, limit)
 
     def _beat(self, channel: Channel, now: float, limit: float) -> None:
-        if now - channel.heard > limit:
+        if channel.peer is not None and channel.peer.retires is not None and channel.peer.retires <= datetime.now(UTC):
+            # By the clock of the wall, as at the handshake: a connection does not outlive the key that it was made with.
+            channel.end(retired(channel.peer))
+        elif now - channel.heard > limit:
             channel.interrupt(PeerLost(channel.name, f"no bytes for {self.clocks.lost:g} s: the process is stopped, or the network is cut"))
         elif channel.ready and now - channel.spoke > self.clocks.lost / 5:
             channel.send(wire.bare(wire.Kind.PING))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from datetime import UTC, date, datetime, timedelta
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 import protocols
-from mpc import AuthenticationFailed, ConfigError
+from mpc import AuthenticationFailed, ConfigError, PeerLost
 from mpc.channel import Channel
 from mpc.config import load_config
 from mpc.handshake import Hello, static_key
@@ -296,3 +297,46 @@ async def test_a_member_changes_its_key_while_the_others_keep_running():
         for job, identity in (("old", identities[1]), ("new", fresh)):
             async with Node(identity, roster, network.of("p1"), clocks=clocks) as second:
                 assert await asyncio.gather(total(first, job), total(second, job)) == [[2.0], [2.0]]
+
+
+async def test_a_connection_ends_with_the_key_that_it_was_made_with_and_its_job_too():
+    """p1 still uses its old key when that retires, p2 its new one: p1 is cut off in the middle of a job, p2 is not."""
+    identities, plain = simulated_roster(3)
+    fresh = [Identity.generate(name) for name in ("p1", "p2")]
+    clocks = Clocks(5.0, 2.0, 5.0)
+
+    async def cut_off(margin):
+        """Whether all were connected in time; then the rest is checked."""
+        retires = datetime.now(UTC) + timedelta(seconds=margin)
+        changed = [
+            dataclasses.replace(plain[new.name], public=new.public, retiring=old.public, retires=retires)
+            for new, old in zip(fresh, identities[1:3], strict=True)
+        ]
+        roster, network = Roster([plain["p0"], *changed, plain["the-dealer"]]), MemoryNetwork()
+
+        async def until_cut(node):
+            async with node.session("long", parties=["p0", "p1"]) as s:
+                while True:
+                    await protocols.secure_sum(s, [1.0])
+                    await asyncio.sleep(0.02)
+
+        async with contextlib.AsyncExitStack() as stack:
+            who = [identities[0], identities[1], fresh[1], identities[3]]
+            nodes = [await stack.enter_async_context(Node(each, roster, network.of(each.name), clocks=clocks)) for each in who]
+            jobs = [asyncio.create_task(until_cut(node)) for node in nodes[:2]]
+            while any(node.mesh.missing(["p0", "the-dealer"]) for node in nodes[1:3]) and datetime.now(UTC) < retires:
+                await asyncio.sleep(0.01)
+            kept = nodes[0].mesh.channel("p2")
+            here, there = await asyncio.gather(*jobs, return_exceptions=True)
+            if kept is None or not str(here).startswith("p1: still uses the key that retired on"):
+                return False
+            # PeerLost where the dealer noticed first.
+            assert isinstance(here, AuthenticationFailed | PeerLost)
+            assert isinstance(there, PeerLost)
+            assert datetime.now(UTC) > retires
+            assert nodes[0].mesh.channel("p2") is kept
+            assert nodes[0].mesh.missing(["p1", "p2"]) == ["p1"]
+            return True
+
+    # On a slow machine half a second is too short to connect.
+    assert await cut_off(0.5) or await cut_off(5.0) or await cut_off(20.0)
