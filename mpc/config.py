@@ -70,6 +70,7 @@ class PartyConfig(BaseModel):
     name: str
     key: str
     roster: str
+    state: str | None = None
     listen: Annotated[str, AfterValidator(endpoint_text)] | None = None
     clocks: ClockSettings = ClockSettings()
     relay: RelaySettings = RelaySettings()
@@ -96,6 +97,11 @@ class PartyConfig(BaseModel):
     def key_path(self) -> Path:
         """The key's file."""
         return self._path(self.key)
+
+    @property
+    def state_path(self) -> Path:
+        """Where the member remembers the roster that it used: `state`, or else NAME.state beside the key, whichever key that is."""
+        return self._path(self.state) if self.state is not None else self.key_path.parent / f"{self.name}.state"
 
     def _path(self, text: str) -> Path:
         return self.folder / Path(text).expanduser()

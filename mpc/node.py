@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from mpc.agreement import Agreement, describe
@@ -16,6 +15,7 @@ from mpc.lobby import Lobby
 from mpc.lock import IdentityLock
 from mpc.mesh import Clocks, Mesh
 from mpc.preprocessing.dealer import Dealer
+from mpc.remembered import RosterMemory
 from mpc.roster import transport_between
 from mpc.session import Session
 from mpc.transport.routes import Routes
@@ -24,6 +24,7 @@ from mpc.transport.tcp import TcpNetwork
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Iterable, Mapping
+    from pathlib import Path
 
     from mpc.config import PartyConfig
     from mpc.identity import Identity
@@ -40,7 +41,7 @@ _TRUST = (
 class Node:
     """`async with Node(...) as node:` keeps channels to all members; a dealer's node serves jobs by itself.
 
-    While it is open it holds `lock`, if it has one.
+    While it is open it holds `lock`, if it has one; ConfigError if `memory` knows a newer roster.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class Node:
         window: int | None = None,
         watch: Watch | None = None,
         lock: IdentityLock | None = None,
+        memory: RosterMemory | None = None,
     ) -> None:
         self.mesh = Mesh(identity, roster, network, clocks, window)
         self._watch = watch
         self._lock = lock
+        self._memory = memory
         self._lobby = Lobby(self.mesh)
         self.checks = Checks(self.mesh)
         self.books = Books()
@@ -67,6 +70,9 @@ class Node:
         if self._lock is not None:
             self._lock.acquire()
         try:
+            if self._memory is not None:
+                # Under the lock: one process at a time reads and writes it.
+                self._memory.follow(self.mesh.roster)
             await self.mesh.__aenter__()
         except BaseException:
             self._unlock()
@@ -147,12 +153,13 @@ async def connect(
 def open_node(config: str | Path, *, listener: socket.socket | None = None) -> Node:
     """The node that the file `config` describes, to run many jobs; use it with `async with`.
 
-    ConfigError when it is opened while another process, or this one, has a node of this identity open.
+    ConfigError when it is opened while another process, or this one, has a node of this identity open, or once used a newer roster.
     """
     settings = load_config(config)
     clocks = Clocks(**settings.clocks.model_dump())
-    lock = IdentityLock(Path(settings.folder) / Path(settings.key).expanduser())
-    return Node(settings.identity(), settings.load_roster(), network_of(settings, clocks, listener), clocks=clocks, lock=lock)
+    lock, memory = IdentityLock(settings.key_path), RosterMemory(settings.state_path, settings.roster_path)
+    network = network_of(settings, clocks, listener)
+    return Node(settings.identity(), settings.load_roster(), network, clocks=clocks, lock=lock, memory=memory)
 
 
 def network_of(settings: PartyConfig, clocks: Clocks, listener: socket.socket | None = None) -> Network:

@@ -36,6 +36,7 @@ from tests.test_ops_misuse import flags, numbers
 from tests.test_order import other_length, other_op
 from tests.test_policy import POLICY
 from tests.test_policy_jobs import POLICY_JOBS
+from tests.test_remembered import REMEMBERED
 
 # -- cases ------------------------------------------------------------------------------------------------------
 
@@ -324,7 +325,7 @@ CASES = {
 
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
-    cases = [*CASES, *COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS]
+    cases = [*CASES, *COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS, *REMEMBERED]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

@@ -59,6 +59,7 @@ LAYERS = {
     "mpc.config": 7,
     "mpc.estimate": 7,
     "mpc.lock": 7,
+    "mpc.remembered": 7,
     "mpc.blocking": 7,
     "mpc.node": 7,
     "mpc.ops": 8,

@@ -1,0 +1,103 @@
+"""An older roster is refused, though all its members signed it: a node remembers which one it used (invariant 35)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+from datetime import date
+
+import pytest
+
+import mpc
+from mpc import ConfigError
+from mpc.identity import Identity
+from mpc.roster import Member, Revoked, Roster
+from tests.brokers import free_port
+from tests.error_rows import row_of
+from tests.rosters import signed
+
+REMEMBERED = [
+    "is older than version",
+    "this node has used another version",
+    "follows another version",
+    "which roster was used last",
+    "which roster was used must be remembered",
+]
+"""Rows of docs/errors.md that this file provokes."""
+
+A, B, STOLEN = (Identity.generate(name) for name in "abb")
+FIRST = Roster([Member("a", A.public, ("a.example", 1)), Member("b", STOLEN.public, None)])
+REVOKING = Roster(
+    [FIRST["a"], Member("b", B.public, None)],
+    version=2,
+    previous=FIRST.digest,
+    revoked=[Revoked("b", STOLEN.public, "laptop stolen", date(2026, 5, 1))],
+)
+
+
+@pytest.fixture
+def home(tmp_path):
+    A.save(tmp_path / "a.key")
+    (tmp_path / "a.toml").write_text(f'name = "a"\nkey = "a.key"\nroster = "roster.toml"\nlisten = "127.0.0.1:{free_port()}"\n')
+    return tmp_path
+
+
+async def use(home, roster, *, by=B):
+    """Open a's node with this roster, which everyone signed."""
+    (home / "roster.toml").write_text(signed(Roster.of(roster.content), A, by).dump())
+    async with mpc.open_node(home / "a.toml"):
+        pass
+
+
+async def refused(home, roster, case, **more):
+    with pytest.raises(ConfigError) as caught:
+        await use(home, roster, **more)
+    assert row_of(case).shows(str(caught.value)), caught.value
+    return str(caught.value)
+
+
+async def test_an_older_roster_that_all_signed_is_refused_whatever_key_the_node_uses_now(home):
+    await use(home, FIRST, by=STOLEN)
+    await use(home, FIRST, by=STOLEN)
+    await use(home, REVOKING)
+    assert stat.S_IMODE((home / "a.state").stat().st_mode) == 0o600
+    (home / "a.key").rename(home / "a.new.key")
+    (home / "a.toml").write_text((home / "a.toml").read_text().replace("a.key", "a.new.key"))
+    text = await refused(home, FIRST, "is older than version", by=STOLEN)
+    assert f"{home / 'roster.toml'}: version 1 is older than version 2" in text
+    assert f"move {home / 'a.state'} away" in text
+    await use(home, REVOKING)
+    (home / "a.state").unlink()
+    await use(home, FIRST, by=STOLEN)
+
+
+async def test_another_branch_is_refused_and_versions_may_be_skipped(home):
+    await use(home, REVOKING)
+    other = dataclasses.replace(REVOKING.content, members=(FIRST["a"], Member("b", B.public, ("b.example", 1))))
+    await refused(home, Roster.of(other), "this node has used another version")
+    third = dataclasses.replace(other, version=3, previous=Roster.of(other).digest)
+    await refused(home, Roster.of(third), "follows another version")
+    await use(home, Roster.of(dataclasses.replace(third, version=4, previous=bytes(31) + b"\1")))
+
+
+async def test_a_state_that_cannot_be_used_says_so(home):
+    (home / "a.state").write_text("{}")
+    (home / "a.state").chmod(0o600)
+    await refused(home, REVOKING, "which roster was used last")
+    (home / "a.state").chmod(0o644)
+    with pytest.raises(ConfigError, match=r"others may read or write this state \(mode 0644\)"):
+        await use(home, REVOKING)
+    (home / "a.toml").write_text('state = "missing/a.state"\n' + (home / "a.toml").read_text())
+    await refused(home, REVOKING, "which roster was used must be remembered")
+    (home / "missing").mkdir()
+    await use(home, REVOKING)
+    assert os.listdir(home / "missing") == ["a.state"]
+
+
+async def test_an_unsigned_roster_on_loopback_is_not_remembered(home):
+    port = free_port()
+    (home / "roster.toml").write_text(Roster([Member("a", A.public, ("127.0.0.1", port)), Member("b", B.public, None)]).dump())
+    async with mpc.open_node(home / "a.toml"):
+        pass
+    assert not (home / "a.state").exists()
