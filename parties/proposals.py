@@ -170,7 +170,8 @@ class Proposal:
 
     def _take(self, asked: _Try, name: str, body: Body | None) -> None:
         if body is None:
-            raise PeerLost(name, "was lost before the job started")
+            gone = "stopped or was lost while the job waited for approval there, which ends it: ask again when it runs"
+            raise PeerLost(name, gone if name in asked.awaits else "was lost before the job started")
         if name not in asked.pending:
             return
         verdict = body["verdict"]

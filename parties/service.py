@@ -64,6 +64,10 @@ class Service:
         self._closing = True
         for lapse in self._lapses.values():
             lapse.cancel()
+        for record in self.records:
+            if record.state == WAITING and record.asker != self.me:
+                # What waits is not kept for the next start: the asker hears that this node is gone, and asks again.
+                self._over(record, self._cancelled(record))
         tasks = [*self._running.values(), *self._asking.values(), *self._proposing]
         for task in tasks:
             task.cancel()

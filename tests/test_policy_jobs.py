@@ -10,6 +10,7 @@ import signal
 import numpy as np
 
 from parties.job import Task
+from tests.error_rows import row_of
 from tests.nodes import Nodes
 from tests.test_jobs import COLUMNS, mean_is_right, near
 from tests.test_jobs_faults import MEAN, hostile, requested, until
@@ -18,6 +19,7 @@ RUN = {"do": "run", "task": MEAN, "wait": 20}
 POLICY_JOBS = [
     "rule `ask`",
     "did not approve the job",
+    "while the job waited for approval",
     "waits for approval here",
     "its signature of this job is missing",
     "accepted the job without a valid signature",
@@ -249,5 +251,18 @@ async def test_a_node_that_stops_says_so_to_who_waits_and_in_its_log(tmp_path):
             nodes.processes[name].send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(nodes.processes[name].wait(), 20) == 130
         assert "the node was stopped" in (await own)[-1]["text"]
-        assert (await theirs)[-1]["text"] == "b: was lost before the job started"
+        answer = (await theirs)[-1]
+        assert (answer["error"], row_of("while the job waited for approval").shows(answer["text"])) == ("PeerLost", True), answer
+        (entry,) = entries(nodes, "b")
+        assert (entry["kind"], entry["asker"], entry["reason"]) == (
+            "declined", "c", f"JobCancelled: job {entry['job']} was cancelled: the node was stopped"
+        )  # fmt: skip
         assert [(entry["kind"], entry["reason"]) for entry in entries(nodes, "a")] == [("declined", "CancelledError")]
+        # Nothing waits any more after a restart; what is asked anew does.
+        await nodes.start("b")
+        assert await jobs_of(nodes, "b") == []
+        again = asyncio.create_task(requested(nodes, {**RUN, "task": {**MEAN, "protocol": "sum", "parties": ["b", "c"]}}, at="c"))
+        fresh = await waiting(nodes, "b")
+        assert "waits for approval here" in (await requested(nodes, {"do": "approve", "id": entry["job"]}, at="b"))[-1]["text"]
+        await decided(nodes, "approve", fresh, "b")
+        assert "result" in (await again)[-1]
