@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from mpc.errors import ConfigError
 from mpc.identity import decode_key
 from parties.entries import ALTERED, UNSIGNED, Chain, digest, opened, sealed, signed
+from parties.head import Head, HeadFile, known, path_of
 from parties.history import History
 
 if sys.platform != "win32":
@@ -35,6 +36,7 @@ class AuditLog:
         self._chain = Chain()
         self._end = 0
         self._handle = -1
+        self._head_file: HeadFile | None = None
         self._turn = threading.Lock()
 
     @property
@@ -62,13 +64,15 @@ class AuditLog:
     def open(self) -> None:
         """Lock the file and read it; mend a line that a crash tore.
 
-        ConfigError if another process has it, if it cannot be used, or if a line was altered: then it stays as it is.
+        ConfigError if another process has it, if it cannot be used, or if a line was altered or cut off: then it stays as it is.
         """
         self._handle = _opened(self.path)
         try:
             _lock(self._handle, self.path)
             os.fchmod(self._handle, 0o600)
-            self._read()
+            self._read(known(self.path))
+            self._head_file = HeadFile(self.path)
+            self._write(b"", Head(self._chain.number, self._chain.head))
         except BaseException:
             self.close()
             raise
@@ -79,6 +83,9 @@ class AuditLog:
             # The lock goes with it.
             os.close(self._handle)
             self._handle = -1
+        if self._head_file is not None:
+            self._head_file.close()
+            self._head_file = None
 
     def append(self, kind: str, **said: Any) -> None:
         """Add one entry; it is on the disk when this returns.  ConfigError if it cannot be, and then nothing of it stays.  Blocks."""
@@ -93,8 +100,9 @@ class AuditLog:
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             }
             line = sealed(entry, self._identity)
-            self._write(line + b"\n")
-            self._chain.number, self._chain.head = entry["number"], digest(line)
+            head = Head(entry["number"], digest(line))
+            self._write(line + b"\n", head)
+            self._chain.number, self._chain.head = head
 
     def _check_unchanged(self) -> None:
         """A log that was moved, replaced, shortened or written by others is none: nothing more is added to it."""
@@ -106,12 +114,15 @@ class AuditLog:
             msg = f"{self.path}: the audit log was changed, moved or replaced while the node runs; put it back, and start the node again"
             raise ConfigError(msg)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, head: Head | None = None) -> None:
         try:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.pwrite(self._handle, rest, self._end + len(data) - len(rest)) :]
             os.fsync(self._handle)
+            if head is not None and self._head_file is not None:
+                # After the entry is on the disk: the log may be longer than its head says, and never shorter.
+                self._head_file.write(head)
         except OSError as fault:
             self._shorten(self._end)
             raise self._unwritable(fault) from None
@@ -131,7 +142,7 @@ class AuditLog:
             "Make room, and ask again"
         )
 
-    def _read(self) -> None:
+    def _read(self, head: Head | None) -> None:
         entry, torn = None, b""
         for number, (line, whole) in enumerate(lines(self._handle), 1):
             if torn:
@@ -148,14 +159,20 @@ class AuditLog:
             except (KeyError, TypeError):
                 self._refuse(number, ALTERED)
             self._end += len(line) + 1
+            if head is not None and self._chain.number == head.number and self._chain.head != head.digest:
+                self._refuse(number, f"is another entry than the one in {path_of(self.path)}")
         # The last signature vouches for all lines.  Whether its key was this member's is for `verify` to say: keys are replaced.
         if entry is not None and not signed(entry, [decode_key(entry["key"])]):
             self._refuse(self._chain.number, UNSIGNED)
-        if torn:
-            self._mend(torn)
+        mended = bool(torn) and self._complete(torn)
+        if head is not None and self._chain.number < head.number:
+            self._refuse(self._chain.number + 1, f"was cut off, with all after it: {path_of(self.path)} knows of {head.number} entries")
+        if torn and not mended:
+            os.ftruncate(self._handle, self._end)
+            self.append("repaired", torn_bytes=len(torn))
 
-    def _mend(self, torn: bytes) -> None:
-        """Complete the last line if only its end is missing, or cut off what there is of it and say so in an entry."""
+    def _complete(self, torn: bytes) -> bool:
+        """Whether only the end of the last line was missing, which then is there."""
         try:
             entry = opened(torn)
             complete = entry["previous"] == self._chain.head and signed(entry, [self._identity.public])
@@ -165,9 +182,7 @@ class AuditLog:
             self._end += len(torn)
             self._write(b"\n")
             self.history.read(self._chain.take(torn))
-            return
-        os.ftruncate(self._handle, self._end)
-        self.append("repaired", torn_bytes=len(torn))
+        return complete
 
     def _refuse(self, number: int, text: str) -> NoReturn:
         msg = (

@@ -28,6 +28,7 @@ AUDIT = [
     "The audit log was changed: keep it",
     "in the audit log, listed above",
     "no audit log can be read there",
+    "does not say how far the audit log goes",
 ]
 """Rows of docs/errors.md that this file provokes."""
 
@@ -151,12 +152,55 @@ def test_any_flipped_bit_is_found(home):
         assert f"line {1 if place <= first else 2}: " in told[0], place
 
 
+def head_file(home):
+    return home / "a.audit.log.head"
+
+
+@pytest.mark.parametrize("left", [0, 1, 4, "half"])
+def test_entries_cut_off_at_the_end_are_found(home, left):
+    """With what the node remembers beside the log: by `verify`, and by the node when it starts."""
+    path = filled(home)
+    assert head_file(home).stat().st_mode & 0o777 == 0o600
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:4]) + lines[4][:40] if left == "half" else b"".join(lines[:left]))
+    before = path.read_bytes()
+    told, fault = verified(home)
+    shown(fault, "in the audit log, listed above")
+    assert told[-1].endswith(f"entries were cut off or replaced ({head_file(home)})")
+    text = refused(lambda: log_of(home), "The audit log was changed: keep it")
+    assert f"line {5 if left == 'half' else left + 1}: was cut off, with all after it: {head_file(home)} knows of 5 entries" in text
+    assert path.read_bytes() == before
+    # A log of one's own making from there on is another one.
+    head_file(home).rename(home / "head")
+    filled(home, 5)
+    (home / "head").rename(head_file(home))
+    assert "entries were cut off or replaced" in verified(home)[0][-1]
+    assert "is another entry than the one in" in refused(lambda: log_of(home), "The audit log was changed: keep it")
+
+
+def test_a_head_that_a_crash_left_behind_is_no_fault_and_a_missing_one_is_said(home):
+    filled(home, 4)
+    earlier = head_file(home).read_bytes()
+    filled(home, 1)
+    for left in (earlier, b""):
+        head_file(home).write_bytes(left)
+        assert verified(home)[1] is None
+        filled(home, 1)
+    head_file(home).unlink()
+    told, fault = verified(home)
+    assert (fault, "Nothing says whether more followed" in told[1]) == (None, True)
+    head_file(home).write_text("5 entries\n")
+    refused(lambda: log_of(home), "does not say how far the audit log goes")
+    shown(verified(home)[1], "does not say how far the audit log goes")
+
+
 def test_entries_cut_off_at_the_end_are_found_by_the_digest_of_one(home):
     path = filled(home)
     head = verified(home)[0][0].rpartition(" ")[2]
     assert verified(home, "--head", head)[1] is None
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
+    head_file(home).unlink()
     assert verified(home)[1] is None
     told, fault = verified(home, "--head", head)
     assert "entries were cut off or replaced" in told[0]
@@ -165,9 +209,13 @@ def test_entries_cut_off_at_the_end_are_found_by_the_digest_of_one(home):
 
 @pytest.mark.parametrize("left", [1, 40, -2, -1])
 def test_a_torn_line_is_mended_and_no_whole_entry_lost(home, left):
-    path = filled(home)
+    filled(home, 4)
+    head = head_file(home).read_bytes()
+    path = filled(home, 1)
     lines = path.read_bytes().splitlines(keepends=True)
+    # The crash came before the head was written, which is the last thing.
     path.write_bytes(b"".join(lines[:4]) + lines[4][:left])
+    head_file(home).write_bytes(head)
     assert "line 5: is torn" in verified(home)[0][0]
     log_of(home).close()
     entries = [opened(line) for line in path.read_bytes().splitlines()]
@@ -178,9 +226,10 @@ def test_a_torn_line_is_mended_and_no_whole_entry_lost(home, left):
 
 def test_blocks_that_were_never_written_are_a_torn_line(home):
     path = filled(home)
-    good = path.read_bytes()
+    good, head = path.read_bytes(), head_file(home).read_bytes()
     for rest in (bytes(300), bytes(300) + b"}\n", good.splitlines()[4][:20] + bytes(100)):
         path.write_bytes(good + rest)
+        head_file(home).write_bytes(head)
         log_of(home).close()
         assert path.read_bytes().startswith(good)
         assert opened(path.read_bytes().splitlines()[-1])["torn_bytes"] > 0
@@ -225,6 +274,7 @@ def test_a_log_that_others_change_while_it_is_open_gets_no_more_entries(home):
     }
     for what, change in changes.items():
         path.unlink(missing_ok=True)
+        head_file(home).unlink(missing_ok=True)
         log = log_of(home, 2)
         change()
         text = refused(lambda log=log: log.append("x"), AUDIT[2] if what == "moved" else AUDIT[3])

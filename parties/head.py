@@ -1,0 +1,75 @@
+"""How far an audit log goes, in a small file beside it: so that entries which somebody cuts off at its end are missed."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from mpc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FORM = re.compile(r"([0-9]{20}) ([0-9a-f]{64})\n")
+
+
+class Head(NamedTuple):
+    """The number of the last entry that was written, and its digest, which stands for all."""
+
+    number: int
+    digest: str
+
+
+def path_of(log: Path) -> Path:
+    """Where the head of the log at `log` is."""
+    return log.with_name(f"{log.name}.head")
+
+
+def known(log: Path) -> Head | None:
+    """How far the node says that the log at `log` goes, None if nothing says it; ConfigError if the file says nothing clear."""
+    path = path_of(log)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as fault:
+        raise _unusable(path, fault.strerror) from None
+    found = _FORM.fullmatch(data.decode("ascii", "replace"))
+    if data and not found:
+        raise _unusable(path, "it says something else")
+    # Empty: a crash came between the file and its first text.
+    return Head(int(found[1]), found[2]) if found else None
+
+
+class HeadFile:
+    """The file while a node writes the log.  ConfigError if it cannot be opened; OSError if it cannot be written."""
+
+    def __init__(self, log: Path) -> None:
+        path = path_of(log)
+        try:
+            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as fault:
+            raise _unusable(path, fault.strerror) from None
+        os.fchmod(self._handle, 0o600)
+
+    def write(self, head: Head) -> None:
+        """In place and always of one size: it needs no more room, and a crash leaves the old text or the new one.
+
+        Not waited for: what a loss of power leaves out makes it an entry older, which is no fault of the log.
+        """
+        os.pwrite(self._handle, f"{head.number:020} {head.digest}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Give it back."""
+        os.close(self._handle)
+
+
+def _unusable(path: Path, why: str | None) -> ConfigError:
+    return ConfigError(
+        f"{path}: does not say how far the audit log goes ({why}): restore it; or look with `beaver audit verify --head` for the last entry "
+        "that you know of, and move this file away"
+    )
+
+
+__all__ = ["Head", "HeadFile", "known", "path_of"]
