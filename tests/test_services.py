@@ -1,0 +1,154 @@
+"""The examples of a service and of a container: valid where a tool can tell, and their very commands run as they would there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tomllib
+import zipfile
+
+import pytest
+
+from mpc.identity import Identity
+from mpc.roster import Member, Roster
+from parties.run import INTERRUPTED
+from tests.brokers import free_port
+from tests.nodes import BEAVER, PATIENCE, ROOT
+from tests.rosters import signed
+
+UNIT = ROOT / "examples" / "systemd" / "beaver-party.service"
+CONTAINER = ROOT / "examples" / "container" / "Containerfile"
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+EXPOSED = 20
+"""Tenths of systemd's measure, of which 100 is an unprotected service; it needs the network, its user and its socket."""
+
+
+def settings(section):
+    """(key, value) of every line of one section of the unit."""
+    (body,) = re.findall(rf"^\[{section}\]\n(.*?)(?=^\[|\Z)", UNIT.read_text(), re.DOTALL | re.MULTILINE)
+    return [tuple(line.split("=", 1)) for line in body.splitlines() if line and not line.startswith("#")]
+
+
+def test_the_unit_runs_what_the_document_prepares_and_takes_a_stop_for_a_success():
+    service = dict(settings("Service"))
+    command = service["ExecStart"].split()
+    assert command[1:3] == ["party", "-c"]
+    assert command[0] in OPERATIONS
+    assert command[3] in OPERATIONS
+    assert int(service["SuccessExitStatus"]) == INTERRUPTED
+    assert f"useradd --system --home-dir /var/lib/{service['StateDirectory']}" in OPERATIONS
+    assert f'control = "/run/{service["RuntimeDirectory"]}/' in OPERATIONS
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed here")
+def test_systemd_finds_no_fault_in_the_unit_and_little_exposed(tmp_path):
+    (tmp_path / UNIT.name).write_text(UNIT.read_text().replace("/opt/beaver/bin/beaver", sys.executable))
+    for check in (["verify"], ["security", "--offline=true", f"--threshold={EXPOSED}", "--no-pager"]):
+        done = subprocess.run(["systemd-analyze", *check, tmp_path / UNIT.name], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Unknown" not in done.stderr
+
+
+def instructions():
+    """(word, rest) of every instruction of the container's file."""
+    text = re.sub(r"\\\n\s*", "", CONTAINER.read_text())
+    return [tuple(line.split(" ", 1)) for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def said(word):
+    return [rest for each, rest in instructions() if each == word]
+
+
+def test_the_image_holds_no_secret_and_its_process_is_not_root():
+    assert {word for word, _ in instructions()} == {
+        *("FROM", "WORKDIR", "COPY", "RUN", "USER", "VOLUME", "HEALTHCHECK", "ENTRYPOINT", "CMD"),
+    }  # fmt: skip
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert said("COPY") == ["pyproject.toml README.md LICENSE ./", *(f"{name} ./{name}" for name in packages)]
+    (user,) = said("USER")
+    assert int(user) > 0
+    assert [word for word, _ in instructions()].index("USER") > max(
+        number for number, (word, _) in enumerate(instructions()) if word == "RUN"
+    )
+    assert all(image.startswith("docker.io/library/python:3.11-slim") for image in said("FROM"))
+
+
+def test_the_image_is_made_of_what_is_copied_into_it(tmp_path):
+    for line in said("COPY"):
+        *sources, target = line.split()
+        for source in sources:
+            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+            copy(ROOT / source, tmp_path / target if (ROOT / source).is_dir() else tmp_path)
+    command = shlex.split(said("RUN")[0].replace("/wheels", str(tmp_path / "wheels")))
+    assert command[0] == "python"
+    # Without isolation, what builds the wheel is what is installed here already.
+    done = subprocess.run([sys.executable, *command[1:], "--no-build-isolation"], cwd=tmp_path, capture_output=True, text=True, timeout=80)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (tmp_path / "wheels").glob("beaver_mpc-*.whl")
+    assert {"mpc/node.py", "protocols/__init__.py", "parties/start.py"} < set(zipfile.ZipFile(wheel).namelist())
+
+
+def home_of(folder):
+    """A party's folder as the examples have it: all that is written lies in `state`."""
+    keys = [Identity.generate(name) for name in ("a", "b", "dealer")]
+    roles = {"dealer": "dealer"}
+    members = [
+        Member(each.name, each.public, ("a.example", 9) if each.name == "a" else None, roles.get(each.name, "party")) for each in keys
+    ]
+    (folder / "roster.toml").write_text(signed(Roster(members), *keys).dump())
+    keys[0].save(folder / "a.key")
+    (folder / "state").mkdir(mode=0o700)
+    (folder / "party.toml").write_text(
+        f'name = "a"\nkey = "a.key"\nroster = "roster.toml"\nlisten = "127.0.0.1:{free_port()}"\nallow = ["mean"]\n'
+        'audit = "state/a.audit.log"\nstate = "state/a.state"\ncontrol = "state/a.sock"\n'
+    )
+    return folder
+
+
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"'
+
+
+async def confined(folder, *command):
+    """`command` as the first process of a system whose root is read-only but for `folder`; skipped where that cannot be had."""
+    words = ["unshare", *([] if os.getuid() == 0 else ["--user", "--map-root-user"]), "--mount", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*words, "mount", "--bind", folder, folder], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody here make a namespace with a root of its own (unshare)")
+    return await asyncio.create_subprocess_exec(
+        *words, "sh", "-c", READ_ONLY, str(folder), *command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd="/",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+async def test_a_node_is_the_first_process_where_only_its_state_can_be_written_and_ends_when_told(tmp_path):
+    home = home_of(tmp_path)
+    (start,), (health,) = said("CMD"), said("HEALTHCHECK")
+    here = str(home / "party.toml")
+
+    def words(text):
+        return [word.replace("/etc/beaver/party.toml", here) for word in json.loads(text[text.index("[") :])]
+
+    node = await confined(home / "state", *BEAVER, *words(start))
+    try:
+        line = await asyncio.wait_for(node.stdout.readline(), PATIENCE)
+        assert b"a takes jobs (mean)" in line, (await node.stderr.read()).decode()
+        assert words(health)[0] == "beaver"
+        asked = await asyncio.create_subprocess_exec(*BEAVER, *words(health)[1:], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd="/")
+        assert await asyncio.wait_for(asked.wait(), PATIENCE) == 0
+    finally:
+        os.killpg(node.pid, signal.SIGTERM)
+        _, complaints = await asyncio.wait_for(node.communicate(), PATIENCE)
+    assert (node.returncode, b"Traceback" in complaints) == (INTERRUPTED, False), complaints.decode()
+    written = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (home / "state").iterdir()}
+    assert written == {"a.audit.log": 0o600, "a.audit.log.head": 0o600, "a.state": 0o600}
+    asked = await asyncio.create_subprocess_exec(
+        *BEAVER, *words(health)[1:], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=asyncio.subprocess.PIPE
+    )
+    assert (await asked.wait(), b"no node" in await asked.stderr.read()) == (1, True)
