@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mpc.flow import Flow
     from mpc.lobby import Attempt, Lobby
     from mpc.mesh import Mesh
+    from mpc.roster import Roster
 
 MAX_EARLY = 1 << 14
 NONCE_BYTES = 32
@@ -58,11 +59,19 @@ class Job:
 
 
 def describe(name: str, mesh: Mesh, parties: tuple[str, ...] | None, program: str, terms: Mapping[str, str] | None = None) -> Job:
-    """The job `name` among `parties` (all of the roster by default) with the roster's dealer.
+    """The job `name` among `parties` (all of the roster by default), this member among them, with the roster's dealer.
 
     `terms` is what else all members must say alike; a Disagreement names the keys that differ.
     """
-    roster = mesh.roster
+    job = described(name, mesh.roster, parties, program, terms)
+    if mesh.identity.name not in job.members:
+        msg = f"{mesh.identity.name} is not among the parties of job {name!r}: {', '.join(job.parties)}"
+        raise ConfigError(msg)
+    return job
+
+
+def described(name: str, roster: Roster, parties: tuple[str, ...] | None, program: str, terms: Mapping[str, str] | None = None) -> Job:
+    """The same job for whoever looks at it from outside."""
     for what, text, most in (("job", name, 256), ("program", program, 1024)):
         if not isinstance(text, str) or len(text.encode()) > most:
             msg = f"the name of a {what} is text of at most {most} bytes"
@@ -73,15 +82,12 @@ def describe(name: str, mesh: Mesh, parties: tuple[str, ...] | None, program: st
         raise ConfigError(msg)
     for party in chosen:
         if roster[party].role != "party":
-            msg = f"{party} is the dealer and never a computing party"
+            msg = f"{party} is the {roster[party].role} and never a computing party"
             raise ConfigError(msg)
     if len(chosen) < 2 or len(set(chosen)) != len(chosen):
         msg = f"a job needs at least two different parties, not {list(chosen)}"
         raise ConfigError(msg)
     members = (*chosen, roster.dealer.name)
-    if mesh.identity.name not in members:
-        msg = f"{mesh.identity.name} is not among the parties of job {name!r}: {', '.join(chosen)}"
-        raise ConfigError(msg)
     description = {
         "job": name,
         "program": program,

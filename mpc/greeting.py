@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from mpc.errors import AuthenticationFailed
 from mpc.handshake import KK, Hello, Keys, local_suites, negotiate, static_key
 from mpc.identity import fingerprint
+from mpc.members import meet
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -62,6 +63,8 @@ def respond(link: Outgoing, identity: Identity, roster: Roster) -> Generator[Non
     if theirs.sender not in roster:
         raise AuthenticationFailed(link.label, f"calls itself {theirs.sender!r}, which is not in the roster")
     peer = roster[theirs.sender]
+    if not meet(roster[identity.name], peer):
+        raise AuthenticationFailed(link.label, f"says that it is {theirs.sender!r}, a client, which speaks with parties only")
     prologue = raw + mine.encode()
     kk = KK(False, suite, prologue, identity.curve_secret, static_key(theirs, roster), peer=peer.name)
     kk.read_message((yield))

@@ -59,6 +59,12 @@ class Member:
         return any(verify(public, purpose, message, signature) for public in self.valid())
 
 
+def meet(one: Member, other: Member) -> bool:
+    """Whether the two ever speak with each other: a client does with parties only."""
+    roles = {one.role, other.role}
+    return "client" not in roles or roles == {"client", "party"}
+
+
 @dataclass(frozen=True, slots=True)
 class Revoked:
     """A key that must not be used again by anyone, whose it was, and why."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from mpc import wire
 from mpc.channel import Channel
-from mpc.errors import BeaverError, ConfigError, PeerLost, RemoteFault
+from mpc.errors import BeaverError, ConfigError, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.flow import WINDOW
 from mpc.handshake import retired
-from mpc.roster import format_endpoint, transport_between
+from mpc.roster import format_endpoint, meet, transport_between
 from mpc.transport.link import reason
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mpc.transport.link import Link
 
 MAX_STRANGERS = 128
+CLIENTS_SAY = frozenset({"propose", "answer", "decline", "check", "checked"})
+"""Control messages that a client may send: it takes part in no session, so it has no join, no confirmation and nothing to ask a dealer."""
 _BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -92,12 +94,23 @@ class _Peer:
 
 
 def dials(me: Member, other: Member) -> bool:
-    """Whether `me` dials `other`: the lower name does, unless only one of the two can be reached.  At a broker everyone can."""
+    """Whether `me` dials `other`: the lower name does, unless only one of the two can be reached.  At a broker everyone can.
+
+    A client is there only while it wants something: it dials, and nobody dials it.
+    """
+    if "client" in (me.role, other.role):
+        return me.role == "client" and (other.endpoint is not None or transport_between(me, other) == "mqtt")
     if transport_between(me, other) == "mqtt":
         return me.name < other.name
     if other.endpoint is None:
         return False
     return me.endpoint is None or me.name < other.name
+
+
+def _no_way(me: Member, other: Member) -> str:
+    if me.role == "client":
+        return f"{other.name} has no endpoint in the roster, and a client only dials; it needs one, or the relay"
+    return f"neither {me.name} nor {other.name} has an endpoint in the roster; one of them needs one"
 
 
 def _unreachable(member: Member, fault: OSError | UnicodeError | PeerLost) -> PeerLost:
@@ -121,20 +134,21 @@ class Mesh:
         self.log = logging.getLogger(f"beaver.{identity.name}")
         self._network = network
         self._me = roster[identity.name]
-        self._peers = {member.name: _Peer(member) for member in roster.members if member.name != identity.name}
+        others = [member for member in roster.members if member.name != identity.name and meet(self._me, member)]
+        self._peers = {member.name: _Peer(member) for member in others}
         self._subscribers: list[Subscriber] = []
         self._strangers: list[Channel] = []
         self._dialling: list[Channel] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
-        for peer in self._peers.values():
-            if not dials(self._me, peer.member) and not dials(peer.member, self._me):
-                msg = f"neither {self._me.name} nor {peer.member.name} has an endpoint in the roster; one of them needs one"
-                raise ConfigError(msg)
+        for member in others:
+            if member.role != "client" and not dials(self._me, member) and not dials(member, self._me):
+                raise ConfigError(_no_way(self._me, member))
 
     async def __aenter__(self) -> Self:
         await self._network.listen(self._accept)
-        self.log.info("phase=start waiting for %s", ", ".join(self._peers))
+        expected = [name for name, peer in self._peers.items() if peer.member.role != "client"]
+        self.log.info("phase=start waiting for %s", ", ".join(expected))
         self._tasks = [asyncio.create_task(self._dial(peer)) for peer in self._peers.values() if dials(self._me, peer.member)]
         self._tasks.append(asyncio.create_task(self._heartbeat()))
         return self
@@ -165,6 +179,10 @@ class Mesh:
                 channel.abort()
 
     # -- who is there ------------------------------------------------------------------------------------------
+
+    def meets(self, name: str) -> bool:
+        """Whether this member ever speaks with `name`."""
+        return name in self._peers
 
     def channel(self, name: str) -> Channel | None:
         """The ready channel to `name`, or None."""
@@ -263,6 +281,8 @@ class Mesh:
 
     def control(self, channel: Channel, body: wire.Body) -> None:
         """Hand a control message to everyone who listens."""
+        if self._peers[channel.name].member.role == "client" and body["kind"] not in CLIENTS_SAY:
+            raise PeerMisbehaved(channel.name, f"is a client and sent {body['kind']!r}, which members of a session send")
         for subscriber in tuple(self._subscribers):
             subscriber.control(channel.name, body)
 

@@ -10,7 +10,7 @@ from mpc import roster_file
 from mpc.endpoints import Endpoint, Relay, format_endpoint, is_loopback, parse_endpoint
 from mpc.errors import ConfigError
 from mpc.identity import Identity, check_name, curve_public_of, verify
-from mpc.members import PURPOSE, Content, Member, Revoked, Role, Transport
+from mpc.members import PURPOSE, Content, Member, Revoked, Role, Transport, meet
 from mpc.toml_text import at_line, did_you_mean
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ __all__ = [
     "at_line",
     "did_you_mean",
     "format_endpoint",
+    "meet",
     "parse_endpoint",
     "read_text",
     "transport_between",

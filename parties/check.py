@@ -18,7 +18,7 @@ from mpc.endpoints import format_endpoint
 from mpc.errors import AuthenticationFailed, BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.identity import spoken
 from mpc.mesh import dials
-from mpc.roster import transport_between
+from mpc.roster import meet, transport_between
 from mpc.transport.link import reason
 from parties.control import socket_path
 
@@ -145,7 +145,9 @@ async def examine(node: mpc.Node, patience: float = PATIENCE) -> list[Row]:
     me = mesh.roster[mesh.identity.name]
     # A client is there only while it asks for something.
     peers = [
-        member for member in mesh.roster.members if member is not me and (member.role != "client" or mesh.channel(member.name) is not None)
+        member
+        for member in mesh.roster.members
+        if member is not me and meet(me, member) and (member.role != "client" or mesh.channel(member.name) is not None)
     ]
     rows = await asyncio.gather(*(_connect(node, me, member, patience) for member in peers))
     for row in rows:

@@ -81,7 +81,7 @@ class Watch:
         self.verdict: Verdict | None = None
         self.since = time.time()
         self._mesh = node.mesh
-        others = (member for member in node.mesh.roster.members if member.name != config.name)
+        others = (member for member in node.mesh.roster.members if node.mesh.meets(member.name))
         self._contacts = {member.name: Contact(member) for member in others}
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
