@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mpc.ledger import Ledger
     from mpc.mesh import Mesh
     from mpc.scope import Scope
+    from mpc.visit import Visit
 
 MAX_NDIM = 32
 SCATTER_WORDS = 1 << 12
@@ -60,13 +61,15 @@ def stripes(n: int, words: int) -> list[tuple[int, int]]:
 class Exchange:
     """One party's messages in one session.  The first fault ends it: every pending and later call raises that fault."""
 
-    def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger) -> None:
+    def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger, visit: Visit | None = None) -> None:
         self.me = mesh.identity.name
         self.names = agreed.job.parties
         self.dealer = agreed.job.members[-1]
         self.index = self.names.index(self.me)
         self._peers = [name for name in self.names if name != self.me]
         self._agreed = agreed
+        self._visit = visit
+        self._members = (*agreed.job.members, *([visit.client] if visit is not None else []))
         self._mesh = mesh
         self._ledger = ledger
         self._fault: BeaverError | None = None
@@ -82,6 +85,8 @@ class Exchange:
         for name, channel in agreed.channels.items():
             if mesh.channel(name) is not channel:
                 self.fail(PeerLost(name, "was lost while the session began"))
+        if visit is not None and mesh.channel(visit.client) is not visit.channel:
+            self.fail(PeerLost(visit.client, "was lost while the session began"))
         for name, body in agreed.early:
             self.control(name, body)
 
@@ -139,11 +144,19 @@ class Exchange:
     async def to_receivers(
         self, scope: Scope, words: Words, receivers: Sequence[int], lineage: int, shape: Sequence[int], combine: np.ufunc
     ) -> Words | None:
-        """Every party's `words` straight to each receiver; the sum (or XOR) there, None elsewhere.  One round."""
-        digest = self._digest_of("reveal", [*shape, len(receivers), *receivers], [lineage])
+        """Every party's `words` straight to each receiver; the sum (or XOR) there, None elsewhere.  One round.
+
+        A receiver beyond the parties is the client.
+        """
+        about = [*shape, len(receivers), *receivers]
+        digest = self._digest_of("reveal", about, [lineage])
         total = np.empty_like(words) if self.index in receivers else None
         sink = None if total is None else Sum(words, total, combine)
-        to = {self.names[i] for i in receivers}
+        to = {self.names[i] for i in receivers if i < len(self.names)}
+        if self._visit is not None and len(to) < len(receivers):
+            self.check_alive()
+            self._visit.tell("reveal", scope.ranges.scope, [*about, lineage.to_bytes(16, "little")], words)
+            self._ledger.sends(self._visit.client, words.nbytes)
         await self._trade(
             scope,
             digest,
@@ -291,6 +304,8 @@ class Exchange:
             # A peer that is done got all it wanted, and may be gone by now.
             if name not in self._done:
                 await self._drained(name, flow)
+        if self._visit is not None:
+            await self._drained(self._visit.client, self._visit.flow)
         if self._fault is None:
             self._finished = True
             self._end(Departure("done", self.me, self._label))
@@ -318,14 +333,18 @@ class Exchange:
 
     def peer_up(self, name: str) -> None:
         """A new channel has new seeds: it cannot carry this session."""
-        if name in self._agreed.channels and name not in self._done:
+        if self._takes_part(name):
             self.fail(PeerLost(name, "reconnected; what it had of this session is gone"))
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """A member is gone."""
-        if name in self._agreed.channels and name not in self._done:
+        if self._takes_part(name):
             kind = PeerMisbehaved if isinstance(fault, PeerMisbehaved) else PeerLost
             self.fail(kind(name, f"{getattr(fault, 'text', fault)} (at {self._label})"))
+
+    def _takes_part(self, name: str) -> bool:
+        """Whether the session needs `name` still: a member that is not done, or the client."""
+        return (name in self._agreed.channels and name not in self._done) or (self._visit is not None and name == self._visit.client)
 
     def control(self, name: str, body: wire.Body) -> None:
         """A member finished, or left early."""
@@ -333,7 +352,7 @@ class Exchange:
             return
         if body["reason"] != "done":
             told = Departure(body["reason"], body["party"], body["at"])
-            self.fail(reported(name, told, self.me, self._agreed.job.members), told)
+            self.fail(reported(name, told, self.me, self._members), told)
             return
         self._done.add(name)
         try:

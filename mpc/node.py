@@ -16,7 +16,7 @@ from mpc.lock import IdentityLock
 from mpc.mesh import Clocks, Mesh
 from mpc.preprocessing.dealer import Dealer
 from mpc.remembered import RosterMemory
-from mpc.roster import transport_between
+from mpc.roster import meet, transport_between
 from mpc.session import Session
 from mpc.transport.routes import Routes
 from mpc.transport.tcp import TcpNetwork
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mpc.mesh import Network
     from mpc.roster import Roster
     from mpc.streams import Watch
+    from mpc.visit import Visit
 
 _TRUST = (
     "trust: semi-honest parties, any n-1 may pool what they saw; the dealer %s colludes with nobody. A party that deviates can "
@@ -100,11 +101,13 @@ class Node:
         program: str = "",
         terms: Mapping[str, str] | None = None,
         all_present: bool = False,
+        visit: Visit | None = None,
     ) -> AsyncIterator[Session]:
         """Agree on `job` with its other parties and the dealer, and run the body as this party's program.
 
         `terms` are further things that all parties must say alike, by name: a Disagreement lists the names that differ.
         Members that are not there yet are waited for; with `all_present`, where everyone has just said yes, one that goes missing ends it at once.
+        `visit` leads to a client that gets results too.
 
         Raises PeerLost, Disagreement, PeerMisbehaved as the same one error at every op once a peer fails; an exception of
         the body passes unchanged and ends the session at every party.
@@ -119,7 +122,7 @@ class Node:
         described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program, terms)
         agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present).reach(self.mesh.clocks.join)
         with self.books.ledger() as cost:
-            s = Session.begin(agreed, self.mesh, cost, self._watch)
+            s = Session.begin(agreed, self.mesh, cost, self._watch, visit)
             s.log.info("phase=started parties=%s", ",".join(s.names))
             s.log.info(_TRUST, described.members[-1])
             try:
@@ -165,8 +168,9 @@ def open_node(config: str | Path, *, listener: socket.socket | None = None) -> N
 def network_of(settings: PartyConfig, clocks: Clocks, listener: socket.socket | None = None) -> Network:
     """How the member reaches the others: over TCP, at the roster's broker, or some each way.  ConfigError for an unusable login."""
     roster = settings.load_roster()
-    others = [member for member in roster.members if member.name != settings.name]
-    met = [member for member in others if transport_between(roster[settings.name], member) == "mqtt"]
+    me = roster[settings.name]
+    others = [member for member in roster.members if member is not me and meet(me, member)]
+    met = [member for member in others if transport_between(me, member) == "mqtt"]
     if roster.relay is None or not met:
         return TcpNetwork(settings.listen_address(), listener)
     from mpc.transport.mqtt import Login, MqttNetwork  # noqa: PLC0415  a fifth of a second that only members of a relay need

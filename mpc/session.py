@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from mpc import bits, expressions, fixed_point
+from mpc.blank import Blank
 from mpc.bshare import BShare
 from mpc.correlations import BIT_MASK
 from mpc.errors import ConfigError, ProgramError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mpc.mesh import Mesh
     from mpc.preprocessing.source import Source
     from mpc.streams import Expansion, Watch
+    from mpc.visit import Visit
 
 R = TypeVar("R")
 Revealed = Any
@@ -67,11 +69,13 @@ class Engine:
 class Session:
     """What a program gets: `index`, `n`, `names`, `cost`, `log`, and the calls below.
 
-    Calls that return at once are local; what is awaited may use the network.
+    Calls that return at once are local; what is awaited may use the network.  `client` is who gets results besides the parties, if anyone:
+    what is revealed to everyone is revealed to it, too.
     """
 
-    def __init__(self, names: Sequence[str], engine: Engine, log: logging.LoggerAdapter[logging.Logger]) -> None:
+    def __init__(self, names: Sequence[str], engine: Engine, log: logging.LoggerAdapter[logging.Logger], client: str = "") -> None:
         self.names = tuple(names)
+        self.client = client
         self.n = len(self.names)
         self.index = engine.home.index
         self.cost = engine.cost
@@ -81,23 +85,25 @@ class Session:
         self._engine = engine
 
     @classmethod
-    def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None = None) -> Session:
-        """The session that all members agreed on; it counts in `cost`."""
+    def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None = None, visit: Visit | None = None) -> Session:
+        """The session that all members agreed on; it counts in `cost`; `visit` goes to the client that gets results."""
         names, me = agreed.job.parties, mesh.identity.name
         index = names.index(me)
         pairs = {number: agreed.seeds[name] for number, name in enumerate(names) if name != me}
         streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watch)
-        exchange = Exchange(agreed, mesh, cost)
+        exchange = Exchange(agreed, mesh, cost, visit)
         engine = Engine(Home(index, len(names), agreed.session, watch), exchange, streams, Dealt(exchange, streams, cost), cost)
-        return cls(names, engine, logging.LoggerAdapter(mesh.log, {"job": agreed.job.name}))
+        return cls(names, engine, logging.LoggerAdapter(mesh.log, {"job": agreed.job.name}), visit.client if visit is not None else "")
 
     @classmethod
-    def dry(cls, names: Sequence[str], index: int, exchange: type[DryExchange] = DryExchange) -> tuple[Session, Plan]:
+    def dry(
+        cls, names: Sequence[str], index: int, exchange: Callable[[Plan, Sequence[str], int], DryExchange] = DryExchange, client: str = ""
+    ) -> tuple[Session, Plan]:
         """A session on shapes alone, and the plan that it writes down."""
         plan = Plan(len(names))
         home = Home(index, len(names), b"dry run")
         engine = Engine(home, exchange(plan, names, index), DryStreams(plan), DrySource(plan), plan.ledger)
-        return cls(names, engine, logging.LoggerAdapter(_SILENT, {})), plan
+        return cls(names, engine, logging.LoggerAdapter(_SILENT, {}), client), plan
 
     def __repr__(self) -> str:
         return f"Session(party {self.index} of {self.n}, {self.names[self.index]})"
@@ -112,7 +118,7 @@ class Session:
         The dry run does what the program does on shapes alone: let the program have no other side effects before it reveals.
         Shares and masked values among the arguments, also in lists, tuples and dictionaries, lose their contents for it.
         """
-        dry, plan = Session.dry(self.names, self.index)
+        dry, plan = Session.dry(self.names, self.index, client=self.client)
         # Names go on where this scope is now: nothing that was named before is named again.
         dry.root = current(self).twin()
         try:
@@ -181,6 +187,13 @@ class Session:
         lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape)
         return AShare(words, frac=frac, bound=bound, home=self._engine.home, lineage=lineage, owner=number)
 
+    def given(self, words: Words | None, shape: Shape, *, frac: int, bound: float) -> AShare:
+        """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
+        extent = _extent(shape)
+        mine = self._zeros(extent) if words is None else words
+        lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent)
+        return AShare(mine, frac=frac, bound=bound, home=self._engine.home, lineage=lineage)
+
     @protocol
     async def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Everyone's `shape`, in party order.  rounds 1 · bytes 8 x 33 per peer · reveals the shapes"""
@@ -246,6 +259,7 @@ class Session:
         rounds 1 · bytes 8 per element (1/8 per bit) and receiver · reveals x to the receivers and nothing to others
         """
         receivers = self.receivers(to)
+        to_names = tuple(self._receiver_names[i] for i in receivers)
         scope, exchange = current(self), self._engine.exchange
         usage, combine = ("zero-xor", np.bitwise_xor) if isinstance(x, BShare) else ("zero", np.add)
         zero = self._engine.streams.zero(scope.ranges.take(usage, x.words.shape), usage)
@@ -253,31 +267,39 @@ class Session:
         fresh = (x.words ^ zero if isinstance(x, BShare) else x.words + zero).reshape(-1)
         # Before a share leaves: what a failure leaves half sent is recorded, too.
         calls = "/".join(call.rpartition(".")[0] for call in scope.label.split("/"))
-        self.releases[Release(calls, x.shape, tuple(self.names[i] for i in receivers))] += 1
+        self.releases[Release(calls, x.shape, to_names)] += 1
         self.cost.revealing += 1
         try:
-            total = await exchange.to_receivers(scope, fresh, receivers, x.lineage, x.shape, combine)
+            total: Any = await exchange.to_receivers(scope, fresh, receivers, x.lineage, x.shape, combine)
         finally:
             self.cost.revealing -= 1
         frac = -1 if isinstance(x, BShare) else abs(x.frac)
-        self.log.info("revealed %s shape=%s to=%s", scope.label, x.shape, ",".join(self.names[i] for i in receivers))
+        self.log.info("revealed %s shape=%s to=%s", scope.label, x.shape, ",".join(to_names))
         if total is None:
             return None
-        if isinstance(exchange, DryExchange):
+        if isinstance(exchange, DryExchange) and isinstance(total, Blank):
             return exchange.revealed(x.shape, frac)
         if isinstance(x, BShare):
             return bits.unpack(total, x.size).astype(np.bool_).reshape(x.shape)
         return fixed_point.decode(total.reshape(x.shape), x.frac)
 
     def receivers(self, to: int | str | Iterable[int | str] | None) -> tuple[int, ...]:
-        """The indices of the parties that `to` means: all if None."""
+        """The indices of those that `to` means: all if None.  The client, where there is one, comes after the parties."""
         if to is None:
-            return tuple(range(self.n))
+            return tuple(range(len(self._receiver_names)))
         listed = (to,) if isinstance(to, int | str) else tuple(to)
         if not listed:
             msg = "reveal needs at least one receiver"
             raise ProgramError(msg)
-        return tuple(sorted({self.party(entry) for entry in listed}))
+        return tuple(sorted({self.n if entry in (self.n, self.client) and self.client else self.party(entry) for entry in listed}))
+
+    def everyone(self, to: int | str | Iterable[int | str] | None) -> bool:
+        """Whether whoever may get results gets this one."""
+        return len(self.receivers(to)) == len(self._receiver_names)
+
+    @property
+    def _receiver_names(self) -> tuple[str, ...]:
+        return (*self.names, self.client) if self.client else self.names
 
     def party(self, who: int | str) -> int:
         """The index of a party given by index or name."""

@@ -166,6 +166,7 @@ FIELDS: dict[str, dict[str, type]] = {
     "propose": {"job": str, "task": dict},
     "answer": {"job": str, "verdict": str, "signatures": dict, "rows": int},
     "decline": {"job": str, "party": str, "reason": str},
+    "ended": {"job": str, "reason": str, "party": str},
     "leave": {"session": bytes, "reason": str, "party": str, "at": str},
     "check": {"number": int, "filler": bytes},
     "checked": {"number": int, "version": str, "time": int},

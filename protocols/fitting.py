@@ -110,8 +110,8 @@ class Secluded:
 
     async def coefficients(self, s: Session, to: Receivers = None) -> tuple[Floats, float] | None:
         """See Fitted.  rounds 2, or 3 where not everyone receives"""
-        if len(chosen := s.receivers(to)) < s.n:
-            return await self._to_some(s, chosen)
+        if not s.everyone(to):
+            return await self._to_some(s, s.receivers(to))
         raw = np.ldexp(np.asarray(await s.reveal(self.weights)), self.powers[-1] - self.powers[:-1])
         # The pooled means stay secret: each party adds what its own rows contribute to the intercept.
         mine = self.own.part * (self.own.mean[-1] - raw @ self.own.mean[:-1]) / self.unit
@@ -159,7 +159,7 @@ class Apart:
             least_squares.unscaled(s, self.weights, self.local, self.layout), least_squares.powers(s, self.local, self.layout)
         )
         start, stop = self.layout.span(s.index)
-        if len(chosen) < s.n:
+        if not s.everyone(chosen):
             return await self._to_some(s, raw, powers, chosen)
         coefficients = np.asarray(await s.reveal(raw)) * powers
         own = -coefficients[start:stop] @ self.local.mean[: stop - start]

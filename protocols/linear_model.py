@@ -97,7 +97,7 @@ class LinearRegression:
         self.n_features_in_ = self._fitted.weights.shape[0]
         if await s.reveal(self._fitted.singular):
             raise ConfigError(self._no_solution())
-        self._known_to_all = reveal and len(chosen) == s.n
+        self._known_to_all = reveal and s.everyone(chosen)
         nothing = (None if reveal else self._fitted.weights), None
         self.coef_, self.intercept_ = (await self._fitted.coefficients(s, chosen) if reveal else None) or nothing
         return self

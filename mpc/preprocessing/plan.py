@@ -123,7 +123,8 @@ class DryExchange:
 
     async def to_receivers(self, scope: Scope, words: Words, receivers: Sequence[int], *_: Any) -> Words | None:
         """As Exchange.to_receivers."""
-        self._sends(scope, {self.names[i]: words.nbytes for i in receivers if i != self.index})
+        # What goes to a client is no message between parties.
+        self._sends(scope, {self.names[i]: words.nbytes for i in receivers if i != self.index and i < len(self.names)})
         return self.blank(words.shape) if self.index in receivers else None
 
     async def announce(self, scope: Scope, shape: tuple[int, ...]) -> list[tuple[int, ...]]:

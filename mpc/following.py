@@ -1,0 +1,62 @@
+"""How a client follows the program of a job: it runs it on blanks, without any share, and is told by the parties what is revealed to it.
+
+The program is the parties' own, so what it makes of the revealed values is the same there and here, and so are the places and the lineages of
+everything that is revealed: a party that runs something else is found out before its words are used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mpc.errors import ProgramError
+from mpc.flow import Arrivals
+from mpc.preprocessing.plan import DryExchange, Plan
+from mpc.ring import zeros
+from mpc.session import Session
+from mpc.sinks import Sum
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from mpc.ring import Words
+    from mpc.scope import Scope
+    from mpc.visit import Visit
+
+
+class Told(DryExchange):
+    """A dry run that hears from every party what is revealed to the client, who comes after the parties."""
+
+    def __init__(self, plan: Plan, names: Sequence[str], index: int, visits: Sequence[Visit]) -> None:
+        super().__init__(plan, names, index)
+        self._visits = visits
+
+    def shapes(self, shape: tuple[int, ...]) -> NoReturn:  # noqa: ARG002  see DryExchange
+        """The parties' shapes are none of a client's business, so it cannot follow what depends on them."""
+        msg = "a client cannot follow a program that depends on the shapes of each party's data"
+        raise ProgramError(msg)
+
+    async def to_receivers(
+        self, scope: Scope, words: Any, receivers: Sequence[int], lineage: int, shape: Sequence[int], combine: np.ufunc
+    ) -> Words | None:
+        """The sum (or XOR) of what the parties send, if the client is a receiver."""
+        if len(self.names) not in receivers:
+            return None
+        total = zeros((words.size,))
+        arrivals = Arrivals(len(self._visits))
+        sink = Sum(zeros((words.size,)), total, combine)
+        about: list[bytes | str | int] = [*shape, len(receivers), *receivers, lineage.to_bytes(16, "little")]
+        for visit in self._visits:
+            visit.hear("reveal", scope.ranges.scope, about, sink, total.nbytes, arrivals)
+        await arrivals.future
+        return total
+
+
+def follow(names: Sequence[str], client: str, visits: Sequence[Visit]) -> Session:
+    """The session in which `client` runs the program of the parties `names`, with one visit to each."""
+    session, _ = Session.dry(names, 0, lambda plan, parties, index: Told(plan, parties, index, visits), client)
+    return session
+
+
+__all__ = ["follow"]

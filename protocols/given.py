@@ -1,0 +1,99 @@
+"""Statistics over rows that someone outside shared among the parties, and over the parties' own rows as far as they have any.
+
+All columns are in public units, in which every shared value is at most 1.  Each party adds the sums of its own rows, so these never leave it.
+Nothing is revealed but to the receivers `to`; the number of shared rows is public.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import mpc
+from mpc import AShare, ConfigError, Floats, Session, protocol
+from protocols.aggregation import not_empty, own_sums
+from protocols.linear_model import LinearRegression
+
+if TYPE_CHECKING:
+    from protocols.declare import Received, Receivers
+
+SQUARES_FRAC = 32
+"""Fractional bits of sums of squares."""
+COLUMN_FRAC = 24
+"""Fractional bits of the columns of a fit, which scales them itself."""
+
+
+def square_frac(rows: int) -> int:
+    """Fractional bits with which so many values of at most 1 can be squared and summed: 2 frac bits of a square, and the rows, are below 2^60."""
+    return min(28, (59 - rows.bit_length()) // 2)
+
+
+@protocol
+async def given_sum(s: Session, own: Floats, given: AShare, to: Receivers = None) -> Received:
+    """Sums of all columns.  own: own rows (n_i, d), given: (m, d) -> (d,) at the receivers
+
+    rounds 1 · bytes 8 d per peer · reveals the sums
+    """
+    return await s.reveal(given.sum(axis=0).add_own(own_sums(s, own.sum(axis=0), own, frac=given.frac)), to)
+
+
+@protocol
+async def given_mean(s: Session, own: Floats, given: AShare, to: Receivers = None) -> Received:
+    """Means of all columns.  own: own rows (n_i, d), given: (m, d) -> (d,) at the receivers
+
+    rounds 1 · bytes 8(d + 1) per peer · reveals the means and the number of rows, hence also the sums
+    """
+    revealed = await s.reveal(_with_count(s, own, given), to)
+    if revealed is None:
+        return None
+    *total, count = revealed
+    return np.divide(total, not_empty(count))
+
+
+@protocol
+async def given_variance(s: Session, own: Floats, given: AShare, *, ddof: int = 0, to: Receivers = None) -> Received:
+    """Variances of all columns.  own: own rows (n_i, d), given: (m, d) -> (d,) at the receivers
+
+    rounds 4 · reveals the number of rows, the means and the variances, hence also Σx and Σx²
+    """
+    frac = square_frac(len(given))
+    coarse = await mpc.trunc(s, given, given.frac - frac)
+    squares = (await mpc.square(s, coarse)).sum(axis=0)
+    fewer = await mpc.trunc(s, squares, squares.frac - SQUARES_FRAC)
+    mine = own_sums(s, np.square(own).sum(axis=0), own, frac=SQUARES_FRAC)
+    # Both sums are of the same rounded values, so that nothing but the rounding of the rows themselves is left of their difference.
+    first, second = await asyncio.gather(s.reveal(_with_count(s, own, coarse), to), s.reveal(fewer.add_own(mine), to))
+    if first is None:
+        return None
+    *total, count = first
+    if count <= ddof:
+        msg = f"{count:g} pooled rows are too few for ddof={ddof}"
+        raise ConfigError(msg)
+    return np.maximum(second - np.square(total) / count, 0.0) / (count - ddof)
+
+
+def _with_count(s: Session, own: Floats, given: AShare) -> AShare:
+    """Σx of every column, and the number of rows, as one share."""
+    rows = s.zero((1,), frac=given.frac) + float(len(given))
+    mine = own_sums(s, np.append(own.sum(axis=0), len(own)), own, frac=given.frac)
+    return mpc.concatenate([given.sum(axis=0), rows]).add_own(mine)
+
+
+@protocol
+async def given_fit(
+    s: Session, given: AShare, target: int, *, fit_intercept: bool = True, to: Receivers = None
+) -> tuple[Floats, float] | None:
+    """Coefficients of the other columns and the intercept of column `target`.  given: (m, d + 1) -> (d,) and a number at the receivers
+
+    Reveals them to the receivers, and to everyone what a `LinearRegression` of shared rows does: mean and variance of each column.
+    """
+    columns = await mpc.trunc(s, given, given.frac - COLUMN_FRAC)
+    others = [number for number in range(given.shape[1]) if number != target]
+    model = LinearRegression(split="shared", fit_intercept=fit_intercept)
+    await model.fit(s, columns[:, others], columns[:, target], to=to)
+    return None if model.intercept_ is None else (model.coef_, model.intercept_)
+
+
+__all__ = ["given_fit", "given_mean", "given_sum", "given_variance"]
