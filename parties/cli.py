@@ -15,7 +15,7 @@ import mpc
 from mpc.handshake import WIRE_VERSION
 from mpc.members import Transport
 from parties import ask, nodes
-from parties.commands import audit, bench, check, data, estimate, jobs, roster, setup
+from parties.commands import audit, bench, check, client, data, estimate, jobs, roster, setup
 from parties.config import load_node_config
 from parties.demo.organisations import demo
 from parties.faults import LOCAL, as_object, code, exit_status
@@ -76,6 +76,7 @@ app.command()(setup.keygen)
 app.command()(check.check)
 app.command()(bench.bench)
 app.command()(estimate.estimate)
+app.command()(client.client)
 app.add_typer(roster.app, name="roster")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(audit.app, name="audit")

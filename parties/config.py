@@ -144,17 +144,24 @@ def load_node_config(path: str | Path) -> NodeConfig:
 def check_policy(config: NodeConfig, known: Iterable[str], roster: Roster) -> None:
     """ConfigError unless every protocol of the policy is in `known`, and all else that it names is declared or in the roster."""
     rules, protocols = config.rules, list(known)
-    parties = [member.name for member in roster.parties]
-    for key, names, there, what in (
-        ("allow", rules.allow, protocols, "protocol"),
-        ("ask", rules.ask, protocols, "protocol"),
-        ("receivers", rules.receivers, parties, "party"),
-        ("askers", rules.askers, parties, "party"),
+    clients = [member.name for member in roster.members if member.role == "client"]
+    people = [*(member.name for member in roster.parties), *clients]
+    for location, names, there, what in (
+        (("allow",), rules.allow, protocols, "protocol"),
+        (("ask",), rules.ask, protocols, "protocol"),
+        (("receivers",), rules.receivers, people, "party"),
+        (("askers",), rules.askers, people, "party"),
+        *((("clients", name, "gives"), client.gives, protocols, "protocol") for name, client in rules.clients.items()),
+        *((("clients", name, "gets"), client.gets, protocols, "protocol") for name, client in rules.clients.items()),
     ):
         for entry, name in enumerate(names or ()):
             if name not in there:
-                text = f"key {key!r}, entry {entry + 1}: unknown {what} {name!r}; {did_you_mean(name, there)}"
-                raise config.rule_fault((key, entry), text)
+                text = f"key {'.'.join(location)!r}, entry {entry + 1}: unknown {what} {name!r}; {did_you_mean(name, there)}"
+                raise config.rule_fault((*location, entry), text)
+    for name in rules.clients:
+        if name not in clients:
+            text = f"key 'clients': the roster has no client {name!r}; {did_you_mean(name, clients)}"
+            raise config.rule_fault(("clients", name), text)
     for entry, name in enumerate(rules.ask):
         if name in rules.allow:
             raise config.rule_fault(("ask", entry), f"key 'ask', entry {entry + 1}: {name!r} is in `allow` too; decide for one of them")

@@ -17,7 +17,12 @@ MAX_BYTES = 60_000
 """So that a proposal fits into one control message."""
 MAX_POOL = 1 << 40
 """Rows that the parties of a job may ask for together."""
+MAX_ROWS, MAX_WORDS = 1 << 20, 1 << 24
+"""Rows, and numbers, that a client gives in one job: a party holds 8 bytes for each, and the job's own needs."""
+MAX_POWER = 40
 ID = re.compile(r"[0-9a-f]{32}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+_FIELDS = {"protocol", "dataset", "columns", "parties", "to", "parameters", "purpose", "pool"}
 Parameter = bool | int | float | str
 
 
@@ -32,8 +37,35 @@ def fresh_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Client:
+    """What a client that asks for a job adds to it: who it is, and what it gives, if it gives anything.
+
+    `rows` are as many rows of the job's columns as it gives; `powers` is for each column the power of two that its values are below, and in units
+    of which they are shared.  `portions` are the commitments to what each party gets.  `meaning` is what it says of units and categories.
+    """
+
+    name: str
+    rows: int = 0
+    powers: tuple[int, ...] = ()
+    portions: dict[str, str] = field(default_factory=dict)
+    meaning: dict[str, str] = field(default_factory=dict)
+
+    def pack(self) -> dict[str, Any]:
+        """Canonical data."""
+        return {
+            "name": self.name,
+            "rows": self.rows,
+            "powers": list(self.powers),
+            "portions": dict(self.portions),
+            "meaning": dict(self.meaning),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """`protocol` on `columns` of the dataset that every party has under the same name; results to `to`, to all parties if empty.
+
+    Where a client asks, `client` says what it gives; a job on its rows alone names no dataset.
 
     `purpose` is what the result is for, in the words of who asks.  `pool` is how many rows all parties together must have: the most that the
     policy of any of them asks for; 0 if none does.
@@ -47,6 +79,22 @@ class Task:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     purpose: str = ""
     pool: int = 0
+    client: Client | None = None
+
+    @property
+    def given(self) -> int:
+        """Rows that a client gives."""
+        return self.client.rows if self.client is not None else 0
+
+    @property
+    def signers(self) -> tuple[str, ...]:
+        """Whose signatures a job has: its parties', and its client's."""
+        return self.parties if self.client is None else (*self.parties, self.client.name)
+
+    @property
+    def told(self) -> str:
+        """The client, if it gets the result; empty otherwise."""
+        return self.client.name if self.client is not None and self.client.name in self.to else ""
 
     @property
     def receivers(self) -> tuple[str, ...]:
@@ -60,12 +108,15 @@ class Task:
 
     @property
     def compares_pool(self) -> bool:
-        """Whether its parties first compare the sum of their rows with `pool`.  Where columns are split, the records are common and each checks its own."""
-        return bool(self.pool) and not self.by_columns
+        """Whether its parties first compare the sum of their rows with `pool`, less what a client gives.
+
+        Where columns are split, the records are common and each checks its own.
+        """
+        return self.pool > self.given and bool(self.dataset) and not self.by_columns
 
     def pack(self) -> dict[str, Any]:
         """Canonical data for the wire and for the job's description."""
-        return {
+        packed: dict[str, Any] = {
             "protocol": self.protocol,
             "dataset": self.dataset,
             "columns": list(self.columns),
@@ -75,6 +126,7 @@ class Task:
             "purpose": self.purpose,
             "pool": self.pool,
         }
+        return packed if self.client is None else {**packed, "client": self.client.pack()}
 
     @property
     def program(self) -> str:
@@ -84,7 +136,7 @@ class Task:
 
 def unpack_task(data: object) -> Task:
     """The Task that `pack` wrote; ConfigError for anything else."""
-    if not isinstance(data, dict) or data.keys() != {"protocol", "dataset", "columns", "parties", "to", "parameters", "purpose", "pool"}:
+    if not isinstance(data, dict) or data.keys() - {"client"} != _FIELDS:
         msg = "a proposed job has missing or unknown fields"
         raise ConfigError(msg)
     columns, parties, to = (_names(data[key], key) for key in ("columns", "parties", "to"))
@@ -101,7 +153,8 @@ def unpack_task(data: object) -> Task:
     if type(data["pool"]) is not int or not 0 <= data["pool"] <= MAX_POOL:
         msg = "a proposed job has a least number of rows that is none"
         raise ConfigError(msg)
-    task = Task(data["protocol"], data["dataset"], columns, parties, to, dict(parameters), data["purpose"], data["pool"])
+    client = _client(data["client"], columns, parties) if "client" in data else None
+    task = Task(data["protocol"], data["dataset"], columns, parties, to, dict(parameters), data["purpose"], data["pool"], client)
     try:
         size = len(pack(task.pack()))
     except (ValueError, TypeError, OverflowError):
@@ -111,6 +164,36 @@ def unpack_task(data: object) -> Task:
         msg = f"a job's names and parameters may have {MAX_BYTES} bytes together, not {size}"
         raise ConfigError(msg)
     return task
+
+
+def _client(data: object, columns: tuple[str, ...], parties: tuple[str, ...]) -> Client:
+    """The Client that `pack` wrote; ConfigError for anything else, and for more than a party takes."""
+    if not isinstance(data, dict) or data.keys() != {"name", "rows", "powers", "portions", "meaning"} or not _text(data["name"]):
+        what = "its fields"
+        raise _wrong(what)
+    rows, powers, portions, meaning = (data[key] for key in ("rows", "powers", "portions", "meaning"))
+    if type(rows) is not int or not 0 <= rows <= MAX_ROWS or rows * len(columns) > MAX_WORDS:
+        msg = f"a client gives at most {MAX_ROWS} rows and {MAX_WORDS} numbers in one job; give fewer"
+        raise ConfigError(msg)
+    widths, holders = (len(columns), set(parties)) if rows else (0, set())
+    if not isinstance(powers, list) or len(powers) != widths or not all(type(power) is int and abs(power) <= MAX_POWER for power in powers):
+        what = "a power of two for each column that it gives"
+        raise _wrong(what)
+    if not _texts(portions) or portions.keys() != holders or not all(map(DIGEST.fullmatch, portions.values())):
+        what = "a commitment for each party that it gives rows to"
+        raise _wrong(what)
+    if not _texts(meaning):
+        what = "what its columns mean"
+        raise _wrong(what)
+    return Client(data["name"], rows, tuple(powers), dict(portions), dict(meaning))
+
+
+def _wrong(what: str) -> ConfigError:
+    return ConfigError(f"what a client adds to a proposed job is wrong: {what}")
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair)
 
 
 def _text(value: object) -> bool:

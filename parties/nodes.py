@@ -24,7 +24,7 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
     """Serve jobs until cancelled."""
     settings = load_node_config(config)
     node = mpc.open_node(config, listener=listener)
-    _role(node, config, "party")
+    check_role(node, config, "party")
     check_policy(settings, PROGRAMS, node.mesh.roster)
     audit = AuditLog(settings.audit_file, settings.identity())
     async with node, audit:
@@ -45,7 +45,7 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
 async def dealer(config: Path, listener: socket.socket | None = None) -> None:
     """Serve correlations until cancelled."""
     node = mpc.open_node(config, listener=listener)
-    _role(node, config, "dealer")
+    check_role(node, config, "dealer")
     settings = load_node_config(config)
     async with node:
         me = node.mesh.identity.name
@@ -54,7 +54,8 @@ async def dealer(config: Path, listener: socket.socket | None = None) -> None:
             await asyncio.Event().wait()
 
 
-def _role(node: mpc.Node, config: Path, wanted: str) -> None:
+def check_role(node: mpc.Node, config: str | Path, wanted: str) -> None:
+    """ConfigError unless the roster gives the member of `node` this role."""
     me = node.mesh.identity.name
     if node.mesh.roster[me].role != wanted:
         msg = f'{config}: {me} is no {wanted}; its role in the roster must be "{wanted}"'

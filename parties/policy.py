@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+import numpy as np
+
 from mpc.errors import ConfigError, PolicyDenied
+from parties.data import Table
 from parties.datasets import load
 from parties.programs import PROGRAMS
 
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
 
     from mpc.roster import Roster
     from parties.config import NodeConfig
-    from parties.data import Table
     from parties.history import History
     from parties.job import Task
     from parties.rules import Policy
@@ -35,8 +37,10 @@ def admit(config: NodeConfig, roster: Roster, history: History, task: Task, aske
         allowed = ", ".join((*rules.allow, *rules.ask)) or "nothing"
         _deny("allow", f"{task.protocol!r} is not on the list of {config.name} ({allowed})")
     _check_form(config, roster, task)
+    _check_client(rules, roster, task, asker)
     columns = own_columns(config, task)
-    _check_data(config, task, columns)
+    if task.dataset or not task.given:
+        _check_data(config, task, columns)
     _check_people(rules, roster, task, asker)
     check_limits(rules, history, task)
     dataset = rules.dataset(task.dataset)
@@ -50,17 +54,36 @@ def _deny(rule: str, text: str) -> NoReturn:
 
 def _check_form(config: NodeConfig, roster: Roster, task: Task) -> None:
     """That this is a job at all, and one of this party."""
-    for name in (*task.parties, *task.to):
+    for name in (*task.parties, *(name for name in task.to if name != task.told)):
         if name not in roster or roster[name].role != "party":
             msg = f"job of {task.protocol!r}: {name!r} is no party of the roster"
             raise ConfigError(msg)
-    if config.name not in task.parties or not set(task.to) <= set(task.parties):
+    if config.name not in task.parties or not set(task.to) <= set(task.signers):
         msg = f"job of {task.protocol!r}: {config.name} and all receivers must be among its parties {', '.join(task.parties)}"
         raise ConfigError(msg)
     if task.protocol not in PROGRAMS:
         msg = f"{task.protocol!r} is no protocol of this version; `beaver protocols` lists them"
         raise ConfigError(msg)
     PROGRAMS[task.protocol].check(task, len(task.parties))
+
+
+def _check_client(rules: Policy, roster: Roster, task: Task, asker: str) -> None:
+    """That a client asks for itself alone, and may give and get what it wants to."""
+    client = task.client
+    if roster[asker].role != "client" and client is None:
+        return
+    if client is None or client.name != asker or roster[asker].role != "client":
+        msg = f'job of {task.protocol!r}: {asker} asks, so the client of the job must be {asker}, with the role "client" in the roster'
+        raise ConfigError(msg)
+    if asker not in rules.clients:
+        _deny("clients", f"{asker} is not on the list")
+    for rule, protocols, wanted in (("gives", rules.clients[asker].gives, client.rows), ("gets", rules.clients[asker].gets, task.told)):
+        if wanted and task.protocol not in protocols:
+            _deny(f"clients.{asker}.{rule}", f"{task.protocol!r} is not on the list ({', '.join(protocols) or 'nothing'})")
+    if not task.dataset and client.rows < rules.min_rows:
+        _deny("min_rows", f"{asker} gives fewer than {rules.min_rows} rows, and nobody else any")
+    if not task.dataset and client.rows < task.pool:
+        raise too_few(task)
 
 
 def _check_data(config: NodeConfig, task: Task, columns: list[str]) -> None:
@@ -107,7 +130,12 @@ def check_limits(rules: Policy, history: History, task: Task) -> None:
 
 
 def rows_for(config: NodeConfig, task: Task) -> Table:
-    """The data for a job that everyone signed; PolicyDenied or ConfigError if it is not enough, or not right."""
+    """The data for a job that everyone signed; PolicyDenied or ConfigError if it is not enough, or not right.
+
+    No rows where only a client gives any.
+    """
+    if not task.dataset:
+        return Table(list(task.columns), np.zeros((0, len(task.columns))))
     table = load(config, task.dataset, own_columns(config, task), aligned=task.by_columns)
     rules = config.rules
     if len(table.rows) < rules.min_rows:
@@ -135,7 +163,9 @@ def too_few(task: Task) -> PolicyDenied:
 
 
 def own_columns(config: NodeConfig, task: Task) -> list[str]:
-    """The job's columns that this party contributes: all, or where columns are split those that its dataset has."""
+    """The job's columns that this party contributes: all, or where columns are split those that its dataset has; none without a dataset."""
+    if not task.dataset:
+        return []
     if not task.by_columns or task.dataset not in config.datasets:
         return list(task.columns)
     return [column for column in task.columns if config.datasets[task.dataset].source(column)]

@@ -26,6 +26,8 @@ START, WITHDRAWN = "start", "withdrawn"
 """What the proposer says then."""
 LOST = "lost"
 """With `denied`, why a job ends before it begins."""
+DONE, CANCELLED = "done", "cancelled"
+"""What a client hears of a job's end, besides these and the reasons of a departure."""
 JOB = "job"
 """What the signature of a job is for."""
 
@@ -118,7 +120,8 @@ class Proposal:
     async def _present(self) -> None:
         """Return when everyone is connected; a missing party is waited for, never dropped."""
         dealer = self._mesh.roster.dealer
-        others = [*self._others, *([dealer.name] if dealer else [])]
+        # A client never meets the dealer: the parties see to it that it is there.
+        others = [*self._others, *([dealer.name] if dealer and self._mesh.meets(dealer.name) else [])]
         while missing := self._mesh.missing(others):
             listed = ", ".join(missing)
             if listed != self._told:

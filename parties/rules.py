@@ -30,12 +30,21 @@ class DatasetRules(BaseModel):
     max_jobs_ever: Count | None = None
 
 
+class ClientRules(BaseModel):
+    """Which protocols a client may give rows to, and which it may get the results of."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    gives: list[str] = []
+    gets: list[str] = []
+
+
 class Policy(BaseModel):
     """Everything that one organisation allows.  What it does not name is denied.
 
     `allow` and `ask` name protocols; jobs of the second wait until someone here approves them.  Without `purposes` only jobs that state none
     run, and "*" there is any; without `datasets` the configuration's declarations say which data there is; without `receivers`, `askers` and
-    `rosters` the roster says who there is.
+    `rosters` the roster says who there is.  A client that `clients` does not name may do nothing.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -44,6 +53,7 @@ class Policy(BaseModel):
     allow: list[str] = []
     ask: list[str] = []
     datasets: dict[str, DatasetRules] = {}
+    clients: dict[str, ClientRules] = {}
     purposes: list[str] = [""]
     receivers: list[str] | None = None
     askers: list[str] | None = None
@@ -90,4 +100,4 @@ class Policy(BaseModel):
         return self.min_pool_rows if ratio is None else max(self.min_pool_rows, math.ceil(parameters / ratio))
 
 
-__all__ = ["DatasetRules", "Policy"]
+__all__ = ["ClientRules", "DatasetRules", "Policy"]

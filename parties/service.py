@@ -19,6 +19,7 @@ from parties.policy import admit, least_pool, own_columns, own_declared
 from parties.proposals import ACCEPTED as YES
 from parties.proposals import AWAITS, BUSY, DENIED, JOB, LOST, ROWS, START, Proposal, denied_by, no_place, say, unapproved
 from parties.records import ACCEPTED, CANCELLED, DONE, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records, named
+from parties.visits import Visits
 from parties.work import Work
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Service:
         self._mesh = node.mesh
         self._journal = Journal(config, node.mesh, audit)
         self.tally = self._journal.tally
+        self._visits = Visits(node.mesh)
         self._places: set[str] = set()
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._lapses: dict[str, asyncio.TimerHandle] = {}
@@ -161,7 +163,7 @@ class Service:
 
     def _start(self, record: Record, tell: Tell) -> asyncio.Task[None]:
         record.state = RUNNING
-        work = Work(self._config, self._node, self._journal, self.history, record, tell)
+        work = Work(self._config, self._node, self._journal, self.history, record, tell, self._visits.of(record.id))
         running = asyncio.create_task(self._work(record, work))
         self._running[record.id] = running
         # Not in `_work`: a task that is cancelled before its first step runs nothing of it.
@@ -180,13 +182,16 @@ class Service:
     def _ended(self, record: Record, work: Work, done: asyncio.Task[None]) -> None:
         self._places.discard(record.id)
         self._running.pop(record.id, None)
-        fault = asyncio.CancelledError() if done.cancelled() else done.exception()
+        # Cancelled before its first step, it could not say itself who ended it.
+        fault = (record.ended or asyncio.CancelledError()) if done.cancelled() else done.exception()
+        self._visits.over(record, fault)
         if fault is None:
             return
         if record.phase == READING and record.ended is None:
             # Nobody must wait for this party's data.
-            cancelled = isinstance(fault, asyncio.CancelledError)
-            self._decline(record, self.me, LOST if cancelled else DENIED)
+            lost = isinstance(fault, asyncio.CancelledError | PeerLost | PeerMisbehaved)
+            about = fault.party if isinstance(fault, PeerLost | PeerMisbehaved) else self.me
+            self._decline(record, about, LOST if lost else DENIED)
         self._over(record, fault, work)
 
     def _over(self, record: Record, fault: BaseException, work: Work | None = None) -> None:
@@ -242,7 +247,7 @@ class Service:
                 raise ConfigError(msg)
             task = unpack_task(data)
             describe(job, self._mesh, task.parties, named(task))
-            if name not in task.parties:
+            if name not in task.signers:
                 msg = f"{name} proposed a job that it takes no part in"
                 raise ConfigError(msg)
             ask = admit(self._config, self._mesh.roster, self.history, task, name)
@@ -280,9 +285,13 @@ class Service:
         self._answer(record.asker, record.id, BUSY, why)
 
     def _accept(self, record: Record) -> None:
+        if obstacle := self._visits.obstacle(record):
+            self._busy(record, obstacle)
+            return
         if not self._hold(record.id):
             self._busy(record, f"{self._config.max_jobs} jobs are running")
             return
+        self._visits.open(record, self._digest(record))
         record.state = ACCEPTED
         self._lapses[record.id] = asyncio.get_running_loop().call_later(self._mesh.clocks.join, self._lapse, record)
         signature = self._mesh.identity.sign(JOB, self._digest(record))
@@ -316,6 +325,7 @@ class Service:
         if record.id in self._lapses:
             self._lapses.pop(record.id).cancel()
         self._places.discard(record.id)
+        self._visits.close(record.id)
         if fault is None:
             self.records.forget(record)
         else:
@@ -331,9 +341,9 @@ class Service:
 
     def _declined(self, name: str, body: Body) -> None:
         record = self.records.get(body["job"])
-        if record is None or name not in record.task.parties:
+        if record is None or name not in record.task.signers:
             return
-        party = body["party"] if body["party"] in record.task.parties and body["party"] != self.me else name
+        party = body["party"] if body["party"] in self._members(record) and body["party"] != self.me else name
         lost = PeerLost(party, "gave up the job before it started")
         fault: RemoteFault = denied_by(party) if body["reason"] == DENIED else lost
         if record.state in (ACCEPTED, WAITING) and name in (record.asker, party):
@@ -368,4 +378,4 @@ class Service:
 
     def _members(self, record: Record) -> list[str]:
         dealer = self._mesh.roster.dealer
-        return [*record.task.parties, *([dealer.name] if dealer else [])]
+        return [*record.task.signers, *([dealer.name] if dealer else [])]

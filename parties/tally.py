@@ -12,11 +12,11 @@ DECLINED = "declined"
 """The outcome of a job that never started: denied here or elsewhere, busy, or someone did not come."""
 CONFIGURATION = "configuration"
 """Stands for a rule where the job named what this organisation does not have."""
-_DATASET = re.compile(r"datasets\.(.+)\.(\w+)")
+_NAMED = re.compile(r"(datasets|clients)\.(.+)\.(\w+)")
 
 
 class Tally:
-    """Counts by outcome, in the audit log's words, and by rule.  A rule of a dataset counts without the name of that."""
+    """Counts by outcome, in the audit log's words, and by rule.  A rule of a dataset or a client counts without the name of that."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -28,7 +28,7 @@ class Tally:
         with self._turn:
             self.outcomes[outcome] += 1
             if isinstance(fault, PolicyDenied):
-                self.denials[_DATASET.sub(r"datasets.*.\2", fault.rule)] += 1
+                self.denials[_NAMED.sub(r"\1.*.\3", fault.rule)] += 1
             elif isinstance(fault, LocalFault) and outcome == DECLINED:
                 self.denials[CONFIGURATION] += 1
 

@@ -64,9 +64,9 @@ class Verification:
     def _unsigned(self, entry: Entry) -> str:
         """Whose signature of a job is wrong.  Of a roster that is not this one, only the form can be checked."""
         if entry["roster"] != self._roster.digest.hex():
-            return "" if set(entry["signatures"]) == set(entry["task"]["parties"]) else "signatures are missing"
+            return "" if set(entry["signatures"]) == set(_signers(entry)) else "signatures are missing"
         digest = bytes.fromhex(entry["digest"])
-        for name in entry["task"]["parties"]:
+        for name in _signers(entry):
             if not self._roster[name].signed(JOB, digest, decoded(entry["signatures"].get(name))):
                 return f"{name} did not sign this job"
         return ""
@@ -79,6 +79,12 @@ class Verification:
         except (OSError, ValueError, KeyError, TypeError):
             right = False
         return [] if right else [f"{path}: {file} is not the result that the log knows of its job, or was altered"]
+
+
+def _signers(entry: Entry) -> list[str]:
+    """Who signs a job: its parties, and the client that asked for it."""
+    client = entry["task"].get("client")
+    return [*entry["task"]["parties"], *([client["name"]] if client else [])]
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, tuple[bytes, bool]]]:

@@ -6,11 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpc.agreement import describe
-from mpc.errors import Disagreement, PolicyDenied
+from mpc.errors import Disagreement, PeerLost, PolicyDenied
+from parties.computation import computed, large_enough
 from parties.datasets import meaning
 from parties.policy import check_limits, rows_for, too_few
-from parties.pool import enough
-from parties.programs import PROGRAMS
 from parties.proposals import JOB
 from parties.records import JOINING, named
 
@@ -18,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mpc.node import Node
+    from mpc.ring import Words
     from mpc.session import Session
+    from mpc.visit import Visit
     from parties.config import NodeConfig
     from parties.data import Table
     from parties.history import History
@@ -33,7 +34,9 @@ R = TypeVar("R")
 class Work:
     """`await run()` once; `session` is there as soon as all have joined."""
 
-    def __init__(self, config: NodeConfig, node: Node, journal: Journal, history: History, record: Record, tell: Tell) -> None:
+    def __init__(
+        self, config: NodeConfig, node: Node, journal: Journal, history: History, record: Record, tell: Tell, visit: Visit | None
+    ) -> None:
         self.session: Session | None = None
         self._config = config
         self._node = node
@@ -41,6 +44,7 @@ class Work:
         self._history = history
         self._record = record
         self._tell = tell
+        self._visit = visit
 
     async def run(self) -> dict[str, Any] | None:
         """The result, None if this party is no receiver; it is in the audit log when this returns.
@@ -54,10 +58,11 @@ class Work:
         self._tell("reading")
         table = await asyncio.to_thread(rows_for, self._config, record.task)
         record.rows = len(table.rows)
+        words = await self._given()
         if record.ended is not None:
             raise record.ended
         record.phase = JOINING
-        s, result = await self._computed(table)
+        s, result = await self._computed(table, words)
         record.seal = await _written(self._journal.done, record, s, result)
         return result
 
@@ -65,26 +70,57 @@ class Work:
         """Nothing is read for a job that one of its parties did not sign."""
         record, mesh = self._record, self._node.mesh
         digest = describe(record.id, mesh, record.task.parties, named(record.task)).digest
-        for name in record.task.parties:
+        for name in record.task.signers:
             signature = record.signatures.get(name)
             if not isinstance(signature, bytes) or not mesh.roster[name].signed(JOB, digest, signature):
                 raise Disagreement(name, "its signature of this job is missing or wrong, so its data is not read")
 
-    async def _computed(self, table: Table) -> tuple[Session, dict[str, Any] | None]:
+    async def _given(self) -> Words | None:
+        """This party's share of what a client gives, if it gives anything."""
+        client, visit = self._record.task.client, self._visit
+        if client is None or not client.rows:
+            return None
+        if visit is None:
+            raise PeerLost(client.name, "was lost before the job started")
+        patience = self._node.mesh.clocks.join
+        shape = (client.rows, len(self._record.task.columns))
+        try:
+            async with asyncio.timeout(patience):
+                return await visit.take(
+                    shape, bytes.fromhex(client.portions[self._config.name]), first=self._config.name == min(client.portions)
+                )
+        except TimeoutError:
+            raise PeerLost(
+                client.name, f"is connected but did not send its rows within {patience:g} s; it must run the job again"
+            ) from None
+
+    async def _computed(self, table: Table, words: Words | None) -> tuple[Session, dict[str, Any] | None]:
         """The session, and the result.  PolicyDenied if the pool is too small for one."""
-        task, terms = self._record.task, meaning(self._config, self._record.task)
-        joined = self._node.session(self._record.id, parties=task.parties, program=named(task), terms=terms, all_present=True)
+        task = self._record.task
+        terms = meaning(self._config, task)
+        self._compare(terms)
+        visit = self._visit if task.told else None
+        joined = self._node.session(self._record.id, parties=task.parties, program=named(task), terms=terms, all_present=True, visit=visit)
         async with joined as s:
             self.session = s
             self._record.begins(s.cost)
             self._tell("started")
             try:
                 # All parties see the same answer and end the session in order, so none takes the others' denial for a loss.
-                if not task.compares_pool or await s.run(enough, len(table.rows), task.pool):
-                    return s, await s.run(PROGRAMS[task.protocol].run, table, task)
+                if await large_enough(s, task, len(table.rows)):
+                    return s, await computed(s, task, table, words)
             finally:
                 self._record.stops()
         raise too_few(task)
+
+    def _compare(self, terms: dict[str, str]) -> None:
+        """Disagreement if the client's rows mean something else than this party's, with which they are pooled."""
+        task = self._record.task
+        if task.client is None or not task.given or not task.dataset or task.client.meaning == terms:
+            return
+        said = task.client.meaning
+        differs = sorted(key for key in terms.keys() | said.keys() if terms.get(key) != said.get(key))
+        raise Disagreement(task.client.name, f"describes its columns differently: {', '.join(differs)}. Declare the same everywhere.")
 
     def outcome(self, fault: BaseException) -> str:
         """A fault's word in the audit log."""

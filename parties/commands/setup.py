@@ -26,10 +26,12 @@ roster = "roster.toml"
 # listen = "0.0.0.0:9001"
 """
 
-_DATA = """
+_RULES = """
 # What this organisation allows.  The file denies everything until it is edited.
 policy = "{name}.policy.toml"
+"""
 
+_DATA = """
 # The data of this organisation, and of it only the columns that are named here.
 # [datasets.patients]
 # path = "patients.csv"
@@ -67,6 +69,12 @@ min_pool_rows = 0
 [datasets]
 # [datasets.patients]
 # columns = ["age", "bmi"]
+
+# The clients of the roster, to which protocols each may give rows, and of which it may get results.
+[clients]
+# [clients.lab]
+# gives = ["mean"]
+# gets = ["mean"]
 """
 
 
@@ -80,7 +88,8 @@ def init(
     identity = Identity.generate(check_name(name))
     member = Member(name, identity.public, parse_endpoint(endpoint) if endpoint is not None else None, role)
     public = f"# Fingerprint: {spoken(identity.public)}\n{member_lines(member)}"
-    templates = {f"{name}.toml": _CONFIG + _DATA, f"{name}.policy.toml": _POLICY} if role == "party" else {f"{name}.toml": _CONFIG}
+    parts = {"party": _CONFIG + _RULES + _DATA, "client": _CONFIG + _DATA, "dealer": _CONFIG}
+    templates = {f"{name}.toml": parts[role]} | ({f"{name}.policy.toml": _POLICY} if role == "party" else {})
     texts = {file: text.format(name=name, role=role) for file, text in templates.items()} | {f"{name}.public": public}
     key = folder / f"{name}.key"
     _unused([key, *(folder / file for file in texts)])

@@ -64,11 +64,11 @@ class SideBySide(Estimate):
         return 1.0 + NEARLY_ONE * np.reshape(np.arange(size) / max(size, 1) ** 2, shape)
 
 
-def dry(program: Callable[[Session], Awaitable[Any]], names: Sequence[str]) -> list[Plan]:
-    """The plan of `program` at every party, in their order."""
+def dry(program: Callable[[Session], Awaitable[Any]], names: Sequence[str], client: str = "") -> list[Plan]:
+    """The plan of `program` at every party, in their order; `client` is who gets results besides the parties `names`."""
 
     async def one(index: int) -> Plan:
-        s, plan = Session.dry(names, index, SideBySide)
+        s, plan = Session.dry(names, index, SideBySide, client)
         await program(s)
         return plan
 

@@ -18,7 +18,8 @@ from parties.pool import enough
 from parties.programs.dry import dry
 
 if TYPE_CHECKING:
-    from mpc import Plan, Session
+    from mpc import AShare, Floats, Plan, Session
+    from mpc.ring import Words
 
 Result = dict[str, Any]
 """JSON: numbers, texts and truth values by name, and for what there is of every column a dict by column."""
@@ -27,6 +28,8 @@ Body = Callable[["Session", Table, Task, Settings], Awaitable["Result | None"]]
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
 COLUMN, PARTY = "column", "party"
+GIVEN_FRAC = 32
+"""Fractional bits of the rows that a client gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,18 @@ def fraction(help_: str = "fractional bits of the numbers: fewer allow larger on
 
 
 @dataclass(frozen=True, slots=True)
+class OnGiven:
+    """How a program runs with rows that a client gives: its body, the parameters that it takes then, and whether the parties' own rows count too.
+
+    The body gets those rows as a share, in units of the job's powers of two.
+    """
+
+    body: Callable[[Session, Table, AShare, Task, Settings], Awaitable[Result | None]]
+    parameters: tuple[str, ...] = ()
+    pools: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """Something that can run as a job.
 
@@ -103,6 +118,7 @@ class Program:
     rule: Callable[[Task, Settings], None] | None = None
     sample: Callable[[Sequence[str], int, Settings], Table] | None = None
     irrelevant: Settings = field(default_factory=dict)
+    given: OnGiven | None = None
 
     @property
     def columns(self) -> str:
@@ -169,10 +185,11 @@ class Program:
             msg = f"{self.name}: takes {self.columns} column(s), not {len(task.columns)} ({listed})"
             raise ConfigError(msg)
         for name in task.to:
-            if name not in task.parties:
-                msg = f"{self.name}: receiver {name!r} is no party of the job; {did_you_mean(name, task.parties)}"
+            if name not in task.signers:
+                msg = f"{self.name}: receiver {name!r} is no party of the job; {did_you_mean(name, task.signers)}"
                 raise ConfigError(msg)
         settings = self.settings(task)
+        self._check_client(task)
         if self.rule is not None:
             try:
                 self.rule(task, settings)
@@ -180,8 +197,25 @@ class Program:
                 msg = f"{self.name}: {fault}"
                 raise ConfigError(msg) from None
 
-    async def run(self, s: Session, table: Table, task: Task) -> Result | None:
-        """Compute; the result at the receivers, None elsewhere.
+    def _check_client(self, task: Task) -> None:
+        if task.client is not None and not task.given and not task.told:
+            msg = f"{self.name}: a client gives rows, gets the result, or both; this one does neither"
+            raise ConfigError(msg)
+        if not task.given:
+            return
+        if self.given is None:
+            msg = f"{self.name}: takes no rows of a client; sum, mean, variance, standard_deviation and linear_regression do"
+            raise ConfigError(msg)
+        other = next((name for name in task.parameters if name not in self.given.parameters), None)
+        if other is not None:
+            msg = f"{self.name}: parameter {other!r} is not for rows of a client, which are shared in units of their columns' ranges; leave it out"
+            raise ConfigError(msg)
+        if task.dataset and not self.given.pools:
+            msg = f"{self.name}: is computed on the rows of a client alone; name no dataset of the parties"
+            raise ConfigError(msg)
+
+    async def run(self, s: Session, table: Table, task: Task, given: AShare | None = None) -> Result | None:
+        """Compute; the result at the receivers, None elsewhere.  `given` are the shared rows of a client, where the job has any.
 
         `table` has the task's columns in the task's order, or where columns are split those of them that this party has.  Nothing happens
         before the first reveal but local maths, so it may run dry first (`Session.run`).
@@ -197,6 +231,8 @@ class Program:
             if len(bad):
                 msg = f"column {name!r}, row {bad[0]} is not a finite number ({len(bad)} such value(s)); mend or drop these rows"
                 raise PrecisionError(msg)
+        if given is not None and self.given is not None:
+            return await self.given.body(s, table, given, task, settings)
         return await self.body(s, table, task, settings)
 
     def estimate(self, task: Task, n: int, rows: int | Sequence[int], holdings: Sequence[Sequence[str]] | None = None) -> Plan:
@@ -225,10 +261,10 @@ class Program:
 
         async def as_a_node(s: Session) -> None:
             if job.compares_pool:
-                await s.run(enough, counts[s.index], job.pool)
-            await s.run(self.run, tables[s.index], job)
+                await s.run(enough, counts[s.index], job.pool - job.given)
+            await s.run(self.run, tables[s.index], job, given_rows(s, job))
 
-        return dry(as_a_node, task.parties)
+        return dry(as_a_node, task.parties, task.told)
 
     def _dealt_out(self, task: Task, n: int, settings: Settings) -> list[list[str]]:
         if settings.get("split") != "columns":
@@ -240,3 +276,14 @@ class Program:
 def by_column(columns: Sequence[str], values: Any) -> dict[str, float]:
     """One number for every column."""
     return {name: float(value) for name, value in zip(columns, np.atleast_1d(values), strict=True)}
+
+
+def given_rows(s: Session, task: Task, words: Words | None = None) -> AShare | None:
+    """The rows that a client gives, of which this party holds `words`, in units of which every value is at most 1; None where it gives none."""
+    return s.given(words, (task.given, len(task.columns)), frac=GIVEN_FRAC, bound=1.0) if task.given else None
+
+
+def units(task: Task) -> Floats:
+    """What one is in each column of the rows that a client gives."""
+    powers = task.client.powers if task.client is not None else ()
+    return np.ldexp(1.0, np.array(powers, dtype=np.int64))

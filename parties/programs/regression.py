@@ -8,14 +8,15 @@ import numpy as np
 
 from mpc.errors import ConfigError
 from parties.data import Table
-from parties.programs.program import COLUMN, Program, Result, Setting, Settings, by_column
+from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, Settings, by_column, units
 from protocols import LinearRegression
 from protocols.fitting import BATCH
+from protocols.given import given_fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mpc import Floats, Session
+    from mpc import AShare, Floats, Session
     from parties.job import Task
 
 CHUNK = 32
@@ -57,6 +58,16 @@ async def _fit(s: Session, table: Table, task: Task, settings: Settings) -> Resu
     return {**result, "r_squared": score} if settings["score"] else result
 
 
+async def _fit_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:
+    at, unit = table.columns.index(settings["target"]), units(task)
+    fitted = await given_fit(s, given, at, fit_intercept=settings["fit_intercept"], to=task.to or None)
+    if fitted is None:
+        return None
+    names = [name for name in table.columns if name != settings["target"]]
+    coefficients = fitted[0] * unit[at] / np.delete(unit, at)
+    return {"coefficients": by_column(names, coefficients), "intercept": float(fitted[1] * unit[at])}
+
+
 async def _score(s: Session, model: LinearRegression, x: Features, y: Any, task: Task, settings: Settings) -> float | None:
     """R² on the rows of the fit: from the system that was solved, or where that cannot tell, from the parties' sums of squares."""
     if _has_system(settings):
@@ -89,6 +100,9 @@ def _has_system(settings: Settings) -> bool:
 
 def _rule(task: Task, settings: Settings) -> None:
     _model(settings).check()
+    if task.told and not task.given and (settings["split"] == "columns" or settings["solver"] == "sgd"):
+        msg = "a client gets the result of split=rows with solver=exact only: it cannot follow what depends on each party's rows"
+        raise ConfigError(msg)
     if settings["solver"] == "sgd" and settings["alpha"]:
         msg = 'solver="sgd" has no penalty: use solver="exact" with alpha, or alpha=0'
         raise ConfigError(msg)
@@ -137,5 +151,6 @@ REGRESSION = (
         at_most=CHUNK * CHUNK,
         rule=_rule,
         sample=_sample,
+        given=OnGiven(_fit_given, ("target", "fit_intercept"), pools=False),
     ),
 )

@@ -8,10 +8,11 @@ import numpy as np
 
 import protocols
 from mpc.errors import ConfigError
-from parties.programs.program import COLUMN, Program, Result, Setting, Settings, by_column, fraction
+from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, Settings, by_column, fraction, units
+from protocols.given import given_mean, given_sum, given_variance
 
 if TYPE_CHECKING:
-    from mpc import Session
+    from mpc import AShare, Session
     from parties.data import Table
     from parties.job import Task
 
@@ -47,6 +48,29 @@ async def _standard_deviation(s: Session, table: Table, task: Task, settings: Se
     return None if spread is None else {"standard_deviation": by_column(table.columns, spread)}
 
 
+async def _sum_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:  # noqa: ARG001  a body's arguments
+    unit = units(task)
+    total = await given_sum(s, table.rows / unit, given, task.to or None)
+    return None if total is None else {"sum": by_column(table.columns, total * unit)}
+
+
+async def _mean_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:  # noqa: ARG001  a body's arguments
+    unit = units(task)
+    mean = await given_mean(s, table.rows / unit, given, task.to or None)
+    return None if mean is None else {"mean": by_column(table.columns, mean * unit)}
+
+
+async def _variance_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:
+    unit = units(task)
+    spread = await given_variance(s, table.rows / unit, given, ddof=settings["ddof"], to=task.to or None)
+    return None if spread is None else {"variance": by_column(table.columns, spread * np.square(unit))}
+
+
+async def _deviation_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:
+    spread = await _variance_given(s, table, given, task, settings)
+    return None if spread is None else {"standard_deviation": {name: float(np.sqrt(value)) for name, value in spread["variance"].items()}}
+
+
 _DDOF = Setting("ddof", int, 0, "divide by the number of rows less this", least=0, most=10**6)
 _ALSO = "and to everyone the number of rows of all parties together and, of each column, the mean and a rounded sum of squares"
 
@@ -59,6 +83,7 @@ STATISTICS = (
         _sum,
         ("secure_sum",),
         (fraction(),),
+        given=OnGiven(_sum_given),
     ),
     Program(
         "mean",
@@ -68,6 +93,7 @@ STATISTICS = (
         _mean,
         ("mean",),
         (fraction(),),
+        given=OnGiven(_mean_given),
     ),
     Program(
         "weighted_mean",
@@ -88,6 +114,7 @@ STATISTICS = (
         ("variance",),
         (_DDOF, fraction()),
         irrelevant={"ddof": 0},
+        given=OnGiven(_variance_given, ("ddof",)),
     ),
     Program(
         "standard_deviation",
@@ -98,5 +125,6 @@ STATISTICS = (
         ("standard_deviation", "variance"),
         (_DDOF, fraction()),
         irrelevant={"ddof": 0},
+        given=OnGiven(_deviation_given, ("ddof",)),
     ),
 )

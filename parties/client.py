@@ -1,0 +1,280 @@
+"""A client: a member of the roster that runs no node.  It gives rows to a computation as shares, gets results, or both, and computes nothing.
+
+    answer = await ask("lab.toml", "mean", rows=table, to="me")
+
+Each party gets a share of the rows that is uniform by itself; all but one of them together know nothing.  The job goes the way of every job:
+every party checks it against its own policy and signs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import mpc
+from mpc.agreement import GAVE_UP, described
+from mpc.blocking import blocking
+from mpc.errors import BeaverError, ConfigError, Disagreement, LocalFault, PeerLost, PrecisionError, Refused
+from mpc.fixed_point import encode
+from mpc.following import follow
+from mpc.sharing import split
+from mpc.visit import Visit
+from parties.computation import computed, followed, large_enough
+from parties.datasets import load
+from parties.job import MAX_ROWS, MAX_WORDS, Client, Task, fresh_id, unpack_task
+from parties.nodes import check_role
+from parties.policy import too_few
+from parties.programs import program
+from parties.programs.program import GIVEN_FRAC
+from parties.proposals import DONE, JOB, LOST, Proposal
+from parties.records import PROPOSED, Record, named
+from parties.visits import heard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from mpc.sharing import Portion
+    from mpc.wire import Body
+    from parties.config import NodeConfig
+    from parties.data import Table
+
+    Tell = Callable[[str], None]
+
+UNRANGED = 20
+"""The power of two that the values of a column without a declared range are below."""
+ME, PARTIES, BOTH = "me", "parties", "both"
+_MOMENT = 1.0
+"""Seconds for this client to find out itself what is wrong, once all parties have said that something is: it may say more."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Rows:
+    """What a client gives: a table of numbers, the power of two that the values of each column are below, and what the columns mean."""
+
+    table: Table
+    powers: tuple[int, ...]
+    meaning: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Rows(shape={self.table.rows.shape})"
+
+
+def rows_of(table: Table, ranges: Mapping[str, tuple[float, float]] | None = None) -> Rows:
+    """The rows of `table`, of which column NAME lies within ranges[NAME].
+
+    The parties learn the power of two above each range, and never the data's own: say what is known of everyone's data, not of these.
+    """
+    known = ranges or {}
+    return Rows(table, tuple(power_above(known.get(name)) for name in table.columns))
+
+
+def declared(config: NodeConfig, dataset: str, columns: Sequence[str]) -> Rows:
+    """Rows of a dataset that the client's own configuration declares; ConfigError as for a party's data."""
+    settings = config.dataset(dataset)
+    names = settings.expand(columns)
+    ranges = [None if config.source(dataset, name)[1] is None else (0.0, 1.0) for name in names]
+    powers = [power_above(limits or config.column(dataset, name).range) for limits, name in zip(ranges, names, strict=True)]
+    return Rows(load(config, dataset, names), tuple(powers), settings.meaning(names))
+
+
+def power_above(limits: tuple[float, float] | None) -> int:
+    """The power of two that no value within `limits` exceeds."""
+    if limits is None:
+        return UNRANGED
+    largest = max(map(abs, limits))
+    fraction, power = math.frexp(largest)
+    return power - (fraction == 0.5)
+
+
+async def ask(
+    config: str | Path,
+    protocol: str,
+    *,
+    rows: Rows | None = None,
+    dataset: str = "",
+    columns: Sequence[str] = (),
+    to: str | Sequence[str] = ME,
+    parameters: Mapping[str, bool | float | str] | None = None,
+    parties: Sequence[str] = (),
+    purpose: str = "",
+    wait: float = 60.0,
+    tell: Tell = lambda _: None,
+) -> dict[str, Any]:
+    """Run one job as the client that the file `config` describes: its id, and the result if the client is a receiver.
+
+    `rows` go to the parties as shares; with `dataset` the parties' own rows count, too, or alone.  `to` is "me", "parties", "both" or names.
+    Raises ConfigError and PrecisionError before anyone is asked, Refused if a party denies the job, PeerLost and its kind if one is lost.
+    """
+    async with mpc.open_node(config) as node:
+        me, roster = node.mesh.identity.name, node.mesh.roster
+        check_role(node, config, "client")
+        everyone = tuple(sorted(parties or (member.name for member in roster.parties)))
+        receivers = {ME: (me,), PARTIES: (), BOTH: (*everyone, me)}.get(to) if isinstance(to, str) else tuple(to)
+        if receivers is None:
+            msg = f"to={to!r} is none of me, parties, both; name other receivers in a list"
+            raise ConfigError(msg)
+        names = tuple(rows.table.columns if rows is not None else columns)
+        task = Task(protocol, dataset, names, everyone, receivers, dict(parameters or {}), purpose, client=Client(me))
+        task, portions = await asyncio.to_thread(_split, task, rows)
+        program(protocol).check(task, len(everyone))
+        return await _Asking(node, task, portions, tell).run(wait)
+
+
+def ask_sync(config: str | Path, protocol: str, **what: Any) -> dict[str, Any]:
+    """`ask` for scripts and notebooks."""
+    return blocking(ask(config, protocol, **what))
+
+
+def _split(task: Task, rows: Rows | None) -> tuple[Task, dict[str, Portion]]:
+    """The task with what is public of the rows, and every party's portion of them."""
+    if rows is None:
+        return task, {}
+    table = rows.table
+    if not len(table.rows) or len(table.rows) > MAX_ROWS or table.rows.size > MAX_WORDS:
+        msg = f"a client gives from 1 to {MAX_ROWS} rows and {MAX_WORDS} numbers in one job, not {len(table.rows)} rows of {len(table.columns)}"
+        raise ConfigError(msg)
+    powers = np.array(rows.powers)
+    # NaN compares as false.
+    outside = np.argwhere(~(np.abs(table.rows) <= np.ldexp(1.0, powers)))
+    if len(outside):
+        row, column = outside[0]
+        msg = (
+            f"column {table.columns[column]!r}, row {row + 1} is missing, infinite or beyond 2^{powers[column]}, the power of two above the "
+            f"column's range ({len(outside)} such value(s)); mend the data, or declare the range"
+        )
+        raise PrecisionError(msg)
+    words = encode(np.ldexp(table.rows, -powers), frac=GIVEN_FRAC, bound=1.0)
+    portions = dict(zip(task.parties, split(words, len(task.parties)), strict=True))
+    commitments = {name: portion.commitment.hex() for name, portion in portions.items()}
+    client = Client(task.signers[-1], len(words), rows.powers, commitments, dict(rows.meaning))
+    return replace(task, client=client), portions
+
+
+class _Asking:
+    """One job that this client asks for, from the proposal to the end."""
+
+    def __init__(self, node: mpc.Node, task: Task, portions: Mapping[str, Portion], tell: Tell) -> None:
+        self._mesh = node.mesh
+        self._me = node.mesh.identity.name
+        self._portions = portions
+        self._record = Record(fresh_id(), unpack_task(task.pack()), self._me, PROPOSED)
+        self._proposal: Proposal | None = None
+        self._tell = tell
+        self._visits: dict[str, Visit] = {}
+        self._running: set[str] = set()
+        self._faults: list[tuple[bool, BeaverError]] = []
+        self._over: asyncio.Future[BeaverError | None] = asyncio.get_running_loop().create_future()
+
+    async def run(self, wait: float) -> dict[str, Any]:
+        """The answer to show; whatever goes wrong at any party is raised, with its name."""
+        self._mesh.subscribe(self)
+        try:
+            await self._agreed(wait)
+            self._tell("started")
+            for name, visit in self._visits.items():
+                if name in self._portions:
+                    visit.give(self._portions[name])
+            result = await self._result()
+        finally:
+            self._mesh.unsubscribe(self)
+            for visit in self._visits.values():
+                visit.close()
+        return {"id": self._record.id, "result": result}
+
+    async def _agreed(self, wait: float) -> None:
+        """Return when all parties have accepted and signed the job, and were told to start."""
+        proposal = self._proposal = Proposal(self._mesh, self._record, self._digest, wait, self._tell)
+        busy = await proposal.agree(lambda: False, lambda: True)
+        if busy is not None:
+            text = "has no place for the job, or no connection to the dealer; its log says which. Try again later, or raise --wait."
+            raise Refused(busy, text)
+        self._record.signatures[self._me] = self._mesh.identity.sign(JOB, self._digest())
+        for name in self._record.task.parties:
+            channel = self._mesh.channel(name)
+            if channel is None:
+                raise PeerLost(name, "was lost before the job started")
+            self._visits[name] = Visit(channel, self._digest(), self._me, self._mesh.window)
+        self._running = set(self._record.task.parties)
+        proposal.start()
+        self._proposal = None
+
+    def _digest(self) -> bytes:
+        return described(self._record.id, self._mesh.roster, self._record.task.parties, named(self._record.task)).digest
+
+    async def _result(self) -> dict[str, Any] | None:
+        """What the parties reveal to this client, once each of them has said how the job ended there, or is gone."""
+        following = asyncio.create_task(self._follow())
+        try:
+            both: list[asyncio.Future[Any]] = [following, self._over]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not self._over.done() and isinstance(following.exception(), Disagreement):
+                # The parties do not see it: they send what they have, and are content.
+                return following.result()
+            # Also where this client knows better already: if it left now, the parties would take that for the reason.
+            fault = await self._over
+            if fault is not None:
+                await asyncio.wait([following], timeout=_MOMENT)
+                if not following.done() or not isinstance(following.exception(), LocalFault):
+                    raise fault
+            return await following
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self) -> dict[str, Any] | None:
+        task = self._record.task
+        if not task.told:
+            return None
+        s = follow(task.parties, self._me, [self._visits[name] for name in task.parties])
+        table = followed(task)
+        if not await large_enough(s, task, len(table.rows)):
+            raise too_few(task)
+        return await computed(s, task, table, None)
+
+    # -- what the mesh tells -----------------------------------------------------------------------------------
+
+    def control(self, name: str, body: Body) -> None:
+        """An answer to the proposal, or the end of the job at one party."""
+        if body.get("job") != self._record.id:
+            return
+        if body["kind"] == "answer" and self._proposal is not None:
+            self._proposal.heard(name, body)
+        elif body["kind"] == "ended" and name in self._running:
+            self._ended(name, body)
+        elif body["kind"] == "withdraw" and body["reason"] == GAVE_UP and name in self._running:
+            self._gone(name, PeerLost(name, "gave up the job before it started"))
+
+    def _ended(self, name: str, body: Body) -> None:
+        if body["reason"] == DONE:
+            self._gone(name, None)
+            return
+        # The dealer too, whom this client never meets.
+        party = body["party"] if body["party"] in self._mesh.roster else name
+        # Who says that this client is lost, which it is not, has it from the party that turned it away.
+        self._gone(name, heard(name, body["reason"], party, self._me), hearsay=(body["reason"], party) == (LOST, self._me))
+
+    def _gone(self, name: str, fault: BeaverError | None, *, hearsay: bool = False) -> None:
+        """The job is over at one party.  Of all faults the first counts that is no hearsay."""
+        if fault is not None:
+            self._faults.append((hearsay, fault))
+        self._running.discard(name)
+        if not self._running and not self._over.done():
+            self._over.set_result(min(self._faults, key=lambda entry: entry[0])[1] if self._faults else None)
+
+    def peer_up(self, name: str) -> None:
+        """Nothing to do: a party that connects anew has lost its connection before."""
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:
+        """A party is gone."""
+        if self._proposal is not None:
+            self._proposal.lost(name)
+        elif name in self._running:
+            self._gone(name, PeerLost(name, f"{getattr(fault, 'text', fault)} (in the middle of the job; run it again)"))
+
+
+__all__ = ["Rows", "ask", "ask_sync", "declared", "power_above", "rows_of"]

@@ -1,0 +1,93 @@
+"""`beaver client`: give rows to a computation without being a party of it, or get its result."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mpc.errors import ConfigError
+from parties import ask
+from parties.client import ME, Rows, declared
+from parties.client import ask as ask_parties
+from parties.config import NodeConfig, load_node_config
+from parties.faults import as_object
+from parties.job import names_in
+from parties.programs import program
+from parties.run import INTERRUPTED, run
+from parties.schema import ColumnSettings, DatasetSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+GIVEN = "given"
+"""What the file of `--data` is called where it stands in no configuration."""
+
+
+def client(
+    protocol: Annotated[str, typer.Argument(help="What to compute; `beaver protocols` lists what there is.")],
+    columns: Annotated[str, typer.Option(help="The columns, with commas between.")],
+    config: Annotated[Path, typer.Option("--config", "-c", help="This client's configuration file.")],
+    data: Annotated[
+        str | None, typer.Option(help="The rows to give: a dataset of the configuration, or a file. They go to the parties as shares.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="A dataset of the parties, whose own rows then count, too.")] = "",
+    to: Annotated[str, typer.Option(help="Who gets the result: me, parties, both, or names with commas between.")] = ME,
+    parties: Annotated[str, typer.Option(help="Who computes, with commas between; all parties of the roster by default.")] = "",
+    parameters: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the protocol, NAME=VALUE.")] = None,
+    purpose: Annotated[str, typer.Option(help="What the result is for; every party's policy decides whether that is allowed.")] = "",
+    wait: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for parties that are missing, busy, or must approve.")] = 60.0,
+    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON to this new file (0600).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,  # noqa: FBT002
+) -> None:
+    """Give rows to the parties as shares, get a result that they compute, or both, without running a node."""
+    with contextlib.ExitStack() as stack:
+        with as_object(wanted=as_json):
+            settings, names = load_node_config(config), names_in(columns)
+            if data is None and not dataset:
+                msg = "nothing to compute on: name rows of this client with --data, a dataset of the parties with --dataset, or both"
+                raise ConfigError(msg)
+            save = stack.enter_context(ask.reserved(out))
+            start = time.monotonic()
+            work = ask_parties(
+                config,
+                protocol,
+                rows=None if data is None else _rows(settings, data, names),
+                dataset=dataset,
+                columns=settings.expand(dataset, names),
+                to=to if "," not in to and to not in settings.load_roster() else names_in(to),
+                parameters=program(protocol).parse(parameters or []),
+                parties=names_in(parties),
+                purpose=purpose,
+                wait=wait,
+                tell=lambda text: print(f"{time.monotonic() - start:7.2f} s  {text}", file=sys.stderr, flush=True),
+            )
+            answer = _run(work)
+        try:
+            save(answer)
+        finally:
+            # No node keeps it.
+            ask.show(answer, as_json=as_json)
+
+
+def _run(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return run(work)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _rows(config: NodeConfig, data: str, columns: tuple[str, ...]) -> Rows:
+    """The rows of a declared dataset, or of a file whose columns are all numbers."""
+    if data in config.datasets:
+        return declared(config, data, columns)
+    there = DatasetSettings(path=str(Path(data).absolute()), columns={name: ColumnSettings() for name in columns})
+    return declared(config.model_copy(update={"datasets": {GIVEN: there}}), GIVEN, columns)
+
+
+__all__ = ["client"]
