@@ -45,15 +45,17 @@ async def beaver(folder, *arguments):
 class Nodes:
     """a, b, c and the dealer, each with a configuration, a key and data in one folder."""
 
-    def __init__(self, folder, *, names=("a", "b", "c"), extra="", allow=ALLOW, options=()):
+    def __init__(self, folder, *, names=("a", "b", "c"), extra="", allow=ALLOW, options=(), clients=()):
         self.folder, self.names, self.options, self.processes, self.logs = folder, names, options, {}, {}
-        everyone = [*names, "dealer"]
+        everyone = [*names, "dealer", *clients]
         identities = {name: Identity.generate(name) for name in everyone}
         # Drawn together, so that none comes twice.
         ports = self._free_ports(2 * len(everyone))
         ports, self.spare_ports = ports[: len(everyone)], dict(zip(everyone, ports[len(everyone) :], strict=True))
         roster = Roster(
-            Member(name, identities[name].public, ("127.0.0.1", port), "dealer" if name == "dealer" else "party")
+            Member(name, identities[name].public, None, "client")
+            if name in clients
+            else Member(name, identities[name].public, ("127.0.0.1", port), "dealer" if name == "dealer" else "party")
             for name, port in zip(everyone, ports, strict=True)
         )
         (folder / "roster.toml").write_text(roster.dump())
@@ -62,7 +64,7 @@ class Nodes:
             identities[name].save(folder / f"{name}.key")
             head = f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\n'
             clocks = "[clocks]\njoin = 20.0\nlost = 3.0\nrepair = 0.0\n"
-            if name != "dealer":
+            if name in names:
                 self.data[name] = rows_of(index)
                 self.write(name, self.data[name])
                 listed = ", ".join(f'"{entry}"' for entry in allow)

@@ -27,6 +27,8 @@ from tests.test_agreement import nodes
 from tests.test_audit import AUDIT
 from tests.test_bench import BENCH
 from tests.test_channel import flipped, greet, hello, live, people, responder
+from tests.test_client import CLIENTS
+from tests.test_client_faults import CLIENT_FAULTS
 from tests.test_command_line import DEMO
 from tests.test_errors_of_commands import COMMANDS
 from tests.test_errors_of_datasets import DATASETS
@@ -325,7 +327,7 @@ CASES = {
 
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
-    cases = [*CASES, *COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS, *REMEMBERED]
+    cases = [*CASES, *COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS, *REMEMBERED, *CLIENTS, *CLIENT_FAULTS]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

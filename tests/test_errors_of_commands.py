@@ -162,7 +162,7 @@ TAKING_PART = {
     "unknown dataset": "run mean --dataset patient --columns age --parties a,b -c a.toml",
     "declares no column": "run mean --dataset patients --columns agee --parties a,b -c a.toml",
     "rule `allow`": "run variance --dataset patients --columns age --parties a,b -c c.toml",
-    "rule `min_rows`": "run mean --dataset nobody --columns age --parties a,b -c b.toml",
+    "rule `min_rows`: dataset": "run mean --dataset nobody --columns age --parties a,b -c b.toml",
     "the job was denied by": "run variance --dataset patients --columns age --parties a,c -c a.toml",
     **{
         key: f"run mean --dataset {name} --columns age,bmi --parties a,b -c a.toml"
