@@ -28,7 +28,6 @@ from parties.programs import PROGRAMS
 from parties.programs.forecast import Forecast
 from parties.service import Service
 from tests.nodes import BEAVER, ROOT, Nodes
-from tests.test_errors_of_commands import forks
 from tests.test_jobs_faults import requested
 
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
@@ -296,16 +295,14 @@ def codes():
 async def test_every_exit_status_is_that_of_a_command_and_every_code_is_documented(nodes):
     documented = [int(number) for number in re.findall(r"^\| (\d+) \|", DOCUMENT, re.MULTILINE)]
     assert documented == [*ENDS, INTERRUPTED]
-    with forks() as call:
-        for status, command in ENDS.items():
-            ended, _, said = await asyncio.to_thread(lambda told=command: call(nodes.folder, " ".join(told)))
-            assert ended == status, said
-            if "--json" in command:
-                code, _, text = said.splitlines()[-1].partition(": ")
-                told = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
-                party = text.partition(": ")[0] if status in (4, 5) else None
-                assert told == {"error": code, "status": status, "party": party, "text": text}
-                assert codes()[code] == status
+    for status, command in ENDS.items():
+        ended, said, complaints = await nodes.beaver(*command)
+        assert ended == status, complaints
+        if "--json" in command:
+            code, _, text = complaints.splitlines()[-1].partition(": ")
+            party = text.partition(": ")[0] if status in (4, 5) else None
+            assert json.loads(said) == {"error": code, "status": status, "party": party, "text": text}
+            assert codes()[code] == status
 
 
 def test_the_codes_are_those_of_the_document():
