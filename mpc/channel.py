@@ -17,7 +17,7 @@ from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost
 from mpc.flow import ON_FRAME, Flow
 from mpc.greeting import initiate, respond
 from mpc.line import Line
-from mpc.unacknowledged import OWED, Unacknowledged
+from mpc.unacknowledged import OWED, OWED_A_WHILE, WHILE, Unacknowledged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +72,7 @@ class Channel:
         self._flush_due = False
         self._pumps: list[Flow] = []
         self.received = self._owed = 0
+        self._reminder: asyncio.TimerHandle | None = None
         self._unacknowledged = Unacknowledged()
         self._over = False
         self._parting = False
@@ -246,6 +247,13 @@ class Channel:
         self._unacknowledged.acknowledged(count, self.name)
         if was_full or self._owed > OWED:
             self._schedule()
+        elif self._owed > OWED_A_WHILE and self._reminder is None:
+            self._reminder = asyncio.get_running_loop().call_later(WHILE, self._reminded)
+
+    def _reminded(self) -> None:
+        self._reminder = None
+        if self._owed > OWED_A_WHILE and not self._over:
+            self.send(wire.bare(wire.Kind.PING))
 
     # -- sending -----------------------------------------------------------------------------------------------
 
