@@ -252,7 +252,7 @@ class Channel:
 
     def _reminded(self) -> None:
         self._reminder = None
-        if self._owed > OWED_A_WHILE and not self._over:
+        if self._owed > OWED_A_WHILE:
             self.send(wire.bare(wire.Kind.PING))
 
     # -- sending -----------------------------------------------------------------------------------------------
@@ -381,6 +381,8 @@ class Channel:
         if self._over:
             return
         self._over = True
+        if self._reminder is not None:
+            self._reminder.cancel()
         self._settled.set()
         self.exporter = b""
         self._queue.clear()
