@@ -10,6 +10,7 @@ was interrupted: records go on with its numbers, and what the peer has not recei
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING, Protocol
 
 from mpc import wire
@@ -248,7 +249,8 @@ class Channel:
         if was_full or self._owed > OWED:
             self._schedule()
         elif self._owed > OWED_A_WHILE and self._reminder is None:
-            self._reminder = asyncio.get_running_loop().call_later(WHILE, self._reminded)
+            # A context of its own: a timer must not keep the session in whose context it was set.
+            self._reminder = asyncio.get_running_loop().call_later(WHILE, self._reminded, context=Context())
 
     def _reminded(self) -> None:
         self._reminder = None
@@ -383,6 +385,7 @@ class Channel:
         self._over = True
         if self._reminder is not None:
             self._reminder.cancel()
+            self._reminder = None
         self._settled.set()
         self.exporter = b""
         self._queue.clear()
