@@ -49,7 +49,7 @@ class ClockSettings(BaseModel):
     join: Seconds = 300.0
     lost: Seconds = 10.0
     stall: Seconds = 600.0
-    repair: Annotated[float, Field(ge=0, le=86400)] = 0.0
+    repair: Annotated[float, Field(ge=0, le=86400)] = 5.0
 
 
 class RelaySettings(BaseModel):

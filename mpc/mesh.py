@@ -37,7 +37,7 @@ class Clocks:
     join: float = 300.0
     lost: float = 10.0
     stall: float = 600.0
-    repair: float = 0.0
+    repair: float = 5.0
 
 
 class Network(Protocol):
@@ -88,9 +88,24 @@ class _Peer:
     traffic: Traffic = field(default_factory=Traffic)
     """Without the channel that is there now."""
     problem: BeaverError | None = None
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     again: asyncio.Event = field(default_factory=asyncio.Event)
     expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a channel that carries something now."""
+        return self.channel is not None and not self.channel.interrupted
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether its channel waits for another link."""
+        return self.channel is not None and self.channel.interrupted
+
+    async def next_change(self) -> None:
+        """Return when a channel to it has come, gone, or been interrupted."""
+        self.changed.clear()
+        await self.changed.wait()
 
 
 def dials(me: Member, other: Member) -> bool:
@@ -189,8 +204,8 @@ class Mesh:
         return self._peers[name].channel
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Those of `names` that are not connected now."""
-        return [name for name in names if self._peers[name].channel is None]
+        """Those of `names` that are not connected now; an interrupted channel may come back, but carries nothing meanwhile."""
+        return [name for name in names if not self._peers[name].connected]
 
     def fault(self, name: str) -> BeaverError | None:
         """What was wrong with the last attempt to connect with `name`, if there was one."""
@@ -258,7 +273,7 @@ class Mesh:
         self.log.info("peer=%s phase=repair %s; waiting %g s for another connection", channel.name, fault, self.clocks.repair)
         peer.problem = fault
         peer.expiry = asyncio.get_running_loop().call_later(self.clocks.repair, self._expire, channel, fault)
-        peer.gone.set()
+        peer.changed.set()
         return True
 
     def _expire(self, channel: Channel, fault: BeaverError) -> None:
@@ -304,7 +319,7 @@ class Mesh:
             if str(fault) != str(peer.problem):
                 self.log.warning("peer=%s phase=handshake not connected: %s", channel.name, fault)
             peer.problem = fault
-        peer.gone.set()
+        peer.changed.set()
 
     def _diagnose(self, fault: BeaverError) -> None:
         """Remember why a link that a member dialled was refused.  It may have been anyone's: this is only ever shown."""
@@ -315,6 +330,7 @@ class Mesh:
     def _no_longer_unproven(self, channel: Channel) -> bool:
         if channel in self._dialling:
             self._dialling.remove(channel)
+            self._peers[channel.name].changed.set()
         if channel not in self._strangers:
             return False
         self._strangers.remove(channel)
@@ -323,27 +339,45 @@ class Mesh:
     async def _dial(self, peer: _Peer) -> None:
         failures = 0
         while True:
-            peer.gone.clear()
-            try:
-                link = await self._network.dial(peer.member)
-            except (OSError, UnicodeError, PeerLost) as fault:
-                problem = _unreachable(peer.member, fault)
-                if str(problem) != str(peer.problem):
-                    self.log.info("peer=%s phase=dial %s; trying again until it can", problem.party, problem.text)
-                peer.problem = problem
-            else:
-                channel = Channel(link, self.identity, self.roster, self, dialled=peer.member)
-                if not channel.ready:
-                    self._dialling.append(channel)
-                while channel in self._dialling or (peer.channel is not None and not peer.channel.interrupted):
-                    peer.gone.clear()
-                    await peer.gone.wait()
-                failures = 0 if channel.served else failures
+            failures = 0 if await self._tried(peer) else failures
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_BACKOFF[min(failures, len(_BACKOFF) - 1)]):
+                async with asyncio.timeout(self._pause(peer, failures)):
                     await peer.again.wait()
             peer.again.clear()
             failures += 1
+
+    def _pause(self, peer: _Peer, failures: int) -> float:
+        """Seconds until the next attempt; where a channel waits, many fit into the time that it has."""
+        pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
+        return min(pause, self.clocks.repair / 20) if peer.interrupted else pause
+
+    async def _tried(self, peer: _Peer) -> bool:
+        """One attempt to connect, and all the time that the channel then lives; whether the link came to be used."""
+        # A way that swallows everything must not use up the time in which a channel can go on.
+        limit = self.clocks.repair / 4 if peer.interrupted else None
+        try:
+            async with asyncio.timeout(limit) as attempt:
+                link = await self._network.dial(peer.member)
+        except (OSError, UnicodeError, PeerLost) as fault:
+            if not attempt.expired():
+                self._not_dialled(peer, _unreachable(peer.member, fault))
+            return False
+        channel = Channel(link, self.identity, self.roster, self, dialled=peer.member)
+        self._dialling.append(channel)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                while channel in self._dialling:
+                    await peer.next_change()
+        if channel in self._dialling:
+            channel.end(PeerLost(channel.name, f"did not finish the handshake within {limit:g} s"))
+        while peer.connected:
+            await peer.next_change()
+        return channel.served
+
+    def _not_dialled(self, peer: _Peer, problem: PeerLost) -> None:
+        if str(problem) != str(peer.problem):
+            self.log.info("peer=%s phase=dial %s; trying again until it can", problem.party, problem.text)
+        peer.problem = problem
 
     # -- heartbeats --------------------------------------------------------------------------------------------
 
@@ -361,7 +395,7 @@ class Mesh:
                 if now - channel.born > limit:
                     channel.end(PeerLost(channel.name, f"did not finish the handshake within {self.clocks.lost:g} s"))
             for peer in self._peers.values():
-                if peer.channel is not None and not peer.channel.interrupted:
+                if peer.channel is not None and peer.connected:
                     self._beat(peer.channel, now, limit)
 
     def _beat(self, channel: Channel, now: float, limit: float) -> None:

@@ -178,9 +178,9 @@ async def _came(node: mpc.Node, name: str, patience: float) -> bool:
     """Whether there is a channel to `name` within `patience` seconds, or before an attempt at one has failed."""
     mesh, loop = node.mesh, asyncio.get_running_loop()
     deadline = loop.time() + patience
-    while mesh.channel(name) is None and mesh.fault(name) is None and loop.time() < deadline:  # noqa: ASYNC110  no event tells of a failed attempt
+    while mesh.missing([name]) and mesh.fault(name) is None and loop.time() < deadline:  # noqa: ASYNC110  no event tells of a failed attempt
         await asyncio.sleep(_LOOK)
-    return mesh.channel(name) is not None
+    return not mesh.missing([name])
 
 
 def _where(node: mpc.Node, me: Member, member: Member) -> Endpoint | None:
