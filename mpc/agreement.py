@@ -16,7 +16,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from mpc.canonical import pack
-from mpc.errors import BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved
+from mpc.departure import Departure, reported
+from mpc.errors import BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.fixed_point import FRAC
 from mpc.handshake import WIRE_VERSION
 from mpc.prg import derive, fields
@@ -199,12 +200,13 @@ class Agreement:
 
     def _give_up(self, fault: BaseException) -> None:
         reason = fault.text if isinstance(fault, Disagreement) else GAVE_UP
+        party = fault.party if isinstance(fault, RemoteFault) else self._me
         joins = self._lobby.attempt(self._job.name).joins
         for name, channel in self._told.items():
             if channel is self._mesh.channel(name):
                 # The nonce says which attempt of the peer this is about: its next one must not fail for it.
                 answers = joins[name]["nonce"] if name in joins else b""
-                channel.control(kind="withdraw", job=self._job.name, reason=reason, answers=answers)
+                channel.control(kind="withdraw", job=self._job.name, reason=reason, party=party, answers=answers)
         if isinstance(fault, Disagreement):
             joins.clear()
         self._void(PeerLost(self._me, "gave up this job"))
@@ -323,8 +325,8 @@ class Agreement:
             self._see_who_ended()
         else:
             # It may only pass on what another member did.
-            about = body["party"] if body["party"] in self._others else name
-            self._left = PeerLost(about, f"left before the job started: {body['reason']}")
+            told = Departure(body["reason"], body["party"], body["by"], body["at"])
+            self._left = reported(name, told, self._me, self._job.members)
             self._lobby.changed(self._job.name)
 
     def _see_who_ended(self) -> None:
@@ -341,7 +343,13 @@ class Agreement:
         if body["reason"] == GAVE_UP:
             self._gave_up.add(name)
             if self._all_present:
-                self._left = PeerLost(name, "gave up the job before it started")
+                self._left = self._without(name, body["party"])
         elif body["answers"] == self._nonce:
             self._left = Disagreement(name, body["reason"])
         self._lobby.changed(self._job.name)
+
+    def _without(self, name: str, missed: str) -> PeerLost:
+        """`name` gave up, since it lost the member `missed`, or for a reason of its own."""
+        if missed in self._others and missed != name:
+            return PeerLost(missed, f"went missing before the job started, says {name}")
+        return PeerLost(name, "gave up the job before it started")

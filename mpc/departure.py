@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 
 class Departure(NamedTuple):
-    """Why a session ended, as its members tell each other; a member that did not see it itself passes it on unchanged."""
+    """Why a session ended, whom the reason is about, and who saw it where; other members pass it on unchanged."""
 
     reason: str
     party: str
+    by: str
     at: str
 
 
@@ -22,23 +23,24 @@ def departure(fault: BaseException, me: str, at: str) -> Departure:
     """What to tell of `fault`.  From fixed lists only: an abort carries no secret-dependent text."""
     match fault:
         case PeerLost():
-            return Departure("lost", fault.party, at)
+            return Departure("lost", fault.party, me, at)
         case Disagreement():
-            return Departure("disagreement", fault.party, at)
+            return Departure("disagreement", fault.party, me, at)
         case PeerMisbehaved():
-            return Departure("misbehaved", fault.party, at)
+            return Departure("misbehaved", fault.party, me, at)
         case _:
-            return Departure("program", me, at)
+            return Departure("program", me, me, at)
 
 
 def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> BeaverError:
-    """The fault of which `name` told this member."""
+    """The fault of which `name` told this member.  It names the same two members everywhere, whoever passed it on."""
     about = told.party if told.party in members else name
+    by = told.by if told.by in members and told.by != me else name
     text = {
-        "lost": f"was lost at {told.at}, says {name}",
-        "disagreement": f"disagrees with {name} at {told.at}: they run different programs, shapes or settings",
-        "misbehaved": f"sent {name} what the wire format does not allow, at {told.at}",
+        "lost": f"was lost at {told.at}, says {by}",
+        "disagreement": f"disagrees with {by} at {told.at}: they run different programs, shapes or settings",
+        "misbehaved": f"sent {by} what the wire format does not allow, at {told.at}",
     }.get(told.reason, f"left at {told.at}: its program ended there")
     if about == me:
-        about, text = name, f"ended the session at {told.at}, since it found this party {told.reason}"
+        about, text = by, f"ended the session at {told.at}, since it found this party {told.reason}"
     return (Disagreement if told.reason == "disagreement" else PeerLost)(about, text)

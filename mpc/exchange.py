@@ -308,7 +308,7 @@ class Exchange:
             await self._drained(self._visit.client, self._visit.flow)
         if self._fault is None:
             self._finished = True
-            self._end(Departure("done", self.me, self._label))
+            self._end(Departure("done", self.me, self.me, self._label))
 
     async def _drained(self, name: str, flow: Flow) -> None:
         limit = self._mesh.clocks.stall
@@ -351,7 +351,7 @@ class Exchange:
         if body["kind"] != "leave" or body["session"] != self._agreed.session or name not in self._agreed.flows:
             return
         if body["reason"] != "done":
-            told = Departure(body["reason"], body["party"], body["at"])
+            told = Departure(body["reason"], body["party"], body["by"], body["at"])
             self.fail(reported(name, told, self.me, self._members), told)
             return
         self._done.add(name)

@@ -339,7 +339,8 @@ class Mesh:
     async def _dial(self, peer: _Peer) -> None:
         failures = 0
         while True:
-            failures = 0 if await self._tried(peer) else failures
+            # Of the many attempts in a hurry none counts against the peer.
+            failures = 0 if await self._tried(peer) or peer.interrupted else failures
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause(peer, failures)):
                     await peer.again.wait()

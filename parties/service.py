@@ -306,7 +306,7 @@ class Service:
         record = self.records.get(job)
         if record is None and verdict == START:
             # Too late: it must not wait for this party.
-            say(self._mesh, [name], kind="withdraw", job=job, reason=GAVE_UP, answers=b"")
+            say(self._mesh, [name], kind="withdraw", job=job, reason=GAVE_UP, party=self.me, answers=b"")
         if record is None or record.asker != name or record.state not in (ACCEPTED, WAITING):
             return
         if verdict == START and record.state == ACCEPTED:

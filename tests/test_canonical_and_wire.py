@@ -148,7 +148,7 @@ def test_any_control_message_parses_or_raises_one_error(raw):
 
 
 def test_control_fields_are_exact():
-    good = {"kind": "withdraw", "job": "j", "reason": "r", "answers": b""}
+    good = {"kind": "withdraw", "job": "j", "reason": "r", "party": "a", "answers": b""}
     assert wire.parse_control(wire.control(good)[4:], "peer") == good
     for bad in (
         {**good, "more": 1},

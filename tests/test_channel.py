@@ -108,7 +108,7 @@ async def test_two_channels_find_each_other():
     await up_b.until("opened")
     assert (one.exporter, one.transcript) == (other.exporter, other.transcript)
     assert len(one.exporter) == 64
-    one.control(kind="withdraw", job="j", reason="r", answers=b"")
+    one.control(kind="withdraw", job="j", reason="r", party="", answers=b"")
     assert await up_b.until("control") == ("control", "withdraw")
     await one.close()
     assert "closed the connection" in (await up_b.until("closed"))[2]
@@ -240,7 +240,7 @@ async def test_reflected_records_end_the_channel():
     raw, up, channel, sealer = await live(roster, a, b)
     raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.ready(wire.NEW, 0)))
     await up.until("opened")
-    channel.control(kind="withdraw", job="j", reason="r", answers=b"")
+    channel.control(kind="withdraw", job="j", reason="r", party="", answers=b"")
     raw.link.send(await raw.next())
     assert (await up.until("closed"))[1] == "PeerMisbehaved"
 

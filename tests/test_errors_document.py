@@ -26,7 +26,7 @@ from tests.error_rows import DOCUMENT, ROWS, row_of
 from tests.test_agreement import nodes
 from tests.test_audit import AUDIT
 from tests.test_bench import BENCH
-from tests.test_channel import flipped, greet, hello, live, people, responder
+from tests.test_channel import flipped, greet, hello, live, people, responder, until
 from tests.test_client import CLIENTS
 from tests.test_client_faults import CLIENT_FAULTS
 from tests.test_command_line import DEMO
@@ -212,6 +212,26 @@ async def broken(how, lost=5.0, repair=0.0):
     return await each(program, 3, Clocks(5.0, lost, 5.0, repair), network)
 
 
+async def one_is_lost_early():
+    """What two parties and a third see when the link between the first two breaks while all three wait for the dealer."""
+    identities, roster = simulated_roster(3)
+    network = Faulty()
+
+    async def early(node):
+        async with node.session("j", all_present=True):
+            pass
+
+    async with AsyncExitStack() as stack:
+        parties = [
+            await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=Clocks(5.0, 5.0, 5.0, 0.0)))
+            for who in identities[:3]
+        ]
+        waiting = [asyncio.create_task(early(node)) for node in parties]
+        await until(lambda: all(len(node._lobby.attempt("j").joins) == 2 for node in parties))
+        network.links[0].abort()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+
 def cut(network, s):
     if s.index == 0:
         network.links[0].abort()
@@ -300,6 +320,7 @@ CASES = {
     "did not start this job": lambda: joined((0, "j", {})),
     "the connection was lost": lambda: broken(cut),
     "was lost at PLACE": lambda: broken(cut),
+    "went missing before": one_is_lost_early,
     "and not repaired within": lambda: broken(unplug, repair=0.2),
     "no bytes for": lambda: broken(swallow, lost=0.4),
     "its message for PLACE": lambda: each(stalled, clocks=Clocks(5.0, 5.0, 0.4)),

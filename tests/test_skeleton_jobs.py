@@ -184,7 +184,7 @@ async def test_a_peer_that_dies_in_a_large_opening_frees_its_memory_at_the_other
                 await asyncio.gather(*(protocols.secure_sum(s, mine) for _ in range(3)))
             await protocols.secure_sum(s, [1.0])
 
-    async with nodes(3, Clocks(join=60.0, lost=60.0, stall=60.0)) as (*parties, _):
+    async with nodes(3, Clocks(join=60.0, lost=60.0, stall=60.0, repair=0.0)) as (*parties, _):
         await asyncio.gather(*(total(node, "warm") for node in parties))
         gc.collect()
         tracemalloc.start()
@@ -217,8 +217,13 @@ async def test_any_message_of_a_member_is_harmless_to_the_other_jobs():
             for m in ([], ["p2"], [7, [], {}], ["p2", "p0", "the-dealer"], ["p0", "the-dealer", "p2"])
         ),
         *({"kind": "confirm", "job": job, "session": blob, "proof": blob} for job in texts for blob in blobs),
-        *({"kind": "withdraw", "job": job, "reason": reason, "answers": blob} for job in texts for reason in texts for blob in blobs),
-        *({"kind": "leave", "session": blob, "reason": text, "party": text, "at": text} for blob in blobs for text in texts),
+        *(
+            {"kind": "withdraw", "job": job, "reason": reason, "party": reason, "answers": blob}
+            for job in texts
+            for reason in texts
+            for blob in blobs
+        ),
+        *({"kind": "leave", "session": blob, "reason": text, "party": text, "by": text, "at": text} for blob in blobs for text in texts),
         *({"kind": "ask", "session": blob, "relations": r} for blob in blobs for r in ([], ["value"], [["value", 1, 2, 3]], [[[]]])),
     ]
     assert len(bodies) > 250

@@ -174,7 +174,7 @@ async def opened_pair(a, b, roster):
 async def test_a_record_of_another_channel_of_the_same_two_members_is_refused():
     (a, b), roster = people("a", "b")
     old, first, _, _ = await opened_pair(a, b, roster)
-    first.control(kind="withdraw", job="j", reason="r", answers=b"")
+    first.control(kind="withdraw", job="j", reason="r", party="", answers=b"")
     new, _, second, up_b = await opened_pair(a, b, roster)
     assert len(old.frames["a"]) == 4
     new.inject(old.frames["a"][3])

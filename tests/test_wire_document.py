@@ -210,7 +210,7 @@ async def computed(channels, roster, values):
     zoe = Zoe(channels, seeds, session)
     results = [await zoe.sum("0", values), *[await zoe.quotient(number, values) for number in range(ROUNDS)]]
     for channel in channels.values():
-        channel.send(6, canonical({"kind": "leave", "session": session, "reason": "done", "party": "zoe", "at": "the end"}))
+        channel.send(6, canonical({"kind": "leave", "session": session, "reason": "done", "party": "zoe", "by": "zoe", "at": "the end"}))
     return results
 
 

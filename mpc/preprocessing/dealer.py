@@ -227,7 +227,7 @@ class DealerSession:
         elif body["kind"] == "leave":
             self._done.add(name)
             if body["reason"] != "done":
-                self._told = self._told or Departure(body["reason"], body["party"], body["at"])
+                self._told = self._told or Departure(body["reason"], body["party"], body["by"], body["at"])
                 self._fail(reported(name, self._told, self._mesh.identity.name, self._agreed.job.members))
             elif len(self._done) == len(self._asks) and not self._over.done():
                 self._over.set_result(None)
