@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from mpc.canonical import pack
-from mpc.departure import Departure, reported
+from mpc.departure import Departure, departure, reported
 from mpc.errors import BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.fixed_point import FRAC
 from mpc.handshake import WIRE_VERSION
@@ -25,7 +25,7 @@ from mpc.ring import BITS
 from mpc.streams import pair_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from mpc import wire
     from mpc.channel import Channel
@@ -130,6 +130,13 @@ def session_id(job: Job, nonces: dict[str, bytes]) -> bytes:
     return blake2b(fields("session", job.digest, *listed), digest_size=32).digest()
 
 
+def without(name: str, missed: str, others: Collection[str]) -> PeerLost:
+    """`name` withdrew from a job, since it lost the member `missed`, or for a reason of its own."""
+    if missed in others and missed != name:
+        return PeerLost(missed, f"went missing before the job started, says {name}")
+    return PeerLost(name, "gave up the job before it started")
+
+
 def _proof(seed: bytes, session: bytes, sender: str) -> bytes:
     return derive(seed, "confirm", session, sender)
 
@@ -209,6 +216,12 @@ class Agreement:
                 channel.control(kind="withdraw", job=self._job.name, reason=reason, party=party, answers=answers)
         if isinstance(fault, Disagreement):
             joins.clear()
+        if self._agreed is not None:
+            # Whoever has all confirmations began already, and waits for this party's messages.
+            told = departure(fault, self._me, "the start")
+            for name, channel in self._agreed.channels.items():
+                if channel is self._mesh.channel(name):
+                    channel.control(kind="leave", session=self._agreed.session, **told._asdict())
         self._void(PeerLost(self._me, "gave up this job"))
 
     def _void(self, fault: BeaverError) -> None:
@@ -252,7 +265,7 @@ class Agreement:
         """Whoever began a session with this attempt's nonce has spent its join: take it back everywhere, and join with a fresh one."""
         for name, channel in self._told.items():
             if channel is self._mesh.channel(name):
-                channel.control(kind="withdraw", job=self._job.name, reason=ANEW, answers=b"")
+                channel.control(kind="withdraw", job=self._job.name, reason=ANEW, party=self._me, answers=b"")
         self._told.clear()
         self._nonce = secrets.token_bytes(NONCE_BYTES)
 
@@ -283,6 +296,7 @@ class Agreement:
 
     def _begin(self, session: bytes, channels: dict[str, Channel]) -> None:
         self._void(PeerLost(self._me, "the session was agreed anew"))
+        self._gave_up.clear()
         digest = self._job.digest
         seeds = {
             name: pair_seed(channel.exporter, channel.transcript, session, digest, self._me, name) for name, channel in channels.items()
@@ -323,7 +337,7 @@ class Agreement:
                 raise PeerMisbehaved(name, f"sent more than {MAX_EARLY} messages before the session was confirmed")
             self._agreed.early.append((name, body))
             self._see_who_ended()
-        else:
+        elif name not in self._gave_up:
             # It may only pass on what another member did.
             told = Departure(body["reason"], body["party"], body["by"], body["at"])
             self._left = reported(name, told, self._me, self._job.members)
@@ -333,7 +347,7 @@ class Agreement:
         """A session that some have ended, and all others are gone from, has no confirmation to wait for."""
         ended = {name for name, body in self._agreed.early if body["kind"] == "leave"} if self._agreed is not None else set()
         gone = [name for name in self._others if name not in ended]
-        if ended and gone and self._mesh.missing(gone) == gone:
+        if ended and gone and all(self._mesh.channel(name) is None for name in gone):
             self._left = PeerLost(gone[0], "left before its confirmation came; the others have ended the session")
             self._lobby.changed(self._job.name)
 
@@ -343,13 +357,7 @@ class Agreement:
         if body["reason"] == GAVE_UP:
             self._gave_up.add(name)
             if self._all_present:
-                self._left = self._without(name, body["party"])
+                self._left = without(name, body["party"], self._others)
         elif body["answers"] == self._nonce:
             self._left = Disagreement(name, body["reason"])
         self._lobby.changed(self._job.name)
-
-    def _without(self, name: str, missed: str) -> PeerLost:
-        """`name` gave up, since it lost the member `missed`, or for a reason of its own."""
-        if missed in self._others and missed != name:
-            return PeerLost(missed, f"went missing before the job started, says {name}")
-        return PeerLost(name, "gave up the job before it started")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str], None]
 
-ACCEPTED, DENIED, BUSY, AWAITS, ROWS = "accepted", "denied", "busy", "waiting", "rows"
+ACCEPTED, DENIED, BUSY, APART, AWAITS, ROWS = "accepted", "denied", "busy", "apart", "waiting", "rows"
 """What a party answers."""
 START, WITHDRAWN = "start", "withdrawn"
 """What the proposer says then."""
@@ -40,6 +40,11 @@ def denied_by(name: str) -> Refused:
 def no_place(name: str, limit: str) -> Refused:
     """`name` has no place for a job."""
     return Refused(name, f"is busy: it runs {limit} at once. Try again later, or raise max_jobs there.")
+
+
+def apart(name: str) -> PeerLost:
+    """`name` cannot speak with everyone in a job."""
+    return PeerLost(name, "is not connected with all members of the job; `beaver check` there says why")
 
 
 def unapproved(name: str, wait: float) -> Refused:
@@ -68,6 +73,7 @@ class Proposal:
         self._tell = tell
         self._told = ""
         self._changed = False
+        self._apart = False
         self._answers: asyncio.Queue[tuple[str, Body | None]] = asyncio.Queue()
 
     @property
@@ -99,7 +105,7 @@ class Proposal:
     async def agree(self, full: Callable[[], bool], hold: Callable[[], bool]) -> str | None:
         """None if all accepted at the same time and this node could `hold` a place; else who stayed busy to the end.
 
-        Raises Refused if a party denies the job, PeerLost if one does not come, PeerMisbehaved if one accepts without signing.
+        Raises Refused if a party denies the job, PeerLost if one does not come or stays without a connection to another, PeerMisbehaved if one accepts without signing.
         """
         while True:
             await self._present()
@@ -113,8 +119,10 @@ class Proposal:
             if busy is None:
                 continue
             if time.monotonic() > self._deadline:
+                if self._apart:
+                    raise apart(busy)
                 return busy
-            self._tell(f"{busy} is busy; asking again")
+            self._tell(f"{busy} is {'not connected with all' if self._apart else 'busy'}; asking again")
             await asyncio.sleep(0.05 + secrets.randbelow(400) / 1000)
 
     async def _present(self) -> None:
@@ -143,6 +151,7 @@ class Proposal:
         others = self._others
         asked = _Try(others)
         self.record.awaited = asked.awaits
+        self._apart = False
         self._answers = asyncio.Queue()
         self._tell(f"proposed {self.record.id} to {', '.join(others)}")
         try:
@@ -195,8 +204,8 @@ class Proposal:
                 raise PeerMisbehaved(name, "accepted the job without a valid signature of it")
             self.record.signatures[name] = signature
             asked.accepted.append(name)
-        elif verdict == BUSY:
-            asked.busy = name
+        elif verdict in (BUSY, APART):
+            asked.busy, self._apart = name, verdict == APART
         elif verdict == ROWS and self.record.task.pool < body["rows"] <= MAX_POOL:
             asked.rows = max(asked.rows, body["rows"])
         else:

@@ -10,14 +10,14 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mpc.agreement import GAVE_UP, describe
+from mpc.agreement import GAVE_UP, describe, without
 from mpc.errors import BeaverError, ConfigError, JobCancelled, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from parties.approvals import Approvals
 from parties.job import ID, Task, fresh_id, unpack_task
 from parties.journal import Journal, reason
 from parties.policy import admit, least_pool, own_columns, own_declared
 from parties.proposals import ACCEPTED as YES
-from parties.proposals import AWAITS, BUSY, DENIED, JOB, LOST, ROWS, START, Proposal, denied_by, no_place, say, unapproved
+from parties.proposals import APART, AWAITS, BUSY, DENIED, JOB, LOST, ROWS, START, Proposal, denied_by, no_place, say, unapproved
 from parties.records import ACCEPTED, CANCELLED, DONE, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records, named
 from parties.visits import Visits
 from parties.work import Work
@@ -142,7 +142,7 @@ class Service:
             await asyncio.shield(work)
         except asyncio.CancelledError:
             if work.cancelled():
-                raise self._cancelled(record) from None
+                raise record.ended or self._cancelled(record) from None
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             raise
@@ -234,6 +234,8 @@ class Service:
             self._concluded(name, body)
         elif body["kind"] == "decline":
             self._declined(name, body)
+        elif body["kind"] == "withdraw" and body["reason"] == GAVE_UP:
+            self._gave_up(name, body)
 
     def _answer(self, name: str, job: str, verdict: str, why: str = "told so", **more: Any) -> None:
         self.log.info("job=%s peer=%s phase=%s %s", job, name, verdict, why)
@@ -264,7 +266,7 @@ class Service:
         if not ask or self.approvals.given(record):
             self._accept(record)
         elif sum(each.asker == name and each.state == WAITING for each in self.records) >= MAX_WAITING:
-            self._busy(record, f"{MAX_WAITING} of its jobs wait for approval")
+            self._not_now(record, BUSY, f"{MAX_WAITING} of its jobs wait for approval")
         else:
             record.state = WAITING
             self._answer(name, job, AWAITS)
@@ -280,16 +282,20 @@ class Service:
         else:
             self._accept(record)
 
-    def _busy(self, record: Record, why: str) -> None:
+    def _not_now(self, record: Record, verdict: str, why: str) -> None:
         self.records.forget(record)
-        self._answer(record.asker, record.id, BUSY, why)
+        self._answer(record.asker, record.id, verdict, why)
 
     def _accept(self, record: Record) -> None:
         if obstacle := self._visits.obstacle(record):
-            self._busy(record, obstacle)
+            self._not_now(record, BUSY, obstacle)
+            return
+        if missing := self._mesh.missing(name for name in self._members(record) if name != self.me):
+            # What begins without a connection ends badly everywhere; a little later it may be there again.
+            self._not_now(record, APART, f"{', '.join(missing)} not connected here")
             return
         if not self._hold(record.id):
-            self._busy(record, f"{self._config.max_jobs} jobs are running")
+            self._not_now(record, BUSY, f"{self._config.max_jobs} jobs are running")
             return
         self._visits.open(record, self._digest(record))
         record.state = ACCEPTED
@@ -304,7 +310,7 @@ class Service:
     def _concluded(self, name: str, body: Body) -> None:
         job, verdict = body["job"], body["verdict"]
         record = self.records.get(job)
-        if record is None and verdict == START:
+        if verdict == START and (record is None or record.over):
             # Too late: it must not wait for this party.
             say(self._mesh, [name], kind="withdraw", job=job, reason=GAVE_UP, party=self.me, answers=b"")
         if record is None or record.asker != name or record.state not in (ACCEPTED, WAITING):
@@ -349,6 +355,17 @@ class Service:
         if record.state in (ACCEPTED, WAITING) and name in (record.asker, party):
             self._release(record, fault)
         elif record.state == RUNNING:
+            self._end(record, fault)
+
+    def _gave_up(self, name: str, body: Body) -> None:
+        """`name` left a job which this party has accepted or reads for: later it would wait for it in vain."""
+        record = self.records.get(body["job"])
+        if record is None or name not in record.task.parties:
+            return
+        fault = without(name, body["party"], [member for member in self._members(record) if member != self.me])
+        if record.state == ACCEPTED:
+            self._release(record, fault)
+        elif record.state == RUNNING and record.phase == READING:
             self._end(record, fault)
 
     def _end(self, record: Record, fault: RemoteFault) -> None:

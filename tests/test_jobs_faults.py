@@ -177,6 +177,22 @@ async def test_orders_that_make_no_sense_change_nothing(tmp_path):
         # Neither c nor b joins: the job ends by the clock, and its place is free.
         answer = (await requested(nodes, {"do": "run", "task": {**MEAN, "parties": ["a", "b"]}, "wait": 20}))[-1]
         assert "result" in answer, answer
+        # c leaves the job before it tells a to start.
+        job = c.propose(MEAN)
+        assert await c.answers({job}) == ["accepted"]
+        c.send("a", kind="withdraw", job=job, reason="gave up waiting", party="b", answers=b"")
+        c.answer("a", job, "start", c.signatures(job) | c.signature(job, MEAN))
+        await until(lambda: any(body["kind"] == "withdraw" and body["job"] == job for _, body in c.got))
+        (state,) = (entry for entry in (await requested(nodes, {"do": "jobs"}))[-1]["jobs"] if entry["id"] == job)
+        assert state["error"] == "PeerLost: b: went missing before the job started, says c"
+        # c starts it and is gone before a has taken a step.
+        job = c.propose(MEAN)
+        assert await c.answers({job}) == ["accepted"]
+        c.answer("a", job, "start", c.signatures(job) | c.signature(job, MEAN))
+        await c.mesh.channel("a").close()
+        (state,) = (entry for entry in (await requested(nodes, {"do": "jobs"}))[-1]["jobs"] if entry["id"] == job)
+        assert (state["state"], state["error"]) == ("failed", "PeerLost: c: was lost before the job started")
+        await until(lambda: not c.mesh.missing(["a"]))
         job = c.propose(MEAN)
         assert await c.answers({job}) == ["accepted"]
         c.answer("a", job, "whatever")

@@ -24,6 +24,7 @@ POLICY_JOBS = [
     "its signature of this job is missing",
     "accepted the job without a valid signature",
     "gave up the job before it started",
+    "is not connected with all members",
     "names no protocol, dataset or printable purpose",
 ]
 """Rows of docs/errors.md that this file provokes."""
@@ -190,6 +191,9 @@ async def test_nothing_is_read_without_the_signatures_of_all(tmp_path):
             c.reply = "accepted"
             answer = (await requested(nodes, RUN))[-1]
             assert (answer["error"], answer["text"]) == ("PeerMisbehaved", "c: accepted the job without a valid signature of it")
+        c.reply = "apart"
+        answer = (await requested(nodes, {**RUN, "wait": 0}))[-1]
+        assert row_of("is not connected with all members").shows(answer["text"]), answer
         # It ends a job while this party reads, or in the name of another.
         c.reply = None
         for party, reason, text in (("c", "lost", "PeerLost: c: gave up the job before it started"), ("b", "denied", "Refused: b: the job was denied by b"),
