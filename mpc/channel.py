@@ -113,6 +113,10 @@ class Channel:
         """Ready and not closed."""
         return self.ready and not self._over
 
+    def unheeded(self, seconds: float) -> bool:
+        """Whether the peer has acknowledged nothing of what waits for `seconds`: it lives, but no record comes through to it."""
+        return self._unacknowledged.overdue(seconds)
+
     async def settled(self) -> None:
         """Return when it is not interrupted (any more)."""
         await self._settled.wait()
@@ -184,7 +188,7 @@ class Channel:
         old, self._line = self._line, through.hand_over(self)
         old.link.abort()
         self._settled.set()
-        for number, parts in self._unacknowledged:
+        for number, parts in self._unacknowledged.again():
             self._transmit(number, parts)
         self._upstairs.resumed(self, through)
         self._schedule()
@@ -344,7 +348,10 @@ class Channel:
         """See Owner."""
         if line is not self._line or self.interrupted:
             return
-        if isinstance(reason, BeaverError) or self._parting:
+        if isinstance(reason, PeerMisbehaved):
+            # The link knows an address only.
+            self._finish(PeerMisbehaved(self.name, reason.text))
+        elif isinstance(reason, BeaverError) or self._parting:
             self._finish(reason if isinstance(reason, BeaverError) else PeerLost(self.name, "the connection was lost"))
         elif self.ready:
             self.interrupt(PeerLost(self.name, "the connection was lost"))

@@ -397,13 +397,17 @@ class Mesh:
                     channel.end(PeerLost(channel.name, f"did not finish the handshake within {self.clocks.lost:g} s"))
             for peer in self._peers.values():
                 if peer.channel is not None and peer.connected:
-                    self._beat(peer.channel, now, limit)
+                    self._beat(peer.channel, now, held_up)
 
-    def _beat(self, channel: Channel, now: float, limit: float) -> None:
+    def _beat(self, channel: Channel, now: float, held_up: float) -> None:
+        # Half of it: a job whose message is on its way can still be saved by another connection.
+        heed = self.clocks.stall / 2
         if channel.peer is not None and channel.peer.retires is not None and channel.peer.retires <= datetime.now(UTC):
             # By the clock of the wall, as at the handshake: a connection does not outlive the key that it was made with.
             channel.end(retired(channel.peer))
-        elif now - channel.heard > limit:
+        elif now - channel.heard > self.clocks.lost + held_up:
             channel.interrupt(PeerLost(channel.name, f"no bytes for {self.clocks.lost:g} s: the process is stopped, or the network is cut"))
+        elif channel.unheeded(heed + held_up):
+            channel.interrupt(PeerLost(channel.name, f"is alive, but acknowledged nothing for {heed:g} s: the way to it is disturbed"))
         elif channel.ready and now - channel.spoke > self.clocks.lost / 5:
             channel.send(wire.bare(wire.Kind.PING))

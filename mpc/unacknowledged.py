@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ class Unacknowledged:
     def __init__(self) -> None:
         self._records: deque[tuple[Sequence[Part], int]] = deque()
         self._first = 0
+        self._progress = 0.0
         self.size = 0
 
     @property
@@ -36,6 +38,8 @@ class Unacknowledged:
 
     def keep(self, parts: Sequence[Part], size: int) -> int:
         """The next record, `size` bytes in all; its number."""
+        if not self._records:
+            self._progress = time.monotonic()
         self._records.append((parts, size))
         self.size += size
         return self._first + len(self._records) - 1
@@ -48,9 +52,16 @@ class Unacknowledged:
         for _ in range(newly):
             self.size -= self._records.popleft()[1]
         self._first += newly
+        if newly:
+            self._progress = time.monotonic()
 
-    def __iter__(self) -> Iterator[tuple[int, Sequence[Part]]]:
-        """Number and parts of every record that waits."""
+    def overdue(self, seconds: float) -> bool:
+        """Whether the oldest record that waits has been the oldest for more than `seconds`."""
+        return bool(self._records) and time.monotonic() - self._progress > seconds
+
+    def again(self) -> Iterator[tuple[int, Sequence[Part]]]:
+        """Number and parts of every record that waits, to be sent once more."""
+        self._progress = time.monotonic()
         return iter([(self._first + index, parts) for index, (parts, _) in enumerate(self._records)])
 
     def clear(self) -> None:

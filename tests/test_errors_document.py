@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import re
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -199,7 +200,7 @@ class Faulty(MemoryNetwork):
         return near
 
 
-async def broken(how, lost=5.0, repair=0.0):
+async def broken(how, lost=5.0, repair=0.0, stall=5.0):
     """What three parties see when the link between the first two breaks."""
     network = Faulty()
 
@@ -209,7 +210,7 @@ async def broken(how, lost=5.0, repair=0.0):
         for _ in range(10_000):
             await s.reveal(s.zero(1))
 
-    return await each(program, 3, Clocks(5.0, lost, 5.0, repair), network)
+    return await each(program, 3, Clocks(5.0, lost, stall, repair), network)
 
 
 async def one_is_lost_early():
@@ -240,6 +241,13 @@ def cut(network, s):
 def unplug(network, s):
     network.unplugged = True
     cut(network, s)
+
+
+def deafen(network, s):
+    """Nothing comes through to p1 any more, which goes on saying that it lives."""
+    if s.index == 1:
+        line = s._engine.exchange._agreed.channels["p0"]._line
+        line.owner = SimpleNamespace(on_frame=lambda *_: None, on_closed=line.owner.on_closed, on_writable=line.owner.on_writable)
 
 
 def swallow(network, s):
@@ -323,6 +331,7 @@ CASES = {
     "went missing before": one_is_lost_early,
     "and not repaired within": lambda: broken(unplug, repair=0.2),
     "no bytes for": lambda: broken(swallow, lost=0.4),
+    "but acknowledged nothing for": lambda: broken(deafen, lost=0.4, stall=0.8),
     "its message for PLACE": lambda: each(stalled, clocks=Clocks(5.0, 5.0, 0.4)),
     "its program ended there": lambda: each(divides),
     "what the wire format does not allow": lambda: broken(misbehave),

@@ -136,11 +136,14 @@ def test_acknowledgements_that_cannot_be():
     for number in range(5):
         records.keep([bytes([number])], 1)
     records.acknowledged(3, "peer")
-    assert [number for number, _ in records] == [3, 4]
+    assert [number for number, _ in records.again()] == [3, 4]
     assert records.size == 2
+    assert records.overdue(0)
+    assert not records.overdue(60)
     records.acknowledged(3, "peer")
     for wrong in (2, 6, 1 << 31):
         with pytest.raises(mpc.PeerMisbehaved):
             records.acknowledged(wrong, "peer")
     records.acknowledged(5, "peer")
-    assert not list(records)
+    assert not list(records.again())
+    assert not records.overdue(0)
