@@ -348,13 +348,14 @@ class Channel:
         """See Owner."""
         if line is not self._line or self.interrupted:
             return
+        lost = reason if isinstance(reason, PeerLost) else PeerLost(self.name, "the connection was lost")
         if isinstance(reason, PeerMisbehaved):
             # The link knows an address only.
             self._finish(PeerMisbehaved(self.name, reason.text))
-        elif isinstance(reason, BeaverError) or self._parting:
-            self._finish(reason if isinstance(reason, BeaverError) else PeerLost(self.name, "the connection was lost"))
         elif self.ready:
-            self.interrupt(PeerLost(self.name, "the connection was lost"))
+            self.interrupt(lost)
+        elif reason is lost:
+            self._finish(lost)
         else:
             self._finish(
                 AuthenticationFailed(

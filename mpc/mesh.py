@@ -270,7 +270,7 @@ class Mesh:
         peer = self._peers[channel.name]
         if peer.channel is not channel or self._closing or not self.clocks.repair:
             return False
-        self.log.info("peer=%s phase=repair %s; waiting %g s for another connection", channel.name, fault, self.clocks.repair)
+        self.log.warning("peer=%s phase=repair %s; waiting %g s for another connection", channel.name, fault, self.clocks.repair)
         peer.problem = fault
         peer.expiry = asyncio.get_running_loop().call_later(self.clocks.repair, self._expire, channel, fault)
         peer.changed.set()
@@ -400,8 +400,8 @@ class Mesh:
                     self._beat(peer.channel, now, held_up)
 
     def _beat(self, channel: Channel, now: float, held_up: float) -> None:
-        # Half of it: a job whose message is on its way can still be saved by another connection.
-        heed = self.clocks.stall / 2
+        # Before a job gives up its message: another connection can still save it.
+        heed = 0.75 * self.clocks.stall
         if channel.peer is not None and channel.peer.retires is not None and channel.peer.retires <= datetime.now(UTC):
             # By the clock of the wall, as at the handshake: a connection does not outlive the key that it was made with.
             channel.end(retired(channel.peer))

@@ -51,6 +51,12 @@ class Organisation:
             pass
         return event
 
+    async def says(self, text):
+        """Return when its log has a line with `text`."""
+        async with asyncio.timeout(PATIENCE):
+            while text.encode() not in await self.process.stderr.readline():
+                pass
+
     def signal(self, number):
         os.kill(self.process.pid, number)
 
@@ -69,7 +75,7 @@ class Organisation:
 class Organisations:
     """a, b, c and dealer; `async with` starts and stops all, and sees that no port stays open."""
 
-    def __init__(self, folder, *, join=20.0, lost=2.0, stall=4.0):
+    def __init__(self, folder, *, join=20.0, lost=2.0, stall=4.0, repair=0.5):
         names = ["a", "b", "c", "dealer"]
         identities = {name: Identity.generate(name) for name in names}
         listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in names}
@@ -82,7 +88,7 @@ class Organisations:
         for name in names:
             identities[name].save(folder / f"{name}.key")
             config = folder / f"{name}.toml"
-            clocks = f"[clocks]\njoin = {join}\nlost = {lost}\nstall = {stall}\nrepair = 0.5\n"
+            clocks = f"[clocks]\njoin = {join}\nlost = {lost}\nstall = {stall}\nrepair = {repair}\n"
             config.write_text(f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\n{clocks}')
             setattr(self, name, Organisation(name, config, listeners[name]))
         self.parties = [self.a, self.b, self.c]

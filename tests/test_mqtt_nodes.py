@@ -73,6 +73,20 @@ async def test_a_broker_restarted_in_the_middle_of_a_job_does_not_change_its_res
                 assert (await party.outcome()) == {"job": "long", "result": 300}
 
 
+async def test_a_broker_that_stays_away_so_long_that_links_end_is_survived_on_new_links(tmp_path):
+    async with Mosquitto(tmp_path) as broker:
+        organisations = Organisations(tmp_path, lost=1.0, stall=30.0, repair=20.0)
+        meet_at(tmp_path, broker.relay)
+        async with organisations:
+            await organisations.begin("long", "long")
+            await broker.stop()
+            for party in organisations.parties:
+                await party.says("phase=repair")
+            await broker.start()
+            for party in organisations.parties:
+                assert (await party.outcome()) == {"job": "long", "result": 300}
+
+
 async def test_a_broker_that_stays_away_ends_the_job_at_every_party_with_the_same_reason(tmp_path):
     async with Mosquitto(tmp_path) as broker:
         organisations = Organisations(tmp_path, lost=1.0)

@@ -223,7 +223,8 @@ class MqttNetwork:
             if not tried.done():
                 tried.set_result(None)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_BACKOFF[min(failures, len(_BACKOFF) - 1)]):
+                # Never so long that links end which a broker that is back could have saved.
+                async with asyncio.timeout(min(_BACKOFF[min(failures, len(_BACKOFF) - 1)], self._patience / 4)):
                     await self._closing.wait()
             failures += 1
 
