@@ -4,7 +4,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow bench scale env dev wheel clean
+.PHONY: demo test check slow soak bench scale env dev wheel clean
 
 env: $(VENV)/.runtime
 dev: $(VENV)/.dev
@@ -33,6 +33,10 @@ test: dev
 
 slow: dev
 	@$(BIN)/python -m pytest -m slow --timeout 3600
+
+# Real nodes under faults for SOAK_HOURS hours; SOAK="--seed N" begins at a seed.
+soak: dev
+	@$(BIN)/python -m tests.soak --hours $(or $(SOAK_HOURS),1) $(SOAK)
 
 check: dev
 	@$(BIN)/ruff check .

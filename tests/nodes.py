@@ -45,7 +45,9 @@ async def beaver(folder, *arguments):
 class Nodes:
     """a, b, c and the dealer, each with a configuration, a key and data in one folder."""
 
-    def __init__(self, folder, *, names=("a", "b", "c"), extra="", allow=ALLOW, options=(), clients=()):
+    def __init__(
+        self, folder, *, names=("a", "b", "c"), extra="", allow=ALLOW, options=(), clients=(), lost=3.0, stall=600.0, repair=0.0
+    ):
         self.folder, self.names, self.options, self.processes, self.logs = folder, names, options, {}, {}
         everyone = [*names, "dealer", *clients]
         identities = {name: Identity.generate(name) for name in everyone}
@@ -63,7 +65,7 @@ class Nodes:
         for index, name in enumerate(everyone):
             identities[name].save(folder / f"{name}.key")
             head = f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\n'
-            clocks = "[clocks]\njoin = 20.0\nlost = 3.0\nrepair = 0.0\n"
+            clocks = f"[clocks]\njoin = 20.0\nlost = {lost}\nstall = {stall}\nrepair = {repair}\n"
             if name in names:
                 self.data[name] = rows_of(index)
                 self.write(name, self.data[name])

@@ -56,9 +56,17 @@ class Proxy:
         self.connections += 1
         self.flows += [writer, far_writer]
         for one, other in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.create_task(self._pass(one, other))
+            task = asyncio.create_task(self._carry(one, other))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+
+    async def _carry(self, reader, writer):
+        try:
+            await self._pass(reader, writer)
+        finally:
+            writer.transport.abort()
+            if writer in self.flows:
+                self.flows.remove(writer)
 
     async def _pass(self, reader, writer):
         try:
@@ -77,7 +85,6 @@ class Proxy:
                 await writer.drain()
         except OSError:
             pass
-        writer.transport.abort()
 
 
 CLOCKS = Clocks(join=10.0, lost=5.0, stall=10.0, repair=5.0)

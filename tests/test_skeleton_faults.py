@@ -99,6 +99,30 @@ async def test_a_party_that_is_done_early_may_run_the_job_again_while_others_sti
     assert results[0] == results[2] == [None] * 4
 
 
+async def test_a_party_that_gives_up_while_it_agrees_ends_the_session_of_those_that_began():
+    identities, roster = simulated_roster(3)
+    network = Distant({"p1", "p2"}, 0.3)
+    began = asyncio.Event()
+
+    async def program(node):
+        async with node.session("j") as s:
+            began.set()
+            await s.reveal(s.zero(1))
+
+    async with AsyncExitStack() as stack:
+        parties = [
+            await stack.enter_async_context(Node(identity, roster, network.of(identity.name), clocks=CLOCKS)) for identity in identities
+        ]
+        first, second, third = (asyncio.create_task(program(node)) for node in parties[:3])
+        await began.wait()
+        # p0 has the confirmations of both, while theirs to each other are still on the way.
+        second.cancel()
+        third.cancel()
+        with pytest.raises(PeerLost, match="left at the start: its program ended there"):
+            await asyncio.wait_for(first, CLOCKS.stall / 2)
+        await asyncio.gather(second, third, return_exceptions=True)
+
+
 async def test_a_node_runs_more_jobs_than_it_may_have_at_once():
     async with nodes(2, CLOCKS) as (*parties, dealer):
         for number in range(270):
