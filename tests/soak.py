@@ -62,10 +62,16 @@ def near(found, wanted, apart):
 
 def encodings(value):
     """All forms in which a number could leave."""
-    word = round(value * (1 << FRAC))
-    binary = [struct.pack(form, number) for form, number in (("<d", value), (">d", value), ("<q", word), (">q", word))]
-    texts = [repr(value), f"{value:.6f}", f"{value:.5f}", f"{value:.9g}", value.hex(), str(word), *(each.hex() for each in binary)]
+    binary = [struct.pack(form, value) for form in ("<d", ">d")]
+    if abs(value) < 1 << 40:
+        binary += [struct.pack(form, round(value * (1 << FRAC))) for form in ("<q", ">q")]
+    texts = [repr(value), f"{value:.6f}", f"{value:.5f}", f"{value:.9g}", value.hex(), *(each.hex() for each in binary)]
     return {*binary, *(each.encode() for text in texts for each in (text, text.upper()))}
+
+
+def found(values, content):
+    """Those of `values` that are in `content`, in whatever form."""
+    return [value for value in values if any(form in content for form in encodings(value))]
 
 
 @dataclass
@@ -90,7 +96,7 @@ class Soak:
         self.folder = folder
         self.nodes = Nodes(folder, lost=CLOCKS.lost, stall=CLOCKS.stall, repair=CLOCKS.repair)
         self.jobs = jobs(self.nodes.pooled, self.nodes.data)
-        self.canaries = {value: encodings(value) for rows in self.nodes.data.values() for value in map(float, rows[:3].reshape(-1))}
+        self.canaries = {float(value) for rows in self.nodes.data.values() for value in rows[:3].reshape(-1)}
         self.proxies, self.ports, self._known = {}, {}, set()
 
     async def __aenter__(self):
@@ -193,8 +199,7 @@ class Soak:
             self._search(path.name, path.read_bytes())
 
     def _search(self, where, content):
-        for value, forms in self.canaries.items():
-            assert not any(form in content for form in forms), f"{value} is in {where}"
+        assert found(self.canaries, content) == [], f"a value of the data is in {where}"
 
     def usage(self):
         """Megabytes, open files and threads of each process."""
