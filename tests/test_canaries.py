@@ -55,8 +55,8 @@ async def test_no_value_leaves_by_another_door_than_the_result(tmp_path, monkeyp
             assert "error" in await asked("a", do="run", task=task("sum"), wait=20.0)
             assert "error" in await asked("b", do="run", task=task("sum"), wait=20.0)
         for name in PARTIES:
-            jobs = (await asked(name, do="jobs"))["jobs"]
-            assert {job["state"] for job in jobs} == {"done", "failed"}
+            while {job["state"] for job in (jobs := (await asked(name, do="jobs"))["jobs"])} != {"done", "failed"}:
+                await asyncio.sleep(0.01)
             assert any("row" in job["error"] or "denied" in job["error"] for job in jobs)
     for each in running:
         each.cancel()

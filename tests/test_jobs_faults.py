@@ -98,6 +98,9 @@ async def hostile(folder, **settings):
         async with mpc.open_node(folder / "c.toml") as node:
             c = Hostile(node)
             await until(lambda: not node.mesh.missing(["a", "b", "dealer"]))
+            # They take a job only when they are connected with each other too.
+            for one, other in (("a", "b"), ("a", "dealer"), ("b", "dealer")):
+                await until(lambda one=one, other=other: f"peer={other} connected" in nodes.log(one))
             yield nodes, c
     finally:
         await nodes.__aexit__()
