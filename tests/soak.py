@@ -106,7 +106,8 @@ class Soak:
             self.ports[member.name] = member.endpoint[1]
             self.proxies[member.name] = await FaultProxy(member.endpoint[1], CLOCKS).start()
             config = self.folder / f"{member.name}.toml"
-            config.write_text(f'listen = "127.0.0.1:{member.endpoint[1]}"\n' + config.read_text())
+            status = f'[status]\naddress = "127.0.0.1:{self.nodes.spare_ports[member.name]}"\n'
+            config.write_text(f'listen = "127.0.0.1:{member.endpoint[1]}"\n{config.read_text()}{status}')
         self.roster = Roster([replace(member, endpoint=self.proxies[member.name].address) for member in members])
         path.write_text(self.roster.dump())
         await self.nodes.__aenter__()
@@ -193,8 +194,13 @@ class Soak:
             proxy.seen.clear()
         self._search("what was said", repr(outcome).encode())
 
-    def check_files(self):
-        """The same of logs and audit logs."""
+    async def check_outputs(self):
+        """The same of logs, audit logs, metrics and status pages."""
+        for name, port in self.nodes.spare_ports.items():
+            for page in ("/metrics", "/status.json", "/"):
+                content = await _got(port, page)
+                assert b" 200 " in content[:20], content[:200]
+                self._search(f"{page} of {name}", content)
         for path in sorted(self.folder.glob("*.log")):
             self._search(path.name, path.read_bytes())
 
@@ -211,6 +217,15 @@ def _named(name, error):
     _, party, text = error.split(": ", 2)
     other = re.search(r"says (\w+)|sent (\w+) what|disagrees with (\w+) at", text)
     return {party, next(filter(None, other.groups())) if other else name}
+
+
+async def _got(port, page):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"GET {page} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+        return await reader.read()
+    finally:
+        writer.close()
 
 
 def _usage(pid):
@@ -232,7 +247,7 @@ async def soak(ends, seed):
                     raise
                 jobs += 1
                 if jobs % 100 == 0:
-                    network.check_files()
+                    await network.check_outputs()
                     print(f"{jobs} jobs under faults, the last {outcome}; MB, files and threads: {network.usage()}", flush=True)
                     # The first thousand jobs are remembered.
                     first = network.usage() if jobs <= 1000 else first

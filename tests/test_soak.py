@@ -17,7 +17,7 @@ async def test_whatever_the_network_does_a_job_ends_right_or_for_the_same_reason
             outcome = await network.run(seed)
             if outcome.struck:
                 struck.add(outcome.kind)
-        network.check_files()
+        await network.check_outputs()
     assert len(struck) >= len(KINDS) // 2, f"most faults came too late for their jobs: {struck}"
 
 
@@ -32,7 +32,7 @@ async def test_a_thousand_jobs_leave_nothing_behind(tmp_path):
             if number == 99:
                 before = network.usage()
         after = network.usage()
-        network.check_files()
+        await network.check_outputs()
     for name, (memory, files, threads) in after.items():
         assert memory < before[name][0] + GROWTH, (before, after)
         assert files == before[name][1], (before, after)
