@@ -156,6 +156,7 @@ class Agreement:
         self._told: dict[str, Channel] = {}
         self._agreed: Agreed | None = None
         self._left: BeaverError | None = None
+        self._heard: Departure | None = None
         self._gave_up: set[str] = set()
 
     async def reach(self, within: float | None = None) -> Agreed:
@@ -218,7 +219,7 @@ class Agreement:
             joins.clear()
         if self._agreed is not None:
             # Whoever has all confirmations began already, and waits for this party's messages.
-            told = departure(fault, self._me, "the start")
+            told = self._heard or departure(fault, self._me, "the start")
             for name, channel in self._agreed.channels.items():
                 if channel is self._mesh.channel(name):
                     channel.control(kind="leave", session=self._agreed.session, **told._asdict())
@@ -339,8 +340,8 @@ class Agreement:
             self._see_who_ended()
         elif name not in self._gave_up:
             # It may only pass on what another member did.
-            told = Departure(body["reason"], body["party"], body["by"], body["at"])
-            self._left = reported(name, told, self._me, self._job.members)
+            self._heard = Departure(body["reason"], body["party"], body["by"], body["at"])
+            self._left = reported(name, self._heard, self._me, self._job.members)
             self._lobby.changed(self._job.name)
 
     def _see_who_ended(self) -> None:
