@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -14,6 +14,7 @@ from mpc.channel import Channel
 from mpc.errors import BeaverError, ConfigError, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.flow import WINDOW
 from mpc.handshake import retired
+from mpc.peer import Peer, Traffic
 from mpc.roster import format_endpoint, meet, transport_between
 from mpc.transport.link import reason
 
@@ -66,48 +67,6 @@ class Subscriber(Protocol):
         """`name` sent a control message."""
 
 
-@dataclass(slots=True)
-class Traffic:
-    """Sealed bytes to and from one peer since this member started, and how often they connected, and repaired a connection."""
-
-    sent: int = 0
-    received: int = 0
-    connections: int = 0
-    repairs: int = 0
-
-    def count(self, channel: Channel) -> None:
-        """Add what went over `channel`."""
-        self.sent += channel.wire_bytes
-        self.received += channel.wire_received
-
-
-@dataclass(slots=True)
-class _Peer:
-    member: Member
-    channel: Channel | None = None
-    traffic: Traffic = field(default_factory=Traffic)
-    """Without the channel that is there now."""
-    problem: BeaverError | None = None
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    again: asyncio.Event = field(default_factory=asyncio.Event)
-    expiry: asyncio.TimerHandle | None = None
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is a channel that carries something now."""
-        return self.channel is not None and not self.channel.interrupted
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether its channel waits for another link."""
-        return self.channel is not None and self.channel.interrupted
-
-    async def next_change(self) -> None:
-        """Return when a channel to it has come, gone, or been interrupted."""
-        self.changed.clear()
-        await self.changed.wait()
-
-
 def dials(me: Member, other: Member) -> bool:
     """Whether `me` dials `other`: the lower name does, unless only one of the two can be reached.  At a broker everyone can.
 
@@ -150,7 +109,7 @@ class Mesh:
         self._network = network
         self._me = roster[identity.name]
         others = [member for member in roster.members if member.name != identity.name and meet(self._me, member)]
-        self._peers = {member.name: _Peer(member) for member in others}
+        self._peers = {member.name: Peer(member) for member in others}
         self._subscribers: list[Subscriber] = []
         self._strangers: list[Channel] = []
         self._dialling: list[Channel] = []
@@ -289,7 +248,7 @@ class Mesh:
         self._stop_waiting(peer)
         self.log.info("peer=%s phase=repair connected again; what it had not received was sent again", channel.name)
 
-    def _stop_waiting(self, peer: _Peer) -> None:
+    def _stop_waiting(self, peer: Peer) -> None:
         if peer.expiry is not None:
             peer.expiry.cancel()
             peer.expiry = None
@@ -336,7 +295,7 @@ class Mesh:
         self._strangers.remove(channel)
         return True
 
-    async def _dial(self, peer: _Peer) -> None:
+    async def _dial(self, peer: Peer) -> None:
         failures = 0
         while True:
             # Of the many attempts in a hurry none counts against the peer.
@@ -347,12 +306,12 @@ class Mesh:
             peer.again.clear()
             failures += 1
 
-    def _pause(self, peer: _Peer, failures: int) -> float:
+    def _pause(self, peer: Peer, failures: int) -> float:
         """Seconds until the next attempt; where a channel waits, many fit into the time that it has."""
         pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
         return min(pause, self.clocks.repair / 20) if peer.interrupted else pause
 
-    async def _tried(self, peer: _Peer) -> bool:
+    async def _tried(self, peer: Peer) -> bool:
         """One attempt to connect, and all the time that the channel then lives; whether the link came to be used."""
         # A way that swallows everything must not use up the time in which a channel can go on.
         limit = self.clocks.repair / 4 if peer.interrupted else None
@@ -375,7 +334,7 @@ class Mesh:
             await peer.next_change()
         return channel.served
 
-    def _not_dialled(self, peer: _Peer, problem: PeerLost) -> None:
+    def _not_dialled(self, peer: Peer, problem: PeerLost) -> None:
         if str(problem) != str(peer.problem):
             self.log.info("peer=%s phase=dial %s; trying again until it can", problem.party, problem.text)
         peer.problem = problem

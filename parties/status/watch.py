@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mpc.ledger import Ledger
-    from mpc.mesh import Traffic
     from mpc.node import Node
+    from mpc.peer import Traffic
     from mpc.roster import Member
     from mpc.wire import Body
     from parties.audit import AuditLog
