@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 RECORD_TARGET = 1 << 19
 _PUMP_BYTES = 1 << 22
+_HUNG_UP = "hung up during the handshake. Either it does not hold the key that the roster gives it, or it rejects ours: its log says which."
 
 
 class Upstairs(Protocol):
@@ -357,12 +358,7 @@ class Channel:
         elif reason is lost:
             self._finish(lost)
         else:
-            self._finish(
-                AuthenticationFailed(
-                    self.name,
-                    "hung up during the handshake. Either it does not hold the key that the roster gives it, or it rejects ours: its log says which.",
-                )
-            )
+            self._finish(AuthenticationFailed(self.name, _HUNG_UP))
 
     def end(self, fault: BeaverError) -> None:
         """Drop the link at once; everything on it fails with `fault`."""
