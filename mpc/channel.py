@@ -10,7 +10,6 @@ was interrupted: records go on with its numbers, and what the peer has not recei
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
 from typing import TYPE_CHECKING, Protocol
 
 from mpc import wire
@@ -18,7 +17,8 @@ from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost
 from mpc.flow import ON_FRAME, Flow
 from mpc.greeting import initiate, respond
 from mpc.line import Line
-from mpc.unacknowledged import OWED, OWED_A_WHILE, WHILE, Unacknowledged
+from mpc.owed import Owed
+from mpc.unacknowledged import Unacknowledged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,8 +73,8 @@ class Channel:
         self._queued = 0
         self._flush_due = False
         self._pumps: list[Flow] = []
-        self.received = self._owed = 0
-        self._reminder: asyncio.TimerHandle | None = None
+        self.received = 0
+        self._owed = Owed(lambda: self.send(wire.bare(wire.Kind.PING)))
         self._unacknowledged = Unacknowledged()
         self._over = False
         self._parting = False
@@ -207,7 +207,7 @@ class Channel:
             if line.opener is None:
                 self._advance(bytes(frame))
             else:
-                self._owed += len(frame)
+                self._owed.add(len(frame))
                 self.wire_received += len(frame) + 4
                 self._on_record(line.opener.open(frame))
         except BeaverError as fault:
@@ -251,16 +251,8 @@ class Channel:
     def _acknowledge(self, count: int) -> None:
         was_full = self._unacknowledged.full
         self._unacknowledged.acknowledged(count, self.name)
-        if was_full or self._owed > OWED:
+        if was_full or self._owed.much:
             self._schedule()
-        elif self._owed > OWED_A_WHILE and self._reminder is None:
-            # A context of its own: a timer must not keep the session in whose context it was set.
-            self._reminder = asyncio.get_running_loop().call_later(WHILE, self._reminded, context=Context())
-
-    def _reminded(self) -> None:
-        self._reminder = None
-        if self._owed > OWED_A_WHILE:
-            self.send(wire.bare(wire.Kind.PING))
 
     # -- sending -----------------------------------------------------------------------------------------------
 
@@ -299,13 +291,13 @@ class Channel:
 
     def _transmit(self, number: int, parts: Sequence[wire.Part]) -> None:
         self.wire_bytes += self._line.transmit(number, self.received, parts)
-        self._owed = 0
+        self._owed.paid()
 
     def _flush(self) -> None:
         self._flush_due = False
         if self._over:
             return
-        if self._owed > OWED and not self._queue:
+        if self._owed.much and not self._queue:
             self.send(wire.bare(wire.Kind.PING))
         budget = _PUMP_BYTES
         while self._pumps and self._takes_more and budget > 0:
@@ -387,9 +379,7 @@ class Channel:
         if self._over:
             return
         self._over = True
-        if self._reminder is not None:
-            self._reminder.cancel()
-            self._reminder = None
+        self._owed.clear()
         self._settled.set()
         self.exporter = b""
         self._queue.clear()

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 
 HELD = 1 << 25
 """Bytes that may wait for acknowledgement before no more granted blocks are sent: above what is on its way over any common link."""
-OWED = 1 << 21
-"""Bytes after which a receiver that has nothing to say says so, that is, acknowledges."""
-OWED_A_WHILE = 1 << 16
-"""Bytes that a receiver acknowledges after a WHILE at the latest: the sender keeps the arrays that they are from."""
-WHILE = 0.05
 
 
 class Unacknowledged:

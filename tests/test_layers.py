@@ -50,6 +50,7 @@ LAYERS = {
     "mpc.transport.delayed": 5,
     "mpc.flow": 5,
     "mpc.channel": 5,
+    "mpc.owed": 5,
     "mpc.peer": 5,
     "mpc.mesh": 5,
     "mpc.agreement": 5,
