@@ -104,6 +104,8 @@ class Odd:
 async def odd(nodes):
     async with mpc.open_node(nodes.folder / "lab.toml") as node:
         await until(lambda: not node.mesh.missing(["a", "b"]) and all("peer=dealer connected" in nodes.log(name) for name in "ab"))
+        # They take a job only when they are connected with each other too.
+        await until(lambda: "peer=b connected" in nodes.log("a") and "peer=a connected" in nodes.log("b"))
         yield Odd(node)
 
 
