@@ -261,12 +261,13 @@ class Flow:
         return True
 
     async def drained(self, below: int = 0) -> None:
-        """Return when at most `below` bytes of the messages sent wait for the peer; raise the fault if there is one."""
-        while self._fault is None and self._unsent > below:
+        """Return when at most `below` bytes of the messages sent wait for the peer; raise the fault that keeps them back."""
+        while self._unsent > below:
+            # A peer that took all may be gone before this task runs again: that is no fault.
+            if self._fault is not None:
+                raise self._fault
             self._progress = self._progress or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._progress)
-        if self._fault is not None:
-            raise self._fault
 
     def _progressed(self) -> None:
         if self._progress is not None:
@@ -304,7 +305,6 @@ class Flow:
         self._early.clear()
         self._ungranted.clear()
         self._sending.clear()
-        self._unsent = 0
         for arrivals in pending:
             arrivals.fail(fault)
         self._progressed()

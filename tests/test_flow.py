@@ -10,7 +10,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mpc import Disagreement, PeerMisbehaved, protocol, wire
+from mpc import Disagreement, PeerLost, PeerMisbehaved, protocol, wire
 from mpc.flow import BLOCK, ON_FRAME, Arrivals, Flow
 from mpc.mesh import Clocks
 from mpc.ring import WORD
@@ -261,3 +261,23 @@ async def test_the_end_of_the_peer_while_something_is_not_taken(ends):
     near.send(tag(1), DIGEST, memoryview(bytes(2 * WINDOW)))
     with pytest.raises(Disagreement, match="without taking"):
         near.peer_finished()
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_a_peer_that_took_all_may_go_before_we_notice(ends, taken):
+    """All of a message left, and then the peer said goodbye, before the task that waits for that runs again."""
+    (near, out), (far, back) = ends
+    near.send(tag(1), DIGEST, memoryview(bytes(2 * WINDOW)))
+    waits = asyncio.create_task(near.drained())
+    await asyncio.sleep(0)
+    if taken:
+        out.deliver(far)
+        await post(far, 1, 2 * WINDOW)
+        back.deliver(near)
+        near.peer_finished()
+    near.fail(PeerLost("peer", "closed the connection"))
+    if taken:
+        await waits
+    else:
+        with pytest.raises(PeerLost, match="closed the connection"):
+            await waits
