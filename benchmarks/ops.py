@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 N = 2
 SIZE = 1 << 23
 SIDE = 1 << 9
+BOUND = 1 << 16
 REPEATS = 3
 PARAMETERS: dict[str, tuple[Any, ...]] = {"trunc": (20,), "mul_trunc": (20,), "matmul_trunc": (20,), "scale": (1.5, 4)}
 TWO = {"mul", "matmul", "dot", "mul_trunc", "matmul_trunc"}
@@ -67,7 +68,7 @@ def shape_of(name: str) -> tuple[int, ...]:
 def plain(name: str) -> list[Any]:
     """Operands for numpy: words, and bits as numpy has them."""
     shape = shape_of(name)
-    numbers = [np.arange(number, number + int(np.prod(shape))).reshape(shape) for number in range(2)]
+    numbers = [np.arange(number, number + int(np.prod(shape))).reshape(shape) % BOUND for number in range(2)]
     flags = [numbers[number] % (2 + number) == 0 for number in range(BITS.get(name, 0))]
     return [*flags, numbers[0]] if name == "select" else flags or numbers[: 1 + (name in TWO)]
 
@@ -91,7 +92,7 @@ async def operands_of(s: mpc.Session, name: str, *, masked: bool) -> list[Any]:
             operands.append(s.bit_share(words, array.shape, lineage))
             continue
         words = array.view(WORD) if s.first else np.zeros(array.shape, WORD)
-        share = s.share(words, frac=0, bound=2.0**20, lineage=lineage).assume_bound(2.0**20, "as the data say")
+        share = s.share(words, frac=0, bound=float(BOUND), lineage=lineage)
         operands.append(await s.mask(share) if masked else share)
     return operands
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from parties.bench.catalogue import chosen
 from parties.bench.machine import machine
 from parties.bench.report import line, result, seconds
-from parties.bench.runner import measure
+from parties.bench.runner import BenchmarkError, measure
 from parties.run import run
 
 
@@ -44,8 +44,8 @@ THEIRS = {
     ("W1", 1_000_000): "W1",
     ("W2", 1_000_000): "W2",
     ("W3", 1_000_000): "W3",
-    ("W4", 1_000_000): "W4a",
-    ("W4", 100_000): "W4b",
+    ("W4", 1_000_000): "W4b",
+    ("W4", 100_000): "W4a",
     ("W5", 1024): "W5a",
     ("W5-vector", 1000): "W5b",
     ("W6-fixed", 1000): "W6",
@@ -102,7 +102,11 @@ def main() -> None:
         table.add_column(heading)
     rows = []
     for workload in workloads:
-        ours = run(measure(workload, repeats=asked.repeats))
+        try:
+            ours = run(measure(workload, repeats=asked.repeats))
+        except BenchmarkError as fault:
+            print(f"{workload.key}, {workload.n} parties: {fault}", file=sys.stderr)
+            continue
         theirs = {
             each.name: timed(asked.scripts, each, THEIRS[workload.key, workload.size], workload.n)
             for each in FRAMEWORKS
@@ -117,6 +121,7 @@ def main() -> None:
             result(ours),
             *("-" if cell is None else f"{seconds(cell)} ({cell / ours.median:.2f}x)" for cell in cells),
         )
+        print(json.dumps(rows[-1]), file=sys.stderr)
     Console(width=150).print(table)
     for each in FRAMEWORKS:
         print(f"{each.name}: {each.title}")

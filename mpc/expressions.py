@@ -302,7 +302,7 @@ def _rebuild(operation: str, parameters: list[Any], parts: list[Expression]) -> 
         case "scale", [int() as factor], [of]:
             return scale(of, factor)
         case (("add" | "sub" | "mul" | "matmul"), [], [left, right]):
-            if operation == "matmul" and count(left.shape) * count(right.shape[len(right.shape) - 1 :] or (1,)) > MAX_MACS:
+            if operation == "matmul" and count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1) > MAX_MACS:
                 raise ValueError(operation)
             return combine(operation, left, right)
         case _:

@@ -233,7 +233,7 @@ def test_units():
     assert [size(value) for value in (0, 999, 1000, 12_345_678, 5e12)] == ["0 B", "999 B", "1 kB", "12.3 MB", "5e+03 GB"]
 
 
-SCRIPTS = ("sums", "products", "comparisons", "regression", "scale")
+SCRIPTS = ("sums", "products", "comparisons", "regression", "scale", "rivals", "roles")
 HELP = """
 import runpy, sys
 for path in sys.argv[1:]:

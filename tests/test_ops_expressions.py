@@ -63,3 +63,14 @@ def test_expressions(what):
     again = unpack_expression(unpack(expression.key))
     assert again == expression
     assert again.key == expression.key
+
+
+def test_only_products_of_more_multiply_adds_than_a_dealer_does_have_no_name():
+    def product(*shapes):
+        left, right = (ex.mask(Range(str(number), 0, shape)) for number, shape in enumerate(shapes))
+        return ex.combine("matmul", left, right)
+
+    for shapes in (((1 << 29,), (1 << 29,)), ((1 << 10, 1 << 19), (1 << 19,)), ((1 << 14, 1 << 14), (1 << 14, 1 << 14))):
+        assert unpack_expression(unpack(product(*shapes).key)).shape == product(*shapes).shape
+    with pytest.raises(ValueError, match="matmul"):
+        unpack_expression(unpack(product((1 << 15, 1 << 15), (1 << 15, 1 << 15)).key))
