@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc import bits
+from mpc.ops.declare import CHUNK
 from mpc.ring import WORD, signed
 from mpc.shares import AShare
 
@@ -52,7 +53,7 @@ MATRICES = (
 )
 VECTORS = (((3,), (3,)), ((0,), (0,)), ((1,), (1,)), ((200,), (200,)))
 CHOICES = (((), ()), ((0,), (0,)), ((3,), (3,)), ((2, 3), (2, 3)), ((3,), (2, 3)), ((), (2, 3)))
-MANY = 70_000
+MANY = CHUNK + 4500
 TWICE, ONCE, TALL = ((MANY,), (MANY,)), ((MANY,),), ((300, 40), (40, 250))
 
 

@@ -11,6 +11,7 @@ import mpc
 from mpc import OPS, bits
 from mpc.flow import BLOCK
 from mpc.ledger import Cost
+from mpc.ops.declare import CHUNK
 from mpc.ring import signed
 from mpc.testing import simulate
 from tests.references import BIT_FORMS, CASES, FORMS, TALL, form_of, masked, plain_share, values_for, whole_bits
@@ -98,11 +99,25 @@ def check_estimate(plan, costs):
 @pytest.mark.parametrize("name", OPS)
 def test_more_than_one_chunk(name, n):
     case = CASES[name]
-    values = [values_for(case, at, shape, 1) for at, shape in enumerate(case.large)]
+    assert case.large is TALL or np.prod(case.large[0]) > CHUNK
+    compare(name, n, case.large, (plain_share, masked))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPS)
+def test_ten_million_elements(name):
+    case = CASES[name]
+    compare(name, 2, ((10_000, 1000), (1000, 20)) if case.large is TALL else [(10_000_000,)] * len(case.kinds), (plain_share,))
+
+
+def compare(name, n, shapes, ways):
+    """The op on operands of these shapes, shared in each of these ways."""
+    case = CASES[name]
+    values = [values_for(case, at, shape, 1) for at, shape in enumerate(shapes)]
 
     async def program(s):
         outcomes = []
-        for form in (plain_share, masked):
+        for form in ways:
             operands = [
                 await (whole_bits if kind == "b" else form)(s, value, 3 + 2 * at)
                 for at, (kind, value) in enumerate(zip(case.kinds, values, strict=True))
