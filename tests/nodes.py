@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +115,15 @@ class Nodes:
 
     async def __aenter__(self):
         await self.start(*self.names, "dealer")
+        await self.connected()
         return self
+
+    async def connected(self):
+        """Return when all are connected with each other: only then does a party take a job at once."""
+        for one, other in permutations([*self.names, "dealer"], 2):
+            async with asyncio.timeout(PATIENCE):
+                while not re.search(rf'peer={other} connected|"peer": "{other}".*"connected"', self.log(one)):
+                    await asyncio.sleep(0.01)
 
     async def __aexit__(self, *_):
         for process in self.processes.values():
