@@ -164,7 +164,11 @@ async def test_a_client_that_does_what_it_should_not_ends_its_own_job_only(tmp_p
 
 
 async def test_a_client_is_told_what_the_parties_found_and_what_became_of_them(tmp_path, monkeypatch):
-    async with served(tmp_path, ("a", "b")) as nodes:
+    nodes = served(tmp_path, ("a", "b"))
+    for config in (tmp_path / "a.toml", tmp_path / "b.toml"):
+        # The client is then the first to say that a party is lost.
+        config.write_text(config.read_text().replace("repair = 0.0", "repair = 2.0"))
+    async with nodes:
         rows, honest = given(nodes.data["lab"]), Visit.give
         for give, text in ((pretended, "ended the job, since it found this client misbehaved; run it again"), (twice, "")):
             with monkeypatch.context() as patched:
