@@ -17,7 +17,7 @@ from mpc import wire
 from mpc.errors import Disagreement, PeerMisbehaved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 WINDOW = 1 << 24
 BLOCK = 1 << 18
@@ -81,11 +81,9 @@ class _Receive:
 class _Early:
     digest: bytes
     total: int
-    blocks: list[bytes]
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.blocks))
+    first: int
+    """Bytes of its first frame."""
+    data: bytearray
 
 
 @dataclass(slots=True, eq=False)
@@ -135,8 +133,8 @@ class Flow:
         self._receives[tag] = receive
         if early is None:
             return
-        self._early_bytes -= early.size
-        self._begin(tag, receive, early.digest, early.total, early.blocks)
+        self._early_bytes -= len(early.data)
+        self._begin(tag, receive, early.digest, early.total, early.first, memoryview(early.data))
 
     def on_first(self, frame: wire.Frame) -> None:
         """The first frame of a message."""
@@ -144,19 +142,20 @@ class Flow:
         if receive is not None:
             if receive.begun:
                 raise PeerMisbehaved(self._peer, f"began the message {receive.label} twice")
-            self._begin(frame.tag, receive, frame.digest, frame.total, [frame.data])
+            self._begin(frame.tag, receive, frame.digest, frame.total, len(frame.data), frame.data)
             return
         if frame.tag in self._early or len(self._early) >= MAX_EARLY:
             raise PeerMisbehaved(self._peer, f"began a message twice, or more than {MAX_EARLY} ahead of this party")
-        self._early[frame.tag] = _Early(frame.digest, frame.total, [])
+        self._early[frame.tag] = _Early(frame.digest, frame.total, len(frame.data), bytearray())
         self._keep(frame)
 
     def _keep(self, frame: wire.Frame) -> None:
         early = self._early[frame.tag]
         self._early_bytes += len(frame.data)
-        if self._early_bytes > self._window or early.size + len(frame.data) > early.total:
+        if self._early_bytes > self._window or len(early.data) + len(frame.data) > early.total:
             raise PeerMisbehaved(self._peer, f"sent more than the message has, or the window of {self._window} bytes, ahead of this party")
-        early.blocks.append(bytes(frame.data))
+        # One array, however small the frames are: what a peer can make this party keep is the window and no more.
+        early.data += frame.data
 
     def on_ahead(self, frame: wire.Frame) -> None:
         """The next eager bytes of a message."""
@@ -166,7 +165,7 @@ class Flow:
         self.on_more(frame)
         self._give_credit(len(frame.data))
 
-    def _begin(self, tag: bytes, receive: _Receive, digest: bytes, total: int, blocks: Sequence[wire.Part]) -> None:
+    def _begin(self, tag: bytes, receive: _Receive, digest: bytes, total: int, first: int, data: memoryview) -> None:
         if digest != receive.digest or total != receive.total:
             # Raised before the value is used: nothing of this message reached the sink.
             raise Disagreement(
@@ -175,11 +174,10 @@ class Flow:
                 f"({total} bytes offered, {receive.total} expected). All parties must run the same program on the same public shapes.",
             )
         receive.begun = True
-        if len(blocks[0]) < total:
+        if first < total:
             self._outlet.send(wire.grant(tag))
-        for block in blocks:
-            self._take(tag, receive, memoryview(block))
-        self._give_credit(sum(map(len, blocks)))
+        self._take(tag, receive, data)
+        self._give_credit(len(data))
 
     def on_more(self, frame: wire.Frame) -> None:
         """The next bytes of a granted message."""

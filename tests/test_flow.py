@@ -229,6 +229,21 @@ async def test_a_million_early_messages_are_bounded(ends):
             push(near, wire.first(tag(number), DIGEST, 0, 0))
 
 
+async def test_early_bytes_in_tiny_frames_take_the_window_and_no_more(ends):
+    (near, _), _ = ends
+    push(near, wire.first(tag(1), DIGEST, WINDOW, 0))
+    tracemalloc.start()
+    try:
+        for _ in range(WINDOW // 2):
+            push(near, wire.ahead(tag(1), 1) + bytes(1))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < WINDOW
+    with pytest.raises(PeerMisbehaved):
+        push(near, wire.ahead(tag(1), WINDOW) + bytes(WINDOW))
+
+
 @pytest.mark.parametrize(("digest", "total"), [(b"otherdigest!", 16), (DIGEST, 24)])
 @pytest.mark.parametrize("posted_first", [True, False])
 async def test_another_digest_or_size_is_a_disagreement_and_nothing_is_taken(ends, digest, total, posted_first):
