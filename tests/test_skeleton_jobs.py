@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import socket
@@ -160,7 +161,9 @@ async def test_a_stranger_that_drips_byte_by_byte_is_dropped_by_the_clock_and_di
         dripping = asyncio.create_task(drip())
         jobs = await asyncio.gather(*(total(node, "j", rounds=20) for node in parties))
         assert [value for value, _ in jobs] == [2.0] * 2
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        # A byte that was still on its way makes a reset of the end.
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
         assert asyncio.get_running_loop().time() - start < 4 * 0.8
         dripping.cancel()
         writer.close()
