@@ -248,6 +248,8 @@ class Exchange:
     async def _wait(self, arrivals: Arrivals, scope: Scope) -> None:
         if arrivals.future.done():
             arrivals.future.result()
+            # What this party just sent leaves now: its peers compute on it while this party goes on.
+            await asyncio.sleep(0)
             return
         self._waiting[arrivals] = (scope.label, time.monotonic())
         try:
