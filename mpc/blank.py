@@ -21,19 +21,21 @@ class Meter:
 
     def add(self, size: int) -> None:
         """`size` bytes more, or fewer if negative."""
-        self.live += size
-        self.peak = max(self.peak, self.live)
+        self.live = live = self.live + size
+        self.peak = max(self.peak, live)
 
 
 class Blank:
     """Stands for a word array of `shape`; every operator gives the blank of the result's shape."""
 
-    __slots__ = ("_base", "_meter", "dtype", "shape")
+    __slots__ = ("_base", "_meter", "nbytes", "shape", "size")
     __array_ufunc__ = None
+    dtype = WORD
 
     def __init__(self, shape: tuple[int, ...], meter: Meter, base: Blank | None = None) -> None:
         self.shape = shape
-        self.dtype = WORD
+        self.size = count(shape)
+        self.nbytes = self.size * WORD.itemsize
         self._meter = meter
         self._base = base
         if base is None:
@@ -45,16 +47,6 @@ class Blank:
 
     def __repr__(self) -> str:
         return f"Blank({self.shape})"
-
-    @property
-    def size(self) -> int:
-        """Number of words."""
-        return count(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the array would take."""
-        return self.size * self.dtype.itemsize
 
     @property
     def T(self) -> Blank:  # noqa: N802  numpy's name

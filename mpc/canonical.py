@@ -17,19 +17,23 @@ def pack(value: object) -> bytes:
     return pack_sequence(_ordered(value))
 
 
+def _refuse(value: object, *_: object) -> NoReturn:
+    msg = f"a {type(value).__name__} has no canonical encoding"
+    raise TypeError(msg)
+
+
 def pack_sequence(value: object) -> bytes:
     """As `pack`, at the speed of C, for what holds no maps: nested lists and tuples of plain values."""
     return msgpack.packb(value, use_bin_type=True, default=_refuse)  # type: ignore[no-any-return]
 
 
-def joined(*packed: bytes) -> bytes:
-    """The list, of fewer than 16 items, whose items are packed already."""
-    return bytes((0x90 | len(packed),)) + b"".join(packed)
-
-
-def _refuse(value: object, *_: object) -> NoReturn:
-    msg = f"a {type(value).__name__} has no canonical encoding"
-    raise TypeError(msg)
+def unpack_sequence(raw: bytes) -> Any:
+    """What `pack_sequence` may have packed, lists as tuples; ValueError for what is no msgpack.  The caller compares its encoding."""
+    try:
+        return msgpack.unpackb(raw, raw=False, use_list=False, strict_map_key=True, timestamp=3, ext_hook=_refuse)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.exceptions.UnpackException) as fault:
+        msg = "not msgpack"
+        raise ValueError(msg) from fault
 
 
 def _ordered(value: object) -> object:

@@ -6,20 +6,23 @@ the one, the receiver, gets the correction that makes the shares add up (XOR, fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mpc import bits, carry
-from mpc.canonical import joined, pack_sequence, unpack
+from mpc.canonical import pack_sequence, unpack_sequence
 from mpc.errors import PeerMisbehaved
 from mpc.expressions import MAX_WORDS, Expression, Range, unpack_expression, unpack_range
 from mpc.ring import BITS, WORD, Words, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mpc.streams import Ranges
 
 HALF = np.dtype("<u4")
 SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
@@ -37,38 +40,63 @@ class Part(NamedTuple):
         return self.words * self.dtype.itemsize
 
 
+class Layout(NamedTuple):
+    """The arrays of a share, one after the other: `nbytes` in all, in `words` of a stream; each alone takes `apart` words."""
+
+    parts: tuple[Part, ...]
+    nbytes: int
+    words: int
+    apart: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a relation of one kind is laid out and what its value is."""
+    """How a relation of one kind is laid out and what its value is.  `layout` and `bit_words` are of a number of elements."""
 
     usage: str
     expressions: int
     masks: int
     parameters: int
-    layout: Callable[[Relation], tuple[Part, ...]]
-    bit_words: Callable[[Relation], tuple[int, ...]]
+    layout: Callable[[int], tuple[Part, ...]]
+    bit_words: Callable[[int], tuple[int, ...]]
     value: Callable[[Relation, list[Words], list[Words]], list[Words]]
 
 
-@dataclass(frozen=True, slots=True)
 class Relation:
     """`kind` says what `out` holds: a function of the values of `expressions` and of the bit masks at `bits`.
 
     `key` is its name as canonical bytes: equal exactly if the relations are.
     """
 
-    kind: str
-    parameters: tuple[int, ...]
-    expressions: tuple[Expression, ...]
-    bits: tuple[Range, ...]
-    out: Range
-    key: bytes = field(init=False, repr=False, compare=False)
+    __slots__ = ("bits", "expressions", "key", "kind", "layout", "out", "parameters")
 
-    def __post_init__(self) -> None:
-        expressions = joined(*[expression.key for expression in self.expressions])
-        masks = joined(*[where.key for where in self.bits])
-        key = joined(pack_sequence(self.kind), pack_sequence(self.parameters), expressions, masks, self.out.key)
-        object.__setattr__(self, "key", key)
+    def __init__(
+        self, kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...], bits: tuple[Range, ...], out: Range
+    ) -> None:
+        self.kind = kind
+        self.parameters = parameters
+        self.expressions = expressions
+        self.bits = bits
+        self.out = out
+        self.layout = layout_of(kind, _elements(parameters, expressions))
+        self.key = pack_sequence((kind, parameters, [expression.tree for expression in expressions], bits, out))
+
+    @classmethod
+    def fresh(
+        cls, ranges: Ranges, kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...] = (), bits: tuple[Range, ...] = ()
+    ) -> Relation:
+        """A relation whose shares nobody had before: they are the next words of the stream."""
+        words = layout_of(kind, _elements(parameters, expressions)).words
+        return cls(kind, parameters, expressions, bits, ranges.take(KINDS[kind].usage, (words,)))
+
+    def __repr__(self) -> str:
+        return f"Relation({self.kind!r}, {self.parameters}, {self.expressions}, {self.bits}, {self.out})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Relation) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
     @property
     def usage(self) -> str:
@@ -76,19 +104,17 @@ class Relation:
         return KINDS[self.kind].usage
 
     @property
-    def layout(self) -> tuple[Part, ...]:
-        """The arrays of a share, one after the other."""
-        return KINDS[self.kind].layout(self)
-
-    @property
     def nbytes(self) -> int:
         """Bytes of a correction."""
-        return sum(part.nbytes for part in self.layout)
+        return self.layout.nbytes
 
     def split(self, words: Words) -> list[Words]:
         """The arrays of a share, as views of its words."""
+        parts = self.layout.parts
+        if len(parts) == 1 and parts[0].dtype is WORD:
+            return [words.reshape(-1)]
         raw, at, views = words.reshape(-1).view(np.uint8), 0, []
-        for part in self.layout:
+        for part in parts:
             views.append(raw[at : at + part.nbytes].view(part.dtype))
             at += part.nbytes
         return views
@@ -98,13 +124,20 @@ class Relation:
         return KINDS[self.kind].value(self, expressions, masks)
 
 
-def out_words(layout: tuple[Part, ...]) -> int:
-    """Stream words that hold the arrays of `layout`."""
-    return -(-sum(part.nbytes for part in layout) // WORD.itemsize)
+@lru_cache(maxsize=1 << 10)
+def layout_of(kind: str, elements: int) -> Layout:
+    """How the share of a relation of so many elements is laid out."""
+    parts = KINDS[kind].layout(elements)
+    nbytes = sum(part.nbytes for part in parts)
+    return Layout(parts, nbytes, _in_words(nbytes), tuple(_in_words(part.nbytes) for part in parts))
 
 
-def _size(relation: Relation) -> int:
-    return count(relation.expressions[0].shape)
+def _in_words(nbytes: int) -> int:
+    return -(-nbytes // WORD.itemsize)
+
+
+def _elements(parameters: tuple[int, ...], expressions: tuple[Expression, ...]) -> int:
+    return count(expressions[0].shape) if expressions else parameters[0]
 
 
 def _words(*sizes: int) -> tuple[Part, ...]:
@@ -125,7 +158,7 @@ def _circuit(
         1,
         0,
         0,
-        lambda relation: _words(_circuit_words(_size(relation), material)),
+        lambda m: _words(_circuit_words(m, material)),
         lambda _: (),
         lambda _, values, __: [make(bits.blocked(values[0].reshape(-1)))],
     )
@@ -134,8 +167,8 @@ def _circuit(
         0,
         1,
         1,
-        lambda relation: _words(_circuit_words(relation.parameters[0], tree)),
-        lambda relation: (_circuit_words(relation.parameters[0], sum(opened)),),
+        lambda m: _words(_circuit_words(m, tree)),
+        lambda m: (_circuit_words(m, sum(opened)),),
         lambda relation, _, masks: [trees(masks[0], bits.grid(relation.parameters[0])[0])],
     )
     return of_mask, of_tree
@@ -155,14 +188,14 @@ _ZERO, _ZERO_TREE = _circuit(carry.ZERO_MATERIAL, carry.ZERO_OPENED, carry.ZERO_
 
 KINDS: dict[str, Kind] = {
     # The value of the expression itself: products of masks.
-    "value": Kind(SHARE, 1, 0, 0, lambda r: _words(_size(r)), lambda _: (), lambda _, values, __: [values[0].reshape(-1)]),
+    "value": Kind(SHARE, 1, 0, 0, _words, lambda _: (), lambda _, values, __: [values[0].reshape(-1)]),
     # r >> m, and the top bit of r; that is needed mod 2^m only, m <= 32.
     "truncation": Kind(
         SHARE,
         1,
         0,
         1,
-        lambda r: (Part(WORD, _size(r)), Part(HALF, _size(r))),
+        lambda m: (Part(WORD, m), Part(HALF, m)),
         lambda _: (),
         lambda r, values, _: [
             (flat := values[0].reshape(-1)) >> WORD.type(r.parameters[0]),
@@ -175,8 +208,8 @@ KINDS: dict[str, Kind] = {
         0,
         1,
         1,
-        lambda r: _words(r.parameters[0]),
-        lambda r: (bits.word_count(r.parameters[0]),),
+        _words,
+        lambda m: (bits.word_count(m),),
         lambda r, _, masks: [_spread(r, masks)],
     ),
     # A random bit, and it times the value.
@@ -185,8 +218,8 @@ KINDS: dict[str, Kind] = {
         1,
         1,
         1,
-        lambda r: _words(r.parameters[0], r.parameters[0]),
-        lambda r: (bits.word_count(r.parameters[0]),),
+        lambda m: _words(m, m),
+        lambda m: (bits.word_count(m),),
         _chosen,
     ),
     # The AND of two bit masks.
@@ -195,8 +228,8 @@ KINDS: dict[str, Kind] = {
         0,
         2,
         1,
-        lambda r: _words(bits.word_count(r.parameters[0])),
-        lambda r: (bits.word_count(r.parameters[0]),) * 2,
+        lambda m: _words(bits.word_count(m)),
+        lambda m: (bits.word_count(m),) * 2,
         lambda _, __, masks: [masks[0] & masks[1]],
     ),
     "sign": _SIGN,
@@ -209,16 +242,9 @@ KINDS: dict[str, Kind] = {
 def unpack_relation(key: object, peer: str) -> Relation:
     """The relation of this key; PeerMisbehaved on anything else, before anything is allocated."""
     try:
-        match unpack(key) if isinstance(key, bytes) else None:
-            case [str() as kind, list() as parameters, list() as expressions, list() as masks, out] if kind in KINDS:
-                relation = Relation(
-                    kind,
-                    tuple(_number(parameter) for parameter in parameters),
-                    tuple(map(unpack_expression, expressions)),
-                    tuple(map(unpack_range, masks)),
-                    unpack_range(out),
-                )
-                _check(relation)
+        match unpack_sequence(key) if isinstance(key, bytes) else None:
+            case (str() as kind, tuple() as parameters, tuple() as expressions, tuple() as masks, out) if kind in KINDS:
+                relation = _relation(kind, parameters, expressions, masks, unpack_range(out))
                 # A key that parties would not have written is none: every relation has one name.
                 if relation.key == key:
                     return relation
@@ -227,27 +253,26 @@ def unpack_relation(key: object, peer: str) -> Relation:
     raise PeerMisbehaved(peer, "asked for a relation that is not defined")
 
 
-def _number(data: object) -> int:
-    if type(data) is not int or not 0 <= data <= MAX_WORDS:
-        raise ValueError(data)
-    return data
-
-
-def _check(relation: Relation) -> None:
-    kind = KINDS[relation.kind]
-    numbers = (len(relation.expressions), len(relation.bits), len(relation.parameters))
-    if numbers != (kind.expressions, kind.masks, kind.parameters):
+def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ...], masks: tuple[Any, ...], out: Range) -> Relation:
+    """ValueError where no party would have named one."""
+    rules, numbers = KINDS[kind], (len(expressions), len(masks), len(parameters))
+    if numbers != (rules.expressions, rules.masks, rules.parameters):
         raise ValueError(numbers)
-    if relation.kind == "truncation" and not 1 <= relation.parameters[0] <= 32:
-        raise ValueError(relation.parameters)
-    if relation.kind in {"sign tree", "zero tree"} and not relation.parameters[0]:
-        raise ValueError(relation.parameters)
-    if kind.expressions and kind.masks and _size(relation) != relation.parameters[0]:
-        raise ValueError(relation.parameters)
-    if relation.out.shape != (out_words(relation.layout),):
-        raise ValueError(relation.out)
-    if tuple(where.shape for where in relation.bits) != tuple((size,) for size in kind.bit_words(relation)):
-        raise ValueError(relation.bits)
+    if not all(type(parameter) is int and 0 <= parameter <= MAX_WORDS for parameter in parameters):
+        raise ValueError(parameters)
+    if kind == "truncation" and not 1 <= parameters[0] <= 32:
+        raise ValueError(parameters)
+    if kind in {"sign tree", "zero tree"} and not parameters[0]:
+        raise ValueError(parameters)
+    relation = Relation(kind, parameters, tuple(map(unpack_expression, expressions)), tuple(map(unpack_range, masks)), out)
+    elements = _elements(parameters, relation.expressions)
+    if expressions and masks and elements != parameters[0]:
+        raise ValueError(parameters)
+    if out.shape != (relation.layout.words,):
+        raise ValueError(out)
+    if tuple(where.shape for where in relation.bits) != tuple((size,) for size in rules.bit_words(elements)):
+        raise ValueError(masks)
+    return relation
 
 
 def correction_tag(session: bytes, key: bytes, size: int) -> bytes:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc import wire
+from mpc.canonical import pack_sequence
 from mpc.correlations import correction_tag
 from mpc.departure import Departure, departure, reported
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, ProgramError
 from mpc.flow import Arrivals
-from mpc.prg import fields
+from mpc.lookout import Lookout
 from mpc.ring import WORD, Words
 from mpc.sinks import Bytes, Store, Sum
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from mpc.agreement import Agreed
     from mpc.correlations import Relation
+    from mpc.expressions import Tree
     from mpc.flow import Flow
     from mpc.ledger import Ledger
     from mpc.mesh import Mesh
@@ -32,19 +34,23 @@ if TYPE_CHECKING:
 MAX_NDIM = 32
 SCATTER_WORDS = 1 << 12
 MAX_ASK_BYTES = 1 << 15
+SMALL = 1 << 10
+"""Bytes that are copied in less time than a view of them takes."""
 
 
 Message = tuple[str, "Words | None", "Sum | Store | None", int]
 
 
 def raw(words: Words | Bytes) -> memoryview:
-    """The bytes of one-dimensional contiguous words, without a copy."""
+    """The bytes of words, without a copy where they are many and contiguous."""
+    if words.nbytes <= SMALL:
+        return memoryview(words.tobytes())
     return np.ascontiguousarray(words).reshape(-1).view(np.uint8).data
 
 
 def correction_digest(tag: bytes, key: bytes) -> bytes:
     """What dealer and receiver must agree on before a correction is used."""
-    return blake2b(fields("correction", tag, key), digest_size=wire.DIGEST_BYTES).digest()
+    return blake2b(tag + key, digest_size=wire.DIGEST_BYTES, person=b"beaver/dealt").digest()
 
 
 def scatters(n: int, words: int) -> bool:
@@ -76,7 +82,7 @@ class Exchange:
         self._finished = False
         self._done: set[str] = set()
         self._label = "the start"
-        self._messages: dict[str, int] = {}
+        self._lookout = Lookout()
         self._waiting: dict[Arrivals, tuple[str, float]] = {}
         self._watchdog = asyncio.create_task(self._watch_stalls())
         mesh.subscribe(self)
@@ -94,22 +100,25 @@ class Exchange:
 
     def tag(self, scope: Scope) -> bytes:
         """The next tag of `scope`: session prefix and a hash of (session, path, number of the message in its scope)."""
-        number = self._messages.get(scope.ranges.scope, 0)
-        self._messages[scope.ranges.scope] = number + 1
+        session, number = self._agreed.session, scope.messages
+        scope.messages = number + 1
         self._label = scope.label
-        digest = blake2b(fields(self._agreed.session, scope.ranges.scope, number), digest_size=wire.TAG_BYTES - wire.SESSION_PREFIX)
-        return self._agreed.session[: wire.SESSION_PREFIX] + digest.digest()
+        name = session + pack_sequence((scope.ranges.scope, number))
+        return (
+            session[: wire.SESSION_PREFIX] + blake2b(name, digest_size=wire.TAG_BYTES - wire.SESSION_PREFIX, person=b"beaver/tag").digest()
+        )
 
-    def digest(self, tag: bytes, op: str, shape: Sequence[int], lineages: Iterable[int], names: Iterable[bytes] = ()) -> bytes:
+    def digest(self, tag: bytes, op: str, shape: Sequence[int], lineages: Iterable[int], names: Sequence[Tree | bytes] = ()) -> bytes:
         """What both ends must agree on before a value under `tag` is used."""
-        parts: list[bytes | str | int] = [self._agreed.session, tag, op, *shape, "|"]
-        parts += [lineage.to_bytes(16, "little") for lineage in lineages]
-        parts += names
-        return blake2b(fields(*parts), digest_size=wire.DIGEST_BYTES).digest()
+        histories = [lineage.to_bytes(16, "little") for lineage in lineages]
+        about = self._agreed.session + pack_sequence((tag, op, shape, histories, names))
+        return blake2b(about, digest_size=wire.DIGEST_BYTES, person=b"beaver/message").digest()
 
     # -- exchanges ---------------------------------------------------------------------------------------------
 
-    async def open(self, scope: Scope, op: str, words: Words, lineages: Sequence[int], names: Sequence[bytes], combine: np.ufunc) -> Words:
+    async def open(
+        self, scope: Scope, op: str, words: Words, lineages: Sequence[int], names: Sequence[Tree | bytes], combine: np.ufunc
+    ) -> Words:
         """The sum (or XOR) of every party's `words` (1-d, uniform by the caller's masks), at every party.  One round, two if it scatters."""
         digest = self._digest_of(op, words.shape, lineages, names)
         if scatters(len(self.names), words.size):
@@ -131,7 +140,9 @@ class Exchange:
         await self._trade(scope, digest, [(name, mine, Store(part), part.nbytes) for name, part in rest])
         return total
 
-    async def publish(self, scope: Scope, op: str, words: Words, owner: int, lineages: Sequence[int], names: Sequence[bytes]) -> Words:
+    async def publish(
+        self, scope: Scope, op: str, words: Words, owner: int, lineages: Sequence[int], names: Sequence[Tree | bytes]
+    ) -> Words:
         """The `words` of party `owner` (uniform by its mask), at every party; those of others are only a shape.  One round."""
         digest = self._digest_of(op, words.shape, lineages, names)
         if self.index == owner:
@@ -217,7 +228,9 @@ class Exchange:
 
     # -- one round ---------------------------------------------------------------------------------------------
 
-    def _digest_of(self, op: str, shape: Sequence[int], lineages: Iterable[int], names: Iterable[bytes] = ()) -> Callable[[bytes], bytes]:
+    def _digest_of(
+        self, op: str, shape: Sequence[int], lineages: Iterable[int], names: Sequence[Tree | bytes] = ()
+    ) -> Callable[[bytes], bytes]:
         return lambda tag: self.digest(tag, op, shape, lineages, names)
 
     async def _trade(self, scope: Scope, digest_of: Callable[[bytes], bytes], messages: Sequence[Message]) -> None:
@@ -253,6 +266,8 @@ class Exchange:
             return
         self._waiting[arrivals] = (scope.label, time.monotonic())
         try:
+            if len(self._waiting) == 1:
+                await self._lookout.look(arrivals.future)
             await arrivals.future
         except asyncio.CancelledError:
             msg = f"an op was cancelled at {scope.label}, so this session ended at every party; a retry is a new session"

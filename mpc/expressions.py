@@ -6,12 +6,12 @@ mask that was opened once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mpc.canonical import joined, pack_sequence
+from mpc.canonical import pack_sequence
 from mpc.errors import ProgramError
 from mpc.prg import blocks_for
 from mpc.products import matmul
@@ -19,6 +19,8 @@ from mpc.ring import WORD, Words, broadcast, count, outline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+Tree = tuple[str, tuple[Any, ...], tuple[Any, ...]]
 
 MAX_NDIM = 32
 MAX_SCOPE = 1024
@@ -29,8 +31,7 @@ NAMED_DEPTH, NAMED_NODES = 20, 256
 """What the name of one masked value may have, so that a relation between two of them stays within MAX_DEPTH and one message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(NamedTuple):
     """`shape` words of a stream of `scope`, from `block` on."""
 
     scope: str
@@ -42,28 +43,35 @@ class Range:
         """How many blocks it covers."""
         return blocks_for(count(self.shape))
 
-    @property
-    def key(self) -> bytes:
-        """The range as canonical bytes."""
-        return pack_sequence((self.scope, self.block, self.shape))
 
-
-@dataclass(frozen=True, slots=True)
 class Expression:
     """`operation` with its public `parameters` applied to `parts`; the shape of its value is public too.
 
-    `key` is the expression as canonical bytes: equal exactly if the expressions are.
+    `tree` is the expression as plain data, whose canonical bytes are its `key`: equal exactly if the expressions are.
     """
 
-    operation: str
-    parameters: tuple[Any, ...]
-    parts: tuple[Expression, ...]
-    shape: tuple[int, ...]
-    key: bytes = field(init=False, repr=False, compare=False)
+    __slots__ = ("operation", "parameters", "parts", "shape", "tree")
 
-    def __post_init__(self) -> None:
-        parts = joined(*[part.key for part in self.parts])
-        object.__setattr__(self, "key", joined(pack_sequence(self.operation), pack_sequence(self.parameters), parts))
+    def __init__(self, operation: str, parameters: tuple[Any, ...], parts: tuple[Expression, ...], shape: tuple[int, ...]) -> None:
+        self.operation = operation
+        self.parameters = parameters
+        self.parts = parts
+        self.shape = shape
+        self.tree: Tree = (operation, parameters, tuple([part.tree for part in parts]))
+
+    def __repr__(self) -> str:
+        return f"Expression{self.tree}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expression) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.tree)
+
+    @property
+    def key(self) -> bytes:
+        """The expression as canonical bytes."""
+        return pack_sequence(self.tree)
 
     def leaves(self) -> list[Expression]:
         """The masks it is made of."""
@@ -82,12 +90,13 @@ class Expression:
 
 def mask(where: Range, owner: int | None = None) -> Expression:
     """The mask at `where`: the sum of all parties' streams, or the stream of `owner` alone."""
-    place = (where.scope, where.block, where.shape)
-    return Expression("mask", place, (), where.shape) if owner is None else Expression("own", (*place, owner), (), where.shape)
+    return Expression("mask", where, (), where.shape) if owner is None else Expression("own", (*where, owner), (), where.shape)
 
 
 def normal_index(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
     """A basic index as data: an int, None, or (start, count, step) for each axis.  ValueError for anything else."""
+    if type(key) is int and shape and -shape[0] <= key < shape[0]:
+        return (key % shape[0], *[(0, extent, 1) for extent in shape[1:]])
     keys = list(key) if isinstance(key, tuple) else [key]
     used = sum(entry is not None and entry is not Ellipsis for entry in keys)
     if any(entry is Ellipsis for entry in keys):
@@ -129,9 +138,14 @@ def numpy_index(normal: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def index(of: Expression, normal: tuple[Any, ...]) -> Expression:
     """of[normal]."""
-    if normal == tuple((0, extent, 1) for extent in of.shape):
+    if normal == tuple([(0, extent, 1) for extent in of.shape]):
         return of
-    return _view("index", normal, of, lambda array: array[numpy_index(normal)])
+    return Expression("index", normal, (of,), _indexed(of.shape, normal))
+
+
+@lru_cache(maxsize=1 << 10)
+def _indexed(shape: tuple[int, ...], normal: tuple[Any, ...]) -> tuple[int, ...]:
+    return outline(shape)[numpy_index(normal)].shape  # type: ignore[no-any-return]
 
 
 def transpose(of: Expression, axes: tuple[int, ...]) -> Expression:
@@ -257,15 +271,15 @@ def _flat(expression: Expression, start: int, stop: int, leaf: Callable[[Express
 def unpack_range(data: object) -> Range:
     """The Range of such data; ValueError for anything else, before anything is allocated."""
     match data:
-        case [str() as scope, int() as block, list() as shape] if (
+        case (str() as scope, int() as block, tuple() as shape) if (
             len(scope) <= MAX_SCOPE
             and type(block) is int
             and 0 <= block < 1 << 60
             and len(shape) <= MAX_NDIM
             and all(type(extent) is int and 0 <= extent <= MAX_WORDS for extent in shape)
-            and count(extents := tuple(int(extent) for extent in shape)) <= MAX_WORDS
+            and count(shape) <= MAX_WORDS
         ):
-            return Range(scope, block, extents)
+            return Range(scope, block, shape)
     raise ValueError(data)
 
 
@@ -275,11 +289,11 @@ def unpack_expression(data: object, depth: int = MAX_DEPTH) -> Expression:
     What they would have written otherwise has another `key` than the data: the caller compares.
     """
     match data:
-        case ["mask", [scope, block, shape], []]:
-            return mask(unpack_range([scope, block, shape]))
-        case ["own", [scope, block, shape, int() as owner], []] if type(owner) is int and owner >= 0:
-            return mask(unpack_range([scope, block, shape]), owner)
-        case [str() as operation, list() as parameters, [first, *others]] if depth and len(others) < 2:
+        case ("mask", tuple() as where, ()):
+            return mask(unpack_range(where))
+        case ("own", (scope, block, shape, int() as owner), ()) if type(owner) is int and owner >= 0:
+            return mask(unpack_range((scope, block, shape)), owner)
+        case (str() as operation, tuple() as parameters, (first, *others)) if depth and len(others) < 2:
             parts = [unpack_expression(part, depth - 1) for part in (first, *others)]
             built = _rebuild(operation, parameters, parts)
             if count(built.shape) <= MAX_WORDS:
@@ -287,21 +301,21 @@ def unpack_expression(data: object, depth: int = MAX_DEPTH) -> Expression:
     raise ValueError(data)
 
 
-def _rebuild(operation: str, parameters: list[Any], parts: list[Expression]) -> Expression:
+def _rebuild(operation: str, parameters: tuple[Any, ...], parts: list[Expression]) -> Expression:
     match operation, parameters, parts:
         case "index", _, [of]:
-            return _view("index", normal := _frozen(parameters), of, lambda array: array[numpy_index(normal)])
+            return Expression("index", _checked(parameters), (of,), _indexed(of.shape, parameters))
         case "transpose", _, [of]:
-            return transpose(of, _frozen(parameters))
+            return transpose(of, _checked(parameters))
         case "reshape", _, [of]:
-            return _view("reshape", _frozen(parameters), of, lambda array: array.reshape(tuple(parameters)))
-        case "sum", [int() as axis], [of] if 0 <= axis < len(of.shape):
+            return _view("reshape", _checked(parameters), of, lambda array: array.reshape(parameters))
+        case "sum", (int() as axis,), [of] if 0 <= axis < len(of.shape):
             return add_up(of, axis)
-        case "pairs", [], [of] if of.shape:
+        case "pairs", (), [of] if of.shape:
             return pairs(of)
-        case "scale", [int() as factor], [of]:
+        case "scale", (int() as factor,), [of]:
             return scale(of, factor)
-        case (("add" | "sub" | "mul" | "matmul"), [], [left, right]):
+        case (("add" | "sub" | "mul" | "matmul"), (), [left, right]):
             if operation == "matmul" and count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1) > MAX_MACS:
                 raise ValueError(operation)
             return combine(operation, left, right)
@@ -309,12 +323,10 @@ def _rebuild(operation: str, parameters: list[Any], parts: list[Expression]) -> 
             raise ValueError(operation)
 
 
-def _frozen(parameters: list[Any]) -> tuple[Any, ...]:
-    def item(entry: Any) -> Any:
-        if entry is None or type(entry) is int:
-            return entry
-        if isinstance(entry, list) and len(entry) == 3 and all(type(number) is int for number in entry):
-            return tuple(entry)
-        raise ValueError(entry)
-
-    return tuple(map(item, parameters))
+def _checked(parameters: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Integers, None, and triples of integers are all that a view is described by."""
+    for entry in parameters:
+        plain = entry is None or type(entry) is int
+        if not plain and not (type(entry) is tuple and len(entry) == 3 and all(type(number) is int for number in entry)):
+            raise ValueError(entry)
+    return parameters

@@ -32,7 +32,7 @@ def frozen(words: Any) -> Words:
     if not isinstance(words, np.ndarray | np.generic):
         return words  # type: ignore[no-any-return]  # a blank of a dry run has no contents to protect
     array = np.asarray(words)
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array
 
 

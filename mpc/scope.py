@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class Scope:
-    """One call: its path of child numbers, a readable label, its ranges, and its depth in rounds.
+    """One call: its path of child numbers, a readable label, its ranges, how many messages had its name, and its depth in rounds.
 
     A dry run also counts `trips`: how many messages, the dealer's too, had to travel one after the other until here.
     """
 
-    __slots__ = ("_children", "depth", "label", "path", "ranges", "task", "trips")
+    __slots__ = ("_children", "depth", "label", "messages", "path", "ranges", "task", "trips")
 
     def __init__(self, path: tuple[int, ...], label: str, depth: int, trips: int = 0) -> None:
         self.path = path
@@ -34,6 +34,7 @@ class Scope:
         self.trips = trips
         self.task: asyncio.Task[Any] | None = None
         self.ranges = Ranges(".".join(map(str, path)))
+        self.messages = 0
         self._children = 0
 
     def child(self, name: str) -> Scope:
@@ -79,10 +80,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def current(s: Scoped) -> Scope:
-    """The scope whose body is running in this task; the root outside of all protocols."""
+def running(s: Scoped) -> Scope:
+    """The scope of the op that calls this, from the body that `protocol` runs; the root outside of all protocols."""
     entry = _current.get()
-    scope = entry[1] if entry is not None and entry[0] is s else s.root
+    return entry[1] if entry is not None and entry[0] is s else s.root
+
+
+def current(s: Scoped) -> Scope:
+    """The scope whose body is running in this task, for calls that anyone may make; the root outside of all protocols."""
+    scope = running(s)
     task = asyncio.current_task()
     if scope.task is not task:
         if scope is s.root and scope.task is None:

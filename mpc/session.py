@@ -22,7 +22,7 @@ from mpc.masked import Masked
 from mpc.preprocessing.dealt import Dealt
 from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan, PlanEnds
 from mpc.ring import Words, zeros
-from mpc.scope import Scope, current, protocol
+from mpc.scope import Scope, current, protocol, running
 from mpc.shares import AShare, Encoded, Home, Secret, lineage_of
 from mpc.streams import Streams
 
@@ -223,28 +223,31 @@ class Session:
 
     def take_mask(self, x: AShare) -> Expression:
         """Name a fresh mask for `x` in the current scope; the owner's alone for a private input."""
-        return expressions.mask(current(self).ranges.take("mask", x.shape), x.owner)
+        return expressions.mask(running(self).ranges.take("mask", x.shape), x.owner)
 
-    async def masked(self, xs: Iterable[AShare], names: Iterable[Expression]) -> tuple[Masked, ...]:
+    async def masked(self, values: Sequence[AShare], names: Sequence[Expression]) -> tuple[Masked, ...]:
         """Open x - a for several values in one round.  For ops, which name their masks before they open."""
-        values, chosen = tuple(xs), tuple(names)
-        # Each mask hides one value: its range was taken for this value and streams are never read for another.
-        masks = [self._mask_share(x, name) for x, name in zip(values, chosen, strict=True)]
-        hidden = [(x.words - a).reshape(-1) for x, a in zip(values, masks, strict=True)]
-        owners = {x.owner for x in values}
-        flat = hidden[0] if len(hidden) == 1 else np.concatenate(hidden)
-        lineages, keys = [x.lineage for x in values], [name.key for name in chosen]
-        exchange, scope = self._engine.exchange, current(self)
-        if len(owners) == 1 and (owner := values[0].owner) is not None:
-            opened = await exchange.publish(scope, "mask", flat, owner, lineages, keys)
-        else:
-            # Values of several owners travel as one opening: to all but the owner a private input is 0 - 0.
-            opened = await exchange.open(scope, "mask", flat, lineages, keys, np.add)
         if len(values) == 1:
-            return (Masked.of(values[0], opened.reshape(values[0].shape), masks[0], chosen[0]),)
+            (x,), (name,) = values, names
+            a = self._mask_share(x, name)
+            opened = await self._open_hidden(values, names, (x.words - a).reshape(-1), x.owner)
+            return (Masked.of(x, opened.reshape(x.shape), a, name),)
+        # Each mask hides one value: its range was taken for this value and streams are never read for another.
+        masks = [self._mask_share(x, name) for x, name in zip(values, names, strict=True)]
+        hidden = np.concatenate([(x.words - a).reshape(-1) for x, a in zip(values, masks, strict=True)])
+        owners = {x.owner for x in values}
+        # Values of several owners travel as one opening: to all but the owner a private input is 0 - 0.
+        opened = await self._open_hidden(values, names, hidden, values[0].owner if len(owners) == 1 else None)
         stops = accumulate(x.size for x in values)
         parts = [opened[stop - x.size : stop].reshape(x.shape) for stop, x in zip(stops, values, strict=True)]
-        return tuple(Masked.of(x, part, a, name) for x, part, a, name in zip(values, parts, masks, chosen, strict=True))
+        return tuple(Masked.of(x, part, a, name) for x, part, a, name in zip(values, parts, masks, names, strict=True))
+
+    async def _open_hidden(self, values: Sequence[AShare], names: Sequence[Expression], hidden: Words, owner: int | None) -> Words:
+        lineages, trees = [x.lineage for x in values], [name.tree for name in names]
+        exchange, scope = self._engine.exchange, running(self)
+        if owner is not None:
+            return await exchange.publish(scope, "mask", hidden, owner, lineages, trees)
+        return await exchange.open(scope, "mask", hidden, lineages, trees, np.add)
 
     def _mask_share(self, x: AShare, name: Expression) -> Words:
         # An owner mask is the owner's stream alone; the others' words of a private input are 0 and stay so.
@@ -328,12 +331,12 @@ class Session:
     async def open_masked(self, words: Words, name: Expression, lineage: int) -> Words:
         """Open words - a, flat, for the fresh mask `name` of their shape."""
         hidden = (words - self._engine.streams.mask(name.where, words)).reshape(-1)
-        opened = await self._engine.exchange.open(current(self), "fused", hidden, [lineage], [name.key], np.add)
+        opened = await self._engine.exchange.open(running(self), "fused", hidden, [lineage], [name.tree], np.add)
         return opened.reshape(words.shape)
 
     async def open_bits(self, words: Words, lineages: Sequence[int], keys: Sequence[bytes]) -> Words:
         """Open the XOR of every party's `words`, which the caller hid under fresh bit masks."""
-        return await self._engine.exchange.open(current(self), "bits", words, lineages, keys, np.bitwise_xor)
+        return await self._engine.exchange.open(running(self), "bits", words, lineages, keys, np.bitwise_xor)
 
     def bit_mask(self, where: expressions.Range, hides: Words) -> Words:
         """This party's share of the bit mask at `where`, to be spent on `hides` alone."""
@@ -349,7 +352,7 @@ class Session:
 
     def share(self, words: Words, *, frac: int, bound: float, lineage: int) -> AShare:
         """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""
-        lineage = lineage_of("share", lineage, *current(self).path)
+        lineage = lineage_of("share", lineage, *running(self).path)
         return AShare(words, frac=frac, bound=bound, home=self._engine.home, lineage=lineage)
 
     def bit_share(self, words: Words, shape: tuple[int, ...], lineage: int) -> BShare:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -43,10 +44,15 @@ def lineage_of(operation: str, *parents: int) -> int:
 
     A polynomial hash: it finds honest programs that differ, and is no defence against a forger (see the threat model).
     """
-    value = int.from_bytes(operation.encode()[:15], "little")
+    value = _named(operation)
     for parent in parents:
         value = (value * 0x1F123BB5_9E3779B9_7F4A7C15 + parent + 1) % _MERSENNE
     return value
+
+
+@cache
+def _named(operation: str) -> int:
+    return int.from_bytes(operation.encode()[:15], "little")
 
 
 def fingerprint(what: object) -> int:
@@ -126,6 +132,8 @@ class Secret:
 
 def basic_index(key: Any, shape: tuple[int, ...]) -> Any:
     """A public index of integers and slices as data; ValueError for arrays, IndexError where numpy has one."""
+    if type(key) is int and shape and -shape[0] <= key < shape[0]:
+        return normal_index(key, shape)
     if any(isinstance(entry, Secret) for entry in (key if isinstance(key, tuple) else (key,))):
         msg = "a secret is never an index; use select or a one-hot product"
         raise ProgramError(msg)

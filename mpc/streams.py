@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -10,10 +11,13 @@ import numpy as np
 from mpc.errors import ProgramError
 from mpc.expressions import Range
 from mpc.prg import Stream, blocks_for, derive
-from mpc.ring import Words, count, zeros
+from mpc.ring import WORD, Words, count, zeros
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+FEW = 8
+"""Ranges of so few words come from one hash."""
 
 
 def pair_seed(exporter: bytes, transcript: bytes, session: bytes, job: bytes, one: str, other: str) -> bytes:
@@ -42,11 +46,22 @@ class Seed:
 
     def words(self, usage: str, where: Range) -> Words:
         """The words at `where` of the stream `usage`."""
+        if count(where.shape) <= FEW:
+            return self._few(usage, where).reshape(where.shape)
         return self._stream(usage, where.scope).words(where.block, where.shape)
 
     def slice(self, usage: str, where: Range, start: int, stop: int) -> Words:
         """Flat words start:stop of the range `where`."""
+        if count(where.shape) <= FEW:
+            return self._few(usage, where)[start:stop]
         return self._stream(usage, where.scope).slice(where.block, start, stop)
+
+    def _few(self, usage: str, where: Range) -> Words:
+        # One hash instead of a key and a cipher of its own; usages have no spaces and blocks are digits, so no two ranges have one name.
+        name = f"{usage} {where.block} {where.scope}".encode()
+        drawn = blake2b(name, key=self._seed, digest_size=WORD.itemsize * FEW, person=b"beaver/few/v1").digest()
+        # A bytearray, so that the words are writable like those of long ranges.
+        return np.frombuffer(bytearray(drawn), WORD, count(where.shape))
 
 
 class Ranges:

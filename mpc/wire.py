@@ -50,7 +50,7 @@ Part = bytes | bytearray | memoryview
 Body = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
     """One parsed frame; `data` is valid only while the record is being handled."""
 

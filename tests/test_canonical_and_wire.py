@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from mpc import PeerMisbehaved, wire
 from mpc.canonical import MAX_BYTES, pack, unpack
-from mpc.correlations import KINDS, Relation, out_words, unpack_relation
+from mpc.correlations import KINDS, Relation, layout_of, unpack_relation
 from mpc.expressions import Range, add_up, combine, index, mask, reshape, scale, transpose
+from mpc.ring import count
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=20) | st.binary(max_size=20),
@@ -202,9 +203,9 @@ def one_of_each_kind():
     for kind, rules in KINDS.items():
         parameters = (20,) if kind == "truncation" else (m,) * rules.parameters
         expressions = tuple(values.get(kind, mask(Range("7", 3, (m,)), 1)) for _ in range(rules.expressions))
-        bare = Relation(kind, parameters, expressions, (), Range("7", 0, ()))
-        masks = tuple(Range("8", 100 * at, (size,)) for at, size in enumerate(rules.bit_words(bare)))
-        yield Relation(kind, parameters, expressions, masks, Range("9", 0, (out_words(bare.layout),)))
+        elements = count(expressions[0].shape) if expressions else m
+        masks = tuple(Range("8", 100 * at, (size,)) for at, size in enumerate(rules.bit_words(elements)))
+        yield Relation(kind, parameters, expressions, masks, Range("9", 0, (layout_of(kind, elements).words,)))
 
 
 def test_relations_round_trip():

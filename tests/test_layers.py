@@ -51,6 +51,7 @@ LAYERS = {
     "mpc.flow": 5,
     "mpc.channel": 5,
     "mpc.owed": 5,
+    "mpc.lookout": 5,
     "mpc.peer": 5,
     "mpc.mesh": 5,
     "mpc.agreement": 5,

@@ -7,6 +7,7 @@ import pytest
 
 import mpc
 from mpc import OPS, Disagreement, PeerLost, PeerMisbehaved
+from mpc.canonical import pack_sequence as pack
 from mpc.correlations import Relation, receiver
 from mpc.expressions import Range, mask, scale
 from mpc.mesh import Clocks
@@ -218,7 +219,8 @@ BITS = Range("7", 0, (1,))
 
 
 def named(kind, parameters, expressions, bits, words):
-    return Relation(kind, parameters, expressions, bits, Range("7", 0, (words,)))
+    """The name of a relation that parties would not write."""
+    return pack([kind, parameters, [expression.tree for expression in expressions], bits, ("7", 0, (words,))])
 
 
 ASKS = {
@@ -241,7 +243,7 @@ ASKS = {
 def test_a_relation_that_is_not_defined_ends_the_session_of_who_asked(what):
     async def program(s):
         if s.index == 0:
-            s._engine.exchange.ask([ASKS[what]])
+            s._engine.exchange._ask([ASKS[what]])
         while True:
             await s.reveal(s.zero(1))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc import expressions
-from mpc.correlations import SHARE, Relation
+from mpc.correlations import Relation
 from mpc.errors import ProgramError
 from mpc.fixed_point import check_fits
 from mpc.ledger import Cost, together
@@ -19,7 +19,7 @@ from mpc.masked import Masked
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
 from mpc.products import matmul as ring_matmul
 from mpc.ring import broadcast, count
-from mpc.scope import current, protocol
+from mpc.scope import running
 from mpc.shares import AShare, Fixed, concatenate, lineage_of, same_home
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def value_relation(s: Session, expression: Expression) -> Relation:
     """A fresh sharing of the value of a mask expression."""
-    return Relation("value", (), (expression,), (), current(s).ranges.take(SHARE, (count(expression.shape),)))
+    return Relation.fresh(running(s).ranges, "value", (), (expression,))
 
 
 def mask_cost(n: int, x: Operand) -> Cost:
@@ -135,11 +135,10 @@ def product_bound(operation: str, x: Fixed, y: Fixed, known: float | None = None
     return x.bound * y.bound * (max(x.shape[-1], 1) if operation == "matmul" else 1)
 
 
-@protocol
 async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, known: float | None = None) -> AShare:
     names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
     relation = value_relation(s, expressions.combine(operation, *names))
-    fetching = s.source.begin(current(s), relation)
+    fetching = s.source.begin(running(s), relation)
     try:
         left, right = await masked_both(s, x, y, names)
         (c,) = await fetching
@@ -153,10 +152,14 @@ async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation
 
 async def masked_both(s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression]) -> tuple[Masked, Masked]:
     """Both operands masked, those that were not under the given names, in one opening."""
-    fresh = [(value, name) for value, name in zip((x, y), names, strict=True) if isinstance(value, AShare)]
-    opened = iter(await s.masked(*zip(*fresh, strict=True)) if fresh else ())
-    left, right = (value if isinstance(value, Masked) else next(opened) for value in (x, y))
-    return left, right
+    if isinstance(x, AShare) and isinstance(y, AShare):
+        left, right = await s.masked((x, y), names)
+        return left, right
+    if isinstance(x, AShare):
+        (x,) = await s.masked((x,), names[:1])
+    elif isinstance(y, AShare):
+        (y,) = await s.masked((y,), names[1:])
+    return x, y  # type: ignore[return-value]  # both are Masked by now
 
 
 def product_work(operation: str, x: Fixed, y: Fixed) -> int:
@@ -181,11 +184,10 @@ def beaver(d: Words, a: Words, e: Words, b: Words, c: Words, operation: str, *, 
     return words
 
 
-@protocol
 async def _square(s: Session, x: AShare | Masked) -> AShare:
     name = x.name if isinstance(x, Masked) else s.take_mask(x)
     relation = value_relation(s, expressions.combine("mul", name, name))
-    fetching = s.source.begin(current(s), relation)
+    fetching = s.source.begin(running(s), relation)
     try:
         (opened,) = (x,) if isinstance(x, Masked) else await s.masked((x,), (name,))
         (c,) = await fetching

@@ -8,12 +8,12 @@ import numpy as np
 
 from mpc import bits
 from mpc.bshare import BShare
-from mpc.correlations import BIT_MASK, BIT_SHARE, Relation
+from mpc.correlations import BIT_MASK, Relation
 from mpc.errors import ProgramError
 from mpc.ledger import Cost
 from mpc.ops.declare import Operand, op, opening
 from mpc.ring import broadcast, count
-from mpc.scope import current
+from mpc.scope import running
 from mpc.shares import constant_lineage, lineage_of, same_home
 
 if TYPE_CHECKING:
@@ -74,9 +74,10 @@ async def and_(s: Session, x: BShare, y: BShare) -> BShare:
     """X & y with broadcasting.  rounds 1 · bytes 1/4 per element and peer · dealer 1/8 per element"""
     x, y = _aligned(x, y)
     words = x.words.shape
-    rho, sigma = (current(s).ranges.take(BIT_MASK, words) for _ in range(2))
-    relation = Relation("and", (x.size,), (), (rho, sigma), current(s).ranges.take(BIT_SHARE, words))
-    fetching = s.source.begin(current(s), relation)
+    scope = running(s)
+    rho, sigma = (scope.ranges.take(BIT_MASK, words) for _ in range(2))
+    relation = Relation.fresh(scope.ranges, "and", (x.size,), (), (rho, sigma))
+    fetching = s.source.begin(scope, relation)
     try:
         left, right = s.bit_mask(rho, x.words), s.bit_mask(sigma, y.words)
         hidden = np.concatenate([x.words ^ left, y.words ^ right])

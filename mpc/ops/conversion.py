@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc import bits
-from mpc.correlations import BIT_MASK, SHARE, Relation, out_words
+from mpc.correlations import BIT_MASK, Relation
 from mpc.errors import ProgramError
-from mpc.expressions import Range
 from mpc.ledger import Cost, together
 from mpc.masked import Masked
 from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
 from mpc.ring import count
-from mpc.scope import current, protocol
+from mpc.scope import protocol, running
 from mpc.shares import concatenate, lineage_of, same_home
 
 if TYPE_CHECKING:
@@ -46,9 +45,9 @@ async def b2a(s: Session, b: BShare) -> AShare:
 
 
 def _relation(s: Session, kind: str, size: int, expressions: tuple[Expression, ...]) -> Relation:
-    rho = current(s).ranges.take(BIT_MASK, (bits.word_count(size),))
-    shape = (out_words(Relation(kind, (size,), expressions, (rho,), Range("", 0, ())).layout),)
-    return Relation(kind, (size,), expressions, (rho,), current(s).ranges.take(SHARE, shape))
+    ranges = running(s).ranges
+    rho = ranges.take(BIT_MASK, (bits.word_count(size),))
+    return Relation.fresh(ranges, kind, (size,), expressions, (rho,))
 
 
 @protocol
@@ -58,10 +57,9 @@ async def _open_bit(s: Session, b: BShare, relation: Relation) -> Words:
     return await s.open_bits(hidden, [b.lineage], [relation.key])
 
 
-@protocol
 async def _b2a(s: Session, b: BShare) -> AShare:
     relation = _relation(s, "bit", b.size, ())
-    fetching = s.source.begin(current(s), relation)
+    fetching = s.source.begin(running(s), relation)
     try:
         opened = await _open_bit(s, b, relation)
         (rho,) = await fetching
@@ -103,11 +101,10 @@ async def select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
     return concatenate(parts).reshape(x.shape)
 
 
-@protocol
 async def _select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
     name = x.name if isinstance(x, Masked) else s.take_mask(x)
     relation = _relation(s, "choice", x.size, (name,))
-    fetching = s.source.begin(current(s), relation)
+    fetching = s.source.begin(running(s), relation)
     try:
         masked, opened = await asyncio.gather(_masked_as(s, x, name), _open_bit(s, b, relation))
         rho, product = await fetching

@@ -111,9 +111,13 @@ def cut(size: int) -> list[tuple[int, int]]:
 async def in_chunks(
     s: Session, part: Callable[..., Coroutine[Any, Any, R]], cuts: list[tuple[int, int]], operands: tuple[Any, ...], *parameters: Any
 ) -> list[R]:
-    """`part(s, *operands, *parameters)` on each chunk of the flat operands, IN_FLIGHT at a time: the rounds are those of one."""
+    """`part(s, *operands, *parameters)` on each chunk of the flat operands, IN_FLIGHT at a time: the rounds are those of one.
+
+    What is one chunk runs as the op itself; several run in scopes of their own.
+    """
     if len(cuts) < 2:
         return [await part(s, *operands, *parameters)]
+    part = protocol(part)
     # All are called here, which numbers them; each begins later, at the depth of this call.
     calls = [part(s, *(operand[start:stop] for operand in operands), *parameters) for start, stop in cuts]
     tasks: list[asyncio.Task[R]] = []

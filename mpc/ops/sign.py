@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc import bits, carry
-from mpc.correlations import BIT_MASK, BIT_SHARE, Relation, out_words
-from mpc.expressions import Range
+from mpc.correlations import BIT_MASK, Relation
 from mpc.ledger import Cost, together
 from mpc.masked import Masked
 from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
 from mpc.ring import count
-from mpc.scope import current, protocol
+from mpc.scope import running
 from mpc.shares import lineage_of
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mpc.bshare import BShare
-    from mpc.expressions import Expression
+    from mpc.expressions import Range
     from mpc.ring import Words
     from mpc.session import Session
     from mpc.shares import AShare
@@ -86,24 +85,17 @@ async def _in_blocks(s: Session, x: AShare | Masked, kind: str) -> BShare:
     return s.bit_share(words, x.shape, lineage_of(kind, x.lineage))
 
 
-def _relation(
-    s: Session, kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...], masks: tuple[Range, ...]
-) -> Relation:
-    shape = (out_words(Relation(kind, parameters, expressions, masks, Range("", 0, ())).layout),)
-    return Relation(kind, parameters, expressions, masks, current(s).ranges.take(BIT_SHARE, shape))
-
-
-@protocol
 async def _compare(s: Session, x: AShare | Masked, kind: str) -> Words:
     """One chunk: this party's packed words of the result."""
     circuit, opened = _CIRCUITS[kind]
     blocks, width = bits.grid(x.size)
     part = blocks * width
     name = x.name if isinstance(x, Masked) else s.take_mask(x)
-    rho = current(s).ranges.take(BIT_MASK, (sum(opened) * part,))
-    of_mask = _relation(s, kind, (), (name,), ())
-    of_tree = _relation(s, f"{kind} tree", (x.size,), (), (rho,))
-    fetching = [s.source.begin(current(s), relation) for relation in (of_mask, of_tree)]
+    scope = running(s)
+    rho = scope.ranges.take(BIT_MASK, (sum(opened) * part,))
+    of_mask = Relation.fresh(scope.ranges, kind, (), (name,))
+    of_tree = Relation.fresh(scope.ranges, f"{kind} tree", (x.size,), (), (rho,))
+    fetching = [s.source.begin(scope, relation) for relation in (of_mask, of_tree)]
     try:
         (masked,) = (x,) if isinstance(x, Masked) else await s.masked((x,), (name,))
         return await _merged(s, masked, rho, fetching, circuit, [size * part for size in opened], of_tree.key)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc import expressions
-from mpc.correlations import SHARE, Relation, out_words
+from mpc.correlations import Relation
 from mpc.errors import PrecisionError, ProgramError
 from mpc.fixed_point import encode
 from mpc.ledger import Cost, together
@@ -19,7 +19,7 @@ from mpc.masked import Masked
 from mpc.ops.arithmetic import beaver, checked_product, masked_both, product_bound, product_work
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
 from mpc.ring import broadcast, count
-from mpc.scope import current, protocol
+from mpc.scope import running
 from mpc.shares import AShare, concatenate, lineage_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def check_drop(bound: float, frac: int, drop: int) -> None:
         raise PrecisionError(msg)
 
 
-@protocol
 async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
     name = x.name if isinstance(x, Masked) else s.take_mask(x)
     # c = d + 2^62 with r = -a, so that a masked value needs no further opening.
@@ -78,9 +77,8 @@ async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
 
 
 def _begin(s: Session, r: Expression, drop: int) -> Coroutine[Any, Any, list[Words]]:
-    relation = Relation("truncation", (drop,), (r,), (), expressions.Range("", 0, ()))
-    out = current(s).ranges.take(SHARE, (out_words(relation.layout),))
-    return s.source.begin(current(s), Relation("truncation", (drop,), (r,), (), out))
+    scope = running(s)
+    return s.source.begin(scope, Relation.fresh(scope.ranges, "truncation", (drop,), (r,)))
 
 
 def _wrapped(s: Session, words: Words, frac: int, bound: float, drop: int, lineage: int) -> AShare:
@@ -159,11 +157,10 @@ async def matmul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop:
     return await _fused(s, x, y, "matmul", drop, bound)
 
 
-@protocol
 async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, known: float | None = None) -> AShare:
     names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
     product = expressions.combine(operation, *names)
-    rho = expressions.mask(current(s).ranges.take("mask", product.shape))
+    rho = expressions.mask(running(s).ranges.take("mask", product.shape))
     # x·y = d·b + a·e + d·e + a·b, so what is opened under rho lacks a·b: r = -(rho + a·b), and c = a·b is never dealt.
     fetching = _begin(s, expressions.scale(expressions.combine("add", rho, product), -1), drop)
     lineage = lineage_of(operation, x.lineage, y.lineage)

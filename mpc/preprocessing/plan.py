@@ -13,7 +13,6 @@ import numpy as np
 from mpc.blank import Blank, Meter
 from mpc.exchange import MAX_NDIM, scatters, stripes
 from mpc.ledger import Ledger
-from mpc.ring import WORD
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Sequence
@@ -198,4 +197,4 @@ class DrySource:
     async def _shares(self, scope: Scope, relation: Relation, arrival: int) -> list[Any]:
         scope.trips = max(scope.trips, arrival)
         self._plan.trips = max(self._plan.trips, arrival)
-        return [Blank((-(-part.nbytes // WORD.itemsize),), self._plan.meter) for part in relation.layout]
+        return [Blank((words,), self._plan.meter) for words in relation.layout.apart]
