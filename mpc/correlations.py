@@ -183,6 +183,12 @@ def _chosen(relation: Relation, values: list[Words], masks: list[Words]) -> list
     return [rho, rho * values[0].reshape(-1)]
 
 
+def _continued(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
+    (before, drop), (q, b, r) = relation.parameters, [value.reshape(-1) for value in values]
+    top = WORD.type(BITS - 1)
+    return [r >> WORD.type(drop), (q >> WORD.type(before)) * b, (r >> top).astype(HALF), ((q >> top) * b).astype(HALF)]
+
+
 _SIGN, _SIGN_TREE = _circuit(carry.SIGN_MATERIAL, carry.SIGN_OPENED, carry.SIGN_TREE, carry.sign_material, carry.sign_tree)
 _ZERO, _ZERO_TREE = _circuit(carry.ZERO_MATERIAL, carry.ZERO_OPENED, carry.ZERO_TREE, carry.zero_material, carry.zero_tree)
 
@@ -201,6 +207,16 @@ KINDS: dict[str, Kind] = {
             (flat := values[0].reshape(-1)) >> WORD.type(r.parameters[0]),
             (flat >> WORD.type(BITS - 1)).astype(HALF),
         ],
+    ),
+    # As a truncation of r, and what the quotient z = C - (q >> l) + k·msb(q) lacks of its product with b: (q >> l)·b, and msb(q)·b mod 2^l.
+    "quotient": Kind(
+        SHARE,
+        3,
+        0,
+        2,
+        lambda m: (Part(WORD, m), Part(WORD, m), Part(HALF, m), Part(HALF, m)),
+        lambda _: (),
+        _continued,
     ),
     # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.
     "bit": Kind(
@@ -260,7 +276,7 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
         raise ValueError(numbers)
     if not all(type(parameter) is int and 0 <= parameter <= MAX_WORDS for parameter in parameters):
         raise ValueError(parameters)
-    if kind == "truncation" and not 1 <= parameters[0] <= 32:
+    if kind in {"truncation", "quotient"} and not all(1 <= parameter <= 32 for parameter in parameters):
         raise ValueError(parameters)
     if kind in {"sign tree", "zero tree"} and not parameters[0]:
         raise ValueError(parameters)
@@ -268,6 +284,8 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
     elements = _elements(parameters, relation.expressions)
     if expressions and masks and elements != parameters[0]:
         raise ValueError(parameters)
+    if any(each.shape != relation.expressions[0].shape for each in relation.expressions):
+        raise ValueError(expressions)
     if out.shape != (relation.layout.words,):
         raise ValueError(out)
     if tuple(where.shape for where in relation.bits) != tuple((size,) for size in rules.bit_words(elements)):

@@ -21,6 +21,7 @@ from mpc.fixed_point import BOUND, FRAC
 from mpc.masked import Masked
 from mpc.preprocessing.dealt import Dealt
 from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan, PlanEnds
+from mpc.quotient import Quotient
 from mpc.ring import Words, zeros
 from mpc.scope import Scope, current, protocol, running
 from mpc.shares import AShare, Encoded, Home, Secret, lineage_of
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mpc.ledger import Ledger
     from mpc.mesh import Mesh
     from mpc.preprocessing.source import Source
+    from mpc.quotient import Rounding
     from mpc.streams import Expansion, Watch
     from mpc.visit import Visit
 
@@ -350,9 +352,11 @@ class Session:
             return await asyncio.to_thread(kernel, *arguments)
         return kernel(*arguments)
 
-    def share(self, words: Words, *, frac: int, bound: float, lineage: int) -> AShare:
+    def share(self, words: Words, *, frac: int, bound: float, lineage: int, rounding: Rounding | None = None) -> AShare:
         """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""
         lineage = lineage_of("share", lineage, *running(self).path)
+        if rounding is not None:
+            return Quotient(words, rounding, frac=frac, bound=bound, home=self._engine.home, lineage=lineage)
         return AShare(words, frac=frac, bound=bound, home=self._engine.home, lineage=lineage)
 
     def bit_share(self, words: Words, shape: tuple[int, ...], lineage: int) -> BShare:

@@ -201,7 +201,7 @@ def one_of_each_kind():
     m = 70
     values = {"value": chain()}
     for kind, rules in KINDS.items():
-        parameters = (20,) if kind == "truncation" else (m,) * rules.parameters
+        parameters = {"truncation": (20,), "quotient": (20, 32)}.get(kind, (m,) * rules.parameters)
         expressions = tuple(values.get(kind, mask(Range("7", 3, (m,)), 1)) for _ in range(rules.expressions))
         elements = count(expressions[0].shape) if expressions else m
         masks = tuple(Range("8", 100 * at, (size,)) for at, size in enumerate(rules.bit_words(elements)))

@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 
 M = 1 << 14
 SHARE, MASKED = Like((M,)), Like((M,), is_masked=True)
+QUOTIENT = Like((M,), is_quotient=True)
 SQUARE, MASKED_SQUARE = Like((128, 128)), Like((128, 128), is_masked=True)
 
 # Rounds, bytes to each peer and dealer bytes, each for one of M elements: the table of section 7 of the design.
@@ -28,6 +29,7 @@ DESIGN = {
     "trunc, masked": ((MASKED, 20), 0, 0, 12),
     "mul_trunc, masked": ((MASKED, MASKED, 20), 1, 8, 12),
     "matmul_trunc, masked": ((MASKED_SQUARE, MASKED_SQUARE, 20), 1, 8, 12),
+    "mul_trunc, quotient": ((QUOTIENT, MASKED, 20), 1, 8, 24),
     "ltz": ((SHARE,), 3, 12.125, 41.125),
     "ltz, masked": ((MASKED,), 2, 4.125, 41.125),
     "eqz": ((SHARE,), 3, 10.5, 36.875),

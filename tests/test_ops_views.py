@@ -15,6 +15,7 @@ from mpc.exchange import Exchange
 from mpc.flow import Flow
 from mpc.preprocessing.dealer import DealerSession
 from mpc.preprocessing.dealt import Dealt
+from mpc.quotient import Quotient
 from mpc.ring import WORD
 from mpc.shares import AShare
 from mpc.streams import Streams
@@ -118,27 +119,42 @@ def joint(left, right):
 @pytest.mark.parametrize(("name", "form"), FORMS)
 def test_all_but_one_together_see_the_same_for_two_inputs(name, form, view):
     """All single views are uniform, all pairs of them are equally distributed for both inputs of the last party."""
+    local = name in {"xor", "not_"}
     for n in (2, 3) if form == "share" else (3,):
-        views = []
-        for value in INPUTS:
-            view.clear()
+        check_alike(view, n, lambda s, value: run(s, name, value, form), local=local)
 
-            async def program(s, value=value):
-                result = await run(s, name, value, form)
-                return result.words
 
-            results = simulate(n, program)
-            views.append(seen_by_all_but_the_last(view, n))
-            for index, words in enumerate(results[:-1]):
-                views[-1][index, "result", 0] = np.ascontiguousarray(words).reshape(-1).view(np.uint8)
-        first, second = views
-        assert first.keys() == second.keys()
-        sends = [key for key in first if key[1] == "sends"]
-        assert sends or name in {"xor", "not_"}
-        for one in views:
-            check_uniform({key: array for key, array in one.items() if key[1] != "result" or name not in {"xor", "not_"}})
-        for left, right in combinations(first, 2):
-            assert distance(joint(first[left], first[right]), joint(second[left], second[right])) < FAR, (left, right)
+def check_alike(view, n, op, *, local=False):
+    views = []
+    for value in INPUTS:
+        view.clear()
+
+        async def program(s, value=value):
+            result = await op(s, value)
+            return result.words
+
+        results = simulate(n, program)
+        views.append(seen_by_all_but_the_last(view, n))
+        for index, words in enumerate(results[:-1]):
+            views[-1][index, "result", 0] = np.ascontiguousarray(words).reshape(-1).view(np.uint8)
+    first, second = views
+    assert first.keys() == second.keys()
+    assert local or any(key[1] == "sends" for key in first)
+    for one in views:
+        check_uniform({key: array for key, array in one.items() if key[1] != "result" or not local})
+    for left, right in combinations(first, 2):
+        assert distance(joint(first[left], first[right]), joint(second[left], second[right])) < FAR, (left, right)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_all_but_one_together_see_the_same_of_a_chain_of_quotients(n, view):
+    async def chain(s, value):
+        x, y = await operands_of(s, "mul_trunc", value, "masked")
+        z = (await mpc.mul_trunc(s, x, y, 23)).assume_bound(2.0**24, "within a unit of 2^23 times 2^23 over 2^23")
+        z = (await mpc.mul_trunc(s, z, y, 23)).assume_bound(2.0**24, "and again")
+        return await mpc.mul_trunc(s, z, x, 23)
+
+    check_alike(view, n, chain)
 
 
 def test_a_view_that_leaks_is_noticed():
@@ -265,4 +281,4 @@ def test_kinds_of_results():
         return {name: type(await run(s, name, 1, "share")) for name in OPS}
 
     for kinds in simulate(2, program):
-        assert set(kinds.values()) == {AShare, BShare}
+        assert set(kinds.values()) == {AShare, BShare, Quotient}

@@ -37,6 +37,10 @@ class Operand(Protocol):
         """Whether its difference from a mask is open already."""
 
     @property
+    def is_quotient(self) -> bool:
+        """Whether it is a truncated product that knows its rounding."""
+
+    @property
     def owner(self) -> int | None:
         """Who alone holds it, if it is a private input."""
 
@@ -48,6 +52,7 @@ class Like:
     shape: tuple[int, ...]
     is_masked: bool = False
     owner: int | None = None
+    is_quotient: bool = False
 
     @classmethod
     def part(cls, whole: Operand, size: int) -> Like:

@@ -34,7 +34,8 @@ others. Dealer bytes are for each element and in all, to whichever party the nam
 one of each vector. All three are for 2^14 elements, a matrix product for two 128 x 128 matrices. The second figure of a pair is for Masked operands.
 
 With n > 3 parties an opening of 4096 words or more goes reduce-scatter and then all-gather: one round more each, and 16/n bytes in place of 8.
-The words of a private input go from its owner alone to each other party, in one round, whatever n is.
+What `mul_trunc` or `matmul_trunc` gave, up to 2^17 elements of it, counts as masked in a `mul_trunc` with a Masked of its shape: one round, 8 bytes, and 24 bytes
+of the dealer in place of 12. The words of a private input go from its owner alone to each other party, in one round, whatever n is.
 """
 
 TAIL = """

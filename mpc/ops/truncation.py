@@ -18,6 +18,7 @@ from mpc.ledger import Cost, together
 from mpc.masked import Masked
 from mpc.ops.arithmetic import beaver, checked_product, masked_both, product_bound, product_work
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
+from mpc.quotient import Quotient, Rounding
 from mpc.ring import broadcast, count
 from mpc.scope import running
 from mpc.shares import AShare, concatenate, lineage_of
@@ -81,34 +82,50 @@ def _begin(s: Session, r: Expression, drop: int) -> Coroutine[Any, Any, list[Wor
     return s.source.begin(scope, Relation.fresh(scope.ranges, "truncation", (drop,), (r,)))
 
 
-def _wrapped(s: Session, words: Words, frac: int, bound: float, drop: int, lineage: int) -> AShare:
+def _wrapped(s: Session, words: Words, frac: int, bound: float, drop: int, lineage: int, rounding: Rounding | None = None) -> AShare:
     # One unit in the last place more than the value itself.
-    return s.share(words, frac=frac - drop, bound=bound + 2.0 ** (drop - frac), lineage=lineage)
+    return s.share(words, frac=frac - drop, bound=bound + 2.0 ** (drop - frac), lineage=lineage, rounding=rounding)
 
 
 def _shifted(difference: Words, high: Words, top: Words, drop: int, first: bool) -> Words:  # noqa: FBT001
-    quarter = difference.dtype.type(1 << (8 * difference.dtype.itemsize - 2))
     # Flat, since numpy warns where 0-d words wrap.
-    return truncated(difference.reshape(-1) + quarter, high, top, drop, first=first).reshape(difference.shape)
+    return truncated(_lifted(difference), high, top, drop, first=first).reshape(difference.shape)
+
+
+def _lifted(opened: Words) -> Words:
+    """C = x + 2^(k-2) + r from x + r, in words of k bits, flat."""
+    return opened.reshape(-1) + opened.dtype.type(1 << (8 * opened.dtype.itemsize - 2))
 
 
 def truncated(c: Words, high: Words, top: Words, drop: int, *, first: bool) -> Words:
     """This party's share of x >> drop, from c = x + 2^(k-2) + r open and shares of r >> drop and of the top bit of r; words of k bits."""
-    word, width = c.dtype.type, 8 * c.dtype.itemsize
-    # The carry out of x + 2^(k-2) + r is lost mod 2^k; it happened just if r's top bit is 1 and c's is 0.
-    lost = (~c >> word(width - 1)) << word(width - drop)
-    lost *= top.astype(c.dtype)
-    lost -= high
+    share = _lost(c, drop)
+    share *= top.astype(c.dtype)
+    share -= high
     if first:
-        lost += c >> word(drop)
-        lost -= word(1 << (width - 2 - drop))
-    return lost
+        share += _whole(c, drop)
+    return share
+
+
+def _whole(c: Words, drop: int) -> Words:
+    word, width = c.dtype.type, 8 * c.dtype.itemsize
+    whole = c >> word(drop)
+    whole -= word(1 << (width - 2 - drop))
+    return whole
+
+
+def _lost(c: Words, drop: int) -> Words:
+    # The carry out of x + 2^(k-2) + r is lost mod 2^k; it happened just if r's top bit is 1 and c's is 0.
+    word, width = c.dtype.type, 8 * c.dtype.itemsize
+    return (~c >> word(width - 1)) << word(width - drop)
 
 
 def fused_cost(operation: str, n: int, x: Operand, y: Operand) -> Cost:
     """What `mul_trunc` and `matmul_trunc` cost."""
     shape = expressions.product_shape(x.shape, y.shape) if operation == "matmul" else broadcast(x.shape, y.shape)
     size = count(shape)
+    if operation == "mul" and (_continues(x, y) or _continues(y, x)):
+        return opening(n, size).then(Cost(dealer=24 * size))
     if operation == "mul" and x.shape == y.shape and size > CHUNK:
         sizes = [stop - start for start, stop in cut(size)]
         parts = [masking(n, Like.part(x, chunk), Like.part(y, chunk)).then(opening(n, chunk)) for chunk in sizes]
@@ -126,6 +143,10 @@ def matmul_trunc_cost(n: int, x: Operand, y: Operand, drop: int, *, bound: float
     return fused_cost("matmul", n, x, y)
 
 
+def _continues(z: Operand, y: Operand) -> bool:
+    return z.is_quotient and y.is_masked and z.shape == y.shape
+
+
 _FUSED_OPENS = "x - a, y - b and x·y - rho, uniform"
 _FUSED_LEAKS = "with the exact quotient, one comparison on the dropped bits"
 
@@ -135,9 +156,13 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
     """The product x * y with `drop` fractional bits less: the product itself is never shared.
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
+    The result of a `mul_trunc` or `matmul_trunc` of up to 2^17 elements times a Masked of its shape: rounds 1 · bytes 8 · dealer 24
     """
     shape = checked_product("mul", x, y)
     check_drop(x.bound * y.bound, x.frac + y.frac, drop)
+    for z, other in ((x, y), (y, x)):
+        if isinstance(z, Quotient) and isinstance(other, Masked) and _continues(z, other):
+            return await _continued(s, z, other, drop, lineage_of("mul", x.lineage, y.lineage))
     if x.shape == y.shape and x.size > CHUNK:
         parts = await in_chunks(s, _fused, cut(x.size), (x.reshape(-1), y.reshape(-1)), "mul", drop)
         return concatenate(parts).reshape(shape)
@@ -162,17 +187,48 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
     product = expressions.combine(operation, *names)
     rho = expressions.mask(running(s).ranges.take("mask", product.shape))
     # x·y = d·b + a·e + d·e + a·b, so what is opened under rho lacks a·b: r = -(rho + a·b), and c = a·b is never dealt.
-    fetching = _begin(s, expressions.scale(expressions.combine("add", rho, product), -1), drop)
-    lineage = lineage_of(operation, x.lineage, y.lineage)
+    r = expressions.scale(expressions.combine("add", rho, product), -1)
+    fetching = _begin(s, r, drop)
     try:
         left, right = await masked_both(s, x, y, names)
         own = await s.compute(_without_c, product.shape, left, right, operation, s.first, work=product_work(operation, left, right))
-        difference = await s.open_masked(own, rho, lineage)
+        lineage = lineage_of(operation, x.lineage, y.lineage)
+        rounding = Rounding(await s.open_masked(own, rho, lineage), r, drop)
         high, top = await fetching
+        return await _rounded(s, rounding, high, top, x.frac + y.frac, product_bound(operation, x, y, known), lineage)
     finally:
         fetching.close()
-    words = await s.compute(_shifted, product.shape, difference, high, top, drop, s.first)
-    return _wrapped(s, words, x.frac + y.frac, product_bound(operation, x, y, known), drop, lineage_of("trunc", lineage, drop))
+
+
+async def _continued(s: Session, z: Quotient, y: Masked, drop: int, lineage: int) -> AShare:
+    """The product of a quotient z = C - (q >> l) + k·msb(q) with a masked value: of z·b only (q >> l)·b and msb(q)·b need be dealt."""
+    scope = running(s)
+    rho = expressions.mask(scope.ranges.take("mask", z.shape))
+    # Nothing lacks in what is opened under rho: r = -rho.
+    q, before, r = z.rounding.r, z.rounding.drop, expressions.scale(rho, -1)
+    high, high_b, top, top_b = await s.source.begin(scope, Relation.fresh(scope.ranges, "quotient", (before, drop), (q, y.name, r)))
+    own = await s.compute(_complete, z.shape, z, y, high_b, top_b)
+    rounding = Rounding(await s.open_masked(own, rho, lineage), r, drop)
+    return await _rounded(s, rounding, high, top, z.frac + y.frac, z.bound * y.bound, lineage)
+
+
+def _complete(z: Quotient, y: Masked, high: Words, top: Words) -> Words:
+    # z·y = z·e + z·b = z·e + C·b - (r >> m)·b + k·msb(r)·b.
+    c, bits = _lifted(z.rounding.opened), z.rounding.drop
+    own = z.words.reshape(-1) * y.difference.reshape(-1)
+    own += _whole(c, bits) * y.mask.reshape(-1)
+    own += _lost(c, bits) * top.astype(own.dtype)
+    own -= high
+    return own.reshape(z.shape)
+
+
+async def _rounded(s: Session, rounding: Rounding, high: Words, top: Words, frac: int, bound: float, lineage: int) -> AShare:
+    """The quotient of what was opened, from shares of r >> m and of the top bit of r."""
+    drop, opened = rounding.drop, rounding.opened
+    words = await s.compute(_shifted, opened.shape, opened, high, top, drop, s.first)
+    # Large ones are used up in chunks, and what they remember would be as large as they are.
+    remembered = rounding if opened.size <= CHUNK else None
+    return _wrapped(s, words, frac, bound, drop, lineage_of("trunc", lineage, drop), remembered)
 
 
 def _without_c(x: Masked, y: Masked, operation: str, first: bool) -> Words:  # noqa: FBT001
