@@ -267,7 +267,7 @@ class Exchange:
         self._waiting[arrivals] = (scope.label, time.monotonic())
         try:
             if len(self._waiting) == 1:
-                await self._lookout.look(arrivals.future)
+                self._lookout.look_for(arrivals.future)
             await arrivals.future
         except asyncio.CancelledError:
             msg = f"an op was cancelled at {scope.label}, so this session ended at every party; a retry is a new session"

@@ -241,15 +241,16 @@ _ELEMENTWISE: dict[str, Callable[[Words, Words], Words]] = {"add": np.add, "sub"
 
 
 def _leading_rows(expression: Expression) -> tuple[int, int] | None:
-    """(start, stop) of the words of an index that takes consecutive rows whole, as most slices do."""
+    """(start, stop) of the words of an index that takes one row or consecutive ones whole, as most slices do."""
     (inner,) = expression.parts
     first, *rest = expression.parameters
-    if not isinstance(first, tuple) or first[2] != 1 or len(rest) + 1 != len(inner.shape):
+    if first is None or len(rest) + 1 != len(inner.shape):
         return None
-    if any(entry != (0, extent, 1) for entry, extent in zip(rest, inner.shape[1:], strict=True)):
+    start, rows, step = first if isinstance(first, tuple) else (first, 1, 1)
+    if step != 1 or any(entry != (0, extent, 1) for entry, extent in zip(rest, inner.shape[1:], strict=True)):
         return None
     row = count(inner.shape[1:])
-    return first[0] * row, (first[0] + first[1]) * row
+    return start * row, (start + rows) * row
 
 
 def _flat(expression: Expression, start: int, stop: int, leaf: Callable[[Expression, int, int], Words]) -> Words:

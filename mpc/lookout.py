@@ -16,29 +16,37 @@ _LET_OTHERS_RUN = getattr(os, "sched_yield", lambda: None)  # absent on Windows
 
 
 class Lookout:
-    """Looks for messages as long as that pays: where it did not, it pauses, each time twice as long."""
+    """Keeps the event loop from sleeping as long as that pays: where it did not, it pauses, each time twice as long."""
 
-    __slots__ = ("_pause", "_penalty")
+    __slots__ = ("_before", "_future", "_left", "_pause", "_penalty")
 
     def __init__(self) -> None:
+        self._future: asyncio.Future[None] | None = None
+        self._left = 0
+        self._before = 0.0
         self._pause = 0
         self._penalty = 1
 
-    async def look(self, future: asyncio.Future[None]) -> None:
-        """Return when `future` is done, or soon."""
+    def look_for(self, future: asyncio.Future[None]) -> None:
+        """Stay awake until `future` is done, for a while."""
         if self._pause:
             self._pause -= 1
             return
-        before = time.monotonic()
-        for _ in range(LOOKS):
-            _LET_OTHERS_RUN()
-            await asyncio.sleep(0)
-            if future.done():
-                self._penalty = 1
-                return
-            now = time.monotonic()
-            if now - before > SLOW:
-                break
-            before = now
-        self._pause = self._penalty
+        looking = self._future is not None
+        self._future, self._left, self._before = future, LOOKS, time.monotonic()
+        if not looking:
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        if self._future is None or self._future.done():
+            self._future, self._penalty = None, 1
+            return
+        _LET_OTHERS_RUN()
+        now = time.monotonic()
+        self._left -= 1
+        if self._left and now - self._before < SLOW:
+            self._before = now
+            asyncio.get_running_loop().call_soon(self._look)
+            return
+        self._future, self._pause = None, self._penalty
         self._penalty = min(2 * self._penalty, PAUSES)

@@ -5,6 +5,7 @@ Functions here take their word width from the dtype, so that the tests can run t
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,4 @@ def reshaped(shape: tuple[int, ...], *target: int | tuple[int, ...]) -> tuple[in
 
 def count(shape: tuple[int, ...]) -> int:
     """Number of words in an array of `shape`; 1 for a 0-d array."""
-    product = 1
-    for extent in shape:
-        product *= extent
-    return product
+    return math.prod(shape)

@@ -20,6 +20,15 @@ class Counting:
         return self.looks == self._at
 
 
+async def looks(lookout, at=None):
+    """How often `lookout` looks for what comes at the look number `at`."""
+    lookout.look_for(future := Counting(at))
+    # Each turn of the loop has one look.
+    for _ in range(LOOKS + 2):
+        await asyncio.sleep(0)
+    return future.looks
+
+
 @pytest.fixture
 def at_leisure(monkeypatch):
     """No look is too slow."""
@@ -28,34 +37,32 @@ def at_leisure(monkeypatch):
 
 async def test_what_comes_soon_is_found_every_time(at_leisure):
     lookout = Lookout()
-    for at in (1, 3, LOOKS):
-        future = Counting(at)
-        await lookout.look(future)
-        assert future.looks == at
+    assert [await looks(lookout, at) for at in (1, 3, LOOKS)] == [1, 3, LOOKS]
 
 
 async def test_after_looking_in_vain_it_pauses_twice_as_long_each_time(at_leisure):
-    lookout, looked = Lookout(), []
-    for number in range(1000):
-        await lookout.look(future := Counting())
-        if future.looks:
-            assert future.looks == LOOKS
-            looked.append(number)
+    lookout = Lookout()
+    looked = [number for number in range(400) if await looks(lookout) == LOOKS]
     gaps = [later - earlier - 1 for earlier, later in zip(looked, looked[1:], strict=False)]
     assert gaps[:6] == [1, 2, 4, 8, 16, 32]
     assert set(gaps[6:]) == {PAUSES}
-    await lookout.look(Counting())
+
+
+async def test_success_ends_the_pauses(at_leisure):
+    lookout = Lookout()
+    assert [await looks(lookout), await looks(lookout), await looks(lookout, 2), await looks(lookout)] == [LOOKS, 0, 2, LOOKS]
+    assert [await looks(lookout), await looks(lookout)] == [0, LOOKS]
 
 
 async def test_where_the_processor_is_wanted_it_gives_up_at_once(monkeypatch):
     monkeypatch.setattr("mpc.lookout.SLOW", -1.0)
-    await Lookout().look(future := Counting())
-    assert future.looks == 1
+    assert await looks(Lookout()) == 1
 
 
-async def test_others_run_while_it_looks(at_leisure):
-    loop = asyncio.get_running_loop()
-    future = loop.create_future()
-    loop.call_soon(lambda: loop.call_soon(future.set_result, None))
-    await Lookout().look(future)
-    assert future.done()
+async def test_the_next_message_is_looked_for_where_the_last_one_just_came(at_leisure):
+    lookout = Lookout()
+    lookout.look_for(asyncio.get_running_loop().create_future())
+    lookout.look_for(second := Counting(4))
+    for _ in range(LOOKS):
+        await asyncio.sleep(0)
+    assert second.looks == 4
