@@ -19,7 +19,9 @@ from mpc.errors import Disagreement, PeerMisbehaved
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WINDOW = 1 << 24
+WINDOW = 1 << 25
+CREDITS = 8
+"""Consumed bytes are returned in so many parts of the window: what was consumed and not returned cannot be sent meanwhile."""
 BLOCK = 1 << 18
 MAX_EARLY = 1 << 16
 
@@ -199,7 +201,7 @@ class Flow:
 
     def _give_credit(self, amount: int) -> None:
         self._consumed += amount
-        if self._consumed >= self._window // 2:
+        if self._consumed >= self._window // CREDITS:
             self._outlet.send(wire.credit(self._session, self._consumed))
             self._consumed = 0
 
