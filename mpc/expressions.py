@@ -80,7 +80,7 @@ class Expression:
     @property
     def where(self) -> Range:
         """The stream range of a leaf."""
-        return Range(*self.parameters[:3])
+        return self.parameters if self.operation == "mask" else Range(*self.parameters[:3])  # type: ignore[return-value]
 
     @property
     def owner(self) -> int | None:

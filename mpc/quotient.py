@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mpc.ring import frozen
 from mpc.shares import AShare, fingerprint, lineage_of
 
 if TYPE_CHECKING:
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Rounding(NamedTuple):
-    """What a truncation by `drop` bits opened, value + r, and the name of the mask r."""
+    """What a truncation by `drop` bits opened, c = value + 2^62 + r, and the name of the mask r."""
 
-    opened: Words
+    c: Words
     r: Expression
     drop: int
 
@@ -35,11 +34,11 @@ class Quotient(AShare):
 
     def __init__(self, words: Words, rounding: Rounding, *, frac: int, bound: float, home: Home, lineage: int) -> None:
         super().__init__(words, frac=frac, bound=bound, home=home, lineage=lineage)
-        self.rounding = rounding._replace(opened=frozen(rounding.opened))
+        self.rounding = rounding
 
     def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Quotient:
         """See Secret."""
-        rounding = self.rounding._replace(opened=blank(self.shape))
+        rounding = Rounding(blank((self.size,)), self.rounding.r, self.rounding.drop)
         return Quotient(blank(self.shape), rounding, frac=self.frac, bound=self.bound, home=home, lineage=self.lineage)
 
     def _read(self, operation: str, frac: int, bound: float) -> Quotient:

@@ -73,7 +73,7 @@ async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
         high, top = await fetching
     finally:
         fetching.close()
-    words = await s.compute(_shifted, x.shape, opened.difference, high, top, drop, s.first)
+    words = await s.compute(_shifted, x.shape, _lifted(opened.difference), high, top, drop, s.first, x.shape)
     return _wrapped(s, words, x.frac, x.bound, drop, lineage_of("trunc", x.lineage, drop))
 
 
@@ -87,13 +87,12 @@ def _wrapped(s: Session, words: Words, frac: int, bound: float, drop: int, linea
     return s.share(words, frac=frac - drop, bound=bound + 2.0 ** (drop - frac), lineage=lineage, rounding=rounding)
 
 
-def _shifted(difference: Words, high: Words, top: Words, drop: int, first: bool) -> Words:  # noqa: FBT001
-    # Flat, since numpy warns where 0-d words wrap.
-    return truncated(_lifted(difference), high, top, drop, first=first).reshape(difference.shape)
+def _shifted(c: Words, high: Words, top: Words, drop: int, first: bool, shape: tuple[int, ...]) -> Words:  # noqa: FBT001
+    return truncated(c, high, top, drop, first=first).reshape(shape)
 
 
 def _lifted(opened: Words) -> Words:
-    """C = x + 2^(k-2) + r from x + r, in words of k bits, flat."""
+    """C = x + 2^(k-2) + r from x + r, in words of k bits; flat, since numpy warns where 0-d words wrap."""
     return opened.reshape(-1) + opened.dtype.type(1 << (8 * opened.dtype.itemsize - 2))
 
 
@@ -193,9 +192,10 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
         left, right = await masked_both(s, x, y, names)
         own = await s.compute(_without_c, product.shape, left, right, operation, s.first, work=product_work(operation, left, right))
         lineage = lineage_of(operation, x.lineage, y.lineage)
-        rounding = Rounding(await s.open_masked(own, rho, lineage), r, drop)
+        rounding = Rounding(_lifted(await s.open_masked(own, rho, lineage)), r, drop)
         high, top = await fetching
-        return await _rounded(s, rounding, high, top, x.frac + y.frac, product_bound(operation, x, y, known), lineage)
+        bound = product_bound(operation, x, y, known)
+        return await _rounded(s, product.shape, rounding, high, top, x.frac + y.frac, bound, lineage)
     finally:
         fetching.close()
 
@@ -208,13 +208,13 @@ async def _continued(s: Session, z: Quotient, y: Masked, drop: int, lineage: int
     q, before, r = z.rounding.r, z.rounding.drop, expressions.scale(rho, -1)
     high, high_b, top, top_b = await s.source.begin(scope, Relation.fresh(scope.ranges, "quotient", (before, drop), (q, y.name, r)))
     own = await s.compute(_complete, z.shape, z, y, high_b, top_b)
-    rounding = Rounding(await s.open_masked(own, rho, lineage), r, drop)
-    return await _rounded(s, rounding, high, top, z.frac + y.frac, z.bound * y.bound, lineage)
+    rounding = Rounding(_lifted(await s.open_masked(own, rho, lineage)), r, drop)
+    return await _rounded(s, z.shape, rounding, high, top, z.frac + y.frac, z.bound * y.bound, lineage)
 
 
 def _complete(z: Quotient, y: Masked, high: Words, top: Words) -> Words:
     # z·y = z·e + z·b = z·e + C·b - (r >> m)·b + k·msb(r)·b.
-    c, bits = _lifted(z.rounding.opened), z.rounding.drop
+    c, _, bits = z.rounding
     own = z.words.reshape(-1) * y.difference.reshape(-1)
     own += _whole(c, bits) * y.mask.reshape(-1)
     own += _lost(c, bits) * top.astype(own.dtype)
@@ -222,12 +222,14 @@ def _complete(z: Quotient, y: Masked, high: Words, top: Words) -> Words:
     return own.reshape(z.shape)
 
 
-async def _rounded(s: Session, rounding: Rounding, high: Words, top: Words, frac: int, bound: float, lineage: int) -> AShare:
+async def _rounded(
+    s: Session, shape: tuple[int, ...], rounding: Rounding, high: Words, top: Words, frac: int, bound: float, lineage: int
+) -> AShare:
     """The quotient of what was opened, from shares of r >> m and of the top bit of r."""
-    drop, opened = rounding.drop, rounding.opened
-    words = await s.compute(_shifted, opened.shape, opened, high, top, drop, s.first)
+    drop = rounding.drop
+    words = await s.compute(_shifted, shape, rounding.c, high, top, drop, s.first, shape)
     # Large ones are used up in chunks, and what they remember would be as large as they are.
-    remembered = rounding if opened.size <= CHUNK else None
+    remembered = rounding if count(shape) <= CHUNK else None
     return _wrapped(s, words, frac, bound, drop, lineage_of("trunc", lineage, drop), remembered)
 
 
