@@ -19,6 +19,7 @@ import mpc
 import protocols
 from mpc import ConfigError, Disagreement, Node, PeerLost
 from mpc.expressions import Range
+from mpc.flow import WINDOW
 from mpc.identity import Identity
 from mpc.mesh import Clocks
 from mpc.roster import Member, Roster
@@ -189,7 +190,7 @@ async def test_a_peer_that_takes_nothing_ends_the_session_within_the_stall_clock
 
         async def program(node):
             async with node.session("j") as s:
-                output = s.reveal(s.zero(1 << 22), to=1)  # more than the window
+                output = s.reveal(s.zero(WINDOW // 8 + 1), to=1)
                 if s.index == 1:
                     await release.wait()
                 await output
