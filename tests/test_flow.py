@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mpc import Disagreement, PeerLost, PeerMisbehaved, protocol, wire
-from mpc.flow import BLOCK, ON_FRAME, Arrivals, Flow
+from mpc.flow import BLOCK, CREDITS, ON_FRAME, Arrivals, Flow
 from mpc.mesh import Clocks
 from mpc.ring import WORD
 from mpc.scope import current
@@ -142,6 +142,19 @@ async def test_credit_comes_back_for_ever(ends):
         back.deliver(near)
         out.deliver(far)
         assert done.done()
+
+
+async def test_what_was_consumed_comes_back_by_parts_of_the_window(ends):
+    """So that no more than a part of it is idle however long it goes on."""
+    (near, out), (far, back) = ends
+    part = WINDOW // CREDITS
+    for number in range(5 * CREDITS):
+        near.send(tag(number), DIGEST, memoryview(bytes(part)))
+        assert not near._unsent, "it did not fit into the window"
+        out.deliver(far)
+        await post(far, number, part)
+        assert len(back.sent) == 1
+        back.deliver(near)
 
 
 async def test_a_full_window_never_blocks_a_posted_receive(ends):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -9,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from mpc.expressions import Range
 from mpc.prg import Stream, blocks_for, derive, fields
 from mpc.ring import WORD, count, frozen, signed, zeros
-from mpc.streams import Ranges, Streams, pair_seed
+from mpc.streams import FEW, Ranges, Seed, Streams, pair_seed
 
 SEED = bytes(range(32))
 
@@ -110,6 +112,32 @@ def test_usages_scopes_and_pairs_have_separate_streams():
         made += [streams.zero(where, usage) for usage in ("zero", "zero-xor")]
     words = np.concatenate(made)
     assert len(set(words.tolist())) == words.size
+
+
+@pytest.mark.parametrize("words", [0, 1, FEW - 1, FEW, FEW + 1, FEW + 2])
+def test_parts_of_a_range_are_those_of_the_whole(words):
+    seed, where = Seed(SEED), Range("3.1", 7, (words,))
+    whole = seed.words("mask", where)
+    assert whole.shape == (words,)
+    assert whole.flags.writeable
+    for start in range(words):
+        for stop in range(start, words + 1):
+            assert np.array_equal(seed.slice("mask", where, start, stop), whole[start:stop])
+
+
+def test_short_ranges_are_those_of_blake2b_and_all_differ():
+    places = [
+        (usage, scope, block) for usage in ("mask", "share", "zero") for scope in ("", "1", "1 2", "11") for block in (0, 1, 2, 11, 12)
+    ]
+    made = {place: Seed(SEED).words(place[0], Range(place[1], place[2], (FEW,))).tobytes() for place in places}
+    assert len(set(made.values())) == len(places)
+    for (usage, scope, block), words in made.items():
+        assert words == blake2b(f"{usage} {block} {scope}".encode(), key=SEED, person=b"beaver/few/v1").digest()
+    assert Seed(bytes(32)).words("mask", Range("1", 0, (FEW,))).tobytes() not in made.values()
+    octets = np.concatenate([Seed(SEED).words("mask", Range("5", block, (FEW,))) for block in range(4096)]).view(np.uint8)
+    counts = np.bincount(octets, minlength=256)
+    # 255 degrees of freedom: mean 255, standard deviation 22.6.
+    assert ((counts - octets.size / 256) ** 2 / (octets.size / 256)).sum() < 400
 
 
 def test_zero_shares_of_all_pairs_cancel_and_no_proper_subset_does():

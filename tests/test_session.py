@@ -239,6 +239,18 @@ def test_two_jobs_in_one_program_cost_depth_not_sum():
     assert simulate(3, program, seed=5) == [1, 1, 1]
 
 
+def test_what_a_party_sends_leaves_before_it_goes_on():
+    """Also in a round in which it waits for nobody: its peers compute on it meanwhile."""
+
+    async def program(s):
+        (channel,) = (channel for name, channel in s._engine.exchange._agreed.channels.items() if name in s.names)
+        before = channel.wire_bytes
+        await s.mask(s.input([1.0] if s.index == 0 else None, 0, (1,)))
+        return channel.wire_bytes > before
+
+    assert simulate(2, program)[0]
+
+
 @pytest.mark.parametrize("n", PARTIES)
 def test_wire_bytes_are_payload_and_at_most_64_per_block(n):
     async def program(s):
