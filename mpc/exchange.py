@@ -239,7 +239,7 @@ class Exchange:
         began = time.monotonic()
         tag = self.tag(scope)
         digest = digest_of(tag)
-        arrivals = Arrivals(sum(sink is not None for _, _, sink, _ in messages))
+        arrivals = Arrivals(sum([sink is not None for _, _, sink, _ in messages]))
         try:
             # Posted before anything is sent, so no cycle of parties that wait for each other's buffers can form.
             for name, _, sink, size in messages:
@@ -252,6 +252,9 @@ class Exchange:
             if words is not None:
                 self._agreed.flows[name].send(tag, digest, raw(words))
                 self._ledger.sends(name, words.nbytes)
+        if arrivals.future.done():
+            # What this party sends leaves now: its peers compute on it while this party goes on.
+            await asyncio.sleep(0)
         await self._wait(arrivals, scope)
         scope.depth += 1
         self._ledger.rounds = max(self._ledger.rounds, scope.depth)
@@ -261,8 +264,6 @@ class Exchange:
     async def _wait(self, arrivals: Arrivals, scope: Scope) -> None:
         if arrivals.future.done():
             arrivals.future.result()
-            # What this party just sent leaves now: its peers compute on it while this party goes on.
-            await asyncio.sleep(0)
             return
         self._waiting[arrivals] = (scope.label, time.monotonic())
         try:

@@ -31,9 +31,14 @@ def headroom(frac: int, addends: int = 1) -> float:
     return 2.0 ** (LIMIT_BITS - 1 - frac - (addends - 1).bit_length())
 
 
+def fits(bound: float, frac: int) -> bool:
+    """Whether every |x| <= `bound` fits a signed word at `frac` fractional bits."""
+    return bound * 2.0**frac < 2.0**LIMIT_BITS
+
+
 def check_fits(bound: float, frac: int, what: str) -> None:
     """Raise PrecisionError unless every |x| <= `bound` fits a signed word at `frac` fractional bits."""
-    if not bound * 2.0**frac < 2.0**LIMIT_BITS:
+    if not fits(bound, frac):
         msg = (
             f"{what} may reach {bound:.4g}, which with {frac} fractional bits exceeds the ring "
             f"(limit {2.0 ** (LIMIT_BITS - frac):.4g}). Declare a smaller bound=, use a smaller frac=, or scale the data."

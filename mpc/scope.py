@@ -111,19 +111,21 @@ def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concat
         s.check_alive()
         parent = current(s)
         scope = parent.child(body.__name__)
-        return _run(s, parent, scope, functools.partial(body, s, *args, **kwargs))
+        return _run(s, parent, scope, body, args, kwargs)
 
     return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", call)
 
 
-async def _run(s: Scoped, parent: Scope, scope: Scope, body: Callable[[], Awaitable[R]]) -> R:
+async def _run(
+    s: Scoped, parent: Scope, scope: Scope, body: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> R:
     scope.task = asyncio.current_task()
     if scope.task is parent.task:
         # Awaited in place, not gathered: it begins when what came before it has ended.
         scope.follow(parent)
     token = _current.set((s, scope))
     try:
-        return await body()
+        return await body(s, *args, **kwargs)
     finally:
         _current.reset(token)
         parent.follow(scope)

@@ -351,6 +351,6 @@ def concatenate(shares: list[AShare], axis: int = 0) -> AShare:
 
 def same_home(x: Secret, y: Secret) -> None:
     """Raise ProgramError unless both live at one party of one session."""
-    if x.home != y.home:
+    if x.home is not y.home and x.home != y.home:
         msg = "these values belong to different sessions or parties; a share never leaves its session"
         raise ProgramError(msg)

@@ -13,7 +13,7 @@ import numpy as np
 from mpc import expressions
 from mpc.correlations import Relation
 from mpc.errors import ProgramError
-from mpc.fixed_point import check_fits
+from mpc.fixed_point import check_fits, fits
 from mpc.ledger import Cost, together
 from mpc.masked import Masked
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
@@ -124,7 +124,9 @@ def checked_product(operation: str, x: Fixed, y: Fixed, bound: float | None = No
         fit = "form a matrix product" if operation == "matmul" else "broadcast"
         msg = f"shapes {x.shape} and {y.shape} do not {fit}"
         raise ProgramError(msg) from None
-    check_fits(product_bound(operation, x, y, bound), x.frac + y.frac, f"the product of values up to {x.bound:.4g} and {y.bound:.4g}")
+    most, frac = product_bound(operation, x, y, bound), x.frac + y.frac
+    if not fits(most, frac):
+        check_fits(most, frac, f"the product of values up to {x.bound:.4g} and {y.bound:.4g}")
     return shape
 
 
