@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from mpc.lookout import LOOKS, PAUSES, Lookout
 
 
@@ -29,18 +27,12 @@ async def looks(lookout, at=None):
     return future.looks
 
 
-@pytest.fixture
-def at_leisure(monkeypatch):
-    """No look is too slow."""
-    monkeypatch.setattr("mpc.lookout.SLOW", 1e9)
-
-
-async def test_what_comes_soon_is_found_every_time(at_leisure):
+async def test_what_comes_soon_is_found_every_time():
     lookout = Lookout()
     assert [await looks(lookout, at) for at in (1, 3, LOOKS)] == [1, 3, LOOKS]
 
 
-async def test_after_looking_in_vain_it_pauses_twice_as_long_each_time(at_leisure):
+async def test_after_looking_in_vain_it_pauses_twice_as_long_each_time():
     lookout = Lookout()
     looked = [number for number in range(400) if await looks(lookout) == LOOKS]
     gaps = [later - earlier - 1 for earlier, later in zip(looked, looked[1:], strict=False)]
@@ -48,18 +40,13 @@ async def test_after_looking_in_vain_it_pauses_twice_as_long_each_time(at_leisur
     assert set(gaps[6:]) == {PAUSES}
 
 
-async def test_success_ends_the_pauses(at_leisure):
+async def test_success_ends_the_pauses():
     lookout = Lookout()
     assert [await looks(lookout), await looks(lookout), await looks(lookout, 2), await looks(lookout)] == [LOOKS, 0, 2, LOOKS]
     assert [await looks(lookout), await looks(lookout)] == [0, LOOKS]
 
 
-async def test_where_the_processor_is_wanted_it_gives_up_at_once(monkeypatch):
-    monkeypatch.setattr("mpc.lookout.SLOW", -1.0)
-    assert await looks(Lookout()) == 1
-
-
-async def test_the_next_message_is_looked_for_where_the_last_one_just_came(at_leisure):
+async def test_the_next_message_is_looked_for_where_the_last_one_just_came():
     lookout = Lookout()
     lookout.look_for(asyncio.get_running_loop().create_future())
     lookout.look_for(second := Counting(4))
