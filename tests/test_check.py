@@ -120,7 +120,7 @@ async def test_every_failure_of_a_peer_has_its_row_and_its_remedy(tmp_path):
         await crowd.odd(stack)
         await crowd.start("b", "dealer")
         stack.push_async_exit(crowd.__aexit__)
-        status, found, complaints = await checked(crowd, "a", "--wait", "4")
+        status, found, complaints = await checked(crowd, "a", "--wait", "2")
         assert status == 4, complaints
         rows = {row["peer"]: row for row in found["peers"]}
         wanted = {("0early" if name == "early" else name): said for name, said in FAILURES.items()}

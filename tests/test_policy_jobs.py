@@ -231,7 +231,7 @@ async def test_limits_count_over_restarts_and_overlaps_are_recorded(tmp_path):
 
 async def test_a_node_that_ends_while_it_reads_ends_the_job_for_those_who_read_too(tmp_path):
     async with governed(tmp_path) as nodes:
-        big = np.tile(nodes.data["c"], (5_000, 1))
+        big = np.tile(nodes.data["c"], (20_000, 1))
         nodes.write("c", big)
         job = await nodes.spawn("run", "mean", *COLUMNS, "--dataset", "patients", "-c", "a.toml")
         async with asyncio.timeout(20):
