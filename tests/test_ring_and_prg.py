@@ -140,6 +140,15 @@ def test_short_ranges_are_those_of_blake2b_and_all_differ():
     assert ((counts - octets.size / 256) ** 2 / (octets.size / 256)).sum() < 400
 
 
+def test_every_bit_of_the_seed_counts_in_short_ranges_too():
+    where, made = Range("1", 0, (2,)), {Seed(SEED).words("mask", Range("1", 0, (2,))).tobytes()}
+    for bit in range(8 * len(SEED)):
+        flipped = bytearray(SEED)
+        flipped[bit // 8] ^= 1 << bit % 8
+        made.add(Seed(bytes(flipped)).words("mask", where).tobytes())
+    assert len(made) == 8 * len(SEED) + 1
+
+
 def test_zero_shares_of_all_pairs_cancel_and_no_proper_subset_does():
     n = 4
     seeds = {(i, j): derive(SEED, min(i, j), max(i, j)) for i in range(n) for j in range(n) if i != j}
