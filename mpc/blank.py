@@ -21,8 +21,8 @@ class Meter:
 
     def add(self, size: int) -> None:
         """`size` bytes more, or fewer if negative."""
-        self.live = live = self.live + size
-        self.peak = max(self.peak, live)
+        self.live += size
+        self.peak = max(self.peak, self.live)
 
 
 class Blank:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mpc.streams import Ranges
 
 HALF = np.dtype("<u4")
+_TOP = WORD.type(BITS - 1)
 SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
 
 
@@ -183,10 +184,14 @@ def _chosen(relation: Relation, values: list[Words], masks: list[Words]) -> list
     return [rho, rho * values[0].reshape(-1)]
 
 
+def _parted(r: Words, drop: int) -> list[Words]:
+    return [r >> WORD.type(drop), (r >> _TOP).astype(HALF)]
+
+
 def _continued(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
     (before, drop), (q, b, r) = relation.parameters, [value.reshape(-1) for value in values]
-    top = WORD.type(BITS - 1)
-    return [r >> WORD.type(drop), (q >> WORD.type(before)) * b, (r >> top).astype(HALF), ((q >> top) * b).astype(HALF)]
+    high, top = _parted(r, drop)
+    return [high, (q >> WORD.type(before)) * b, top, ((q >> _TOP) * b).astype(HALF)]
 
 
 _SIGN, _SIGN_TREE = _circuit(carry.SIGN_MATERIAL, carry.SIGN_OPENED, carry.SIGN_TREE, carry.sign_material, carry.sign_tree)
@@ -203,10 +208,7 @@ KINDS: dict[str, Kind] = {
         1,
         lambda m: (Part(WORD, m), Part(HALF, m)),
         lambda _: (),
-        lambda r, values, _: [
-            (flat := values[0].reshape(-1)) >> WORD.type(r.parameters[0]),
-            (flat >> WORD.type(BITS - 1)).astype(HALF),
-        ],
+        lambda relation, values, _: _parted(values[0].reshape(-1), *relation.parameters),
     ),
     # As a truncation of r, and what the quotient z = C - (q >> l) + k·msb(q) lacks of its product with b: (q >> l)·b, and msb(q)·b mod 2^l.
     "quotient": Kind(

@@ -34,17 +34,13 @@ if TYPE_CHECKING:
 MAX_NDIM = 32
 SCATTER_WORDS = 1 << 12
 MAX_ASK_BYTES = 1 << 15
-SMALL = 1 << 10
-"""Bytes that are copied in less time than a view of them takes."""
 
 
 Message = tuple[str, "Words | None", "Sum | Store | None", int]
 
 
 def raw(words: Words | Bytes) -> memoryview:
-    """The bytes of words, without a copy where they are many and contiguous."""
-    if words.nbytes <= SMALL:
-        return memoryview(words.tobytes())
+    """The bytes of one-dimensional contiguous words, without a copy."""
     return np.ascontiguousarray(words).reshape(-1).view(np.uint8).data
 
 
@@ -103,10 +99,8 @@ class Exchange:
         session, number = self._agreed.session, scope.messages
         scope.messages = number + 1
         self._label = scope.label
-        name = session + pack_sequence((scope.ranges.scope, number))
-        return (
-            session[: wire.SESSION_PREFIX] + blake2b(name, digest_size=wire.TAG_BYTES - wire.SESSION_PREFIX, person=b"beaver/tag").digest()
-        )
+        name, size = session + pack_sequence((scope.ranges.scope, number)), wire.TAG_BYTES - wire.SESSION_PREFIX
+        return session[: wire.SESSION_PREFIX] + blake2b(name, digest_size=size, person=b"beaver/tag").digest()
 
     def digest(self, tag: bytes, op: str, shape: Sequence[int], lineages: Iterable[int], names: Sequence[Tree | bytes] = ()) -> bytes:
         """What both ends must agree on before a value under `tag` is used."""

@@ -96,6 +96,7 @@ def mask(where: Range, owner: int | None = None) -> Expression:
 def normal_index(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
     """A basic index as data: an int, None, or (start, count, step) for each axis.  ValueError for anything else."""
     if type(key) is int and shape and -shape[0] <= key < shape[0]:
+        # By far the most common one, and the rest takes as long as sending a message.
         return (key % shape[0], *[(0, extent, 1) for extent in shape[1:]])
     keys = list(key) if isinstance(key, tuple) else [key]
     used = sum(entry is not None and entry is not Ellipsis for entry in keys)
@@ -138,7 +139,7 @@ def numpy_index(normal: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def index(of: Expression, normal: tuple[Any, ...]) -> Expression:
     """of[normal]."""
-    if normal == tuple([(0, extent, 1) for extent in of.shape]):
+    if normal == tuple((0, extent, 1) for extent in of.shape):
         return of
     return Expression("index", normal, (of,), _indexed(of.shape, normal))
 

@@ -132,11 +132,10 @@ class Secret:
 
 def basic_index(key: Any, shape: tuple[int, ...]) -> Any:
     """A public index of integers and slices as data; ValueError for arrays, IndexError where numpy has one."""
-    if type(key) is int and shape and -shape[0] <= key < shape[0]:
-        return normal_index(key, shape)
-    if any(isinstance(entry, Secret) for entry in (key if isinstance(key, tuple) else (key,))):
-        msg = "a secret is never an index; use select or a one-hot product"
-        raise ProgramError(msg)
+    for entry in key if isinstance(key, tuple) else (key,):
+        if isinstance(entry, Secret):
+            msg = "a secret is never an index; use select or a one-hot product"
+            raise ProgramError(msg)
     outline(shape)[key]
     return normal_index(key, shape)
 

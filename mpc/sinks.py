@@ -28,11 +28,6 @@ class Sum:
     def write(self, offset: int, data: memoryview) -> None:
         """Add the words that start at byte `offset`: to this party's own where they are the first, which saves a copy of them all."""
         words = np.frombuffer(data, WORD)
-        if not self._reached and words.size == self._total.size:
-            # All at once, and first of all.
-            self._combine(self._own, words, self._total)
-            self._reached = words.size
-            return
         start = offset // WORD.itemsize
         stop = start + words.size
         # A peer's words come in order, so where it goes on, the total is complete up to there for those who came before.

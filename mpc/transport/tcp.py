@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mpc.transport.link import OnClosed, OnFrame, OnWritable, Part
 
 _HEAD = 4
-_SMALL = 1 << 12
 _FIRST_BUFFER = 1 << 16
 _FULL_BUFFER = MAX_FRAME + _HEAD
 
@@ -149,11 +148,7 @@ class TcpLink(asyncio.BufferedProtocol):
         """See Link.send."""
         if not self._over and self._transport is not None and not self._transport.is_closing():
             size = sum(map(len, parts))
-            head = size.to_bytes(_HEAD, "little")
-            if size <= _SMALL:
-                self._transport.write(b"".join((head, *parts)))
-            else:
-                self._transport.writelines([head, *parts])
+            self._transport.writelines([size.to_bytes(_HEAD, "little"), *parts])
 
     @property
     def writable(self) -> bool:
