@@ -1,4 +1,4 @@
-"""Correlations by name: what the shares at a range are, in terms of masks (papers: beaver91, turbospeedz, catrina10).
+"""Correlations by name: what the shares at a range are, in terms of masks (papers: beaver91, turbospeedz, patra21, catrina10).
 
 A relation ties a range of every party's `share` stream (`bit-share` for bits) to masks.  All parties but one expand their stream there;
 the one, the receiver, gets the correction that makes the shares add up (XOR, for bits) to the relation's value.
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 HALF = np.dtype("<u4")
 _TOP = WORD.type(BITS - 1)
+MAX_FACTORS = 4
+"""Masked values whose product is known without a round: what the dealer sends for it doubles with each."""
 SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
 
 
@@ -194,6 +196,19 @@ def _continued(relation: Relation, values: list[Words], _: list[Words]) -> list[
     return [high, (q >> WORD.type(before)) * b, top, ((q >> _TOP) * b).astype(HALF)]
 
 
+def _products(values: list[Words]) -> list[Words]:
+    """The last value times every set of the others, S = 1, 2, ..., whose member i is bit i of S."""
+    *others, last = [value.reshape(1, -1) for value in values]
+    terms = last
+    for other in others:
+        terms = np.concatenate((terms, terms * other))
+    return [terms[1:].reshape(-1)]
+
+
+def _products_kind(others: int) -> Kind:
+    return Kind(SHARE, others + 1, 0, 0, lambda m: _words(((1 << others) - 1) * m), lambda _: (), lambda _, values, __: _products(values))
+
+
 _SIGN, _SIGN_TREE = _circuit(carry.SIGN_MATERIAL, carry.SIGN_OPENED, carry.SIGN_TREE, carry.sign_material, carry.sign_tree)
 _ZERO, _ZERO_TREE = _circuit(carry.ZERO_MATERIAL, carry.ZERO_OPENED, carry.ZERO_TREE, carry.zero_material, carry.zero_tree)
 
@@ -220,6 +235,8 @@ KINDS: dict[str, Kind] = {
         lambda _: (),
         _continued,
     ),
+    # The last of so many masks times all products of others.
+    **{f"products {number}": _products_kind(number - 1) for number in range(3, MAX_FACTORS + 1)},
     # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.
     "bit": Kind(
         SHARE,

@@ -35,6 +35,10 @@ PAPERS = {
         "A. Dalskov, D. Escudero, M. Keller: Secure Evaluation of Quantized Neural Networks, PETS 2020",
         "https://eprint.iacr.org/2019/131",
     ),
+    "patra21": Paper(
+        "A. Patra, T. Schneider, A. Suresh, H. Yalame: ABY2.0: Improved Mixed-Protocol Secure Two-Party Computation, USENIX Security 2021",
+        "https://eprint.iacr.org/2020/1225",
+    ),
     "newton-schulz": Paper(
         "V. Pan, R. Schreiber: An Improved Newton Iteration for the Generalized Inverse of a Matrix, SIAM J. Sci. Stat. Comput. 12, 1991",
         "https://doi.org/10.1137/0912058",

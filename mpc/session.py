@@ -15,13 +15,13 @@ from mpc import bits, expressions, fixed_point
 from mpc.blank import Blank
 from mpc.bshare import BShare
 from mpc.correlations import BIT_MASK
+from mpc.derived import Derived
 from mpc.errors import ConfigError, ProgramError
 from mpc.exchange import Exchange
 from mpc.fixed_point import BOUND, FRAC
 from mpc.masked import Masked
 from mpc.preprocessing.dealt import Dealt
 from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan, PlanEnds
-from mpc.quotient import Quotient
 from mpc.ring import Words, zeros
 from mpc.scope import Scope, current, protocol, running
 from mpc.shares import AShare, Encoded, Home, Secret, lineage_of
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from mpc.agreement import Agreed
+    from mpc.derived import Factors, Rounding
     from mpc.expressions import Expression
     from mpc.ledger import Ledger
     from mpc.mesh import Mesh
     from mpc.preprocessing.source import Source
-    from mpc.quotient import Rounding
     from mpc.streams import Expansion, Watch
     from mpc.visit import Visit
 
@@ -121,13 +121,17 @@ class Session:
         Shares and masked values among the arguments, also in lists, tuples and dictionaries, lose their contents for it.
         """
         dry, plan = Session.dry(self.names, self.index, client=self.client)
+        plan.ask = self._engine.source.plan
         # Names go on where this scope is now: nothing that was named before is named again.
-        dry.root = current(self).twin()
+        scope = current(self)
+        dry.root = scope.twin()
         try:
-            await program(dry, *dry.emptied(arguments))
-        except* PlanEnds:  # a task group wraps it
-            plan.complete = False
-        self._engine.source.plan(plan.relations)
+            await _to_its_end(program(dry, *dry.emptied(arguments)), plan)
+        except BaseException:
+            # Some of it may be asked for by these names: what comes after has others.
+            scope.skip(dry.root)
+            raise
+        plan.tell()
         return await program(self, *arguments)
 
     def emptied(self, argument: Any) -> Any:
@@ -352,11 +356,11 @@ class Session:
             return await asyncio.to_thread(kernel, *arguments)
         return kernel(*arguments)
 
-    def share(self, words: Words, *, frac: int, bound: float, lineage: int, rounding: Rounding | None = None) -> AShare:
+    def share(self, words: Words, *, frac: int, bound: float, lineage: int, origin: Rounding | Factors | None = None) -> AShare:
         """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""
         lineage = lineage_of("share", lineage, *running(self).path)
-        if rounding is not None:
-            return Quotient(words, rounding, frac=frac, bound=bound, home=self._engine.home, lineage=lineage)
+        if origin is not None:
+            return Derived(words, origin, frac=frac, bound=bound, home=self._engine.home, lineage=lineage)
         return AShare(words, frac=frac, bound=bound, home=self._engine.home, lineage=lineage)
 
     def bit_share(self, words: Words, shape: tuple[int, ...], lineage: int) -> BShare:
@@ -382,6 +386,13 @@ class Session:
         if known is not None and isinstance(fault, BaseExceptionGroup) and fault.split(lambda leaf: leaf is known)[1] is None:
             return known
         return fault
+
+
+async def _to_its_end(dry_run: Awaitable[Any], plan: Plan) -> None:
+    try:
+        await dry_run
+    except* PlanEnds:  # a task group wraps it
+        plan.complete = False
 
 
 def _extent(shape: Shape) -> tuple[int, ...]:

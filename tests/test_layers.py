@@ -27,7 +27,7 @@ LAYERS = {
     "mpc.departure": 1,
     "mpc.expressions": 2,
     "mpc.masked": 2,
-    "mpc.quotient": 2,
+    "mpc.derived": 2,
     "mpc.bshare": 2,
     "mpc.shares": 2,
     "mpc.correlations": 2,

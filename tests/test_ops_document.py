@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 M = 1 << 14
 SHARE, MASKED = Like((M,)), Like((M,), is_masked=True)
 QUOTIENT = Like((M,), is_quotient=True)
+PRODUCT, LONG_PRODUCT = Like((M,), factors=2), Like((M,), factors=3)
 SQUARE, MASKED_SQUARE = Like((128, 128)), Like((128, 128), is_masked=True)
 
 # Rounds, bytes to each peer and dealer bytes, each for one of M elements: the table of section 7 of the design.
@@ -22,6 +23,9 @@ DESIGN = {
     "mask": ((SHARE,), 1, 8, 0),
     "mul": ((SHARE, SHARE), 1, 16, 8),
     "mul, masked": ((MASKED, MASKED), 0, 0, 8),
+    "mul, product": ((PRODUCT, MASKED), 0, 0, 24),
+    "mul, product of three": ((MASKED, LONG_PRODUCT), 0, 0, 56),
+    "mul, product and share": ((PRODUCT, SHARE), 1, 16, 8),
     "matmul": ((SQUARE, SQUARE), 1, 16, 8),
     "matmul, masked": ((MASKED_SQUARE, MASKED_SQUARE), 0, 0, 8),
     "square": ((SHARE,), 1, 8, 8),

@@ -11,16 +11,12 @@ import struct
 
 import msgpack
 import numpy as np
-import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nacl import bindings as sodium
 
 import mpc
 import protocols
-from mpc import carry
-from mpc.correlations import KINDS, Relation
-from mpc.expressions import Range, mask
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
 from mpc.transport.tcp import TcpNetwork
@@ -99,12 +95,12 @@ class Plain:
     async def greet(self):
         theirs = await self.frame()
         magic, version, sender, receiver, digest, suites, _, key = struct.unpack("<8sH32s32s32sH32s16s", theirs)
-        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 4, b"zoe", self.digest)
+        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 5, b"zoe", self.digest)
         assert suites & 1
         self.peer = sender.rstrip(b"\0").decode()
         assert key == documented_fingerprint(self.keys[self.peer])
         nonce, own = secrets.token_bytes(32), documented_fingerprint(self.keys["zoe"])
-        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 4, b"zoe", sender, self.digest, 1, nonce, own)
+        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 5, b"zoe", sender, self.digest, 1, nonce, own)
         self.put(mine)
         await self.shake(theirs + mine)
 
@@ -195,7 +191,7 @@ async def greeted(arrived, identity, roster):
 async def computed(channels, roster, values):
     members = ["ann", "zoe", "the-dealer"]
     described = {"job": "doc", "program": "", "members": members, "roster": documented_digest(roster)}
-    description = described | {"wire": 4, "ring": 64, "frac": 20, "terms": {}}
+    description = described | {"wire": 5, "ring": 64, "frac": 20, "terms": {}}
     job = b2(fields("job", canonical(description)))
     nonces = {"zoe": secrets.token_bytes(32)}
     for name, channel in channels.items():
@@ -212,6 +208,7 @@ async def computed(channels, roster, values):
         assert theirs["proof"] == derive(seeds[name], "confirm", session, name)
     zoe = Zoe(channels, seeds, session)
     results = [await zoe.sum("0", values), *[await zoe.quotient(number, values * (1 + number % 4)) for number in range(ROUNDS)]]
+    results += [await zoe.product_of_three(number, values * (1 + number % 4)) for number in range(ROUNDS)]
     for channel in channels.values():
         channel.send(6, canonical({"kind": "leave", "session": session, "reason": "done", "party": "zoe", "by": "zoe", "at": "the end"}))
     return results
@@ -226,8 +223,8 @@ async def part(channel):
         pass
 
 
-def encoded(values):
-    return np.array([round(value * 2**20) for value in values], np.int64).view(np.uint64)
+def encoded(values, frac=20):
+    return np.array([round(value * 2**frac) for value in values], np.int64).view(np.uint64)
 
 
 class Zoe:
@@ -241,11 +238,18 @@ class Zoe:
 
     async def message(self, scope, number, op, shape, lineages, keys, mine):
         """Trade `mine` for ann's words."""
+        named = self.name(scope, number, op, shape, lineages, keys)
+        self.send(named, mine)
+        return np.frombuffer(await self.receive("ann", *named, mine.nbytes), "<u8")
+
+    def name(self, scope, number, op, shape, lineages, keys):
+        """Tag and digest of a message."""
         tag = self.session[:4] + b2(self.session + canonical([scope, number]), 8, person=b"beaver/tag")
         histories = [history.to_bytes(16, "little") for history in lineages]
-        digest = b2(self.session + canonical([tag, op, shape, histories, keys]), 12, person=b"beaver/message")
-        self.channels["ann"].send(2, tag + digest + struct.pack("<Q", mine.nbytes) + mine.tobytes())
-        return np.frombuffer(await self.receive("ann", tag, digest, mine.nbytes), "<u8")
+        return tag, b2(self.session + canonical([tag, op, shape, histories, keys]), 12, person=b"beaver/message")
+
+    def send(self, named, mine):
+        self.channels["ann"].send(2, b"".join(named) + struct.pack("<Q", mine.nbytes) + mine.tobytes())
 
     async def receive(self, peer, tag, digest, size):
         theirs = await self.channels[peer].until(lambda kind, body: kind == 2 and body[:12] == tag)
@@ -296,6 +300,24 @@ class Zoe:
         history = lineage("concatenate", 0, lineage("share", lineage("trunc", history, 20), int(second)))
         return await self.reveal(third, (lost << np.uint64(44)) * top - high, history)
 
+    async def product_of_three(self, number, values):
+        """Of ann's input, this one and this one again: mask of this one, two times mul, and reveal, as 4 more calls of the program."""
+        m, first = len(values), 1 + 3 * ROUNDS + 4 * number
+        x = lineage("input", lineage("zero", 2 * (ROUNDS + number), 10), 0, m)
+        y = lineage("input", lineage("zero", 2 * (ROUNDS + number) + 1, 10), 1, m)
+        a, b = ["own", [str(first + 1), 0, [m], 0], []], ["own", [str(first), 0, [m], 1], []]
+        own = self.dealt("mask", str(first), 0, m)
+        e = encoded(values, 10) - own
+        self.send(self.name(str(first), 0, "mask", (m,), [y], [b]), e)
+        y = lineage("masked", y, int.from_bytes(b2(repr(canonical(b)).encode(), 15), "little"))
+        c = np.frombuffer(await self.relation(["value", [], [["mul", [], [a, b]]], [], [str(first + 1), 0, [m]]], 8 * m), "<u8")
+        d = np.frombuffer(await self.receive("ann", *self.name(str(first + 1), 0, "mask", (m,), [x], [a]), 8 * m), "<u8")
+        two, history = d * own + c, lineage("share", lineage("mul", x, y), first + 1)
+        dealt = await self.relation(["products 3", [], [a, b, b], [], [str(first + 2), 0, [3 * m]]], 24 * m)
+        with_a, with_b, with_both = np.frombuffer(dealt, "<u8").reshape(3, m)
+        three = two * e + own * d * e + with_a * e + with_b * d + with_both
+        return await self.reveal(str(first + 3), three, lineage("share", lineage("mul", history, y), first + 2), 30)
+
 
 async def test_a_party_written_from_the_document_computes_with_ours():
     identities = [Identity.generate(name) for name in ("ann", "zoe", "the-dealer")]
@@ -313,86 +335,21 @@ async def test_a_party_written_from_the_document_computes_with_ours():
                 x = s.input(OURS * (1 + number % 4), 0, bound=2.0**10)
                 y = s.input(None, 1, x.shape, bound=2.0**10)
                 results.append((await s.reveal(await mpc.trunc(s, await mpc.mul(s, x, y), 20))).tolist())
+            for number in range(ROUNDS):
+                x = s.input(OURS * (1 + number % 4), 0, frac=10, bound=2.0**10)
+                y = await s.mask(s.input(None, 1, x.shape, frac=10, bound=2.0**10))
+                results.append((await s.reveal(await mpc.mul(s, await mpc.mul(s, x, y), y))).tolist())
             return results
 
     async with asyncio.timeout(20), nodes[0] as ours, nodes[1]:
         results = await asyncio.gather(ann(ours), independent_party(sockets[1], identities[1], roster, THEIRS))
     assert results[0] == results[1]
-    total, *quotients = results[0]
+    total, *others = results[0]
     assert total == [2.0, 7.75, 999.875]
-    assert len(quotients) == ROUNDS
+    quotients, products = others[:ROUNDS], others[ROUNDS:]
+    assert len(quotients) == len(products) == ROUNDS
+    for product in products:
+        assert product == np.resize(np.multiply(OURS, np.square(THEIRS)), len(product)).tolist()
     for quotient in quotients:
         # Rounded down or up in the last place.
         assert np.allclose(quotient, np.resize(np.multiply(OURS, THEIRS), len(quotient)), rtol=0, atol=2.0**-20)
-
-
-# -- comparisons: the order of their products, element by element -------------------------------------------------
-
-
-def sets(factors):
-    """ANDs of the factors i with bit i of S, for S = 1, 2, ..."""
-    return [np.bitwise_and.reduce([factors[i] for i in range(len(factors)) if s >> i & 1]) for s in range(1, 1 << len(factors))]
-
-
-def nibble_rows(a):
-    rows = np.zeros((4, 16, a.shape[1]), np.uint64)
-    for r, n, k, j in np.ndindex(4, 16, 16, 4):
-        rows[r, n] |= (a[4 * n + j] >> np.uint64(4 * k + r) & np.uint64(1)) << np.uint64(4 * k + j)
-    return rows
-
-
-def short_nibbles(rows):
-    low = np.uint64((1 << 60) - 1)
-    return np.array([rows[r] & low | (rows[15] >> np.uint64(4 * r) & np.uint64(15)) << np.uint64(60) for r in range(15)])
-
-
-def short_quarters(rows):
-    """(B, 4, W) as (B, 3, W)."""
-    low = np.uint64(0xFFFF)
-    return np.stack([rows[:, r] & ~low | rows[:, 3] >> np.uint64(16 * (r + 1)) & low for r in range(3)], axis=1)
-
-
-def flat(*arrays):
-    return np.concatenate([np.ravel(array) for array in arrays])
-
-
-@pytest.mark.parametrize(("blocks", "width"), [(1, 1), (1, 7), (3, 256)])
-def test_products_of_comparisons_are_in_the_order_of_the_document(blocks, width):
-    random = np.random.default_rng(7)
-
-    def words(*shape):
-        return random.integers(0, 2**64, shape, np.uint64)
-
-    a = words(blocks, 64, width)
-    rows = [nibble_rows(block) for block in a]
-    sign = [
-        flat(sets(n[:3]), n[3], [product & short_nibbles(n[3]) for product in sets([short_nibbles(row) for row in n[:3]])]) for n in rows
-    ]
-    assert np.array_equal(carry.sign_material(a), flat(*sign))
-    assert np.array_equal(carry.zero_material(a), flat(*(sets(n) for n in rows)))
-
-    def merge(p1, p2, p3, g0, g1, g2):
-        of_g1 = [p2, p3, p2 & p3]
-        return flat(p1 & p2, p1 & p3, p2 & p3, p1 & p2 & p3, [g0 & p for p in sets([p1, p2, p3])], [g1 & p for p in of_g1], g2 & p3)
-
-    first, p0, second = words(6, blocks, 4, width), words(blocks, 3, width), words(6, blocks, width)
-    more = [product & p0 for product in sets([short_quarters(p) for p in first[:3]])]
-    assert np.array_equal(carry.sign_tree(flat(first, p0, second), blocks), flat(merge(*first), more, merge(*second)))
-
-    first, second = words(4, blocks, 4, width), words(4, blocks, width)
-    several = [s - 1 for s in (3, 5, 6, 7, *range(9, 16))]
-    expected = flat(*(sets(four)[s] for four in (first, second) for s in several))
-    assert np.array_equal(carry.zero_tree(flat(first, second), blocks), expected)
-
-
-PARTS = {"sign": (233, 0), "sign tree": (96, 33), "zero": (240, 0), "zero tree": (55, 20)}
-
-
-@pytest.mark.parametrize("kind", PARTS)
-def test_parts_of_comparisons(kind):
-    for m, part in ((70, 2), (3 << 14, 3 * 256)):
-        expressions = () if kind.endswith("tree") else (mask(Range("0", 0, (m,))),)
-        relation = Relation(kind, (m,) if kind.endswith("tree") else (), expressions, (), Range("0", 0, ()))
-        wanted, rho = PARTS[kind]
-        assert relation.nbytes == 8 * part * wanted
-        assert sum(KINDS[kind].bit_words(m)) == part * rho

@@ -41,6 +41,10 @@ class Operand(Protocol):
         """Whether it is a truncated product that knows its rounding."""
 
     @property
+    def factors(self) -> int:
+        """Of how many masked values it is the product and knows it; 0 if it does not."""
+
+    @property
     def owner(self) -> int | None:
         """Who alone holds it, if it is a private input."""
 
@@ -53,6 +57,7 @@ class Like:
     is_masked: bool = False
     owner: int | None = None
     is_quotient: bool = False
+    factors: int = 0
 
     @classmethod
     def part(cls, whole: Operand, size: int) -> Like:

@@ -12,13 +12,13 @@ import numpy as np
 
 from mpc import expressions
 from mpc.correlations import Relation
+from mpc.derived import Derived, Rounding
 from mpc.errors import PrecisionError, ProgramError
 from mpc.fixed_point import encode
 from mpc.ledger import Cost, together
 from mpc.masked import Masked
 from mpc.ops.arithmetic import beaver, checked_product, masked_both, product_bound, product_work
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
-from mpc.quotient import Quotient, Rounding
 from mpc.ring import broadcast, count
 from mpc.scope import running
 from mpc.shares import AShare, concatenate, lineage_of
@@ -82,9 +82,9 @@ def _begin(s: Session, r: Expression, drop: int) -> Coroutine[Any, Any, list[Wor
     return s.source.begin(scope, Relation.fresh(scope.ranges, "truncation", (drop,), (r,)))
 
 
-def _wrapped(s: Session, words: Words, frac: int, bound: float, drop: int, lineage: int, rounding: Rounding | None = None) -> AShare:
+def _wrapped(s: Session, words: Words, frac: int, bound: float, drop: int, lineage: int, origin: Rounding | None = None) -> AShare:
     # One unit in the last place more than the value itself.
-    return s.share(words, frac=frac - drop, bound=bound + 2.0 ** (drop - frac), lineage=lineage, rounding=rounding)
+    return s.share(words, frac=frac - drop, bound=bound + 2.0 ** (drop - frac), lineage=lineage, origin=origin)
 
 
 def _shifted(c: Words, high: Words, top: Words, drop: int, first: bool, shape: tuple[int, ...]) -> Words:  # noqa: FBT001
@@ -160,8 +160,8 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
     shape = checked_product("mul", x, y)
     check_drop(x.bound * y.bound, x.frac + y.frac, drop)
     for z, other in ((x, y), (y, x)):
-        if isinstance(z, Quotient) and isinstance(other, Masked) and _continues(z, other):
-            return await _continued(s, z, other, drop, lineage_of("mul", x.lineage, y.lineage))
+        if isinstance(z, Derived) and isinstance(z.origin, Rounding) and isinstance(other, Masked) and _continues(z, other):
+            return await _continued(s, z, z.origin, other, drop, lineage_of("mul", x.lineage, y.lineage))
     if x.shape == y.shape and x.size > CHUNK:
         parts = await in_chunks(s, _fused, cut(x.size), (x.reshape(-1), y.reshape(-1)), "mul", drop)
         return concatenate(parts).reshape(shape)
@@ -200,21 +200,23 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
         fetching.close()
 
 
-async def _continued(s: Session, z: Quotient, y: Masked, drop: int, lineage: int) -> AShare:
+async def _continued(s: Session, z: AShare, origin: Rounding, y: Masked, drop: int, lineage: int) -> AShare:
     """The product of a quotient z = C - (q >> l) + k·msb(q) with a masked value: of z·b only (q >> l)·b and msb(q)·b need be dealt."""
     scope = running(s)
     rho = expressions.mask(scope.ranges.take("mask", z.shape))
     # Nothing lacks in what is opened under rho: r = -rho.
-    q, before, r = z.rounding.r, z.rounding.drop, expressions.scale(rho, -1)
-    high, high_b, top, top_b = await s.source.begin(scope, Relation.fresh(scope.ranges, "quotient", (before, drop), (q, y.name, r)))
-    own = await s.compute(_complete, z.shape, z, y, high_b, top_b)
+    r = expressions.scale(rho, -1)
+    high, high_b, top, top_b = await s.source.begin(
+        scope, Relation.fresh(scope.ranges, "quotient", (origin.drop, drop), (origin.r, y.name, r))
+    )
+    own = await s.compute(_complete, z.shape, z, origin, y, high_b, top_b)
     rounding = Rounding(_lifted(await s.open_masked(own, rho, lineage)), r, drop)
     return await _rounded(s, z.shape, rounding, high, top, z.frac + y.frac, z.bound * y.bound, lineage)
 
 
-def _complete(z: Quotient, y: Masked, high: Words, top: Words) -> Words:
+def _complete(z: AShare, origin: Rounding, y: Masked, high: Words, top: Words) -> Words:
     # z·y = z·e + z·b = z·e + C·b - (r >> m)·b + k·msb(r)·b.
-    c, _, bits = z.rounding
+    c, _, bits = origin
     own = z.words.reshape(-1) * y.difference.reshape(-1)
     own += _whole(c, bits) * y.mask.reshape(-1)
     own += _lost(c, bits) * top.astype(own.dtype)

@@ -46,6 +46,8 @@ AHEAD_BYTES = 1 << 25
 KEPT = 100
 """Sessions that `Dealer.served` remembers."""
 JOINING, RUNNING, DONE, FAILED, ABANDONED = "joining", "running", "done", "failed", "abandoned"
+TURN = 5e-4
+"""Seconds that the dealer answers one party before what it answered leaves and others have their turn."""
 _THREAD_WORK = 1 << 22
 
 
@@ -169,6 +171,7 @@ class DealerSession:
         flow = self._agreed.flows[name]
         # Its own, since a long kernel reads them in a thread.
         seeds = [Seed(self._agreed.seeds[party]) for party in self._agreed.job.parties]
+        began = time.monotonic()
         while True:
             relation = await self._asks[name].get()
             tag = self._tag(relation, index, name)
@@ -186,6 +189,9 @@ class DealerSession:
             self._ledger.relations += 1
             # Some way ahead of the party, and no further: what it has not taken yet is held here.
             await flow.drained(AHEAD_BYTES)
+            if time.monotonic() - began > TURN:
+                await asyncio.sleep(0)
+                began = time.monotonic()
 
     def _tag(self, relation: Relation, index: int, name: str) -> bytes:
         """The tag of a relation that this party may ask for, and nobody asked under another name."""

@@ -1,0 +1,167 @@
+"""Products of more than two masked values: a chain opens once for three products, and every word is that of the plain chain."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+import mpc
+import protocols
+from mpc.errors import PrecisionError
+from mpc.estimate import estimate
+from mpc.ops.arithmetic import SMALL
+from mpc.ops.declare import OPS
+from mpc.preprocessing.plan import AT_ONCE
+from mpc.testing import simulate
+
+STEPS = 10
+EDGES = np.array([0, 1, 2**64 - 1, 2**63, 2**63 - 1, 2**32, 3, 2**64 - 5], np.uint64)
+SHAPES = [(), (1,), (8,), (2, 4), (0,), (3, 0)]
+
+
+def words_at(shape, rng):
+    """Edge words and random ones."""
+    size = int(np.prod(shape))
+    return np.where(rng.random(size) < 0.5, rng.choice(EDGES, size), rng.integers(0, 2**64, size, dtype=np.uint64)).reshape(shape)
+
+
+def shared(s, words, number):
+    """`words` split at random; their bound is a lie that nothing here looks at."""
+    shares = np.random.default_rng(number).integers(0, 2**64, (s.n, *words.shape), dtype=np.uint64)
+    # With one more axis, since numpy warns where 0-d words wrap.
+    shares[:1] += words[np.newaxis] - np.sum(shares, axis=0, dtype=np.uint64, keepdims=True)
+    return s.share(shares[s.index], frac=0, bound=1.0, lineage=number)
+
+
+def total(results):
+    """What the parties' shares of each step sum to."""
+    return [np.sum(words, axis=0, dtype=np.uint64) for words in zip(*results, strict=True)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_every_word_of_a_chain_is_exact_and_three_products_open_once(n, shape):
+    rng = np.random.default_rng(n)
+    start, factors = words_at(shape, rng), [words_at(shape, rng) for _ in range(STEPS)]
+
+    async def chain(s):
+        value = shared(s, start, 1)
+        masked = [await s.mask(shared(s, factor, 2 + number)) for number, factor in enumerate(factors)]
+        steps = []
+        for number, factor in enumerate(masked):
+            x, y = (value, factor) if number % 2 else (factor, value)
+            before, said = s.cost.rounds, OPS["mul"].cost(n, x, y)
+            value = await mpc.mul(s, x, y)
+            assert s.cost.rounds - before == said.rounds == (number % 3 == 0)
+            steps.append(value.words)
+        return steps
+
+    product = start
+    for factor, words in zip(factors, total(simulate(n, chain)), strict=True):
+        product = (product[np.newaxis] * factor)[0]
+        assert np.array_equal(words, product)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_slices_transposes_and_powers_are_factors_too(n):
+    words = words_at((4, 4), np.random.default_rng(9))
+
+    async def program(s):
+        x = await s.mask(shared(s, words, 1))
+        before = s.cost.rounds
+        square = await mpc.mul(s, x, x.T)
+        cube = await mpc.mul(s, square, x[::-1])
+        fourth = await mpc.mul(s, cube.assume_bound(1.0, "a test"), x * 3 + x)
+        assert s.cost.rounds == before
+        return [square.words, cube.words, fourth.words]
+
+    square, cube = words * words.T, words * words.T * words[::-1]
+    for got, wanted in zip(total(simulate(n, program)), (square, cube, cube * words * np.uint64(4)), strict=True):
+        assert np.array_equal(got, wanted)
+
+
+def test_what_is_no_chain_opens_as_before():
+    """An unmasked factor, a linear map between, another shape, two products, and more elements than pays: one round each."""
+    rng = np.random.default_rng(4)
+    words = [words_at((6,), rng) for _ in range(2)]
+    large = words_at((SMALL + 1,), rng)
+
+    async def program(s):
+        x, y = [await s.mask(shared(s, each, number)) for number, each in enumerate(words)]
+        z, whole = await mpc.mul(s, x, y), await s.mask(shared(s, large, 7))
+        most = await mpc.mul(s, whole, whole)
+        results = []
+        for left, right in ((z, y.share()), (z + 0, y), (z.reshape(2, 3), y.reshape(2, 3)), (y[:1], z), (z, z), (most, whole)):
+            before = s.cost.rounds
+            results.append((await mpc.mul(s, left, right)).words.reshape(-1))
+            assert s.cost.rounds - before == 1 == OPS["mul"].cost(s.n, left, right).rounds
+        return results
+
+    x, y = words
+    wanted = [x * y * y, x * y * y, x * y * y, x * y * y[0], x * y * x * y, large * large * large]
+    for got, words_wanted in zip(total(simulate(3, program)), wanted, strict=True):
+        assert np.array_equal(got, words_wanted)
+
+
+def test_products_that_may_overflow_are_refused():
+    async def program(s):
+        x = await s.mask(shared(s, EDGES, 1).assume_bound(2.0**21, "a test"))
+        await mpc.mul(s, await mpc.mul(s, x, x), x)
+
+    with pytest.raises(PrecisionError, match="the product of values up to"):
+        simulate(2, program)
+
+
+async def power(s, x):
+    """x^8."""
+    value = x
+    for _ in range(7):
+        value = await mpc.mul(s, value, x)
+    return value
+
+
+async def several(s, x):
+    return await asyncio.gather(*(mpc.protocol(power)(s, x[number]) for number in range(4)))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_chains_side_by_side_cost_what_their_dry_run_says(n, seed):
+    async def program(s):
+        x = await s.mask(shared(s, EDGES[:4], 1))
+        results = await s.run(several, x)
+        return [value.words for value in results], (s.cost.rounds, s.cost.payload, s.cost.corrections)
+
+    words, costs = zip(*simulate(n, program, seed=seed), strict=True)
+    assert np.array_equal(total(words), EDGES[:4] ** np.uint64(8))
+    said = estimate(program, n)
+    assert {cost[:2] for cost in costs} == {(said.rounds, said.payload)}
+    # Of x^8 the fifth factor and the eighth are opened anew: the mask of x, and two more.
+    assert said.rounds == 3
+    assert sum(cost[2] for cost in costs) == said.dealer == 4 * 8 * (1 + 3 + 7 + 1 + 3 + 7 + 1)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_what_follows_a_dry_run_that_failed_late_has_names_of_its_own(n):
+    """The first asks of a long plan have left before the dry run finds that the program cannot run."""
+
+    async def too_large(s, x):
+        for _ in range(3 * AT_ONCE):
+            await mpc.square(s, x)
+        await mpc.mul(s, x.assume_bound(2.0**40, "a test"), x.assume_bound(2.0**40, "a test"))
+
+    async def cubes(s, x):
+        return await s.reveal(await mpc.mul(s, await mpc.mul(s, x, x), x))
+
+    async def program(s):
+        x = await s.mask(s.zero(3, frac=0).add_own(s.encode([1.0, 2.0, 3.0], frac=0)).assume_bound(20.0, "n times 3"))
+        with pytest.raises(PrecisionError):
+            await s.run(too_large, x)
+        results = [await s.run(cubes, x), await cubes(s, x)]
+        return [*results, await protocols.secure_sum(s, [1.0])]
+
+    for first, second, ones in simulate(n, program):
+        assert first.tolist() == second.tolist() == [(n * value) ** 3 for value in (1, 2, 3)]
+        assert ones.tolist() == [n]
