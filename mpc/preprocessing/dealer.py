@@ -19,12 +19,12 @@ import numpy as np
 
 from mpc import wire
 from mpc.agreement import Agreement, describe
-from mpc.canonical import pack_sequence
 from mpc.correlations import BIT_MASK, BIT_SHARE, MASK, correction_tag, receiver, unpack_relation
 from mpc.departure import Departure, departure, reported
 from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
 from mpc.exchange import correction_digest, raw
 from mpc.expressions import evaluate
+from mpc.prg import blocks_for
 from mpc.ring import count
 from mpc.streams import Seed
 
@@ -56,24 +56,21 @@ class Bindings:
 
     def __init__(self) -> None:
         self._starts: dict[str, list[int]] = {}
-        self._bound: dict[tuple[str, int], tuple[int, bytes]] = {}
+        self._bound: dict[tuple[str, int], tuple[int, bytes | int | None]] = {}
 
-    def bind(self, usage: str, where: Range, name: bytes, peer: str) -> None:
-        """Bind `where` to `name`, or find it bound to exactly that already."""
-        if not where.blocks:
-            return
-        scope = f"{usage} {where.scope}"
-        stop = where.block + where.blocks
+    def bind(self, usage: str, where: Range, name: bytes | int | None, peer: str) -> None:
+        """Bind the words at `where` to `name`, or find them bound to exactly that already."""
+        scope, words = f"{usage} {where.scope}", count(where.shape)
         known = self._bound.get((scope, where.block))
-        if known == (stop, name):
+        if known == (words, name) or not words:
             return
-        starts = self._starts.setdefault(scope, [])
+        stop, starts = where.block + where.blocks, self._starts.setdefault(scope, [])
         at = bisect_left(starts, where.block)
-        before_ends = self._bound[scope, starts[at - 1]][0] if at else 0
+        before_ends = starts[at - 1] + blocks_for(self._bound[scope, starts[at - 1]][0]) if at else 0
         if known is not None or before_ends > where.block or (at < len(starts) and starts[at] < stop):
             raise PeerMisbehaved(peer, f"asked for randomness of scope {where.scope!r} under a second name")
         starts.insert(at, where.block)
-        self._bound[scope, where.block] = (stop, name)
+        self._bound[scope, where.block] = (words, name)
 
 
 def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
@@ -202,7 +199,7 @@ class DealerSession:
         for mask in (leaf for expression in relation.expressions for leaf in expression.leaves()):
             if mask.owner is not None and mask.owner >= self._n:
                 raise PeerMisbehaved(name, "asked for the mask of a party that is not there")
-            self._bindings.bind(MASK, mask.where, pack_sequence((mask.owner, count(mask.shape))), name)
+            self._bindings.bind(MASK, mask.where, mask.owner, name)
         for where in relation.bits:
             self._bindings.bind(BIT_MASK, where, b"", name)
         self._bindings.bind(relation.usage, relation.out, relation.key, name)
