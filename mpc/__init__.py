@@ -2,6 +2,7 @@
 
 from mpc.blocking import connect_sync
 from mpc.bshare import BShare
+from mpc.correlations import MAX_FACTORS
 from mpc.errors import (
     AuthenticationFailed,
     BeaverError,
@@ -32,6 +33,7 @@ from mpc.session import Session
 from mpc.shares import AShare, Encoded, concatenate
 
 __all__ = [
+    "MAX_FACTORS",
     "OPS",
     "AShare",
     "AuthenticationFailed",

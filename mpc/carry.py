@@ -134,6 +134,13 @@ def products(factors: Iterable[Words], out: Words) -> None:
         np.bitwise_and(out[: size - 1], factor, out=out[size : 2 * size - 1])
 
 
+def several(factors: Sequence[Words]) -> Words:
+    """The ANDs of the sets of two and more, in order: k factors (...) -> (2^k - 1 - k, ...)."""
+    sets = np.empty(((1 << len(factors)) - 1, *factors[0].shape), WORD)
+    products(factors, sets)
+    return sets[[index - 1 for index in range(1, len(sets) + 1) if index & (index - 1)]]
+
+
 def fold(shares: Sequence[Words], factors: Words | Sequence[Words]) -> list[Words]:
     """XOR over all sets S of shares[S] times the AND of the public factors outside S, over the last factor alone, the last two, ..., all.
 
@@ -158,7 +165,7 @@ def _one(*, first: bool) -> Words:
     return np.array(ONES if first else 0, WORD)
 
 
-def _by_set(singles: Iterable[Words], dealt: Iterable[Words], *, first: bool) -> list[Words]:
+def by_set(singles: Iterable[Words], dealt: Iterable[Words], *, first: bool) -> list[Words]:
     """Shares of the products of k bits by set: of none, of one (the bit itself), of several (dealt, in the order of their sets)."""
     one, several = iter(singles), iter(dealt)
     out = [_one(first=first)]
@@ -322,7 +329,7 @@ def _carry_products(masks: Words, out: Words) -> None:
 def _carry(kept: Words, opened: Words, masks: Words, dealt: Words, *, first: bool) -> tuple[Words, Words]:
     """G3 ^ P3 G2 ^ P3 P2 G1 ^ P3 P2 P1 G0 and P3 P2 P1 of values opened ^ masks, and G3 kept."""
     p = opened[:3]
-    high = fold(_by_set(masks[:3], dealt[:4], first=first), p)  # P3, P3 P2, P3 P2 P1
+    high = fold(by_set(masks[:3], dealt[:4], first=first), p)  # P3, P3 P2, P3 P2 P1
     out = kept.copy()
     for index, factors, more in ((3, p, dealt[4:11]), (4, p[1:], dealt[11:14]), (5, p[2:], dealt[14:])):
         out ^= _times(opened[index], high[len(factors) - 1], [masks[index], *more], factors)
@@ -366,10 +373,8 @@ def zero_tree(rho: Words, blocks: int) -> Words:
     masks = _merges(rho, (4, 0), blocks)
     flat = np.empty(rho.size // sum(ZERO_OPENED) * ZERO_TREE, WORD)
     out = _merges(flat, (11, 0), blocks)
-    for four, several in ((masks.first, out.first), (masks.second, out.second)):
-        sets = np.empty((15, *four.shape[1:]), WORD)
-        products(list(four), sets)
-        several[...] = sets[[index - 1 for index in range(1, 16) if index & (index - 1)]]
+    out.first[...] = several(list(masks.first))
+    out.second[...] = several(list(masks.second))
     return flat
 
 
@@ -381,6 +386,6 @@ def equals_zero(e: Words, material: Words, masks: Words, tree: Words, *, first: 
     rho, dealt = _merges(masks, (4, 0), len(e)), _merges(tree, (11, 0), len(e))
     p = regroup(zero_nibbles(e, material, first=first))
     delta = yield _hide(p, masks[: rho.first.size])
-    p = regroup2(fold(_by_set(rho.first, dealt.first, first=first), delta.reshape(rho.first.shape))[-1])
+    p = regroup2(fold(by_set(rho.first, dealt.first, first=first), delta.reshape(rho.first.shape))[-1])
     delta = yield _hide(p, masks[rho.first.size :])
-    return fold(_by_set(rho.second, dealt.second, first=first), delta.reshape(rho.second.shape))[-1]
+    return fold(by_set(rho.second, dealt.second, first=first), delta.reshape(rho.second.shape))[-1]

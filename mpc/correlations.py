@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HALF = np.dtype("<u4")
 _TOP = WORD.type(BITS - 1)
 MAX_FACTORS = 4
-"""Masked values whose product is known without a round: what the dealer sends for it doubles with each."""
+"""Masked values, or bits, whose product is known without a further round: what the dealer sends for it doubles with each."""
 SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
 
 
@@ -209,6 +209,18 @@ def _products_kind(others: int) -> Kind:
     return Kind(SHARE, others + 1, 0, 0, lambda m: _words(((1 << others) - 1) * m), lambda _: (), lambda _, values, __: _products(values))
 
 
+def _and_kind(masks: int) -> Kind:
+    return Kind(
+        BIT_SHARE,
+        0,
+        masks,
+        1,
+        lambda m: _words(((1 << masks) - 1 - masks) * bits.word_count(m)),
+        lambda m: (bits.word_count(m),) * masks,
+        lambda _, __, values: [carry.several(values).reshape(-1)],
+    )
+
+
 _SIGN, _SIGN_TREE = _circuit(carry.SIGN_MATERIAL, carry.SIGN_OPENED, carry.SIGN_TREE, carry.sign_material, carry.sign_tree)
 _ZERO, _ZERO_TREE = _circuit(carry.ZERO_MATERIAL, carry.ZERO_OPENED, carry.ZERO_TREE, carry.zero_material, carry.zero_tree)
 
@@ -257,16 +269,8 @@ KINDS: dict[str, Kind] = {
         lambda m: (bits.word_count(m),),
         _chosen,
     ),
-    # The AND of two bit masks.
-    "and": Kind(
-        BIT_SHARE,
-        0,
-        2,
-        1,
-        lambda m: _words(bits.word_count(m)),
-        lambda m: (bits.word_count(m),) * 2,
-        lambda _, __, masks: [masks[0] & masks[1]],
-    ),
+    # All ANDs of two and more of so many bit masks.
+    **{f"and {number}": _and_kind(number) for number in range(2, MAX_FACTORS + 1)},
     "sign": _SIGN,
     "sign tree": _SIGN_TREE,
     "zero": _ZERO,

@@ -107,10 +107,15 @@ def _winners_cost(n: int, groups: int, size: int) -> Cost:
     total = mask_cost(n, Like((groups, size))).then(op_cost("ltz", n, Like((groups, size * (size - 1) // 2), is_masked=True)))
     left = size - 1
     while left > 1:
-        left = (left + 1) // 2
-        each = Like((groups, left, size))
-        total = total.then(op_cost("and_", n, each, each))
+        left, parts = _parts(left)
+        total = total.then(op_cost("and_", n, *[Like((groups, left, size))] * parts))
     return total
+
+
+def _parts(left: int) -> tuple[int, int]:
+    """(rows, parts): so many rows as up to four parts of equal length, which may overlap."""
+    rows = -(-left // mpc.MAX_FACTORS)
+    return rows, -(-left // rows)
 
 
 @declared(maximum_cost, reveals="nothing", source="valiant75")
@@ -118,8 +123,8 @@ async def maximum(s: Session, a: AShare | Masked, axis: int | None = None) -> AS
     """The largest element, of all or along `axis` as in numpy.  a: (m,) -> 0-d
 
     A tournament in which every pair of a group meets at once; few elements meet in larger groups (see `_levels`).
-    rounds for m = 2, 10, 100, 10,000, 10^6: 4, 8, 11, 28, 53 (n > 3: one more for each large opening) · bytes per peer 24 m at 10,000 and
-    20 m at 10^6 · dealer 129 m and 74 m · reveals nothing
+    rounds for m = 2, 10, 100, 10,000, 10^6: 4, 6, 8, 22, 47 (n > 3: one more for each large opening) · bytes per peer 24 m at 10,000 and
+    20 m at 10^6 · dealer 130 m and 74 m · reveals nothing
     """
     x, shape = _as_rows(a, axis)
     for groups, size in _levels(*x.shape):
@@ -166,9 +171,10 @@ async def _winners(s: Session, x: Masked) -> BShare:
     # An element beats a later one unless it is smaller, and an earlier one if that is smaller.
     beats = await mpc.xor(s, smaller[:, pair], first)
     while (left := beats.shape[1]) > 1:
-        half = (left + 1) // 2
-        # The halves of an odd number overlap, which changes nothing: b & b = b.
-        beats = await mpc.and_(s, beats[:, :half], beats[:, left - half :])
+        rows, parts = _parts(left)
+        # The last part may overlap the one before, which changes nothing: b & b = b.
+        starts = [min(part * rows, left - rows) for part in range(parts)]
+        beats = await mpc.and_(s, *(beats[:, start : start + rows] for start in starts))
     return beats[:, 0]
 
 
@@ -226,7 +232,7 @@ def _grouped(x: Any, groups: int, size: int) -> Any:
 def _levels(rows: int, length: int) -> tuple[tuple[int, int], ...]:
     """(number of groups, their size) of each level of the tournament that costs least, a round counting as much as ROUND comparisons.
 
-    A level takes one round to mask, two to compare, one to pick the winners, and log2 of the opponents to see who beat all of them.
+    A level takes one round to mask, two to compare, one to pick the winners, and log4 of the opponents to see who beat all of them.
     """
 
     @cache
@@ -236,7 +242,7 @@ def _levels(rows: int, length: int) -> tuple[tuple[int, int], ...]:
             groups = -(-left // min(left, 1 + 2**depth))
             size = -(-left // groups)
             cost, rest = best(groups) if groups > 1 else (0, ())
-            here = ROUND * (4 + (size - 2).bit_length()) + rows * groups * size * (size - 1) // 2
+            here = ROUND * (4 + ((size - 2).bit_length() + 1) // 2) + rows * groups * size * (size - 1) // 2
             options.append((here + cost, ((rows * groups, size), *rest)))
         return min(options)
 

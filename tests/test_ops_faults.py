@@ -240,7 +240,8 @@ ASKS = {
     "products of too many": named("products 5", (), (A,) * 5, (), 60),
     "some of the products": named("products 3", (), (A, A, A), (), 8),
     "another number of bits": named("choice", (5,), (A,), (BITS,), 10),
-    "bits of another size": named("and", (64,), (), (BITS, Range("7", 1, (2,))), 1),
+    "the AND of too many": named("and 5", (64,), (), (BITS,) * 5, 26),
+    "bits of another size": named("and 2", (64,), (), (BITS, Range("7", 1, (2,))), 1),
     "a comparison of nothing": named("sign tree", (0,), (), (Range("7", 0, (0,)),), 0),
     "no chunk": named("sign tree", (16385,), (), (Range("7", 0, (33 * 257,)),), 96 * 257),
 }

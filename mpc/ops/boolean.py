@@ -1,4 +1,4 @@
-"""Logic on XOR shares: xor and not are local, and_ takes one opening (paper: beaver91)."""
+"""Logic on XOR shares: xor and not are local, and_ takes one opening (papers: beaver91, patra21)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpc import bits
+from mpc import bits, carry
 from mpc.bshare import BShare
-from mpc.correlations import BIT_MASK, Relation
+from mpc.correlations import BIT_MASK, MAX_FACTORS, Relation
 from mpc.errors import ProgramError
 from mpc.ledger import Cost
 from mpc.ops.declare import Operand, op, opening
@@ -30,20 +30,22 @@ def free(n: int, *operands: Operand) -> Cost:  # noqa: ARG001  local whatever th
     return Cost()
 
 
-def and_cost(n: int, x: Operand, y: Operand) -> Cost:
+def and_cost(n: int, *operands: Operand) -> Cost:
     """What `and_` and `or_` cost."""
-    words = bits.word_count(count(broadcast(x.shape, y.shape)))
-    return opening(n, 2 * words).beside(Cost(dealer=8 * words))
+    words, k = bits.word_count(count(broadcast(*(each.shape for each in operands)))), len(operands)
+    return opening(n, k * words).beside(Cost(dealer=8 * ((1 << k) - 1 - k) * words))
 
 
-def _aligned(x: BShare, y: BShare) -> tuple[BShare, BShare]:
-    same_home(x, y)
+def _aligned(*operands: BShare) -> list[BShare]:
+    for other in operands[1:]:
+        same_home(operands[0], other)
+    shapes = [each.shape for each in operands]
     try:
-        shape = broadcast(x.shape, y.shape)
+        shape = broadcast(*shapes)
     except ValueError:
-        msg = f"bits of shapes {x.shape} and {y.shape} do not broadcast"
+        msg = f"bits of shapes {', '.join(map(str, shapes[:-1]))} and {shapes[-1]} do not broadcast"
         raise ProgramError(msg) from None
-    return x.broadcast_to(shape), y.broadcast_to(shape)
+    return [each.broadcast_to(shape) for each in operands]
 
 
 def _public(s: Session, like: BShare, y: ArrayLike) -> BShare:
@@ -69,36 +71,39 @@ async def not_(s: Session, x: BShare) -> BShare:
     return s.bit_share(x.words ^ ALL if s.first else x.words, x.shape, lineage_of("not", x.lineage))
 
 
-@op(and_cost, source="beaver91", opens="x ^ rho and y ^ sigma, uniform")
-async def and_(s: Session, x: BShare, y: BShare) -> BShare:
-    """X & y with broadcasting.  rounds 1 · bytes 1/4 per element and peer · dealer 1/8 per element"""
-    x, y = _aligned(x, y)
-    words = x.words.shape
+@op(and_cost, source="beaver91", opens="each operand ^ a mask of its own, uniform")
+async def and_(s: Session, x: BShare, y: BShare, *more: BShare) -> BShare:
+    """X & y, and up to two more, with broadcasting.
+
+    rounds 1 · bytes 1/8 per element, operand and peer · dealer 1/8 per element for two operands, 1/2 for three, 11/8 for four
+    """
+    operands = _aligned(x, y, *more)
+    k, words = len(operands), operands[0].words.shape
+    if k > MAX_FACTORS:
+        msg = f"and_ takes two to {MAX_FACTORS} operands, not {k}: what the dealer sends doubles with each; AND some of them first"
+        raise ProgramError(msg)
     scope = running(s)
-    rho, sigma = (scope.ranges.take(BIT_MASK, words) for _ in range(2))
-    relation = Relation.fresh(scope.ranges, "and", (x.size,), (), (rho, sigma))
+    ranges = tuple(scope.ranges.take(BIT_MASK, words) for _ in operands)
+    relation = Relation.fresh(scope.ranges, f"and {k}", (operands[0].size,), (), ranges)
     fetching = s.source.begin(scope, relation)
     try:
-        left, right = s.bit_mask(rho, x.words), s.bit_mask(sigma, y.words)
-        hidden = np.concatenate([x.words ^ left, y.words ^ right])
-        opened = await s.open_bits(hidden, [x.lineage, y.lineage], [relation.key])
-        (c,) = await fetching
+        masks = [s.bit_mask(where, each.words) for where, each in zip(ranges, operands, strict=True)]
+        hidden = np.concatenate([each.words ^ mask for each, mask in zip(operands, masks, strict=True)])
+        opened = await s.open_bits(hidden, [each.lineage for each in operands], [relation.key])
+        (dealt,) = await fetching
     finally:
         fetching.close()
-    size = words[0]
-    result = await s.compute(_and, words, opened[:size], left, opened[size:], right, c, s.first)
-    return s.bit_share(result, x.shape, lineage_of("and", x.lineage, y.lineage))
+    result = await s.compute(_and, words, opened, masks, dealt, s.first)
+    return s.bit_share(result, operands[0].shape, lineage_of("and", *(each.lineage for each in operands)))
 
 
-def _and(d: Words, a: Words, e: Words, b: Words, c: Words, first: bool) -> Words:  # noqa: FBT001
-    # x & y = (a ^ d)(b ^ e).
-    out: Words = d & (b ^ e if first else b)
-    out ^= a & e
-    out ^= c
-    return out
+def _and(opened: Words, masks: list[Words], dealt: Words, first: bool) -> Words:  # noqa: FBT001
+    k, size = len(masks), masks[0].size
+    shares = carry.by_set(masks, dealt.reshape((1 << k) - 1 - k, size), first=first)
+    return carry.fold(shares, opened.reshape(k, size))[-1]
 
 
-@op(and_cost, source="beaver91", opens="x ^ rho and y ^ sigma, uniform")
+@op(and_cost, source="beaver91", opens="x and y, each ^ a mask of its own, uniform")
 async def or_(s: Session, x: BShare, y: BShare) -> BShare:
     """X | y with broadcasting.  rounds 1 · bytes 1/4 per element and peer · dealer 1/8 per element"""
     x, y = _aligned(x, y)
