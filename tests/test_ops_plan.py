@@ -13,6 +13,7 @@ from mpc import Disagreement, PrecisionError, protocol
 from mpc.exchange import Exchange
 from mpc.preprocessing import dealer as dealing
 from mpc.preprocessing import dealt
+from mpc.preprocessing.plan import AT_ONCE
 from mpc.testing import simulate
 from tests.references import shared, shared_bits
 
@@ -339,3 +340,26 @@ def test_a_planned_program_takes_shares_and_masked_values(n):
 
     for outcome in simulate(n, program):
         assert outcome == [[15, 15], [3.0, -6.0], [0, -3]]
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("length", [1, AT_ONCE + 6])
+def test_a_planned_program_within_a_planned_one_asks_once(n, length, asks):
+    async def powers(s, x):
+        value = x
+        for _ in range(length):
+            value = await mpc.mul(s, value.assume_bound(1.0, "1 or -1"), x)
+        return value
+
+    async def both(s, x):
+        return await s.run(powers, x), await s.run(powers, x)
+
+    async def program(s):
+        x = s.zero(2, frac=0).add_own(s.encode([1.0, -1.0] if s.index == 0 else [0.0, 0.0], frac=0)).assume_bound(1.0, "1 and -1")
+        x = await s.mask(x)
+        results = [*await s.run(both, x), *await s.run(both, x)]
+        return [(await s.reveal(value)).tolist() for value in results]
+
+    for outcome in simulate(n, program):
+        assert outcome == [[1, (-1) ** (length + 1)]] * 4
+    assert sum(count for _, count, _ in asks) == 4 * length

@@ -38,8 +38,10 @@ class Dealt:
 
     def plan(self, relations: Iterable[Relation]) -> None:
         """Ask for everything in `relations` that this party receives, ahead of the ops that use it."""
-        keyed = ((relation.key, relation) for relation in relations)
-        self._planned.update((key, relation) for key, relation in keyed if self._receives(self._exchange.correction_tag(key)))
+        for relation in relations:
+            # A program within a planned one finds that its own plan was asked for already.
+            if (key := relation.key) not in self._asked and self._receives(self._exchange.correction_tag(key)):
+                self._planned[key] = relation
         self._ask_ahead()
 
     def _ask_ahead(self) -> None:
