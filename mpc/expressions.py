@@ -285,11 +285,10 @@ def unpack_range(data: object) -> Range:
     raise ValueError(data)
 
 
-@lru_cache(maxsize=1 << 10)
 def unpack_expression(data: object, depth: int = MAX_DEPTH) -> Expression:
     """The expression of such data, built by the functions that parties use; ValueError where there is none.
 
-    What they would have written otherwise, and what only compares equal, like 1 and 1.0, has another `key` than the data: the caller compares.
+    What they would have written otherwise has another `key` than the data: the caller compares.
     """
     match data:
         case ("mask", tuple() as where, ()):
