@@ -204,11 +204,11 @@ class Exchange:
         batch: list[bytes] = []
         size = 0
         for relation in relations:
-            batch.append(relation.key)
-            size += len(relation.key)
-            if size > MAX_ASK_BYTES:
+            if batch and size + len(relation.key) > MAX_ASK_BYTES:
                 self._ask(batch)
                 batch, size = [], 0
+            batch.append(relation.key)
+            size += len(relation.key)
         if batch:
             self._ask(batch)
 

@@ -29,6 +29,8 @@ MAX_DEPTH = 24
 MAX_MACS = 1 << 44
 NAMED_DEPTH, NAMED_NODES = 20, 256
 """What the name of one masked value may have, so that a relation between two of them stays within MAX_DEPTH and one message."""
+SHORT_NODES = NAMED_NODES // 2
+"""What it may have so that a relation between four does."""
 
 
 class Range(NamedTuple):
@@ -199,8 +201,8 @@ def product_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, .
     return (*stacked, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
 
 
-def check_named(expression: Expression) -> None:
-    """Raise ProgramError where a masked value came about in so many steps that no dealer would take its name."""
+def check_named(expression: Expression) -> int:
+    """How many nodes a name has.  ProgramError where a masked value came about in so many steps that no dealer would take its name."""
     nodes, level, depth = 1, expression.parts, 0
     while level:
         depth += 1
@@ -209,6 +211,7 @@ def check_named(expression: Expression) -> None:
             msg = "this masked value is made of too many others, or in too many steps, to keep a name; use x.share(), and mask that"
             raise ProgramError(msg)
         level = tuple(part for each in level for part in each.parts)
+    return nodes
 
 
 def evaluate(expression: Expression, leaf: Callable[[Expression, int, int], Words]) -> Words:
@@ -305,13 +308,13 @@ def unpack_expression(data: object, depth: int = MAX_DEPTH) -> Expression:
 
 def _rebuild(operation: str, parameters: tuple[Any, ...], parts: list[Expression]) -> Expression:
     match operation, parameters, parts:
-        case "index", _, [of]:
-            return Expression("index", _checked(parameters), (of,), _indexed(of.shape, parameters))
-        case "transpose", _, [of]:
-            return transpose(of, _checked(parameters))
-        case "reshape", _, [of]:
-            return _view("reshape", _checked(parameters), of, lambda array: array.reshape(parameters))
-        case "sum", (int() as axis,), [of] if 0 <= axis < len(of.shape):
+        case "index", _, [of] if _indexes(parameters, of.shape):
+            return index(of, parameters)
+        case "transpose", _, [of] if _whole(parameters) and sorted(parameters) == list(range(len(of.shape))):
+            return transpose(of, parameters)
+        case "reshape", _, [of] if _whole(parameters):
+            return reshape(of, parameters)
+        case "sum", (axis,), [of] if type(axis) is int and 0 <= axis < len(of.shape):
             return add_up(of, axis)
         case "pairs", (), [of] if of.shape:
             return pairs(of)
@@ -325,10 +328,21 @@ def _rebuild(operation: str, parameters: tuple[Any, ...], parts: list[Expression
             raise ValueError(operation)
 
 
-def _checked(parameters: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Integers, None, and triples of integers are all that a view is described by."""
-    for entry in parameters:
-        plain = entry is None or type(entry) is int
-        if not plain and not (type(entry) is tuple and len(entry) == 3 and all(type(number) is int for number in entry)):
-            raise ValueError(entry)
-    return parameters
+def _whole(parameters: tuple[Any, ...]) -> bool:
+    return all(type(number) is int and number >= 0 for number in parameters)
+
+
+def _indexes(normal: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
+    """Whether `normal` is what `normal_index` gives for `shape`: anything else could reach words beyond the mask that was bound."""
+    entries = [entry for entry in normal if entry is not None]
+    return len(entries) == len(shape) and all(map(_within, entries, shape))
+
+
+def _within(entry: Any, extent: int) -> bool:
+    match entry:
+        case int():
+            return type(entry) is int and 0 <= entry < extent
+        case (start, taken, step) if all(type(number) is int for number in entry):
+            last = start + (taken - 1) * step
+            return step != 0 and taken >= 0 and (not taken or (0 <= start < extent and 0 <= last < extent))
+    return False

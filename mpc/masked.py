@@ -37,7 +37,7 @@ class Masked(Fixed):
     transposes, sums, integer multiples and sums of masked values refer to the mask that was opened once.
     """
 
-    __slots__ = ("difference", "mask", "name")
+    __slots__ = ("difference", "factors", "mask", "name")
     is_masked = True
     owner: int | None = None
 
@@ -46,7 +46,8 @@ class Masked(Fixed):
             msg = f"a masked value of shape {difference.shape} under a mask of shape {name.shape}"
             raise ProgramError(msg)
         super().__init__(name.shape, frac, bound, home, lineage)
-        expressions.check_named(name)
+        # Of a long name no relation between several would fit into a message.
+        self.factors = int(expressions.check_named(name) <= expressions.SHORT_NODES)
         self.difference = frozen(difference)
         self.mask = frozen(mask)
         self.name = name

@@ -56,11 +56,6 @@ class Scope:
         twin._children = self._children
         return twin
 
-    def skip(self, twin: Scope) -> None:
-        """Give no name that `twin` gave."""
-        self.ranges = twin.ranges
-        self._children = twin._children
-
     @property
     def calls(self) -> int:
         """How many calls were made from this scope so far."""

@@ -121,17 +121,13 @@ class Session:
         Shares and masked values among the arguments, also in lists, tuples and dictionaries, lose their contents for it.
         """
         dry, plan = Session.dry(self.names, self.index, client=self.client)
-        plan.ask = self._engine.source.plan
         # Names go on where this scope is now: nothing that was named before is named again.
-        scope = current(self)
-        dry.root = scope.twin()
+        dry.root = current(self).twin()
         try:
-            await _to_its_end(program(dry, *dry.emptied(arguments)), plan)
-        except BaseException:
-            # Some of it may be asked for by these names: what comes after has others.
-            scope.skip(dry.root)
-            raise
-        plan.tell()
+            await program(dry, *dry.emptied(arguments))
+        except* PlanEnds:  # a task group wraps it
+            plan.complete = False
+        self._engine.source.plan(plan.relations)
         return await program(self, *arguments)
 
     def emptied(self, argument: Any) -> Any:
@@ -386,13 +382,6 @@ class Session:
         if known is not None and isinstance(fault, BaseExceptionGroup) and fault.split(lambda leaf: leaf is known)[1] is None:
             return known
         return fault
-
-
-async def _to_its_end(dry_run: Awaitable[Any], plan: Plan) -> None:
-    try:
-        await dry_run
-    except* PlanEnds:  # a task group wraps it
-        plan.complete = False
 
 
 def _extent(shape: Shape) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from mpc.papers import PAPERS
 from tests.conftest import ROOT
 
 M = 1 << 14
-SHARE, MASKED = Like((M,)), Like((M,), is_masked=True)
+SHARE, MASKED = Like((M,)), Like((M,), is_masked=True, factors=1)
 QUOTIENT = Like((M,), is_quotient=True)
 PRODUCT, LONG_PRODUCT = Like((M,), factors=2), Like((M,), factors=3)
 SQUARE, MASKED_SQUARE = Like((128, 128)), Like((128, 128), is_masked=True)

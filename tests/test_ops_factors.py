@@ -13,7 +13,6 @@ from mpc.errors import PrecisionError
 from mpc.estimate import estimate
 from mpc.ops.arithmetic import SMALL
 from mpc.ops.declare import OPS
-from mpc.preprocessing.plan import AT_ONCE
 from mpc.testing import simulate
 
 STEPS = 10
@@ -144,11 +143,38 @@ def test_chains_side_by_side_cost_what_their_dry_run_says(n, seed):
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_what_follows_a_dry_run_that_failed_late_has_names_of_its_own(n):
-    """The first asks of a long plan have left before the dry run finds that the program cannot run."""
+def test_long_names_are_opened_so_that_every_relation_fits_into_a_message(n):
+    """Four factors, each a sum of 100 masked values, in a deep scope; sums of 60 are extended."""
+
+    async def program(s, depth=60):
+        if depth:
+            return await mpc.protocol(program)(s, depth - 1)
+        rounds = []
+        for addends in (60, 100):
+            sums = [await s.mask(shared(s, EDGES[1:2], number)) for number in range(addends)]
+            while len(sums) > 1:
+                pairs = zip(sums[::2], sums[1::2], strict=False)
+                sums = [*((x + y).assume_bound(1.0, "a lie") for x, y in pairs), *sums[len(sums) // 2 * 2 :]]
+            (factor,) = sums
+            value, before = factor, s.cost.rounds
+            for _ in range(3):
+                value = (await mpc.mul(s, value, factor)).assume_bound(1.0, "a lie")
+            rounds.append((s.cost.rounds - before, value.words))
+        return rounds
+
+    short, long = zip(*simulate(n, program), strict=True)
+    assert {rounds for rounds, _ in short} == {0}
+    assert {rounds for rounds, _ in long} == {2}
+    for outcome, addends in ((short, 60), (long, 100)):
+        assert sum(int(words[0]) for _, words in outcome) % 2**64 == addends**4
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_what_follows_a_long_dry_run_that_failed(n):
+    """Nothing of it was asked for, so no correction is left that nobody takes."""
 
     async def too_large(s, x):
-        for _ in range(3 * AT_ONCE):
+        for _ in range(200):
             await mpc.square(s, x)
         await mpc.mul(s, x.assume_bound(2.0**40, "a test"), x.assume_bound(2.0**40, "a test"))
 
@@ -156,10 +182,13 @@ def test_what_follows_a_dry_run_that_failed_late_has_names_of_its_own(n):
         return await s.reveal(await mpc.mul(s, await mpc.mul(s, x, x), x))
 
     async def program(s):
-        x = await s.mask(s.zero(3, frac=0).add_own(s.encode([1.0, 2.0, 3.0], frac=0)).assume_bound(20.0, "n times 3"))
+        x = await s.mask(s.zero(1 << 17, frac=0).assume_bound(1.0, "zeros"))
+        y = await s.mask(s.zero(3, frac=0).add_own(s.encode([1.0, 2.0, 3.0], frac=0)).assume_bound(20.0, "n times 3"))
+        calls = s.root.calls
         with pytest.raises(PrecisionError):
             await s.run(too_large, x)
-        results = [await s.run(cubes, x), await cubes(s, x)]
+        assert s.root.calls == calls
+        results = [await s.run(cubes, y), await cubes(s, y)]
         return [*results, await protocols.secure_sum(s, [1.0])]
 
     for first, second, ones in simulate(n, program):

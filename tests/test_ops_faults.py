@@ -9,7 +9,7 @@ import mpc
 from mpc import OPS, Disagreement, PeerLost, PeerMisbehaved
 from mpc.canonical import pack_sequence as pack
 from mpc.correlations import Relation, receiver
-from mpc.expressions import Range, mask, scale
+from mpc.expressions import Expression, Range, mask, scale
 from mpc.mesh import Clocks
 from mpc.preprocessing import dealer as dealing
 from mpc.preprocessing.dealer import Bindings, DealerSession
@@ -239,6 +239,15 @@ ASKS = {
     "products of too few": named("products 3", (), (A, A), (), 12),
     "products of too many": named("products 5", (), (A,) * 5, (), 60),
     "some of the products": named("products 3", (), (A, A, A), (), 8),
+    "an index from behind": named("value", (), (Expression("index", (-1,), (A,), ()),), (), 1),
+    "an index beyond the mask": named("value", (), (Expression("index", (4,), (A,), ()),), (), 1),
+    "more rows than there are": named("value", (), (Expression("index", ((0, 5, 1),), (A,), (5,)),), (), 5),
+    "rows before the first": named("value", (), (Expression("index", ((2, 4, -1),), (A,), (4,)),), (), 4),
+    "an index that takes everything": named("value", (), (Expression("index", ((0, 4, 1),), (A,), (4,)),), (), 4),
+    "a shape to be guessed": named("value", (), (Expression("reshape", (2, -1), (A,), (2, 2)),), (), 4),
+    "a reshape to the same shape": named("value", (), (Expression("reshape", (4,), (A,), (4,)),), (), 4),
+    "axes from behind": named("value", (), (Expression("transpose", (-1,), (A,), (4,)),), (), 4),
+    "an axis that is true": named("value", (), (Expression("sum", (False,), (A,), ()),), (), 1),
     "another number of bits": named("choice", (5,), (A,), (BITS,), 10),
     "the AND of too many": named("and 5", (64,), (), (BITS,) * 5, 26),
     "bits of another size": named("and 2", (64,), (), (BITS, Range("7", 1, (2,))), 1),

@@ -65,6 +65,18 @@ def test_one_operand_too_many_and_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ProgramError, match="two to 4 operands, not 5"):
         simulate(2, five)
 
+    async def numbers(s):
+        await mpc.and_(s, shared_bits(s, np.ones(3, np.uint8), 1), s.zero(3))
+
+    with pytest.raises(ProgramError, match="logic is on shares of bits, not on a AShare"):
+        simulate(2, numbers)
+
+    async def public(s):
+        await mpc.and_(s, shared_bits(s, np.ones(3, np.uint8), 1), np.ones(3, bool))
+
+    with pytest.raises(ProgramError, match="not on a ndarray"):
+        simulate(2, public)
+
     async def shapes(s):
         await mpc.and_(s, *(shared_bits(s, np.ones(size, np.uint8), size) for size in (3, 1, 2)))
 

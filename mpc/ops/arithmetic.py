@@ -63,7 +63,7 @@ def _by_chunks(x: Operand, y: Operand) -> bool:
 
 
 def _extends(z: Operand, y: Operand) -> bool:
-    return z.factors > 0 and y.is_masked and z.shape == y.shape
+    return z.factors > 1 and y.is_masked and y.factors == 1 and z.shape == y.shape
 
 
 @op(mul_cost, source="beaver91", opens="x - a and y - b, uniform")
@@ -167,7 +167,7 @@ async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation
     shape = relation.expressions[0].shape
     words = await s.compute(combined, shape, left, right, c.reshape(shape), operation, s.first, work=product_work(operation, left, right))
     bound = product_bound(operation, x, y, known)
-    small = operation == "mul" and x.shape == y.shape and x.size <= SMALL
+    small = operation == "mul" and x.shape == y.shape and x.size <= SMALL and left.factors == right.factors == 1
     origin = Factors((left.difference, right.difference), (left.name, right.name)) if small else None
     return s.share(words, frac=x.frac + y.frac, bound=bound, lineage=lineage_of(operation, x.lineage, y.lineage), origin=origin)
 

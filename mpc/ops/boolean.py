@@ -17,6 +17,8 @@ from mpc.scope import running
 from mpc.shares import constant_lineage, lineage_of, same_home
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import ArrayLike
 
     from mpc.ring import Words
@@ -36,8 +38,11 @@ def and_cost(n: int, *operands: Operand) -> Cost:
     return opening(n, k * words).beside(Cost(dealer=8 * ((1 << k) - 1 - k) * words))
 
 
-def _aligned(*operands: BShare) -> list[BShare]:
-    for other in operands[1:]:
+def _aligned(*operands: Any) -> list[BShare]:
+    for other in operands:
+        if not isinstance(other, BShare):
+            msg = f"logic is on shares of bits, not on a {type(other).__name__}; ltz and eqz give some, and xor takes public bits"
+            raise ProgramError(msg)
         same_home(operands[0], other)
     shapes = [each.shape for each in operands]
     try:

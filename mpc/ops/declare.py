@@ -42,7 +42,7 @@ class Operand(Protocol):
 
     @property
     def factors(self) -> int:
-        """Of how many masked values it is the product and knows it; 0 if it does not."""
+        """Of how many masked values it is the product and knows it, 1 for one alone; 0 if it does not, or their names are long."""
 
     @property
     def owner(self) -> int | None:

@@ -5,7 +5,6 @@ Ops and protocols run as they are; openings give blanks, and the counting is tha
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,7 +15,7 @@ from mpc.exchange import MAX_NDIM, scatters, stripes
 from mpc.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Coroutine, Iterable, Sequence
 
     from mpc.correlations import Relation
     from mpc.expressions import Range
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from mpc.scope import Scope
 
 
-AT_ONCE = 64
-"""Relations that are asked for together while the dry run goes on."""
 THERE_AND_BACK = 2
 """Trips from asking the dealer to its answer."""
 
@@ -39,7 +36,7 @@ class Plan:
     """What a program will do: its correlations in order, its cost, and the bytes of all arrays alive at the worst moment.
 
     `trips` is how many messages travel one after the other: a round is one, and where an op waits for the dealer, its way there and back counts.
-    `ask` is told the relations, some at a time, while the dry run goes on.  `complete` is False where the program looked at a revealed value: what follows is asked for when its ops start.
+    `complete` is False where the program looked at a revealed value: what follows is asked for when its ops start.
     """
 
     n: int
@@ -48,8 +45,6 @@ class Plan:
     meter: Meter = field(default_factory=Meter)
     trips: int = 0
     complete: bool = True
-    ask: Callable[[list[Relation]], None] | None = None
-    asked: int = 0
 
     @property
     def rounds(self) -> int:
@@ -70,17 +65,6 @@ class Plan:
     def peak(self) -> int:
         """Bytes of arrays alive at the worst moment, at one party, without the temporaries of a single kernel."""
         return self.meter.peak
-
-    @property
-    def fresh(self) -> int:
-        """How many relations nobody was asked for yet."""
-        return len(self.relations) - self.asked
-
-    def tell(self) -> None:
-        """Let them be asked for."""
-        if self.ask is not None:
-            self.ask(self.relations[self.asked :])
-        self.asked = len(self.relations)
 
 
 def _ends(*_: Any, **__: Any) -> NoReturn:
@@ -213,8 +197,4 @@ class DrySource:
     async def _shares(self, scope: Scope, relation: Relation, arrival: int) -> list[Any]:
         scope.trips = max(scope.trips, arrival)
         self._plan.trips = max(self._plan.trips, arrival)
-        if self._plan.fresh >= AT_ONCE:
-            self._plan.tell()
-            # The dealer begins with these while the dry run goes on.
-            await asyncio.sleep(0)
         return [Blank((words,), self._plan.meter) for words in relation.layout.apart]
