@@ -29,7 +29,9 @@ class Row(NamedTuple):
             pattern += re.escape(self.text[end : found.start()])
             pattern += re.escape(found.group()) if found.group() in WORDS else ".+"
             end = found.end()
-        return re.fullmatch(pattern + re.escape(self.text[end:]), text) is not None
+        # The document's first paragraph: a remote fault may say where the program was.
+        place = r"(?: \(at .+\))?" if self.fault.startswith("theirs") else ""
+        return re.fullmatch(pattern + re.escape(self.text[end:]) + place, text) is not None
 
 
 def rows():
