@@ -14,6 +14,7 @@ from mpc.estimate import estimate
 from mpc.ops.arithmetic import SMALL
 from mpc.ops.declare import OPS
 from mpc.testing import simulate
+from tests.references import shared
 
 STEPS = 10
 EDGES = np.array([0, 1, 2**64 - 1, 2**63, 2**63 - 1, 2**32, 3, 2**64 - 5], np.uint64)
@@ -24,14 +25,6 @@ def words_at(shape, rng):
     """Edge words and random ones."""
     size = int(np.prod(shape))
     return np.where(rng.random(size) < 0.5, rng.choice(EDGES, size), rng.integers(0, 2**64, size, dtype=np.uint64)).reshape(shape)
-
-
-def shared(s, words, number):
-    """`words` split at random; their bound is a lie that nothing here looks at."""
-    shares = np.random.default_rng(number).integers(0, 2**64, (s.n, *words.shape), dtype=np.uint64)
-    # With one more axis, since numpy warns where 0-d words wrap.
-    shares[:1] += words[np.newaxis] - np.sum(shares, axis=0, dtype=np.uint64, keepdims=True)
-    return s.share(shares[s.index], frac=0, bound=1.0, lineage=number)
 
 
 def total(results):

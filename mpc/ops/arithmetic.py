@@ -63,7 +63,7 @@ def _by_chunks(x: Operand, y: Operand) -> bool:
 
 
 def _extends(z: Operand, y: Operand) -> bool:
-    return z.factors > 1 and y.is_masked and y.factors == 1 and z.shape == y.shape
+    return z.factors > 1 and y.factors == 1 and z.shape == y.shape
 
 
 @op(mul_cost, source="beaver91", opens="x - a and y - b, uniform")
