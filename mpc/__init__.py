@@ -2,7 +2,7 @@
 
 from mpc.blocking import connect_sync
 from mpc.bshare import BShare
-from mpc.correlations import MAX_FACTORS
+from mpc.correlations import MAX_OPERANDS
 from mpc.errors import (
     AuthenticationFailed,
     BeaverError,
@@ -33,7 +33,7 @@ from mpc.session import Session
 from mpc.shares import AShare, Encoded, concatenate
 
 __all__ = [
-    "MAX_FACTORS",
+    "MAX_OPERANDS",
     "OPS",
     "AShare",
     "AuthenticationFailed",

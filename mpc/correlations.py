@@ -7,7 +7,7 @@ the one, the receiver, gets the correction that makes the shares add up (XOR, fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,12 +22,16 @@ from mpc.ring import BITS, WORD, Words, count
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from mpc.streams import Ranges
 
 HALF = np.dtype("<u4")
 _TOP = WORD.type(BITS - 1)
-MAX_FACTORS = 4
-"""Masked values, or bits, whose product is known without a further round: what the dealer sends for it doubles with each."""
+MAX_FACTORS = 10
+"""Masked values whose product takes one relation, which doubles with each."""
+MAX_OPERANDS = 4
+"""Bits whose product takes one round."""
 SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
 
 
@@ -196,17 +200,23 @@ def _continued(relation: Relation, values: list[Words], _: list[Words]) -> list[
     return [high, (q >> WORD.type(before)) * b, top, ((q >> _TOP) * b).astype(HALF)]
 
 
+@cache
+def sets_of_several(k: int) -> NDArray[np.intp]:
+    """The sets of two and more of k factors, in order; member i of a set S is bit i of S."""
+    return np.array([members for members in range(1 << k) if members & (members - 1)])
+
+
 def _products(values: list[Words]) -> list[Words]:
-    """The last value times every set of the others, S = 1, 2, ..., whose member i is bit i of S."""
-    *others, last = [value.reshape(1, -1) for value in values]
-    terms = last
-    for other in others:
-        terms = np.concatenate((terms, terms * other))
-    return [terms[1:].reshape(-1)]
+    """The product of every set of two and more."""
+    terms = np.ones((1, values[0].size), WORD)
+    for value in values:
+        terms = np.concatenate((terms, terms * value.reshape(-1)))
+    return [terms[sets_of_several(len(values))].reshape(-1)]
 
 
-def _products_kind(others: int) -> Kind:
-    return Kind(SHARE, others + 1, 0, 0, lambda m: _words(((1 << others) - 1) * m), lambda _: (), lambda _, values, __: _products(values))
+def _products_kind(factors: int) -> Kind:
+    sets = len(sets_of_several(factors))
+    return Kind(SHARE, factors, 0, 0, lambda m: _words(sets * m), lambda _: (), lambda _, values, __: _products(values))
 
 
 def _and_kind(masks: int) -> Kind:
@@ -247,8 +257,8 @@ KINDS: dict[str, Kind] = {
         lambda _: (),
         _continued,
     ),
-    # The last of so many masks times all products of others.
-    **{f"products {number}": _products_kind(number - 1) for number in range(3, MAX_FACTORS + 1)},
+    # All products of two and more of so many masks.
+    **{f"products {number}": _products_kind(number) for number in range(2, MAX_FACTORS + 1)},
     # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.
     "bit": Kind(
         SHARE,
@@ -270,7 +280,7 @@ KINDS: dict[str, Kind] = {
         _chosen,
     ),
     # All ANDs of two and more of so many bit masks.
-    **{f"and {number}": _and_kind(number) for number in range(2, MAX_FACTORS + 1)},
+    **{f"and {number}": _and_kind(number) for number in range(2, MAX_OPERANDS + 1)},
     "sign": _SIGN,
     "sign tree": _SIGN_TREE,
     "zero": _ZERO,

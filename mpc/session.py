@@ -21,7 +21,7 @@ from mpc.exchange import Exchange
 from mpc.fixed_point import BOUND, FRAC
 from mpc.masked import Masked
 from mpc.preprocessing.dealt import Dealt
-from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan, PlanEnds
+from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan, PlanEnds, Planning
 from mpc.ring import Words, zeros
 from mpc.scope import Scope, current, protocol, running
 from mpc.shares import AShare, Encoded, Home, Secret, lineage_of
@@ -94,17 +94,23 @@ class Session:
         pairs = {number: agreed.seeds[name] for number, name in enumerate(names) if name != me}
         streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watch)
         exchange = Exchange(agreed, mesh, cost, visit)
-        engine = Engine(Home(index, len(names), agreed.session, watch), exchange, streams, Dealt(exchange, streams, cost), cost)
+        source = Dealt(exchange, streams, cost, every_word=watch is not None and watch.every_word)
+        engine = Engine(Home(index, len(names), agreed.session, watch), exchange, streams, source, cost)
         return cls(names, engine, logging.LoggerAdapter(mesh.log, {"job": agreed.job.name}), visit.client if visit is not None else "")
 
     @classmethod
     def dry(
-        cls, names: Sequence[str], index: int, exchange: Callable[[Plan, Sequence[str], int], DryExchange] = DryExchange, client: str = ""
+        cls,
+        names: Sequence[str],
+        index: int,
+        exchange: Callable[[Plan, Sequence[str], int], DryExchange] = DryExchange,
+        client: str = "",
+        source: Callable[[Plan], DrySource] = DrySource,
     ) -> tuple[Session, Plan]:
         """A session on shapes alone, and the plan that it writes down."""
         plan = Plan(len(names))
         home = Home(index, len(names), b"dry run")
-        engine = Engine(home, exchange(plan, names, index), DryStreams(plan), DrySource(plan), plan.ledger)
+        engine = Engine(home, exchange(plan, names, index), DryStreams(plan), source(plan), plan.ledger)
         return cls(names, engine, logging.LoggerAdapter(_SILENT, {}), client), plan
 
     def __repr__(self) -> str:
@@ -120,14 +126,17 @@ class Session:
         The dry run does what the program does on shapes alone: let the program have no other side effects before it reveals.
         Shares and masked values among the arguments, also in lists, tuples and dictionaries, lose their contents for it.
         """
-        dry, plan = Session.dry(self.names, self.index, client=self.client)
+        dry, plan = Session.dry(self.names, self.index, client=self.client, source=Planning)
         # Names go on where this scope is now: nothing that was named before is named again.
         dry.root = current(self).twin()
         try:
-            await program(dry, *dry.emptied(arguments))
+            outcome = await program(dry, *dry.emptied(arguments))
         except* PlanEnds:  # a task group wraps it
-            plan.complete = False
-        self._engine.source.plan(plan.relations)
+            outcome = None
+        plan.settle()
+        # Until here, so that what the program gives is dealt: whoever gets it may read it.
+        del outcome
+        self._engine.source.plan(plan)
         return await program(self, *arguments)
 
     def emptied(self, argument: Any) -> Any:

@@ -238,14 +238,19 @@ class AShare(Fixed):
     `owner` is the party that alone holds non-zero words, for a private input that nothing else was added to; None otherwise.
     """
 
-    __slots__ = ("owner", "words")
+    __slots__ = ("_words", "owner")
 
     def __init__(self, words: Words, *, frac: int, bound: float, home: Home, lineage: int, owner: int | None = None) -> None:
-        self.words = frozen(words)
-        super().__init__(self.words.shape, frac, bound, home, lineage)
+        self._words = frozen(words)
+        super().__init__(self._words.shape, frac, bound, home, lineage)
         self.owner = owner
         if home.watch is not None:
-            home.watch.makes(home.index, lineage, self.words, frac, bound)
+            home.watch.makes(home.index, lineage, self._words, frac, bound)
+
+    @property
+    def words(self) -> Words:
+        """This party's share, uniform by itself."""
+        return self._words
 
     def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> AShare:
         """See Secret."""

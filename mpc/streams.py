@@ -89,6 +89,9 @@ class Ranges:
 class Watch(Protocol):
     """Sees which stream words are spent on what, and every share that is made; the simulator's oracles implement it."""
 
+    every_word: bool
+    """Whether words are to be made that nobody reads but this."""
+
     def spends(self, party: int, usage: str, where: Range, on: Words | bytes) -> None:
         """`where` of stream `usage` at `party` is spent on these secret words, or on this relation."""
 

@@ -114,7 +114,7 @@ def _winners_cost(n: int, groups: int, size: int) -> Cost:
 
 def _parts(left: int) -> tuple[int, int]:
     """(rows, parts): so many rows as up to four parts of equal length, which may overlap."""
-    rows = -(-left // mpc.MAX_FACTORS)
+    rows = -(-left // mpc.MAX_OPERANDS)
     return rows, -(-left // rows)
 
 

@@ -152,6 +152,14 @@ async def cancelled(s):
     await asyncio.sleep(0.3)
 
 
+async def fickle(s, runs):
+    x = await s.mask(s.zero(1, frac=0))
+    square = await mpc.mul(s, x, x)
+    await mpc.mul(s, square, x)
+    runs.add(len(runs))
+    return await s.reveal(square) if len(runs) > 1 else None
+
+
 async def divides(s):
     await s.reveal(s.zero(1))
     if s.index == 0:
@@ -321,6 +329,7 @@ CASES = {
     "different sessions or parties": another_session,
     "from another task": lambda: each(foreign_task),
     "an op was cancelled at": lambda: after_the_end(cancelled),
+    "only multiplied further": lambda: each(lambda s: s.run(fickle, set())),
     "the program raised TYPE": lambda: after_the_end(divides),
     "this session has ended": lambda: after_the_end(lambda s: s.reveal(s.zero(1))),
     "this process was forked": forked,

@@ -10,12 +10,14 @@ from mpc.ops.arithmetic import mask_cost
 from mpc.ops.declare import Like
 from mpc.ops.document import document
 from mpc.papers import PAPERS
+from mpc.ring import count
 from tests.conftest import ROOT
 
 M = 1 << 14
 SHARE, MASKED = Like((M,)), Like((M,), is_masked=True, factors=1)
 QUOTIENT = Like((M,), is_quotient=True)
-PRODUCT, LONG_PRODUCT = Like((M,), factors=2), Like((M,), factors=3)
+FEW = 1 << 9
+PRODUCT, FACTOR = Like((FEW,), factors=2), Like((FEW,), is_masked=True, factors=1)
 SQUARE, MASKED_SQUARE = Like((128, 128)), Like((128, 128), is_masked=True)
 
 # Rounds, bytes to each peer and dealer bytes, each for one of M elements: the table of section 7 of the design.
@@ -23,9 +25,10 @@ DESIGN = {
     "mask": ((SHARE,), 1, 8, 0),
     "mul": ((SHARE, SHARE), 1, 16, 8),
     "mul, masked": ((MASKED, MASKED), 0, 0, 8),
-    "mul, product": ((PRODUCT, MASKED), 0, 0, 24),
-    "mul, product of three": ((MASKED, LONG_PRODUCT), 0, 0, 56),
-    "mul, product and share": ((PRODUCT, SHARE), 1, 16, 8),
+    "mul, product": ((PRODUCT, FACTOR), 0, 0, 32),
+    "mul, product and share": ((PRODUCT, Like((FEW,))), 1, 8, 32),
+    "mul, two products": ((PRODUCT, PRODUCT), 0, 0, 88),
+    "mul, long product": ((Like((FEW,), factors=4), FACTOR), 1, 8, 8),
     "matmul": ((SQUARE, SQUARE), 1, 16, 8),
     "matmul, masked": ((MASKED_SQUARE, MASKED_SQUARE), 0, 0, 8),
     "square": ((SHARE,), 1, 8, 8),
@@ -48,7 +51,8 @@ def test_ops_cost_what_the_design_says(what, n):
     arguments, rounds, payload, dealer = DESIGN[what]
     name = what.split(",")[0]
     cost = mask_cost if name == "mask" else OPS[name].cost
-    assert cost(n, *arguments) == Cost(rounds, int(payload * M), int(dealer * M))
+    size = count(arguments[0].shape)
+    assert cost(n, *arguments) == Cost(rounds, int(payload * size), int(dealer * size))
 
 
 @pytest.mark.parametrize("n", [4, 5])

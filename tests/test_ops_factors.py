@@ -1,4 +1,4 @@
-"""Products of more than two masked values: a chain opens once for three products, and every word is that of the plain chain."""
+"""Products of more than two masked values: a chain opens once for many products, and every word is that of the plain chain."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import mpc
 import protocols
 from mpc.errors import PrecisionError
 from mpc.estimate import estimate
-from mpc.ops.arithmetic import SMALL
+from mpc.ops.arithmetic import MAX_TERMS, most_factors
 from mpc.ops.declare import OPS
 from mpc.testing import simulate
 from tests.references import shared
 
-STEPS = 10
+STEPS = 20
 EDGES = np.array([0, 1, 2**64 - 1, 2**63, 2**63 - 1, 2**32, 3, 2**64 - 5], np.uint64)
-SHAPES = [(), (1,), (8,), (2, 4), (0,), (3, 0)]
+SHAPES = [(), (1,), (8,), (4, 16), (1000,), (0,), (3, 0)]
 
 
 def words_at(shape, rng):
@@ -34,7 +34,8 @@ def total(results):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
-def test_every_word_of_a_chain_is_exact_and_three_products_open_once(n, shape):
+def test_every_word_of_a_chain_is_exact_and_it_opens_as_rarely_as_declared(n, shape):
+    most = most_factors(int(np.prod(shape)))
     rng = np.random.default_rng(n)
     start, factors = words_at(shape, rng), [words_at(shape, rng) for _ in range(STEPS)]
 
@@ -46,7 +47,7 @@ def test_every_word_of_a_chain_is_exact_and_three_products_open_once(n, shape):
             x, y = (value, factor) if number % 2 else (factor, value)
             before, said = s.cost.rounds, OPS["mul"].cost(n, x, y)
             value = await mpc.mul(s, x, y)
-            assert s.cost.rounds - before == said.rounds == (number % 3 == 0)
+            assert s.cost.rounds - before == said.rounds == (number % (most - 1) == 0)
             steps.append(value.words)
         return steps
 
@@ -66,33 +67,60 @@ def test_slices_transposes_and_powers_are_factors_too(n):
         square = await mpc.mul(s, x, x.T)
         cube = await mpc.mul(s, square, x[::-1])
         fourth = await mpc.mul(s, cube.assume_bound(1.0, "a test"), x * 3 + x)
+        eighth = await mpc.mul(s, *[fourth.assume_bound(1.0, "a test")] * 2)
         assert s.cost.rounds == before
-        return [square.words, cube.words, fourth.words]
+        return [square.words, cube.words, fourth.words, eighth.words]
 
     square, cube = words * words.T, words * words.T * words[::-1]
-    for got, wanted in zip(total(simulate(n, program)), (square, cube, cube * words * np.uint64(4)), strict=True):
+    fourth = cube * words * np.uint64(4)
+    for got, wanted in zip(total(simulate(n, program)), (square, cube, fourth, fourth * fourth), strict=True):
         assert np.array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_products_of_products_open_no_more_than_is_declared(n):
+    """Every pair of products of 1 to 10 factors, the first of them not masked: that of more factors is opened if they are too many."""
+    words = words_at((3,), np.random.default_rng(n))
+
+    async def program(s):
+        x = shared(s, words, 1)
+        powers = [x, await s.mask(x)]
+        while len(powers) < 11:
+            powers.append((await mpc.mul(s, powers[-1], powers[1])).assume_bound(1.0, "a lie"))
+        results = []
+        for i, left in enumerate(powers):
+            for j, right in enumerate(powers):
+                before, said = (s.cost.rounds, s.cost.payload), OPS["mul"].cost(n, left, right)
+                results.append((await mpc.mul(s, left, right)).words)
+                assert (s.cost.rounds - before[0], s.cost.payload - before[1]) == (said.rounds, said.payload)
+                assert (said.payload // 24) == (not i) + (not j) + ((i or 1) + (j or 1) > 10) + (i == j == 10)
+        return results
+
+    powers = [words ** np.uint64(k or 1) for k in range(11)]
+    wanted = [left * right for left in powers for right in powers]
+    for got, expected in zip(total(simulate(n, program)), wanted, strict=True):
+        assert np.array_equal(got, expected)
+
+
 def test_what_is_no_chain_opens_as_before():
-    """An unmasked factor, a linear map between, another shape, two products, and more elements than pays: one round each."""
+    """An unmasked factor, a linear map between, another shape, and more elements than pays: one round each."""
     rng = np.random.default_rng(4)
     words = [words_at((6,), rng) for _ in range(2)]
-    large = words_at((SMALL + 1,), rng)
+    large = words_at((MAX_TERMS // 4 + 1,), rng)
 
     async def program(s):
         x, y = [await s.mask(shared(s, each, number)) for number, each in enumerate(words)]
         z, whole = await mpc.mul(s, x, y), await s.mask(shared(s, large, 7))
         most = await mpc.mul(s, whole, whole)
         results = []
-        for left, right in ((z, y.share()), (z + 0, y), (z.reshape(2, 3), y.reshape(2, 3)), (y[:1], z), (z, z), (most, whole)):
+        for left, right in ((z, y.share()), (z + 0, y), (z.reshape(2, 3), y.reshape(2, 3)), (y[:1], z), (most, whole)):
             before = s.cost.rounds
             results.append((await mpc.mul(s, left, right)).words.reshape(-1))
             assert s.cost.rounds - before == 1 == OPS["mul"].cost(s.n, left, right).rounds
         return results
 
     x, y = words
-    wanted = [x * y * y, x * y * y, x * y * y, x * y * y[0], x * y * x * y, large * large * large]
+    wanted = [x * y * y, x * y * y, x * y * y, x * y * y[0], large * large * large]
     for got, words_wanted in zip(total(simulate(3, program)), wanted, strict=True):
         assert np.array_equal(got, words_wanted)
 
@@ -107,9 +135,9 @@ def test_products_that_may_overflow_are_refused():
 
 
 async def power(s, x):
-    """x^8."""
+    """x^16."""
     value = x
-    for _ in range(7):
+    for _ in range(15):
         value = await mpc.mul(s, value, x)
     return value
 
@@ -127,39 +155,39 @@ def test_chains_side_by_side_cost_what_their_dry_run_says(n, seed):
         return [value.words for value in results], (s.cost.rounds, s.cost.payload, s.cost.corrections)
 
     words, costs = zip(*simulate(n, program, seed=seed), strict=True)
-    assert np.array_equal(total(words), EDGES[:4] ** np.uint64(8))
+    assert np.array_equal(total(words), EDGES[:4] ** np.uint64(16))
     said = estimate(program, n)
     assert {cost[:2] for cost in costs} == {(said.rounds, said.payload)}
-    # Of x^8 the fifth factor and the eighth are opened anew: the mask of x, and two more.
-    assert said.rounds == 3
-    assert sum(cost[2] for cost in costs) == said.dealer == 4 * 8 * (1 + 3 + 7 + 1 + 3 + 7 + 1)
+    # x is masked, and x^10; only the words of that and of x^16 are ever made, of ten factors and of seven.
+    assert said.rounds == 2
+    assert sum(cost[2] for cost in costs) == said.dealer == 4 * 8 * (1013 + 120)
 
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_long_names_are_opened_so_that_every_relation_fits_into_a_message(n):
-    """Four factors, each a sum of 100 masked values, in a deep scope; sums of 60 are extended."""
+    """Ten factors, each a sum of 25 masked values, in a deep scope; sums of 30 are no factors."""
 
     async def program(s, depth=60):
         if depth:
             return await mpc.protocol(program)(s, depth - 1)
         rounds = []
-        for addends in (60, 100):
+        for addends in (25, 30):
             sums = [await s.mask(shared(s, EDGES[1:2], number)) for number in range(addends)]
             while len(sums) > 1:
                 pairs = zip(sums[::2], sums[1::2], strict=False)
                 sums = [*((x + y).assume_bound(1.0, "a lie") for x, y in pairs), *sums[len(sums) // 2 * 2 :]]
             (factor,) = sums
             value, before = factor, s.cost.rounds
-            for _ in range(3):
+            for _ in range(9):
                 value = (await mpc.mul(s, value, factor)).assume_bound(1.0, "a lie")
             rounds.append((s.cost.rounds - before, value.words))
         return rounds
 
     short, long = zip(*simulate(n, program), strict=True)
     assert {rounds for rounds, _ in short} == {0}
-    assert {rounds for rounds, _ in long} == {2}
-    for outcome, addends in ((short, 60), (long, 100)):
-        assert sum(int(words[0]) for _, words in outcome) % 2**64 == addends**4
+    assert {rounds for rounds, _ in long} == {8}
+    for outcome, addends in ((short, 25), (long, 30)):
+        assert sum(int(words[0]) for _, words in outcome) % 2**64 == addends**10
 
 
 @pytest.mark.parametrize("n", [2, 3])

@@ -160,7 +160,7 @@ def test_all_but_one_together_see_the_same_of_a_chain_of_quotients(n, view):
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_all_but_one_together_see_the_same_of_a_chain_of_products(n, view, monkeypatch):
-    monkeypatch.setattr(arithmetic, "SMALL", SIZE)
+    monkeypatch.setattr(arithmetic, "MAX_TERMS", SIZE << 4)
 
     async def chain(s, value):
         x, y = await operands_of(s, "mul", value, "masked")

@@ -95,12 +95,12 @@ class Plain:
     async def greet(self):
         theirs = await self.frame()
         magic, version, sender, receiver, digest, suites, _, key = struct.unpack("<8sH32s32s32sH32s16s", theirs)
-        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 5, b"zoe", self.digest)
+        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 6, b"zoe", self.digest)
         assert suites & 1
         self.peer = sender.rstrip(b"\0").decode()
         assert key == documented_fingerprint(self.keys[self.peer])
         nonce, own = secrets.token_bytes(32), documented_fingerprint(self.keys["zoe"])
-        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 5, b"zoe", sender, self.digest, 1, nonce, own)
+        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 6, b"zoe", sender, self.digest, 1, nonce, own)
         self.put(mine)
         await self.shake(theirs + mine)
 
@@ -191,7 +191,7 @@ async def greeted(arrived, identity, roster):
 async def computed(channels, roster, values):
     members = ["ann", "zoe", "the-dealer"]
     described = {"job": "doc", "program": "", "members": members, "roster": documented_digest(roster)}
-    description = described | {"wire": 5, "ring": 64, "frac": 20, "terms": {}}
+    description = described | {"wire": 6, "ring": 64, "frac": 20, "terms": {}}
     job = b2(fields("job", canonical(description)))
     nonces = {"zoe": secrets.token_bytes(32)}
     for name, channel in channels.items():
@@ -284,7 +284,7 @@ class Zoe:
         blocks = -(-m // 2)
         scope = first
         a, b = ["own", [scope, 0, [m], 0], []], ["own", [scope, blocks, [m], 1], []]
-        c = await self.relation(["value", [], [["mul", [], [a, b]]], [], [scope, 0, [m]]], 8 * m)
+        c = await self.relation(["products 2", [], [a, b], [], [scope, 0, [m]]], 8 * m)
         own = self.dealt("mask", scope, blocks, m)
         hidden = np.concatenate([np.zeros(m, np.uint64), encoded(values) - own])
         opened = hidden + await self.message(scope, 0, "mask", (2 * m,), [x, y], [a, b], hidden)
@@ -310,12 +310,12 @@ class Zoe:
         e = encoded(values, 10) - own
         self.send(self.name(str(first), 0, "mask", (m,), [y], [b]), e)
         y = lineage("masked", y, int.from_bytes(b2(repr(canonical(b)).encode(), 15), "little"))
-        c = np.frombuffer(await self.relation(["value", [], [["mul", [], [a, b]]], [], [str(first + 1), 0, [m]]], 8 * m), "<u8")
+        # The product of two is only multiplied further: its relation is not asked for.
         d = np.frombuffer(await self.receive("ann", *self.name(str(first + 1), 0, "mask", (m,), [x], [a]), 8 * m), "<u8")
-        two, history = d * own + c, lineage("share", lineage("mul", x, y), first + 1)
-        dealt = await self.relation(["products 3", [], [a, b, b], [], [str(first + 2), 0, [3 * m]]], 24 * m)
-        with_a, with_b, with_both = np.frombuffer(dealt, "<u8").reshape(3, m)
-        three = two * e + own * d * e + with_a * e + with_b * d + with_both
+        history = lineage("share", lineage("mul", x, y), first + 1)
+        dealt = await self.relation(["products 3", [], [b, a, b], [], [str(first + 2), 0, [4 * m]]], 32 * m)
+        first_two, outer, last_two, all_three = np.frombuffer(dealt, "<u8").reshape(4, m)
+        three = np.uint64(2) * own * d * e + (first_two + last_two) * e + outer * d + all_three
         return await self.reveal(str(first + 3), three, lineage("share", lineage("mul", history, y), first + 2), 30)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc import expressions
-from mpc.correlations import MAX_FACTORS, Relation
+from mpc.correlations import MAX_FACTORS, Relation, sets_of_several
 from mpc.derived import Derived, Factors
 from mpc.errors import ProgramError
 from mpc.fixed_point import check_fits, fits
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from mpc.session import Session
 
 
-SMALL = 1 << 10
-"""Elements up to which a product of several masked values saves a round: each costs the dealer more than an opening would cost the parties."""
+MAX_TERMS = 1 << 13
+"""Words that the product of k factors may take, 2^k for each element: beyond, they cost the dealer more than an opening costs the parties."""
 
 
 def value_relation(s: Session, expression: Expression) -> Relation:
@@ -47,9 +47,9 @@ def mask_cost(n: int, x: Operand) -> Cost:
 def mul_cost(n: int, x: Operand, y: Operand) -> Cost:
     """What `mul` costs."""
     shape = broadcast(x.shape, y.shape)
-    for z, other in ((x, y), (y, x)):
-        if _extends(z, other):
-            return Cost(dealer=8 * ((1 << z.factors) - 1) * count(shape))
+    if kept := _kept(x, y):
+        k, fresh = sum(kept), [z for z, factors in zip((x, y), kept, strict=True) if z.factors != factors]
+        return masking(n, *fresh).beside(Cost(dealer=8 * ((1 << k) - 1 - k) * count(shape)))
     dealer = Cost(dealer=8 * count(shape))
     if _by_chunks(x, y):
         return together(
@@ -62,8 +62,24 @@ def _by_chunks(x: Operand, y: Operand) -> bool:
     return x.shape == y.shape and count(x.shape) > CHUNK
 
 
-def _extends(z: Operand, y: Operand) -> bool:
-    return z.factors > 1 and y.factors == 1 and z.shape == y.shape
+def _kept(x: Operand, y: Operand) -> tuple[int, int] | None:
+    """How many factors x and y are in a product that knows its factors; None if it knows none.
+
+    What is not masked yet, or has too many, is masked and becomes one.
+    """
+    if x.shape != y.shape or (x.is_masked and not x.factors) or (y.is_masked and not y.factors):
+        return None
+    most, left, right = most_factors(count(x.shape)), x.factors or 1, y.factors or 1
+    while left + right > most:
+        if left == right == 1:
+            return None
+        left, right = (1, right) if left >= right else (left, 1)
+    return left, right
+
+
+def most_factors(size: int) -> int:
+    """Of how many factors a product of `size` elements may be known."""
+    return min(MAX_FACTORS, (MAX_TERMS // max(size, 1)).bit_length() - 1)
 
 
 @op(mul_cost, source="beaver91", opens="x - a and y - b, uniform")
@@ -72,13 +88,12 @@ async def mul(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
 
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
     opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow
-    The product of f = 2 or 3 operands of one shape, by this op, of up to 2^10 elements, times a Masked of that shape: rounds 0 · bytes 0 ·
-    dealer 8·(2^f - 1) per element
+    A product of m elements, whose operands have one shape, knows its factors, if the k of them have 2^k·m <= 2^13, and at most ten.  What is a factor, or
+    knows its own, is not opened: rounds 0 · bytes 0 · dealer 8·(2^k - 1 - k) per element, and 0 in a planned program that only multiplies the result further
     """
     shape = checked_product("mul", x, y)
-    for z, other in ((x, y), (y, x)):
-        if isinstance(z, Derived) and isinstance(z.origin, Factors) and isinstance(other, Masked) and _extends(z, other):
-            return await _extended(s, z, z.origin, other, lineage_of("mul", x.lineage, y.lineage))
+    if kept := _kept(x, y):
+        return await _factored(s, x, y, kept)
     if _by_chunks(x, y):
         parts = await in_chunks(s, _product, cut(x.size), (x.reshape(-1), y.reshape(-1)), "mul")
         return concatenate(parts).reshape(shape)
@@ -167,32 +182,63 @@ async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation
     shape = relation.expressions[0].shape
     words = await s.compute(combined, shape, left, right, c.reshape(shape), operation, s.first, work=product_work(operation, left, right))
     bound = product_bound(operation, x, y, known)
-    small = operation == "mul" and x.shape == y.shape and x.size <= SMALL and left.factors == right.factors == 1
-    origin = Factors((left.difference, right.difference), (left.name, right.name)) if small else None
-    return s.share(words, frac=x.frac + y.frac, bound=bound, lineage=lineage_of(operation, x.lineage, y.lineage), origin=origin)
+    return s.share(words, frac=x.frac + y.frac, bound=bound, lineage=lineage_of(operation, x.lineage, y.lineage))
 
 
-async def _extended(s: Session, z: AShare, origin: Factors, y: Masked, lineage: int) -> AShare:
-    """z·y = z·e + z·b for a product z of masked values: b times every product of their masks is dealt."""
-    scope = running(s)
-    differences, masks = (*origin.differences, y.difference), (*origin.masks, y.name)
-    (dealt,) = await s.source.begin(scope, Relation.fresh(scope.ranges, f"products {len(masks)}", (), masks))
-    words = await s.compute(_times, z.shape, z, origin.differences, y, dealt)
-    # What has as many factors as may be is opened before it is multiplied again.
-    more = Factors(differences, masks) if len(masks) < MAX_FACTORS else None
-    return s.share(words, frac=z.frac + y.frac, bound=z.bound * y.bound, lineage=lineage, origin=more)
+async def _factored(s: Session, x: AShare | Masked, y: AShare | Masked, kept: tuple[int, int]) -> AShare:
+    """The product of all factors of x and y: what is no factor yet is masked, and words that nobody will read are not made."""
+    scope, (known, fresh) = running(s), _parted((x, y), kept)
+    names = [s.take_mask(z) for z in fresh]
+    masks = (*[value.name for value in known], *names)
+    kind = f"products {len(masks)}"
+    deferred = s.source.deferred(scope, kind, masks)
+    fetching = None if deferred else s.source.begin(scope, Relation.fresh(scope.ranges, kind, (), masks))
+    try:
+        values = (*known, *await s.masked(fresh, names)) if fresh else tuple(known)
+        # Of words that are not made only the shape counts.
+        words = values[0].difference
+        if fetching is not None:
+            (dealt,) = await fetching
+            words = await s.compute(_folded, x.shape, values, dealt, s.first)
+    finally:
+        if fetching is not None:
+            fetching.close()
+    frac, bound, lineage = x.frac + y.frac, x.bound * y.bound, lineage_of("mul", x.lineage, y.lineage)
+    return s.share(words, frac=frac, bound=bound, lineage=lineage, origin=Factors(values, deferred))
 
 
-def _times(z: AShare, differences: tuple[Words, ...], y: Masked, dealt: Words) -> Words:
-    b = y.mask.reshape(-1)
-    # b times the masks of the factors in S, for every set S.
-    terms = np.concatenate((b, dealt)).reshape(1 << len(differences), b.size)
+def _parted(operands: tuple[AShare | Masked, ...], kept: tuple[int, ...]) -> tuple[list[Masked], list[AShare]]:
+    """The factors that are masked already, and what is to be masked."""
+    known: list[Masked] = []
+    fresh: list[AShare] = []
+    for z, factors in zip(operands, kept, strict=True):
+        if isinstance(z, Masked):
+            known.append(z)
+        elif isinstance(z, Derived) and isinstance(z.origin, Factors) and z.factors == factors:
+            known += z.origin.extend()
+        else:
+            fresh.append(z)
+    return known, fresh
+
+
+def _folded(values: tuple[Masked, ...], dealt: Words, first: bool) -> Words:  # noqa: FBT001
+    differences, masks = [value.difference.reshape(-1) for value in values], [value.mask.reshape(-1) for value in values]
+    return folded(differences, masks, dealt, first=first).reshape(values[0].shape)
+
+
+def folded(differences: list[Words], masks: list[Words], dealt: Words, *, first: bool) -> Words:
+    """This party's share of the product of all d + a, from shares of each a and of the products of two and more; of any word width."""
+    terms = np.empty((1 << len(masks), masks[0].size), masks[0].dtype)
+    terms[0] = first
+    for index, a in enumerate(masks):
+        terms[1 << index] = a
+    several = sets_of_several(len(masks))
+    terms[several] = dealt.reshape(len(several), terms.shape[1])
+    # Row S is a share of the product of the a in S; with each d, the sets without its a take it in its place.
     for d in reversed(differences):
-        without, with_mask = terms[: len(terms) // 2], terms[len(terms) // 2 :]
-        terms = without * d.reshape(-1) + with_mask
-    product: Words = z.words.reshape(-1) * y.difference.reshape(-1)
-    product += terms[0]
-    return product.reshape(z.shape)
+        half = len(terms) // 2
+        terms = terms[:half] * d + terms[half:]
+    return np.asarray(terms[0])
 
 
 async def masked_both(s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression]) -> tuple[Masked, Masked]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mpc import bits, carry
 from mpc.bshare import BShare
-from mpc.correlations import BIT_MASK, MAX_FACTORS, Relation
+from mpc.correlations import BIT_MASK, MAX_OPERANDS, Relation
 from mpc.errors import ProgramError
 from mpc.ledger import Cost
 from mpc.ops.declare import Operand, op, opening
@@ -84,8 +84,8 @@ async def and_(s: Session, x: BShare, y: BShare, *more: BShare) -> BShare:
     """
     operands = _aligned(x, y, *more)
     k, words = len(operands), operands[0].words.shape
-    if k > MAX_FACTORS:
-        msg = f"and_ takes two to {MAX_FACTORS} operands, not {k}: what the dealer sends doubles with each; AND some of them first"
+    if k > MAX_OPERANDS:
+        msg = f"and_ takes two to {MAX_OPERANDS} operands, not {k}: what the dealer sends doubles with each; AND some of them first"
         raise ProgramError(msg)
     scope = running(s)
     ranges = tuple(scope.ranges.take(BIT_MASK, words) for _ in operands)

@@ -209,15 +209,15 @@ async def _continued(s: Session, z: AShare, origin: Rounding, y: Masked, drop: i
     high, high_b, top, top_b = await s.source.begin(
         scope, Relation.fresh(scope.ranges, "quotient", (origin.drop, drop), (origin.r, y.name, r))
     )
-    own = await s.compute(_complete, z.shape, z, origin, y, high_b, top_b)
+    own = await s.compute(_complete, z.shape, z.words, origin, y, high_b, top_b)
     rounding = Rounding(_lifted(await s.open_masked(own, rho, lineage)), r, drop)
     return await _rounded(s, z.shape, rounding, high, top, z.frac + y.frac, z.bound * y.bound, lineage)
 
 
-def _complete(z: AShare, origin: Rounding, y: Masked, high: Words, top: Words) -> Words:
+def _complete(z: Words, origin: Rounding, y: Masked, high: Words, top: Words) -> Words:
     # z·y = z·e + z·b = z·e + C·b - (r >> m)·b + k·msb(r)·b.
     c, _, bits = origin
-    own = z.words.reshape(-1) * y.difference.reshape(-1)
+    own = z.reshape(-1) * y.difference.reshape(-1)
     own += _whole(c, bits) * y.mask.reshape(-1)
     own += _lost(c, bits) * top.astype(own.dtype)
     own -= high

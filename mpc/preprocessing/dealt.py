@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpc.correlations import receiver
+from mpc.preprocessing.plan import UNREAD
 from mpc.ring import WORD
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
-    from typing import Any
+    from collections.abc import Coroutine
 
     from mpc.correlations import Relation
+    from mpc.derived import Deferred
     from mpc.exchange import Exchange
     from mpc.flow import Arrivals
     from mpc.ledger import Ledger
+    from mpc.preprocessing.plan import Plan
     from mpc.ring import Words
     from mpc.scope import Scope
     from mpc.streams import Streams
@@ -29,16 +31,19 @@ AHEAD_ASKS = 1 << 14
 class Dealt:
     """Source of one party in one session."""
 
-    def __init__(self, exchange: Exchange, streams: Streams, ledger: Ledger) -> None:
+    def __init__(self, exchange: Exchange, streams: Streams, ledger: Ledger, *, every_word: bool = False) -> None:
         self._exchange = exchange
         self._streams = streams
         self._ledger = ledger
         self._planned: dict[bytes, Relation] = {}
         self._asked: set[bytes] = set()
+        self._every_word = every_word
+        self._deferred: dict[str, bool] = {}
 
-    def plan(self, relations: Iterable[Relation]) -> None:
-        """Ask for everything in `relations` that this party receives, ahead of the ops that use it."""
-        for relation in relations:
+    def plan(self, plan: Plan) -> None:
+        """Ask for everything in `plan` that this party receives, ahead of the ops that use it."""
+        self._deferred.update(plan.deferred)
+        for relation in plan.relations:
             # A program within a planned one finds that its own plan was asked for already.
             if (key := relation.key) not in self._asked and self._receives(self._exchange.correction_tag(key)):
                 self._planned[key] = relation
@@ -56,6 +61,11 @@ class Dealt:
 
     def _receives(self, tag: bytes) -> bool:
         return receiver(tag, len(self._exchange.names)) == self._exchange.index
+
+    def deferred(self, scope: Scope, *_: Any) -> Deferred | None:
+        """See Source."""
+        unread = self._deferred.pop(scope.ranges.scope, False)
+        return UNREAD if unread and not self._every_word else None
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
         """Expand this party's share of `relation`, or get it from the dealer if this party is the receiver.

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from mpc.blank import Blank, Meter
+from mpc.correlations import Relation
+from mpc.errors import ProgramError
 from mpc.exchange import MAX_NDIM, scatters, stripes
 from mpc.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
-    from mpc.correlations import Relation
-    from mpc.expressions import Range
+    from mpc.derived import Deferred
+    from mpc.expressions import Expression, Range
     from mpc.ring import Words
     from mpc.scope import Scope
+    from mpc.streams import Ranges
 
 
 THERE_AND_BACK = 2
@@ -45,6 +48,27 @@ class Plan:
     meter: Meter = field(default_factory=Meter)
     trips: int = 0
     complete: bool = True
+    deferred: dict[str, bool] = field(default_factory=dict)
+    """For each scope that made a product: whether that was only multiplied further, so that its words need not be made."""
+    pending: dict[str, tuple[Ranges, str, tuple[Expression, ...]]] = field(default_factory=dict)
+    """Scopes of products that are alive and nobody has read yet, with the relation that each would take."""
+
+    def reads(self, scope: str) -> None:
+        """Someone reads the product that `scope` made."""
+        if (wanted := self.pending.pop(scope, None)) is not None:
+            ranges, kind, masks = wanted
+            self.relations.append(Relation.fresh(ranges, kind, (), masks))
+            self.deferred[scope] = False
+
+    def drops(self, scope: str) -> None:
+        """Nobody can read the product that `scope` made any more, unless the program goes on where its dry run ended."""
+        if self.complete and self.pending.pop(scope, None) is not None:
+            self.deferred[scope] = True
+
+    def settle(self) -> None:
+        """The dry run is over: what is alive now may be read."""
+        for scope in tuple(self.pending):
+            self.reads(scope)
 
     @property
     def rounds(self) -> int:
@@ -67,14 +91,18 @@ class Plan:
         return self.meter.peak
 
 
-def _ends(*_: Any, **__: Any) -> NoReturn:
-    raise PlanEnds
+def _ends(self: Unknown, *_: Any, **__: Any) -> NoReturn:
+    self.end()
 
 
 class Unknown:
     """A revealed value in a dry run: it can be returned, and whatever looks at it ends the plan."""
 
-    __slots__ = ()
+    __slots__ = ("end",)
+
+    def __init__(self, end: Callable[[], NoReturn]) -> None:
+        self.end = end
+
     __array_ufunc__ = __array_function__ = _ends
     __array__ = __iter__ = __len__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = __getitem__ = __getattr__ = _ends
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = _ends
@@ -131,9 +159,14 @@ class DryExchange:
         self._sends(scope, dict.fromkeys(self._peers, 8 * (MAX_NDIM + 1)))
         return self.shapes(shape)
 
-    def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:  # noqa: ARG002  the estimate's answer has it
         """What the others would announce."""
-        raise PlanEnds(shape)
+        self._ends()
+
+    def _ends(self) -> NoReturn:
+        # Known before any task is cancelled for it: what that one had, the real run may read.
+        self._plan.complete = False
+        raise PlanEnds
 
     def blank(self, shape: tuple[int, ...]) -> Any:
         """An array without contents."""
@@ -141,7 +174,7 @@ class DryExchange:
 
     def revealed(self, shape: tuple[int, ...], frac: int) -> Any:  # noqa: ARG002  the estimate's answer has them
         """What the program gets for an output."""
-        return Unknown()
+        return Unknown(self._ends)
 
 
 class Estimate(DryExchange):
@@ -184,10 +217,16 @@ class DrySource:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._ahead: dict[bytes, int] = {}
+        self._deferred: dict[str, bool] = {}
 
-    def plan(self, relations: Iterable[Relation]) -> None:
+    def plan(self, plan: Plan) -> None:
         """Asked for now, before the ops that use them."""
-        self._ahead.update(dict.fromkeys((relation.key for relation in relations), self._plan.trips + THERE_AND_BACK))
+        self._ahead.update(dict.fromkeys((relation.key for relation in plan.relations), self._plan.trips + THERE_AND_BACK))
+        self._deferred.update(plan.deferred)
+
+    def deferred(self, scope: Scope, *_: Any) -> Deferred | None:
+        """See Source."""
+        return UNREAD if self._deferred.pop(scope.ranges.scope, False) else None
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
         """See Source."""
@@ -198,3 +237,55 @@ class DrySource:
         scope.trips = max(scope.trips, arrival)
         self._plan.trips = max(self._plan.trips, arrival)
         return [Blank((words,), self._plan.meter) for words in relation.layout.apart]
+
+
+class Planning(DrySource):
+    """The same, for the dry run before a real one, which finds out of which products nobody reads the words."""
+
+    def deferred(self, scope: Scope, kind: str, masks: tuple[Expression, ...]) -> Deferred | None:
+        """See Source."""
+        name = scope.ranges.scope
+        if not self._deferred.pop(name, True):
+            # A planned program within this one has read it.
+            return None
+        self._plan.pending[name] = scope.ranges, kind, masks
+        return Pending(self._plan, name)
+
+
+class Pending:
+    """Words that are wanted unless their product is multiplied further and then dropped, and nobody has read them."""
+
+    __slots__ = ("_extended", "_plan", "_scope")
+
+    def __init__(self, plan: Plan, scope: str) -> None:
+        self._plan = plan
+        self._scope = scope
+        self._extended = False
+
+    def read(self) -> None:
+        """See Deferred."""
+        self._plan.reads(self._scope)
+
+    def extend(self) -> None:
+        """See Deferred."""
+        self._extended = True
+
+    def __del__(self) -> None:
+        if self._extended:
+            self._plan.drops(self._scope)
+
+
+class _Unread:
+    def read(self) -> NoReturn:
+        msg = (
+            "the program used a product that its dry run only multiplied further: s.run(program, ...) runs it twice, first on shapes "
+            "alone, and it has to do the same both times"
+        )
+        raise ProgramError(msg)
+
+    def extend(self) -> None:
+        pass
+
+
+UNREAD = _Unread()
+"""Words that nobody reads, if the program does what its dry run did."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine
     from typing import Any
 
     from mpc.correlations import Relation
+    from mpc.derived import Deferred
+    from mpc.expressions import Expression
+    from mpc.preprocessing.plan import Plan
     from mpc.ring import Words
     from mpc.scope import Scope
 
@@ -16,8 +19,14 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """Gives this party its share of a named relation between masks."""
 
-    def plan(self, relations: Iterable[Relation]) -> None:
-        """These will be begun, in this order, if the program does what its dry run did."""
+    def plan(self, plan: Plan) -> None:
+        """Its relations will be begun, in this order, if the program does what its dry run did."""
+
+    def deferred(self, scope: Scope, kind: str, masks: tuple[Expression, ...]) -> Deferred | None:
+        """What stands for the words of the product that `scope` makes, if they are not to be made now.
+
+        `kind` and `masks` are those of the relation that they take, the only one of this scope.
+        """
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
         """Start fetching now; awaiting the result gives the arrays of this party's share.

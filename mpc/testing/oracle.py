@@ -22,7 +22,8 @@ class ReusedRandomnessError(AssertionError):
 class MaskOracle:
     """Watches every stream of every party of one simulation.  Any overlap of two uses is a violation."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, every_word: bool = False) -> None:
+        self.every_word = every_word
         self._spent: dict[tuple[int, str, str], list[tuple[int, int]]] = {}
         self.violations: list[str] = []
         self.ranges = 0
@@ -56,15 +57,14 @@ class Oracle(MaskOracle):
     """The mask oracle, which with `check_bounds` also adds up all parties' words of every share and compares them with its bound."""
 
     def __init__(self, n: int, *, check_bounds: bool = False) -> None:
-        super().__init__()
+        super().__init__(every_word=check_bounds)
         self._n = n
-        self._check_bounds = check_bounds
         self._made: Counter[tuple[int, int]] = Counter()
         self._open: dict[tuple[int, int], tuple[int, Words]] = {}
 
     def makes(self, party: int, lineage: int, words: Words, frac: int, bound: float) -> None:
         """Keep `words` until the last party has made the same share."""
-        if not self._check_bounds:
+        if not self.every_word:
             return
         # Two own values added to one share have one lineage: the first of each party belong together, then the second.
         key = lineage, self._made[party, lineage]
