@@ -52,14 +52,22 @@ class Expression:
     `tree` is the expression as plain data, whose canonical bytes are its `key`: equal exactly if the expressions are.
     """
 
-    __slots__ = ("operation", "parameters", "parts", "shape", "tree")
+    __slots__ = ("depth", "nodes", "operation", "parameters", "parts", "shape", "tree")
 
     def __init__(self, operation: str, parameters: tuple[Any, ...], parts: tuple[Expression, ...], shape: tuple[int, ...]) -> None:
         self.operation = operation
         self.parameters = parameters
         self.parts = parts
         self.shape = shape
-        self.tree: Tree = (operation, parameters, tuple([part.tree for part in parts]))
+        nodes, depth, trees = 1, 0, []
+        for part in parts:
+            nodes += part.nodes
+            if depth <= part.depth:
+                depth = part.depth + 1
+            trees.append(part.tree)
+        self.nodes: int = nodes
+        self.depth: int = depth
+        self.tree: Tree = (operation, parameters, tuple(trees))
 
     def __repr__(self) -> str:
         return f"Expression{self.tree}"
@@ -97,9 +105,6 @@ def mask(where: Range, owner: int | None = None) -> Expression:
 
 def normal_index(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
     """A basic index as data: an int, None, or (start, count, step) for each axis.  ValueError for anything else."""
-    if type(key) is int and shape and -shape[0] <= key < shape[0]:
-        # By far the most common one, and the rest takes as long as sending a message.
-        return (key % shape[0], *[(0, extent, 1) for extent in shape[1:]])
     keys = list(key) if isinstance(key, tuple) else [key]
     used = sum(entry is not None and entry is not Ellipsis for entry in keys)
     if any(entry is Ellipsis for entry in keys):
@@ -141,9 +146,14 @@ def numpy_index(normal: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def index(of: Expression, normal: tuple[Any, ...]) -> Expression:
     """of[normal]."""
-    if normal == tuple((0, extent, 1) for extent in of.shape):
+    if normal == _everything(of.shape):
         return of
     return Expression("index", normal, (of,), _indexed(of.shape, normal))
+
+
+@lru_cache(maxsize=1 << 10)
+def _everything(shape: tuple[int, ...]) -> tuple[Any, ...]:
+    return tuple((0, extent, 1) for extent in shape)
 
 
 @lru_cache(maxsize=1 << 10)
@@ -203,15 +213,10 @@ def product_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, .
 
 def check_named(expression: Expression) -> int:
     """How many nodes a name has.  ProgramError where a masked value came about in so many steps that no dealer would take its name."""
-    nodes, level, depth = 1, expression.parts, 0
-    while level:
-        depth += 1
-        nodes += len(level)
-        if depth > NAMED_DEPTH or nodes > NAMED_NODES:
-            msg = "this masked value is made of too many others, or in too many steps, to keep a name; use x.share(), and mask that"
-            raise ProgramError(msg)
-        level = tuple(part for each in level for part in each.parts)
-    return nodes
+    if expression.depth > NAMED_DEPTH or expression.nodes > NAMED_NODES:
+        msg = "this masked value is made of too many others, or in too many steps, to keep a name; use x.share(), and mask that"
+        raise ProgramError(msg)
+    return expression.nodes
 
 
 def evaluate(expression: Expression, leaf: Callable[[Expression, int, int], Words]) -> Words:

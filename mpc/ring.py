@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 WORD = np.dtype("<u8")
 BITS = 64
 
+_NUMPY = (np.ndarray, np.generic)
+
 Words = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
 
 
@@ -30,7 +32,7 @@ def frozen(words: Any) -> Words:
 
     numpy turns the results of 0-d arithmetic into scalars, which warn where arrays wrap; here they become arrays again.
     """
-    if not isinstance(words, np.ndarray | np.generic):
+    if not isinstance(words, _NUMPY):
         return words  # type: ignore[no-any-return]  # a blank of a dry run has no contents to protect
     array = np.asarray(words)
     array.setflags(write=False)

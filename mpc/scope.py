@@ -25,24 +25,41 @@ class Scope:
     A dry run also counts `trips`: how many messages, the dealer's too, had to travel one after the other until here.
     """
 
-    __slots__ = ("_children", "depth", "label", "messages", "path", "ranges", "task", "trips")
+    __slots__ = ("_children", "_label", "_name", "_parent", "_ranges", "depth", "messages", "path", "task", "trips")
 
-    def __init__(self, path: tuple[int, ...], label: str, depth: int, trips: int = 0) -> None:
+    def __init__(self, path: tuple[int, ...], name: str, depth: int, trips: int = 0, parent: Scope | None = None) -> None:
         self.path = path
-        self.label = label
         self.depth = depth
         self.trips = trips
         self.task: asyncio.Task[Any] | None = None
-        self.ranges = Ranges(".".join(map(str, path)))
         self.messages = 0
+        self._name = name
+        self._parent = parent
+        self._label: str | None = None
+        self._ranges: Ranges | None = None
         self._children = 0
+
+    @property
+    def label(self) -> str:
+        """The calls that lead here."""
+        # Made when first asked for, as `ranges` are: a call that sends nothing needs neither.
+        if self._label is None:
+            before = self._parent.label if self._parent is not None else ""
+            self._label = f"{before}/{self._name}" if before else self._name
+        return self._label
+
+    @property
+    def ranges(self) -> Ranges:
+        """What this call takes of the streams."""
+        if self._ranges is None:
+            self._ranges = Ranges.of(self.path)
+        return self._ranges
 
     def child(self, name: str) -> Scope:
         """The scope of the next call made from this one; it starts at the depth reached so far."""
         number = self._children
         self._children += 1
-        label = f"{self.label}/{name}.{number}" if self.label else f"{name}.{number}"
-        return Scope((*self.path, number), label, self.depth, self.trips)
+        return Scope((*self.path, number), f"{name}.{number}", self.depth, self.trips, self)
 
     def follow(self, other: Scope) -> None:
         """Be at least as deep as `other`, whose calls have ended."""
@@ -51,8 +68,8 @@ class Scope:
 
     def twin(self) -> Scope:
         """A scope that will name everything as this one will, for a dry run."""
-        twin = Scope(self.path, self.label, self.depth, self.trips)
-        twin.ranges = self.ranges.twin()
+        twin = Scope(self.path, self._name, self.depth, self.trips, self._parent)
+        twin._ranges = self.ranges.twin()
         twin._children = self._children
         return twin
 

@@ -73,6 +73,11 @@ class Ranges:
         self.scope = scope
         self._next: dict[str, int] = {}
 
+    @classmethod
+    def of(cls, path: tuple[int, ...]) -> Ranges:
+        """Those of the scope at `path`, of which nothing was taken."""
+        return cls(".".join(map(str, path)))
+
     def take(self, usage: str, shape: tuple[int, ...]) -> Range:
         """A range of `shape` words that no one else in this session will ever get."""
         block = self._next.get(usage, 0)

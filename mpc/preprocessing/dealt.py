@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mpc.exchange import Exchange
     from mpc.flow import Arrivals
     from mpc.ledger import Ledger
-    from mpc.preprocessing.plan import Plan
+    from mpc.preprocessing.plan import Path, Plan
     from mpc.ring import Words
     from mpc.scope import Scope
     from mpc.streams import Streams
@@ -38,7 +38,7 @@ class Dealt:
         self._planned: dict[bytes, Relation] = {}
         self._asked: set[bytes] = set()
         self._every_word = every_word
-        self._deferred: dict[str, bool] = {}
+        self._deferred: dict[Path, bool] = {}
 
     def plan(self, plan: Plan) -> None:
         """Ask for everything in `plan` that this party receives, ahead of the ops that use it."""
@@ -64,7 +64,7 @@ class Dealt:
 
     def deferred(self, scope: Scope, *_: Any) -> Deferred | None:
         """See Source."""
-        unread = self._deferred.pop(scope.ranges.scope, False)
+        unread = self._deferred.pop(scope.path, False)
         return UNREAD if unread and not self._every_word else None
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:

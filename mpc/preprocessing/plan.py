@@ -15,6 +15,7 @@ from mpc.correlations import Relation
 from mpc.errors import ProgramError
 from mpc.exchange import MAX_NDIM, scatters, stripes
 from mpc.ledger import Ledger
+from mpc.streams import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from mpc.expressions import Expression, Range
     from mpc.ring import Words
     from mpc.scope import Scope
-    from mpc.streams import Ranges
 
 
+Path = tuple[int, ...]
 THERE_AND_BACK = 2
 """Trips from asking the dealer to its answer."""
 
@@ -48,27 +49,27 @@ class Plan:
     meter: Meter = field(default_factory=Meter)
     trips: int = 0
     complete: bool = True
-    deferred: dict[str, bool] = field(default_factory=dict)
-    """For each scope that made a product: whether that was only multiplied further, so that its words need not be made."""
-    pending: dict[str, tuple[Ranges, str, tuple[Expression, ...]]] = field(default_factory=dict)
-    """Scopes of products that are alive and nobody has read yet, with the relation that each would take."""
+    deferred: dict[Path, bool] = field(default_factory=dict)
+    """For the path of each scope that made a product: whether that was only multiplied further, so that its words need not be made."""
+    pending: dict[Path, tuple[str, tuple[Expression, ...]]] = field(default_factory=dict)
+    """Those that made a product that is alive and nobody has read yet, with the relation that it would take."""
 
-    def reads(self, scope: str) -> None:
-        """Someone reads the product that `scope` made."""
-        if (wanted := self.pending.pop(scope, None)) is not None:
-            ranges, kind, masks = wanted
-            self.relations.append(Relation.fresh(ranges, kind, (), masks))
-            self.deferred[scope] = False
+    def reads(self, path: Path) -> None:
+        """Someone reads the product that the scope at `path` made."""
+        if (wanted := self.pending.pop(path, None)) is not None:
+            kind, masks = wanted
+            self.relations.append(Relation.fresh(Ranges.of(path), kind, (), masks))
+            self.deferred[path] = False
 
-    def drops(self, scope: str) -> None:
-        """Nobody can read the product that `scope` made any more, unless the program goes on where its dry run ended."""
-        if self.complete and self.pending.pop(scope, None) is not None:
-            self.deferred[scope] = True
+    def drops(self, path: Path) -> None:
+        """Nobody can read the product that the scope at `path` made any more, unless the program goes on where its dry run ended."""
+        if self.complete and self.pending.pop(path, None) is not None:
+            self.deferred[path] = True
 
     def settle(self) -> None:
         """The dry run is over: what is alive now may be read."""
-        for scope in tuple(self.pending):
-            self.reads(scope)
+        for path in tuple(self.pending):
+            self.reads(path)
 
     @property
     def rounds(self) -> int:
@@ -217,7 +218,7 @@ class DrySource:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._ahead: dict[bytes, int] = {}
-        self._deferred: dict[str, bool] = {}
+        self._deferred: dict[Path, bool] = {}
 
     def plan(self, plan: Plan) -> None:
         """Asked for now, before the ops that use them."""
@@ -226,7 +227,7 @@ class DrySource:
 
     def deferred(self, scope: Scope, *_: Any) -> Deferred | None:
         """See Source."""
-        return UNREAD if self._deferred.pop(scope.ranges.scope, False) else None
+        return UNREAD if self._deferred.pop(scope.path, False) else None
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
         """See Source."""
@@ -244,27 +245,27 @@ class Planning(DrySource):
 
     def deferred(self, scope: Scope, kind: str, masks: tuple[Expression, ...]) -> Deferred | None:
         """See Source."""
-        name = scope.ranges.scope
-        if not self._deferred.pop(name, True):
+        path = scope.path
+        if not self._deferred.pop(path, True):
             # A planned program within this one has read it.
             return None
-        self._plan.pending[name] = scope.ranges, kind, masks
-        return Pending(self._plan, name)
+        self._plan.pending[path] = kind, masks
+        return Pending(self._plan, path)
 
 
 class Pending:
     """Words that are wanted unless their product is multiplied further and then dropped, and nobody has read them."""
 
-    __slots__ = ("_extended", "_plan", "_scope")
+    __slots__ = ("_extended", "_path", "_plan")
 
-    def __init__(self, plan: Plan, scope: str) -> None:
+    def __init__(self, plan: Plan, path: Path) -> None:
         self._plan = plan
-        self._scope = scope
+        self._path = path
         self._extended = False
 
     def read(self) -> None:
         """See Deferred."""
-        self._plan.reads(self._scope)
+        self._plan.reads(self._path)
 
     def extend(self) -> None:
         """See Deferred."""
@@ -272,7 +273,7 @@ class Pending:
 
     def __del__(self) -> None:
         if self._extended:
-            self._plan.drops(self._scope)
+            self._plan.drops(self._path)
 
 
 class _Unread:
