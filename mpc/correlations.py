@@ -313,7 +313,9 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
         raise ValueError(parameters)
     if kind in {"sign tree", "zero tree"} and not parameters[0]:
         raise ValueError(parameters)
-    relation = Relation(kind, parameters, tuple(map(unpack_expression, expressions)), tuple(map(unpack_range, masks)), out)
+    known: dict[object, Expression] = {}
+    named = tuple([unpack_expression(each, known) for each in expressions])
+    relation = Relation(kind, parameters, named, tuple(map(unpack_range, masks)), out)
     elements = _elements(parameters, relation.expressions)
     if expressions and masks and elements != parameters[0]:
         raise ValueError(parameters)

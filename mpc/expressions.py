@@ -293,18 +293,23 @@ def unpack_range(data: object) -> Range:
     raise ValueError(data)
 
 
-def unpack_expression(data: object, depth: int = MAX_DEPTH) -> Expression:
+def unpack_expression(data: object, masks: dict[object, Expression], depth: int = MAX_DEPTH) -> Expression:
     """The expression of such data, built by the functions that parties use; ValueError where there is none.
 
-    What they would have written otherwise has another `key` than the data: the caller compares.
+    What they would have written otherwise has another `key` than the data: the caller compares.  `masks` remembers those of one relation, whose
+    expressions are often rows of one mask.
     """
     match data:
         case ("mask", tuple() as where, ()):
-            return mask(unpack_range(where))
+            # What is equal and no such data, as True is to 1, the caller finds as well.
+            known = masks.get(where)
+            if known is None:
+                known = masks[where] = mask(unpack_range(where))
+            return known
         case ("own", (scope, block, shape, int() as owner), ()) if type(owner) is int and owner >= 0:
             return mask(unpack_range((scope, block, shape)), owner)
         case (str() as operation, tuple() as parameters, (first, *others)) if depth and len(others) < 2:
-            parts = [unpack_expression(part, depth - 1) for part in (first, *others)]
+            parts = [unpack_expression(part, masks, depth - 1) for part in (first, *others)]
             built = _rebuild(operation, parameters, parts)
             if count(built.shape) <= MAX_WORDS:
                 return built

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FEW = 8
 """Ranges of so few words come from one hash."""
+KEPT = 1 << 11
+"""Of ranges of so many words one is kept whole, since whoever reads a row of it often reads the next."""
 
 
 def pair_seed(exporter: bytes, transcript: bytes, session: bytes, job: bytes, one: str, other: str) -> bytes:
@@ -28,11 +30,12 @@ def pair_seed(exporter: bytes, transcript: bytes, session: bytes, job: bytes, on
 class Seed:
     """All streams of one seed: one for each usage and scope."""
 
-    __slots__ = ("_last", "_seed")
+    __slots__ = ("_kept", "_last", "_seed")
 
     def __init__(self, seed: bytes) -> None:
         self._seed = seed
         self._last: tuple[tuple[str, str], Stream] | None = None
+        self._kept: tuple[tuple[str, Range], Words] | None = None
 
     def __repr__(self) -> str:
         return "Seed(...)"
@@ -52,9 +55,15 @@ class Seed:
 
     def slice(self, usage: str, where: Range, start: int, stop: int) -> Words:
         """Flat words start:stop of the range `where`."""
-        if count(where.shape) <= FEW:
+        size = count(where.shape)
+        if size <= FEW:
             return self._few(usage, where)[start:stop]
-        return self._stream(usage, where.scope).slice(where.block, start, stop)
+        if size > KEPT or stop - start == size:
+            return self._stream(usage, where.scope).slice(where.block, start, stop)
+        kept = self._kept
+        if kept is None or kept[0] != (usage, where):
+            kept = self._kept = (usage, where), self._stream(usage, where.scope).words(where.block, (size,))
+        return kept[1][start:stop].copy()
 
     def _few(self, usage: str, where: Range) -> Words:
         # One hash instead of a key and a cipher of its own; usages have no spaces and blocks are digits, so no two ranges have one name.

@@ -179,7 +179,11 @@ def test_bools_are_no_integers_on_the_wire():
     one = ["0", 0, [1]]
     assert unpack_relation(pack(product(leaf(*one), leaf(*one), one)), "peer")
     for wrong in (["0", True, [1]], ["0", 0, [True]], ["0", False, [1]]):
-        for data in (product(leaf(*wrong), leaf(*one), one), product(leaf(*one), leaf(*one), wrong)):
+        for data in (
+            product(leaf(*wrong), leaf(*one), one),
+            product(leaf(*one), leaf(*wrong), one),
+            product(leaf(*one), leaf(*one), wrong),
+        ):
             with pytest.raises(PeerMisbehaved):
                 unpack_relation(pack(data), "peer")
     with pytest.raises(PeerMisbehaved):

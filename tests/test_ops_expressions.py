@@ -60,7 +60,7 @@ def test_expressions(what):
     assert expression.shape == value.shape == result.shape
     assert np.array_equal(result, value)
     assert sum(taken) <= most
-    again = unpack_expression(unpack_sequence(expression.key))
+    again = unpack_expression(unpack_sequence(expression.key), {})
     assert again == expression
     assert again.key == expression.key
 
@@ -71,6 +71,6 @@ def test_only_products_of_more_multiply_adds_than_a_dealer_does_have_no_name():
         return ex.combine("matmul", left, right)
 
     for shapes in (((1 << 29,), (1 << 29,)), ((1 << 10, 1 << 19), (1 << 19,)), ((1 << 14, 1 << 14), (1 << 14, 1 << 14))):
-        assert unpack_expression(unpack_sequence(product(*shapes).key)).shape == product(*shapes).shape
+        assert unpack_expression(unpack_sequence(product(*shapes).key), {}).shape == product(*shapes).shape
     with pytest.raises(ValueError, match="matmul"):
-        unpack_expression(unpack_sequence(product((1 << 15, 1 << 15), (1 << 15, 1 << 15)).key))
+        unpack_expression(unpack_sequence(product((1 << 15, 1 << 15), (1 << 15, 1 << 15)).key), {})

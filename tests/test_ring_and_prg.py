@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from mpc.expressions import Range
 from mpc.prg import Stream, blocks_for, derive, fields
 from mpc.ring import WORD, count, frozen, signed, zeros
-from mpc.streams import FEW, Ranges, Seed, Streams, pair_seed
+from mpc.streams import FEW, KEPT, Ranges, Seed, Streams, pair_seed
 
 SEED = bytes(range(32))
 
@@ -123,6 +123,19 @@ def test_parts_of_a_range_are_those_of_the_whole(words):
     for start in range(words):
         for stop in range(start, words + 1):
             assert np.array_equal(seed.slice("mask", where, start, stop), whole[start:stop])
+
+
+@pytest.mark.parametrize("words", [1000, KEPT, KEPT + 1])
+def test_rows_of_several_ranges_in_turn_are_those_of_each(words):
+    seed = Seed(SEED)
+    places = [("mask", Range("3", 0, (words,))), ("share", Range("3", 0, (words,))), ("mask", Range("3", words, (words // 2, 2)))]
+    wholes = [Seed(SEED).words(usage, where).reshape(-1) for usage, where in places]
+    for start, stop in ((0, 1), (5, 9), (words - 2, words), (4, 4), (0, words), (7, 8)):
+        for (usage, where), whole in zip(places, wholes, strict=True):
+            row, expected = seed.slice(usage, where, start, stop), whole[start:stop]
+            assert np.array_equal(row, expected)
+            # Whoever adds other parties' words to it changes nothing for the next.
+            row += np.uint64(1)
 
 
 def test_short_ranges_are_those_of_blake2b_and_all_differ():
