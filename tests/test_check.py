@@ -78,7 +78,7 @@ class Crowd(Nodes):
     """b, c and the dealer in order, and one member for every failure; a has signed with all, since one of them is elsewhere."""
 
     def __init__(self, folder):
-        super().__init__(folder, names=("a", "b", "c", *FAILURES))
+        super().__init__(folder, names=("a", "b", "c", *FAILURES), lost=20)
         (folder / "early.key").rename(folder / "0early.key")
         known = Roster.load(folder / "roster.toml")
         changes = {"nowhere": ("nowhere.invalid", 9), "caller": None}
@@ -120,7 +120,7 @@ async def test_every_failure_of_a_peer_has_its_row_and_its_remedy(tmp_path):
         await crowd.odd(stack)
         await crowd.start("b", "dealer")
         stack.push_async_exit(crowd.__aexit__)
-        status, found, complaints = await checked(crowd, "a", "--wait", "2")
+        status, found, complaints = await checked(crowd, "a", "--wait", "5")
         assert status == 4, complaints
         rows = {row["peer"]: row for row in found["peers"]}
         wanted = {("0early" if name == "early" else name): said for name, said in FAILURES.items()}
