@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HALF = np.dtype("<u4")
 _TOP = WORD.type(BITS - 1)
-MAX_FACTORS = 10
+MAX_FACTORS = 12
 """Masked values whose product takes one relation, which doubles with each."""
 MAX_OPERANDS = 4
 """Bits whose product takes one round."""

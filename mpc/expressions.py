@@ -29,8 +29,8 @@ MAX_DEPTH = 24
 MAX_MACS = 1 << 44
 NAMED_DEPTH, NAMED_NODES = 20, 256
 """What the name of one masked value may have, so that a relation between two of them stays within MAX_DEPTH and one message."""
-SHORT_NODES = NAMED_NODES // 5
-"""What it may have so that a relation between ten does."""
+SHORT_NODES = NAMED_NODES // 6
+"""What it may have so that a relation between twelve does."""
 
 
 class Range(NamedTuple):

@@ -79,13 +79,14 @@ def test_slices_transposes_and_powers_are_factors_too(n):
 
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_products_of_products_open_no_more_than_is_declared(n):
-    """Every pair of products of 1 to 10 factors, the first of them not masked: that of more factors is opened if they are too many."""
-    words = words_at((3,), np.random.default_rng(n))
+    """Every pair of products of 1 to 11 factors, the first of them not masked: that of more factors is opened if they are too many."""
+    words, most = words_at((3,), np.random.default_rng(n)), most_factors(3)
+    assert most == 11
 
     async def program(s):
         x = shared(s, words, 1)
         powers = [x, await s.mask(x)]
-        while len(powers) < 11:
+        while len(powers) <= most:
             powers.append((await mpc.mul(s, powers[-1], powers[1])).assume_bound(1.0, "a lie"))
         results = []
         for i, left in enumerate(powers):
@@ -93,10 +94,10 @@ def test_products_of_products_open_no_more_than_is_declared(n):
                 before, said = (s.cost.rounds, s.cost.payload), OPS["mul"].cost(n, left, right)
                 results.append((await mpc.mul(s, left, right)).words)
                 assert (s.cost.rounds - before[0], s.cost.payload - before[1]) == (said.rounds, said.payload)
-                assert (said.payload // 24) == (not i) + (not j) + ((i or 1) + (j or 1) > 10) + (i == j == 10)
+                assert (said.payload // 24) == (not i) + (not j) + ((i or 1) + (j or 1) > most) + (i == j == most)
         return results
 
-    powers = [words ** np.uint64(k or 1) for k in range(11)]
+    powers = [words ** np.uint64(k or 1) for k in range(most + 1)]
     wanted = [left * right for left in powers for right in powers]
     for got, expected in zip(total(simulate(n, program)), wanted, strict=True):
         assert np.array_equal(got, expected)
@@ -158,36 +159,36 @@ def test_chains_side_by_side_cost_what_their_dry_run_says(n, seed):
     assert np.array_equal(total(words), EDGES[:4] ** np.uint64(16))
     said = estimate(program, n)
     assert {cost[:2] for cost in costs} == {(said.rounds, said.payload)}
-    # x is masked, and x^10; only the words of that and of x^16 are ever made, of ten factors and of seven.
+    # x is masked, and x^12; only the words of that and of x^16 are ever made, of twelve factors and of five.
     assert said.rounds == 2
-    assert sum(cost[2] for cost in costs) == said.dealer == 4 * 8 * (1013 + 120)
+    assert sum(cost[2] for cost in costs) == said.dealer == 4 * 8 * (4083 + 26)
 
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_long_names_are_opened_so_that_every_relation_fits_into_a_message(n):
-    """Ten factors, each a sum of 25 masked values, in a deep scope; sums of 30 are no factors."""
+    """Twelve factors, each a sum of 20 masked values, in a deep scope; sums of 25 are no factors."""
 
     async def program(s, depth=60):
         if depth:
             return await mpc.protocol(program)(s, depth - 1)
         rounds = []
-        for addends in (25, 30):
+        for addends in (20, 25):
             sums = [await s.mask(shared(s, EDGES[1:2], number)) for number in range(addends)]
             while len(sums) > 1:
                 pairs = zip(sums[::2], sums[1::2], strict=False)
                 sums = [*((x + y).assume_bound(1.0, "a lie") for x, y in pairs), *sums[len(sums) // 2 * 2 :]]
             (factor,) = sums
             value, before = factor, s.cost.rounds
-            for _ in range(9):
+            for _ in range(11):
                 value = (await mpc.mul(s, value, factor)).assume_bound(1.0, "a lie")
             rounds.append((s.cost.rounds - before, value.words))
         return rounds
 
     short, long = zip(*simulate(n, program), strict=True)
     assert {rounds for rounds, _ in short} == {0}
-    assert {rounds for rounds, _ in long} == {8}
-    for outcome, addends in ((short, 25), (long, 30)):
-        assert sum(int(words[0]) for _, words in outcome) % 2**64 == addends**10
+    assert {rounds for rounds, _ in long} == {10}
+    for outcome, addends in ((short, 20), (long, 25)):
+        assert sum(int(words[0]) for _, words in outcome) % 2**64 == addends**12 % 2**64
 
 
 @pytest.mark.parametrize("n", [2, 3])
