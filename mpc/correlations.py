@@ -30,8 +30,11 @@ HALF = np.dtype("<u4")
 _TOP = WORD.type(BITS - 1)
 MAX_FACTORS = 12
 """Masked values whose product takes one relation, which doubles with each."""
+MAX_TERMS = 1 << 13
+"""Words that the product of k factors may take, 2^k for each element: beyond, they cost the dealer more than an opening costs the parties."""
 MAX_OPERANDS = 4
 """Bits whose product takes one round."""
+PRODUCTS = "products "
 SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
 
 
@@ -258,7 +261,7 @@ KINDS: dict[str, Kind] = {
         _continued,
     ),
     # All products of two and more of so many masks.
-    **{f"products {number}": _products_kind(number) for number in range(2, MAX_FACTORS + 1)},
+    **{f"{PRODUCTS}{number}": _products_kind(number) for number in range(2, MAX_FACTORS + 1)},
     # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.
     "bit": Kind(
         SHARE,
@@ -319,6 +322,8 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
     elements = _elements(parameters, relation.expressions)
     if expressions and masks and elements != parameters[0]:
         raise ValueError(parameters)
+    if kind.startswith(PRODUCTS) and elements << len(expressions) > MAX_TERMS:
+        raise ValueError(elements)
     if any(each.shape != relation.expressions[0].shape for each in relation.expressions):
         raise ValueError(expressions)
     if out.shape != (relation.layout.words,):

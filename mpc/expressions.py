@@ -15,7 +15,7 @@ from mpc.canonical import pack_sequence
 from mpc.errors import ProgramError
 from mpc.prg import blocks_for
 from mpc.products import matmul
-from mpc.ring import WORD, Words, broadcast, count, outline
+from mpc.ring import WORD, Words, broadcast, count, outline, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +173,7 @@ def reshape(of: Expression, shape: tuple[int, ...]) -> Expression:
 
 def add_up(of: Expression, axis: int) -> Expression:
     """The sum over one axis."""
-    return _view("sum", (axis,), of, lambda array: array.sum(axis=axis))
+    return Expression("sum", (axis,), (of,), without(of.shape, axis))
 
 
 def pairs(of: Expression) -> Expression:
@@ -224,7 +224,7 @@ def evaluate(expression: Expression, leaf: Callable[[Expression, int, int], Word
     operation, parameters = expression.operation, expression.parameters
     if not expression.parts:
         return leaf(expression, 0, count(expression.shape)).reshape(expression.shape)
-    if operation == "index" and (span := _leading_rows(expression)) is not None:
+    if operation == "index" and (span := leading_rows(expression)) is not None:
         return _flat(expression.parts[0], *span, leaf).reshape(expression.shape)
     values = [evaluate(part, leaf) for part in expression.parts]
     match operation:
@@ -249,7 +249,7 @@ def evaluate(expression: Expression, leaf: Callable[[Expression, int, int], Word
 _ELEMENTWISE: dict[str, Callable[[Words, Words], Words]] = {"add": np.add, "sub": np.subtract, "mul": np.multiply}
 
 
-def _leading_rows(expression: Expression) -> tuple[int, int] | None:
+def leading_rows(expression: Expression) -> tuple[int, int] | None:
     """(start, stop) of the words of an index that takes one row or consecutive ones whole, as most slices do."""
     (inner,) = expression.parts
     first, *rest = expression.parameters
@@ -269,7 +269,7 @@ def _flat(expression: Expression, start: int, stop: int, leaf: Callable[[Express
         return leaf(expression, start, stop)
     if operation == "reshape":
         return _flat(parts[0], start, stop, leaf)
-    if operation == "index" and (span := _leading_rows(expression)) is not None:
+    if operation == "index" and (span := leading_rows(expression)) is not None:
         return _flat(parts[0], span[0] + start, span[0] + stop, leaf)
     if operation == "scale":
         return _flat(parts[0], start, stop, leaf) * WORD.type(expression.parameters[0])

@@ -62,6 +62,14 @@ def reshaped(shape: tuple[int, ...], *target: int | tuple[int, ...]) -> tuple[in
     return outline(shape).reshape(*target).shape  # type: ignore[arg-type]
 
 
+def without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
+    """The shape of a sum over one axis, or over all: an outline would be added up for it."""
+    if axis is None:
+        return ()
+    axis = range(len(shape))[axis]
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
 def count(shape: tuple[int, ...]) -> int:
     """Number of words in an array of `shape`; 1 for a 0-d array."""
     return math.prod(shape)

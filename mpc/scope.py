@@ -89,6 +89,9 @@ class Scoped(Protocol):
     def check_alive(self) -> None:
         """Raise the session's fault if it has one."""
 
+    def interrupted(self) -> None:
+        """A task that called a protocol was cancelled."""
+
 
 _current: ContextVar[tuple[Scoped, Scope] | None] = ContextVar("beaver_scope", default=None)
 
@@ -136,13 +139,15 @@ def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concat
 async def _run(
     s: Scoped, parent: Scope, scope: Scope, body: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> R:
-    scope.task = asyncio.current_task()
-    if scope.task is parent.task:
+    scope.task = task = asyncio.current_task()
+    if task is parent.task:
         # Awaited in place, not gathered: it begins when what came before it has ended.
         scope.follow(parent)
     token = _current.set((s, scope))
     try:
         return await body(s, *args, **kwargs)
     finally:
+        if task is not parent.task and task is not None and task.cancelling():
+            s.interrupted()
         _current.reset(token)
         parent.follow(scope)

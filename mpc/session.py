@@ -24,7 +24,7 @@ from mpc.preprocessing.dealt import Dealt
 from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan, PlanEnds, Planning
 from mpc.ring import Words, zeros
 from mpc.scope import Scope, current, protocol, running
-from mpc.shares import AShare, Encoded, Home, Secret, lineage_of
+from mpc.shares import AShare, Encoded, Home, emptied, lineage_of
 from mpc.streams import Streams
 
 if TYPE_CHECKING:
@@ -41,10 +41,13 @@ if TYPE_CHECKING:
     from mpc.streams import Expansion, Watch
     from mpc.visit import Visit
 
+    Dry = Callable[[Plan, Sequence[str], int], DryExchange]
+
 R = TypeVar("R")
 Revealed = Any
 Shape = int | tuple[int, ...]
-_SILENT = logging.Logger("beaver", logging.CRITICAL + 1)  # noqa: LOG001  nobody is to hear of what a dry run reveals
+_SILENT = logging.Logger("beaver", 1)  # noqa: LOG001  nobody is to hear of what a dry run reveals
+_SILENT.addHandler(logging.NullHandler())
 THREAD_WORK = 1 << 22
 """Word operations above which a kernel runs in a thread, about 5 ms, so that heartbeats go on."""
 
@@ -100,12 +103,7 @@ class Session:
 
     @classmethod
     def dry(
-        cls,
-        names: Sequence[str],
-        index: int,
-        exchange: Callable[[Plan, Sequence[str], int], DryExchange] = DryExchange,
-        client: str = "",
-        source: Callable[[Plan], DrySource] = DrySource,
+        cls, names: Sequence[str], index: int, exchange: Dry = DryExchange, client: str = "", source: type[DrySource] = DrySource
     ) -> tuple[Session, Plan]:
         """A session on shapes alone, and the plan that it writes down."""
         plan = Plan(len(names))
@@ -120,6 +118,11 @@ class Session:
         """Raise the session's fault, if it has one."""
         self._engine.exchange.check_alive()
 
+    def interrupted(self) -> None:
+        """A task that called an op of this session was cancelled."""
+        if isinstance(self._engine.exchange, DryExchange):
+            self._engine.exchange.interrupted()
+
     async def run(self, program: Callable[..., Awaitable[R]], *arguments: Any) -> R:
         """`await program(s, *arguments)`, with its correlations asked for ahead, as far as a dry run can name them.
 
@@ -129,26 +132,24 @@ class Session:
         dry, plan = Session.dry(self.names, self.index, client=self.client, source=Planning)
         # Names go on where this scope is now: nothing that was named before is named again.
         dry.root = current(self).twin()
+        given, outcome = dry.emptied(arguments), None
         try:
-            outcome = await program(dry, *dry.emptied(arguments))
+            outcome = await program(dry, *given)
         except* PlanEnds:  # a task group wraps it
-            outcome = None
-        plan.settle()
-        # Until here, so that what the program gives is dealt: whoever gets it may read it.
-        del outcome
+            # Also where the value was another plan's, of a program that this one is part of.
+            plan.end()
+        plan.watches = False
+        # Until here, so that what the program gives, or puts into what it was given, is dealt: whoever gets it may read it.
+        del outcome, given
         self._engine.source.plan(plan)
-        return await program(self, *arguments)
+        try:
+            return await program(self, *arguments)
+        finally:
+            self._engine.source.forget(plan)
 
     def emptied(self, argument: Any) -> Any:
         """`argument` with every secret in it as this dry run knows it."""
-        if isinstance(argument, Secret):
-            return argument.at(self._engine.home, self._zeros)
-        if isinstance(argument, dict):
-            return {key: self.emptied(value) for key, value in argument.items()}
-        # Not their subclasses: how a named tuple is built is its own business.
-        if type(argument) in (list, tuple):
-            return type(argument)(self.emptied(part) for part in argument)
-        return argument
+        return emptied(argument, self._engine.home, self._zeros)
 
     # -- own values and inputs ---------------------------------------------------------------------------------
 

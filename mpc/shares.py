@@ -130,6 +130,18 @@ class Secret:
     __reduce__ = __reduce_ex__ = _refuse("pickling", "a share belongs to one session and never leaves it")
 
 
+def emptied(argument: Any, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Any:
+    """`argument` with every secret in it, also in lists, tuples and dictionaries, as a dry run knows it."""
+    kind = type(argument)
+    # By the type alone: what stands for a revealed value in a dry run ends it where anyone asks of what class it is.
+    if issubclass(kind, Secret):
+        return argument.at(home, blank)
+    if issubclass(kind, dict):
+        return {key: emptied(value, home, blank) for key, value in argument.items()}
+    # Not their subclasses: how a named tuple is built is its own business.
+    return kind(emptied(part, home, blank) for part in argument) if kind in (list, tuple) else argument
+
+
 def basic_index(key: Any, shape: tuple[int, ...]) -> Any:
     """A public index of integers and slices as data; ValueError for arrays, IndexError where numpy has one."""
     if type(key) is int and shape and -shape[0] <= key < shape[0]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mpc import PeerMisbehaved, wire
 from mpc.canonical import MAX_BYTES, pack, unpack
-from mpc.correlations import KINDS, Relation, layout_of, unpack_relation
+from mpc.correlations import KINDS, MAX_TERMS, Relation, layout_of, unpack_relation
 from mpc.expressions import Range, add_up, combine, index, mask, reshape, scale, transpose
 from mpc.ring import count
 
@@ -202,9 +202,9 @@ def chain():
 
 def one_of_each_kind():
     """A relation of every kind."""
-    m = 70
     values = {"value": chain()}
     for kind, rules in KINDS.items():
+        m = MAX_TERMS >> rules.expressions if kind.startswith("products") else 70
         parameters = {"truncation": (20,), "quotient": (20, 32)}.get(kind, (m,) * rules.parameters)
         expressions = tuple(values.get(kind, mask(Range("7", 3, (m,)), 1)) for _ in range(rules.expressions))
         elements = count(expressions[0].shape) if expressions else m
@@ -224,6 +224,10 @@ def test_relations_round_trip():
 ONE = ["0", 0, [1]]
 
 
+def several(k, m, sets):
+    return [f"products {k}", [], [leaf("0", 0, [m])] * k, [], ["0", 0, [sets * m]]]
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -240,6 +244,10 @@ ONE = ["0", 0, [1]]
         product(leaf("x" * 2000, 0, [1]), leaf(*ONE), ONE),
         product(leaf("0", 0, [1] * 40), leaf(*ONE), ONE),
         product(leaf(b"0", 0, [1]), leaf(*ONE), ONE),
+        several(2, MAX_TERMS // 4 + 1, 1),
+        several(12, 3, 4083),
+        several(13, 1, 8178),
+        several(1, 1, 0),
     ],
 )
 def test_other_relations_are_refused(data):

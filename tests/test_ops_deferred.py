@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 import mpc
-from mpc.errors import ProgramError
+from mpc.errors import PrecisionError, ProgramError
 from mpc.estimate import estimate
 from mpc.testing import ExceededBoundError, simulate
 from tests.references import shared
@@ -96,6 +97,64 @@ async def planned_within(s, x):
     return await mpc.mul(s, third, second) + await s.run(last, x) - fifth
 
 
+async def put_into_an_argument(s, x, kept):
+    second, third, *_ = await chain(s, x, 5)
+    kept.append(second)
+    return third
+
+
+async def given_a_list(s, x):
+    kept = []
+    third = await s.run(put_into_an_argument, x, kept)
+    return [third, kept[-1]]
+
+
+@mpc.protocol
+async def helps(s, x, told, kept):
+    second, third, *_ = await chain(s, x, 4)
+    try:
+        await told.wait()
+    except asyncio.CancelledError:
+        return
+    kept.append(second + third)
+
+
+async def tidies_up(s, x):
+    """A helper that is cancelled at the end: in the dry run nothing waits, so it is cancelled before it goes on."""
+    kept, told = [], asyncio.Event()
+    helper = asyncio.create_task(helps(s, x, told, kept))
+    await asyncio.sleep(0)
+    told.set()
+    for _ in range(6):
+        fourth = (await chain(s, x, 4))[-1]
+        await s.reveal(s.zero(()))
+    helper.cancel()
+    await asyncio.wait([helper])
+    return kept[-1] if kept else fourth
+
+
+async def asks_what_it_is(s, x):
+    second, third, *_ = await chain(s, x, 5)
+    return second if isinstance(await s.reveal(s.zero(3)), np.ndarray) else third
+
+
+async def logs(s, x):
+    second, third, *_ = await chain(s, x, 5)
+    if s.log.isEnabledFor(logging.INFO):
+        s.log.info("made %r", second[:1])
+    return third
+
+
+@mpc.protocol
+async def passed_on(s, x, value):
+    second, third, fourth, _ = await chain(s, x, 5)
+    return third if value > 0 else fourth
+
+
+async def given_a_revealed_value(s, x):
+    return await s.run(passed_on, x, await s.reveal(s.zero((), frac=0) + 1))
+
+
 def value_of(outcome):
     """The shares of an outcome, in order."""
     if isinstance(outcome, dict):
@@ -116,6 +175,11 @@ PROGRAMS = {
     looked_at_beside: ([power(2) * np.uint64(2)], None),
     kept_alive_by_a_cycle: ([power(3)], None),
     planned_within: ([power(5)], None),
+    given_a_list: ([power(3), power(2)], (2, 3, 5)),
+    tidies_up: ([power(2) + power(3)], None),
+    asks_what_it_is: ([power(2)], (2, 3, 4, 5)),
+    logs: ([power(3)], (2, 3, 5)),
+    given_a_revealed_value: ([power(3)], (2, 3, 4, 5)),
 }
 
 
@@ -128,6 +192,8 @@ def test_words_are_made_for_whoever_reads_them(program, n, seed):
     async def planned(s):
         x = await s.mask(shared(s, WORDS, 1))
         outcome = value_of(await s.run(program, x))
+        # Whatever was asked for was taken.
+        assert not getattr(s.source, "_asked", None)
         return [value.words for value in outcome], (s.cost.rounds, s.cost.payload, s.cost.corrections)
 
     words, costs = zip(*simulate(n, planned, seed=seed), strict=True)
@@ -137,6 +203,45 @@ def test_words_are_made_for_whoever_reads_them(program, n, seed):
     assert {cost[:2] for cost in costs} == {(said.rounds, said.payload)}
     if factors is not None:
         assert sum(cost[2] for cost in costs) == said.dealer == bytes_of(*factors)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_what_follows_a_run_that_failed_is_another_program(n):
+    """Its products are at the places of those that the failed one did not come to."""
+
+    async def fails(s, x, real):
+        if real:
+            s.encode([2.0**40], bound=1.0)
+        return await last(s, x)
+
+    async def program(s):
+        x = await s.mask(shared(s, WORDS, 1))
+        with pytest.raises(PrecisionError):
+            await s.run(fails, x, {1} if s.index < n else None)
+        return (await mpc.mul(s, x, x)).words
+
+    assert np.array_equal(np.sum(simulate(n, program), axis=0, dtype=np.uint64), power(2))
+
+
+def test_relations_are_asked_for_in_the_order_of_their_ops():
+    """Also those of products that are read at the end: the dealer answers in this order, and only so far ahead."""
+    order = []
+
+    async def program(s):
+        x = await s.mask(shared(s, WORDS, 1))
+
+        async def at_last(s, x):
+            first = await chain(s, x, 3)
+            for _ in range(3):
+                await mpc.square(s, x)
+            return first
+
+        plain = s.source.plan
+        s.source.plan = lambda plan: (order.append([relation.out.scope for relation in plan.relations]), plain(plan))
+        await s.run(at_last, x)
+
+    simulate(2, program)
+    assert order == [["1", "2", "3", "4", "5"]] * 2
 
 
 @pytest.mark.parametrize("n", [2, 3])

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from mpc import expressions as ex
+from mpc.blank import Blank, Meter
 from mpc.canonical import unpack_sequence
+from mpc.correlations import Relation
 from mpc.expressions import Range, unpack_expression
+from mpc.preprocessing.dealer import work_of
 from mpc.ring import count
+from mpc.streams import Ranges
 
 ROWS, COLUMNS = 40, 6
 WORDS = {block: np.random.default_rng(block).integers(0, 2**64, ROWS * COLUMNS, dtype=np.uint64) for block in (0, 200)}
@@ -63,6 +67,23 @@ def test_expressions(what):
     again = unpack_expression(unpack_sequence(expression.key), {})
     assert again == expression
     assert again.key == expression.key
+
+
+def test_a_sum_is_named_without_adding_up():
+    assert ex.add_up(ex.mask(Range("0", 0, (1 << 50, 3))), 0).shape == (3,)
+    assert Blank((4, 1 << 50), Meter()).sum(axis=-1).shape == (4,)
+
+
+def test_what_takes_more_words_than_it_gives_counts_as_work():
+    big = ex.mask(Range("0", 0, (1 << 12, 1 << 10)))
+    for name, work in (
+        (ex.add_up(big, 0), 1 << 22),
+        (ex.index(big, ex.normal_index((slice(None), 3), big.shape)), 1 << 22),
+        (ex.index(big, ex.normal_index(3, big.shape)), 0),
+        (ex.scale(ex.add_up(ex.transpose(big, (1, 0)), 1), 2), 1 << 22),
+    ):
+        relation = Relation.fresh(Ranges("1"), "value", (), (name,))
+        assert work_of(relation) == work + name.shape[0]
 
 
 def test_only_products_of_more_multiply_adds_than_a_dealer_does_have_no_name():

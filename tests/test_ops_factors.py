@@ -9,9 +9,10 @@ import pytest
 
 import mpc
 import protocols
+from mpc.correlations import MAX_TERMS
 from mpc.errors import PrecisionError
 from mpc.estimate import estimate
-from mpc.ops.arithmetic import MAX_TERMS, most_factors
+from mpc.ops.arithmetic import most_factors
 from mpc.ops.declare import OPS
 from mpc.testing import simulate
 from tests.references import shared

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc import expressions
-from mpc.correlations import MAX_FACTORS, Relation, sets_of_several
+from mpc import correlations, expressions
+from mpc.correlations import Relation, sets_of_several
 from mpc.derived import Derived, Factors
 from mpc.errors import ProgramError
 from mpc.fixed_point import check_fits, fits
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from mpc.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
-
-
-MAX_TERMS = 1 << 13
-"""Words that the product of k factors may take, 2^k for each element: beyond, they cost the dealer more than an opening costs the parties."""
 
 
 def value_relation(s: Session, expression: Expression) -> Relation:
@@ -79,7 +75,7 @@ def _kept(x: Operand, y: Operand) -> tuple[int, int] | None:
 
 def most_factors(size: int) -> int:
     """Of how many factors a product of `size` elements may be known."""
-    return min(MAX_FACTORS, (MAX_TERMS // max(size, 1)).bit_length() - 1)
+    return min(correlations.MAX_FACTORS, (correlations.MAX_TERMS // max(size, 1)).bit_length() - 1)
 
 
 @op(mul_cost, source="beaver91", opens="x - a and y - b, uniform")
@@ -190,7 +186,7 @@ async def _factored(s: Session, x: AShare | Masked, y: AShare | Masked, kept: tu
     scope, (known, fresh) = running(s), _parted((x, y), kept)
     names = [s.take_mask(z) for z in fresh]
     masks = (*[value.name for value in known], *names)
-    kind = f"products {len(masks)}"
+    kind = f"{correlations.PRODUCTS}{len(masks)}"
     deferred = s.source.deferred(scope, kind, masks)
     fetching = None if deferred else s.source.begin(scope, Relation.fresh(scope.ranges, kind, (), masks))
     try:

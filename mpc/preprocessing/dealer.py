@@ -23,7 +23,7 @@ from mpc.correlations import BIT_MASK, BIT_SHARE, MASK, correction_tag, receiver
 from mpc.departure import Departure, departure, reported
 from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
 from mpc.exchange import correction_digest, raw
-from mpc.expressions import evaluate
+from mpc.expressions import evaluate, leading_rows
 from mpc.prg import blocks_for
 from mpc.ring import count
 from mpc.streams import Seed
@@ -101,15 +101,18 @@ def _whole(seeds: list[Seed], combine: np.ufunc, share: Callable[[Seed], Words])
 
 def work_of(relation: Relation) -> int:
     """About how many word operations a correction takes."""
-    products = sum(_macs(expression) for expression in relation.expressions)
-    return products + relation.nbytes // 8
+    return sum(map(_work, relation.expressions)) + relation.nbytes // 8
 
 
-def _macs(expression: Expression) -> int:
-    if expression.operation != "matmul":
-        return sum(map(_macs, expression.parts))
-    left, right = expression.parts
-    return count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1)
+def _work(expression: Expression) -> int:
+    parts = expression.parts
+    total = sum(map(_work, parts))
+    if expression.operation == "matmul":
+        left, right = parts
+        return total + count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1)
+    # Here more words are made than the size of the result shows.
+    whole = expression.operation == "sum" or (expression.operation == "index" and leading_rows(expression) is None)
+    return total + count(parts[0].shape) if whole else total
 
 
 class DealerSession:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc.correlations import receiver
-from mpc.preprocessing.plan import UNREAD
+from mpc.preprocessing.deferral import UNREAD, Deferrals
 from mpc.ring import WORD
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mpc.exchange import Exchange
     from mpc.flow import Arrivals
     from mpc.ledger import Ledger
-    from mpc.preprocessing.plan import Path, Plan
+    from mpc.preprocessing.plan import Plan
     from mpc.ring import Words
     from mpc.scope import Scope
     from mpc.streams import Streams
@@ -38,11 +38,11 @@ class Dealt:
         self._planned: dict[bytes, Relation] = {}
         self._asked: set[bytes] = set()
         self._every_word = every_word
-        self._deferred: dict[Path, bool] = {}
+        self._deferrals = Deferrals()
 
     def plan(self, plan: Plan) -> None:
         """Ask for everything in `plan` that this party receives, ahead of the ops that use it."""
-        self._deferred.update(plan.deferred)
+        self._deferrals.learn(plan)
         for relation in plan.relations:
             # A program within a planned one finds that its own plan was asked for already.
             if (key := relation.key) not in self._asked and self._receives(self._exchange.correction_tag(key)):
@@ -64,8 +64,12 @@ class Dealt:
 
     def deferred(self, scope: Scope, *_: Any) -> Deferred | None:
         """See Source."""
-        unread = self._deferred.pop(scope.path, False)
+        unread = self._deferrals.take(scope.path)
         return UNREAD if unread and not self._every_word else None
+
+    def forget(self, plan: Plan) -> None:
+        """See Source."""
+        self._deferrals.forget(plan)
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
         """Expand this party's share of `relation`, or get it from the dealer if this party is the receiver.

@@ -11,22 +11,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from mpc.blank import Blank, Meter
-from mpc.correlations import Relation
-from mpc.errors import ProgramError
 from mpc.exchange import MAX_NDIM, scatters, stripes
 from mpc.ledger import Ledger
-from mpc.streams import Ranges
+from mpc.preprocessing.deferral import UNREAD, Deferrals, Pending, Product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from mpc.correlations import Relation
     from mpc.derived import Deferred
     from mpc.expressions import Expression, Range
     from mpc.ring import Words
     from mpc.scope import Scope
 
 
-Path = tuple[int, ...]
 THERE_AND_BACK = 2
 """Trips from asking the dealer to its answer."""
 
@@ -44,32 +42,35 @@ class Plan:
     """
 
     n: int
-    relations: list[Relation] = field(default_factory=list)
+    steps: list[Relation | Product] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     meter: Meter = field(default_factory=Meter)
     trips: int = 0
     complete: bool = True
-    deferred: dict[Path, bool] = field(default_factory=dict)
-    """For the path of each scope that made a product: whether that was only multiplied further, so that its words need not be made."""
-    pending: dict[Path, tuple[str, tuple[Expression, ...]]] = field(default_factory=dict)
-    """Those that made a product that is alive and nobody has read yet, with the relation that it would take."""
+    watches: bool = True
+    """Whether a product that is dropped now is dropped in the real run, too."""
 
-    def reads(self, path: Path) -> None:
-        """Someone reads the product that the scope at `path` made."""
-        if (wanted := self.pending.pop(path, None)) is not None:
-            kind, masks = wanted
-            self.relations.append(Relation.fresh(Ranges.of(path), kind, (), masks))
-            self.deferred[path] = False
+    def end(self) -> None:
+        """The program looks at what only the real run knows."""
+        self.complete = self.watches = False
 
-    def drops(self, path: Path) -> None:
-        """Nobody can read the product that the scope at `path` made any more, unless the program goes on where its dry run ended."""
-        if self.complete and self.pending.pop(path, None) is not None:
-            self.deferred[path] = True
+    def distrust(self) -> None:
+        """A task of the program was cancelled: the real run, which waits for others, may come further in it before."""
+        self.watches = False
+        for product in self.products:
+            product.unread = False
 
-    def settle(self) -> None:
-        """The dry run is over: what is alive now may be read."""
-        for path in tuple(self.pending):
-            self.reads(path)
+    @property
+    def products(self) -> list[Product]:
+        """Those whose words may be left out."""
+        return [step for step in self.steps if isinstance(step, Product)]
+
+    @property
+    def relations(self) -> list[Relation]:
+        """The correlations, in the order of the ops that take them."""
+        return [
+            step.relation if isinstance(step, Product) else step for step in self.steps if not isinstance(step, Product) or not step.unread
+        ]
 
     @property
     def rounds(self) -> int:
@@ -105,6 +106,7 @@ class Unknown:
         self.end = end
 
     __array_ufunc__ = __array_function__ = _ends
+    __class__ = property(_ends)  # whether it is an array is for the real run to say
     __array__ = __iter__ = __len__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = __getitem__ = __getattr__ = _ends
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = _ends
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = __pow__ = __rpow__ = _ends
@@ -124,6 +126,10 @@ class DryExchange:
 
     def check_alive(self) -> None:
         """A dry run does not fail."""
+
+    def interrupted(self) -> None:
+        """A task that called ops was cancelled."""
+        self._plan.distrust()
 
     def _sends(self, scope: Scope, sizes: dict[str, int]) -> None:
         for name, size in sizes.items():
@@ -166,7 +172,7 @@ class DryExchange:
 
     def _ends(self) -> NoReturn:
         # Known before any task is cancelled for it: what that one had, the real run may read.
-        self._plan.complete = False
+        self._plan.end()
         raise PlanEnds
 
     def blank(self, shape: tuple[int, ...]) -> Any:
@@ -218,20 +224,24 @@ class DrySource:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._ahead: dict[bytes, int] = {}
-        self._deferred: dict[Path, bool] = {}
+        self._deferrals = Deferrals()
 
     def plan(self, plan: Plan) -> None:
         """Asked for now, before the ops that use them."""
         self._ahead.update(dict.fromkeys((relation.key for relation in plan.relations), self._plan.trips + THERE_AND_BACK))
-        self._deferred.update(plan.deferred)
+        self._deferrals.learn(plan)
+
+    def forget(self, plan: Plan) -> None:
+        """See Source."""
+        self._deferrals.forget(plan)
 
     def deferred(self, scope: Scope, *_: Any) -> Deferred | None:
         """See Source."""
-        return UNREAD if self._deferred.pop(scope.path, False) else None
+        return UNREAD if self._deferrals.take(scope.path) else None
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
         """See Source."""
-        self._plan.relations.append(relation)
+        self._plan.steps.append(relation)
         return self._shares(scope, relation, self._ahead.get(relation.key, scope.trips + THERE_AND_BACK))
 
     async def _shares(self, scope: Scope, relation: Relation, arrival: int) -> list[Any]:
@@ -243,50 +253,12 @@ class DrySource:
 class Planning(DrySource):
     """The same, for the dry run before a real one, which finds out of which products nobody reads the words."""
 
-    def deferred(self, scope: Scope, kind: str, masks: tuple[Expression, ...]) -> Deferred | None:
+    def deferred(self, scope: Scope, kind: str, masks: tuple[Expression, ...]) -> Deferred:
         """See Source."""
-        path = scope.path
-        if not self._deferred.pop(path, True):
-            # A planned program within this one has read it.
-            return None
-        self._plan.pending[path] = kind, masks
-        return Pending(self._plan, path)
-
-
-class Pending:
-    """Words that are wanted unless their product is multiplied further and then dropped, and nobody has read them."""
-
-    __slots__ = ("_extended", "_path", "_plan")
-
-    def __init__(self, plan: Plan, path: Path) -> None:
-        self._plan = plan
-        self._path = path
-        self._extended = False
-
-    def read(self) -> None:
-        """See Deferred."""
-        self._plan.reads(self._path)
-
-    def extend(self) -> None:
-        """See Deferred."""
-        self._extended = True
-
-    def __del__(self) -> None:
-        if self._extended:
-            self._plan.drops(self._path)
-
-
-class _Unread:
-    def read(self) -> NoReturn:
-        msg = (
-            "the program used a product that its dry run only multiplied further: s.run(program, ...) runs it twice, first on shapes "
-            "alone, and it has to do the same both times"
-        )
-        raise ProgramError(msg)
-
-    def extend(self) -> None:
-        pass
-
-
-UNREAD = _Unread()
-"""Words that nobody reads, if the program does what its dry run did."""
+        product = Product(scope.path, kind, masks)
+        self._plan.steps.append(product)
+        pending = Pending(self._plan, product)
+        if self._deferrals.take(scope.path) is False:
+            # In a planned program within this one, which asks for it.
+            pending.read()
+        return pending

@@ -22,6 +22,9 @@ class Source(Protocol):
     def plan(self, plan: Plan) -> None:
         """Its relations will be begun, in this order, if the program does what its dry run did."""
 
+    def forget(self, plan: Plan) -> None:
+        """The program of `plan` has ended."""
+
     def deferred(self, scope: Scope, kind: str, masks: tuple[Expression, ...]) -> Deferred | None:
         """What stands for the words of the product that `scope` makes, if they are not to be made now.
 
