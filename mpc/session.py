@@ -126,7 +126,8 @@ class Session:
     async def run(self, program: Callable[..., Awaitable[R]], *arguments: Any) -> R:
         """`await program(s, *arguments)`, with its correlations asked for ahead, as far as a dry run can name them.
 
-        The dry run does what the program does on shapes alone: let the program have no other side effects before it reveals.
+        The dry run does what the program does on shapes alone: let the program have no other side effects before it reveals, and do the same in
+        both runs.  The words of products that it only multiplies further are not made; reading them in the real run alone raises ProgramError.
         Shares and masked values among the arguments, also in lists, tuples and dictionaries, lose their contents for it.
         """
         dry, plan = Session.dry(self.names, self.index, client=self.client, source=Planning)
