@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Product:
-    """The place in a plan of the relation that the product of the scope at `path` takes, unless it is `unread`."""
+    """The place in a plan of the relation that the product of the scope at `path` takes."""
 
     __slots__ = ("kind", "masks", "path", "unread")
 
@@ -27,9 +27,9 @@ class Product:
         self.unread = False
 
     @property
-    def relation(self) -> Relation:
-        """The only one of its scope."""
-        return Relation.fresh(Ranges.of(self.path), self.kind, (), self.masks)
+    def relation(self) -> Relation | None:
+        """The only one of its scope; None if the words are unread."""
+        return None if self.unread else Relation.fresh(Ranges.of(self.path), self.kind, (), self.masks)
 
 
 class Pending:

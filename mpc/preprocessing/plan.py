@@ -68,9 +68,8 @@ class Plan:
     @property
     def relations(self) -> list[Relation]:
         """The correlations, in the order of the ops that take them."""
-        return [
-            step.relation if isinstance(step, Product) else step for step in self.steps if not isinstance(step, Product) or not step.unread
-        ]
+        taken = (step.relation if isinstance(step, Product) else step for step in self.steps)
+        return [relation for relation in taken if relation is not None]
 
     @property
     def rounds(self) -> int:
