@@ -17,6 +17,7 @@ Flat arrays of *parts* are B W words a part: one bit per element.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,8 @@ from mpc.ring import BITS, WORD, Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
+
+    from numpy.typing import NDArray
 
 ONES = (1 << BITS) - 1
 EVEN_LANES = {lane: np.array(ONES // ((1 << lane) + 1), WORD) for lane in (1, 2, 4, 8, 16, 32)}  # 0x5555..., 0x3333..., 0x0F0F..., ...
@@ -134,11 +137,17 @@ def products(factors: Iterable[Words], out: Words) -> None:
         np.bitwise_and(out[: size - 1], factor, out=out[size : 2 * size - 1])
 
 
+@cache
+def sets_of_several(k: int) -> NDArray[np.intp]:
+    """The sets of two and more of k factors, in order."""
+    return np.array([members for members in range(1 << k) if members & (members - 1)])
+
+
 def several(factors: Sequence[Words]) -> Words:
     """The ANDs of the sets of two and more, in order: k factors (...) -> (2^k - 1 - k, ...)."""
     sets = np.empty(((1 << len(factors)) - 1, *factors[0].shape), WORD)
     products(factors, sets)
-    return sets[[index - 1 for index in range(1, len(sets) + 1) if index & (index - 1)]]
+    return sets[sets_of_several(len(factors)) - 1]
 
 
 def fold(shares: Sequence[Words], factors: Words | Sequence[Words]) -> list[Words]:

@@ -7,7 +7,7 @@ the one, the receiver, gets the correction that makes the shares add up (XOR, fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,13 +16,11 @@ import numpy as np
 from mpc import bits, carry
 from mpc.canonical import pack_sequence, unpack_sequence
 from mpc.errors import PeerMisbehaved
-from mpc.expressions import MAX_WORDS, Expression, Range, unpack_expression, unpack_range
+from mpc.expressions import MAX_WORDS, NAMED_NODES, Expression, Range, unpack_expression, unpack_range
 from mpc.ring import BITS, WORD, Words, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
     from mpc.streams import Ranges
 
@@ -30,6 +28,8 @@ HALF = np.dtype("<u4")
 _TOP = WORD.type(BITS - 1)
 MAX_FACTORS = 12
 """Masked values whose product takes one relation, which doubles with each."""
+SHORT_NODES = 2 * NAMED_NODES // MAX_FACTORS
+"""What the name of a mask may have so that a relation between so many fits where one between two of NAMED_NODES does."""
 MAX_TERMS = 1 << 13
 """Words that the product of k factors may take, 2^k for each element: beyond, they cost the dealer more than an opening costs the parties."""
 MAX_OPERANDS = 4
@@ -203,10 +203,9 @@ def _continued(relation: Relation, values: list[Words], _: list[Words]) -> list[
     return [high, (q >> WORD.type(before)) * b, top, ((q >> _TOP) * b).astype(HALF)]
 
 
-@cache
-def sets_of_several(k: int) -> NDArray[np.intp]:
-    """The sets of two and more of k factors, in order; member i of a set S is bit i of S."""
-    return np.array([members for members in range(1 << k) if members & (members - 1)])
+def products_of(ranges: Ranges, masks: tuple[Expression, ...]) -> Relation:
+    """A fresh relation of all products of two and more of these masks."""
+    return Relation.fresh(ranges, f"{PRODUCTS}{len(masks)}", (), masks)
 
 
 def _products(values: list[Words]) -> list[Words]:
@@ -214,11 +213,11 @@ def _products(values: list[Words]) -> list[Words]:
     terms = np.ones((1, values[0].size), WORD)
     for value in values:
         terms = np.concatenate((terms, terms * value.reshape(-1)))
-    return [terms[sets_of_several(len(values))].reshape(-1)]
+    return [terms[carry.sets_of_several(len(values))].reshape(-1)]
 
 
 def _products_kind(factors: int) -> Kind:
-    sets = len(sets_of_several(factors))
+    sets = len(carry.sets_of_several(factors))
     return Kind(SHARE, factors, 0, 0, lambda m: _words(sets * m), lambda _: (), lambda _, values, __: _products(values))
 
 

@@ -29,8 +29,6 @@ MAX_DEPTH = 24
 MAX_MACS = 1 << 44
 NAMED_DEPTH, NAMED_NODES = 20, 256
 """What the name of one masked value may have, so that a relation between two of them stays within MAX_DEPTH and one message."""
-SHORT_NODES = NAMED_NODES // 6
-"""What it may have so that a relation between twelve does."""
 
 
 class Range(NamedTuple):
@@ -211,12 +209,11 @@ def product_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, .
     return (*stacked, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
 
 
-def check_named(expression: Expression) -> int:
-    """How many nodes a name has.  ProgramError where a masked value came about in so many steps that no dealer would take its name."""
+def check_named(expression: Expression) -> None:
+    """Raise ProgramError where a masked value came about in so many steps that no dealer would take its name."""
     if expression.depth > NAMED_DEPTH or expression.nodes > NAMED_NODES:
         msg = "this masked value is made of too many others, or in too many steps, to keep a name; use x.share(), and mask that"
         raise ProgramError(msg)
-    return expression.nodes
 
 
 def evaluate(expression: Expression, leaf: Callable[[Expression, int, int], Words]) -> Words:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc import expressions
+from mpc.correlations import SHORT_NODES
 from mpc.errors import ProgramError
 from mpc.fixed_point import encode
 from mpc.ring import Words, broadcast, frozen
@@ -46,8 +47,9 @@ class Masked(Fixed):
             msg = f"a masked value of shape {difference.shape} under a mask of shape {name.shape}"
             raise ProgramError(msg)
         super().__init__(name.shape, frac, bound, home, lineage)
+        expressions.check_named(name)
         # Of a long name no relation between several would fit into a message.
-        self.factors = int(expressions.check_named(name) <= expressions.SHORT_NODES)
+        self.factors = int(name.nodes <= SHORT_NODES)
         self.difference = frozen(difference)
         self.mask = frozen(mask)
         self.name = name

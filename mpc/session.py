@@ -97,8 +97,7 @@ class Session:
         pairs = {number: agreed.seeds[name] for number, name in enumerate(names) if name != me}
         streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watch)
         exchange = Exchange(agreed, mesh, cost, visit)
-        source = Dealt(exchange, streams, cost, every_word=watch is not None and watch.every_word)
-        engine = Engine(Home(index, len(names), agreed.session, watch), exchange, streams, source, cost)
+        engine = Engine(Home(index, len(names), agreed.session, watch), exchange, streams, Dealt(exchange, streams, cost), cost)
         return cls(names, engine, logging.LoggerAdapter(mesh.log, {"job": agreed.job.name}), visit.client if visit is not None else "")
 
     @classmethod
@@ -130,7 +129,9 @@ class Session:
         both runs.  The words of products that it only multiplies further are not made; reading them in the real run alone raises ProgramError.
         Shares and masked values among the arguments, also in lists, tuples and dictionaries, lose their contents for it.
         """
-        dry, plan = Session.dry(self.names, self.index, client=self.client, source=Planning)
+        watch = self._engine.home.watch
+        source = DrySource if watch is not None and watch.every_word else Planning
+        dry, plan = Session.dry(self.names, self.index, client=self.client, source=source)
         # Names go on where this scope is now: nothing that was named before is named again.
         dry.root = current(self).twin()
         given, outcome = dry.emptied(arguments), None

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc import correlations, expressions
-from mpc.correlations import Relation, sets_of_several
+from mpc.carry import sets_of_several
+from mpc.correlations import Relation
 from mpc.derived import Derived, Factors
 from mpc.errors import ProgramError
 from mpc.fixed_point import check_fits, fits
@@ -186,9 +187,8 @@ async def _factored(s: Session, x: AShare | Masked, y: AShare | Masked, kept: tu
     scope, (known, fresh) = running(s), _parted((x, y), kept)
     names = [s.take_mask(z) for z in fresh]
     masks = (*[value.name for value in known], *names)
-    kind = f"{correlations.PRODUCTS}{len(masks)}"
-    deferred = s.source.deferred(scope, kind, masks)
-    fetching = None if deferred else s.source.begin(scope, Relation.fresh(scope.ranges, kind, (), masks))
+    deferred = s.source.deferred(scope, masks)
+    fetching = None if deferred else s.source.begin(scope, correlations.products_of(scope.ranges, masks))
     try:
         values = (*known, *await s.masked(fresh, names)) if fresh else tuple(known)
         # Of words that are not made only the shape counts.

@@ -31,13 +31,12 @@ AHEAD_ASKS = 1 << 14
 class Dealt:
     """Source of one party in one session."""
 
-    def __init__(self, exchange: Exchange, streams: Streams, ledger: Ledger, *, every_word: bool = False) -> None:
+    def __init__(self, exchange: Exchange, streams: Streams, ledger: Ledger) -> None:
         self._exchange = exchange
         self._streams = streams
         self._ledger = ledger
         self._planned: dict[bytes, Relation] = {}
         self._asked: set[bytes] = set()
-        self._every_word = every_word
         self._deferrals = Deferrals()
 
     def plan(self, plan: Plan) -> None:
@@ -64,8 +63,7 @@ class Dealt:
 
     def deferred(self, scope: Scope, *_: Any) -> Deferred | None:
         """See Source."""
-        unread = self._deferrals.take(scope.path)
-        return UNREAD if unread and not self._every_word else None
+        return UNREAD if self._deferrals.take(scope.path) else None
 
     def forget(self, plan: Plan) -> None:
         """See Source."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from mpc.correlations import Relation
+from mpc.correlations import products_of
 from mpc.errors import ProgramError
 from mpc.streams import Ranges
 
 if TYPE_CHECKING:
+    from mpc.correlations import Relation
     from mpc.expressions import Expression
     from mpc.preprocessing.plan import Plan
 
@@ -18,18 +19,17 @@ if TYPE_CHECKING:
 class Product:
     """The place in a plan of the relation that the product of the scope at `path` takes."""
 
-    __slots__ = ("kind", "masks", "path", "unread")
+    __slots__ = ("masks", "path", "unread")
 
-    def __init__(self, path: Path, kind: str, masks: tuple[Expression, ...]) -> None:
+    def __init__(self, path: Path, masks: tuple[Expression, ...]) -> None:
         self.path = path
-        self.kind = kind
         self.masks = masks
         self.unread = False
 
     @property
     def relation(self) -> Relation | None:
         """The only one of its scope; None if the words are unread."""
-        return None if self.unread else Relation.fresh(Ranges.of(self.path), self.kind, (), self.masks)
+        return None if self.unread else products_of(Ranges.of(self.path), self.masks)
 
 
 class Pending:

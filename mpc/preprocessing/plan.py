@@ -252,9 +252,9 @@ class DrySource:
 class Planning(DrySource):
     """The same, for the dry run before a real one, which finds out of which products nobody reads the words."""
 
-    def deferred(self, scope: Scope, kind: str, masks: tuple[Expression, ...]) -> Deferred:
+    def deferred(self, scope: Scope, masks: tuple[Expression, ...]) -> Deferred:
         """See Source."""
-        product = Product(scope.path, kind, masks)
+        product = Product(scope.path, masks)
         self._plan.steps.append(product)
         pending = Pending(self._plan, product)
         if self._deferrals.take(scope.path) is False:

@@ -25,10 +25,10 @@ class Source(Protocol):
     def forget(self, plan: Plan) -> None:
         """The program of `plan` has ended."""
 
-    def deferred(self, scope: Scope, kind: str, masks: tuple[Expression, ...]) -> Deferred | None:
+    def deferred(self, scope: Scope, masks: tuple[Expression, ...]) -> Deferred | None:
         """What stands for the words of the product that `scope` makes, if they are not to be made now.
 
-        `kind` and `masks` are those of the relation that they take, the only one of this scope.
+        They take one relation, of the products of `masks`, the only one of this scope.
         """
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
