@@ -1,7 +1,8 @@
-"""Arrays without contents: a dry run computes with shapes alone, and counts how many bytes would be alive."""
+"""Arrays without contents: a dry run computes with shapes alone, and counts how many bytes would be alive where somebody asks."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mpc.ring import WORD, broadcast, count, outline, reshaped, without
@@ -10,32 +11,78 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Meter:
-    """Bytes of all blanks that are alive, and the most there ever were."""
-
-    __slots__ = ("live", "peak")
-
-    def __init__(self) -> None:
-        self.live = 0
-        self.peak = 0
-
-    def add(self, size: int) -> None:
-        """`size` bytes more, or fewer if negative."""
-        self.live += size
-        self.peak = max(self.peak, self.live)
-
-
 class Blank:
     """Stands for a word array of `shape`; every operator gives the blank of the result's shape."""
 
-    __slots__ = ("_base", "_meter", "nbytes", "shape", "size")
+    __slots__ = ("nbytes", "shape", "size")
     __array_ufunc__ = None
     dtype = WORD
 
-    def __init__(self, shape: tuple[int, ...], meter: Meter, base: Blank | None = None) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
         self.size = count(shape)
         self.nbytes = self.size * WORD.itemsize
+
+    def __repr__(self) -> str:
+        return f"Blank({self.shape})"
+
+    @property
+    def T(self) -> Blank:  # noqa: N802  numpy's name
+        """The transpose."""
+        return self.view(outline(self.shape).T.shape)
+
+    def another(self, shape: tuple[int, ...]) -> Blank:
+        """A blank of another shape in the same run."""
+        return blank(shape)
+
+    def view(self, shape: tuple[int, ...]) -> Blank:
+        """A blank of another shape that has its words in this one."""
+        return blank(shape)
+
+    def __getitem__(self, key: Any) -> Blank:
+        return self.view(outline(self.shape)[key].shape)
+
+    def reshape(self, *shape: Any) -> Blank:
+        """As numpy's."""
+        return self.view(reshaped(self.shape, *shape))
+
+    def transpose(self, *axes: Any) -> Blank:
+        """As numpy's."""
+        return self.view(outline(self.shape).transpose(*axes).shape)
+
+    def sum(self, axis: int | None = None, dtype: object = None) -> Blank:  # noqa: ARG002  numpy's signature
+        """As numpy's."""
+        return self.another(without(self.shape, axis))
+
+    def __array_function__(self, function: Callable[..., Any], _: Any, arguments: Any, keywords: Any) -> Blank:
+        (arrays, *others) = arguments
+        flat = [outline(array.shape) for array in arrays]
+        return self.another(function(flat, *others, **keywords).shape)
+
+    def _new(self, other: Any) -> Blank:
+        return self.another(broadcast(self.shape, getattr(other, "shape", ())))
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __xor__ = __rxor__ = _new
+
+    def __neg__(self) -> Blank:
+        return self.another(self.shape)
+
+    __invert__ = __neg__
+
+
+@lru_cache(maxsize=1 << 10)
+def blank(shape: tuple[int, ...]) -> Blank:
+    """The blank of this shape: having no contents, one is as good as another."""
+    return Blank(shape)
+
+
+class Metered(Blank):
+    """A blank whose bytes are counted as long as it is alive."""
+
+    __slots__ = ("_base", "_meter")
+
+    def __init__(self, shape: tuple[int, ...], meter: Meter, base: Metered | None = None) -> None:
+        super().__init__(shape)
         self._meter = meter
         self._base = base
         if base is None:
@@ -45,48 +92,36 @@ class Blank:
         if self._base is None:
             self._meter.add(-self.nbytes)
 
-    def __repr__(self) -> str:
-        return f"Blank({self.shape})"
+    def another(self, shape: tuple[int, ...]) -> Metered:
+        """See Blank."""
+        return Metered(shape, self._meter)
 
-    @property
-    def T(self) -> Blank:  # noqa: N802  numpy's name
-        """The transpose."""
-        return self._view(lambda shape: shape.T)
+    def view(self, shape: tuple[int, ...]) -> Metered:
+        """See Blank."""
+        return Metered(shape, self._meter, self._base or self)
 
-    def _view(self, of: Callable[[Any], Any]) -> Blank:
-        shape = of(outline(self.shape)).shape
-        return Blank(shape, self._meter, self._base or self)
 
-    def __getitem__(self, key: Any) -> Blank:
-        return self._view(lambda shape: shape[key])
+class Meter:
+    """Bytes of all its blanks that are alive, and the most there ever were."""
 
-    def reshape(self, *shape: Any) -> Blank:
-        """As numpy's."""
-        return Blank(reshaped(self.shape, *shape), self._meter, self._base or self)
+    __slots__ = ("live", "peak")
 
-    def transpose(self, *axes: Any) -> Blank:
-        """As numpy's."""
-        return self._view(lambda old: old.transpose(*axes))
+    def __init__(self) -> None:
+        self.live = 0
+        self.peak = 0
 
-    def sum(self, axis: int | None = None, dtype: object = None) -> Blank:  # noqa: ARG002  numpy's signature
-        """As numpy's."""
-        return Blank(without(self.shape, axis), self._meter)
+    def blank(self, shape: tuple[int, ...]) -> Blank:
+        """A new one."""
+        return Metered(shape, self)
 
-    def another(self, shape: tuple[int, ...]) -> Blank:
-        """A blank of another shape in the same run."""
-        return Blank(shape, self._meter)
+    def add(self, size: int) -> None:
+        """`size` bytes more, or fewer if negative."""
+        self.live += size
+        self.peak = max(self.peak, self.live)
 
-    def __array_function__(self, function: Callable[..., Any], _: Any, arguments: Any, keywords: Any) -> Blank:
-        (arrays, *others) = arguments
-        flat = [outline(array.shape) for array in arrays]
-        return Blank(function(flat, *others, **keywords).shape, self._meter)
 
-    def _new(self, other: Any) -> Blank:
-        return Blank(broadcast(self.shape, getattr(other, "shape", ())), self._meter)
+class Uncounted:
+    """In place of a Meter where nobody asks for bytes: blanks cost next to nothing."""
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __xor__ = __rxor__ = _new
-
-    def __neg__(self) -> Blank:
-        return Blank(self.shape, self._meter)
-
-    __invert__ = __neg__
+    peak = 0
+    blank = staticmethod(blank)

@@ -210,10 +210,12 @@ def products_of(ranges: Ranges, masks: tuple[Expression, ...]) -> Relation:
 
 def _products(values: list[Words]) -> list[Words]:
     """The product of every set of two and more."""
-    terms = np.ones((1, values[0].size), WORD)
-    for value in values:
-        terms = np.concatenate((terms, terms * value.reshape(-1)))
-    return [terms[carry.sets_of_several(len(values))].reshape(-1)]
+    terms = np.empty((1 << len(values), values[0].size), WORD)
+    for index, value in enumerate(values):
+        size = 1 << index
+        terms[size] = value.reshape(-1)
+        np.multiply(terms[1:size], terms[size], out=terms[size + 1 : 2 * size])
+    return [terms.take(carry.sets_of_several(len(values)), axis=0).reshape(-1)]
 
 
 def _products_kind(factors: int) -> Kind:

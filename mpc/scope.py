@@ -44,8 +44,11 @@ class Scope:
         """The calls that lead here."""
         # Made when first asked for, as `ranges` are: a call that sends nothing needs neither.
         if self._label is None:
-            before = self._parent.label if self._parent is not None else ""
-            self._label = f"{before}/{self._name}" if before else self._name
+            if self._parent is None:
+                self._label = self._name
+            else:
+                before, last = self._parent.label, f"{self._name}.{self.path[-1]}"
+                self._label = f"{before}/{last}" if before else last
         return self._label
 
     @property
@@ -59,12 +62,14 @@ class Scope:
         """The scope of the next call made from this one; it starts at the depth reached so far."""
         number = self._children
         self._children += 1
-        return Scope((*self.path, number), f"{name}.{number}", self.depth, self.trips, self)
+        return Scope((*self.path, number), name, self.depth, self.trips, self)
 
     def follow(self, other: Scope) -> None:
         """Be at least as deep as `other`, whose calls have ended."""
-        self.depth = max(self.depth, other.depth)
-        self.trips = max(self.trips, other.trips)
+        if self.depth < other.depth:
+            self.depth = other.depth
+        if self.trips < other.trips:
+            self.trips = other.trips
 
     def twin(self) -> Scope:
         """A scope that will name everything as this one will, for a dry run."""

@@ -105,7 +105,7 @@ class Session:
         cls, names: Sequence[str], index: int, exchange: Dry = DryExchange, client: str = "", source: type[DrySource] = DrySource
     ) -> tuple[Session, Plan]:
         """A session on shapes alone, and the plan that it writes down."""
-        plan = Plan(len(names))
+        plan = Plan(len(names), source.blanks())
         home = Home(index, len(names), b"dry run")
         engine = Engine(home, exchange(plan, names, index), DryStreams(plan), source(plan), plan.ledger)
         return cls(names, engine, logging.LoggerAdapter(_SILENT, {}), client), plan

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from mpc.blank import Blank, Meter
+from mpc.blank import Meter, Uncounted
 from mpc.exchange import MAX_NDIM, scatters, stripes
 from mpc.ledger import Ledger
 from mpc.preprocessing.deferral import UNREAD, Deferrals, Pending, Product
@@ -42,9 +42,9 @@ class Plan:
     """
 
     n: int
+    blanks: Meter | Uncounted = field(default_factory=Meter)
     steps: list[Relation | Product] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
-    meter: Meter = field(default_factory=Meter)
     trips: int = 0
     complete: bool = True
     watches: bool = True
@@ -89,7 +89,7 @@ class Plan:
     @property
     def peak(self) -> int:
         """Bytes of arrays alive at the worst moment, at one party, without the temporaries of a single kernel."""
-        return self.meter.peak
+        return self.blanks.peak
 
 
 def _ends(self: Unknown, *_: Any, **__: Any) -> NoReturn:
@@ -176,7 +176,7 @@ class DryExchange:
 
     def blank(self, shape: tuple[int, ...]) -> Any:
         """An array without contents."""
-        return Blank(shape, self._plan.meter)
+        return self._plan.blanks.blank(shape)
 
     def revealed(self, shape: tuple[int, ...], frac: int) -> Any:  # noqa: ARG002  the estimate's answer has them
         """What the program gets for an output."""
@@ -203,22 +203,24 @@ class DryStreams:
 
     def mask(self, where: Range, hides: Words, usage: str = "mask") -> Any:  # noqa: ARG002
         """See Expansion."""
-        return Blank(where.shape, self._plan.meter)
+        return self._plan.blanks.blank(where.shape)
 
     def share(self, usage: str, out: Range, relation: bytes) -> Any:  # noqa: ARG002
         """See Expansion."""
-        return Blank(out.shape, self._plan.meter)
+        return self._plan.blanks.blank(out.shape)
 
     def expect(self, usage: str, out: Range, relation: bytes) -> None:
         """See Expansion."""
 
     def zero(self, where: Range, usage: str = "zero") -> Any:  # noqa: ARG002
         """See Expansion."""
-        return Blank(where.shape, self._plan.meter)
+        return self._plan.blanks.blank(where.shape)
 
 
 class DrySource:
     """Writes down what is begun, and when it would be there."""
+
+    blanks: type[Meter | Uncounted] = Meter
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -246,11 +248,13 @@ class DrySource:
     async def _shares(self, scope: Scope, relation: Relation, arrival: int) -> list[Any]:
         scope.trips = max(scope.trips, arrival)
         self._plan.trips = max(self._plan.trips, arrival)
-        return [Blank((words,), self._plan.meter) for words in relation.layout.apart]
+        return [self._plan.blanks.blank((words,)) for words in relation.layout.apart]
 
 
 class Planning(DrySource):
     """The same, for the dry run before a real one, which finds out of which products nobody reads the words."""
+
+    blanks = Uncounted
 
     def deferred(self, scope: Scope, masks: tuple[Expression, ...]) -> Deferred:
         """See Source."""
