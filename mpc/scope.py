@@ -66,9 +66,10 @@ class Scope:
 
     def follow(self, other: Scope) -> None:
         """Be at least as deep as `other`, whose calls have ended."""
-        if self.depth < other.depth:
+        # Not max(...): these run twice for every op.
+        if self.depth < other.depth:  # noqa: PLR1730
             self.depth = other.depth
-        if self.trips < other.trips:
+        if self.trips < other.trips:  # noqa: PLR1730
             self.trips = other.trips
 
     def twin(self) -> Scope:
