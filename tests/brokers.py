@@ -7,7 +7,6 @@ import contextlib
 import gc
 import logging
 import shutil
-import socket
 import warnings
 
 import pytest
@@ -16,13 +15,9 @@ from mpc.endpoints import Relay
 from mpc.identity import Identity
 from mpc.members import Member
 from mpc.transport.mqtt import MqttNetwork
+from tests.ports import free_port
 
 PATIENCE = 20.0
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 class Mosquitto:

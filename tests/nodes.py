@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import sys
 from itertools import permutations
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
 from tests import warm
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 BEAVER = [sys.executable, "-c", "from parties.start import main; main()"]
@@ -51,9 +51,8 @@ class Nodes:
         self.folder, self.names, self.options, self.processes, self.logs = folder, names, options, {}, {}
         everyone = [*names, "dealer", *clients]
         identities = {name: Identity.generate(name) for name in everyone}
-        # Drawn together, so that none comes twice.
-        ports = self._free_ports(2 * len(everyone))
-        ports, self.spare_ports = ports[: len(everyone)], dict(zip(everyone, ports[len(everyone) :], strict=True))
+        ports = [free_port() for _ in everyone]
+        self.spare_ports = {name: free_port() for name in everyone}
         roster = Roster(
             Member(name, identities[name].public, None, "client")
             if name in clients
@@ -73,14 +72,6 @@ class Nodes:
                 head += f'allow = [{listed}]\ncontrol = "{name}.sock"\n{extra}'
                 clocks += f'[datasets.patients]\npath = "{name}.csv"\n[datasets.patients.columns]\nage = {{ range = [0, 120] }}\nbmi = {{}}\nscore = {{}}\n'
             (folder / f"{name}.toml").write_text(head + clocks)
-
-    @staticmethod
-    def _free_ports(count):
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-        ports = [each.getsockname()[1] for each in sockets]
-        for each in sockets:
-            each.close()
-        return ports
 
     def write(self, name, rows, columns=("age", "bmi", "score")):
         lines = [",".join(columns), *(",".join(map(repr, map(float, row))) for row in rows)]

@@ -22,6 +22,7 @@ from parties.demo.organisations import HOSPITALS, compute, right
 from parties.demo.study import pooled, split, tolerance
 from tests import nodes
 from tests.error_rows import row_of
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -151,8 +152,7 @@ async def test_keygen_and_version(tmp_path):
 
 async def test_the_dealer_command_serves_until_ctrl_c(tmp_path):
     identities = [Identity.generate(name) for name in ("a", "b", "the_dealer")]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     roster = Roster(
         Member(identity.name, identity.public, ("127.0.0.1", port) if identity.name == "the_dealer" else ("127.0.0.1", 1), role)
         for identity, role in zip(identities, ("party", "party", "dealer"), strict=True)

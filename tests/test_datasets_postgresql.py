@@ -6,7 +6,6 @@ import getpass
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from mpc import ConfigError
 from parties.config import load_node_config
 from parties.datasets import load
+from tests.ports import free_port
 
 PASSWORD = "tr-77713371"
 COLUMNS = 'columns = { age = {}, bmi = { missing = "mean" }, ward = { categories = ["a", "b"] }, day = {}, id = {}, note = {} }\n'
@@ -37,13 +37,12 @@ def server():
     if program("initdb") is None or program("pg_ctl") is None:
         pytest.skip("no PostgreSQL server is installed")
     user = {"user": as_whom()} if os.getuid() == 0 else {}
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
-        home, port = Path(folder), free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        home, port = Path(folder), free_port()
         if user:
             os.chown(home, pwd.getpwnam(as_whom()).pw_uid, -1)
         (home / "password").write_text(PASSWORD)
         (home / "password").chmod(0o644)
-        free.close()
 
         def call(name, *arguments):
             subprocess.run([program(name), "-D", str(home / "data"), *arguments], check=True, cwd=home, stdout=subprocess.DEVNULL, **user)

@@ -18,6 +18,7 @@ from mpc.identity import Identity
 from mpc.lock import IdentityLock
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from tests.organisations import PATIENCE, ROOT, Organisations
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no such lock")
 
@@ -56,13 +57,11 @@ def key(tmp_path):
 @pytest.fixture
 def config(tmp_path):
     """The configuration of the dealer, whose node needs nobody else to be open."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = free.getsockname()
     organisations = Organisations(tmp_path)
     for one in organisations.everyone:
         one.listener.close()
     path = organisations.dealer.config
-    path.write_text(f'listen = "127.0.0.1:{address[1]}"\n{path.read_text()}')
+    path.write_text(f'listen = "127.0.0.1:{free_port()}"\n{path.read_text()}')
     return path
 
 

@@ -18,7 +18,8 @@ from cryptography.x509.oid import NameOID
 from mpc.endpoints import Relay
 from mpc.errors import ConfigError, PeerLost
 from mpc.transport.mqtt import Login
-from tests.brokers import Mosquitto, free_port, meeting, networks
+from tests.brokers import Mosquitto, meeting, networks
+from tests.ports import free_port
 from tests.test_links import Inbox
 
 BIG = bytes(range(256)) * 2000

@@ -15,6 +15,7 @@ from mpc.identity import Identity, encode_key
 from mpc.roster import Member, Roster, at_line, format_endpoint, parse_endpoint
 from mpc.transport.tcp import TcpListener, dial
 from parties.config import NodeConfig, check_policy, load_node_config
+from tests.ports import free_port
 from tests.rosters import signed
 
 A, B, D = Identity.generate("a"), Identity.generate("b"), Identity.generate("d")
@@ -319,9 +320,7 @@ async def test_dialling_a_host_that_does_not_resolve(home, unused_port):
 
 @pytest.fixture
 def unused_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +17,7 @@ import pytest
 
 from tests import nodes
 from tests.nodes import BEAVER, PATIENCE, ROOT
+from tests.ports import free_port
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
 MACHINES = ("hospital_a", "hospital_b", "the_dealer")
@@ -38,11 +38,9 @@ class Loopback:
     prefix: ClassVar = dict.fromkeys(MACHINES, ())
 
     def __init__(self):
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in MACHINES]
         self.text = TEXT
-        for machine, each in zip(MACHINES, sockets, strict=True):
-            self.text = self.text.replace(HOSTS[machine], f"127.0.0.1:{each.getsockname()[1]}")
-            each.close()
+        for machine in MACHINES:
+            self.text = self.text.replace(HOSTS[machine], f"127.0.0.1:{free_port()}")
 
     def __enter__(self):
         return self

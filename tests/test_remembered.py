@@ -13,8 +13,8 @@ import mpc
 from mpc import ConfigError
 from mpc.identity import Identity
 from mpc.roster import Member, Revoked, Roster
-from tests.brokers import free_port
 from tests.error_rows import row_of
+from tests.ports import free_port
 from tests.rosters import signed
 
 REMEMBERED = [

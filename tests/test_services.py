@@ -20,8 +20,8 @@ import pytest
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
 from parties.run import INTERRUPTED
-from tests.brokers import free_port
 from tests.nodes import BEAVER, PATIENCE, ROOT
+from tests.ports import free_port
 from tests.rosters import signed
 
 UNIT = ROOT / "examples" / "systemd" / "beaver-party.service"
