@@ -352,7 +352,8 @@ class Service:
         party = body["party"] if body["party"] in self._members(record) and body["party"] != self.me else name
         lost = PeerLost(party, "gave up the job before it started")
         fault: RemoteFault = denied_by(party) if body["reason"] == DENIED else lost
-        if record.state in (ACCEPTED, WAITING) and name in (record.asker, party):
+        # Whoever started may be done with it before this party is told to start.
+        if record.state == ACCEPTED or (record.state == WAITING and name in (record.asker, party)):
             self._release(record, fault)
         elif record.state == RUNNING:
             self._end(record, fault)

@@ -86,8 +86,8 @@ class Odd:
             self.say(name, kind="propose", job=job, task=task.pack())
         return job, task, portions
 
-    async def started(self, rows):
-        """A job that both parties have begun, and this client's visits to them."""
+    async def started(self, rows, at=("a", "b")):
+        """A job that both parties have accepted and these have begun, and this client's visits to both."""
         job, task, portions = self.propose(rows)
         answers = await self.heard("answer", 2, job)
         assert [body["verdict"] for body in answers] == ["accepted"] * 2
@@ -95,7 +95,7 @@ class Odd:
         signatures = {name: signature for body in answers for name, signature in body["signatures"].items()}
         signatures["lab"] = self.mesh.identity.sign("job", digest)
         visits = {name: Visit(self.mesh.channel(name), digest, "lab", WINDOW) for name in task.parties}
-        for name in task.parties:
+        for name in at:
             self.say(name, kind="answer", job=job, verdict="start", signatures=signatures, rows=0)
         return job, portions, visits
 
@@ -123,6 +123,14 @@ async def ended(nodes, at, job, text):
             await asyncio.sleep(0.02)
     assert text in found[1], found
     return found[1].partition(": ")[2]
+
+
+async def test_who_has_accepted_a_job_hears_that_it_has_ended_where_it_began(tmp_path):
+    async with served(tmp_path, ("a", "b")) as nodes, odd(nodes) as lab:
+        job, portions, visits = await lab.started(nodes.data["lab"][:, :2], at="a")
+        pretended(visits["a"], portions["a"])
+        shown("sent another share of its rows", await ended(nodes, "a", job, "lab: sent another share of its rows than the job names"))
+        await ended(nodes, "b", job, "PeerLost: lab: gave up the job before it started")
 
 
 async def test_a_client_that_does_what_it_should_not_ends_its_own_job_only(tmp_path):
