@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -225,12 +225,9 @@ async def test_every_fault_of_the_own_files_is_told(tmp_path):
         home = tmp_path / what
         home.mkdir()
         nodes = Nodes(home)
-        with socket.socket() as taken:
-            if break_it is None:
-                taken.bind(Roster.load(home / "roster.toml")["a"].endpoint)
-                taken.listen()
-            else:
-                break_it(home)
+        if break_it is not None:
+            break_it(home)
+        with nullcontext() if break_it else socket.create_server(Roster.load(home / "roster.toml")["a"].endpoint):
             status, printed, complaint = await nodes.beaver("check", "-c", "a.toml", "--json", "--wait", "1")
         (wrong,) = (each for each in json.loads(printed)["own"] if each["remedy"])
         assert (status, problem in wrong["found"], remedy in wrong["remedy"]) == (1, True, True), (what, wrong)
