@@ -29,26 +29,26 @@ class Blank:
     @property
     def T(self) -> Blank:  # noqa: N802  numpy's name
         """The transpose."""
-        return self.view(outline(self.shape).T.shape)
+        return self._view(outline(self.shape).T.shape)
 
     def another(self, shape: tuple[int, ...]) -> Blank:
         """A blank of another shape in the same run."""
         return blank(shape)
 
-    def view(self, shape: tuple[int, ...]) -> Blank:
+    def _view(self, shape: tuple[int, ...]) -> Blank:
         """A blank of another shape that has its words in this one."""
         return blank(shape)
 
     def __getitem__(self, key: Any) -> Blank:
-        return self.view(outline(self.shape)[key].shape)
+        return self._view(outline(self.shape)[key].shape)
 
     def reshape(self, *shape: Any) -> Blank:
         """As numpy's."""
-        return self.view(reshaped(self.shape, *shape))
+        return self._view(reshaped(self.shape, *shape))
 
     def transpose(self, *axes: Any) -> Blank:
         """As numpy's."""
-        return self.view(outline(self.shape).transpose(*axes).shape)
+        return self._view(outline(self.shape).transpose(*axes).shape)
 
     def sum(self, axis: int | None = None, dtype: object = None) -> Blank:  # noqa: ARG002  numpy's signature
         """As numpy's."""
@@ -96,8 +96,7 @@ class Metered(Blank):
         """See Blank."""
         return Metered(shape, self._meter)
 
-    def view(self, shape: tuple[int, ...]) -> Metered:
-        """See Blank."""
+    def _view(self, shape: tuple[int, ...]) -> Metered:
         return Metered(shape, self._meter, self._base or self)
 
 

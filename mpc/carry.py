@@ -126,15 +126,15 @@ def regroup2(v: Words) -> Words:
     return transpose(v, 16)
 
 
-# Products of bits: a set S of k factors is an index, of which bit i stands for factor i
+# Products, of bits if `combine` is AND: a set S of k factors is an index, of which bit i stands for factor i
 
 
-def products(factors: Iterable[Words], out: Words) -> None:
-    """The AND of every non-empty set S into out[S - 1], out (2^k - 1, ...)."""
+def products(factors: Iterable[Words], out: Words, combine: np.ufunc = np.bitwise_and) -> None:
+    """The product of every non-empty set S into out[S - 1], out (2^k - 1, ...)."""
     for index, factor in enumerate(factors):
         size = 1 << index
         out[size - 1] = factor
-        np.bitwise_and(out[: size - 1], factor, out=out[size : 2 * size - 1])
+        combine(out[: size - 1], factor, out=out[size : 2 * size - 1])
 
 
 @cache
@@ -143,11 +143,11 @@ def sets_of_several(k: int) -> NDArray[np.intp]:
     return np.array([members for members in range(1 << k) if members & (members - 1)])
 
 
-def several(factors: Sequence[Words]) -> Words:
-    """The ANDs of the sets of two and more, in order: k factors (...) -> (2^k - 1 - k, ...)."""
+def several(factors: Sequence[Words], combine: np.ufunc = np.bitwise_and) -> Words:
+    """The products of the sets of two and more, in order: k factors (...) -> (2^k - 1 - k, ...)."""
     sets = np.empty(((1 << len(factors)) - 1, *factors[0].shape), WORD)
-    products(factors, sets)
-    return sets[sets_of_several(len(factors)) - 1]
+    products(factors, sets, combine)
+    return sets.take(sets_of_several(len(factors)) - 1, axis=0)
 
 
 def fold(shares: Sequence[Words], factors: Words | Sequence[Words]) -> list[Words]:

@@ -208,19 +208,16 @@ def products_of(ranges: Ranges, masks: tuple[Expression, ...]) -> Relation:
     return Relation.fresh(ranges, f"{PRODUCTS}{len(masks)}", (), masks)
 
 
-def _products(values: list[Words]) -> list[Words]:
-    """The product of every set of two and more."""
-    terms = np.empty((1 << len(values), values[0].size), WORD)
-    for index, value in enumerate(values):
-        size = 1 << index
-        terms[size] = value.reshape(-1)
-        np.multiply(terms[1:size], terms[size], out=terms[size + 1 : 2 * size])
-    return [terms.take(carry.sets_of_several(len(values)), axis=0).reshape(-1)]
-
-
 def _products_kind(factors: int) -> Kind:
-    sets = len(carry.sets_of_several(factors))
-    return Kind(SHARE, factors, 0, 0, lambda m: _words(sets * m), lambda _: (), lambda _, values, __: _products(values))
+    return Kind(
+        SHARE,
+        factors,
+        0,
+        0,
+        lambda m: _words(((1 << factors) - 1 - factors) * m),
+        lambda _: (),
+        lambda _, values, __: [carry.several(values, np.multiply).reshape(-1)],
+    )
 
 
 def _and_kind(masks: int) -> Kind:

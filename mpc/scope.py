@@ -44,11 +44,9 @@ class Scope:
         """The calls that lead here."""
         # Made when first asked for, as `ranges` are: a call that sends nothing needs neither.
         if self._label is None:
-            if self._parent is None:
-                self._label = self._name
-            else:
-                before, last = self._parent.label, f"{self._name}.{self.path[-1]}"
-                self._label = f"{before}/{last}" if before else last
+            before = self._parent.label if self._parent is not None else ""
+            last = f"{self._name}.{self.path[-1]}" if self.path else self._name
+            self._label = f"{before}/{last}" if before else last
         return self._label
 
     @property

@@ -307,8 +307,8 @@ async def test_listening_at_a_host_that_does_not_resolve(home):
             pass
 
 
-async def test_dialling_a_host_that_does_not_resolve(home, unused_port):
-    members = [Member("a", A.public, ("127.0.0.1", unused_port)), Member("b", B.public, ("nowhere.invalid", 1))]
+async def test_dialling_a_host_that_does_not_resolve(home):
+    members = [Member("a", A.public, ("127.0.0.1", free_port())), Member("b", B.public, ("nowhere.invalid", 1))]
     roster = Roster([*members, Member("d", D.public, ("nowhere.invalid", 2), "dealer")])
     (home / "roster.toml").write_text(signed(roster, A, B, D).dump())
     with pytest.raises(
@@ -316,11 +316,6 @@ async def test_dialling_a_host_that_does_not_resolve(home, unused_port):
     ):
         async with mpc.connect(written(home, OWN + "[clocks]\njoin = 1.0\n"), job="j"):
             pass
-
-
-@pytest.fixture
-def unused_port():
-    return free_port()
 
 
 @pytest.mark.parametrize(
