@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from mpc import Encoded
 
+WEIGHT_BITS = 9
+"""Bits that the total weight of a pool must have above its rounding."""
+
 
 def sum_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
     """What `secure_sum` costs."""
@@ -66,7 +69,7 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
     """Mean over the pooled rows, each with its own weight.  x: (n_i, d) or (n_i,), w: (n_i,), not negative -> (d,) or 0-d, at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σwx / Σw and Σw, hence also Σwx · takes no correlation
-    ConfigError if the pool has no weight.
+    ConfigError if the pool has no weight, PrecisionError if Σw is so small that `frac` leaves fewer than three digits of it.
     """
     rows, weights = own_rows(x), own_rows(w)
     if weights.shape != (len(rows),):
@@ -80,7 +83,11 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
     if revealed is None:
         return None
     *total, weight = revealed
-    return np.divide(np.reshape(total, rows.shape[1:]), not_empty(weight, "weight"))
+    least = s.n * 2.0 ** (WEIGHT_BITS - frac)
+    if 0 < weight < least:
+        msg = f"all weights together are less than {least:.2g}, too little for frac={frac}: multiply every weight by a constant, or pass a larger frac="
+        raise PrecisionError(msg)
+    return np.divide(np.reshape(total, rows.shape[1:]), not_empty(weight, f"weight that frac={frac} tells from 0"))
 
 
 def own_rows(x: ArrayLike) -> Floats:

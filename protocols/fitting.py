@@ -25,7 +25,10 @@ FAR = 28.0
 """Root mean square of a standardised row up to which z·w fits the ring whatever w is: |z·w| <= |z| 2^11 / sqrt(d) (docs/precision.md)."""
 BATCH = 255
 """Rows of a batch up to which a gradient fits the ring: FEATURE·ERROR·BATCH < 2^(62 - 2 FRAC)."""
-NO_SYSTEM = 'R² from the system that was solved needs solver="exact" with an intercept, and split="columns" or moments="reveal"; `score` takes others'
+NO_SYSTEM = (
+    'R² from the system that was solved needs solver="exact" with an intercept, and split="columns", or split="rows" with moments="reveal"; '
+    "`score` takes others"
+)
 SAMPLE = 64
 """Rows on which a descent is tried: if it diverged, it is far off everywhere."""
 
@@ -242,11 +245,9 @@ async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Sc
     """Shared rows."""
     labels = [f"x{number}" for number in range(x.shape[1])]
     if step is not None:
-        # As they are: who shares data for a descent has scaled it.
         _without_penalty(options)
-        bounded = [share.assume_bound(FEATURE, "standardised before it was shared") if share.bound > FEATURE else share for share in (x, y)]
-        solved = await _descended(s, bounded[0], bounded[1], step)
-        return Pooled(*solved, np.zeros(len(labels) + 1), np.ones(len(labels) + 1))
+        _standardised_before(x, y, options)
+        return Pooled(*await _descended(s, x, y, step), np.zeros(len(labels) + 1), np.ones(len(labels) + 1))
     columns = mpc.concatenate([x, y.reshape(len(y), 1)], axis=1)
     pooled, centred = await least_squares.shared_moments(s, columns, centre=options.centre)
     scale = least_squares.standard_scale(pooled, options.alpha, labels)
@@ -298,6 +299,20 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[
     outside, worse = await asyncio.gather(mpc.ltz(s, within), mpc.ltz(s, better))
     parts = await asyncio.gather(mpc.b2a(s, outside), mpc.b2a(s, worse))
     return weights, await mpc.ltz(s, -(parts[0].sum() + parts[1]))
+
+
+def _standardised_before(x: AShare, y: AShare, options: Options) -> None:
+    """Raise unless shared data are fit for a descent: gradients of larger ones would wrap, and it would end well all the same."""
+    for name, share in (("X", x), ("y", y)):
+        if share.bound > FEATURE:
+            msg = (
+                f'{name} is shared with bound={share.bound:g}, and solver="sgd" takes standardised data, at most {FEATURE:g}: divide the columns by '
+                f'their standard deviations before sharing them, with bound={FEATURE:g}, or use solver="exact"'
+            )
+            raise PrecisionError(msg)
+    if options.centre:
+        msg = 'solver="sgd" fits no intercept to shared data: centre the columns before sharing them and pass fit_intercept=False'
+        raise ConfigError(msg)
 
 
 def _without_penalty(options: Options) -> None:

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import mpc
-from mpc import AShare, ConfigError, Floats, Session, protocol
+from mpc import AShare, ConfigError, Floats, PrecisionError, Session, protocol
 from protocols.aggregation import not_empty, own_sums
 from protocols.linear_model import LinearRegression
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from protocols.declare import Received, Receivers
 
-SQUARES_FRAC = 32
-"""Fractional bits of sums of squares."""
+SQUARES_FRAC = 40
+"""Fractional bits of sums of squares: rows that each are at their unit may be 2^21 over n at one party."""
+TELLING_BITS = 8
+"""Bits that a sum of squares about the mean must have above what may be rounding."""
 COLUMN_FRAC = 24
 """Fractional bits of the columns of a fit, which scales them itself."""
 
@@ -53,10 +57,11 @@ async def given_mean(s: Session, own: Floats, given: AShare, to: Receivers = Non
 
 
 @protocol
-async def given_variance(s: Session, own: Floats, given: AShare, *, ddof: int = 0, to: Receivers = None) -> Received:
-    """Variances of all columns.  own: own rows (n_i, d), given: (m, d) -> (d,) at the receivers
+async def given_variance(s: Session, own: Floats, given: AShare, names: Sequence[str], *, ddof: int = 0, to: Receivers = None) -> Received:
+    """Variances of all columns, which have these names.  own: own rows (n_i, d), given: (m, d) -> (d,) at the receivers
 
     rounds 4 · reveals the number of rows, the means and the variances, hence also Σx and Σx²
+    PrecisionError at the receivers where a column varies too little beside its unit.
     """
     frac = square_frac(len(given))
     coarse = await mpc.trunc(s, given, given.frac - frac)
@@ -71,7 +76,17 @@ async def given_variance(s: Session, own: Floats, given: AShare, *, ddof: int = 
     if count <= ddof:
         msg = f"{count:g} pooled rows are too few for ddof={ddof}"
         raise ConfigError(msg)
-    return np.maximum(second - np.square(total) / count, 0.0) / (count - ddof)
+    apart = second - np.square(total) / count
+    # What sums of squares are rounded by, and those of own values, where there are any, which count twice the mean.
+    doubt = (s.n + 2) * 2.0**-SQUARES_FRAC + (count > len(given)) * s.n * 2.0**-coarse.frac * np.abs(np.divide(total, count))
+    unclear = [name for name, small in zip(names, apart < 2.0**TELLING_BITS * doubt, strict=True) if small]
+    if unclear:
+        msg = (
+            f"column(s) {', '.join(map(repr, unclear))} are constant, or vary too little beside the range that the client declares for them to "
+            "tell a variance from rounding: declare a tighter range"
+        )
+        raise PrecisionError(msg)
+    return apart / (count - ddof)
 
 
 def _with_count(s: Session, own: Floats, given: AShare) -> AShare:

@@ -136,20 +136,23 @@ def standard_scale(pooled: Moments, alpha: float, names: Sequence[str]) -> Float
     variance = pooled.variance
     least = np.maximum(CONSTANT * np.abs(pooled.mean), np.sqrt(pooled.doubt))
     constant = np.sqrt(variance) <= least
-    refuse_constant(constant if not alpha else constant & (np.arange(len(constant)) == len(names)), names, least)
     ridge = np.append(np.full(len(variance) - 1, alpha / pooled.rows), 0.0)
+    # A penalty smaller than what may be rounding would be all that such a column is divided by.
+    refuse_constant(constant & (ridge <= np.square(least)), names, least, f"a larger alpha than {alpha:g}" if alpha else "alpha > 0")
     return np.asarray(np.sqrt(np.where(constant, 0.0, variance) + ridge))
 
 
-def refuse_constant(constant: Sequence[bool] | np.ndarray[Any, Any], names: Sequence[str], least: Sequence[float] | Floats) -> None:
-    """ConfigError that names the constant columns; y is the last."""
+def refuse_constant(
+    constant: Sequence[bool] | np.ndarray[Any, Any], names: Sequence[str], least: Sequence[float] | Floats, penalty: str = "alpha > 0"
+) -> None:
+    """ConfigError that names the constant columns, and what `penalty` helps; y is the last."""
     *columns, target = [bool(flat) for flat in constant]
     if any(columns):
         listed = ", ".join(repr(name) for name, flat in zip(names, columns, strict=True) if flat)
         floor = max(size for size, flat in zip(least, columns, strict=False) if flat)
         msg = (
             f"column(s) {listed} are constant over the pooled rows, or have standard deviations below {floor:.2g}, too small to tell: drop "
-            "or scale them, or fit with alpha > 0"
+            f"or scale them, or fit with {penalty}"
         )
         raise ConfigError(msg)
     if target:
@@ -339,7 +342,7 @@ async def unstandardised(s: Session, predictions: AShare, local: Local, layout: 
     rounds 4 · reveals the predictions, and the power of two of y's standard deviation
     """
     mine = s.index == layout.target
-    mantissa, exponent = np.frexp(local.scale[-1])
+    mantissa, exponent = np.frexp(local.scale[-1] if mine else 1.0)
     power = int(await s.reveal(s.zero((), frac=0).add_own(s.encode(int(exponent) if mine else 0, frac=0, bound=2.0**11))))
     scale = s.input(mantissa if mine else None, layout.target, (), frac=FACTOR_FRAC, bound=1.0)
     offset = s.input(local.mean[-1] / np.ldexp(1.0, power) if mine else None, layout.target, (), frac=predictions.frac, bound=2.0**30)

@@ -22,6 +22,14 @@ MEAN = 2.0**20
 """Bound of a mean, in units of about a standard deviation, where an intercept is computed on shares."""
 RIDGE_FRAC = 24
 SYSTEM_FRAC = 28
+SPREAD_FRAC, REST_FRAC, SCORE_FRAC = 16, 32, 40
+"""Fractional bits of y's sum of squares when only its size matters, of what its rounded mean leaves, and of what R² is made of in that size."""
+NO_SCORE = (
+    "there is no R² to tell: y is constant over the pooled rows, or varies too little beside its size, or the predictions are more than a thousand of "
+    "its standard deviations off"
+)
+LEAST_SPREAD = 2.0**-20
+"""For each party: below, rounding would show in the sixth digit of R²."""
 
 
 @protocol
@@ -106,12 +114,30 @@ async def explained(s: Session, weights: AShare, right: AShare, ridge: AShare | 
 async def r_squared(s: Session, predicted: Floats, y: Floats) -> float:
     """Pooled R² of own predictions and observations (n_i,).
 
-    rounds 2 · bytes 40 per peer · reveals the number of rows, the mean of y, and both sums of squares
+    rounds 3 · bytes 48 per peer · reveals the number of rows, the mean of y, and both sums of squares, that about the mean first coarsely
+    PrecisionError where y hardly varies, or R² is below about -10^6.
     """
-    *_, count, total = await s.reveal(s.zero((2,)).add_own(s.encode([float(len(y)), float(np.sum(y))])))
+    count, total = await _sums(s, [float(len(y)), float(np.sum(y))], FRAC)
     if count < 1:
         msg = "the pool is empty: no party has any row, so there is no score"
         raise ConfigError(msg)
-    own = np.array([np.square(y - predicted).sum(), np.square(y - total / count).sum()]) / count
-    left, spread = await s.reveal(s.zero((2,), frac=32).add_own(s.encode(own, frac=32)))
-    return float(1.0 - left / spread) if spread else float(left == 0)
+    apart = y - total / count
+    (coarse,), (rest,) = await asyncio.gather(_sums(s, [np.square(apart).sum()], SPREAD_FRAC), _sums(s, [apart.sum()], REST_FRAC))
+    # In units of y's spread, however small it is, and about its mean without the rounding of the first round.
+    unit = float(np.ldexp(1.0, -(-int(np.frexp((coarse + s.n * 2.0**-SPREAD_FRAC) / count)[1]) // 2)))
+    errors = (y - predicted, apart - rest / count)
+    left, spread = await _sums(s, [np.square(error / unit).sum() / count for error in errors], SCORE_FRAC)
+    if spread < s.n * LEAST_SPREAD:
+        raise PrecisionError(NO_SCORE)
+    return float(1.0 - left / spread)
+
+
+@protocol
+async def _sums(s: Session, own: Sequence[float], frac: int) -> Floats:
+    """What everyone's numbers add up to.  rounds 1"""
+    try:
+        mine = s.encode(own, frac=frac)
+    except PrecisionError as fault:
+        raise PrecisionError(NO_SCORE) from fault
+    revealed: Floats = await s.reveal(s.zero((len(own),), frac=frac).add_own(mine))
+    return revealed

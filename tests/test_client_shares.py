@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 import numpy as np
 import pytest
 
-from mpc import Disagreement, Node, PeerMisbehaved
-from mpc.fixed_point import encode
+from mpc import Disagreement, Node, PeerMisbehaved, PrecisionError
+from mpc.fixed_point import decode, encode
 from mpc.flow import WINDOW, Flow
 from mpc.following import follow
 from mpc.identity import Identity
@@ -151,12 +151,33 @@ async def test_a_result_for_the_client_alone_passes_by_every_party(n, sent):
 async def test_a_variance_for_the_client_alone_is_that_of_all_rows(n):
     async def program(s, given):
         own = np.full((10, 3), 0.2 * (s.index + 1))
-        return await given_variance(s, own, given, ddof=1, to="lab")
+        return await given_variance(s, own, given, "abc", ddof=1, to="lab")
 
     *parties, lab = await together(n, program, encode(ROWS, frac=32))
     assert parties == [None] * n
     pool = np.concatenate([ROWS, *(np.full((10, 3), 0.2 * (index + 1)) for index in range(n))])
     assert np.allclose(lab, pool.var(axis=0, ddof=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spread", "centre", "own"),
+    [(2.0**-14, 0.9, False), (2.0**-9, 0.9, True), (2.0**-16, 0.0, True), (2.0**-22, 0.0, False), (0.0, 0.5, True)],
+)
+async def test_a_variance_is_right_or_refused(spread, centre, own):
+    """In units of the range, which is 2^20 where none is declared, so that any data may be small in it."""
+    rows = encode(centre + spread * ROWS[:, :1], frac=32)
+    mine = centre + spread * np.linspace(-1, 1, 7 * own)[:, None]
+
+    async def program(s, given):
+        return await given_variance(s, mine, given, ["age"], to="lab")
+
+    found = (await together(3, program, rows))[-1]
+    if spread in (2.0**-22, 0.0):
+        assert isinstance(found, PrecisionError)
+        assert re.search(r"column\(s\) 'age' are constant, or vary too little .* declare a tighter range", str(found))
+        return
+    pool = np.concatenate([decode(rows, 32), *[mine] * 3])
+    assert np.allclose(found, pool.var(axis=0), rtol=2.0**-8)
 
 
 async def test_a_result_for_all_is_everyones():

@@ -39,6 +39,7 @@ from tests.test_ops_misuse import flags, numbers
 from tests.test_order import other_length, other_op
 from tests.test_policy import POLICY
 from tests.test_policy_jobs import POLICY_JOBS
+from tests.test_protocols_edges import EDGES
 from tests.test_remembered import REMEMBERED
 
 # -- cases ------------------------------------------------------------------------------------------------------
@@ -74,6 +75,7 @@ async def joined(*calls, n=2):
 
 
 MISUSES = {
+    **EDGES,
     "the pool is empty": lambda s: protocols.mean(s, np.empty((0, 2))),
     "are constant over": lambda s: protocols.LinearRegression().fit(s, np.ones((9, 2)), np.arange(9.0)),
     "the columns are collinear": lambda s: protocols.LinearRegression().fit(s, np.outer(np.arange(9.0), [1, 2]), np.arange(9.0)),

@@ -177,3 +177,16 @@ def test_the_estimate_agrees_with_the_declaration():
     for name in ("secure_sum", "mean", "variance", "standard_deviation"):
         plan, declared = estimate(PROTOCOLS[name].call, 3, [(5, 2)]), PROTOCOLS[name].cost(3, np.empty((5, 2)))
         assert (plan.rounds, plan.payload, plan.dealer) == (declared.rounds, declared.payload, declared.dealer)
+
+
+@pytest.mark.parametrize(
+    ("weight", "fault", "text"),
+    [
+        (1e-5, PrecisionError, r"all weights together are less than 0\.00098, too little for frac=20: .* a larger frac="),
+        (1e-9, ConfigError, "no party has any weight that frac=20 tells from 0"),
+    ],
+)
+def test_weights_too_small_to_tell_are_refused(weight, fault, text):
+    with pytest.raises(fault, match=text):
+        simulate(2, lambda s: protocols.weighted_mean(s, [1.0, 2.0], [weight, weight]))
+    assert simulate(2, lambda s: protocols.weighted_mean(s, [1.0, 2.0], [weight, weight], frac=50))[0] == pytest.approx(1.5, abs=1e-4)

@@ -184,7 +184,9 @@ def test_sgd_steps_are_those_of_numpy(rate):
 
     async def program(s):
         shares = [s.input(part if s.index == 0 else None, 0, part.shape, bound=16.0) for part in (x, y)]
-        return (await LinearRegression("sgd", "shared", epochs=1, batch_size=32, learning_rate=rate).fit(s, *shares)).coef_
+        return (
+            await LinearRegression("sgd", "shared", fit_intercept=False, epochs=1, batch_size=32, learning_rate=rate).fit(s, *shares)
+        ).coef_
 
     for found in simulate(3, program, check_bounds=True):
         assert np.allclose(found, w, atol=1e-4)

@@ -62,7 +62,7 @@ async def _mean_given(s: Session, table: Table, given: AShare, task: Task, setti
 
 async def _variance_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:
     unit = units(task)
-    spread = await given_variance(s, table.rows / unit, given, ddof=settings["ddof"], to=task.to or None)
+    spread = await given_variance(s, table.rows / unit, given, table.columns, ddof=settings["ddof"], to=task.to or None)
     return None if spread is None else {"variance": by_column(table.columns, spread * np.square(unit))}
 
 

@@ -1,0 +1,102 @@
+"""Where numbers are too small, too large or too alike to compute with: statistics and models are right there, or say what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression as Pooled
+
+import protocols
+from mpc import ConfigError, PrecisionError
+from mpc.testing import simulate
+from protocols import LinearRegression
+from protocols.given import given_variance
+from tests.test_protocols_linear import X, Y, by_columns, by_rows
+
+
+async def scored(s, y):
+    """The R² of a model of other rows."""
+    x = np.arange(18.0).reshape(9, 2) ** 2
+    return await (await protocols.LinearRegression().fit(s, x, np.arange(9.0))).score(s, x, y)
+
+
+def descent_on_shares(s, bound):
+    x = s.zero((9, 2)).assume_bound(bound, "zeros")
+    return protocols.LinearRegression("sgd", "shared").fit(s, x, x[:, 0])
+
+
+EDGES = {
+    "all weights together are": lambda s: protocols.weighted_mean(s, [1.0], [1e-5]),
+    "there is no R² to tell": lambda s: scored(s, np.ones(9)),
+    "to tell a variance from rounding": lambda s: given_variance(s, np.zeros((0, 1)), s.zero((4, 1), frac=32), ["x"]),
+    "takes standardised data": lambda s: descent_on_shares(s, 65.0),
+    "fits no intercept to shared data": lambda s: descent_on_shares(s, 1.0),
+}
+"""Errors of docs/errors.md."""
+
+
+@pytest.mark.parametrize(("bound", "options", "kind", "message"), [
+    (64.5, {"fit_intercept": False}, PrecisionError, 'y is shared with bound=64.5, and solver="sgd" takes standardised data, at most 64'),
+    (64.0, {}, ConfigError, 'solver="sgd" fits no intercept to shared data'),
+])  # fmt: skip
+def test_a_descent_on_shares_that_would_end_in_garbage_is_refused(bound, options, kind, message):
+    async def program(s):
+        await LinearRegression("sgd", "shared", **options).fit(s, s.zero((8, 2)), s.zero(8).assume_bound(bound, "zeros"))
+
+    with pytest.raises(kind, match=message):
+        simulate(2, program)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6])
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_joint_score_counts_the_spread_however_small_it_is(n, offset):
+    """Beside y's offset in a fit without an intercept, and beside the rows of the fit."""
+    rng = np.random.default_rng(7)
+    x = np.column_stack([np.ones(60), rng.normal(size=60)])
+    y = offset + 2 * x[:, 1] + rng.normal(size=60)
+
+    async def program(s):
+        own = slice(s.index, None, s.n)
+        without = await LinearRegression(fit_intercept=False).fit(s, x[own], y[own])
+        fitted = await LinearRegression().fit(s, x[own, 1:], y[own] - offset)
+        return (
+            await without.score(s, x[own], y[own]),
+            without.score(x, y),
+            await fitted.score(s, 1e-4 * x[own, 1:], 1e-4 * y[own] - 1e-4 * offset),
+            fitted,
+        )
+
+    for joint, alone, few, fitted in simulate(n, program):
+        assert abs(joint - alone) < 1e-5
+        assert abs(few - fitted.score(1e-4 * x[:, 1:], 1e-4 * y - 1e-4 * offset)) < 1e-5
+
+
+@pytest.mark.parametrize(("x", "y", "message"), [
+    (X, np.full(len(X), 7.0), "there is no R² to tell: y is constant over the pooled rows"),
+    (1e9 * X, Y, "more than a thousand of its standard deviations off"),
+])  # fmt: skip
+def test_what_has_no_score_is_told(x, y, message):
+    async def program(s):
+        model = await LinearRegression().fit(s, X[s.index :: 2], Y[s.index :: 2])
+        await model.score(s, x[s.index :: 2], y[s.index :: 2])
+
+    with pytest.raises(PrecisionError, match=message):
+        simulate(2, program)
+
+
+def test_a_party_without_columns_predicts_too():
+    async def program(s):
+        own = (X, np.zeros((len(X), 0)))[s.index]
+        model = await LinearRegression(split="columns").fit(s, own, Y if s.index == 0 else None, reveal=False)
+        return await model.predict(s, own)
+
+    for predicted in simulate(2, program):
+        assert np.allclose(predicted, Pooled().fit(X, Y).predict(X), atol=1e-2)
+
+
+@pytest.mark.parametrize("split", ["rows", "columns"])
+def test_a_penalty_too_small_for_a_column_that_hardly_varies(split):
+    x = np.column_stack([1e6 + 0.05 * (X[:, 0] - X[:, 0].mean()) / X[:, 0].std(), X[:, 1]])
+    run = by_rows if split == "rows" else by_columns
+    with pytest.raises(ConfigError, match=r"'x0' are constant .* or fit with a larger alpha than 1e-06"):
+        run(2, lambda: LinearRegression(split=split, alpha=1e-6), x, Y)
