@@ -13,7 +13,7 @@ import logging
 import secrets
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpc.canonical import pack
 from mpc.departure import Departure, departure, reported
@@ -124,6 +124,26 @@ def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return keys
 
 
+class _Odd(NamedTuple):
+    """Where descriptions differ: the member whose own the fewest parties share, another that does not share it, and in what they differ."""
+
+    name: str
+    usual: str
+    differs: list[str]
+
+
+def _odd_one(job: Job, me: str, said: dict[str, dict[str, Any]]) -> _Odd | None:
+    """None if all say the same.  Of two that disagree alone, the other; the dealer has what it says from the party that it heard of first."""
+    *parties, dealer = job.members
+    shared = {name: sum(said[party] == said[name] for party in parties) for name in parties}
+    odd = min(parties, key=lambda name: (shared[name], name == me, said[name] == said[me]))
+    usual = max((name for name in parties if said[name] != said[odd]), key=lambda name: shared[name], default=None)
+    if usual is not None:
+        return _Odd(odd, usual, _differing(said[usual], said[odd]))
+    # All parties agree: one has joined anew since the dealer heard of it.
+    return None if said[dealer] == said[odd] else _Odd(dealer, odd, _differing(said[odd], said[dealer]))
+
+
 def session_id(job: Job, nonces: dict[str, bytes]) -> bytes:
     """BLAKE2b-256 over the job and everyone's nonce, in order, the dealer last."""
     listed = [part for name in job.members for part in (name, nonces[name])]
@@ -157,6 +177,7 @@ class Agreement:
         self._agreed: Agreed | None = None
         self._left: BeaverError | None = None
         self._heard: Departure | None = None
+        self._odd: _Odd | None = None
         self._gave_up: set[str] = set()
 
     async def reach(self, within: float | None = None) -> Agreed:
@@ -208,7 +229,7 @@ class Agreement:
 
     def _give_up(self, fault: BaseException) -> None:
         reason = fault.text if isinstance(fault, Disagreement) else GAVE_UP
-        party = fault.party if isinstance(fault, RemoteFault) else self._me
+        party = self._odd.name if self._odd is not None else fault.party if isinstance(fault, RemoteFault) else self._me
         joins = self._lobby.attempt(self._job.name).joins
         for name, channel in self._told.items():
             if channel is self._mesh.channel(name):
@@ -242,8 +263,7 @@ class Agreement:
         channels = {name: self._mesh.channel(name) for name in self._others}
         if any(channel is None or name not in attempt.joins for name, channel in channels.items()):
             return False
-        for name in self._others:
-            self._compare(name, attempt.joins[name])
+        self._compare(attempt)
         nonces = {name: attempt.joins[name]["nonce"] for name in self._others} | {self._me: self._nonce}
         session = session_id(self._job, nonces)
         live = {name: channel for name, channel in channels.items() if channel is not None}
@@ -284,15 +304,17 @@ class Agreement:
                     nonce=self._nonce,
                 )
 
-    def _compare(self, name: str, join: wire.Body) -> None:
-        if len(join["nonce"]) != NONCE_BYTES:
-            raise PeerMisbehaved(name, "joined with a nonce of the wrong size")
-        mine, theirs = self._job.description, join["description"]
-        if mine != theirs:
-            differs = _differing(mine, theirs)
+    def _compare(self, attempt: Attempt) -> None:
+        for name in self._others:
+            if len(attempt.joins[name]["nonce"]) != NONCE_BYTES:
+                raise PeerMisbehaved(name, "joined with a nonce of the wrong size")
+        said = {name: attempt.joins[name]["description"] for name in self._others} | {self._me: self._job.description}
+        odd = self._odd = _odd_one(self._job, self._me, said)
+        if odd is not None:
+            name = odd.usual if odd.name == self._me else odd.name
             raise Disagreement(
                 name,
-                f"describes job {self._job.name!r} differently: {', '.join(differs)}. Start it with the same settings everywhere.",
+                f"describes job {self._job.name!r} differently: {', '.join(odd.differs)}. Start it with the same settings everywhere.",
             )
 
     def _begin(self, session: bytes, channels: dict[str, Channel]) -> None:
@@ -360,5 +382,9 @@ class Agreement:
             if self._all_present:
                 self._left = without(name, body["party"], self._others)
         elif body["answers"] == self._nonce:
-            self._left = Disagreement(name, body["reason"])
+            # What it found of another; if of this member, those that do not agree with it are the parties.
+            about = body["party"]
+            if about not in self._others:
+                about = name if name in self._job.parties else next(party for party in self._job.parties if party != self._me)
+            self._left = Disagreement(about, body["reason"])
         self._lobby.changed(self._job.name)

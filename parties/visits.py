@@ -6,13 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mpc.departure import departure
-from mpc.errors import BeaverError, PeerLost, PolicyDenied, Refused
+from mpc.errors import BeaverError, Disagreement, PeerLost, PolicyDenied, Refused
 from mpc.visit import Visit
 from parties.proposals import CANCELLED, DENIED, DONE, denied_by, say
 
 if TYPE_CHECKING:
     from mpc.mesh import Mesh
     from parties.records import Record
+
+
+DIFFERS = "disagreement"
+"""What a client hears where its rows mean something else."""
 
 
 class Visits:
@@ -74,6 +78,11 @@ def heard(name: str, reason: str, party: str, me: str) -> BeaverError:
     """The fault of which the party `name` tells the client `me`."""
     if reason == DENIED:
         return denied_by(party)
+    if party == me and reason == DIFFERS:
+        return Disagreement(
+            name,
+            "describes the job, or the units or categories of its columns, otherwise than this client; its log says which. Declare the same everywhere.",
+        )
     if party == me:
         return PeerLost(name, f"ended the job, since it found this client {reason}; run it again")
     if party == name:

@@ -54,6 +54,8 @@ class Work:
         record = self._record
         self._check_signatures()
         check_limits(self._config.rules, self._history, record.task)
+        terms = meaning(self._config, record.task)
+        self._compare(terms)
         await _written(self._journal.started, record)
         self._tell("reading")
         table = await asyncio.to_thread(rows_for, self._config, record.task)
@@ -62,7 +64,7 @@ class Work:
         if record.ended is not None:
             raise record.ended
         record.phase = JOINING
-        s, result = await self._computed(table, words)
+        s, result = await self._computed(table, words, terms)
         record.seal = await _written(self._journal.done, record, s, result)
         return result
 
@@ -94,11 +96,9 @@ class Work:
                 client.name, f"is connected but did not send its rows within {patience:g} s; it must run the job again"
             ) from None
 
-    async def _computed(self, table: Table, words: Words | None) -> tuple[Session, dict[str, Any] | None]:
+    async def _computed(self, table: Table, words: Words | None, terms: dict[str, str]) -> tuple[Session, dict[str, Any] | None]:
         """The session, and the result.  PolicyDenied if the pool is too small for one."""
         task = self._record.task
-        terms = meaning(self._config, task)
-        self._compare(terms)
         visit = self._visit if task.told else None
         joined = self._node.session(self._record.id, parties=task.parties, program=named(task), terms=terms, all_present=True, visit=visit)
         async with joined as s:
