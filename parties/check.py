@@ -20,7 +20,9 @@ from mpc.identity import spoken
 from mpc.mesh import dials
 from mpc.roster import meet, transport_between
 from mpc.transport.link import reason
+from parties.config import check_policy
 from parties.control import socket_path
+from parties.programs import PROGRAMS
 
 if TYPE_CHECKING:
     from mpc.endpoints import Endpoint
@@ -102,7 +104,11 @@ def own_files(config: NodeConfig, path: Path) -> list[Own]:
         config.relay_password()
         if config.relay_ca is not None and not os.access(config.relay_ca, os.R_OK):
             found.append(Own("certificates", f"{config.relay_ca} cannot be read", "correct `ca` under [relay]"))
-    found += [_guarded(what, file) for what, file in (("configuration", path), ("roster file", config.roster_path))]
+    files = [("configuration", path), ("roster file", config.roster_path)]
+    if me.role == "party":
+        check_policy(config, PROGRAMS, roster)
+        files += [("policy", config.rules.file)] if config.rules.file not in (None, path) else []
+    found += [_guarded(what, file) for what, file in files]
     return [*found, *_datasets(config), *shadows(Path.cwd())]
 
 

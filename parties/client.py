@@ -27,7 +27,7 @@ from parties.computation import computed, followed, large_enough
 from parties.datasets import load
 from parties.job import MAX_ROWS, MAX_WORDS, Client, Task, fresh_id, unpack_task
 from parties.nodes import check_role
-from parties.policy import too_few
+from parties.policy import check_parties, too_few
 from parties.programs import program
 from parties.programs.program import GIVEN_FRAC
 from parties.proposals import DONE, JOB, LOST, Proposal
@@ -110,19 +110,23 @@ async def ask(
     `rows` go to the parties as shares; with `dataset` the parties' own rows count, too, or alone.  `to` is "me", "parties", "both" or names.
     Raises ConfigError and PrecisionError before anyone is asked, Refused if a party denies the job, PeerLost and its kind if one is lost.
     """
-    async with mpc.open_node(config) as node:
-        me, roster = node.mesh.identity.name, node.mesh.roster
-        check_role(node, config, "client")
-        everyone = tuple(sorted(parties or (member.name for member in roster.parties)))
-        receivers = {ME: (me,), PARTIES: (), BOTH: (*everyone, me)}.get(to) if isinstance(to, str) else tuple(to)
-        if receivers is None:
-            msg = f"to={to!r} is none of me, parties, both; name other receivers in a list"
-            raise ConfigError(msg)
-        names = tuple(rows.table.columns if rows is not None else columns)
-        task = Task(protocol, dataset, names, everyone, receivers, dict(parameters or {}), purpose, client=Client(me))
-        task, portions = await asyncio.to_thread(_split, task, rows)
-        program(protocol).check(task, len(everyone))
-        return await _Asking(node, task, portions, tell).run(wait)
+    node = mpc.open_node(config)
+    me, roster = node.mesh.identity.name, node.mesh.roster
+    check_role(node, config, "client")
+    everyone = tuple(sorted(parties or (member.name for member in roster.parties)))
+    receivers = {ME: (me,), PARTIES: (), BOTH: (*everyone, me)}.get(to) if isinstance(to, str) else tuple(to)
+    if receivers is None:
+        msg = f"to={to!r} is none of me, parties, both; name other receivers in a list"
+        raise ConfigError(msg)
+    names = tuple(rows.table.columns if rows is not None else columns)
+    task = Task(protocol, dataset, names, everyone, receivers, dict(parameters or {}), purpose, client=Client(me))
+    check_parties(roster, task)
+    task, portions = await asyncio.to_thread(_split, task, rows)
+    program(protocol).check(task, len(everyone))
+    asking = _Asking(node, task, portions, tell)
+    # Nobody hears of a client whose job cannot be.
+    async with node:
+        return await asking.run(wait)
 
 
 def ask_sync(config: str | Path, protocol: str, **what: Any) -> dict[str, Any]:

@@ -47,6 +47,14 @@ def admit(config: NodeConfig, roster: Roster, history: History, task: Task, aske
     return task.protocol in rules.ask or (dataset is not None and dataset.ask)
 
 
+def check_parties(roster: Roster, task: Task) -> None:
+    """ConfigError unless those who compute, and whoever else gets the result, are parties of the roster."""
+    for name in (*task.parties, *(name for name in task.to if name != task.told)):
+        if name not in roster or roster[name].role != "party":
+            msg = f"job of {task.protocol!r}: {name!r} is no party of the roster"
+            raise ConfigError(msg)
+
+
 def _deny(rule: str, text: str) -> NoReturn:
     msg = f"rule `{rule}`: {text}"
     raise PolicyDenied(msg, rule)
@@ -54,10 +62,7 @@ def _deny(rule: str, text: str) -> NoReturn:
 
 def _check_form(config: NodeConfig, roster: Roster, task: Task) -> None:
     """That this is a job at all, and one of this party."""
-    for name in (*task.parties, *(name for name in task.to if name != task.told)):
-        if name not in roster or roster[name].role != "party":
-            msg = f"job of {task.protocol!r}: {name!r} is no party of the roster"
-            raise ConfigError(msg)
+    check_parties(roster, task)
     if config.name not in task.parties or not set(task.to) <= set(task.signers):
         msg = f"job of {task.protocol!r}: {config.name} and all receivers must be among its parties {', '.join(task.parties)}"
         raise ConfigError(msg)
@@ -176,4 +181,4 @@ def own_declared(config: NodeConfig, columns: Iterable[str], dataset: str) -> li
     return list(dict.fromkeys(config.source(dataset, column)[0] for column in columns))
 
 
-__all__ = ["admit", "check_limits", "least_pool", "own_columns", "own_declared", "rows_for", "too_few"]
+__all__ = ["admit", "check_limits", "check_parties", "least_pool", "own_columns", "own_declared", "rows_for", "too_few"]

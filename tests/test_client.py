@@ -303,6 +303,9 @@ def test_a_client_is_told_what_is_wrong_before_it_asks_anyone(tmp_path):
 
     refused("its role in the roster must be", tmp_path / "a.toml", "mean", rows=rows)
     refused("is none of me, parties, both", lab, "mean", rows=rows, to="all")
+    for names in (("a", "zed"), ("a", "dealer"), ("a", "lab")):
+        refused("is no party of the roster", lab, "mean", rows=rows, parties=names)
+    refused("is no party of the roster", lab, "mean", rows=rows, to=["zed"])
     refused("a client gives from 1 to", lab, "mean", rows=given(np.zeros((0, 3))))
     with pytest.raises(mpc.ConfigError) as caught:
         client("mean", "age", lab)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -82,6 +83,16 @@ def test_a_demo_over_a_broker_that_is_not_installed_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code, "demo", "--transport", "mqtt"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert row_of(*DEMO).shows(done.stderr.strip().removeprefix("ConfigError: ")), done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_gets_nothing_and_no_socket_takes_its_place(closed, tmp_path):
+    out = tmp_path / "out"
+    command = f"{shlex.join(BEAVER)} bench --only W5-vector --parties 2 --size 16 --repeats 1 --json {out}"
+    done = subprocess.run(["/bin/sh", "-c", f"{command} {closed}"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert json.loads(out.read_text())["workload"] == "W5-vector"
+    assert (done.stdout == "") == ("<&- >&-" in closed)
 
 
 async def test_the_demo_compares_every_number_at_every_hospital(tmp_path):
