@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 async def large_enough(s: Session, task: Task, rows: int) -> bool:
     """Whether all rows together, this party's `rows` among them, are as many as the job asks for."""
-    return not task.compares_pool or await s.run(enough, rows, task.pool - task.given)
+    return not task.compares_pool or await s.run(enough, rows, task.pool)
 
 
 async def computed(s: Session, task: Task, table: Table, words: Words | None) -> Result | None:

@@ -108,11 +108,11 @@ class Task:
 
     @property
     def compares_pool(self) -> bool:
-        """Whether its parties first compare the sum of their rows with `pool`, less what a client gives.
+        """Whether its parties first compare the sum of their rows with `pool`.  A client's do not count: it could subtract them.
 
         Where columns are split, the records are common and each checks its own.
         """
-        return self.pool > self.given and bool(self.dataset) and not self.by_columns
+        return self.pool > 0 and bool(self.dataset) and not self.by_columns
 
     def pack(self) -> dict[str, Any]:
         """Canonical data for the wire and for the job's description."""

@@ -41,19 +41,25 @@ class Journal:
     def _about(self, record: Record) -> dict[str, Any]:
         return {"job": record.id, "asker": record.asker, "policy": self._policy, "roster": self._mesh.roster.digest.hex()}
 
-    def started(self, record: Record) -> None:
+    def _columns(self, task: Task) -> list[str]:
+        return own_declared(self._config, own_columns(self._config, task), task.dataset)
+
+    def counted(self, record: Record) -> dict[str, Any]:
+        """A job starts, and counts from now on; which of its columns earlier ones used.  Not in the log yet: `started` writes it."""
+        history, columns = self._audit.history, self._columns(record.task)
+        overlaps = history.overlaps(record.task.dataset, columns)
+        history.started(record.id, record.task.dataset, columns)
+        return overlaps
+
+    def started(self, record: Record, overlaps: dict[str, Any]) -> None:
         """Everyone signed; data will be read, and results may leave from here on."""
         task = record.task
-        columns = own_declared(self._config, own_columns(self._config, task), task.dataset)
         job = describe(record.id, self._mesh, task.parties, named(task))
-        overlaps = self._audit.history.overlaps(task.dataset, columns)
-        # Counted first: two jobs that start together do not both pass for the last one.
-        self._audit.history.started(record.id, task.dataset, columns)
         self._audit.append(
             STARTED,
             **self._about(record),
             task=task.pack(),
-            columns=columns,
+            columns=self._columns(task),
             overlaps=overlaps,
             digest=job.digest.hex(),
             description=described(job),

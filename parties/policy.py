@@ -114,6 +114,10 @@ def _check_people(rules: Policy, roster: Roster, task: Task, asker: str) -> None
     for name in task.receivers:
         if rules.receivers is not None and name not in rules.receivers:
             _deny("receivers", f"{name} would get the result and is not on the list")
+    # Of a client's rows nothing is revealed but to the receivers, or they are all there is.
+    for name in task.parties if PROGRAMS[task.protocol].tells_all and not task.given else ():
+        if rules.receivers is not None and name not in rules.receivers:
+            _deny("receivers", f"{name} would learn what {task.protocol!r} reveals to every party and is not on the list")
     if rules.rosters is not None and roster.digest.hex() not in rules.rosters:
         _deny("rosters", f"the roster with digest {roster.digest.hex()} is not on the list")
     if len(task.parties) < rules.min_parties:

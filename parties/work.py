@@ -53,10 +53,12 @@ class Work:
         """
         record = self._record
         self._check_signatures()
-        check_limits(self._config.rules, self._history, record.task)
         terms = meaning(self._config, record.task)
         self._compare(terms)
-        await _written(self._journal.started, record)
+        # Counted before anything is awaited: two jobs that start together do not both pass for the last one.
+        check_limits(self._config.rules, self._history, record.task)
+        overlaps = self._journal.counted(record)
+        await _written(self._journal.started, record, overlaps)
         self._tell("reading")
         table = await asyncio.to_thread(rows_for, self._config, record.task)
         record.rows = len(table.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -211,19 +212,26 @@ async def test_what_a_policy_does_not_name_is_denied_and_the_rule_stays_there(tm
         assert await asked(nodes, "mean", rows=many, to="parties") is None
 
 
-async def test_all_rows_count_for_a_pool_and_everyone_may_meet_at_a_broker(tmp_path):
-    pool = POLICY.replace("min_rows = 5", "min_rows = 5\nmin_pool_rows = 70")
+@pytest.mark.parametrize("least", [41, 42])
+async def test_a_pool_is_that_of_the_parties_and_everyone_may_meet_at_a_broker(tmp_path, least):
+    pool = POLICY.replace("min_rows = 5", f"min_rows = 5\nmin_pool_rows = {least}")
     async with Mosquitto(tmp_path) as broker:
         nodes = served(tmp_path, ("a", "b"), b=pool)
         meet_at(tmp_path, broker.relay)
         async with nodes:
             both = np.concatenate([nodes.data[name] for name in ("a", "b", "lab")])
             rows = given(nodes.data["lab"])
-            assert near((await asked(nodes, "mean", rows=rows, dataset="patients", to="both"))["mean"], both.mean(axis=0))
-            assert entries(nodes, "a", "started")[-1]["task"]["pool"] == 70
-            # 41 rows of the parties are too few, and 40 of the client alone.
-            with pytest.raises(mpc.PolicyDenied, match="rule `min_pool_rows`: all parties together have fewer than 70 rows"):
-                await asked(nodes, "mean", dataset="patients", columns=["age"])
+            for what in ({"rows": rows}, {"columns": ["age"]}):
+                # The parties have 41 rows; the client could subtract its own 40 from the mean of all.
+                with (
+                    pytest.raises(mpc.PolicyDenied, match="rule `min_pool_rows`: all parties together have fewer than 42 rows")
+                    if least == 42
+                    else nullcontext()
+                ):
+                    found = (await asked(nodes, "mean", dataset="patients", to="both", **what))["mean"]
+                    assert near(found, (both if "rows" in what else both[:41]).mean(axis=0)[: len(found)])
+            assert entries(nodes, "a", "started")[-1]["task"]["pool"] == least
+            # 40 of the client alone.
             with pytest.raises(mpc.Refused, match="the job was denied by [ab]"):
                 await asked(nodes, "mean", rows=rows)
             # Categories are columns of ones and zeros, as everywhere.

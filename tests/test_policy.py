@@ -72,6 +72,7 @@ DENIED = {
     "the purpose 'TEXT' is not on the list": (PURPOSES, {"task": replace(MEAN, purpose="trial-8")}),
     "a job must state its purpose": (PURPOSES, {}),
     "rule `askers`": ('askers = ["a", "c"]\n', {}),
+    "reveals to every party": ('ask = ["variance"]\nreceivers = ["a"]\n', {"task": replace(MEAN, protocol="variance", to=("a",))}),
     "would get the result and": ('receivers = ["a", "b"]\n', {}),
     "rule `rosters`": (f'rosters = ["{"0" * 64}"]\n', {}),
     "rule `min_parties`": ("min_parties = 4\n", {}),

@@ -229,6 +229,14 @@ async def test_limits_count_over_restarts_and_overlaps_are_recorded(tmp_path):
         assert (status, "names no protocol, dataset or printable purpose, or one of more than 256" in complaints) == (1, True)
 
 
+async def test_of_jobs_that_start_together_no_more_run_than_may(tmp_path):
+    async with governed(tmp_path, a='allow = ["mean"]\nmax_jobs_per_day = 2') as nodes:
+        answers = await asyncio.gather(*(requested(nodes, RUN, at="b") for _ in range(4)))
+        assert sum("result" in answer[-1] for answer in answers) == 2
+        assert sum(entry["kind"] == "started" for entry in entries(nodes, "a")) == 2
+        assert nodes.log("a").count("rule `max_jobs_per_day`") == 2
+
+
 async def test_a_node_that_ends_while_it_reads_ends_the_job_for_those_who_read_too(tmp_path):
     async with governed(tmp_path) as nodes:
         big = np.tile(nodes.data["c"], (20_000, 1))

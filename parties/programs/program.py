@@ -102,7 +102,7 @@ class OnGiven:
 class Program:
     """Something that can run as a job.
 
-    `uses` names what it calls of the library.  `rule` checks what concerns several parameters, `sample` makes the data of one party for an
+    `uses` names what it calls of the library.  `tells_all` says whether it reveals more than who the receivers are to every party.  `rule` checks what concerns several parameters, `sample` makes the data of one party for an
     estimate (None: one row, since no more than its sums enter), `irrelevant` gives parameters that the cost does not depend on a value for it.
     """
 
@@ -119,6 +119,7 @@ class Program:
     sample: Callable[[Sequence[str], int, Settings], Table] | None = None
     irrelevant: Settings = field(default_factory=dict)
     given: OnGiven | None = None
+    tells_all: bool = False
 
     @property
     def columns(self) -> str:
@@ -261,7 +262,7 @@ class Program:
 
         async def as_a_node(s: Session) -> None:
             if job.compares_pool:
-                await s.run(enough, counts[s.index], job.pool - job.given)
+                await s.run(enough, counts[s.index], job.pool)
             await s.run(self.run, tables[s.index], job, given_rows(s, job))
 
         return dry(as_a_node, task.parties, task.told)

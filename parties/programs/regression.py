@@ -152,5 +152,6 @@ REGRESSION = (
         rule=_rule,
         sample=_sample,
         given=OnGiven(_fit_given, ("target", "fit_intercept"), pools=False),
+        tells_all=True,
     ),
 )

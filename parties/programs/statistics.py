@@ -115,6 +115,7 @@ STATISTICS = (
         (_DDOF, fraction()),
         irrelevant={"ddof": 0},
         given=OnGiven(_variance_given, ("ddof",)),
+        tells_all=True,
     ),
     Program(
         "standard_deviation",
@@ -126,5 +127,6 @@ STATISTICS = (
         (_DDOF, fraction()),
         irrelevant={"ddof": 0},
         given=OnGiven(_deviation_given, ("ddof",)),
+        tells_all=True,
     ),
 )
