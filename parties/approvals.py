@@ -6,6 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mpc.errors import ConfigError, PolicyDenied
+from parties.proposals import unapproved
+from parties.records import PROPOSED, WAITING
 
 if TYPE_CHECKING:
     from parties.job import Task
@@ -17,7 +19,8 @@ MAX_GIVEN = 1000
 class Approvals:
     """Who waits, and what was approved and has not started yet.  One approval is good for one start of exactly this job."""
 
-    def __init__(self) -> None:
+    def __init__(self, me: str) -> None:
+        self._me = me
         self._waiting: dict[str, asyncio.Future[bool]] = {}
         self._given: dict[str, tuple[str, Task]] = {}
 
@@ -42,6 +45,16 @@ class Approvals:
             del self._given[next(iter(self._given))]
         self._given[record.id] = (record.asker, record.task)
 
+    async def own(self, record: Record, left: float, wait: float) -> None:
+        """The same for a proposal of this node itself; Refused if nobody decides within the `left` of its `wait` seconds."""
+        record.state = WAITING
+        try:
+            async with asyncio.timeout(left):
+                await self.wait(record)
+        except TimeoutError:
+            raise unapproved(self._me, wait) from None
+        record.state = PROPOSED
+
     def decide(self, job: str, *, approved: bool) -> None:
         """What someone decided; ConfigError if no such job waits."""
         if job not in self._waiting or self._waiting[job].done():
@@ -53,6 +66,9 @@ class Approvals:
         """The job starts, or its proposer gave it up for good."""
         self._given.pop(job, None)
 
-    def drop(self, asker: str) -> None:
-        """`asker` is gone: what was approved for it and did not start is void."""
-        self._given = {job: given for job, given in self._given.items() if given[0] != asker}
+    def void(self, asker: str | None = None) -> list[tuple[str, str, Task]]:
+        """`asker` is gone, or this node stops: what was approved (for it) and did not start, as job, asker and task, is so no more."""
+        void = [(job, *given) for job, given in self._given.items() if asker in (None, given[0])]
+        for job, *_ in void:
+            self.spend(job)
+        return void

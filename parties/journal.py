@@ -44,14 +44,17 @@ class Journal:
     def _columns(self, task: Task) -> list[str]:
         return own_declared(self._config, own_columns(self._config, task), task.dataset)
 
-    def counted(self, record: Record) -> dict[str, Any]:
-        """A job starts, and counts from now on; which of its columns earlier ones used.  Not in the log yet: `started` writes it."""
-        history, columns = self._audit.history, self._columns(record.task)
-        overlaps = history.overlaps(record.task.dataset, columns)
-        history.started(record.id, record.task.dataset, columns)
-        return overlaps
+    def overlaps(self, record: Record) -> dict[str, dict[str, Any]]:
+        """Which of this party's columns of a job earlier jobs used."""
+        return self._audit.history.overlaps(record.task.dataset, self._columns(record.task))
 
-    def started(self, record: Record, overlaps: dict[str, Any]) -> None:
+    def counted(self, record: Record) -> dict[str, dict[str, Any]]:
+        """A job starts, and counts from now on; its overlaps until then.  Not in the log yet: `started` writes it."""
+        before = self.overlaps(record)
+        self._audit.history.started(record.id, record.task.dataset, self._columns(record.task))
+        return before
+
+    def started(self, record: Record, overlaps: dict[str, dict[str, Any]]) -> None:
         """Everyone signed; data will be read, and results may leave from here on."""
         task = record.task
         job = describe(record.id, self._mesh, task.parties, named(task))

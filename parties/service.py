@@ -15,9 +15,9 @@ from mpc.errors import BeaverError, ConfigError, JobCancelled, LocalFault, PeerL
 from parties.approvals import Approvals
 from parties.job import ID, Task, fresh_id, unpack_task
 from parties.journal import Journal, reason
-from parties.policy import admit, least_pool, own_columns, own_declared
+from parties.policy import admit, least_pool
 from parties.proposals import ACCEPTED as YES
-from parties.proposals import APART, AWAITS, BUSY, DENIED, JOB, LOST, ROWS, START, Proposal, denied_by, no_place, say, unapproved
+from parties.proposals import APART, AWAITS, BUSY, DENIED, JOB, LOST, ROWS, START, Proposal, denied_by, no_place, say
 from parties.records import ACCEPTED, CANCELLED, DONE, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records, named
 from parties.visits import Visits
 from parties.work import Work
@@ -43,13 +43,13 @@ class Service:
         self.me = config.name
         self.log = node.mesh.log
         self.records = Records()
-        self.approvals = Approvals()
+        self.approvals = Approvals(config.name)
         self.history = audit.history
         self._config = config
         self._node = node
         self._mesh = node.mesh
         self._journal = Journal(config, node.mesh, audit)
-        self.tally = self._journal.tally
+        self.tally, self.overlaps = self._journal.tally, self._journal.overlaps
         self._visits = Visits(node.mesh)
         self._places: set[str] = set()
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -69,7 +69,9 @@ class Service:
         for record in self.records:
             if record.state == WAITING and record.asker != self.me:
                 # What waits is not kept for the next start: the asker hears that this node is gone, and asks again.
-                self._over(record, self._cancelled(record))
+                self._over(record, self._cancelled(record.id))
+        for job, asker, task in self.approvals.void():
+            self._journal.declined(job, asker, task, self._cancelled(job))
         tasks = [*self._running.values(), *self._asking.values(), *self._proposing]
         for task in tasks:
             task.cancel()
@@ -99,7 +101,7 @@ class Service:
             self._places.discard(record.id)
             self._over(record, fault)
             if isinstance(fault, asyncio.CancelledError) and self._closing:
-                raise self._cancelled(record) from None
+                raise self._cancelled(record.id) from None
             raise
         finally:
             self._proposing.discard(proposing)
@@ -109,7 +111,8 @@ class Service:
         """The running job, once everyone was told to start."""
         proposal = Proposal(self._mesh, record, lambda: self._digest(record), wait, tell)
         if admit(self._config, self._mesh.roster, self.history, record.task, self.me):
-            await self._own_approval(record, proposal.left, wait, tell)
+            tell(f"job {record.id}: waiting for approval at {self.me}")
+            await self.approvals.own(record, proposal.left, wait)
         self._digest(record)
         self._proposals[record.id] = proposal
         try:
@@ -123,26 +126,20 @@ class Service:
         proposal.start()
         return self._start(record, tell)
 
-    def _cancelled(self, record: Record) -> JobCancelled:
-        why = "the node was stopped" if self._closing else "`beaver jobs cancel` at this node"
-        return JobCancelled(f"job {record.id} was cancelled: {why}")
-
-    async def _own_approval(self, record: Record, left: float, wait: float, tell: Tell) -> None:
-        record.state = WAITING
-        tell(f"job {record.id}: waiting for approval at {self.me}")
-        try:
-            async with asyncio.timeout(left):
-                await self.approvals.wait(record)
-        except TimeoutError:
-            raise unapproved(self.me, wait) from None
-        record.state = PROPOSED
+    def _cancelled(self, job: str) -> JobCancelled:
+        why = (
+            "the node was stopped"
+            if self._closing
+            else "by `beaver jobs cancel` at this node, or since the command that asked for it ended"
+        )
+        return JobCancelled(f"job {job} was cancelled: {why}")
 
     async def _follow(self, record: Record, work: asyncio.Task[None]) -> None:
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
             if work.cancelled():
-                raise record.ended or self._cancelled(record) from None
+                raise record.ended or self._cancelled(record.id) from None
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             raise
@@ -196,7 +193,9 @@ class Service:
 
     def _over(self, record: Record, fault: BaseException, work: Work | None = None) -> None:
         """A job ended badly: here, in the log and in the audit log."""
-        record.state = CANCELLED if isinstance(fault, asyncio.CancelledError) else FAILED
+        record.state, outcome = FAILED, work.outcome(fault) if work is not None else ""
+        if isinstance(fault, asyncio.CancelledError):
+            record.state, fault = CANCELLED, self._cancelled(record.id)
         record.error = reason(fault)
         self.log.warning("job=%s phase=%s %s", record.id, record.state, record.error, extra={"error": type(fault).__name__})
         if work is None or record.logged == "":
@@ -204,7 +203,7 @@ class Service:
         if work is None or record.logged != STARTED:
             return
         try:
-            self._journal.failed(record, work.session, work.outcome(fault), fault)
+            self._journal.failed(record, work.session, outcome, fault)
         except BeaverError as trouble:
             self.log.error("job=%s its end is not in the audit log: %s", record.id, trouble)  # noqa: TRY400  its text says all
 
@@ -214,11 +213,6 @@ class Service:
             msg = f"no job {job!r} is running here; `beaver jobs list` lists them"
             raise ConfigError(msg)
         self._running[job].cancel()
-
-    def overlaps(self, record: Record) -> dict[str, dict[str, Any]]:
-        """Which of this party's columns of a job earlier jobs used."""
-        columns = own_columns(self._config, record.task)
-        return self.history.overlaps(record.task.dataset, own_declared(self._config, columns, record.task.dataset))
 
     # -- the others' jobs --------------------------------------------------------------------------------------
 
@@ -322,7 +316,12 @@ class Service:
             # Told in the log and the record; nobody waits for it here.
             self._start(record, lambda _: None)
         else:
-            self._release(record)
+            self._forgo(record, PeerLost(name, "withdrew the job while it waited for approval here"))
+
+    def _forgo(self, record: Record, why: PeerLost) -> None:
+        if record.state == WAITING:
+            self._journal.declined(record.id, record.asker, record.task, why)
+        self._release(record)
 
     def _release(self, record: Record, fault: BeaverError | None = None) -> None:
         """Give the place of a job back that was never started; with `fault`, for good."""
@@ -385,12 +384,14 @@ class Service:
 
     def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the mesh tells why
         """What it proposed and did not start is void; what it has not answered it will not."""
-        self.approvals.drop(name)
+        gone = PeerLost(name, "was lost before the job started")
+        for job, asker, task in self.approvals.void(name):
+            self._journal.declined(job, asker, task, gone)
         for record in self.records:
             if record.asker == name and record.state in (ACCEPTED, WAITING):
-                self._release(record)
+                self._forgo(record, gone)
             elif record.state == RUNNING and record.phase == READING and name in self._members(record):
-                self._end(record, PeerLost(name, "was lost before the job started"))
+                self._end(record, gone)
         for proposal in self._proposals.values():
             proposal.lost(name)
 

@@ -137,6 +137,34 @@ async def test_approval_here_and_at_another(tmp_path):
                 await asyncio.sleep(0.02)
 
 
+async def test_a_job_that_waited_and_never_started_is_in_the_log_of_who_was_asked(tmp_path):
+    async with governed(tmp_path, b='ask = ["mean"]', c='ask = ["mean"]') as nodes:
+        reasons = lambda: [entry["reason"] for entry in entries(nodes, "b") if entry["kind"] == "declined"]  # noqa: E731
+        # Nobody decides, and nobody decides but b; then a stops asking, or is gone, or b stops.
+        for approved in (False, True):
+            asking = asyncio.create_task(requested(nodes, {**RUN, "wait": 1 if not approved else 60}))
+            job = await waiting(nodes, "b")
+            if approved:
+                await decided(nodes, "approve", job, "b")
+                await nodes.kill("a")
+            await asyncio.wait([asking])
+            async with asyncio.timeout(20):
+                while len(reasons()) <= approved:
+                    await asyncio.sleep(0.02)
+        assert reasons() == [
+            "PeerLost: a: withdrew the job while it waited for approval here",
+            "PeerLost: a: was lost before the job started",
+        ]
+        await nodes.start("a")
+        asking = asyncio.create_task(requested(nodes, {**RUN, "wait": 60}))
+        job = await waiting(nodes, "b")
+        await decided(nodes, "approve", job, "b")
+        nodes.processes["b"].send_signal(signal.SIGTERM)
+        await asyncio.wait_for(nodes.processes["b"].wait(), 20)
+        assert reasons()[2:] == [f"JobCancelled: job {job} was cancelled: the node was stopped"]
+        await asyncio.wait([asking])
+
+
 async def test_rows_that_all_must_have_together(tmp_path):
     # 20, 21 and 22 rows.
     fit = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), parameters={"target": "score"}).pack()
@@ -269,7 +297,8 @@ async def test_a_node_that_stops_says_so_to_who_waits_and_in_its_log(tmp_path):
         assert (entry["kind"], entry["asker"], entry["reason"]) == (
             "declined", "c", f"JobCancelled: job {entry['job']} was cancelled: the node was stopped"
         )  # fmt: skip
-        assert [(entry["kind"], entry["reason"]) for entry in entries(nodes, "a")] == [("declined", "CancelledError")]
+        ((kind, why),) = [(entry["kind"], entry["reason"]) for entry in entries(nodes, "a")]
+        assert (kind, why.endswith("was cancelled: the node was stopped")) == ("declined", True)
         # Nothing waits any more after a restart; what is asked anew does.
         await nodes.start("b")
         assert await jobs_of(nodes, "b") == []
