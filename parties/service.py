@@ -70,8 +70,8 @@ class Service:
             if record.state == WAITING and record.asker != self.me:
                 # What waits is not kept for the next start: the asker hears that this node is gone, and asks again.
                 self._over(record, self._cancelled(record.id))
-        for job, asker, task in self.approvals.void():
-            self._journal.declined(job, asker, task, self._cancelled(job))
+        for job, asker, wanted in self.approvals.void():
+            self._journal.declined(job, asker, wanted, self._cancelled(job))
         tasks = [*self._running.values(), *self._asking.values(), *self._proposing]
         for task in tasks:
             task.cancel()

@@ -10,6 +10,7 @@ from mpc.errors import ConfigError
 from mpc.roster import Roster
 from parties.audit import lines
 from parties.entries import UNSIGNED, Chain, decoded, fault_of, seal_of, signed
+from parties.head import known
 from parties.proposals import JOB
 
 if TYPE_CHECKING:
@@ -71,14 +72,22 @@ class Verification:
                 return f"{name} did not sign this job"
         return ""
 
-    def result(self, path: Path, file: Path) -> list[str]:
-        """Whether a result is the one of its entry."""
+    def job_of(self, file: Path) -> str:
+        """The job of which `file` is the result; ConfigError if it is none, or not as the log knows it."""
         try:
             answer: dict[str, Any] = json.loads(file.read_text("utf-8"))
-            right = self._outputs[answer["id"]] == seal_of(answer["result"], bytes.fromhex(answer["seal"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            right = False
-        return [] if right else [f"{path}: {file} is not the result that the log knows of its job, or was altered"]
+            job, seal = str(answer["id"]), seal_of(answer["result"], bytes.fromhex(answer["seal"]))
+        except OSError as fault:
+            msg = f"{file}: the result cannot be read ({fault.strerror}); give the file that `beaver run --out` wrote"
+            raise ConfigError(msg) from None
+        except (ValueError, KeyError, TypeError):
+            msg = f"{file}: is no result of a job; give the file that `beaver run --out` wrote"
+            raise ConfigError(msg) from None
+        if self._outputs.get(job) != seal:
+            why = "was altered, or is of another run of it" if job in self._outputs else "is of a job that this log does not know"
+            msg = f"{file}: is not the result that the log has: it {why}. The log itself is whole"
+            raise ConfigError(msg)
+        return job
 
 
 def _signers(entry: Entry) -> list[str]:
@@ -92,7 +101,8 @@ def lines_of(path: Path) -> Iterator[tuple[int, tuple[bytes, bool]]]:
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError as fault:
-        msg = f"{path}: no audit log can be read there ({fault.strerror}); the node makes it when it first starts"
+        more = "it was there before: restore it" if known(path) else "the node of a party makes it when it first starts"
+        msg = f"{path}: no audit log can be read there ({fault.strerror}); {more}"
         raise ConfigError(msg) from None
     try:
         yield from enumerate(lines(handle), 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from mpc.members import Revoked
 from mpc.roster import Roster
 from parties.audit import AuditLog
 from parties.cli import app
-from parties.entries import opened, seal_of
+from parties.entries import opened
 from tests.error_rows import row_of
 from tests.nodes import ROOT, Nodes
 
@@ -29,6 +28,10 @@ AUDIT = [
     "in the audit log, listed above",
     "no audit log can be read there",
     "does not say how far the audit log goes",
+    "is no digest of an entry",
+    "the result cannot be read",
+    "is no result of a job",
+    "is not the result that the log has",
 ]
 """Rows of docs/errors.md that this file provokes."""
 
@@ -202,6 +205,7 @@ def test_entries_cut_off_at_the_end_are_found_by_the_digest_of_one(home):
     path.write_bytes(b"".join(lines[:-1]))
     head_file(home).unlink()
     assert verified(home)[1] is None
+    shown(verified(home, "--head", head[:63])[1], "is no digest of an entry")
     told, fault = verified(home, "--head", head)
     assert "entries were cut off or replaced" in told[0]
     assert fault is not None
@@ -359,39 +363,3 @@ def test_keys_that_were_replaced_or_revoked_still_verify(home):
     assert verified(home, "--key", encode_key(old.public))[1] is None
     (home / "roster.toml").write_text(Roster([*others, renewed], revoked=[Revoked("a", old.public, "lost", date(2026, 1, 1))]).dump())
     assert verified(home)[1] is None
-
-
-def test_a_result_is_told_from_another_by_its_seal(home):
-    key, result = bytes(range(32)), {"mean": {"age": 51.5, "bmi": float("nan")}}
-    log = log_of(home)
-    log.append("ended", job="1" * 32, output=seal_of(result, key))
-    log.close()
-    answer = {"id": "1" * 32, "result": {"mean": {"age": 51.5, "bmi": None}}, "seal": key.hex()}
-    file = home / "result.json"
-    for changed, right in (
-        ({}, True),
-        ({"result": {"mean": {"age": 51.6, "bmi": None}}}, False),
-        ({"seal": "00" * 32}, False),
-        ({"id": "2"}, False),
-    ):
-        file.write_text(json.dumps(answer | changed))
-        assert (verified(home, "--result", file)[1] is None) == right, changed
-    file.write_text("[]")
-    assert verified(home, "--result", file)[1] is not None
-
-
-def test_show_and_export(home):
-    path = filled(home, 3)
-    with path.open("ab") as file:
-        file.write(b"torn")
-    run = typer.testing.CliRunner().invoke
-    where = ["-c", str(home / "a.toml")]
-    shown_ = run(app, ["audit", "show", *where, "--json"]).stdout.splitlines()
-    assert [json.loads(line)["kind"] for line in shown_] == ["declined"] * 3 + ["unreadable"]
-    assert len(run(app, ["audit", "show", *where, "--json", "--job", f"{1:032x}"]).stdout.splitlines()) == 1
-    assert "reason 2" in run(app, ["audit", "show", *where], env={"COLUMNS": "200"}).stdout
-    copy = home / "copy.log"
-    assert "3 entries" in run(app, ["audit", "export", *where, "--out", str(copy)]).stdout
-    assert (copy.read_bytes() + b"torn", copy.stat().st_mode & 0o777) == (path.read_bytes(), 0o600)
-    assert verified(home, "--log", copy)[1] is None
-    assert isinstance(run(app, ["audit", "export", *where, "--out", str(copy)]).exception, ConfigError)

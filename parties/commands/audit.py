@@ -17,6 +17,7 @@ from mpc.identity import decode_key
 from parties.config import load_node_config
 from parties.entries import opened
 from parties.head import known, path_of
+from parties.job import DIGEST
 from parties.verification import Verification, lines_of
 
 if TYPE_CHECKING:
@@ -100,6 +101,9 @@ def verify(
     """Check every entry: form, order, chain, this member's signature, and every party's signature of each job."""
     settings = load_node_config(config)
     path = _path(settings, log)
+    if head is not None and not DIGEST.fullmatch(head):
+        msg = f"--head {head!r} is no digest of an entry: give all 64 digits that an earlier `beaver audit verify` printed"
+        raise ConfigError(msg)
     # Before the log: a node that runs may add to it meanwhile.
     last = known(path)
     check = Verification(settings, [decode_key(text) for text in key or ()])
@@ -107,13 +111,13 @@ def verify(
     for wanted, source in ((head, "--head"), (last and last.digest, path_of(path))):
         if wanted is not None and (text := check.missing(wanted)):
             found.append(f"{path}, line {check.chain.number}: {text} ({source})")
-    if result is not None:
-        found += check.result(path, result)
     if found:
         print("\n".join(found))
         msg = f"{path}: {len(found)} fault(s) in the audit log, listed above: it is not as the node wrote it. Keep it for whoever looks into that"
         raise ConfigError(msg)
     print(f"{path}: {check.chain.number} entries, all in order and signed; the last is {check.chain.head}")
+    if result is not None:
+        print(f"{result}: the result of job {check.job_of(result)}, as it was handed over")
     if last is None:
         print(
             f"Nothing says whether more followed: {path_of(path)} is not there. Compare the last digest with one kept elsewhere (--head)."
