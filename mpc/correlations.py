@@ -15,7 +15,7 @@ import numpy as np
 
 from mpc import bits, carry
 from mpc.canonical import pack_sequence, unpack_sequence
-from mpc.errors import PeerMisbehaved
+from mpc.errors import PeerMisbehaved, ProgramError
 from mpc.expressions import MAX_WORDS, NAMED_NODES, Expression, Range, unpack_expression, unpack_range
 from mpc.ring import BITS, WORD, Words, count
 
@@ -34,6 +34,8 @@ MAX_TERMS = 1 << 13
 """Words that the product of k factors may take, 2^k for each element: beyond, they cost the dealer more than an opening costs the parties."""
 MAX_OPERANDS = 4
 """Bits whose product takes one round."""
+MAX_KEY = 65_000
+"""Bytes of the name of a relation: it is asked for in one message."""
 PRODUCTS = "products "
 SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
 
@@ -97,7 +99,15 @@ class Relation:
     ) -> Relation:
         """A relation whose shares nobody had before: they are the next words of the stream."""
         words = layout_of(kind, _elements(parameters, expressions)).words
-        return cls(kind, parameters, expressions, bits, ranges.take(KINDS[kind].usage, (words,)))
+        relation = cls(kind, parameters, expressions, bits, ranges.take(KINDS[kind].usage, (words,)))
+        if len(relation.key) > MAX_KEY:
+            # At every party, not only at the one that asks for it.
+            msg = (
+                "a correlation between these masked values has too long a name to ask for, since they are made of many others in a deep call: "
+                "use x.share() of one, or call from further out"
+            )
+            raise ProgramError(msg)
+        return relation
 
     def __repr__(self) -> str:
         return f"Relation({self.kind!r}, {self.parameters}, {self.expressions}, {self.bits}, {self.out})"

@@ -146,8 +146,14 @@ class Flow:
                 raise PeerMisbehaved(self._peer, f"began the message {receive.label} twice")
             self._begin(frame.tag, receive, frame.digest, frame.total, len(frame.data), frame.data)
             return
-        if frame.tag in self._early or len(self._early) >= MAX_EARLY:
-            raise PeerMisbehaved(self._peer, f"began a message twice, or more than {MAX_EARLY} ahead of this party")
+        if frame.tag in self._early:
+            raise PeerMisbehaved(self._peer, "began a message twice")
+        if len(self._early) >= MAX_EARLY:
+            # No fault of the peer's if its program calls so many ops at once: the session ends, and the channel lives on.
+            raise Disagreement(
+                self._peer,
+                f"is {MAX_EARLY} messages ahead of this party, which holds no more. Call fewer ops at once, or await some in between.",
+            )
         self._early[frame.tag] = _Early(frame.digest, frame.total, len(frame.data), bytearray())
         self._keep(frame)
 

@@ -192,6 +192,25 @@ def test_long_names_are_opened_so_that_every_relation_fits_into_a_message(n):
         assert sum(int(words[0]) for _, words in outcome) % 2**64 == addends**12 % 2**64
 
 
+def test_a_name_too_long_for_a_message_is_refused_everywhere():
+    """Three factors, each a sum of 126 masked values, in a scope twice as deep as above."""
+
+    async def refused(s):
+        factors = []
+        for _ in range(3):
+            sums = [await s.mask(s.zero(2, frac=4).assume_bound(1.0, "zeros")) for _ in range(126)]
+            while len(sums) > 1:
+                sums = [left + right for left, right in zip(sums[::2], sums[1::2], strict=False)] + sums[len(sums) // 2 * 2 :]
+            factors.append(sums[0].assume_bound(1.0, "zeros"))
+        with pytest.raises(mpc.ProgramError, match="has too long a name to ask for"):
+            await mpc.mul_trunc(s, await mpc.mul_trunc(s, *factors[:2], 4), factors[2], 4)
+
+    async def program(s, depth=120):
+        await (mpc.protocol(program)(s, depth - 1) if depth else refused(s))
+
+    simulate(3, program)
+
+
 @pytest.mark.parametrize("n", [2, 3])
 def test_what_follows_a_long_dry_run_that_failed(n):
     """Nothing of it was asked for, so no correction is left that nobody takes."""

@@ -244,6 +244,23 @@ def test_a_long_plan_is_asked_for_in_parts(seed, asks, monkeypatch):
 
 
 @pytest.mark.parametrize("planned", [True, False])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_many_ops_at_once_ask_for_no_more_than_the_dealer_queues(seed, planned, monkeypatch):
+    monkeypatch.setattr(dealt, "AHEAD_ASKS", 8)
+    monkeypatch.setattr(dealing, "MAX_ASKS", 16)
+
+    async def many(s):
+        x = await s.mask(shared(s, np.arange(5, dtype=np.uint64), 1, bound=5.0))
+        squares = await asyncio.gather(*(mpc.square(s, x) for _ in range(100)))
+        return (await s.reveal(sum(squares, s.zero(5, frac=0)))).tolist()
+
+    async def program(s):
+        return await (s.run(protocol(many)) if planned else many(s))
+
+    assert simulate(2, program, seed=seed) == [[0, 100, 400, 900, 1600]] * 2
+
+
+@pytest.mark.parametrize("planned", [True, False])
 def test_another_program_at_one_party_is_a_disagreement(planned):
     revealed = []
 

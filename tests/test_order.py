@@ -106,6 +106,12 @@ async def other_op(s):
     return await s.reveal(x * (2 if s.index == 1 else 1))
 
 
+async def other_places(s):
+    """The same constants in another order."""
+    x = s.zero(2).add_own(s.encode([10.0, 20.0], bound=32.0))
+    return await s.reveal(x * np.array([1, 2] if s.index == 1 else [2, 1]))
+
+
 async def other_shape(s):
     return await protocols.secure_sum(s, np.zeros(3 + (s.index == 1)))
 
@@ -131,7 +137,7 @@ async def other_order(s):
     return await s.reveal(x - y if s.index == 1 else y - x)
 
 
-@pytest.mark.parametrize("program", [other_op, other_shape, other_receivers, other_masks, other_length, other_order])
+@pytest.mark.parametrize("program", [other_op, other_places, other_shape, other_receivers, other_masks, other_length, other_order])
 @pytest.mark.parametrize("seed", [None, 1, 2])
 def test_different_programs_are_a_disagreement_before_any_use(program, seed):
     seen = []

@@ -37,6 +37,10 @@ class Dealt:
         self._ledger = ledger
         self._planned: dict[bytes, Relation] = {}
         self._asked: set[bytes] = set()
+        self._due = 0
+        """Corrections that were asked for, and that ops wait for."""
+        self._late: dict[bytes, Relation] = {}
+        """Those that ops wait for too, and that are asked for when fewer are due."""
         self._deferrals = Deferrals()
 
     def plan(self, plan: Plan) -> None:
@@ -50,13 +54,19 @@ class Dealt:
 
     def _ask_ahead(self) -> None:
         """Keep some asks ahead of the ops, never more than the dealer queues and this party holds."""
-        if not self._planned or len(self._asked) > AHEAD_ASKS // 2:
+        room = AHEAD_ASKS - len(self._asked) - self._due
+        if not self._planned or room < AHEAD_ASKS // 2:
             return
-        batch = dict(islice(self._planned.items(), AHEAD_ASKS - len(self._asked)))
-        for key in batch:
-            del self._planned[key]
+        batch = _taken(self._planned, room)
         self._asked.update(batch)
         self._exchange.ask(batch.values())
+
+    def _ask_late(self) -> None:
+        """Ask for what ops wait for, no more at a time than the dealer queues."""
+        if self._late and self._due < AHEAD_ASKS:
+            batch = _taken(self._late, AHEAD_ASKS - self._due)
+            self._due += len(batch)
+            self._exchange.ask(batch.values())
 
     def _receives(self, tag: bytes) -> bool:
         return receiver(tag, len(self._exchange.names)) == self._exchange.index
@@ -84,9 +94,11 @@ class Dealt:
         arrivals = self._exchange.expect_correction(scope, tag, key, wanted)
         if key in self._asked:
             self._asked.remove(key)
+            self._due += 1
         else:
             self._planned.pop(key, None)
-            self._exchange.ask([relation])
+            self._late[key] = relation
+            self._ask_late()
         self._ask_ahead()
         return self._corrected(scope, arrivals, relation, target)
 
@@ -95,4 +107,16 @@ class Dealt:
 
     async def _corrected(self, scope: Scope, arrivals: Arrivals, relation: Relation, target: Words) -> list[Words]:
         await self._exchange.arrived(scope, arrivals, relation.nbytes)
+        self._due -= 1
+        if self._due <= AHEAD_ASKS // 2:
+            self._ask_late()
+            self._ask_ahead()
         return relation.split(target)
+
+
+def _taken(queue: dict[bytes, Relation], most: int) -> dict[bytes, Relation]:
+    """The first of `queue`, which has them no more."""
+    batch = dict(islice(queue.items(), most))
+    for key in batch:
+        del queue[key]
+    return batch
