@@ -203,11 +203,11 @@ def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = ()) ->
     """Read a configuration file as `kind`, without the top-level keys `ignored`.  Errors as in `load_config`."""
     where = Path(path)
     try:
-        text = where.read_text("utf-8")
+        text = where.read_text("utf-8-sig")
         # With a last line end, a fault at the end of the file has a line too.
         data = tomllib.loads(text + "\n")
     except (OSError, UnicodeDecodeError) as fault:
-        msg = f"{where}: cannot be read ({getattr(fault, 'strerror', None) or type(fault).__name__})"
+        msg = f"{where}: cannot be read ({getattr(fault, 'strerror', None) or 'it is not UTF-8 text'})"
         raise ConfigError(msg) from None
     except tomllib.TOMLDecodeError as fault:
         msg = f"{where}: is not TOML: {fault}"

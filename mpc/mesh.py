@@ -95,6 +95,10 @@ def _unreachable(member: Member, fault: OSError | UnicodeError | PeerLost) -> Pe
     return PeerLost(member.name, f"cannot be reached at {where}, its endpoint in the roster: {reason(fault)}")
 
 
+def _minute(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
 class Mesh:
     """All channels of one identity.  `async with Mesh(...) as mesh:` listens, dials and keeps reconnecting."""
 
@@ -108,6 +112,7 @@ class Mesh:
         self.log = logging.getLogger(f"beaver.{identity.name}")
         self._network = network
         self._me = roster[identity.name]
+        self._retires = self._me.retires if self._me.retiring == identity.public else None
         others = [member for member in roster.members if member.name != identity.name and meet(self._me, member)]
         self._peers = {member.name: Peer(member) for member in others}
         self._subscribers: list[Subscriber] = []
@@ -123,6 +128,8 @@ class Mesh:
         await self._network.listen(self._accept)
         expected = [name for name, peer in self._peers.items() if peer.member.role != "client"]
         self.log.info("phase=start waiting for %s", ", ".join(expected))
+        if self._retires is not None:
+            self.log.warning("phase=start the own key retires on %s; set `key` to the new one before, and restart", _minute(self._retires))
         self._tasks = [asyncio.create_task(self._dial(peer)) for peer in self._peers.values() if dials(self._me, peer.member)]
         self._tasks.append(asyncio.create_task(self._heartbeat()))
         return self
@@ -349,6 +356,7 @@ class Mesh:
             await asyncio.sleep(pause)
             now = loop.time()
             held_up = now - before - pause
+            self._see_own_key()
             # `held_up` is time in which this process itself did not run: it is not the peers' silence.
             limit = self.clocks.lost + held_up
             for channel in (*self._strangers, *self._dialling):
@@ -357,6 +365,14 @@ class Mesh:
             for peer in self._peers.values():
                 if peer.channel is not None and peer.connected:
                     self._beat(peer.channel, now, held_up)
+
+    def _see_own_key(self) -> None:
+        """The others cut this member off when its key retires, and cannot tell it why."""
+        if self._retires is not None and self._retires <= datetime.now(UTC):
+            self.log.error(
+                "the own key retired on %s, and nobody takes it any more; set `key` to the new one, and restart", _minute(self._retires)
+            )
+            self._retires = None
 
     def _beat(self, channel: Channel, now: float, held_up: float) -> None:
         # Before a job gives up its message: another connection can still save it.

@@ -87,6 +87,10 @@ PARTY = "party -c a.toml"
 OFFLINE = {
     "FILE: cannot be read (REASON)": (None, "party -c none.toml"),
     "is not TOML": (top("x = = 3"), PARTY),
+    "a client only dials and has no": (None, "init lab --role client --endpoint h:2"),
+    "cannot get the result; correct": (None, "estimate mean --columns age --parties 3 --receivers 4"),
+    "is no file, and no dataset": (None, "client mean --columns age --data nothing -c a.toml"),
+    "has no entry of a job": (lambda home: (home / "a.audit.log").touch(), "audit show --job zz -c a.toml"),
     "FILE, line N: unknown key 'KEY'": (top('alow = ["mean"]'), PARTY),
     "FILE: key 'KEY' is missing": (edit("a.toml", 'roster = "roster.toml"\n', ""), PARTY),
     "input should be": (top('min_rows = "10"'), PARTY),

@@ -299,7 +299,7 @@ async def test_a_member_changes_its_key_while_the_others_keep_running():
                 assert await asyncio.gather(total(first, job), total(second, job)) == [[2.0], [2.0]]
 
 
-async def test_a_connection_ends_with_the_key_that_it_was_made_with_and_its_job_too():
+async def test_a_connection_ends_with_the_key_that_it_was_made_with_and_its_job_too(caplog):
     """p1 still uses its old key when that retires, p2 its new one: p1 is cut off in the middle of a job, p2 is not."""
     identities, plain = simulated_roster(3)
     fresh = [Identity.generate(name) for name in ("p1", "p2")]
@@ -336,6 +336,12 @@ async def test_a_connection_ends_with_the_key_that_it_was_made_with_and_its_job_
             assert datetime.now(UTC) > retires
             assert nodes[0].mesh.channel("p2") is kept
             assert nodes[0].mesh.missing(["p1", "p2"]) == ["p1"]
+            # Whose key it is says so itself, before and after; the others cannot tell it.
+            async with asyncio.timeout(10):
+                while not (said := [each for each in caplog.records if "the own key retired on" in each.getMessage()]):
+                    await asyncio.sleep(0.02)
+            warned = [each for each in caplog.records if "the own key retires on" in each.getMessage()]
+            assert {each.name for each in (*said, *warned)} == {"beaver.p1"}
             return True
 
     # On a slow machine half a second is too short to connect.

@@ -226,12 +226,15 @@ def test_signatures_of_others_and_of_other_rosters_are_refused(made):
 
 def test_a_change_of_a_signed_roster_is_its_next_version_in_a_file_of_its_own(agreed):
     beaver("init c --dir c")
+    beaver("init e --dir e")
     before = Roster.load("a/roster.toml")
+    beaver("roster add a/roster.toml b/b.public")
+    assert not Path("a/roster.v2.toml").exists()  # nothing new
     beaver("roster add a/roster.toml c/c.public")
     after = Roster.load("a/roster.v2.toml")
     assert Roster.load("a/roster.toml").digest == before.digest
     assert (after.content.version, after.content.previous, after.signatures) == (2, before.digest, {})
-    assert "another next version" in refused("roster add a/roster.toml b/b.public")
+    assert "another next version" in refused("roster add a/roster.toml e/e.public")
     beaver("roster add a/roster.v2.toml", read("c/c.public") + 'endpoint = "c:1"')
     assert Roster.load("a/roster.v2.toml").content.version == 2
     for name in "abcd":

@@ -42,17 +42,22 @@ def show(
     grid = Grid()
     for heading in ("entry", "time (UTC)", "what", "job", "asked by", "protocol or reason"):
         grid.add_column(heading)
-    for number, (line, whole) in lines_of(_path(load_node_config(config), log)):
+    path, found = _path(load_node_config(config), log), False
+    for number, (line, whole) in lines_of(path):
         try:
             entry = opened(line) if whole else None
         except ValueError:
             entry = None
         if job is not None and (entry is None or entry.get("job") != job):
             continue
+        found = True
         if as_json:
             print(json.dumps(entry or {"number": number, "kind": "unreadable"}))
         else:
             grid.add_row(*(escape(_printable(cell)) for cell in _cells(number, entry)))
+    if job is not None and not found:
+        msg = f"{path}: has no entry of a job {job!r}; `beaver audit show` lists all"
+        raise ConfigError(msg)
     if not as_json:
         Console().print(grid)
 

@@ -86,6 +86,10 @@ def _rows(config: NodeConfig, data: str, columns: tuple[str, ...]) -> Rows:
     """The rows of a declared dataset, or of a file whose columns are all numbers."""
     if data in config.datasets:
         return declared(config, data, columns)
+    if not Path(data).exists():
+        known = ", ".join(config.datasets) or "none"
+        msg = f"--data {data}: is no file, and no dataset of this configuration ({known})"
+        raise ConfigError(msg)
     there = DatasetSettings(path=str(Path(data).absolute()), columns={name: ColumnSettings() for name in columns})
     return declared(config.model_copy(update={"datasets": {GIVEN: there}}), GIVEN, columns)
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
+from mpc.errors import ConfigError
 from parties.faults import as_object
 from parties.job import MAX_POOL, Task, names_in
 from parties.programs import program
@@ -34,7 +35,7 @@ def estimate(
         typer.Option(min=0, max=MAX_POOL, help="Rows of all parties together that a party's policy asks for: comparing them costs rounds."),
     ] = 0,
     rtt: Annotated[float, typer.Option(min=0.0, max=1e6, help="Milliseconds of a round trip between any two members.")] = 20.0,
-    bandwidth: Annotated[float, typer.Option(min=0.001, help="Mbit/s of every member's line, each way.")] = 100.0,
+    bandwidth: Annotated[float, typer.Option(min=0.001, max=1e9, help="Mbit/s of every member's line, each way.")] = 100.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,  # noqa: FBT002
 ) -> None:
     """What a job will cost, without touching data or network.
@@ -44,6 +45,9 @@ def estimate(
     with as_object(wanted=as_json):
         names = tuple(f"p{number}" for number in range(parties))
         wanted = program(protocol)
+        if receivers is not None and receivers > parties:
+            msg = f"of {parties} parties {receivers} cannot get the result; correct --receivers or --parties"
+            raise ConfigError(msg)
         to = names[:receivers] if receivers else ()
         task = Task(protocol, "estimate", names_in(columns), names, to, wanted.parse(parameters or []), pool=pool_rows)
         figures = _figures(Forecast.of(wanted.plans(task, parties, rows), names), rtt, bandwidth)

@@ -42,6 +42,7 @@ def add(
 ) -> None:
     """Put members into a roster, from the public lines that they sent; the file is made if it is not there."""
     content, signatures = _read(roster) if roster.exists() else (Content(), {})
+    before = content
     for source in sources:
         for member in _fragment(source):
             content = replace(content, members=_with(content.members, member))
@@ -49,6 +50,9 @@ def add(
         content = replace(content, relay=parse_relay(relay))
     if transport is not None:
         content = replace(content, transport=transport)
+    if roster.exists() and set(content.members) == set(before.members) and replace(content, members=before.members) == before:
+        print(f"{roster} says all that already; nothing was written", file=sys.stderr)
+        return
     _save(roster, content, signatures)
 
 

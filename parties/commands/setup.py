@@ -85,6 +85,9 @@ def init(
     endpoint: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where the others reach it; none if it only dials.")] = None,
 ) -> None:
     """Write a key, a configuration and a policy that denies everything, and print the public lines for the others."""
+    if role == "client" and endpoint is not None:
+        msg = "a client only dials and has no endpoint; leave --endpoint out"
+        raise ConfigError(msg)
     identity = Identity.generate(check_name(name))
     member = Member(name, identity.public, parse_endpoint(endpoint) if endpoint is not None else None, role)
     public = f"# Fingerprint: {spoken(identity.public)}\n{member_lines(member)}"
