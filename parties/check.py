@@ -164,9 +164,11 @@ async def examine(node: mpc.Node, patience: float = PATIENCE) -> list[Row]:
 
 async def _connect(node: mpc.Node, me: Member, member: Member, patience: float) -> Row:
     where = _where(node, me, member)
-    row = Row(member.name, format_endpoint(where) if where is not None else "dials only")
+    row, known = Row(member.name, format_endpoint(where) if where is not None else "dials only"), None
     if not await _came(node, member.name, _SOON) and where is not None:
         await _reach(row, member, where)
+        # How often it dials is for the peer to say: its last attempt counts until the next.
+        known = None if dials(me, member) else node.mesh.fault(member.name)
         # The way is open: what failed before, when the peer may not have been there, says nothing any more.
         node.mesh.try_again(member.name)
     if row.problem:
@@ -176,7 +178,7 @@ async def _connect(node: mpc.Node, me: Member, member: Member, patience: float) 
         row.resolved = row.resolved or (await _resolved(where) if where is not None else "")
     else:
         row.handshake = "failed"
-        row.fail(*_silence(node, me, member, patience))
+        row.fail(*_silence(node, me, member, patience, known))
     return row
 
 
@@ -238,9 +240,9 @@ async def _reach(row: Row, member: Member, where: Endpoint) -> None:
         writer.close()
 
 
-def _silence(node: mpc.Node, me: Member, member: Member, patience: float) -> tuple[BeaverError, str]:
-    """Why there is no channel though the way is open, as far as it can be told from here."""
-    fault = node.mesh.fault(member.name)
+def _silence(node: mpc.Node, me: Member, member: Member, patience: float, known: BeaverError | None) -> tuple[BeaverError, str]:
+    """Why there is no channel though the way is open, as far as it can be told from here; `known` is why an earlier attempt failed."""
+    fault = node.mesh.fault(member.name) or known
     if isinstance(fault, AuthenticationFailed):
         return fault, "compare both members' keys with the fingerprints of `beaver roster show`, and read its log"
     if isinstance(fault, PeerMisbehaved):

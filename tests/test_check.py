@@ -26,6 +26,7 @@ from parties.config import load_node_config
 from tests.brokers import Mosquitto
 from tests.error_rows import row_of
 from tests.nodes import Nodes
+from tests.ports import free_port
 from tests.rosters import signed
 from tests.test_errors_of_commands import answers, keyless
 
@@ -257,6 +258,19 @@ def test_only_what_python_would_import_hides_our_packages(tmp_path):
     # A folder without __init__.py gives way.
     assert [each.what for each in shadows(tmp_path)] == ["import parties"]
     assert shadows(Path(__file__).parent.parent) == []
+
+
+async def test_what_was_wrong_when_a_peer_dialled_counts_until_it_dials_again():
+    people = [Identity.generate(name) for name in "ab"]
+    a, b = (Member(each.name, each.public, ("127.0.0.1", free_port())) for each in people)
+    roster, another = Roster([a, b]), Roster([a, b, Member("c", Identity.generate("c").public, None)])
+    async with Node(people[1], roster, TcpNetwork(b.endpoint), clocks=CLOCKS) as node:
+        async with Node(people[0], another, TcpNetwork(a.endpoint), clocks=CLOCKS), asyncio.timeout(20):
+            while node.mesh.fault("a") is None:
+                await asyncio.sleep(0.01)
+        with socket.create_server(a.endpoint):
+            (row,) = await examine(node, 0.1)
+    assert (row.kind, "has another roster" in row.problem) == ("Disagreement", True), row
 
 
 # -- questions and answers -----------------------------------------------------------------------------------------
