@@ -63,7 +63,10 @@ async def run(config: NodeConfig, task: Task, wait: float) -> dict[str, Any]:
                 foresight.begin(reply["progress"])
                 showing.progress(reply["progress"], foresight.totals(reply["progress"]))
 
-        return await request(config, {"do": "run", "task": task.pack(), "wait": wait}, heard)
+        try:
+            return await request(config, {"do": "run", "task": task.pack(), "wait": wait}, heard)
+        finally:
+            foresight.stop()
 
 
 def show(answer: dict[str, Any], *, as_json: bool) -> None:

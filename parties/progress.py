@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 
 from mpc.errors import BeaverError
 from parties.programs import program
+from parties.programs.dry import UnwantedError
 from parties.records import COMPUTING, DONE, REVEALING
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Foresight:
         self._task = task
         self._party = party
         self._thread: threading.Thread | None = None
+        self._over = threading.Event()
 
     def begin(self, progress: Progress) -> None:
         """Start, once it is known how many rows this party has."""
@@ -60,11 +62,15 @@ class Foresight:
         if self._thread is not None:
             self._thread.join(seconds)
 
+    def stop(self) -> None:
+        """The job is over: a process that ends must not wait for what is left of the dry run."""
+        self._over.set()
+
     def _compute(self, rows: int, pool: int) -> None:
         task = replace(self._task, pool=pool)
         try:
-            plans = program(task.protocol).plans(task, len(task.parties), rows)
-        except BeaverError:
+            plans = program(task.protocol).plans(task, len(task.parties), rows, wanted=lambda: not self._over.is_set())
+        except (BeaverError, UnwantedError):
             # The job itself tells what is wrong.
             return
         plan = plans[task.parties.index(self._party)]

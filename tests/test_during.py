@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import termios
+import threading
 import time
 from contextlib import AsyncExitStack
 
@@ -26,6 +27,7 @@ from parties.faults import exit_status
 from parties.job import Task
 from parties.programs import PROGRAMS
 from parties.programs.forecast import Forecast
+from parties.progress import Foresight
 from parties.service import Service
 from tests.nodes import BEAVER, ROOT, Nodes
 from tests.test_jobs_faults import requested
@@ -252,6 +254,19 @@ async def test_lines_where_there_is_no_terminal(nodes):
                 {"target": "score", "solver": "sgd", "batch_size": 4, "epochs": 8})  # fmt: skip
     plan = PROGRAMS["linear_regression"].plans(task, 3, [len(nodes.data[name]) for name in "abc"])[0]
     assert f"done: {plan.rounds} rounds, {plan.payload} bytes to each peer" in lines
+
+
+def test_a_dry_run_that_nobody_waits_for_ends():
+    """It would take minutes, and a process that ends would wait for its memory."""
+    endless = {"target": "score", "solver": "sgd", "batch_size": 4, "epochs": 100_000}
+    foresight = Foresight(Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), (), endless), "a")
+    before = set(threading.enumerate())
+    foresight.begin({"rows": 40, "pool": 0})
+    foresight.wait(0.2)
+    assert set(threading.enumerate()) > before
+    foresight.stop()
+    foresight.wait(30)
+    assert set(threading.enumerate()) == before
 
 
 # -- after -------------------------------------------------------------------------------------------------------

@@ -94,6 +94,7 @@ def _show_running(answer: dict[str, Any], me: str, *, as_json: bool) -> None:
     told = answer["job"]["progress"]
     foresight.begin(told)
     foresight.wait(PATIENCE)
+    foresight.stop()
     progress = described(told, foresight.totals(told))
     if as_json:
         print(json.dumps({"id": answer["id"], "state": answer["job"]["state"], **progress}))

@@ -21,10 +21,15 @@ NEARLY_ONE = 2.0**-16
 POWER = 24
 
 
-class Meeting:
-    """Where the parties tell each other their shapes."""
+class UnwantedError(Exception):
+    """Nobody wants to know any more."""
 
-    def __init__(self, n: int) -> None:
+
+class Meeting:
+    """Where the parties tell each other their shapes, and hear whether their plans are still wanted."""
+
+    def __init__(self, n: int, wanted: Callable[[], bool]) -> None:
+        self.wanted = wanted
         self._n = n
         self._told: dict[tuple[int, ...], dict[int, tuple[int, ...]]] = {}
         self._complete: dict[tuple[int, ...], asyncio.Event] = {}
@@ -45,6 +50,11 @@ _meeting: ContextVar[Meeting] = ContextVar("beaver_meeting")
 class SideBySide(Estimate):
     """One party's dry run among those of all."""
 
+    def check_alive(self) -> None:
+        """Called before every op: some programs have millions."""
+        if not _meeting.get().wanted():
+            raise UnwantedError
+
     async def announce(self, scope: Scope, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         """What the others really announce."""
         await super().announce(scope, shape)
@@ -64,8 +74,13 @@ class SideBySide(Estimate):
         return 1.0 + NEARLY_ONE * np.reshape(np.arange(size) / max(size, 1) ** 2, shape)
 
 
-def dry(program: Callable[[Session], Awaitable[Any]], names: Sequence[str], client: str = "") -> list[Plan]:
-    """The plan of `program` at every party, in their order; `client` is who gets results besides the parties `names`."""
+def dry(
+    program: Callable[[Session], Awaitable[Any]], names: Sequence[str], client: str = "", wanted: Callable[[], bool] = lambda: True
+) -> list[Plan]:
+    """The plan of `program` at every party, in their order; `client` is who gets results besides the parties `names`.
+
+    Raises UnwantedError soon after `wanted` says no.
+    """
 
     async def one(index: int) -> Plan:
         s, plan = Session.dry(names, index, SideBySide, client)
@@ -73,7 +88,7 @@ def dry(program: Callable[[Session], Awaitable[Any]], names: Sequence[str], clie
         return plan
 
     async def every() -> list[Plan]:
-        _meeting.set(Meeting(len(names)))
+        _meeting.set(Meeting(len(names), wanted))
         return await asyncio.gather(*(one(index) for index in range(len(names))))
 
     return blocking(every())

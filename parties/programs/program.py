@@ -240,8 +240,15 @@ class Program:
         """What a job will cost: of its `plans`, that of the party that sends most."""
         return max(self.plans(task, n, rows, holdings), key=lambda plan: (plan.payload, plan.rounds))
 
-    def plans(self, task: Task, n: int, rows: int | Sequence[int], holdings: Sequence[Sequence[str]] | None = None) -> list[Plan]:
-        """What a job will do at every party.  No data, no network, no keys.
+    def plans(
+        self,
+        task: Task,
+        n: int,
+        rows: int | Sequence[int],
+        holdings: Sequence[Sequence[str]] | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> list[Plan]:
+        """What a job will do at every party.  No data, no network, no keys.  Raises UnwantedError soon after `wanted` says no.
 
         `rows` is how many each party has, or a list of what each has.  Where columns are split, `holdings` lists each party's columns; by default they are dealt
         out in their order, as equally as can be.
@@ -265,7 +272,7 @@ class Program:
                 await s.run(enough, counts[s.index], job.pool)
             await s.run(self.run, tables[s.index], job, given_rows(s, job))
 
-        return dry(as_a_node, task.parties, task.told)
+        return dry(as_a_node, task.parties, task.told, wanted)
 
     def _dealt_out(self, task: Task, n: int, settings: Settings) -> list[list[str]]:
         if settings.get("split") != "columns":
