@@ -11,15 +11,18 @@ import asyncio
 import hmac
 import logging
 import secrets
+from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mpc.canonical import pack
 from mpc.departure import Departure, departure, reported
+from mpc.differences import odd_one
 from mpc.errors import BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.fixed_point import FRAC
 from mpc.handshake import WIRE_VERSION
+from mpc.lobby import NONCE_BYTES
 from mpc.prg import derive, fields
 from mpc.ring import BITS
 from mpc.streams import pair_seed
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from mpc.roster import Roster
 
 MAX_EARLY = 1 << 14
-NONCE_BYTES = 32
 GAVE_UP = "gave up waiting"
 ANEW = "joins anew"
 
@@ -115,35 +117,6 @@ class Agreed:
     """Control messages of members that started while this one still waited for the last confirmation."""
 
 
-def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """The keys that two descriptions do not have alike, with those of the terms for `terms`."""
-    keys = sorted(str(key) for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
-    if "terms" in keys and isinstance(theirs.get("terms"), dict):
-        at = keys.index("terms")
-        keys[at : at + 1] = _differing(mine["terms"], theirs["terms"])
-    return keys
-
-
-class _Odd(NamedTuple):
-    """Where descriptions differ: the member whose own the fewest parties share, another that does not share it, and in what they differ."""
-
-    name: str
-    usual: str
-    differs: list[str]
-
-
-def _odd_one(job: Job, me: str, said: dict[str, dict[str, Any]]) -> _Odd | None:
-    """None if all say the same.  Of two that disagree alone, the other; the dealer has what it says from the party that it heard of first."""
-    *parties, dealer = job.members
-    shared = {name: sum(said[party] == said[name] for party in parties) for name in parties}
-    odd = min(parties, key=lambda name: (shared[name], name == me, said[name] == said[me]))
-    usual = max((name for name in parties if said[name] != said[odd]), key=lambda name: shared[name], default=None)
-    if usual is not None:
-        return _Odd(odd, usual, _differing(said[usual], said[odd]))
-    # All parties agree: one has joined anew since the dealer heard of it.
-    return None if said[dealer] == said[odd] else _Odd(dealer, odd, _differing(said[odd], said[dealer]))
-
-
 def session_id(job: Job, nonces: dict[str, bytes]) -> bytes:
     """BLAKE2b-256 over the job and everyone's nonce, in order, the dealer last."""
     listed = [part for name in job.members for part in (name, nonces[name])]
@@ -177,7 +150,9 @@ class Agreement:
         self._agreed: Agreed | None = None
         self._left: BeaverError | None = None
         self._heard: Departure | None = None
-        self._odd: _Odd | None = None
+        self._refusal: tuple[str, str] | None = None
+        self._said: dict[str, dict[str, Any]] = {}
+        self._early: Counter[str] = Counter()
         self._gave_up: set[str] = set()
 
     async def reach(self, within: float | None = None) -> Agreed:
@@ -186,6 +161,7 @@ class Agreement:
         Raises PeerLost if someone does not come `within` seconds, Disagreement if its description differs.
         """
         event = self._lobby.watch(self._job.name)
+        self._said = {name: join["description"] for name, join in self._lobby.attempt(self._job.name).joins.items()}
         self._mesh.subscribe(self)
         try:
             async with asyncio.timeout(within):
@@ -214,7 +190,12 @@ class Agreement:
         joins = self._lobby.attempt(self._job.name).joins
         absent = [name for name in self._others if name not in joins]
         # Who waited for the same missing member and gave up a moment earlier is not to blame.
-        return [name for name in absent if name not in self._gave_up] or absent or ["confirmation"]
+        return [name for name in absent if name not in self._gave_up] or absent or self._unconfirmed() or ["confirmation"]
+
+    def _unconfirmed(self) -> list[str]:
+        """Whose confirmation of the session that this member confirmed is missing."""
+        confirms, session = self._lobby.attempt(self._job.name).confirms, self._agreed.session if self._agreed is not None else None
+        return [name for name in self._others if name not in confirms or confirms[name]["session"] != session]
 
     def _missing(self) -> BeaverError:
         absent = self._absent()
@@ -229,7 +210,7 @@ class Agreement:
 
     def _give_up(self, fault: BaseException) -> None:
         reason = fault.text if isinstance(fault, Disagreement) else GAVE_UP
-        party = self._odd.name if self._odd is not None else fault.party if isinstance(fault, RemoteFault) else self._me
+        party = fault.party if isinstance(fault, RemoteFault) else self._me
         joins = self._lobby.attempt(self._job.name).joins
         for name, channel in self._told.items():
             if channel is self._mesh.channel(name):
@@ -238,6 +219,9 @@ class Agreement:
                 channel.control(kind="withdraw", job=self._job.name, reason=reason, party=party, answers=answers)
         if isinstance(fault, Disagreement):
             joins.clear()
+        if isinstance(fault, PeerMisbehaved):
+            # It would be found out again, at once and for ever.
+            joins.pop(fault.party, None)
         if self._agreed is not None:
             # Whoever has all confirmations began already, and waits for this party's messages.
             told = self._heard or departure(fault, self._me, "the start")
@@ -258,6 +242,12 @@ class Agreement:
         if self._left is not None:
             raise self._left
         attempt = self._lobby.attempt(self._job.name)
+        if self._refusal is not None:
+            # Whom it means, and what differs, is for this member's own eyes to tell.
+            self._compare(attempt)
+            by, whose = self._refusal
+            text = f"refuses job {self._job.name!r}, since it found that {whose} describes it differently. Start it with the same settings everywhere."
+            raise Disagreement(by, text)
         self._promote(attempt)
         self._tell()
         channels = {name: self._mesh.channel(name) for name in self._others}
@@ -305,11 +295,11 @@ class Agreement:
                 )
 
     def _compare(self, attempt: Attempt) -> None:
-        for name in self._others:
-            if len(attempt.joins[name]["nonce"]) != NONCE_BYTES:
-                raise PeerMisbehaved(name, "joined with a nonce of the wrong size")
-        said = {name: attempt.joins[name]["description"] for name in self._others} | {self._me: self._job.description}
-        odd = self._odd = _odd_one(self._job, self._me, said)
+        """Disagreement if not all say the same, as far as they have said anything."""
+        mine = self._said[self._me] = self._job.description
+        self._said |= {name: join["description"] for name, join in attempt.joins.items()}
+        said = {name: self._said.get(name, mine) for name in self._job.members}
+        odd = odd_one(self._job.members, self._me, said)
         if odd is not None:
             name = odd.usual if odd.name == self._me else odd.name
             raise Disagreement(
@@ -351,12 +341,16 @@ class Agreement:
 
     def control(self, name: str, body: wire.Body) -> None:
         """Someone who already started has left again, or gives up, or refuses to start."""
-        if body["kind"] == "withdraw":
+        if body["kind"] == "join" and body["job"] == self._job.name:
+            # Kept, since whoever finds that others differ takes its own back.
+            self._said[name] = body["description"]
+        elif body["kind"] == "withdraw":
             self._withdrawn(name, body)
         elif body["kind"] not in {"ask", "leave"} or self._agreed is None or body["session"] != self._agreed.session:
             return
         elif body["kind"] == "ask" or body["reason"] == "done":
-            if len(self._agreed.early) >= MAX_EARLY:
+            self._early[name] += 1
+            if self._early[name] > MAX_EARLY:
                 raise PeerMisbehaved(name, f"sent more than {MAX_EARLY} messages before the session was confirmed")
             self._agreed.early.append((name, body))
             self._see_who_ended()
@@ -382,9 +376,5 @@ class Agreement:
             if self._all_present:
                 self._left = without(name, body["party"], self._others)
         elif body["answers"] == self._nonce:
-            # What it found of another; if of this member, those that do not agree with it are the parties.
-            about = body["party"]
-            if about not in self._others:
-                about = name if name in self._job.parties else next(party for party in self._job.parties if party != self._me)
-            self._left = Disagreement(about, body["reason"])
+            self._refusal = self._refusal or (name, body["party"] if body["party"] in self._job.members else name)
         self._lobby.changed(self._job.name)

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+MAX_PLACE = 1 << 12
+"""Characters of a place in a program that are believed; deep calls have long ones."""
+
+
 class Departure(NamedTuple):
     """Why a session ended, whom the reason is about, and who saw it where; other members pass it on unchanged."""
 
@@ -34,13 +38,14 @@ def departure(fault: BaseException, me: str, at: str) -> Departure:
 
 def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> BeaverError:
     """The fault of which `name` told this member.  It names the same two members everywhere, whoever passed it on."""
+    at = told.at if told.at.isprintable() and len(told.at) <= MAX_PLACE else "a place without a name"
     about = told.party if told.party in members else name
     by = told.by if told.by in members and told.by != me else name
     text = {
-        "lost": f"was lost at {told.at}, says {by}",
-        "disagreement": f"disagrees with {by} at {told.at}: they run different programs, shapes or settings",
-        "misbehaved": f"sent {by} what the wire format does not allow, at {told.at}",
-    }.get(told.reason, f"left at {told.at}: its program ended there")
+        "lost": f"was lost at {at}, says {by}",
+        "disagreement": f"disagrees with {by} at {at}: they run different programs, shapes or settings",
+        "misbehaved": f"sent {by} what the wire format does not allow, at {at}",
+    }.get(told.reason, f"left at {at}: its program ended there")
     if about == me:
-        about, text = by, f"ended the session at {told.at}, since it found this party {told.reason}"
+        about, text = by, f"ended the session at {at}, since it found this party {told.reason}"
     return (Disagreement if told.reason == "disagreement" else PeerLost)(about, text)

@@ -63,7 +63,7 @@ def as_numbers(values: ArrayLike) -> NDArray[Any]:
 
     Raises PrecisionError, without any value, for text, dates and whatever else is no number.
     """
-    array = np.asarray(values)
+    array = np.asarray(np.ma.filled(values.astype(np.float64), math.nan) if isinstance(values, np.ma.MaskedArray) else values)
     if array.dtype.kind == "O" and all(_missing(entry) or isinstance(entry, _NUMBERS) for entry in array.flat):
         # Frames give objects for columns of different types, of decimals, and where something is missing.
         with suppress(OverflowError, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,14 @@ class Cost:
 def together(*costs: Cost) -> Cost:
     """The cost of all at the same time."""
     return reduce(Cost.beside, costs, Cost())
+
+
+class Release(NamedTuple):
+    """Something that was revealed: by which calls, its shape, and the names of its receivers."""
+
+    what: str
+    shape: tuple[int, ...]
+    to: tuple[str, ...]
 
 
 @dataclass(slots=True)

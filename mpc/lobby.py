@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mpc.mesh import Mesh
 
 MAX_JOBS = 256
+"""Jobs that one member may announce at once."""
+NONCE_BYTES = 32
 
 
 @dataclass(slots=True)
@@ -111,7 +113,12 @@ class Lobby:
         if kind not in {"join", "confirm", "withdraw"}:
             return
         job = body["job"]
-        if job not in self._jobs and len(self._jobs) >= MAX_JOBS:
+        if kind == "join" and len(body["nonce"]) != NONCE_BYTES:
+            raise PeerMisbehaved(name, "joined with a nonce of the wrong size")
+        if job not in self._jobs and kind != "join" and job not in self._news:
+            return
+        # Of each sender by itself: nobody is cut off for what another announced.
+        if job not in self._jobs and sum(name in attempt.joins or name in attempt.later for attempt in self._jobs.values()) >= MAX_JOBS:
             raise PeerMisbehaved(name, f"announced more than {MAX_JOBS} jobs at once")
         attempt = self.attempt(job)
         if kind == "join":

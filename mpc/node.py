@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from mpc.agreement import Agreement, describe
@@ -23,7 +23,7 @@ from mpc.transport.tcp import TcpNetwork
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from mpc.config import PartyConfig
@@ -66,6 +66,8 @@ class Node:
         self.books = Books()
         self.dealer = Dealer(self.mesh, self._lobby, self.books) if roster[identity.name].role == "dealer" else None
         self._pid = os.getpid()
+        self._open = False
+        self._live: set[str] = set()
 
     async def __aenter__(self) -> Self:
         if self._lock is not None:
@@ -78,15 +80,25 @@ class Node:
         except BaseException:
             self._unlock()
             raise
+        self._open = True
         return self
 
     async def __aexit__(self, *fault: object) -> None:
+        self._open = False
         try:
             if self.dealer is not None:
                 await self.dealer.close()
             await self.mesh.__aexit__(*fault)
         finally:
             self._unlock()
+
+    @contextmanager
+    def _alive(self, job: str) -> Iterator[None]:
+        self._live.add(job)
+        try:
+            yield
+        finally:
+            self._live.discard(job)
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -119,9 +131,15 @@ class Node:
             # A forked child would repeat its parent's streams.
             msg = "this process was forked from the one that opened the node; open a node of its own"
             raise ProgramError(msg)
+        if not self._open:
+            msg = "this node is not open: use its sessions inside `async with node:`"
+            raise ProgramError(msg)
+        if job in self._live:
+            msg = f"job {job!r} runs at this node already; a job name is used by one session at a time: wait for its end, or choose another"
+            raise ConfigError(msg)
         described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program, terms)
         agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present).reach(self.mesh.clocks.join)
-        with self.books.ledger() as cost:
+        with self.books.ledger() as cost, self._alive(job):
             s = Session.begin(agreed, self.mesh, cost, self._watch, visit)
             s.log.info("phase=started parties=%s", ",".join(s.names))
             s.log.info(_TRUST, described.members[-1])

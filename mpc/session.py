@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,12 +19,13 @@ from mpc.derived import Derived
 from mpc.errors import ConfigError, ProgramError
 from mpc.exchange import Exchange
 from mpc.fixed_point import BOUND, FRAC
+from mpc.ledger import Release
 from mpc.masked import Masked
 from mpc.preprocessing.dealt import Dealt
 from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan, PlanEnds, Planning
 from mpc.ring import Words, zeros
 from mpc.scope import Scope, current, protocol, running
-from mpc.shares import AShare, Encoded, Home, emptied, lineage_of
+from mpc.shares import AShare, Encoded, Home, check_operand, emptied, fingerprint, lineage_of
 from mpc.streams import Streams
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mpc.ledger import Ledger
     from mpc.mesh import Mesh
     from mpc.preprocessing.source import Source
+    from mpc.shares import Secret
     from mpc.streams import Expansion, Watch
     from mpc.visit import Visit
 
@@ -50,14 +52,6 @@ _SILENT = logging.Logger("beaver", 1)  # noqa: LOG001  nobody is to hear of what
 _SILENT.addHandler(logging.NullHandler())
 THREAD_WORK = 1 << 22
 """Word operations above which a kernel runs in a thread, about 5 ms, so that heartbeats go on."""
-
-
-class Release(NamedTuple):
-    """Something that was revealed: by which calls, its shape, and the names of its receivers."""
-
-    what: str
-    shape: tuple[int, ...]
-    to: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -165,12 +159,12 @@ class Session:
             return Encoded(self._engine.exchange.blank(np.shape(values)), frac, limit)
         return Encoded(fixed_point.encode(values, frac=frac, bound=limit), frac, limit)
 
-    def zero(self, shape: Shape, *, frac: int = FRAC) -> AShare:
-        """A sharing of zero; rounds 0, bytes 0."""
+    def zero(self, shape: Shape, *, frac: int = FRAC, terms: tuple[float, ...] = ()) -> AShare:
+        """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings: other ones at another party are a Disagreement when it is opened."""
         extent = _extent(shape)
         scope = current(self)
         # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
-        lineage = lineage_of("zero", *scope.path, scope.ranges.take("zero", ()).block, frac, *extent)
+        lineage = lineage_of("zero", *scope.path, scope.ranges.take("zero", ()).block, frac, *extent, *map(fingerprint, terms))
         return AShare(self._zeros(extent), frac=frac, bound=0.0, home=self._engine.home, lineage=lineage)
 
     def _zeros(self, shape: tuple[int, ...]) -> Words:
@@ -232,6 +226,7 @@ class Session:
 
         rounds 1 · bytes 8 per element and peer (a private input: from its owner only) · dealer 0 · opens x - a, uniform
         """
+        self.check_operand(x, (AShare,), "mask")
         (masked,) = await self.masked((x,), (self.take_mask(x),))
         return masked
 
@@ -275,6 +270,7 @@ class Session:
 
         rounds 1 · bytes 8 per element (1/8 per bit) and receiver · reveals x to the receivers and nothing to others
         """
+        self.check_operand(x, (AShare, BShare), "reveal")
         receivers = self.receivers(to)
         to_names = tuple(self._receiver_names[i] for i in receivers)
         scope, exchange = current(self), self._engine.exchange
@@ -304,7 +300,7 @@ class Session:
         """The indices of those that `to` means: all if None.  The client, where there is one, comes after the parties."""
         if to is None:
             return tuple(range(len(self._receiver_names)))
-        listed = (to,) if isinstance(to, int | str) else tuple(to)
+        listed = (to,) if isinstance(to, int | str | np.integer) else tuple(to)
         if not listed:
             msg = "reveal needs at least one receiver"
             raise ProgramError(msg)
@@ -328,9 +324,13 @@ class Session:
         if not 0 <= who < self.n:
             msg = f"there is no party {who}: this session has {self.n}, numbered from 0"
             raise ConfigError(msg)
-        return who
+        return int(who)
 
     # -- for ops -----------------------------------------------------------------------------------------------
+
+    def check_operand(self, x: object, kinds: tuple[type[Secret], ...], taker: str) -> None:
+        """ProgramError unless x is a secret of one of these kinds, and of this session (a dry run takes those that its program holds)."""
+        check_operand(x, kinds, taker, None if isinstance(self._engine.exchange, DryExchange) else self._engine.home)
 
     @property
     def source(self) -> Source:
@@ -397,4 +397,4 @@ class Session:
 
 
 def _extent(shape: Shape) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    return (int(shape),) if isinstance(shape, int | np.integer) else tuple(map(int, shape))

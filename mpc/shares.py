@@ -10,11 +10,12 @@ import math
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import blake2b
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
-from mpc.errors import ProgramError
+from mpc.errors import PrecisionError, ProgramError
 from mpc.expressions import normal_index, pair_differences
 from mpc.fixed_point import check_fits, encode
 from mpc.ring import Words, count, frozen, outline, reshaped
@@ -353,6 +354,9 @@ def integers(factor: ArrayLike | Secret) -> np.ndarray[Any, np.dtype[np.int64]]:
     if array.dtype.kind not in "iub":
         msg = "only integers multiply a share locally; for reals await mpc.scale(s, x, factor)"
         raise ProgramError(msg)
+    if array.dtype.kind == "u" and array.size and int(array.max()) >= 1 << 63:
+        msg = "a factor of 2^63 or more wraps around in a word of 64 bits; use a smaller one"
+        raise PrecisionError(msg)
     return array.astype(np.int64)
 
 
@@ -370,8 +374,22 @@ def concatenate(shares: list[AShare], axis: int = 0) -> AShare:
     return AShare(joined, frac=first.frac, bound=max(share.bound for share in shares), home=first.home, lineage=lineage, owner=owner)
 
 
+def check_operand(x: object, kinds: tuple[type[Secret], ...], taker: str, home: Home | None) -> None:
+    """ProgramError unless x is a secret of one of these kinds and, where `home` is not None, lives there."""
+    if not isinstance(x, kinds):
+        await_it = "; await it first" if iscoroutine(x) else ""
+        msg = f"{taker} takes {' or '.join(kind.__name__ for kind in kinds)} here, not {type(x).__name__}{await_it}"
+        raise ProgramError(msg)
+    if home is not None:
+        _same(x.home, home)
+
+
 def same_home(x: Secret, y: Secret) -> None:
     """Raise ProgramError unless both live at one party of one session."""
-    if x.home is not y.home and x.home != y.home:
+    _same(x.home, y.home)
+
+
+def _same(one: Home, other: Home) -> None:
+    if one is not other and one != other:
         msg = "these values belong to different sessions or parties; a share never leaves its session"
         raise ProgramError(msg)

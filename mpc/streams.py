@@ -150,6 +150,10 @@ class Streams:
     def mask(self, where: Range, hides: Words, usage: str = "mask") -> Words:
         """See Expansion."""
         self._refuse_fork()
+        # The masks of a comparison's bits hide more than the share that they are spent on.
+        if usage == "mask" and hides.shape != where.shape:
+            msg = f"a mask of shape {where.shape} cannot hide words of shape {hides.shape}: some of it would hide two"
+            raise ProgramError(msg)
         if self._watch:
             self._watch.spends(self._index, usage, where, hides)
         return self._dealer.words(usage, where)

@@ -74,6 +74,7 @@ class Proposal:
         self._told = ""
         self._changed = False
         self._apart = False
+        self._asking = False
         self._answers: asyncio.Queue[tuple[str, Body | None]] = asyncio.Queue()
 
     @property
@@ -86,8 +87,9 @@ class Proposal:
         return [name for name in self.record.task.parties if name != self._me]
 
     def heard(self, name: str, body: Body) -> None:
-        """`name` answered."""
-        self._answers.put_nowait((name, body))
+        """`name` answered.  What nobody asked it for is not kept."""
+        if self._asking and name in self._others:
+            self._answers.put_nowait((name, body))
 
     def lost(self, name: str) -> None:
         """`name` is gone."""
@@ -152,7 +154,7 @@ class Proposal:
         asked = _Try(others)
         self.record.awaited = asked.awaits
         self._apart = False
-        self._answers = asyncio.Queue()
+        self._answers, self._asking = asyncio.Queue(), True
         self._tell(f"proposed {self.record.id} to {', '.join(others)}")
         try:
             say(self._mesh, others, kind="propose", job=self.record.id, task=self.record.task.pack())
@@ -171,6 +173,8 @@ class Proposal:
                     raise unapproved(min(asked.awaits), self._wait) from None
                 raise PeerLost(min(asked.pending), "is connected but does not answer: is `beaver party` running there?") from None
             raise
+        finally:
+            self._asking = False
         if asked.complete:
             return ""
         self.withdraw(others)

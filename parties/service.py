@@ -312,7 +312,7 @@ class Service:
         if verdict == START and record.state == ACCEPTED:
             self._lapses.pop(job).cancel()
             self.approvals.spend(job)
-            record.signatures = dict(body["signatures"])
+            record.signatures = {each: body["signatures"].get(each, b"") for each in record.task.signers}
             # Told in the log and the record; nobody waits for it here.
             self._start(record, lambda _: None)
         else:

@@ -52,7 +52,7 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers = None
     A party may have no rows; ConfigError if nobody has any.
     """
     rows = own_rows(x)
-    revealed = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=frac), to)
+    revealed = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=checked_frac(frac)), to)
     if revealed is None:
         return None
     *total, count = revealed
@@ -102,6 +102,14 @@ def own_rows(x: ArrayLike) -> Floats:
 def width(x: ArrayLike) -> int:
     """Numbers in a row."""
     return int(np.prod(np.shape(x)[1:]))
+
+
+def checked_frac(frac: int) -> int:
+    """ConfigError for fewer than 0 fractional bits where a number of rows is encoded with them, too."""
+    if frac < 0:
+        msg = f"frac={frac}: sums that come with the number of rows have at least 0 fractional bits; scale the data instead"
+        raise ConfigError(msg)
+    return frac
 
 
 def own_sums(s: Session, sums: Floats, *data: Floats, frac: int) -> Encoded:

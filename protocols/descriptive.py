@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc import ConfigError, Cost, Floats, Session
-from protocols.aggregation import not_empty, own_rows, own_sums, pooled, width
+from protocols.aggregation import checked_frac, not_empty, own_rows, own_sums, pooled, width
 from protocols.declare import Received, Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     multiples of 2^(52 - 2 frac), which is 4096: where Σx² is much larger than that, roughly the variance too.
     """
     rows = own_rows(x)
-    sums = own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=frac)
+    sums = own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=checked_frac(frac))
     squares = own_sums(s, _squares(rows, np.zeros(rows.shape[1:])), rows, frac=2 * frac - DIGITS)
     (*total, count), coarse = await asyncio.gather(pooled(s, sums), pooled(s, squares))
     if count <= ddof:

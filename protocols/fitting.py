@@ -226,7 +226,7 @@ async def on_hidden_rows(s: Session, x: Floats, y: Any, options: Options, labels
 
 async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str]) -> Pooled:
     """Own rows, all columns."""
-    pooled, own = await least_squares.moments(s, x, y, centre=options.centre)
+    pooled, own = await least_squares.moments(s, x, y, centre=options.centre, terms=_terms(options, step))
     scale = least_squares.standard_scale(pooled, options.alpha, labels)
     if step is None:
         ridge = _ridge(pooled, scale, options.alpha)
@@ -258,7 +258,7 @@ async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Sc
 
 async def on_columns(s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str]) -> Apart:
     """Own columns of common rows."""
-    layout = await least_squares.column_layout(s, *x.shape, has_target=y is not None)
+    layout = await least_squares.column_layout(s, *x.shape, has_target=y is not None, terms=_terms(options, step))
     local = await blockwise.locally(least_squares.local_moments, x, y, options, labels)
     if step is None:
         z, block = await blockwise.locally(least_squares.standard_columns, x, y, local)
@@ -299,6 +299,11 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[
     outside, worse = await asyncio.gather(mpc.ltz(s, within), mpc.ltz(s, better))
     parts = await asyncio.gather(mpc.b2a(s, outside), mpc.b2a(s, worse))
     return weights, await mpc.ltz(s, -(parts[0].sum() + parts[1]))
+
+
+def _terms(options: Options, step: Schedule | None) -> tuple[float, ...]:
+    """What all parties must have alike, as plain numbers."""
+    return (options.alpha, float(options.centre), *(float(number) for number in step or ()))
 
 
 def _standardised_before(x: AShare, y: AShare, options: Options) -> None:

@@ -41,9 +41,9 @@ class Hidden(NamedTuple):
 
 
 @protocol
-async def own_part(s: Session, x: Floats, y: Floats, *, centre: bool) -> tuple[float, Hidden]:
+async def own_part(s: Session, x: Floats, y: Floats, *, centre: bool, terms: tuple[float, ...]) -> tuple[float, Hidden]:
     """Pooled count, and what this party contributes.  rounds 1 · bytes 8 per peer · reveals the pooled count"""
-    (count,) = await s.reveal(s.zero((1,), frac=0).add_own(s.encode([len(x)], frac=0)))
+    (count,) = await s.reveal(s.zero((1,), frac=0, terms=terms).add_own(s.encode([len(x)], frac=0)))
     if not count:
         msg = "the pool is empty: no party has any row, so there is nothing to fit"
         raise ConfigError(msg)
@@ -133,7 +133,7 @@ async def by_hidden_rows(
 
     rounds 13 + those of solve · reveals the pooled count and the power of two of each column's standard deviation
     """
-    count, own = await own_part(s, x, y, centre=options.centre)
+    count, own = await own_part(s, x, y, centre=options.centre, terms=(options.alpha, float(options.centre)))
     apart = await between(s, own)
     powers = await spreads(s, own, apart, options.alpha / count)
     _refuse_sizes(powers, labels)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 
 import mpc
-from mpc import AShare, BShare, ConfigError, Encoded, Floats, PrecisionError, Session, protocol
+from mpc import AShare, BShare, ConfigError, Disagreement, Encoded, Floats, PrecisionError, Session, protocol
 from protocols import blockwise
 from protocols.linalg import A_FRAC, B_FRAC, W_FRAC, solve
 
@@ -49,14 +50,14 @@ class Options(NamedTuple):
 
 
 @protocol
-async def moments(s: Session, x: Floats, y: Floats, *, centre: bool = True) -> tuple[Moments, Floats]:
+async def moments(s: Session, x: Floats, y: Floats, *, centre: bool = True, terms: tuple[float, ...] = ()) -> tuple[Moments, Floats]:
     """Pooled moments of own rows with y as the last of k columns, whatever their offset and unit; and own `blockwise.products`, which stay here.
 
     rounds 2 · bytes 8(4k + 1) per peer · reveals count, sums of columns and of their squares (coarsely, then about the mean)
     """
     own = await _own_products(s, x, y)
     raw = blockwise.about(own, np.zeros(x.shape[1] + 1))
-    (*total, count), coarse = await asyncio.gather(_pooled(s, raw[-1], SUM_FRAC), _pooled(s, np.diag(raw)[:-1], SQUARE_FRAC))
+    (*total, count), coarse = await asyncio.gather(_pooled(s, raw[-1], SUM_FRAC, terms), _pooled(s, np.diag(raw)[:-1], SQUARE_FRAC))
     if count < 1:
         msg = "the pool is empty: no party has any row, so there is nothing to fit"
         raise ConfigError(msg)
@@ -82,8 +83,8 @@ def correlations(own: Floats, pooled: Moments, scale: Floats) -> Floats:
     return np.asarray(blockwise.about(own, pooled.mean)[:-1, :-1] / np.outer(scale, scale) / pooled.rows)
 
 
-def _pooled(s: Session, own: Floats, frac: int) -> Coroutine[Any, Any, Any]:
-    return s.reveal(s.zero(own.shape, frac=frac).add_own(encoded(s, own, frac)))
+def _pooled(s: Session, own: Floats, frac: int, terms: tuple[float, ...] = ()) -> Coroutine[Any, Any, Any]:
+    return s.reveal(s.zero(own.shape, frac=frac, terms=terms).add_own(encoded(s, own, frac)))
 
 
 def encoded(s: Session, own: Floats, frac: int, bound: float | None = None) -> Encoded:
@@ -191,9 +192,12 @@ class Layout(NamedTuple):
 
 
 @protocol
-async def column_layout(s: Session, rows: int, columns: int, *, has_target: bool) -> Layout:
-    """Agree on rows and columns.  rounds 1 · reveals everyone's numbers of rows and columns, and who has y"""
-    shapes = await s.shapes((rows, columns, int(has_target)))
+async def column_layout(s: Session, rows: int, columns: int, *, has_target: bool, terms: tuple[float, ...] = ()) -> Layout:
+    """Agree on rows, columns and the terms of the fit.  rounds 1 · reveals everyone's numbers of rows and columns, and who has y"""
+    shapes = await s.shapes((rows, columns, int(has_target), crc32(repr(terms).encode())))
+    for name, shape in zip(s.names, shapes, strict=True):
+        if shape[3] != shapes[s.index][3]:
+            raise Disagreement(name, "fits with other settings: use the same solver, alpha, fit_intercept and schedule everywhere")
     for name, shape in zip(s.names, shapes, strict=True):
         if shape[0] != shapes[0][0]:
             msg = (

@@ -184,13 +184,13 @@ class LinearRegression:
         """
         if isinstance(first, Session):
             return self._joint_score(first, second, y)
-        observed = as_numbers(second).astype(np.float64)
+        observed = _observed(second, first)
         apart = np.square(observed - observed.mean()).sum()
         return float(1.0 - np.square(observed - self.predict(first)).sum() / apart)
 
     async def _joint_score(self, s: Session, x: Any, y: Any) -> float:
+        mine = np.zeros(0) if y is None else _observed(y, x)
         predicted = await self.predict(s, x)
-        mine = np.zeros(0) if y is None else as_numbers(y).astype(np.float64)
         # In units of y's standard deviation, in which the sums are encoded.
         unit = self._fit_result().unit
         return await prediction.r_squared(s, (predicted if y is not None else mine) / unit, mine / unit)
@@ -212,6 +212,15 @@ class LinearRegression:
             msg = "the coefficients are shared, or went to other parties (reveal=False, to=): await predict(s, X_mine)"
             raise ProgramError(msg)
         return self.coef_, self.intercept_
+
+
+def _observed(y: Any, x: Any) -> Floats:
+    """Own observations (n,), a number for each row of x; ConfigError otherwise."""
+    observed: Floats = as_numbers(y).astype(np.float64)
+    if observed.shape != np.shape(x)[:1]:
+        msg = f"y must have shape (n,) for X of shape (n, d), not {observed.shape} for {np.shape(x)}"
+        raise ConfigError(msg)
+    return observed
 
 
 def own_table(x: Any) -> Floats:

@@ -10,6 +10,7 @@ import pytest
 
 import protocols
 from mpc import ConfigError, Disagreement, Node, PeerLost, ProgramError
+from mpc.differences import odd_one
 from mpc.mesh import Clocks
 from mpc.roster import Member, Roster
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
@@ -90,6 +91,44 @@ async def test_descriptions_that_differ():
         assert "describes job 'j' differently: program" in " ".join(map(str, results))
         again = await asyncio.gather(*(run(node) for node in parties))
         assert [value for value, _ in again] == [3.0] * 3
+
+
+async def test_nobody_makes_others_blame_each_other_for_a_description():
+    """p2 refuses the job in p1's name, with a text of its own, and answers every attempt at once."""
+
+    class Liar:
+        def __init__(self, mesh):
+            self.mesh = mesh
+
+        def control(self, name, body):
+            if body["kind"] == "join":
+                channel = self.mesh.channel(name)
+                channel.control(kind="withdraw", job="j", reason="\x1b[2J sold the data", party="p1", answers=body["nonce"])
+
+        def peer_up(self, name):
+            pass
+
+        def peer_down(self, name, fault):
+            pass
+
+    async with nodes(3) as (*parties, _):
+        parties[2].mesh.subscribe(Liar(parties[2].mesh))
+        results = await asyncio.gather(*(run(node) for node in parties[:2]), return_exceptions=True)
+        for result in results:
+            assert isinstance(result, Disagreement) and result.party in ("p2", "the-dealer"), result
+            assert "refuses job 'j', since it found that" in str(result) and "sold" not in str(result)
+
+
+@pytest.mark.parametrize("strange", [{"x": 1}, {"terms": 5}, {"terms": {"\x1b[2J" * 99: "x"}}, {}])
+def test_whatever_is_said_of_a_job_has_a_name(strange):
+    """Also by two that say the same."""
+    job = {"job": "j", "terms": {"unit": "years"}}
+    for said in ({"a": job, "b": strange, "c": job}, {"a": job, "b": strange, "c": strange}):
+        for me in ("a", "dealer"):
+            odd = odd_one(("a", "b", "c", "dealer"), me, {**said, "dealer": job})
+            assert odd.differs and all(len(each) <= 200 and each.isprintable() for each in odd.differs)
+            assert said[odd.name] != said[odd.usual]
+    assert odd_one(("a", "b", "c", "dealer"), "a", dict.fromkeys(("a", "b", "c", "dealer"), strange)) is None
 
 
 async def test_party_lists_that_differ():

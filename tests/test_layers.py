@@ -25,6 +25,7 @@ LAYERS = {
     "mpc.blank": 1,
     "mpc.sinks": 1,
     "mpc.departure": 1,
+    "mpc.differences": 1,
     "mpc.expressions": 2,
     "mpc.masked": 2,
     "mpc.derived": 2,

@@ -108,3 +108,65 @@ def test_a_product_whose_bound_the_caller_knows(op):
         assert np.allclose(revealed, 1024.0, atol=2.0**-19)
     with pytest.raises(ExceededBoundError):
         simulate(2, program(1000.0), check_bounds=True)
+
+
+def test_an_op_takes_the_kind_of_secret_that_it_says_and_spends_no_mask_on_others():
+    """Else one mask word would hide many words of a share, and its XORs would be open."""
+
+    async def program(s):
+        x, b = shared(s, np.arange(3, dtype=np.uint64), 1), flags(s, 3)
+        for call, text in (
+            (lambda: mpc.b2a(s, x), "b2a takes BShare here, not AShare"),
+            (lambda: mpc.not_(s, x), "not_ takes BShare here, not AShare"),
+            (lambda: mpc.select(s, x, x), "select takes BShare here, not AShare"),
+            (lambda: mpc.ltz(s, b), "ltz takes AShare or Masked here, not BShare"),
+            (lambda: mpc.mul(s, x, 3.0), "mul takes AShare or Masked here, not float"),
+            (lambda: mpc.mul(s, x, y=b), "mul takes AShare or Masked here, not BShare"),
+            (lambda: s.reveal([x]), "reveal takes AShare or BShare here, not list"),
+            (lambda: s.mask(b), "mask takes AShare here, not BShare"),
+        ):
+            with pytest.raises(ProgramError, match=text):
+                await call()
+        waiting = mpc.square(s, x)
+        with pytest.raises(ProgramError, match="not coroutine; await it first"):
+            await mpc.mul(s, x, waiting)
+        waiting.close()
+        return dict(s.cost.sent), s.cost.rounds
+
+    assert simulate(2, program) == [({}, 0)] * 2
+
+
+def test_secrets_of_another_session_are_no_operands_even_alone():
+    kept = []
+
+    async def one(s):
+        x = shared(s, np.arange(3, dtype=np.uint64), 1)
+        kept.append((x, await s.mask(x), flags(s, 3)))
+
+    simulate(2, one)
+
+    async def program(s):
+        x, masked, b = kept[s.index]
+        for call in (
+            lambda: s.reveal(x),
+            lambda: s.reveal(b),
+            lambda: s.mask(x),
+            lambda: mpc.mul(s, masked, masked),
+            lambda: mpc.trunc(s, masked, 2),
+            lambda: mpc.b2a(s, b),
+        ):
+            with pytest.raises(ProgramError, match="belong to different sessions or parties"):
+                await call()
+        return s.cost.rounds
+
+    assert simulate(2, program) == [0, 0]
+
+
+def test_factors_that_do_not_fit_a_signed_word_are_refused():
+    async def program(s):
+        x = numbers(s, 2)
+        for secret in (x, await s.mask(x)):
+            with pytest.raises(PrecisionError, match="2\\^63 or more"):
+                secret * np.uint64(2**64 - 1)
+
+    simulate(2, program)

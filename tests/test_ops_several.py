@@ -68,13 +68,13 @@ def test_one_operand_too_many_and_shapes_that_do_not_fit_are_refused():
     async def numbers(s):
         await mpc.and_(s, shared_bits(s, np.ones(3, np.uint8), 1), s.zero(3))
 
-    with pytest.raises(ProgramError, match="logic is on shares of bits, not on a AShare"):
+    with pytest.raises(ProgramError, match="and_ takes BShare here, not AShare"):
         simulate(2, numbers)
 
     async def public(s):
         await mpc.and_(s, shared_bits(s, np.ones(3, np.uint8), 1), np.ones(3, bool))
 
-    with pytest.raises(ProgramError, match="not on a ndarray"):
+    with pytest.raises(ProgramError, match="and_ takes BShare here, not ndarray"):
         simulate(2, public)
 
     async def shapes(s):

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LinearRegression as Pooled
 
 import protocols
-from mpc import ConfigError, PrecisionError
+from mpc import ConfigError, Disagreement, PrecisionError
 from mpc.testing import simulate
 from protocols import LinearRegression
 from protocols.given import given_variance
@@ -100,3 +100,48 @@ def test_a_penalty_too_small_for_a_column_that_hardly_varies(split):
     run = by_rows if split == "rows" else by_columns
     with pytest.raises(ConfigError, match=r"'x0' are constant .* or fit with a larger alpha than 1e-06"):
         run(2, lambda: LinearRegression(split=split, alpha=1e-6), x, Y)
+
+
+SETTINGS = {
+    "intercept": ({"fit_intercept": True}, {"fit_intercept": False}),
+    "penalty": ({"alpha": 1.0}, {"alpha": 2.0}),
+    "rate": ({"solver": "sgd"}, {"solver": "sgd", "learning_rate": 0.25}),
+}
+
+
+@pytest.mark.parametrize("what", SETTINGS)
+@pytest.mark.parametrize("more", [{}, {"moments": "secret"}, {"split": "columns"}])
+def test_parties_that_fit_with_other_settings_disagree(what, more):
+    if what == "rate" and "moments" in more:
+        pytest.skip("a descent has no secret moments")
+
+    async def program(s):
+        own = X[s.index :: 3] if more.get("split") != "columns" else X[:, s.index :: 3]
+        y = Y[s.index :: 3] if more.get("split") != "columns" else Y if s.index == 1 else None
+        await LinearRegression(**more, **SETTINGS[what][s.index == 1]).fit(s, own, y)
+
+    with pytest.raises(Disagreement):
+        simulate(3, program)
+
+
+@pytest.mark.parametrize("y", [Y[:1], Y[:5], Y[:, None]])
+def test_a_score_needs_a_number_for_each_row(y):
+    async def program(s):
+        model = await LinearRegression().fit(s, X[s.index :: 2], Y[s.index :: 2])
+        with pytest.raises(ConfigError, match="y must have shape"):
+            model.score(X, y)
+        with pytest.raises(ConfigError, match="y must have shape"):
+            await model.score(s, X, y)
+
+    simulate(2, program)
+
+
+@pytest.mark.parametrize("statistic", [protocols.mean, protocols.variance, protocols.standard_deviation])
+def test_a_number_of_rows_is_never_rounded(statistic):
+    with pytest.raises(ConfigError, match="frac=-1: sums that come with the number of rows"):
+        simulate(2, lambda s: statistic(s, [10.0, 10.0, 10.0], frac=-1))
+
+
+def test_what_is_masked_in_an_array_is_missing():
+    with pytest.raises(PrecisionError, match="row 1 is not a finite number"):
+        simulate(2, lambda s: protocols.mean(s, np.ma.masked_array([1.0, 1000.0], [False, True])))

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
+from mpc.bshare import BShare
 from mpc.exchange import scatters, stripes
 from mpc.ledger import Cost
+from mpc.masked import Masked
 from mpc.ring import count
 from mpc.scope import protocol
+from mpc.shares import AShare
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from mpc.session import Session
+    from mpc.shares import Secret
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,6 +83,7 @@ class Op:
     leaks: str
 
 
+SECRETS: dict[str, type[Secret]] = {"AShare": AShare, "BShare": BShare, "Masked": Masked}
 OPS: dict[str, Op] = {}
 """Every op by name; the tests go through it, and docs/protocols.md is made from it."""
 
@@ -87,11 +94,34 @@ def op(
     """Declare `async def name(s, ...)` an op that costs `cost(n, ...)` for the same arguments."""
 
     def declare(body: Callable[Concatenate[Session, P], Awaitable[R]]) -> Callable[Concatenate[Session, P], Coroutine[Any, Any, R]]:
-        call = protocol(body)
-        OPS[body.__name__] = Op(body.__name__, call, cost, source, opens, leaks)
-        return call
+        call, name, kinds = protocol(body), body.__name__, _kinds(body)
+
+        @functools.wraps(body)
+        def checked(s: Session, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+            # Before a mask is spent: of another kind or session it would hide nothing.
+            for number, operand in enumerate(args[: len(kinds)]):
+                if wanted := kinds[number][1]:
+                    s.check_operand(operand, wanted, name)
+            for keyword, wanted in kinds if kwargs else ():
+                if keyword in kwargs and wanted:
+                    s.check_operand(kwargs[keyword], wanted, name)
+            return call(s, *args, **kwargs)
+
+        OPS[name] = Op(name, checked, cost, source, opens, leaks)
+        return cast("Callable[Concatenate[Session, P], Coroutine[Any, Any, R]]", checked)
 
     return declare
+
+
+def _kinds(body: Callable[..., Any]) -> list[tuple[str, tuple[type[Secret], ...]]]:
+    """Which kinds of secrets each parameter of an op takes, as its annotation says; none where it may be public, or is no secret."""
+    _, *parameters = inspect.signature(body).parameters.values()
+    named = [
+        (each.name, {part.strip() for part in str(each.annotation).split("|")})
+        for each in parameters
+        if each.kind is each.POSITIONAL_OR_KEYWORD
+    ]
+    return [(name, tuple(SECRETS[part] for part in sorted(parts)) if parts <= SECRETS.keys() else ()) for name, parts in named]
 
 
 def opening(n: int, words: int) -> Cost:

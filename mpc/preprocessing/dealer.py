@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from mpc.sinks import Bytes
 
 MAX_SESSIONS = 64
+MAX_JOINING = 16
+"""Sessions that one member announced and that wait for others: no member takes all that there is room for."""
 MAX_ASKS = 1 << 16
 AHEAD_BYTES = 1 << 25
 KEPT = 100
@@ -241,10 +243,11 @@ class DealerSession:
 
 @dataclass(slots=True, eq=False)
 class Served:
-    """One session as the dealer knows it."""
+    """One session as the dealer knows it; `by` announced it first."""
 
     job: str
     parties: tuple[str, ...]
+    by: str
     state: str = JOINING
     since: float = field(default_factory=time.time)
     cost: Ledger | None = None
@@ -272,30 +275,39 @@ class Dealer:
         mesh.subscribe(self)
 
     def _joined(self, name: str, join: wire.Body) -> None:
-        job = join["job"]
-        if job in self._jobs:
+        described = self._described(name, join)
+        if described.name in self._jobs:
             return
+        announced = sum(each.by == name and each.state == JOINING for each in self.served)
+        if len(self._jobs) >= MAX_SESSIONS or announced >= MAX_JOINING:
+            self._log(described.name).warning(
+                "peer=%s phase=refused %d sessions are being served, and %d of those that it announced wait for others",
+                name,
+                len(self._jobs),
+                announced,
+            )
+            return
+        self._jobs[described.name] = asyncio.create_task(self._serve(described, name))
+
+    def _described(self, name: str, join: wire.Body) -> Job:
+        """The job that `name` joins, as this dealer says it; PeerMisbehaved if there can be none."""
         members = join["members"]
         if not all(isinstance(member, str) and member in self._mesh.roster for member in members) or name not in members:
             raise PeerMisbehaved(name, "proposed a job with members that are not in the roster")
-        if len(self._jobs) >= MAX_SESSIONS:
-            self._log(job).warning("peer=%s phase=refused %d sessions are being served", name, MAX_SESSIONS)
-            return
         program, terms = join["description"].get("program"), join["description"].get("terms")
         if not isinstance(terms, dict) or not all(isinstance(text, str) for pair in terms.items() for text in pair):
             raise PeerMisbehaved(name, "proposed a job whose terms are not text")
         try:
-            described = describe(job, self._mesh, tuple(members[:-1]), program if isinstance(program, str) else "", terms)
+            return describe(join["job"], self._mesh, tuple(members[:-1]), program if isinstance(program, str) else "", terms)
         except BeaverError as fault:
             raise PeerMisbehaved(name, f"proposed a job that cannot run: {fault}") from fault
-        self._jobs[job] = asyncio.create_task(self._serve(described))
 
     def _log(self, job: str) -> logging.LoggerAdapter[logging.Logger]:
         return logging.LoggerAdapter(self._mesh.log, {"job": job})
 
-    async def _serve(self, job: Job) -> None:
+    async def _serve(self, job: Job, by: str) -> None:
         log = self._log(job.name)
-        served = self._remember(job)
+        served = self._remember(job, by)
         outcome = ABANDONED
         try:
             agreed = await Agreement(self._mesh, self._lobby, job).reach()
@@ -319,11 +331,11 @@ class Dealer:
             for name, join in self._lobby.waiting(job.name):
                 self._joined(name, join)
 
-    def _remember(self, job: Job) -> Served:
+    def _remember(self, job: Job, by: str) -> Served:
         if len(self.served) >= KEPT:
             # There is one: fewer are served at once.
             self.served.remove(next(each for each in self.served if each.over))
-        self.served.append(served := Served(job.name, job.parties))
+        self.served.append(served := Served(job.name, job.parties, by))
         return served
 
     async def close(self) -> None:
