@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import logging
 import secrets
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from mpc.roster import Roster
 
 MAX_EARLY = 1 << 14
+ON_ITS_WAY = 1.0
+"""Seconds to wait for the others' descriptions when one member has refused a job for them."""
 GAVE_UP = "gave up waiting"
 ANEW = "joins anew"
 
@@ -150,7 +153,7 @@ class Agreement:
         self._agreed: Agreed | None = None
         self._left: BeaverError | None = None
         self._heard: Departure | None = None
-        self._refusal: tuple[str, str] | None = None
+        self._refusal: tuple[str, str, float] | None = None
         self._said: dict[str, dict[str, Any]] = {}
         self._early: Counter[str] = Counter()
         self._gave_up: set[str] = set()
@@ -245,7 +248,9 @@ class Agreement:
         if self._refusal is not None:
             # Whom it means, and what differs, is for this member's own eyes to tell.
             self._compare(attempt)
-            by, whose = self._refusal
+            by, whose, until = self._refusal
+            if time.monotonic() < until and not self._said.keys() >= set(self._others):
+                return False
             text = f"refuses job {self._job.name!r}, since it found that {whose} describes it differently. Start it with the same settings everywhere."
             raise Disagreement(by, text)
         self._promote(attempt)
@@ -376,5 +381,8 @@ class Agreement:
             if self._all_present:
                 self._left = without(name, body["party"], self._others)
         elif body["answers"] == self._nonce:
-            self._refusal = self._refusal or (name, body["party"] if body["party"] in self._job.members else name)
+            # What it saw may be on its way to this member still.
+            whose, until = body["party"] if body["party"] in self._job.members else name, time.monotonic() + ON_ITS_WAY
+            self._refusal = self._refusal or (name, whose, until)
+            asyncio.get_running_loop().call_later(1.1 * ON_ITS_WAY, self._lobby.changed, self._job.name)
         self._lobby.changed(self._job.name)
