@@ -81,7 +81,7 @@ class Session:
         self.log = log
         self.root = Scope((), "", 0)
         self.releases: Counter[Release] = Counter()
-        self._engine = engine
+        self.home, self._engine = engine.home, engine
 
     @classmethod
     def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None = None, visit: Visit | None = None) -> Session:

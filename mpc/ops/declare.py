@@ -95,12 +95,15 @@ def op(
 
     def declare(body: Callable[Concatenate[Session, P], Awaitable[R]]) -> Callable[Concatenate[Session, P], Coroutine[Any, Any, R]]:
         call, name, kinds = protocol(body), body.__name__, _kinds(body)
+        positional = [wanted for _, wanted in kinds]
 
         @functools.wraps(body)
         def checked(s: Session, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
             # Before a mask is spent: of another kind or session it would hide nothing.
-            for number, operand in enumerate(args[: len(kinds)]):
-                if wanted := kinds[number][1]:
+            home = s.home
+            for operand, wanted in zip(args, positional, strict=False):
+                # What is right is found so without a call, since these run for every op.
+                if wanted and not (isinstance(operand, wanted) and operand.home is home):
                     s.check_operand(operand, wanted, name)
             for keyword, wanted in kinds if kwargs else ():
                 if keyword in kwargs and wanted:
