@@ -169,7 +169,10 @@ class LinearRegression:
         Joint, split="rows": each party gets those of its own rows.  Joint, split="columns": everyone gets those of the common rows.
         """
         if isinstance(first, Session):
+            self._check_names(x)
             return self._fit_result().predictions(first, own_table(x), self._revealed())
+        if self.split != "columns":
+            self._check_names(first)
         coefficients, intercept = self._public()
         return own_table(first) @ coefficients + intercept
 
@@ -194,6 +197,13 @@ class LinearRegression:
         # In units of y's standard deviation, in which the sums are encoded.
         unit = self._fit_result().unit
         return await prediction.r_squared(s, (predicted if y is not None else mine) / unit, mine / unit)
+
+    def _check_names(self, x: Any) -> None:
+        """ConfigError if X names its columns, and they are not those of the fit in their order."""
+        names, known = getattr(x, "columns", None), getattr(self, "feature_names_in_", None)
+        if names is not None and known is not None and [str(name) for name in names] != list(known):
+            msg = f"X has the columns {', '.join(map(str, names))}, and the fit had {', '.join(known)}: pass these, in this order"
+            raise ConfigError(msg)
 
     def _fit_result(self) -> Fitted:
         fitted: Fitted | None = getattr(self, "_fitted", None)

@@ -303,6 +303,11 @@ def test_names_of_columns_are_kept_and_used_in_errors():
         model = await LinearRegression().fit(s, Frame(names, X[part, :4]), Y[part])
         with pytest.raises(ConfigError, match="'bmi' are constant"):
             await LinearRegression().fit(s, Frame(names, np.where(np.arange(4) == 2, 1.0, X[part, :4])), Y[part])
+        assert np.array_equal(model.predict(Frame(names, X[:, :4])), model.predict(X[:, :4]))
+        with pytest.raises(ConfigError, match="and the fit had age, sex, bmi, bp: pass these, in this order"):
+            model.predict(Frame(names[::-1], X[:, 3::-1]))
+        with pytest.raises(ConfigError, match="in this order"):
+            await model.score(s, Frame(names[::-1], X[:, 3::-1]), Y)
         return model.feature_names_in_.tolist(), model.n_features_in_
 
     assert simulate(2, program) == [(names, 4)] * 2
