@@ -315,6 +315,7 @@ class Agreement:
     def _begin(self, session: bytes, channels: dict[str, Channel]) -> None:
         self._void(PeerLost(self._me, "the session was agreed anew"))
         self._gave_up.clear()
+        self._early.clear()
         digest = self._job.digest
         seeds = {
             name: pair_seed(channel.exporter, channel.transcript, session, digest, self._me, name) for name, channel in channels.items()

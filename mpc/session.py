@@ -123,7 +123,7 @@ class Session:
         both runs.  The words of products that it only multiplies further are not made; reading them in the real run alone raises ProgramError.
         Shares and masked values among the arguments, also in lists, tuples and dictionaries, lose their contents for it.
         """
-        watch = self._engine.home.watch
+        watch = self.home.watch
         source = DrySource if watch is not None and watch.every_word else Planning
         dry, plan = Session.dry(self.names, self.index, client=self.client, source=source)
         # Names go on where this scope is now: nothing that was named before is named again.
@@ -145,7 +145,7 @@ class Session:
 
     def emptied(self, argument: Any) -> Any:
         """`argument` with every secret in it as this dry run knows it."""
-        return emptied(argument, self._engine.home, self._zeros)
+        return emptied(argument, self.home, self._zeros)
 
     # -- own values and inputs ---------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Session:
         scope = current(self)
         # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
         lineage = lineage_of("zero", *scope.path, scope.ranges.take("zero", ()).block, frac, *extent, *map(fingerprint, terms))
-        return AShare(self._zeros(extent), frac=frac, bound=0.0, home=self._engine.home, lineage=lineage)
+        return AShare(self._zeros(extent), frac=frac, bound=0.0, home=self.home, lineage=lineage)
 
     def _zeros(self, shape: tuple[int, ...]) -> Words:
         exchange = self._engine.exchange
@@ -193,14 +193,14 @@ class Session:
                 raise ProgramError(msg)
             words = self._zeros(_extent(shape))
         lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape)
-        return AShare(words, frac=frac, bound=bound, home=self._engine.home, lineage=lineage, owner=number)
+        return AShare(words, frac=frac, bound=bound, home=self.home, lineage=lineage, owner=number)
 
     def given(self, words: Words | None, shape: Shape, *, frac: int, bound: float) -> AShare:
         """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
         extent = _extent(shape)
         mine = self._zeros(extent) if words is None else words
         lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent)
-        return AShare(mine, frac=frac, bound=bound, home=self._engine.home, lineage=lineage)
+        return AShare(mine, frac=frac, bound=bound, home=self.home, lineage=lineage)
 
     @protocol
     async def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -330,7 +330,7 @@ class Session:
 
     def check_operand(self, x: object, kinds: tuple[type[Secret], ...], taker: str) -> None:
         """ProgramError unless x is a secret of one of these kinds, and of this session (a dry run takes those that its program holds)."""
-        check_operand(x, kinds, taker, None if isinstance(self._engine.exchange, DryExchange) else self._engine.home)
+        check_operand(x, kinds, taker, None if isinstance(self._engine.exchange, DryExchange) else self.home)
 
     @property
     def source(self) -> Source:
@@ -368,12 +368,12 @@ class Session:
         """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""
         lineage = lineage_of("share", lineage, *running(self).path)
         if origin is not None:
-            return Derived(words, origin, frac=frac, bound=bound, home=self._engine.home, lineage=lineage)
-        return AShare(words, frac=frac, bound=bound, home=self._engine.home, lineage=lineage)
+            return Derived(words, origin, frac=frac, bound=bound, home=self.home, lineage=lineage)
+        return AShare(words, frac=frac, bound=bound, home=self.home, lineage=lineage)
 
     def bit_share(self, words: Words, shape: tuple[int, ...], lineage: int) -> BShare:
         """Wrap bits, the result of an op."""
-        return BShare(words, shape, home=self._engine.home, lineage=lineage)
+        return BShare(words, shape, home=self.home, lineage=lineage)
 
     # -- the end -----------------------------------------------------------------------------------------------
 

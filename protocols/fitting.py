@@ -303,7 +303,7 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[
 
 def _terms(options: Options, step: Schedule | None) -> tuple[float, ...]:
     """What all parties must have alike, as plain numbers."""
-    return (options.alpha, float(options.centre), *(float(number) for number in step or ()))
+    return (*options.terms, *map(float, step or ()))
 
 
 def _standardised_before(x: AShare, y: AShare, options: Options) -> None:

@@ -133,7 +133,7 @@ async def by_hidden_rows(
 
     rounds 13 + those of solve · reveals the pooled count and the power of two of each column's standard deviation
     """
-    count, own = await own_part(s, x, y, centre=options.centre, terms=(options.alpha, float(options.centre)))
+    count, own = await own_part(s, x, y, centre=options.centre, terms=options.terms)
     apart = await between(s, own)
     powers = await spreads(s, own, apart, options.alpha / count)
     _refuse_sizes(powers, labels)

@@ -48,6 +48,11 @@ class Options(NamedTuple):
     alpha: float
     centre: bool
 
+    @property
+    def terms(self) -> tuple[float, ...]:
+        """As plain numbers, of which a print is the same whatever types they were given in."""
+        return float(self.alpha), float(self.centre)
+
 
 @protocol
 async def moments(s: Session, x: Floats, y: Floats, *, centre: bool = True, terms: tuple[float, ...] = ()) -> tuple[Moments, Floats]:

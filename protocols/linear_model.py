@@ -26,7 +26,8 @@ class LinearRegression:
     """Least squares, with an L2 penalty `alpha`·|w|² as in scikit-learn's Ridge, on data that no party sees whole.
 
     split: "rows" (own records, all columns), "columns" (own columns of the same records in the same order; all but one party pass y=None),
-    or "shared" (X and y are AShares; a descent takes them standardised, with bounds of at most 64, and has no intercept there).  solver: "exact" (normal equations) or "sgd" (mini-batches, plain steps in the order of the rows).
+    or "shared" (X and y are AShares; a descent takes them standardised, with bounds of at most 64, and has no intercept there).
+    solver: "exact" (normal equations) or "sgd" (mini-batches, plain steps in the order of the rows).
 
     `await fit(s, X, y)` reveals to every party: the coefficients, the intercept, one bit that says whether the columns are collinear
     (whether the descent diverged), and
