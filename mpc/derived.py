@@ -6,7 +6,7 @@ values is z = (d1 + a1)·(d2 + a2)·..., where every d is public and the dealer 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from mpc.shares import AShare, Fixed, fingerprint, lineage_of
 
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from mpc.expressions import Expression
     from mpc.masked import Masked
     from mpc.ring import Words
+    from mpc.scope import Scope
     from mpc.shares import Home
 
+    Factor: TypeAlias = "Masked | Group"
+    Opened: TypeAlias = tuple[Words, Words]
     Blanks = Callable[[tuple[int, ...]], Words]
+
+R = TypeVar("R")
 
 
 class Rounding(NamedTuple):
@@ -43,13 +48,59 @@ class Deferred(Protocol):
         """The product is multiplied further, for which its factors are enough."""
 
 
-class Factors(NamedTuple):
-    """Masked values of one shape, whose product this is; its words may be deferred."""
+class Done(NamedTuple, Generic[R]):
+    """Work whose result is there."""
 
-    values: tuple[Masked, ...]
+    outcome: R
+
+    async def result(self) -> R:
+        """What it gave."""
+        return self.outcome
+
+
+class Opening(Protocol):
+    """An opening that may be under way."""
+
+    async def result(self) -> Opened:
+        """The difference, and this party's share of the mask; raises the fault that ended it."""
+
+
+class Group:
+    """A factor in place of several, whose product is opened under a mask of its own, perhaps still on its way."""
+
+    __slots__ = ("_opening", "_scope", "lineage", "name")
+
+    def __init__(self, name: Expression, lineage: int, scope: Scope, opening: Opening) -> None:
+        self.name = name
+        self.lineage = lineage
+        self._scope = scope
+        self._opening = opening
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of every factor."""
+        return self.name.shape
+
+    async def opened(self, scope: Scope) -> Opened:
+        """See Masked; here whoever asks, in `scope`, may have to wait."""
+        opened = await self._opening.result()
+        scope.follow(self._scope)
+        return opened
+
+    def at(self, _: Home, blank: Blanks) -> Group:
+        """The same without contents."""
+        return Group(self.name, self.lineage, self._scope, Done((blank(self.shape), blank(self.shape))))
+
+
+class Factors(NamedTuple):
+    """Values of one shape, whose product this is; its words may be deferred."""
+
+    values: tuple[Factor, ...]
+    groups: int
+    """How many of them are groups."""
     deferred: Deferred | None
 
-    def extend(self) -> tuple[Masked, ...]:
+    def extend(self) -> tuple[Factor, ...]:
         """The values, for a product with more."""
         if self.deferred is not None:
             self.deferred.extend()
@@ -57,18 +108,21 @@ class Factors(NamedTuple):
 
     def at(self, home: Home, blank: Blanks) -> Factors:
         """The same without contents."""
-        return Factors(tuple(value.at(home, blank) for value in self.values), None)
+        return Factors(tuple(value.at(home, blank) for value in self.values), self.groups, None)
 
 
 class Derived(AShare):
     """An additive share, with the `origin` of its value.  Of words that are deferred only the shape counts."""
 
-    __slots__ = ("_deferred", "factors", "is_quotient", "origin")
+    __slots__ = ("_deferred", "factors", "groups", "is_quotient", "origin")
 
     def __init__(self, words: Words, origin: Rounding | Factors, *, frac: int, bound: float, home: Home, lineage: int) -> None:
         self.origin = origin
         self.is_quotient = isinstance(origin, Rounding)
-        self.factors, self._deferred = (len(origin.values), origin.deferred) if isinstance(origin, Factors) else (0, None)
+        self.factors = self.groups = 0
+        self._deferred = None
+        if isinstance(origin, Factors):
+            self.factors, self.groups, self._deferred = len(origin.values), origin.groups, origin.deferred
         if self._deferred is None:
             super().__init__(words, frac=frac, bound=bound, home=home, lineage=lineage)
         else:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from mpc.expressions import Expression
+    from mpc.scope import Scope
     from mpc.shares import Secret
 
 _MAPS: dict[str, Callable[..., Expression]] = {
@@ -61,6 +62,10 @@ class Masked(Fixed):
         """`x` after x - a was opened."""
         lineage = lineage_of("masked", x.lineage, fingerprint(name.key))
         return cls(difference, mask, name, frac=x.frac, bound=x.bound, home=x.home, lineage=lineage)
+
+    async def opened(self, _: Scope) -> tuple[Words, Words]:
+        """Its difference and this party's share of its mask."""
+        return self.difference, self.mask
 
     def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Masked:
         """See Secret."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,34 +15,34 @@ from mpc.blank import Blank
 from mpc.bshare import BShare
 from mpc.correlations import BIT_MASK
 from mpc.derived import Derived
+from mpc.engine import Engine
 from mpc.errors import ConfigError, ProgramError
 from mpc.exchange import Exchange
 from mpc.fixed_point import BOUND, FRAC
 from mpc.ledger import Release
 from mpc.masked import Masked
-from mpc.preprocessing.dealt import Dealt
-from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan, PlanEnds, Planning
-from mpc.ring import Words, zeros
+from mpc.preprocessing.plan import DryExchange, DrySource, PlanEnds, Planning
 from mpc.scope import Scope, current, protocol, running
-from mpc.shares import AShare, Encoded, Home, check_operand, emptied, fingerprint, lineage_of
-from mpc.streams import Streams
+from mpc.shares import AShare, Encoded, check_operand, emptied, fingerprint, lineage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from numpy.typing import ArrayLike
 
     from mpc.agreement import Agreed
-    from mpc.derived import Factors, Rounding
+    from mpc.beside import Work
+    from mpc.derived import Done, Factors, Rounding
+    from mpc.engine import Dry
     from mpc.expressions import Expression
     from mpc.ledger import Ledger
     from mpc.mesh import Mesh
+    from mpc.preprocessing.plan import Plan
     from mpc.preprocessing.source import Source
+    from mpc.ring import Words
     from mpc.shares import Secret
-    from mpc.streams import Expansion, Watch
+    from mpc.streams import Watch
     from mpc.visit import Visit
-
-    Dry = Callable[[Plan, Sequence[str], int], DryExchange]
 
 R = TypeVar("R")
 Revealed = Any
@@ -52,17 +51,6 @@ _SILENT = logging.Logger("beaver", 1)  # noqa: LOG001  nobody is to hear of what
 _SILENT.addHandler(logging.NullHandler())
 THREAD_WORK = 1 << 22
 """Word operations above which a kernel runs in a thread, about 5 ms, so that heartbeats go on."""
-
-
-@dataclass(slots=True)
-class Engine:
-    """What a session computes with: the real thing, or a dry run of it."""
-
-    home: Home
-    exchange: Exchange | DryExchange
-    streams: Expansion
-    source: Source
-    cost: Ledger
 
 
 class Session:
@@ -86,22 +74,15 @@ class Session:
     @classmethod
     def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None = None, visit: Visit | None = None) -> Session:
         """The session that all members agreed on; it counts in `cost`; `visit` goes to the client that gets results."""
-        names, me = agreed.job.parties, mesh.identity.name
-        index = names.index(me)
-        pairs = {number: agreed.seeds[name] for number, name in enumerate(names) if name != me}
-        streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watch)
-        exchange = Exchange(agreed, mesh, cost, visit)
-        engine = Engine(Home(index, len(names), agreed.session, watch), exchange, streams, Dealt(exchange, streams, cost), cost)
-        return cls(names, engine, logging.LoggerAdapter(mesh.log, {"job": agreed.job.name}), visit.client if visit is not None else "")
+        log = logging.LoggerAdapter(mesh.log, {"job": agreed.job.name})
+        return cls(agreed.job.parties, Engine.of(agreed, mesh, cost, watch, visit), log, visit.client if visit is not None else "")
 
     @classmethod
     def dry(
         cls, names: Sequence[str], index: int, exchange: Dry = DryExchange, client: str = "", source: type[DrySource] = DrySource
     ) -> tuple[Session, Plan]:
         """A session on shapes alone, and the plan that it writes down."""
-        plan = Plan(len(names), source.blanks())
-        home = Home(index, len(names), b"dry run")
-        engine = Engine(home, exchange(plan, names, index), DryStreams(plan), source(plan), plan.ledger)
+        engine, plan = Engine.dry(names, index, exchange, source)
         return cls(names, engine, logging.LoggerAdapter(_SILENT, {}), client), plan
 
     def __repr__(self) -> str:
@@ -138,6 +119,8 @@ class Session:
         # Until here, so that what the program gives, or puts into what it was given, is dealt: whoever gets it may read it.
         del outcome, given
         self._engine.source.plan(plan)
+        # The asks leave now: the program may do much before it waits for anything.
+        await asyncio.sleep(0)
         try:
             return await program(self, *arguments)
         finally:
@@ -145,7 +128,7 @@ class Session:
 
     def emptied(self, argument: Any) -> Any:
         """`argument` with every secret in it as this dry run knows it."""
-        return emptied(argument, self.home, self._zeros)
+        return emptied(argument, self.home, self._engine.zeros)
 
     # -- own values and inputs ---------------------------------------------------------------------------------
 
@@ -165,11 +148,7 @@ class Session:
         scope = current(self)
         # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
         lineage = lineage_of("zero", *scope.path, scope.ranges.take("zero", ()).block, frac, *extent, *map(fingerprint, terms))
-        return AShare(self._zeros(extent), frac=frac, bound=0.0, home=self.home, lineage=lineage)
-
-    def _zeros(self, shape: tuple[int, ...]) -> Words:
-        exchange = self._engine.exchange
-        return exchange.blank(shape) if isinstance(exchange, DryExchange) else zeros(shape)
+        return AShare(self._engine.zeros(extent), frac=frac, bound=0.0, home=self.home, lineage=lineage)
 
     def input(
         self, values: ArrayLike | None, owner: int | str, shape: Shape | None = None, *, frac: int = FRAC, bound: float = BOUND
@@ -191,14 +170,14 @@ class Session:
             if values is not None or shape is None:
                 msg = f"party {self.names[number]} owns this input: pass values=None and its public shape="
                 raise ProgramError(msg)
-            words = self._zeros(_extent(shape))
+            words = self._engine.zeros(_extent(shape))
         lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape)
         return AShare(words, frac=frac, bound=bound, home=self.home, lineage=lineage, owner=number)
 
     def given(self, words: Words | None, shape: Shape, *, frac: int, bound: float) -> AShare:
         """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
         extent = _extent(shape)
-        mine = self._zeros(extent) if words is None else words
+        mine = self._engine.zeros(extent) if words is None else words
         lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent)
         return AShare(mine, frac=frac, bound=bound, home=self.home, lineage=lineage)
 
@@ -261,7 +240,7 @@ class Session:
     def _mask_share(self, x: AShare, name: Expression) -> Words:
         # An owner mask is the owner's stream alone; the others' words of a private input are 0 and stay so.
         if name.owner is not None and name.owner != self.index:
-            return self._zeros(x.shape)
+            return self._engine.zeros(x.shape)
         return self._engine.streams.mask(name.where, x.words)
 
     @protocol
@@ -342,11 +321,19 @@ class Session:
         """Whether this party adds the public constants of an op."""
         return self.index == 0
 
-    async def open_masked(self, words: Words, name: Expression, lineage: int) -> Words:
-        """Open words - a, flat, for the fresh mask `name` of their shape."""
-        hidden = (words - self._engine.streams.mask(name.where, words)).reshape(-1)
-        opened = await self._engine.exchange.open(running(self), "fused", hidden, [lineage], [name.tree], np.add)
-        return opened.reshape(words.shape)
+    async def open_masked(self, scope: Scope, words: Words, name: Expression, lineage: int) -> tuple[Words, Words]:
+        """What opening words - a gives, and a, for the fresh mask `name` of their shape."""
+        a = self._engine.streams.mask(name.where, words)
+        opened = await self._engine.exchange.open(scope, "fused", (words - a).reshape(-1), [lineage], [name.tree], np.add)
+        return opened.reshape(words.shape), a
+
+    async def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
+        """`work`, which goes on while the program does, and ends before the session; what is `awaited` in it ends with it."""
+        return await self._engine.beside(work, *awaited)
+
+    def unmade(self, shape: tuple[int, ...]) -> Words:
+        """In place of words that nobody reads."""
+        return self._engine.zeros(shape)
 
     async def open_bits(self, words: Words, lineages: Sequence[int], keys: Sequence[bytes]) -> Words:
         """Open the XOR of every party's `words`, which the caller hid under fresh bit masks."""
@@ -359,7 +346,7 @@ class Session:
     async def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], *arguments: Any, work: int = 0) -> Words:
         """`kernel(*arguments)`, words of `shape`; in a thread if it is `work` word operations long.  A dry run skips it."""
         if isinstance(self._engine.exchange, DryExchange):
-            return self._zeros(shape)
+            return self._engine.zeros(shape)
         if work > THREAD_WORK:
             return await asyncio.to_thread(kernel, *arguments)
         return kernel(*arguments)
@@ -379,14 +366,14 @@ class Session:
 
     async def finish(self) -> None:
         """The program is done: hand over what the others still need, then say so."""
-        if isinstance(self._engine.exchange, Exchange):
-            await self._engine.exchange.finish()
+        await self._engine.finish()
 
     def abort(self, fault: BaseException) -> BaseException:
         """The program raised `fault` here: every peer is told where, never what.  Returns what to raise.
 
         A task group wraps the one fault of the session once per task; it comes out as itself.
         """
+        self._engine.work.cancel()
         if not isinstance(self._engine.exchange, Exchange):
             return fault
         self._engine.exchange.leave_early(fault)

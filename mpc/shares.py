@@ -177,11 +177,13 @@ class Fixed(Secret):
     __slots__ = ("bound", "frac")
     is_masked = False
     is_quotient = False
-    factors = 0
+    factors = groups = 0
 
     def __init__(self, shape: tuple[int, ...], frac: int, bound: float, home: Home, lineage: int) -> None:
         check_fits(bound, frac, "this value")
-        super().__init__(shape, home, lineage)
+        self.shape = shape
+        self.home = home
+        self.lineage = lineage
         self.frac = frac
         self.bound = bound
 

@@ -108,7 +108,7 @@ async def test_too_few_rows_and_bad_data_are_denied_without_a_word_of_it_elsewhe
             assert "patients" in complaints, (what, complaints)
         nodes.write("b", nodes.data["b"])
         await mean_is_right(nodes)
-        assert "4711" not in "".join(nodes.log(name) for name in "abc")
+        assert "4711." not in "".join(nodes.log(name) for name in "abc")
 
 
 async def test_a_lost_node_fails_the_job_everywhere_and_the_next_one_works(tmp_path):
@@ -216,7 +216,7 @@ async def test_commands_without_a_network(tmp_path):
     assert "did you mean" in complaints
     status, out, _ = await nodes.beaver("--version")
     assert out.startswith("beaver ")
-    assert "\nwire 7\nprotocols " in out
+    assert "\nwire 8\nprotocols " in out
     for command in ("party", "dealer", "run", "jobs", "protocols", "estimate", "keygen", "demo"):
         status, out, _ = await nodes.beaver(command, "--help")
         assert status == 0

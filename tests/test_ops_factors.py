@@ -12,8 +12,8 @@ import protocols
 from mpc.correlations import MAX_TERMS
 from mpc.errors import PrecisionError
 from mpc.estimate import estimate
-from mpc.ops.arithmetic import most_factors
 from mpc.ops.declare import OPS
+from mpc.ops.factors import most_factors
 from mpc.testing import simulate
 from tests.references import shared
 
@@ -36,7 +36,7 @@ def total(results):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 def test_every_word_of_a_chain_is_exact_and_it_opens_as_rarely_as_declared(n, shape):
-    most = most_factors(int(np.prod(shape)))
+    most = most_factors(shape)
     rng = np.random.default_rng(n)
     start, factors = words_at(shape, rng), [words_at(shape, rng) for _ in range(STEPS)]
 
@@ -81,7 +81,7 @@ def test_slices_transposes_and_powers_are_factors_too(n):
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_products_of_products_open_no_more_than_is_declared(n):
     """Every pair of products of 1 to 11 factors, the first of them not masked: that of more factors is opened if they are too many."""
-    words, most = words_at((3,), np.random.default_rng(n)), most_factors(3)
+    words, most = words_at((3,), np.random.default_rng(n)), most_factors((3,))
     assert most == 11
 
     async def program(s):

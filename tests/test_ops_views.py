@@ -14,6 +14,7 @@ from mpc.bshare import BShare
 from mpc.derived import Derived
 from mpc.exchange import Exchange
 from mpc.flow import Flow
+from mpc.ops import factors
 from mpc.preprocessing.dealer import DealerSession
 from mpc.preprocessing.dealt import Dealt
 from mpc.ring import WORD
@@ -160,6 +161,7 @@ def test_all_but_one_together_see_the_same_of_a_chain_of_quotients(n, view):
 @pytest.mark.parametrize("n", [2, 3])
 def test_all_but_one_together_see_the_same_of_a_chain_of_products(n, view, monkeypatch):
     monkeypatch.setattr(correlations, "MAX_TERMS", SIZE << 4)
+    monkeypatch.setattr(factors, "most_factors", lambda _: 4)
 
     async def chain(s, value):
         x, y = await operands_of(s, "mul", value, "masked")

@@ -1,8 +1,7 @@
 """Products of secrets (papers: beaver91, patra21, turbospeedz).
 
 With d = x - a and e = y - b open, z = d·b + a·e + c + d·e: every party has shares of a and b, one correction makes c = a·b, and the
-public d·e is added at party 0.  A product of masked values is masked as it is: times one more, (d1 + a1)·(d2 + a2)·(e + b) is linear in the
-products of the masks, which can be dealt before anything is opened.
+public d·e is added at party 0.  Products of masked values, which are masked as they are, are in `mpc.ops.factors`.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc import correlations, expressions
-from mpc.carry import sets_of_several
+from mpc import expressions
 from mpc.correlations import Relation
-from mpc.derived import Derived, Factors
 from mpc.errors import ProgramError
 from mpc.fixed_point import check_fits, fits
 from mpc.ledger import Cost, together
 from mpc.masked import Masked
+from mpc.ops import factors
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
 from mpc.products import matmul as ring_matmul
 from mpc.ring import broadcast, count
@@ -44,9 +42,8 @@ def mask_cost(n: int, x: Operand) -> Cost:
 def mul_cost(n: int, x: Operand, y: Operand) -> Cost:
     """What `mul` costs."""
     shape = broadcast(x.shape, y.shape)
-    if kept := _kept(x, y):
-        k, fresh = sum(kept), [z for z, factors in zip((x, y), kept, strict=True) if z.factors != factors]
-        return masking(n, *fresh).beside(Cost(dealer=8 * ((1 << k) - 1 - k) * count(shape)))
+    if factors.is_known(x, y):
+        return factors.cost(n, x, y)
     dealer = Cost(dealer=8 * count(shape))
     if _by_chunks(x, y):
         return together(
@@ -59,26 +56,6 @@ def _by_chunks(x: Operand, y: Operand) -> bool:
     return x.shape == y.shape and count(x.shape) > CHUNK
 
 
-def _kept(x: Operand, y: Operand) -> tuple[int, int] | None:
-    """How many factors x and y are in a product that knows its factors; None if it knows none.
-
-    What is not masked yet, or has too many, is masked and becomes one.
-    """
-    if x.shape != y.shape or (x.is_masked and not x.factors) or (y.is_masked and not y.factors):
-        return None
-    most, left, right = most_factors(count(x.shape)), x.factors or 1, y.factors or 1
-    while left + right > most:
-        if left == right == 1:
-            return None
-        left, right = (1, right) if left >= right else (left, 1)
-    return left, right
-
-
-def most_factors(size: int) -> int:
-    """Of how many factors a product of `size` elements may be known."""
-    return min(correlations.MAX_FACTORS, (correlations.MAX_TERMS // max(size, 1)).bit_length() - 1)
-
-
 @op(mul_cost, source="beaver91", opens="x - a and y - b, uniform")
 async def mul(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     """The product x * y, elementwise with broadcasting; its frac is the sum of both.
@@ -86,11 +63,12 @@ async def mul(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
     opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow
     A product of m elements, whose operands have one shape, knows its factors, if the k of them have 2^k·m <= 2^13, and at most twelve.  What is a factor, or
-    knows its own, is not opened: rounds 0 · bytes 0 · dealer 8·(2^k - 1 - k) per element, and 0 in a planned program that only multiplies the result further
+    knows its own, is not opened: rounds 0 · bytes 0 · dealer 8·(2^k - 1 - k) per element, and 0 in a planned program that only multiplies the result further.
+    Where they would be more, several become one, whose product is opened beside the program: bytes 8 per element and peer, rounds 1 for whoever reads the result
     """
     shape = checked_product("mul", x, y)
-    if kept := _kept(x, y):
-        return await _factored(s, x, y, kept)
+    if factors.is_known(x, y):
+        return await factors.product(s, x, y)
     if _by_chunks(x, y):
         parts = await in_chunks(s, _product, cut(x.size), (x.reshape(-1), y.reshape(-1)), "mul")
         return concatenate(parts).reshape(shape)
@@ -180,61 +158,6 @@ async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation
     words = await s.compute(combined, shape, left, right, c.reshape(shape), operation, s.first, work=product_work(operation, left, right))
     bound = product_bound(operation, x, y, known)
     return s.share(words, frac=x.frac + y.frac, bound=bound, lineage=lineage_of(operation, x.lineage, y.lineage))
-
-
-async def _factored(s: Session, x: AShare | Masked, y: AShare | Masked, kept: tuple[int, int]) -> AShare:
-    """The product of all factors of x and y: what is no factor yet is masked, and words that nobody will read are not made."""
-    scope, (known, fresh) = running(s), _parted((x, y), kept)
-    names = [s.take_mask(z) for z in fresh]
-    masks = (*[value.name for value in known], *names)
-    deferred = s.source.deferred(scope, masks)
-    fetching = None if deferred else s.source.begin(scope, correlations.products_of(scope.ranges, masks))
-    try:
-        values = (*known, *await s.masked(fresh, names)) if fresh else tuple(known)
-        # Of words that are not made only the shape counts.
-        words = values[0].difference
-        if fetching is not None:
-            (dealt,) = await fetching
-            words = await s.compute(_folded, x.shape, values, dealt, s.first)
-    finally:
-        if fetching is not None:
-            fetching.close()
-    frac, bound, lineage = x.frac + y.frac, x.bound * y.bound, lineage_of("mul", x.lineage, y.lineage)
-    return s.share(words, frac=frac, bound=bound, lineage=lineage, origin=Factors(values, deferred))
-
-
-def _parted(operands: tuple[AShare | Masked, ...], kept: tuple[int, ...]) -> tuple[list[Masked], list[AShare]]:
-    """The factors that are masked already, and what is to be masked."""
-    known: list[Masked] = []
-    fresh: list[AShare] = []
-    for z, factors in zip(operands, kept, strict=True):
-        if isinstance(z, Masked):
-            known.append(z)
-        elif isinstance(z, Derived) and isinstance(z.origin, Factors) and z.factors == factors:
-            known += z.origin.extend()
-        else:
-            fresh.append(z)
-    return known, fresh
-
-
-def _folded(values: tuple[Masked, ...], dealt: Words, first: bool) -> Words:  # noqa: FBT001
-    differences, masks = [value.difference.reshape(-1) for value in values], [value.mask.reshape(-1) for value in values]
-    return folded(differences, masks, dealt, first=first).reshape(values[0].shape)
-
-
-def folded(differences: list[Words], masks: list[Words], dealt: Words, *, first: bool) -> Words:
-    """This party's share of the product of all d + a, from shares of each a and of the products of two and more; of any word width."""
-    terms = np.empty((1 << len(masks), masks[0].size), masks[0].dtype)
-    terms[0] = first
-    for index, a in enumerate(masks):
-        terms[1 << index] = a
-    several = sets_of_several(len(masks))
-    terms[several] = dealt.reshape(len(several), terms.shape[1])
-    # Row S is a share of the product of the a in S; with each d, the sets without its a take it in its place.
-    for d in reversed(differences):
-        half = len(terms) // 2
-        terms = terms[:half] * d + terms[half:]
-    return np.asarray(terms[0])
 
 
 async def masked_both(s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression]) -> tuple[Masked, Masked]:

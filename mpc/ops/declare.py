@@ -51,6 +51,10 @@ class Operand(Protocol):
         """Of how many masked values it is the product and knows it, 1 for one alone; 0 if it does not, or their names are long."""
 
     @property
+    def groups(self) -> int:
+        """How many of these are groups: products that are opened, or will be, under a mask of their own."""
+
+    @property
     def owner(self) -> int | None:
         """Who alone holds it, if it is a private input."""
 
@@ -64,6 +68,7 @@ class Like:
     owner: int | None = None
     is_quotient: bool = False
     factors: int = 0
+    groups: int = 0
 
     @classmethod
     def part(cls, whole: Operand, size: int) -> Like:

@@ -192,7 +192,8 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
         left, right = await masked_both(s, x, y, names)
         own = await s.compute(_without_c, product.shape, left, right, operation, s.first, work=product_work(operation, left, right))
         lineage = lineage_of(operation, x.lineage, y.lineage)
-        rounding = Rounding(_lifted(await s.open_masked(own, rho, lineage)), r, drop)
+        opened, _ = await s.open_masked(running(s), own, rho, lineage)
+        rounding = Rounding(_lifted(opened), r, drop)
         high, top = await fetching
         bound = product_bound(operation, x, y, known)
         return await _rounded(s, product.shape, rounding, high, top, x.frac + y.frac, bound, lineage)
@@ -210,7 +211,8 @@ async def _continued(s: Session, z: AShare, origin: Rounding, y: Masked, drop: i
         scope, Relation.fresh(scope.ranges, "quotient", (origin.drop, drop), (origin.r, y.name, r))
     )
     own = await s.compute(_complete, z.shape, z.words, origin, y, high_b, top_b)
-    rounding = Rounding(_lifted(await s.open_masked(own, rho, lineage)), r, drop)
+    opened, _ = await s.open_masked(scope, own, rho, lineage)
+    rounding = Rounding(_lifted(opened), r, drop)
     return await _rounded(s, z.shape, rounding, high, top, z.frac + y.frac, z.bound * y.bound, lineage)
 
 

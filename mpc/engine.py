@@ -1,0 +1,73 @@
+"""What a session computes with: messages, streams and correlations of one run, or shapes alone in a dry run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mpc.beside import Beside
+from mpc.derived import Done
+from mpc.exchange import Exchange
+from mpc.preprocessing.dealt import Dealt
+from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan
+from mpc.ring import Words, zeros
+from mpc.shares import Home
+from mpc.streams import Streams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from mpc.agreement import Agreed
+    from mpc.beside import Work
+    from mpc.ledger import Ledger
+    from mpc.mesh import Mesh
+    from mpc.preprocessing.source import Source
+    from mpc.streams import Expansion, Watch
+    from mpc.visit import Visit
+
+    Dry = Callable[[Plan, Sequence[str], int], DryExchange]
+
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Engine:
+    """The real thing, or a dry run of it."""
+
+    home: Home
+    exchange: Exchange | DryExchange
+    streams: Expansion
+    source: Source
+    cost: Ledger
+    work: Beside = field(default_factory=Beside)
+
+    @classmethod
+    def of(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None, visit: Visit | None) -> Engine:
+        """That of the session which all members agreed on."""
+        names, me = agreed.job.parties, mesh.identity.name
+        index = names.index(me)
+        pairs = {number: agreed.seeds[name] for number, name in enumerate(names) if name != me}
+        streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watch)
+        exchange = Exchange(agreed, mesh, cost, visit)
+        return cls(Home(index, len(names), agreed.session, watch), exchange, streams, Dealt(exchange, streams, cost), cost)
+
+    @classmethod
+    def dry(cls, names: Sequence[str], index: int, exchange: Dry, source: type[DrySource]) -> tuple[Engine, Plan]:
+        """One on shapes alone, and the plan that it writes down."""
+        plan, home = Plan(len(names), source.blanks()), Home(index, len(names), b"dry run")
+        return cls(home, exchange(plan, names, index), DryStreams(plan), source(plan), plan.ledger), plan
+
+    def zeros(self, shape: tuple[int, ...]) -> Words:
+        """Zero words; in a dry run any of this shape."""
+        exchange = self.exchange
+        return exchange.blank(shape) if isinstance(exchange, DryExchange) else zeros(shape)
+
+    async def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
+        """`work`, begun, with what is awaited in it; in a dry run, where nothing waits, it is done at once."""
+        return Done(await work) if isinstance(self.exchange, DryExchange) else await self.work.start(work, *awaited)
+
+    async def finish(self) -> None:
+        """The program is done: hand over what the others still need, then say so."""
+        await self.work.ended()
+        if isinstance(self.exchange, Exchange):
+            await self.exchange.finish()

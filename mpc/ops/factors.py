@@ -1,0 +1,190 @@
+"""Products that know their factors: the next one needs no opening of them (papers: patra21, turbospeedz).
+
+(d1 + a1)·(d2 + a2)·... is linear in the products of the masks, which can be dealt before anything is opened.  Where the factors become too many,
+several of them are opened as a group, beside the program, and the group is one factor in their place.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mpc import correlations, expressions
+from mpc.carry import sets_of_several
+from mpc.correlations import products_of
+from mpc.derived import Derived, Factors, Group
+from mpc.ledger import Cost, together
+from mpc.masked import Masked
+from mpc.ops.declare import Operand, masking, opening
+from mpc.ring import count
+from mpc.scope import running
+from mpc.shares import AShare, lineage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+    from typing import Any
+
+    from mpc.derived import Factor, Opened
+    from mpc.expressions import Expression
+    from mpc.ring import Words
+    from mpc.scope import Scope
+    from mpc.session import Session
+
+MANY = 10
+"""Known factors from which on a group is of plain ones alone, or of groups alone: there are more groups, but only few wait for others."""
+
+
+@lru_cache(maxsize=1 << 10)
+def most_factors(shape: tuple[int, ...]) -> int:
+    """Of how many factors a product of this shape may be known."""
+    return min(correlations.MAX_FACTORS, (correlations.MAX_TERMS // max(count(shape), 1)).bit_length() - 1)
+
+
+def is_known(x: Operand, y: Operand) -> bool:
+    """Whether the product of x and y knows its factors."""
+    if x.shape != y.shape or (x.is_masked and not x.factors) or (y.is_masked and not y.factors):
+        return False
+    return most_factors(x.shape) > 1
+
+
+class Numbers(NamedTuple):
+    """How many factors are plain, and how many are groups."""
+
+    plain: int
+    groups: int
+
+    @classmethod
+    def of(cls, z: Operand) -> Numbers:
+        """Of an operand.  What is not masked yet will be one factor."""
+        return cls(z.factors - z.groups, z.groups) if z.factors else cls(1, 0)
+
+    def next_group(self, most: int) -> Numbers:
+        """Which of these factors become one group, where `most` may be known."""
+        if most >= MANY and 2 * self.plain >= most:
+            return Numbers(self.plain, 0)
+        return Numbers(0, self.groups) if most >= MANY and 2 * self.groups >= most else self
+
+    def after(self, group: Numbers) -> Numbers:
+        """What is known when these of them have become a group."""
+        return Numbers(self.plain - group.plain, self.groups - group.groups + 1)
+
+
+def groups_of(x: Operand, y: Operand) -> list[tuple[int, Numbers]]:
+    """The groups that factors of x (0) and y (1) become, one after the other, for x·y to have no more factors than may be known."""
+    most, sides, groups = most_factors(x.shape), [Numbers.of(x), Numbers.of(y)], []
+    while sum(map(sum, sides)) > most:
+        larger = int(sum(sides[1]) > sum(sides[0]))
+        groups.append((larger, sides[larger].next_group(most)))
+        sides[larger] = sides[larger].after(groups[-1][1])
+    return groups
+
+
+def cost(n: int, x: Operand, y: Operand) -> Cost:
+    """What the product of x and y costs, if it knows its factors."""
+    size, opened, sides = count(x.shape), [Cost(), Cost()], [Numbers.of(x), Numbers.of(y)]
+    factors = sum(map(sum, sides))
+    for side, group in groups_of(x, y):
+        # A further group of the same operand has the one before among its own; the words of all factors are those of the operand.
+        opened[side] = opened[side].then(opening(n, size).beside(_dealt(size, 0 if group == sides[side] else sum(group))))
+        sides[side] = sides[side].after(group)
+        factors -= sum(group) - 1
+    return together(masking(n, *(z for z in (x, y) if not z.factors)), *opened, _dealt(size, factors))
+
+
+def _dealt(size: int, factors: int) -> Cost:
+    return Cost(dealer=8 * ((1 << factors) - 1 - factors) * size)
+
+
+async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
+    """The product of all factors of x and y: what is no factor yet is masked, and words that nobody will read are not made."""
+    scope, groups = running(s), x.groups + y.groups
+    if (x.factors or 1) + (y.factors or 1) > most_factors(x.shape):
+        known, groups = await _grouped(s, x, y)
+    else:
+        known = (*_factors(x), *_factors(y))
+    masks = tuple([factor.name for factor in known])
+    fresh = () if x.factors and y.factors else tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
+    if fresh:
+        masks += (names := tuple([s.take_mask(z) for z in fresh]))
+    deferred = s.source.deferred(scope, masks)
+    fetching = None if deferred else s.source.begin(scope, products_of(scope.ranges, masks))
+    try:
+        factors = (*known, *await s.masked(fresh, names)) if fresh else known
+        # Of words that are not made only the shape counts.
+        words = s.unmade(x.shape) if fetching is None else await _words(s, scope, factors, fetching)
+    finally:
+        if fetching is not None:
+            fetching.close()
+    frac, bound, lineage = x.frac + y.frac, x.bound * y.bound, lineage_of("mul", x.lineage, y.lineage)
+    return s.share(words, frac=frac, bound=bound, lineage=lineage, origin=Factors(factors, groups, deferred))
+
+
+def _factors(z: AShare | Masked) -> Sequence[Factor]:
+    """The factors of z that are masked already, or will be."""
+    if isinstance(z, Masked):
+        return (z,)
+    return z.origin.extend() if isinstance(z, Derived) and isinstance(z.origin, Factors) else ()
+
+
+async def _grouped(s: Session, x: AShare | Masked, y: AShare | Masked) -> tuple[tuple[Factor, ...], int]:
+    """The factors of x and y, with groups in place of as many as are too many, and how many groups these are."""
+    operands, sides = (x, y), [list(_factors(x)), list(_factors(y))]
+    for side, numbers in groups_of(x, y):
+        parts: tuple[list[Factor], list[Factor]] = ([], [])
+        for factor in sides[side]:
+            parts[bool(numbers.groups if isinstance(factor, Group) else numbers.plain)].append(factor)
+        operand = operands[side]
+        whole = operand if isinstance(operand, AShare) and not parts[0] else None
+        sides[side] = [*parts[0], await _group(s, parts[1], whole)]
+    known = (*sides[0], *sides[1])
+    return known, sum(isinstance(factor, Group) for factor in known)
+
+
+async def _group(s: Session, factors: Sequence[Factor], product: AShare | None) -> Group:
+    """A factor in place of several, whose product is opened while the program goes on; `product` has its words, if anything has."""
+    # A scope of its own, whose rounds count for whoever waits for the group.
+    scope = running(s).child("group")
+    name = expressions.mask(scope.ranges.take("mask", factors[0].shape))
+    lineage = lineage_of("mul", *(factor.lineage for factor in factors))
+    if product is not None:
+        opening = await s.beside(s.open_masked(scope, product.words, name, lineage))
+    else:
+        fetching = s.source.begin(scope, products_of(scope.ranges, tuple(factor.name for factor in factors)))
+        opening = await s.beside(_opened(s, scope, factors, fetching, name, lineage), fetching)
+    return Group(name, lineage, scope, opening)
+
+
+async def _opened(
+    s: Session, scope: Scope, factors: Sequence[Factor], fetching: Coroutine[Any, Any, list[Words]], name: Expression, lineage: int
+) -> Opened:
+    words = await _words(s, scope, factors, fetching)
+    return await s.open_masked(scope, words, name, lineage)
+
+
+async def _words(s: Session, scope: Scope, factors: Sequence[Factor], fetching: Coroutine[Any, Any, list[Words]]) -> Words:
+    """This party's share of the product of all factors."""
+    opened = [await factor.opened(scope) for factor in factors]
+    (dealt,) = await fetching
+    return await s.compute(_folded, factors[0].shape, opened, dealt, s.first)
+
+
+def _folded(opened: Sequence[Opened], dealt: Words, first: bool) -> Words:  # noqa: FBT001
+    differences, masks = ([words.reshape(-1) for words in part] for part in zip(*opened, strict=True))
+    return folded(differences, masks, dealt, first=first).reshape(opened[0][0].shape)
+
+
+def folded(differences: list[Words], masks: list[Words], dealt: Words, *, first: bool) -> Words:
+    """This party's share of the product of all d + a, from shares of each a and of the products of two and more; of any word width."""
+    terms = np.empty((1 << len(masks), masks[0].size), masks[0].dtype)
+    terms[0] = first
+    for index, a in enumerate(masks):
+        terms[1 << index] = a
+    several = sets_of_several(len(masks))
+    terms[several] = dealt.reshape(len(several), terms.shape[1])
+    # Row S is a share of the product of the a in S; with each d, the sets without its a take it in its place.
+    for d in reversed(differences):
+        half = len(terms) // 2
+        terms = terms[:half] * d + terms[half:]
+    return np.asarray(terms[0])

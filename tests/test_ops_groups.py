@@ -1,0 +1,198 @@
+"""Groups of factors: opened beside the program, whoever waits for them or not, in the rounds and bytes that the ops declare."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import mpc
+from mpc import beside
+from mpc.errors import PeerLost
+from mpc.estimate import estimate
+from mpc.ops.declare import OPS
+from mpc.ops.factors import MANY, Numbers, most_factors
+from mpc.testing import simulate
+from tests.references import shared
+
+LENGTHS = (9, 12, 13, 24, 31, 47, 60)
+
+
+def words_at(shape, seed):
+    return np.random.default_rng(seed).integers(0, 2**64, shape, dtype=np.uint64) | np.uint64(1)
+
+
+async def chain(s, value, factors):
+    """The value times every factor, one after the other."""
+    for factor in factors:
+        value = (await mpc.mul(s, value, factor)).assume_bound(1.0, "a lie")
+    return value
+
+
+async def masked(s, words):
+    """Each of the words under a mask of its own."""
+    return [(await s.mask(shared(s, each, number))).assume_bound(1.0, "a lie") for number, each in enumerate(words)]
+
+
+def total(shares):
+    return np.sum(shares, axis=0, dtype=np.uint64)
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (9,), (300,)])
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_a_planned_chain_opens_side_by_side_what_does_not_depend_on_each_other(n, shape):
+    words = words_at((100, *shape), 1)
+
+    async def program(s):
+        first, *rest = await masked(s, words)
+        before = s.cost.rounds
+        value = await s.run(chain, first, rest)
+        return value.words, s.cost.rounds - before, (s.cost.rounds, s.cost.payload), s.cost.corrections
+
+    shares, rounds, costs, corrections = zip(*simulate(n, program), strict=True)
+    assert np.array_equal(total(shares), np.multiply.reduce(words, axis=0, dtype=np.uint64))
+    said = estimate(program, n)
+    assert set(costs) == {(said.rounds, said.payload)}
+    assert sum(corrections) == said.dealer
+    most = most_factors(shape)
+    # Of many, twelve to six factors are a group, and then such groups are one; of few all are, one group after the other.
+    assert set(rounds) == ({2 if most == 12 else 3} if most >= MANY else {98 // (most - 1)})
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+@pytest.mark.parametrize("n", [2, 3])
+def test_every_pair_of_products_costs_what_it_declares(n, seed):
+    """Products of up to 60 factors, in which up to eight are groups."""
+    words = words_at((60, 2), 2)
+
+    async def program(s):
+        first, *rest = await masked(s, words)
+        value, operands, results, said = first, [first], [], []
+        for before, after in pairwise((1, *LENGTHS)):
+            value = await chain(s, value, rest[before - 1 : after - 1])
+            operands.append(value)
+        for left in operands:
+            for right in operands:
+                before, declared = (s.cost.rounds, s.cost.payload, s.cost.corrections), OPS["mul"].cost(n, left, right)
+                results.append((await mpc.mul(s, left, right)).words)
+                assert (s.cost.rounds - before[0], s.cost.payload - before[1]) == (declared.rounds, declared.payload)
+                said.append((s.cost.corrections - before[2], declared.dealer))
+        return results, said
+
+    shares, costs = zip(*simulate(n, program, seed=seed), strict=True)
+    values = [np.multiply.reduce(words[:length], axis=0, dtype=np.uint64) for length in (1, *LENGTHS)]
+    wanted = [left * right for left in values for right in values]
+    for parts, expected in zip(zip(*shares, strict=True), wanted, strict=True):
+        assert np.array_equal(total(parts), expected)
+    for of_one in zip(*costs, strict=True):
+        assert sum(taken for taken, _ in of_one) == of_one[0][1]
+
+
+def test_a_group_after_a_group_has_it_among_its_own():
+    for most in range(2, 13):
+        for plain in range(most + 1):
+            for groups in range(most + 1 - plain):
+                before, after = Numbers(plain, groups), Numbers(plain, groups).next_group(most)
+                assert after.plain in {0, plain}
+                assert after.groups in {0, groups}
+                left = before.after(after)
+                if sum(before) > most // 2 > 1:
+                    assert sum(after) > 1
+                    assert left.next_group(most).groups
+    assert Numbers(9, 3).next_group(12) == (9, 0)
+    assert Numbers(5, 7).next_group(12) == (0, 7)
+    assert Numbers(5, 4).next_group(9) == (5, 4)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_parties_need_not_agree_on_what_is_read(n):
+    """A party keeps every product alive in its dry run, and so has their words made; the openings are the same."""
+    words = words_at((70,), 3)
+
+    async def program(s):
+        first, *rest = await masked(s, words)
+        kept = []
+
+        async def keeps(s, value, factors):
+            for factor in factors:
+                value = await chain(s, value, [factor])
+                if me == n - 1:
+                    kept.append(value)
+            return value
+
+        me = s.index
+        value = await s.run(keeps, first, rest)
+        assert len(kept) == (2 * 69 if me == n - 1 else 0)
+        return value.words, await s.reveal(s.zero((), frac=0) + 5)
+
+    shares, fives = zip(*simulate(n, program), strict=True)
+    assert total(shares) == np.multiply.reduce(words, dtype=np.uint64)
+    assert fives == (5,) * n
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("n", [2, 4])
+def test_a_fault_ends_what_is_under_way(n, read):
+    """A party fails with its openings begun: all others are told, whether they wait for a group or for the end."""
+    words, told = words_at((60,), 4), []
+
+    async def program(s):
+        first, *rest = await masked(s, words)
+
+        async def fails(s, value, factors):
+            value = await chain(s, value, factors[:-1])
+            if s.home.session != b"dry run" and s.index == 1:
+                raise KeyError("mine")
+            return await chain(s, value, factors[-1:]) if read else None
+
+        try:
+            await s.run(fails, first, rest)
+        except PeerLost as fault:
+            told.append(fault)
+            raise
+
+    with pytest.raises(KeyError, match="mine"):
+        simulate(n, program)
+    assert len(told) == (n - 1 if read else 0)
+
+
+def test_whoever_is_cancelled_does_not_take_a_group_from_others():
+    words = words_at((20,), 5)
+
+    @mpc.protocol
+    async def reads(s, value, factor):
+        return (await mpc.mul(s, value, factor)).words
+
+    async def program(s):
+        first, *rest = await masked(s, words)
+        value = await chain(s, first, rest[:11])
+        one, other = (asyncio.create_task(reads(s, value, rest[11])) for _ in range(2))
+        await asyncio.sleep(0)
+        one.cancel()
+        await asyncio.wait([one])
+        assert one.cancelled()
+        return await other
+
+    assert total(simulate(2, program)) == np.multiply.reduce(words[:13], dtype=np.uint64)
+
+
+def test_a_program_does_not_run_ahead_without_limit(monkeypatch):
+    monkeypatch.setattr(beside, "UNDER_WAY", 3)
+    words, most = words_at((400,), 6), []
+    plain = beside.Beside.start
+
+    async def counted(self, work, *awaited):
+        begun = await plain(self, work, *awaited)
+        most.append(len(self._tasks))
+        return begun
+
+    monkeypatch.setattr(beside.Beside, "start", counted)
+
+    async def program(s):
+        first, *rest = await masked(s, words)
+        return (await s.run(chain, first, rest)).words
+
+    assert total(simulate(3, program)) == np.multiply.reduce(words, dtype=np.uint64)
+    assert max(most) == 3
