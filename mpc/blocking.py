@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mpc.errors import ProgramError
 from mpc.node import open_node
+from mpc.scope import called
 
 if TYPE_CHECKING:
     import socket
@@ -192,7 +193,7 @@ class BlockingSession:
         try:
             call = partial(program, **parameters)
             pending: Future[R] = Future()
-            background.tell(self._start, partial(s.run, call, *arguments) if plan else partial(call, s, *arguments), pending)
+            background.tell(self._start, partial(s.run, call, *arguments) if plan else partial(called, call, s, *arguments), pending)
             try:
                 _until(pending, background.ended)
             except BaseException as fault:

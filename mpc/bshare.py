@@ -10,12 +10,13 @@ from mpc import bits
 from mpc.blank import Blank
 from mpc.errors import ProgramError
 from mpc.ring import Words, count, frozen, outline, reshaped
-from mpc.shares import Secret, fingerprint, index_data, lineage_of
+from mpc.secret import Secret, fingerprint, lineage_of
+from mpc.shares import index_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mpc.shares import Home
+    from mpc.secret import Home
 
 
 class BShare(Secret):

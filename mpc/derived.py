@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from mpc.shares import AShare, Fixed, fingerprint, lineage_of
+from mpc.secret import fingerprint, lineage_of
+from mpc.shares import AShare, Fixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from mpc.masked import Masked
     from mpc.ring import Words
     from mpc.scope import Scope
-    from mpc.shares import Home
+    from mpc.secret import Home
 
     Factor: TypeAlias = "Masked | Group"
     Opened: TypeAlias = tuple[Words, Words]

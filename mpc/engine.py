@@ -11,7 +11,7 @@ from mpc.exchange import Exchange
 from mpc.preprocessing.dealt import Dealt
 from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan
 from mpc.ring import Words, zeros
-from mpc.shares import Home
+from mpc.secret import Home
 from mpc.streams import Streams
 
 if TYPE_CHECKING:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpc.blocking import blocking
 from mpc.preprocessing.plan import Estimate, Plan
+from mpc.scope import called
 from mpc.session import Session
 
 if TYPE_CHECKING:
@@ -18,13 +20,14 @@ def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[tu
     """The plan of `await program(s, *data, **parameters)` among n parties, each with data of these shapes.
 
     `rounds`, `payload` (bytes to each peer), `dealer` (bytes in all), `relations` (in order) and `peak` (bytes of arrays).  The program runs
-    once for every party, on zeros, every revealed number is 1 and every bit 0: a program that branches on revealed values is estimated on that branch.
+    once for every party, on zeros; every revealed real is 1 or a little above, every whole number 1, or 24 in arrays, and every bit 0: a program that branches
+    on revealed values is estimated on that branch.
     """
     names = [f"p{index}" for index in range(n)]
 
     async def dry(index: int) -> Plan:
         s, plan = Session.dry(names, index, Estimate)
-        await program(s, *(np.broadcast_to(np.float64(0.0), shape) for shape in data), **parameters)
+        await called(partial(program, **parameters), s, *(np.broadcast_to(np.float64(0.0), shape) for shape in data))
         return plan
 
     data = tuple(shapes)

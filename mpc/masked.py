@@ -9,9 +9,9 @@ import numpy as np
 from mpc import expressions
 from mpc.correlations import SHORT_NODES
 from mpc.errors import ProgramError
-from mpc.fixed_point import encode
 from mpc.ring import Words, broadcast, frozen
-from mpc.shares import AShare, Fixed, Home, constant_lineage, fingerprint, integers, lineage_of, same_home
+from mpc.secret import Home, constant_lineage, fingerprint, lineage_of, same_home
+from mpc.shares import AShare, Fixed, check_broadcast, constant, integers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mpc.expressions import Expression
     from mpc.scope import Scope
-    from mpc.shares import Secret
+    from mpc.secret import Secret
 
 _MAPS: dict[str, Callable[..., Expression]] = {
     "index": expressions.index,
@@ -114,12 +114,11 @@ class Masked(Fixed):
         if isinstance(other, Fixed):
             msg = "a masked value and a share: use x.share() to add them, or mask the share"
             raise ProgramError(msg)
-        array = np.asarray(other)
-        if broadcast(self.shape, array.shape) != self.shape:
-            msg = f"a constant of shape {array.shape} would change the shape {self.shape} of this masked value"
+        words, bound = constant(other, self.frac)
+        check_broadcast(self.shape, words.shape)
+        if broadcast(self.shape, words.shape) != self.shape:
+            msg = f"a constant of shape {words.shape} would change the shape {self.shape} of this masked value"
             raise ProgramError(msg)
-        bound = float(np.max(np.abs(array.astype(np.float64)), initial=0.0))
-        words = encode(array, frac=self.frac, bound=max(bound, 2.0**-self.frac))
         # A constant moves the public difference; the mask, and so its name, stay.
         lineage = lineage_of(operation, self.lineage, constant_lineage(words))
         return self._make(_apply(apply, self.difference, words), self.mask, self.name, self.bound + bound, lineage)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from contextvars import ContextVar
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from mpc.errors import ProgramError
@@ -110,10 +111,26 @@ def running(s: Scoped) -> Scope:
     return entry[1] if entry is not None and entry[0] is s else s.root
 
 
+def called(program: Callable[..., Awaitable[R]], s: object, *arguments: object) -> Awaitable[R]:
+    """`program(s, *arguments)`, to be awaited; ProgramError if it is no coroutine function."""
+    outcome: Any = program(s, *arguments)
+    if not isawaitable(outcome):
+        msg = f"a program is an `async def program(s, ...)`; this one gave {type(outcome).__name__}, which nobody can await"
+        raise ProgramError(msg)
+    awaited: Awaitable[R] = outcome
+    return awaited
+
+
 def current(s: Scoped) -> Scope:
     """The scope whose body is running in this task, for calls that anyone may make; the root outside of all protocols."""
     scope = running(s)
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        msg = (
+            "an op was called in another thread than the one of its session's event loop. Call it there, or use mpc.connect_sync in scripts"
+        )
+        raise ProgramError(msg) from None
     if scope.task is not task:
         if scope is s.root and scope.task is None:
             scope.task = task

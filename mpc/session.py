@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from itertools import accumulate
+from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -22,8 +23,9 @@ from mpc.fixed_point import BOUND, FRAC
 from mpc.ledger import Release
 from mpc.masked import Masked
 from mpc.preprocessing.plan import DryExchange, DrySource, PlanEnds, Planning
-from mpc.scope import Scope, current, protocol, running
-from mpc.shares import AShare, Encoded, check_operand, emptied, fingerprint, lineage_of
+from mpc.scope import Scope, called, current, protocol, running
+from mpc.secret import check_operand, emptied, fingerprint, lineage_of
+from mpc.shares import AShare, Encoded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from mpc.preprocessing.plan import Plan
     from mpc.preprocessing.source import Source
     from mpc.ring import Words
-    from mpc.shares import Secret
+    from mpc.secret import Secret
     from mpc.streams import Watch
     from mpc.visit import Visit
 
@@ -111,7 +113,7 @@ class Session:
         dry.root = current(self).twin()
         given, outcome = dry.emptied(arguments), None
         try:
-            outcome = await program(dry, *given)
+            outcome = await called(program, dry, *given)
         except* PlanEnds:  # a task group wraps it
             # Also where the value was another plan's, of a program that this one is part of.
             plan.end()
@@ -137,6 +139,7 @@ class Session:
 
         Raises PrecisionError for NaN, infinity and values beyond `bound`, naming row and column.
         """
+        frac = index(frac)
         limit = fixed_point.headroom(frac, self.n) if bound is None else bound
         if isinstance(self._engine.exchange, DryExchange):
             return Encoded(self._engine.exchange.blank(np.shape(values)), frac, limit)
@@ -144,8 +147,7 @@ class Session:
 
     def zero(self, shape: Shape, *, frac: int = FRAC, terms: tuple[float, ...] = ()) -> AShare:
         """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings: other ones at another party are a Disagreement when it is opened."""
-        extent = _extent(shape)
-        scope = current(self)
+        extent, frac, scope = _extent(shape), index(frac), current(self)
         # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
         lineage = lineage_of("zero", *scope.path, scope.ranges.take("zero", ()).block, frac, *extent, *map(fingerprint, terms))
         return AShare(self._engine.zeros(extent), frac=frac, bound=0.0, home=self.home, lineage=lineage)
@@ -157,7 +159,7 @@ class Session:
 
         rounds 0 · bytes 0 · reveals nothing but the shape.  Raises PrecisionError at the owner as `encode` does.
         """
-        number = self.party(owner)
+        number, frac = self.party(owner), index(frac)
         if number == self.index:
             if values is None:
                 msg = f"party {self.names[number]} is the owner of this input and must pass its values"
@@ -176,7 +178,7 @@ class Session:
 
     def given(self, words: Words | None, shape: Shape, *, frac: int, bound: float) -> AShare:
         """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
-        extent = _extent(shape)
+        extent, frac = _extent(shape), index(frac)
         mine = self._engine.zeros(extent) if words is None else words
         lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent)
         return AShare(mine, frac=frac, bound=bound, home=self.home, lineage=lineage)
@@ -384,4 +386,11 @@ class Session:
 
 
 def _extent(shape: Shape) -> tuple[int, ...]:
-    return (int(shape),) if isinstance(shape, int | np.integer) else tuple(map(int, shape))
+    try:
+        extent = (index(shape),) if isinstance(shape, int | np.integer) else tuple(map(index, shape))
+    except TypeError:
+        extent = (-1,)
+    if any(each < 0 for each in extent):
+        msg = f"a shape is a number of elements, or a tuple of them, not {shape!r}"
+        raise ProgramError(msg)
+    return extent

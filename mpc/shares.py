@@ -1,70 +1,23 @@
-"""Secrets of one session, and the local linear algebra on additive shares that needs no network.
-
-A share has no readable contents: what would leak or silently mislead (`bool`, `==`, `float`, iteration, pickling) raises
-ProgramError and names the right call.
-"""
+"""Secret numbers, and the local linear algebra on additive shares that needs no network."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from functools import cache
-from hashlib import blake2b
-from inspect import iscoroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
 from mpc.expressions import normal_index, pair_differences
-from mpc.fixed_point import check_fits, encode
-from mpc.ring import Words, count, frozen, outline, reshaped
+from mpc.fixed_point import as_numbers, check_fits, encode, headroom
+from mpc.ring import Words, broadcast, frozen, outline, reshaped
+from mpc.secret import Home, Secret, constant_lineage, fingerprint, lineage_of, same_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike
-
-    from mpc.streams import Watch
-
-_MERSENNE = (1 << 127) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """Where a share lives: this party's index among the n parties of one session."""
-
-    index: int
-    n: int
-    session: bytes
-    watch: Watch | None = field(default=None, compare=False, repr=False)
-
-
-def lineage_of(operation: str, *parents: int) -> int:
-    """How a value came to be, as a 127-bit fingerprint: equal at all parties exactly if they computed the same thing.
-
-    A polynomial hash: it finds honest programs that differ, and is no defence against a forger (see the threat model).
-    """
-    value = _named(operation)
-    for parent in parents:
-        value = (value * 0x1F123BB5_9E3779B9_7F4A7C15 + parent + 1) % _MERSENNE
-    return value
-
-
-@cache
-def _named(operation: str) -> int:
-    return int.from_bytes(operation.encode()[:15], "little")
-
-
-def fingerprint(what: object) -> int:
-    """A public parameter as a parent of a lineage."""
-    return int.from_bytes(blake2b(repr(what).encode(), digest_size=15).digest(), "little")
-
-
-def constant_lineage(words: Words) -> int:
-    """The lineage of a public constant: unequal ones at two parties, also in another order, are found before a reveal."""
-    digest = blake2b(np.ascontiguousarray(words, "<u8").data, digest_size=15).digest()
-    return lineage_of("constant", int.from_bytes(digest, "little"), *words.shape)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -77,71 +30,6 @@ class Encoded:
 
     def __repr__(self) -> str:
         return f"Encoded(shape={self.words.shape}, frac={self.frac})"
-
-
-def _refuse(what: str, instead: str) -> Callable[..., NoReturn]:
-    def method(self: object, *_: object) -> NoReturn:
-        msg = f"{what} of a {type(self).__name__} would need its secret contents; {instead}"
-        raise ProgramError(msg)
-
-    return method
-
-
-class Secret:
-    """What all shares have in common: a shape, a home, a lineage, and no readable contents."""
-
-    __slots__ = ("home", "lineage", "shape")
-    __array_ufunc__ = None
-    __hash__ = object.__hash__
-
-    def __init__(self, shape: tuple[int, ...], home: Home, lineage: int) -> None:
-        self.shape = shape
-        self.home = home
-        self.lineage = lineage
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(shape={self.shape}, party={self.home.index})"
-
-    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Self:
-        """This value without its contents in another home: what a dry run computes with."""
-        raise NotImplementedError
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return count(self.shape)
-
-    def __len__(self) -> int:
-        if not self.shape:
-            msg = "a 0-d secret has no length"
-            raise TypeError(msg)
-        return self.shape[0]
-
-    __bool__ = _refuse("the truth value", "compare with protocols.less_than and reveal the bit")
-    __eq__ = _refuse("equality", "use protocols.equal, or `is` for the same object")
-    __ne__ = _refuse("inequality", "use protocols.equal")
-    __lt__ = __le__ = __gt__ = __ge__ = _refuse("the order", "use protocols.less_than")
-    __float__ = __int__ = __index__ = __complex__ = _refuse("the number", "await s.reveal(x)")
-    __iter__ = _refuse("iteration", "index it, or await s.reveal(x)")
-    __array__ = _refuse("the array", "await s.reveal(x)")
-    __reduce__ = __reduce_ex__ = _refuse("pickling", "a share belongs to one session and never leaves it")
-
-
-def emptied(argument: Any, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Any:
-    """`argument` with every secret in it, also in lists, tuples and dictionaries, as a dry run knows it."""
-    kind = type(argument)
-    # By the type alone: what stands for a revealed value in a dry run ends it where anyone asks of what class it is.
-    if issubclass(kind, Secret):
-        return argument.at(home, blank)
-    if issubclass(kind, dict):
-        return {key: emptied(value, home, blank) for key, value in argument.items()}
-    # Not their subclasses: how a named tuple is built is its own business.
-    return kind(emptied(part, home, blank) for part in argument) if kind in (list, tuple) else argument
 
 
 def basic_index(key: Any, shape: tuple[int, ...]) -> Any:
@@ -166,6 +54,14 @@ def index_data(key: Any, shape: tuple[int, ...]) -> Any:
     except (ValueError, TypeError):
         entries = key if isinstance(key, tuple) else (key,)
         return [np.asarray(entry).tolist() if isinstance(entry, np.ndarray | list) else repr(entry) for entry in entries]
+
+
+def _needs(what: str, call: str) -> Callable[..., NoReturn]:
+    def method(*_: object) -> NoReturn:
+        msg = f"{what} of secrets needs the network: await {call}"
+        raise ProgramError(msg)
+
+    return method
 
 
 class Fixed(Secret):
@@ -206,12 +102,20 @@ class Fixed(Secret):
 
     def reshape(self, *shape: int | tuple[int, ...]) -> Self:
         """The same elements in another shape."""
-        target = reshaped(self.shape, *shape)
+        try:
+            target = reshaped(self.shape, *shape)
+        except (TypeError, ValueError) as fault:
+            msg = f"shape {self.shape} does not become {shape[0] if len(shape) == 1 else shape}: {fault}"
+            raise ProgramError(msg) from None
         return self if target == self.shape else self._linear("reshape", target, lambda array: array.reshape(target))
 
-    def transpose(self, *axes: int) -> Self:
+    def transpose(self, *axes: int | tuple[int, ...]) -> Self:
         """The axes in another order, reversed by default."""
-        order = tuple(axis % self.ndim for axis in axes) if axes else tuple(reversed(range(self.ndim)))
+        listed = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple) else axes
+        order = tuple([self._axis(axis) for axis in listed]) if axes else tuple(reversed(range(self.ndim)))
+        if sorted(order) != list(range(self.ndim)):
+            msg = f"{listed} names not every axis of shape {self.shape} once"
+            raise ProgramError(msg)
         return self._linear("transpose", order, lambda array: array.transpose(order))
 
     @property
@@ -223,8 +127,16 @@ class Fixed(Secret):
         """Sum over one axis or over all elements; the bound grows by their number."""
         if axis is None:
             return self.reshape(self.size).sum(axis=0)
-        axis = range(self.ndim)[axis]
+        axis = self._axis(axis)
         return self._linear("sum", (axis,), lambda array: array.sum(axis=axis, dtype=array.dtype), max(self.shape[axis], 1))
+
+    def _axis(self, axis: Any) -> int:
+        try:
+            number: int = range(self.ndim)[axis.__index__()]
+        except (AttributeError, IndexError):
+            msg = f"there is no axis {axis!r} in shape {self.shape}"
+            raise ProgramError(msg) from None
+        return number
 
     def pairs(self) -> Self:
         """x_i - x_j for all i < j along the last axis, in the order of numpy.triu_indices: (..., k) -> (..., k(k - 1)/2)."""
@@ -232,6 +144,11 @@ class Fixed(Secret):
             msg = "a 0-d secret has no pairs"
             raise ProgramError(msg)
         return self._linear("pairs", (), pair_differences, 2.0)
+
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _needs("a quotient", "mpc.scale(s, x, 1 / divisor, drop) by what is public")
+    __matmul__ = __rmatmul__ = _needs("a matrix product", "mpc.matmul(s, x, y)")
+    __pow__ = __rpow__ = _needs("a power", "mpc.square(s, x), or mpc.mul(s, x, y) several times")
+    __abs__ = _needs("the absolute value", "protocols.absolute(s, x)")
 
     def __neg__(self) -> Self:
         return self._linear("scale", (-1,), lambda array: -array)
@@ -291,9 +208,7 @@ class AShare(Fixed):
         return index_data(key, self.shape)
 
     def _constant(self, value: ArrayLike) -> tuple[Words, float, int]:
-        array = np.asarray(value)
-        bound = float(np.max(np.abs(array.astype(np.float64)), initial=0.0))
-        words = encode(array, frac=self.frac, bound=max(bound, 2.0**-self.frac))
+        words, bound = constant(value, self.frac)
         # Added at one party only, so that the shares still sum to x + constant; at the owner of a private input, which stays private.
         mine = self.home.index == (self.owner or 0)
         return (words if mine else np.zeros_like(words)), bound, constant_lineage(words)
@@ -303,11 +218,14 @@ class AShare(Fixed):
             msg = f"a {type(other).__name__} cannot be added to an AShare"
             raise ProgramError(msg)
         if not isinstance(other, AShare):
-            return *self._constant(other), self.owner
+            added = self._constant(other)
+            check_broadcast(self.shape, added[0].shape)
+            return *added, self.owner
         same_home(self, other)
         if other.frac != self.frac:
             msg = f"shares with {self.frac} and {other.frac} fractional bits cannot be added; truncate one first"
             raise ProgramError(msg)
+        check_broadcast(self.shape, other.shape)
         return other.words, other.bound, other.lineage, self.owner if self.owner == other.owner else None
 
     def add_own(self, mine: Encoded) -> AShare:
@@ -341,10 +259,28 @@ class AShare(Fixed):
     def times(self, factor: ArrayLike, bound: float) -> AShare:
         """The value times public integers, where mathematics guarantees `bound` for the product.  Local."""
         factors = integers(factor)
+        check_broadcast(self.shape, factors.shape)
         words = factors.view(self.words.dtype)
         return self._make(self.words * words, lineage_of("scale", self.lineage, constant_lineage(words)), bound, self.owner)
 
     __rmul__ = __mul__
+
+
+def check_broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    """ProgramError where numpy would not add arrays of these shapes."""
+    try:
+        broadcast(left, right)
+    except ValueError:
+        msg = f"shapes {left} and {right} do not broadcast"
+        raise ProgramError(msg) from None
+
+
+def constant(value: ArrayLike, frac: int) -> tuple[Words, float]:
+    """A public constant as ring words, and the least bound of it; PrecisionError for what is no number, NaN and infinity."""
+    array = as_numbers(value)
+    bound = float(np.max(np.abs(array.astype(np.float64)), initial=0.0))
+    # `encode` says where a number is that is none.
+    return encode(array, frac=frac, bound=max(bound, 2.0**-frac) if math.isfinite(bound) else headroom(frac)), bound
 
 
 def integers(factor: ArrayLike | Secret) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -374,24 +310,3 @@ def concatenate(shares: list[AShare], axis: int = 0) -> AShare:
     joined = np.concatenate([share.words for share in shares], axis=axis)
     lineage = lineage_of("concatenate", axis % first.ndim, *(share.lineage for share in shares))
     return AShare(joined, frac=first.frac, bound=max(share.bound for share in shares), home=first.home, lineage=lineage, owner=owner)
-
-
-def check_operand(x: object, kinds: tuple[type[Secret], ...], taker: str, home: Home | None) -> None:
-    """ProgramError unless x is a secret of one of these kinds and, where `home` is not None, lives there."""
-    if not isinstance(x, kinds):
-        await_it = "; await it first" if iscoroutine(x) else ""
-        msg = f"{taker} takes {' or '.join(kind.__name__ for kind in kinds)} here, not {type(x).__name__}{await_it}"
-        raise ProgramError(msg)
-    if home is not None:
-        _same(x.home, home)
-
-
-def same_home(x: Secret, y: Secret) -> None:
-    """Raise ProgramError unless both live at one party of one session."""
-    _same(x.home, y.home)
-
-
-def _same(one: Home, other: Home) -> None:
-    if one is not other and one != other:
-        msg = "these values belong to different sessions or parties; a share never leaves its session"
-        raise ProgramError(msg)

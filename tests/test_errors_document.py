@@ -35,7 +35,7 @@ from tests.test_errors_of_commands import COMMANDS
 from tests.test_errors_of_datasets import DATASETS
 from tests.test_errors_of_setup import SETUP
 from tests.test_handshake import MINE, THEIRS, pair
-from tests.test_ops_misuse import flags, numbers
+from tests.test_ops_misuse import LOCAL, flags, numbers
 from tests.test_order import other_length, other_op
 from tests.test_policy import POLICY
 from tests.test_policy_jobs import POLICY_JOBS
@@ -76,6 +76,7 @@ async def joined(*calls, n=2):
 
 MISUSES = {
     **EDGES,
+    **LOCAL,
     "the pool is empty": lambda s: protocols.mean(s, np.empty((0, 2))),
     "are constant over": lambda s: protocols.LinearRegression().fit(s, np.ones((9, 2)), np.arange(9.0)),
     "the columns are collinear": lambda s: protocols.LinearRegression().fit(s, np.outer(np.arange(9.0), [1, 2]), np.arange(9.0)),

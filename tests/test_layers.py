@@ -30,6 +30,7 @@ LAYERS = {
     "mpc.masked": 2,
     "mpc.derived": 2,
     "mpc.bshare": 2,
+    "mpc.secret": 2,
     "mpc.shares": 2,
     "mpc.correlations": 2,
     "mpc.streams": 2,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 
 import mpc
-from mpc import PrecisionError, ProgramError, bits
+from mpc import AShare, PrecisionError, ProgramError, bits
+from mpc.estimate import estimate
 from mpc.testing import ExceededBoundError, simulate
 from tests.references import shared, shared_bits
 
@@ -34,6 +37,99 @@ MISUSES = {
     "a secret index": (lambda s: mpc.square(s, numbers(s, 3)[numbers(s)]), "never an index"),
     "bits as an index": (lambda s: mpc.not_(s, flags(s, 3)[flags(s, 3)]), "never an index"),
 }
+
+
+async def in_a_thread(s):
+    return await asyncio.to_thread(mpc.mul, s, numbers(s, 2), numbers(s, 2))
+
+
+LOCAL = {
+    "there is no axis": lambda s: numbers(s, 3).sum(axis=1),
+    "names not every axis": lambda s: numbers(s, 3, 2).transpose(0, 0),
+    "does not become": lambda s: numbers(s, 3, 2).reshape(4),
+    "a shape is a number of elements": lambda s: s.zero(-1),
+    "of secrets needs the network": lambda s: numbers(s, 2) / 2,
+    "a program is an": lambda s: s.run(repr),
+    "in another thread": in_a_thread,
+}
+"""One of each message of calls that need no network, as docs/errors.md has them."""
+
+MORE = {
+    "there is no axis": [lambda x: x.sum(axis="a"), lambda x: x.sum(axis=(0, 1)), lambda x: x.sum(axis=-3), lambda x: x.transpose(0, 2)],
+    "names not every axis": [lambda x: x.transpose(0), lambda x: x.transpose((1, 1)), lambda x: x.transpose(0, 1, 0)],
+    "does not become": [lambda x: x.reshape("a"), lambda x: x.reshape(-1, -1), lambda x: x.reshape((3, 3))],
+    "of secrets needs the network": [
+        lambda x: x // 2,
+        lambda x: 1 / x,
+        lambda x: x @ x,
+        lambda x: np.ones((2, 3)) @ x,
+        lambda x: x**2,
+        lambda x: 2**x,
+        abs,
+    ],
+    "do not broadcast": [
+        lambda x: x + np.ones(3),
+        lambda x: np.ones(3) - x,
+        lambda x: x * np.ones(3, np.int64),
+        lambda x: x - numbers_like(x, 4),
+        lambda x: x.times([1, 2, 3], 1.0),
+    ],
+}
+
+
+def numbers_like(x, *shape):
+    return AShare(np.zeros(shape, np.uint64), frac=x.frac, bound=1.0, home=x.home, lineage=1)
+
+
+@pytest.mark.parametrize("message", MORE)
+def test_numpy_never_has_the_word(message):
+    async def program(s):
+        for call in MORE[message]:
+            with pytest.raises(ProgramError, match=message):
+                call(numbers(s, 3, 2))
+
+    simulate(2, program)
+
+
+@pytest.mark.parametrize("shape", [-1, (2, -1), "abc", 2.5, (1.0,), None])
+def test_a_shape_is_made_of_numbers_of_elements(shape):
+    async def program(s):
+        with pytest.raises(ProgramError, match="a shape is a number of elements"):
+            s.zero(shape)
+
+    simulate(2, program)
+
+
+def test_numbers_of_numpy_are_as_good_as_those_of_python():
+    async def program(s):
+        x = s.zero(np.int64(2), frac=np.int32(24)).add_own(s.encode([1.5, -2.5], frac=np.uint8(24)))
+        y = await mpc.trunc(s, x.assume_bound(8.0, "two parties"), np.int64(4))
+        z = s.input([1.0] if s.index == 0 else None, np.int64(0), (np.int64(1),), frac=np.int64(20))
+        return x.frac, y.frac, z.frac, (await s.reveal(y.transpose((0,)))).tolist()
+
+    for fracs in simulate(2, program):
+        assert fracs[:3] == (24, 20, 20)
+        assert np.allclose(fracs[3], [3.0, -5.0], atol=2.0**-19)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, [[1.0, -np.inf]]])
+def test_constants_that_are_no_numbers_are_refused(value):
+    async def program(s):
+        for x in (numbers(s, 1, 2), await s.mask(numbers(s, 1, 2))):
+            with pytest.raises(PrecisionError, match="is not a finite number"):
+                x + value
+            with pytest.raises(PrecisionError, match="numbers are needed"):
+                x - "text"
+
+    simulate(2, program)
+
+
+def test_a_program_is_a_coroutine_function():
+    for wrong in (lambda s: s.zero(1), lambda _: None, lambda s: s.index):
+        with pytest.raises(ProgramError, match="a program is an `async def"):
+            simulate(2, wrong)
+        with pytest.raises(ProgramError, match="a program is an `async def"):
+            estimate(wrong, 2)
 
 
 @pytest.mark.parametrize("what", MISUSES)

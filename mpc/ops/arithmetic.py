@@ -21,7 +21,8 @@ from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
 from mpc.products import matmul as ring_matmul
 from mpc.ring import broadcast, count
 from mpc.scope import running
-from mpc.shares import AShare, Fixed, concatenate, lineage_of, same_home
+from mpc.secret import lineage_of, same_home
+from mpc.shares import AShare, Fixed, concatenate
 
 if TYPE_CHECKING:
     from mpc.expressions import Expression

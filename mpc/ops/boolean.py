@@ -14,7 +14,7 @@ from mpc.ledger import Cost
 from mpc.ops.declare import Operand, op, opening
 from mpc.ring import broadcast, count
 from mpc.scope import running
-from mpc.shares import constant_lineage, lineage_of, same_home
+from mpc.secret import constant_lineage, lineage_of, same_home
 
 if TYPE_CHECKING:
     from typing import Any

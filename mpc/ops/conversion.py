@@ -15,7 +15,8 @@ from mpc.masked import Masked
 from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
 from mpc.ring import count
 from mpc.scope import protocol, running
-from mpc.shares import concatenate, lineage_of, same_home
+from mpc.secret import lineage_of, same_home
+from mpc.shares import concatenate
 
 if TYPE_CHECKING:
     from mpc.bshare import BShare

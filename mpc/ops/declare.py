@@ -19,8 +19,8 @@ from mpc.shares import AShare
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from mpc.secret import Secret
     from mpc.session import Session
-    from mpc.shares import Secret
 
 P = ParamSpec("P")
 R = TypeVar("R")

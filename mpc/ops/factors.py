@@ -20,7 +20,8 @@ from mpc.masked import Masked
 from mpc.ops.declare import Operand, masking, opening
 from mpc.ring import count
 from mpc.scope import running
-from mpc.shares import AShare, lineage_of
+from mpc.secret import lineage_of
+from mpc.shares import AShare
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence

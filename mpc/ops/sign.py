@@ -17,7 +17,7 @@ from mpc.masked import Masked
 from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
 from mpc.ring import count
 from mpc.scope import running
-from mpc.shares import lineage_of
+from mpc.secret import lineage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator

@@ -6,6 +6,7 @@ the last place.  r >> m and msb r are dealt, the latter mod 2^32 only, since it 
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,8 @@ from mpc.ops.arithmetic import beaver, checked_product, masked_both, product_bou
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
 from mpc.ring import broadcast, count
 from mpc.scope import running
-from mpc.shares import AShare, concatenate, lineage_of
+from mpc.secret import lineage_of
+from mpc.shares import AShare, concatenate
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -46,13 +48,13 @@ async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
 
     rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element · raises PrecisionError unless |x| < 2^62 as a word
     """
-    check_drop(x.bound, x.frac, drop)
+    drop = check_drop(x.bound, x.frac, drop)
     parts = await in_chunks(s, _trunc, cut(x.size), (x.reshape(-1),), drop)
     return concatenate(parts).reshape(x.shape)
 
 
-def check_drop(bound: float, frac: int, drop: int) -> None:
-    """Raise unless a value within `bound` can lose `drop` bits."""
+def check_drop(bound: float, frac: int, drop: int) -> int:
+    """`drop`, as an int of Python's; raises unless a value within `bound` can lose so many bits."""
     if not 1 <= drop <= MAX_DROP:
         msg = f"trunc drops 1 to {MAX_DROP} bits, not {drop}"
         raise ProgramError(msg)
@@ -62,6 +64,7 @@ def check_drop(bound: float, frac: int, drop: int) -> None:
             "Declare a smaller bound=, use a smaller frac=, or scale the data."
         )
         raise PrecisionError(msg)
+    return index(drop)
 
 
 async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
@@ -158,7 +161,7 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
     The result of a `mul_trunc` or `matmul_trunc` of up to 2^17 elements times a Masked of its shape: rounds 1 · bytes 8 · dealer 24
     """
     shape = checked_product("mul", x, y)
-    check_drop(x.bound * y.bound, x.frac + y.frac, drop)
+    drop = check_drop(x.bound * y.bound, x.frac + y.frac, drop)
     for z, other in ((x, y), (y, x)):
         if isinstance(z, Derived) and isinstance(z.origin, Rounding) and isinstance(other, Masked) and _continues(z, other):
             return await _continued(s, z, z.origin, other, drop, lineage_of("mul", x.lineage, y.lineage))
@@ -177,7 +180,7 @@ async def matmul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop:
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
     """
     checked_product("matmul", x, y, bound)
-    check_drop(product_bound("matmul", x, y, bound), x.frac + y.frac, drop)
+    drop = check_drop(product_bound("matmul", x, y, bound), x.frac + y.frac, drop)
     return await _fused(s, x, y, "matmul", drop, bound)
 
 

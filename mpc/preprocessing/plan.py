@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mpc.scope import Scope
 
 
+NEARLY_ONE = 2.0**-16
+POWER = 24
 THERE_AND_BACK = 2
 """Trips from asking the dealer to its answer."""
 
@@ -184,15 +186,24 @@ class DryExchange:
 
 
 class Estimate(DryExchange):
-    """A dry run to its end: everyone has data of the same shape, every revealed number is 1 and every bit 0."""
+    """A dry run to its end, with data of the same shape at everyone, and answers as a healthy pool would give them."""
 
     def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         """All alike."""
         return [shape] * len(self.names)
 
     def revealed(self, shape: tuple[int, ...], frac: int) -> Any:
-        """Ones, and bits 0."""
-        return np.zeros(shape, np.bool_) if frac < 0 else np.ones(shape, np.float64 if frac else np.int64)
+        """Answers that no check refuses, as a pool without constant or huge columns could give them.
+
+        Numbers rise slowly from 1, so that a mean square is above the square of the mean; among whole numbers, POWER suits a count and a
+        power of two, and 1 an index; no bit that says that something is wrong is set.
+        """
+        if frac < 0:
+            return np.zeros(shape, np.bool_)
+        if frac == 0:
+            return np.full(shape, POWER if shape else 1, np.int64)
+        size = int(np.prod(shape))
+        return 1.0 + NEARLY_ONE * np.reshape(np.arange(size) / max(size, 1) ** 2, shape)
 
 
 class DryStreams:

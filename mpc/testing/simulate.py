@@ -12,6 +12,7 @@ from mpc.identity import Identity
 from mpc.mesh import Clocks
 from mpc.node import Node
 from mpc.roster import Member, Roster
+from mpc.scope import called
 from mpc.testing.oracle import Oracle
 from mpc.testing.schedule import Delays, ShuffledLoop
 from mpc.transport.memory import memory_pair
@@ -121,7 +122,7 @@ async def simulate_async(
 
 async def _party(node: Node, program: Program) -> Any:
     async with node.session("simulation") as s:
-        return await program(s)
+        return await called(program, s)
 
 
 def _raise_first(outcomes: list[Any]) -> None:

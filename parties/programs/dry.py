@@ -6,8 +6,6 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mpc.blocking import blocking
 from mpc.preprocessing.plan import Estimate, Plan
 from mpc.session import Session
@@ -16,9 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from mpc.scope import Scope
-
-NEARLY_ONE = 2.0**-16
-POWER = 24
 
 
 class UnwantedError(Exception):
@@ -59,19 +54,6 @@ class SideBySide(Estimate):
         """What the others really announce."""
         await super().announce(scope, shape)
         return await _meeting.get().shapes(scope.path, self.index, shape)
-
-    def revealed(self, shape: tuple[int, ...], frac: int) -> Any:
-        """Answers that no check refuses, as a pool without constant or huge columns could give them.
-
-        Numbers rise slowly from 1, so that a mean square is above the square of the mean; among whole numbers, POWER suits a count and a
-        power of two, and 1 an index; no bit that says that something is wrong is set.
-        """
-        if frac < 0:
-            return np.zeros(shape, np.bool_)
-        if frac == 0:
-            return np.full(shape, POWER if shape else 1, np.int64)
-        size = int(np.prod(shape))
-        return 1.0 + NEARLY_ONE * np.reshape(np.arange(size) / max(size, 1) ** 2, shape)
 
 
 def dry(
