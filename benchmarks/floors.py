@@ -6,9 +6,9 @@ largest of its rounds times the bare round, its bytes (a party's and the dealer'
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,23 @@ def product_rate() -> float:
     return SIDE**3 / statistics.median(times)
 
 
-def main(path: str) -> None:
-    """Print the rows of `path` with their floors."""
+def rows_of(path: str) -> list[dict[str, Any]]:
+    """What `beaver bench --json` wrote; ValueError for anything else."""
+    rows: list[dict[str, Any]] = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    if not rows or any(not isinstance(row, dict) or "bytes_per_party" not in row for row in rows):
+        raise ValueError(path)
+    return rows
+
+
+def main() -> None:
+    """Print the rows with their floors."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("rows", help="what `beaver bench --json` wrote")
+    asked = options.parse_args()
+    try:
+        rows = rows_of(asked.rows)
+    except (OSError, ValueError):
+        options.error(f"{asked.rows} has no rows of `beaver bench --json`")
     machine = run(medians())
     rate = product_rate()
     print(
@@ -49,7 +64,7 @@ def main(path: str) -> None:
     table = Table()
     for heading in ("workload", "size", "n", "median", "rounds", "bytes", "multiply-adds", "over the floor"):
         table.add_column(heading, justify="left" if heading == "workload" else "right")
-    for row in map(json.loads, Path(path).read_text().splitlines()):
+    for row in rows:
         floors = bounds(row, machine, rate)
         median = row["seconds"]["median"]
         table.add_row(
@@ -74,4 +89,4 @@ def bounds(row: dict[str, Any], machine: dict[str, float], rate: float) -> tuple
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -94,6 +94,8 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--json", type=Path)
     asked = options.parse_args()
+    if not asked.scripts.is_dir():
+        options.error(f"{asked.scripts} is no folder: it has a script for each of {', '.join(each.name for each in FRAMEWORKS)}")
     counts = [int(count) for count in asked.parties.split(",")]
     wanted = [name for name in asked.only.split(",") if name]
     workloads = [each for each in chosen(wanted, None, None) if (each.key, each.size) in THEIRS and each.n in counts]

@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mpc import ConfigError
 from parties.bench.catalogue import chosen
 from parties.bench.runner import measure
 from parties.run import run
@@ -89,7 +90,10 @@ def main() -> None:
     options.add_argument("--parties", type=int, default=2)
     options.add_argument("--repeats", type=int, default=5)
     asked = options.parse_args()
-    workload = chosen([asked.workload], asked.parties, asked.size)[0]
+    try:
+        workload = chosen([asked.workload], asked.parties, asked.size)[0]
+    except ConfigError as fault:
+        options.error(str(fault))
     with tempfile.TemporaryDirectory() as folder:
         figures = run(measure(workload, repeats=asked.repeats, member=(__file__, "--member", folder)))
         found = {("dealer" if "dealer" in file.name else "party"): shares(file) for file in sorted(Path(folder).iterdir(), reverse=True)}

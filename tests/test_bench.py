@@ -92,58 +92,57 @@ async def test_a_table_and_a_picture(tmp_path):
     assert "beaver, sealed" in (tmp_path / "times.svg").read_text()
 
 
-def members():
-    """Every process of a benchmark on this machine, by id."""
+def members(folder):
+    """Every process of a benchmark whose files are in `folder`, by id: others may run beside this test."""
     found = {}
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and "parties.bench.member" in (command := (entry / "cmdline").read_text()):
+            command = (entry / "cmdline").read_text() if entry.name.isdigit() else ""
+            if "parties.bench.member" in command and str(folder) in command:
                 found[int(entry.name)] = command
     return found
 
 
-async def started(count, before):
-    """The ids of `count` members that came after `before`."""
+async def started(count, folder):
+    """The members, as soon as there are `count`."""
     async with asyncio.timeout(PATIENCE):
-        while len(new := set(members()) - set(before)) < count:
+        while len(found := members(folder)) < count:
             await asyncio.sleep(0.02)
-    return new
+    return found
 
 
-async def gone(processes):
+async def gone(folder):
     async with asyncio.timeout(PATIENCE):
-        while processes & set(members()):
+        while members(folder):
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 async def test_nobody_is_left_behind(end, tmp_path):
-    before = members()
     process = await spawn("--only=W6", "--parties=2", "--repeats=1000", environment={"TMPDIR": str(tmp_path)})
-    mine = await started(3, before)
+    await started(3, tmp_path)
     process.send_signal(end)
     _, complaints = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == (130 if end == signal.SIGINT else -end), complaints
     assert "Traceback" not in complaints.decode()
-    await gone(mine)
+    await gone(tmp_path)
     # A parent that is killed cannot tidy up.
     assert end == signal.SIGKILL or list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
 async def test_a_member_that_dies_is_named_and_the_others_are_measured(tmp_path):
-    before = members()
-    process = await spawn("--only=W6", "--size=100", "--parties=2", "--repeats=1", "--json", tmp_path / "lines")
-    mine = await started(3, before)
-    victim = next(one for one in mine if "party01" in members()[one])
+    lines = tmp_path / "lines"
+    process = await spawn("--only=W6", "--size=100", "--parties=2", "--repeats=1", "--json", lines, environment={"TMPDIR": str(tmp_path)})
+    victim = next(process for process, command in (await started(3, tmp_path)).items() if "party01" in command)
     os.kill(victim, signal.SIGKILL)
     _, complaints = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == 1
     assert "W6, 100, 2 parties: " in complaints.decode()
     assert "party01 ended with status -9" in complaints.decode()
-    assert [json.loads(line)["workload"] for line in (tmp_path / "lines").read_text().splitlines()] == ["W6-fixed"]
-    await gone(mine)
+    assert [json.loads(line)["workload"] for line in lines.read_text().splitlines()] == ["W6-fixed"]
+    await gone(tmp_path)
 
 
 async def test_files_that_cannot_be_written_are_refused_before_anything_runs(tmp_path):
@@ -231,6 +230,24 @@ def test_processes_share_the_cores(monkeypatch):
 def test_units():
     assert [seconds(value) for value in (0.0123456, 1.5, 12)] == ["12.3 ms", "1.5 s", "12 s"]
     assert [size(value) for value in (0, 999, 1000, 12_345_678, 5e12)] == ["0 B", "999 B", "1 kB", "12.3 MB", "5e+03 GB"]
+
+
+MISTAKES = {
+    "floors.py": (["nothing.jsonl"], "has no rows of `beaver bench --json`"),
+    "roles.py": (["W99"], "there is no workload 'W99'"),
+    "rivals.py": (["nowhere"], "nowhere is no folder"),
+}
+
+
+@pytest.mark.parametrize("script", MISTAKES)
+def test_scripts_say_what_is_wrong_with_their_arguments(script, tmp_path):
+    arguments, message = MISTAKES[script]
+    for given, wanted in ((arguments, message), ([], "the following arguments are required")):
+        command = [sys.executable, ROOT / "benchmarks" / script, *given]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=tmp_path)
+        assert done.returncode == 2
+        assert wanted in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 SCRIPTS = ("sums", "products", "comparisons", "regression", "scale", "rivals", "roles")
