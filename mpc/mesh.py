@@ -7,6 +7,7 @@ import contextlib
 import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 from mpc import wire
@@ -15,6 +16,7 @@ from mpc.errors import BeaverError, ConfigError, PeerLost, PeerMisbehaved, Remot
 from mpc.flow import WINDOW
 from mpc.handshake import retired
 from mpc.peer import Peer, Traffic
+from mpc.refusals import Refusals
 from mpc.roster import format_endpoint, meet, transport_between
 from mpc.transport.link import reason
 
@@ -117,6 +119,7 @@ class Mesh:
         self._peers = {member.name: Peer(member) for member in others}
         self._subscribers: list[Subscriber] = []
         self._strangers: list[Channel] = []
+        self._refusals = Refusals(partial(self.log.warning, "phase=handshake %s"))
         self._dialling: list[Channel] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
@@ -144,6 +147,7 @@ class Mesh:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for unproven in (*self._strangers, *self._dialling):
             unproven.end(PeerLost(unproven.name, "this party is closing"))
+        self._refusals.close()
         async with asyncio.TaskGroup() as group:
             for channel in channels:
                 group.create_task(self._close(channel))
@@ -270,7 +274,7 @@ class Mesh:
     def closed(self, channel: Channel, fault: BeaverError) -> None:
         """A channel is gone."""
         if self._no_longer_unproven(channel):
-            self.log.warning("phase=handshake link refused: %s", fault)
+            self._refusals.tell(fault)
             self._diagnose(fault)
             return
         peer = self._peers[channel.name]

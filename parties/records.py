@@ -121,7 +121,7 @@ class Records:
 
     def __init__(self) -> None:
         self._known: dict[str, Record] = {}
-        self._ids: dict[str, None] = {}
+        self._ids: dict[tuple[str, str], None] = {}
 
     def __iter__(self) -> Iterator[Record]:
         return iter(tuple(self._known.values()))
@@ -130,28 +130,28 @@ class Records:
         """The job of this id, if it is known."""
         return self._known.get(job)
 
-    def spent(self, job: str) -> bool:
-        """Whether a job of this id was refused or started before, or is there now."""
-        return job in self._ids
+    def spent(self, job: str, asker: str) -> bool:
+        """Whether a job of this id is there now, or one of this asker was refused or started before: nobody spends the ids of others."""
+        return job in self._known or (asker, job) in self._ids
 
     def add(self, job: str, task: Task, asker: str, state: str) -> Record:
         """A new job."""
         while len(self._known) >= KEPT and (old := next((record for record in self._known.values() if record.over), None)):
             del self._known[old.id]
-        self.spend(job)
+        self.spend(job, asker)
         record = self._known[job] = Record(job, task, asker, state)
         return record
 
-    def spend(self, job: str) -> None:
-        """Refuse this id when it comes again."""
-        self._ids[job] = None
+    def spend(self, job: str, asker: str) -> None:
+        """Refuse this id when it comes again from this asker."""
+        self._ids[asker, job] = None
         if len(self._ids) > MAX_IDS:
             del self._ids[next(iter(self._ids))]
 
     def forget(self, record: Record) -> None:
         """A job that was never started leaves nothing behind: its proposer may ask again under the same id."""
         del self._known[record.id]
-        self._ids.pop(record.id, None)
+        self._ids.pop((record.asker, record.id), None)
 
 
 def named(task: Task) -> str:

@@ -238,7 +238,7 @@ class Service:
     def _proposed(self, name: str, job: str, data: dict[str, Any]) -> None:
         task = None
         try:
-            if self.records.spent(job):
+            if self.records.spent(job, name):
                 msg = "the job's id was used before"
                 raise ConfigError(msg)
             task = unpack_task(data)
@@ -249,7 +249,7 @@ class Service:
             ask = admit(self._config, self._mesh.roster, self.history, task, name)
         except LocalFault as fault:
             # The reason stays here: elsewhere it is only "denied".
-            self.records.spend(job)
+            self.records.spend(job, name)
             self._answer(name, job, DENIED, str(fault))
             self._journal.declined(job, name, task, fault)
             return
