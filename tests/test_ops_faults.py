@@ -268,6 +268,27 @@ def test_a_relation_that_is_not_defined_ends_the_session_of_who_asked(what):
         simulate(2, program, clocks=CLOCKS)
 
 
+@pytest.mark.parametrize("most", ["MAX_ASKS", "MAX_NAMES"])
+def test_who_asks_for_more_than_a_dealer_queues_ends_its_session(most, monkeypatch, caplog):
+    monkeypatch.setattr(dealing, most, 60)
+
+    async def program(s):
+        if s.index == 0:
+            keys = [
+                Relation("value", (), (mask(where),), (), where).key for where in (Range(f"7.{number}", 0, (4,)) for number in range(300))
+            ]
+            mine = [key for key in keys if receiver(s._engine.exchange.correction_tag(key), s.n) == 0]
+            # In one message, so that nothing is answered between.
+            s._engine.exchange._ask(mine[:61])
+        while True:
+            await s.reveal(s.zero(1))
+
+    with pytest.raises(PeerLost):
+        simulate(2, program, clocks=CLOCKS)
+    said = {"MAX_ASKS": "asked for more than 60 correlations, or ", "MAX_NAMES": ", or 60 bytes of their names, ahead"}
+    assert said[most] in caplog.text
+
+
 SECOND_NAMES = {
     "another expression": ("value", (), (scale(A, 2),), ()),
     "another kind": ("bit", (4,), (), (BITS,)),

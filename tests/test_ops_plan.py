@@ -223,10 +223,20 @@ def test_a_dry_run_leaves_the_sessions_ledger_and_scopes_alone():
     assert np.array_equal(simulate(2, program), [[2.0], [2.0]])
 
 
+@pytest.fixture(params=["number", "bytes"])
+def little_ahead(request, monkeypatch):
+    """No more than eight asks ahead, or as many bytes as eight have in their names."""
+    if request.param == "number":
+        monkeypatch.setattr(dealt, "AHEAD_ASKS", 8)
+        monkeypatch.setattr(dealing, "MAX_ASKS", 16)
+    else:
+        monkeypatch.setattr(dealt, "AHEAD_NAMES", 340)
+        monkeypatch.setattr(dealing, "MAX_NAMES", 800)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_long_plan_is_asked_for_in_parts(seed, asks, monkeypatch):
-    monkeypatch.setattr(dealt, "AHEAD_ASKS", 8)
-    monkeypatch.setattr(dealing, "MAX_ASKS", 16)
+@pytest.mark.usefixtures("little_ahead")
+def test_a_long_plan_is_asked_for_in_parts(seed, asks):
 
     async def many(s):
         x = await s.mask(shared(s, np.arange(5, dtype=np.uint64), 1, bound=5.0))
@@ -245,9 +255,8 @@ def test_a_long_plan_is_asked_for_in_parts(seed, asks, monkeypatch):
 
 @pytest.mark.parametrize("planned", [True, False])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_many_ops_at_once_ask_for_no_more_than_the_dealer_queues(seed, planned, monkeypatch):
-    monkeypatch.setattr(dealt, "AHEAD_ASKS", 8)
-    monkeypatch.setattr(dealing, "MAX_ASKS", 16)
+@pytest.mark.usefixtures("little_ahead")
+def test_many_ops_at_once_ask_for_no_more_than_the_dealer_queues(seed, planned):
 
     async def many(s):
         x = await s.mask(shared(s, np.arange(5, dtype=np.uint64), 1, bound=5.0))

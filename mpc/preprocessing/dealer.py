@@ -44,6 +44,8 @@ MAX_SESSIONS = 64
 MAX_JOINING = 16
 """Sessions that one member announced and that wait for others: no member takes all that there is room for."""
 MAX_ASKS = 1 << 16
+MAX_NAMES = 1 << 26
+"""Bytes of the names of all that one party asks for ahead."""
 AHEAD_BYTES = 1 << 25
 KEPT = 100
 """Sessions that `Dealer.served` remembers."""
@@ -127,6 +129,8 @@ class DealerSession:
         self._n = len(agreed.job.parties)
         self._bindings = Bindings()
         self._asks: dict[str, asyncio.Queue[Relation]] = {name: asyncio.Queue(MAX_ASKS) for name in agreed.job.parties}
+        self._waiting = dict.fromkeys(agreed.job.parties, 0)
+        """Bytes of the names in each queue."""
         self._done: set[str] = set()
         self._told: Departure | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -176,6 +180,7 @@ class DealerSession:
         began = time.monotonic()
         while True:
             relation = await self._asks[name].get()
+            self._waiting[name] -= len(relation.key)
             tag = self._tag(relation, index, name)
             try:
                 # A long kernel runs in a thread, so that heartbeats go on.
@@ -226,10 +231,8 @@ class DealerSession:
             return
         if body["kind"] == "ask":
             try:
-                for relation in body["relations"]:
-                    self._asks[name].put_nowait(unpack_relation(relation, name))
-            except asyncio.QueueFull:
-                self._fail(PeerMisbehaved(name, f"asked for more than {MAX_ASKS} correlations ahead"))
+                for key in body["relations"]:
+                    self._queue(name, unpack_relation(key, name))
             except PeerMisbehaved as fault:
                 self._fail(fault)
         elif body["kind"] == "leave":
@@ -239,6 +242,12 @@ class DealerSession:
                 self._fail(reported(name, self._told, self._mesh.identity.name, self._agreed.job.members))
             elif len(self._done) == len(self._asks) and not self._over.done():
                 self._over.set_result(None)
+
+    def _queue(self, name: str, relation: Relation) -> None:
+        self._waiting[name] += len(relation.key)
+        if self._asks[name].full() or self._waiting[name] > MAX_NAMES:
+            raise PeerMisbehaved(name, f"asked for more than {MAX_ASKS} correlations, or {MAX_NAMES} bytes of their names, ahead")
+        self._asks[name].put_nowait(relation)
 
 
 @dataclass(slots=True, eq=False)

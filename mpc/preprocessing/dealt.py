@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +25,32 @@ if TYPE_CHECKING:
 
 AHEAD_ASKS = 1 << 14
 """Asks of a plan that may be under way before their ops begin."""
+AHEAD_NAMES = 1 << 24
+"""Bytes of their names."""
+
+
+class Load:
+    """How many names are under way, and their bytes."""
+
+    __slots__ = ("names", "nbytes")
+
+    def __init__(self) -> None:
+        self.names = self.nbytes = 0
+
+    def add(self, key: bytes) -> None:
+        """One more."""
+        self.names += 1
+        self.nbytes += len(key)
+
+    def remove(self, key: bytes) -> None:
+        """One less."""
+        self.names -= 1
+        self.nbytes -= len(key)
+
+    def is_below(self, part: int, other: Load | None = None) -> bool:
+        """Whether they, with those of the other, are less than one `part`-th of what may be."""
+        names, nbytes = (self.names, self.nbytes) if other is None else (self.names + other.names, self.nbytes + other.nbytes)
+        return names < AHEAD_ASKS // part and nbytes < AHEAD_NAMES // part
 
 
 class Dealt:
@@ -37,8 +62,10 @@ class Dealt:
         self._ledger = ledger
         self._planned: dict[bytes, Relation] = {}
         self._asked: set[bytes] = set()
-        self._due = 0
-        """Corrections that were asked for, and that ops wait for."""
+        self._ahead = Load()
+        """What was asked for, and no op waits for yet."""
+        self._due = Load()
+        """What was asked for, and ops wait for."""
         self._late: dict[bytes, Relation] = {}
         """Those that ops wait for too, and that are asked for when fewer are due."""
         self._deferrals = Deferrals()
@@ -54,19 +81,23 @@ class Dealt:
 
     def _ask_ahead(self) -> None:
         """Keep some asks ahead of the ops, never more than the dealer queues and this party holds."""
-        room = AHEAD_ASKS - len(self._asked) - self._due
-        if not self._planned or room < AHEAD_ASKS // 2:
+        if not self._planned or not self._ahead.is_below(2, self._due):
             return
-        batch = _taken(self._planned, room)
-        self._asked.update(batch)
-        self._exchange.ask(batch.values())
+        batch = []
+        while self._planned and self._ahead.is_below(1, self._due):
+            batch.append(_first(self._planned))
+            self._ahead.add(batch[-1].key)
+        self._asked.update(relation.key for relation in batch)
+        self._exchange.ask(batch)
 
     def _ask_late(self) -> None:
         """Ask for what ops wait for, no more at a time than the dealer queues."""
-        if self._late and self._due < AHEAD_ASKS:
-            batch = _taken(self._late, AHEAD_ASKS - self._due)
-            self._due += len(batch)
-            self._exchange.ask(batch.values())
+        batch = []
+        while self._late and self._due.is_below(1):
+            batch.append(_first(self._late))
+            self._due.add(batch[-1].key)
+        if batch:
+            self._exchange.ask(batch)
 
     def _receives(self, tag: bytes) -> bool:
         return receiver(tag, len(self._exchange.names)) == self._exchange.index
@@ -94,7 +125,8 @@ class Dealt:
         arrivals = self._exchange.expect_correction(scope, tag, key, wanted)
         if key in self._asked:
             self._asked.remove(key)
-            self._due += 1
+            self._ahead.remove(key)
+            self._due.add(key)
         else:
             self._planned.pop(key, None)
             self._late[key] = relation
@@ -107,16 +139,13 @@ class Dealt:
 
     async def _corrected(self, scope: Scope, arrivals: Arrivals, relation: Relation, target: Words) -> list[Words]:
         await self._exchange.arrived(scope, arrivals, relation.nbytes)
-        self._due -= 1
-        if self._due <= AHEAD_ASKS // 2:
+        self._due.remove(relation.key)
+        if self._due.is_below(2):
             self._ask_late()
             self._ask_ahead()
         return relation.split(target)
 
 
-def _taken(queue: dict[bytes, Relation], most: int) -> dict[bytes, Relation]:
-    """The first of `queue`, which has them no more."""
-    batch = dict(islice(queue.items(), most))
-    for key in batch:
-        del queue[key]
-    return batch
+def _first(queue: dict[bytes, Relation]) -> Relation:
+    """The first of `queue`, which has it no more."""
+    return queue.pop(next(iter(queue)))
