@@ -7,43 +7,64 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Callable, Coroutine
+
+    from mpc.scope import Scope
+
+    Doer = asyncio.Task[Any] | None
+    Cancelled = Callable[[Scope], None]
 
 R = TypeVar("R")
 
 UNDER_WAY = 1 << 10
-"""Pieces of work after which a program waits for them: nothing else would keep it from running ahead of its peers."""
+"""Pieces of work that a task has begun, after which it waits for them: nothing else would keep it from running ahead of its peers."""
 
 
 class Work(Generic[R]):
     """One piece; any number of calls may wait for it, or none."""
 
-    def __init__(self, task: asyncio.Task[R]) -> None:
+    def __init__(self, task: asyncio.Task[R], cancelled: Cancelled) -> None:
         self._task = task
+        self._cancelled = cancelled
 
-    async def result(self) -> R:
-        """What it gives, or the fault that ended it."""
-        # Shielded: a call that is cancelled does not take it from the others.
-        return self._task.result() if self._task.done() else await asyncio.shield(self._task)
+    async def result(self, scope: Scope) -> R:
+        """What it gives, or the fault that ended it; an op of `scope` waits for it."""
+        if self._task.done():
+            return self._task.result()
+        try:
+            # Shielded: who waits for it does not end it.
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            self._cancelled(scope)
+            raise
 
 
 class Beside:
-    """What is under way in one session."""
+    """What is under way in one session; `cancelled` is told of ops that are cancelled while they wait for it."""
 
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+    def __init__(self, cancelled: Cancelled) -> None:
+        self._cancelled = cancelled
+        self._tasks: dict[Doer, set[asyncio.Task[Any]]] = {}
 
-    async def start(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R]:
-        """Begin it, and wait for all where there is too much.  What is `awaited` in it is closed when it ends, be it before it began."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._ended, awaited))
-        if len(self._tasks) > UNDER_WAY:
-            await asyncio.wait(self._tasks)
-        return Work(task)
+    async def start(self, work: Coroutine[None, None, R], scope: Scope, *awaited: Coroutine[Any, Any, Any]) -> Work[R]:
+        """Begin it in an op of `scope`.  What is `awaited` in it is closed when it ends, be it before it began."""
+        doer, task = asyncio.current_task(), asyncio.create_task(work)
+        mine = self._tasks.setdefault(doer, set())
+        mine.add(task)
+        task.add_done_callback(partial(self._ended, doer, awaited))
+        if len(mine) > UNDER_WAY:
+            # Its own only: what other tasks have begun may need what this one does next, at a peer that came here first.
+            try:
+                await asyncio.wait(mine)
+            except asyncio.CancelledError:
+                self._cancelled(scope)
+                raise
+        return Work(task, self._cancelled)
 
-    def _ended(self, awaited: Iterable[Coroutine[Any, Any, Any]], task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+    def _ended(self, doer: Doer, awaited: tuple[Coroutine[Any, Any, Any], ...], task: asyncio.Task[Any]) -> None:
+        self._tasks[doer].discard(task)
+        if not self._tasks[doer]:
+            del self._tasks[doer]
         for each in awaited:
             each.close()
         if not task.cancelled():
@@ -52,9 +73,10 @@ class Beside:
 
     async def ended(self) -> None:
         """Wait for all; raises the first fault."""
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*(task for mine in self._tasks.values() for task in mine))
 
     def cancel(self) -> None:
         """The program has failed, and nobody needs what is under way."""
-        for task in self._tasks:
-            task.cancel()
+        for mine in self._tasks.values():
+            for task in mine:
+                task.cancel()

@@ -54,7 +54,7 @@ class Done(NamedTuple, Generic[R]):
 
     outcome: R
 
-    async def result(self) -> R:
+    async def result(self, _: Scope) -> R:
         """What it gave."""
         return self.outcome
 
@@ -62,7 +62,7 @@ class Done(NamedTuple, Generic[R]):
 class Opening(Protocol):
     """An opening that may be under way."""
 
-    async def result(self) -> Opened:
+    async def result(self, scope: Scope) -> Opened:
         """The difference, and this party's share of the mask; raises the fault that ended it."""
 
 
@@ -84,7 +84,7 @@ class Group:
 
     async def opened(self, scope: Scope) -> Opened:
         """See Masked; here whoever asks, in `scope`, may have to wait."""
-        opened = await self._opening.result()
+        opened = await self._opening.result(scope)
         scope.follow(self._scope)
         return opened
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpc.beside import Beside
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mpc.ledger import Ledger
     from mpc.mesh import Mesh
     from mpc.preprocessing.source import Source
+    from mpc.scope import Scope
     from mpc.streams import Expansion, Watch
     from mpc.visit import Visit
 
@@ -39,7 +41,7 @@ class Engine:
     streams: Expansion
     source: Source
     cost: Ledger
-    work: Beside = field(default_factory=Beside)
+    work: Beside | None = None
 
     @classmethod
     def of(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None, visit: Visit | None) -> Engine:
@@ -49,7 +51,8 @@ class Engine:
         pairs = {number: agreed.seeds[name] for number, name in enumerate(names) if name != me}
         streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watch)
         exchange = Exchange(agreed, mesh, cost, visit)
-        return cls(Home(index, len(names), agreed.session, watch), exchange, streams, Dealt(exchange, streams, cost), cost)
+        home, source = Home(index, len(names), agreed.session, watch), Dealt(exchange, streams, cost)
+        return cls(home, exchange, streams, source, cost, Beside(exchange.cancelled))
 
     @classmethod
     def dry(cls, names: Sequence[str], index: int, exchange: Dry, source: type[DrySource]) -> tuple[Engine, Plan]:
@@ -62,12 +65,28 @@ class Engine:
         exchange = self.exchange
         return exchange.blank(shape) if isinstance(exchange, DryExchange) else zeros(shape)
 
-    async def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
-        """`work`, begun, with what is awaited in it; in a dry run, where nothing waits, it is done at once."""
-        return Done(await work) if isinstance(self.exchange, DryExchange) else await self.work.start(work, *awaited)
+    async def ask(self, plan: Plan, scope: Scope) -> None:
+        """Ask for what `plan` names, so that the asks leave before its program begins, which may do much before it waits for anything."""
+        self.source.plan(plan)
+        if isinstance(self.exchange, Exchange):
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                self.exchange.cancelled(scope)
+                raise
+
+    async def beside(self, work: Coroutine[None, None, R], scope: Scope, *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
+        """`work` of `scope`, begun, with what is awaited in it; in a dry run, where nothing waits, it is done at once."""
+        return Done(await work) if self.work is None else await self.work.start(work, scope, *awaited)
 
     async def finish(self) -> None:
         """The program is done: hand over what the others still need, then say so."""
-        await self.work.ended()
+        if self.work is not None:
+            await self.work.ended()
         if isinstance(self.exchange, Exchange):
             await self.exchange.finish()
+
+    def cancel(self) -> None:
+        """The program has failed: nobody needs what is under way."""
+        if self.work is not None:
+            self.work.cancel()

@@ -265,13 +265,17 @@ class Exchange:
                 self._lookout.look_for(arrivals.future)
             await arrivals.future
         except asyncio.CancelledError:
-            msg = f"an op was cancelled at {scope.label}, so this session ended at every party; a retry is a new session"
-            self.fail(ProgramError(msg))
+            self.cancelled(scope)
             raise
         finally:
             del self._waiting[arrivals]
 
     # -- faults and the end ------------------------------------------------------------------------------------
+
+    def cancelled(self, scope: Scope) -> None:
+        """An op was cancelled while it waited."""
+        msg = f"an op was cancelled at {scope.label}, so this session ended at every party; a retry is a new session"
+        self.fail(ProgramError(msg))
 
     def check_alive(self) -> None:
         """Raise the session's fault, or ProgramError after its end."""

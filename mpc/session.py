@@ -120,10 +120,8 @@ class Session:
         plan.watches = False
         # Until here, so that what the program gives, or puts into what it was given, is dealt: whoever gets it may read it.
         del outcome, given
-        self._engine.source.plan(plan)
-        # The asks leave now: the program may do much before it waits for anything.
-        await asyncio.sleep(0)
         try:
+            await self._engine.ask(plan, current(self))
             return await program(self, *arguments)
         finally:
             self._engine.source.forget(plan)
@@ -329,9 +327,9 @@ class Session:
         opened = await self._engine.exchange.open(scope, "fused", (words - a).reshape(-1), [lineage], [name.tree], np.add)
         return opened.reshape(words.shape), a
 
-    async def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
-        """`work`, which goes on while the program does, and ends before the session; what is `awaited` in it ends with it."""
-        return await self._engine.beside(work, *awaited)
+    async def beside(self, work: Coroutine[None, None, R], scope: Scope, *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
+        """`work` of `scope`, which goes on while the program does, and ends before the session; what is `awaited` in it ends with it."""
+        return await self._engine.beside(work, scope, *awaited)
 
     def unmade(self, shape: tuple[int, ...]) -> Words:
         """In place of words that nobody reads."""
@@ -375,7 +373,7 @@ class Session:
 
         A task group wraps the one fault of the session once per task; it comes out as itself.
         """
-        self._engine.work.cancel()
+        self._engine.cancel()
         if not isinstance(self._engine.exchange, Exchange):
             return fault
         self._engine.exchange.leave_early(fault)

@@ -12,11 +12,13 @@ import mpc
 from mpc import beside
 from mpc.errors import PeerLost
 from mpc.estimate import estimate
+from mpc.mesh import Clocks
 from mpc.ops.declare import OPS
 from mpc.ops.factors import MANY, Numbers, most_factors
 from mpc.testing import simulate
 from tests.references import shared
 
+CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
 LENGTHS = (9, 12, 13, 24, 31, 47, 60)
 
 
@@ -158,41 +160,83 @@ def test_a_fault_ends_what_is_under_way(n, read):
     assert len(told) == (n - 1 if read else 0)
 
 
-def test_whoever_is_cancelled_does_not_take_a_group_from_others():
-    words = words_at((20,), 5)
+def test_an_op_that_is_cancelled_while_it_waits_for_a_group_ends_the_session_everywhere():
+    """As every op does: else its peers would wait for what it does no more."""
+    words, told = words_at((20,), 5), []
 
     @mpc.protocol
     async def reads(s, value, factor):
         return (await mpc.mul(s, value, factor)).words
 
-    async def program(s):
+    async def cancels(s):
         first, *rest = await masked(s, words)
         value = await chain(s, first, rest[:11])
         one, other = (asyncio.create_task(reads(s, value, rest[11])) for _ in range(2))
         await asyncio.sleep(0)
-        one.cancel()
-        await asyncio.wait([one])
-        assert one.cancelled()
-        return await other
+        if s.index == 0:
+            one.cancel()
+        await asyncio.gather(one, other)
+        while True:
+            await s.reveal(s.zero(1))
 
-    assert total(simulate(2, program)) == np.multiply.reduce(words[:13], dtype=np.uint64)
+    async def program(s):
+        try:
+            await cancels(s)
+        except (PeerLost, asyncio.CancelledError) as fault:
+            told.append((s.index, type(fault)))
+            s.check_alive()
+
+    with pytest.raises(mpc.ProgramError, match=r"an op was cancelled at reads.31/mul.0, so this session ended at every party"):
+        simulate(2, program, clocks=CLOCKS)
+    assert (1, PeerLost) in told
 
 
-def test_a_program_does_not_run_ahead_without_limit(monkeypatch):
+async def both(s, value, factors):
+    """Two chains side by side; every party finds other work to do in another one of them."""
+    busy = s.home.session != b"dry run"
+
+    @mpc.protocol
+    async def part(s, number):
+        if busy and (s.index + number) % 2:
+            await asyncio.sleep(0.05)
+        return await chain(s, value, factors)
+
+    return await asyncio.gather(part(s, 0), part(s, 1))
+
+
+@pytest.mark.parametrize("planned", [True, False])
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_program_does_not_run_ahead_without_limit_nor_wait_for_its_other_tasks(n, planned, monkeypatch):
     monkeypatch.setattr(beside, "UNDER_WAY", 3)
     words, most = words_at((400,), 6), []
     plain = beside.Beside.start
 
-    async def counted(self, work, *awaited):
-        begun = await plain(self, work, *awaited)
-        most.append(len(self._tasks))
+    async def counted(self, *arguments):
+        begun = await plain(self, *arguments)
+        most.extend(map(len, self._tasks.values()))
         return begun
 
     monkeypatch.setattr(beside.Beside, "start", counted)
 
     async def program(s):
         first, *rest = await masked(s, words)
-        return (await s.run(chain, first, rest)).words
+        return [value.words for value in (await s.run(both, first, rest) if planned else await both(s, first, rest))]
 
-    assert total(simulate(3, program)) == np.multiply.reduce(words, dtype=np.uint64)
-    assert max(most) == 3
+    product = np.multiply.reduce(words, dtype=np.uint64)
+    assert [total(words) for words in zip(*simulate(n, program, clocks=CLOCKS), strict=True)] == [product] * 2
+    # One more, with which its task waits.
+    assert max(most) == (4 if planned else 1)
+
+
+def test_a_run_that_is_cancelled_before_it_begins_ends_the_session():
+    """Its correlations are asked for; nothing else may have their names."""
+
+    async def program(s):
+        x = await s.mask(shared(s, words_at((3,), 7), 1))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await s.run(chain, x, [x, x])
+        await mpc.mul(s, x, x)
+
+    with pytest.raises(mpc.ProgramError, match="an op was cancelled at"):
+        simulate(2, program, clocks=CLOCKS)

@@ -150,10 +150,10 @@ async def _group(s: Session, factors: Sequence[Factor], product: AShare | None) 
     name = expressions.mask(scope.ranges.take("mask", factors[0].shape))
     lineage = lineage_of("mul", *(factor.lineage for factor in factors))
     if product is not None:
-        opening = await s.beside(s.open_masked(scope, product.words, name, lineage))
+        opening = await s.beside(s.open_masked(scope, product.words, name, lineage), scope)
     else:
         fetching = s.source.begin(scope, products_of(scope.ranges, tuple(factor.name for factor in factors)))
-        opening = await s.beside(_opened(s, scope, factors, fetching, name, lineage), fetching)
+        opening = await s.beside(_opened(s, scope, factors, fetching, name, lineage), scope, fetching)
     return Group(name, lineage, scope, opening)
 
 
