@@ -178,7 +178,7 @@ class Flow:
             # Raised before the value is used: nothing of this message reached the sink.
             raise Disagreement(
                 self._peer,
-                f"runs a different program at {receive.label}: the op, its shape or the names of its masks differ "
+                f"runs a different program at {receive.label}: the op, its shape, columns or settings, or the names of its masks differ "
                 f"({total} bytes offered, {receive.total} expected). All parties must run the same program on the same public shapes.",
             )
         receive.begun = True

@@ -143,8 +143,8 @@ class Session:
             return Encoded(self._engine.exchange.blank(np.shape(values)), frac, limit)
         return Encoded(fixed_point.encode(values, frac=frac, bound=limit), frac, limit)
 
-    def zero(self, shape: Shape, *, frac: int = FRAC, terms: tuple[float, ...] = ()) -> AShare:
-        """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings: other ones at another party are a Disagreement when it is opened."""
+    def zero(self, shape: Shape, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
+        """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names: others at another party are a Disagreement when it is opened."""
         extent, frac, scope = _extent(shape), index(frac), current(self)
         # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
         lineage = lineage_of("zero", *scope.path, scope.ranges.take("zero", ()).block, frac, *extent, *map(fingerprint, terms))

@@ -2,7 +2,8 @@
 
 Everything local stays local: a party's rows enter as their sums, so a million rows cost what one costs.  `frac` is the public number
 of fractional bits of a sum: n parties have 62 - log2(n) - frac bits before the point, and are off by at most n / 2^(frac + 1) together.
-`to` names who gets the result (everyone by default); the others get None and learn nothing.
+`to` names who gets the result (everyone by default); the others get None and learn nothing.  Where a party has a frame, all have frames with
+columns of the same names in one order: anything else is a Disagreement, and nothing is revealed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers 
 
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
-    return await pooled(s, own(s, x, "a value", frac=frac), to)
+    return await pooled(s, own(s, x, "a value", frac=frac), to, column_names(x))
 
 
 def mean_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
@@ -52,7 +53,7 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers = None
     A party may have no rows; ConfigError if nobody has any.
     """
     rows = own_rows(x)
-    revealed = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=checked_frac(frac)), to)
+    revealed = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=checked_frac(frac)), to, column_names(x))
     if revealed is None:
         return None
     *total, count = revealed
@@ -79,7 +80,7 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
         msg = f"weight {int(np.argmax(weights < 0))} is negative; weights say how often a row counts"
         raise ConfigError(msg)
     sums = np.append(np.tensordot(weights, rows, axes=1), weights.sum())
-    revealed = await pooled(s, own_sums(s, sums, rows, weights, frac=frac), to)
+    revealed = await pooled(s, own_sums(s, sums, rows, weights, frac=frac), to, column_names(x))
     if revealed is None:
         return None
     *total, weight = revealed
@@ -133,9 +134,15 @@ def own(s: Session, values: ArrayLike, what: str, *, frac: int) -> Encoded:
         raise PrecisionError(msg) from fault
 
 
-def pooled(s: Session, mine: Encoded, to: Receivers = None) -> Coroutine[Any, Any, Received]:
-    """Reveal the sum of what all parties have."""
-    return s.reveal(s.zero(mine.words.shape, frac=mine.frac).add_own(mine), to)
+def pooled(s: Session, mine: Encoded, to: Receivers = None, names: tuple[str, ...] = ()) -> Coroutine[Any, Any, Received]:
+    """Reveal the sum of what all parties have, in columns of these names."""
+    return s.reveal(s.zero(mine.words.shape, frac=mine.frac, terms=names).add_own(mine), to)
+
+
+def column_names(x: object) -> tuple[str, ...]:
+    """How a frame calls its columns, which is part of what the parties compute alike; an array has no names."""
+    # An Arrow table's `columns` are its data.
+    return tuple(map(str, getattr(x, "column_names", getattr(x, "columns", ()))))
 
 
 def not_empty(count: float, what: str = "row") -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc import ConfigError, Cost, Floats, Session
-from protocols.aggregation import checked_frac, not_empty, own_rows, own_sums, pooled, width
+from protocols.aggregation import checked_frac, column_names, not_empty, own_rows, own_sums, pooled, width
 from protocols.declare import Received, Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     rows = own_rows(x)
     sums = own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=checked_frac(frac))
     squares = own_sums(s, _squares(rows, np.zeros(rows.shape[1:])), rows, frac=2 * frac - DIGITS)
-    (*total, count), coarse = await asyncio.gather(pooled(s, sums), pooled(s, squares))
+    (*total, count), coarse = await asyncio.gather(pooled(s, sums, names=column_names(x)), pooled(s, squares))
     if count <= ddof:
         not_empty(count)
         msg = f"{count:g} pooled rows are too few for ddof={ddof}"

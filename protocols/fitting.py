@@ -301,7 +301,7 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[
     return weights, await mpc.ltz(s, -(parts[0].sum() + parts[1]))
 
 
-def _terms(options: Options, step: Schedule | None) -> tuple[float, ...]:
+def _terms(options: Options, step: Schedule | None) -> tuple[float | str, ...]:
     """What all parties must have alike, as plain numbers."""
     return (*options.terms, *map(float, step or ()))
 

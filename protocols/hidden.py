@@ -41,7 +41,7 @@ class Hidden(NamedTuple):
 
 
 @protocol
-async def own_part(s: Session, x: Floats, y: Floats, *, centre: bool, terms: tuple[float, ...]) -> tuple[float, Hidden]:
+async def own_part(s: Session, x: Floats, y: Floats, *, centre: bool, terms: tuple[float | str, ...]) -> tuple[float, Hidden]:
     """Pooled count, and what this party contributes.  rounds 1 · bytes 8 per peer · reveals the pooled count"""
     (count,) = await s.reveal(s.zero((1,), frac=0, terms=terms).add_own(s.encode([len(x)], frac=0)))
     if not count:

@@ -43,19 +43,20 @@ class Moments(NamedTuple):
 
 
 class Options(NamedTuple):
-    """The penalty, and whether there is an intercept (columns are centred)."""
+    """The penalty, whether there is an intercept (columns are centred), and the names of columns that all parties have."""
 
     alpha: float
     centre: bool
+    names: tuple[str, ...] = ()
 
     @property
-    def terms(self) -> tuple[float, ...]:
-        """As plain numbers, of which a print is the same whatever types they were given in."""
-        return float(self.alpha), float(self.centre)
+    def terms(self) -> tuple[float | str, ...]:
+        """As plain numbers, of which a print is the same whatever types they were given in, and the names."""
+        return float(self.alpha), float(self.centre), *self.names
 
 
 @protocol
-async def moments(s: Session, x: Floats, y: Floats, *, centre: bool = True, terms: tuple[float, ...] = ()) -> tuple[Moments, Floats]:
+async def moments(s: Session, x: Floats, y: Floats, *, centre: bool = True, terms: tuple[float | str, ...] = ()) -> tuple[Moments, Floats]:
     """Pooled moments of own rows with y as the last of k columns, whatever their offset and unit; and own `blockwise.products`, which stay here.
 
     rounds 2 · bytes 8(4k + 1) per peer · reveals count, sums of columns and of their squares (coarsely, then about the mean)
@@ -88,7 +89,7 @@ def correlations(own: Floats, pooled: Moments, scale: Floats) -> Floats:
     return np.asarray(blockwise.about(own, pooled.mean)[:-1, :-1] / np.outer(scale, scale) / pooled.rows)
 
 
-def _pooled(s: Session, own: Floats, frac: int, terms: tuple[float, ...] = ()) -> Coroutine[Any, Any, Any]:
+def _pooled(s: Session, own: Floats, frac: int, terms: tuple[float | str, ...] = ()) -> Coroutine[Any, Any, Any]:
     return s.reveal(s.zero(own.shape, frac=frac, terms=terms).add_own(encoded(s, own, frac)))
 
 
@@ -197,7 +198,7 @@ class Layout(NamedTuple):
 
 
 @protocol
-async def column_layout(s: Session, rows: int, columns: int, *, has_target: bool, terms: tuple[float, ...] = ()) -> Layout:
+async def column_layout(s: Session, rows: int, columns: int, *, has_target: bool, terms: tuple[float | str, ...] = ()) -> Layout:
     """Agree on rows, columns and the terms of the fit.  rounds 1 · reveals everyone's numbers of rows and columns, and who has y"""
     shapes = await s.shapes((rows, columns, int(has_target), crc32(repr(terms).encode())))
     for name, shape in zip(s.names, shapes, strict=True):

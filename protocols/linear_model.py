@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import numpy as np
 
 from mpc import AShare, ConfigError, Floats, PrecisionError, ProgramError, Session, as_numbers
-from protocols import blockwise, descent, fitting, least_squares, prediction
+from protocols import aggregation, blockwise, descent, fitting, least_squares, prediction
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -136,17 +136,18 @@ class LinearRegression:
             raise ConfigError(msg)
 
     async def _solve(self, s: Session, X: Any, y: Any) -> Fitted:  # noqa: N803
-        options = least_squares.Options(float(self.alpha), self.fit_intercept)
+        names = aggregation.column_names(X)
+        # Of split columns every party has its own.
+        options = least_squares.Options(float(self.alpha), self.fit_intercept, names if self.split == "rows" else ())
         step = descent.Schedule(self.epochs, self.batch_size, self.learning_rate) if self.solver == "sgd" else None
         if self.split == "shared":
             self._check_shared(X, y)
             return await fitting.on_shares(s, X, y, options, step)
         x, target = _as_table(X, y, target_needed=self.split == "rows")
         await blockwise.locally(_check_finite, x, target)
-        names = getattr(X, "columns", None)
-        if names is not None:
-            self.feature_names_in_ = np.asarray([str(name) for name in names], dtype=object)
-        labels = [str(name) for name in names] if names is not None else [f"x{number}" for number in range(x.shape[1])]
+        if names:
+            self.feature_names_in_ = np.asarray(names, dtype=object)
+        labels = names or [f"x{number}" for number in range(x.shape[1])]
         if self.split == "rows" and self.moments == "secret":
             return await fitting.on_hidden_rows(s, x, target, options, labels)
         if self.split == "rows":
@@ -201,8 +202,8 @@ class LinearRegression:
 
     def _check_names(self, x: Any) -> None:
         """ConfigError if X names its columns, and they are not those of the fit in their order."""
-        names, known = getattr(x, "columns", None), getattr(self, "feature_names_in_", None)
-        if names is not None and known is not None and [str(name) for name in names] != list(known):
+        names, known = aggregation.column_names(x), getattr(self, "feature_names_in_", None)
+        if names and known is not None and names != tuple(known):
             msg = f"X has the columns {', '.join(map(str, names))}, and the fit had {', '.join(known)}: pass these, in this order"
             raise ConfigError(msg)
 

@@ -13,8 +13,9 @@ import pytest
 
 import mpc
 import protocols
-from mpc import BeaverError, PrecisionError
+from mpc import BeaverError, Disagreement, PrecisionError
 from mpc.testing.simulate import simulate
+from protocols.aggregation import column_names
 
 PLANTED = "77713371"
 NUMBERS = {"age": [50, 60, 70, 40], "bmi": [21.5, 22.5, 23.5, 30.25], "smokes": [True, False, True, True]}
@@ -35,7 +36,7 @@ def test_protocols_take_frames(kind):
     frame = FRAMES[kind]
 
     async def program(s):
-        half = frame if s.index == 0 else ROWS[:2]
+        half = frame if s.index == 0 else frame[:2]
         return await protocols.mean(s, half), await protocols.variance(s, frame), await protocols.secure_sum(s, frame)
 
     pooled = np.concatenate([ROWS, ROWS[:2]])
@@ -43,6 +44,50 @@ def test_protocols_take_frames(kind):
         assert np.allclose(mean, pooled.mean(axis=0), atol=1e-4)
         assert np.allclose(variance, ROWS.var(axis=0), atol=1e-3)
         assert np.allclose(total, 2 * ROWS, atol=1e-4)
+
+
+OTHERS = {
+    "another order": lambda frame: frame[["bmi", "age"]],
+    "another name": lambda frame: frame.rename(columns={"age": "years"}),
+    "an array": lambda frame: frame.to_numpy(),
+}
+CALLS = {
+    "secure_sum": protocols.secure_sum,
+    "mean": protocols.mean,
+    "weighted_mean": lambda s, x: protocols.weighted_mean(s, x, np.ones(4)),
+    "variance": protocols.variance,
+    "standard_deviation": protocols.standard_deviation,
+    "fit": lambda s, x: protocols.LinearRegression().fit(s, x, np.arange(4.0)),
+    "descent": lambda s, x: protocols.LinearRegression(solver="sgd", fit_intercept=False).fit(s, x, np.arange(4.0)),
+    "secret moments": lambda s, x: protocols.LinearRegression(moments="secret").fit(s, x, np.arange(4.0)),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.parametrize("call", CALLS)
+def test_columns_of_another_meaning_are_not_added_up(call, what):
+    frame = pd.DataFrame(NUMBERS)[["age", "bmi"]]
+
+    async def program(s):
+        return await CALLS[call](s, OTHERS[what](frame) if s.index == 1 else frame)
+
+    with pytest.raises(Disagreement, match="columns or settings"):
+        simulate(2, program)
+
+
+def test_names_of_an_arrow_table_are_not_its_data():
+    for frame in (FRAMES["arrow"], FRAMES["pandas"], FRAMES["polars"]):
+        assert column_names(frame) == ("age", "bmi", "smokes")
+    assert column_names(ROWS) == column_names([1.0]) == column_names(FRAMES["pandas"]["age"]) == ()
+
+
+def test_split_columns_have_names_of_their_own():
+    async def program(s):
+        frame = pd.DataFrame(NUMBERS)[["age"] if s.index else ["bmi", "smokes"]]
+        model = await protocols.LinearRegression(split="columns", alpha=0.1).fit(s, frame, np.arange(4.0) if s.index else None)
+        return list(model.feature_names_in_)
+
+    assert simulate(2, program) == [["bmi", "smokes"], ["age"]]
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
