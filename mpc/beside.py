@@ -45,6 +45,7 @@ class Beside:
     def __init__(self, cancelled: Cancelled) -> None:
         self._cancelled = cancelled
         self._tasks: dict[Doer, set[asyncio.Task[Any]]] = {}
+        self._fault: BaseException | None = None
 
     async def start(self, work: Coroutine[None, None, R], scope: Scope, *awaited: Coroutine[Any, Any, Any]) -> Work[R]:
         """Begin it in an op of `scope`.  What is `awaited` in it is closed when it ends, be it before it began."""
@@ -68,12 +69,14 @@ class Beside:
         for each in awaited:
             each.close()
         if not task.cancelled():
-            # Read here, since nobody may wait for it: what ends it is a fault of the session, which raises it at every call.
-            task.exception()
+            # Read and kept here, since nobody may wait for it.
+            self._fault = self._fault or task.exception()
 
     async def ended(self) -> None:
-        """Wait for all; raises the first fault."""
+        """Wait for all; raises the first fault that any of them ever had."""
         await asyncio.gather(*(task for mine in self._tasks.values() for task in mine))
+        if self._fault is not None:
+            raise self._fault
 
     def cancel(self) -> None:
         """The program has failed, and nobody needs what is under way."""

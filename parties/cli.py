@@ -165,5 +165,6 @@ def main() -> None:
     except OSError as fault:
         # Standard output is a full disk or a closed pipe; the interpreter must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"OutputError: cannot write the output: {fault.strerror}", file=sys.stderr)
+        where = f" to {fault.filename}" if fault.filename else ""
+        print(f"OutputError: cannot write the output{where}: {fault.strerror}", file=sys.stderr)
         sys.exit(LOCAL)

@@ -240,3 +240,16 @@ def test_a_run_that_is_cancelled_before_it_begins_ends_the_session():
 
     with pytest.raises(mpc.ProgramError, match="an op was cancelled at"):
         simulate(2, program, clocks=CLOCKS)
+
+
+async def test_a_fault_that_nobody_waits_for_comes_out_at_the_end():
+    async def fails():
+        raise MemoryError("of this party alone")
+
+    cancelled, begun = [], beside.Beside(lambda scope: cancelled.append(scope))
+    await begun.start(fails(), None)
+    await asyncio.sleep(0)
+    for _ in range(2):
+        with pytest.raises(MemoryError, match="of this party alone"):
+            await begun.ended()
+    assert not cancelled
