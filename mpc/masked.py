@@ -10,7 +10,7 @@ from mpc import expressions
 from mpc.correlations import SHORT_NODES
 from mpc.errors import ProgramError
 from mpc.ring import Words, broadcast, frozen
-from mpc.secret import Home, constant_lineage, fingerprint, lineage_of, same_home
+from mpc.secret import Home, constant_lineage, fingerprint, fingerprint_of_integers, lineage_of, same_home
 from mpc.shares import AShare, Fixed, check_broadcast, constant, integers
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Masked(Fixed):
 
     def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> Masked:
         name = _MAPS[operation](self.name, parameters)
-        lineage = lineage_of(operation, self.lineage, fingerprint(parameters))
+        lineage = lineage_of(operation, self.lineage, fingerprint_of_integers(parameters))
         return self._make(apply(self.difference), apply(self.mask), name, self.bound * growth, lineage)
 
     def _read(self, operation: str, frac: int, bound: float) -> Masked:

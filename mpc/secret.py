@@ -6,7 +6,7 @@ What would leak or silently mislead (`bool`, `==`, `float`, iteration, pickling)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -53,6 +53,12 @@ def _named(operation: str) -> int:
 def fingerprint(what: object) -> int:
     """A public parameter as a parent of a lineage."""
     return int.from_bytes(blake2b(repr(what).encode(), digest_size=15).digest(), "little")
+
+
+@lru_cache(maxsize=1 << 12)
+def fingerprint_of_integers(parameters: tuple[Any, ...]) -> int:
+    """That of integers, tuples of them and None, which programs use again and again; equal ones are written alike, as 1 and 1.0 are not."""
+    return fingerprint(parameters)
 
 
 def constant_lineage(words: Words) -> int:
