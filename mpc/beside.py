@@ -68,9 +68,9 @@ class Beside:
             del self._tasks[doer]
         for each in awaited:
             each.close()
-        if not task.cancelled():
-            # Read and kept here, since nobody may wait for it.
-            self._fault = self._fault or task.exception()
+        # Read here, every one, and the first kept, since nobody may wait for it.
+        fault = None if task.cancelled() else task.exception()
+        self._fault = self._fault or fault
 
     async def ended(self) -> None:
         """Wait for all; raises the first fault that any of them ever had."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from itertools import pairwise
 
 import numpy as np
@@ -242,14 +243,18 @@ def test_a_run_that_is_cancelled_before_it_begins_ends_the_session():
         simulate(2, program, clocks=CLOCKS)
 
 
-async def test_a_fault_that_nobody_waits_for_comes_out_at_the_end():
+async def test_a_fault_that_nobody_waits_for_comes_out_at_the_end(caplog):
     async def fails():
         raise MemoryError("of this party alone")
 
     cancelled, begun = [], beside.Beside(lambda scope: cancelled.append(scope))
-    await begun.start(fails(), None)
-    await asyncio.sleep(0)
+    for _ in range(2):
+        await begun.start(fails(), None)
+    while begun._tasks:
+        await asyncio.sleep(0)
     for _ in range(2):
         with pytest.raises(MemoryError, match="of this party alone"):
             await begun.ended()
     assert not cancelled
+    gc.collect()
+    assert "never retrieved" not in caplog.text
