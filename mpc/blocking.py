@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -285,7 +284,7 @@ class BlockingSession:
             if self._next is not None:
                 work, pending = self._next
                 try:
-                    pending.set_result(await _awaitable(work()))
+                    pending.set_result(await work())
                 except BaseException as fault:  # noqa: BLE001  carried over to the caller's thread
                     pending.set_exception(fault)
                 self._next = None
@@ -298,13 +297,6 @@ class BlockingSession:
 
 def _over() -> ProgramError:
     return ProgramError("this session has ended; open a new one")
-
-
-def _awaitable(made: Any) -> Awaitable[Any]:
-    if not inspect.isawaitable(made):
-        msg = "run takes an `async def program(s, ...)`, but this program returned without anything to await"
-        raise ProgramError(msg)
-    return made
 
 
 def connect_sync(

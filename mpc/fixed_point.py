@@ -21,7 +21,6 @@ BOUND = 2.0**20
 
 LIMIT_BITS = 63
 """A signed word holds -2^63 <= x < 2^63."""
-_LIMIT = 2.0**LIMIT_BITS
 
 Floats = NDArray[np.float64]
 _NUMBERS = (int, float, Decimal, np.number, np.bool_)
@@ -34,13 +33,12 @@ def headroom(frac: int, addends: int = 1) -> float:
 
 def fits(bound: float, frac: int) -> bool:
     """Whether every |x| <= `bound` fits a signed word at `frac` fractional bits."""
-    return bound * 2.0**frac < _LIMIT
+    return bound * 2.0**frac < 2.0**LIMIT_BITS
 
 
 def check_fits(bound: float, frac: int, what: str) -> None:
     """Raise PrecisionError unless every |x| <= `bound` fits a signed word at `frac` fractional bits."""
-    # As `fits` has it: this runs for every value that is made.
-    if not bound * 2.0**frac < _LIMIT:
+    if not fits(bound, frac):
         msg = (
             f"{what} may reach {bound:.4g}, which with {frac} fractional bits exceeds the ring "
             f"(limit {2.0 ** (LIMIT_BITS - frac):.4g}). Declare a smaller bound=, use a smaller frac=, or scale the data."

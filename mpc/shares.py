@@ -77,9 +77,7 @@ class Fixed(Secret):
 
     def __init__(self, shape: tuple[int, ...], frac: int, bound: float, home: Home, lineage: int) -> None:
         check_fits(bound, frac, "this value")
-        self.shape = shape
-        self.home = home
-        self.lineage = lineage
+        super().__init__(shape, home, lineage)
         self.frac = frac
         self.bound = bound
 

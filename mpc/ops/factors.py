@@ -72,25 +72,32 @@ class Numbers(NamedTuple):
         return Numbers(self.plain - group.plain, self.groups - group.groups + 1)
 
 
-def groups_of(x: Operand, y: Operand) -> list[tuple[int, Numbers]]:
-    """The groups that factors of x (0) and y (1) become, one after the other, for x·y to have no more factors than may be known."""
-    most, sides, groups = most_factors(x.shape), [Numbers.of(x), Numbers.of(y)], []
+class Grouping(NamedTuple):
+    """Of which operand, x (0) or y (1), which factors become a group, and whether these are all that it has."""
+
+    side: int
+    numbers: Numbers
+    whole: bool
+
+
+def groupings(x: Operand, y: Operand) -> list[Grouping]:
+    """What becomes a group, one after the other, for x·y to have no more factors than may be known."""
+    most, sides, found = most_factors(x.shape), [Numbers.of(x), Numbers.of(y)], []
     while sum(map(sum, sides)) > most:
         larger = int(sum(sides[1]) > sum(sides[0]))
-        groups.append((larger, sides[larger].next_group(most)))
-        sides[larger] = sides[larger].after(groups[-1][1])
-    return groups
+        before, group = sides[larger], sides[larger].next_group(most)
+        found.append(Grouping(larger, group, group == before))
+        sides[larger] = before.after(group)
+    return found
 
 
 def cost(n: int, x: Operand, y: Operand) -> Cost:
     """What the product of x and y costs, if it knows its factors."""
-    size, opened, sides = count(x.shape), [Cost(), Cost()], [Numbers.of(x), Numbers.of(y)]
-    factors = sum(map(sum, sides))
-    for side, group in groups_of(x, y):
+    size, factors, opened = count(x.shape), (x.factors or 1) + (y.factors or 1), [Cost(), Cost()]
+    for side, numbers, whole in groupings(x, y):
         # A further group of the same operand has the one before among its own; the words of all factors are those of the operand.
-        opened[side] = opened[side].then(opening(n, size).beside(_dealt(size, 0 if group == sides[side] else sum(group))))
-        sides[side] = sides[side].after(group)
-        factors -= sum(group) - 1
+        opened[side] = opened[side].then(opening(n, size).beside(_dealt(size, 0 if whole else sum(numbers))))
+        factors -= sum(numbers) - 1
     return together(masking(n, *(z for z in (x, y) if not z.factors)), *opened, _dealt(size, factors))
 
 
@@ -132,13 +139,12 @@ def _factors(z: AShare | Masked) -> Sequence[Factor]:
 async def _grouped(s: Session, x: AShare | Masked, y: AShare | Masked) -> tuple[tuple[Factor, ...], int]:
     """The factors of x and y, with groups in place of as many as are too many, and how many groups these are."""
     operands, sides = (x, y), [list(_factors(x)), list(_factors(y))]
-    for side, numbers in groups_of(x, y):
+    for side, numbers, whole in groupings(x, y):
         parts: tuple[list[Factor], list[Factor]] = ([], [])
         for factor in sides[side]:
             parts[bool(numbers.groups if isinstance(factor, Group) else numbers.plain)].append(factor)
         operand = operands[side]
-        whole = operand if isinstance(operand, AShare) and not parts[0] else None
-        sides[side] = [*parts[0], await _group(s, parts[1], whole)]
+        sides[side] = [*parts[0], await _group(s, parts[1], operand if whole and isinstance(operand, AShare) else None)]
     known = (*sides[0], *sides[1])
     return known, sum(isinstance(factor, Group) for factor in known)
 

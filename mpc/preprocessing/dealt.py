@@ -83,20 +83,13 @@ class Dealt:
         """Keep some asks ahead of the ops, never more than the dealer queues and this party holds."""
         if not self._planned or not self._ahead.is_below(2, self._due):
             return
-        batch = []
-        while self._planned and self._ahead.is_below(1, self._due):
-            batch.append(_first(self._planned))
-            self._ahead.add(batch[-1].key)
+        batch = _taken(self._planned, self._ahead, self._due)
         self._asked.update(relation.key for relation in batch)
         self._exchange.ask(batch)
 
     def _ask_late(self) -> None:
         """Ask for what ops wait for, no more at a time than the dealer queues."""
-        batch = []
-        while self._late and self._due.is_below(1):
-            batch.append(_first(self._late))
-            self._due.add(batch[-1].key)
-        if batch:
+        if batch := _taken(self._late, self._due):
             self._exchange.ask(batch)
 
     def _receives(self, tag: bytes) -> bool:
@@ -146,6 +139,15 @@ class Dealt:
         return relation.split(target)
 
 
-def _first(queue: dict[bytes, Relation]) -> Relation:
-    """The first of `queue`, which has it no more."""
-    return queue.pop(next(iter(queue)))
+def _taken(queue: dict[bytes, Relation], load: Load, other: Load | None = None) -> list[Relation]:
+    """The first of `queue`, which has them no more, until what is under way is as much as may be."""
+    # Passed through once for all: what was taken from the front of a dictionary is passed over again at every look for the first.
+    batch = []
+    for relation in queue.values():
+        if not load.is_below(1, other):
+            break
+        load.add(relation.key)
+        batch.append(relation)
+    for relation in batch:
+        del queue[relation.key]
+    return batch
