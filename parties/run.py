@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -62,6 +63,8 @@ def run(work: Coroutine[Any, Any, R]) -> R:
     """
     forbid_core_dumps()
     keep_memory()
+    # What is imported by now stays; to go through it, as a full collection does, would take longer than many a round.
+    gc.freeze()
     with _Stop() as stop, asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             return runner.run(stop.guard(work))
