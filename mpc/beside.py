@@ -47,19 +47,22 @@ class Beside:
         self._tasks: dict[Doer, set[asyncio.Task[Any]]] = {}
         self._fault: BaseException | None = None
 
-    async def start(self, work: Coroutine[None, None, R], scope: Scope, *awaited: Coroutine[Any, Any, Any]) -> Work[R]:
-        """Begin it in an op of `scope`.  What is `awaited` in it is closed when it ends, be it before it began."""
-        doer, task = asyncio.current_task(), asyncio.create_task(work)
-        mine = self._tasks.setdefault(doer, set())
-        mine.add(task)
-        task.add_done_callback(partial(self._ended, doer, awaited))
-        if len(mine) > UNDER_WAY:
-            # Its own only: what other tasks have begun may need what this one does next, at a peer that came here first.
+    async def room(self, scope: Scope) -> None:
+        """Wait, in an op of `scope`, until this task may begin another piece."""
+        # For its own only: what other tasks have begun may need what this one does next, at a peer that came here first.
+        mine = self._tasks.get(asyncio.current_task(), ())
+        if len(mine) >= UNDER_WAY:
             try:
                 await asyncio.wait(mine)
             except asyncio.CancelledError:
                 self._cancelled(scope)
                 raise
+
+    def start(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R]:
+        """Begin it.  What is `awaited` in it is closed when it ends, be it before it began."""
+        doer, task = asyncio.current_task(), asyncio.create_task(work)
+        self._tasks.setdefault(doer, set()).add(task)
+        task.add_done_callback(partial(self._ended, doer, awaited))
         return Work(task, self._cancelled)
 
     def _ended(self, doer: Doer, awaited: tuple[Coroutine[Any, Any, Any], ...], task: asyncio.Task[Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from mpc.secret import fingerprint, lineage_of
-from mpc.shares import AShare, Fixed
+from mpc.shares import AShare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mpc.ring import Words
     from mpc.scope import Scope
     from mpc.secret import Home
+    from mpc.unmade import Held
 
     Factor: TypeAlias = "Masked | Group"
     Opened: TypeAlias = tuple[Words, Words]
@@ -37,16 +38,6 @@ class Rounding(NamedTuple):
     def at(self, _: Home, blank: Blanks) -> Rounding:
         """The same without what was opened."""
         return self._replace(c=blank(self.c.shape))
-
-
-class Deferred(Protocol):
-    """Stands for the words of a product, which are not there."""
-
-    def read(self) -> None:
-        """Somebody reads them."""
-
-    def extend(self) -> None:
-        """The product is multiplied further, for which its factors are enough."""
 
 
 class Done(NamedTuple, Generic[R]):
@@ -94,48 +85,27 @@ class Group:
 
 
 class Factors(NamedTuple):
-    """Values of one shape, whose product this is; its words may be deferred."""
+    """Values of one shape, whose product this is."""
 
     values: tuple[Factor, ...]
     groups: int
     """How many of them are groups."""
-    deferred: Deferred | None
-
-    def extend(self) -> tuple[Factor, ...]:
-        """The values, for a product with more."""
-        if self.deferred is not None:
-            self.deferred.extend()
-        return self.values
 
     def at(self, home: Home, blank: Blanks) -> Factors:
         """The same without contents."""
-        return Factors(tuple(value.at(home, blank) for value in self.values), self.groups, None)
+        return Factors(tuple(value.at(home, blank) for value in self.values), self.groups)
 
 
 class Derived(AShare):
-    """An additive share, with the `origin` of its value.  Of words that are deferred only the shape counts."""
+    """An additive share, with the `origin` of its value."""
 
-    __slots__ = ("_deferred", "factors", "groups", "is_quotient", "origin")
+    __slots__ = ("factors", "groups", "is_quotient", "origin")
 
-    def __init__(self, words: Words, origin: Rounding | Factors, *, frac: int, bound: float, home: Home, lineage: int) -> None:
+    def __init__(self, words: Held, origin: Rounding | Factors, *, frac: int, bound: float, home: Home, lineage: int) -> None:
+        super().__init__(words, frac=frac, bound=bound, home=home, lineage=lineage)
         self.origin = origin
         self.is_quotient = isinstance(origin, Rounding)
-        self.factors = self.groups = 0
-        self._deferred = None
-        if isinstance(origin, Factors):
-            self.factors, self.groups, self._deferred = len(origin.values), origin.groups, origin.deferred
-        if self._deferred is None:
-            super().__init__(words, frac=frac, bound=bound, home=home, lineage=lineage)
-        else:
-            Fixed.__init__(self, words.shape, frac, bound, home, lineage)
-            self._words, self.owner = words, None
-
-    @property
-    def words(self) -> Words:
-        """See AShare."""
-        if self._deferred is not None:
-            self._deferred.read()
-        return self._words
+        self.factors, self.groups = (len(origin.values), origin.groups) if isinstance(origin, Factors) else (0, 0)
 
     def at(self, home: Home, blank: Blanks) -> Derived:
         """See Secret."""

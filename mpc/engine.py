@@ -75,9 +75,14 @@ class Engine:
                 self.exchange.cancelled(scope)
                 raise
 
-    async def beside(self, work: Coroutine[None, None, R], scope: Scope, *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
-        """`work` of `scope`, begun, with what is awaited in it; in a dry run, where nothing waits, it is done at once."""
-        return Done(await work) if self.work is None else await self.work.start(work, scope, *awaited)
+    async def room(self, scope: Scope) -> None:
+        """Wait until `beside` may begin more; in a dry run, where nothing waits, it always may."""
+        if self.work is not None:
+            await self.work.room(scope)
+
+    def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
+        """`work`, begun, with what is awaited in it; in a dry run it is done at once."""
+        return Done(_completed(work)) if self.work is None else self.work.start(work, *awaited)
 
     async def finish(self) -> None:
         """The program is done: hand over what the others still need, then say so."""
@@ -90,3 +95,14 @@ class Engine:
         """The program has failed: nobody needs what is under way."""
         if self.work is not None:
             self.work.cancel()
+
+
+def _completed(work: Coroutine[None, None, R]) -> R:
+    """What `work` gives, which waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        outcome: R = end.value
+        return outcome
+    msg = "work of a dry run waits for something"
+    raise RuntimeError(msg)

@@ -274,7 +274,7 @@ class Exchange:
 
     def cancelled(self, scope: Scope) -> None:
         """An op was cancelled while it waited."""
-        msg = f"an op was cancelled at {scope.label}, so this session ended at every party; a retry is a new session"
+        msg = f"an op was cancelled at {scope.label or 'the program'}, so this session ended at every party; a retry is a new session"
         self.fail(ProgramError(msg))
 
     def check_alive(self) -> None:

@@ -94,9 +94,6 @@ class Scoped(Protocol):
     def check_alive(self) -> None:
         """Raise the session's fault if it has one."""
 
-    def interrupted(self) -> None:
-        """A task that called a protocol was cancelled."""
-
 
 _current: ContextVar[tuple[Scoped, Scope] | None] = ContextVar("beaver_scope", default=None)
 
@@ -168,7 +165,5 @@ async def _run(
     try:
         return await body(s, *args, **kwargs)
     finally:
-        if task is not parent.task and task is not None and task.cancelling():
-            s.interrupted()
         _current.reset(token)
         parent.follow(scope)

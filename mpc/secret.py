@@ -132,6 +132,20 @@ def emptied(argument: Any, home: Home, blank: Callable[[tuple[int, ...]], Words]
     return kind(emptied(part, home, blank) for part in argument) if kind in (list, tuple) else argument
 
 
+def secrets_in(argument: Any) -> list[Secret]:
+    """Every secret in `argument`, also in lists, tuples and dictionaries, in order."""
+    found, seen, stack = [], set[int](), [argument]
+    while stack:
+        each = stack.pop()
+        kind = type(each)
+        if issubclass(kind, Secret):
+            found.append(each)
+        elif issubclass(kind, dict | list | tuple) and id(each) not in seen:
+            seen.add(id(each))
+            stack += reversed(each.values() if issubclass(kind, dict) else each)
+    return found
+
+
 def check_operand(x: object, kinds: tuple[type[Secret], ...], taker: str, home: Home | None) -> None:
     """ProgramError unless x is a secret of one of these kinds and, where `home` is not None, lives there."""
     if not isinstance(x, kinds):

@@ -24,8 +24,9 @@ from mpc.ledger import Release
 from mpc.masked import Masked
 from mpc.preprocessing.plan import DryExchange, DrySource, PlanEnds, Planning
 from mpc.scope import Scope, called, current, protocol, running
-from mpc.secret import check_operand, emptied, fingerprint, lineage_of
+from mpc.secret import check_operand, emptied, fingerprint, lineage_of, secrets_in
 from mpc.shares import AShare, Encoded
+from mpc.unmade import make
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from mpc.ring import Words
     from mpc.secret import Secret
     from mpc.streams import Watch
+    from mpc.unmade import Held, Waiting
     from mpc.visit import Visit
 
 R = TypeVar("R")
@@ -72,6 +74,7 @@ class Session:
         self.root = Scope((), "", 0)
         self.releases: Counter[Release] = Counter()
         self.home, self._engine = engine.home, engine
+        self.waiting: Waiting = []
 
     @classmethod
     def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None = None, visit: Visit | None = None) -> Session:
@@ -94,37 +97,26 @@ class Session:
         """Raise the session's fault, if it has one."""
         self._engine.exchange.check_alive()
 
-    def interrupted(self) -> None:
-        """A task that called an op of this session was cancelled."""
-        if isinstance(self._engine.exchange, DryExchange):
-            self._engine.exchange.interrupted()
-
     async def run(self, program: Callable[..., Awaitable[R]], *arguments: Any) -> R:
         """`await program(s, *arguments)`, with its correlations asked for ahead, as far as a dry run can name them.
 
         The dry run does what the program does on shapes alone: let the program have no other side effects before it reveals, and do the same in
-        both runs.  The words of products that it only multiplies further are not made; reading them in the real run alone raises ProgramError.
-        Shares and masked values among the arguments, also in lists, tuples and dictionaries, lose their contents for it.
+        both runs.  Shares and masked values among the arguments, also in lists, tuples and dictionaries, lose their contents for it; products among
+        what the program gives are made.
         """
-        watch = self.home.watch
-        source = DrySource if watch is not None and watch.every_word else Planning
-        dry, plan = Session.dry(self.names, self.index, client=self.client, source=source)
+        dry, plan = Session.dry(self.names, self.index, client=self.client, source=Planning)
         # Names go on where this scope is now: nothing that was named before is named again.
         dry.root = current(self).twin()
-        given, outcome = dry.emptied(arguments), None
+        given = dry.emptied(arguments)
         try:
-            outcome = await called(program, dry, *given)
+            await dry.made(await called(program, dry, *given))
         except* PlanEnds:  # a task group wraps it
             # Also where the value was another plan's, of a program that this one is part of.
-            plan.end()
-        plan.watches = False
-        # Until here, so that what the program gives, or puts into what it was given, is dealt: whoever gets it may read it.
-        del outcome, given
-        try:
-            await self._engine.ask(plan, current(self))
-            return await program(self, *arguments)
-        finally:
-            self._engine.source.forget(plan)
+            plan.complete = False
+        await self._engine.ask(plan, current(self))
+        outcome = await program(self, *arguments)
+        await self.made(outcome)
+        return outcome
 
     def emptied(self, argument: Any) -> Any:
         """`argument` with every secret in it as this dry run knows it."""
@@ -197,6 +189,13 @@ class Session:
             self.input(values if owner == self.index else None, owner, shape, frac=frac, bound=bound) for owner, shape in enumerate(shapes)
         ]
 
+    async def made(self, *outcomes: Any) -> None:
+        """See that the words of all shares in `outcomes` are there; those of products that nobody has read are not.  Ops do it by themselves.
+
+        rounds 0 (what `mul` says of large numbers of factors) · dealer what `mul` says
+        """
+        await make(running(self), [x.held for x in secrets_in(outcomes) if isinstance(x, AShare)])
+
     # -- openings and outputs ----------------------------------------------------------------------------------
 
     @protocol
@@ -215,6 +214,7 @@ class Session:
 
     async def masked(self, values: Sequence[AShare], names: Sequence[Expression]) -> tuple[Masked, ...]:
         """Open x - a for several values in one round.  For ops, which name their masks before they open."""
+        await make(running(self), [x.held for x in values])
         if len(values) == 1:
             (x,), (name,) = values, names
             a = self._mask_share(x, name)
@@ -253,6 +253,7 @@ class Session:
         receivers = self.receivers(to)
         to_names = tuple(self._receiver_names[i] for i in receivers)
         scope, exchange = current(self), self._engine.exchange
+        await self.made(x)
         usage, combine = ("zero-xor", np.bitwise_xor) if isinstance(x, BShare) else ("zero", np.add)
         zero = self._engine.streams.zero(scope.ranges.take(usage, x.words.shape), usage)
         # Re-randomised afresh: what a receiver sees of each share is uniform but for the sum.
@@ -327,13 +328,13 @@ class Session:
         opened = await self._engine.exchange.open(scope, "fused", (words - a).reshape(-1), [lineage], [name.tree], np.add)
         return opened.reshape(words.shape), a
 
-    async def beside(self, work: Coroutine[None, None, R], scope: Scope, *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
-        """`work` of `scope`, which goes on while the program does, and ends before the session; what is `awaited` in it ends with it."""
-        return await self._engine.beside(work, scope, *awaited)
+    async def room(self, scope: Scope) -> None:
+        """Wait in an op of `scope` until `beside` may begin more."""
+        await self._engine.room(scope)
 
-    def unmade(self, shape: tuple[int, ...]) -> Words:
-        """In place of words that nobody reads."""
-        return self._engine.zeros(shape)
+    def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
+        """`work`, which goes on while the program does, and ends before the session; what is `awaited` in it ends with it."""
+        return self._engine.beside(work, *awaited)
 
     async def open_bits(self, words: Words, lineages: Sequence[int], keys: Sequence[bytes]) -> Words:
         """Open the XOR of every party's `words`, which the caller hid under fresh bit masks."""
@@ -351,7 +352,7 @@ class Session:
             return await asyncio.to_thread(kernel, *arguments)
         return kernel(*arguments)
 
-    def share(self, words: Words, *, frac: int, bound: float, lineage: int, origin: Rounding | Factors | None = None) -> AShare:
+    def share(self, words: Held, *, frac: int, bound: float, lineage: int, origin: Rounding | Factors | None = None) -> AShare:
         """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""
         lineage = lineage_of("share", lineage, *running(self).path)
         if origin is not None:

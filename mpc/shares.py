@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import add, sub
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
@@ -11,13 +12,16 @@ import numpy as np
 from mpc.errors import PrecisionError, ProgramError
 from mpc.expressions import normal_index, pair_differences
 from mpc.fixed_point import as_numbers, check_fits, encode, headroom
-from mpc.ring import Words, broadcast, frozen, outline, reshaped
+from mpc.ring import WORD, Words, broadcast, frozen, outline, reshaped
 from mpc.secret import Home, Secret, constant_lineage, fingerprint, lineage_of, same_home
+from mpc.unmade import Unmade, applied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike
+
+    from mpc.unmade import Held
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -174,32 +178,39 @@ class AShare(Fixed):
 
     __slots__ = ("_words", "owner")
 
-    def __init__(self, words: Words, *, frac: int, bound: float, home: Home, lineage: int, owner: int | None = None) -> None:
-        self._words = frozen(words)
-        super().__init__(self._words.shape, frac, bound, home, lineage)
+    def __init__(self, words: Held, *, frac: int, bound: float, home: Home, lineage: int, owner: int | None = None) -> None:
+        self._words = frozen(words.words if isinstance(words, Unmade) and words.words is not None else words)
+        super().__init__(words.shape, frac, bound, home, lineage)
         self.owner = owner
-        if home.watch is not None:
+        if home.watch is not None and not isinstance(self._words, Unmade):
             home.watch.makes(home.index, lineage, self._words, frac, bound)
 
     @property
+    def held(self) -> Held:
+        """Its words, or what stands for them until somebody reads them."""
+        return self._words
+
+    @property
     def words(self) -> Words:
-        """This party's share, uniform by itself."""
+        """This party's share, uniform by itself; ProgramError if it is a product that nobody has read (`Session.made`)."""
+        if isinstance(self._words, Unmade):
+            self._words = self._words.there()
         return self._words
 
     def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> AShare:
         """See Secret."""
         return AShare(blank(self.shape), frac=self.frac, bound=self.bound, home=home, lineage=self.lineage, owner=self.owner)
 
-    def _make(self, words: Words, lineage: int, bound: float, owner: int | None) -> AShare:
+    def _make(self, words: Held, lineage: int, bound: float, owner: int | None) -> AShare:
         return AShare(words, frac=self.frac, bound=bound, home=self.home, lineage=lineage, owner=owner)
 
     def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> AShare:
         lineage = lineage_of(operation, self.lineage, fingerprint(parameters))
-        return self._make(apply(self.words), lineage, self.bound * growth, self.owner)
+        return self._make(applied(apply, self._words), lineage, self.bound * growth, self.owner)
 
     def _read(self, operation: str, frac: int, bound: float) -> AShare:
         lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
-        return AShare(self.words, frac=frac, bound=bound, home=self.home, lineage=lineage, owner=self.owner)
+        return AShare(self._words, frac=frac, bound=bound, home=self.home, lineage=lineage, owner=self.owner)
 
     def _index(self, key: Any) -> Any:
         """Also by public arrays, which only a share allows."""
@@ -211,20 +222,23 @@ class AShare(Fixed):
         mine = self.home.index == (self.owner or 0)
         return (words if mine else np.zeros_like(words)), bound, constant_lineage(words)
 
-    def _operand(self, other: AShare | ArrayLike) -> tuple[Words, float, int, int | None]:
+    def _sum(self, operation: str, apply: Callable[[Any, Any], Any], other: AShare | ArrayLike) -> AShare:
         if isinstance(other, Secret) and not isinstance(other, AShare):
             msg = f"a {type(other).__name__} cannot be added to an AShare"
             raise ProgramError(msg)
         if not isinstance(other, AShare):
-            added = self._constant(other)
-            check_broadcast(self.shape, added[0].shape)
-            return *added, self.owner
-        same_home(self, other)
-        if other.frac != self.frac:
-            msg = f"shares with {self.frac} and {other.frac} fractional bits cannot be added; truncate one first"
-            raise ProgramError(msg)
-        check_broadcast(self.shape, other.shape)
-        return other.words, other.bound, other.lineage, self.owner if self.owner == other.owner else None
+            words, bound, lineage = self._constant(other)
+            check_broadcast(self.shape, words.shape)
+            total, owner = applied(lambda own: apply(own, words), self._words), self.owner
+        else:
+            same_home(self, other)
+            if other.frac != self.frac:
+                msg = f"shares with {self.frac} and {other.frac} fractional bits cannot be added; truncate one first"
+                raise ProgramError(msg)
+            check_broadcast(self.shape, other.shape)
+            bound, lineage = other.bound, other.lineage
+            total, owner = applied(apply, self._words, other.held), self.owner if self.owner == other.owner else None
+        return self._make(total, lineage_of(operation, self.lineage, lineage), self.bound + bound, owner)
 
     def add_own(self, mine: Encoded) -> AShare:
         """Add this party's own value.  On a zero sharing the result is the sum of all parties' own values."""
@@ -235,17 +249,16 @@ class AShare(Fixed):
             msg = f"the value has shape {mine.words.shape}, the share {self.shape}"
             raise ProgramError(msg)
         bound = self.bound + self.home.n * mine.bound
-        return self._make(self.words + mine.words, lineage_of("add_own", self.lineage, 0), bound, None)
+        total = applied(lambda own: own + mine.words, self._words)
+        return self._make(total, lineage_of("add_own", self.lineage, 0), bound, None)
 
     def __add__(self, other: AShare | ArrayLike) -> AShare:
-        words, bound, lineage, owner = self._operand(other)
-        return self._make(self.words + words, lineage_of("add", self.lineage, lineage), self.bound + bound, owner)
+        return self._sum("add", add, other)
 
     __radd__ = __add__
 
     def __sub__(self, other: AShare | ArrayLike) -> AShare:
-        words, bound, lineage, owner = self._operand(other)
-        return self._make(self.words - words, lineage_of("sub", self.lineage, lineage), self.bound + bound, owner)
+        return self._sum("sub", sub, other)
 
     def __rsub__(self, other: ArrayLike) -> AShare:
         return -self + other
@@ -258,8 +271,9 @@ class AShare(Fixed):
         """The value times public integers, where mathematics guarantees `bound` for the product.  Local."""
         factors = integers(factor)
         check_broadcast(self.shape, factors.shape)
-        words = factors.view(self.words.dtype)
-        return self._make(self.words * words, lineage_of("scale", self.lineage, constant_lineage(words)), bound, self.owner)
+        words = factors.view(WORD)
+        product = applied(lambda own: own * words, self._words)
+        return self._make(product, lineage_of("scale", self.lineage, constant_lineage(words)), bound, self.owner)
 
     __rmul__ = __mul__
 
@@ -305,6 +319,6 @@ def concatenate(shares: list[AShare], axis: int = 0) -> AShare:
             msg = f"shares with {first.frac} and {share.frac} fractional bits cannot be joined; truncate one first"
             raise ProgramError(msg)
     owner = first.owner if all(share.owner == first.owner for share in shares) else None
-    joined = np.concatenate([share.words for share in shares], axis=axis)
+    joined = applied(lambda *parts: np.concatenate(parts, axis=axis), *(share.held for share in shares))
     lineage = lineage_of("concatenate", axis % first.ndim, *(share.lineage for share in shares))
     return AShare(joined, frac=first.frac, bound=max(share.bound for share in shares), home=first.home, lineage=lineage, owner=owner)

@@ -155,12 +155,9 @@ async def cancelled(s):
     await asyncio.sleep(0.3)
 
 
-async def fickle(s, runs):
+async def looks_at_unmade_words(s):
     x = await s.mask(s.zero(1, frac=0))
-    square = await mpc.mul(s, x, x)
-    await mpc.mul(s, square, x)
-    runs.add(len(runs))
-    return await s.reveal(square) if len(runs) > 1 else None
+    return (await mpc.mul(s, x, x)).words
 
 
 async def divides(s):
@@ -332,7 +329,7 @@ CASES = {
     "different sessions or parties": another_session,
     "from another task": lambda: each(foreign_task),
     "an op was cancelled at": lambda: after_the_end(cancelled),
-    "only multiplied further": lambda: each(lambda s: s.run(fickle, set())),
+    "nobody has read this product": lambda: each(looks_at_unmade_words),
     "the program raised TYPE": lambda: after_the_end(divides),
     "this session has ended": lambda: after_the_end(lambda s: s.reveal(s.zero(1))),
     "this process was forked": forked,

@@ -42,6 +42,7 @@ LAYERS = {
     "mpc.roster": 2,
     "mpc.ledger": 2,
     "mpc.scope": 2,
+    "mpc.unmade": 2,
     "mpc.sharing": 2,
     "mpc.wire": 3,
     "mpc.handshake": 3,

@@ -48,9 +48,10 @@ def test_every_word_of_a_chain_is_exact_and_it_opens_as_rarely_as_declared(n, sh
             x, y = (value, factor) if number % 2 else (factor, value)
             before, said = s.cost.rounds, OPS["mul"].cost(n, x, y)
             value = await mpc.mul(s, x, y)
+            await s.made(value)
             assert s.cost.rounds - before == said.rounds == (number % (most - 1) == 0)
-            steps.append(value.words)
-        return steps
+            steps.append(value)
+        return [value.words for value in steps]
 
     product = start
     for factor, words in zip(factors, total(simulate(n, chain)), strict=True):
@@ -69,6 +70,7 @@ def test_slices_transposes_and_powers_are_factors_too(n):
         cube = await mpc.mul(s, square, x[::-1])
         fourth = await mpc.mul(s, cube.assume_bound(1.0, "a test"), x * 3 + x)
         eighth = await mpc.mul(s, *[fourth.assume_bound(1.0, "a test")] * 2)
+        await s.made(square, cube, fourth, eighth)
         assert s.cost.rounds == before
         return [square.words, cube.words, fourth.words, eighth.words]
 
@@ -93,10 +95,11 @@ def test_products_of_products_open_no_more_than_is_declared(n):
         for i, left in enumerate(powers):
             for j, right in enumerate(powers):
                 before, said = (s.cost.rounds, s.cost.payload), OPS["mul"].cost(n, left, right)
-                results.append((await mpc.mul(s, left, right)).words)
+                results.append(result := await mpc.mul(s, left, right))
+                await s.made(result)
                 assert (s.cost.rounds - before[0], s.cost.payload - before[1]) == (said.rounds, said.payload)
                 assert (said.payload // 24) == (not i) + (not j) + ((i or 1) + (j or 1) > most) + (i == j == most)
-        return results
+        return [result.words for result in results]
 
     powers = [words ** np.uint64(k or 1) for k in range(most + 1)]
     wanted = [left * right for left in powers for right in powers]
@@ -182,6 +185,7 @@ def test_long_names_are_opened_so_that_every_relation_fits_into_a_message(n):
             value, before = factor, s.cost.rounds
             for _ in range(11):
                 value = (await mpc.mul(s, value, factor)).assume_bound(1.0, "a lie")
+            await s.made(value)
             rounds.append((s.cost.rounds - before, value.words))
         return rounds
 

@@ -38,6 +38,7 @@ async def tried(s, name, operands):
     sent, rounds, dealt = dict(s.cost.sent), s.cost.rounds, s.cost.corrections
     declared = op.cost(s.n, *operands, *case.parameters)
     result = await op.call(s, *operands, *case.parameters)
+    await s.made(result)
     payload = max((size - sent.get(peer, 0) for peer, size in s.cost.sent.items()), default=0)
     return result.words, result.shape, Cost(s.cost.rounds - rounds, payload, s.cost.corrections - dealt), declared
 

@@ -53,7 +53,9 @@ def check_product(op, reference, factors, masked, n):
         for number, factor in enumerate(factors):
             x = shared(s, factor, 1 + number)
             operands.append(await s.mask(x) if masked >> number & 1 else x)
-        return (await op(s, *operands)).words
+        result = await op(s, *operands)
+        await s.made(result)
+        return result.words
 
     total = np.sum(simulate(n, program), axis=0, dtype=np.uint64)
     expected = np.asarray(reference(*factors))

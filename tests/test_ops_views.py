@@ -132,6 +132,7 @@ def check_alike(view, n, op, *, local=False):
 
         async def program(s, value=value):
             result = await op(s, value)
+            await s.made(result)
             return result.words
 
         results = simulate(n, program)

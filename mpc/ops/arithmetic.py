@@ -64,7 +64,7 @@ async def mul(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
     opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow
     A product of m elements, whose operands have one shape, knows its factors, if the k of them have 2^k·m <= 2^13, and at most twelve.  What is a factor, or
-    knows its own, is not opened: rounds 0 · bytes 0 · dealer 8·(2^k - 1 - k) per element, and 0 in a planned program that only multiplies the result further.
+    knows its own, is not opened: rounds 0 · bytes 0 · dealer 8·(2^k - 1 - k) per element, once somebody reads the result: ops do, a further product does not.
     Where they would be more, several become one, whose product is opened beside the program: bytes 8 per element and peer, rounds 1 for whoever reads the result
     """
     shape = checked_product("mul", x, y)

@@ -1,7 +1,8 @@
 """Products that know their factors: the next one needs no opening of them (papers: patra21, turbospeedz).
 
 (d1 + a1)·(d2 + a2)·... is linear in the products of the masks, which can be dealt before anything is opened.  Where the factors become too many,
-several of them are opened as a group, beside the program, and the group is one factor in their place.
+several of them are opened as a group, beside the program, and the group is one factor in their place.  A product that opens nothing is made when
+somebody reads its words: the next product does not.
 """
 
 from __future__ import annotations
@@ -18,21 +19,26 @@ from mpc.derived import Derived, Factors, Group
 from mpc.ledger import Cost, together
 from mpc.masked import Masked
 from mpc.ops.declare import Operand, masking, opening
-from mpc.ring import count
+from mpc.ring import count, frozen
 from mpc.scope import running
 from mpc.secret import lineage_of
 from mpc.shares import AShare
+from mpc.unmade import Product, begin, make, make_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from typing import Any
 
-    from mpc.derived import Factor, Opened
+    from mpc.beside import Work
+    from mpc.derived import Done, Factor, Opened
     from mpc.expressions import Expression
     from mpc.ring import Words
     from mpc.scope import Scope
     from mpc.session import Session
+    from mpc.unmade import Held
 
+WAITING = 256
+"""Of so many results that wait for unmade words, the next product makes what is still needed: else a sum in a loop would keep every addend."""
 MANY = 10
 """Known factors from which on a group is of plain ones alone, or of groups alone: there are more groups, but only few wait for others."""
 
@@ -106,34 +112,67 @@ def _dealt(size: int, factors: int) -> Cost:
 
 
 async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
-    """The product of all factors of x and y: what is no factor yet is masked, and words that nobody will read are not made."""
+    """The product of all factors of x and y: what is no factor yet is masked, and without that the words are made for whoever reads them."""
     scope, groups = running(s), x.groups + y.groups
     if (x.factors or 1) + (y.factors or 1) > most_factors(x.shape):
         known, groups = await _grouped(s, x, y)
     else:
         known = (*_factors(x), *_factors(y))
     masks = tuple([factor.name for factor in known])
-    fresh = () if x.factors and y.factors else tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
-    if fresh:
+    words: Held
+    if x.factors and y.factors:
+        words = Dealt(s, scope, known, masks)
+        if s.home.watch is not None and s.home.watch.every_word:
+            await make(scope, [words])
+        elif len(s.waiting) >= WAITING:
+            await make_waiting(scope, s.waiting)
+    else:
+        fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
         masks += (names := tuple([s.take_mask(z) for z in fresh]))
-    deferred = s.source.deferred(scope, masks)
-    fetching = None if deferred else s.source.begin(scope, products_of(scope.ranges, masks))
-    try:
-        factors = (*known, *await s.masked(fresh, names)) if fresh else known
-        # Of words that are not made only the shape counts.
-        words = s.unmade(x.shape) if fetching is None else await _words(s, scope, factors, fetching)
-    finally:
-        if fetching is not None:
+        # Asked for beside the opening, which takes as long.
+        fetching = s.source.begin(scope, products_of(scope.ranges, masks))
+        try:
+            known = (*known, *await s.masked(fresh, names))
+            words = await _words(s, scope, known, fetching)
+        finally:
             fetching.close()
     frac, bound, lineage = x.frac + y.frac, x.bound * y.bound, lineage_of("mul", x.lineage, y.lineage)
-    return s.share(words, frac=frac, bound=bound, lineage=lineage, origin=Factors(factors, groups, deferred))
+    return s.share(words, frac=frac, bound=bound, lineage=lineage, origin=Factors(known, groups))
+
+
+class Dealt(Product):
+    """The words of a product of `factors`; their relation is the only one of the op's own scope."""
+
+    __slots__ = ("_factors", "_masks", "_own", "_scope", "_session", "_work")
+
+    def __init__(self, s: Session, scope: Scope, factors: tuple[Factor, ...], masks: tuple[Expression, ...]) -> None:
+        super().__init__(factors[0].shape, s.waiting)
+        self._session, self._scope, self._factors, self._masks = s, scope, factors, masks
+        self._work: Work[Words] | Done[Words] | None = None
+
+    async def begin(self, scope: Scope) -> None:
+        """See Product."""
+        s = self._session
+        await s.room(scope)
+        if self._work is None:
+            # Rounds count for whoever waits for the words, as those of a group do.
+            self._own = own = self._scope.child("words")
+            own.follow(scope)
+            fetching = s.source.begin(own, products_of(self._scope.ranges, self._masks))
+            self._work = s.beside(_words(s, own, self._factors, fetching), fetching)
+
+    async def finish(self, scope: Scope) -> None:
+        """See Product."""
+        if self._work is not None:
+            self.words = frozen(await self._work.result(scope))
+            scope.follow(self._own)
 
 
 def _factors(z: AShare | Masked) -> Sequence[Factor]:
     """The factors of z that are masked already, or will be."""
     if isinstance(z, Masked):
         return (z,)
-    return z.origin.extend() if isinstance(z, Derived) and isinstance(z.origin, Factors) else ()
+    return z.origin.values if isinstance(z, Derived) and isinstance(z.origin, Factors) else ()
 
 
 async def _grouped(s: Session, x: AShare | Masked, y: AShare | Masked) -> tuple[tuple[Factor, ...], int]:
@@ -150,17 +189,24 @@ async def _grouped(s: Session, x: AShare | Masked, y: AShare | Masked) -> tuple[
 
 
 async def _group(s: Session, factors: Sequence[Factor], product: AShare | None) -> Group:
-    """A factor in place of several, whose product is opened while the program goes on; `product` has its words, if anything has."""
+    """A factor in place of several, whose product is opened while the program goes on; of all factors of `product`, that is its words."""
     # A scope of its own, whose rounds count for whoever waits for the group.
     scope = running(s).child("group")
+    await s.room(scope)
     name = expressions.mask(scope.ranges.take("mask", factors[0].shape))
     lineage = lineage_of("mul", *(factor.lineage for factor in factors))
     if product is not None:
-        opening = await s.beside(s.open_masked(scope, product.words, name, lineage), scope)
+        await begin(scope, [product.held])
+        opening = s.beside(_opened_words(s, scope, product, name, lineage))
     else:
         fetching = s.source.begin(scope, products_of(scope.ranges, tuple(factor.name for factor in factors)))
-        opening = await s.beside(_opened(s, scope, factors, fetching, name, lineage), scope, fetching)
+        opening = s.beside(_opened(s, scope, factors, fetching, name, lineage), fetching)
     return Group(name, lineage, scope, opening)
+
+
+async def _opened_words(s: Session, scope: Scope, product: AShare, name: Expression, lineage: int) -> Opened:
+    await make(scope, [product.held])
+    return await s.open_masked(scope, product.words, name, lineage)
 
 
 async def _opened(

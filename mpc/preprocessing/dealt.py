@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc.correlations import receiver
-from mpc.preprocessing.deferral import UNREAD, Deferrals
 from mpc.ring import WORD
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from mpc.correlations import Relation
-    from mpc.derived import Deferred
     from mpc.exchange import Exchange
     from mpc.flow import Arrivals
     from mpc.ledger import Ledger
@@ -68,11 +66,9 @@ class Dealt:
         """What was asked for, and ops wait for."""
         self._late: dict[bytes, Relation] = {}
         """Those that ops wait for too, and that are asked for when fewer are due."""
-        self._deferrals = Deferrals()
 
     def plan(self, plan: Plan) -> None:
         """Ask for everything in `plan` that this party receives, ahead of the ops that use it."""
-        self._deferrals.learn(plan)
         for relation in plan.relations:
             # A program within a planned one finds that its own plan was asked for already.
             if (key := relation.key) not in self._asked and self._receives(self._exchange.correction_tag(key)):
@@ -94,14 +90,6 @@ class Dealt:
 
     def _receives(self, tag: bytes) -> bool:
         return receiver(tag, len(self._exchange.names)) == self._exchange.index
-
-    def deferred(self, scope: Scope, *_: Any) -> Deferred | None:
-        """See Source."""
-        return UNREAD if self._deferrals.take(scope.path) else None
-
-    def forget(self, plan: Plan) -> None:
-        """See Source."""
-        self._deferrals.forget(plan)
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
         """Expand this party's share of `relation`, or get it from the dealer if this party is the receiver.

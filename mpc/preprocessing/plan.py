@@ -13,14 +13,12 @@ import numpy as np
 from mpc.blank import Meter, Uncounted
 from mpc.exchange import MAX_NDIM, scatters, stripes
 from mpc.ledger import Ledger
-from mpc.preprocessing.deferral import UNREAD, Deferrals, Pending, Product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from mpc.correlations import Relation
-    from mpc.derived import Deferred
-    from mpc.expressions import Expression, Range
+    from mpc.expressions import Range
     from mpc.ring import Words
     from mpc.scope import Scope
 
@@ -45,33 +43,11 @@ class Plan:
 
     n: int
     blanks: Meter | Uncounted = field(default_factory=Meter)
-    steps: list[Relation | Product] = field(default_factory=list)
+    relations: list[Relation] = field(default_factory=list)
+    """The correlations, in the order in which ops take them."""
     ledger: Ledger = field(default_factory=Ledger)
     trips: int = 0
     complete: bool = True
-    watches: bool = True
-    """Whether a product that is dropped now is dropped in the real run, too."""
-
-    def end(self) -> None:
-        """The program looks at what only the real run knows."""
-        self.complete = self.watches = False
-
-    def distrust(self) -> None:
-        """A task of the program was cancelled: the real run, which waits for others, may come further in it before."""
-        self.watches = False
-        for product in self.products:
-            product.unread = False
-
-    @property
-    def products(self) -> list[Product]:
-        """Those whose words may be left out."""
-        return [step for step in self.steps if isinstance(step, Product)]
-
-    @property
-    def relations(self) -> list[Relation]:
-        """The correlations, in the order of the ops that take them."""
-        taken = (step.relation if isinstance(step, Product) else step for step in self.steps)
-        return [relation for relation in taken if relation is not None]
 
     @property
     def rounds(self) -> int:
@@ -128,10 +104,6 @@ class DryExchange:
     def check_alive(self) -> None:
         """A dry run does not fail."""
 
-    def interrupted(self) -> None:
-        """A task that called ops was cancelled."""
-        self._plan.distrust()
-
     def _sends(self, scope: Scope, sizes: dict[str, int]) -> None:
         for name, size in sizes.items():
             self._plan.ledger.sends(name, size)
@@ -172,8 +144,7 @@ class DryExchange:
         self._ends()
 
     def _ends(self) -> NoReturn:
-        # Known before any task is cancelled for it: what that one had, the real run may read.
-        self._plan.end()
+        self._plan.complete = False
         raise PlanEnds
 
     def blank(self, shape: tuple[int, ...]) -> Any:
@@ -236,24 +207,14 @@ class DrySource:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._ahead: dict[bytes, int] = {}
-        self._deferrals = Deferrals()
 
     def plan(self, plan: Plan) -> None:
         """Asked for now, before the ops that use them."""
         self._ahead.update(dict.fromkeys((relation.key for relation in plan.relations), self._plan.trips + THERE_AND_BACK))
-        self._deferrals.learn(plan)
-
-    def forget(self, plan: Plan) -> None:
-        """See Source."""
-        self._deferrals.forget(plan)
-
-    def deferred(self, scope: Scope, *_: Any) -> Deferred | None:
-        """See Source."""
-        return UNREAD if self._deferrals.take(scope.path) else None
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
         """See Source."""
-        self._plan.steps.append(relation)
+        self._plan.relations.append(relation)
         return self._shares(scope, relation, self._ahead.get(relation.key, scope.trips + THERE_AND_BACK))
 
     async def _shares(self, scope: Scope, relation: Relation, arrival: int) -> list[Any]:
@@ -263,16 +224,6 @@ class DrySource:
 
 
 class Planning(DrySource):
-    """The same, for the dry run before a real one, which finds out of which products nobody reads the words."""
+    """The same, for the dry run before a real one, whose memory nobody asks for."""
 
     blanks = Uncounted
-
-    def deferred(self, scope: Scope, masks: tuple[Expression, ...]) -> Deferred:
-        """See Source."""
-        product = Product(scope.path, masks)
-        self._plan.steps.append(product)
-        pending = Pending(self._plan, product)
-        if self._deferrals.take(scope.path) is False:
-            # In a planned program within this one, which asks for it.
-            pending.read()
-        return pending

@@ -174,7 +174,9 @@ class Chain(Workload):
 
     async def run(self, s: Session, data: list[AShare]) -> AShare:
         """See Workload."""
-        return await s.run(_chain, *data)
+        value = await _chain(s, *data)
+        await s.made(value)
+        return value
 
     async def reveal(self, s: Session, outcome: AShare) -> Any:
         """See Workload."""

@@ -1,0 +1,128 @@
+"""Words that are made when somebody reads them, and what is computed from them until then (decision 0017)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+from weakref import ref
+
+from mpc.errors import ProgramError
+from mpc.ring import Words, frozen, outline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from mpc.scope import Scope
+
+    Held: TypeAlias = "Words | Unmade"
+    Waiting = list[ref["Applied"]]
+
+
+class Unmade:
+    """Stands for words of `shape`, which are None until they are made."""
+
+    __slots__ = ("__weakref__", "shape", "waiting", "words")
+
+    def __init__(self, shape: tuple[int, ...], waiting: Waiting) -> None:
+        self.shape = shape
+        self.waiting = waiting
+        """What is computed from unmade words of this session, as far as it is still needed."""
+        self.words: Words | None = None
+
+    def there(self) -> Words:
+        """The words; ProgramError if nobody made them."""
+        if self.words is None:
+            msg = "nobody has read this product yet, so its words are not made: await s.made(x) first"
+            raise ProgramError(msg)
+        return self.words
+
+
+class Product(Unmade):
+    """Words that take a correlation."""
+
+    __slots__ = ()
+
+    async def begin(self, scope: Scope) -> None:
+        """Ask for what they take, unless somebody has; `scope` will wait for them."""
+        raise NotImplementedError
+
+    async def finish(self, scope: Scope) -> None:
+        """Wait for them."""
+        raise NotImplementedError
+
+
+class Applied(Unmade):
+    """`apply` to the words of `parts`, some of which are unmade."""
+
+    __slots__ = ("_apply", "parts")
+
+    def __init__(self, apply: Callable[..., Any], parts: Sequence[Held]) -> None:
+        waiting = next(part.waiting for part in parts if isinstance(part, Unmade))
+        super().__init__(apply(*(outline(part.shape) for part in parts)).shape, waiting)
+        self._apply = apply
+        self.parts = parts
+        waiting.append(ref(self))
+
+    def compute(self) -> None:
+        """The parts are there."""
+        if self.words is None:
+            self.words = frozen(self._apply(*map(_there, self.parts)))
+            # However long the chain of what was computed before: none of it is kept.
+            self.parts = ()
+
+
+def _there(held: Held) -> Words:
+    return held.there() if isinstance(held, Unmade) else held
+
+
+def applied(apply: Callable[..., Any], *parts: Held) -> Held:
+    """`apply` to all words, now if they are there."""
+    if any(isinstance(part, Unmade) and part.words is None for part in parts):
+        return Applied(apply, parts)
+    words: Words = apply(*map(_there, parts))
+    return words
+
+
+async def begin(scope: Scope, held: Sequence[Held]) -> list[Unmade]:
+    """Ask for whatever these lack, for an op of `scope`; all that is unmade in them, each after its parts."""
+    order = _in_order(held)
+    for each in order:
+        if isinstance(each, Product):
+            await each.begin(scope)
+    return order
+
+
+async def make(scope: Scope, held: Sequence[Held]) -> None:
+    """See that all of these are there: what they lack is asked for before any of it is waited for."""
+    order = await begin(scope, held)
+    for each in order:
+        if isinstance(each, Product):
+            await each.finish(scope)
+    for each in order:
+        if isinstance(each, Applied):
+            each.compute()
+
+
+async def make_waiting(scope: Scope, waiting: Waiting) -> None:
+    """Make all that is computed from unmade words and still needed."""
+    needed = [each for remembered in waiting if (each := remembered()) is not None]
+    waiting.clear()
+    await make(scope, needed)
+
+
+def _in_order(held: Sequence[Held]) -> list[Unmade]:
+    """What is unmade in these, each once and after its parts."""
+    # No recursion: a sum may have been added up in a loop of any length.
+    order, seen, stack = [], set[int](), [(each, False) for each in reversed(held)]
+    while stack:
+        each, parts_done = stack.pop()
+        if not isinstance(each, Unmade) or each.words is not None:
+            continue
+        if parts_done:
+            order.append(each)
+        elif id(each) not in seen:
+            seen.add(id(each))
+            stack.append((each, True))
+            if isinstance(each, Applied):
+                stack += [(part, False) for part in reversed(each.parts)]
+    return order
