@@ -65,15 +65,16 @@ class Engine:
         exchange = self.exchange
         return exchange.blank(shape) if isinstance(exchange, DryExchange) else zeros(shape)
 
-    async def ask(self, plan: Plan, scope: Scope) -> None:
+    async def ask(self, plan: Plan) -> None:
         """Ask for what `plan` names, so that the asks leave before its program begins, which may do much before it waits for anything."""
         self.source.plan(plan)
         if isinstance(self.exchange, Exchange):
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                self.exchange.cancelled(scope)
-                raise
+            await asyncio.sleep(0)
+
+    def cancelled(self, scope: Scope) -> None:
+        """A call of `scope` was cancelled while it waited."""
+        if isinstance(self.exchange, Exchange):
+            self.exchange.cancelled(scope)
 
     async def room(self, scope: Scope) -> None:
         """Wait until `beside` may begin more; in a dry run, where nothing waits, it always may."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -339,10 +340,11 @@ class Exchange:
         limit = self._mesh.clocks.stall
         while True:
             await asyncio.sleep(min(limit / 4, 5))
-            oldest = min(self._waiting.values(), key=lambda entry: entry[1], default=None)
-            if oldest is not None and time.monotonic() - oldest[1] > limit:
-                late = next((name for name, flow in self._agreed.flows.items() if flow.waiting()), self.dealer)
-                self.fail(PeerLost(late, f"is alive, but its message for {oldest[0]} did not come within {limit:g} s"))
+            # Those that began to wait first come first.
+            oldest, (label, since) = next(iter(self._waiting.items()), (None, ("", math.inf)))
+            if oldest is not None and time.monotonic() - since > limit:
+                late = next((name for name, flow in self._agreed.flows.items() if flow.lacks(oldest)), self.dealer)
+                self.fail(PeerLost(late, f"is alive, but its message for {label} did not come within {limit:g} s"))
                 return
 
     # -- what the mesh tells -----------------------------------------------------------------------------------

@@ -303,6 +303,10 @@ class Flow:
         """The label of a receive that this party still waits for."""
         return next((receive.label for receive in self._receives.values()), None)
 
+    def lacks(self, arrivals: Arrivals) -> bool:
+        """Whether a message that `arrivals` waits for is this peer's."""
+        return any(receive.arrivals is arrivals for receive in self._receives.values())
+
     def fail(self, fault: Exception) -> None:
         """Every pending and later message of this flow fails with `fault`; its memory is freed."""
         self._fault = fault

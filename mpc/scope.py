@@ -26,7 +26,7 @@ class Scope:
     A dry run also counts `trips`: how many messages, the dealer's too, had to travel one after the other until here.
     """
 
-    __slots__ = ("_children", "_label", "_name", "_parent", "_ranges", "depth", "messages", "path", "task", "trips")
+    __slots__ = ("_children", "_label", "_name", "_ranges", "closed", "depth", "messages", "parent", "path", "task", "trips")
 
     def __init__(self, path: tuple[int, ...], name: str, depth: int, trips: int = 0, parent: Scope | None = None) -> None:
         self.path = path
@@ -35,17 +35,18 @@ class Scope:
         self.task: asyncio.Task[Any] | None = None
         self.messages = 0
         self._name = name
-        self._parent = parent
+        self.parent = parent
         self._label: str | None = None
         self._ranges: Ranges | None = None
         self._children = 0
+        self.closed: type[BaseException] | None = None
 
     @property
     def label(self) -> str:
         """The calls that lead here."""
         # Made when first asked for, as `ranges` are: a call that sends nothing needs neither.
         if self._label is None:
-            before = self._parent.label if self._parent is not None else ""
+            before = self.parent.label if self.parent is not None else ""
             last = f"{self._name}.{self.path[-1]}" if self.path else self._name
             self._label = f"{before}/{last}" if before else last
         return self._label
@@ -59,9 +60,18 @@ class Scope:
 
     def child(self, name: str) -> Scope:
         """The scope of the next call made from this one; it starts at the depth reached so far."""
+        if self.closed is not None:
+            raise self.closed
         number = self._children
         self._children += 1
         return Scope((*self.path, number), name, self.depth, self.trips, self)
+
+    def close(self, fault: type[BaseException], root: Scope) -> None:
+        """No further call is made from this one or from those around it, up to `root`: each raises `fault`."""
+        scope: Scope | None = self
+        while scope is not None:
+            scope.closed = fault
+            scope = scope.parent if scope is not root else None
 
     def follow(self, other: Scope) -> None:
         """Be at least as deep as `other`, whose calls have ended."""
@@ -73,7 +83,7 @@ class Scope:
 
     def twin(self) -> Scope:
         """A scope that will name everything as this one will, for a dry run."""
-        twin = Scope(self.path, self._name, self.depth, self.trips, self._parent)
+        twin = Scope(self.path, self._name, self.depth, self.trips, self.parent)
         twin._ranges = self.ranges.twin()
         twin._children = self._children
         return twin
@@ -106,6 +116,13 @@ def running(s: Scoped) -> Scope:
     """The scope of the op that calls this, from the body that `protocol` runs; the root outside of all protocols."""
     entry = _current.get()
     return entry[1] if entry is not None and entry[0] is s else s.root
+
+
+def close_innermost(s: Scoped, fault: type[BaseException]) -> None:
+    """Close the scope that is running in this task, if it is one of `s`."""
+    entry = _current.get()
+    if entry is None or entry[0] is s:
+        running(s).close(fault, s.root)
 
 
 def called(program: Callable[..., Awaitable[R]], s: object, *arguments: object) -> Awaitable[R]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from hashlib import blake2b
 from inspect import iscoroutine
+from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from mpc.streams import Watch
 
+Extent = int | tuple[int, ...]
 _MERSENNE = (1 << 127) - 1
 
 
@@ -73,6 +75,18 @@ def _refuse(what: str, instead: str) -> Callable[..., NoReturn]:
         raise ProgramError(msg)
 
     return method
+
+
+def extent_of(shape: Extent) -> tuple[int, ...]:
+    """A public shape that a program gives, as a tuple; ProgramError for what is none."""
+    try:
+        extent = (index(shape),) if isinstance(shape, int | np.integer) else tuple(map(index, shape))
+    except TypeError:
+        extent = (-1,)
+    if any(each < 0 for each in extent):
+        msg = f"a shape is a number of elements, or a tuple of them, not {shape!r}"
+        raise ProgramError(msg)
+    return extent
 
 
 class Secret:
@@ -163,5 +177,8 @@ def same_home(x: Secret, y: Secret) -> None:
 
 def _same(one: Home, other: Home) -> None:
     if one is not other and one != other:
-        msg = "these values belong to different sessions or parties; a share never leaves its session"
+        msg = (
+            "these values belong to different sessions or parties; a share never leaves its session. "
+            "In s.run(program, ...), pass every share that the program uses as an argument."
+        )
         raise ProgramError(msg)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from functools import partial
 from itertools import accumulate
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,14 +18,15 @@ from mpc.bshare import BShare
 from mpc.correlations import BIT_MASK
 from mpc.derived import Derived
 from mpc.engine import Engine
-from mpc.errors import ConfigError, ProgramError
+from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
 from mpc.exchange import Exchange
 from mpc.fixed_point import BOUND, FRAC
 from mpc.ledger import Release
 from mpc.masked import Masked
-from mpc.preprocessing.plan import DryExchange, DrySource, PlanEnds, Planning
-from mpc.scope import Scope, called, current, protocol, running
-from mpc.secret import check_operand, emptied, fingerprint, lineage_of, secrets_in
+from mpc.preprocessing.plan import DryExchange, DrySource, Planning, run_dry
+from mpc.ring import count
+from mpc.scope import Scope, called, close_innermost, current, protocol, running
+from mpc.secret import check_operand, emptied, extent_of, fingerprint, lineage_of, secrets_in
 from mpc.shares import AShare, Encoded
 from mpc.unmade import make
 
@@ -43,14 +45,13 @@ if TYPE_CHECKING:
     from mpc.preprocessing.plan import Plan
     from mpc.preprocessing.source import Source
     from mpc.ring import Words
-    from mpc.secret import Secret
+    from mpc.secret import Extent, Secret
     from mpc.streams import Watch
     from mpc.unmade import Held, Waiting
     from mpc.visit import Visit
 
 R = TypeVar("R")
 Revealed = Any
-Shape = int | tuple[int, ...]
 _SILENT = logging.Logger("beaver", 1)  # noqa: LOG001  nobody is to hear of what a dry run reveals
 _SILENT.addHandler(logging.NullHandler())
 THREAD_WORK = 1 << 22
@@ -88,7 +89,9 @@ class Session:
     ) -> tuple[Session, Plan]:
         """A session on shapes alone, and the plan that it writes down."""
         engine, plan = Engine.dry(names, index, exchange, source)
-        return cls(names, engine, logging.LoggerAdapter(_SILENT, {}), client), plan
+        dry = cls(names, engine, logging.LoggerAdapter(_SILENT, {}), client)
+        plan.closes = partial(close_innermost, dry)
+        return dry, plan
 
     def __repr__(self) -> str:
         return f"Session(party {self.index} of {self.n}, {self.names[self.index]})"
@@ -101,19 +104,23 @@ class Session:
         """`await program(s, *arguments)`, with its correlations asked for ahead, as far as a dry run can name them.
 
         The dry run does what the program does on shapes alone: let the program have no other side effects before it reveals, and do the same in
-        both runs.  Shares and masked values among the arguments, also in lists, tuples and dictionaries, lose their contents for it; products among
-        what the program gives are made.
+        both runs.  Every share that it uses is an argument, or in a list, tuple or dictionary that is one: they lose their contents for the dry run.
+        Products among what the program gives are made.
         """
         dry, plan = Session.dry(self.names, self.index, client=self.client, source=Planning)
         # Names go on where this scope is now: nothing that was named before is named again.
         dry.root = current(self).twin()
         given = dry.emptied(arguments)
-        try:
+
+        async def on_shapes() -> None:
             await dry.made(await called(program, dry, *given))
-        except* PlanEnds:  # a task group wraps it
-            # Also where the value was another plan's, of a program that this one is part of.
-            plan.complete = False
-        await self._engine.ask(plan, current(self))
+
+        try:
+            await run_dry(on_shapes(), plan)
+            await self._engine.ask(plan)
+        except asyncio.CancelledError:
+            self._engine.cancelled(current(self))
+            raise
         outcome = await program(self, *arguments)
         await self.made(outcome)
         return outcome
@@ -135,15 +142,15 @@ class Session:
             return Encoded(self._engine.exchange.blank(np.shape(values)), frac, limit)
         return Encoded(fixed_point.encode(values, frac=frac, bound=limit), frac, limit)
 
-    def zero(self, shape: Shape, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
+    def zero(self, shape: Extent, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
         """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names: others at another party are a Disagreement when it is opened."""
-        extent, frac, scope = _extent(shape), index(frac), current(self)
+        extent, frac, scope = extent_of(shape), index(frac), current(self)
         # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
         lineage = lineage_of("zero", *scope.path, scope.ranges.take("zero", ()).block, frac, *extent, *map(fingerprint, terms))
         return AShare(self._engine.zeros(extent), frac=frac, bound=0.0, home=self.home, lineage=lineage)
 
     def input(
-        self, values: ArrayLike | None, owner: int | str, shape: Shape | None = None, *, frac: int = FRAC, bound: float = BOUND
+        self, values: ArrayLike | None, owner: int | str, shape: Extent | None = None, *, frac: int = FRAC, bound: float = BOUND
     ) -> AShare:
         """The private `values` of party `owner` as shares of all; everyone else passes None and the public `shape`.
 
@@ -155,20 +162,20 @@ class Session:
                 msg = f"party {self.names[number]} is the owner of this input and must pass its values"
                 raise ProgramError(msg)
             words = self.encode(values, frac=frac, bound=bound).words
-            if shape is not None and _extent(shape) != words.shape:
-                msg = f"the input has shape {words.shape}, but the declared public shape is {_extent(shape)}"
+            if shape is not None and extent_of(shape) != words.shape:
+                msg = f"the input has shape {words.shape}, but the declared public shape is {extent_of(shape)}"
                 raise ProgramError(msg)
         else:
             if values is not None or shape is None:
                 msg = f"party {self.names[number]} owns this input: pass values=None and its public shape="
                 raise ProgramError(msg)
-            words = self._engine.zeros(_extent(shape))
+            words = self._engine.zeros(extent_of(shape))
         lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape)
         return AShare(words, frac=frac, bound=bound, home=self.home, lineage=lineage, owner=number)
 
-    def given(self, words: Words | None, shape: Shape, *, frac: int, bound: float) -> AShare:
+    def given(self, words: Words | None, shape: Extent, *, frac: int, bound: float) -> AShare:
         """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
-        extent, frac = _extent(shape), index(frac)
+        extent, frac = extent_of(shape), index(frac)
         mine = self._engine.zeros(extent) if words is None else words
         lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent)
         return AShare(mine, frac=frac, bound=bound, home=self.home, lineage=lineage)
@@ -185,6 +192,9 @@ class Session:
         rounds 1 · bytes 8 x 33 per peer · reveals the shapes
         """
         shapes = await self.shapes(np.shape(values))
+        for name, shape in zip(self.names, shapes, strict=True):
+            if count(shape) > expressions.MAX_WORDS:
+                raise PeerMisbehaved(name, f"announced an input of shape {shape}, which has more than {expressions.MAX_WORDS} elements")
         return [
             self.input(values if owner == self.index else None, owner, shape, frac=frac, bound=bound) for owner, shape in enumerate(shapes)
         ]
@@ -382,14 +392,3 @@ class Session:
         if known is not None and isinstance(fault, BaseExceptionGroup) and fault.split(lambda leaf: leaf is known)[1] is None:
             return known
         return fault
-
-
-def _extent(shape: Shape) -> tuple[int, ...]:
-    try:
-        extent = (index(shape),) if isinstance(shape, int | np.integer) else tuple(map(index, shape))
-    except TypeError:
-        extent = (-1,)
-    if any(each < 0 for each in extent):
-        msg = f"a shape is a number of elements, or a tuple of them, not {shape!r}"
-        raise ProgramError(msg)
-    return extent

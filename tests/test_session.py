@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 
 import mpc
 import protocols
-from mpc import ConfigError, PrecisionError, ProgramError
+from mpc import ConfigError, PeerLost, PrecisionError, ProgramError
+from mpc.mesh import Clocks
 from mpc.ops.arithmetic import mul_cost
 from mpc.ops.declare import Like
 from mpc.testing import simulate, simulate_async
@@ -261,3 +264,44 @@ def test_wire_bytes_are_payload_and_at_most_64_per_block(n):
         return [channels[name].wire_bytes - before[name] <= payload + 64 * blocks for name in s.names if name != s.names[s.index]]
 
     assert all(all(fits) for fits in simulate(n, program))
+
+
+def test_a_stall_names_who_is_late_and_not_whoever_comes_first():
+    """The first party waits for two messages: that of the second, who waits itself, is not missing."""
+    told = []
+
+    @mpc.protocol
+    async def part(s):
+        return await s.reveal(s.zero(3))
+
+    async def program(s):
+        first, second = part(s), part(s)
+        try:
+            if s.index == 1:
+                await first
+                await second
+            elif s.index == 0:
+                await asyncio.gather(first, second)
+        except PeerLost as fault:
+            second.close()
+            told.append((s.index, str(fault)))
+            raise
+        while len(told) < 2:
+            await asyncio.sleep(0.01)
+        first.close()
+        second.close()
+
+    with pytest.raises(PeerLost):
+        simulate(3, program, clocks=Clocks(join=5.0, lost=5.0, stall=0.5))
+    assert {index for index, fault in told if fault.startswith("p2: ")} == {0, 1}
+
+
+def test_a_shape_that_nobody_could_hold_is_refused_before_shares_are_made():
+    async def program(s):
+        if s.index == 1:
+            announce = s._engine.exchange.announce
+            s._engine.exchange.announce = lambda scope, _: announce(scope, (1 << 37, 1 << 37))
+        await s.inputs(np.ones(3))
+
+    with pytest.raises(mpc.PeerMisbehaved, match="p1: announced an input of shape .*, which has more than 1073741824 elements"):
+        simulate(2, program)

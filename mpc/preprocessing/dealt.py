@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,25 +26,29 @@ AHEAD_ASKS = 1 << 14
 """Asks of a plan that may be under way before their ops begin."""
 AHEAD_NAMES = 1 << 24
 """Bytes of their names."""
+AHEAD_DEALT = 3 << 23
+"""Bytes of what they bring.  Less than a flow's window: else a correction that an op waits for may be behind others that wait for a party which waits for it."""
 
 
 class Load:
-    """How many names are under way, and their bytes."""
+    """How many asks are under way, the bytes of their names, and of what they bring."""
 
-    __slots__ = ("names", "nbytes")
+    __slots__ = ("dealt", "names", "nbytes")
 
     def __init__(self) -> None:
-        self.names = self.nbytes = 0
+        self.names = self.nbytes = self.dealt = 0
 
-    def add(self, key: bytes) -> None:
+    def add(self, relation: Relation) -> None:
         """One more."""
         self.names += 1
-        self.nbytes += len(key)
+        self.nbytes += len(relation.key)
+        self.dealt += relation.nbytes
 
-    def remove(self, key: bytes) -> None:
+    def remove(self, relation: Relation) -> None:
         """One less."""
         self.names -= 1
-        self.nbytes -= len(key)
+        self.nbytes -= len(relation.key)
+        self.dealt -= relation.nbytes
 
     def is_below(self, part: int, other: Load | None = None) -> bool:
         """Whether they, with those of the other, are less than one `part`-th of what may be."""
@@ -76,10 +81,10 @@ class Dealt:
         self._ask_ahead()
 
     def _ask_ahead(self) -> None:
-        """Keep some asks ahead of the ops, never more than the dealer queues and this party holds."""
-        if not self._planned or not self._ahead.is_below(2, self._due):
+        """Keep some asks ahead of the ops, never more than the dealer queues and this party holds; one that brings more is asked for by its op."""
+        if not self._planned or not self._ahead.is_below(2, self._due) or self._ahead.dealt > AHEAD_DEALT // 2:
             return
-        batch = _taken(self._planned, self._ahead, self._due)
+        batch = _taken(self._planned, self._ahead, self._due, AHEAD_DEALT)
         self._asked.update(relation.key for relation in batch)
         self._exchange.ask(batch)
 
@@ -106,8 +111,8 @@ class Dealt:
         arrivals = self._exchange.expect_correction(scope, tag, key, wanted)
         if key in self._asked:
             self._asked.remove(key)
-            self._ahead.remove(key)
-            self._due.add(key)
+            self._ahead.remove(relation)
+            self._due.add(relation)
         else:
             self._planned.pop(key, None)
             self._late[key] = relation
@@ -120,21 +125,21 @@ class Dealt:
 
     async def _corrected(self, scope: Scope, arrivals: Arrivals, relation: Relation, target: Words) -> list[Words]:
         await self._exchange.arrived(scope, arrivals, relation.nbytes)
-        self._due.remove(relation.key)
+        self._due.remove(relation)
         if self._due.is_below(2):
             self._ask_late()
             self._ask_ahead()
         return relation.split(target)
 
 
-def _taken(queue: dict[bytes, Relation], load: Load, other: Load | None = None) -> list[Relation]:
-    """The first of `queue`, which has them no more, until what is under way is as much as may be."""
+def _taken(queue: dict[bytes, Relation], load: Load, other: Load | None = None, most: float = math.inf) -> list[Relation]:
+    """The first of `queue`, which has them no more, until what is under way is as much as may be, and brings `most` bytes."""
     # Passed through once for all: what was taken from the front of a dictionary is passed over again at every look for the first.
     batch = []
     for relation in queue.values():
-        if not load.is_below(1, other):
+        if not load.is_below(1, other) or load.dealt + relation.nbytes > most:
             break
-        load.add(relation.key)
+        load.add(relation)
         batch.append(relation)
     for relation in batch:
         del queue[relation.key]

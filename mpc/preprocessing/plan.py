@@ -5,6 +5,7 @@ Ops and protocols run as they are; openings give blanks, and the counting is tha
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,10 +28,12 @@ NEARLY_ONE = 2.0**-16
 POWER = 24
 THERE_AND_BACK = 2
 """Trips from asking the dealer to its answer."""
+TURNS = 100
+"""Of the event loop that the tasks of a program have to come further, after its plan has ended in one of them."""
 
 
-class PlanEnds(BaseException):
-    """The program looked at a value that only the real run knows."""
+class PlanEnds(asyncio.CancelledError):
+    """The program looked at a value that only the real run knows: its dry run is given up."""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,17 @@ class Plan:
     ledger: Ledger = field(default_factory=Ledger)
     trips: int = 0
     complete: bool = True
+    closes: Callable[[type[PlanEnds]], None] | None = None
+    """Makes the calls that would follow here raise: in the real run others have their names."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def end(self) -> NoReturn:
+        """The program looks at what only the real run knows."""
+        self.complete = False
+        self.ended.set()
+        if self.closes is not None:
+            self.closes(PlanEnds)
+        raise PlanEnds
 
     @property
     def rounds(self) -> int:
@@ -68,6 +82,30 @@ class Plan:
     def peak(self) -> int:
         """Bytes of arrays alive at the worst moment, at one party, without the temporaries of a single kernel."""
         return self.blanks.peak
+
+
+async def run_dry(program: Coroutine[Any, Any, object], plan: Plan) -> None:
+    """Run a program on shapes until it ends, or its plan does and no task of it comes further: some may wait for what was looked at."""
+    task, ended = asyncio.ensure_future(program), asyncio.ensure_future(plan.ended.wait())
+    try:
+        await asyncio.wait((task, ended), return_when=asyncio.FIRST_COMPLETED)
+        await _some_turns(task)
+    finally:
+        ended.cancel()
+        task.cancel()
+    await _some_turns(task)
+    if task.done() and not task.cancelled():
+        task.result()
+    else:
+        # Also where the value was another plan's, of a program that this one is part of.
+        plan.complete = False
+
+
+async def _some_turns(task: asyncio.Future[object]) -> None:
+    for _ in range(TURNS):
+        if task.done():
+            return
+        await asyncio.sleep(0)
 
 
 def _ends(self: Unknown, *_: Any, **__: Any) -> NoReturn:
@@ -141,11 +179,7 @@ class DryExchange:
 
     def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:  # noqa: ARG002  the estimate's answer has it
         """What the others would announce."""
-        self._ends()
-
-    def _ends(self) -> NoReturn:
-        self._plan.complete = False
-        raise PlanEnds
+        self._plan.end()
 
     def blank(self, shape: tuple[int, ...]) -> Any:
         """An array without contents."""
@@ -153,7 +187,7 @@ class DryExchange:
 
     def revealed(self, shape: tuple[int, ...], frac: int) -> Any:  # noqa: ARG002  the estimate's answer has them
         """What the program gets for an output."""
-        return Unknown(self._ends)
+        return Unknown(self._plan.end)
 
 
 class Estimate(DryExchange):

@@ -1,0 +1,189 @@
+"""The dry run of `s.run`: it ends whatever the program waits for, names only what the real run names, and asks for no more than can lie anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+import mpc
+import protocols
+from mpc import flow, mesh
+from mpc.errors import ProgramError
+from mpc.mesh import Clocks
+from mpc.preprocessing import dealer, dealt
+from mpc.testing import simulate
+from tests.references import shared
+
+CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
+
+
+def small(s):
+    """1, 2, 3 at every party."""
+    return s.zero(3).add_own(s.encode([1.0, 2.0, 3.0])).assume_bound(16.0, "n is at most five")
+
+
+@mpc.protocol
+async def looks(s, x, told):
+    value = await s.reveal(x)
+    told["sum"] = value.sum()
+    told["ready"].set()
+
+
+@mpc.protocol
+async def is_told(s, x, told):
+    await told["ready"].wait()
+    return await s.reveal(x + told["sum"])
+
+
+async def waits_in_a_gather(s, x):
+    told = {"ready": asyncio.Event()}
+    return (await asyncio.gather(is_told(s, x, told), looks(s, x, told)))[0]
+
+
+async def waits_for_tasks(s, x):
+    told = {"ready": asyncio.Event()}
+    both = [asyncio.create_task(part) for part in (is_told(s, x, told), looks(s, x, told))]
+    await asyncio.wait(both)
+    return both[0].result()
+
+
+async def keeps_faults(s, x):
+    told = {"ready": asyncio.Event()}
+    return (await asyncio.gather(is_told(s, x, told), looks(s, x, told), return_exceptions=True))[0]
+
+
+@pytest.mark.parametrize("program", [waits_in_a_gather, waits_for_tasks, keeps_faults])
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_task_that_waits_for_what_is_revealed_holds_no_dry_run_up(n, program, caplog):
+    async def planned(s):
+        return (await s.run(program, small(s))).tolist()
+
+    assert simulate(n, planned, clocks=CLOCKS) == [[n * (1 + 6), n * (2 + 6), n * (3 + 6)]] * n
+    assert "never retrieved" not in caplog.text
+
+
+@asynccontextmanager
+async def squares_at_the_end(s, x, out):
+    try:
+        yield
+    finally:
+        out.append(await s.reveal(await mpc.square(s, x)))
+
+
+async def at_an_exit(s, x):
+    out = []
+    async with squares_at_the_end(s, x, out):
+        if (await s.reveal(x)).sum() > 0:
+            out.append(await s.reveal(await mpc.mul(s, x, x + 1.0)))
+    return out
+
+
+async def in_a_handler(s, x):
+    out = []
+    try:
+        if (await s.reveal(x)).sum() > 0:
+            out.append(await s.reveal(await mpc.mul(s, x, x + 1.0)))
+    except BaseException:
+        out.append(await s.reveal(await mpc.dot(s, x, x)))
+        raise
+    out.append(await s.reveal(await mpc.square(s, x)))
+    return out
+
+
+@mpc.protocol
+async def positive(s, x):
+    return bool((await s.reveal(x)).sum() > 0)
+
+
+async def after_kept_faults(s, x):
+    first, _ = await asyncio.gather(positive(s, x), positive(s, x), return_exceptions=True)
+    if isinstance(first, BaseException):
+        return [await s.reveal(await mpc.square(s, x))]
+    return [await s.reveal(await mpc.mul(s, x, x + 1.0)), await s.reveal(await mpc.square(s, x))]
+
+
+@pytest.mark.parametrize("program", [at_an_exit, in_a_handler, after_kept_faults])
+@pytest.mark.parametrize("n", [2, 3])
+def test_what_follows_a_revealed_value_is_named_by_the_real_run_alone(n, program):
+    async def planned(s):
+        return [part.tolist() for part in await s.run(program, small(s))]
+
+    values = [n * value for value in (1.0, 2.0, 3.0)]
+    assert simulate(n, planned, clocks=CLOCKS) == [[[x * (x + 1) for x in values], [x * x for x in values]]] * n
+
+
+def test_parts_beside_the_one_that_looks_are_asked_for_too():
+    asked = []
+
+    @mpc.protocol
+    async def squares(s, x):
+        return await s.reveal(await mpc.square(s, x))
+
+    async def both(s, x):
+        return await asyncio.gather(positive(s, x), squares(s, x))
+
+    async def planned(s):
+        plain = s.source.plan
+        s.source.plan = lambda plan: (asked.append(len(plan.relations)), plain(plan))
+        return await s.run(both, small(s))
+
+    simulate(2, planned)
+    assert asked == [1, 1]
+
+
+def test_a_share_that_is_no_argument_is_told():
+    async def planned(s):
+        x = small(s)
+
+        async def inner(s):
+            return await s.reveal(await mpc.mul(s, x, s.zero(3)))
+
+        await s.run(inner)
+
+    with pytest.raises(ProgramError, match="pass every share that the program uses as an argument"):
+        simulate(2, planned)
+
+
+async def halves(s, x):
+    for _ in range(24):
+        x = await mpc.trunc(s, x, 1)
+    return x
+
+
+@mpc.protocol
+async def late(s, x, seconds):
+    await asyncio.sleep(seconds)
+    return await s.run(halves, x)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_plans_side_by_side_are_asked_for_in_any_order(n, monkeypatch):
+    """One party asks for the first plan before the other, another party the other way round: neither waits behind what the other lacks."""
+    for module, name, size in ((mesh, "WINDOW", 1 << 16), (dealer, "AHEAD_BYTES", 1 << 16), (dealt, "AHEAD_DEALT", 1 << 15)):
+        monkeypatch.setattr(module, name, size)
+
+    async def program(s):
+        x, y = (s.zero(1 << 12, frac=40) + value for value in (1.0, 2.0))
+        both = await asyncio.gather(late(s, x, 0.2 * (s.index == 0)), late(s, y, 0.2 * (s.index == 1)))
+        return [(await s.reveal(value))[0] for value in both]
+
+    assert simulate(n, program, clocks=CLOCKS) == [[1.0, 2.0]] * n
+
+
+def test_what_is_asked_for_ahead_is_less_than_a_window():
+    assert dealt.AHEAD_DEALT < flow.WINDOW
+
+
+@pytest.mark.parametrize("limit", [0, 100, 1 << 11])
+def test_relations_larger_than_what_may_lie_ahead_are_asked_for_by_their_ops(limit, monkeypatch):
+    monkeypatch.setattr(dealt, "AHEAD_DEALT", limit)
+
+    async def program(s):
+        x = shared(s, np.arange(64, dtype=np.uint64), 1)
+        value = await s.run(halves, x)
+        return (await s.reveal(value))[-1], await protocols.secure_sum(s, [1.0])
+
+    assert all(last in {0, 1} and ones == [2.0] for last, ones in simulate(2, program, clocks=CLOCKS))
