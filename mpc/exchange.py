@@ -287,6 +287,11 @@ class Exchange:
             raise ProgramError(msg)
 
     @property
+    def over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self._finished or self._fault is not None
+
+    @property
     def fault(self) -> BeaverError | None:
         """What ended the session, if it did not end well."""
         return self._fault

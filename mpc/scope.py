@@ -14,10 +14,17 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cas
 
 from mpc.errors import ProgramError
 from mpc.streams import Ranges
+from mpc.unmade import make
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
+    from weakref import ref
+
+    from mpc.unmade import Applied
+
+OFTEN = 256
+"""Calls after which a program makes what it computed from words that nobody has read."""
 
 
 class Scope:
@@ -26,7 +33,7 @@ class Scope:
     A dry run also counts `trips`: how many messages, the dealer's too, had to travel one after the other until here.
     """
 
-    __slots__ = ("_children", "_label", "_name", "_ranges", "closed", "depth", "messages", "parent", "path", "task", "trips")
+    __slots__ = ("_children", "_label", "_name", "_ranges", "_waiting", "closed", "depth", "messages", "parent", "path", "task", "trips")
 
     def __init__(self, path: tuple[int, ...], name: str, depth: int, trips: int = 0, parent: Scope | None = None) -> None:
         self.path = path
@@ -40,6 +47,7 @@ class Scope:
         self._ranges: Ranges | None = None
         self._children = 0
         self.closed: type[BaseException] | None = None
+        self._waiting: list[ref[Applied]] | None = None
 
     @property
     def label(self) -> str:
@@ -57,6 +65,20 @@ class Scope:
         if self._ranges is None:
             self._ranges = Ranges.of(self.path)
         return self._ranges
+
+    @property
+    def waiting(self) -> list[ref[Applied]]:
+        """What this call has computed from words that nobody has read yet."""
+        if self._waiting is None:
+            self._waiting = []
+        return self._waiting
+
+    async def relieve(self) -> None:
+        """Make of that what is still needed: else a sum that is added up in a loop would keep every addend."""
+        if self._waiting is not None:
+            needed = [each for remembered in self._waiting if (each := remembered()) is not None]
+            self._waiting = None
+            await make(self, needed)
 
     def child(self, name: str) -> Scope:
         """The scope of the next call made from this one; it starts at the depth reached so far."""
@@ -175,6 +197,8 @@ async def _run(
     s: Scoped, parent: Scope, scope: Scope, body: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> R:
     scope.task = task = asyncio.current_task()
+    if scope.path[-1] % OFTEN == 0:
+        await parent.relieve()
     if task is parent.task:
         # Awaited in place, not gathered: it begins when what came before it has ended.
         scope.follow(parent)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mpc.ring import Words
     from mpc.secret import Extent, Secret
     from mpc.streams import Watch
-    from mpc.unmade import Held, Waiting
+    from mpc.unmade import Held
     from mpc.visit import Visit
 
 R = TypeVar("R")
@@ -75,7 +75,6 @@ class Session:
         self.root = Scope((), "", 0)
         self.releases: Counter[Release] = Counter()
         self.home, self._engine = engine.home, engine
-        self.waiting: Waiting = []
 
     @classmethod
     def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None = None, visit: Visit | None = None) -> Session:
@@ -204,7 +203,7 @@ class Session:
 
         rounds 0 (what `mul` says of large numbers of factors) · dealer what `mul` says
         """
-        await make(running(self), [x.held for x in secrets_in(outcomes) if isinstance(x, AShare)])
+        await make(running(self), [x.held for x in secrets_in(outcomes) if isinstance(x, AShare) and x.home is self.home])
 
     # -- openings and outputs ----------------------------------------------------------------------------------
 
@@ -214,7 +213,7 @@ class Session:
 
         rounds 1 · bytes 8 per element and peer (a private input: from its owner only) · dealer 0 · opens x - a, uniform
         """
-        self.check_operand(x, (AShare,), "mask")
+        x = self.operand(x, (AShare,), "mask")
         (masked,) = await self.masked((x,), (self.take_mask(x),))
         return masked
 
@@ -259,7 +258,7 @@ class Session:
 
         rounds 1 · bytes 8 per element (1/8 per bit) and receiver · reveals x to the receivers and nothing to others
         """
-        self.check_operand(x, (AShare, BShare), "reveal")
+        x = self.operand(x, (AShare, BShare), "reveal")
         receivers = self.receivers(to)
         to_names = tuple(self._receiver_names[i] for i in receivers)
         scope, exchange = current(self), self._engine.exchange
@@ -318,9 +317,14 @@ class Session:
 
     # -- for ops -----------------------------------------------------------------------------------------------
 
-    def check_operand(self, x: object, kinds: tuple[type[Secret], ...], taker: str) -> None:
-        """ProgramError unless x is a secret of one of these kinds, and of this session (a dry run takes those that its program holds)."""
-        check_operand(x, kinds, taker, None if isinstance(self._engine.exchange, DryExchange) else self.home)
+    def operand(self, x: Any, kinds: tuple[type[Secret], ...], taker: str) -> Any:
+        """`x`, if it is a secret of one of these kinds and of this session; ProgramError otherwise.
+
+        A dry run takes those that its program holds of the real one, too, without their contents.
+        """
+        dry = isinstance(self._engine.exchange, DryExchange)
+        check_operand(x, kinds, taker, None if dry else self.home)
+        return self.emptied(x) if dry and x.home is not self.home else x
 
     @property
     def source(self) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 from operator import add, sub
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -97,6 +98,9 @@ class Fixed(Secret):
         raise NotImplementedError
 
     def __getitem__(self, key: Any) -> Self:
+        if type(key) is not int:
+            # Its elements may be taken later, when the caller has changed the array that said which.
+            key = deepcopy(key)
         return self._linear("index", self._index(key), lambda array: array[key])
 
     def _index(self, key: Any) -> Any:
@@ -179,11 +183,11 @@ class AShare(Fixed):
     __slots__ = ("_words", "owner")
 
     def __init__(self, words: Held, *, frac: int, bound: float, home: Home, lineage: int, owner: int | None = None) -> None:
-        self._words = frozen(words.words if isinstance(words, Unmade) and words.words is not None else words)
+        self._words = frozen(words)
         super().__init__(words.shape, frac, bound, home, lineage)
         self.owner = owner
-        if home.watch is not None and not isinstance(self._words, Unmade):
-            home.watch.makes(home.index, lineage, self._words, frac, bound)
+        if home.watch is not None and not (isinstance(words, Unmade) and words.words is None):
+            home.watch.makes(home.index, lineage, self.words, frac, bound)
 
     @property
     def held(self) -> Held:
@@ -193,9 +197,7 @@ class AShare(Fixed):
     @property
     def words(self) -> Words:
         """This party's share, uniform by itself; ProgramError if it is a product that nobody has read (`Session.made`)."""
-        if isinstance(self._words, Unmade):
-            self._words = self._words.there()
-        return self._words
+        return self._words.there() if isinstance(self._words, Unmade) else self._words
 
     def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> AShare:
         """See Secret."""

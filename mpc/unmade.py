@@ -15,18 +15,16 @@ if TYPE_CHECKING:
     from mpc.scope import Scope
 
     Held: TypeAlias = "Words | Unmade"
-    Waiting = list[ref["Applied"]]
 
 
 class Unmade:
-    """Stands for words of `shape`, which are None until they are made."""
+    """Stands for words of `shape`, which are None until they are made; `depth` is that of the rounds which they wait for."""
 
-    __slots__ = ("__weakref__", "shape", "waiting", "words")
+    __slots__ = ("__weakref__", "depth", "shape", "words")
 
-    def __init__(self, shape: tuple[int, ...], waiting: Waiting) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
-        self.waiting = waiting
-        """What is computed from unmade words of this session, as far as it is still needed."""
+        self.depth = 0
         self.words: Words | None = None
 
     def there(self) -> Words:
@@ -42,6 +40,10 @@ class Product(Unmade):
 
     __slots__ = ()
 
+    def waiting(self) -> list[ref[Applied]]:
+        """What the call that is running has computed from unmade words."""
+        raise NotImplementedError
+
     async def begin(self, scope: Scope) -> None:
         """Ask for what they take, unless somebody has; `scope` will wait for them."""
         raise NotImplementedError
@@ -52,23 +54,28 @@ class Product(Unmade):
 
 
 class Applied(Unmade):
-    """`apply` to the words of `parts`, some of which are unmade."""
+    """`apply` to the words of `parts`, some of which are unmade: as those of `product` are."""
 
-    __slots__ = ("_apply", "parts")
+    __slots__ = ("_apply", "parts", "product")
 
     def __init__(self, apply: Callable[..., Any], parts: Sequence[Held]) -> None:
-        waiting = next(part.waiting for part in parts if isinstance(part, Unmade))
-        super().__init__(apply(*(outline(part.shape) for part in parts)).shape, waiting)
-        self._apply = apply
+        super().__init__(apply(*(outline(part.shape) for part in parts)).shape)
+        self._apply: Callable[..., Any] | None = apply
         self.parts = parts
-        waiting.append(ref(self))
+        self.product: Product | None = next(filter(None, map(_unmade_product, parts)))
+        self.product.waiting().append(ref(self))
 
     def compute(self) -> None:
         """The parts are there."""
-        if self.words is None:
+        if self._apply is not None:
             self.words = frozen(self._apply(*map(_there, self.parts)))
+            self.depth = max(part.depth for part in self.parts if isinstance(part, Unmade))
             # However long the chain of what was computed before: none of it is kept.
-            self.parts = ()
+            self._apply, self.parts, self.product = None, (), None
+
+
+def _unmade_product(held: Held) -> Product | None:
+    return held if isinstance(held, Product) and held.words is None else held.product if isinstance(held, Applied) else None
 
 
 def _there(held: Held) -> Words:
@@ -101,13 +108,8 @@ async def make(scope: Scope, held: Sequence[Held]) -> None:
     for each in order:
         if isinstance(each, Applied):
             each.compute()
-
-
-async def make_waiting(scope: Scope, waiting: Waiting) -> None:
-    """Make all that is computed from unmade words and still needed."""
-    needed = [each for remembered in waiting if (each := remembered()) is not None]
-    waiting.clear()
-    await make(scope, needed)
+    # Rounds count for whoever reads the words, also where another has made them.
+    scope.depth = max(scope.depth, *(each.depth for each in held if isinstance(each, Unmade)), 0)
 
 
 def _in_order(held: Sequence[Held]) -> list[Unmade]:

@@ -134,17 +134,24 @@ def test_parts_beside_the_one_that_looks_are_asked_for_too():
     assert asked == [1, 1]
 
 
-def test_a_share_that_is_no_argument_is_told():
+@pytest.mark.parametrize("n", [2, 3])
+def test_shares_that_are_no_arguments_are_taken_by_ops_alone(n):
     async def planned(s):
-        x = small(s)
+        x = s.zero(3, frac=0).add_own(s.encode([1.0, 2.0, 3.0], frac=0)).assume_bound(16.0, "n is at most five")
+        product = await mpc.mul(s, *[await s.mask(x)] * 2)
 
         async def inner(s):
-            return await s.reveal(await mpc.mul(s, x, s.zero(3)))
+            return await s.reveal(await mpc.mul(s, x, product)), await s.reveal(product)
 
-        await s.run(inner)
+        async def adds(s):
+            return x + s.zero(3, frac=0)
 
-    with pytest.raises(ProgramError, match="pass every share that the program uses as an argument"):
-        simulate(2, planned)
+        with pytest.raises(ProgramError, match="pass every share that the program uses as an argument"):
+            await s.run(adds)
+        return [part.tolist() for part in await s.run(inner)]
+
+    values = [n * value for value in (1.0, 2.0, 3.0)]
+    assert simulate(n, planned) == [[[x**3 for x in values], [x**2 for x in values]]] * n
 
 
 async def halves(s, x):

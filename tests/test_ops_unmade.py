@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import beside
+from mpc import beside, scope
 from mpc.errors import PrecisionError, ProgramError
 from mpc.estimate import estimate
 from mpc.mesh import Clocks
-from mpc.ops import factors as factors_of
 from mpc.testing import ExceededBoundError, simulate
 from tests.references import shared
 
@@ -304,7 +303,7 @@ def test_linear_maps_of_unmade_words_are_right(n):
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_sum_of_any_length_keeps_few_addends(n, planned, monkeypatch):
     """And what is dropped before anybody reads it is never made."""
-    monkeypatch.setattr(factors_of, "WAITING", 16)
+    monkeypatch.setattr(scope, "OFTEN", 16)
     most = []
 
     async def sums(s, x):
@@ -313,7 +312,7 @@ def test_a_sum_of_any_length_keeps_few_addends(n, planned, monkeypatch):
             square = await mpc.mul(s, x, x)
             assert (square + 1).shape == (4,)  # dropped at once
             value = (value + square).assume_bound(1.0, "a lie")
-            most.append(sum(each() is not None for each in s.waiting))
+            most.append(sum(each() is not None for each in scope.running(s).waiting))
         cube = await mpc.mul(s, square, x)
         return value + cube
 
@@ -325,14 +324,14 @@ def test_a_sum_of_any_length_keeps_few_addends(n, planned, monkeypatch):
 
     words, dealt = zip(*simulate(n, program), strict=True)
     assert np.array_equal(total(words), power(2) * np.uint64(201) + power(3))
-    assert max(most) == 8
+    assert max(most) == 16
     assert sum(dealt) == bytes_of(*[2] * 201, 3)
 
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_sum_is_read_however_long_it_is_and_whoever_else_reads_its_addends(n, monkeypatch):
     monkeypatch.setattr(beside, "UNDER_WAY", 3)
-    monkeypatch.setattr(factors_of, "WAITING", 1 << 20)
+    monkeypatch.setattr(scope, "OFTEN", 1 << 20)
 
     @mpc.protocol
     async def reads(s, value):

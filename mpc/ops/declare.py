@@ -106,14 +106,15 @@ def op(
         def checked(s: Session, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
             # Before a mask is spent: of another kind or session it would hide nothing.
             home = s.home
-            for operand, wanted in zip(args, positional, strict=False):
+            given: Any = args
+            for at, (operand, wanted) in enumerate(zip(args, positional, strict=False)):
                 # What is right is found so without a call, since these run for every op.
                 if wanted and not (isinstance(operand, wanted) and operand.home is home):
-                    s.check_operand(operand, wanted, name)
+                    given = (*given[:at], s.operand(operand, wanted, name), *given[at + 1 :])
             for keyword, wanted in kinds if kwargs else ():
                 if keyword in kwargs and wanted:
-                    s.check_operand(kwargs[keyword], wanted, name)
-            return call(s, *args, **kwargs)
+                    kwargs[keyword] = s.operand(kwargs[keyword], wanted, name)
+            return call(s, *given, **kwargs)
 
         OPS[name] = Op(name, checked, cost, source, opens, leaks)
         return cast("Callable[Concatenate[Session, P], Coroutine[Any, Any, R]]", checked)

@@ -23,11 +23,12 @@ from mpc.ring import count, frozen
 from mpc.scope import running
 from mpc.secret import lineage_of
 from mpc.shares import AShare
-from mpc.unmade import Product, begin, make, make_waiting
+from mpc.unmade import Product, begin, make
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from typing import Any
+    from weakref import ref
 
     from mpc.beside import Work
     from mpc.derived import Done, Factor, Opened
@@ -35,10 +36,8 @@ if TYPE_CHECKING:
     from mpc.ring import Words
     from mpc.scope import Scope
     from mpc.session import Session
-    from mpc.unmade import Held
+    from mpc.unmade import Applied, Held
 
-WAITING = 256
-"""Of so many results that wait for unmade words, the next product makes what is still needed: else a sum in a loop would keep every addend."""
 MANY = 10
 """Known factors from which on a group is of plain ones alone, or of groups alone: there are more groups, but only few wait for others."""
 
@@ -124,8 +123,6 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
         words = Dealt(s, scope, known, masks)
         if s.home.watch is not None and s.home.watch.every_word:
             await make(scope, [words])
-        elif len(s.waiting) >= WAITING:
-            await make_waiting(scope, s.waiting)
     else:
         fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
         masks += (names := tuple([s.take_mask(z) for z in fresh]))
@@ -140,32 +137,55 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     return s.share(words, frac=frac, bound=bound, lineage=lineage, origin=Factors(known, groups))
 
 
-class Dealt(Product):
-    """The words of a product of `factors`; their relation is the only one of the op's own scope."""
+class How(NamedTuple):
+    """What the words of a product take: a relation, the only one of the op's own `scope`, and its factors opened."""
 
-    __slots__ = ("_factors", "_masks", "_own", "_scope", "_session", "_work")
+    scope: Scope
+    factors: tuple[Factor, ...]
+    masks: tuple[Expression, ...]
+
+
+class Making(NamedTuple):
+    """Words on their way, in a scope of their own, which the groups among the factors make deep, and not the op that reads them."""
+
+    scope: Scope
+    work: Work[Words] | Done[Words]
+
+
+class Dealt(Product):
+    """The words of a product, made once somebody reads them."""
+
+    __slots__ = ("_how", "_making", "_session")
 
     def __init__(self, s: Session, scope: Scope, factors: tuple[Factor, ...], masks: tuple[Expression, ...]) -> None:
-        super().__init__(factors[0].shape, s.waiting)
-        self._session, self._scope, self._factors, self._masks = s, scope, factors, masks
-        self._work: Work[Words] | Done[Words] | None = None
+        super().__init__(factors[0].shape)
+        self._session = s
+        self._how: How | None = How(scope, factors, masks)
+        self._making: Making | None = None
+
+    def waiting(self) -> list[ref[Applied]]:
+        """See Product."""
+        return running(self._session).waiting
 
     async def begin(self, scope: Scope) -> None:
         """See Product."""
         s = self._session
         await s.room(scope)
-        if self._work is None:
-            # Rounds count for whoever waits for the words, as those of a group do.
-            self._own = own = self._scope.child("words")
-            own.follow(scope)
-            fetching = s.source.begin(own, products_of(self._scope.ranges, self._masks))
-            self._work = s.beside(_words(s, own, self._factors, fetching), fetching)
+        if self._how is not None:
+            how, self._how = self._how, None
+            own = how.scope.child("words")
+            own.trips = max(own.trips, scope.trips)
+            fetching = s.source.begin(own, products_of(how.scope.ranges, how.masks))
+            self._making = Making(own, s.beside(_words(s, own, how.factors, fetching), fetching))
 
     async def finish(self, scope: Scope) -> None:
         """See Product."""
-        if self._work is not None:
-            self.words = frozen(await self._work.result(scope))
-            scope.follow(self._own)
+        if self._making is not None:
+            own, work = self._making
+            self.words = frozen(await work.result(scope))
+            # Nothing that it took is kept.
+            self.depth, self._making = own.depth, None
+            scope.trips = max(scope.trips, own.trips)
 
 
 def _factors(z: AShare | Masked) -> Sequence[Factor]:

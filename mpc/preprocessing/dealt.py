@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from mpc.correlations import receiver
 from mpc.ring import WORD
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Coroutine
 
     from mpc.correlations import Relation
@@ -117,6 +119,8 @@ class Dealt:
             self._planned.pop(key, None)
             self._late[key] = relation
             self._ask_late()
+        # Due until it is here, whether or not its op takes it before: that may wait for an opening whose correction is asked for next.
+        arrivals.future.add_done_callback(partial(self._came, relation))
         self._ask_ahead()
         return self._corrected(scope, arrivals, relation, target)
 
@@ -125,11 +129,15 @@ class Dealt:
 
     async def _corrected(self, scope: Scope, arrivals: Arrivals, relation: Relation, target: Words) -> list[Words]:
         await self._exchange.arrived(scope, arrivals, relation.nbytes)
+        return relation.split(target)
+
+    def _came(self, relation: Relation, arrival: asyncio.Future[None]) -> None:
+        if arrival.cancelled() or arrival.exception() is not None:
+            return
         self._due.remove(relation)
-        if self._due.is_below(2):
+        if self._due.is_below(2) and not self._exchange.over:
             self._ask_late()
             self._ask_ahead()
-        return relation.split(target)
 
 
 def _taken(queue: dict[bytes, Relation], load: Load, other: Load | None = None, most: float = math.inf) -> list[Relation]:
