@@ -54,9 +54,9 @@ class Member:
         public = next(public for public in self.publics if fingerprint(public) == announced)
         return replace(self, public=public, retiring=None, retires=self.retires if public == self.retiring else None)
 
-    def signed(self, purpose: str, message: bytes, signature: bytes) -> bool:
-        """Whether it signed `message` for `purpose` with a key that is valid now."""
-        return any(verify(public, purpose, message, signature) for public in self.valid())
+    def signed(self, purpose: str, message: bytes, signature: bytes, when: datetime | None = None) -> bool:
+        """Whether it signed `message` for `purpose` with a key that is valid at `when`, or now."""
+        return any(verify(public, purpose, message, signature) for public in self.valid(when))
 
 
 def meet(one: Member, other: Member) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import ConfigError
 from mpc.roster import Roster
 from parties.audit import lines
-from parties.entries import UNSIGNED, Chain, decoded, fault_of, seal_of, signed
+from parties.entries import ALTERED, UNSIGNED, Chain, decoded, fault_of, seal_of, signed
 from parties.head import known
 from parties.proposals import JOB
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from parties.config import NodeConfig
     from parties.entries import Entry
 
+CHECKED = timedelta(minutes=1)
+"""A node checks the signatures of a job before it writes its start: by as much a key may have retired when the entry got its time."""
 TORN = "is torn; the node mends it when it starts. If the node runs, look again"
 
 
@@ -58,17 +61,24 @@ class Verification:
     def _fault(self, entry: Entry) -> str:
         if entry.get("member") != self._name or not signed(entry, self._keys):
             return f"{UNSIGNED}, or its key is none of {self._name}'s in the roster (an earlier one can be given with --key)"
-        if entry["kind"] == "ended":
-            self._outputs[entry["job"]] = entry["output"]
-        return fault_of(entry) or self._unsigned(entry) if entry["kind"] == "started" else ""
+        try:
+            if entry["kind"] == "ended":
+                self._outputs[entry["job"]] = entry["output"]
+            return fault_of(entry) or self._unsigned(entry) if entry["kind"] == "started" else ""
+        except (AttributeError, KeyError, TypeError, ValueError, ConfigError):
+            # Rightly signed, and yet nothing that a node writes.
+            return ALTERED
 
     def _unsigned(self, entry: Entry) -> str:
-        """Whose signature of a job is wrong.  Of a roster that is not this one, only the form can be checked."""
+        """Whose signature of a job is wrong.  Of a roster that is not this one, only the form can be checked.
+
+        A key counts for what was signed before it retired.  One that the entry's own roster revokes never signed a job under that roster.
+        """
         if entry["roster"] != self._roster.digest.hex():
             return "" if set(entry["signatures"]) == set(_signers(entry)) else "signatures are missing"
-        digest = bytes.fromhex(entry["digest"])
+        digest, checked = bytes.fromhex(entry["digest"]), datetime.fromisoformat(entry["time"]) - CHECKED
         for name in _signers(entry):
-            if not self._roster[name].signed(JOB, digest, decoded(entry["signatures"].get(name))):
+            if not self._roster[name].signed(JOB, digest, decoded(entry["signatures"].get(name)), checked):
                 return f"{name} did not sign this job"
         return ""
 

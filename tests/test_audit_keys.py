@@ -1,0 +1,75 @@
+"""Whose keys count in an audit log, and when: in a job that was signed before a key retired, and in the entries of the log itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from mpc.agreement import described as describe
+from mpc.identity import Identity
+from mpc.members import Revoked
+from mpc.roster import Member, Roster
+from parties.entries import START, described, digest, encoded, sealed
+from parties.job import Task, fresh_id
+from parties.proposals import JOB
+from parties.records import named
+from tests.test_audit import shown, verified
+
+A, B, OLD, GONE, STRANGER = (Identity.generate(name) for name in ("a", "b", "b", "b", "b"))
+RETIRED = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ROSTER = Roster(
+    [
+        Member("a", A.public, ("127.0.0.1", 1)),
+        Member("b", B.public, ("127.0.0.1", 2), retiring=OLD.public, retires=RETIRED),
+        Member("dealer", Identity.generate("dealer").public, ("127.0.0.1", 3), "dealer"),
+    ],
+    revoked=[Revoked("b", GONE.public, "stolen", date(2026, 2, 1))],
+)
+TASK = Task("mean", "patients", ("age",), ("a", "b"))
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "roster.toml").write_text(ROSTER.dump())
+    (tmp_path / "a.toml").write_text('name = "a"\nkey = "a.key"\nroster = "roster.toml"\n')
+    A.save(tmp_path / "a.key")
+    return tmp_path
+
+
+def started(when, by, **more):
+    """What a's log says of a job that b signed with the key `by`."""
+    job = describe(fresh_id(), ROSTER, TASK.parties, named(TASK))
+    signatures = {who.name: encoded(who.sign(JOB, job.digest)) for who in (A, by)}
+    about = {"job": job.name, "asker": "a", "policy": {}, "roster": ROSTER.digest.hex(), "task": TASK.pack(), "columns": ["age"], "overlaps": {}}
+    said = {"description": described(job), "digest": job.digest.hex(), "signatures": signatures, "time": when.isoformat(), "kind": "started"}
+    return {**about, **said, **more}
+
+
+def written(home, *entries, member="a", by=A):
+    """A log of a's with these entries, in order."""
+    lines, last = [], START
+    for number, entry in enumerate(entries, 1):
+        lines.append(sealed({**entry, "member": member, "number": number, "previous": last}, by))
+        last = digest(lines[-1])
+    (home / "a.audit.log").write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def test_a_job_counts_by_the_keys_of_its_own_time(home):
+    """The roster's retiring key retired long ago: what it signed before is right for ever, what it signed afterwards never is."""
+    before, soon, late = RETIRED - timedelta(days=1), RETIRED + timedelta(seconds=30), RETIRED + timedelta(hours=1)
+    # A node checks signatures a moment before the entry gets its time.
+    written(home, started(before, OLD), started(before, B), started(soon, OLD), started(late, B))
+    assert verified(home)[1] is None
+    written(home, started(late, OLD), started(before, B), started(before, STRANGER), started(before, GONE))
+    told, fault = verified(home)
+    shown(fault, "in the audit log, listed above")
+    assert told == [f"{home / 'a.audit.log'}, line {number}: b did not sign this job" for number in (1, 3, 4)]
+
+
+@pytest.mark.parametrize("wrong", [{"time": "soon"}, {"time": "2026-02-01"}, {"signatures": []}, {"task": "mean"}])
+def test_an_entry_that_no_node_writes_is_a_fault_and_no_crash(home, wrong):
+    written(home, started(RETIRED, B), started(RETIRED, B, **wrong), {"kind": "ended"})
+    told, fault = verified(home)
+    shown(fault, "in the audit log, listed above")
+    assert [line.split(": ")[0].rpartition(" ")[2] for line in told] == ["2", "3"]
