@@ -96,22 +96,25 @@ class Roster:
     # -- signatures --------------------------------------------------------------------------------------------
 
     def sign(self, identity: Identity) -> bytes:
-        """The signature of `identity`; ConfigError unless its key is one that the roster gives it and that is valid now."""
-        if identity.public not in self[identity.name].valid():
-            msg = f"the roster gives {identity.name} another key than this one; sign with the key that it names"
+        """The signature of `identity`; ConfigError unless its key is the one that the roster gives it, and not the one that it replaces."""
+        member = self[identity.name]
+        if identity.public == member.retiring:
+            msg = f"{member.name} replaces this key in it; sign with the new one, `--key` and the file that `beaver roster rotate` wrote"
+            raise ConfigError(msg)
+        if identity.public != member.public:
+            msg = f"the roster gives {member.name} another key than this one; sign with the key that it names"
             raise ConfigError(msg)
         return identity.sign(PURPOSE, self.content.canonical())
 
     def accept(self, name: str, signature: bytes) -> None:
-        """Add a member's signature; ConfigError unless it is one of this very roster.  One by the key that stays is kept."""
-        if not self[name].signed(PURPOSE, self.content.canonical(), signature):
+        """Add a member's signature; ConfigError unless it is one of this very roster."""
+        if not verify(self[name].public, PURPOSE, self.content.canonical(), signature):
             msg = (
-                f"this is no signature of {name} for version {self.content.version} with digest {self.digest.hex()}; "
-                f"compare the digest with what {name} sees (`beaver roster show`)"
+                f"this is no signature of {name} for version {self.content.version} with digest {self.digest.hex()}, with the key that it "
+                f"gives {name}; compare the digest with what {name} sees (`beaver roster show`)"
             )
             raise ConfigError(msg)
-        if not self.signed_by(name, self[name].public):
-            self.signatures[name] = signature
+        self.signatures[name] = signature
 
     def signed_by(self, name: str, public: bytes) -> bool:
         """Whether the signature under `name` is made with the key `public`."""
@@ -119,9 +122,13 @@ class Roster:
 
     @property
     def unsigned(self) -> list[str]:
-        """Whose valid signature is missing now."""
-        message = self.content.canonical()
-        return [each.name for each in self.members if not each.signed(PURPOSE, message, self.signatures.get(each.name, b""))]
+        """Whose signature is missing.
+
+        It is the same at all times.  A retiring key counts for connections and jobs, and not here: nothing in a roster says when it was signed,
+        so its signature would either be lost on the day on which it retires, and no node could start, or whoever has the old key
+        could agree in its owner's name to every later roster that lists it still.
+        """
+        return [each.name for each in self.members if not self.signed_by(each.name, each.public)]
 
     @property
     def on_loopback(self) -> bool:

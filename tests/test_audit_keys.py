@@ -41,8 +41,22 @@ def started(when, by, **more):
     """What a's log says of a job that b signed with the key `by`."""
     job = describe(fresh_id(), ROSTER, TASK.parties, named(TASK))
     signatures = {who.name: encoded(who.sign(JOB, job.digest)) for who in (A, by)}
-    about = {"job": job.name, "asker": "a", "policy": {}, "roster": ROSTER.digest.hex(), "task": TASK.pack(), "columns": ["age"], "overlaps": {}}
-    said = {"description": described(job), "digest": job.digest.hex(), "signatures": signatures, "time": when.isoformat(), "kind": "started"}
+    about = {
+        "job": job.name,
+        "asker": "a",
+        "policy": {},
+        "roster": ROSTER.digest.hex(),
+        "task": TASK.pack(),
+        "columns": ["age"],
+        "overlaps": {},
+    }
+    said = {
+        "description": described(job),
+        "digest": job.digest.hex(),
+        "signatures": signatures,
+        "time": when.isoformat(),
+        "kind": "started",
+    }
     return {**about, **said, **more}
 
 

@@ -119,6 +119,7 @@ COMMANDS = {
     "--new describes NAME": (public("b", KEY), "roster revoke roster.toml a --reason x --new new.public"),
     "this is no signature of": (None, f'roster accept roster.toml a="{NO_SIGNATURE}"'),
     "the roster gives NAME another": (renewed(file="other.toml"), "roster sign -c a.toml --roster other.toml"),
+    "replaces this key in it; sign": (renewed(SOON, "other.toml"), "roster sign -c a.toml --roster other.toml"),
     "was not made from FILE": (None, "roster verify roster.toml --previous roster.toml"),
     "no longer lists the revoked": (forgets, "roster verify third.toml --previous second.toml"),
     "a reason is N to N": (None, f"roster revoke roster.toml a --reason {'x' * 201}"),

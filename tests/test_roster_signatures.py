@@ -167,17 +167,18 @@ def test_a_signature_is_of_one_member_one_content_and_one_purpose():
     assert verify(A.public, "roster", roster.content.canonical(), roster.signatures["a"])
 
 
-def test_either_key_signs_in_the_overlap_and_the_new_one_stays():
-    roster = signed(rotating(SOON), A, OLD)
+@pytest.mark.parametrize("retires", [SOON, PAST])
+def test_a_roster_is_signed_with_the_key_that_stays_and_so_for_ever(retires):
+    """Before the old key retires and afterwards alike: what all have signed does not come undone one day."""
+    roster = signed(rotating(retires), A, B)
     assert roster.unsigned == []
-    roster.accept("b", roster.sign(B))
-    new = roster.signatures["b"]
-    roster.accept("b", roster.sign(OLD))
-    assert roster.signatures["b"] == new
-    late = rotating(PAST)
-    with pytest.raises(ConfigError, match="another key than this one"):
-        late.sign(OLD)
-    assert Roster.of(late.content, {"a": late.sign(A), "b": OLD.sign("roster", late.content.canonical())}).unsigned == ["b"]
+    with pytest.raises(ConfigError, match="b replaces this key in it; sign with the new one"):
+        roster.sign(OLD)
+    old = OLD.sign("roster", roster.content.canonical())
+    with pytest.raises(ConfigError, match="no signature of b for version 1"):
+        roster.accept("b", old)
+    assert roster.unsigned == []
+    assert Roster.of(roster.content, {"a": roster.signatures["a"], "b": old}).unsigned == ["b"]
 
 
 # -- which rosters a node takes ------------------------------------------------------------------------------------

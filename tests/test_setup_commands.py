@@ -266,6 +266,22 @@ def test_a_key_is_replaced_without_a_day_on_which_nobody_can_work(agreed):
     assert "retires" in shown
 
 
+def test_a_further_version_in_the_overlap_is_signed_with_the_new_key(agreed):
+    """While the node still uses the old one.  So it stays signed when that retires."""
+    beaver("roster rotate -c a/a.toml")
+    (key,) = (file for file in os.listdir("a") if file.endswith(".key") and file != "a.key")
+    beaver("init c --dir c")
+    beaver("roster add a/roster.v2.toml c/c.public")
+    for name in "bcd":
+        beaver(f"roster sign -c {name}/{name}.toml --roster a/roster.v3.toml")
+    text = refused("roster sign -c a/a.toml --roster a/roster.v3.toml")
+    assert "a/roster.v3.toml: a replaces this key in it; sign with the new one, `--key`" in text
+    assert "is the key of 'b'" in refused("roster sign -c a/a.toml --roster a/roster.v3.toml --key b/b.key")
+    assert Roster.load("a/roster.v3.toml").unsigned == ["a"]
+    beaver(f"roster sign -c a/a.toml --roster a/roster.v3.toml --key a/{key}")
+    assert "is signed by all 4 members" in beaver("roster verify a/roster.v3.toml --previous a/roster.v2.toml")
+
+
 def test_a_rotation_that_cannot_be_written_leaves_no_key(agreed):
     write("a/roster.v2.toml", "")
     assert "another next version" in refused("roster rotate -c a/a.toml")

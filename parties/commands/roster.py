@@ -147,7 +147,7 @@ def rotate(
         raise
     print(
         f"The new key is in {key}. When all members use {path}, and before {retires:%Y-%m-%d %H:%M} UTC, set `key` to it in {config} and "
-        "restart the node; then move the old key away.",
+        "restart the node; then move the old key away. Until then, sign further versions with `beaver roster sign --key` and that file.",
         file=sys.stderr,
     )
 
@@ -194,6 +194,9 @@ def _follows(path: Path, after: Roster, before: Roster, source: Path) -> None:
 def sign(
     config: Config,
     roster: Annotated[Path | None, typer.Option(help="Another file than the configuration's, such as the next version.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Another file than the configuration's: the new key, while the node still uses the old one.")
+    ] = None,
 ) -> None:
     """Sign the roster with this organisation's key, and print the line for the other members.
 
@@ -201,7 +204,8 @@ def sign(
     """
     settings = load_config(config)
     path = roster or settings.roster_path
-    _sign(path, Roster.load(path), settings.identity())
+    signer = settings if key is None else settings.model_copy(update={"key": str(key.absolute())})
+    _sign(path, Roster.load(path), signer.identity())
 
 
 def _sign(path: Path, roster: Roster, identity: Identity) -> None:

@@ -23,9 +23,8 @@ def standing(roster: Roster, member: Member) -> str:
         return "missing"
     if roster.signed_by(member.name, member.public):
         return "signed"
-    if member.retiring is None or not roster.signed_by(member.name, member.retiring):
-        return "of other contents"
-    return "signed with the retiring key" if member.name not in roster.unsigned else "of a key that has retired"
+    retiring = member.retiring is not None and roster.signed_by(member.name, member.retiring)
+    return "of the retiring key, which does not count" if retiring else "of other contents"
 
 
 def address(member: Member) -> str:
