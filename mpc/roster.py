@@ -61,6 +61,10 @@ class Roster:
             raise ConfigError(msg)
         return self._by_name[name]
 
+    def keys_of(self, name: str) -> list[bytes]:
+        """All keys that it knows of a member: its key, the one that this replaces, and those that were revoked."""
+        return [*self[name].publics, *(each.public for each in self.content.revoked if each.name == name)]
+
     @classmethod
     def of(cls, content: Content, signatures: Mapping[str, bytes] | None = None) -> Roster:
         """The roster that says `content`."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from mpc.errors import ConfigError
-from mpc.identity import decode_key
+from mpc.identity import encode_key
 from parties.entries import ALTERED, UNSIGNED, Chain, digest, opened, sealed, signed
 from parties.head import Head, HeadFile, known, path_of
 from parties.history import History
@@ -20,19 +20,24 @@ if sys.platform != "win32":
     import fcntl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from mpc.identity import Identity
+    from parties.entries import Entry
 
 
 class AuditLog:
-    """The log that this process writes, between `open` and `close` or in `async with`.  One process at a time: the file is locked."""
+    """The log that this process writes, between `open` and `close` or in `async with`.  One process at a time: the file is locked.
 
-    def __init__(self, path: Path, identity: Identity) -> None:
+    `keys` are all that this member has or had; one of them signed what is there already.
+    """
+
+    def __init__(self, path: Path, identity: Identity, keys: Iterable[bytes] = ()) -> None:
         self.path = path
         self.history = History()
         self._identity = identity
+        self._keys = [identity.public, *keys]
         self._chain = Chain()
         self._end = 0
         self._handle = -1
@@ -161,9 +166,8 @@ class AuditLog:
             self._end += len(line) + 1
             if head is not None and self._chain.number == head.number and self._chain.head != head.digest:
                 self._refuse(number, f"is another entry than the one in {path_of(self.path)}")
-        # The last signature vouches for all lines.  Whether its key was this member's is for `verify` to say: keys are replaced.
-        if entry is not None and not signed(entry, [decode_key(entry["key"])]):
-            self._refuse(self._chain.number, UNSIGNED)
+        if entry is not None:
+            self._check_own(entry)
         mended = bool(torn) and self._complete(torn)
         if head is not None and self._chain.number < head.number:
             self._refuse(self._chain.number + 1, f"was cut off, with all after it: {path_of(self.path)} knows of {head.number} entries")
@@ -171,11 +175,23 @@ class AuditLog:
             os.ftruncate(self._handle, self._end)
             self.append("repaired", torn_bytes=len(torn))
 
+    def _check_own(self, last: Entry) -> None:
+        """ConfigError unless the last entry is this member's: its signature vouches for all lines."""
+        me, member, key = self._identity.name, str(last.get("member")), last["key"]
+        if member != me or key not in map(encode_key, self._keys):
+            msg = (
+                f"{self.path}: is not the audit log of {me}: its last entry is of {member!r:.40}, with the key {key!r:.60}, which is none of {me}'s "
+                f"in the roster. Set `audit` to {me}'s own log, or to a new file; or add an earlier key of {me} to `status.audit_keys`"
+            )
+            raise ConfigError(msg)
+        if not signed(last, self._keys):
+            self._refuse(self._chain.number, UNSIGNED)
+
     def _complete(self, torn: bytes) -> bool:
         """Whether only the end of the last line was missing, which then is there."""
         try:
             entry = opened(torn)
-            complete = entry["previous"] == self._chain.head and signed(entry, [self._identity.public])
+            complete = entry["previous"] == self._chain.head and signed(entry, self._keys)
         except ValueError:
             complete = False
         if complete:

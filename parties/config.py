@@ -126,6 +126,11 @@ class NodeConfig(PartyConfig):
         """Where the audit log is: `audit`, or else NAME.audit.log beside this file."""
         return self._path(self.audit or f"{self.name}.audit.log")
 
+    @property
+    def earlier_keys(self) -> list[bytes]:
+        """The keys of `status.audit_keys`."""
+        return [] if self.status is None else list(map(decode_key, self.status.audit_keys))
+
     def resolve(self, path: str) -> Path:
         """A path that this file names."""
         return self._path(path)

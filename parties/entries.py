@@ -49,8 +49,12 @@ def sealed(entry: Entry, identity: Identity) -> bytes:
 
 def opened(line: bytes) -> Entry:
     """The entry of a line; ValueError unless it is one, written the one way."""
-    entry = json.loads(line)
-    if not isinstance(entry, dict) or canonical(entry) != line or not {"number", "previous", "kind", "key", "signature"} <= entry.keys():
+    try:
+        entry: Entry = json.loads(line)
+        right = isinstance(entry, dict) and canonical(entry) == line and "number" in entry
+    except RecursionError:
+        right = False
+    if not right or not all(isinstance(entry.get(field), str) for field in ("previous", "kind", "key", "signature")):
         raise ValueError(len(line))
     return entry
 
@@ -68,7 +72,7 @@ class Chain:
         self.number, self.head = number, digest(line)
         try:
             entry = opened(line)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise ValueError(ALTERED) from None
         self.number = entry["number"] if type(entry["number"]) is int else number
         if entry["number"] != number or entry["previous"] != head:

@@ -26,7 +26,7 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
     node = mpc.open_node(config, listener=listener)
     check_role(node, config, "party")
     check_policy(settings, PROGRAMS, node.mesh.roster)
-    audit = AuditLog(settings.audit_file, settings.identity())
+    audit = AuditLog(settings.audit_file, settings.identity(), [*node.mesh.roster.keys_of(settings.name), *settings.earlier_keys])
     async with node, audit:
         node.mesh.log.info("phase=start the audit log %s has %s", audit.path, audit.head)
         service = Service(settings, node, audit)

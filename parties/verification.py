@@ -34,8 +34,7 @@ class Verification:
         self.heads = {self.chain.head}
         self._name = config.name
         self._roster = Roster.load(config.resolve(config.roster))
-        revoked = [each.public for each in self._roster.content.revoked if each.name == config.name]
-        self._keys = [*self._roster[config.name].publics, *revoked, *keys]
+        self._keys = [*self._roster.keys_of(config.name), *keys]
         self._outputs: dict[str, str | None] = {}
 
     def problems(self, path: Path) -> Iterator[tuple[int, str]]:

@@ -25,6 +25,7 @@ AUDIT = [
     "the audit log cannot be written",
     "the audit log was changed, moved or replaced",
     "The audit log was changed: keep it",
+    "is not the audit log of NAME",
     "in the audit log, listed above",
     "no audit log can be read there",
     "does not say how far the audit log goes",
@@ -33,7 +34,7 @@ AUDIT = [
     "is no result of a job",
     "is not the result that the log has",
 ]
-"""Rows of docs/errors.md that this file provokes."""
+"""Rows of docs/errors.md that this file and test_audit_keys.py provoke."""
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def home(tmp_path):
 
 def log_of(home, count=0):
     """a's open log with so many entries."""
-    log = AuditLog(home / "a.audit.log", Identity.load(home / "a.key"))
+    log = AuditLog(home / "a.audit.log", Identity.load(home / "a.key"), Roster.load(home / "roster.toml").keys_of("a"))
     log.open()
     for number in range(count):
         log.append("declined", job=f"{number:032x}", asker="b", task=None, by="a", reason=f"reason {number}")

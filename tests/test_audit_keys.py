@@ -7,14 +7,15 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from mpc.agreement import described as describe
-from mpc.identity import Identity
+from mpc.identity import Identity, encode_key
 from mpc.members import Revoked
 from mpc.roster import Member, Roster
-from parties.entries import START, described, digest, encoded, sealed
+from parties.audit import AuditLog
+from parties.entries import START, canonical, described, digest, encoded, opened, sealed
 from parties.job import Task, fresh_id
 from parties.proposals import JOB
 from parties.records import named
-from tests.test_audit import shown, verified
+from tests.test_audit import refused, shown, verified
 
 A, B, OLD, GONE, STRANGER = (Identity.generate(name) for name in ("a", "b", "b", "b", "b"))
 RETIRED = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -87,3 +88,35 @@ def test_an_entry_that_no_node_writes_is_a_fault_and_no_crash(home, wrong):
     told, fault = verified(home)
     shown(fault, "in the audit log, listed above")
     assert [line.split(": ")[0].rpartition(" ")[2] for line in told] == ["2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("member", "by", "own"),
+    [("b", B, True), ("b", OLD, True), ("b", GONE, True), ("b", STRANGER, False), ("a", A, False), ("a", B, False), ("b", A, False)],
+)
+def test_a_node_goes_on_with_its_own_log_only(home, member, by, own):
+    """b's node, and a log that `member` wrote with the key of `by`."""
+    written(home, started(RETIRED, OLD), member=member, by=by)
+    path = home / "a.audit.log"
+    before = path.read_bytes()
+    log = AuditLog(path, B, ROSTER.keys_of("b"))
+    if own:
+        log.open()
+        log.close()
+        return
+    text = refused(log.open, "is not the audit log of NAME")
+    assert f"is not the audit log of b: its last entry is of '{member}', with the key '{encode_key(by.public)}'" in text
+    assert path.read_bytes() == before
+    # One that the roster has forgotten can be given.
+    if by is STRANGER:
+        log = AuditLog(path, B, [*ROSTER.keys_of("b"), STRANGER.public])
+        log.open()
+        log.close()
+
+
+@pytest.mark.parametrize("wrong", [{"key": 7}, {"key": None}, {"kind": ["declined"]}, {"signature": {}}, {"previous": 1.5}])
+def test_a_line_whose_fields_are_no_text_is_no_entry(home, wrong):
+    line = canonical({**opened(sealed({"number": 1, "previous": START, "kind": "declined", "member": "b"}, B)), **wrong})
+    (home / "a.audit.log").write_bytes(line + b"\n")
+    refused(AuditLog(home / "a.audit.log", B).open, "The audit log was changed: keep it")
+    assert verified(home)[0] == [f"{home / 'a.audit.log'}, line 1: is no entry, or was altered"]

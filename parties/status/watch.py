@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 
 from mpc.endpoints import format_endpoint
 from mpc.errors import BeaverError
-from mpc.identity import decode_key
 from mpc.roster import transport_between
 from parties.records import RUNNING
 from parties.verification import TORN, Verification
@@ -210,13 +209,12 @@ class Watch:
     def _verified(self, audit: AuditLog) -> Verdict:
         """What `beaver audit verify` would say now, and whether all is there that this node wrote."""
         head = audit.last
-        keys = [decode_key(text) for text in (self.config.status.audit_keys if self.config.status is not None else ())]
         try:
             fault = TORN
             for _ in range(2):
                 # A line that is being written looks torn, once.
                 if fault.endswith(TORN):
-                    check = Verification(self.config, keys)
+                    check = Verification(self.config, self.config.earlier_keys)
                     fault = next((f"line {number}: {text}" for number, text in check.problems(audit.path)), "") or check.missing(head)
         except BeaverError as trouble:
             return Verdict(time.time(), 0, str(trouble))
