@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from mpc.errors import ConfigError
 from mpc.identity import encode_key
-from parties.entries import ALTERED, UNSIGNED, Chain, digest, opened, sealed, signed
+from parties.entries import ALTERED, UNKNOWN, UNSIGNED, Chain, digest, opened, sealed, signed
 from parties.head import Head, HeadFile, known, path_of
 from parties.history import History
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from mpc.identity import Identity
     from parties.entries import Entry
+
+STOPPED = "the node stopped before the job's end, or could not write it: what was revealed until then is not known"
 
 
 class AuditLog:
@@ -67,7 +69,7 @@ class AuditLog:
         self.close()
 
     def open(self) -> None:
-        """Lock the file and read it; mend a line that a crash tore.
+        """Lock the file and read it; mend a line that a crash tore, and end the jobs that were running then.
 
         ConfigError if another process has it, if it cannot be used, or if a line was altered or cut off: then it stays as it is.
         """
@@ -78,6 +80,7 @@ class AuditLog:
             self._read(known(self.path))
             self._head_file = HeadFile(self.path)
             self._write(b"", Head(self._chain.number, self._chain.head))
+            self._end_jobs()
         except BaseException:
             self.close()
             raise
@@ -174,6 +177,13 @@ class AuditLog:
         if torn and not mended:
             os.ftruncate(self._handle, self._end)
             self.append("repaired", torn_bytes=len(torn))
+
+    def _end_jobs(self) -> None:
+        """What is written as the end of a job whose end was not: nobody knows what left before the node stopped."""
+        for job, start in self.history.unended.items():
+            about = {key: start[key] for key in ("asker", "policy", "roster")}
+            self.append("ended", job=job, **about, outcome=UNKNOWN, reason=STOPPED, output=None, released=None, cost=None)
+        self.history.unended.clear()
 
     def _check_own(self, last: Entry) -> None:
         """ConfigError unless the last entry is this member's: its signature vouches for all lines."""

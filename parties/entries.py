@@ -28,6 +28,8 @@ PURPOSE = "audit"
 START = blake2b(b"", digest_size=32, person=b"beaver/audit/v1").hexdigest()
 """What the first line names as the one before."""
 ALTERED, UNSIGNED = "is no entry, or was altered", "its signature is not right: it was altered"
+UNKNOWN = "unknown"
+"""The outcome of a job whose end the log has not."""
 Entry = dict[str, Any]
 
 
@@ -136,6 +138,7 @@ __all__ = [
     "ALTERED",
     "PURPOSE",
     "START",
+    "UNKNOWN",
     "UNSIGNED",
     "Chain",
     "Entry",

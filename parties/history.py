@@ -16,9 +16,13 @@ DAY = 86_400.0
 
 
 class History:
-    """Every job that was started, since results may have left from then on.  Small: counts, and the last day's times."""
+    """Every job that was started, since results may have left from then on.  Small: counts, and the last day's times.
+
+    `unended` are the entries of those that were read and whose end was not.
+    """
 
     def __init__(self) -> None:
+        self.unended: dict[str, Entry] = {}
         self._recent: deque[tuple[float, str]] = deque()
         self._ever: Counter[str] = Counter()
         self._columns: dict[tuple[str, str], tuple[int, str]] = {}
@@ -28,6 +32,9 @@ class History:
         if entry["kind"] == "started":
             task = entry["task"]
             self.started(entry["job"], task["dataset"], entry["columns"], datetime.fromisoformat(entry["time"]).timestamp())
+            self.unended[entry["job"]] = entry
+        elif entry["kind"] == "ended":
+            self.unended.pop(entry["job"], None)
 
     def started(self, job: str, dataset: str, columns: Iterable[str], when: float | None = None) -> None:
         """A job starts on `columns` of this organisation's `dataset`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mpc.errors import ConfigError
 from mpc.roster import Roster
 from parties.audit import lines
-from parties.entries import ALTERED, UNSIGNED, Chain, decoded, fault_of, seal_of, signed
+from parties.entries import ALTERED, UNKNOWN, UNSIGNED, Chain, decoded, fault_of, seal_of, signed
 from parties.head import known
 from parties.proposals import JOB
 
@@ -27,11 +27,12 @@ TORN = "is torn; the node mends it when it starts. If the node runs, look again"
 
 
 class Verification:
-    """One reading of a log: `chain` is how far it came, `heads` are the digests of all its lines."""
+    """One reading of a log: `chain` is how far it came, `heads` are the digests of all its lines, `endless` are the jobs without a known end."""
 
     def __init__(self, config: NodeConfig, keys: Sequence[bytes] = ()) -> None:
         self.chain = Chain()
         self.heads = {self.chain.head}
+        self.endless: dict[str, None] = {}
         self._name = config.name
         self._roster = Roster.load(config.resolve(config.roster))
         self._keys = [*self._roster.keys_of(config.name), *keys]
@@ -63,10 +64,15 @@ class Verification:
         try:
             if entry["kind"] == "ended":
                 self._outputs[entry["job"]] = entry["output"]
-            return fault_of(entry) or self._unsigned(entry) if entry["kind"] == "started" else ""
+                if entry.get("outcome") != UNKNOWN:
+                    self.endless.pop(entry["job"], None)
+            elif entry["kind"] == "started":
+                self.endless[entry["job"]] = None
+                return fault_of(entry) or self._unsigned(entry)
         except (AttributeError, KeyError, TypeError, ValueError, ConfigError):
             # Rightly signed, and yet nothing that a node writes.
             return ALTERED
+        return ""
 
     def _unsigned(self, entry: Entry) -> str:
         """Whose signature of a job is wrong.  Of a roster that is not this one, only the form can be checked.

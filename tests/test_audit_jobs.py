@@ -110,13 +110,21 @@ async def test_a_node_killed_in_a_job_keeps_the_start_and_mends_its_log(tmp_path
             file.write(b'{"half":')
         await nodes.start("b")
         await mean_is_right(nodes, at="b")
-        assert [entry["kind"] for entry in entries(nodes, "b")] == ["started", "repaired", "started", "ended"]
+        assert [entry["kind"] for entry in entries(nodes, "b")] == ["started", "repaired", "ended", "started", "ended"]
         assert [(entry["outcome"], entry["reason"][:12]) for entry in entries(nodes, "a") if entry["kind"] == "ended"] == [
             ("failed", "PeerLost: b:"),
             ("done", ""),
         ]
+        start, _, end, *_ = entries(nodes, "b")
+        assert {key: end[key] for key in ("job", "outcome", "released", "output")} == {
+            "job": start["job"],
+            "outcome": "unknown",
+            "released": None,
+            "output": None,
+        }
         status, out, complaints = await verified(nodes, "b")
         assert status == 0, out + complaints
+        assert f"since the node stopped in them or they run now: {start['job']}\n" in out
         # Altered while it is stopped: it does not start, and nobody's evidence is mended away.
         await nodes.kill("b")
         path.write_text(path.read_text().replace('"torn_bytes":8', '"torn_bytes":9'))

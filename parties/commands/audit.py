@@ -121,6 +121,8 @@ def verify(
         msg = f"{path}: {len(found)} fault(s) in the audit log, listed above: it is not as the node wrote it. Keep it for whoever looks into that"
         raise ConfigError(msg)
     print(f"{path}: {check.chain.number} entries, all in order and signed; the last is {check.chain.head}")
+    if check.endless:
+        print(f"What these jobs revealed is not known, since the node stopped in them or they run now: {', '.join(check.endless)}")
     if result is not None:
         print(f"{result}: the result of job {check.job_of(result)}, as it was handed over")
     if last is None:
