@@ -181,7 +181,7 @@ class AuditLog:
     def _end_jobs(self) -> None:
         """What is written as the end of a job whose end was not: nobody knows what left before the node stopped."""
         for job, start in self.history.unended.items():
-            about = {key: start[key] for key in ("asker", "policy", "roster")}
+            about = {key: start.get(key) for key in ("asker", "policy", "roster")}
             self.append("ended", job=job, **about, outcome=UNKNOWN, reason=STOPPED, output=None, released=None, cost=None)
         self.history.unended.clear()
 

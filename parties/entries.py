@@ -11,6 +11,7 @@ import binascii
 import json
 import math
 from hashlib import blake2b
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from mpc.agreement import Job
@@ -112,6 +113,13 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def shortened(text: str, room: int) -> str:
+    """As much of `text` from its beginning as takes `room` bytes in a line, where one character may take twelve."""
+    ends = accumulate(len(json.dumps(character)) - 2 for character in text)
+    kept = "".join(character for character, end in zip(text, ends, strict=True) if end <= room)
+    return text if kept == text else f"{kept}..."
+
+
 def described(job: Job) -> Entry:
     """What all parties signed, as JSON."""
     return {**job.description, "roster": job.description["roster"].hex()}
@@ -152,5 +160,6 @@ __all__ = [
     "opened",
     "seal_of",
     "sealed",
+    "shortened",
     "signed",
 ]

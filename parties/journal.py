@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.agreement import describe
 from mpc.errors import BeaverError, RemoteFault
-from parties.entries import described, encoded, finite, seal_of
+from parties.entries import canonical, described, encoded, finite, seal_of, shortened
 from parties.policy import own_columns, own_declared
 from parties.records import ENDED, STARTED, named
 from parties.tally import DECLINED, Tally
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_DECLINED, HOUR = 100, 3600.0
 """Proposals of one member that are denied within an hour and get an entry each: a flood must not fill the disk."""
+MAX_TASK, MAX_REASON, MAX_NAMES = 1000, 500, 3
+"""Bytes of a denied task, and of why, in its entry, and names of each list of a longer one: a peer chooses how long they are."""
 
 
 class Journal:
@@ -96,7 +98,7 @@ class Journal:
         by = fault.party if isinstance(fault, RemoteFault) else self._mesh.identity.name
         about = {"job": job, "asker": asker, "policy": self._policy, "roster": self._mesh.roster.digest.hex()}
         try:
-            self._audit.append(DECLINED, **about, task=None if task is None else finite(task.pack()), by=by, reason=reason(fault))
+            self._audit.append(DECLINED, **about, **_outlined(task), by=by, reason=shortened(reason(fault), MAX_REASON))
         except BeaverError as trouble:
             self._mesh.log.error("job=%s not in the audit log: %s", job, trouble)  # noqa: TRY400  its text says all
 
@@ -104,6 +106,23 @@ class Journal:
 def reason(fault: BaseException) -> str:
     """What may be kept of a fault: our own texts hold no value, others may."""
     return f"{type(fault).__name__}: {fault}" if isinstance(fault, BeaverError) else type(fault).__name__
+
+
+def _outlined(task: Task | None) -> dict[str, Any]:
+    """What an entry says of a task that never started: all of a short one, the beginnings of a long one, and the digest of the whole."""
+    if task is None:
+        return {"task": None, "program": None}
+    said = finite(task.pack())
+    if len(canonical(said)) > MAX_TASK:
+        names = {"columns": task.columns, "parties": task.parties, "to": task.to}
+        texts = {"protocol": task.protocol, "dataset": task.dataset, "purpose": task.purpose}
+        said = {key: shortened(text, 100) for key, text in texts.items()} | {key: _few(listed) for key, listed in names.items()}
+    return {"task": said, "program": task.program}
+
+
+def _few(names: tuple[str, ...]) -> list[str]:
+    few = [shortened(name, 50) for name in names[:MAX_NAMES]]
+    return few if len(names) <= MAX_NAMES else [*few, f"... {len(names) - MAX_NAMES} more"]
 
 
 def _spent(s: Session | None) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 
 from parties.entries import fault_of, opened
+from parties.job import unpack_task
 from tests.nodes import Nodes
 from tests.test_jobs import COLUMNS, mean_is_right
 from tests.test_jobs_faults import MEAN, hostile, requested, started
@@ -160,3 +162,25 @@ async def test_a_flood_of_denied_proposals_does_not_fill_the_disk(tmp_path):
         # Own jobs have their entries all the same.
         assert "result" in (await requested(nodes, {**RUN, "task": {**MEAN, "parties": ["a", "b"]}}))[-1]
         assert all(opened(line) for line in (tmp_path / "a.audit.log").read_bytes().splitlines())
+
+
+async def test_long_tasks_that_are_denied_take_little_of_the_log(tmp_path):
+    """The longest that a proposal can be, in characters that take twelve bytes each."""
+    short, long = (
+        {**MEAN, "protocol": "none"},
+        {**MEAN, "columns": [chr(0x1F600 + k) * 230 for k in range(60)], "purpose": "\U0001f600" * 256},
+    )
+    async with hostile(tmp_path) as (nodes, c):
+        for task in (short, long, {**long, "protocol": "\U0001f600" * 256, "parameters": {"p": "x" * 999}}):
+            assert set(await c.answers({c.propose(task)})) == {"denied"}
+        first, *others = entries(nodes, "a")
+        assert (first["task"], first["program"]) == (short, unpack_task(short).program)
+        for entry, line in zip(others, (tmp_path / "a.audit.log").read_bytes().splitlines()[1:], strict=True):
+            assert len(line) < 3000
+            assert len(json.dumps(entry["task"], separators=(",", ":"))) <= 1000
+            assert entry["task"]["columns"][3:] == ["... 57 more"]
+            assert entry["task"]["columns"][0] == "\U0001f600" * 4 + "..."
+        assert others[0]["program"] == unpack_task(long).program
+        assert (await verified(nodes, "a"))[0] == 0
+        status, out, complaints = await nodes.beaver("audit", "show", "-c", "a.toml")
+        assert (status, "mean on patients" in out) == (0, True), complaints
