@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from parties.entries import Entry
 
@@ -16,14 +16,19 @@ DAY = 86_400.0
 
 
 class History:
-    """Every job that was started, since results may have left from then on.  Small: counts, and the last day's times.
+    """Every job that was started, since results may have left from then on.  Small: counts, and for a day the time of each.
 
     `unended` are the entries of those that were read and whose end was not.
+
+    `clock` is the date, which someone may set wrong for a moment; `elapsed` only goes on.  What starts here counts for a day of `elapsed`; what was
+    read counts by its date, and is forgotten after a day of `elapsed` too.  So no date, whatever it is, makes anything forgotten.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, elapsed: Callable[[], float] = time.monotonic) -> None:
         self.unended: dict[str, Entry] = {}
-        self._recent: deque[tuple[float, str]] = deque()
+        self._clock = clock
+        self._elapsed = elapsed
+        self._recent: deque[tuple[float, float | None, str]] = deque()
         self._ever: Counter[str] = Counter()
         self._columns: dict[tuple[str, str], tuple[int, str]] = {}
 
@@ -37,17 +42,18 @@ class History:
             self.unended.pop(entry["job"], None)
 
     def started(self, job: str, dataset: str, columns: Iterable[str], when: float | None = None) -> None:
-        """A job starts on `columns` of this organisation's `dataset`."""
-        self._recent.append((time.time() if when is None else when, dataset))
+        """A job starts on `columns` of this organisation's `dataset`, or started on the date `when`."""
+        self._recent.append((self._elapsed(), when, dataset))
         self._ever[dataset] += 1
         for column in columns:
             self._columns[dataset, column] = (self._columns.get((dataset, column), (0, ""))[0] + 1, job)
 
     def within_a_day(self, dataset: str | None = None) -> int:
         """How many jobs started within the last 24 hours, on all data or on one dataset."""
-        while self._recent and self._recent[0][0] < time.time() - DAY:
+        while self._recent and self._recent[0][0] <= self._elapsed() - DAY:
             self._recent.popleft()
-        return sum(dataset in (None, name) for _, name in self._recent)
+        yesterday = self._clock() - DAY
+        return sum(dataset in (None, name) for _, when, name in self._recent if when is None or when > yesterday)
 
     def ever(self, dataset: str) -> int:
         """How many jobs ever started on `dataset`."""

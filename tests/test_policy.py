@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -210,6 +211,22 @@ def test_a_policys_digest_is_that_of_all_it_says(home):
     assert digests[0] == digests[1]
     assert len(set(digests)) == 4
     assert configured(home, LISTED).rules.digest == configured(home, LISTED, "file").rules.digest
+
+
+def test_a_wrong_date_makes_no_job_forgotten():
+    """Jobs of the log count by their dates, jobs of this process by the time that passed, whatever the clock says for a moment."""
+    at = SimpleNamespace(date=1e9, elapsed=5.0)
+    history = History(lambda: at.date, lambda: at.elapsed)
+    for when in (at.date - 2 * DAY, at.date - DAY / 2, at.date + 99 * DAY):
+        history.started("1" * 32, "patients", ["age"], when)
+    history.started("2" * 32, "patients", ["age"])
+    assert history.within_a_day("patients") == 3
+    for jump, count in ((365 * DAY, 1), (-365 * DAY, 4), (0.0, 3)):
+        at.date = 1e9 + jump
+        assert history.within_a_day("patients") == count, jump
+    # It has been right ever since: after a day, nothing counts any more, not even what a clock that was ahead wrote.
+    at.date, at.elapsed = at.date + DAY, at.elapsed + DAY
+    assert (history.within_a_day(), history.ever("patients")) == (0, 4)
 
 
 def test_overlaps_are_told_by_column(home):
