@@ -73,17 +73,33 @@ class AuditLog:
 
         ConfigError if another process has it, if it cannot be used, or if a line was altered or cut off: then it stays as it is.
         """
-        self._handle = _opened(self.path)
         try:
-            _lock(self._handle, self.path)
-            os.fchmod(self._handle, 0o600)
-            self._read(known(self.path))
-            self._head_file = HeadFile(self.path)
-            self._write(b"", Head(self._chain.number, self._chain.head))
-            self._end_jobs()
-        except BaseException:
+            self._take()
+        except BaseException as fault:
             self.close()
+            if isinstance(fault, OSError):
+                raise _unusable(fault.filename or self.path, fault.strerror) from None
             raise
+
+    def _take(self) -> None:
+        head = known(self.path)
+        try:
+            # What was there before is not made anew: an empty file would hide that it is gone.
+            made = 0 if head is not None and head.number else os.O_CREAT
+            self._handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | made, 0o600)
+        except FileNotFoundError as fault:
+            if head is None:
+                raise
+            raise _unusable(self.path, fault.strerror, f"restore it: {path_of(self.path)} knows of {head.number} entries") from None
+        if not stat.S_ISREG(os.fstat(self._handle).st_mode):
+            raise _unusable(self.path, "not a file")
+        _sync_folder(self.path)
+        _lock(self._handle, self.path)
+        os.fchmod(self._handle, 0o600)
+        self._read(head)
+        self._head_file = HeadFile(self.path)
+        self._write(b"", Head(self._chain.number, self._chain.head))
+        self._end_jobs()
 
     def close(self) -> None:
         """Give the file back."""
@@ -227,23 +243,19 @@ def lines(handle: int) -> Iterator[tuple[bytes, bool]]:
             yield line.removesuffix(b"\n"), line.endswith(b"\n") and b"\0" not in line
 
 
-def _opened(path: Path) -> int:
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as fault:
-        msg = f"{path}: the audit log cannot be opened ({fault.strerror}); correct `audit`, or the rights of the file"
-        raise ConfigError(msg) from None
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        msg = f"{path}: the audit log cannot be opened (not a file); correct `audit`, or the rights of the file"
-        raise ConfigError(msg)
+def _unusable(
+    path: str | Path, why: str | None, remedy: str = "correct `audit`, or make the file and its folder this user's"
+) -> ConfigError:
+    return ConfigError(f"{path}: the audit log cannot be opened ({why}); {remedy}")
+
+
+def _sync_folder(path: Path) -> None:
+    """A new file is there after a crash only if its folder says so."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        # A new file is there after a crash only if its folder says so.
         os.fsync(folder)
     finally:
         os.close(folder)
-    return handle
 
 
 def _lock(handle: int, path: Path) -> None:

@@ -51,7 +51,11 @@ class HeadFile:
             self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as fault:
             raise _unusable(path, fault.strerror) from None
-        os.fchmod(self._handle, 0o600)
+        try:
+            os.fchmod(self._handle, 0o600)
+        except OSError as fault:
+            self.close()
+            raise _unusable(path, fault.strerror) from None
 
     def write(self, head: Head) -> None:
         """In place and always of one size: it needs no more room, and a crash leaves the old text or the new one.
@@ -67,7 +71,7 @@ class HeadFile:
 
 def _unusable(path: Path, why: str | None) -> ConfigError:
     return ConfigError(
-        f"{path}: does not say how far the audit log goes ({why}): restore it; or look with `beaver audit verify --head` for the last entry "
+        f"{path}: does not say how far the audit log goes ({why}): restore it, as this user's file; or look with `beaver audit verify --head` for the last entry "
         "that you know of, and move this file away"
     )
 

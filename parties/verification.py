@@ -113,16 +113,19 @@ def _signers(entry: Entry) -> list[str]:
 
 def lines_of(path: Path) -> Iterator[tuple[int, tuple[bytes, bool]]]:
     """The number of every line of the log at `path`, the line, and whether it is whole; ConfigError if it cannot be read."""
+    handle = -1
     try:
         handle = os.open(path, os.O_RDONLY)
+        yield from enumerate(lines(handle), 1)
     except OSError as fault:
-        more = "it was there before: restore it" if known(path) else "the node of a party makes it when it first starts"
+        more = "correct the path, or this user's rights"
+        if isinstance(fault, FileNotFoundError):
+            more = "it was there before: restore it" if known(path) else "the node of a party makes it when it first starts"
         msg = f"{path}: no audit log can be read there ({fault.strerror}); {more}"
         raise ConfigError(msg) from None
-    try:
-        yield from enumerate(lines(handle), 1)
     finally:
-        os.close(handle)
+        if handle >= 0:
+            os.close(handle)
 
 
 __all__ = ["TORN", "Verification", "lines_of"]

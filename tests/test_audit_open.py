@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+import typer.testing
+
+from mpc.identity import Identity
+from parties.audit import AuditLog
+from parties.cli import app
 from parties.entries import opened
-from tests.test_audit import log_of, verified
+from tests.test_audit import filled, head_file, log_of, refused, shown, verified
 from tests.test_audit_keys import RETIRED, B, home, started, written
 
 __all__ = ["home"]
@@ -29,3 +39,91 @@ def test_a_job_without_an_end_gets_one_when_the_log_is_opened(home):
     assert "what was revealed until then is not known" in end["reason"]
     told, fault = verified(home)
     assert (fault, broken["job"] in told[1], whole["job"] in told[1]) == (None, True, False)
+
+
+NOBODY = 65534
+
+
+@contextlib.contextmanager
+def as_another_user(home):
+    """Whoever may do everything gives that up; the folder of the test is reached by no path then, but it is the current one."""
+    home.chmod(0o777)
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def unreadable(home):
+    """The folder of the log can be entered and written, not listed."""
+    (home / "logs").mkdir()
+    (home / "logs").chmod(0o733 if os.geteuid() == 0 else 0o300)
+    return "logs/a.audit.log", "logs: the audit log cannot be opened (Permission denied)"
+
+
+def closed(home):
+    """The log cannot be opened."""
+    (home / "a.audit.log").touch(0o000)
+    (home / "a.audit.log").chmod(0o000)
+    return "a.audit.log", "a.audit.log: the audit log cannot be opened (Permission denied)"
+
+
+def of_another(home):
+    """The log can be written by all, and belongs to somebody else."""
+    (home / "a.audit.log").touch()
+    (home / "a.audit.log").chmod(0o666)
+    return "a.audit.log", "a.audit.log: the audit log cannot be opened (Operation not permitted)"
+
+
+def head_of_another(home):
+    """The same of the file beside it."""
+    (home / "a.audit.log.head").touch()
+    (home / "a.audit.log.head").chmod(0o666)
+    return "a.audit.log", "a.audit.log.head: does not say how far the audit log goes (Operation not permitted)"
+
+
+@pytest.mark.parametrize("make", [unreadable, closed, of_another, head_of_another])
+def test_files_that_this_user_may_not_use_are_named(home, monkeypatch, make):
+    if make in (of_another, head_of_another) and os.geteuid() != 0:
+        pytest.skip("only root can leave a file to another user")
+    path, text = make(home)
+    identity = Identity.load(home / "a.key")
+    monkeypatch.chdir(home)
+    with as_another_user(home):
+        said = refused(
+            AuditLog(Path(path), identity).open, "does not say how far" if ".head:" in text else "the audit log cannot be opened"
+        )
+    assert said.startswith(text)
+
+
+def test_a_log_that_is_gone_is_not_made_anew(home):
+    path = filled(home, 5)
+    path.unlink()
+    for _ in range(2):
+        text = refused(lambda: log_of(home), "the audit log cannot be opened")
+        assert f"(No such file or directory); restore it: {head_file(home)} knows of 5 entries" in text
+        assert not path.exists()
+    # One in which there was nothing yet is no loss.
+    head_file(home).unlink()
+    log_of(home).close()
+    path.unlink()
+    log_of(home, 1).close()
+    assert verified(home)[1] is None
+
+
+def test_a_folder_is_no_log_to_read(home):
+    shown(verified(home, "--log", home)[1], "no audit log can be read there")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"task": "mean"}, {"task": {"protocol": "mean"}}, {"task": {"protocol": 1, "dataset": 2, "columns": [3]}}]
+)
+def test_show_calls_unreadable_what_no_node_writes(home, wrong):
+    written(home, {"kind": "declined", "reason": "fine"}, {"kind": "declined", **wrong})
+    answer = typer.testing.CliRunner().invoke(app, ["audit", "show", "-c", str(home / "a.toml")], env={"COLUMNS": "200"})
+    assert answer.exit_code == 0, answer.exception
+    assert ("fine" in answer.stdout, answer.stdout.count("unreadable")) == (True, 1)

@@ -54,7 +54,7 @@ def show(
         if as_json:
             print(json.dumps(entry or {"number": number, "kind": "unreadable"}))
         else:
-            grid.add_row(*(escape(_printable(cell)) for cell in _cells(number, entry)))
+            grid.add_row(*(escape(_printable(cell)) for cell in _row(number, entry)))
     if job is not None and not found:
         msg = f"{path}: has no entry of a job {job!r}; `beaver audit show` lists all"
         raise ConfigError(msg)
@@ -67,9 +67,17 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
-def _cells(number: int, entry: Entry | None) -> tuple[str, ...]:
-    if entry is None:
-        return (str(number), "", "unreadable", "", "", "run `beaver audit verify`")
+def _row(number: int, entry: Entry | None) -> tuple[str, ...]:
+    try:
+        if entry is not None:
+            return _cells(entry)
+    except (AttributeError, KeyError, TypeError):
+        # Something else than a node writes: as unreadable as no entry.
+        pass
+    return (str(number), "", "unreadable", "", "", "run `beaver audit verify`")
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
     task = entry.get("task") or {}
     about = f"{task['protocol']} on {task['dataset']}: {', '.join(task['columns'])}" if task else ""
     text = "; ".join(part for part in (about, str(entry.get("reason", ""))) if part)
