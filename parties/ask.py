@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,6 +13,7 @@ from rich.table import Table as Grid
 from mpc import errors
 from mpc.errors import BeaverError, ConfigError, RemoteFault
 from parties.control import ask, socket_path
+from parties.drafts import Draft
 from parties.entries import finite
 from parties.progress import Foresight, shown
 
@@ -106,29 +104,19 @@ def reserved(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
     if path is None:
         yield lambda _: None
         return
-    draft = path.parent / f".beaver-{secrets.token_hex(8)}"
     try:
-        if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        draft = Draft(path)
     except OSError as fault:
         msg = f"{path}: cannot be written ({fault.strerror}); choose a new file with --out"
         raise ConfigError(msg) from None
-    with os.fdopen(handle, "wb", buffering=0) as file:
+    with draft:
 
         def save(answer: dict[str, Any]) -> None:
-            rest = json.dumps(finite(answer), allow_nan=False).encode()
             try:
-                while rest:
-                    rest = rest[file.write(rest) :]
-                os.fsync(file.fileno())
-                # A second name and not a move: it fails where the name was taken meanwhile.
-                os.link(draft, path)
+                draft.write(json.dumps(finite(answer), allow_nan=False).encode())
+                draft.finish()
             except OSError as fault:
                 msg = f"{path}: cannot be written ({fault.strerror}); the node still has the result: `beaver jobs show {answer['id']}`"
                 raise ConfigError(msg) from None
 
-        try:
-            yield save
-        finally:
-            draft.unlink(missing_ok=True)
+        yield save

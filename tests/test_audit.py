@@ -28,13 +28,14 @@ AUDIT = [
     "is not the audit log of NAME",
     "in the audit log, listed above",
     "no audit log can be read there",
+    "lacks an entry that FILE knows of",
     "does not say how far the audit log goes",
     "is no digest of an entry",
     "the result cannot be read",
     "is no result of a job",
     "is not the result that the log has",
 ]
-"""Rows of docs/errors.md that this file and test_audit_keys.py provoke."""
+"""Rows of docs/errors.md that this file and those beside it provoke."""
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 
 import pytest
 import typer.testing
@@ -10,8 +11,9 @@ import typer.testing
 from mpc.errors import ConfigError
 from parties.cli import app
 from parties.entries import seal_of
+from tests.error_rows import row_of
 from tests.nodes import Nodes
-from tests.test_audit import filled, log_of, shown, verified
+from tests.test_audit import filled, head_file, log_of, shown, verified
 
 
 @pytest.fixture
@@ -62,3 +64,41 @@ def test_show_and_export(home):
     assert (copy.read_bytes() + b"torn", copy.stat().st_mode & 0o777) == (path.read_bytes(), 0o600)
     assert verified(home, "--log", copy)[1] is None
     assert isinstance(run(app, ["audit", "export", *where, "--out", str(copy)]).exception, ConfigError)
+
+
+def exported(home, out="copy.log"):
+    return typer.testing.CliRunner().invoke(app, ["audit", "export", "-c", str(home / "a.toml"), "--out", str(home / out)])
+
+
+def test_a_copy_is_whole_or_not_there(home):
+    """On a full disk: the next try is not in the way of what the first one left."""
+    path, copy = filled(home, 5), home / "copy.log"
+    files = set(home.iterdir())
+    line = path.read_bytes().index(b"\n") + 1
+    try:
+        for room in (0, 100, line, 2 * line + 7):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+            fault = exported(home).exception
+            assert row_of("choose a new file with --out").shows(str(fault)), fault
+            assert set(home.iterdir()) == files
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    said = exported(home).stdout
+    assert copy.read_bytes() == path.read_bytes()
+    assert verified(home)[0][0].rpartition(" ")[2] in said
+
+
+def test_a_log_that_was_cut_off_is_not_copied_as_if_it_were_whole(home):
+    path = filled(home, 5)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))
+    shown(exported(home).exception, "lacks an entry that FILE knows of")
+    assert not list(home.glob("*copy*"))
+    # Entries after those that the head knows are no fault.
+    path.unlink()
+    head_file(home).unlink()
+    filled(home, 3)
+    earlier = head_file(home).read_bytes()
+    filled(home, 1)
+    head_file(home).write_bytes(earlier)
+    assert "4 entries" in exported(home).stdout
+    log_of(home).close()

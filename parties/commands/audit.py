@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,8 @@ from rich.table import Table as Grid
 from mpc.errors import ConfigError
 from mpc.identity import decode_key
 from parties.config import load_node_config
-from parties.entries import opened
+from parties.drafts import Draft
+from parties.entries import START, digest, opened
 from parties.head import known, path_of
 from parties.job import DIGEST
 from parties.verification import Verification, lines_of
@@ -91,14 +91,31 @@ def export(
     out: Annotated[Path, typer.Option(help="The new file to write (0600).")],
 ) -> None:
     """Copy all whole entries as they are, for an auditor: with the roster, the copy can be verified elsewhere."""
-    whole = [line for _, (line, whole) in lines_of(_path(load_node_config(config), None)) if whole]
+    path = load_node_config(config).audit_file
     try:
-        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.writelines(line + b"\n" for line in whole)
+        with Draft(out) as draft:
+            count, last = _copied(path, draft)
+            draft.finish()
     except OSError as fault:
         msg = f"{out}: cannot be written ({fault.strerror}); choose a new file with --out"
         raise ConfigError(msg) from None
-    print(f"{len(whole)} entries are in {out}")
+    print(f"{count} entries are in {out}. Tell the auditor the last, {last}: `beaver audit verify --head` misses what is cut off the copy")
+
+
+def _copied(path: Path, draft: Draft) -> tuple[int, str]:
+    """How many entries were copied, and the digest of the last; ConfigError if one is missing of which the head knows."""
+    # Before the log: a node that runs may add to it meanwhile.
+    head, count, last = known(path), 0, START
+    there = {last}
+    for _, (line, whole) in lines_of(path):
+        if whole:
+            draft.write(line + b"\n")
+            count, last = count + 1, digest(line)
+            there.add(last)
+    if head is not None and head.digest not in there:
+        msg = f"{path}: lacks an entry that {path_of(path)} knows of, so nothing was copied. `beaver audit verify` tells more; keep both files"
+        raise ConfigError(msg)
+    return count, last
 
 
 @app.command()
