@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 
 import pytest
@@ -10,7 +11,7 @@ import typer.testing
 
 from mpc.errors import ConfigError
 from parties.cli import app
-from parties.entries import seal_of
+from parties.entries import opened, seal_of
 from tests.error_rows import row_of
 from tests.nodes import Nodes
 from tests.test_audit import filled, head_file, log_of, shown, verified
@@ -64,6 +65,17 @@ def test_show_and_export(home):
     assert (copy.read_bytes() + b"torn", copy.stat().st_mode & 0o777) == (path.read_bytes(), 0o600)
     assert verified(home, "--log", copy)[1] is None
     assert isinstance(run(app, ["audit", "export", *where, "--out", str(copy)]).exception, ConfigError)
+
+
+@pytest.mark.parametrize("terminal", [{}, {"FORCE_COLOR": "1", "NO_COLOR": "1"}], ids=["pipe", "terminal"])
+def test_show_cuts_nothing_at_any_width(home, terminal):
+    (line,) = filled(home, 1).read_bytes().splitlines()
+    said = typer.testing.CliRunner().invoke(app, ["audit", "show", "-c", str(home / "a.toml")], env={"COLUMNS": "80", **terminal}).stdout
+    assert f"{0:032x}" in said
+    rows = [row.split("│")[1:-1] for row in re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines() if row.startswith("│")]
+    cells = ["".join(column).replace(" ", "") for column in zip(*rows, strict=True)]
+    day, time = opened(line)["time"].removesuffix("+00:00").split("T")
+    assert cells == ["1", day + time, "declined", f"{0:032x}", "b", "reason0"]
 
 
 def exported(home, out="copy.log"):

@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 
 from mpc.errors import ConfigError
 from mpc.identity import decode_key
+from parties.commands.jobs import WIDTH
 from parties.config import load_node_config
 from parties.drafts import Draft
 from parties.entries import START, digest, opened
@@ -41,7 +42,8 @@ def show(
     """Show the entries; `beaver audit verify` checks them."""
     grid = Grid()
     for heading in ("entry", "time (UTC)", "what", "job", "asked by", "protocol or reason"):
-        grid.add_column(heading)
+        # Whole at any width, and an id to be copied.
+        grid.add_column(heading, overflow="fold", no_wrap=heading == "job", min_width=32 if heading == "job" else None)
     path, found = _path(load_node_config(config), log), False
     for number, (line, whole) in lines_of(path):
         try:
@@ -59,7 +61,8 @@ def show(
         msg = f"{path}: has no entry of a job {job!r}; `beaver audit show` lists all"
         raise ConfigError(msg)
     if not as_json:
-        Console().print(grid)
+        console = Console()
+        (console if console.is_terminal else Console(width=WIDTH)).print(grid)
 
 
 def _printable(text: str) -> str:
@@ -82,7 +85,8 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     about = f"{task['protocol']} on {task['dataset']}: {', '.join(task['columns'])}" if task else ""
     text = "; ".join(part for part in (about, str(entry.get("reason", ""))) if part)
     what = str(entry.get("outcome", entry["kind"]))
-    return (str(entry["number"]), str(entry.get("time", "")), what, str(entry.get("job", "")), str(entry.get("asker", "")), text)
+    time = str(entry.get("time", "")).replace("T", " ").removesuffix("+00:00")
+    return (str(entry["number"]), time, what, str(entry.get("job", "")), str(entry.get("asker", "")), text)
 
 
 @app.command()
