@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from protocols.declare import Received, Receivers
 
 SQUARES_FRAC = 40
-"""Fractional bits of sums of squares: rows that each are at their unit may be 2^21 over n at one party."""
+"""Most fractional bits of sums of squares: rows that each are at their unit may be 2^21 over n at one party."""
 TELLING_BITS = 8
 """Bits that a sum of squares about the mean must have above what may be rounding."""
 COLUMN_FRAC = 24
@@ -60,16 +60,17 @@ async def given_mean(s: Session, own: Floats, given: AShare, to: Receivers = Non
 async def given_variance(s: Session, own: Floats, given: AShare, names: Sequence[str], *, ddof: int = 0, to: Receivers = None) -> Received:
     """Variances of all columns, which have these names.  own: own rows (n_i, d), given: (m, d) -> (d,) at the receivers
 
-    rounds 4 · reveals the number of rows, the means and the variances, hence also Σx and Σx²
+    rounds 4 (3 from 2^17 shared rows on) · reveals the number of rows, the means and the variances, hence also Σx and Σx²
     PrecisionError at the receivers where a column varies too little beside its unit.
     """
     frac = square_frac(len(given))
     coarse = await mpc.trunc(s, given, given.frac - frac)
     squares = (await mpc.square(s, coarse)).sum(axis=0)
-    fewer = await mpc.trunc(s, squares, squares.frac - SQUARES_FRAC)
-    mine = own_sums(s, np.square(own).sum(axis=0), own, frac=SQUARES_FRAC)
+    if squares.frac > SQUARES_FRAC:
+        squares = await mpc.trunc(s, squares, squares.frac - SQUARES_FRAC)
+    mine = own_sums(s, np.square(own).sum(axis=0), own, frac=squares.frac)
     # Both sums are of the same rounded values, so that nothing but the rounding of the rows themselves is left of their difference.
-    first, second = await asyncio.gather(s.reveal(_with_count(s, own, coarse), to), s.reveal(fewer.add_own(mine), to))
+    first, second = await asyncio.gather(s.reveal(_with_count(s, own, coarse), to), s.reveal(squares.add_own(mine), to))
     if first is None:
         return None
     *total, count = first
@@ -77,8 +78,10 @@ async def given_variance(s: Session, own: Floats, given: AShare, names: Sequence
         msg = f"{count:g} pooled rows are too few for ddof={ddof}"
         raise ConfigError(msg)
     apart = second - np.square(total) / count
-    # What sums of squares are rounded by, and those of own values, where there are any, which count twice the mean.
-    doubt = (s.n + 2) * 2.0**-SQUARES_FRAC + (count > len(given)) * s.n * 2.0**-coarse.frac * np.abs(np.divide(total, count))
+    # What sums of squares are rounded by, the spread of the rounding of many rows, and the sums of own values, where there are any, which count
+    # twice the mean.
+    doubt = (s.n + 2) * 2.0**-squares.frac + len(given) * 4.0 ** -(coarse.frac + 1)
+    doubt = doubt + (count > len(given)) * s.n * 2.0**-coarse.frac * np.abs(np.divide(total, count))
     unclear = [name for name, small in zip(names, apart < 2.0**TELLING_BITS * doubt, strict=True) if small]
     if unclear:
         msg = (

@@ -8,6 +8,7 @@ from sklearn.linear_model import LinearRegression as Pooled
 
 import protocols
 from mpc import ConfigError, Disagreement, PrecisionError
+from mpc.fixed_point import encode
 from mpc.testing import simulate
 from protocols import LinearRegression
 from protocols.given import given_variance
@@ -23,6 +24,12 @@ async def scored(s, y):
 def descent_on_shares(s, bound):
     x = s.zero((9, 2)).assume_bound(bound, "zeros")
     return protocols.LinearRegression("sgd", "shared").fit(s, x, x[:, 0])
+
+
+def shared_variance(s, x):
+    """The variances of rows that the first party holds all words of, in 32 fractional bits."""
+    words = encode(x, frac=32, bound=1.0) if s.index == 0 else np.zeros(x.shape, np.uint64)
+    return given_variance(s, np.zeros((0, x.shape[1])), s.given(words, x.shape, frac=32, bound=1.0), ["x"])
 
 
 EDGES = {
@@ -134,6 +141,19 @@ def test_a_score_needs_a_number_for_each_row(y):
             await model.score(s, X, y)
 
     simulate(2, program)
+
+
+@pytest.mark.parametrize(("rows", "spread"), [(1000, 1.0), ((1 << 17) - 1, 1e-4), (1 << 17, 1.0), (1 << 19, 1e-2)])
+def test_the_variance_of_any_number_of_shared_rows(rows, spread):
+    x = 0.3 + spread * np.random.default_rng(rows).uniform(-0.5, 0.5, (rows, 1))
+    for found in simulate(2, lambda s: shared_variance(s, x), check_bounds=True):
+        assert abs(found / x.var() - 1) < 1e-3
+
+
+def test_a_variance_of_many_shared_rows_is_never_that_of_their_rounding():
+    x = 0.3 + 1e-6 * np.random.default_rng(0).uniform(-1, 1, (1 << 17, 1))
+    with pytest.raises(PrecisionError, match="'x' are constant, or vary too little beside the range"):
+        simulate(2, lambda s: shared_variance(s, x))
 
 
 @pytest.mark.parametrize("statistic", [protocols.mean, protocols.variance, protocols.standard_deviation])
