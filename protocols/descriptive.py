@@ -3,54 +3,65 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc import ConfigError, Cost, Floats, Session
+from mpc import ConfigError, Cost, Floats, PrecisionError, Session
 from protocols.aggregation import checked_frac, column_names, not_empty, own_rows, own_sums, pooled, width
 from protocols.declare import Received, Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
 BLOCK = 1 << 16
 """Rows whose deviations are held at a time."""
 
 DIGITS = 52
-"""Fractional bits of a variance that was scaled to at most about 1."""
+"""Fractional bits of a variance that was scaled to at most 1."""
+
+TELLING_BITS = 10
+"""Bits that a variance must have above what it may be off by, about half a unit of its DIGITS for each party."""
 
 
 def variance_cost(n: int, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
     """What `variance` and `standard_deviation` cost."""
-    return reveal_cost(width(x) + 1).beside(reveal_cost(width(x))).then(reveal_cost(width(x)))
+    return reveal_cost(width(x) + 1).beside(reveal_cost(width(x))).then(reveal_cost(2 * width(x)))
 
 
 @declared(variance_cost, reveals="the number of rows, the mean and the variance", source="chan83")
 async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers = None) -> Received:
     """Variance over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or 0-d, at the receivers
 
-    rounds 2 · bytes 8(3d + 1) per peer · reveals n, the mean and the variance, hence also Σx and Σx² · takes no correlation
-    First n, Σx and, coarsely, Σx²; then Σ(x - mean)², computed locally and scaled by what the first round says of its size: offsets
-    do not cancel, and any unit will do.  Divides by n - ddof; ConfigError unless that is positive.
+    rounds 2 · bytes 8(4d + 1) per peer · reveals n, the mean and the variance, hence also Σx and Σx² · takes no correlation
+    First n, Σx and, coarsely, Σx²; then Σ(x - m) and Σ(x - m)² about the mean m as the first round has it, computed locally and scaled by what that
+    says of their size: neither offsets nor the rounding of m count.  Divides by n - ddof; ConfigError unless that is positive.
+    Right to 2^-10 of itself, or a PrecisionError at the receivers that names the column: for standard deviations below about
+    parties · 2^(6 - frac) / √n, or √parties · 2^-38 of the mean.  Where every row is equal to m, the variance is 0.
     `to` names who gets the last round (everyone by default).  The first always goes to everyone, who so learns n, Σx, and Σx² rounded to
     multiples of 2^(52 - 2 frac), which is 4096: where Σx² is much larger than that, roughly the variance too.
     """
     rows = own_rows(x)
     sums = own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=checked_frac(frac))
-    squares = own_sums(s, _squares(rows, np.zeros(rows.shape[1:])), rows, frac=2 * frac - DIGITS)
+    squares = own_sums(s, _about(rows, np.zeros(rows.shape[1:]))[1], rows, frac=2 * frac - DIGITS)
     (*total, count), coarse = await asyncio.gather(pooled(s, sums, names=column_names(x)), pooled(s, squares))
     if count <= ddof:
         not_empty(count)
         msg = f"{count:g} pooled rows are too few for ddof={ddof}"
         raise ConfigError(msg)
     centre = np.reshape(total, rows.shape[1:]) / count
-    exponent = _exponent(coarse / count, centre, s.n * 2.0 ** (DIGITS - 2 * frac) / count)
-    mine = np.ldexp(_squares(rows, centre) / count, -exponent)
+    size = unit(coarse / count, centre, s.n * 2.0 ** (DIGITS - 2 * frac) / count)
+    left, apart = _about(rows, centre) / [size, np.square(size)] / count
+    # What there is is never rounded to nothing: a variance of 0 is one.
+    mine = np.stack([left, np.maximum(apart, (apart > 0) * 2.0**-DIGITS)])
     scaled = await pooled(s, own_sums(s, mine, frac=DIGITS), to)
     if scaled is None:
         return None
-    return np.asarray(np.ldexp(scaled, exponent) * (count / (count - ddof)))
+    spread = np.where(scaled[1] > 0, scaled[1] - np.square(scaled[0]), 0.0)
+    _refuse_doubtful((scaled[1] > 0) & (spread < s.n * 2.0 ** (TELLING_BITS - DIGITS)), column_names(x), frac)
+    return np.asarray(spread * np.square(size) * (count / (count - ddof)))
 
 
 @declared(variance_cost, reveals="the number of rows, the mean and the variance", source="chan83")
@@ -63,13 +74,29 @@ async def standard_deviation(s: Session, x: ArrayLike, *, ddof: int = 0, frac: i
     return None if spread is None else np.asarray(np.sqrt(spread))
 
 
-def _squares(rows: Floats, centre: Floats) -> Floats:
-    """Σ(x - centre)² over this party's rows."""
-    parts = [np.square(rows[start : start + BLOCK] - centre).sum(axis=0) for start in range(0, len(rows), BLOCK)]
-    return np.asarray(np.sum(parts, axis=0) if parts else np.zeros(rows.shape[1:]))
+def _about(rows: Floats, centre: Floats) -> Floats:
+    """Σ(x - centre) and Σ(x - centre)² over this party's rows: (2, ...)."""
+    total = np.zeros((2, *rows.shape[1:]))
+    for start in range(0, len(rows), BLOCK):
+        apart = rows[start : start + BLOCK] - centre
+        total += [apart.sum(axis=0), np.square(apart).sum(axis=0)]
+    return total
 
 
-def _exponent(mean_square: Floats, centre: Floats, step: float) -> np.ndarray[tuple[int, ...], np.dtype[np.intc]]:
-    """The power of two that the variance is below, from a mean square known to within `step` and about eleven digits."""
+def unit(mean_square: Floats, centre: Floats, step: float) -> Floats:
+    """Powers of two above the standard deviations, from mean squares known to within `step` and about eleven digits."""
     doubtful = 2.0**-36 * (mean_square + np.square(centre)) + step
-    return np.frexp(np.maximum(mean_square - np.square(centre), 0) + doubtful)[1]
+    _, exponents = np.frexp(np.maximum(mean_square - np.square(centre), 0.0) + doubtful)
+    return np.asarray(np.ldexp(1.0, -(-exponents // 2)))
+
+
+def _refuse_doubtful(doubtful: np.ndarray[Any, np.dtype[np.bool_]], names: Sequence[str], frac: int) -> None:
+    """PrecisionError that names the columns whose variance is little more than what it may be off by."""
+    if doubtful.any():
+        at = [",".join(map(str, index)) for index in np.argwhere(doubtful)]
+        listed = ", ".join(repr(names[int(each)] if names else f"x{each}") for each in at)
+        msg = (
+            f"column(s) {listed} do not vary over the pooled rows, or too little beside their mean or the rounding at frac={frac} to tell by how "
+            "much: leave them out, subtract a constant, scale the data to larger numbers, or pass a larger frac="
+        )
+        raise PrecisionError(msg)

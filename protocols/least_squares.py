@@ -15,6 +15,7 @@ import numpy as np
 import mpc
 from mpc import AShare, BShare, ConfigError, Disagreement, Encoded, Floats, PrecisionError, Session, protocol
 from protocols import blockwise
+from protocols.descriptive import DIGITS, unit
 from protocols.linalg import A_FRAC, B_FRAC, W_FRAC, solve
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 SUM_FRAC, SQUARE_FRAC = 16, -4
 """Fractional bits of the first sums: neither a centre nor a size need be exact, and sums of 10^6 large rows must fit."""
-DIGITS = 52
-"""Fractional bits of moments in units of about the standard deviation."""
 COLUMN_FRAC = 30
 """Fractional bits of standardised columns over sqrt(rows): products of two columns are at most 1."""
 FACTOR_FRAC = 24
@@ -68,13 +67,13 @@ async def moments(s: Session, x: Floats, y: Floats, *, centre: bool = True, term
         msg = "the pool is empty: no party has any row, so there is nothing to fit"
         raise ConfigError(msg)
     about = np.divide(total, count) if centre else np.zeros(len(total))
-    unit = _unit(coarse / count, about, s.n * 2.0**-SQUARE_FRAC / count)
+    size = unit(coarse / count, about, s.n * 2.0**-SQUARE_FRAC / count)
     apart = blockwise.about(own, about)
-    rest = np.concatenate([apart[-1, :-1] / unit, np.diag(apart)[:-1] / np.square(unit)]) / count
+    rest = np.concatenate([apart[-1, :-1] / size, np.diag(apart)[:-1] / np.square(size)]) / count
     left, squares = np.split(await _pooled(s, rest, DIGITS), 2)
     left *= centre
-    doubt = s.n * 2.0 ** (3 - DIGITS) * np.square(unit)
-    return Moments(float(count), about + left * unit, np.maximum(squares - np.square(left), 0.0) * np.square(unit), doubt), own
+    doubt = s.n * 2.0 ** (3 - DIGITS) * np.square(size)
+    return Moments(float(count), about + left * size, np.maximum(squares - np.square(left), 0.0) * np.square(size), doubt), own
 
 
 async def _own_products(s: Session, x: Floats, y: Floats) -> Floats:
@@ -100,13 +99,6 @@ def encoded(s: Session, own: Floats, frac: int, bound: float | None = None) -> E
     except PrecisionError as fault:
         msg = "the values of this party's columns, or their squares, sum to more than the ring holds: scale the columns (or y) to smaller numbers"
         raise PrecisionError(msg) from fault
-
-
-def _unit(mean_square: Floats, centre: Floats, step: float) -> Floats:
-    """Powers of two above the standard deviations, from mean squares known to within `step` and about eleven digits."""
-    doubtful = 2.0**-36 * (mean_square + np.square(centre)) + step
-    _, exponents = np.frexp(np.maximum(mean_square - np.square(centre), 0.0) + doubtful)
-    return np.asarray(np.ldexp(1.0, -(-exponents // 2)))
 
 
 @protocol

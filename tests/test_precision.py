@@ -213,7 +213,7 @@ def test_a_variance_is_right_down_to_the_unit_that_the_document_names():
         x = scale * rows + offset
         found = simulate(3, lambda s, x=x: protocols.variance(s, x[s.index :: 3]))[0]
         size = scale**2 + 2.0**-36 * 2 * offset**2 + 3 * 2.0**12 / len(x)
-        assert abs(found - x.var(axis=0)) < 3 * 2.0**-52 * 2 * size + (3 * 2.0**-21 / len(x)) ** 2 + 1e-9 * scale**2
+        assert abs(found - x.var(axis=0)) < 3 * 2.0**-52 * 4 * size + 1e-9 * scale**2
 
 
 def test_corrections_stay_within_their_stated_bounds():

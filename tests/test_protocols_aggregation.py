@@ -109,9 +109,39 @@ def test_constant_columns_have_no_spread():
     assert results[0].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e-7, 3.0, 1e6])
+@pytest.mark.parametrize("rows", [4, 1000])
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_spread_is_right_or_refused_however_small_it_is(n, rows, offset):
+    outcomes = []
+    for scale in np.geomspace(1e-10, 1e-3, 8):
+        parts, pool = pooled_rows(n, (1,), rows=rows, offset=offset, scale=scale)
+        try:
+            (found,) = simulate(n, lambda s, parts=parts: protocols.variance(s, parts[s.index]))[0]
+            outcomes.append(abs(found / pool.var() - 1) < 2.0**-10)
+        except PrecisionError:
+            outcomes.append(None)
+    assert outcomes[0] is None
+    assert set(outcomes) <= {None, True}
+    assert outcomes[-1] or offset == 1e6
+
+
+def test_what_varies_too_little_is_named_at_the_receivers():
+    x = np.array([[1.0, 0.1, 2.0], [2.0, 0.1, 2.0]])
+
+    async def program(s):
+        if s.index == 0:
+            assert await protocols.variance(s, x, to="p1") is None
+            return
+        with pytest.raises(PrecisionError, match=r"column\(s\) 'x1' do not vary .* at frac=20 .* or pass a larger frac="):
+            await protocols.variance(s, x, to="p1")
+
+    simulate(2, program)
+
+
 @pytest.mark.parametrize(
     ("name", "shapes"),
-    [("secure_sum", ["(2,)"]), ("mean", ["(3,)"]), ("weighted_mean", ["(3,)"]), ("variance", ["(3,)", "(2,)", "(2,)"])],
+    [("secure_sum", ["(2,)"]), ("mean", ["(3,)"]), ("weighted_mean", ["(3,)"]), ("variance", ["(3,)", "(2,)", "(2, 2)"])],
 )
 def test_nothing_else_is_revealed(name, shapes, caplog):
     caplog.set_level(logging.INFO)

@@ -34,6 +34,7 @@ def shared_variance(s, x):
 
 EDGES = {
     "all weights together are": lambda s: protocols.weighted_mean(s, [1.0], [1e-5]),
+    "or too little beside their mean": lambda s: protocols.variance(s, [0.1]),
     "there is no R² to tell": lambda s: scored(s, np.ones(9)),
     "to tell a variance from rounding": lambda s: given_variance(s, np.zeros((0, 1)), s.zero((4, 1), frac=32), ["x"]),
     "takes standardised data": lambda s: descent_on_shares(s, 65.0),
