@@ -40,8 +40,8 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     says of their size: neither offsets nor the rounding of m count.  Divides by n - ddof; ConfigError unless that is positive.
     Right to 2^-10 of itself, or a PrecisionError at the receivers that names the column: for standard deviations below about
     parties · 2^(6 - frac) / √n, or √parties · 2^-38 of the mean.  Where every row is equal to m, the variance is 0.
-    `to` names who gets the last round (everyone by default).  The first always goes to everyone, who so learns n, Σx, and Σx² rounded to
-    multiples of 2^(52 - 2 frac), which is 4096: where Σx² is much larger than that, roughly the variance too.
+    `to` names who gets the last round (everyone by default), and with it what the rounding of m was.  The first always goes to everyone, who so
+    learns n, Σx, and Σx² rounded to multiples of 2^(52 - 2 frac), which is 4096: where Σx² is much larger than that, roughly the variance too.
     """
     rows = own_rows(x)
     sums = own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=checked_frac(frac))

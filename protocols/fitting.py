@@ -52,7 +52,7 @@ class Fitted(Protocol):
         """Reveal coefficients and intercept of the raw columns to the receivers; None elsewhere."""
 
     async def explained(self, s: Session) -> AShare:
-        """R² on the rows of the fit, as a share; ConfigError where only predictions can tell."""
+        """What the model explains of y'y on the rows of the fit, and y'y, as a share (2,); ConfigError where only predictions can tell."""
 
     async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None) -> Floats:
         """Joint predictions from own data, by public coefficients or by the shares."""

@@ -105,13 +105,13 @@ def encoded(s: Session, own: Floats, frac: int, bound: float | None = None) -> E
 async def by_rows(s: Session, products: Floats, ridge: Floats) -> tuple[AShare, BShare, AShare]:
     """Rows split: own part of the correlations, y last, (d + 1, d + 1).  However many rows, d·d + d numbers are shared.
 
-    Returns what `solve` does, and b.
+    Returns what `solve` does, and b with y'y as its last element.
 
     rounds those of solve · reveals nothing
     """
     a = _sum_of(s, products[:-1, :-1], A_FRAC) + np.diag(ridge)
-    b = _sum_of(s, products[:-1, -1], B_FRAC)
-    return *await solve(s, a, b), b
+    right = _sum_of(s, products[:, -1], B_FRAC)
+    return *await solve(s, a, right[:-1]), right
 
 
 @protocol
@@ -225,7 +225,7 @@ class Local(NamedTuple):
 async def by_columns(s: Session, z: Floats, block: Floats, ridge: Floats, layout: Layout) -> tuple[AShare, BShare, AShare]:
     """Columns split: own `standard_columns`, with their products, and `own_ridge`.  Blocks of one owner are local, only cross blocks are secure.
 
-    Returns what `solve` does, and b.
+    Returns what `solve` does, and b with y'y, here the public 1, as its last element.
 
     rounds 2 + those of solve · bytes 8 n per own column and peer · reveals nothing
     """
@@ -248,7 +248,7 @@ async def by_columns(s: Session, z: Floats, block: Floats, ridge: Floats, layout
     others = [column for column in range(sum(widths)) if column != at]
     b = _finer(full[others][:, at])
     a = full[others][:, others] + _ridge(s, ridge)
-    return *await solve(s, a, b), b
+    return *await solve(s, a, b), mpc.concatenate([b, s.zero((1,), frac=b.frac) + 1.0])
 
 
 def _owned(s: Session, z: Floats, party: int, shape: tuple[int, ...]) -> AShare:

@@ -106,11 +106,11 @@ class LinearRegression:
     async def fitted_score(self, s: Session, *, to: Receivers = None) -> float | None:
         """R² on the rows of the fit, from the system that was solved, at the receivers `to`; None elsewhere.
 
-        Reveals R² to the receivers, and nothing else.  For solver="exact" with an intercept, and split="columns", or split="rows" with
-        moments="reveal".
+        Reveals R² to the receivers, and for rows y'y over its estimate by the fit: the variance of y, which the fit has revealed, to more digits where
+        it is small.  For solver="exact" with an intercept, and split="columns", or split="rows" with moments="reveal".
         """
-        score = await s.reveal(await self._fit_result().explained(s), s.receivers(to))
-        return None if score is None else float(score)
+        revealed = await s.reveal(await self._fit_result().explained(s), s.receivers(to))
+        return None if revealed is None else float(revealed[0] / revealed[1])
 
     def _no_solution(self) -> str:
         if self.solver == "sgd":

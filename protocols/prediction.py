@@ -97,17 +97,23 @@ async def intercept(s: Session, weights: AShare, own: Floats, target: float) -> 
 
 @protocol
 async def explained(s: Session, weights: AShare, right: AShare, ridge: AShare | None) -> AShare:
-    """R² of the solution w of (A + R) w = b on the rows that A and b are the correlations of: w·b + w·R w, since w·A w = w·b - w·R w.
+    """What the solution w of (A + R) w = b explains of y on the rows that A and b are the correlations of, and y'y: R² is the first over the second.
 
-    w: (d,), right: b (d,) with B_FRAC, ridge: the diagonal of R (d,) with RIDGE_FRAC, or None for 0 -> 0-d
+    The first is w·b + w·R w, since w·A w = w·b - w·R w.
+    w: (d,), right: b and y'y (d + 1,) with B_FRAC, ridge: the diagonal of R (d,) with RIDGE_FRAC, or None for 0 -> (2,)
     rounds 3 (4 with a ridge) · reveals nothing
     """
-    total = await mpc.trunc(s, right, B_FRAC - SYSTEM_FRAC)
-    if ridge is not None:
+    if ridge is None:
+        system = await mpc.trunc(s, right, B_FRAC - SYSTEM_FRAC)
+        total = system[:-1]
+    else:
+        system, penalty = await asyncio.gather(
+            mpc.trunc(s, right, B_FRAC - SYSTEM_FRAC), mpc.mul_trunc(s, weights, ridge, W_FRAC + RIDGE_FRAC - SYSTEM_FRAC)
+        )
         # w·R w <= w·b <= 1 and R <= 1, hence |R w| <= 1.
-        penalty = await mpc.mul_trunc(s, weights, ridge, W_FRAC + RIDGE_FRAC - SYSTEM_FRAC)
-        total = total + penalty.assume_bound(1.5, "w·R w is at most 1, and so is R")
-    return await mpc.matmul_trunc(s, weights, total, SYSTEM_FRAC, bound=1.5)
+        total = system[:-1] + penalty.assume_bound(1.5, "w·R w is at most 1, and so is R")
+    part = await mpc.matmul_trunc(s, weights, total, W_FRAC, bound=1.5)
+    return mpc.concatenate([part.reshape(1), system[-1:]])
 
 
 @protocol

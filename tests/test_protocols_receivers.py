@@ -172,7 +172,22 @@ def test_the_fitted_score_is_that_of_the_pool(way, to, caplog):
     for name in ("p0", "p1", "p2"):
         said = [record.getMessage() for record in caplog.records if record.name == f"beaver.{name}"]
         after = [line for line in said[said.index("fitted") :] if line.startswith("revealed")]
-        assert len(after) == 1 and f"shape=() to={'p0' if to == 0 else 'p0,p1,p2'}" in after[0]
+        assert len(after) == 1 and f"shape=(2,) to={'p0' if to == 0 else 'p0,p1,p2'}" in after[0]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+@pytest.mark.parametrize("split", ["rows", "columns"])
+def test_the_fitted_score_is_right_however_little_y_varies(split, alpha):
+    y = 3e-7 * (Y[:24] - Y[:24].mean()) / Y[:24].std()
+
+    async def program(s):
+        own = slice(s.index, None, s.n)
+        x, mine = (X[own, :2][:12], y[own]) if split == "rows" else (X[:24, own][:, :2], None if s.index else y)
+        model = await LinearRegression(split=split, alpha=alpha).fit(s, x, mine)
+        return await model.fitted_score(s), await model.score(s, x, mine)
+
+    for fitted, joint in simulate(2, program, check_bounds=True):
+        assert abs(fitted - joint) < 1e-6
 
 
 @pytest.mark.parametrize("way", ["secret", "columns without intercept", "descent"])
