@@ -97,14 +97,15 @@ def _own_row(s: Session, own: Floats, frac: int, bound: float) -> AShare:
 
 @protocol
 async def exponents(s: Session, x: AShare) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """The e with 2^(e - 1) <= x < 2^e, within SMALLEST and LARGEST.  x: (k,) -> (k,) public
+    """The least E with x < 4^E, from SMALLEST / 2 to LARGEST / 2.  x: (k,) -> (k,) public
 
-    rounds 5 · reveals the power of two of each x
+    rounds 5 · reveals the power of four of each x
     """
-    steps = np.arange(SMALLEST, LARGEST)
+    # Every second power of two alone: the others would tell more than a scale needs.
+    steps = np.arange(SMALLEST, LARGEST, 2)
     below = await mpc.ltz(s, _column(x, len(steps)) - np.ldexp(1.0, steps))
     counts = await s.reveal((await mpc.b2a(s, below)).sum(axis=1))
-    return np.asarray(LARGEST - counts, np.int64)
+    return np.asarray(LARGEST // 2 - counts, np.int64)
 
 
 def _column(x: AShare, width: int) -> AShare:
@@ -122,7 +123,7 @@ async def spreads(s: Session, own: Hidden, apart: AShare, ridge: float) -> np.nd
     within = np.diag(own.scatter) + np.append(np.full(len(own.mean) - 1, ridge), 0.0) * own.part
     mine = encoded(s, within, SPREAD_FRAC, 2.0**LARGEST)
     variance = squares.add_own(mine)
-    return -(-(await exponents(s, variance)) // 2)
+    return await exponents(s, variance)
 
 
 @protocol

@@ -10,7 +10,7 @@ import protocols
 from mpc import ConfigError, Disagreement, PrecisionError
 from mpc.fixed_point import encode
 from mpc.testing import simulate
-from protocols import LinearRegression
+from protocols import LinearRegression, hidden
 from protocols.given import given_variance
 from tests.test_protocols_linear import X, Y, by_columns, by_rows
 
@@ -155,6 +155,17 @@ def test_a_variance_of_many_shared_rows_is_never_that_of_their_rounding():
     x = 0.3 + 1e-6 * np.random.default_rng(0).uniform(-1, 1, (1 << 17, 1))
     with pytest.raises(PrecisionError, match="'x' are constant, or vary too little beside the range"):
         simulate(2, lambda s: shared_variance(s, x))
+
+
+def test_secret_moments_show_powers_of_two_of_deviations_and_not_of_variances():
+    variances = np.array([2.0**-11, 2.0**-10, 0.9, 1.0, 1.9, 2.1, 3.9, 4.0, 2.0**40, 2.0**41])
+
+    async def program(s):
+        x = s.input(variances if s.index == 0 else None, 0, variances.shape, frac=16, bound=2.0**42)
+        return await hidden.exponents(s, x)
+
+    for found in simulate(2, program):
+        assert found.tolist() == [-5, -4, 0, 1, 1, 1, 1, 2, 21, 21]
 
 
 @pytest.mark.parametrize("statistic", [protocols.mean, protocols.variance, protocols.standard_deviation])
