@@ -87,20 +87,25 @@ class LinearRegression:
         AShare of standardised coefficients, and `intercept_` None.
 
         Raises ConfigError for settings, shapes, constant and collinear columns, PrecisionError for values that do not fit; all before a
-        coefficient is revealed.
+        coefficient is revealed, and without a change to what an earlier fit has left.
         """
         self.check()
         chosen = s.receivers(to)
         if not reveal and to is not None:
             msg = "to= says who gets the coefficients, but reveal=False keeps them shared"
             raise ProgramError(msg)
-        self._fitted = await self._solve(s, X, y)
-        self.n_features_in_ = self._fitted.weights.shape[0]
-        if await s.reveal(self._fitted.singular):
+        names = () if self.split == "shared" else aggregation.column_names(X)
+        fitted = await self._solve(s, X, y, names)
+        if await s.reveal(fitted.singular):
             raise ConfigError(self._no_solution())
-        self._known_to_all = reveal and s.everyone(chosen)
-        nothing = (None if reveal else self._fitted.weights), None
-        self.coef_, self.intercept_ = (await self._fitted.coefficients(s, chosen) if reveal else None) or nothing
+        nothing = (None if reveal else fitted.weights), None
+        coefficients, intercept = (await fitted.coefficients(s, chosen) if reveal else None) or nothing
+        # All of it at once: a fit that failed leaves what was there before.
+        self._fitted, self._known_to_all = fitted, reveal and s.everyone(chosen)
+        self.coef_, self.intercept_, self.n_features_in_ = coefficients, intercept, fitted.weights.shape[0]
+        vars(self).pop("feature_names_in_", None)
+        if names:
+            self.feature_names_in_ = np.asarray(names, dtype=object)
         return self
 
     async def fitted_score(self, s: Session, *, to: Receivers = None) -> float | None:
@@ -135,8 +140,7 @@ class LinearRegression:
             msg = f"alpha={self.alpha!r} must be a number from 0 on"
             raise ConfigError(msg)
 
-    async def _solve(self, s: Session, X: Any, y: Any) -> Fitted:  # noqa: N803
-        names = aggregation.column_names(X)
+    async def _solve(self, s: Session, X: Any, y: Any, names: tuple[str, ...]) -> Fitted:  # noqa: N803
         # Of split columns every party has its own.
         options = least_squares.Options(float(self.alpha), self.fit_intercept, names if self.split == "rows" else ())
         step = descent.Schedule(self.epochs, self.batch_size, self.learning_rate) if self.solver == "sgd" else None
@@ -145,8 +149,6 @@ class LinearRegression:
             return await fitting.on_shares(s, X, y, options, step)
         x, target = _as_table(X, y, target_needed=self.split == "rows")
         await blockwise.locally(_check_finite, x, target)
-        if names:
-            self.feature_names_in_ = np.asarray(names, dtype=object)
         labels = names or [f"x{number}" for number in range(x.shape[1])]
         if self.split == "rows" and self.moments == "secret":
             return await fitting.on_hidden_rows(s, x, target, options, labels)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression as Pooled
 
 import protocols
-from mpc import ConfigError, Disagreement, PrecisionError
+from mpc import ConfigError, Disagreement, PrecisionError, ProgramError
 from mpc.fixed_point import encode
 from mpc.testing import simulate
 from protocols import LinearRegression, hidden
 from protocols.given import given_variance
-from tests.test_protocols_linear import X, Y, by_columns, by_rows
+from tests.test_protocols_linear import TABLE, X, Y, by_columns, by_rows
 
 
 async def scored(s, y):
@@ -166,6 +167,29 @@ def test_secret_moments_show_powers_of_two_of_deviations_and_not_of_variances():
 
     for found in simulate(2, program):
         assert found.tolist() == [-5, -4, 0, 1, 1, 1, 1, 2, 21, 21]
+
+
+def test_a_fit_that_fails_leaves_what_was_there():
+    async def program(s):
+        x, y = X[s.index :: 2], Y[s.index :: 2]
+        model = LinearRegression()
+        for _ in range(2):
+            with pytest.raises(ConfigError, match="collinear"):
+                await model.fit(s, x[:, [0, 0]], y)
+            for use in (lambda: model.predict(X), lambda: model.predict(s, x), lambda: model.score(X, Y), lambda: model.fitted_score(s)):
+                with pytest.raises(ProgramError, match="not fitted yet"):
+                    await use()
+        await model.fit(s, pd.DataFrame(x, columns=TABLE.columns[:10]), y)
+        kept = dict(vars(model))
+        with pytest.raises(ConfigError, match="collinear"):
+            await model.fit(s, pd.DataFrame(x[:, [0, 0]], columns=["a", "b"]), y)
+        assert vars(model) == kept
+        assert await model.fitted_score(s) == pytest.approx(model.score(X, Y), abs=1e-6)
+        await model.fit(s, x, y)
+        assert not hasattr(model, "feature_names_in_")
+        return model.predict(pd.DataFrame(x, columns=list("qwertyuiop"))).shape
+
+    assert simulate(2, program) == [(len(X) // 2,)] * 2
 
 
 @pytest.mark.parametrize("statistic", [protocols.mean, protocols.variance, protocols.standard_deviation])
