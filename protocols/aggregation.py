@@ -8,6 +8,7 @@ columns of the same names in one order: anything else is a Disagreement, and not
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,7 +143,11 @@ def pooled(s: Session, mine: Encoded, to: Receivers = None, names: tuple[str, ..
 def column_names(x: object) -> tuple[str, ...]:
     """How a frame calls its columns, which is part of what the parties compute alike; an array has no names."""
     # An Arrow table's `columns` are its data.
-    return tuple(map(str, getattr(x, "column_names", getattr(x, "columns", ()))))
+    for attribute in ("column_names", "columns"):
+        # Never what `__getattr__` makes up: of a column with that name, a frame gives the data.
+        if inspect.getattr_static(x, attribute, None) is not None:
+            return tuple(map(str, getattr(x, attribute)))
+    return ()
 
 
 def not_empty(count: float, what: str = "row") -> float:

@@ -81,6 +81,15 @@ def test_names_of_an_arrow_table_are_not_its_data():
     assert column_names(ROWS) == column_names([1.0]) == column_names(FRAMES["pandas"]["age"]) == ()
 
 
+def test_a_column_that_is_called_like_an_attribute_stays_data():
+    names = ("age", "column_names", "columns")
+    table = dict.fromkeys(names, [float(PLANTED), 2.0])
+    for frame in (pd.DataFrame(table), pl.DataFrame(table), pa.table(table)):
+        assert column_names(frame) == names
+    for array in (pd.Series([float(PLANTED)] * 3, index=names), np.rec.fromarrays([[float(PLANTED)]] * 3, names=names)):
+        assert column_names(array) == ()
+
+
 def test_split_columns_have_names_of_their_own():
     async def program(s):
         frame = pd.DataFrame(NUMBERS)[["age"] if s.index else ["bmi", "smokes"]]
