@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mpc
-from mpc import AShare, ConfigError, Floats, PrecisionError, Session, protocol
+from mpc import AShare, ConfigError, Floats, Masked, PrecisionError, Session, protocol
 from protocols.linalg import B_FRAC, LARGEST, W_FRAC
 
 if TYPE_CHECKING:
@@ -45,16 +45,16 @@ async def of_own_rows(s: Session, z: Floats, weights: AShare) -> Floats:
 
     rounds 4 · bytes 8 per element, and per row, and peer · reveals the predictions of a party's rows to it, and the numbers of rows to all
     """
-    shapes = await s.shapes(z.shape)
-    masked = await s.mask(weights)
-    mine: Any = None
-    for owner, shape in enumerate(shapes):
-        rows = s.input(z if owner == s.index else None, owner, shape, frac=FRAC, bound=ROW)
-        share = await mpc.matmul_trunc(s, rows, masked, weights.frac, bound=PREDICTION)
-        value = await s.reveal(share, to=owner)
-        mine = value if owner == s.index else mine
-    result: Floats = mine
+    shapes, masked = await asyncio.gather(s.shapes(z.shape), s.mask(weights))
+    each = await asyncio.gather(*(_for_owner(s, z, owner, shape, masked) for owner, shape in enumerate(shapes)))
+    result: Floats = each[s.index]
     return result
+
+
+@protocol
+async def _for_owner(s: Session, z: Floats, owner: int, shape: tuple[int, ...], weights: Masked) -> Any:
+    """One party's rows times the weights, for that party; None elsewhere.  rounds 3"""
+    return await s.reveal(await _part(s, z, owner, shape, weights), to=owner)
 
 
 @protocol
@@ -64,11 +64,15 @@ async def of_own_columns(s: Session, z: Floats, weights: AShare, spans: Sequence
     rounds 3 · bytes 8 per element and peer · reveals nothing
     """
     masked = await s.mask(weights)
-    total = s.zero((rows,), frac=FRAC)
-    for owner, (start, stop) in enumerate(spans):
-        own = s.input(z if owner == s.index else None, owner, (rows, stop - start), frac=FRAC, bound=ROW)
-        total = total + await mpc.matmul_trunc(s, own, masked[start:stop], weights.frac, bound=PREDICTION)
-    return total
+    parts = [_part(s, z, owner, (rows, stop - start), masked[start:stop]) for owner, (start, stop) in enumerate(spans)]
+    return sum(await asyncio.gather(*parts), s.zero((rows,), frac=FRAC))
+
+
+@protocol
+async def _part(s: Session, z: Floats, owner: int, shape: tuple[int, ...], weights: Masked) -> AShare:
+    """One party's standardised data (n, d) times weights (d,).  rounds 2"""
+    own = s.input(z if owner == s.index else None, owner, shape, frac=FRAC, bound=ROW)
+    return await mpc.matmul_trunc(s, own, weights, weights.frac, bound=PREDICTION)
 
 
 @protocol

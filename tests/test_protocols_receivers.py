@@ -175,6 +175,24 @@ def test_the_fitted_score_is_that_of_the_pool(way, to, caplog):
         assert len(after) == 1 and f"shape=(2,) to={'p0' if to == 0 else 'p0,p1,p2'}" in after[0]
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@pytest.mark.parametrize("split", ["rows", "columns"])
+def test_rounds_of_what_uses_shared_weights_do_not_grow_with_the_parties(split, n):
+    async def program(s):
+        x, y = own(s, {"split": split}) if split == "columns" else (X[s.index :: n], Y[s.index :: n])
+        model = await LinearRegression(split=split, alpha=5.0).fit(s, x, y, reveal=False)
+        fitted = s.cost.rounds
+        predicted = await model.predict(s, x)
+        then = s.cost.rounds
+        await model.fitted_score(s)
+        wanted = reference({"alpha": 5.0}).predict(X if split == "columns" else x)
+        assert np.abs(predicted - wanted).max() < 1e-2
+        return then - fitted, s.cost.rounds - then
+
+    # Of split columns, the predictions are shared until y's owner has scaled them.
+    assert simulate(n, program, check_bounds=True) == [(4 if split == "rows" else 3 + 4, 4 + 1)] * n
+
+
 @pytest.mark.parametrize("alpha", [0.0, 5.0])
 @pytest.mark.parametrize("split", ["rows", "columns"])
 def test_the_fitted_score_is_right_however_little_y_varies(split, alpha):
