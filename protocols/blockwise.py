@@ -6,6 +6,7 @@ x is (n, d); y, where it is given, is (n,) and stands as the last column, so tha
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -39,9 +40,14 @@ def blocks(x: Floats) -> Iterator[slice]:
 
 def not_finite(x: Floats) -> tuple[tuple[int, ...], int] | None:
     """Where the first number is that is not finite, and how many there are; None if there is none."""
-    if all(np.isfinite(x[rows]).all() for rows in blocks(x)):
+    return beyond(x, sys.float_info.max)
+
+
+def beyond(x: Floats, bound: float) -> tuple[tuple[int, ...], int] | None:
+    """The same for numbers that are not within the bound."""
+    if all((np.abs(x[rows]) <= bound).all() for rows in blocks(x)):
         return None
-    bad = np.argwhere(~np.isfinite(x))
+    bad = np.argwhere(~(np.abs(x) <= bound))
     return tuple(int(index) for index in bad[0]), len(bad)
 
 

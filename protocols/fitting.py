@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +15,7 @@ from protocols import blockwise, hidden, least_squares, prediction
 from protocols.descent import FEATURE, FRAC, WEIGHT, Schedule, descend
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from protocols.declare import Receivers
     from protocols.hidden import Hidden
@@ -25,6 +26,8 @@ FAR = 28.0
 """Root mean square of a standardised row up to which z·w fits the ring whatever w is: |z·w| <= |z| 2^11 / sqrt(d) (docs/precision.md)."""
 BATCH = 255
 """Rows of a batch up to which a gradient fits the ring: FEATURE·ERROR·BATCH < 2^(62 - 2 FRAC)."""
+COLUMNS = 1023
+"""Columns up to which what a descent is tried by fits the ring: FEATURE·WEIGHT·COLUMNS < 2^(62 - 2 FRAC)."""
 NO_SYSTEM = (
     'R² from the system that was solved needs solver="exact" with an intercept, and split="columns", or split="rows" with moments="reveal"; '
     "`score` takes others"
@@ -237,7 +240,8 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
         return Pooled(weights, singular, pooled.mean, scale, *system)
     _without_penalty(options)
     z = await blockwise.locally(blockwise.scaled, x, y, pooled.mean, scale, FRAC)
-    shared = mpc.concatenate(await s.inputs(z, frac=FRAC, bound=FEATURE))
+    with _naming(z, [*labels, "y"]):
+        shared = mpc.concatenate(await s.inputs(z, frac=FRAC, bound=FEATURE))
     return Pooled(*await _descended(s, shared[:, :-1], shared[:, -1], step), pooled.mean, scale)
 
 
@@ -269,7 +273,10 @@ async def on_columns(s: Session, x: Floats, y: Any, options: Options, step: Sche
         return Apart(weights, singular, local, layout, right=right, ridge=ridge if options.alpha else None)
     _without_penalty(options)
     z = await blockwise.locally(blockwise.scaled, x, y, local.mean, local.scale, FRAC)
-    shares = [s.input(z if party == s.index else None, party, shape, frac=FRAC, bound=FEATURE) for party, shape in enumerate(layout.shapes)]
+    with _naming(z, [*labels, "y"]):
+        shares = [
+            s.input(z if party == s.index else None, party, shape, frac=FRAC, bound=FEATURE) for party, shape in enumerate(layout.shapes)
+        ]
     full = mpc.concatenate(shares, axis=1)
     at = layout.target_column
     features = full[:, [column for column in range(full.shape[1]) if column != at]]
@@ -284,6 +291,9 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[
     """
     if min(step.batch, len(y)) > BATCH:
         msg = f"batch_size={step.batch} is too large: a sum over a batch fits the ring for at most {BATCH} rows"
+        raise ConfigError(msg)
+    if x.shape[1] > COLUMNS:
+        msg = f'solver="sgd" fits the ring for at most {COLUMNS} columns, not {x.shape[1]}: use solver="exact", or fewer columns'
         raise ConfigError(msg)
     weights = await descend(s, x, y, step)
     # As many rows as squares that are bounded by d·2^12 leave room for.
@@ -318,6 +328,23 @@ def _standardised_before(x: AShare, y: AShare, options: Options) -> None:
     if options.centre:
         msg = 'solver="sgd" fits no intercept to shared data: centre the columns before sharing them and pass fit_intercept=False'
         raise ConfigError(msg)
+
+
+@contextmanager
+def _naming(z: Floats, names: Sequence[str]) -> Iterator[None]:
+    """PrecisionError, naming row and column, for an own standardised value that is shared within and that a descent has no room for."""
+    try:
+        yield
+    except PrecisionError as fault:
+        far = blockwise.beyond(z, FEATURE)
+        if far is None:
+            raise
+        (row, column), many = far
+        msg = (
+            f"column {names[column]!r}, row {row} is more than {FEATURE:g} standard deviations from the mean ({many} such value(s)), and "
+            'solver="sgd" has no room for that: use solver="exact", or leave the column or these rows out'
+        )
+        raise PrecisionError(msg) from fault
 
 
 def _without_penalty(options: Options) -> None:

@@ -39,6 +39,10 @@ EDGES = {
     "there is no R² to tell": lambda s: scored(s, np.ones(9)),
     "to tell a variance from rounding": lambda s: given_variance(s, np.zeros((0, 1)), s.zero((4, 1), frac=32), ["x"]),
     "takes standardised data": lambda s: descent_on_shares(s, 65.0),
+    "standard deviations from the mean": lambda s: LinearRegression("sgd").fit(s, np.eye(1, 10_000).T, np.arange(1e4)),
+    "fits the ring for at most": lambda s: LinearRegression("sgd", "shared", fit_intercept=False).fit(
+        s, s.zero((8, 1024)).assume_bound(1.0, "zeros"), s.zero(8).assume_bound(1.0, "zeros")
+    ),
     "fits no intercept to shared data": lambda s: descent_on_shares(s, 1.0),
 }
 """Errors of docs/errors.md."""
@@ -143,6 +147,40 @@ def test_a_score_needs_a_number_for_each_row(y):
             await model.score(s, X, y)
 
     simulate(2, program)
+
+
+@pytest.mark.parametrize("split", ["rows", "columns"])
+def test_a_column_with_one_among_many_has_no_room_in_a_descent(split):
+    x = np.column_stack([np.tile([1.0, 2.0], 5000), np.arange(10_000) == 6, np.tile([0.0, 1.0, 1.0, 0.0], 2500)])
+
+    async def program(s):
+        own = (x[s.index :: 2], x[s.index :: 2, 0]) if split == "rows" else (x[:, [[0], [1, 2]][s.index]], None if s.index else x[:, 2])
+        await LinearRegression("sgd", split).fit(s, *own)
+
+    place = "column 'x1', row 3" if split == "rows" else "column 'x0', row 6"
+    with pytest.raises(
+        PrecisionError, match=rf"{place} is more than 64 standard deviations from the mean \(1 such value\(s\)\), and .*exact"
+    ):
+        simulate(2, program)
+
+
+@pytest.mark.parametrize("columns", [1023, 1024])
+def test_a_descent_of_too_many_columns_is_refused_before_it_begins(columns):
+    rounds = []
+
+    async def program(s):
+        model = LinearRegression("sgd", "shared", fit_intercept=False, epochs=1)
+        try:
+            await model.fit(s, s.zero((8, columns)).assume_bound(64.0, "zeros"), s.zero(8).assume_bound(64.0, "zeros"))
+        finally:
+            rounds.append(s.cost.rounds)
+
+    if columns < 1024:
+        simulate(2, program)
+        return
+    with pytest.raises(ConfigError, match="at most 1023 columns, not 1024"):
+        simulate(2, program)
+    assert rounds == [0, 0]
 
 
 @pytest.mark.parametrize(("rows", "spread"), [(1000, 1.0), ((1 << 17) - 1, 1e-4), (1 << 17, 1.0), (1 << 19, 1e-2)])
