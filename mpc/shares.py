@@ -314,8 +314,8 @@ def integers(factor: ArrayLike | Secret) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def concatenate(shares: list[AShare], axis: int = 0) -> AShare:
     """Shares of one scale joined along `axis`, as numpy does.  Local."""
-    first = shares[0]
-    for share in shares:
+    first = _joinable(shares[0])
+    for share in map(_joinable, shares):
         same_home(first, share)
         if share.frac != first.frac:
             msg = f"shares with {first.frac} and {share.frac} fractional bits cannot be joined; truncate one first"
@@ -324,3 +324,10 @@ def concatenate(shares: list[AShare], axis: int = 0) -> AShare:
     joined = applied(lambda *parts: np.concatenate(parts, axis=axis), *(share.held for share in shares))
     lineage = lineage_of("concatenate", axis % first.ndim, *(share.lineage for share in shares))
     return AShare(joined, frac=first.frac, bound=max(share.bound for share in shares), home=first.home, lineage=lineage, owner=owner)
+
+
+def _joinable(share: object) -> AShare:
+    if not isinstance(share, AShare):
+        msg = f"only AShares are joined, not a {type(share).__name__}; x.share() of a Masked is one"
+        raise ProgramError(msg)
+    return share

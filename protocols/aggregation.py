@@ -150,9 +150,9 @@ def column_names(x: object) -> tuple[str, ...]:
     return ()
 
 
-def not_empty(count: float, what: str = "row") -> float:
+def not_empty(count: float, what: str = "row", *, lacks: str = "no mean") -> float:
     """The number of pooled rows; ConfigError if there are none."""
     if count == 0:
-        msg = f"the pool is empty: no party has any {what}, so there is no mean"
+        msg = f"the pool is empty: no party has any {what}, so there is {lacks}"
         raise ConfigError(msg)
     return count

@@ -12,6 +12,7 @@ import numpy as np
 import mpc
 from mpc import AShare, BShare, ConfigError, Floats, PrecisionError, ProgramError, Session
 from protocols import blockwise, hidden, least_squares, prediction
+from protocols.aggregation import not_empty
 from protocols.descent import FEATURE, FRAC, WEIGHT, Schedule, descend
 
 if TYPE_CHECKING:
@@ -247,6 +248,7 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
 
 async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Schedule | None) -> Pooled:
     """Shared rows."""
+    not_empty(len(x), lacks="nothing to fit")
     labels = [f"x{number}" for number in range(x.shape[1])]
     if step is not None:
         _without_penalty(options)

@@ -10,6 +10,7 @@ import numpy as np
 import mpc
 from mpc import AShare, BShare, ConfigError, Floats, Session, protocol
 from protocols import blockwise
+from protocols.aggregation import not_empty
 from protocols.least_squares import encoded, refuse_constant
 from protocols.linalg import A_FRAC, B_FRAC, solve
 
@@ -44,9 +45,7 @@ class Hidden(NamedTuple):
 async def own_part(s: Session, x: Floats, y: Floats, *, centre: bool, terms: tuple[float | str, ...]) -> tuple[float, Hidden]:
     """Pooled count, and what this party contributes.  rounds 1 · bytes 8 per peer · reveals the pooled count"""
     (count,) = await s.reveal(s.zero((1,), frac=0, terms=terms).add_own(s.encode([len(x)], frac=0)))
-    if not count:
-        msg = "the pool is empty: no party has any row, so there is nothing to fit"
-        raise ConfigError(msg)
+    not_empty(count, lacks="nothing to fit")
     products = await blockwise.locally(blockwise.products, x, y)
     mean = blockwise.mean(products) * centre
     return float(count), Hidden(len(x) / count, mean, blockwise.about(products, mean)[:-1, :-1] / count)

@@ -15,6 +15,7 @@ import numpy as np
 import mpc
 from mpc import AShare, BShare, ConfigError, Disagreement, Encoded, Floats, PrecisionError, Session, protocol
 from protocols import blockwise
+from protocols.aggregation import not_empty
 from protocols.descriptive import DIGITS, unit
 from protocols.linalg import A_FRAC, B_FRAC, W_FRAC, solve
 
@@ -63,9 +64,7 @@ async def moments(s: Session, x: Floats, y: Floats, *, centre: bool = True, term
     own = await _own_products(s, x, y)
     raw = blockwise.about(own, np.zeros(x.shape[1] + 1))
     (*total, count), coarse = await asyncio.gather(_pooled(s, raw[-1], SUM_FRAC, terms), _pooled(s, np.diag(raw)[:-1], SQUARE_FRAC))
-    if count < 1:
-        msg = "the pool is empty: no party has any row, so there is nothing to fit"
-        raise ConfigError(msg)
+    not_empty(count, lacks="nothing to fit")
     about = np.divide(total, count) if centre else np.zeros(len(total))
     size = unit(coarse / count, about, s.n * 2.0**-SQUARE_FRAC / count)
     apart = blockwise.about(own, about)
@@ -208,9 +207,7 @@ async def column_layout(s: Session, rows: int, columns: int, *, has_target: bool
         holders = ", ".join(s.names[index] for index in targets) or "no party"
         msg = f"exactly one party passes y, the others None; here it is {holders}"
         raise ConfigError(msg)
-    if not shapes[0][0]:
-        msg = "the pool is empty: no party has any row, so there is nothing to fit"
-        raise ConfigError(msg)
+    not_empty(shapes[0][0], lacks="nothing to fit")
     return Layout(shapes[0][0], np.cumsum([0, *(shape[1] for shape in shapes)]).tolist(), targets[0])
 
 
@@ -333,7 +330,7 @@ async def powers(s: Session, local: Local, layout: Layout) -> tuple[Floats, floa
     if s.index == layout.target:
         own[-1] = exponents[-1]
     *columns, target = await s.reveal(s.zero(own.shape, frac=0).add_own(s.encode(own, frac=0, bound=2.0**11)))
-    factors: Floats = np.ldexp(2.0, np.asarray(columns) + target)
+    factors: Floats = np.ldexp(2.0, np.asarray(columns, np.int64) + target)
     return factors, float(np.ldexp(1.0, target))
 
 

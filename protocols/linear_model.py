@@ -192,6 +192,9 @@ class LinearRegression:
         if isinstance(first, Session):
             return self._joint_score(first, second, y)
         observed = _observed(second, first)
+        if not len(observed) or not np.ptp(observed):
+            msg = "y is the same in all of these rows, or there are none: R² compares with how y varies, so score rows in which it does"
+            raise ConfigError(msg)
         apart = np.square(observed - observed.mean()).sum()
         return float(1.0 - np.square(observed - self.predict(first)).sum() / apart)
 

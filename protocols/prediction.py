@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mpc
-from mpc import AShare, ConfigError, Floats, Masked, PrecisionError, Session, protocol
+from mpc import AShare, Floats, Masked, PrecisionError, Session, protocol
+from protocols.aggregation import not_empty
 from protocols.linalg import B_FRAC, LARGEST, W_FRAC
 
 if TYPE_CHECKING:
@@ -128,9 +129,7 @@ async def r_squared(s: Session, predicted: Floats, y: Floats) -> float:
     PrecisionError where y hardly varies, or R² is below about -10^6.
     """
     count, total = await _sums(s, [float(len(y)), float(np.sum(y))], FRAC)
-    if count < 1:
-        msg = "the pool is empty: no party has any row, so there is no score"
-        raise ConfigError(msg)
+    not_empty(count, lacks="no score")
     apart = y - total / count
     (coarse,), (rest,) = await asyncio.gather(_sums(s, [np.square(apart).sum()], SPREAD_FRAC), _sums(s, [apart.sum()], REST_FRAC))
     # In units of y's spread, however small it is, and about its mean without the rounding of the first round.

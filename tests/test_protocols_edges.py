@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression as Pooled
 
+import mpc
 import protocols
 from mpc import ConfigError, Disagreement, PrecisionError, ProgramError
 from mpc.fixed_point import encode
@@ -20,6 +21,16 @@ async def scored(s, y):
     """The R² of a model of other rows."""
     x = np.arange(18.0).reshape(9, 2) ** 2
     return await (await protocols.LinearRegression().fit(s, x, np.arange(9.0))).score(s, x, y)
+
+
+async def constant_score(s):
+    x = np.arange(9.0)[:, None]
+    return (await LinearRegression().fit(s, x, x[:, 0])).score(x, np.full(9, 0.1))
+
+
+async def masked_twice(s):
+    x = await s.mask(s.zero(3))
+    return mpc.concatenate([x, x])
 
 
 def descent_on_shares(s, bound):
@@ -39,6 +50,8 @@ EDGES = {
     "there is no R² to tell": lambda s: scored(s, np.ones(9)),
     "to tell a variance from rounding": lambda s: given_variance(s, np.zeros((0, 1)), s.zero((4, 1), frac=32), ["x"]),
     "takes standardised data": lambda s: descent_on_shares(s, 65.0),
+    "y is the same in all": constant_score,
+    "only AShares are joined": masked_twice,
     "standard deviations from the mean": lambda s: LinearRegression("sgd").fit(s, np.eye(1, 10_000).T, np.arange(1e4)),
     "fits the ring for at most": lambda s: LinearRegression("sgd", "shared", fit_intercept=False).fit(
         s, s.zero((8, 1024)).assume_bound(1.0, "zeros"), s.zero(8).assume_bound(1.0, "zeros")
@@ -228,6 +241,38 @@ def test_a_fit_that_fails_leaves_what_was_there():
         return model.predict(pd.DataFrame(x, columns=list("qwertyuiop"))).shape
 
     assert simulate(2, program) == [(len(X) // 2,)] * 2
+
+
+@pytest.mark.parametrize("options", [{}, {"solver": "sgd", "fit_intercept": False}])
+def test_no_shared_rows_are_an_empty_pool(options):
+    with pytest.raises(ConfigError, match="no party has any row, so there is nothing to fit"):
+        simulate(2, lambda s: LinearRegression(split="shared", **options).fit(s, s.zero((0, 2)), s.zero(0)))
+
+
+@pytest.mark.parametrize("options", [{}, {"to": 0}, {"reveal": False}])
+@pytest.mark.parametrize("split", ["rows", "columns", "secret"])
+def test_without_features_there_is_an_intercept(split, options):
+    y = np.arange(6.0)
+
+    async def program(s):
+        if split == "columns":
+            model = await LinearRegression(split=split).fit(s, np.zeros((6, 0)), y if s.index == 0 else None, **options)
+        else:
+            moments = "secret" if split == "secret" else "reveal"
+            model = await LinearRegression(moments=moments).fit(s, np.zeros((3, 0)), y[s.index :: 2], **options)
+        return model.intercept_
+
+    assert simulate(2, program)[0] == (None if "reveal" in options else pytest.approx(2.5, abs=1e-5))
+
+
+def test_a_score_of_rows_in_which_nothing_varies_is_refused():
+    async def program(s):
+        model = await LinearRegression().fit(s, X, Y)
+        for x, y in ((X, np.full(len(X), 0.1)), (X[:0], Y[:0])):
+            with pytest.raises(ConfigError, match="y is the same in all of these rows, or there are none"):
+                model.score(x, y)
+
+    simulate(2, program)
 
 
 @pytest.mark.parametrize("statistic", [protocols.mean, protocols.variance, protocols.standard_deviation])
