@@ -62,7 +62,7 @@ class Fitted(Protocol):
         """Joint predictions from own data, by public coefficients or by the shares."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pooled:
     """Rows split, or shared: the moments of all columns are public."""
 
@@ -101,7 +101,7 @@ class Pooled:
         return np.asarray(await prediction.of_own_rows(s, z, self.weights) * self.scale[-1] + self.mean[-1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Secluded:
     """Rows split, moments secret: only a power of two of every column is public."""
 
@@ -147,7 +147,7 @@ class Secluded:
         return np.asarray(own @ public[0] + public[1])
 
 
-@dataclass
+@dataclass(repr=False)
 class Apart:
     """Columns split: every owner knows the moments of its own columns only."""
 

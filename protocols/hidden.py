@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import mpc
-from mpc import AShare, BShare, ConfigError, Floats, Session, protocol
+from mpc import AShare, BShare, ConfigError, Floats, PrecisionError, Session, protocol
 from protocols import blockwise
 from protocols.aggregation import not_empty
 from protocols.least_squares import encoded, refuse_constant
@@ -23,6 +24,8 @@ MEAN = 2.0**20
 """Bound of a column's mean."""
 HIGH_FRAC, LOW_FRAC = 10, 32
 """A mean travels in two parts, its multiples of 2^-HIGH_FRAC and the rest, since the ring does not hold the products of both at once."""
+PARTIES = 12
+"""Most parties: for more, the sizes that scales are found from are too coarse for SPREAD (docs/precision.md)."""
 WEIGHT_FRAC = 28
 APART_FRAC = 40
 SPREAD_FRAC = 16
@@ -33,7 +36,8 @@ SMALLEST, LARGEST = -10, 42
 BETWEEN_FRAC = 29
 
 
-class Hidden(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Hidden:
     """Own part of the pool: its share of the rows, its means, and its scatter about them over the pooled count."""
 
     part: float
@@ -57,7 +61,6 @@ async def between(s: Session, own: Hidden) -> AShare:
 
     rounds 2 · bytes 8(3n + 2 + n / k) per column and peer · reveals nothing
     """
-    encoded(s, own.mean, HIGH_FRAC, MEAN)
     root = np.rint(np.ldexp(np.sqrt(own.part), WEIGHT_FRAC)) * 2.0**-WEIGHT_FRAC
     high, low = await asyncio.gather(
         _less_pooled(s, root, _high(own.mean), _high(own.part * own.mean), HIGH_FRAC, MEAN + 1.0),
@@ -133,10 +136,14 @@ async def by_hidden_rows(
 
     rounds 13 + those of solve · reveals the pooled count and the power of two of each column's standard deviation
     """
+    if s.n > PARTIES:
+        msg = f'moments="secret" is for at most {PARTIES} parties, not {s.n}: use moments="reveal", or pool rows of several parties at one of them'
+        raise ConfigError(msg)
     count, own = await own_part(s, x, y, centre=options.centre, terms=options.terms)
+    _check_means(s, own.mean, labels)
     apart = await between(s, own)
     powers = await spreads(s, own, apart, options.alpha / count)
-    _refuse_sizes(powers, labels)
+    _refuse_sizes(powers, labels, options.alpha)
     scale = np.ldexp(1.0, powers)
     up = 20
     scaled = apart.times(np.ldexp(1.0, up - powers).astype(np.int64), bound=2.0 * 2.0**up).ldexp(-up)
@@ -164,10 +171,20 @@ def _finest(s: Session, between_parties: AShare, within: Floats) -> AShare:
     return scaled.assume_bound(SPREAD, "correlations of the pooled columns, by Cauchy and Schwarz")
 
 
-def _refuse_sizes(powers: np.ndarray[tuple[int, ...], np.dtype[np.int64]], labels: Sequence[str]) -> None:
+def _check_means(s: Session, mean: Floats, labels: Sequence[str]) -> None:
+    """PrecisionError that names the columns whose own means do not fit."""
+    try:
+        s.encode(mean, frac=HIGH_FRAC, bound=MEAN)
+    except PrecisionError as fault:
+        far = ", ".join(repr(name) for name, value in zip([*labels, "y"], mean, strict=True) if not abs(value) <= MEAN)
+        msg = f'column(s) {far} have means beyond {MEAN:.0f} here, the most for moments="secret": subtract a constant from them, or scale them'
+        raise PrecisionError(msg) from fault
+
+
+def _refuse_sizes(powers: np.ndarray[tuple[int, ...], np.dtype[np.int64]], labels: Sequence[str], alpha: float) -> None:
     """ConfigError for what is constant or outside the range in which sizes are told apart."""
     huge = [repr(name) for name, power in zip([*labels, "y"], powers, strict=True) if power >= LARGEST // 2]
     if huge:
         msg = f"column(s) {', '.join(huge)} have standard deviations above {2.0 ** (LARGEST // 2 - 1):.2g}: scale them"
         raise ConfigError(msg)
-    refuse_constant(powers <= SMALLEST // 2, labels, [2.0 ** (SMALLEST / 2)] * len(powers))
+    refuse_constant(powers <= SMALLEST // 2, labels, [2.0 ** (SMALLEST / 2)] * len(powers), alpha)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -136,21 +137,21 @@ def standard_scale(pooled: Moments, alpha: float, names: Sequence[str]) -> Float
     constant = np.sqrt(variance) <= least
     ridge = np.append(np.full(len(variance) - 1, alpha / pooled.rows), 0.0)
     # A penalty smaller than what may be rounding would be all that such a column is divided by.
-    refuse_constant(constant & (ridge <= np.square(least)), names, least, f"a larger alpha than {alpha:g}" if alpha else "alpha > 0")
+    refuse_constant(constant & (ridge <= np.square(least)), names, least, alpha)
     return np.asarray(np.sqrt(np.where(constant, 0.0, variance) + ridge))
 
 
 def refuse_constant(
-    constant: Sequence[bool] | np.ndarray[Any, Any], names: Sequence[str], least: Sequence[float] | Floats, penalty: str = "alpha > 0"
+    constant: Sequence[bool] | np.ndarray[Any, Any], names: Sequence[str], least: Sequence[float] | Floats, alpha: float
 ) -> None:
-    """ConfigError that names the constant columns, and what `penalty` helps; y is the last."""
+    """ConfigError that names the constant columns, and what penalty helps where `alpha` does not; y is the last."""
     *columns, target = [bool(flat) for flat in constant]
     if any(columns):
         listed = ", ".join(repr(name) for name, flat in zip(names, columns, strict=True) if flat)
         floor = max(size for size, flat in zip(least, columns, strict=False) if flat)
         msg = (
             f"column(s) {listed} are constant over the pooled rows, or have standard deviations below {floor:.2g}, too small to tell: drop "
-            f"or scale them, or fit with {penalty}"
+            f"or scale them, or fit with {f'a larger alpha than {alpha:g}' if alpha else 'alpha > 0'}"
         )
         raise ConfigError(msg)
     if target:
@@ -211,7 +212,8 @@ async def column_layout(s: Session, rows: int, columns: int, *, has_target: bool
     return Layout(shapes[0][0], np.cumsum([0, *(shape[1] for shape in shapes)]).tolist(), targets[0])
 
 
-class Local(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Local:
     """Moments and scale of own columns; y, where it is here, is the last."""
 
     mean: Floats

@@ -31,8 +31,8 @@ class LinearRegression:
 
     `await fit(s, X, y)` reveals to every party: the coefficients, the intercept, one bit that says whether the columns are collinear
     (whether the descent diverged), and
-    - rows and shared: number of rows, mean and variance of every column and of y; with moments="secret" (rows only) the number of rows, and
-      the power of two of every column's standard deviation;
+    - rows and shared: number of rows, mean and variance of every column and of y; with moments="secret" (rows only, for up to 12 parties) the
+      number of rows, and the power of two of every column's standard deviation;
     - columns: numbers of rows and columns, and the power of two of every column's standard deviation.
 
     Afterwards: `coef_` (d,) in party order, `intercept_`, `n_features_in_`, `feature_names_in_` where X has names.

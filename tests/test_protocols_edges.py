@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,6 +54,7 @@ EDGES = {
     "takes standardised data": lambda s: descent_on_shares(s, 65.0),
     "y is the same in all": constant_score,
     "only AShares are joined": masked_twice,
+    "have means beyond": lambda s: LinearRegression(moments="secret").fit(s, np.arange(9.0)[:, None] + 2e6, np.arange(9.0)),
     "standard deviations from the mean": lambda s: LinearRegression("sgd").fit(s, np.eye(1, 10_000).T, np.arange(1e4)),
     "fits the ring for at most": lambda s: LinearRegression("sgd", "shared", fit_intercept=False).fit(
         s, s.zero((8, 1024)).assume_bound(1.0, "zeros"), s.zero(8).assume_bound(1.0, "zeros")
@@ -273,6 +276,40 @@ def test_a_score_of_rows_in_which_nothing_varies_is_refused():
                 model.score(x, y)
 
     simulate(2, program)
+
+
+def test_secret_moments_of_as_many_parties_as_they_are_for():
+    x, y = X[:, :3], Y
+
+    async def program(s):
+        return (await LinearRegression(moments="secret").fit(s, x[s.index :: s.n], y[s.index :: s.n])).coef_
+
+    for found in simulate(hidden.PARTIES, program, check_bounds=True):
+        assert np.allclose(found, Pooled().fit(x, y).coef_, rtol=1e-4)
+    assert (1 + np.sqrt(hidden.PARTIES) / 16) ** 2 <= hidden.SPREAD
+    with pytest.raises(ConfigError, match="at most 12 parties, not 13"):
+        simulate(hidden.PARTIES + 1, program)
+
+
+@pytest.mark.parametrize(("x", "alpha", "kind", "message"), [
+    (X + 2e6 * (np.arange(10) == 4), 0.0, PrecisionError, r"column\(s\) 'x4' have means beyond 1048576 here"),
+    (X * (np.arange(10) != 4), 0.0, ConfigError, r"'x4' are constant .* or fit with alpha > 0"),
+    (X * (np.arange(10) != 4), 1e-3, ConfigError, r"'x4' are constant .* or fit with a larger alpha than 0\.001"),
+])  # fmt: skip
+def test_columns_that_secret_moments_are_not_for_are_named(x, alpha, kind, message):
+    with pytest.raises(kind, match=message):
+        by_rows(2, lambda: LinearRegression(moments="secret", alpha=alpha), x, Y)
+
+
+@pytest.mark.parametrize("options", [{}, {"moments": "secret"}, {"split": "columns"}])
+def test_what_a_fit_keeps_shows_no_data(options):
+    async def program(s):
+        own = (X[:, s.index :: 2], Y if s.index else None) if "split" in options else (X[s.index :: 2], Y[s.index :: 2])
+        fitted = (await LinearRegression(**options).fit(s, *own))._fitted
+        return [repr(fitted), repr(getattr(fitted, "own", None)), repr(getattr(fitted, "local", None))]
+
+    for shown in simulate(2, program):
+        assert all(re.fullmatch(r"None|<[\w.]+ object at 0x[0-9a-f]+>", each) for each in shown)
 
 
 @pytest.mark.parametrize("statistic", [protocols.mean, protocols.variance, protocols.standard_deviation])
