@@ -77,18 +77,12 @@ async def joined(*calls, n=2):
 MISUSES = {
     **EDGES,
     **LOCAL,
-    "the pool is empty": lambda s: protocols.mean(s, np.empty((0, 2))),
-    "are constant over": lambda s: protocols.LinearRegression().fit(s, np.ones((9, 2)), np.arange(9.0)),
-    "the columns are collinear": lambda s: protocols.LinearRegression().fit(s, np.outer(np.arange(9.0), [1, 2]), np.arange(9.0)),
     "is no party of this session": lambda s: s.party("zed"),
-    "pooled rows are too few": lambda s: protocols.variance(s, [[1.0]], ddof=5),
-    "X must have shape": lambda s: protocols.LinearRegression().fit(s, np.ones(3), np.ones(3)),
     "is not a finite number": lambda s: s.encode([1.0, np.nan]),
     "is beyond the declared bound": lambda s: s.encode([[3.0]], bound=2.0),
     "numbers are needed": lambda s: s.encode(["x"]),
     "which with N fractional bits exceeds the ring": lambda s: s.encode([1.0], bound=2.0**50),
     "is too large to truncate": lambda s: mpc.trunc(s, s.input([1.0] if s.index == 0 else None, 0, 1, frac=32, bound=2.0**30), 20),
-    "the most for N parties at frac": lambda s: protocols.secure_sum(s, [1e15]),
     "a secret is never an index": lambda s: numbers(s, 3)[numbers(s)],
     "shapes SHAPE and SHAPE do not": lambda s: mpc.matmul(s, numbers(s, 2, 3), numbers(s, 2, 3)),
     "dot takes two vectors": lambda s: mpc.dot(s, numbers(s, 2, 2), numbers(s, 2, 2)),
@@ -102,7 +96,6 @@ MISUSES = {
     "owns this input": lambda s: s.input([1.0], 1 - s.index),
     "but the declared public shape": lambda s: s.input([1.0], s.index, 2),
     "at least one receiver": lambda s: s.reveal(s.zero(1), to=[]),
-    "is not fitted yet": lambda s: protocols.LinearRegression().predict(s, np.ones((2, 2))),
 }
 
 

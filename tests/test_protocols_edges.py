@@ -22,7 +22,7 @@ from tests.test_protocols_linear import TABLE, X, Y, by_columns, by_rows
 async def scored(s, y):
     """The R² of a model of other rows."""
     x = np.arange(18.0).reshape(9, 2) ** 2
-    return await (await protocols.LinearRegression().fit(s, x, np.arange(9.0))).score(s, x, y)
+    return await (await LinearRegression().fit(s, x, np.arange(9.0))).score(s, x, y)
 
 
 async def constant_score(s):
@@ -37,7 +37,7 @@ async def masked_twice(s):
 
 def descent_on_shares(s, bound):
     x = s.zero((9, 2)).assume_bound(bound, "zeros")
-    return protocols.LinearRegression("sgd", "shared").fit(s, x, x[:, 0])
+    return LinearRegression("sgd", "shared").fit(s, x, x[:, 0])
 
 
 def shared_variance(s, x):
@@ -47,6 +47,13 @@ def shared_variance(s, x):
 
 
 EDGES = {
+    "the pool is empty": lambda s: protocols.mean(s, np.empty((0, 2))),
+    "are constant over": lambda s: LinearRegression().fit(s, np.ones((9, 2)), np.arange(9.0)),
+    "the columns are collinear": lambda s: LinearRegression().fit(s, np.outer(np.arange(9.0), [1, 2]), np.arange(9.0)),
+    "pooled rows are too few": lambda s: protocols.variance(s, [[1.0]], ddof=5),
+    "X must have shape": lambda s: LinearRegression().fit(s, np.ones(3), np.ones(3)),
+    "the most for N parties at frac": lambda s: protocols.secure_sum(s, [1e15]),
+    "is not fitted yet": lambda s: LinearRegression().predict(s, np.ones((2, 2))),
     "all weights together are": lambda s: protocols.weighted_mean(s, [1.0], [1e-5]),
     "or too little beside their mean": lambda s: protocols.variance(s, [0.1]),
     "there is no R² to tell": lambda s: scored(s, np.ones(9)),
