@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression as Pooled
 from sklearn.linear_model import Ridge
 
 import protocols
-from mpc import ConfigError
+from mpc import ConfigError, PrecisionError
 from mpc.scope import Scope
 from mpc.testing import simulate
 from parties.data import Table, load_diabetes
@@ -198,6 +198,13 @@ def test_an_estimate_deals_columns_out_and_takes_equal_rows():
     with pytest.raises(ConfigError, match="needs rows and columns of each, not of 3 and 2"):
         entry.estimate(task, 2, [1, 2, 3])
     assert program("mean").estimate(job("mean", 2), 2, 0).rounds == 1
+
+
+@pytest.mark.parametrize("name", ["variance", "standard_deviation"])
+def test_a_job_names_the_columns_that_vary_too_little(name):
+    table = Table(["age", "bmi"], np.column_stack([np.arange(3.0), np.full(3, 0.1)]))
+    with pytest.raises(PrecisionError, match=r"column\(s\) 'bmi' do not vary over the pooled rows"):
+        executed(job(name, 2, table.columns), [table] * 2)
 
 
 def test_equal_means_are_equal_and_the_first_of_equals_is_the_highest():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
 
 class Table(NamedTuple):
-    """Named columns of float64: `rows` is (rows, columns)."""
+    """Named columns of float64: `rows` is (rows, columns).  What takes a frame takes it, and names its columns in errors."""
 
     columns: list[str]
     rows: Floats
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Floats:  # noqa: FBT001  numpy's protocol
+        return np.array(self.rows, dtype, copy=copy)
 
 
 def load_diabetes() -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,22 +16,12 @@ from protocols.given import given_fit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mpc import AShare, Floats, Session
+    from mpc import AShare, Session
     from parties.job import Task
 
 CHUNK = 32
 """Columns whose presence one extent of an announced shape tells."""
 MODEL = ("solver", "split", "alpha", "fit_intercept", "moments", "epochs", "batch_size", "learning_rate")
-
-
-class Features(NamedTuple):
-    """Own columns but the target, with names that the errors of a fit mention."""
-
-    columns: list[str]
-    rows: Floats
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Floats:  # noqa: FBT001  numpy's protocol
-        return np.array(self.rows, dtype, copy=copy)
 
 
 def _model(settings: Settings) -> LinearRegression:
@@ -40,7 +30,7 @@ def _model(settings: Settings) -> LinearRegression:
 
 async def _fit(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
     others = [number for number, name in enumerate(table.columns) if name != settings["target"]]
-    x = Features([table.columns[number] for number in others], table.rows[:, others])
+    x = Table([table.columns[number] for number in others], table.rows[:, others])
     y = table.rows[:, table.columns.index(settings["target"])] if settings["target"] in table.columns else None
     names = x.columns
     if settings["split"] == "columns":
@@ -68,7 +58,7 @@ async def _fit_given(s: Session, table: Table, given: AShare, task: Task, settin
     return {"coefficients": by_column(names, coefficients), "intercept": float(fitted[1] * unit[at])}
 
 
-async def _score(s: Session, model: LinearRegression, x: Features, y: Any, task: Task, settings: Settings) -> float | None:
+async def _score(s: Session, model: LinearRegression, x: Table, y: Any, task: Task, settings: Settings) -> float | None:
     """R² on the rows of the fit: from the system that was solved, or where that cannot tell, from the parties' sums of squares."""
     if _has_system(settings):
         return await model.fitted_score(s, to=task.to or None)

@@ -39,12 +39,12 @@ async def _weighted_mean(s: Session, table: Table, task: Task, settings: Setting
 
 
 async def _variance(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    spread = await protocols.variance(s, table.rows, ddof=settings["ddof"], frac=settings["frac"], to=task.to or None)
+    spread = await protocols.variance(s, table, ddof=settings["ddof"], frac=settings["frac"], to=task.to or None)
     return None if spread is None else {"variance": by_column(table.columns, spread)}
 
 
 async def _standard_deviation(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    spread = await protocols.standard_deviation(s, table.rows, ddof=settings["ddof"], frac=settings["frac"], to=task.to or None)
+    spread = await protocols.standard_deviation(s, table, ddof=settings["ddof"], frac=settings["frac"], to=task.to or None)
     return None if spread is None else {"standard_deviation": by_column(table.columns, spread)}
 
 
