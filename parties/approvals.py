@@ -10,8 +10,12 @@ from parties.proposals import unapproved
 from parties.records import PROPOSED, WAITING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from parties.job import Task
     from parties.records import Record
+
+    Decided = Callable[[bool], object]
 
 MAX_GIVEN = 1000
 
@@ -21,46 +25,54 @@ class Approvals:
 
     def __init__(self, me: str) -> None:
         self._me = me
-        self._waiting: dict[str, asyncio.Future[bool]] = {}
+        self._waiting: dict[str, tuple[Record, Decided]] = {}
         self._given: dict[str, tuple[str, Task]] = {}
 
     def given(self, record: Record) -> bool:
         """Whether it was approved before: proposers ask again if another party was busy."""
         return self._given.get(record.id) == (record.asker, record.task)
 
-    async def wait(self, record: Record) -> None:
-        """Return when the job is approved; PolicyDenied if it is not to be."""
-        decision: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting[record.id] = decision
-        try:
-            approved = await decision
-        finally:
-            # Withdrawn and proposed again, it may wait anew already.
-            if self._waiting.get(record.id) is decision:
-                del self._waiting[record.id]
-        if not approved:
-            msg = "rule `ask`: someone of this organisation denied it (`beaver jobs deny`)"
-            raise PolicyDenied(msg, "ask")
-        while len(self._given) >= MAX_GIVEN:
-            del self._given[next(iter(self._given))]
-        self._given[record.id] = (record.asker, record.task)
+    def ask(self, record: Record, decided: Decided) -> None:
+        """Let the job wait; `decided` is called with what someone decides, unless it is withdrawn before."""
+        record.state = WAITING
+        self._waiting[record.id] = record, decided
+
+    def withdraw(self, job: str) -> None:
+        """Nobody needs to decide any more."""
+        self._waiting.pop(job, None)
 
     async def own(self, record: Record, left: float, wait: float) -> None:
-        """The same for a proposal of this node itself; Refused if nobody decides within the `left` of its `wait` seconds."""
-        record.state = WAITING
+        """Return when a proposal of this node itself is approved; PolicyDenied if it is not to be, Refused if nobody decides within the `left` of its `wait` seconds."""
+        decision: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def decided(approved: bool) -> None:  # noqa: FBT001
+            # Its command may have ended in this very moment.
+            if not decision.done():
+                decision.set_result(approved)
+
+        self.ask(record, decided)
         try:
             async with asyncio.timeout(left):
-                await self.wait(record)
+                approved = await decision
         except TimeoutError:
             raise unapproved(self._me, wait) from None
+        finally:
+            self.withdraw(record.id)
+        if not approved:
+            raise denied()
         record.state = PROPOSED
 
     def decide(self, job: str, *, approved: bool) -> None:
         """What someone decided; ConfigError if no such job waits."""
-        if job not in self._waiting or self._waiting[job].done():
+        if job not in self._waiting:
             msg = f"no job {job!r} waits for approval here; `beaver jobs list` lists them"
             raise ConfigError(msg)
-        self._waiting[job].set_result(approved)
+        record, decided = self._waiting.pop(job)
+        if approved and record.asker != self._me:
+            while len(self._given) >= MAX_GIVEN:
+                del self._given[next(iter(self._given))]
+            self._given[job] = (record.asker, record.task)
+        decided(approved)
 
     def spend(self, job: str) -> None:
         """The job starts, or its proposer gave it up for good."""
@@ -72,3 +84,8 @@ class Approvals:
         for job, *_ in void:
             self.spend(job)
         return void
+
+
+def denied() -> PolicyDenied:
+    """Someone said no."""
+    return PolicyDenied("rule `ask`: someone of this organisation denied it (`beaver jobs deny`)", "ask")

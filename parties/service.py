@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.agreement import GAVE_UP, describe, without
 from mpc.errors import BeaverError, ConfigError, JobCancelled, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
-from parties.approvals import Approvals
+from parties.approvals import Approvals, denied
 from parties.job import ID, Task, fresh_id, unpack_task
 from parties.journal import Journal, reason
+from parties.places import Places
 from parties.policy import admit, least_pool
 from parties.proposals import ACCEPTED as YES
 from parties.proposals import APART, AWAITS, BUSY, DENIED, JOB, LOST, ROWS, START, Proposal, denied_by, no_place, say
@@ -51,9 +52,7 @@ class Service:
         self._journal = Journal(config, node.mesh, audit)
         self.tally, self.overlaps = self._journal.tally, self._journal.overlaps
         self._visits = Visits(node.mesh)
-        self._places: set[str] = set()
-        self._asking: dict[str, asyncio.Task[None]] = {}
-        self._lapses: dict[str, asyncio.TimerHandle] = {}
+        self._places = Places(config.max_jobs, node.mesh.clocks.join)
         self._closing = False
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._proposals: dict[str, Proposal] = {}
@@ -64,15 +63,15 @@ class Service:
         """Cancel everything."""
         self._mesh.unsubscribe(self)
         self._closing = True
-        for lapse in self._lapses.values():
-            lapse.cancel()
+        self._places.close()
         for record in self.records:
             if record.state == WAITING and record.asker != self.me:
                 # What waits is not kept for the next start: the asker hears that this node is gone, and asks again.
+                self.approvals.withdraw(record.id)
                 self._over(record, self._cancelled(record.id))
         for job, asker, wanted in self.approvals.void():
             self._journal.declined(job, asker, wanted, self._cancelled(job))
-        tasks = [*self._running.values(), *self._asking.values(), *self._proposing]
+        tasks = [*self._running.values(), *self._proposing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -98,7 +97,7 @@ class Service:
                 # Cancelled at the very moment of the start, of which the others know already.
                 started.cancel()
                 raise
-            self._places.discard(record.id)
+            self._places.free(record.id)
             self._over(record, fault)
             if isinstance(fault, asyncio.CancelledError) and self._closing:
                 raise self._cancelled(record.id) from None
@@ -116,11 +115,11 @@ class Service:
         self._digest(record)
         self._proposals[record.id] = proposal
         try:
-            full = await proposal.agree(self._full, lambda: self._hold(record.id))
+            full = await proposal.agree(lambda: self._places.full, lambda: self._places.hold(record.id))
         finally:
             del self._proposals[record.id]
         if full is not None:
-            raise no_place(full, f"max_jobs = {self._config.max_jobs}" if full == self.me else "as many jobs as its max_jobs allows")
+            raise no_place(full, f"max_jobs = {self._places.most}" if full == self.me else "as many jobs as its max_jobs allows")
         record.signatures[self.me] = self._mesh.identity.sign(JOB, self._digest(record))
         self.approvals.spend(record.id)
         proposal.start()
@@ -149,15 +148,6 @@ class Service:
     def _digest(self, record: Record) -> bytes:
         return describe(record.id, self._mesh, record.task.parties, named(record.task)).digest
 
-    def _full(self) -> bool:
-        return len(self._places) >= self._config.max_jobs
-
-    def _hold(self, job: str) -> bool:
-        if self._full():
-            return False
-        self._places.add(job)
-        return True
-
     def _start(self, record: Record, tell: Tell) -> asyncio.Task[None]:
         record.state = RUNNING
         work = Work(self._config, self._node, self._journal, self.history, record, tell, self._visits.of(record.id))
@@ -177,7 +167,7 @@ class Service:
         record.state = DONE
 
     def _ended(self, record: Record, work: Work, done: asyncio.Task[None]) -> None:
-        self._places.discard(record.id)
+        self._places.free(record.id)
         self._running.pop(record.id, None)
         # Cancelled before its first step, it could not say itself who ended it.
         fault = (record.ended or asyncio.CancelledError()) if done.cancelled() else done.exception()
@@ -262,19 +252,13 @@ class Service:
         elif sum(each.asker == name and each.state == WAITING for each in self.records) >= MAX_WAITING:
             self._not_now(record, BUSY, f"{MAX_WAITING} of its jobs wait for approval")
         else:
-            record.state = WAITING
             self._answer(name, job, AWAITS)
-            asking = self._asking[job] = asyncio.create_task(self._ask(record))
-            asking.add_done_callback(lambda _: self._asking.pop(job, None) if self._asking.get(job) is asking else None)
+            self.approvals.ask(record, lambda approved: self._accept(record) if approved else self._refuse(record))
 
-    async def _ask(self, record: Record) -> None:
-        try:
-            await self.approvals.wait(record)
-        except LocalFault as fault:
-            self._answer(record.asker, record.id, DENIED, str(fault))
-            self._over(record, fault)
-        else:
-            self._accept(record)
+    def _refuse(self, record: Record) -> None:
+        fault = denied()
+        self._answer(record.asker, record.id, DENIED, str(fault))
+        self._over(record, fault)
 
     def _not_now(self, record: Record, verdict: str, why: str) -> None:
         self.records.forget(record)
@@ -288,17 +272,17 @@ class Service:
             # What begins without a connection ends badly everywhere; a little later it may be there again.
             self._not_now(record, APART, f"{', '.join(missing)} not connected here")
             return
-        if not self._hold(record.id):
-            self._not_now(record, BUSY, f"{self._config.max_jobs} jobs are running")
+        if not self._places.hold(record.id):
+            self._not_now(record, BUSY, f"{self._places.most} jobs are running")
             return
         self._visits.open(record, self._digest(record))
         record.state = ACCEPTED
-        self._lapses[record.id] = asyncio.get_running_loop().call_later(self._mesh.clocks.join, self._lapse, record)
+        self._places.expect(record.id, lambda: self._lapse(record))
         signature = self._mesh.identity.sign(JOB, self._digest(record))
         self._answer(record.asker, record.id, YES, signatures={self.me: signature})
 
     def _lapse(self, record: Record) -> None:
-        self.log.warning("job=%s phase=withdrawn %s did not start it within %g s", record.id, record.asker, self._mesh.clocks.join)
+        self.log.warning("job=%s phase=withdrawn %s did not start it within %g s", record.id, record.asker, self._places.patience)
         self._release(record)
 
     def _concluded(self, name: str, body: Body) -> None:
@@ -310,7 +294,7 @@ class Service:
         if record is None or record.asker != name or record.state not in (ACCEPTED, WAITING):
             return
         if verdict == START and record.state == ACCEPTED:
-            self._lapses.pop(job).cancel()
+            self._places.starts(job)
             self.approvals.spend(job)
             record.signatures = {each: body["signatures"].get(each, b"") for each in record.task.signers}
             # Told in the log and the record; nobody waits for it here.
@@ -325,11 +309,8 @@ class Service:
 
     def _release(self, record: Record, fault: BeaverError | None = None) -> None:
         """Give the place of a job back that was never started; with `fault`, for good."""
-        if record.id in self._asking:
-            self._asking.pop(record.id).cancel()
-        if record.id in self._lapses:
-            self._lapses.pop(record.id).cancel()
-        self._places.discard(record.id)
+        self.approvals.withdraw(record.id)
+        self._places.free(record.id)
         self._visits.close(record.id)
         if fault is None:
             self.records.forget(record)
