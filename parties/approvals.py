@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Decided = Callable[[bool], object]
 
 MAX_GIVEN = 1000
+DIGITS = 32
+"""Of a job's digest, what a person sees and copies: too many for anyone to make two jobs that share them."""
 
 
 class Approvals:
@@ -62,12 +64,17 @@ class Approvals:
             raise denied()
         record.state = PROPOSED
 
-    def decide(self, job: str, *, approved: bool) -> None:
-        """What someone decided; ConfigError if no such job waits."""
+    def waits(self, job: str) -> Record:
+        """The job that waits under this id; ConfigError if none does."""
         if job not in self._waiting:
             msg = f"no job {job!r} waits for approval here; `beaver jobs list` lists them"
             raise ConfigError(msg)
-        record, decided = self._waiting.pop(job)
+        return self._waiting[job][0]
+
+    def decide(self, job: str, *, approved: bool) -> None:
+        """What someone decided about a job that waits."""
+        record = self.waits(job)
+        _, decided = self._waiting.pop(job)
         if approved and record.asker != self._me:
             while len(self._given) >= MAX_GIVEN:
                 del self._given[next(iter(self._given))]

@@ -86,7 +86,15 @@ async def _show(service: Service, request: dict[str, Any], say: Say) -> None:
         msg = f"no job {request.get('id')!r} is known here; `beaver jobs list` lists them"
         raise ConfigError(msg)
     if record.state == WAITING:
-        say({"id": record.id, "job": record.summary(), "waiting": record.task.pack(), "overlaps": service.overlaps(record)})
+        say(
+            {
+                "id": record.id,
+                "job": record.summary(),
+                "waiting": record.task.pack(),
+                "digest": service.digest(record),
+                "overlaps": service.overlaps(record),
+            }
+        )
         return
     if not record.over:
         say({"id": record.id, "job": record.summary(), "running": record.task.pack()})
@@ -103,7 +111,7 @@ async def _cancel(service: Service, request: dict[str, Any], say: Say) -> None:
 
 
 async def _approve(service: Service, request: dict[str, Any], say: Say) -> None:
-    service.approvals.decide(str(request.get("id")), approved=True)
+    service.approve(str(request.get("id")), str(request.get("digest", "")))
     say({"id": request["id"], "event": "approved"})
 
 

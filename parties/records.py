@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from parties.programs import PROGRAMS
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 KEPT = 1000
 """Finished jobs that `beaver jobs` still knows."""
 MAX_IDS = 1 << 16
-"""Ids that are refused when they come again; the oldest are forgotten first."""
+"""Ids that are refused when they come again, and those of which it is known what they were used for; the oldest are forgotten first."""
 PROPOSED, WAITING, ACCEPTED, RUNNING = "proposed", "waiting for approval", "accepted", "running"
 DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
 READING, JOINING, COMPUTING = "reading", "joining", "computing"
@@ -122,6 +122,7 @@ class Records:
     def __init__(self) -> None:
         self._known: dict[str, Record] = {}
         self._ids: dict[tuple[str, str], None] = {}
+        self._uses: dict[str, tuple[str, str, int]] = {}
 
     def __iter__(self) -> Iterator[Record]:
         return iter(tuple(self._known.values()))
@@ -134,24 +135,43 @@ class Records:
         """Whether a job of this id is there now, or one of this asker was refused or started before: nobody spends the ids of others."""
         return job in self._known or (asker, job) in self._ids
 
+    def used_otherwise(self, job: str, asker: str, task: Task) -> bool:
+        """Whether this id was proposed before, and not by this asker for this task, of which only the rows that are wanted may have grown.
+
+        Else a person could approve one job, and the node sign another.
+        """
+        before = self._uses.get(job)
+        return before is not None and (before[:2] != (asker, _apart_from_rows(task)) or task.pool < before[2])
+
     def add(self, job: str, task: Task, asker: str, state: str) -> Record:
         """A new job."""
         while len(self._known) >= KEPT and (old := next((record for record in self._known.values() if record.over), None)):
             del self._known[old.id]
         self.spend(job, asker)
+        self._uses[job] = asker, _apart_from_rows(task), task.pool
+        _shorten(self._uses)
         record = self._known[job] = Record(job, task, asker, state)
         return record
 
     def spend(self, job: str, asker: str) -> None:
         """Refuse this id when it comes again from this asker."""
         self._ids[asker, job] = None
-        if len(self._ids) > MAX_IDS:
-            del self._ids[next(iter(self._ids))]
+        _shorten(self._ids)
 
     def forget(self, record: Record) -> None:
-        """A job that was never started leaves nothing behind: its proposer may ask again under the same id."""
+        """A job that was never started is known no more: its proposer may ask again for the same under its id."""
         del self._known[record.id]
         self._ids.pop((record.asker, record.id), None)
+
+
+def _shorten(ids: dict[Any, Any]) -> None:
+    if len(ids) > MAX_IDS:
+        del ids[next(iter(ids))]
+
+
+def _apart_from_rows(task: Task) -> str:
+    """A digest of all but what the policies of its parties make of it."""
+    return replace(task, pool=0).program
 
 
 def named(task: Task) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.agreement import GAVE_UP, describe, without
 from mpc.errors import BeaverError, ConfigError, JobCancelled, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
-from parties.approvals import Approvals, denied
+from parties.approvals import DIGITS, Approvals, denied
 from parties.job import ID, Task, fresh_id, unpack_task
 from parties.journal import Journal, reason
 from parties.places import Places
@@ -204,6 +204,18 @@ class Service:
             raise ConfigError(msg)
         self._running[job].cancel()
 
+    def digest(self, record: Record) -> str:
+        """What a person sees, and gives back, of the digest that all parties sign."""
+        return self._digest(record).hex()[:DIGITS]
+
+    def approve(self, job: str, digest: str = "") -> None:
+        """Someone here lets a job run that waits; with `digest` that very one."""
+        found = self.digest(self.approvals.waits(job))
+        if digest not in ("", found):
+            msg = f"job {job!r} has the digest {found}, not {digest!r}: it is not what was shown. Look at it with `beaver jobs show`"
+            raise ConfigError(msg)
+        self.approvals.decide(job, approved=True)
+
     # -- the others' jobs --------------------------------------------------------------------------------------
 
     def control(self, name: str, body: Body) -> None:
@@ -232,6 +244,9 @@ class Service:
                 msg = "the job's id was used before"
                 raise ConfigError(msg)
             task = unpack_task(data)
+            if self.records.used_otherwise(job, name, task):
+                msg = "the job's id was used for another task; propose it under a new one"
+                raise ConfigError(msg)
             describe(job, self._mesh, task.parties, named(task))
             if name not in task.signers:
                 msg = f"{name} proposed a job that it takes no part in"

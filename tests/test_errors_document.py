@@ -25,6 +25,7 @@ from mpc.transport.memory import memory_pair
 from parties.cli import exit_status
 from tests.error_rows import DOCUMENT, ROWS, row_of
 from tests.test_agreement import nodes
+from tests.test_approvals import APPROVALS
 from tests.test_audit import AUDIT
 from tests.test_bench import BENCH
 from tests.test_channel import flipped, greet, hello, live, people, responder, until
@@ -360,7 +361,8 @@ CASES = {
 
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
-    cases = [*CASES, *COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS, *REMEMBERED, *CLIENTS, *CLIENT_FAULTS]
+    commands = [*COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS, *APPROVALS, *CLIENTS, *CLIENT_FAULTS]
+    cases = [*CASES, *REMEMBERED, *commands]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

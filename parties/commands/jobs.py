@@ -111,7 +111,12 @@ def _show_running(answer: dict[str, Any], me: str, *, as_json: bool) -> None:
 
 
 def _show_waiting(answer: dict[str, Any], config: Path, *, as_json: bool) -> None:
-    request = {**_request(answer["waiting"]), "earlier jobs": answer["overlaps"], "asked by": answer["job"]["asker"]}
+    request = {
+        **_request(answer["waiting"]),
+        "earlier jobs": answer["overlaps"],
+        "asked by": answer["job"]["asker"],
+        "digest": answer["digest"],
+    }
     if as_json:
         print(json.dumps({"id": answer["id"], **{name.replace(" ", "_"): value for name, value in request.items()}}, allow_nan=False))
         return
@@ -120,7 +125,7 @@ def _show_waiting(answer: dict[str, Any], config: Path, *, as_json: bool) -> Non
     for name, value in request.items():
         grid.add_row(name, escape(_text(value)))
     Console().print(grid)
-    print(f"Decide with `beaver jobs approve {answer['id']} -c {config}`, or `beaver jobs deny`.")
+    print(f"Decide with `beaver jobs approve {answer['id']} {answer['digest']} -c {config}`, or `beaver jobs deny`.")
 
 
 @app.command()
@@ -131,9 +136,13 @@ def cancel(job: Id, config: Config) -> None:
 
 
 @app.command()
-def approve(job: Id, config: Config) -> None:
+def approve(
+    job: Id,
+    config: Config,
+    digest: Annotated[str, typer.Argument(help="Its digest, as `beaver jobs show` prints it: then no other job can be approved.")] = "",
+) -> None:
     """Let a job run that waits for approval."""
-    _asked(config, "approve", id=job)
+    _asked(config, "approve", id=job, digest=digest)
     print(f"job {job} is approved: it runs once all other parties accept it")
 
 

@@ -1,0 +1,100 @@
+"""What a person agrees to is what the node signs, for a day at most, and it can be taken back (invariants 25-26)."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import mpc
+from parties import records
+from parties.job import Task, fresh_id
+from parties.records import ACCEPTED, WAITING, Records
+from tests.error_rows import row_of
+from tests.test_jobs_faults import Hostile, requested, until
+from tests.test_policy_jobs import governed
+
+MEAN = Task("mean", "patients", ("age", "bmi"), ("a", "c"), purpose="trial-7")
+ASKS = 'ask = ["mean", "sum", "linear_regression"]\npurposes = ["*"]'
+APPROVALS = ["has the digest"]
+"""Rows of docs/errors.md that this file provokes."""
+
+
+class Proposer(Hostile):
+    """Member c in this process, whose jobs wait for approval at a."""
+
+    async def proposed(self, task, job=None):
+        """The id of a job, and what a answers."""
+        seen = len(self.got)
+        job = self.propose(task.pack(), job)
+        found = lambda: [body["verdict"] for _, body in self.got[seen:] if body["kind"] == "answer" and body["job"] == job]  # noqa: E731
+        await until(found)
+        return job, found()[-1]
+
+    def withdraw(self, job):
+        self.answer("a", job, "withdrawn")
+
+
+@asynccontextmanager
+async def asking(folder):
+    nodes = governed(folder, a=ASKS)
+    await nodes.start("a", "dealer")
+    try:
+        async with mpc.open_node(folder / "c.toml") as node:
+            c = Proposer(node)
+            await until(lambda: not node.mesh.missing(["a", "dealer"]) and "peer=dealer connected" in nodes.log("a"))
+            yield nodes, c
+    finally:
+        await nodes.__aexit__()
+
+
+async def last(nodes, **request):
+    return (await requested(nodes, request))[-1]
+
+
+async def test_an_approval_is_for_the_job_that_was_shown(tmp_path):
+    async with asking(tmp_path) as (nodes, c):
+        job, verdict = await c.proposed(MEAN)
+        assert verdict == "waiting"
+        first = await last(nodes, do="show", id=job)
+        # What is withdrawn may come again, and wants no fewer rows than before.
+        c.withdraw(job)
+        assert await c.proposed(MEAN, job) == (job, "waiting")
+        assert (await last(nodes, do="show", id=job))["digest"] == first["digest"]
+        c.withdraw(job)
+        assert await c.proposed(replace(MEAN, pool=30), job) == (job, "waiting")
+        assert (await last(nodes, do="show", id=job))["digest"] != first["digest"]
+        answer = await last(nodes, do="approve", id=job, digest=first["digest"])
+        assert (answer["error"], row_of("has the digest").shows(answer["text"])) == ("ConfigError", True), answer
+        c.withdraw(job)
+        assert await c.proposed(MEAN, job) == (job, "denied")
+        # While a person looks at one job, another takes its name.
+        for other in (replace(MEAN, columns=("score",)), replace(MEAN, to=("c",)), replace(MEAN, purpose="")):
+            job, verdict = await c.proposed(MEAN)
+            assert verdict == "waiting"
+            c.withdraw(job)
+            assert await c.proposed(other, job) == (job, "denied")
+            assert f"job={job} peer=c phase=denied the job's id was used for another task" in nodes.log("a")
+            assert "waits for approval here" in (await last(nodes, do="approve", id=job))["text"]
+        job, _ = await c.proposed(MEAN)
+        status, out, _ = await nodes.beaver("jobs", "show", job, "-c", "a.toml")
+        assert status == 0
+        command = out[out.index("`beaver jobs approve") :].split("`")[1].split()
+        assert command[3:5] == [job, (await last(nodes, do="show", id=job))["digest"]]
+        status, out, _ = await nodes.beaver(*command[1:])
+        assert (status, "is approved" in out) == (0, True)
+        assert await c.answers({job, ""}) == ["waiting", "accepted"]
+
+
+def test_an_id_stands_for_the_task_and_the_asker_that_it_was_first_used_for(monkeypatch):
+    known, job = Records(), fresh_id()
+    assert not known.used_otherwise(job, "c", MEAN)
+    known.forget(known.add(job, MEAN, "c", WAITING))
+    assert not known.used_otherwise(job, "c", replace(MEAN, pool=1))
+    assert known.used_otherwise(job, "b", MEAN)
+    known.forget(known.add(job, replace(MEAN, pool=5), "c", ACCEPTED))
+    assert known.used_otherwise(job, "c", MEAN)
+    monkeypatch.setattr(records, "MAX_IDS", 2)
+    for _ in range(3):
+        known.add(fresh_id(), MEAN, "c", WAITING)
+    assert len(known._uses) <= 3
+    assert not known.used_otherwise(job, "b", MEAN)
