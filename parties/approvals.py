@@ -7,35 +7,56 @@ from typing import TYPE_CHECKING
 
 from mpc.errors import ConfigError, PolicyDenied
 from parties.proposals import unapproved
-from parties.records import PROPOSED, WAITING
+from parties.records import APPROVED, PROPOSED, WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from parties.job import Task
     from parties.records import Record
 
-    Decided = Callable[[bool], object]
+    Decided = Callable[[Record, bool], object]
 
 MAX_GIVEN = 1000
+LASTS = 86_400.0
+"""Seconds that an approval stands: the people of the other parties may take a working day, and what is older was not said of the data of now."""
 DIGITS = 32
 """Of a job's digest, what a person sees and copies: too many for anyone to make two jobs that share them."""
 
 
 class Approvals:
-    """Who waits, and what was approved and has not started yet.  One approval is good for one start of exactly this job."""
+    """Who waits, and what was approved and has not started yet.
 
-    def __init__(self, me: str) -> None:
+    One approval is good for one start of exactly this job, by the job's `digest`.  It ends with its age, of which `lapsed` is told, or when someone takes it back.
+    """
+
+    def __init__(self, me: str, digest: Callable[[Record], bytes], lapsed: Callable[[Record], None], lasts: float = LASTS) -> None:
         self._me = me
+        self._digest = digest
+        self._lapsed = lapsed
+        self._lasts = lasts
         self._waiting: dict[str, tuple[Record, Decided]] = {}
-        self._given: dict[str, tuple[str, Task]] = {}
+        self._given: dict[str, tuple[Record, Decided]] = {}
+        self._ends: dict[str, asyncio.TimerHandle] = {}
 
     def given(self, record: Record) -> bool:
         """Whether it was approved before: proposers ask again if another party was busy."""
-        return self._given.get(record.id) == (record.asker, record.task)
+        before, decided = self._given.get(record.id, (None, None))
+        if before is None or decided is None or (before.asker, before.task) != (record.asker, record.task):
+            return False
+        self._given[record.id] = record, decided
+        return True
+
+    def standing(self, job: str) -> Record | None:
+        """The job of this id, if it was approved and has not started yet."""
+        return self._given[job][0] if job in self._given else None
+
+    @property
+    def all_standing(self) -> list[Record]:
+        """All those jobs."""
+        return [record for record, _ in self._given.values()]
 
     def ask(self, record: Record, decided: Decided) -> None:
-        """Let the job wait; `decided` is called with what someone decides, unless it is withdrawn before."""
+        """Let the job wait.  `decided` is called with what someone decides, unless it is withdrawn before; and again if an approval is taken back."""
         record.state = WAITING
         self._waiting[record.id] = record, decided
 
@@ -47,7 +68,7 @@ class Approvals:
         """Return when a proposal of this node itself is approved; PolicyDenied if it is not to be, Refused if nobody decides within the `left` of its `wait` seconds."""
         decision: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-        def decided(approved: bool) -> None:  # noqa: FBT001
+        def decided(_: Record, approved: bool) -> None:  # noqa: FBT001
             # Its command may have ended in this very moment.
             if not decision.done():
                 decision.set_result(approved)
@@ -64,35 +85,77 @@ class Approvals:
             raise denied()
         record.state = PROPOSED
 
-    def waits(self, job: str) -> Record:
-        """The job that waits under this id; ConfigError if none does."""
-        if job not in self._waiting:
+    def digest(self, record: Record) -> str:
+        """What a person sees, and gives back, of the digest that all parties sign."""
+        return self._digest(record).hex()[:DIGITS]
+
+    def approve(self, job: str, digest: str = "") -> None:
+        """Someone lets a job run that waits, with `digest` that very one; ConfigError if none waits, or another."""
+        record, decided = self._decidable(job, self._waiting)
+        found = self.digest(record)
+        if digest not in ("", found):
+            msg = f"job {job!r} has the digest {found}, not {digest!r}: it is not what was shown. Look at it with `beaver jobs show`"
+            raise ConfigError(msg)
+        self.withdraw(job)
+        if record.asker != self._me:
+            self._give(record, decided)
+        decided(record, True)
+
+    def deny(self, job: str) -> None:
+        """Someone denies a job that waits, or takes an approval back before the job starts; ConfigError if there is neither."""
+        record, decided = self._decidable(job, {**self._given, **self._waiting})
+        self.withdraw(job)
+        decided(record, False)
+
+    def _decidable(self, job: str, jobs: dict[str, tuple[Record, Decided]]) -> tuple[Record, Decided]:
+        if job not in jobs:
             msg = f"no job {job!r} waits for approval here; `beaver jobs list` lists them"
             raise ConfigError(msg)
-        return self._waiting[job][0]
+        return jobs[job]
 
-    def decide(self, job: str, *, approved: bool) -> None:
-        """What someone decided about a job that waits."""
-        record = self.waits(job)
-        _, decided = self._waiting.pop(job)
-        if approved and record.asker != self._me:
-            while len(self._given) >= MAX_GIVEN:
-                del self._given[next(iter(self._given))]
-            self._given[job] = (record.asker, record.task)
-        decided(approved)
+    def _give(self, record: Record, decided: Decided) -> None:
+        self._drop(record.id)
+        while len(self._given) >= MAX_GIVEN:
+            self._drop(next(iter(self._given)))
+        self._given[record.id] = record, decided
+        self._ends[record.id] = asyncio.get_running_loop().call_later(self._lasts, self._lapse, record.id)
 
-    def spend(self, job: str) -> None:
-        """The job starts, or its proposer gave it up for good."""
-        self._given.pop(job, None)
+    def _drop(self, job: str) -> None:
+        if job in self._given:
+            del self._given[job]
+            self._ends.pop(job).cancel()
 
-    def void(self, asker: str | None = None) -> list[tuple[str, str, Task]]:
-        """`asker` is gone, or this node stops: what was approved (for it) and did not start, as job, asker and task, is so no more."""
-        void = [(job, *given) for job, given in self._given.items() if asker in (None, given[0])]
-        for job, *_ in void:
-            self.spend(job)
+    def _lapse(self, job: str) -> None:
+        record, _ = self._given[job]
+        self._drop(job)
+        # What is accepted in this very moment was approved in time.
+        if record.state == APPROVED:
+            self._lapsed(record)
+
+    def keep(self, record: Record) -> None:
+        """The job is withdrawn.  If it was approved, that stands until it comes again."""
+        if self.standing(record.id) is record:
+            record.state = APPROVED
+
+    def spend(self, job: str, asker: str) -> None:
+        """The job starts, or is over for good."""
+        standing = self.standing(job)
+        if standing is not None and standing.asker == asker:
+            self._drop(job)
+
+    def void(self, asker: str | None = None) -> list[Record]:
+        """`asker` is gone, or this node stops: what was approved (for it) and did not start is so no more."""
+        void = [record for record in self.all_standing if asker in (None, record.asker)]
+        for record in void:
+            self._drop(record.id)
         return void
 
 
 def denied() -> PolicyDenied:
     """Someone said no."""
     return PolicyDenied("rule `ask`: someone of this organisation denied it (`beaver jobs deny`)", "ask")
+
+
+def stale() -> PolicyDenied:
+    """Someone said yes, and nothing came of it."""
+    return PolicyDenied("rule `ask`: the job did not start while its approval stood; proposed again, it waits again", "ask")

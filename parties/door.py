@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, ConfigError
 from parties.job import unpack_task
-from parties.records import DONE, WAITING
+from parties.records import APPROVED, DONE, WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,21 +77,23 @@ def _result(record: Record) -> dict[str, Any]:
 
 
 async def _jobs(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001
-    say({"jobs": [record.summary() for record in service.records]})
+    standing = [record for record in service.approvals.all_standing if service.records.get(record.id) is None]
+    say({"jobs": [record.summary() for record in (*service.records, *standing)]})
 
 
 async def _show(service: Service, request: dict[str, Any], say: Say) -> None:
-    record = service.records.get(str(request.get("id")))
+    job = str(request.get("id"))
+    record = service.records.get(job) or service.approvals.standing(job)
     if record is None:
         msg = f"no job {request.get('id')!r} is known here; `beaver jobs list` lists them"
         raise ConfigError(msg)
-    if record.state == WAITING:
+    if record.state in (WAITING, APPROVED):
         say(
             {
                 "id": record.id,
                 "job": record.summary(),
                 "waiting": record.task.pack(),
-                "digest": service.digest(record),
+                "digest": service.approvals.digest(record),
                 "overlaps": service.overlaps(record),
             }
         )
@@ -111,12 +113,12 @@ async def _cancel(service: Service, request: dict[str, Any], say: Say) -> None:
 
 
 async def _approve(service: Service, request: dict[str, Any], say: Say) -> None:
-    service.approve(str(request.get("id")), str(request.get("digest", "")))
+    service.approvals.approve(str(request.get("id")), str(request.get("digest", "")))
     say({"id": request["id"], "event": "approved"})
 
 
 async def _deny(service: Service, request: dict[str, Any], say: Say) -> None:
-    service.approvals.decide(str(request.get("id")), approved=False)
+    service.approvals.deny(str(request.get("id")))
     say({"id": request["id"], "event": "denied"})
 
 

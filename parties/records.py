@@ -20,6 +20,8 @@ KEPT = 1000
 MAX_IDS = 1 << 16
 """Ids that are refused when they come again, and those of which it is known what they were used for; the oldest are forgotten first."""
 PROPOSED, WAITING, ACCEPTED, RUNNING = "proposed", "waiting for approval", "accepted", "running"
+APPROVED = "approved"
+"""Accepted once, withdrawn, and no job here until it comes again: its approval stands."""
 DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
 READING, JOINING, COMPUTING = "reading", "joining", "computing"
 AGREEMENT, REVEALING = "agreement", "revealing"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.agreement import GAVE_UP, describe, without
 from mpc.errors import BeaverError, ConfigError, JobCancelled, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
-from parties.approvals import DIGITS, Approvals, denied
+from parties.approvals import Approvals, denied, stale
 from parties.job import ID, Task, fresh_id, unpack_task
 from parties.journal import Journal, reason
 from parties.places import Places
@@ -44,7 +44,7 @@ class Service:
         self.me = config.name
         self.log = node.mesh.log
         self.records = Records()
-        self.approvals = Approvals(config.name)
+        self.approvals = Approvals(config.name, self._digest, lambda record: self._over(record, stale()))
         self.history = audit.history
         self._config = config
         self._node = node
@@ -69,8 +69,8 @@ class Service:
                 # What waits is not kept for the next start: the asker hears that this node is gone, and asks again.
                 self.approvals.withdraw(record.id)
                 self._over(record, self._cancelled(record.id))
-        for job, asker, wanted in self.approvals.void():
-            self._journal.declined(job, asker, wanted, self._cancelled(job))
+        for record in self.approvals.void():
+            self._over(record, self._cancelled(record.id))
         tasks = [*self._running.values(), *self._proposing]
         for task in tasks:
             task.cancel()
@@ -121,7 +121,6 @@ class Service:
         if full is not None:
             raise no_place(full, f"max_jobs = {self._places.most}" if full == self.me else "as many jobs as its max_jobs allows")
         record.signatures[self.me] = self._mesh.identity.sign(JOB, self._digest(record))
-        self.approvals.spend(record.id)
         proposal.start()
         return self._start(record, tell)
 
@@ -183,6 +182,7 @@ class Service:
 
     def _over(self, record: Record, fault: BaseException, work: Work | None = None) -> None:
         """A job ended badly: here, in the log and in the audit log."""
+        self.approvals.spend(record.id, record.asker)
         record.state, outcome = FAILED, work.outcome(fault) if work is not None else ""
         if isinstance(fault, asyncio.CancelledError):
             record.state, fault = CANCELLED, self._cancelled(record.id)
@@ -203,18 +203,6 @@ class Service:
             msg = f"no job {job!r} is running here; `beaver jobs list` lists them"
             raise ConfigError(msg)
         self._running[job].cancel()
-
-    def digest(self, record: Record) -> str:
-        """What a person sees, and gives back, of the digest that all parties sign."""
-        return self._digest(record).hex()[:DIGITS]
-
-    def approve(self, job: str, digest: str = "") -> None:
-        """Someone here lets a job run that waits; with `digest` that very one."""
-        found = self.digest(self.approvals.waits(job))
-        if digest not in ("", found):
-            msg = f"job {job!r} has the digest {found}, not {digest!r}: it is not what was shown. Look at it with `beaver jobs show`"
-            raise ConfigError(msg)
-        self.approvals.decide(job, approved=True)
 
     # -- the others' jobs --------------------------------------------------------------------------------------
 
@@ -255,6 +243,7 @@ class Service:
         except LocalFault as fault:
             # The reason stays here: elsewhere it is only "denied".
             self.records.spend(job, name)
+            self.approvals.spend(job, name)
             self._answer(name, job, DENIED, str(fault))
             self._journal.declined(job, name, task, fault)
             return
@@ -268,15 +257,24 @@ class Service:
             self._not_now(record, BUSY, f"{MAX_WAITING} of its jobs wait for approval")
         else:
             self._answer(name, job, AWAITS)
-            self.approvals.ask(record, lambda approved: self._accept(record) if approved else self._refuse(record))
+            self.approvals.ask(record, self._decided)
 
-    def _refuse(self, record: Record) -> None:
+    def _decided(self, record: Record, approved: bool) -> None:  # noqa: FBT001
+        if approved:
+            self._accept(record)
+            return
         fault = denied()
+        # Also of what was approved, and then withdrawn: it must not come again.
+        self.records.spend(record.id, record.asker)
         self._answer(record.asker, record.id, DENIED, str(fault))
-        self._over(record, fault)
+        self._release(record, fault)
+
+    def _forget(self, record: Record) -> None:
+        self.records.forget(record)
+        self.approvals.keep(record)
 
     def _not_now(self, record: Record, verdict: str, why: str) -> None:
-        self.records.forget(record)
+        self._forget(record)
         self._answer(record.asker, record.id, verdict, why)
 
     def _accept(self, record: Record) -> None:
@@ -310,7 +308,7 @@ class Service:
             return
         if verdict == START and record.state == ACCEPTED:
             self._places.starts(job)
-            self.approvals.spend(job)
+            self.approvals.spend(job, name)
             record.signatures = {each: body["signatures"].get(each, b"") for each in record.task.signers}
             # Told in the log and the record; nobody waits for it here.
             self._start(record, lambda _: None)
@@ -328,9 +326,8 @@ class Service:
         self._places.free(record.id)
         self._visits.close(record.id)
         if fault is None:
-            self.records.forget(record)
+            self._forget(record)
         else:
-            self.approvals.spend(record.id)
             self._over(record, fault)
 
     # -- jobs that end before they begin -----------------------------------------------------------------------
@@ -381,8 +378,8 @@ class Service:
     def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the mesh tells why
         """What it proposed and did not start is void; what it has not answered it will not."""
         gone = PeerLost(name, "was lost before the job started")
-        for job, asker, task in self.approvals.void(name):
-            self._journal.declined(job, asker, task, gone)
+        for record in self.approvals.void(name):
+            self._journal.declined(record.id, record.asker, record.task, gone)
         for record in self.records:
             if record.asker == name and record.state in (ACCEPTED, WAITING):
                 self._forgo(record, gone)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import mpc
 from parties import records
+from parties.approvals import LASTS, Approvals
 from parties.job import Task, fresh_id
 from parties.records import ACCEPTED, WAITING, Records
 from tests.error_rows import row_of
 from tests.test_jobs_faults import Hostile, requested, until
-from tests.test_policy_jobs import governed
+from tests.test_policy_jobs import entries, governed, jobs_of
 
 MEAN = Task("mean", "patients", ("age", "bmi"), ("a", "c"), purpose="trial-7")
 ASKS = 'ask = ["mean", "sum", "linear_regression"]\npurposes = ["*"]'
@@ -98,3 +100,55 @@ def test_an_id_stands_for_the_task_and_the_asker_that_it_was_first_used_for(monk
         known.add(fresh_id(), MEAN, "c", WAITING)
     assert len(known._uses) <= 3
     assert not known.used_otherwise(job, "b", MEAN)
+
+
+async def test_an_approval_stands_where_everyone_sees_it_and_can_be_taken_back(tmp_path):
+    async with asking(tmp_path) as (nodes, c):
+        job, _ = await c.proposed(MEAN)
+        assert "event" in await last(nodes, do="approve", id=job)
+        assert await c.answers({job, ""}) == ["waiting", "accepted"]
+        c.withdraw(job)
+        async with asyncio.timeout(20):
+            while [(each["id"], each["state"]) for each in await jobs_of(nodes, "a")] != [(job, "approved")]:
+                await asyncio.sleep(0.02)
+        status, out, _ = await nodes.beaver("jobs", "show", job, "-c", "a.toml")
+        assert (status, "is approved and has not started" in out, f"jobs deny {job}" in out) == (0, True, True), out
+        assert await c.proposed(MEAN, job) == (job, "accepted")
+        c.withdraw(job)
+        assert "event" in await last(nodes, do="deny", id=job)
+        assert await jobs_of(nodes, "a") == []
+        assert await c.proposed(MEAN, job) == (job, "denied")
+        # Accepted already, and not started yet.
+        job, _ = await c.proposed(MEAN)
+        assert "event" in await last(nodes, do="approve", id=job)
+        await until(lambda: c.signatures(job))
+        assert "event" in await last(nodes, do="deny", id=job)
+        c.answer("a", job, "start", c.signatures(job) | c.signature(job, MEAN.pack()))
+        await until(lambda: any(body["kind"] == "withdraw" and body["job"] == job for _, body in c.got))
+        assert "waits for approval here" in (await last(nodes, do="deny", id=job))["text"]
+        ((state, error),) = [(each["state"], each["error"]) for each in await jobs_of(nodes, "a")]
+        assert (state, "rule `ask`: someone of this organisation denied it" in error) == ("failed", True)
+        # What was approved is spent by what denies the job for good.
+        job, _ = await c.proposed(MEAN)
+        assert "event" in await last(nodes, do="approve", id=job)
+        await until(lambda: c.signatures(job))
+        c.withdraw(job)
+        assert await c.proposed(replace(MEAN, purpose=""), job) == (job, "denied")
+        assert all(each["id"] != job for each in await jobs_of(nodes, "a"))
+        assert [entry["kind"] for entry in entries(nodes, "a")] == ["declined"] * 4
+
+
+async def test_an_approval_ends_with_its_age():
+    lapsed = []
+    known, approvals = Records(), Approvals("a", lambda record: bytes(32), lapsed.append, lasts=0.05)
+    withdrawn, accepted = (known.add(fresh_id(), MEAN, "c", ACCEPTED) for _ in range(2))
+    for record in (withdrawn, accepted):
+        approvals.ask(record, lambda record, approved: setattr(record, "state", ACCEPTED))
+        approvals.approve(record.id)
+        assert approvals.given(record)
+    approvals.keep(withdrawn)
+    await until(lambda: not approvals.all_standing)
+    # The other was accepted while its approval stood.
+    assert lapsed == [withdrawn]
+    assert not approvals.given(withdrawn)
+    assert LASTS <= 86_400

@@ -18,6 +18,7 @@ from parties.faults import as_object
 from parties.job import unpack_task
 from parties.programs import program
 from parties.progress import Foresight, described
+from parties.records import APPROVED
 from parties.run import run
 
 WIDTH = 200
@@ -120,12 +121,16 @@ def _show_waiting(answer: dict[str, Any], config: Path, *, as_json: bool) -> Non
     if as_json:
         print(json.dumps({"id": answer["id"], **{name.replace(" ", "_"): value for name, value in request.items()}}, allow_nan=False))
         return
-    print(f"job {answer['id']} waits for approval here")
+    standing = answer["job"]["state"] == APPROVED
+    print(f"job {answer['id']} " + ("is approved and has not started" if standing else "waits for approval here"))
     grid = Grid(show_header=False)
     for name, value in request.items():
         grid.add_row(name, escape(_text(value)))
     Console().print(grid)
-    print(f"Decide with `beaver jobs approve {answer['id']} {answer['digest']} -c {config}`, or `beaver jobs deny`.")
+    if standing:
+        print(f"Take that back with `beaver jobs deny {answer['id']} -c {config}`.")
+    else:
+        print(f"Decide with `beaver jobs approve {answer['id']} {answer['digest']} -c {config}`, or `beaver jobs deny`.")
 
 
 @app.command()
@@ -148,7 +153,7 @@ def approve(
 
 @app.command()
 def deny(job: Id, config: Config) -> None:
-    """Deny a job that waits for approval; the others learn who denied it, and no more."""
+    """Deny a job that waits for approval, or that was approved and has not started; the others learn who denied it, and no more."""
     _asked(config, "deny", id=job)
     print(f"job {job} is denied")
 
