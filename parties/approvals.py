@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mpc.errors import ConfigError, PolicyDenied
@@ -10,6 +11,7 @@ from parties.proposals import unapproved
 from parties.records import APPROVED, PROPOSED, WAITING
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
     from parties.records import Record
@@ -29,8 +31,16 @@ class Approvals:
     One approval is good for one start of exactly this job, by the job's `digest`.  It ends with its age, of which `lapsed` is told, or when someone takes it back.
     """
 
-    def __init__(self, me: str, digest: Callable[[Record], bytes], lapsed: Callable[[Record], None], lasts: float = LASTS) -> None:
+    def __init__(
+        self,
+        me: str,
+        log: logging.Logger,
+        digest: Callable[[Record], bytes],
+        lapsed: Callable[[Record], None],
+        lasts: float = LASTS,
+    ) -> None:
         self._me = me
+        self._log = log
         self._digest = digest
         self._lapsed = lapsed
         self._lasts = lasts
@@ -43,6 +53,7 @@ class Approvals:
         before, decided = self._given.get(record.id, (None, None))
         if before is None or decided is None or (before.asker, before.task) != (record.asker, record.task):
             return False
+        record.approval = before.approval
         self._given[record.id] = record, decided
         return True
 
@@ -89,21 +100,24 @@ class Approvals:
         """What a person sees, and gives back, of the digest that all parties sign."""
         return self._digest(record).hex()[:DIGITS]
 
-    def approve(self, job: str, digest: str = "") -> None:
-        """Someone lets a job run that waits, with `digest` that very one; ConfigError if none waits, or another."""
+    def approve(self, job: str, user: int, digest: str = "") -> None:
+        """The `user` of this machine lets a job run that waits, with `digest` that very one; ConfigError if none waits, or another."""
         record, decided = self._decidable(job, self._waiting)
         found = self.digest(record)
         if digest not in ("", found):
             msg = f"job {job!r} has the digest {found}, not {digest!r}: it is not what was shown. Look at it with `beaver jobs show`"
             raise ConfigError(msg)
+        self._log.info("job=%s peer=%s phase=approved by the user %d of this machine", job, record.asker, user)
         self.withdraw(job)
+        record.approval = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "user": user}
         if record.asker != self._me:
             self._give(record, decided)
         decided(record, True)
 
-    def deny(self, job: str) -> None:
-        """Someone denies a job that waits, or takes an approval back before the job starts; ConfigError if there is neither."""
+    def deny(self, job: str, user: int) -> None:
+        """The `user` of this machine denies a job that waits, or takes an approval back before the job starts; ConfigError if there is neither."""
         record, decided = self._decidable(job, {**self._given, **self._waiting})
+        self._log.info("job=%s peer=%s phase=denied by the user %d of this machine", job, record.asker, user)
         self.withdraw(job)
         decided(record, False)
 

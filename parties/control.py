@@ -8,6 +8,8 @@ import json
 import os
 import socket
 import stat
+import struct
+import sys
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +113,7 @@ async def _alive(path: Path) -> bool:
 
 
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
-    """One request; the client that hangs up cancels it."""
+    """One request, with the `user` that makes it; the client that hangs up cancels it."""
 
     def say(message: dict[str, Any]) -> None:
         # A client that does not read misses progress, so that nothing heaps up; whatever else there is to say is little.
@@ -122,7 +124,8 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     try:
         request = json.loads(await reader.readline() or b"null")
         if isinstance(request, dict):
-            work = asyncio.ensure_future(handler(request, say))
+            # Whatever the request says: it is the system's word.
+            work = asyncio.ensure_future(handler({**request, "user": _user(writer)}, say))
             gone = asyncio.ensure_future(reader.read(1))
             await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
             for task in (work, gone):
@@ -135,6 +138,15 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
         with contextlib.suppress(ConnectionError):
             writer.close()
             await writer.wait_closed()
+
+
+def _user(writer: asyncio.StreamWriter) -> int:
+    """Whose process asks, where the system tells; elsewhere the user of this node, who alone may open its socket."""
+    if sys.platform != "linux":
+        return os.getuid()
+    connection = writer.get_extra_info("socket")
+    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(user)
 
 
 async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

@@ -113,12 +113,12 @@ async def _cancel(service: Service, request: dict[str, Any], say: Say) -> None:
 
 
 async def _approve(service: Service, request: dict[str, Any], say: Say) -> None:
-    service.approvals.approve(str(request.get("id")), str(request.get("digest", "")))
+    service.approvals.approve(str(request.get("id")), request["user"], str(request.get("digest", "")))
     say({"id": request["id"], "event": "approved"})
 
 
 async def _deny(service: Service, request: dict[str, Any], say: Say) -> None:
-    service.approvals.deny(str(request.get("id")))
+    service.approvals.deny(str(request.get("id")), request["user"])
     say({"id": request["id"], "event": "denied"})
 
 

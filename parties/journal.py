@@ -66,6 +66,7 @@ class Journal:
             task=task.pack(),
             columns=self._columns(task),
             overlaps=overlaps,
+            approval=record.approval,
             digest=job.digest.hex(),
             description=described(job),
             signatures={name: encoded(signature) for name, signature in record.signatures.items()},

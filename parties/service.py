@@ -44,7 +44,7 @@ class Service:
         self.me = config.name
         self.log = node.mesh.log
         self.records = Records()
-        self.approvals = Approvals(config.name, self._digest, lambda record: self._over(record, stale()))
+        self.approvals = Approvals(config.name, self.log, self._digest, lambda record: self._over(record, stale()))
         self.history = audit.history
         self._config = config
         self._node = node

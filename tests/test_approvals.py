@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 
 import mpc
 from parties import records
@@ -13,7 +16,7 @@ from parties.job import Task, fresh_id
 from parties.records import ACCEPTED, WAITING, Records
 from tests.error_rows import row_of
 from tests.test_jobs_faults import Hostile, requested, until
-from tests.test_policy_jobs import entries, governed, jobs_of
+from tests.test_policy_jobs import entries, governed, jobs_of, waiting
 
 MEAN = Task("mean", "patients", ("age", "bmi"), ("a", "c"), purpose="trial-7")
 ASKS = 'ask = ["mean", "sum", "linear_regression"]\npurposes = ["*"]'
@@ -138,13 +141,32 @@ async def test_an_approval_stands_where_everyone_sees_it_and_can_be_taken_back(t
         assert [entry["kind"] for entry in entries(nodes, "a")] == ["declined"] * 4
 
 
+async def test_who_approved_is_in_the_log_and_in_the_audit_log(tmp_path):
+    async with governed(tmp_path, b=ASKS) as nodes:
+        run = {"do": "run", "task": Task("mean", "patients", ("age",), ("a", "b")).pack(), "wait": 20}
+        for decision in ("approve", "deny"):
+            asked = asyncio.create_task(requested(nodes, run))
+            job = await waiting(nodes, "b")
+            # What a request says of its user does not count.
+            assert "event" in (await requested(nodes, {"do": decision, "id": job, "user": 4711}, at="b"))[-1]
+            assert ("result" in (await asked)[-1]) == (decision == "approve")
+            word = {"approve": "approved", "deny": "denied"}[decision]
+            assert f"job={job} peer=a phase={word} by the user {os.getuid()} of this machine" in nodes.log("b")
+        started = next(entry for entry in entries(nodes, "b") if entry["kind"] == "started")
+        assert started["approval"]["user"] == os.getuid()
+        assert datetime.fromisoformat(started["approval"]["time"]) <= datetime.fromisoformat(started["time"])
+        assert [entry["approval"] for entry in entries(nodes, "a") if entry["kind"] == "started"] == [None]
+        status, out, complaints = await nodes.beaver("audit", "verify", "-c", "b.toml")
+        assert (status, "all in order and signed" in out) == (0, True), out + complaints
+
+
 async def test_an_approval_ends_with_its_age():
     lapsed = []
-    known, approvals = Records(), Approvals("a", lambda record: bytes(32), lapsed.append, lasts=0.05)
+    known, approvals = Records(), Approvals("a", logging.getLogger("beaver"), lambda record: bytes(32), lapsed.append, lasts=0.05)
     withdrawn, accepted = (known.add(fresh_id(), MEAN, "c", ACCEPTED) for _ in range(2))
     for record in (withdrawn, accepted):
         approvals.ask(record, lambda record, approved: setattr(record, "state", ACCEPTED))
-        approvals.approve(record.id)
+        approvals.approve(record.id, 1000)
         assert approvals.given(record)
     approvals.keep(withdrawn)
     await until(lambda: not approvals.all_standing)
