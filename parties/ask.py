@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as Grid
+from rich.text import Text
 
 from mpc import errors
 from mpc.errors import BeaverError, ConfigError, RemoteFault
@@ -18,7 +18,7 @@ from parties.entries import finite
 from parties.progress import Foresight, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from parties.config import NodeConfig
@@ -51,7 +51,7 @@ async def request(config: NodeConfig, message: dict[str, Any], heard: Callable[[
 
 async def run(config: NodeConfig, task: Task, wait: float) -> dict[str, Any]:
     """Hand a job to the own node, show on standard error how far it is, and wait for the end."""
-    foresight = Foresight(task, config.name)
+    foresight = Foresight(task)
     with shown() as showing:
 
         def heard(reply: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ async def run(config: NodeConfig, task: Task, wait: float) -> dict[str, Any]:
                 showing.event(reply["event"])
             elif "progress" in reply:
                 foresight.begin(reply["progress"])
-                showing.progress(reply["progress"], foresight.totals(reply["progress"]))
+                showing.progress(reply["progress"], foresight.totals(reply["progress"], config.name))
 
         try:
             return await request(config, {"do": "run", "task": task.pack(), "wait": wait}, heard)
@@ -77,10 +77,16 @@ def show(answer: dict[str, Any], *, as_json: bool) -> None:
         print(f"job {answer['id']} is done; the result is at its receivers")
         return
     print(f"job {answer['id']}")
+    table(row for name, value in result.items() for row in _rows(name, value))
+
+
+def table(rows: Iterable[tuple[str, str]]) -> None:
+    """Print names and what they stand for, whole at any width and as they are: someone decides by it."""
     grid = Grid(show_header=False)
-    for name, value in result.items():
-        for row in _rows(name, value):
-            grid.add_row(*map(escape, row))
+    for _ in range(2):
+        grid.add_column(overflow="fold")
+    for row in rows:
+        grid.add_row(*map(Text, row))
     Console().print(grid)
 
 

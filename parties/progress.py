@@ -19,6 +19,7 @@ from parties.programs.dry import UnwantedError
 from parties.records import COMPUTING, DONE, REVEALING
 
 if TYPE_CHECKING:
+    from mpc import Plan
     from parties.job import Task
 
 Progress = dict[str, Any]
@@ -33,15 +34,14 @@ class Totals(NamedTuple):
 
 
 class Foresight:
-    """The totals of one party's job, from a dry run in a thread of its own: of some programs it takes seconds.
+    """The plans of a job's parties, and so the totals of one, from a dry run in a thread of its own: of some programs it takes seconds, of others days.
 
     They are exact, but where the other parties' rows or columns count: then all are taken to have as many as this one.
     """
 
-    def __init__(self, task: Task, party: str) -> None:
-        self._totals: Totals | None = None
+    def __init__(self, task: Task) -> None:
+        self.plans: list[Plan] | None = None
         self._task = task
-        self._party = party
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
 
@@ -52,10 +52,12 @@ class Foresight:
             self._thread = threading.Thread(target=self._compute, args=(progress["rows"], progress["pool"]), daemon=True)
             self._thread.start()
 
-    def totals(self, progress: Progress) -> Totals | None:
-        """None while they are not known, and when the job has proved them too low."""
-        known = self._totals
-        return known if known and progress["rounds"] <= known.rounds and progress["bytes"] <= known.payload else None
+    def totals(self, progress: Progress, party: str) -> Totals | None:
+        """None while they are not known, and when the job of `party` has proved them too low."""
+        if self.plans is None:
+            return None
+        plan = self.plans[self._task.parties.index(party)]
+        return Totals(plan.rounds, plan.payload) if progress["rounds"] <= plan.rounds and progress["bytes"] <= plan.payload else None
 
     def wait(self, seconds: float) -> None:
         """Give it some time."""
@@ -69,12 +71,10 @@ class Foresight:
     def _compute(self, rows: int, pool: int) -> None:
         task = replace(self._task, pool=pool)
         try:
-            plans = program(task.protocol).plans(task, len(task.parties), rows, wanted=lambda: not self._over.is_set())
+            self.plans = program(task.protocol).plans(task, len(task.parties), rows, wanted=lambda: not self._over.is_set())
         except (BeaverError, UnwantedError):
             # The job itself tells what is wrong.
             return
-        plan = plans[task.parties.index(self._party)]
-        self._totals = Totals(plan.rounds, plan.payload)
 
 
 def fraction(progress: Progress, totals: Totals | None) -> float | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +16,7 @@ from parties import records
 from parties.approvals import LASTS, Approvals
 from parties.job import Task, fresh_id
 from parties.records import ACCEPTED, WAITING, Records
+from tests import warm
 from tests.error_rows import row_of
 from tests.test_jobs_faults import Hostile, requested, until
 from tests.test_policy_jobs import entries, governed, jobs_of, waiting
@@ -174,3 +177,25 @@ async def test_an_approval_ends_with_its_age():
     assert lapsed == [withdrawn]
     assert not approvals.given(withdrawn)
     assert LASTS <= 86_400
+
+
+async def test_what_waits_is_shown_whole_and_at_once_whatever_it_would_cost(tmp_path):
+    async with asking(tmp_path) as (nodes, c):
+        purpose = "study-2026/" + "x" * 200 + ":skull:[b]/and-the-names-of-all"
+        endless = {"target": "score", "solver": "sgd", "epochs": 1_000_000, "batch_size": 1}
+        fit = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "c"), (), endless, purpose)
+        job, verdict = await c.proposed(fit)
+        assert verdict == "waiting"
+        env = {**nodes.environment, "COLUMNS": "60"}
+        began = time.monotonic()
+        process = await warm.start("jobs", "show", job, "-c", "a.toml", cwd=tmp_path, env=env, stdout=asyncio.subprocess.PIPE)
+        out = (await asyncio.wait_for(process.communicate(), 30))[0].decode()
+        assert (process.returncode, time.monotonic() - began < 15) == (0, True)
+        cells = [line.strip("\u2502").split("\u2502") for line in out.splitlines() if line.count("\u2502") == 3]
+        assert purpose in "".join(value.strip() for _, value in cells)
+        assert "\u2026" not in out
+        assert "is not known: to work it out takes longer than 1 s" in " ".join(value.strip() for _, value in cells)
+        assert out.rstrip().endswith("or `beaver jobs deny`.")
+        status, out, _ = await nodes.beaver("jobs", "show", job, "-c", "a.toml", "--json")
+        shown = json.loads(out)
+        assert (status, shown["cost"], shown["purpose"], shown["state"]) == (0, None, purpose, "waiting for approval")

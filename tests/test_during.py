@@ -259,7 +259,7 @@ async def test_lines_where_there_is_no_terminal(nodes):
 def test_a_dry_run_that_nobody_waits_for_ends():
     """It would take minutes, and a process that ends would wait for its memory."""
     endless = {"target": "score", "solver": "sgd", "batch_size": 4, "epochs": 100_000}
-    foresight = Foresight(Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), (), endless), "a")
+    foresight = Foresight(Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), (), endless))
     before = set(threading.enumerate())
     foresight.begin({"rows": 40, "pool": 0})
     foresight.wait(0.2)

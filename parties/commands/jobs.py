@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,14 +18,18 @@ from parties.config import load_node_config
 from parties.faults import as_object
 from parties.job import unpack_task
 from parties.programs import program
+from parties.programs.forecast import Forecast
 from parties.progress import Foresight, described
 from parties.records import APPROVED
 from parties.run import run
 
+if TYPE_CHECKING:
+    from parties.job import Task
+
 WIDTH = 200
 """Columns of the table where the output is no terminal."""
 PATIENCE = 1.0
-"""Seconds for the totals of a job that is shown while it runs."""
+"""Seconds for the totals of a job that is shown before it is over."""
 ROWS = 1000
 """Rows of each party for which the cost of a job is shown; how many there are, nobody knows yet."""
 
@@ -91,46 +96,45 @@ def show(
 
 
 def _show_running(answer: dict[str, Any], me: str, *, as_json: bool) -> None:
-    foresight = Foresight(unpack_task(answer["running"]), me)
+    foresight = Foresight(unpack_task(answer["running"]))
     told = answer["job"]["progress"]
     foresight.begin(told)
     foresight.wait(PATIENCE)
     foresight.stop()
-    progress = described(told, foresight.totals(told))
+    progress = described(told, foresight.totals(told, me))
     if as_json:
         print(json.dumps({"id": answer["id"], "state": answer["job"]["state"], **progress}))
         return
     print(f"job {answer['id']} has no result yet")
-    grid = Grid(show_header=False)
-    grid.add_row("phase", progress["phase"])
+    rows = [("phase", progress["phase"])]
     for name, planned in (("rounds", "planned_rounds"), ("bytes", "planned_bytes")):
-        grid.add_row(name, f"{progress[name]:,}" + ("" if progress[planned] is None else f" of {progress[planned]:,}"))
-    for name in ("seconds", "seconds_left"):
-        if progress[name] is not None:
-            grid.add_row(name.replace("_", " "), f"{progress[name]:.1f}")
-    Console().print(grid)
+        rows.append((name, f"{progress[name]:,}" + ("" if progress[planned] is None else f" of {progress[planned]:,}")))
+    seconds = [name for name in ("seconds", "seconds_left") if progress[name] is not None]
+    rows += [(name.replace("_", " "), f"{progress[name]:.1f}") for name in seconds]
+    ask.table(rows)
 
 
 def _show_waiting(answer: dict[str, Any], config: Path, *, as_json: bool) -> None:
+    task, job, standing = unpack_task(answer["waiting"]), answer["id"], answer["job"]["state"] == APPROVED
     request = {
-        **_request(answer["waiting"]),
+        **_request(task),
         "earlier jobs": answer["overlaps"],
         "asked by": answer["job"]["asker"],
         "digest": answer["digest"],
     }
     if as_json:
-        print(json.dumps({"id": answer["id"], **{name.replace(" ", "_"): value for name, value in request.items()}}, allow_nan=False))
+        whole = {"id": job, "state": answer["job"]["state"], **request, "cost": _cost(task)}
+        print(json.dumps({name.replace(" ", "_"): value for name, value in whole.items()}, allow_nan=False))
         return
-    standing = answer["job"]["state"] == APPROVED
-    print(f"job {answer['id']} " + ("is approved and has not started" if standing else "waits for approval here"))
-    grid = Grid(show_header=False)
-    for name, value in request.items():
-        grid.add_row(name, escape(_text(value)))
-    Console().print(grid)
+    print(f"job {job} " + ("is approved and has not started" if standing else "waits for approval here"))
+    ask.table((name, _text(value)) for name, value in request.items())
+    # Who asks says what is to be worked out, and could say so much that nothing else were ever shown.
+    sys.stdout.flush()
+    ask.table([("cost", _text(_cost(task) or f"is not known: to work it out takes longer than {PATIENCE:g} s"))])
     if standing:
-        print(f"Take that back with `beaver jobs deny {answer['id']} -c {config}`.")
+        print(f"Take that back with `beaver jobs deny {job} -c {config}`.")
     else:
-        print(f"Decide with `beaver jobs approve {answer['id']} {answer['digest']} -c {config}`, or `beaver jobs deny`.")
+        print(f"Decide with `beaver jobs approve {job} {answer['digest']} -c {config}`, or `beaver jobs deny`.")
 
 
 @app.command()
@@ -158,11 +162,9 @@ def deny(job: Id, config: Config) -> None:
     print(f"job {job} is denied")
 
 
-def _request(data: dict[str, Any]) -> dict[str, Any]:
-    """All that there is to know of a job before it runs."""
-    task = unpack_task(data)
+def _request(task: Task) -> dict[str, Any]:
+    """All that there is to know of a job before it runs, but what it costs."""
     wanted = program(task.protocol)
-    plan = wanted.estimate(task, len(task.parties), ROWS)
     return {
         "purpose": task.purpose or "none is stated",
         "protocol": f"{task.protocol}@{wanted.version}: {wanted.summary}",
@@ -174,12 +176,23 @@ def _request(data: dict[str, Any]) -> dict[str, Any]:
         "reveals": wanted.reveals,
         "rows wanted": task.pool,
         "rows given by the client": task.given,
-        "cost": {
-            "rows of each party": ROWS,
-            "rounds": plan.rounds,
-            "bytes to each peer": plan.payload,
-            "bytes from the dealer": plan.dealer,
-        },
+    }
+
+
+def _cost(task: Task) -> dict[str, Any] | None:
+    """What a job costs, if that can be worked out in time."""
+    foresight = Foresight(task)
+    foresight.begin({"rows": ROWS, "pool": task.pool})
+    foresight.wait(PATIENCE)
+    foresight.stop()
+    if foresight.plans is None:
+        return None
+    forecast = Forecast.of(foresight.plans, task.parties)
+    return {
+        "rows of each party": ROWS,
+        "rounds": forecast.rounds,
+        "bytes to each peer": forecast.payload,
+        "bytes from the dealer": forecast.dealt,
     }
 
 
