@@ -57,6 +57,7 @@ async def _run(service: Service, request: dict[str, Any], say: Say) -> None:
         await service.run(record, float(wait), lambda text: say({"event": text}))
     finally:
         telling.cancel()
+        await service.settled()
     say({"id": record.id, "progress": record.progress()})
     say(_result(record))
 
@@ -77,11 +78,14 @@ def _result(record: Record) -> dict[str, Any]:
 
 
 async def _jobs(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001
+    # What is told is in the audit log, too.
+    await service.settled()
     standing = [record for record in service.approvals.all_standing if service.records.get(record.id) is None]
     say({"jobs": [record.summary() for record in (*service.records, *standing)]})
 
 
 async def _show(service: Service, request: dict[str, Any], say: Say) -> None:
+    await service.settled()
     job = str(request.get("id"))
     record = service.records.get(job) or service.approvals.standing(job)
     if record is None:

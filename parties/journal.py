@@ -88,14 +88,18 @@ class Journal:
         self._audit.append(ENDED, **self._about(record), outcome=outcome, reason=reason(fault), output=None, **_spent(s))
         record.logged = ENDED
 
-    def declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
-        """It never started: denied here, denied or busy elsewhere, or someone did not come.  Never raises."""
+    def notable(self, job: str, asker: str, fault: BaseException) -> bool:
+        """A job never started: whether that gets an entry."""
         self.tally.ended(DECLINED, fault)
         recent = self._declined.setdefault(asker, deque(maxlen=MAX_DECLINED))
         if asker != self._mesh.identity.name and len(recent) == MAX_DECLINED and recent[0] > time.monotonic() - HOUR:
             self._mesh.log.warning("job=%s peer=%s not in the audit log: %d of its jobs are within an hour", job, asker, MAX_DECLINED)
-            return
+            return False
         recent.append(time.monotonic())
+        return True
+
+    def declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
+        """It never started: denied here, denied or busy elsewhere, or someone did not come.  Never raises."""
         by = fault.party if isinstance(fault, RemoteFault) else self._mesh.identity.name
         about = {"job": job, "asker": asker, "policy": self._policy, "roster": self._mesh.roster.digest.hex()}
         try:

@@ -34,8 +34,8 @@ class Record:
 
     `phase` is how far a running job is, `rows` how many of its own this party read for it, `cost` what its session took until now.  It
     computes from `began` to `stopped`, by a clock without dates.  `awaited` are those elsewhere who must approve a proposal of this node.
-    `ended` is why another party ended it before it began.  `logged` is what the audit log has of it: nothing, its start, or its end.  `approval`
-    is when someone here approved it, and which user of this machine.
+    `ended` is why another party ended it before it began.  `logged` is what the audit log has of it: nothing, its start, or its end.  `ending` is
+    whether its good end is being written there, after which nobody cancels it.  `approval` is when someone here approved it, and which user of this machine.
     """
 
     id: str
@@ -55,6 +55,7 @@ class Record:
     awaited: set[str] = field(default_factory=set)
     ended: BeaverError | None = None
     logged: str = ""
+    ending: bool = False
     approval: dict[str, Any] | None = None
 
     @property

@@ -20,6 +20,7 @@ from parties.policy import admit, least_pool
 from parties.proposals import ACCEPTED as YES
 from parties.proposals import APART, AWAITS, BUSY, DENIED, JOB, LOST, ROWS, START, Proposal, denied_by, no_place, say
 from parties.records import ACCEPTED, CANCELLED, DONE, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records, named
+from parties.scribe import Scribe
 from parties.visits import Visits
 from parties.work import Work
 
@@ -50,6 +51,8 @@ class Service:
         self._node = node
         self._mesh = node.mesh
         self._journal = Journal(config, node.mesh, audit)
+        self._scribe = Scribe(self.log)
+        self.settled = self._scribe.settled
         self.tally, self.overlaps = self._journal.tally, self._journal.overlaps
         self._visits = Visits(node.mesh)
         self._places = Places(config.max_jobs, node.mesh.clocks.join)
@@ -75,6 +78,7 @@ class Service:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._scribe.close()
 
     # -- own jobs ----------------------------------------------------------------------------------------------
 
@@ -149,7 +153,7 @@ class Service:
 
     def _start(self, record: Record, tell: Tell) -> asyncio.Task[None]:
         record.state = RUNNING
-        work = Work(self._config, self._node, self._journal, self.history, record, tell, self._visits.of(record.id))
+        work = Work(self._config, self._node, self._journal, self._scribe, self.history, record, tell, self._visits.of(record.id))
         running = asyncio.create_task(self._work(record, work))
         self._running[record.id] = running
         # Not in `_work`: a task that is cancelled before its first step runs nothing of it.
@@ -189,18 +193,22 @@ class Service:
         record.error = reason(fault)
         self.log.warning("job=%s phase=%s %s", record.id, record.state, record.error, extra={"error": type(fault).__name__})
         if work is None or record.logged == "":
-            self._journal.declined(record.id, record.asker, record.task, fault)
-        if work is None or record.logged != STARTED:
-            return
-        try:
-            self._journal.failed(record, work.session, outcome, fault)
-        except BeaverError as trouble:
-            self.log.error("job=%s its end is not in the audit log: %s", record.id, trouble)  # noqa: TRY400  its text says all
+            self._note(record.id, record.asker, record.task, fault)
+        elif record.logged == STARTED:
+            self._scribe.later(record.id, self._journal.failed, record, work.session, outcome, fault)
+
+    def _note(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
+        # Asked at once: what waits for the disk is limited, too.
+        if self._journal.notable(job, asker, fault):
+            self._scribe.later(job, self._journal.declined, job, asker, task, fault)
 
     def cancel(self, job: str) -> None:
         """End a job here, and so everywhere."""
         if job not in self._running:
             msg = f"no job {job!r} is running here; `beaver jobs list` lists them"
+            raise ConfigError(msg)
+        if (record := self.records.get(job)) is not None and record.ending:
+            msg = f"job {job!r} is done, and its end is being written into the audit log: it is too late to cancel it"
             raise ConfigError(msg)
         self._running[job].cancel()
 
@@ -245,7 +253,7 @@ class Service:
             self.records.spend(job, name)
             self.approvals.spend(job, name)
             self._answer(name, job, DENIED, str(fault))
-            self._journal.declined(job, name, task, fault)
+            self._note(job, name, task, fault)
             return
         if (least := least_pool(self._config.rules, task)) > task.pool:
             self._answer(name, job, ROWS, rows=least)
@@ -269,12 +277,8 @@ class Service:
         self._answer(record.asker, record.id, DENIED, str(fault))
         self._release(record, fault)
 
-    def _forget(self, record: Record) -> None:
-        self.records.forget(record)
-        self.approvals.keep(record)
-
     def _not_now(self, record: Record, verdict: str, why: str) -> None:
-        self._forget(record)
+        self._release(record)
         self._answer(record.asker, record.id, verdict, why)
 
     def _accept(self, record: Record) -> None:
@@ -317,7 +321,7 @@ class Service:
 
     def _forgo(self, record: Record, why: PeerLost) -> None:
         if record.state == WAITING:
-            self._journal.declined(record.id, record.asker, record.task, why)
+            self._note(record.id, record.asker, record.task, why)
         self._release(record)
 
     def _release(self, record: Record, fault: BeaverError | None = None) -> None:
@@ -326,7 +330,8 @@ class Service:
         self._places.free(record.id)
         self._visits.close(record.id)
         if fault is None:
-            self._forget(record)
+            self.records.forget(record)
+            self.approvals.keep(record)
         else:
             self._over(record, fault)
 
@@ -379,7 +384,7 @@ class Service:
         """What it proposed and did not start is void; what it has not answered it will not."""
         gone = PeerLost(name, "was lost before the job started")
         for record in self.approvals.void(name):
-            self._journal.declined(record.id, record.asker, record.task, gone)
+            self._note(record.id, record.asker, record.task, gone)
         for record in self.records:
             if record.asker == name and record.state in (ACCEPTED, WAITING):
                 self._forgo(record, gone)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from mpc.agreement import describe
 from mpc.errors import Disagreement, PeerLost, PolicyDenied
@@ -25,22 +25,30 @@ if TYPE_CHECKING:
     from parties.history import History
     from parties.journal import Journal
     from parties.records import Record
+    from parties.scribe import Scribe
 
     Tell = Callable[[str], None]
-
-R = TypeVar("R")
 
 
 class Work:
     """`await run()` once; `session` is there as soon as all have joined."""
 
     def __init__(
-        self, config: NodeConfig, node: Node, journal: Journal, history: History, record: Record, tell: Tell, visit: Visit | None
+        self,
+        config: NodeConfig,
+        node: Node,
+        journal: Journal,
+        scribe: Scribe,
+        history: History,
+        record: Record,
+        tell: Tell,
+        visit: Visit | None,
     ) -> None:
         self.session: Session | None = None
         self._config = config
         self._node = node
         self._journal = journal
+        self._scribe = scribe
         self._history = history
         self._record = record
         self._tell = tell
@@ -58,7 +66,7 @@ class Work:
         # Counted before anything is awaited: two jobs that start together do not both pass for the last one.
         check_limits(self._config.rules, self._history, record.task)
         overlaps = self._journal.counted(record)
-        await _written(self._journal.started, record, overlaps)
+        await self._scribe.write(self._journal.started, record, overlaps)
         self._tell("reading")
         table = await asyncio.to_thread(rows_for, self._config, record.task)
         record.rows = len(table.rows)
@@ -67,7 +75,9 @@ class Work:
             raise record.ended
         record.phase = JOINING
         s, result = await self._computed(table, words, terms)
-        record.seal = await _written(self._journal.done, record, s, result)
+        # The others have it: what the log says of it from here on is what happened.
+        record.ending = True
+        record.seal = await self._scribe.conclude(self._journal.done, record, s, result)
         return result
 
     def _check_signatures(self) -> None:
@@ -129,13 +139,3 @@ class Work:
         if isinstance(fault, asyncio.CancelledError):
             return "cancelled"
         return "denied" if isinstance(fault, PolicyDenied) else "failed"
-
-
-async def _written(entry: Callable[..., R], *arguments: Any) -> R:
-    """What `entry` returns, in a thread.  Also when cancelled it is waited for: an entry is in the log or not, never on its way."""
-    writing = asyncio.ensure_future(asyncio.to_thread(entry, *arguments))
-    try:
-        return await asyncio.shield(writing)
-    except asyncio.CancelledError:
-        await asyncio.wait([writing])
-        raise

@@ -151,6 +151,7 @@ async def test_a_flood_of_denied_proposals_does_not_fill_the_disk(tmp_path):
             c.propose({"rubbish": "x" * 50_000}) for _ in range(50)
         }
         assert set(await c.answers(jobs)) == {"denied"}
+        assert await jobs_of(nodes, "a") == []
         log = entries(nodes, "a")
         assert len(log) == 100
         assert {(entry["kind"], entry["asker"], entry["by"]) for entry in log} == {("declined", "c", "a")}

@@ -1,0 +1,128 @@
+"""An audit log on a slow disk: connections do not wait for it, entries keep their order, and what it says of an end is what was told (invariant 36)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mpc.errors import ConfigError, Refused
+from parties.job import Task, unpack_task
+from parties.scribe import Scribe
+from tests.error_rows import row_of
+from tests.nodes import Nodes
+from tests.test_during import Apart
+from tests.test_jobs_faults import MEAN, requested, until
+from tests.test_policy_jobs import entries
+
+SCRIBE = ["too late to cancel"]
+"""Rows of docs/errors.md that this file provokes."""
+TASK = unpack_task(MEAN)
+
+
+class Disk:
+    """The audit log of a node of this process, whose disk takes as long as the test wants for entries of some kinds."""
+
+    def __init__(self, service, *kinds):
+        self._append, self._kinds, self.asked, self.ready = service._journal._audit.append, kinds, [], threading.Event()
+        service._journal._audit.append = self.append
+
+    def append(self, kind, **said):
+        self.asked.append(kind)
+        if kind in self._kinds:
+            assert self.ready.wait(10)
+        self._append(kind, **said)
+
+
+@asynccontextmanager
+async def slow(folder, name, *kinds):
+    """Nodes in this process.  This one has a slow disk, and does not allow `sum`."""
+    nodes = Nodes(folder)
+    config = folder / f"{name}.toml"
+    config.write_text(config.read_text().replace('"sum", ', ""))
+    async with Apart(nodes) as apart:
+        disk = Disk(apart.services[name], *kinds)
+        try:
+            yield nodes, apart.services, disk
+        finally:
+            disk.ready.set()
+
+
+async def test_an_end_that_is_being_written_is_the_end(tmp_path):
+    async with slow(tmp_path, "b", "ended") as (nodes, services, disk):
+        record = services["a"].asked(TASK)
+        await services["a"].run(record, 20.0, lambda _: None)
+        b = services["b"]
+        await until(lambda: "ended" in disk.asked)
+        with pytest.raises(ConfigError) as caught:
+            b.cancel(record.id)
+        assert row_of("too late to cancel").shows(str(caught.value))
+        # What asked for it hangs up, and the node stops.
+        running = b._running[record.id]
+        for _ in range(3):
+            running.cancel()
+            await asyncio.sleep(0)
+        assert not running.done()
+        disk.ready.set()
+        await until(lambda: b.records.get(record.id).over)
+        assert b.records.get(record.id).state == "done"
+        assert b.records.get(record.id).result == record.result
+        (answer,) = await requested(nodes, {"do": "show", "id": record.id}, at="b")
+        assert answer["result"] == record.result
+    assert [(entry["kind"], entry.get("outcome")) for entry in entries(nodes, "b")] == [("started", None), ("ended", "done")]
+
+
+async def test_connections_do_not_wait_for_what_is_written(tmp_path):
+    async with slow(tmp_path, "b", "declined", "ended") as (nodes, services, disk):
+        other = Task("sum", "patients", ("age",), ("a", "b", "c"))
+        # What b denies and what it cancels is told to all before its disk has it.
+        for _ in range(2):
+            with pytest.raises(Refused):
+                await services["a"].run(services["a"].asked(other), 20.0, lambda _: None)
+        endless = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), (),
+                       {"target": "score", "solver": "sgd", "epochs": 1000, "batch_size": 4})  # fmt: skip
+        disk.ready.set()
+        await services["b"].settled()
+        disk.ready.clear()
+        record = services["a"].asked(endless)
+        running = asyncio.create_task(services["a"].run(record, 20.0, lambda _: None))
+        await until(lambda: (mine := services["b"].records.get(record.id)) is not None and mine.phase == "computing")
+        services["b"].cancel(record.id)
+        services["b"].cancel(record.id)
+        await until(lambda: services["b"].records.get(record.id).over)
+        with pytest.raises(BaseException, match="^b: "):
+            await running
+        assert [entry["kind"] for entry in entries(nodes, "b")] == ["declined", "declined", "started"]
+        listed = asyncio.create_task(requested(nodes, {"do": "jobs"}, at="b"))
+        await until(lambda: disk.asked[-1] == "ended")
+        assert not listed.done()
+        disk.ready.set()
+        await listed
+        assert [entry.get("outcome") for entry in entries(nodes, "b")] == [None, None, None, "cancelled"]
+
+
+async def test_entries_keep_their_order_and_a_fault_is_told(caplog):
+    written, scribe = [], Scribe(logging.getLogger("beaver.test"))
+
+    def fails():
+        msg = "no room"
+        raise ConfigError(msg)
+
+    scribe.later("first", written.append, 1)
+    scribe.later("second", fails)
+    assert await scribe.write(lambda: written.append(2) or len(written)) == 2
+    with pytest.raises(ConfigError, match="no room"):
+        await scribe.conclude(fails)
+    writing = asyncio.create_task(scribe.write(written.append, 3))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        writing.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await scribe.close()
+    assert written == [1, 2, 3]
+    assert [record.getMessage() for record in caplog.records] == ["job=second its end is not in the audit log: no room"]
