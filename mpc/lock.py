@@ -27,7 +27,7 @@ class IdentityLock:
         self._handle: int | None = None
 
     def acquire(self) -> None:
-        """Take it; ConfigError if another node holds it."""
+        """Take it; ConfigError if another node, or a client, holds it."""
         if sys.platform == "win32":
             return
         handle = _open(self.key)
@@ -35,8 +35,8 @@ class IdentityLock:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             msg = (
-                f"{self.key}: a node with this identity is already running{_holder(handle)}. `beaver run` hands it a job; or give this "
-                "program an identity of its own (`beaver keygen`)"
+                f"{self.key}: a node or a client with this identity is already running{_holder(handle)}. `beaver run` hands a node a job, "
+                "a client ends with its own; or give this program another identity (`beaver keygen`)"
             )
             os.close(handle)
             raise ConfigError(msg) from None

@@ -100,12 +100,16 @@ def _text(value: Any) -> str:
     return f"{value:.9g}" if isinstance(value, float) else json.dumps(value) if isinstance(value, list) else str(value)
 
 
+KEPT = "the node still has the result: `beaver jobs show {id}`"
+"""What to do where the result of a job of the own node cannot be written."""
+
+
 @contextlib.contextmanager
-def reserved(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+def reserved(path: Path | None, remedy: str = KEPT) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A way to write the result as JSON to a new file that only this user can read.
 
     That it can be written is tried before the job runs.  The file is complete from the moment when it has its name, and nothing that has that name is
-    overwritten.  Raises ConfigError, after which the node still has the result.
+    overwritten.  Raises ConfigError, which says where the result still is (`remedy`).
     """
     if path is None:
         yield lambda _: None
@@ -122,7 +126,7 @@ def reserved(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
                 draft.write(json.dumps(finite(answer), allow_nan=False).encode())
                 draft.finish()
             except OSError as fault:
-                msg = f"{path}: cannot be written ({fault.strerror}); the node still has the result: `beaver jobs show {answer['id']}`"
+                msg = f"{path}: cannot be written ({fault.strerror}); {remedy.format(id=answer['id'])}"
                 raise ConfigError(msg) from None
 
         yield save

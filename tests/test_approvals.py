@@ -198,4 +198,7 @@ async def test_what_waits_is_shown_whole_and_at_once_whatever_it_would_cost(tmp_
         assert out.rstrip().endswith("or `beaver jobs deny`.")
         status, out, _ = await nodes.beaver("jobs", "show", job, "-c", "a.toml", "--json")
         shown = json.loads(out)
+        refused, _, complaints = await nodes.beaver("jobs", "show", job, "-c", "a.toml", "--out", "early.json")
+        assert (refused, (tmp_path / "early.json").exists()) == (1, False)
+        assert row_of("so FILE is not written").shows(complaints.strip().removeprefix("ConfigError: "))
         assert (status, shown["cost"], shown["purpose"], shown["state"]) == (0, None, purpose, "waiting for approval")

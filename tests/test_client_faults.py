@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import signal
 import time
@@ -46,6 +47,7 @@ CLIENT_FAULTS = [
     "otherwise than this client",
     "and a client only dials",
     "a client cannot follow a program",
+    "take it from standard output",
 ]
 """Rows of docs/errors.md that this file provokes."""
 
@@ -262,6 +264,24 @@ async def test_an_interrupted_client_leaves_nothing_behind(tmp_path):
             async with asyncio.timeout(20):
                 while (await requested(nodes, {"do": "jobs"}, at=name))[-1]["jobs"]:
                     await asyncio.sleep(0.02)
+
+
+async def test_a_client_is_told_where_its_result_is_and_who_has_its_key(tmp_path):
+    async with served(tmp_path, ("a", "b"), b=APPROVED) as nodes:
+        command = ("client", "mean", "--data", "own", "--columns", "age", "--json", "--out", "late.json", "-c", "lab.toml")
+        client = await nodes.spawn(*command)
+        while b"waiting for approval at b" not in (line := await asyncio.wait_for(client.stderr.readline(), 30)):
+            assert line
+        status, _, complaints = await nodes.beaver(*command)
+        assert status == 1
+        shown("a node or a client with this identity", complaints.strip().splitlines()[-1].removeprefix("ConfigError: "))
+        (job,) = (each["id"] for each in (await requested(nodes, {"do": "jobs"}, at="b"))[-1]["jobs"])
+        (tmp_path / "late.json").write_text("somebody else's")
+        await requested(nodes, {"do": "approve", "id": job}, at="b")
+        out, complaints = await asyncio.wait_for(client.communicate(), 30)
+        assert client.returncode == 1
+        shown("take it from standard output", complaints.decode().strip().splitlines()[-1].removeprefix("ConfigError: "))
+        assert near(json.loads(out)["result"]["mean"], nodes.data["lab"][:, :1].mean(axis=0))
 
 
 # -- without any node ------------------------------------------------------------------------------------------------

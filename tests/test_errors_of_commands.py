@@ -158,7 +158,7 @@ DATA = {
     "nobody": HEADER,
 }
 TAKING_PART = {
-    "FILE: a node with this identity": PARTY,
+    "FILE: a node or a client with this identity": PARTY,
     "is known here": f"jobs show {'0' * 32} -c a.toml",
     "is running here": f"jobs cancel {'0' * 32} -c a.toml",
     "is no party of the roster": "run mean --dataset patients --columns age --parties a,zed -c a.toml",
@@ -201,6 +201,7 @@ ONE_BY_ONE = (
     "is busy: it",
     "was cancelled: ",
     "has no result",
+    "so FILE is not written",
     "another node answers there",
     "was lost before the job started",
     "the node ended before it answered",
@@ -344,6 +345,8 @@ async def one_by_one(told, nodes):
     mean = "run mean --dataset patients --columns age"
     job, name = await started(nodes, "a,b,c")
     await told.check("is busy: it", nodes, f"{mean} --parties a,b,c --wait 0 -c b.toml")
+    await told.check("so FILE is not written", nodes, f"jobs show {name} --out early.json -c a.toml")
+    assert not (nodes.folder / "early.json").exists()
     assert (await nodes.beaver("jobs", "cancel", name, "-c", "a.toml"))[0] == 0
     told.compare("was cancelled: ", *await ended(job))
     await told.check("has no result", nodes, f"jobs show {name} -c a.toml")

@@ -83,8 +83,8 @@ async def test_a_second_program_with_the_identity_of_a_running_node_is_told_what
             with pytest.raises(mpc.ConfigError) as caught:
                 await attempt.__aenter__()
             assert str(caught.value) == (
-                f"{tmp_path / 'a.key'}: a node with this identity is already running (process {all_.a.process.pid}). `beaver run` hands "
-                "it a job; or give this program an identity of its own (`beaver keygen`)"
+                f"{tmp_path / 'a.key'}: a node or a client with this identity is already running (process {all_.a.process.pid}). "
+                "`beaver run` hands a node a job, a client ends with its own; or give this program another identity (`beaver keygen`)"
             )
         with pytest.raises(mpc.ConfigError, match="already running"), mpc.connect_sync(all_.a.config, job="trial-7"):
             raise AssertionError
@@ -103,7 +103,7 @@ async def test_the_lock_is_held_as_long_as_the_node_is_open_and_no_longer(config
     node = mpc.open_node(config)
     assert taken(key) is None
     async with node:
-        assert f"{key}: a node with this identity is already running in this process" in taken(key)
+        assert f"{key}: a node or a client with this identity is already running in this process" in taken(key)
     assert taken(key) is None
     with pytest.raises(ZeroDivisionError):
         async with mpc.open_node(config):

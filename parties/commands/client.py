@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 GIVEN = "given"
 """What the file of `--data` is called where it stands in no configuration."""
 
+PRINTED = "no node keeps the result: take it from standard output"
+"""What to do where the result cannot be written."""
+
 
 def client(
     protocol: Annotated[str, typer.Argument(help="What to compute; `beaver protocols` lists what there is.")],
@@ -51,7 +54,7 @@ def client(
             if data is None and not dataset:
                 msg = "nothing to compute on: name rows of this client with --data, a dataset of the parties with --dataset, or both"
                 raise ConfigError(msg)
-            save = stack.enter_context(ask.reserved(out))
+            save = stack.enter_context(ask.reserved(out, PRINTED))
             start = time.monotonic()
             work = ask_parties(
                 config,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from mpc.errors import ConfigError
 from parties import ask
 from parties.config import load_node_config
 from parties.faults import as_object
@@ -85,6 +86,9 @@ def show(
     """Show the result of a job; while it runs, how far it is; while it waits for approval, who asks for what, what it reveals and costs."""
     with as_object(wanted=as_json):
         answer = _asked(config, "show", id=job)
+        if out is not None and "result" not in answer:
+            msg = f"job {job!r} is not over ({answer['job']['state']}), so {out} is not written; ask again when it is done"
+            raise ConfigError(msg)
     if "waiting" in answer:
         _show_waiting(answer, config, as_json=as_json)
     elif "running" in answer:
