@@ -16,6 +16,7 @@ from parties.schema import DatasetSettings
 from parties.sources import batches, source_of
 from parties.sources.cells import NOT_FINITE
 from parties.sources.columnar import frame
+from parties.sources.halt import Halt
 from parties.sources.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ Origins = list[tuple[str, str | None]]
 """For every column of a job the declared one behind it, and its category if it has one."""
 
 
-def load(config: NodeConfig, dataset: str, columns: Sequence[str], *, aligned: bool = False) -> Table:
+def load(config: NodeConfig, dataset: str, columns: Sequence[str], *, aligned: bool = False, halt: Halt | None = None) -> Table:
     """The rows of `columns`, in that order.  A table with a header and nothing else has no rows.
 
     `aligned` rows belong to those of other parties by their number: none is dropped, and a missing cell is an error where the rule says so.
     ConfigError names dataset, row (the first is 1), for text the line, and column of what is wrong, never a value.
-    Memory is little more than twice the result's.
+    Memory is little more than twice the result's.  `halt` may end the reading before its end, with HaltedError.
     """
     origins = [config.source(dataset, column) for column in columns]
     settings = config.dataset(dataset)
@@ -48,7 +49,7 @@ def load(config: NodeConfig, dataset: str, columns: Sequence[str], *, aligned: b
         wanted = {
             name: column if column.missing != "drop" else column.model_copy(update={"missing": "error"}) for name, column in wanted.items()
         }
-    sheet = Sheet(f"{source_of(config, dataset)}: dataset {dataset!r}", wanted)
+    sheet = Sheet(f"{source_of(config, dataset)}: dataset {dataset!r}", wanted, halt or Halt())
     if not columns or len(set(columns)) < len(columns):
         sheet.refuse("a job names one column or more, each once")
     # Closed at once when a cell is refused: a database stays open no longer than it is read.
@@ -64,7 +65,7 @@ def table_of(table: Any, columns: Mapping[str, ColumnSettings], names: Sequence[
     settings = DatasetSettings(path="frame", columns=dict(columns))
     chosen = settings.expand(names or columns)
     origins = [_known(settings, name) for name in chosen]
-    sheet = Sheet("the frame", {name: settings.columns[name] for name, _ in origins})
+    sheet = Sheet("the frame", {name: settings.columns[name] for name, _ in origins}, Halt())
     return _table(sheet, frame(table, sheet), chosen, origins)
 
 
@@ -115,6 +116,7 @@ def _table(sheet: Sheet, parts: Iterable[Batch], columns: Sequence[str], origins
     kept: list[Floats] = []
     row = 0
     for part in parts:
+        sheet.halt.hear()
         _check(sheet, part, row)
         row += part.rows
         stay = np.ones(part.rows, np.bool_)

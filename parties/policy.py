@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from parties.history import History
     from parties.job import Task
     from parties.rules import Policy
+    from parties.sources.halt import Halt
 
 ANY = "*"
 
@@ -138,14 +139,14 @@ def check_limits(rules: Policy, history: History, task: Task) -> None:
         _deny(f"datasets.{task.dataset}.max_jobs_ever", f"{dataset.max_jobs_ever} jobs started since the audit log began")
 
 
-def rows_for(config: NodeConfig, task: Task) -> Table:
+def rows_for(config: NodeConfig, task: Task, halt: Halt | None = None) -> Table:
     """The data for a job that everyone signed; PolicyDenied or ConfigError if it is not enough, or not right.
 
-    No rows where only a client gives any.
+    No rows where only a client gives any.  `halt` may end the reading.
     """
     if not task.dataset:
         return Table(list(task.columns), np.zeros((0, len(task.columns))))
-    table = load(config, task.dataset, own_columns(config, task), aligned=task.by_columns)
+    table = load(config, task.dataset, own_columns(config, task), aligned=task.by_columns, halt=halt)
     rules = config.rules
     if len(table.rows) < rules.min_rows:
         _deny("min_rows", f"dataset {task.dataset!r} of {config.name} has fewer than {rules.min_rows} rows")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from mpc.config import own_text
+from mpc.config import Seconds, own_text
 from mpc.roster import did_you_mean
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ class ColumnSettings(BaseModel):
 
 
 class DatasetSettings(BaseModel):
-    """One table, a file or the answer to a query, and those of its columns that jobs may use.  Paths are relative to the configuration file."""
+    """One table, a file or the answer to a query, and those of its columns that jobs may use.  Paths are relative to the configuration file.
+
+    Reading it may take `seconds`.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -80,6 +83,7 @@ class DatasetSettings(BaseModel):
     sql: str | None = None
     database: str | None = None
     password_file: str | None = None
+    seconds: Seconds = 300.0
     columns: dict[str, ColumnSettings]
 
     @model_validator(mode="after")

@@ -170,7 +170,7 @@ class Service:
         record.state = DONE
 
     def _ended(self, record: Record, work: Work, done: asyncio.Task[None]) -> None:
-        self._places.free(record.id)
+        work.when_free(lambda: self._places.free(record.id))
         self._running.pop(record.id, None)
         # Cancelled before its first step, it could not say itself who ended it.
         fault = (record.ended or asyncio.CancelledError()) if done.cancelled() else done.exception()

@@ -11,6 +11,7 @@ from parties.computation import computed, large_enough
 from parties.datasets import meaning
 from parties.policy import check_limits, rows_for, too_few
 from parties.proposals import JOB
+from parties.reading import Reading
 from parties.records import JOINING, named
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Work:
         self._record = record
         self._tell = tell
         self._visit = visit
+        self._reading: Reading[Table] | None = None
 
     async def run(self) -> dict[str, Any] | None:
         """The result, None if this party is no receiver; it is in the audit log when this returns.
@@ -68,7 +70,7 @@ class Work:
         overlaps = self._journal.counted(record)
         await self._scribe.write(self._journal.started, record, overlaps)
         self._tell("reading")
-        table = await asyncio.to_thread(rows_for, self._config, record.task)
+        table = await self._rows()
         record.rows = len(table.rows)
         words = await self._given()
         if record.ended is not None:
@@ -88,6 +90,28 @@ class Work:
             signature = record.signatures.get(name)
             if not isinstance(signature, bytes) or not mesh.roster[name].signed(JOB, digest, signature):
                 raise Disagreement(name, "its signature of this job is missing or wrong, so its data is not read")
+
+    async def _rows(self) -> Table:
+        """This party's rows; ConfigError if reading them takes longer than the configuration allows."""
+        task = self._record.task
+        seconds = self._config.dataset(task.dataset).seconds if task.dataset else None
+        self._reading = Reading(lambda halt: rows_for(self._config, task, halt))
+        try:
+            return await self._reading.within(seconds)
+        except TimeoutError:
+            text = f"dataset {task.dataset!r} was not read within {seconds:g} s; see what its source waits for, or set `seconds` of the dataset higher"
+            raise self._config.fault(("datasets", task.dataset), text) from None
+
+    def when_free(self, told: Callable[[], None]) -> None:
+        """Call `told` once nothing of this job runs any more: a reading may outlast it that could not be stopped."""
+        reading = self._reading
+        if reading is None or reading.over.done():
+            told()
+        else:
+            self._node.mesh.log.warning(
+                "job=%s keeps its place until its data's reading ends, which cannot be interrupted", self._record.id
+            )
+            reading.over.add_done_callback(lambda _: told())
 
     async def _given(self) -> Words | None:
         """This party's share of what a client gives, if it gives anything."""

@@ -17,6 +17,8 @@ from mpc import ConfigError
 from parties.config import load_node_config
 from parties.datasets import load
 from tests.ports import free_port
+from tests.test_jobs_faults import until
+from tests.test_reading import stopped
 
 PASSWORD = "tr-77713371"
 COLUMNS = 'columns = { age = {}, bmi = { missing = "mean" }, ward = { categories = ["a", "b"] }, day = {}, id = {}, note = {} }\n'
@@ -100,6 +102,16 @@ def test_queries_that_are_refused(read, sql, column, message):
     # The driver's own exception, whose text may hold values, is nowhere in the chain.
     assert caught.value.__context__ is None
     assert read("SELECT * FROM t ORDER BY age", "age") == [[50], [60]]
+
+
+async def test_a_query_that_nobody_waits_for_is_interrupted(read, tmp_path, server):
+    read("SELECT * FROM t")
+    config = (tmp_path / "a.toml").read_text().replace("SELECT * FROM t", "SELECT pg_sleep(1000), 1 AS age")
+    (tmp_path / "a.toml").write_text(config)
+    await stopped(load_node_config(tmp_path / "a.toml"))
+    with psycopg.connect(server, password=PASSWORD, autocommit=True) as connection:
+        running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'"
+        await until(lambda: connection.execute(running).fetchone() == (0,))
 
 
 def test_a_wrong_password(read):

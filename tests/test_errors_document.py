@@ -41,6 +41,7 @@ from tests.test_order import other_length, other_op
 from tests.test_policy import POLICY
 from tests.test_policy_jobs import POLICY_JOBS
 from tests.test_protocols_edges import EDGES
+from tests.test_reading import SECONDS
 from tests.test_remembered import REMEMBERED
 from tests.test_scribe import SCRIBE
 
@@ -363,7 +364,7 @@ CASES = {
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
     commands = [*COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS, *APPROVALS, *CLIENTS, *CLIENT_FAULTS]
-    cases = [*CASES, *REMEMBERED, *SCRIBE, *commands]
+    cases = [*CASES, *REMEMBERED, *SCRIBE, *SECONDS, *commands]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

@@ -17,6 +17,7 @@ from mpc.errors import ConfigError
 from parties.config import load_node_config
 from parties.datasets import objections
 from parties.sources import batches, source_of
+from parties.sources.halt import Halt
 from parties.sources.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def examine(config: NodeConfig, dataset: str) -> DatasetReport:
     settings = config.dataset(dataset)
     reports = {name: ColumnReport(name, column.unit or "", rule=column.missing) for name, column in settings.columns.items()}
     report = DatasetReport(dataset, source_of(config, dataset), columns=list(reports.values()))
-    sheet = Sheet(f"{report.source}: dataset {dataset!r}", settings.columns)
+    sheet = Sheet(f"{report.source}: dataset {dataset!r}", settings.columns, Halt())
     try:
         for part in batches(config, dataset, sheet):
             for cells, (name, column) in zip(part.columns, settings.columns.items(), strict=True):

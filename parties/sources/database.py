@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from parties.sources.cells import of_objects
@@ -22,21 +23,23 @@ BLOCK = 4096
 PATIENCE = 10
 """Seconds for a connection, and for a lock that someone else holds."""
 _LOCKED = {"SQLITE_BUSY", "SQLITE_LOCKED", "55P03"}
+Source = tuple[Any, Any, Any]
+"""A driver, what connects, and what interrupts the connection that it is given."""
 
 
 def read(config: NodeConfig, settings: DatasetSettings, sheet: Sheet) -> Generator[Batch]:
     """The rows of the query's answer, in its order."""
     kind, _, place = str(settings.database).partition(":")
     if kind == "sqlite":
-        driver, connect = _sqlite(sheet, _file(sheet, config.resolve(place)))
+        driver, connect, interrupt = _sqlite(sheet, _file(sheet, config.resolve(place)))
     elif kind == "duckdb":
-        driver, connect = _duckdb(sheet, _file(sheet, config.resolve(place)))
+        driver, connect, interrupt = _duckdb(sheet, _file(sheet, config.resolve(place)))
     else:
         password = None if settings.password_file is None else _password(sheet, config.resolve(settings.password_file))
-        driver, connect = _postgresql(sheet, str(settings.database), password)
+        driver, connect, interrupt = _postgresql(sheet, str(settings.database), password)
     doing, failed = "the database cannot be opened", ""
     try:
-        with closing(connect()) as connection:
+        with closing(connect()) as connection, sheet.halt.interrupting(lambda: interrupt(connection)):
             doing = "the query failed"
             yield from _batches(sheet, connection.execute(settings.sql))
     except driver.Error as fault:
@@ -66,17 +69,17 @@ def _file(sheet: Sheet, path: Path) -> Path:
         sheet.refuse(f"cannot be read ({fault.strerror})")
 
 
-def _sqlite(sheet: Sheet, path: Path) -> tuple[Any, Any]:
+def _sqlite(sheet: Sheet, path: Path) -> Source:
     driver = sheet.driver("sqlite3", "sql")
-    return driver, lambda: driver.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
+    return driver, lambda: driver.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=PATIENCE), driver.Connection.interrupt
 
 
-def _duckdb(sheet: Sheet, path: Path) -> tuple[Any, Any]:
+def _duckdb(sheet: Sheet, path: Path) -> Source:
     driver = sheet.driver("duckdb", "sql")
-    return driver, lambda: driver.connect(str(path), read_only=True)
+    return driver, lambda: driver.connect(str(path), read_only=True), driver.DuckDBPyConnection.interrupt
 
 
-def _postgresql(sheet: Sheet, database: str, password: str | None) -> tuple[Any, Any]:
+def _postgresql(sheet: Sheet, database: str, password: str | None) -> Source:
     driver = sheet.driver("psycopg", "sql")
     given = {} if password is None else {"password": password}
 
@@ -89,7 +92,14 @@ def _postgresql(sheet: Sheet, database: str, password: str | None) -> tuple[Any,
         connection.read_only = True
         return connection
 
-    return driver, connect
+    def interrupt(connection: Any) -> None:
+        with suppress(driver.Error, OSError):
+            connection.cancel_safe(timeout=PATIENCE)
+        # The server may be out of reach, and never say that it stopped.
+        with suppress(driver.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+
+    return driver, connect, interrupt
 
 
 def _password(sheet: Sheet, path: Path) -> str:

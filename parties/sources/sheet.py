@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from parties.schema import ColumnSettings
     from parties.sources.cells import Cells
+    from parties.sources.halt import Halt
 
 
 class Batch(NamedTuple):
@@ -23,10 +24,11 @@ class Batch(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """The wanted columns of one table; `title` says which in messages."""
+    """The wanted columns of one table; `title` says which in messages, and `halt` stops the reading of it."""
 
     title: str
     columns: Mapping[str, ColumnSettings]
+    halt: Halt
 
     def refuse(self, text: str, *, row: int = 0, line: int = 0, column: str = "") -> NoReturn:
         """Raise ConfigError with the place.  Nothing of what led here is kept: a driver's message may hold values."""
