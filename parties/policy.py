@@ -150,6 +150,10 @@ def rows_for(config: NodeConfig, task: Task, halt: Halt | None = None) -> Table:
     rules = config.rules
     if len(table.rows) < rules.min_rows:
         _deny("min_rows", f"dataset {task.dataset!r} of {config.name} has fewer than {rules.min_rows} rows")
+    program = PROGRAMS[task.protocol]
+    for what, rows in program.groups(table, program.settings(task)) if program.groups is not None else ():
+        if rows < rules.min_rows:
+            _deny("min_rows", f"in dataset {task.dataset!r} of {config.name} fewer than {rules.min_rows} rows {what}")
     # Where everyone has columns of the same records, the rows of one are those of all.
     if task.by_columns and len(table.rows) < task.pool:
         raise too_few(task)

@@ -87,7 +87,8 @@ MISTAKES = {
     "the configuration declares no dataset": '[policy.datasets.patient]\ncolumns = ["age"]\n',
     "unknown column 'NAME'": '[policy.datasets.patients]\ncolumns = ["agee"]\n',
 }
-POLICY = [*DENIED, *MISTAKES, "rule `min_pool_rows`", "is the policy's where there is one"]
+GROUPS = ["fewer than N rows have a weight", "fewer than N rows differ from the rest"]
+POLICY = [*DENIED, *MISTAKES, *GROUPS, "rule `min_pool_rows`", "is the policy's where there is one"]
 """Rows of docs/errors.md that this file provokes."""
 
 
@@ -161,6 +162,51 @@ def test_rows_of_one_party_and_of_all(home):
         rows_for(config, split)
     shown(caught.value, "rule `min_pool_rows`")
     assert str(too_few(split)) == str(caught.value)
+
+
+def grouped(home, task, *columns):
+    """The rows of a job on these columns, of which no group may be smaller than three."""
+    lines = [",".join(task.columns), *(",".join(map(str, row)) for row in zip(*columns, strict=True))]
+    (home / "wards.csv").write_text("\n".join(lines) + "\n")
+    declared = "".join(f'"{name}" = {{}}\n' for name in task.columns)
+    rules = f'[policy]\nallow = ["mean"]\nmin_rows = 3\n[datasets.wards]\npath = "wards.csv"\n[datasets.wards.columns]\n{declared}'
+    return len(rows_for(configured(home, rules), replace(task, dataset="wards")).rows)
+
+
+FLAGS = {
+    "one": [1, 0, 0, 0, 0, 0, 0],
+    "all but two": [0, 0, 1, 1, 1, 1, 1],
+    "two dear ones": [0, 0, 0, 0, 0, 7, 9],
+    "coded": [1, 1, 2, 1, 1, 1, 1],
+}
+AGES = [50, 51, 52, 53, 54, 55, 56]
+WEIGHTED = Task("weighted_mean", "wards", ("age", "flag"), ("a", "b"), parameters={"weights": "flag"})
+
+
+@pytest.mark.parametrize("case", FLAGS)
+def test_a_small_group_of_rows_is_not_told_apart(home, case):
+    fit = replace(WEIGHTED, protocol="linear_regression", parameters={"target": "age"})
+    few_weights = case in ("one", "two dear ones")
+    # A product of two columns is the same whichever is the weight.
+    for task, row in ((WEIGHTED, GROUPS[not few_weights]), (replace(WEIGHTED, parameters={"weights": "age"}), GROUPS[1]), (fit, GROUPS[1])):
+        if task is WEIGHTED and case == "all but two":
+            continue
+        with pytest.raises(PolicyDenied) as caught:
+            grouped(home, task, AGES, FLAGS[case])
+        shown(caught.value, row)
+    # A mean is of all rows, and so is what no column sets apart.
+    assert grouped(home, Task("mean", "wards", ("age", "flag"), ("a", "b")), AGES, FLAGS[case]) == 7
+
+
+def test_groups_that_are_large_enough_or_not_there(home):
+    for flags in ([1, 0, 0, 1, 0, 0, 1], AGES[::-1]):
+        assert grouped(home, WEIGHTED, AGES, flags) == 7
+        assert grouped(home, replace(WEIGHTED, protocol="linear_regression", parameters={"target": "age"}), AGES, flags) == 7
+    assert grouped(home, replace(WEIGHTED, protocol="linear_regression", parameters={"target": "age"}), AGES, [0] * 7) == 7
+    # Those without a weight count for nothing, and who has none gives nothing.
+    assert grouped(home, WEIGHTED, AGES, [0, 0, 1, 1, 1, 1, 1]) == 7
+    with pytest.raises(PolicyDenied):
+        grouped(home, WEIGHTED, AGES, [0] * 7)
 
 
 def test_the_short_policy_and_the_long_one_exclude_each_other(home):

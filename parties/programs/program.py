@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 """JSON: numbers, texts and truth values by name, and for what there is of every column a dict by column."""
 Settings = Mapping[str, Any]
+Group = tuple[str, int]
+"""What some rows of one party have in common, and how many these are."""
 Body = Callable[["Session", Table, Task, Settings], Awaitable["Result | None"]]
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
@@ -103,7 +105,8 @@ class Program:
     """Something that can run as a job.
 
     `uses` names what it calls of the library.  `tells_all` says whether it reveals more than who the receivers are to every party.  `rule` checks what concerns several parameters, `sample` makes the data of one party for an
-    estimate (None: one row, since no more than its sums enter), `irrelevant` gives parameters that the cost does not depend on a value for it.
+    estimate (None: one row, since no more than its sums enter), `groups` says of one party's rows which of them the result tells apart (None: none),
+    `irrelevant` gives parameters that the cost does not depend on a value for it.
     """
 
     name: str
@@ -117,6 +120,7 @@ class Program:
     at_most: int = MAX_NAMES
     rule: Callable[[Task, Settings], None] | None = None
     sample: Callable[[Sequence[str], int, Settings], Table] | None = None
+    groups: Callable[[Table, Settings], Iterable[Group]] | None = None
     irrelevant: Settings = field(default_factory=dict)
     given: OnGiven | None = None
     tells_all: bool = False

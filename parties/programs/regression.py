@@ -8,6 +8,7 @@ import numpy as np
 
 from mpc.errors import ConfigError
 from parties.data import Table
+from parties.programs.groups import told_apart
 from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, Settings, by_column, units
 from protocols import LinearRegression
 from protocols.fitting import BATCH
@@ -141,6 +142,7 @@ REGRESSION = (
         at_most=CHUNK * CHUNK,
         rule=_rule,
         sample=_sample,
+        groups=told_apart,
         given=OnGiven(_fit_given, ("target", "fit_intercept"), pools=False),
         tells_all=True,
     ),

@@ -8,6 +8,7 @@ import numpy as np
 
 import protocols
 from mpc.errors import ConfigError
+from parties.programs.groups import weighted
 from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, Settings, by_column, fraction, units
 from protocols.given import given_mean, given_sum, given_variance
 
@@ -104,6 +105,7 @@ STATISTICS = (
         ("weighted_mean",),
         (Setting("weights", str, None, "which of the job's columns holds the weights", names=COLUMN), fraction()),
         at_least=2,
+        groups=weighted,
     ),
     Program(
         "variance",

@@ -1,0 +1,32 @@
+"""Groups of rows that a result tells apart: of a small one it says what its few rows hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from parties.data import Table
+    from parties.programs.program import Group, Settings
+
+
+def told_apart(table: Table, _: Settings) -> Iterator[Group]:
+    """Of each column of which one value has half of the rows or more, those with another one."""
+    for name, values in zip(table.columns, table.rows.T, strict=True):
+        others = len(values) - int(np.unique(values, return_counts=True)[1].max(initial=0))
+        if 0 < others <= len(values) / 2:
+            yield f"differ from the rest in column {name!r}", others
+
+
+def weighted(table: Table, settings: Settings) -> Iterator[Group]:
+    """The rows that count, and what the columns tell apart among them."""
+    at = table.columns.index(settings["weights"])
+    counts = table.rows[:, at] != 0
+    yield f"have a weight in column {settings['weights']!r} that is not 0", int(counts.sum())
+    yield from told_apart(table._replace(rows=table.rows[counts]), settings)
+
+
+__all__ = ["told_apart", "weighted"]
