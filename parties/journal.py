@@ -77,7 +77,7 @@ class Journal:
         """It is over and right.  The key of the result's digest, which only its receiver gets; empty without a result."""
         key = secrets.token_bytes(32)
         output = None if result is None else seal_of(result, key)
-        self._audit.append(ENDED, **self._about(record), outcome="done", reason="", output=output, **_spent(s))
+        self._audit.append(ENDED, **self._about(record), outcome="done", reason="", output=output, rows=record.rows, **_spent(s))
         record.logged = ENDED
         self.tally.ended("done")
         return "" if result is None else key.hex()
@@ -85,7 +85,7 @@ class Journal:
     def failed(self, record: Record, s: Session | None, outcome: str, fault: BaseException) -> None:
         """It was started and is over without a result."""
         self.tally.ended(outcome, fault)
-        self._audit.append(ENDED, **self._about(record), outcome=outcome, reason=reason(fault), output=None, **_spent(s))
+        self._audit.append(ENDED, **self._about(record), outcome=outcome, reason=reason(fault), output=None, rows=record.rows, **_spent(s))
         record.logged = ENDED
 
     def notable(self, job: str, asker: str, fault: BaseException) -> bool:

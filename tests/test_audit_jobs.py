@@ -54,6 +54,9 @@ async def test_every_job_has_its_entries_at_every_party_and_none_holds_a_value(t
         mean = next(entry for entry in logs["c"] if entry["kind"] == "ended")
         assert mean["released"] == [{"what": "mean/reveal", "shape": [3], "to": ["a", "b", "c"], "times": 1}]
         assert (mean["cost"]["rounds"], mean["cost"]["bytes_to_each_peer"]) == (1, 24)
+        assert {name: [entry["rows"] for entry in log if entry["kind"] == "ended"] for name, log in logs.items()} == {
+            name: [len(nodes.data[name])] * 3 for name in "abc"
+        }
         # Its key makes a result one's own: two receivers of the same result have different digests.
         assert len({log[1]["output"] for log in logs.values()}) == 3
         assert len(answer["seal"]) == 64
