@@ -12,6 +12,7 @@ from parties.check import answering
 from parties.config import check_policy, load_node_config
 from parties.door import handler
 from parties.programs import PROGRAMS
+from parties.run import outlive_hangups
 from parties.service import Service
 from parties.status import shown
 
@@ -27,6 +28,7 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
     check_role(node, config, "party")
     check_policy(settings, PROGRAMS, node.mesh.roster)
     audit = AuditLog(settings.audit_file, settings.identity(), [*node.mesh.roster.keys_of(settings.name), *settings.earlier_keys])
+    outlive_hangups(node.mesh.log)
     async with node, audit:
         node.mesh.log.info("phase=start the audit log %s has %s", audit.path, audit.head)
         service = Service(settings, node, audit)
@@ -47,6 +49,7 @@ async def dealer(config: Path, listener: socket.socket | None = None) -> None:
     node = mpc.open_node(config, listener=listener)
     check_role(node, config, "dealer")
     settings = load_node_config(config)
+    outlive_hangups(node.mesh.log)
     async with node:
         me = node.mesh.identity.name
         async with shown(settings, node), control.serve(control.socket_path(settings), answering(node)):

@@ -15,6 +15,7 @@ if sys.platform != "win32":
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from logging import Logger
     from typing import Any
 
 R = TypeVar("R")
@@ -73,6 +74,31 @@ def run(work: Coroutine[Any, Any, R]) -> R:
         finally:
             # Interrupted before its first step.
             work.close()
+
+
+def outlive_hangups(log: Logger) -> None:
+    """From now on SIGHUP ends no work that runs without a terminal: there it is no closed window, but the wish of a supervisor, or of a
+    rotation of logs, that a node reads its files again.  Within `run` only.
+    """
+    if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or _has_terminal():
+        return
+    loop = asyncio.get_running_loop()
+
+    def say() -> None:
+        log.warning(
+            "phase=hangup SIGHUP changes nothing: configuration, policy and roster are read at the start; restart the node for others"
+        )
+
+    signal.signal(signal.SIGHUP, lambda *_: loop.is_closed() or loop.call_soon_threadsafe(say))
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal whose end is this process's end."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 class _Stop:

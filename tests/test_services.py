@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -20,9 +21,10 @@ import pytest
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
 from parties.run import INTERRUPTED
-from tests.nodes import BEAVER, PATIENCE, ROOT
+from tests.nodes import BEAVER, PATIENCE, ROOT, Nodes, environment
 from tests.ports import free_port
 from tests.rosters import signed
+from tests.test_jobs_faults import until
 
 UNIT = ROOT / "examples" / "systemd" / "beaver-party.service"
 CONTAINER = ROOT / "examples" / "container" / "Containerfile"
@@ -44,6 +46,8 @@ def test_the_unit_runs_what_the_document_prepares_and_takes_a_stop_for_a_success
     assert command[0] in OPERATIONS
     assert command[3] in OPERATIONS
     assert int(service["SuccessExitStatus"]) == INTERRUPTED
+    # What ends with such a status, but was not stopped, must not stay down.
+    assert service["Restart"] == "always"
     assert f"useradd --system --home-dir /var/lib/{service['StateDirectory']}" in OPERATIONS
     assert f'control = "/run/{service["RuntimeDirectory"]}/' in OPERATIONS
 
@@ -55,6 +59,36 @@ def test_systemd_finds_no_fault_in_the_unit_and_little_exposed(tmp_path):
         done = subprocess.run(["systemd-analyze", *check, tmp_path / UNIT.name], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Unknown" not in done.stderr
+
+
+async def test_a_hangup_ends_no_node_without_a_terminal(tmp_path):
+    async with Nodes(tmp_path, names=("a", "b")) as nodes:
+        for name in ("a", "dealer"):
+            nodes.processes[name].send_signal(signal.SIGHUP)
+            await until(lambda name=name: "SIGHUP changes nothing: configuration" in nodes.log(name))
+        status, _, complaints = await nodes.run("mean", "--columns", "age", at="b")
+        assert status == 0, complaints
+
+
+async def test_a_closed_terminal_ends_its_node(tmp_path):
+    home, (ours, theirs) = home_of(tmp_path), pty.openpty()
+    name = os.ttyname(theirs)
+
+    def own_terminal():
+        os.setsid()
+        # The first that a session opens is its own.
+        os.close(os.open(name, os.O_RDWR))
+
+    words = [*BEAVER, "party", "-c", str(home / "party.toml")]
+    node = await asyncio.create_subprocess_exec(
+        *words, stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment(), preexec_fn=own_terminal
+    )
+    os.close(theirs)
+    line = await asyncio.wait_for(node.stdout.readline(), PATIENCE)
+    assert b"a takes jobs (mean)" in line, (await node.stderr.read()).decode()
+    os.close(ours)
+    _, complaints = await asyncio.wait_for(node.communicate(), PATIENCE)
+    assert (node.returncode, complaints.decode().splitlines()[-1]) == (INTERRUPTED, "stopped")
 
 
 def instructions():
