@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
@@ -137,8 +139,16 @@ class NodeConfig(PartyConfig):
 
 
 def load_node_config(path: str | Path) -> NodeConfig:
-    """Read a node's configuration file, and its policy.  ConfigError names the file, the line, the key and what it should be."""
+    """Read a node's configuration file, and its policy.  ConfigError names the file, the line, the key and what it should be.
+
+    ConfigError too if everybody may write one of them: whoever does decides what runs here.  `beaver check` also tells of groups.
+    """
     config = read_config(path, NodeConfig)
+    for what, file in (("configuration", Path(path)), ("policy", config.rules.file or Path(path))):
+        mode = file.stat().st_mode
+        if os.name == "posix" and mode & stat.S_IWOTH:
+            msg = f"{file}: everybody may write this {what} (mode {stat.S_IMODE(mode):04o}); run `chmod go-w {file}`"
+            raise ConfigError(msg)
     if "policy" in config.model_fields_set:
         for key in ("allow", "min_rows"):
             if key in config.model_fields_set:

@@ -206,7 +206,7 @@ def open_policy(home):
     allow = next(line for line in text.splitlines() if line.startswith("allow"))
     (home / "a.toml").write_text(text.replace(allow, 'policy = "a.policy.toml"'))
     (home / "a.policy.toml").write_text(allow)
-    (home / "a.policy.toml").chmod(0o646)
+    (home / "a.policy.toml").chmod(0o664)
 
 
 HELD = []
@@ -222,7 +222,7 @@ OWN = {
     "configuration": (broken("a.toml", "roster = ", "rooster = "), "unknown key 'rooster'", "did you mean 'roster'"),
     "key mode": (lambda home: (home / "a.key").chmod(0o640), "others may read or write this key", "chmod 600"),
     "roster mode": (lambda home: (home / "roster.toml").chmod(0o666), "may be changed by others (mode 0666)", "chmod go-w"),
-    "policy mode": (open_policy, "a.policy.toml may be changed by others (mode 0646)", "chmod go-w"),
+    "policy mode": (open_policy, "a.policy.toml may be changed by others (mode 0664)", "chmod go-w"),
     "policy": (broken("a.toml", 'allow = ["', 'allow = ["meen", "'), "unknown protocol 'meen'", "did you mean 'mean'"),
     "data": (broken("a.toml", "a.csv", "none.csv"), "none.csv cannot be read", "correct its path"),
     "shadow": (shadowed, "hides this software's protocols", "rename it"),

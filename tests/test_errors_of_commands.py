@@ -100,6 +100,7 @@ OFFLINE = {
     "is longer than the N bytes": (edit("a.toml", '"a.sock"', f'"{"x" * 120}.sock"'), PARTY),
     "no such key file": (lambda home: (home / "a.key").unlink(), PARTY),
     "others may read or write this key": (lambda home: (home / "a.key").chmod(0o644), PARTY),
+    "everybody may write this": (lambda home: (home / "a.toml").chmod(0o666), PARTY),
     "is no Beaver key file": (lambda home: (home / "a.key").write_text("a key\n"), PARTY),
     "but the configuration is for": (edit("a.toml", '"a.key"', '"b.key"'), PARTY),
     "a key is never overwritten": (None, "keygen a"),

@@ -253,6 +253,18 @@ def test_a_key_that_others_may_read(home):
     assert refusal(mpc.open_node, written(home, OWN)) == message
 
 
+def test_a_configuration_and_a_policy_that_everybody_may_write(home):
+    policy = home / "everybody.toml"
+    policy.write_text('allow = ["mean"]\n')
+    config = written(home, OWN + 'policy = "everybody.toml"\n')
+    for file, what in ((config, "configuration"), (policy, "policy")):
+        file.chmod(0o664)
+        assert load_node_config(config).rules.allow == ["mean"]
+        file.chmod(0o646)
+        assert refusal(load_node_config, config) == f"{file}: everybody may write this {what} (mode 0646); run `chmod go-w {file}`"
+        file.chmod(0o644)
+
+
 # -- addresses ------------------------------------------------------------------------------------------------
 
 
