@@ -1,0 +1,80 @@
+"""docs/operations.md, "Backup and restore" and "Upgrades": its very commands, on a node that runs, that was lost, and that is upgraded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+
+from mpc.identity import Identity
+from mpc.roster import Roster
+from tests.nodes import PATIENCE, Nodes
+from tests.rosters import signed
+from tests.test_operations import TEXT, blocks
+
+BACKUP, RESTORE, UPGRADE = (body.splitlines() for machine, _, body in blocks("bash", TEXT) if machine == "hospital_a")
+WRITTEN = ("audit.log", "audit.log.head", "key", "policy.toml", "state", "toml")
+
+
+def organised(home):
+    """Two hospitals and a dealer as the document has them, with a roster that all signed."""
+    nodes = Nodes(home, names=("hospital_a", "hospital_b"))
+    roster = Roster.load(home / "roster.toml")
+    identities = [Identity.load(home / f"{member.name}.key") for member in roster.members]
+    (home / "roster.toml").write_text(signed(roster, *identities).dump())
+    config = (home / "hospital_a.toml").read_text()
+    allow = next(line for line in config.splitlines() if line.startswith("allow"))
+    (home / "hospital_a.toml").write_text(config.replace(allow, 'policy = "hospital_a.policy.toml"'))
+    (home / "hospital_a.policy.toml").write_text(allow)
+    return nodes
+
+
+async def done(nodes, lines):
+    """What the commands say, each of which ends well."""
+    said = {}
+    for line in lines:
+        first, *words = line.split()
+        if first == "beaver":
+            status, said[line], complaints = await nodes.beaver(*words)
+            assert status == 0, complaints
+        else:
+            subprocess.run(line, shell=True, check=True, cwd=nodes.folder, timeout=PATIENCE)
+    return said
+
+
+async def mean(nodes):
+    status, _, complaints = await nodes.run("mean", "--columns", "age", at="hospital_a")
+    assert status == 0, complaints
+
+
+def entries(nodes):
+    return [json.loads(line) for line in (nodes.folder / "hospital_a.audit.log").read_text().splitlines()]
+
+
+async def test_a_node_is_copied_while_it_runs_and_brought_back_from_an_older_copy(tmp_path):
+    nodes = organised(tmp_path)
+    async with nodes:
+        await mean(nodes)
+        said = await done(nodes, BACKUP)
+        assert "2 entries, all in order and signed" in said[BACKUP[-1]]
+        await mean(nodes)
+        noted = entries(nodes)[-1]["previous"]
+        assert (await done(nodes, UPGRADE))[UPGRADE[0]].splitlines()[1].startswith("wire ")
+        node = nodes.processes["hospital_a"]
+        node.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(node.wait(), PATIENCE)
+        # The log alone, with a head that knows of more.
+        (tmp_path / "hospital_a.audit.log").write_bytes((tmp_path / "backup" / "hospital_a.audit.log").read_bytes())
+        status, _, complaints = await nodes.beaver("party", "-c", "hospital_a.toml")
+        assert (status, "was cut off, with all after it" in complaints) == (1, True), complaints
+        for name in WRITTEN:
+            (tmp_path / f"hospital_a.{name}").unlink()
+        said = await done(nodes, RESTORE)
+        assert "2 entries, all in order and signed" in said[RESTORE[1]]
+        await nodes.start("hospital_a")
+        await mean(nodes)
+        assert [entry["kind"] for entry in entries(nodes)] == ["started", "ended"] * 2
+        status, out, _ = await nodes.beaver("audit", "verify", "-c", "hospital_a.toml", "--head", noted)
+        assert (status, "entries were cut off or replaced" in out) == (1, True), out
+        assert (await nodes.beaver("audit", "verify", "-c", "hospital_b.toml"))[1].count("6 entries, all in order") == 1
