@@ -277,10 +277,12 @@ def _seconds(value: object) -> float:
 
 
 def answering(node: mpc.Node, others: Handler | None = None) -> Handler:
-    """What every kind of node answers at its control socket: `check`; and whatever `others` answers."""
+    """What every kind of node answers at its control socket: `alive` and `check`; and whatever `others` answers."""
 
     async def handle(request: dict[str, Any], say: Say) -> None:
-        if request.get("do") == "check":
+        if request.get("do") == "alive":
+            say({"alive": node.mesh.identity.name})
+        elif request.get("do") == "check":
             say({"peers": [asdict(row) for row in await examine(node, _seconds(request.get("wait")))]})
         elif others is not None:
             await others(request, say)

@@ -74,6 +74,7 @@ def beaver(
 app.command()(setup.init)
 app.command()(setup.keygen)
 app.command()(check.check)
+app.command()(check.alive)
 app.command()(bench.bench)
 app.command()(estimate.estimate)
 app.command()(client.client)

@@ -147,6 +147,17 @@ def home_of(folder):
     return folder
 
 
+async def test_a_dealer_that_is_alone_is_healthy_and_one_that_is_gone_is_not(tmp_path):
+    (health,) = re.findall(r'--health-cmd "beaver (.*?)"', OPERATIONS)
+    asked = health.replace("/etc/beaver/", "").split()
+    nodes = Nodes(tmp_path, names=("a", "b"))
+    await nodes.start("dealer")
+    assert (await nodes.beaver(*asked))[:2] == (0, "dealer answers\n")
+    await nodes.kill("dealer")
+    status, _, complaints = await nodes.beaver(*asked)
+    assert (status, "no node answers" in complaints) == (1, True), complaints
+
+
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"'
 
 

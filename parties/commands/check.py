@@ -68,6 +68,15 @@ def check(
         raise fault
 
 
+def alive(
+    config: Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")],
+) -> None:
+    """Ask only whether this organisation's node runs and answers, for whoever watches it; of the others it says nothing."""
+    settings = load_node_config(config)
+    answer = run(ask.request(settings, {"do": "alive"}))
+    print(f"{answer['alive']} answers")
+
+
 def _quiet(*, verbose: bool) -> None:
     if verbose:
         configure(1)
@@ -129,4 +138,4 @@ def _figures(row: Row) -> tuple[str, str, str]:
     return ahead, trip, speed
 
 
-__all__ = ["check"]
+__all__ = ["alive", "check"]
