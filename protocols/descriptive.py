@@ -44,9 +44,10 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     learns n, Σx, and Σx² rounded to multiples of 2^(52 - 2 frac), which is 4096: where Σx² is much larger than that, roughly the variance too.
     """
     rows = own_rows(x)
-    sums = own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=checked_frac(frac))
-    squares = own_sums(s, _about(rows, np.zeros(rows.shape[1:]))[1], rows, frac=2 * frac - DIGITS)
-    (*total, count), coarse = await asyncio.gather(pooled(s, sums, names=column_names(x)), pooled(s, squares))
+    sums, squares = _about(rows, np.zeros(rows.shape[1:]))
+    first = own_sums(s, np.append(sums, len(rows)), rows, frac=checked_frac(frac))
+    second = own_sums(s, squares, rows, frac=2 * frac - DIGITS)
+    (*total, count), coarse = await asyncio.gather(pooled(s, first, names=column_names(x)), pooled(s, second))
     if count <= ddof:
         not_empty(count)
         msg = f"{count:g} pooled rows are too few for ddof={ddof}"
