@@ -31,6 +31,8 @@ class Reading(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._ended = threading.Event()
         self.over: asyncio.Future[T] = self._loop.create_future()
+        # What a reading that was told to stop raises is for nobody, and no fault to report.
+        self.over.add_done_callback(lambda over: over.exception())
         threading.Thread(target=self._run, args=(read,), name="reading", daemon=True).start()
 
     async def within(self, seconds: float | None) -> T:

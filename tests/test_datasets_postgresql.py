@@ -6,6 +6,7 @@ import getpass
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,9 +17,9 @@ import pytest
 from mpc import ConfigError
 from parties.config import load_node_config
 from parties.datasets import load
+from parties.reading import Reading
 from tests.ports import free_port
 from tests.test_jobs_faults import until
-from tests.test_reading import stopped
 
 PASSWORD = "tr-77713371"
 COLUMNS = 'columns = { age = {}, bmi = { missing = "mean" }, ward = { categories = ["a", "b"] }, day = {}, id = {}, note = {} }\n'
@@ -104,14 +105,27 @@ def test_queries_that_are_refused(read, sql, column, message):
     assert read("SELECT * FROM t ORDER BY age", "age") == [[50], [60]]
 
 
-async def test_a_query_that_nobody_waits_for_is_interrupted(read, tmp_path, server):
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_query_that_nobody_waits_for_is_interrupted(read, tmp_path, server, hangs):
     read("SELECT * FROM t")
     config = (tmp_path / "a.toml").read_text().replace("SELECT * FROM t", "SELECT pg_sleep(1000), 1 AS age")
     (tmp_path / "a.toml").write_text(config)
-    await stopped(load_node_config(tmp_path / "a.toml"))
     with psycopg.connect(server, password=PASSWORD, autocommit=True) as connection:
-        running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'"
-        await until(lambda: connection.execute(running).fetchone() == (0,))
+
+        def running():
+            sql = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'"
+            return connection.execute(sql).fetchall()
+
+        reading = Reading(lambda halt: load(load_node_config(tmp_path / "a.toml"), "p", ["age"], halt=halt))
+        await until(running)
+        ((process,),) = running()
+        if hangs:
+            os.kill(process, signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            await reading.within(0.01)
+        await until(reading.over.done)
+        os.kill(process, signal.SIGCONT)
+        await until(lambda: not running())
 
 
 def test_a_wrong_password(read):

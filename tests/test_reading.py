@@ -137,6 +137,7 @@ async def test_jobs_that_are_given_up_while_a_query_runs_leave_the_node_as_it_wa
         b = nodes.processes["b"]
         b.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(b.wait(), 10) == INTERRUPTED
+        assert "never retrieved" not in nodes.log("b")
 
 
 async def test_a_place_is_kept_while_what_cannot_be_interrupted_is_read(tmp_path):
