@@ -98,10 +98,10 @@ class Fixed(Secret):
         raise NotImplementedError
 
     def __getitem__(self, key: Any) -> Self:
-        if type(key) is not int:
-            # Its elements may be taken later, when the caller has changed the array that said which.
-            key = deepcopy(key)
-        return self._linear("index", self._index(key), lambda array: array[key])
+        index = self._index(key)
+        # Its elements may be taken later, when the caller has changed the array that said which.
+        kept = key if type(key) is int else deepcopy(key)
+        return self._linear("index", index, lambda array: array[kept])
 
     def _index(self, key: Any) -> Any:
         return basic_index(key, self.shape)
