@@ -98,10 +98,7 @@ class Fixed(Secret):
         raise NotImplementedError
 
     def __getitem__(self, key: Any) -> Self:
-        index = self._index(key)
-        # Its elements may be taken later, when the caller has changed the array that said which.
-        kept = key if type(key) is int else deepcopy(key)
-        return self._linear("index", index, lambda array: array[kept])
+        return self._linear("index", self._index(key), lambda array: array[key])
 
     def _index(self, key: Any) -> Any:
         return basic_index(key, self.shape)
@@ -213,6 +210,14 @@ class AShare(Fixed):
     def _read(self, operation: str, frac: int, bound: float) -> AShare:
         lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
         return AShare(self._words, frac=frac, bound=bound, home=self.home, lineage=lineage, owner=self.owner)
+
+    def __getitem__(self, key: Any) -> AShare:
+        if not isinstance(self._words, Unmade):
+            return super().__getitem__(key)
+        data = self._index(key)
+        # Its elements are taken later, when the caller may have changed the array that said which.
+        kept = deepcopy(key)
+        return self._linear("index", data, lambda array: array[kept])
 
     def _index(self, key: Any) -> Any:
         """Also by public arrays, which only a share allows."""

@@ -101,6 +101,9 @@ async def begin(scope: Scope, held: Sequence[Held]) -> list[Unmade]:
 
 async def make(scope: Scope, held: Sequence[Held]) -> None:
     """See that all of these are there: what they lack is asked for before any of it is waited for."""
+    if not any(isinstance(each, Unmade) for each in held):
+        # So for nearly every opening.
+        return
     order = await begin(scope, held)
     for each in order:
         if isinstance(each, Product):

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from parties.job import Task
 
 
+WIDTH = 200
+"""Characters of a line of a table where no terminal has a width: an id is copied from it."""
+
+
 def told(message: dict[str, Any]) -> BeaverError:
     """The node's fault as the same kind of fault here."""
     kind = getattr(errors, str(message["error"]), BeaverError)
@@ -78,6 +82,12 @@ def show(answer: dict[str, Any], *, as_json: bool) -> None:
         return
     print(f"job {answer['id']}")
     table(row for name, value in result.items() for row in _rows(name, value))
+
+
+def wide(columns: int = WIDTH) -> Console:
+    """A terminal as it is; where there is none, as in a pipe, a page that is wide enough for a table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=columns)
 
 
 def table(rows: Iterable[tuple[str, str]]) -> None:

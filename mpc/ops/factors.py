@@ -120,7 +120,7 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     masks = tuple([factor.name for factor in known])
     words: Held
     if x.factors and y.factors:
-        words = Dealt(s, scope, known, masks)
+        words = ProductWords(s, scope, known, masks)
         if s.home.watch is not None and s.home.watch.every_word:
             await make(scope, [words])
     else:
@@ -152,7 +152,7 @@ class Making(NamedTuple):
     work: Work[Words] | Done[Words]
 
 
-class Dealt(Product):
+class ProductWords(Product):
     """The words of a product, made once somebody reads them."""
 
     __slots__ = ("_how", "_making", "_session")

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
 from mpc.errors import ConfigError
 from mpc.identity import decode_key
-from parties.commands.jobs import WIDTH
+from parties.ask import wide
 from parties.config import load_node_config
 from parties.drafts import Draft
 from parties.entries import START, digest, opened
@@ -61,8 +60,7 @@ def show(
         msg = f"{path}: has no entry of a job {job!r}; `beaver audit show` lists all"
         raise ConfigError(msg)
     if not as_json:
-        console = Console()
-        (console if console.is_terminal else Console(width=WIDTH)).print(grid)
+        wide().print(grid)
 
 
 def _printable(text: str) -> str:

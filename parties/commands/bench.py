@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from mpc import BeaverError
+from parties.ask import wide
 from parties.bench import picture
 from parties.bench.catalogue import chosen
 from parties.bench.machine import machine
@@ -54,8 +55,7 @@ def bench(
             print("stopped", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
     if measured and json_file != "-":
-        console = Console()
-        show(console if console.is_terminal else Console(width=WIDTH), measured, machine())
+        show(wide(WIDTH), measured, machine())
     if measured and plot is not None:
         picture.draw(plot, measured, line(machine()))
     if faults:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
@@ -27,8 +26,6 @@ from parties.run import run
 if TYPE_CHECKING:
     from parties.job import Task
 
-WIDTH = 200
-"""Columns of the table where the output is no terminal."""
 PATIENCE = 1.0
 """Seconds for the totals of a job that is shown before it is over."""
 ROWS = 1000
@@ -63,8 +60,7 @@ def list_command(config: Config, as_json: AsJson = False) -> None:  # noqa: FBT0
         state = job["state"] + (f": {job['error']}" if job["error"] else "")
         cells = (job["id"], job["protocol"], job["dataset"], ", ".join(job["parties"]), job["asker"], since, state, _progress(job))
         grid.add_row(*map(escape, cells))
-    console = Console()
-    (console if console.is_terminal else Console(width=WIDTH)).print(grid)
+    ask.wide().print(grid)
 
 
 def _progress(job: dict[str, Any]) -> str:
