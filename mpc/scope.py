@@ -110,6 +110,11 @@ class Scope:
         twin._children = self._children
         return twin
 
+    def skip(self, twin: Scope) -> None:
+        """Give no name that `twin` has given."""
+        self.ranges.skip(twin.ranges)
+        self._children = max(self._children, twin._children)
+
     @property
     def calls(self) -> int:
         """How many calls were made from this scope so far."""

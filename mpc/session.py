@@ -108,19 +108,22 @@ class Session:
         """
         dry, plan = Session.dry(self.names, self.index, client=self.client, source=Planning)
         # Names go on where this scope is now: nothing that was named before is named again.
-        dry.root = current(self).twin()
-        given = dry.emptied(arguments)
+        dry.root = (scope := current(self)).twin()
 
         async def on_shapes() -> None:
-            await dry.made(await called(program, dry, *given))
+            await dry.made(await called(program, dry, *dry.emptied(arguments)))
 
         try:
             await run_dry(on_shapes(), plan)
             await self._engine.ask(plan)
         except asyncio.CancelledError:
-            self._engine.cancelled(current(self))
+            self._engine.cancelled(scope)
             raise
-        outcome = await program(self, *arguments)
+        try:
+            outcome = await program(self, *arguments)
+        finally:
+            # Of a program that failed on the way, the dealer knows the rest by names that nothing else may have.
+            scope.skip(dry.root)
         await self.made(outcome)
         return outcome
 
@@ -135,8 +138,7 @@ class Session:
 
         Raises PrecisionError for NaN, infinity and values beyond `bound`, naming row and column.
         """
-        frac = index(frac)
-        limit = fixed_point.headroom(frac, self.n) if bound is None else bound
+        frac, limit = index(frac), fixed_point.headroom(index(frac), self.n) if bound is None else bound
         if isinstance(self._engine.exchange, DryExchange):
             return Encoded(self._engine.exchange.blank(np.shape(values)), frac, limit)
         return Encoded(fixed_point.encode(values, frac=frac, bound=limit), frac, limit)

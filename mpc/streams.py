@@ -99,6 +99,11 @@ class Ranges:
         twin._next = dict(self._next)
         return twin
 
+    def skip(self, other: Ranges) -> None:
+        """Hand out nothing that `other`, of the same scope, has handed out."""
+        for usage, block in other._next.items():
+            self._next[usage] = max(self._next.get(usage, 0), block)
+
 
 class Watch(Protocol):
     """Sees which stream words are spent on what, and every share that is made; the simulator's oracles implement it."""

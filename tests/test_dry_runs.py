@@ -194,3 +194,27 @@ def test_relations_larger_than_what_may_lie_ahead_are_asked_for_by_their_ops(lim
         return (await s.reveal(value))[-1], await protocols.secure_sum(s, [1.0])
 
     assert all(last in {0, 1} and ones == [2.0] for last, ones in simulate(2, program, clocks=CLOCKS))
+
+
+def fails_in_the_real_run(runs):
+    async def program(s, x):
+        runs.append(s)
+        if len(runs) == 2:
+            raise ValueError
+        return await mpc.square(s, x)
+
+    return program
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_what_a_failed_program_was_planned_to_use_is_nobody_elses(n):
+    async def goes_on(s):
+        x, runs = small(s), []
+        with pytest.raises(ValueError):
+            await s.run(fails_in_the_real_run(runs), x)
+        # Where the square would have been; the dealer may have answered for that by now.
+        product = await mpc.mul(s, x, x + 1.0)
+        return (await s.reveal(product)).tolist(), len(runs)
+
+    sums = n * np.array([1.0, 2.0, 3.0])
+    assert simulate(n, goes_on, clocks=CLOCKS) == [((sums * (sums + 1)).tolist(), 2)] * n
