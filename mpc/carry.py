@@ -17,18 +17,17 @@ Flat arrays of *parts* are B W words a part: one bit per element.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mpc.ring import BITS, WORD, Words
+from mpc.sets import products, several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
-    from numpy.typing import NDArray
 
 ONES = (1 << BITS) - 1
 EVEN_LANES = {lane: np.array(ONES // ((1 << lane) + 1), WORD) for lane in (1, 2, 4, 8, 16, 32)}  # 0x5555..., 0x3333..., 0x0F0F..., ...
@@ -124,30 +123,6 @@ def regroup(v: Words) -> Words:
 def regroup2(v: Words) -> Words:
     """(..., 4, W) as (4, ..., W): array k holds at bits 16i ... + 15 quarter k of row i."""
     return transpose(v, 16)
-
-
-# Products, of bits if `combine` is AND: a set S of k factors is an index, of which bit i stands for factor i
-
-
-def products(factors: Iterable[Words], out: Words, combine: np.ufunc = np.bitwise_and) -> None:
-    """The product of every non-empty set S into out[S - 1], out (2^k - 1, ...)."""
-    for index, factor in enumerate(factors):
-        size = 1 << index
-        out[size - 1] = factor
-        combine(out[: size - 1], factor, out=out[size : 2 * size - 1])
-
-
-@cache
-def sets_of_several(k: int) -> NDArray[np.intp]:
-    """The sets of two and more of k factors, in order."""
-    return np.array([members for members in range(1 << k) if members & (members - 1)])
-
-
-def several(factors: Sequence[Words], combine: np.ufunc = np.bitwise_and) -> Words:
-    """The products of the sets of two and more, in order: k factors (...) -> (2^k - 1 - k, ...)."""
-    sets = np.empty(((1 << len(factors)) - 1, *factors[0].shape), WORD)
-    products(factors, sets, combine)
-    return sets.take(sets_of_several(len(factors)) - 1, axis=0)
 
 
 def fold(shares: Sequence[Words], factors: Words | Sequence[Words]) -> list[Words]:

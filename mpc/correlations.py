@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mpc import bits, carry
+from mpc import bits, carry, sets
 from mpc.canonical import pack_sequence, unpack_sequence
 from mpc.errors import PeerMisbehaved, ProgramError
 from mpc.expressions import MAX_WORDS, NAMED_NODES, Expression, Range, unpack_expression, unpack_range
@@ -36,7 +36,9 @@ MAX_OPERANDS = 4
 """Bits whose product takes one round."""
 MAX_KEY = 65_000
 """Bytes of the name of a relation: it is asked for in one message."""
-PRODUCTS = "products "
+PRODUCTS, QUOTIENT = "products ", "quotient "
+MAX_CONTINUED = 2
+"""Masked values by which a quotient is multiplied before it is truncated anew."""
 SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
 
 
@@ -207,10 +209,26 @@ def _parted(r: Words, drop: int) -> list[Words]:
     return [r >> WORD.type(drop), (r >> _TOP).astype(HALF)]
 
 
-def _continued(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
-    (before, drop), (q, b, r) = relation.parameters, [value.reshape(-1) for value in values]
-    high, top = _parted(r, drop)
-    return [high, (q >> WORD.type(before)) * b, top, ((q >> _TOP) * b).astype(HALF)]
+def _quotient_kind(factors: int) -> Kind:
+    """For a quotient z = C - (q >> l) + k·msb(q) times so many masked values, truncated: what it lacks are the products of their masks with both parts of q."""
+    halves = (1 << factors) - 1
+
+    def value(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
+        (before, drop), (q, *masks, r) = relation.parameters, [value.reshape(-1) for value in values]
+        high, top = _parted(r, drop)
+        # The sets with q come last.
+        shifted, tops = (sets.several([*masks, part], np.multiply) for part in (q >> WORD.type(before), q >> _TOP))
+        return [high, shifted.reshape(-1), top, tops[-halves:].astype(HALF).reshape(-1)]
+
+    return Kind(
+        SHARE,
+        factors + 2,
+        0,
+        2,
+        lambda m: (Part(WORD, m), Part(WORD, (2 * halves - factors) * m), Part(HALF, m), Part(HALF, halves * m)),
+        lambda _: (),
+        value,
+    )
 
 
 def products_of(ranges: Ranges, masks: tuple[Expression, ...]) -> Relation:
@@ -226,7 +244,7 @@ def _products_kind(factors: int) -> Kind:
         0,
         lambda m: _words(((1 << factors) - 1 - factors) * m),
         lambda _: (),
-        lambda _, values, __: [carry.several(values, np.multiply).reshape(-1)],
+        lambda _, values, __: [sets.several(values, np.multiply).reshape(-1)],
     )
 
 
@@ -238,7 +256,7 @@ def _and_kind(masks: int) -> Kind:
         1,
         lambda m: _words(((1 << masks) - 1 - masks) * bits.word_count(m)),
         lambda m: (bits.word_count(m),) * masks,
-        lambda _, __, values: [carry.several(values).reshape(-1)],
+        lambda _, __, values: [sets.several(values).reshape(-1)],
     )
 
 
@@ -258,16 +276,8 @@ KINDS: dict[str, Kind] = {
         lambda _: (),
         lambda relation, values, _: _parted(values[0].reshape(-1), *relation.parameters),
     ),
-    # As a truncation of r, and what the quotient z = C - (q >> l) + k·msb(q) lacks of its product with b: (q >> l)·b, and msb(q)·b mod 2^l.
-    "quotient": Kind(
-        SHARE,
-        3,
-        0,
-        2,
-        lambda m: (Part(WORD, m), Part(WORD, m), Part(HALF, m), Part(HALF, m)),
-        lambda _: (),
-        _continued,
-    ),
+    # As a truncation of r, and products with the parts of q, those of the top bit mod 2^l only.
+    **{f"{QUOTIENT}{number}": _quotient_kind(number) for number in range(1, MAX_CONTINUED + 1)},
     # All products of two and more of so many masks.
     **{f"{PRODUCTS}{number}": _products_kind(number) for number in range(2, MAX_FACTORS + 1)},
     # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.
@@ -320,7 +330,7 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
         raise ValueError(numbers)
     if not all(type(parameter) is int and 0 <= parameter <= MAX_WORDS for parameter in parameters):
         raise ValueError(parameters)
-    if kind in {"truncation", "quotient"} and not all(1 <= parameter <= 32 for parameter in parameters):
+    if kind.startswith(("truncation", QUOTIENT)) and not all(1 <= parameter <= 32 for parameter in parameters):
         raise ValueError(parameters)
     if kind in {"sign tree", "zero tree"} and not parameters[0]:
         raise ValueError(parameters)
@@ -330,7 +340,7 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
     elements = _elements(parameters, relation.expressions)
     if expressions and masks and elements != parameters[0]:
         raise ValueError(parameters)
-    if kind.startswith(PRODUCTS) and elements << len(expressions) > MAX_TERMS:
+    if (kind.startswith(PRODUCTS) or len(expressions) > 3) and elements << len(expressions) > MAX_TERMS:
         raise ValueError(elements)
     if any(each.shape != relation.expressions[0].shape for each in relation.expressions):
         raise ValueError(expressions)

@@ -1,13 +1,14 @@
 """Shares that remember how they came about, so that a product with a masked value takes fewer rounds (papers: dalskov20, patra21, turbospeedz).
 
-A truncated product is z = C - (r >> m) + k·(top bit of r), where C and k are public and the mask r is known to the dealer; a product of masked
-values is z = (d1 + a1)·(d2 + a2)·..., where every d is public and the dealer knows every a.  Either is masked as it is.
+A truncated product is a quotient z = C - (r >> m) + k·(top bit of r), where C and k are public and the mask r is known to the dealer; a product of
+masked values is z = (d1 + a1)·(d2 + a2)·..., where every d is public and the dealer knows every a.  Either is masked as it is.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from mpc.ring import count
 from mpc.secret import fingerprint, lineage_of
 from mpc.shares import AShare
 
@@ -28,18 +29,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class Rounding(NamedTuple):
-    """What a truncation by `drop` bits opened, c = value + 2^62 + r, and the name of the mask r."""
-
-    c: Words
-    r: Expression
-    drop: int
-
-    def at(self, _: Home, blank: Blanks) -> Rounding:
-        """The same without what was opened."""
-        return self._replace(c=blank(self.c.shape))
-
-
 class Done(NamedTuple, Generic[R]):
     """Work whose result is there."""
 
@@ -54,7 +43,7 @@ class Opening(Protocol):
     """An opening that may be under way."""
 
     async def result(self, scope: Scope) -> Opened:
-        """The difference, and this party's share of the mask; raises the fault that ended it."""
+        """What is open, and this party's share of what is not; raises the fault that ended it."""
 
 
 class Group:
@@ -96,16 +85,44 @@ class Factors(NamedTuple):
         return Factors(tuple(value.at(home, blank) for value in self.values), self.groups)
 
 
+class Quotient(NamedTuple):
+    """A value that lost `drop` bits: C - (r >> drop) + k·(top bit of r), where c = value + 2^62 + r, once it is open, says what C and k are."""
+
+    r: Expression
+    drop: int
+    opening: Opening
+    """Of c, flat; and this party's share of the quotient."""
+
+    def at(self, blank: Blanks) -> Quotient:
+        """The same without contents."""
+        shape = self.r.shape
+        return self._replace(opening=Done((blank((count(shape),)), blank(shape))))
+
+
+class Truncation(NamedTuple):
+    """A quotient, and, if it may be opened together with the next product, the earlier one times some masked values that it comes from."""
+
+    quotient: Quotient
+    base: Quotient | None = None
+    factors: tuple[Masked, ...] = ()
+
+    def at(self, home: Home, blank: Blanks) -> Truncation:
+        """The same without contents."""
+        base = self.base.at(blank) if self.base is not None else None
+        return Truncation(self.quotient.at(blank), base, tuple(value.at(home, blank) for value in self.factors))
+
+
 class Derived(AShare):
     """An additive share, with the `origin` of its value."""
 
-    __slots__ = ("factors", "groups", "is_quotient", "origin")
+    __slots__ = ("dropped", "factors", "groups", "is_quotient", "origin", "since")
 
-    def __init__(self, words: Held, origin: Rounding | Factors, *, frac: int, bound: float, home: Home, lineage: int) -> None:
+    def __init__(self, words: Held, origin: Truncation | Factors, *, frac: int, bound: float, home: Home, lineage: int) -> None:
         super().__init__(words, frac=frac, bound=bound, home=home, lineage=lineage)
         self.origin = origin
-        self.is_quotient = isinstance(origin, Rounding)
+        self.is_quotient = isinstance(origin, Truncation)
         self.factors, self.groups = (len(origin.values), origin.groups) if isinstance(origin, Factors) else (0, 0)
+        self.since, self.dropped = (len(origin.factors), origin.quotient.drop) if isinstance(origin, Truncation) else (0, 0)
 
     def at(self, home: Home, blank: Blanks) -> Derived:
         """See Secret."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cas
 
 from mpc.errors import ProgramError
 from mpc.streams import Ranges
-from mpc.unmade import make
+from mpc.unmade import make, opens
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -78,7 +78,8 @@ class Scope:
         if self._waiting is not None:
             needed = [each for remembered in self._waiting if (each := remembered()) is not None]
             self._waiting = None
-            await make(self, needed)
+            # What is needed differs between parties, so nothing is opened for it.
+            await make(self, [each for each in needed if not opens(each)])
 
     def child(self, name: str) -> Scope:
         """The scope of the next call made from this one; it starts at the depth reached so far."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from mpc.agreement import Agreed
     from mpc.beside import Work
-    from mpc.derived import Done, Factors, Rounding
+    from mpc.derived import Done, Factors, Truncation
     from mpc.engine import Dry
     from mpc.expressions import Expression
     from mpc.ledger import Ledger
@@ -368,7 +368,7 @@ class Session:
             return await asyncio.to_thread(kernel, *arguments)
         return kernel(*arguments)
 
-    def share(self, words: Held, *, frac: int, bound: float, lineage: int, origin: Rounding | Factors | None = None) -> AShare:
+    def share(self, words: Held, *, frac: int, bound: float, lineage: int, origin: Truncation | Factors | None = None) -> AShare:
         """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""
         lineage = lineage_of("share", lineage, *running(self).path)
         if origin is not None:

@@ -40,6 +40,11 @@ class Product(Unmade):
 
     __slots__ = ()
 
+    @property
+    def opens(self) -> bool:
+        """Whether to make them is to open something that is not under way, which all parties must do."""
+        return False
+
     def waiting(self) -> list[ref[Applied]]:
         """What the call that is running has computed from unmade words."""
         raise NotImplementedError
@@ -88,6 +93,11 @@ def applied(apply: Callable[..., Any], *parts: Held) -> Held:
         return Applied(apply, parts)
     words: Words = apply(*map(_there, parts))
     return words
+
+
+def opens(held: Held) -> bool:
+    """Whether to make these is to open something that is not under way."""
+    return any(isinstance(each, Product) and each.opens for each in _in_order([held]))
 
 
 async def begin(scope: Scope, held: Sequence[Held]) -> list[Unmade]:

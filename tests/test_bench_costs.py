@@ -10,7 +10,7 @@ import pytest
 from mpc import bits, carry, fixed_point, products
 from mpc.ops.arithmetic import beaver
 from mpc.ops.declare import CHUNK
-from mpc.ops.truncation import truncated
+from mpc.ops.quotients import truncated
 from mpc.prg import Stream
 from mpc.testing import simulate
 from parties.bench.catalogue import WORKLOADS
@@ -24,7 +24,8 @@ COSTS = {
     "W5": (24, (2, 13824, 6912), (2, 27648, 6912), (2, 41472, 6912), (2, 55296, 6912)),
     "W5-vector": (100, (2, 104224, 1536), (2, 208448, 1536), (3, 157872, 1536), (3, 169216, 1536)),
     "W6": (20, (3, 176, 40776), (3, 352, 40776), (3, 528, 40776), (3, 704, 40776)),
-    "W6-fixed": (10, (12, 168, 228), (12, 336, 228), (12, 504, 228), (12, 672, 228)),
+    "W6-fixed": (10, (8, 136, 260), (8, 272, 260), (8, 408, 260), (8, 544, 260)),
+    "W6-fine": (10, (12, 168, 228), (12, 336, 228), (12, 504, 228), (12, 672, 228)),
     "W7": (256, (10, 212896, 5472), (10, 425792, 5472), (11, 331488, 5472), (11, 360064, 5472)),
     "W9": (300, (13, 13768, 107976), (13, 27536, 107976), (13, 41304, 107976), (13, 55072, 107976)),
     "W10": (1000, (72, 1788728, 1329432), (72, 3577456, 1329432), (73, 5306184, 1329432), (73, 7058912, 1329432)),

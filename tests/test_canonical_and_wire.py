@@ -205,7 +205,7 @@ def one_of_each_kind():
     values = {"value": chain()}
     for kind, rules in KINDS.items():
         m = MAX_TERMS >> rules.expressions if kind.startswith("products") else 70
-        parameters = {"truncation": (20,), "quotient": (20, 32)}.get(kind, (m,) * rules.parameters)
+        parameters = {"truncation": (20,), "quotient 1": (20, 32), "quotient 2": (32, 16)}.get(kind, (m,) * rules.parameters)
         expressions = tuple(values.get(kind, mask(Range("7", 3, (m,)), 1)) for _ in range(rules.expressions))
         elements = count(expressions[0].shape) if expressions else m
         masks = tuple(Range("8", 100 * at, (size,)) for at, size in enumerate(rules.bit_words(elements)))
@@ -228,6 +228,10 @@ def several(k, m, sets):
     return [f"products {k}", [], [leaf("0", 0, [m])] * k, [], ["0", 0, [sets * m]]]
 
 
+def of_quotient(k, m, words):
+    return [f"quotient {k}", [16, 16], [leaf("0", 0, [m])] * (k + 2), [], ["0", 0, [words * m]]]
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -248,6 +252,9 @@ def several(k, m, sets):
         several(12, 3, 4083),
         several(13, 1, 8178),
         several(1, 1, 0),
+        of_quotient(2, MAX_TERMS // 16 + 1, 7),
+        of_quotient(0, 2, 2),
+        of_quotient(3, 2, 16),
     ],
 )
 def test_other_relations_are_refused(data):

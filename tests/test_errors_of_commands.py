@@ -263,7 +263,7 @@ async def odd_members(stack, home):
     await node(Identity.load(home / "other.key"), Roster([*known.members, stranger]))
     await node(keyless(known), known)
     await node(Identity.load(home / "idle.key"), known)
-    older = Hello("older", "a", known.digest, 3, bytes(32), bytes(16), version=9)
+    older = Hello("older", "a", known.digest, 3, bytes(32), bytes(16), version=8)
     await answers(stack, known["older"].endpoint, framed(older.encode()))
     await answers(stack, known["junk"].endpoint, framed(b"junk"))
     await answers(stack, known["web"].endpoint, b"HTTP/1.1 400 Bad Request\r\n\r\n")

@@ -21,6 +21,7 @@ LAYERS = {
     "mpc.canonical": 1,
     "mpc.products": 1,
     "mpc.bits": 1,
+    "mpc.sets": 1,
     "mpc.carry": 1,
     "mpc.blank": 1,
     "mpc.sinks": 1,

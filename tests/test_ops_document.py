@@ -18,6 +18,7 @@ SHARE, MASKED = Like((M,)), Like((M,), is_masked=True, factors=1)
 QUOTIENT = Like((M,), is_quotient=True)
 FEW = 1 << 9
 PRODUCT, FACTOR = Like((FEW,), factors=2), Like((FEW,), is_masked=True, factors=1)
+ROOM = Like((FEW,), is_quotient=True, since=1, dropped=16, frac=16)
 SQUARE, MASKED_SQUARE = Like((128, 128)), Like((128, 128), is_masked=True)
 
 # Rounds, bytes to each peer and dealer bytes, each for one of M elements: the table of section 7 of the design.
@@ -37,6 +38,7 @@ DESIGN = {
     "mul_trunc, masked": ((MASKED, MASKED, 20), 1, 8, 12),
     "matmul_trunc, masked": ((MASKED_SQUARE, MASKED_SQUARE, 20), 1, 8, 12),
     "mul_trunc, quotient": ((QUOTIENT, MASKED, 20), 1, 8, 24),
+    "mul_trunc, quotient that has room": ((ROOM, FACTOR, 16), 1, 8, 56),
     "ltz": ((SHARE,), 3, 12.125, 41.125),
     "ltz, masked": ((MASKED,), 2, 4.125, 41.125),
     "eqz": ((SHARE,), 3, 10.5, 36.875),

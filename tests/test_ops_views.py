@@ -160,6 +160,24 @@ def test_all_but_one_together_see_the_same_of_a_chain_of_quotients(n, view):
 
 
 @pytest.mark.parametrize("n", [2, 3])
+def test_all_but_one_together_see_the_same_of_quotients_opened_together(n, view, monkeypatch):
+    monkeypatch.setattr(correlations, "MAX_TERMS", SIZE << 4)
+
+    async def chain(s, value):
+        x, y = await operands_of(s, "mul_trunc", value, "masked")
+        z = await mpc.mul_trunc(s, x, y, 23)
+        rounds = []
+        for factor in (x, y, y):
+            before = s.cost.rounds
+            z = await mpc.mul_trunc(s, z.assume_bound(1.0, "a lie: what matters is what is seen"), factor.assume_bound(1.0, "a lie"), 10)
+            rounds.append(s.cost.rounds - before)
+        assert rounds == [0, 1, 0]
+        return z
+
+    check_alike(view, n, chain)
+
+
+@pytest.mark.parametrize("n", [2, 3])
 def test_all_but_one_together_see_the_same_of_a_chain_of_products(n, view, monkeypatch):
     monkeypatch.setattr(correlations, "MAX_TERMS", SIZE << 4)
     monkeypatch.setattr(factors, "most_factors", lambda _: 4)

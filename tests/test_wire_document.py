@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import secrets
 import socket
 import struct
 
 import msgpack
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nacl import bindings as sodium
 
@@ -20,62 +17,12 @@ import protocols
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
 from mpc.transport.tcp import TcpNetwork
+from tests.documented import b2, canonical, derive, ed_to_curve, fields, hkdf, lineage, stream
 from tests.rosters import documented_digest, documented_fingerprint
 
 OURS, THEIRS = [1.5, -2.25, 1000.0], [0.5, 10.0, -0.125]
 ROUNDS = 12
 """Products, of 3, 6, 9 and 12 words in turn: which party receives a correction is drawn anew for each, so both parties do."""
-
-
-def fields(*parts):
-    out = b""
-    for part in parts:
-        raw = part if isinstance(part, bytes) else part.encode() if isinstance(part, str) else struct.pack("<Q", part)
-        out += struct.pack("<I", len(raw)) + raw
-    return out
-
-
-def b2(data, size=32, **more):
-    return hashlib.blake2b(data, digest_size=size, **more).digest()
-
-
-def derive(key, *parts):
-    return b2(fields(*parts), key=key, person=b"beaver/seed/v1")
-
-
-def hkdf(key, material, outputs):
-    temporary, result, last = hmac.digest(key, material, "blake2b"), [], b""
-    for number in range(outputs):
-        last = hmac.digest(temporary, last + bytes([number + 1]), "blake2b")
-        result.append(last)
-    return result
-
-
-def stream(seed, label, block, count):
-    if count <= 8 and len(label) == 2:
-        few = b2("{0} {2} {1}".format(*label, block).encode(), 64, key=seed, person=b"beaver/few/v1")
-        return np.frombuffer(few, "<u8", count)
-    key = derive(seed, *label)[:16]
-    raw = Cipher(algorithms.AES(key), modes.CTR(block.to_bytes(16, "big"))).encryptor().update(bytes(8 * count))
-    return np.frombuffer(raw, "<u8")
-
-
-def lineage(operation, *parents):
-    value = int.from_bytes(operation.encode()[:15], "little")
-    for parent in parents:
-        value = (value * 0x1F123BB59E3779B97F4A7C15 + parent + 1) % (2**127 - 1)
-    return value
-
-
-def canonical(value):
-    def ordered(item):
-        return {key: ordered(item[key]) for key in sorted(item)} if isinstance(item, dict) else item
-
-    return msgpack.packb(ordered(value), use_bin_type=True)
-
-
-def ed_to_curve(public):
-    return sodium.crypto_sign_ed25519_pk_to_curve25519(public)
 
 
 class Plain:
@@ -95,12 +42,12 @@ class Plain:
     async def greet(self):
         theirs = await self.frame()
         magic, version, sender, receiver, digest, suites, _, key = struct.unpack("<8sH32s32s32sH32s16s", theirs)
-        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 8, b"zoe", self.digest)
+        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 9, b"zoe", self.digest)
         assert suites & 1
         self.peer = sender.rstrip(b"\0").decode()
         assert key == documented_fingerprint(self.keys[self.peer])
         nonce, own = secrets.token_bytes(32), documented_fingerprint(self.keys["zoe"])
-        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 8, b"zoe", sender, self.digest, 1, nonce, own)
+        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 9, b"zoe", sender, self.digest, 1, nonce, own)
         self.put(mine)
         await self.shake(theirs + mine)
 
@@ -191,7 +138,7 @@ async def greeted(arrived, identity, roster):
 async def computed(channels, roster, values):
     members = ["ann", "zoe", "the-dealer"]
     described = {"job": "doc", "program": "", "members": members, "roster": documented_digest(roster)}
-    description = described | {"wire": 8, "ring": 64, "frac": 20, "terms": {}}
+    description = described | {"wire": 9, "ring": 64, "frac": 20, "terms": {}}
     job = b2(fields("job", canonical(description)))
     nonces = {"zoe": secrets.token_bytes(32)}
     for name, channel in channels.items():
@@ -209,6 +156,7 @@ async def computed(channels, roster, values):
     zoe = Zoe(channels, seeds, session)
     results = [await zoe.sum("0", values), *[await zoe.quotient(number, values * (1 + number % 4)) for number in range(ROUNDS)]]
     results += [await zoe.product_of_three(number, values * (1 + number % 4)) for number in range(ROUNDS)]
+    results += [await zoe.quotient_times_two(number, values) for number in range(ROUNDS)]
     for channel in channels.values():
         channel.send(6, canonical({"kind": "leave", "session": session, "reason": "done", "party": "zoe", "by": "zoe", "at": "the end"}))
     return results
@@ -318,6 +266,49 @@ class Zoe:
         three = np.uint64(2) * own * d * e + (first_two + last_two) * e + outer * d + all_three
         return await self.reveal(str(first + 3), three, lineage("share", lineage("mul", history, y), first + 2), 30)
 
+    async def quotient_times_two(self, number, values):
+        """Of ann's input: mask of this one, mul_trunc with it, by 10 bits each, three times, the last two together, and reveal, as 5 more calls."""
+        m, first = len(values), 1 + 7 * ROUNDS + 5 * number
+        x = lineage("input", lineage("zero", 2 * (2 * ROUNDS + number), 10), 0, m)
+        y = lineage("input", lineage("zero", 2 * (2 * ROUNDS + number) + 1, 10), 1, m)
+        masked, scope, other, third = (str(first + call) for call in range(4))
+        a, b = ["own", [scope, 0, [m], 0], []], ["own", [masked, 0, [m], 1], []]
+        own = self.dealt("mask", masked, 0, m)
+        e = encoded(values, 10) - own
+        self.send(self.name(masked, 0, "mask", (m,), [y], [b]), e)
+        y = lineage("masked", y, int.from_bytes(b2(repr(canonical(b)).encode(), 15), "little"))
+        minus = 2**64 - 1
+        rho = ["mask", [scope, -(-m // 2), [m]], []]
+        q = ["scale", [minus], [["add", [], [rho, ["mul", [], [a, b]]]]]]
+        high, top = self.parts(await self.relation(["truncation", [10], [q], [], [scope, 0, [-(-12 * m // 8)]]], 12 * m), m, 1)
+        d = np.frombuffer(await self.receive("ann", *self.name(scope, 0, "mask", (m,), [x], [a]), 8 * m), "<u8")
+        history = lineage("mul", x, y)
+        hidden = d * own - self.dealt("mask", scope, -(-m // 2), m)
+        c = hidden + await self.message(scope, 1, "fused", (m,), [history], [rho], hidden) + np.uint64(2**62)
+        whole, k = (c >> np.uint64(10)) - np.uint64(2**52), (np.uint64(1) - (c >> np.uint64(63))) << np.uint64(54)
+        z, history = k * top[0] - high[0], lineage("share", lineage("trunc", history, 10), int(scope))
+        # What waits for the next takes a mask and no more.
+        history = lineage("share", lineage("trunc", lineage("mul", history, y), 10), int(other))
+        history = lineage("trunc", lineage("mul", history, y), 10)
+        rho = ["mask", [third, 0, [m]], []]
+        size = (8 * 5 + 4 * 4) * m
+        dealt = await self.relation(["quotient 2", [10, 20], [q, b, b, ["scale", [minus], [rho]]], [], [third, 0, [-(-size // 8)]]], size)
+        high, (top, *tops) = self.parts(dealt, m, 5)
+        high, squared, one, two, all_three = high
+        one, two, all_three = (k * of_top - of_rest for of_top, of_rest in zip(tops, (one, two, all_three), strict=True))
+        product = z * e * e + (one + two) * e + all_three + np.uint64(2) * whole * e * own + whole * squared
+        hidden = product - self.dealt("mask", third, 0, m)
+        c = hidden + await self.message(third, 0, "fused", (m,), [history], [rho], hidden) + np.uint64(2**62)
+        k = (np.uint64(1) - (c >> np.uint64(63))) << np.uint64(44)
+        return await self.reveal(str(first + 4), k * top - high, lineage("share", history, int(third)), 10)
+
+    @staticmethod
+    def parts(share, m, words):
+        """Arrays of words, and then as many less one, but one at least, of 4 bytes each."""
+        return np.frombuffer(share[: 8 * words * m], "<u8").reshape(words, m), np.frombuffer(share[8 * words * m :], "<u4").reshape(
+            -1, m
+        ).astype(np.uint64)
+
 
 async def test_a_party_written_from_the_document_computes_with_ours():
     identities = [Identity.generate(name) for name in ("ann", "zoe", "the-dealer")]
@@ -339,6 +330,11 @@ async def test_a_party_written_from_the_document_computes_with_ours():
                 x = s.input(OURS * (1 + number % 4), 0, frac=10, bound=2.0**10)
                 y = await s.mask(s.input(None, 1, x.shape, frac=10, bound=2.0**10))
                 results.append((await s.reveal(await mpc.mul(s, await mpc.mul(s, x, y), y))).tolist())
+            for _ in range(ROUNDS):
+                x = s.input(OURS, 0, frac=10, bound=2.0**10)
+                y = await s.mask(s.input(None, 1, x.shape, frac=10, bound=8.0))
+                z = await mpc.mul_trunc(s, await mpc.mul_trunc(s, x, y, 10), y, 10)
+                results.append((await s.reveal(await mpc.mul_trunc(s, z, y, 10))).tolist())
             return results
 
     async with asyncio.timeout(20), nodes[0] as ours, nodes[1]:
@@ -346,8 +342,10 @@ async def test_a_party_written_from_the_document_computes_with_ours():
     assert results[0] == results[1]
     total, *others = results[0]
     assert total == [2.0, 7.75, 999.875]
-    quotients, products = others[:ROUNDS], others[ROUNDS:]
-    assert len(quotients) == len(products) == ROUNDS
+    quotients, products, cubes = others[:ROUNDS], others[ROUNDS : 2 * ROUNDS], others[2 * ROUNDS :]
+    assert len(quotients) == len(products) == len(cubes) == ROUNDS
+    for cube in cubes:
+        assert np.allclose(cube, np.multiply(OURS, np.power(THEIRS, 3)), rtol=0, atol=0.1)
     for product in products:
         assert product == np.resize(np.multiply(OURS, np.square(THEIRS)), len(product)).tolist()
     for quotient in quotients:

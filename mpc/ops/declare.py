@@ -43,8 +43,24 @@ class Operand(Protocol):
         """Whether its difference from a mask is open already."""
 
     @property
+    def frac(self) -> int:
+        """Its fractional bits."""
+
+    @property
+    def bound(self) -> float:
+        """What it is within."""
+
+    @property
     def is_quotient(self) -> bool:
         """Whether it is a truncated product that knows its rounding."""
+
+    @property
+    def since(self) -> int:
+        """By how many masked values that quotient was multiplied which it may be opened together with; 0 if by none, or with no other."""
+
+    @property
+    def dropped(self) -> int:
+        """The bits that it has lost since."""
 
     @property
     def factors(self) -> int:
@@ -69,6 +85,10 @@ class Like:
     is_quotient: bool = False
     factors: int = 0
     groups: int = 0
+    since: int = 0
+    dropped: int = 0
+    frac: int = 0
+    bound: float = 1.0
 
     @classmethod
     def part(cls, whole: Operand, size: int) -> Like:

@@ -7,36 +7,33 @@ somebody reads its words: the next product does not.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from mpc import correlations, expressions
-from mpc.carry import sets_of_several
 from mpc.correlations import products_of
 from mpc.derived import Derived, Factors, Group
 from mpc.ledger import Cost, together
 from mpc.masked import Masked
 from mpc.ops.declare import Operand, masking, opening
-from mpc.ring import count, frozen
+from mpc.ops.later import Later, watched
+from mpc.ring import count
 from mpc.scope import running
 from mpc.secret import lineage_of
+from mpc.sets import folded
 from mpc.shares import AShare
-from mpc.unmade import Product, begin, make
+from mpc.unmade import begin, make
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from typing import Any
-    from weakref import ref
 
-    from mpc.beside import Work
-    from mpc.derived import Done, Factor, Opened
+    from mpc.derived import Factor, Opened
     from mpc.expressions import Expression
     from mpc.ring import Words
     from mpc.scope import Scope
     from mpc.session import Session
-    from mpc.unmade import Applied, Held
+    from mpc.unmade import Held
 
 MANY = 10
 """Known factors from which on a group is of plain ones alone, or of groups alone: there are more groups, but only few wait for others."""
@@ -120,8 +117,8 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     masks = tuple([factor.name for factor in known])
     words: Held
     if x.factors and y.factors:
-        words = ProductWords(s, scope, known, masks)
-        if s.home.watch is not None and s.home.watch.every_word:
+        words = Later(s, scope, x.shape, partial(_begin, s, scope, known, masks))
+        if watched(s):
             await make(scope, [words])
     else:
         fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
@@ -137,55 +134,10 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     return s.share(words, frac=frac, bound=bound, lineage=lineage, origin=Factors(known, groups))
 
 
-class How(NamedTuple):
-    """What the words of a product take: a relation, the only one of the op's own `scope`, and its factors opened."""
-
-    scope: Scope
-    factors: tuple[Factor, ...]
-    masks: tuple[Expression, ...]
-
-
-class Making(NamedTuple):
-    """Words on their way, in a scope of their own, which the groups among the factors make deep, and not the op that reads them."""
-
-    scope: Scope
-    work: Work[Words] | Done[Words]
-
-
-class ProductWords(Product):
-    """The words of a product, made once somebody reads them."""
-
-    __slots__ = ("_how", "_making", "_session")
-
-    def __init__(self, s: Session, scope: Scope, factors: tuple[Factor, ...], masks: tuple[Expression, ...]) -> None:
-        super().__init__(factors[0].shape)
-        self._session = s
-        self._how: How | None = How(scope, factors, masks)
-        self._making: Making | None = None
-
-    def waiting(self) -> list[ref[Applied]]:
-        """See Product."""
-        return running(self._session).waiting
-
-    async def begin(self, scope: Scope) -> None:
-        """See Product."""
-        s = self._session
-        await s.room(scope)
-        if self._how is not None:
-            how, self._how = self._how, None
-            own = how.scope.child("words")
-            own.trips = max(own.trips, scope.trips)
-            fetching = s.source.begin(own, products_of(how.scope.ranges, how.masks))
-            self._making = Making(own, s.beside(_words(s, own, how.factors, fetching), fetching))
-
-    async def finish(self, scope: Scope) -> None:
-        """See Product."""
-        if self._making is not None:
-            own, work = self._making
-            self.words = frozen(await work.result(scope))
-            # Nothing that it took is kept.
-            self.depth, self._making = own.depth, None
-            scope.trips = max(scope.trips, own.trips)
+def _begin(s: Session, of: Scope, factors: tuple[Factor, ...], masks: tuple[Expression, ...], scope: Scope) -> tuple[Any, Any]:
+    """Words of a product, whose relation is the only one of the op's own scope `of`: the work, and what it fetches."""
+    fetching = s.source.begin(scope, products_of(of.ranges, masks))
+    return _words(s, scope, factors, fetching), fetching
 
 
 def _factors(z: AShare | Masked) -> Sequence[Factor]:
@@ -246,18 +198,3 @@ async def _words(s: Session, scope: Scope, factors: Sequence[Factor], fetching: 
 def _folded(opened: Sequence[Opened], dealt: Words, first: bool) -> Words:  # noqa: FBT001
     differences, masks = ([words.reshape(-1) for words in part] for part in zip(*opened, strict=True))
     return folded(differences, masks, dealt, first=first).reshape(opened[0][0].shape)
-
-
-def folded(differences: list[Words], masks: list[Words], dealt: Words, *, first: bool) -> Words:
-    """This party's share of the product of all d + a, from shares of each a and of the products of two and more; of any word width."""
-    terms = np.empty((1 << len(masks), masks[0].size), masks[0].dtype)
-    terms[0] = first
-    for index, a in enumerate(masks):
-        terms[1 << index] = a
-    several = sets_of_several(len(masks))
-    terms[several] = dealt.reshape(len(several), terms.shape[1])
-    # Row S is a share of the product of the a in S; with each d, the sets without its a take it in its place.
-    for d in reversed(differences):
-        half = len(terms) // 2
-        terms = terms[:half] * d + terms[half:]
-    return np.asarray(terms[0])

@@ -1,7 +1,6 @@
 """Dropping fractional bits without bias towards large errors (papers: catrina10, dalskov20).
 
-c = x + 2^62 + r is opened for a mask r; then x / 2^m is (c >> m) - (r >> m) + (1 - msb c)·2^(64-m)·(msb r) - 2^(62-m), with error 0 or one unit in
-the last place.  r >> m and msb r are dealt, the latter mod 2^32 only, since it is multiplied by 2^(64-m).
+With a mask r, c = x + 2^62 + r is opened; `mpc.ops.quotients` has what follows from it.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ import numpy as np
 
 from mpc import expressions
 from mpc.correlations import Relation
-from mpc.derived import Derived, Rounding
+from mpc.derived import Derived, Done, Quotient, Truncation
 from mpc.errors import PrecisionError, ProgramError
 from mpc.fixed_point import encode
 from mpc.ledger import Cost, together
 from mpc.masked import Masked
+from mpc.ops import quotients
 from mpc.ops.arithmetic import beaver, checked_product, masked_both, product_bound, product_work
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
 from mpc.ring import broadcast, count
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mpc.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
-
-MAX_DROP = 32
 
 
 def trunc_cost(n: int, x: Operand, drop: int) -> Cost:  # noqa: ARG001  12 bytes whatever is dropped
@@ -55,8 +53,8 @@ async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
 
 def check_drop(bound: float, frac: int, drop: int) -> int:
     """`drop`, as an int of Python's; raises unless a value within `bound` can lose so many bits."""
-    if not 1 <= drop <= MAX_DROP:
-        msg = f"trunc drops 1 to {MAX_DROP} bits, not {drop}"
+    if not 1 <= drop <= quotients.MAX_DROP:
+        msg = f"trunc drops 1 to {quotients.MAX_DROP} bits, not {drop}"
         raise ProgramError(msg)
     if not bound * 2.0**frac < 2.0**62:
         msg = (
@@ -76,8 +74,8 @@ async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
         high, top = await fetching
     finally:
         fetching.close()
-    words = await s.compute(_shifted, x.shape, _lifted(opened.difference), high, top, drop, s.first, x.shape)
-    return _wrapped(s, words, x.frac, x.bound, drop, lineage_of("trunc", x.lineage, drop))
+    words = await quotients.rounded(s, quotients.lifted(opened.difference), high, top, drop, x.shape)
+    return quotients.wrapped(s, words, x.frac, x.bound, drop, lineage_of("trunc", x.lineage, drop))
 
 
 def _begin(s: Session, r: Expression, drop: int) -> Coroutine[Any, Any, list[Words]]:
@@ -85,49 +83,10 @@ def _begin(s: Session, r: Expression, drop: int) -> Coroutine[Any, Any, list[Wor
     return s.source.begin(scope, Relation.fresh(scope.ranges, "truncation", (drop,), (r,)))
 
 
-def _wrapped(s: Session, words: Words, frac: int, bound: float, drop: int, lineage: int, origin: Rounding | None = None) -> AShare:
-    # One unit in the last place more than the value itself.
-    return s.share(words, frac=frac - drop, bound=bound + 2.0 ** (drop - frac), lineage=lineage, origin=origin)
-
-
-def _shifted(c: Words, high: Words, top: Words, drop: int, first: bool, shape: tuple[int, ...]) -> Words:  # noqa: FBT001
-    return truncated(c, high, top, drop, first=first).reshape(shape)
-
-
-def _lifted(opened: Words) -> Words:
-    """C = x + 2^(k-2) + r from x + r, in words of k bits; flat, since numpy warns where 0-d words wrap."""
-    return opened.reshape(-1) + opened.dtype.type(1 << (8 * opened.dtype.itemsize - 2))
-
-
-def truncated(c: Words, high: Words, top: Words, drop: int, *, first: bool) -> Words:
-    """This party's share of x >> drop, from c = x + 2^(k-2) + r open and shares of r >> drop and of the top bit of r; words of k bits."""
-    share = _lost(c, drop)
-    share *= top.astype(c.dtype)
-    share -= high
-    if first:
-        share += _whole(c, drop)
-    return share
-
-
-def _whole(c: Words, drop: int) -> Words:
-    word, width = c.dtype.type, 8 * c.dtype.itemsize
-    whole = c >> word(drop)
-    whole -= word(1 << (width - 2 - drop))
-    return whole
-
-
-def _lost(c: Words, drop: int) -> Words:
-    # The carry out of x + 2^(k-2) + r is lost mod 2^k; it happened just if r's top bit is 1 and c's is 0.
-    word, width = c.dtype.type, 8 * c.dtype.itemsize
-    return (~c >> word(width - 1)) << word(width - drop)
-
-
 def fused_cost(operation: str, n: int, x: Operand, y: Operand) -> Cost:
     """What `mul_trunc` and `matmul_trunc` cost."""
     shape = expressions.product_shape(x.shape, y.shape) if operation == "matmul" else broadcast(x.shape, y.shape)
     size = count(shape)
-    if operation == "mul" and (_continues(x, y) or _continues(y, x)):
-        return opening(n, size).then(Cost(dealer=24 * size))
     if operation == "mul" and x.shape == y.shape and size > CHUNK:
         sizes = [stop - start for start, stop in cut(size)]
         parts = [masking(n, Like.part(x, chunk), Like.part(y, chunk)).then(opening(n, chunk)) for chunk in sizes]
@@ -135,18 +94,17 @@ def fused_cost(operation: str, n: int, x: Operand, y: Operand) -> Cost:
     return masking(n, x, y).then(opening(n, size)).then(Cost(dealer=12 * size))
 
 
-def mul_trunc_cost(n: int, x: Operand, y: Operand, drop: int) -> Cost:  # noqa: ARG001
+def mul_trunc_cost(n: int, x: Operand, y: Operand, drop: int) -> Cost:
     """What `mul_trunc` costs."""
+    for z, other in ((x, y), (y, x)):
+        if quotients.continues(z, other):
+            return quotients.cost(n, z, other, drop)
     return fused_cost("mul", n, x, y)
 
 
 def matmul_trunc_cost(n: int, x: Operand, y: Operand, drop: int, *, bound: float | None = None) -> Cost:  # noqa: ARG001
     """What `matmul_trunc` costs."""
     return fused_cost("matmul", n, x, y)
-
-
-def _continues(z: Operand, y: Operand) -> bool:
-    return z.is_quotient and y.is_masked and z.shape == y.shape
 
 
 _FUSED_OPENS = "x - a, y - b and x·y - rho, uniform"
@@ -158,13 +116,15 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
     """The product x * y with `drop` fractional bits less: the product itself is never shared.
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
-    The result of a `mul_trunc` or `matmul_trunc` of up to 2^17 elements times a Masked of its shape: rounds 1 · bytes 8 · dealer 24
+    The result of a `mul_trunc` or `matmul_trunc` of up to 2^17 elements times a Masked of its shape: rounds 1 · bytes 8 · dealer 24.  Up to 512 elements wait
+    if one more such product has room, 32 bits dropped in all and |product| < 2^62 before any is: both are opened together, rounded once, dealer 56.  Whatever
+    else reads the result opens it
     """
     shape = checked_product("mul", x, y)
     drop = check_drop(x.bound * y.bound, x.frac + y.frac, drop)
     for z, other in ((x, y), (y, x)):
-        if isinstance(z, Derived) and isinstance(z.origin, Rounding) and isinstance(other, Masked) and _continues(z, other):
-            return await _continued(s, z, z.origin, other, drop, lineage_of("mul", x.lineage, y.lineage))
+        if isinstance(z, Derived) and isinstance(z.origin, Truncation) and isinstance(other, Masked) and quotients.continues(z, other):
+            return await quotients.product(s, z, z.origin, other, drop)
     if x.shape == y.shape and x.size > CHUNK:
         parts = await in_chunks(s, _fused, cut(x.size), (x.reshape(-1), y.reshape(-1)), "mul", drop)
         return concatenate(parts).reshape(shape)
@@ -196,48 +156,15 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
         own = await s.compute(_without_c, product.shape, left, right, operation, s.first, work=product_work(operation, left, right))
         lineage = lineage_of(operation, x.lineage, y.lineage)
         opened, _ = await s.open_masked(running(s), own, rho, lineage)
-        rounding = Rounding(_lifted(opened), r, drop)
+        c = quotients.lifted(opened)
         high, top = await fetching
+        words = await quotients.rounded(s, c, high, top, drop, product.shape)
+        # Large ones are used up in chunks, and what they remember would be as large as they are.
+        origin = Truncation(Quotient(r, drop, Done((c, words)))) if count(product.shape) <= CHUNK else None
         bound = product_bound(operation, x, y, known)
-        return await _rounded(s, product.shape, rounding, high, top, x.frac + y.frac, bound, lineage)
+        return quotients.wrapped(s, words, x.frac + y.frac, bound, drop, lineage_of("trunc", lineage, drop), origin)
     finally:
         fetching.close()
-
-
-async def _continued(s: Session, z: AShare, origin: Rounding, y: Masked, drop: int, lineage: int) -> AShare:
-    """The product of a quotient z = C - (q >> l) + k·msb(q) with a masked value: of z·b only (q >> l)·b and msb(q)·b need be dealt."""
-    scope = running(s)
-    rho = expressions.mask(scope.ranges.take("mask", z.shape))
-    # Nothing lacks in what is opened under rho: r = -rho.
-    r = expressions.scale(rho, -1)
-    high, high_b, top, top_b = await s.source.begin(
-        scope, Relation.fresh(scope.ranges, "quotient", (origin.drop, drop), (origin.r, y.name, r))
-    )
-    own = await s.compute(_complete, z.shape, z.words, origin, y, high_b, top_b)
-    opened, _ = await s.open_masked(scope, own, rho, lineage)
-    rounding = Rounding(_lifted(opened), r, drop)
-    return await _rounded(s, z.shape, rounding, high, top, z.frac + y.frac, z.bound * y.bound, lineage)
-
-
-def _complete(z: Words, origin: Rounding, y: Masked, high: Words, top: Words) -> Words:
-    # z·y = z·e + z·b = z·e + C·b - (r >> m)·b + k·msb(r)·b.
-    c, _, bits = origin
-    own = z.reshape(-1) * y.difference.reshape(-1)
-    own += _whole(c, bits) * y.mask.reshape(-1)
-    own += _lost(c, bits) * top.astype(own.dtype)
-    own -= high
-    return own.reshape(z.shape)
-
-
-async def _rounded(
-    s: Session, shape: tuple[int, ...], rounding: Rounding, high: Words, top: Words, frac: int, bound: float, lineage: int
-) -> AShare:
-    """The quotient of what was opened, from shares of r >> m and of the top bit of r."""
-    drop = rounding.drop
-    words = await s.compute(_shifted, shape, rounding.c, high, top, drop, s.first, shape)
-    # Large ones are used up in chunks, and what they remember would be as large as they are.
-    remembered = rounding if count(shape) <= CHUNK else None
-    return _wrapped(s, words, frac, bound, drop, lineage_of("trunc", lineage, drop), remembered)
 
 
 def _without_c(x: Masked, y: Masked, operation: str, first: bool) -> Words:  # noqa: FBT001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,6 @@ from mpc.correlations import receiver
 from mpc.ring import WORD
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Coroutine
 
     from mpc.correlations import Relation
@@ -92,7 +92,7 @@ class Dealt:
 
     def _ask_late(self) -> None:
         """Ask for what ops wait for, no more at a time than the dealer queues."""
-        if batch := _taken(self._late, self._due):
+        if not self._exchange.over and (batch := _taken(self._late, self._due)):
             self._exchange.ask(batch)
 
     def _receives(self, tag: bytes) -> bool:
@@ -117,8 +117,10 @@ class Dealt:
             self._due.add(relation)
         else:
             self._planned.pop(key, None)
+            if not self._late:
+                # With all that is begun until the task waits: many to a message.
+                asyncio.get_running_loop().call_soon(self._ask_late)
             self._late[key] = relation
-            self._ask_late()
         # Due until it is here, whether or not its op takes it before: that may wait for an opening whose correction is asked for next.
         arrivals.future.add_done_callback(partial(self._came, relation))
         self._ask_ahead()
@@ -135,9 +137,10 @@ class Dealt:
         if arrival.cancelled() or arrival.exception() is not None:
             return
         self._due.remove(relation)
-        if self._due.is_below(2) and not self._exchange.over:
+        if self._due.is_below(2):
             self._ask_late()
-            self._ask_ahead()
+            if not self._exchange.over:
+                self._ask_ahead()
 
 
 def _taken(queue: dict[bytes, Relation], load: Load, other: Load | None = None, most: float = math.inf) -> list[Relation]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mpc import ConfigError
 from parties.bench.fits import ColumnsRegression, Descent, RowsRegression
 from parties.bench.orders import Comparisons, Maximum
-from parties.bench.products import Chain, FixedChain, MatrixProduct, MatrixVectorProduct, Products
+from parties.bench.products import Chain, FineChain, FixedChain, MatrixProduct, MatrixVectorProduct, Products
 from parties.bench.sums import Moments, Sum
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ WORKLOADS: dict[str, type[Workload]] = {
         MatrixVectorProduct,
         Chain,
         FixedChain,
+        FineChain,
         Descent,
         Maximum,
         RowsRegression,

@@ -198,7 +198,9 @@ class FixedChain(Workload):
     """W6, fixed point: a value near 1, and factors near 1."""
 
     key = "W6-fixed"
-    title = "dependent scalar products, fixed point"
+    title = "dependent scalar products, fixed point of 16 bits"
+    frac = 16
+    """As MP-SPDZ and CrypTen have it."""
     parties = (2, 3)
     sizes = (1000,)
 
@@ -219,7 +221,7 @@ class FixedChain(Workload):
 
     def load(self, s: Session, own: list[Floats]) -> list[AShare]:
         """See Workload."""
-        value, factors = (share_of(s, numbers, 4.0) for numbers in own)
+        value, factors = (share_of(s, numbers, 4.0, self.frac) for numbers in own)
         return [value.assume_bound(4.0, "n is below 18"), factors.assume_bound(1.001, "all are within 2^-10 of 1")]
 
     async def run(self, s: Session, data: list[AShare]) -> AShare:
@@ -233,12 +235,20 @@ class FixedChain(Workload):
     def error(self, revealed: Any) -> float:
         """Units in the last place."""
         value, factors = (np.sum(parts, axis=0) for parts in zip(*map(self.own, range(self.n)), strict=True))
-        return float(np.abs(as_integers(revealed) - as_integers(value * factors.prod())))
+        return float(np.abs(as_integers(revealed, self.frac) - as_integers(value * factors.prod(), self.frac)))
+
+
+class FineChain(FixedChain):
+    """W6, fixed point as Beaver has it where nothing else is said: too fine for two products to be opened together."""
+
+    key = "W6-fine"
+    title = "dependent scalar products, fixed point of 20 bits"
+    frac = FRAC
 
 
 async def _fixed_chain(s: Session, value: AShare, factors: AShare) -> AShare:
     masked = await s.mask(factors)
     for number in range(len(factors)):
-        product = await mpc.mul_trunc(s, value, masked[number], FRAC)
+        product = await mpc.mul_trunc(s, value, masked[number], value.frac)
         value = product.assume_bound(16.0, "at most 4 times a thousand factors within 2^-10 of 1")
     return value

@@ -1,0 +1,80 @@
+"""Words that take a relation of their own, and that are on their way once somebody has begun them (decision 0017)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from mpc.ring import frozen
+from mpc.scope import running
+from mpc.unmade import Product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from weakref import ref
+
+    from mpc.beside import Work
+    from mpc.derived import Done
+    from mpc.scope import Scope
+    from mpc.session import Session
+    from mpc.unmade import Applied
+
+    Begin = Callable[[Scope], tuple[Coroutine[None, None, Any], Coroutine[Any, Any, Any]]]
+
+R = TypeVar("R")
+
+
+class Making(NamedTuple, Generic[R]):
+    """Words on their way, in a scope of their own, which what they wait for makes deep, and not the op that reads them."""
+
+    scope: Scope
+    work: Work[R] | Done[R]
+
+
+class Later(Product, Generic[R]):
+    """Words of a call whose scope is `scope`.  `start` gives, in another of their own, the work that makes them and what it fetches from the dealer."""
+
+    __slots__ = ("_making", "_scope", "_session", "_start")
+
+    def __init__(self, s: Session, scope: Scope, shape: tuple[int, ...], start: Begin) -> None:
+        super().__init__(shape)
+        self._session = s
+        self._scope = scope
+        self._start: Begin | None = start
+        self._making: Making[R] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether they are there or on their way."""
+        return self._start is None
+
+    def waiting(self) -> list[ref[Applied]]:
+        """See Product."""
+        return running(self._session).waiting
+
+    async def begin(self, scope: Scope) -> None:
+        """See Product."""
+        await self._session.room(scope)
+        if self._start is not None:
+            start, self._start = self._start, None
+            own = self._scope.child("words")
+            own.trips = max(own.trips, scope.trips)
+            work, fetching = start(own)
+            self._making = Making(own, self._session.beside(work, fetching))
+
+    async def finish(self, scope: Scope) -> None:
+        """See Product."""
+        if self._making is not None:
+            own, work = self._making
+            self.take(await work.result(scope))
+            # Nothing that it took is kept.
+            self.depth, self._making = own.depth, None
+            scope.trips = max(scope.trips, own.trips)
+
+    def take(self, outcome: Any) -> None:
+        """The work is done."""
+        self.words = frozen(outcome)
+
+
+def watched(s: Session) -> bool:
+    """Whether words are to be made that nobody reads."""
+    return s.home.watch is not None and s.home.watch.every_word
