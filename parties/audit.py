@@ -180,8 +180,6 @@ class AuditLog:
                 self.history.read(entry)
             except ValueError as fault:
                 self._refuse(number, str(fault))
-            except (KeyError, TypeError):
-                self._refuse(number, ALTERED)
             self._end += len(line) + 1
             if head is not None and self._chain.number == head.number and self._chain.head != head.digest:
                 self._refuse(number, f"is another entry than the one in {path_of(self.path)}")
@@ -227,11 +225,15 @@ class AuditLog:
         return complete
 
     def _refuse(self, number: int, text: str) -> NoReturn:
-        msg = (
-            f"{self.path}, line {number}: {text}. The audit log was changed: keep it for whoever looks into that, and set `audit` to a new "
-            "file. `beaver audit verify` checks all of it"
-        )
-        raise ConfigError(msg) from None
+        raise changed(self.path, number, text) from None
+
+
+def changed(path: Path, number: int, text: str) -> ConfigError:
+    """The error of a log in which a line is not as a node wrote it."""
+    return ConfigError(
+        f"{path}, line {number}: {text}. The audit log was changed: keep it for whoever looks into that, and set `audit` to a new "
+        "file. `beaver audit verify` checks all of it"
+    )
 
 
 def lines(handle: int) -> Iterator[tuple[bytes, bool]]:
@@ -268,4 +270,4 @@ def _lock(handle: int, path: Path) -> None:
         raise ConfigError(msg) from None
 
 
-__all__ = ["AuditLog", "lines"]
+__all__ = ["AuditLog", "changed", "lines"]

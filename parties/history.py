@@ -1,11 +1,15 @@
-"""What the audit log says of earlier jobs: how many there were, and which columns they used."""
+"""What the audit log says of earlier jobs: how many there were, which columns they used, and how many rows."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from parties.entries import ALTERED
+from parties.programs import tells_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -13,6 +17,34 @@ if TYPE_CHECKING:
     from parties.entries import Entry
 
 DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a job used of this party: so many rows of these declared columns.  `learners` are the others who learn something of them."""
+
+    job: str
+    asker: str
+    when: float
+    protocol: str
+    dataset: str
+    columns: frozenset[str]
+    learners: frozenset[str]
+    rows: int
+
+    def near(self, other: Use, least: int) -> bool:
+        """Whether someone learns something of common columns from both, and their rows differ by fewer than `least`, and not by none."""
+        alike = self.dataset == other.dataset and not self.columns.isdisjoint(other.columns)
+        return alike and not self.learners.isdisjoint(other.learners) and 0 < abs(self.rows - other.rows) < least
+
+
+def used(about: Entry, rows: int, when: float) -> Use:
+    """What the job used that `about` tells of, in the words of the entry of its start."""
+    task = about["task"]
+    given = task["client"]["rows"] if "client" in task else 0
+    learners = {*(task["to"] or task["parties"]), *(task["parties"] if tells_all(task["protocol"], given) else ())} - {about["member"]}
+    columns = frozenset(about["columns"])
+    return Use(about["job"], about["asker"], when, task["protocol"], task["dataset"], columns, frozenset(learners), rows)
 
 
 class History:
@@ -31,15 +63,31 @@ class History:
         self._recent: deque[tuple[float, float | None, str]] = deque()
         self._ever: Counter[str] = Counter()
         self._columns: dict[tuple[str, str], tuple[int, str]] = {}
+        self._running: dict[str, Use] = {}
+        self._uses: dict[tuple[object, ...], Use] = {}
 
-    def read(self, entry: Entry) -> None:
-        """Count an entry of the log."""
+    def read(self, entry: Entry) -> Use | None:
+        """Count an entry of the log; what a job used of which it is the end, and from which something may have left.
+
+        ValueError if no node writes such an entry.
+        """
+        try:
+            return self._read(entry)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise ValueError(ALTERED) from None
+
+    def _read(self, entry: Entry) -> Use | None:
         if entry["kind"] == "started":
             task = entry["task"]
             self.started(entry["job"], task["dataset"], entry["columns"], datetime.fromisoformat(entry["time"]).timestamp())
             self.unended[entry["job"]] = entry
         elif entry["kind"] == "ended":
-            self.unended.pop(entry["job"], None)
+            start = self.unended.pop(entry["job"], None)
+            if start is not None and entry.get("rows") is not None:
+                use = used(start, entry["rows"], datetime.fromisoformat(start["time"]).timestamp())
+                self.begins(use)
+                return self.ends(use.job, left=bool(entry["released"]))
+        return None
 
     def started(self, job: str, dataset: str, columns: Iterable[str], when: float | None = None) -> None:
         """A job starts on `columns` of this organisation's `dataset`, or started on the date `when`."""
@@ -64,5 +112,24 @@ class History:
         found = {column: self._columns[dataset, column] for column in columns if (dataset, column) in self._columns}
         return {column: {"jobs": count, "last": last} for column, (count, last) in found.items()}
 
+    def begins(self, use: Use) -> None:
+        """A job is about to share rows of this party.  It counts from now on: of two that run side by side, each sees the other."""
+        self._running[use.job] = use
 
-__all__ = ["History"]
+    def ends(self, job: str, *, left: bool) -> Use | None:
+        """The job is over; it counts further, and is returned, if something may have left.  One that did not begin is not counted."""
+        use = self._running.pop(job, None)
+        if use is None or not left:
+            return None
+        # One for each number of rows: few, however many jobs there were.
+        kind = (use.dataset, use.columns, use.learners, use.rows)
+        self._uses.pop(kind, None)
+        self._uses[kind] = use
+        return use
+
+    def near(self, use: Use, least: int) -> list[Use]:
+        """The jobs whose rows differ from those of `use` by fewer than `least`, and not by none; of those with equal numbers the last."""
+        return [earlier for earlier in (*self._uses.values(), *self._running.values()) if earlier.near(use, least)]
+
+
+__all__ = ["DAY", "History", "Use", "used"]

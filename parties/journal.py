@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mpc.agreement import describe
 from mpc.errors import BeaverError, RemoteFault
 from parties.entries import canonical, described, encoded, finite, seal_of, shortened
+from parties.history import used
 from parties.policy import own_columns, own_declared
 from parties.records import ENDED, STARTED, named
 from parties.tally import DECLINED, Tally
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mpc.session import Session
     from parties.audit import AuditLog
     from parties.config import NodeConfig
+    from parties.history import Use
     from parties.job import Task
     from parties.records import Record
 
@@ -55,6 +57,12 @@ class Journal:
         before = self.overlaps(record)
         self._audit.history.started(record.id, record.task.dataset, self._columns(record.task))
         return before
+
+    def use(self, record: Record, rows: int) -> Use:
+        """What a job uses of this party, whose rows are there."""
+        task = record.task
+        about = {"job": record.id, "asker": record.asker, "member": self._config.name, "task": task.pack(), "columns": self._columns(task)}
+        return used(about, rows, record.since)
 
     def started(self, record: Record, overlaps: dict[str, dict[str, Any]]) -> None:
         """Everyone signed; data will be read, and results may leave from here on."""

@@ -13,14 +13,14 @@ import numpy as np
 from mpc.errors import ConfigError, PolicyDenied
 from parties.data import Table
 from parties.datasets import load
-from parties.programs import PROGRAMS
+from parties.programs import PROGRAMS, tells_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mpc.roster import Roster
     from parties.config import NodeConfig
-    from parties.history import History
+    from parties.history import History, Use
     from parties.job import Task
     from parties.rules import Policy
     from parties.sources.halt import Halt
@@ -115,8 +115,7 @@ def _check_people(rules: Policy, roster: Roster, task: Task, asker: str) -> None
     for name in task.receivers:
         if rules.receivers is not None and name not in rules.receivers:
             _deny("receivers", f"{name} would get the result and is not on the list")
-    # Of a client's rows nothing is revealed but to the receivers, or they are all there is.
-    for name in task.parties if PROGRAMS[task.protocol].tells_all and not task.given else ():
+    for name in task.parties if tells_all(task.protocol, task.given) else ():
         if rules.receivers is not None and name not in rules.receivers:
             _deny("receivers", f"{name} would learn what {task.protocol!r} reveals to every party and is not on the list")
     if rules.rosters is not None and roster.digest.hex() not in rules.rosters:
@@ -137,6 +136,19 @@ def check_limits(rules: Policy, history: History, task: Task) -> None:
         _deny(f"datasets.{task.dataset}.max_jobs_per_day", f"{dataset.max_jobs_per_day} {day}")
     if dataset.max_jobs_ever is not None and history.ever(task.dataset) >= dataset.max_jobs_ever:
         _deny(f"datasets.{task.dataset}.max_jobs_ever", f"{dataset.max_jobs_ever} jobs started since the audit log began")
+
+
+def check_difference(rules: Policy, history: History, use: Use) -> None:
+    """PolicyDenied if an earlier job used other rows, but for few: who gets both results could subtract them."""
+    dataset = rules.dataset(use.dataset)
+    if dataset is None or dataset.min_difference is None:
+        return
+    for earlier in history.near(use, dataset.min_difference):
+        who = ", ".join(sorted(use.learners & earlier.learners))
+        _deny(
+            f"datasets.{use.dataset}.min_difference",
+            f"its rows are fewer than {dataset.min_difference} more or less than those of job {earlier.job}, of which {who} learned, too",
+        )
 
 
 def rows_for(config: NodeConfig, task: Task, halt: Halt | None = None) -> Table:
@@ -190,4 +202,4 @@ def own_declared(config: NodeConfig, columns: Iterable[str], dataset: str) -> li
     return list(dict.fromkeys(config.source(dataset, column)[0] for column in columns))
 
 
-__all__ = ["admit", "check_limits", "check_parties", "least_pool", "own_columns", "own_declared", "rows_for", "too_few"]
+__all__ = ["admit", "check_difference", "check_limits", "check_parties", "least_pool", "own_columns", "own_declared", "rows_for", "too_few"]

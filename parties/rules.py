@@ -20,7 +20,7 @@ Count = Annotated[int, Field(ge=0, le=1 << 40)]
 
 
 class DatasetRules(BaseModel):
-    """What jobs may do with one dataset: its columns, whether someone here approves each job, and how many jobs there may be."""
+    """What jobs may do with one dataset: its columns, whether someone here approves each job, how many jobs there may be, and by how many rows they differ."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -28,6 +28,7 @@ class DatasetRules(BaseModel):
     ask: bool = False
     max_jobs_per_day: Count | None = None
     max_jobs_ever: Count | None = None
+    min_difference: Count | None = None
 
 
 class ClientRules(BaseModel):

@@ -9,7 +9,7 @@ from mpc.agreement import describe
 from mpc.errors import Disagreement, PeerLost, PolicyDenied
 from parties.computation import computed, large_enough
 from parties.datasets import meaning
-from parties.policy import check_limits, rows_for, too_few
+from parties.policy import check_difference, check_limits, rows_for, too_few
 from parties.proposals import JOB
 from parties.reading import Reading
 from parties.records import JOINING, named
@@ -71,7 +71,18 @@ class Work:
         await self._scribe.write(self._journal.started, record, overlaps)
         self._tell("reading")
         table = await self._rows()
-        record.rows = len(table.rows)
+        use = self._journal.use(record, len(table.rows))
+        check_difference(self._config.rules, self._history, use)
+        self._history.begins(use)
+        record.rows = use.rows
+        try:
+            return await self._shared(table, terms)
+        finally:
+            self._history.ends(record.id, left=self.session is not None and bool(self.session.releases))
+
+    async def _shared(self, table: Table, terms: dict[str, str]) -> dict[str, Any] | None:
+        """The same, once the rows are there."""
+        record = self._record
         words = await self._given()
         if record.ended is not None:
             raise record.ended

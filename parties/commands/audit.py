@@ -14,6 +14,7 @@ from mpc.errors import ConfigError
 from mpc.identity import decode_key
 from parties.ask import wide
 from parties.config import load_node_config
+from parties.differences import as_object, pairs, table
 from parties.drafts import Draft
 from parties.entries import START, digest, opened
 from parties.head import known, path_of
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from parties.config import NodeConfig
     from parties.entries import Entry
 
-app = typer.Typer(no_args_is_help=True, help="Show, verify or export the audit log of this organisation's node.")
+app = typer.Typer(no_args_is_help=True, help="Show, search, verify or export the audit log of this organisation's node.")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
 Log = Annotated[Path | None, typer.Option(help="A copy of the log, instead of the one that the configuration names.")]
@@ -85,6 +86,34 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     what = str(entry.get("outcome", entry["kind"]))
     time = str(entry.get("time", "")).replace("T", " ").removesuffix("+00:00")
     return (str(entry["number"]), time, what, str(entry.get("job", "")), str(entry.get("asker", "")), text)
+
+
+@app.command()
+def differences(
+    config: Config,
+    log: Log = None,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Pairs that differ by fewer rows than this; the policy's min_rows if left out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one pair to a line.")] = False,  # noqa: FBT002
+) -> None:
+    """List pairs of jobs whose rows of this organisation differ by few: whoever got both results can subtract, and learns about these few.
+
+    Each job stands with those before it on the same dataset and some of its columns of which the same others learned; of earlier ones with
+    equal numbers of rows with the last.  Jobs of which nothing was revealed are left out.
+    """
+    settings = load_node_config(config)
+    path = _path(settings, log)
+    least = settings.rules.min_rows if rows is None else rows
+    found = pairs(path, least)
+    if as_json:
+        for pair in found:
+            print(json.dumps(as_object(pair)))
+        return
+    listed = list(found)
+    if listed:
+        wide().print(table(listed))
+    print(f"{path}: {len(listed)} pair(s) of jobs whose rows differ by fewer than {least}, and not by none")
 
 
 @app.command()

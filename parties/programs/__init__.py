@@ -10,7 +10,7 @@ from parties.programs.program import Program, Result, Setting
 from parties.programs.regression import REGRESSION
 from parties.programs.statistics import STATISTICS
 
-__all__ = ["PROGRAMS", "Program", "Result", "Setting", "describe", "program", "table_of_programs"]
+__all__ = ["PROGRAMS", "Program", "Result", "Setting", "describe", "program", "table_of_programs", "tells_all"]
 
 PROGRAMS: dict[str, Program] = {each.name: each for each in (*STATISTICS, *ORDERING, *REGRESSION)}
 
@@ -21,6 +21,14 @@ def program(name: str) -> Program:
         msg = f"{name!r} is no protocol of this version; {did_you_mean(name, PROGRAMS)}"
         raise ConfigError(msg)
     return PROGRAMS[name]
+
+
+def tells_all(name: str, given: int) -> bool:
+    """Whether every party learns something of a job's data, of which a client gives so many rows; of a program of another version one must fear it.
+
+    Of a client's rows nothing is revealed but to the receivers, or they are all there is.
+    """
+    return not given and (name not in PROGRAMS or PROGRAMS[name].tells_all)
 
 
 def describe() -> list[Row]:
