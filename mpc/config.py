@@ -18,7 +18,7 @@ from mpc.roster import Endpoint, Roster, at_line, did_you_mean, parse_endpoint
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NODE_KEYS = ("allow", "min_rows", "policy", "audit", "max_jobs", "control", "datasets", "status")
+NODE_KEYS = ("allow", "min_rows", "policy", "audit", "audit_bytes", "max_jobs", "control", "datasets", "status")
 """What a node reads in the same file (parties/config.py); of no meaning to a program that embeds the engine."""
 
 _OWN_TEXT = "beaver"

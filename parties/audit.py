@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
-import sys
 import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from mpc.errors import ConfigError
 from mpc.identity import encode_key
-from parties.entries import ALTERED, UNKNOWN, UNSIGNED, Chain, digest, opened, sealed, signed
+from parties.entries import ALTERED, CLOSED, CONTINUED, UNKNOWN, UNSIGNED, Chain, digest, opened, sealed, signed
 from parties.head import Head, HeadFile, known, path_of
 from parties.history import History
-
-if sys.platform != "win32":
-    import fcntl
+from parties.volumes import Line, closed, last_of_closed, lines, lines_of_closed, lock, volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from mpc.identity import Identity
+    from mpc.roster import Roster
+    from parties.config import NodeConfig
     from parties.entries import Entry
 
 STOPPED = "the node stopped before the job's end, or could not write it: what was revealed until then is not known"
@@ -32,15 +32,19 @@ STOPPED = "the node stopped before the job's end, or could not write it: what wa
 class AuditLog:
     """The log that this process writes, between `open` and `close` or in `async with`.  One process at a time: the file is locked.
 
-    `keys` are all that this member has or had; one of them signed what is there already.
+    `keys` are all that this member has or had; one of them signed what is there already.  A file with `most` bytes is closed, and the next
+    entry is in a new one.
     """
 
-    def __init__(self, path: Path, identity: Identity, keys: Iterable[bytes] = ()) -> None:
+    def __init__(self, path: Path, identity: Identity, keys: Iterable[bytes] = (), most: int | None = None) -> None:
         self.path = path
         self.history = History()
         self._identity = identity
         self._keys = [identity.public, *keys]
+        self._most = most
         self._chain = Chain()
+        self._closed = 0
+        self._closing = False
         self._end = 0
         self._handle = -1
         self._head_file: HeadFile | None = None
@@ -83,23 +87,28 @@ class AuditLog:
 
     def _take(self) -> None:
         head = known(self.path)
-        try:
-            # What was there before is not made anew: an empty file would hide that it is gone.
-            made = 0 if head is not None and head.number else os.O_CREAT
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | made, 0o600)
-        except FileNotFoundError as fault:
-            if head is None:
-                raise
-            raise _unusable(self.path, fault.strerror, f"restore it: {path_of(self.path)} knows of {head.number} entries") from None
+        self._handle = self._opened(head)
         if not stat.S_ISREG(os.fstat(self._handle).st_mode):
             raise _unusable(self.path, "not a file")
         _sync_folder(self.path)
-        _lock(self._handle, self.path)
+        lock(self._handle, self.path)
         os.fchmod(self._handle, 0o600)
         self._read(head)
         self._head_file = HeadFile(self.path)
         self._write(b"", Head(self._chain.number, self._chain.head))
+        if self._closing:
+            # A crash came before the next file had its first entry.
+            self._continue()
         self._end_jobs()
+
+    def _opened(self, head: Head | None) -> int:
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError as fault:
+            # What was there before is not made anew: an empty file would hide that it is gone.
+            if head is not None and head.number > _closed_at(self.path):
+                raise _unusable(self.path, fault.strerror, f"restore it: {path_of(self.path)} knows of {head.number} entries") from None
+        return os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o600)
 
     def close(self) -> None:
         """Give the file back."""
@@ -115,18 +124,64 @@ class AuditLog:
         """Add one entry; it is on the disk when this returns.  ConfigError if it cannot be, and then nothing of it stays.  Blocks."""
         with self._turn:
             self._check_unchanged()
-            entry = {
-                **said,
-                "kind": kind,
-                "member": self._identity.name,
-                "number": self._chain.number + 1,
-                "previous": self._chain.head,
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            }
-            line = sealed(entry, self._identity)
-            head = Head(entry["number"], digest(line))
-            self._write(line + b"\n", head)
-            self._chain.number, self._chain.head = head
+            if self._closing or (self._most is not None and self._end >= self._most):
+                self._rotate()
+            self._add(kind, **said)
+
+    def rotate(self) -> int:
+        """Close the file, and go on in a new one; the number of the closed one.  ConfigError if that cannot be.  Blocks."""
+        with self._turn:
+            self._check_unchanged()
+            self._rotate()
+            return self._closed
+
+    def _rotate(self) -> None:
+        if not self._closing:
+            self._add(CLOSED, file=self._closed + 1)
+        self._continue()
+
+    def _continue(self) -> None:
+        """What follows a closing entry is in the next file."""
+        if self._end:
+            self._move()
+        self._add(CONTINUED, file=self._closed + 1)
+
+    def _move(self) -> None:
+        """The file that is closed gets its number, and an empty one its name, which nobody else can lock before this node has."""
+        old, new, handle = volume(self.path, self._closed + 1), self.path.with_name(f"{self.path.name}.new"), -1
+        try:
+            if old.exists():
+                raise FileExistsError(errno.EEXIST, f"{old} is there already: move it away")
+            new.unlink(missing_ok=True)
+            handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            lock(handle, new)
+            self.path.rename(old)
+            # The second must not outlast a crash that the first did not: it would leave no name to the closed file.
+            _sync_folder(self.path)
+            new.rename(self.path)
+            handle, self._handle = self._handle, handle
+            self._end, self._closed = 0, self._closed + 1
+            _sync_folder(self.path)
+        except OSError as fault:
+            raise self._unwritable(fault) from None
+        finally:
+            if handle >= 0:
+                os.close(handle)
+
+    def _add(self, kind: str, **said: Any) -> None:
+        entry = {
+            **said,
+            "kind": kind,
+            "member": self._identity.name,
+            "number": self._chain.number + 1,
+            "previous": self._chain.head,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+        line = sealed(entry, self._identity)
+        head = Head(entry["number"], digest(line))
+        self._write(line + b"\n", head)
+        self._chain.number, self._chain.head = head
+        self._closing = kind == CLOSED
 
     def _check_unchanged(self) -> None:
         """A log that was moved, replaced, shortened or written by others is none: nothing more is added to it."""
@@ -167,30 +222,46 @@ class AuditLog:
         )
 
     def _read(self, head: Head | None) -> None:
-        entry, torn = None, b""
-        for number, (line, whole) in enumerate(lines(self._handle), 1):
-            if torn:
+        entry, torn, line = None, None, None
+        for line in self._lines():
+            if torn is not None or not (line.whole or line.file == self.path):
                 # A crash tears the end only.
-                self._refuse(number - 1, ALTERED)
-            if not whole:
+                _refuse(torn or line, ALTERED)
+            if not line.whole:
                 torn = line
                 continue
-            try:
-                entry = self._chain.take(line)
-                self.history.read(entry)
-            except ValueError as fault:
-                self._refuse(number, str(fault))
-            self._end += len(line) + 1
+            entry = self._taken(line)
             if head is not None and self._chain.number == head.number and self._chain.head != head.digest:
-                self._refuse(number, f"is another entry than the one in {path_of(self.path)}")
-        if entry is not None:
-            self._check_own(entry)
-        mended = bool(torn) and self._complete(torn)
+                _refuse(line, f"is another entry than the one in {path_of(self.path)}")
+        if entry is not None and line is not None:
+            self._check_own(entry, line)
+        mended = torn is not None and self._complete(torn.data)
         if head is not None and self._chain.number < head.number:
-            self._refuse(self._chain.number + 1, f"was cut off, with all after it: {path_of(self.path)} knows of {head.number} entries")
-        if torn and not mended:
+            here = line.number if line is not None and line.file == self.path else 0
+            _refuse(
+                torn or Line(self.path, here + 1, b"", whole=False),
+                f"was cut off, with all after it: {path_of(self.path)} knows of {head.number} entries",
+            )
+        if torn is not None and not mended:
             os.ftruncate(self._handle, self._end)
-            self.append("repaired", torn_bytes=len(torn))
+            self.append("repaired", torn_bytes=len(torn.data))
+
+    def _lines(self) -> Iterator[Line]:
+        yield from lines_of_closed(self.path)
+        self._closed = max(closed(self.path), default=0)
+        with os.fdopen(os.dup(self._handle), "rb") as file:
+            yield from lines(self.path, file)
+
+    def _taken(self, line: Line) -> Entry:
+        try:
+            entry = self._chain.take(line.data)
+            self.history.read(entry)
+        except ValueError as fault:
+            _refuse(line, str(fault))
+        if line.file == self.path:
+            self._end += len(line.data) + 1
+        self._closing = entry["kind"] == CLOSED
+        return entry
 
     def _end_jobs(self) -> None:
         """What is written as the end of a job whose end was not: nobody knows what left before the node stopped."""
@@ -199,7 +270,7 @@ class AuditLog:
             self.append("ended", job=job, **about, outcome=UNKNOWN, reason=STOPPED, output=None, released=None, cost=None)
         self.history.unended.clear()
 
-    def _check_own(self, last: Entry) -> None:
+    def _check_own(self, last: Entry, line: Line) -> None:
         """ConfigError unless the last entry is this member's: its signature vouches for all lines."""
         me, member, key = self._identity.name, str(last.get("member")), last["key"]
         if member != me or key not in map(encode_key, self._keys):
@@ -209,7 +280,7 @@ class AuditLog:
             )
             raise ConfigError(msg)
         if not signed(last, self._keys):
-            self._refuse(self._chain.number, UNSIGNED)
+            _refuse(line, UNSIGNED)
 
     def _complete(self, torn: bytes) -> bool:
         """Whether only the end of the last line was missing, which then is there."""
@@ -222,27 +293,36 @@ class AuditLog:
             self._end += len(torn)
             self._write(b"\n")
             self.history.read(self._chain.take(torn))
+            self._closing = entry["kind"] == CLOSED
         return complete
 
-    def _refuse(self, number: int, text: str) -> NoReturn:
-        raise changed(self.path, number, text) from None
+
+def log_of(config: NodeConfig, roster: Roster) -> AuditLog:
+    """The log of this configuration's member."""
+    keys = [*roster.keys_of(config.name), *config.earlier_keys]
+    return AuditLog(config.audit_file, config.identity(), keys, config.audit_bytes)
 
 
-def changed(path: Path, number: int, text: str) -> ConfigError:
+def changed(line: Line, text: str) -> ConfigError:
     """The error of a log in which a line is not as a node wrote it."""
     return ConfigError(
-        f"{path}, line {number}: {text}. The audit log was changed: keep it for whoever looks into that, and set `audit` to a new "
+        f"{line.place}: {text}. The audit log was changed: keep it for whoever looks into that, and set `audit` to a new "
         "file. `beaver audit verify` checks all of it"
     )
 
 
-def lines(handle: int) -> Iterator[tuple[bytes, bool]]:
-    """Every line of an open log without its end, and whether it is whole."""
-    with os.fdopen(os.dup(handle), "rb") as file:
-        file.seek(0)
-        for line in file:
-            # A crash may leave blocks that were never written: no entry holds a zero byte.
-            yield line.removesuffix(b"\n"), line.endswith(b"\n") and b"\0" not in line
+def _refuse(line: Line, text: str) -> NoReturn:
+    raise changed(line, text) from None
+
+
+def _closed_at(log: Path) -> int:
+    """The number of the entry that closes the last closed file, behind which a crash may have left no file; 0 if there is none."""
+    last = last_of_closed(log)
+    try:
+        entry = {} if last is None else opened(last.data)
+    except ValueError:
+        entry = {}
+    return entry["number"] if entry.get("kind") == CLOSED and type(entry["number"]) is int else 0
 
 
 def _unusable(
@@ -260,14 +340,4 @@ def _sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def _lock(handle: int, path: Path) -> None:
-    if sys.platform == "win32":
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        msg = f"{path}: another node writes this audit log; every node needs its own, set `audit` in the configuration"
-        raise ConfigError(msg) from None
-
-
-__all__ = ["AuditLog", "changed", "lines"]
+__all__ = ["AuditLog", "changed", "log_of"]

@@ -79,6 +79,7 @@ class NodeConfig(PartyConfig):
     min_rows: int = Field(default=10, ge=0)
     policy: Annotated[Policy, BeforeValidator(_policy)] = Policy()
     audit: str | None = None
+    audit_bytes: Annotated[int, Field(ge=1 << 12)] | None = None
     max_jobs: int = Field(default=4, ge=1)
     control: str | None = None
     datasets: dict[str, DatasetSettings] = Field(default={})

@@ -11,7 +11,7 @@ from rich.table import Table as Grid
 from parties.audit import changed
 from parties.entries import Chain
 from parties.history import History
-from parties.verification import lines_of
+from parties.volumes import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,13 +28,13 @@ def pairs(log: Path, least: int) -> Iterator[Pair]:
     ConfigError if the log cannot be read, or is not in order: what it lacks may be in such a pair.
     """
     chain, history = Chain(), History()
-    for number, (line, whole) in lines_of(log):
-        if not whole:
+    for line in lines_of(log):
+        if not line.whole:
             continue
         try:
-            use = history.read(chain.take(line))
+            use = history.read(chain.take(line.data))
         except ValueError as fault:
-            raise changed(log, number, str(fault)) from None
+            raise changed(line, str(fault)) from None
         if use is not None:
             yield from ((earlier, use) for earlier in history.near(use, least))
 

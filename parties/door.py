@@ -1,4 +1,4 @@
-"""What a node answers at its control socket: run, jobs, show, cancel, approve, deny."""
+"""What a node answers at its control socket: run, jobs, show, cancel, approve, deny, rotate."""
 
 from __future__ import annotations
 
@@ -126,6 +126,10 @@ async def _deny(service: Service, request: dict[str, Any], say: Say) -> None:
     say({"id": request["id"], "event": "denied"})
 
 
+async def _rotate(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001
+    say({"closed": await service.rotate()})
+
+
 _ACTIONS: dict[str, Callable[[Service, dict[str, Any], Say], Any]] = {
     "run": _run,
     "jobs": _jobs,
@@ -133,4 +137,5 @@ _ACTIONS: dict[str, Callable[[Service, dict[str, Any], Say], Any]] = {
     "cancel": _cancel,
     "approve": _approve,
     "deny": _deny,
+    "rotate": _rotate,
 }

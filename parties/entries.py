@@ -29,6 +29,8 @@ PURPOSE = "audit"
 START = blake2b(b"", digest_size=32, person=b"beaver/audit/v1").hexdigest()
 """What the first line names as the one before."""
 ALTERED, UNSIGNED = "is no entry, or was altered", "its signature is not right: it was altered"
+CLOSED, CONTINUED = "closed", "continued"
+"""The last entry of a file that is closed, and the first of the one after it."""
 UNKNOWN = "unknown"
 """The outcome of a job whose end the log has not."""
 Entry = dict[str, Any]
@@ -79,7 +81,7 @@ class Chain:
             raise ValueError(ALTERED) from None
         self.number = entry["number"] if type(entry["number"]) is int else number
         if entry["number"] != number or entry["previous"] != head:
-            msg = f"does not follow the line before: entry {entry['number']} where {number} belongs, or the line before was altered"
+            msg = f"does not follow the line before: entry {entry['number']} where {number} belongs, a file before it is missing, or the line before was altered"
             raise ValueError(msg)
         return entry
 
@@ -144,6 +146,8 @@ def seal_of(result: Any, key: bytes) -> str:
 
 __all__ = [
     "ALTERED",
+    "CLOSED",
+    "CONTINUED",
     "PURPOSE",
     "START",
     "UNKNOWN",

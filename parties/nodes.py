@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import mpc
 from parties import control
-from parties.audit import AuditLog
+from parties.audit import log_of
 from parties.check import answering
 from parties.config import check_policy, load_node_config
 from parties.door import handler
@@ -27,7 +27,7 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
     node = mpc.open_node(config, listener=listener)
     check_role(node, config, "party")
     check_policy(settings, PROGRAMS, node.mesh.roster)
-    audit = AuditLog(settings.audit_file, settings.identity(), [*node.mesh.roster.keys_of(settings.name), *settings.earlier_keys])
+    audit = log_of(settings, node.mesh.roster)
     outlive_hangups(node.mesh.log)
     async with node, audit:
         node.mesh.log.info("phase=start the audit log %s has %s", audit.path, audit.head)

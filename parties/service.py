@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpc.agreement import GAVE_UP, describe, without
@@ -53,6 +54,7 @@ class Service:
         self._journal = Journal(config, node.mesh, audit)
         self._scribe = Scribe(self.log)
         self.settled = self._scribe.settled
+        self.rotate = partial(self._scribe.write, audit.rotate)
         self.tally, self.overlaps = self._journal.tally, self._journal.overlaps
         self._visits = Visits(node.mesh)
         self._places = Places(config.max_jobs, node.mesh.clocks.join)

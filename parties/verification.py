@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import ConfigError
 from mpc.roster import Roster
-from parties.audit import lines
 from parties.entries import ALTERED, UNKNOWN, UNSIGNED, Chain, decoded, fault_of, seal_of, signed
-from parties.head import known
 from parties.proposals import JOB
+from parties.volumes import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
     from parties.config import NodeConfig
     from parties.entries import Entry
+    from parties.volumes import Line
 
 CHECKED = timedelta(minutes=1)
 """A node checks the signatures of a job before it writes its start: by as much a key may have retired when the entry got its time."""
@@ -27,32 +26,36 @@ TORN = "is torn; the node mends it when it starts. If the node runs, look again"
 
 
 class Verification:
-    """One reading of a log: `chain` is how far it came, `heads` are the digests of all its lines, `endless` are the jobs without a known end."""
+    """One reading of a log: `chain` is how far it came, `heads` are the digests of all its lines, `files` those where they are, `endless` the jobs
+    without a known end.
+    """
 
     def __init__(self, config: NodeConfig, keys: Sequence[bytes] = ()) -> None:
         self.chain = Chain()
         self.heads = {self.chain.head}
+        self.files: set[Path] = set()
         self.endless: dict[str, None] = {}
         self._name = config.name
         self._roster = Roster.load(config.resolve(config.roster))
         self._keys = [*self._roster.keys_of(config.name), *keys]
         self._outputs: dict[str, str | None] = {}
 
-    def problems(self, path: Path) -> Iterator[tuple[int, str]]:
+    def problems(self, path: Path) -> Iterator[tuple[Line, str]]:
         """Line by line what is wrong."""
-        for number, (line, whole) in lines_of(path):
-            if not whole:
-                yield number, TORN
+        for line in lines_of(path):
+            self.files.add(line.file)
+            if not line.whole:
+                yield line, TORN if line.file == path else ALTERED
                 continue
             try:
-                entry = self.chain.take(line)
+                entry = self.chain.take(line.data)
             except ValueError as fault:
-                yield number, str(fault)
+                yield line, str(fault)
                 continue
             finally:
                 self.heads.add(self.chain.head)
             if text := self._fault(entry):
-                yield number, text
+                yield line, text
 
     def missing(self, head: str) -> str:
         """What is wrong if the entry with the digest `head` must be there; empty if nothing is."""
@@ -111,21 +114,4 @@ def _signers(entry: Entry) -> list[str]:
     return [*entry["task"]["parties"], *([client["name"]] if client else [])]
 
 
-def lines_of(path: Path) -> Iterator[tuple[int, tuple[bytes, bool]]]:
-    """The number of every line of the log at `path`, the line, and whether it is whole; ConfigError if it cannot be read."""
-    handle = -1
-    try:
-        handle = os.open(path, os.O_RDONLY)
-        yield from enumerate(lines(handle), 1)
-    except OSError as fault:
-        more = "correct the path, or this user's rights"
-        if isinstance(fault, FileNotFoundError):
-            more = "it was there before: restore it" if known(path) else "the node of a party makes it when it first starts"
-        msg = f"{path}: no audit log can be read there ({fault.strerror}); {more}"
-        raise ConfigError(msg) from None
-    finally:
-        if handle >= 0:
-            os.close(handle)
-
-
-__all__ = ["TORN", "Verification", "lines_of"]
+__all__ = ["TORN", "Verification"]

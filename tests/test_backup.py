@@ -1,4 +1,4 @@
-"""docs/operations.md, "Backup and restore" and "Upgrades": its very commands, on a node that runs, that was lost, and that is upgraded."""
+"""docs/operations.md, "The audit log", "Backup and restore" and "Upgrades": its very commands, on a node that runs, that was lost, and that is upgraded."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.nodes import PATIENCE, Nodes
 from tests.rosters import signed
 from tests.test_operations import TEXT, blocks
 
-BACKUP, RESTORE, UPGRADE = (body.splitlines() for machine, _, body in blocks("bash", TEXT) if machine == "hospital_a")
-WRITTEN = ("audit.log", "audit.log.head", "key", "policy.toml", "state", "toml")
+ROTATE, BACKUP, RESTORE, UPGRADE = (body.splitlines() for machine, _, body in blocks("bash", TEXT) if machine == "hospital_a")
+WRITTEN = ("audit.log", "audit.log.0001", "audit.log.head", "key", "policy.toml", "state", "toml")
 
 
 def organised(home):
@@ -56,8 +56,10 @@ async def test_a_node_is_copied_while_it_runs_and_brought_back_from_an_older_cop
     nodes = organised(tmp_path)
     async with nodes:
         await mean(nodes)
+        said = await done(nodes, ROTATE)
+        assert "4 entries in 2 files, all in order and signed" in said[ROTATE[1]]
         said = await done(nodes, BACKUP)
-        assert "2 entries, all in order and signed" in said[BACKUP[-1]]
+        assert "4 entries in 2 files, all in order and signed" in said[BACKUP[-1]]
         await mean(nodes)
         noted = entries(nodes)[-1]["previous"]
         assert (await done(nodes, UPGRADE))[UPGRADE[0]].splitlines()[1].startswith("wire ")
@@ -71,10 +73,10 @@ async def test_a_node_is_copied_while_it_runs_and_brought_back_from_an_older_cop
         for name in WRITTEN:
             (tmp_path / f"hospital_a.{name}").unlink()
         said = await done(nodes, RESTORE)
-        assert "2 entries, all in order and signed" in said[RESTORE[1]]
+        assert "4 entries in 2 files, all in order and signed" in said[RESTORE[1]]
         await nodes.start("hospital_a")
         await mean(nodes)
-        assert [entry["kind"] for entry in entries(nodes)] == ["started", "ended"] * 2
+        assert [entry["kind"] for entry in entries(nodes)] == ["continued", "started", "ended"]
         status, out, _ = await nodes.beaver("audit", "verify", "-c", "hospital_a.toml", "--head", noted)
         assert (status, "entries were cut off or replaced" in out) == (1, True), out
         assert (await nodes.beaver("audit", "verify", "-c", "hospital_b.toml"))[1].count("6 entries, all in order") == 1

@@ -328,7 +328,7 @@ async def test_the_page_in_a_browser(tmp_path, browser):
         assert len(entries(nodes, "a")) == 4 == head["number"]
         await page.until(lambda: (page.text("audit-state"), page.text("audit-entries")) == ("in order and signed", "4"))
         log.write_text(log.read_text().replace('"outcome":"done"', '"outcome":"dine"'))
-        await page.until(lambda: page.text("audit-state").startswith("line 2: "))
+        await page.until(lambda: page.text("audit-state").startswith("a.audit.log, line 2: "))
         assert (await nodes.metrics("a"))["beaver_audit_intact",] == 0
         mean = nodes.pooled[:, :2].mean(axis=0)
         assert not any(f"{value:.2f}" in browser.page_source for value in mean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,20 +13,25 @@ from rich.table import Table as Grid
 
 from mpc.errors import ConfigError
 from mpc.identity import decode_key
-from parties.ask import wide
+from mpc.lock import IdentityLock
+from mpc.roster import Roster
+from parties.ask import request, wide
+from parties.audit import changed, log_of
 from parties.config import load_node_config
 from parties.differences import as_object, pairs, table
 from parties.drafts import Draft
-from parties.entries import START, digest, opened
+from parties.entries import Chain, opened
 from parties.head import known, path_of
 from parties.job import DIGEST
-from parties.verification import Verification, lines_of
+from parties.run import run
+from parties.verification import Verification
+from parties.volumes import lines_of, volume
 
 if TYPE_CHECKING:
     from parties.config import NodeConfig
     from parties.entries import Entry
 
-app = typer.Typer(no_args_is_help=True, help="Show, search, verify or export the audit log of this organisation's node.")
+app = typer.Typer(no_args_is_help=True, help="Show, search, verify, rotate or export the audit log of this organisation's node.")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
 Log = Annotated[Path | None, typer.Option(help="A copy of the log, instead of the one that the configuration names.")]
@@ -45,9 +51,9 @@ def show(
         # Whole at any width, and an id to be copied.
         grid.add_column(heading, overflow="fold", no_wrap=heading == "job", min_width=32 if heading == "job" else None)
     path, found = _path(load_node_config(config), log), False
-    for number, (line, whole) in lines_of(path):
+    for number, line in enumerate(lines_of(path), 1):
         try:
-            entry = opened(line) if whole else None
+            entry = opened(line.data) if line.whole else None
         except ValueError:
             entry = None
         if job is not None and (entry is None or entry.get("job") != job):
@@ -82,7 +88,8 @@ def _row(number: int, entry: Entry | None) -> tuple[str, ...]:
 def _cells(entry: Entry) -> tuple[str, ...]:
     task = entry.get("task") or {}
     about = f"{task['protocol']} on {task['dataset']}: {', '.join(task['columns'])}" if task else ""
-    text = "; ".join(part for part in (about, str(entry.get("reason", ""))) if part)
+    file = f"file {entry['file']}" if "file" in entry else ""
+    text = "; ".join(part for part in (about, file, str(entry.get("reason", ""))) if part)
     what = str(entry.get("outcome", entry["kind"]))
     time = str(entry.get("time", "")).replace("T", " ").removesuffix("+00:00")
     return (str(entry["number"]), time, what, str(entry.get("job", "")), str(entry.get("asker", "")), text)
@@ -121,7 +128,7 @@ def export(
     config: Config,
     out: Annotated[Path, typer.Option(help="The new file to write (0600).")],
 ) -> None:
-    """Copy all whole entries as they are, for an auditor: with the roster, the copy can be verified elsewhere."""
+    """Copy all whole entries as they are into one file, for an auditor: with the roster, the copy can be verified elsewhere."""
     path = load_node_config(config).audit_file
     try:
         with Draft(out) as draft:
@@ -134,19 +141,46 @@ def export(
 
 
 def _copied(path: Path, draft: Draft) -> tuple[int, str]:
-    """How many entries were copied, and the digest of the last; ConfigError if one is missing of which the head knows."""
+    """How many entries were copied, and the digest of the last; ConfigError if one is missing, be it one of which only the head knows."""
     # Before the log: a node that runs may add to it meanwhile.
-    head, count, last = known(path), 0, START
-    there = {last}
-    for _, (line, whole) in lines_of(path):
-        if whole:
-            draft.write(line + b"\n")
-            count, last = count + 1, digest(line)
-            there.add(last)
+    head, chain = known(path), Chain()
+    there = {chain.head}
+    for line in lines_of(path):
+        if line.whole:
+            try:
+                chain.take(line.data)
+            except ValueError as fault:
+                raise changed(line, str(fault)) from None
+            draft.write(line.data + b"\n")
+            there.add(chain.head)
     if head is not None and head.digest not in there:
         msg = f"{path}: lacks an entry that {path_of(path)} knows of, so nothing was copied. `beaver audit verify` tells more; keep both files"
         raise ConfigError(msg)
-    return count, last
+    return chain.number, chain.head
+
+
+@app.command()
+def rotate(config: Config) -> None:
+    """Close the file of the log and begin a new one, beside a running node or without one; `verify` and all else read the closed ones, too."""
+    settings = load_node_config(config)
+    # A dealer and a client have no log, and get none by this.
+    next(lines_of(settings.audit_file), None)
+    file = volume(settings.audit_file, run(_rotated(settings)))
+    print(f"{file} is closed; keep it where it is. The log goes on in {settings.audit_file}")
+
+
+async def _rotated(settings: NodeConfig) -> int:
+    """The number of the closed file.  Who has the identity writes the log: the node that runs, or else this command for a moment."""
+    identity = IdentityLock(settings.key_path)
+    try:
+        identity.acquire()
+    except ConfigError:
+        return int((await request(settings, {"do": "rotate"}))["closed"])
+    try:
+        async with log_of(settings, Roster.load(settings.resolve(settings.roster))) as log:
+            return await asyncio.to_thread(log.rotate)
+    finally:
+        identity.release()
 
 
 @app.command()
@@ -168,15 +202,16 @@ def verify(
     # Before the log: a node that runs may add to it meanwhile.
     last = known(path)
     check = Verification(settings, [decode_key(text) for text in key or ()])
-    found = [f"{path}, line {number}: {text}" for number, text in check.problems(path)]
+    found = [f"{line.place}: {text}" for line, text in check.problems(path)]
     for wanted, source in ((head, "--head"), (last and last.digest, path_of(path))):
         if wanted is not None and (text := check.missing(wanted)):
-            found.append(f"{path}, line {check.chain.number}: {text} ({source})")
+            found.append(f"{path}, after entry {check.chain.number}: {text} ({source})")
     if found:
         print("\n".join(found))
         msg = f"{path}: {len(found)} fault(s) in the audit log, listed above: it is not as the node wrote it. Keep it for whoever looks into that"
         raise ConfigError(msg)
-    print(f"{path}: {check.chain.number} entries, all in order and signed; the last is {check.chain.head}")
+    files = f" in {len(check.files)} files" if len(check.files) > 1 else ""
+    print(f"{path}: {check.chain.number} entries{files}, all in order and signed; the last is {check.chain.head}")
     if check.endless:
         print(f"What these jobs revealed is not known, since the node stopped in them or they run now: {', '.join(check.endless)}")
     if result is not None:

@@ -215,7 +215,9 @@ class Watch:
                 # A line that is being written looks torn, once.
                 if fault.endswith(TORN):
                     check = Verification(self.config, self.config.earlier_keys)
-                    fault = next((f"line {number}: {text}" for number, text in check.problems(audit.path)), "") or check.missing(head)
+                    fault = next(
+                        (f"{line.file.name}, line {line.number}: {text}" for line, text in check.problems(audit.path)), ""
+                    ) or check.missing(head)
         except BeaverError as trouble:
             return Verdict(time.time(), 0, str(trouble))
         return Verdict(time.time(), check.chain.number, fault)
