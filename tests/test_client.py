@@ -25,7 +25,7 @@ from parties.status.watch import Watch
 from tests.brokers import Mosquitto
 from tests.error_rows import row_of
 from tests.nodes import Nodes
-from tests.test_jobs_faults import requested
+from tests.test_jobs_faults import requested, until
 from tests.test_mqtt_nodes import meet_at
 
 GIVES = ["sum", "mean", "variance", "standard_deviation", "linear_regression"]
@@ -207,7 +207,9 @@ async def test_what_a_policy_does_not_name_is_denied_and_the_rule_stays_there(tm
                 await asked(nodes, **what)
             assert re.fullmatch("([ab]): the job was denied by .; the reason is known there only, in its log", str(caught.value))
             assert rule in nodes.log("b") and rule.split("`")[2] not in str(caught.value)
-            assert entries(nodes, "b", "declined")[-1]["reason"] == f"PolicyDenied: {rule}"
+            # Told before it is written: no connection waits for the log.
+            await until(lambda: entries(nodes, "b", "declined")[-1:])
+            await until(lambda rule=rule: entries(nodes, "b", "declined")[-1]["reason"] == f"PolicyDenied: {rule}")
         assert "rule `clients.lab" not in nodes.log("a")
         assert await asked(nodes, "mean", rows=many, to="parties") is None
 
