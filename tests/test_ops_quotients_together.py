@@ -199,6 +199,19 @@ def test_a_sum_of_many_opens_them_in_one_round():
         assert rounds == 2
 
 
+def test_a_late_reader_waits_for_the_opening():
+    async def program(s):
+        value, factors = await begun(s)
+        one = await times(s, value, factors[1])
+        for _ in range(4):
+            await s.reveal(s.zero(1))
+        before = s.cost.rounds
+        await s.reveal(one)
+        return s.cost.rounds - before
+
+    assert simulate(2, program, clocks=CLOCKS) == [2, 2]
+
+
 async def chain(s, value, factors):
     for number in range(1, STEPS):
         value = await times(s, value, factors[number])

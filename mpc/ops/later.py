@@ -55,9 +55,12 @@ class Later(Product, Generic[R]):
         """See Product."""
         await self._session.room(scope)
         if self._start is not None:
-            start, self._start = self._start, None
             own = self._scope.child("words")
             own.trips = max(own.trips, scope.trips)
+            if self.opens:
+                # What it opens leaves now, and not when the call was made.
+                own.depth = max(own.depth, scope.depth)
+            start, self._start = self._start, None
             work, fetching = start(own)
             self._making = Making(own, self._session.beside(work, fetching))
 
