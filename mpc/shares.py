@@ -247,17 +247,20 @@ class AShare(Fixed):
             total, owner = applied(apply, self._words, other.held), self.owner if self.owner == other.owner else None
         return self._make(total, lineage_of(operation, self.lineage, lineage), self.bound + bound, owner)
 
-    def add_own(self, mine: Encoded) -> AShare:
-        """Add this party's own value.  On a zero sharing the result is the sum of all parties' own values."""
+    def add_own(self, mine: Encoded, bound: float | None = None) -> AShare:
+        """Add this party's own value.  On a zero sharing the result is the sum of all parties' own values.
+
+        `bound` is what mathematics guarantees for the result, where that is less than this value and n addends at their limits would be.
+        """
         if mine.frac != self.frac:
             msg = f"the value has {mine.frac} fractional bits, the share {self.frac}"
             raise ProgramError(msg)
         if mine.words.shape != self.shape:
             msg = f"the value has shape {mine.words.shape}, the share {self.shape}"
             raise ProgramError(msg)
-        bound = self.bound + self.home.n * mine.bound
+        reach = self.bound + self.home.n * mine.bound if bound is None else bound
         total = applied(lambda own: own + mine.words, self._words)
-        return self._make(total, lineage_of("add_own", self.lineage, 0), bound, None)
+        return self._make(total, lineage_of("add_own", self.lineage, 0), reach, None)
 
     def __add__(self, other: AShare | ArrayLike) -> AShare:
         return self._sum("add", add, other)

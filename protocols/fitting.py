@@ -127,7 +127,7 @@ class Secluded:
     async def _to_some(self, s: Session, to: tuple[int, ...]) -> tuple[Floats, float] | None:
         # Who does not know the coefficients cannot say what its means add to the intercept.
         *means, target = self.own.part * np.ldexp(self.own.mean, -self.powers)
-        offset = await prediction.intercept(s, self.weights, np.asarray(means), float(target))
+        offset = await prediction.intercept(s, self.weights, np.asarray(means), float(target), addends=s.n)
         weights, constant = await asyncio.gather(s.reveal(self.weights, to), s.reveal(offset, to))
         if weights is None:
             return None
@@ -181,7 +181,7 @@ class Apart:
         _, exponents = np.frexp(self.local.scale)
         means[start:stop] = np.ldexp(self.local.mean, 1 - exponents)[: stop - start]
         target = np.ldexp(self.local.mean[-1], -exponents[-1]) if s.index == self.layout.target else 0.0
-        offset = await prediction.intercept(s, raw, means, float(target))
+        offset = await prediction.intercept(s, raw, means, float(target), addends=1)
         coefficients, constant = await asyncio.gather(s.reveal(raw, to), s.reveal(offset, to))
         return None if coefficients is None else (np.asarray(coefficients) * powers, float(constant) * self.unit)
 

@@ -126,8 +126,8 @@ async def by_shares(s: Session, z: AShare, ridge: Floats) -> tuple[AShare, BShar
 
 
 def _sum_of(s: Session, own: Floats, frac: int) -> AShare:
-    total = s.zero(own.shape, frac=frac).add_own(s.encode(own, frac=frac, bound=SLACK))
-    return total.assume_bound(SLACK, "a correlation of the pooled columns, by Cauchy and Schwarz")
+    # However many parties: by Cauchy and Schwarz the sum is a correlation of the pooled columns, and so is each party's part.
+    return s.zero(own.shape, frac=frac).add_own(s.encode(own, frac=frac, bound=SLACK), bound=SLACK)
 
 
 def standard_scale(pooled: Moments, alpha: float, names: Sequence[str]) -> Floats:

@@ -77,8 +77,10 @@ async def _part(s: Session, z: Floats, owner: int, shape: tuple[int, ...], weigh
 
 
 @protocol
-async def intercept(s: Session, weights: AShare, own: Floats, target: float) -> AShare:
+async def intercept(s: Session, weights: AShare, own: Floats, target: float, *, addends: int) -> AShare:
     """The sum of everyone's `target` less w·m, where m is the sum of everyone's `own` means (d,).  w: (d,) -> 0-d, with the frac of w
+
+    Of no mean more than `addends` parties have a part; the others' `own` is 0 there.
 
     All in units of about a standard deviation.  A mean travels as a whole number and a rest: the ring holds no product with both at once.
     rounds 2 · bytes 8(3 d + 1) per peer · reveals nothing
@@ -88,14 +90,14 @@ async def intercept(s: Session, weights: AShare, own: Floats, target: float) -> 
         raise PrecisionError(msg)
     whole = np.rint(own)
     high, low = (
-        s.zero(own.shape, frac=frac).add_own(s.encode(part, frac=frac, bound=bound)).assume_bound(s.n * bound, "a sum of n parts")
+        s.zero(own.shape, frac=frac).add_own(s.encode(part, frac=frac, bound=bound), bound=addends * bound)
         for part, frac, bound in ((whole, 0, MEAN), (own - whole, FRAC, 0.5))
     )
     w, first, rest = await asyncio.gather(s.mask(weights), s.mask(high), s.mask(low))
     # |w·m| is at most 2^11 of the largest |m|, as for a row (docs/precision.md); weights of a descent have a bound of their own.
     reach = LARGEST if weights.bound >= LARGEST else weights.bound * len(own)
     coarse, fine = await asyncio.gather(
-        mpc.matmul(s, w, first, bound=reach * s.n * MEAN), mpc.matmul_trunc(s, w, rest, FRAC, bound=reach * s.n * 0.5)
+        mpc.matmul(s, w, first, bound=reach * addends * MEAN), mpc.matmul_trunc(s, w, rest, FRAC, bound=reach * addends * 0.5)
     )
     return s.zero((), frac=weights.frac).add_own(s.encode(target, frac=weights.frac, bound=MEAN)) - coarse - fine
 

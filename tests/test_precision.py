@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mpc
 import protocols
 from mpc import ConfigError, PrecisionError
 from mpc.testing import simulate
-from protocols import LinearRegression, linalg
+from protocols import LinearRegression, linalg, prediction
 
 ROOT = Path(__file__).resolve().parent.parent
 WAYS = ("reveal", "secret", "columns")
@@ -151,6 +152,25 @@ def test_parties_that_differ_much_with_secret_moments():
     assert error(fit("secret", x, y)[0], x, y) < 1e-4
 
 
+def test_rows_of_many_parties_of_which_one_has_nearly_all():
+    x, y = close_pair(3e-2, 400, 2)
+    assert error(fit("reveal", x, y, 26, cuts=range(1, 26))[0], x, y) < 1e-4
+
+
+@pytest.mark.parametrize("n", [3, 64])
+def test_an_intercept_for_some_receivers_where_each_column_has_one_owner(n):
+    async def program(s):
+        weights = s.input([-1.5, 2.0] if s.index == 0 else None, 0, (2,), frac=linalg.W_FRAC).assume_bound(linalg.LARGEST, "a solution's")
+        own = np.array([1e6, -3.25]) * (s.index == np.arange(2))
+        return await s.reveal(await prediction.intercept(s, weights, own, 7.0 * (s.index == 2), addends=1))
+
+    if n > 3:
+        # There is room for all of it, which is known from shapes alone.
+        assert mpc.estimate(program, n).complete
+        return
+    assert simulate(n, program, check_bounds=True)[0] == pytest.approx(7.0 + 1.5e6 + 6.5, abs=1e-4)
+
+
 @pytest.mark.parametrize(("scale", "reveal"), [(1e-5, True), (1e-5, False), (1e5, True)])
 def test_predictions_and_scores_in_any_unit(scale, reveal):
     x, y = data(60, 3)
@@ -243,7 +263,7 @@ def stated_bounds():
                 written = [keyword.value for keyword in call.keywords if keyword.arg == "bound"]
                 if name == "assume_bound":
                     yield f"{path.stem}.{function.name}", ast.unparse((call.args[:1] or written)[0])
-                elif name in {"matmul", "matmul_trunc", "times"} and written:
+                elif name in {"add_own", "matmul", "matmul_trunc", "times"} and written:
                     yield f"{path.stem}.{function.name}", ast.unparse(written[0])
 
 
