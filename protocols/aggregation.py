@@ -150,6 +150,14 @@ def column_names(x: object) -> tuple[str, ...]:
     return ()
 
 
+def enough_rows(count: float, ddof: int) -> None:
+    """ConfigError unless so many pooled rows have a variance."""
+    if count <= ddof:
+        not_empty(count)
+        msg = f"{count:g} pooled rows are too few for ddof={ddof}: pass a smaller ddof, or more rows"
+        raise ConfigError(msg)
+
+
 def not_empty(count: float, what: str = "row", *, lacks: str = "no mean") -> float:
     """The number of pooled rows; ConfigError if there are none."""
     if count == 0:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc import ConfigError, Cost, Floats, PrecisionError, Session
-from protocols.aggregation import checked_frac, column_names, not_empty, own_rows, own_sums, pooled, width
+from mpc import Cost, Floats, PrecisionError, Session
+from protocols.aggregation import checked_frac, column_names, enough_rows, own_rows, own_sums, pooled, width
 from protocols.declare import Received, Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     first = own_sums(s, np.append(sums, len(rows)), rows, frac=checked_frac(frac))
     second = own_sums(s, squares, rows, frac=2 * frac - DIGITS)
     (*total, count), coarse = await asyncio.gather(pooled(s, first, names=column_names(x)), pooled(s, second))
-    if count <= ddof:
-        not_empty(count)
-        msg = f"{count:g} pooled rows are too few for ddof={ddof}"
-        raise ConfigError(msg)
+    enough_rows(count, ddof)
     centre = np.reshape(total, rows.shape[1:]) / count
     size = unit(coarse / count, centre, s.n * 2.0 ** (DIGITS - 2 * frac) / count)
     left, apart = _about(rows, centre) / [size, np.square(size)] / count

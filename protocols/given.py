@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import mpc
-from mpc import AShare, ConfigError, Floats, PrecisionError, Session, protocol
-from protocols.aggregation import not_empty, own_sums
+from mpc import AShare, Floats, PrecisionError, Session, protocol
+from protocols.aggregation import enough_rows, not_empty, own_sums
 from protocols.linear_model import LinearRegression
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ async def given_variance(s: Session, own: Floats, given: AShare, names: Sequence
     if first is None:
         return None
     *total, count = first
-    if count <= ddof:
-        msg = f"{count:g} pooled rows are too few for ddof={ddof}"
-        raise ConfigError(msg)
+    enough_rows(count, ddof)
     apart = second - np.square(total) / count
     # What sums of squares are rounded by, the spread of the rounding of many rows, and the sums of own values, where there are any, which count
     # twice the mean.

@@ -136,9 +136,6 @@ async def by_hidden_rows(
 
     rounds 13 + those of solve · reveals the pooled count and the power of two of each column's standard deviation
     """
-    if s.n > PARTIES:
-        msg = f'moments="secret" is for at most {PARTIES} parties, not {s.n}: use moments="reveal", or pool rows of several parties at one of them'
-        raise ConfigError(msg)
     count, own = await own_part(s, x, y, centre=options.centre, terms=options.terms)
     _check_means(s, own.mean, labels)
     apart = await between(s, own)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import numpy as np
 
 from mpc import AShare, ConfigError, Floats, PrecisionError, ProgramError, Session, as_numbers
-from protocols import aggregation, blockwise, descent, fitting, least_squares, prediction
+from protocols import aggregation, blockwise, descent, fitting, hidden, least_squares, prediction
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -89,7 +89,7 @@ class LinearRegression:
         Raises ConfigError for settings, shapes, constant and collinear columns, PrecisionError for values that do not fit; all before a
         coefficient is revealed, and without a change to what an earlier fit has left.
         """
-        self.check()
+        self.check(s.n)
         chosen = s.receivers(to)
         if not reveal and to is not None:
             msg = "to= says who gets the coefficients, but reveal=False keeps them shared"
@@ -125,8 +125,8 @@ class LinearRegression:
             f"on each other, or fit with {'a larger alpha' if self.alpha else 'alpha > 0'}"
         )
 
-    def check(self) -> None:
-        """ConfigError unless the settings exist and fit each other."""
+    def check(self, parties: int) -> None:
+        """ConfigError unless the settings exist, fit each other, and are for so many parties."""
         for name, allowed in (("solver", SOLVERS), ("split", SPLITS), ("moments", MOMENTS)):
             if getattr(self, name) not in allowed:
                 msg = f"{name}={getattr(self, name)!r} is none of {', '.join(map(repr, allowed))}"
@@ -134,6 +134,12 @@ class LinearRegression:
         if self.moments == "secret" and (self.split, self.solver) != ("rows", "exact"):
             msg = (
                 'moments="secret" is for split="rows" with solver="exact": split columns reveal no moments, a descent needs scaled features'
+            )
+            raise ConfigError(msg)
+        if self.moments == "secret" and parties > hidden.PARTIES:
+            msg = (
+                f'moments="secret" is for at most {hidden.PARTIES} parties, not {parties}: use moments="reveal", or pool rows of several parties '
+                "at one of them"
             )
             raise ConfigError(msg)
         if not 0 <= float(self.alpha) < 2.0**40:

@@ -48,6 +48,7 @@ CLIENTS = [
     "takes no rows of a client",
     "is not for rows of a client",
     "is computed on the rows of a client alone",
+    "rows of a client are too few for a fit",
     "a client gets the result of split=rows",
     "is none of me, parties, both",
     "a client gives from 1 to",
@@ -295,6 +296,8 @@ def test_programs_say_what_they_do_not_take():
     refused("is not for rows of a client", "mean", parameters={"frac": 8})
     two = {"columns": ("age", "bmi"), "parameters": {"target": "bmi"}}
     refused("is computed on the rows of a client alone", "linear_regression", dataset="patients", **two)
+    three = {"columns": ("age", "bmi", "score"), "parameters": {"target": "bmi"}}
+    refused("rows of a client are too few for a fit", "linear_regression", client=replace(JOB.client, rows=2), **three)
     sgd = {"columns": ("age", "bmi"), "parameters": {"target": "bmi", "solver": "sgd"}, "client": Client("lab")}
     refused("a client gets the result of split=rows", "linear_regression", **sgd)
     assert program("mean").estimate(JOB, 2, 10).rounds == 1

@@ -353,7 +353,6 @@ CASES = {
     "describes job": lambda: joined((0, "j", {"program": "mean/1"}), (1, "j", {"program": "mean/2"})),
     "runs a different program": lambda: each(other_op, 3),
     "finished its program while": lambda: each(other_length, 3),
-    "is for at most N parties": lambda: each(lambda s: protocols.LinearRegression(moments="secret").fit(s, np.eye(3), np.arange(3.0)), 13),
     "disagrees with OTHER": lambda: each(two_disagree, 3),
     **{key: (lambda call=call: each(call)) for key, call in MISUSES.items()},
 }

@@ -133,6 +133,8 @@ OFFLINE = {
     "parameter 'NAME' is missing": (None, "estimate linear_regression --columns age,bmi"),
     "names no KIND of the job": (None, "estimate linear_regression --columns age,bmi --set target=score"),
     "takes COUNT column(s)": (None, "estimate highest --columns age,bmi"),
+    "is for at most N parties": (None, "estimate linear_regression --columns age,bmi --set target=bmi --set moments=secret --parties 13"),
+    "takes a column of every party": (None, "estimate linear_regression --columns age,bmi --set target=bmi --set split=columns"),
     "is named twice among the columns": (None, "estimate mean --columns age,age"),
     "receiver 'NAME' is no party of the job": (None, "run mean --dataset patients --columns age --to zed -c a.toml"),
     "there is no workload": (None, "bench --only W99"),

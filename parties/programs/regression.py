@@ -13,6 +13,7 @@ from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, 
 from protocols import LinearRegression
 from protocols.fitting import BATCH
 from protocols.given import given_fit
+from protocols.hidden import PARTIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +91,8 @@ def _has_system(settings: Settings) -> bool:
 
 
 def _rule(task: Task, settings: Settings) -> None:
-    _model(settings).check()
+    _model(settings).check(len(task.parties))
+    _check_numbers(task, settings)
     if task.told and not task.given and (settings["split"] == "columns" or settings["solver"] == "sgd"):
         msg = "a client gets the result of split=rows with solver=exact only: it cannot follow what depends on each party's rows"
         raise ConfigError(msg)
@@ -105,6 +107,18 @@ def _rule(task: Task, settings: Settings) -> None:
         if task.to and set(task.to) != set(task.parties):
             msg = f"{why}, so every party must be a receiver: leave score out, or the receivers"
             raise ConfigError(msg)
+
+
+def _check_numbers(task: Task, settings: Settings) -> None:
+    """ConfigError where the numbers of columns, parties and given rows alone say that there is no fit."""
+    columns, parties = len(task.columns), len(task.parties)
+    if settings["split"] == "columns" and columns < parties:
+        msg = f'split="columns" takes a column of every party, and {columns} are too few for {parties} parties: name more columns, or fewer parties'
+        raise ConfigError(msg)
+    least = columns - 1 + settings["fit_intercept"]
+    if 0 < task.given < least:
+        msg = f"{task.given} rows of a client are too few for a fit of {columns} columns: give at least {least} rows, or name fewer columns"
+        raise ConfigError(msg)
 
 
 def _sample(columns: Sequence[str], rows: int, settings: Settings) -> Table:
@@ -132,7 +146,9 @@ REGRESSION = (
             Setting("solver", str, "exact", "normal equations, or mini-batch descent in the order of the rows", ("exact", "sgd")),
             Setting("alpha", float, 0.0, "penalty alpha·|w|² on the coefficients, for exact", least=0.0, most=1e12),
             Setting("fit_intercept", bool, True, "false for a line through the origin"),
-            Setting("moments", str, "reveal", "secret hides means and variances, for rows and exact", ("reveal", "secret")),
+            Setting(
+                "moments", str, "reveal", f"secret hides means and variances: rows, exact, up to {PARTIES} parties", ("reveal", "secret")
+            ),
             Setting("epochs", int, 5, "passes over the rows, for sgd", least=1, most=10**6),
             Setting("batch_size", int, 128, "rows of a step, for sgd", least=1, most=BATCH),
             Setting("learning_rate", float, 0.125, "length of a step, for sgd", least=1e-6, most=1000.0),

@@ -10,6 +10,7 @@ import protocols
 from mpc.errors import ConfigError
 from parties.programs.groups import weighted
 from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, Settings, by_column, fraction, units
+from protocols.aggregation import enough_rows
 from protocols.given import given_mean, given_sum, given_variance
 
 if TYPE_CHECKING:
@@ -72,6 +73,12 @@ async def _deviation_given(s: Session, table: Table, given: AShare, task: Task, 
     return None if spread is None else {"standard_deviation": {name: float(np.sqrt(value)) for name, value in spread["variance"].items()}}
 
 
+def _rule(task: Task, settings: Settings) -> None:
+    # How many rows the parties add, nobody knows yet.
+    if task.given and not task.dataset:
+        enough_rows(task.given, settings["ddof"])
+
+
 _DDOF = Setting("ddof", int, 0, "divide by the number of rows less this", least=0, most=10**6)
 _ALSO = "and to everyone the number of rows of all parties together and, of each column, the mean and a rounded sum of squares"
 
@@ -115,6 +122,7 @@ STATISTICS = (
         _variance,
         ("variance",),
         (_DDOF, fraction()),
+        rule=_rule,
         irrelevant={"ddof": 0},
         given=OnGiven(_variance_given, ("ddof",)),
         tells_all=True,
@@ -127,6 +135,7 @@ STATISTICS = (
         _standard_deviation,
         ("standard_deviation", "variance"),
         (_DDOF, fraction()),
+        rule=_rule,
         irrelevant={"ddof": 0},
         given=OnGiven(_deviation_given, ("ddof",)),
         tells_all=True,
