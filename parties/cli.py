@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,14 +22,10 @@ from parties.faults import LOCAL, as_object, code, exit_status
 from parties.job import Task, names_in
 from parties.logs import LogFormat, configure
 from parties.programs import PROGRAMS, program, table_of_programs
-from parties.run import INTERRUPTED, run
+from parties.run import commanded
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from parties.config import NodeConfig
-
-R = TypeVar("R")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -44,14 +40,6 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Compute on data that may not be pooled."
 )
 app.add_typer(data.app, name="data")
-
-
-def _run(work: Coroutine[Any, Any, R]) -> R:
-    try:
-        return run(work)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001  typer's callback
@@ -88,7 +76,7 @@ def demo_command(
     transport: DemoTransport = "tcp",
 ) -> None:
     """Three hospitals and a dealer, as processes of this machine, compute on real data."""
-    if not _run(demo(transport)):
+    if not commanded(demo(transport)):
         print("a result differs from the pooled plaintext by more than its tolerance", file=sys.stderr)
         raise typer.Exit(1)
 
@@ -97,14 +85,14 @@ def demo_command(
 def party(config: Config, verbose: Verbose = False, log_format: Form = LogFormat.TEXT) -> None:  # noqa: FBT002
     """Run this organisation's node until stopped: it takes jobs that its configuration allows."""
     configure(int(verbose), form=log_format)
-    _run(nodes.party(config))
+    commanded(nodes.party(config))
 
 
 @app.command()
 def dealer(config: Config, verbose: Verbose = False, log_format: Form = LogFormat.TEXT) -> None:  # noqa: FBT002
     """Serve correlated randomness to the parties of the roster until stopped."""
     configure(int(verbose), form=log_format)
-    _run(nodes.dealer(config))
+    commanded(nodes.dealer(config))
 
 
 @app.command("run")
@@ -130,7 +118,7 @@ def run_command(
             settings = load_node_config(config)
             task = replace(_task(settings, protocol, dataset, columns, parties, to, parameters), purpose=purpose)
             save = stack.enter_context(ask.reserved(out))
-            answer = _run(ask.run(settings, task, wait))
+            answer = commanded(ask.run(settings, task, wait))
         try:
             save(answer)
         finally:

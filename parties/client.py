@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mpc.wire import Body
     from parties.config import NodeConfig
     from parties.data import Table
+    from parties.sources.halt import Halt
 
     Tell = Callable[[str], None]
 
@@ -73,13 +74,13 @@ def rows_of(table: Table, ranges: Mapping[str, tuple[float, float]] | None = Non
     return Rows(table, tuple(power_above(known.get(name)) for name in table.columns))
 
 
-def declared(config: NodeConfig, dataset: str, columns: Sequence[str]) -> Rows:
-    """Rows of a dataset that the client's own configuration declares; ConfigError as for a party's data."""
+def declared(config: NodeConfig, dataset: str, columns: Sequence[str], halt: Halt | None = None) -> Rows:
+    """Rows of a dataset that the client's own configuration declares; ConfigError as for a party's data.  `halt` may end the reading."""
     settings = config.dataset(dataset)
     names = settings.expand(columns)
     ranges = [None if config.source(dataset, name)[1] is None else (0.0, 1.0) for name in names]
     powers = [power_above(limits or config.column(dataset, name).range) for limits, name in zip(ranges, names, strict=True)]
-    return Rows(load(config, dataset, names), tuple(powers), settings.meaning(names))
+    return Rows(load(config, dataset, names, halt=halt), tuple(powers), settings.meaning(names))
 
 
 def power_above(limits: tuple[float, float] | None) -> int:

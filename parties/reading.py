@@ -1,4 +1,4 @@
-"""Reading a job's data beside everything else: however long it takes, it holds up no other job, and not the end of the process."""
+"""Reading data beside everything else: however long it takes, it holds up no other job, and not the end of the process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from parties.sources.halt import Halt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from parties.config import NodeConfig
 
 T = TypeVar("T")
 
@@ -66,4 +68,16 @@ class Reading(Generic[T]):
             self._halt.tell()
 
 
-__all__ = ["Reading"]
+async def in_time(reading: Reading[T], config: NodeConfig, dataset: str) -> T:
+    """What was read of `dataset`; ConfigError if that takes longer than the configuration allows."""
+    seconds = config.dataset(dataset).seconds
+    try:
+        return await reading.within(seconds)
+    except TimeoutError:
+        text = (
+            f"dataset {dataset!r} was not read within {seconds:g} s; see what its source waits for, or set `seconds` of the dataset higher"
+        )
+        raise config.fault(("datasets", dataset), text) from None
+
+
+__all__ = ["Reading", "in_time"]

@@ -76,6 +76,15 @@ def run(work: Coroutine[Any, Any, R]) -> R:
             work.close()
 
 
+def commanded(work: Coroutine[Any, Any, R], said: str = "stopped") -> R:
+    """`run` for a command: if it is stopped, `said` tells so on standard error, and the process ends with status INTERRUPTED."""
+    try:
+        return run(work)
+    except KeyboardInterrupt:
+        print(said, file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
 def outlive_hangups(log: Logger) -> None:
     """From now on SIGHUP ends no work that runs without a terminal: there it is no closed window, but the wish of a supervisor, or of a
     rotation of logs, that a node reads its files again.  Within `run` only.

@@ -11,7 +11,7 @@ from parties.computation import computed, large_enough
 from parties.datasets import meaning
 from parties.policy import check_difference, check_limits, rows_for, too_few
 from parties.proposals import JOB
-from parties.reading import Reading
+from parties.reading import Reading, in_time
 from parties.records import JOINING, named
 
 if TYPE_CHECKING:
@@ -105,13 +105,8 @@ class Work:
     async def _rows(self) -> Table:
         """This party's rows; ConfigError if reading them takes longer than the configuration allows."""
         task = self._record.task
-        seconds = self._config.dataset(task.dataset).seconds if task.dataset else None
         self._reading = Reading(lambda halt: rows_for(self._config, task, halt))
-        try:
-            return await self._reading.within(seconds)
-        except TimeoutError:
-            text = f"dataset {task.dataset!r} was not read within {seconds:g} s; see what its source waits for, or set `seconds` of the dataset higher"
-            raise self._config.fault(("datasets", task.dataset), text) from None
+        return await (in_time(self._reading, self._config, task.dataset) if task.dataset else self._reading.within(None))
 
     def when_free(self, told: Callable[[], None]) -> None:
         """Call `told` once nothing of this job runs any more: a reading may outlast it that could not be stopped."""

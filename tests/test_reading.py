@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
 import sqlite3
 import sys
 import threading
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 
 import duckdb
 import pytest
 
 from mpc import ConfigError
+from parties.commands.client import UNASKED
+from parties.commands.data import UNREAD
 from parties.config import load_node_config
 from parties.datasets import load
 from parties.reading import Reading
 from parties.run import INTERRUPTED
 from parties.sources.halt import HaltedError
 from tests.error_rows import row_of
-from tests.nodes import PATIENCE, ROOT, Nodes, environment
+from tests.nodes import PATIENCE, ROOT, Nodes, environment, spawn
 from tests.test_jobs_faults import until
 
 ENDLESS = "WITH RECURSIVE n(age) AS (SELECT 1 UNION ALL SELECT 1 - age FROM n) SELECT max(age) AS age FROM n"
@@ -170,3 +174,51 @@ async def test_a_query_has_as_many_seconds_as_its_dataset_says(tmp_path):
         status, _, complaints = await nodes.beaver("run", "mean", "--dataset", "slow", "--columns", "age", "-c", "a.toml")
         assert (status, "denied by b" in complaints, "0.2" in complaints) == (5, True, False), complaints
         assert (await nodes.mean())[0] == 0
+
+
+COMMANDS = {
+    UNREAD: ("data", "check", "slow", "-c", "a.toml"),
+    UNASKED: ("client", "mean", "--data", "slow", "--columns", "age", "-c", "lab.toml"),
+}
+"""Commands that read by themselves, by what they say when they are stopped."""
+
+
+@asynccontextmanager
+async def reads(folder, said, *more, limit=""):
+    """One of them, which reads the answer to a query that never ends."""
+    Nodes(folder, names=("a", "b"), clients=("lab",))
+    sqlite3.connect(folder / "slow.db").close()
+    for name in ("a", "lab"):
+        with (folder / f"{name}.toml").open("a") as file:
+            file.write(f"[datasets.slow]\n{QUERY}{limit}columns = {{ age = {{}} }}\n")
+    process = await spawn(folder, *COMMANDS[said], *more)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def has_open(process, path):
+    # One of its files may be closed while we look.
+    with suppress(FileNotFoundError):
+        return path in [each.readlink() for each in Path(f"/proc/{process.pid}/fd").iterdir()]
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("said", COMMANDS)
+async def test_a_command_that_reads_is_stopped_at_once(tmp_path, said, number):
+    async with reads(tmp_path, said) as process:
+        await until(lambda: has_open(process, tmp_path / "slow.db"))
+        process.send_signal(number)
+        out, complaints = await asyncio.wait_for(process.communicate(), 10)
+    assert (process.returncode, out, complaints.decode().splitlines()[-1]) == (INTERRUPTED, b"", said)
+
+
+@pytest.mark.parametrize("said", COMMANDS)
+async def test_a_command_reads_for_as_many_seconds_as_its_dataset_says(tmp_path, said):
+    async with reads(tmp_path, said, "--json", limit="seconds = 0.2\n") as process:
+        out, _ = await asyncio.wait_for(process.communicate(), 10)
+    told = json.loads(out)
+    assert process.returncode == 1
+    assert row_of(SECONDS[0]).shows(told[0]["error"] if isinstance(told, list) else told["text"])

@@ -18,7 +18,7 @@ from parties.bench.catalogue import chosen
 from parties.bench.machine import machine
 from parties.bench.report import line, result, show
 from parties.bench.runner import REPEATS, BenchmarkError, measure
-from parties.run import INTERRUPTED, run
+from parties.run import commanded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,11 +49,7 @@ def bench(
         picture.check(plot)
     faults: list[str] = []
     with _lines(json_file) as file:
-        try:
-            measured = run(_measured(workloads, rtt, repeats, file, faults))
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
+        measured = commanded(_measured(workloads, rtt, repeats, file, faults))
     if measured and json_file != "-":
         show(wide(WIDTH), measured, machine())
     if measured and plot is not None:

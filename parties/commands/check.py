@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from dataclasses import asdict
 from pathlib import Path  # noqa: TC003  typer reads it from the annotation
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +21,7 @@ from parties import ask
 from parties.check import MAX_PATIENCE, PATIENCE, Own, Row, examine, first_fault, own_files
 from parties.config import load_node_config
 from parties.logs import configure
-from parties.run import INTERRUPTED, run
+from parties.run import commanded, run
 
 if TYPE_CHECKING:
     from parties.config import NodeConfig
@@ -44,11 +43,8 @@ def check(
     try:
         settings = load_node_config(config)
         own = own_files(settings, config)
-        rows, running = run(_rows(settings, config, wait))
+        rows, running = commanded(_rows(settings, config, wait))
         fault = first_fault(own, rows)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
     except ConfigError as broken:
         # No node starts like this, so there is nobody to try the others with.
         problem, _, remedy = str(broken).partition("; ")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,14 +19,15 @@ from parties.config import NodeConfig, load_node_config
 from parties.faults import as_object
 from parties.job import names_in
 from parties.programs import program
-from parties.run import INTERRUPTED, run
+from parties.reading import Reading, in_time
+from parties.run import commanded
 from parties.schema import ColumnSettings, DatasetSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
 
 GIVEN = "given"
 """What the file of `--data` is called where it stands in no configuration."""
+
+UNASKED = "stopped before the rows were read, so nobody was asked"
+"""What is said of an interrupt while this client reads."""
 
 PRINTED = "no node keeps the result: take it from standard output"
 """What to do where the result cannot be written."""
@@ -59,7 +61,6 @@ def client(
             work = ask_parties(
                 config,
                 protocol,
-                rows=None if data is None else _rows(settings, data, names),
                 dataset=dataset,
                 columns=settings.expand(dataset, names),
                 to=to if "," not in to and to not in settings.load_roster() else names_in(to),
@@ -68,8 +69,10 @@ def client(
                 purpose=purpose,
                 wait=wait,
                 tell=lambda text: print(f"{time.monotonic() - start:7.2f} s  {text}", file=sys.stderr, flush=True),
+                # Last: it may take long, and all else that is wrong is known before.
+                rows=None if data is None else _rows(settings, data, names),
             )
-            answer = _run(work)
+            answer = commanded(work)
         try:
             save(answer)
         finally:
@@ -77,24 +80,20 @@ def client(
             ask.show(answer, as_json=as_json)
 
 
-def _run(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    try:
-        return run(work)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-
-
 def _rows(config: NodeConfig, data: str, columns: tuple[str, ...]) -> Rows:
     """The rows of a declared dataset, or of a file whose columns are all numbers."""
-    if data in config.datasets:
-        return declared(config, data, columns)
-    if not Path(data).exists():
-        known = ", ".join(config.datasets) or "none"
-        msg = f"--data {data}: is no file, and no dataset of this configuration ({known})"
-        raise ConfigError(msg)
-    there = DatasetSettings(path=str(Path(data).absolute()), columns={name: ColumnSettings() for name in columns})
-    return declared(config.model_copy(update={"datasets": {GIVEN: there}}), GIVEN, columns)
+    if data not in config.datasets:
+        if not Path(data).exists():
+            known = ", ".join(config.datasets) or "none"
+            msg = f"--data {data}: is no file, and no dataset of this configuration ({known})"
+            raise ConfigError(msg)
+        there = DatasetSettings(path=str(Path(data).absolute()), columns={name: ColumnSettings() for name in columns})
+        config, data = config.model_copy(update={"datasets": {GIVEN: there}}), GIVEN
+    return commanded(_read(config, data, columns), UNASKED)
+
+
+async def _read(config: NodeConfig, dataset: str, columns: tuple[str, ...]) -> Rows:
+    return await in_time(Reading(partial(declared, config, dataset, columns)), config, dataset)
 
 
 __all__ = ["client"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path  # noqa: TC003  typer reads it from the annotation
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,12 +18,19 @@ from rich.table import Table as Grid
 from mpc.errors import ConfigError
 from parties.config import load_node_config
 from parties.datasets import objections
+from parties.reading import Reading, in_time
+from parties.run import commanded
 from parties.sources import batches, source_of
-from parties.sources.halt import Halt
 from parties.sources.sheet import Sheet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from parties.config import NodeConfig
+    from parties.sources.halt import Halt
+
+UNREAD = "stopped before all datasets were read, so nothing is told of them"
+"""What is said of an interrupt."""
 
 app = typer.Typer(help="Look after the datasets of this organisation's node.", no_args_is_help=True)
 
@@ -54,26 +63,38 @@ class DatasetReport:
         return not self.error and not any(column.refused for column in self.columns)
 
 
-def examine(config: NodeConfig, dataset: str) -> DatasetReport:
-    """Read all declared columns of `dataset` to the end.  ConfigError if there is no such dataset."""
-    settings = config.dataset(dataset)
-    reports = {name: ColumnReport(name, column.unit or "", rule=column.missing) for name, column in settings.columns.items()}
-    report = DatasetReport(dataset, source_of(config, dataset), columns=list(reports.values()))
-    sheet = Sheet(f"{report.source}: dataset {dataset!r}", settings.columns, Halt())
+async def examine(config: NodeConfig, dataset: str) -> DatasetReport:
+    """Read all declared columns of `dataset` to the end, within its seconds.  ConfigError if there is no such dataset."""
+    columns = config.dataset(dataset).columns.items()
+    report = DatasetReport(dataset, source_of(config, dataset))
+    report.columns = [ColumnReport(name, column.unit or "", rule=column.missing) for name, column in columns]
     try:
-        for part in batches(config, dataset, sheet):
-            for cells, (name, column) in zip(part.columns, settings.columns.items(), strict=True):
+        await in_time(Reading(partial(_count, config, report)), config, dataset)
+    except ConfigError as fault:
+        report.error = str(fault)
+    return report
+
+
+def _count(config: NodeConfig, report: DatasetReport, halt: Halt) -> None:
+    """Add all that there is to `report`.  `halt` may end it."""
+    columns = config.dataset(report.dataset).columns
+    sheet = Sheet(f"{report.source}: dataset {report.dataset!r}", columns, halt)
+    # Closed at once when it is told to stop: a database stays open no longer than it is read.
+    with closing(batches(config, report.dataset, sheet)) as parts:
+        for part in parts:
+            halt.hear()
+            for cells, column, one in zip(part.columns, columns.values(), report.columns, strict=True):
                 found = objections(cells, column)
-                one = reports[name]
                 one.missing += sum(map(cells.missing, np.flatnonzero(np.isnan(cells.values)).tolist()))
                 one.refused += sum(map(len, found.values()))
                 if found and not one.why:
                     place, text = min((places[0], text) for text, places in found.items())
                     one.why = f"row {report.rows + place + 1}: {text}"
             report.rows += part.rows
-    except ConfigError as fault:
-        report.error = str(fault)
-    return report
+
+
+async def _examined(config: NodeConfig, datasets: Iterable[str]) -> list[DatasetReport]:
+    return [await examine(config, name) for name in datasets]
 
 
 def show(reports: list[DatasetReport], *, as_json: bool) -> None:
@@ -107,7 +128,7 @@ def check(
     The exit status is 1 if a dataset cannot be used as it is.
     """
     settings = load_node_config(config)
-    reports = [examine(settings, name) for name in ([dataset] if dataset is not None else settings.datasets)]
+    reports = commanded(_examined(settings, settings.datasets if dataset is None else [dataset]), UNREAD)
     show(reports, as_json=as_json)
     if not all(report.usable for report in reports):
         raise typer.Exit(1)
