@@ -64,12 +64,19 @@ class Job:
         return blake2b(fields("job", pack(self.description)), digest_size=32).digest()
 
 
-def describe(name: str, mesh: Mesh, parties: tuple[str, ...] | None, program: str, terms: Mapping[str, str] | None = None) -> Job:
+def describe(
+    name: str,
+    mesh: Mesh,
+    parties: tuple[str, ...] | None,
+    program: str,
+    terms: Mapping[str, str] | None = None,
+    roster: Roster | None = None,
+) -> Job:
     """The job `name` among `parties` (all of the roster by default), this member among them, with the roster's dealer.
 
-    `terms` is what else all members must say alike; a Disagreement names the keys that differ.
+    `terms` is what else all members must say alike; a Disagreement names the keys that differ.  Without `roster` that of now counts.
     """
-    job = described(name, mesh.roster, parties, program, terms)
+    job = described(name, roster or mesh.roster, parties, program, terms)
     if mesh.identity.name not in job.members:
         msg = f"{mesh.identity.name} is not among the parties of job {name!r}: {', '.join(job.parties)}"
         raise ConfigError(msg)

@@ -64,6 +64,7 @@ class Channel:
         self.transcript = b""
         self.born = asyncio.get_running_loop().time()
         self.wire_bytes = self.wire_received = 0
+        self.roster = roster
         self.served = False
         """Whether its line came to be used, by this channel or by another one."""
         self._line = Line(link, self)
@@ -187,6 +188,7 @@ class Channel:
         """Go on over the line of `through`: what the peer did not receive, `acknowledged` records in all, goes again."""
         self._unacknowledged.acknowledged(acknowledged, self.name)
         old, self._line = self._line, through.hand_over(self)
+        self.roster = through.roster
         old.link.abort()
         self._settled.set()
         for number, parts in self._unacknowledged.again():

@@ -126,14 +126,18 @@ def static_key(theirs: Hello, roster: Roster) -> bytes:
 
     AuthenticationFailed if it announces none that is valid now.  To announce another's key is of no use: the handshake needs its secret.
     """
-    peer = roster[theirs.sender]
-    known = {fingerprint(public): public for public in peer.publics}
-    if theirs.key in map(fingerprint, peer.valid()):
-        return curve_public_of(known[theirs.key])
+    return curve_public_of(key_of(roster[theirs.sender], theirs.key, roster))
+
+
+def key_of(peer: Member, announced: bytes, roster: Roster) -> bytes:
+    """The key of `peer` with the fingerprint `announced`; AuthenticationFailed if that is not valid now, or `roster` revokes it."""
     for each in roster.content.revoked:
-        if fingerprint(each.public) == theirs.key:
+        if fingerprint(each.public) == announced:
             raise AuthenticationFailed(peer.name, f"uses a key that was revoked on {each.since} ({each.reason}); it needs its new one")
-    if theirs.key in known:
+    known = {fingerprint(public): public for public in peer.publics}
+    if announced in map(fingerprint, peer.valid()):
+        return known[announced]
+    if announced in known:
         raise retired(peer)
     raise AuthenticationFailed(peer.name, "uses another key than the roster gives it; compare its key with the roster")
 

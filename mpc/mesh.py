@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from mpc import wire
 from mpc.channel import Channel
-from mpc.errors import BeaverError, ConfigError, PeerLost, PeerMisbehaved, RemoteFault
+from mpc.errors import AuthenticationFailed, BeaverError, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.flow import WINDOW
 from mpc.handshake import retired
 from mpc.peer import Peer, Traffic
 from mpc.refusals import Refusals
-from mpc.roster import format_endpoint, meet, transport_between
-from mpc.transport.link import reason
+from mpc.roster import meet
+from mpc.ways import dials, met, still, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mpc.identity import Identity
-    from mpc.roster import Member, Roster
+    from mpc.members import Member
+    from mpc.roster import Roster
     from mpc.transport.link import Link
 
 MAX_STRANGERS = 128
@@ -69,34 +70,6 @@ class Subscriber(Protocol):
         """`name` sent a control message."""
 
 
-def dials(me: Member, other: Member) -> bool:
-    """Whether `me` dials `other`: the lower name does, unless only one of the two can be reached.  At a broker everyone can.
-
-    A client is there only while it wants something: it dials, and nobody dials it.
-    """
-    if "client" in (me.role, other.role):
-        return me.role == "client" and (other.endpoint is not None or transport_between(me, other) == "mqtt")
-    if transport_between(me, other) == "mqtt":
-        return me.name < other.name
-    if other.endpoint is None:
-        return False
-    return me.endpoint is None or me.name < other.name
-
-
-def _no_way(me: Member, other: Member) -> str:
-    if me.role == "client":
-        return f"{other.name} has no endpoint in the roster, and a client only dials; it needs one, or the relay"
-    return f"neither {me.name} nor {other.name} has an endpoint in the roster; one of them needs one"
-
-
-def _unreachable(member: Member, fault: OSError | UnicodeError | PeerLost) -> PeerLost:
-    if isinstance(fault, PeerLost):
-        return fault
-    # UnicodeError: a host name that cannot be one.
-    where = format_endpoint(member.endpoint or ("nowhere", 0))
-    return PeerLost(member.name, f"cannot be reached at {where}, its endpoint in the roster: {reason(fault)}")
-
-
 def _minute(when: datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M} UTC"
 
@@ -108,43 +81,78 @@ class Mesh:
         self, identity: Identity, roster: Roster, network: Network, clocks: Clocks | None = None, window: int | None = None
     ) -> None:
         self.identity = identity
-        self.roster = roster
         self.clocks = clocks or Clocks()
         self.window = window or WINDOW
         self.log = logging.getLogger(f"beaver.{identity.name}")
         self._network = network
-        self._me = roster[identity.name]
-        self._retires = self._me.retires if self._me.retiring == identity.public else None
-        others = [member for member in roster.members if member.name != identity.name and meet(self._me, member)]
-        self._peers = {member.name: Peer(member) for member in others}
+        self._peers: dict[str, Peer] = {}
+        self._adopt(roster)
+        self.former: Roster | None = None
         self._subscribers: list[Subscriber] = []
         self._strangers: list[Channel] = []
         self._refusals = Refusals(partial(self.log.warning, "phase=handshake %s"))
         self._dialling: list[Channel] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = False
-        for member in others:
-            if member.role != "client" and not dials(self._me, member) and not dials(member, self._me):
-                raise ConfigError(_no_way(self._me, member))
+
+    def _adopt(self, roster: Roster) -> None:
+        others = met(self.identity.name, roster)
+        self.roster, self._me = roster, roster[self.identity.name]
+        self._retires = self._me.retires if self._me.retiring == self.identity.public else None
+        if self._retires is not None:
+            self.log.warning("phase=start the own key retires on %s; set `key` to the new one before, and restart", _minute(self._retires))
+        for name, member in others.items():
+            # Who leaves stays known: jobs of an earlier roster may ask for it still.
+            self._peers.setdefault(name, Peer(member)).member = member
 
     async def __aenter__(self) -> Self:
         await self._network.listen(self._accept)
-        expected = [name for name, peer in self._peers.items() if peer.member.role != "client"]
-        self.log.info("phase=start waiting for %s", ", ".join(expected))
-        if self._retires is not None:
-            self.log.warning("phase=start the own key retires on %s; set `key` to the new one before, and restart", _minute(self._retires))
-        self._tasks = [asyncio.create_task(self._dial(peer)) for peer in self._peers.values() if dials(self._me, peer.member)]
-        self._tasks.append(asyncio.create_task(self._heartbeat()))
+        self.log.info("phase=start waiting for %s", ", ".join(name for name, each in self._peers.items() if each.member.role != "client"))
+        self._dial_all()
+        self._tasks[self.identity.name] = asyncio.create_task(self._heartbeat())
         return self
+
+    def follow(self, roster: Roster) -> None:
+        """From now on `roster` counts, which gives this member its role and key.  ConfigError, and nothing has changed, if it cannot meet all.
+
+        Whose key does not count any more, or who takes no part in it, is cut off; all others stay connected.
+        """
+        former = self.roster
+        self._adopt(roster)
+        if roster.digest == former.digest:
+            return
+        self.former = former
+        for unproven in (*self._strangers, *self._dialling):
+            unproven.end(PeerLost(unproven.name, "began its handshake before this member took another roster"))
+        for peer in self._peers.values():
+            if peer.channel is None or peer.channel.peer is None:
+                peer.problem = None
+                continue
+            try:
+                peer.channel.peer = still(peer.channel.peer, roster)
+            except AuthenticationFailed as fault:
+                peer.channel.end(fault)
+        self._dial_all()
+
+    def _dial_all(self) -> None:
+        """Keep dialling whom this member dials, and nobody else."""
+        for name, peer in self._peers.items():
+            wanted = self.meets(name) and dials(self._me, peer.member)
+            if wanted and name not in self._tasks:
+                self._tasks[name] = asyncio.create_task(self._dial(peer))
+            elif wanted:
+                peer.again.set()
+            elif name in self._tasks:
+                self._tasks.pop(name).cancel()
 
     async def __aexit__(self, *_: object) -> None:
         channels = [peer.channel for peer in self._peers.values() if peer.channel is not None]
         # What an interrupted channel still holds must not be lost.
         await asyncio.gather(*(channel.settled() for channel in channels))
         self._closing = True
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for unproven in (*self._strangers, *self._dialling):
             unproven.end(PeerLost(unproven.name, "this party is closing"))
         self._refusals.close()
@@ -167,7 +175,7 @@ class Mesh:
 
     def meets(self, name: str) -> bool:
         """Whether this member ever speaks with `name`."""
-        return name in self._peers
+        return name in self.roster and name in self._peers and meet(self._me, self.roster[name])
 
     def channel(self, name: str) -> Channel | None:
         """The ready channel to `name`, or None."""
@@ -331,7 +339,7 @@ class Mesh:
                 link = await self._network.dial(peer.member)
         except (OSError, UnicodeError, PeerLost) as fault:
             if not attempt.expired():
-                self._not_dialled(peer, _unreachable(peer.member, fault))
+                self._not_dialled(peer, unreachable(peer.member, fault))
             return False
         channel = Channel(link, self.identity, self.roster, self, dialled=peer.member)
         self._dialling.append(channel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from mpc.agreement import Agreement, describe
 from mpc.checks import Checks
@@ -16,10 +16,11 @@ from mpc.lock import IdentityLock
 from mpc.mesh import Clocks, Mesh
 from mpc.preprocessing.dealer import Dealer
 from mpc.remembered import RosterMemory
-from mpc.roster import meet, transport_between
+from mpc.roster import parse_endpoint, transport_between
 from mpc.session import Session
 from mpc.transport.routes import Routes
 from mpc.transport.tcp import TcpNetwork
+from mpc.ways import met
 
 if TYPE_CHECKING:
     import socket
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mpc.config import PartyConfig
+    from mpc.endpoints import Endpoint, Relay
     from mpc.identity import Identity
+    from mpc.members import Member
     from mpc.mesh import Network
     from mpc.roster import Roster
     from mpc.streams import Watch
@@ -114,12 +117,13 @@ class Node:
         terms: Mapping[str, str] | None = None,
         all_present: bool = False,
         visit: Visit | None = None,
+        roster: Roster | None = None,
     ) -> AsyncIterator[Session]:
         """Agree on `job` with its other parties and the dealer, and run the body as this party's program.
 
         `terms` are further things that all parties must say alike, by name: a Disagreement lists the names that differ.
         Members that are not there yet are waited for; with `all_present`, where everyone has just said yes, one that goes missing ends it at once.
-        `visit` leads to a client that gets results too.
+        `visit` leads to a client that gets results too.  `roster` is the one that all agreed on, if this node may have taken another since.
 
         Raises PeerLost, Disagreement, PeerMisbehaved as the same one error at every op once a peer fails; an exception of
         the body passes unchanged and ends the session at every party.
@@ -137,7 +141,7 @@ class Node:
         if job in self._live:
             msg = f"job {job!r} runs at this node already; a job name is used by one session at a time: wait for its end, or choose another"
             raise ConfigError(msg)
-        described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program, terms)
+        described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program, terms, roster)
         agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present).reach(self.mesh.clocks.join)
         with self.books.ledger() as cost, self._alive(job):
             s = Session.begin(agreed, self.mesh, cost, self._watch, visit)
@@ -176,7 +180,11 @@ def open_node(config: str | Path, *, listener: socket.socket | None = None) -> N
 
     ConfigError when it is opened while another process, or this one, has a node of this identity open, or once used a newer roster.
     """
-    settings = load_config(config)
+    return node_of(load_config(config), listener)
+
+
+def node_of(settings: PartyConfig, listener: socket.socket | None = None) -> Node:
+    """The node of a configuration that was read."""
     clocks = Clocks(**settings.clocks.model_dump())
     lock, memory = IdentityLock(settings.key_path), RosterMemory(settings.state_path, settings.roster_path)
     network = network_of(settings, clocks, listener)
@@ -185,19 +193,35 @@ def open_node(config: str | Path, *, listener: socket.socket | None = None) -> N
 
 def network_of(settings: PartyConfig, clocks: Clocks, listener: socket.socket | None = None) -> Network:
     """How the member reaches the others: over TCP, at the roster's broker, or some each way.  ConfigError for an unusable login."""
-    roster = settings.load_roster()
-    me = roster[settings.name]
-    others = [member for member in roster.members if member is not me and meet(me, member)]
-    met = [member for member in others if transport_between(me, member) == "mqtt"]
-    if roster.relay is None or not met:
+    _, relay, guests, direct = ways_of(settings)
+    if relay is None or not guests:
         return TcpNetwork(settings.listen_address(), listener)
     from mpc.transport.mqtt import Login, MqttNetwork  # noqa: PLC0415  a fifth of a second that only members of a relay need
 
     login = Login(settings.relay.username, settings.relay_password(), settings.relay_ca)
-    broker = MqttNetwork(roster.relay, settings.identity(), met, patience=clocks.lost, login=login)
-    if len(met) == len(others):
+    broker = MqttNetwork(relay, settings.identity(), guests, patience=clocks.lost, login=login)
+    if not direct:
         return broker
-    return Routes(TcpNetwork(settings.listen_address(), listener), broker, {member.name for member in met})
+    return Routes(TcpNetwork(settings.listen_address(), listener), broker, {member.name for member in guests})
 
 
-__all__ = ["Node", "connect", "open_node"]
+class Ways(NamedTuple):
+    """What a network is made of: where this member listens, the broker, whom it meets there, and whether it meets anybody directly."""
+
+    listen: Endpoint | None
+    relay: Relay | None
+    guests: tuple[Member, ...]
+    direct: bool
+
+
+def ways_of(settings: PartyConfig) -> Ways:
+    """The ways of the member that `settings` describe; a node with others is another one."""
+    roster = settings.load_roster()
+    me = roster[settings.name]
+    others = met(me.name, roster).values()
+    guests = tuple(member for member in others if transport_between(me, member) == "mqtt")
+    listen = me.endpoint if settings.listen is None else parse_endpoint(settings.listen)
+    return Ways(listen, roster.relay if guests else None, guests, len(guests) < len(others))
+
+
+__all__ = ["Node", "Ways", "connect", "node_of", "open_node", "ways_of"]

@@ -17,15 +17,16 @@ from mpc.checks import own_version
 from mpc.endpoints import format_endpoint
 from mpc.errors import AuthenticationFailed, BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.identity import spoken
-from mpc.mesh import dials
 from mpc.roster import meet, transport_between
 from mpc.transport.link import reason
+from mpc.ways import dials
 from parties.config import check_policy
 from parties.control import socket_path
 from parties.programs import PROGRAMS
 
 if TYPE_CHECKING:
     from mpc.endpoints import Endpoint
+    from mpc.mesh import Mesh
     from mpc.roster import Member
     from parties.config import NodeConfig
     from parties.control import Handler, Say
@@ -174,12 +175,20 @@ async def _connect(node: mpc.Node, me: Member, member: Member, patience: float) 
     if row.problem:
         return row
     if await _came(node, member.name, patience):
-        row.reached, row.handshake, row.roster = "ok", "ok", "same"
+        row.reached, row.handshake, row.roster = "ok", "ok", _common(node.mesh, member.name)
         row.resolved = row.resolved or (await _resolved(where) if where is not None else "")
     else:
         row.handshake = "failed"
         row.fail(*_silence(node, me, member, patience, known))
     return row
+
+
+def _common(mesh: Mesh, name: str) -> str:
+    """What is known of the roster of `name`, which is compared when the two connect."""
+    channel = mesh.channel(name)
+    if channel is None or channel.roster.digest == mesh.roster.digest:
+        return "same"
+    return f"version {channel.roster.content.version} when connected"
 
 
 async def _came(node: mpc.Node, name: str, patience: float) -> bool:

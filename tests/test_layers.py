@@ -59,6 +59,7 @@ LAYERS = {
     "mpc.lookout": 5,
     "mpc.peer": 5,
     "mpc.mesh": 5,
+    "mpc.ways": 5,
     "mpc.refusals": 5,
     "mpc.agreement": 5,
     "mpc.lobby": 5,

@@ -283,7 +283,7 @@ async def test_a_host_name_that_cannot_be_one_is_told():
     async with Node(identities[0], roster, TcpNetwork(None), clocks=Clocks(0.5, 5, 5)) as node:
         with pytest.raises(PeerLost, match="cannot be reached"):
             await total(node, "j")
-        assert not any(task.done() for task in node.mesh._tasks)
+        assert not any(task.done() for task in node.mesh._tasks.values())
 
 
 async def test_a_forked_child_can_neither_use_the_streams_nor_seal_a_record():

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mpc.lobby import Lobby
     from mpc.mesh import Mesh
     from mpc.ring import Words
+    from mpc.roster import Roster
     from mpc.sinks import Bytes
 
 MAX_SESSIONS = 64
@@ -307,9 +308,18 @@ class Dealer:
         if not isinstance(terms, dict) or not all(isinstance(text, str) for pair in terms.items() for text in pair):
             raise PeerMisbehaved(name, "proposed a job whose terms are not text")
         try:
-            return describe(join["job"], self._mesh, tuple(members[:-1]), program if isinstance(program, str) else "", terms)
+            parties, said = tuple(members[:-1]), program if isinstance(program, str) else ""
+            return describe(join["job"], self._mesh, parties, said, terms, self._roster_of(join["description"].get("roster")))
         except BeaverError as fault:
             raise PeerMisbehaved(name, f"proposed a job that cannot run: {fault}") from fault
+
+    def _roster_of(self, digest: object) -> Roster:
+        """The roster of a job: parties that have not taken the newest one yet, or began before, go on with the one before.
+
+        Nobody comes back with it: who takes no part in the newest one, or with another key, is not connected.
+        """
+        former = self._mesh.former
+        return former if former is not None and former.digest == digest else self._mesh.roster
 
     def _log(self, job: str) -> logging.LoggerAdapter[logging.Logger]:
         return logging.LoggerAdapter(self._mesh.log, {"job": job})
