@@ -170,6 +170,12 @@ def denied() -> PolicyDenied:
     return PolicyDenied("rule `ask`: someone of this organisation denied it (`beaver jobs deny`)", "ask")
 
 
+def unasked() -> PolicyDenied:
+    """Nobody had to say yes when the job was proposed, and somebody has now."""
+    text = "rule `ask`: the policy that this node took while the job was proposed asks for approval; run it again, and it waits for one"
+    return PolicyDenied(text, "ask")
+
+
 def stale() -> PolicyDenied:
     """Someone said yes, and nothing came of it."""
     return PolicyDenied("rule `ask`: the job did not start while its approval stood; proposed again, it waits again", "ask")

@@ -113,7 +113,7 @@ async def ask(
     """
     node = mpc.open_node(config)
     me, roster = node.mesh.identity.name, node.mesh.roster
-    check_role(node, config, "client")
+    check_role(roster, me, config, "client")
     everyone = tuple(sorted(parties or (member.name for member in roster.parties)))
     receivers = {ME: (me,), PARTIES: (), BOTH: (*everyone, me)}.get(to) if isinstance(to, str) else tuple(to)
     if receivers is None:

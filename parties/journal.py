@@ -7,17 +7,17 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from mpc.agreement import describe
 from mpc.errors import BeaverError, RemoteFault
 from parties.entries import canonical, described, encoded, finite, seal_of, shortened
 from parties.history import used
 from parties.policy import own_columns, own_declared
-from parties.records import ENDED, STARTED, named
+from parties.records import ENDED, RENEWED, STARTED
 from parties.tally import DECLINED, Tally
 
 if TYPE_CHECKING:
     from mpc.mesh import Mesh
     from mpc.session import Session
+    from parties.admission import Admission
     from parties.audit import AuditLog
     from parties.config import NodeConfig
     from parties.history import Use
@@ -33,29 +33,28 @@ MAX_TASK, MAX_REASON, MAX_NAMES = 1000, 500, 3
 class Journal:
     """One method for every kind of entry.  All but `declined` raise ConfigError if the log cannot be written."""
 
-    def __init__(self, config: NodeConfig, mesh: Mesh, audit: AuditLog) -> None:
+    def __init__(self, admission: Admission, mesh: Mesh, audit: AuditLog) -> None:
         self.tally = Tally()
-        self._config = config
+        self._admission = admission
         self._mesh = mesh
         self._audit = audit
         self._declined: dict[str, deque[float]] = {}
-        rules = config.rules
-        self._policy = {"version": rules.version, "digest": rules.digest.hex()}
 
     def _about(self, record: Record) -> dict[str, Any]:
-        return {"job": record.id, "asker": record.asker, "policy": self._policy, "roster": self._mesh.roster.digest.hex()}
+        return {"job": record.id, "asker": record.asker, **_counting(self._admission.under(record))}
 
-    def _columns(self, task: Task) -> list[str]:
-        return own_declared(self._config, own_columns(self._config, task), task.dataset)
+    def _columns(self, record: Record) -> list[str]:
+        config, task = self._admission.under(record), record.task
+        return own_declared(config, own_columns(config, task), task.dataset)
 
     def overlaps(self, record: Record) -> dict[str, dict[str, Any]]:
         """Which of this party's columns of a job earlier jobs used."""
-        return self._audit.history.overlaps(record.task.dataset, self._columns(record.task))
+        return self._audit.history.overlaps(record.task.dataset, self._columns(record))
 
     def counted(self, record: Record) -> dict[str, dict[str, Any]]:
         """A job starts, and counts from now on; its overlaps until then.  Not in the log yet: `started` writes it."""
         before = self.overlaps(record)
-        self._audit.history.started(record.id, record.task.dataset, self._columns(record.task))
+        self._audit.history.started(record.id, record.task.dataset, self._columns(record))
         return before
 
     def use(self, record: Record, rows: int) -> Use:
@@ -66,13 +65,12 @@ class Journal:
 
     def started(self, record: Record, overlaps: dict[str, dict[str, Any]]) -> None:
         """Everyone signed; data will be read, and results may leave from here on."""
-        task = record.task
-        job = describe(record.id, self._mesh, task.parties, named(task))
+        job = self._admission.job(record)
         self._audit.append(
             STARTED,
             **self._about(record),
-            task=task.pack(),
-            columns=self._columns(task),
+            task=record.task.pack(),
+            columns=self._columns(record),
             overlaps=overlaps,
             approval=record.approval,
             digest=job.digest.hex(),
@@ -89,6 +87,10 @@ class Journal:
         record.logged = ENDED
         self.tally.ended("done")
         return "" if result is None else key.hex()
+
+    def renewed(self, config: NodeConfig) -> None:
+        """The running node takes policy and roster anew: those of `config` count from here on."""
+        self._audit.append(RENEWED, **_counting(config), roster_version=config.load_roster().content.version)
 
     def failed(self, record: Record, s: Session | None, outcome: str, fault: BaseException) -> None:
         """It was started and is over without a result."""
@@ -109,7 +111,7 @@ class Journal:
     def declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
         """It never started: denied here, denied or busy elsewhere, or someone did not come.  Never raises."""
         by = fault.party if isinstance(fault, RemoteFault) else self._mesh.identity.name
-        about = {"job": job, "asker": asker, "policy": self._policy, "roster": self._mesh.roster.digest.hex()}
+        about = {"job": job, "asker": asker, **_counting(self._admission.config)}
         try:
             self._audit.append(DECLINED, **about, **_outlined(task), by=by, reason=shortened(reason(fault), MAX_REASON))
         except BeaverError as trouble:
@@ -119,6 +121,11 @@ class Journal:
 def reason(fault: BaseException) -> str:
     """What may be kept of a fault: our own texts hold no value, others may."""
     return f"{type(fault).__name__}: {fault}" if isinstance(fault, BeaverError) else type(fault).__name__
+
+
+def _counting(config: NodeConfig) -> dict[str, Any]:
+    """Which policy and roster an entry is about."""
+    return {"policy": {"version": config.rules.version, "digest": config.rules.digest.hex()}, "roster": config.load_roster().digest.hex()}
 
 
 def _outlined(task: Task | None) -> dict[str, Any]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import mpc
+from mpc.node import node_of
 from parties import control
 from parties.audit import log_of
 from parties.check import answering
 from parties.config import check_policy, load_node_config
 from parties.door import handler
 from parties.programs import PROGRAMS
-from parties.run import outlive_hangups
+from parties.renewal import Renewal
+from parties.run import hangups
 from parties.service import Service
 from parties.status import shown
 
@@ -20,15 +22,17 @@ if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
+    from mpc.roster import Roster
+    from parties.config import NodeConfig
+
 
 async def party(config: Path, listener: socket.socket | None = None) -> None:
     """Serve jobs until cancelled."""
-    settings = load_node_config(config)
-    node = mpc.open_node(config, listener=listener)
-    check_role(node, config, "party")
-    check_policy(settings, PROGRAMS, node.mesh.roster)
+    settings, check = load_node_config(config), partial(_check_party, config)
+    check(settings)
+    node = node_of(settings, listener)
     audit = log_of(settings, node.mesh.roster)
-    outlive_hangups(node.mesh.log)
+    asked = hangups()
     async with node, audit:
         node.mesh.log.info("phase=start the audit log %s has %s", audit.path, audit.head)
         service = Service(settings, node, audit)
@@ -39,27 +43,40 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
             ):
                 allowed = ", ".join((*settings.rules.allow, *settings.rules.ask)) or "none are allowed"
                 print(f"{settings.name} takes jobs ({allowed}); stop it with Ctrl-C", flush=True)
-                await asyncio.Event().wait()
+                await Renewal(config, settings, node, check, service.renew).serve(asked)
         finally:
             await service.close()
 
 
 async def dealer(config: Path, listener: socket.socket | None = None) -> None:
     """Serve correlations until cancelled."""
-    node = mpc.open_node(config, listener=listener)
-    check_role(node, config, "dealer")
-    settings = load_node_config(config)
-    outlive_hangups(node.mesh.log)
+    settings, check = load_node_config(config), partial(_check_dealer, config)
+    check(settings)
+    node = node_of(settings, listener)
+    asked = hangups()
+
+    async def take(renewed: NodeConfig) -> None:
+        node.mesh.follow(renewed.load_roster())
+
     async with node:
         me = node.mesh.identity.name
         async with shown(settings, node), control.serve(control.socket_path(settings), answering(node)):
             print(f"{me} serves {len(node.mesh.roster.parties)} parties; stop it with Ctrl-C", flush=True)
-            await asyncio.Event().wait()
+            await Renewal(config, settings, node, check, take).serve(asked)
 
 
-def check_role(node: mpc.Node, config: str | Path, wanted: str) -> None:
-    """ConfigError unless the roster gives the member of `node` this role."""
-    me = node.mesh.identity.name
-    if node.mesh.roster[me].role != wanted:
-        msg = f'{config}: {me} is no {wanted}; its role in the roster must be "{wanted}"'
+def _check_party(config: Path, settings: NodeConfig) -> None:
+    roster = settings.load_roster()
+    check_role(roster, settings.name, config, "party")
+    check_policy(settings, PROGRAMS, roster)
+
+
+def _check_dealer(config: Path, settings: NodeConfig) -> None:
+    check_role(settings.load_roster(), settings.name, config, "dealer")
+
+
+def check_role(roster: Roster, name: str, config: str | Path, wanted: str) -> None:
+    """ConfigError unless `roster` gives the member `name` of the file `config` this role."""
+    if roster[name].role != wanted:
+        msg = f'{config}: {name} is no {wanted}; its role in the roster must be "{wanted}"'
         raise mpc.ConfigError(msg)

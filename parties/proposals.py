@@ -107,7 +107,7 @@ class Proposal:
     async def agree(self, full: Callable[[], bool], hold: Callable[[], bool]) -> str | None:
         """None if all accepted at the same time and this node could `hold` a place; else who stayed busy to the end.
 
-        Raises Refused if a party denies the job, PeerLost if one does not come or stays without a connection to another, PeerMisbehaved if one accepts without signing.
+        Raises Refused if a party denies the job, PeerLost if one does not come or stays without a connection to another, Disagreement if one accepts without signing it.
         """
         while True:
             await self._present()
@@ -205,7 +205,9 @@ class Proposal:
         asked.awaits.discard(name)
         if verdict == ACCEPTED:
             if not signed:
-                raise PeerMisbehaved(name, "accepted the job without a valid signature of it")
+                raise Disagreement(
+                    name, "accepted the job without a valid signature of it; see that both use the same version of the roster"
+                )
             self.record.signatures[name] = signature
             asked.accepted.append(name)
         elif verdict in (BUSY, APART):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from mpc.errors import BeaverError
     from mpc.ledger import Ledger
+    from parties.config import NodeConfig
     from parties.job import Task
 
 KEPT = 1000
@@ -25,7 +26,7 @@ APPROVED = "approved"
 DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
 READING, JOINING, COMPUTING = "reading", "joining", "computing"
 AGREEMENT, REVEALING = "agreement", "revealing"
-STARTED, ENDED = "started", "ended"
+STARTED, ENDED, RENEWED = "started", "ended", "renewed"
 
 
 @dataclass(slots=True, repr=False)
@@ -34,8 +35,9 @@ class Record:
 
     `phase` is how far a running job is, `rows` how many of its own this party read for it, `cost` what its session took until now.  It
     computes from `began` to `stopped`, by a clock without dates.  `awaited` are those elsewhere who must approve a proposal of this node.
-    `ended` is why another party ended it before it began.  `logged` is what the audit log has of it: nothing, its start, or its end.  `ending` is
-    whether its good end is being written there, after which nobody cancels it.  `approval` is when someone here approved it, and which user of this machine.
+    `ended` is why another party, or another policy or roster here, ended it before it began.  `logged` is what the audit log has of it: nothing, its start, or its end.  `ending` is
+    whether its good end is being written there, after which nobody cancels it.  `approval` is when someone here approved it, and which user of this machine.  `config`
+    is what counted when this party signed it, None until then.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Record:
     logged: str = ""
     ending: bool = False
     approval: dict[str, Any] | None = None
+    config: NodeConfig | None = None
 
     @property
     def over(self) -> bool:

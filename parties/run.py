@@ -15,7 +15,6 @@ if sys.platform != "win32":
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from logging import Logger
     from typing import Any
 
 R = TypeVar("R")
@@ -85,20 +84,16 @@ def commanded(work: Coroutine[Any, Any, R], said: str = "stopped") -> R:
         raise SystemExit(INTERRUPTED) from None
 
 
-def outlive_hangups(log: Logger) -> None:
-    """From now on SIGHUP ends no work that runs without a terminal: there it is no closed window, but the wish of a supervisor, or of a
-    rotation of logs, that a node reads its files again.  Within `run` only.
+def hangups() -> asyncio.Event:
+    """What SIGHUP sets from now on.  It ends no work that runs without a terminal: there it is no closed window, but the wish of a supervisor,
+    or of an administrator, that a node reads its files again.  With a terminal nothing is ever set.  Within `run` only.
     """
+    asked = asyncio.Event()
     if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or _has_terminal():
-        return
+        return asked
     loop = asyncio.get_running_loop()
-
-    def say() -> None:
-        log.warning(
-            "phase=hangup SIGHUP changes nothing: configuration, policy and roster are read at the start; restart the node for others"
-        )
-
-    signal.signal(signal.SIGHUP, lambda *_: loop.is_closed() or loop.call_soon_threadsafe(say))
+    signal.signal(signal.SIGHUP, lambda *_: loop.is_closed() or loop.call_soon_threadsafe(asked.set))
+    return asked
 
 
 def _has_terminal() -> bool:

@@ -11,16 +11,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mpc.agreement import GAVE_UP, describe, without
+from mpc.agreement import GAVE_UP, without
 from mpc.errors import BeaverError, ConfigError, JobCancelled, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
+from parties.admission import Admission
 from parties.approvals import Approvals, denied, stale
 from parties.job import ID, Task, fresh_id, unpack_task
 from parties.journal import Journal, reason
 from parties.places import Places
-from parties.policy import admit, least_pool
 from parties.proposals import ACCEPTED as YES
-from parties.proposals import APART, AWAITS, BUSY, DENIED, JOB, LOST, ROWS, START, Proposal, denied_by, no_place, say
-from parties.records import ACCEPTED, CANCELLED, DONE, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records, named
+from parties.proposals import APART, AWAITS, BUSY, DENIED, LOST, ROWS, START, Proposal, denied_by, no_place, say
+from parties.records import ACCEPTED, CANCELLED, DONE, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records
 from parties.scribe import Scribe
 from parties.visits import Visits
 from parties.work import Work
@@ -46,12 +46,11 @@ class Service:
         self.me = config.name
         self.log = node.mesh.log
         self.records = Records()
-        self.approvals = Approvals(config.name, self.log, self._digest, lambda record: self._over(record, stale()))
-        self.history = audit.history
-        self._config = config
         self._node = node
         self._mesh = node.mesh
-        self._journal = Journal(config, node.mesh, audit)
+        self.admission = Admission(config, node.mesh, self.records, audit.history)
+        self.approvals = Approvals(config.name, self.log, self.admission.digest, lambda record: self._over(record, stale()))
+        self._journal = Journal(self.admission, node.mesh, audit)
         self._scribe = Scribe(self.log)
         self.settled = self._scribe.settled
         self.rotate = partial(self._scribe.write, audit.rotate)
@@ -61,7 +60,7 @@ class Service:
         self._closing = False
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._proposals: dict[str, Proposal] = {}
-        self._proposing: set[asyncio.Task[Any]] = set()
+        self._proposing: dict[str, asyncio.Task[Any]] = {}
         self._mesh.subscribe(self)
 
     async def close(self) -> None:
@@ -76,17 +75,29 @@ class Service:
                 self._over(record, self._cancelled(record.id))
         for record in self.approvals.void():
             self._over(record, self._cancelled(record.id))
-        tasks = [*self._running.values(), *self._proposing]
+        tasks = [*self._running.values(), *self._proposing.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._scribe.close()
 
+    async def renew(self, config: NodeConfig) -> None:
+        """From now on `config` counts, with its policy and its roster.  What this party has signed goes on as it was, all else is judged anew."""
+        await self._scribe.write(self._journal.renewed, config)
+        # Nothing is awaited from here on, so that no job sees half of it.
+        other = self.admission.follow(config)
+        self._mesh.follow(config.load_roster())
+        for record in self.approvals.void() if other else ():
+            self._over(record, stale())
+        for record in self.records:
+            if record.state in (PROPOSED, WAITING) and (fault := self.admission.objection(record, other_roster=other)) is not None:
+                self._refuse(record, fault)
+
     # -- own jobs ----------------------------------------------------------------------------------------------
 
     def asked(self, task: Task) -> Record:
         """A job of this node's own, which `run` proposes."""
-        return self.records.add(fresh_id(), replace(task, pool=max(task.pool, least_pool(self._config.rules, task))), self.me, PROPOSED)
+        return self.records.add(fresh_id(), replace(task, pool=max(task.pool, self.admission.least(task))), self.me, PROPOSED)
 
     async def run(self, record: Record, wait: float, tell: Tell) -> None:
         """Propose a job until all accept it or `wait` seconds have passed, and run it; its record then has the result if this party is a receiver.
@@ -94,8 +105,7 @@ class Service:
         Raises PolicyDenied and ConfigError of this organisation before anyone is asked, Refused if another one denies or stays busy, PeerLost
         if one does not come.
         """
-        proposing = asyncio.create_task(self._propose(record, wait, tell))
-        self._proposing.add(proposing)
+        proposing = self._proposing[record.id] = asyncio.create_task(self._propose(record, wait, tell))
         try:
             work = await proposing
         except BaseException as fault:
@@ -104,21 +114,22 @@ class Service:
                 started.cancel()
                 raise
             self._places.free(record.id)
-            self._over(record, fault)
-            if isinstance(fault, asyncio.CancelledError) and self._closing:
-                raise self._cancelled(record.id) from None
+            ended = record.ended if isinstance(fault, asyncio.CancelledError) else None
+            self._over(record, ended or fault)
+            if isinstance(fault, asyncio.CancelledError) and (ended or self._closing):
+                raise ended or self._cancelled(record.id) from None
             raise
         finally:
-            self._proposing.discard(proposing)
+            del self._proposing[record.id]
         await self._follow(record, work)
 
     async def _propose(self, record: Record, wait: float, tell: Tell) -> asyncio.Task[None]:
         """The running job, once everyone was told to start."""
-        proposal = Proposal(self._mesh, record, lambda: self._digest(record), wait, tell)
-        if admit(self._config, self._mesh.roster, self.history, record.task, self.me):
+        proposal = Proposal(self._mesh, record, lambda: self.admission.digest(record), wait, tell)
+        if self.admission.admits(record.task, self.me):
             tell(f"job {record.id}: waiting for approval at {self.me}")
             await self.approvals.own(record, proposal.left, wait)
-        self._digest(record)
+        self.admission.digest(record)
         self._proposals[record.id] = proposal
         try:
             full = await proposal.agree(lambda: self._places.full, lambda: self._places.hold(record.id))
@@ -126,7 +137,7 @@ class Service:
             del self._proposals[record.id]
         if full is not None:
             raise no_place(full, f"max_jobs = {self._places.most}" if full == self.me else "as many jobs as its max_jobs allows")
-        record.signatures[self.me] = self._mesh.identity.sign(JOB, self._digest(record))
+        record.signatures[self.me] = self.admission.sign(record)
         proposal.start()
         return self._start(record, tell)
 
@@ -150,12 +161,9 @@ class Service:
 
     # -- running -----------------------------------------------------------------------------------------------
 
-    def _digest(self, record: Record) -> bytes:
-        return describe(record.id, self._mesh, record.task.parties, named(record.task)).digest
-
     def _start(self, record: Record, tell: Tell) -> asyncio.Task[None]:
         record.state = RUNNING
-        work = Work(self._config, self._node, self._journal, self._scribe, self.history, record, tell, self._visits.of(record.id))
+        work = Work(self.admission, self._node, self._journal, self._scribe, record, tell, self._visits.of(record.id))
         running = asyncio.create_task(self._work(record, work))
         self._running[record.id] = running
         # Not in `_work`: a task that is cancelled before its first step runs nothing of it.
@@ -238,18 +246,8 @@ class Service:
     def _proposed(self, name: str, job: str, data: dict[str, Any]) -> None:
         task = None
         try:
-            if self.records.spent(job, name):
-                msg = "the job's id was used before"
-                raise ConfigError(msg)
             task = unpack_task(data)
-            if self.records.used_otherwise(job, name, task):
-                msg = "the job's id was used for another task; propose it under a new one"
-                raise ConfigError(msg)
-            describe(job, self._mesh, task.parties, named(task))
-            if name not in task.signers:
-                msg = f"{name} proposed a job that it takes no part in"
-                raise ConfigError(msg)
-            ask = admit(self._config, self._mesh.roster, self.history, task, name)
+            ask = self.admission.proposed(job, name, task)
         except LocalFault as fault:
             # The reason stays here: elsewhere it is only "denied".
             self.records.spend(job, name)
@@ -257,7 +255,7 @@ class Service:
             self._answer(name, job, DENIED, str(fault))
             self._note(job, name, task, fault)
             return
-        if (least := least_pool(self._config.rules, task)) > task.pool:
+        if (least := self.admission.least(task)) > task.pool:
             self._answer(name, job, ROWS, rows=least)
             return
         record = self.records.add(job, task, name, PROPOSED)
@@ -273,7 +271,14 @@ class Service:
         if approved:
             self._accept(record)
             return
-        fault = denied()
+        self._refuse(record, denied())
+
+    def _refuse(self, record: Record, fault: LocalFault) -> None:
+        """Deny a job of another member that this party has not signed, or give up one of its own."""
+        if record.asker == self.me:
+            record.ended = fault
+            self._proposing[record.id].cancel()
+            return
         # Also of what was approved, and then withdrawn: it must not come again.
         self.records.spend(record.id, record.asker)
         self._answer(record.asker, record.id, DENIED, str(fault))
@@ -287,17 +292,17 @@ class Service:
         if obstacle := self._visits.obstacle(record):
             self._not_now(record, BUSY, obstacle)
             return
-        if missing := self._mesh.missing(name for name in self._members(record) if name != self.me):
+        if missing := self._mesh.missing(name for name in self.admission.members(record) if name != self.me):
             # What begins without a connection ends badly everywhere; a little later it may be there again.
             self._not_now(record, APART, f"{', '.join(missing)} not connected here")
             return
         if not self._places.hold(record.id):
             self._not_now(record, BUSY, f"{self._places.most} jobs are running")
             return
-        self._visits.open(record, self._digest(record))
+        signature = self.admission.sign(record)
+        self._visits.open(record, self.admission.digest(record))
         record.state = ACCEPTED
         self._places.expect(record.id, lambda: self._lapse(record))
-        signature = self._mesh.identity.sign(JOB, self._digest(record))
         self._answer(record.asker, record.id, YES, signatures={self.me: signature})
 
     def _lapse(self, record: Record) -> None:
@@ -348,7 +353,7 @@ class Service:
         record = self.records.get(body["job"])
         if record is None or name not in record.task.signers:
             return
-        party = body["party"] if body["party"] in self._members(record) and body["party"] != self.me else name
+        party = body["party"] if body["party"] in self.admission.members(record) and body["party"] != self.me else name
         lost = PeerLost(party, "gave up the job before it started")
         fault: RemoteFault = denied_by(party) if body["reason"] == DENIED else lost
         # Whoever started may be done with it before this party is told to start.
@@ -362,7 +367,7 @@ class Service:
         record = self.records.get(body["job"])
         if record is None or name not in record.task.parties:
             return
-        fault = without(name, body["party"], [member for member in self._members(record) if member != self.me])
+        fault = without(name, body["party"], [member for member in self.admission.members(record) if member != self.me])
         if record.state == ACCEPTED:
             self._release(record, fault)
         elif record.state == RUNNING and record.phase == READING:
@@ -390,11 +395,7 @@ class Service:
         for record in self.records:
             if record.asker == name and record.state in (ACCEPTED, WAITING):
                 self._forgo(record, gone)
-            elif record.state == RUNNING and record.phase == READING and name in self._members(record):
+            elif record.state == RUNNING and record.phase == READING and name in self.admission.members(record):
                 self._end(record, gone)
         for proposal in self._proposals.values():
             proposal.lost(name)
-
-    def _members(self, record: Record) -> list[str]:
-        dealer = self._mesh.roster.dealer
-        return [*record.task.signers, *([dealer.name] if dealer else [])]

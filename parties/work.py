@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from mpc.agreement import describe
 from mpc.errors import Disagreement, PeerLost, PolicyDenied
 from parties.computation import computed, large_enough
 from parties.datasets import meaning
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
     from mpc.ring import Words
     from mpc.session import Session
     from mpc.visit import Visit
-    from parties.config import NodeConfig
+    from parties.admission import Admission
     from parties.data import Table
-    from parties.history import History
     from parties.journal import Journal
     from parties.records import Record
     from parties.scribe import Scribe
@@ -36,21 +34,20 @@ class Work:
 
     def __init__(
         self,
-        config: NodeConfig,
+        admission: Admission,
         node: Node,
         journal: Journal,
         scribe: Scribe,
-        history: History,
         record: Record,
         tell: Tell,
         visit: Visit | None,
     ) -> None:
         self.session: Session | None = None
-        self._config = config
+        self._admission = admission
+        self._config = admission.under(record)
         self._node = node
         self._journal = journal
         self._scribe = scribe
-        self._history = history
         self._record = record
         self._tell = tell
         self._visit = visit
@@ -66,7 +63,7 @@ class Work:
         terms = meaning(self._config, record.task)
         self._compare(terms)
         # Counted before anything is awaited: two jobs that start together do not both pass for the last one.
-        check_limits(self._config.rules, self._history, record.task)
+        check_limits(self._config.rules, self._admission.history, record.task)
         overlaps = self._journal.counted(record)
         await self._scribe.write(self._journal.started, record, overlaps)
         self._tell("reading")
@@ -96,10 +93,11 @@ class Work:
     def _check_signatures(self) -> None:
         """Nothing is read for a job that one of its parties did not sign."""
         record, mesh = self._record, self._node.mesh
-        digest = describe(record.id, mesh, record.task.parties, named(record.task)).digest
+        digest = self._admission.digest(record)
         for name in record.task.signers:
             signature = record.signatures.get(name)
-            if not isinstance(signature, bytes) or not mesh.roster[name].signed(JOB, digest, signature):
+            # By the keys of now: one that was revoked since signs nothing.
+            if not isinstance(signature, bytes) or name not in mesh.roster or not mesh.roster[name].signed(JOB, digest, signature):
                 raise Disagreement(name, "its signature of this job is missing or wrong, so its data is not read")
 
     async def _rows(self) -> Table:
@@ -142,7 +140,15 @@ class Work:
         """The session, and the result.  PolicyDenied if the pool is too small for one."""
         task = self._record.task
         visit = self._visit if task.told else None
-        joined = self._node.session(self._record.id, parties=task.parties, program=named(task), terms=terms, all_present=True, visit=visit)
+        joined = self._node.session(
+            self._record.id,
+            parties=task.parties,
+            program=named(task),
+            terms=terms,
+            all_present=True,
+            visit=visit,
+            roster=self._config.load_roster(),
+        )
         async with joined as s:
             self.session = s
             self._record.begins(s.cost)

@@ -1,19 +1,23 @@
-"""docs/operations.md, "The audit log", "Backup and restore" and "Upgrades": its very commands, on a node that runs, that was lost, and that is upgraded."""
+"""docs/operations.md, "The audit log", "Policy and roster anew", "Backup and restore" and "Upgrades": its very commands, on a node that runs, was lost, is upgraded."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import signal
 import subprocess
+from datetime import UTC, datetime, timedelta
 
 from mpc.identity import Identity
 from mpc.roster import Roster
 from tests.nodes import PATIENCE, Nodes
 from tests.rosters import signed
+from tests.test_jobs_faults import until
 from tests.test_operations import TEXT, blocks
 
-ROTATE, BACKUP, RESTORE, UPGRADE = (body.splitlines() for machine, _, body in blocks("bash", TEXT) if machine == "hospital_a")
+ROTATE, RENEW, BACKUP, RESTORE, UPGRADE = (body.splitlines() for machine, _, body in blocks("bash", TEXT) if machine == "hospital_a")
+TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 WRITTEN = ("audit.log", "audit.log.0001", "audit.log.head", "key", "policy.toml", "state", "toml")
 
 
@@ -80,3 +84,32 @@ async def test_a_node_is_copied_while_it_runs_and_brought_back_from_an_older_cop
         status, out, _ = await nodes.beaver("audit", "verify", "-c", "hospital_a.toml", "--head", noted)
         assert (status, "entries were cut off or replaced" in out) == (1, True), out
         assert (await nodes.beaver("audit", "verify", "-c", "hospital_b.toml"))[1].count("6 entries, all in order") == 1
+
+
+async def test_a_node_takes_the_next_version_of_the_roster_while_it_runs(tmp_path):
+    nodes = organised(tmp_path)
+    async with nodes:
+        await mean(nodes)
+        first = Roster.load(tmp_path / "roster.toml")
+        fresh = Identity.generate("hospital_b")
+        moved = dataclasses.replace(first["hospital_b"], public=fresh.public, retiring=first["hospital_b"].public, retires=TOMORROW)
+        others = [first["hospital_a"], first["dealer"]]
+        second = Roster([*others, moved], version=2, previous=first.digest)
+        signing = [fresh, *(Identity.load(tmp_path / f"{member.name}.key") for member in others)]
+        (tmp_path / "roster.v2.toml").write_text(signed(second, *signing).dump())
+        *before, hangup, shown = (line.replace("$NODE", str(nodes.processes["hospital_a"].pid)) for line in RENEW)
+        said = await done(nodes, before)
+        assert "version 2, digest" in said[before[-1]]
+        await done(nodes, [hangup])
+        await until(lambda: f"version 2 of the roster with digest {second.digest.hex()} count" in nodes.log("hospital_a"))
+        assert "renewed" in (await done(nodes, [shown]))[shown]
+        for name in ("hospital_b", "dealer"):
+            config = tmp_path / f"{name}.toml"
+            config.write_text(config.read_text().replace("roster.toml", "roster.v2.toml"))
+            nodes.processes[name].send_signal(signal.SIGHUP)
+            await until(lambda name=name: "version 2 of the roster" in nodes.log(name))
+        await mean(nodes)
+        assert [(entry["kind"], entry["roster"]) for entry in entries(nodes)] == [
+            *[(kind, first.digest.hex()) for kind in ("started", "ended")],
+            *[(kind, second.digest.hex()) for kind in ("renewed", "started", "ended")],
+        ]

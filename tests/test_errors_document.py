@@ -44,6 +44,7 @@ from tests.test_policy_jobs import POLICY_JOBS
 from tests.test_protocols_edges import EDGES
 from tests.test_reading import SECONDS
 from tests.test_remembered import REMEMBERED
+from tests.test_renewal import RENEWAL
 from tests.test_renewed_rosters import FOLLOWED
 from tests.test_scribe import SCRIBE
 
@@ -365,7 +366,7 @@ CASES = {
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
     commands = [*COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS, *APPROVALS, *CLIENTS, *CLIENT_FAULTS]
-    cases = [*CASES, *DIFFERENCES, *REMEMBERED, *FOLLOWED, *SCRIBE, *SECONDS, *commands]
+    cases = [*CASES, *DIFFERENCES, *REMEMBERED, *RENEWAL, *FOLLOWED, *SCRIBE, *SECONDS, *commands]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

@@ -17,7 +17,7 @@ from tests.test_jobs_faults import MEAN, hostile, requested, until
 
 RUN = {"do": "run", "task": MEAN, "wait": 20}
 POLICY_JOBS = [
-    "rule `ask`",
+    "someone of this organisation denied it",
     "did not approve the job",
     "while the job waited for approval",
     "waits for approval here",
@@ -218,7 +218,10 @@ async def test_nothing_is_read_without_the_signatures_of_all(tmp_path):
         for c.signature in (lambda job, task: {"c": bytes(64)}, lambda job, task: {}):
             c.reply = "accepted"
             answer = (await requested(nodes, RUN))[-1]
-            assert (answer["error"], answer["text"]) == ("PeerMisbehaved", "c: accepted the job without a valid signature of it")
+            assert (answer["error"], answer["text"]) == (
+                "Disagreement",
+                "c: accepted the job without a valid signature of it; see that both use the same version of the roster",
+            )
         c.reply = "apart"
         answer = (await requested(nodes, {**RUN, "wait": 0}))[-1]
         assert row_of("is not connected with all members").shows(answer["text"]), answer

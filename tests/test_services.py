@@ -48,6 +48,7 @@ def test_the_unit_runs_what_the_document_prepares_and_takes_a_stop_for_a_success
     assert int(service["SuccessExitStatus"]) == INTERRUPTED
     # What ends with such a status, but was not stopped, must not stay down.
     assert service["Restart"] == "always"
+    assert "systemctl reload beaver-party" in OPERATIONS
     assert f"useradd --system --home-dir /var/lib/{service['StateDirectory']}" in OPERATIONS
     assert f'control = "/run/{service["RuntimeDirectory"]}/' in OPERATIONS
 
@@ -61,11 +62,12 @@ def test_systemd_finds_no_fault_in_the_unit_and_little_exposed(tmp_path):
         assert "Unknown" not in done.stderr
 
 
-async def test_a_hangup_ends_no_node_without_a_terminal(tmp_path):
+async def test_a_reload_ends_no_node_without_a_terminal(tmp_path):
+    reload = dict(settings("Service"))["ExecReload"]
     async with Nodes(tmp_path, names=("a", "b")) as nodes:
         for name in ("a", "dealer"):
-            nodes.processes[name].send_signal(signal.SIGHUP)
-            await until(lambda name=name: "SIGHUP changes nothing: configuration" in nodes.log(name))
+            subprocess.run(shlex.split(reload.replace("$MAINPID", str(nodes.processes[name].pid))), check=True, timeout=PATIENCE)
+            await until(lambda name=name: "phase=renewal from now on" in nodes.log(name))
         status, _, complaints = await nodes.run("mean", "--columns", "age", at="b")
         assert status == 0, complaints
 

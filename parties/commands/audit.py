@@ -23,6 +23,7 @@ from parties.drafts import Draft
 from parties.entries import Chain, opened
 from parties.head import known, path_of
 from parties.job import DIGEST
+from parties.records import RENEWED
 from parties.run import run
 from parties.verification import Verification
 from parties.volumes import lines_of, volume
@@ -89,6 +90,8 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     task = entry.get("task") or {}
     about = f"{task['protocol']} on {task['dataset']}: {', '.join(task['columns'])}" if task else ""
     file = f"file {entry['file']}" if "file" in entry else ""
+    if entry["kind"] == RENEWED:
+        about = f"version {entry['roster_version']} of the roster, policy {entry['policy']['digest'][:16]}"
     text = "; ".join(part for part in (about, file, str(entry.get("reason", ""))) if part)
     what = str(entry.get("outcome", entry["kind"]))
     time = str(entry.get("time", "")).replace("T", " ").removesuffix("+00:00")

@@ -73,17 +73,21 @@ class Watch:
     """`async with` it as long as the node runs.  A dealer has neither `service` nor `audit`."""
 
     def __init__(self, config: NodeConfig, node: Node, service: Service | None, audit: AuditLog | None) -> None:
-        self.config = config
+        self._config = config
         self.node = node
         self.service = service
         self.audit = audit
         self.verdict: Verdict | None = None
         self.since = time.time()
         self._mesh = node.mesh
-        others = (member for member in node.mesh.roster.members if node.mesh.meets(member.name))
-        self._contacts = {member.name: Contact(member) for member in others}
+        self._contacts: dict[str, Contact] = {}
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def config(self) -> NodeConfig:
+        """What counts now."""
+        return self._config if self.service is None else self.service.admission.config
 
     async def __aenter__(self) -> Self:
         self._mesh.subscribe(self)
@@ -110,7 +114,13 @@ class Watch:
 
     def contacts(self) -> list[Contact]:
         """The peers; a client is one only while it is there."""
-        return [each for each in self._contacts.values() if each.member.role != "client" or self.state(each.member.name) == UP]
+        met = [self._contact(member) for member in self._mesh.roster.members if self._mesh.meets(member.name)]
+        return [each for each in met if each.member.role != "client" or self.state(each.member.name) == UP]
+
+    def _contact(self, member: Member) -> Contact:
+        contact = self._contacts.setdefault(member.name, Contact(member))
+        contact.member = member
+        return contact
 
     def state(self, name: str) -> str:
         """Whether a peer is connected."""
@@ -136,12 +146,15 @@ class Watch:
 
     def peer_up(self, name: str) -> None:
         """It is there: since now."""
-        self._contacts[name].since = time.time()
+        self._contact(self._mesh.roster[name]).since = time.time()
         self._news.set()
 
     def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the mesh remembers why
         """It is gone: since now."""
-        contact = self._contacts[name]
+        contact = self._contacts.get(name)
+        if contact is None:
+            # It never was there, or took part in an earlier roster only.
+            return
         contact.since, contact.round_trip, contact.version = time.time(), None, ""
 
     def control(self, name: str, body: Body) -> None:
@@ -150,7 +163,7 @@ class Watch:
     async def _ask(self) -> None:
         while True:
             self._news.clear()
-            await asyncio.gather(*(self._ask_one(contact) for contact in self._contacts.values() if self.state(contact.member.name) == UP))
+            await asyncio.gather(*(self._ask_one(contact) for contact in self.contacts() if self.state(contact.member.name) == UP))
             try:
                 async with asyncio.timeout(EVERY):
                     await self._news.wait()

@@ -1,0 +1,92 @@
+"""A node that runs takes policy, datasets and roster anew when SIGHUP asks for it: all that its files say, checked as at the start, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NoReturn
+
+from mpc.errors import BeaverError, ConfigError
+from mpc.node import ways_of
+from mpc.remembered import RosterMemory
+from parties.config import load_node_config
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from mpc.node import Node
+    from parties.config import NodeConfig
+
+FIXED = ("name", "key", "state", "listen", "clocks", "relay", "audit", "audit_bytes", "max_jobs", "control", "status")
+"""Keys of a configuration that count from the start of a node to its end."""
+
+
+class Renewal:
+    """`check` is what a start checks of a configuration; `take` makes one count."""
+
+    def __init__(
+        self,
+        path: Path,
+        settings: NodeConfig,
+        node: Node,
+        check: Callable[[NodeConfig], None],
+        take: Callable[[NodeConfig], Awaitable[None]],
+    ) -> None:
+        self._path = path
+        self._settings = settings
+        self._node = node
+        self._check = check
+        self._take = take
+
+    async def serve(self, asked: asyncio.Event) -> NoReturn:
+        """Renew whenever `asked` is set, until cancelled."""
+        log = self._node.mesh.log
+        while True:
+            await asked.wait()
+            asked.clear()
+            try:
+                await self._renew()
+            except BeaverError as fault:
+                log.error(  # noqa: TRY400  its text says all
+                    "phase=renewal nothing was taken anew, the node goes on with what it has: %s",
+                    fault,
+                    extra={"error": type(fault).__name__},
+                )
+            except Exception:
+                log.exception("phase=renewal nothing was taken anew, by a fault of the node itself")
+
+    async def _renew(self) -> None:
+        log = self._node.mesh.log
+        fresh, late = await asyncio.to_thread(self._read)
+        await self._take(fresh)
+        self._settings = fresh
+        for key in late:
+            log.warning("phase=renewal key %r of %s was changed: restart the node for it, until then the old value counts", key, self._path)
+        rules, roster = fresh.rules, fresh.load_roster()
+        policy = f"the policy {rules.version!r} with digest {rules.digest.hex()} and " if roster[fresh.name].role == "party" else ""
+        log.info(
+            "phase=renewal from now on %sversion %d of the roster with digest %s count", policy, roster.content.version, roster.digest.hex()
+        )
+
+    def _read(self) -> tuple[NodeConfig, list[str]]:
+        """What counts next, and the keys that were changed and cannot; ConfigError if anything is wrong."""
+        written, running = load_node_config(self._path), self._settings
+        late = [key for key in FIXED if getattr(written, key) != getattr(running, key)]
+        fresh = written.model_copy(update={key: getattr(running, key) for key in FIXED})
+        self._check(fresh)
+        if fresh.identity().public != self._node.mesh.identity.public:
+            msg = f"{fresh.key_path}: holds another key than the one that this node runs with; restart the node for it"
+            raise ConfigError(msg)
+        roster = fresh.load_roster()
+        if ways_of(fresh) != ways_of(running):
+            msg = (
+                f"{fresh.roster_path}: version {roster.content.version} changes where this member listens, or whom it meets at the broker; "
+                "restart the node for it"
+            )
+            raise ConfigError(msg)
+        # Last: a node that remembers a roster takes no older one when it starts.
+        RosterMemory(fresh.state_path, fresh.roster_path).follow(roster)
+        return fresh, late
+
+
+__all__ = ["Renewal"]
