@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-    from parties.records import Record
+    from parties.records import Record, Records
 
     Decided = Callable[[Record, bool], object]
 
@@ -65,6 +65,10 @@ class Approvals:
     def all_standing(self) -> list[Record]:
         """All those jobs."""
         return [record for record, _ in self._given.values()]
+
+    def beside(self, records: Records) -> list[Record]:
+        """Those of them that `records` does not have, since nobody proposes them now."""
+        return [record for record in self.all_standing if records.get(record.id) is None]
 
     def ask(self, record: Record, decided: Decided) -> None:
         """Let the job wait.  `decided` is called with what someone decides, unless it is withdrawn before; and again if an approval is taken back."""

@@ -80,8 +80,7 @@ def _result(record: Record) -> dict[str, Any]:
 async def _jobs(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001
     # What is told is in the audit log, too.
     await service.settled()
-    standing = [record for record in service.approvals.all_standing if service.records.get(record.id) is None]
-    say({"jobs": [record.summary() for record in (*service.records, *standing)]})
+    say({"jobs": [record.summary() for record in (*service.records, *service.approvals.beside(service.records))]})
 
 
 async def _show(service: Service, request: dict[str, Any], say: Say) -> None:

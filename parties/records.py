@@ -67,6 +67,11 @@ class Record:
         return self.state in (DONE, FAILED, CANCELLED)
 
     @property
+    def approval_stands(self) -> bool:
+        """Whether someone here approved it, and it has not started."""
+        return self.approval is not None and self.state in (PROPOSED, APPROVED, ACCEPTED)
+
+    @property
     def session_began(self) -> bool:
         """Whether all parties have joined: from then on the session itself says how it ends."""
         return self.phase == COMPUTING

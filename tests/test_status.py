@@ -31,7 +31,7 @@ from tests.nodes import PATIENCE, Nodes
 from tests.proxies import proxied
 from tests.test_jobs import near
 from tests.test_jobs_faults import MEAN, requested
-from tests.test_policy_jobs import RUN, entries, jobs_of
+from tests.test_policy_jobs import RUN, decided, entries, jobs_of, waiting
 
 SLOW = {"target": "score", "solver": "sgd", "epochs": 1000, "batch_size": 4}
 ENDLESS = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), parameters=SLOW).pack()
@@ -49,6 +49,14 @@ class Watched(Nodes):
             self.addresses[name] = f"http://127.0.0.1:{port}"
             with (folder / f"{name}.toml").open("a") as file:
                 file.write(f'[status]\naddress = "127.0.0.1:{port}"\nverify = 0.2\n')
+
+    def ask_for(self, protocol, *names):
+        """Let jobs of a protocol wait for approval at these."""
+        for name in names:
+            file = self.folder / f"{name}.toml"
+            (allow,) = re.findall(r"^allow = .*$", file.read_text(), re.MULTILINE)
+            rules = allow.replace(f'"{protocol}", ', "")
+            file.write_text(file.read_text().replace(allow, "") + f'[policy]\n{rules}\nask = ["{protocol}"]\n')
 
     async def get(self, name, path):
         answer = await asyncio.to_thread(urllib.request.urlopen, self.addresses[name] + path, timeout=PATIENCE)
@@ -151,6 +159,38 @@ async def test_the_numbers_are_those_of_the_ledger_and_no_value_is_shown_anywher
     ends = [event for event in events if event.get("job") == answer["id"] and event.get("phase") == "done"]
     assert {(event["node"], event.get("rounds")) for event in ends} == {("a", 1), ("b", 1), ("c", 1), ("dealer", None)}
     assert {event.get("error") for event in events if event.get("phase") == "failed"} >= {"PolicyDenied", "ConfigError", "Refused"}
+
+
+async def test_an_approval_is_shown_as_long_as_it_stands(tmp_path):
+    nodes = Watched(tmp_path)
+    nodes.ask_for("mean", "a", "b", "c")
+
+    async def shown(name, standing, state):
+        async with asyncio.timeout(PATIENCE):
+            while (status := json.loads(await nodes.get(name, "/status.json")))["approvals"] != {
+                "standing": len(standing),
+                "jobs": standing,
+            }:
+                await asyncio.sleep(0.02)
+        found = await nodes.metrics(name)
+        assert found["beaver_standing_approvals",] == len(standing)
+        assert of(found, "beaver_current_jobs") == ({state: 1} if state else {})
+        assert [(each["id"], each["state"]) for each in status["jobs"] if each["state"] == state] == [(each, state) for each in standing]
+
+    async with nodes:
+        await shown("a", [], "")
+        asked = asyncio.create_task(nodes.asked(MEAN))
+        for name, state in (("a", "proposed"), ("b", "approved")):
+            job = await waiting(nodes, name)
+            await decided(nodes, "approve", job, name)
+            await shown(name, [job], state)
+        await decided(nodes, "approve", await waiting(nodes, "c"), "c")
+        assert (await asked)["id"] == job
+        for name in "abc":
+            await nodes.settled(name)
+            await shown(name, [], "")
+        assert json.loads(await nodes.get("dealer", "/status.json"))["approvals"] is None
+        assert ("beaver_standing_approvals",) not in await nodes.metrics("dealer")
 
 
 async def test_a_dealer_remembers_the_last_sessions_and_counts_all(monkeypatch):
@@ -307,7 +347,9 @@ class Page:
 
 
 async def test_the_page_in_a_browser(tmp_path, browser):
-    async with Watched(tmp_path) as nodes:
+    nodes = Watched(tmp_path)
+    nodes.ask_for("sum", "a", "b")
+    async with nodes:
         page = Page(browser)
         await asyncio.to_thread(browser.get, nodes.addresses["a"] + "/")
         await page.until(lambda: all("up" in page.row("peers", peer) for peer in ("b", "c", "dealer")))
@@ -316,6 +358,13 @@ async def test_the_page_in_a_browser(tmp_path, browser):
         answer = await nodes.asked(MEAN, at="b")
         await page.until(lambda: "done" in page.row("jobs", answer["id"]))
         assert page.row("jobs", answer["id"])[1:4] == ["mean", "b", "a, b, c"]
+        assert not browser.find_element(By.ID, "approvals").is_displayed()
+        asked = asyncio.create_task(nodes.asked({**MEAN, "protocol": "sum"}))
+        await decided(nodes, "approve", approved := await waiting(nodes, "a"), "a")
+        await page.until(lambda: page.text("approvals") == f"Approved here and not started: 1 ({approved})")
+        await decided(nodes, "approve", await waiting(nodes, "b"), "b")
+        assert (await asked)["id"] == approved
+        await page.until(lambda: not browser.find_element(By.ID, "approvals").is_displayed())
         job = asyncio.create_task(nodes.asked(ENDLESS))
         await page.until(lambda: "running (computing)" in page.row("jobs", "linear_regression"))
         await nodes.kill("c")
@@ -325,8 +374,8 @@ async def test_the_page_in_a_browser(tmp_path, browser):
         assert "c: " in page.text("problems")
         log = tmp_path / "a.audit.log"
         head = entries(nodes, "b")[-1]
-        assert len(entries(nodes, "a")) == 4 == head["number"]
-        await page.until(lambda: (page.text("audit-state"), page.text("audit-entries")) == ("in order and signed", "4"))
+        assert len(entries(nodes, "a")) == 6 == head["number"]
+        await page.until(lambda: (page.text("audit-state"), page.text("audit-entries")) == ("in order and signed", "6"))
         log.write_text(log.read_text().replace('"outcome":"done"', '"outcome":"dine"'))
         await page.until(lambda: page.text("audit-state").startswith("a.audit.log, line 2: "))
         assert (await nodes.metrics("a"))["beaver_audit_intact",] == 0

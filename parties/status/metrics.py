@@ -88,6 +88,9 @@ class _Numbers(Collector):
     def _jobs(self) -> Iterator[Metric]:
         states = Counter(job.state for job in self._watch.jobs() if not job.over)
         yield _gauge("beaver_current_jobs", "Jobs that are not over.", "state", states)
+        if self._watch.service is not None:
+            text = "Jobs that someone of this organisation approved and that have not started."
+            yield GaugeMetricFamily("beaver_standing_approvals", text, len(self._watch.approved))
         yield _counter("beaver_jobs", "Jobs that are over.", "outcome", self._watch.outcomes)
         yield _counter("beaver_denials", "Jobs that a rule of this organisation denied.", "rule", self._watch.denials)
 

@@ -57,6 +57,7 @@ def status(watch: Watch) -> dict[str, Any]:
         "node": _node(watch),
         "peers": _peers(watch),
         "jobs": [_job(job) for job in watch.jobs()[:MAX_JOBS]],
+        "approvals": _approvals(watch),
         "outcomes": dict(watch.outcomes),
         "denials": dict(watch.denials),
         "audit": _audit(watch),
@@ -97,6 +98,12 @@ def _peers(watch: Watch) -> list[dict[str, Any]]:
 def _job(job: Shown) -> dict[str, Any]:
     spent = {} if job.cost is None else {"rounds": job.cost.rounds, "bytes": sum(job.cost.sent.values())}
     return {name: getattr(job, name) for name in ("id", "protocol", "asker", "parties", "state", "phase", "since", "fault")} | spent
+
+
+def _approvals(watch: Watch) -> dict[str, Any] | None:
+    if watch.service is None:
+        return None
+    return {"standing": len(watch.approved), "jobs": watch.approved[:MAX_JOBS]}
 
 
 def _audit(watch: Watch) -> dict[str, Any] | None:

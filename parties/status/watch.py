@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mpc.wire import Body
     from parties.audit import AuditLog
     from parties.config import NodeConfig
+    from parties.records import Record
     from parties.service import Service
 
 EVERY = 10.0
@@ -188,8 +189,16 @@ class Watch:
         served = self.node.dealer.served if self.node.dealer is not None else []
         return (Shown(each.job, "", "", each.parties, each.state, "", each.since, each.cost, "", each.over) for each in served)
 
+    def _all(self, service: Service) -> Iterable[Record]:
+        return (*service.records, *service.approvals.beside(service.records))
+
+    @property
+    def approved(self) -> list[str]:
+        """The jobs that someone here approved and that have not started; none at a dealer."""
+        return [] if self.service is None else [record.id for record in self._all(self.service) if record.approval_stands]
+
     def _records(self, service: Service) -> Iterable[Shown]:
-        for record in service.records:
+        for record in self._all(service):
             phase = record.phase if record.state == RUNNING else ""
             # The kind of a fault alone: its text may name a file or a column.
             fault = record.error.partition(":")[0]
