@@ -10,6 +10,7 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 
+import mpc
 from mpc.identity import Identity
 from mpc.roster import Member, Revoked, Roster
 from parties.config import load_node_config
@@ -17,7 +18,7 @@ from tests.error_rows import row_of
 from tests.nodes import PATIENCE, Nodes
 from tests.rosters import signed
 from tests.test_jobs import mean_is_right
-from tests.test_jobs_faults import MEAN, requested, until
+from tests.test_jobs_faults import MEAN, Hostile, requested, until
 from tests.test_policy_jobs import RUN, decided, entries, jobs_of, waiting
 
 RENEWAL = [
@@ -323,3 +324,24 @@ async def test_an_approval_does_not_outlive_the_roster_that_its_job_named(tmp_pa
         assert "the job did not start while its approval stood" in nodes.log("b")
         await nodes.hangup("a")
         assert RENEWAL[1] in (await answer(asked))["text"]
+
+
+async def test_what_a_key_signed_before_it_was_revoked_starts_nothing(tmp_path):
+    nodes = Renewed(tmp_path)
+    await nodes.start("a", "b", "dealer")
+    async with mpc.open_node(tmp_path / "c.toml") as node:
+        c = Hostile(node)
+        await until(lambda: not node.mesh.missing(["a", "b", "dealer"]))
+        for one, other in (("a", "b"), ("a", "dealer"), ("b", "dealer")):
+            await until(lambda one=one, other=other: f"peer={other} connected" in nodes.log(one))
+        job = c.propose(MEAN)
+        c.propose(MEAN, job, to="b")
+        assert await c.answers({job}) == await c.answers({job}, "b") == ["accepted"]
+        stolen = nodes.keys["b"]
+        nodes.keys["b"] = fresh = Identity.generate("b")
+        nodes.publish(nodes.next(dataclasses.replace(nodes.roster["b"], public=fresh.public), revoked=[("b", stolen.public)]))
+        await nodes.hangup("a")
+        c.answer("a", job, "start", c.signatures(job) | c.signature(job, MEAN))
+        await until(lambda: f"job={job} phase=failed" in nodes.log("a"))
+    assert "Disagreement: b: its signature of this job is missing or wrong, so its data is not read" in nodes.log("a")
+    await nodes.__aexit__()
