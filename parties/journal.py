@@ -59,8 +59,8 @@ class Journal:
 
     def use(self, record: Record, rows: int) -> Use:
         """What a job uses of this party, whose rows are there."""
-        task = record.task
-        about = {"job": record.id, "asker": record.asker, "member": self._config.name, "task": task.pack(), "columns": self._columns(task)}
+        me, columns = self._mesh.identity.name, self._columns(record)
+        about = {"job": record.id, "asker": record.asker, "member": me, "task": record.task.pack(), "columns": columns}
         return used(about, rows, record.since)
 
     def started(self, record: Record, overlaps: dict[str, dict[str, Any]]) -> None:

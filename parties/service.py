@@ -52,8 +52,7 @@ class Service:
         self.approvals = Approvals(config.name, self.log, self.admission.digest, lambda record: self._over(record, stale()))
         self._journal = Journal(self.admission, node.mesh, audit)
         self._scribe = Scribe(self.log)
-        self.settled = self._scribe.settled
-        self.rotate = partial(self._scribe.write, audit.rotate)
+        self.settled, self.rotate = self._scribe.settled, partial(self._scribe.write, audit.rotate)
         self.tally, self.overlaps = self._journal.tally, self._journal.overlaps
         self._visits = Visits(node.mesh)
         self._places = Places(config.max_jobs, node.mesh.clocks.join)

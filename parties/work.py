@@ -69,13 +69,13 @@ class Work:
         self._tell("reading")
         table = await self._rows()
         use = self._journal.use(record, len(table.rows))
-        check_difference(self._config.rules, self._history, use)
-        self._history.begins(use)
+        check_difference(self._config.rules, self._admission.history, use)
+        self._admission.history.begins(use)
         record.rows = use.rows
         try:
             return await self._shared(table, terms)
         finally:
-            self._history.ends(record.id, left=self.session is not None and bool(self.session.releases))
+            self._admission.history.ends(record.id, left=self.session is not None and bool(self.session.releases))
 
     async def _shared(self, table: Table, terms: dict[str, str]) -> dict[str, Any] | None:
         """The same, once the rows are there."""
