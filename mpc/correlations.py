@@ -205,20 +205,27 @@ def _chosen(relation: Relation, values: list[Words], masks: list[Words]) -> list
     return [rho, rho * values[0].reshape(-1)]
 
 
-def _parted(r: Words, drop: int) -> list[Words]:
-    return [r >> WORD.type(drop), (r >> _TOP).astype(HALF)]
+def _parted(mask: Words, drop: int) -> tuple[Words, Words]:
+    """Of a value under this mask, r = -mask is what is added to it: r >> m and the top bit of r."""
+    r = np.negative(mask.reshape(-1))
+    return r >> WORD.type(drop), r >> _TOP
+
+
+def _truncation(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
+    high, top = _parted(values[0], *relation.parameters)
+    return [high, top.astype(HALF)]
 
 
 def _quotient_kind(factors: int) -> Kind:
-    """For a quotient z = C - (q >> l) + k·msb(q) times so many masked values, truncated: what it lacks are the products of their masks with both parts of q."""
+    """For a quotient times so many masked values, truncated anew: what lacks are the products of their masks with both parts of the earlier r."""
     halves = (1 << factors) - 1
 
     def value(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
-        (before, drop), (q, *masks, r) = relation.parameters, [value.reshape(-1) for value in values]
-        high, top = _parted(r, drop)
-        # The sets with q come last.
-        shifted, tops = (sets.several([*masks, part], np.multiply) for part in (q >> WORD.type(before), q >> _TOP))
-        return [high, shifted.reshape(-1), top, tops[-halves:].astype(HALF).reshape(-1)]
+        (before, drop), (earlier, *masks, rho) = relation.parameters, values
+        high, top = _parted(rho, drop)
+        # The sets with a part of the earlier r come last.
+        shifted, tops = (sets.several([*(b.reshape(-1) for b in masks), part], np.multiply) for part in _parted(earlier, before))
+        return [high, shifted.reshape(-1), top.astype(HALF), tops[-halves:].astype(HALF).reshape(-1)]
 
     return Kind(
         SHARE,
@@ -266,7 +273,7 @@ _ZERO, _ZERO_TREE = _circuit(carry.ZERO_MATERIAL, carry.ZERO_OPENED, carry.ZERO_
 KINDS: dict[str, Kind] = {
     # The value of the expression itself: products of masks.
     "value": Kind(SHARE, 1, 0, 0, _words, lambda _: (), lambda _, values, __: [values[0].reshape(-1)]),
-    # r >> m, and the top bit of r; that is needed mod 2^m only, m <= 32.
+    # r >> m, and the top bit of r = -mask; that is needed mod 2^m only, m <= 32.
     "truncation": Kind(
         SHARE,
         1,
@@ -274,9 +281,9 @@ KINDS: dict[str, Kind] = {
         1,
         lambda m: (Part(WORD, m), Part(HALF, m)),
         lambda _: (),
-        lambda relation, values, _: _parted(values[0].reshape(-1), *relation.parameters),
+        _truncation,
     ),
-    # As a truncation of r, and products with the parts of q, those of the top bit mod 2^l only.
+    # As a truncation, and products with the parts of an earlier one, those of its top bit mod 2^l only.
     **{f"{QUOTIENT}{number}": _quotient_kind(number) for number in range(1, MAX_CONTINUED + 1)},
     # All products of two and more of so many masks.
     **{f"{PRODUCTS}{number}": _products_kind(number) for number in range(2, MAX_FACTORS + 1)},

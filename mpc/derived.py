@@ -86,16 +86,18 @@ class Factors(NamedTuple):
 
 
 class Quotient(NamedTuple):
-    """A value that lost `drop` bits: C - (r >> drop) + k·(top bit of r), where c = value + 2^62 + r, once it is open, says what C and k are."""
+    """A value that lost `drop` bits: C - (r >> drop) + k·(top bit of r), where r = -mask, and c = value + 2^62 + r, once it is open, says what
+    C and k are.
+    """
 
-    r: Expression
+    mask: Expression
     drop: int
     opening: Opening
     """Of c, flat; and this party's share of the quotient."""
 
     def at(self, blank: Blanks) -> Quotient:
         """The same without contents."""
-        shape = self.r.shape
+        shape = self.mask.shape
         return self._replace(opening=Done((blank((count(shape),)), blank(shape))))
 
 

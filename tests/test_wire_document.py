@@ -239,7 +239,7 @@ class Zoe:
         product, history = opened[:m] * own + np.frombuffer(c, "<u8"), lineage("share", lineage("mul", x, y), int(first))
         scope = second
         r = ["mask", [scope, 0, [m]], []]
-        drop = ["truncation", [20], [["scale", [2**64 - 1], [r]]], [], [scope, 0, [-(-12 * m // 8)]]]
+        drop = ["truncation", [20], [r], [], [scope, 0, [-(-12 * m // 8)]]]
         share = await self.relation(drop, 12 * m)
         high, top = np.frombuffer(share[: 8 * m], "<u8"), np.frombuffer(share[8 * m :], "<u4").astype(np.uint64)
         hidden = product - self.dealt("mask", scope, 0, m)
@@ -277,10 +277,9 @@ class Zoe:
         e = encoded(values, 10) - own
         self.send(self.name(masked, 0, "mask", (m,), [y], [b]), e)
         y = lineage("masked", y, int.from_bytes(b2(repr(canonical(b)).encode(), 15), "little"))
-        minus = 2**64 - 1
         rho = ["mask", [scope, -(-m // 2), [m]], []]
-        q = ["scale", [minus], [["add", [], [rho, ["mul", [], [a, b]]]]]]
-        high, top = self.parts(await self.relation(["truncation", [10], [q], [], [scope, 0, [-(-12 * m // 8)]]], 12 * m), m, 1)
+        p = ["add", [], [rho, ["mul", [], [a, b]]]]
+        high, top = self.parts(await self.relation(["truncation", [10], [p], [], [scope, 0, [-(-12 * m // 8)]]], 12 * m), m, 1)
         d = np.frombuffer(await self.receive("ann", *self.name(scope, 0, "mask", (m,), [x], [a]), 8 * m), "<u8")
         history = lineage("mul", x, y)
         hidden = d * own - self.dealt("mask", scope, -(-m // 2), m)
@@ -292,7 +291,7 @@ class Zoe:
         history = lineage("trunc", lineage("mul", history, y), 10)
         rho = ["mask", [third, 0, [m]], []]
         size = (8 * 5 + 4 * 4) * m
-        dealt = await self.relation(["quotient 2", [10, 20], [q, b, b, ["scale", [minus], [rho]]], [], [third, 0, [-(-size // 8)]]], size)
+        dealt = await self.relation(["quotient 2", [10, 20], [p, b, b, rho], [], [third, 0, [-(-size // 8)]]], size)
         high, (top, *tops) = self.parts(dealt, m, 5)
         high, squared, one, two, all_three = high
         one, two, all_three = (k * of_top - of_rest for of_top, of_rest in zip(tops, (one, two, all_three), strict=True))

@@ -114,7 +114,6 @@ class Steps(NamedTuple):
     factors: tuple[Masked, ...]
     drop: int
     rho: Expression
-    r: Expression
     lineage: int
 
 
@@ -128,21 +127,19 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
             await begin(scope, [z.held])
         base, factors, dropped = origin.quotient, (y,), drop
     lineage = lineage_of("trunc", lineage_of("mul", z.lineage, y.lineage), drop)
-    rho = expressions.mask(scope.ranges.take("mask", z.shape))
-    # Nothing lacks in what is opened under rho: r = -rho.
-    steps = Steps(base, factors, dropped, rho, expressions.scale(rho, -1), lineage)
+    steps = Steps(base, factors, dropped, expressions.mask(scope.ranges.take("mask", z.shape)), lineage)
     words: Held
     if is_few(z.shape, len(factors) + 1, dropped + drop) and not watched(s):
         # A further product like this one takes no opening of it.
         words = later = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
-        truncation = Truncation(Quotient(steps.r, dropped, later), base, factors)
+        truncation = Truncation(Quotient(steps.rho, dropped, later), base, factors)
     else:
         work, fetching = _begin(s, scope, steps, scope)
         try:
             c, words = await work
         finally:
             fetching.close()
-        truncation = Truncation(Quotient(steps.r, dropped, Done((c, words))))
+        truncation = Truncation(Quotient(steps.rho, dropped, Done((c, words))))
     return wrapped(s, words, z.frac + y.frac, z.bound * y.bound, drop, lineage, truncation)
 
 
@@ -170,14 +167,14 @@ class QuotientWords(Later["Opened"]):
 
 def _begin(s: Session, of: Scope, steps: Steps, scope: Scope) -> tuple[Coroutine[Any, Any, Opened], Coroutine[Any, Any, list[Words]]]:
     """The work in `scope`, and what it fetches: the only relation of the op's own scope `of`."""
-    names = (steps.base.r, *(y.name for y in steps.factors), steps.r)
+    names = (steps.base.mask, *(y.name for y in steps.factors), steps.rho)
     relation = Relation.fresh(of.ranges, f"{QUOTIENT}{len(steps.factors)}", (steps.base.drop, steps.drop), names)
     fetching = s.source.begin(scope, relation)
     return _opened(s, scope, steps, fetching), fetching
 
 
 async def _opened(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
-    base, factors, drop, rho, _, lineage = steps
+    base, factors, drop, rho, lineage = steps
     c, z = await base.opening.result(scope)
     high, products, top, tops = await fetching
     own = await s.compute(_times, rho.shape, z, c, base.drop, factors, products, tops, s.first)

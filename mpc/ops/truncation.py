@@ -68,7 +68,7 @@ def check_drop(bound: float, frac: int, drop: int) -> int:
 async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
     name = x.name if isinstance(x, Masked) else s.take_mask(x)
     # c = d + 2^62 with r = -a, so that a masked value needs no further opening.
-    fetching = _begin(s, expressions.scale(name, -1), drop)
+    fetching = _begin(s, name, drop)
     try:
         (opened,) = (x,) if isinstance(x, Masked) else await s.masked((x,), (name,))
         high, top = await fetching
@@ -78,9 +78,9 @@ async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
     return quotients.wrapped(s, words, x.frac, x.bound, drop, lineage_of("trunc", x.lineage, drop))
 
 
-def _begin(s: Session, r: Expression, drop: int) -> Coroutine[Any, Any, list[Words]]:
+def _begin(s: Session, mask: Expression, drop: int) -> Coroutine[Any, Any, list[Words]]:
     scope = running(s)
-    return s.source.begin(scope, Relation.fresh(scope.ranges, "truncation", (drop,), (r,)))
+    return s.source.begin(scope, Relation.fresh(scope.ranges, "truncation", (drop,), (mask,)))
 
 
 def fused_cost(operation: str, n: int, x: Operand, y: Operand) -> Cost:
@@ -148,9 +148,9 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
     names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
     product = expressions.combine(operation, *names)
     rho = expressions.mask(running(s).ranges.take("mask", product.shape))
-    # x·y = d·b + a·e + d·e + a·b, so what is opened under rho lacks a·b: r = -(rho + a·b), and c = a·b is never dealt.
-    r = expressions.scale(expressions.combine("add", rho, product), -1)
-    fetching = _begin(s, r, drop)
+    # x·y = d·b + a·e + d·e + a·b, so what is opened under rho lacks a·b: the mask is rho + a·b, and c = a·b is never dealt.
+    mask = expressions.combine("add", rho, product)
+    fetching = _begin(s, mask, drop)
     try:
         left, right = await masked_both(s, x, y, names)
         own = await s.compute(_without_c, product.shape, left, right, operation, s.first, work=product_work(operation, left, right))
@@ -160,7 +160,7 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
         high, top = await fetching
         words = await quotients.rounded(s, c, high, top, drop, product.shape)
         # Large ones are used up in chunks, and what they remember would be as large as they are.
-        origin = Truncation(Quotient(r, drop, Done((c, words)))) if count(product.shape) <= CHUNK else None
+        origin = Truncation(Quotient(mask, drop, Done((c, words)))) if count(product.shape) <= CHUNK else None
         bound = product_bound(operation, x, y, known)
         return quotients.wrapped(s, words, x.frac + y.frac, bound, drop, lineage_of("trunc", lineage, drop), origin)
     finally:
