@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cas
 
 from mpc.errors import ProgramError
 from mpc.streams import Ranges
-from mpc.unmade import make, opens
+from mpc.unmade import make
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -75,11 +75,14 @@ class Scope:
 
     async def relieve(self) -> None:
         """Make of that what is still needed: else a sum that is added up in a loop would keep every addend."""
+        # A program that waits for nothing would let nobody else have a turn.
+        await asyncio.sleep(0)
         if self._waiting is not None:
             needed = [each for remembered in self._waiting if (each := remembered()) is not None]
-            self._waiting = None
-            # What is needed differs between parties, so nothing is opened for it.
-            await make(self, [each for each in needed if not opens(each)])
+            self._waiting, depth = None, self.depth
+            # What is needed differs between parties, so nothing is opened for it, and no round is counted before it is read.
+            await make(self, [each for each in needed if not each.opens])
+            self.depth = depth
 
     def child(self, name: str) -> Scope:
         """The scope of the next call made from this one; it starts at the depth reached so far."""
@@ -203,7 +206,7 @@ async def _run(
     s: Scoped, parent: Scope, scope: Scope, body: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> R:
     scope.task = task = asyncio.current_task()
-    if scope.path[-1] % OFTEN == 0:
+    if scope.path[-1] % OFTEN == OFTEN - 1:
         await parent.relieve()
     if task is parent.task:
         # Awaited in place, not gathered: it begins when what came before it has ended.

@@ -22,10 +22,15 @@ class Unmade:
 
     __slots__ = ("__weakref__", "depth", "shape", "words")
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], words: Words | None = None, depth: int = 0) -> None:
         self.shape = shape
-        self.depth = 0
-        self.words: Words | None = None
+        self.depth = depth
+        self.words = words
+
+    @property
+    def opens(self) -> bool:
+        """Whether to make them is to open something, which all parties must do."""
+        return False
 
     def there(self) -> Words:
         """The words; ProgramError if nobody made them."""
@@ -39,11 +44,6 @@ class Product(Unmade):
     """Words that take a correlation."""
 
     __slots__ = ()
-
-    @property
-    def opens(self) -> bool:
-        """Whether to make them is to open something that is not under way, which all parties must do."""
-        return False
 
     def waiting(self) -> list[ref[Applied]]:
         """What the call that is running has computed from unmade words."""
@@ -61,14 +61,21 @@ class Product(Unmade):
 class Applied(Unmade):
     """`apply` to the words of `parts`, some of which are unmade: as those of `product` are."""
 
-    __slots__ = ("_apply", "parts", "product")
+    __slots__ = ("_apply", "_opens", "parts", "product")
 
     def __init__(self, apply: Callable[..., Any], parts: Sequence[Held]) -> None:
         super().__init__(apply(*(outline(part.shape) for part in parts)).shape)
         self._apply: Callable[..., Any] | None = apply
         self.parts = parts
+        # As it is now: whether something else has made the parts by the time that somebody asks may differ between parties.
+        self._opens = any(isinstance(part, Unmade) and part.words is None and part.opens for part in parts)
         self.product: Product | None = next(filter(None, map(_unmade_product, parts)))
         self.product.waiting().append(ref(self))
+
+    @property
+    def opens(self) -> bool:
+        """See Unmade."""
+        return self._opens
 
     def compute(self) -> None:
         """The parts are there."""
@@ -89,15 +96,12 @@ def _there(held: Held) -> Words:
 
 def applied(apply: Callable[..., Any], *parts: Held) -> Held:
     """`apply` to all words, now if they are there."""
-    if any(isinstance(part, Unmade) and part.words is None for part in parts):
+    unmade = [part for part in parts if isinstance(part, Unmade)]
+    if any(part.words is None for part in unmade):
         return Applied(apply, parts)
     words: Words = apply(*map(_there, parts))
-    return words
-
-
-def opens(held: Held) -> bool:
-    """Whether to make these is to open something that is not under way."""
-    return any(isinstance(each, Product) and each.opens for each in _in_order([held]))
+    # Whoever reads it counts the rounds that it waited for, whoever made it.
+    return Unmade(words.shape, frozen(words), max(part.depth for part in unmade)) if unmade else words
 
 
 async def begin(scope: Scope, held: Sequence[Held]) -> list[Unmade]:

@@ -42,11 +42,6 @@ class Later(Product, Generic[R]):
         self._start: Begin | None = start
         self._making: Making[R] | None = None
 
-    @property
-    def begun(self) -> bool:
-        """Whether they are there or on their way."""
-        return self._start is None
-
     def waiting(self) -> list[ref[Applied]]:
         """See Product."""
         return running(self._session).waiting
@@ -60,8 +55,8 @@ class Later(Product, Generic[R]):
             if self.opens:
                 # What it opens leaves now, and not when the call was made.
                 own.depth = max(own.depth, scope.depth)
-            start, self._start = self._start, None
-            work, fetching = start(own)
+            work, fetching = self._start(own)
+            self._start = None
             self._making = Making(own, self._session.beside(work, fetching))
 
     async def finish(self, scope: Scope) -> None:

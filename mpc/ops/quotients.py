@@ -11,8 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpc import correlations, expressions
-from mpc.correlations import MAX_CONTINUED, QUOTIENT, Relation
+from mpc.correlations import MAX_CONTINUED, QUOTIENT, SHORT_NODES, Relation
 from mpc.derived import Done, Quotient, Truncation
+from mpc.expressions import NAMED_NODES
 from mpc.ledger import Cost
 from mpc.ops.declare import Operand, opening
 from mpc.ops.later import Later, watched
@@ -20,7 +21,7 @@ from mpc.ring import count, frozen
 from mpc.scope import running
 from mpc.secret import lineage_of
 from mpc.sets import folded
-from mpc.unmade import begin
+from mpc.unmade import begin, make
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from mpc.unmade import Held
 
 MAX_DROP = 32
+MAX_EXPONENT = 1000
+"""Of a scale that floats can hold together with a bound."""
+MAX_NODES = 2 * NAMED_NODES - SHORT_NODES
+"""What the names of a product may have so that a relation of it and one more factor fits into a message."""
 LIMIT = 2.0**62
 """What a word stays below that is truncated."""
 
@@ -95,9 +100,10 @@ def is_few(shape: tuple[int, ...], factors: int, dropped: int) -> bool:
 
 def extends(z: Operand, y: Operand, drop: int) -> bool:
     """Whether z·y, truncated, is opened in place of z.  A function of public numbers, so it is the same at all parties and in a dry run."""
-    if not z.since or not is_few(z.shape, z.since + 1, z.dropped + drop):
+    if not (z.since and y.factors and is_few(z.shape, z.since + 1, z.dropped + drop)):
         return False
-    return (z.bound + 2.0**-z.frac) * y.bound * 2.0 ** (z.frac + z.dropped + y.frac) < LIMIT
+    exponent = z.frac + z.dropped + y.frac
+    return exponent < MAX_EXPONENT and (z.bound + 2.0**-z.frac) * y.bound * 2.0**exponent < LIMIT
 
 
 def cost(n: int, z: Operand, y: Operand, drop: int) -> Cost:
@@ -116,6 +122,11 @@ class Steps(NamedTuple):
     rho: Expression
     lineage: int
 
+    @property
+    def nodes(self) -> int:
+        """Of the names that its relation has."""
+        return self.base.mask.nodes + sum(y.name.nodes for y in self.factors)
+
 
 async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: int) -> AShare:
     """The product of a quotient and a masked value, truncated; see `mul_trunc`."""
@@ -129,10 +140,12 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
     lineage = lineage_of("trunc", lineage_of("mul", z.lineage, y.lineage), drop)
     steps = Steps(base, factors, dropped, expressions.mask(scope.ranges.take("mask", z.shape)), lineage)
     words: Held
-    if is_few(z.shape, len(factors) + 1, dropped + drop) and not watched(s):
+    if y.factors and is_few(z.shape, len(factors) + 1, dropped + drop) and steps.nodes <= MAX_NODES:
         # A further product like this one takes no opening of it.
         words = later = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
         truncation = Truncation(Quotient(steps.rho, dropped, later), base, factors)
+        if watched(s):
+            await make(scope, [later])
     else:
         work, fetching = _begin(s, scope, steps, scope)
         try:
@@ -150,8 +163,8 @@ class QuotientWords(Later["Opened"]):
 
     @property
     def opens(self) -> bool:
-        """See Product."""
-        return not self.begun
+        """See Unmade."""
+        return True
 
     def take(self, outcome: Opened) -> None:
         """See Later."""

@@ -1,0 +1,160 @@
+"""Where products that wait for the next meet tasks, plans, long programs and long names."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+
+import mpc
+from mpc.estimate import estimate
+from mpc.mesh import Clocks
+from mpc.scope import OFTEN
+from mpc.testing import simulate
+from tests.test_ops_quotients_together import CLOCKS, FACTORS, FRAC, START, begun, times
+
+
+@mpc.protocol
+async def reads_beside_a_sum(s, mine, other, factor, late):
+    kept = mine + 1.0
+    await asyncio.sleep(0.2 * late)
+    for _ in range(OFTEN + 2):
+        await mpc.mul(s, factor, factor)
+    return await s.reveal(other), await s.reveal(kept)
+
+
+def test_what_another_task_has_begun_holds_no_long_program_up():
+    """Each task keeps a sum of what the other reads, and another one is late at each party: what is under way here has not begun there."""
+
+    async def program(s):
+        value, factors = await begun(s)
+        one, two = await times(s, value, factors[1]), await times(s, value, factors[2])
+        tasks = (
+            reads_beside_a_sum(s, one, two, factors[3], s.index == 0),
+            reads_beside_a_sum(s, two, one, factors[3], s.index == 1),
+        )
+        return [np.asarray(parts).tolist() for parts in await asyncio.gather(*tasks)]
+
+    first, second = simulate(2, program, clocks=CLOCKS)
+    assert first == second
+    wanted = [START * FACTORS[0] * FACTORS[number] for number in (1, 2)]
+    assert np.allclose(first, [[wanted[1], wanted[0] + 1], [wanted[0], wanted[1] + 1]], atol=1e-3)
+
+
+async def two_products(s, value, factors):
+    return await times(s, await times(s, value, factors[1]), factors[2])
+
+
+def test_bounds_are_checked_of_planned_programs_too():
+    async def program(s):
+        return (await s.reveal(await s.run(two_products, *await begun(s)))).tolist()
+
+    (first, _) = simulate(2, program, clocks=CLOCKS, check_bounds=True)
+    assert np.allclose(first, START * FACTORS[0] * FACTORS[1] * FACTORS[2], atol=1e-3)
+
+
+async def one_after_another(s):
+    value, factors = await begun(s)
+    products = [await times(s, value, factors[number]) for number in range(1, 5)]
+    before = s.cost.rounds
+    for product in products:
+        await s.reveal(product)
+    return s.cost.rounds - before
+
+
+def test_what_is_read_one_after_another_counts_its_rounds():
+    assert simulate(2, one_after_another, clocks=CLOCKS) == [8, 8]
+    assert estimate(one_after_another, 2).rounds == 3 + 8
+
+
+def test_a_map_of_what_another_task_has_made_counts_its_round():
+    @mpc.protocol
+    async def makes(s, one):
+        await s.made(one)
+
+    @mpc.protocol
+    async def maps_later(s, one, made):
+        await made.wait()
+        return await s.reveal(one + 1.0)
+
+    async def program(s):
+        value, factors = await begun(s)
+        one, made = await times(s, value, factors[1]), asyncio.Event()
+        later = asyncio.create_task(maps_later(s, one, made))
+        await makes(s, one)
+        before = s.cost.rounds
+        made.set()
+        await later
+        return s.cost.rounds - before
+
+    assert simulate(2, program, clocks=CLOCKS) == [1, 1]
+
+
+def test_masks_of_long_names_go_one_by_one():
+    async def program(s):
+        value, factors = await begun(s)
+        long = factors[1]
+        for _ in range(5):
+            long = ((long + factors[1]) - long).assume_bound(1.0, "the same as before")
+        short, other, both = await times(s, value, factors[2]), await times(s, value, long), await times(s, value, factors[2])
+        both = await times(s, both, long)
+        return long.factors, short.since, other.since, both.since, (await s.reveal(other)).tolist(), (await s.reveal(both)).tolist()
+
+    first, second = simulate(2, program, clocks=CLOCKS)
+    assert first == second
+    assert first[:4] == (0, 1, 0, 0)
+    assert np.allclose(first[4], START * FACTORS[0] * FACTORS[1], atol=1e-3)
+    assert np.allclose(first[5], START * FACTORS[0] * FACTORS[1] * FACTORS[2], atol=1e-3)
+
+
+def test_scales_beyond_floats_take_the_usual_way():
+    async def program(s):
+        value, factors = await begun(s)
+        one = await mpc.mul_trunc(s, value.ldexp(-980), factors[1], FRAC)
+        return (await s.reveal((await mpc.mul_trunc(s, one, factors[2], FRAC)).ldexp(980))).tolist()
+
+    first, _ = simulate(2, program, clocks=Clocks(join=5.0, lost=5.0, stall=5.0))
+    assert np.allclose(first, START * FACTORS[0] * FACTORS[1] * FACTORS[2], atol=1e-3)
+
+
+def test_a_program_that_waits_for_nothing_leaves_others_their_turns():
+    async def program(s):
+        value, factors = await begun(s)
+        turns, going = 0, True
+
+        async def others():
+            nonlocal turns
+            while going:
+                turns += 1
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(others())
+        await asyncio.sleep(0)
+        before = turns
+        for _ in range(4 * OFTEN):
+            await times(s, value, factors[1])
+        between, going = turns - before, False
+        await beside
+        return between
+
+    assert min(simulate(2, program, clocks=CLOCKS)) >= 4
+
+
+def test_a_long_sum_of_what_waits_takes_no_square_of_its_length():
+    async def added(s, value, factor, steps):
+        began, total = time.process_time(), s.zero(5, frac=FRAC)
+        for _ in range(steps):
+            total = total + await times(s, value, factor)
+        return time.process_time() - began, total
+
+    async def program(s):
+        value, factors = await begun(s)
+        few, _ = await added(s, value, factors[1], 4 * OFTEN)
+        many, total = await added(s, value, factors[1], 16 * OFTEN)
+        return many / few, (await s.reveal(total)).tolist()
+
+    # A square would take sixteen times as long, not four.
+    for ratio, total in simulate(2, program, clocks=Clocks(join=5.0, lost=5.0, stall=30.0)):
+        assert ratio < 10
+        assert np.allclose(total, 16 * OFTEN * START * FACTORS[0] * FACTORS[1], rtol=1e-3, atol=1.0)
