@@ -58,7 +58,7 @@ REFUSED = {
     ),
     "score to one": (
         {**REGRESSION, "moments": "secret", "score": True, "to": ("p0",)},
-        "so every party must be a receiver: leave score out, or the receivers",
+        "so all parties, and nobody else, must be receivers: leave score out, or let the result go to the parties",
     ),
 }
 

@@ -105,7 +105,7 @@ def _rule(task: Task, settings: Settings) -> None:
             msg = f"{why}, which would tell everyone the predictions of all records: leave score out"
             raise ConfigError(msg)
         if task.to and set(task.to) != set(task.parties):
-            msg = f"{why}, so every party must be a receiver: leave score out, or the receivers"
+            msg = f"{why}, so all parties, and nobody else, must be receivers: leave score out, or let the result go to the parties"
             raise ConfigError(msg)
 
 
