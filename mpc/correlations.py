@@ -223,9 +223,12 @@ def _quotient_kind(factors: int) -> Kind:
     def value(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
         (before, drop), (earlier, *masks, rho) = relation.parameters, values
         high, top = _parted(rho, drop)
-        # The sets with a part of the earlier r come last.
-        shifted, tops = (sets.several([*(b.reshape(-1) for b in masks), part], np.multiply) for part in _parted(earlier, before))
-        return [high, shifted.reshape(-1), top.astype(HALF), tops[-halves:].astype(HALF).reshape(-1)]
+        products = np.empty((halves, high.size), WORD)
+        sets.products([b.reshape(-1) for b in masks], products, np.multiply)
+        # In the order of sets whose last factor is a part of the earlier r.
+        shifted, tops = (products * part for part in _parted(earlier, before))
+        without = products[sets.of_several(factors) - 1]
+        return [high, np.concatenate([without, shifted]).reshape(-1), top.astype(HALF), tops.astype(HALF).reshape(-1)]
 
     return Kind(
         SHARE,

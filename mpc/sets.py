@@ -26,7 +26,7 @@ def products(factors: Iterable[Words], out: Words, combine: np.ufunc = np.bitwis
 @cache
 def of_several(k: int) -> NDArray[np.intp]:
     """The sets of two and more of k factors, in order."""
-    return np.array([members for members in range(1 << k) if members & (members - 1)])
+    return np.array([members for members in range(1 << k) if members & (members - 1)], np.intp)
 
 
 def several(factors: Sequence[Words], combine: np.ufunc = np.bitwise_and) -> Words:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 MAX_DROP = 32
 MAX_EXPONENT = 1000
 """Of a scale that floats can hold together with a bound."""
-MAX_NODES = 2 * NAMED_NODES - SHORT_NODES
-"""What the names of a product may have so that a relation of it and one more factor fits into a message."""
+MAX_NODES = 2 * NAMED_NODES - MAX_CONTINUED * SHORT_NODES
+"""What the name of a quotient's mask may have so that a relation of it and as many short ones fits into a message."""
 LIMIT = 2.0**62
 """What a word stays below that is truncated."""
 
@@ -122,11 +122,6 @@ class Steps(NamedTuple):
     rho: Expression
     lineage: int
 
-    @property
-    def nodes(self) -> int:
-        """Of the names that its relation has."""
-        return self.base.mask.nodes + sum(y.name.nodes for y in self.factors)
-
 
 async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: int) -> AShare:
     """The product of a quotient and a masked value, truncated; see `mul_trunc`."""
@@ -140,7 +135,7 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
     lineage = lineage_of("trunc", lineage_of("mul", z.lineage, y.lineage), drop)
     steps = Steps(base, factors, dropped, expressions.mask(scope.ranges.take("mask", z.shape)), lineage)
     words: Held
-    if y.factors and is_few(z.shape, len(factors) + 1, dropped + drop) and steps.nodes <= MAX_NODES:
+    if y.factors and is_few(z.shape, len(factors) + 1, dropped + drop) and base.mask.nodes <= MAX_NODES:
         # A further product like this one takes no opening of it.
         words = later = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
         truncation = Truncation(Quotient(steps.rho, dropped, later), base, factors)
