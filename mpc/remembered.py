@@ -25,12 +25,17 @@ class RosterMemory:
     roster_path: Path
 
     def follow(self, roster: Roster) -> None:
-        """Remember `roster` as the one in use; ConfigError if it is older than the last one, or another branch, or the file cannot be used.
+        """Remember `roster` as the one in use; ConfigError as `check`, or if the file cannot be written."""
+        if self.check(roster):
+            self._write(roster.content.version, roster.digest.hex())
+
+    def check(self, roster: Roster) -> bool:
+        """Whether it is another one than the last; ConfigError if it is older, or another branch, or the file cannot be read.
 
         One that lacks a signature is used on loopback only, for development, and is neither compared nor remembered.
         """
         if roster.unsigned:
-            return
+            return False
         version, digest = self._read()
         now = (roster.content.version, roster.digest.hex())
         if now[0] < version:
@@ -43,8 +48,7 @@ class RosterMemory:
             self._refuse(
                 f"version {now[0]} follows another version {version} than the one that this node has used, with the digest {digest}"
             )
-        if now != (version, digest):
-            self._write(*now)
+        return now != (version, digest)
 
     def _refuse(self, text: str) -> NoReturn:
         msg = f"{self.roster_path}: {text}. Set `roster` to the newest one; if all members start anew on purpose, move {self.path} away"

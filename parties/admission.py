@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mpc.agreement import describe, described
 from mpc.errors import ConfigError, LocalFault
-from parties.approvals import unasked
+from parties.approvals import too_small, unasked
 from parties.policy import admit, least_pool
 from parties.proposals import JOB
 from parties.records import WAITING, named
@@ -66,6 +66,8 @@ class Admission:
             asks = self.admits(record.task, record.asker)
         except LocalFault as fault:
             return fault
+        if self.least(record.task) > record.task.pool:
+            return too_small()
         if record.asker != self.config.name:
             return None
         if other_roster:

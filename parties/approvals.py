@@ -174,6 +174,15 @@ def denied() -> PolicyDenied:
     return PolicyDenied("rule `ask`: someone of this organisation denied it (`beaver jobs deny`)", "ask")
 
 
+def too_small() -> PolicyDenied:
+    """The rows that all parties have together were enough when the job was proposed, and are not any more."""
+    text = (
+        "rule `min_pool_rows`: the policy that this node took while the job was proposed wants more rows of all parties together; "
+        "run it again, and it is asked for them"
+    )
+    return PolicyDenied(text, "min_pool_rows")
+
+
 def unasked() -> PolicyDenied:
     """Nobody had to say yes when the job was proposed, and somebody has now."""
     text = "rule `ask`: the policy that this node took while the job was proposed asks for approval; run it again, and it waits for one"

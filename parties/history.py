@@ -6,6 +6,8 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from parties.entries import ALTERED
@@ -64,7 +66,8 @@ class History:
         self._ever: Counter[str] = Counter()
         self._columns: dict[tuple[str, str], tuple[int, str]] = {}
         self._running: dict[str, Use] = {}
-        self._uses: dict[tuple[object, ...], Use] = {}
+        self._uses: dict[tuple[str, int], dict[tuple[object, ...], tuple[int, Use]]] = {}
+        self._numbers = count()
 
     def read(self, entry: Entry) -> Use | None:
         """Count an entry of the log; what a job used of which it is the end, and from which something may have left.
@@ -121,15 +124,18 @@ class History:
         use = self._running.pop(job, None)
         if use is None or not left:
             return None
-        # One for each number of rows: few, however many jobs there were.
-        kind = (use.dataset, use.columns, use.learners, use.rows)
-        self._uses.pop(kind, None)
-        self._uses[kind] = use
+        # The last for each number of rows and what else counts: few, however many jobs there were.
+        self._uses.setdefault((use.dataset, use.rows), {})[use.columns, use.learners] = next(self._numbers), use
         return use
 
     def near(self, use: Use, least: int) -> list[Use]:
         """The jobs whose rows differ from those of `use` by fewer than `least`, and not by none; of those with equal numbers the last."""
-        return [earlier for earlier in (*self._uses.values(), *self._running.values()) if earlier.near(use, least)]
+        numbers: Iterable[int] = range(use.rows - least + 1, use.rows + least)
+        if len(self._uses) < 2 * least:
+            numbers = {rows for _, rows in self._uses}
+        found = [each for rows in numbers for each in self._uses.get((use.dataset, rows), {}).values()]
+        ended = [earlier for _, earlier in sorted(found, key=itemgetter(0))]
+        return [earlier for earlier in (*ended, *self._running.values()) if earlier.near(use, least)]
 
 
 __all__ = ["DAY", "History", "Use", "used"]

@@ -9,6 +9,7 @@ from mpc.errors import BeaverError, ConfigError
 from mpc.node import ways_of
 from mpc.remembered import RosterMemory
 from parties.config import load_node_config
+from parties.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FIXED = ("name", "key", "state", "listen", "clocks", "relay", "audit", "audit_bytes", "max_jobs", "control", "status")
 """Keys of a configuration that count from the start of a node to its end."""
+PATIENCE = 30.0
+"""Seconds within which the files are read."""
 
 
 class Renewal:
@@ -31,12 +34,14 @@ class Renewal:
         node: Node,
         check: Callable[[NodeConfig], None],
         take: Callable[[NodeConfig], Awaitable[None]],
+        patience: float = PATIENCE,
     ) -> None:
         self._path = path
         self._settings = settings
         self._node = node
         self._check = check
         self._take = take
+        self._patience = patience
 
     async def serve(self, asked: asyncio.Event) -> NoReturn:
         """Renew whenever `asked` is set, until cancelled."""
@@ -57,9 +62,19 @@ class Renewal:
 
     async def _renew(self) -> None:
         log = self._node.mesh.log
-        fresh, late = await asyncio.to_thread(self._read)
+        # In a thread of its own: files of a disk that does not answer hold up neither what else this node does nor its end.
+        try:
+            fresh, late = await Reading(lambda _: self._read()).within(self._patience)
+        except TimeoutError:
+            msg = f"{self._path}: it, or a file that it names, was not read within {self._patience:g} s; see what its disk waits for"
+            raise ConfigError(msg) from None
         await self._take(fresh)
         self._settings = fresh
+        try:
+            # Only now: had the audit log not taken it, the node would go on with the roster before, and have to start with it.
+            await asyncio.to_thread(RosterMemory(fresh.state_path, fresh.roster_path).follow, fresh.load_roster())
+        except ConfigError as fault:
+            log.error("phase=renewal the roster counts, and a restart would take the one before, too: %s", fault)  # noqa: TRY400  its text says all
         for key in late:
             log.warning("phase=renewal key %r of %s was changed: restart the node for it, until then the old value counts", key, self._path)
         rules, roster = fresh.rules, fresh.load_roster()
@@ -84,8 +99,7 @@ class Renewal:
                 "restart the node for it"
             )
             raise ConfigError(msg)
-        # Last: a node that remembers a roster takes no older one when it starts.
-        RosterMemory(fresh.state_path, fresh.roster_path).follow(roster)
+        RosterMemory(fresh.state_path, fresh.roster_path).check(roster)
         return fresh, late
 
 

@@ -86,7 +86,7 @@ class Service:
         # Nothing is awaited from here on, so that no job sees half of it.
         other = self.admission.follow(config)
         self._mesh.follow(config.load_roster())
-        for record in self.approvals.void() if other else ():
+        for record in [each for each in (self.approvals.void() if other else ()) if each.state != ACCEPTED]:
             self._over(record, stale())
         for record in self.records:
             if record.state in (PROPOSED, WAITING) and (fault := self.admission.objection(record, other_roster=other)) is not None:

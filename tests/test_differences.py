@@ -13,7 +13,7 @@ import typer.testing
 from mpc.errors import PolicyDenied
 from parties.cli import app
 from parties.entries import opened
-from parties.history import History, used
+from parties.history import History, Use, used
 from parties.job import Client, Task
 from parties.policy import check_difference
 from parties.rules import Policy
@@ -206,3 +206,21 @@ async def test_a_node_denies_a_job_that_differs_by_few_rows_over_restarts(tmp_pa
         assert status == 0, complaints
         (pair,) = map(json.loads, out.splitlines())
         assert (pair["columns"], pair["learned_by"], pair["difference"]) == (["bmi"], ["c"], -1)
+
+
+def test_a_job_is_compared_with_few_however_many_there_were():
+    """Counted: what is compared are the jobs of near numbers of rows."""
+    history, compared = History(), []
+
+    class Counted(Use):
+        def near(self, other, least):
+            compared.append(self.rows)
+            return super().near(other, least)
+
+    for rows in range(5000):
+        use = Counted(f"{rows}", "b", float(rows), "mean", "p", frozenset({"age"}), frozenset({"b"}), rows)
+        found = history.near(use, 3)
+        assert [each.rows for each in found] == [each for each in (rows - 2, rows - 1) if each >= 0]
+        history.begins(use)
+        history.ends(use.job, left=True)
+    assert len(compared) < 5 * 5000

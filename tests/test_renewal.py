@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import os
 import re
 import signal
 import sqlite3
@@ -12,8 +14,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import mpc
 from mpc.identity import Identity
+from mpc.node import node_of
 from mpc.roster import Member, Revoked, Roster
 from parties.config import load_node_config
+from parties.renewal import Renewal
 from tests.error_rows import row_of
 from tests.nodes import PATIENCE, Nodes
 from tests.rosters import signed
@@ -183,10 +187,13 @@ async def test_whatever_is_wrong_the_node_goes_on_with_what_it_has_and_says_so(t
                 path.write_bytes(content)
                 path.chmod(0o600)
             nodes.roster, nodes.keys["a"] = good, key
-        # An audit log that cannot be written, too: what counts stands there first.
+        # An audit log that cannot be written, too: what counts stands there first, and a roster that does not count is not remembered.
         (tmp_path / "a.audit.log").rename(tmp_path / "away")
+        nodes.publish(nodes.next())
         assert "the audit log cannot be written" in await nodes.hangup("a", taken=False)
+        assert json.loads((tmp_path / "a.state").read_text())["roster"]["version"] == 1
         (tmp_path / "away").rename(tmp_path / "a.audit.log")
+        (tmp_path / "roster.toml").write_bytes(files[tmp_path / "roster.toml"])
         assert [entry["kind"] for entry in entries(nodes, "a")] == []
         await mean_is_right(nodes)
 
@@ -228,6 +235,40 @@ async def test_what_nobody_has_signed_yet_is_judged_by_the_new_policy(tmp_path):
         assert row_of(RENEWAL[0]).shows(
             next(each["error"] for each in await jobs_of(nodes, "a") if RENEWAL[0] in each["error"]).partition(": ")[2]
         )
+
+
+async def test_a_pool_that_became_too_small_is_denied_or_asked_for_more_rows(tmp_path):
+    async with Renewed(tmp_path) as nodes:
+        nodes.policy("b", 'ask = ["mean"]')
+        await nodes.hangup("b")
+        asked = ask(nodes)
+        await waiting(nodes, "b")
+        nodes.policy("b", 'ask = ["mean"]\nmin_pool_rows = 100000')
+        await nodes.hangup("b")
+        assert (await answer(asked))["text"].startswith("b: the job was denied by b")
+        assert "rule `min_pool_rows`: the policy that this node took while the job was proposed" in nodes.log("b")
+
+
+async def test_files_of_a_disk_that_does_not_answer_hold_nothing_up(tmp_path, caplog):
+    """A pipe that nobody writes to is read for ever."""
+    nodes = Renewed(tmp_path)
+    settings = load_node_config(tmp_path / "a.toml")
+    os.mkfifo(tmp_path / "pipe.toml")
+    taken, asked = [], asyncio.Event()
+
+    async def take(fresh):
+        taken.append(fresh)
+
+    for path in (tmp_path / "pipe.toml", tmp_path / "a.toml"):
+        renewal = Renewal(path, settings, node_of(settings), lambda _: None, take, 0.5)
+        serving = asyncio.create_task(renewal.serve(asked))
+        asked.set()
+        await until(lambda: "was not read within 0.5 s" in caplog.text)
+        await until(lambda path=path: bool(taken) == (path.name == "a.toml"))
+        serving.cancel()
+        await asyncio.wait([serving])
+    assert [each.name for each in taken] == ["a"]
+    assert nodes.names == ("a", "b", "c")
 
 
 async def test_what_needs_a_restart_is_named_and_all_else_is_taken(tmp_path):

@@ -147,7 +147,7 @@ async def test_a_job_under_way_goes_on_without_the_revoked_and_ends_with_them():
 
 
 async def total(node, job, **more):
-    async with node.session(job, parties=["p0", "p1"], **more) as s:
+    async with node.session(job, **{"parties": ["p0", "p1"], **more}) as s:
         return (await protocols.secure_sum(s, [1.0])).tolist()
 
 
@@ -164,6 +164,13 @@ async def test_what_was_agreed_under_the_roster_before_runs_and_two_rosters_in_o
         dealer.mesh.follow(second)
         # Parties that have not taken it yet lose nothing by a dealer that has.
         assert await asyncio.gather(total(first, "before"), total(other, "before")) == [[2.0], [2.0]]
+        # Nor by a job that has somebody who left: it does not begin, and nobody is cut off for it.
+        channel = first.mesh.channel("the-dealer")
+        joining = asyncio.create_task(total(first, "with p2", parties=["p0", "p1", "p2"]))
+        await until(lambda: "with p2" in [each.job for each in dealer.dealer.served])
+        joining.cancel()
+        await asyncio.wait([joining])
+        assert first.mesh.channel("the-dealer") is channel
         first.mesh.follow(second)
         assert await asyncio.gather(total(first, "agreed", roster=roster), total(other, "agreed")) == [[2.0], [2.0]]
         faults = await asyncio.gather(total(first, "mixed"), total(other, "mixed"), return_exceptions=True)

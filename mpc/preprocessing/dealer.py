@@ -301,15 +301,15 @@ class Dealer:
 
     def _described(self, name: str, join: wire.Body) -> Job:
         """The job that `name` joins, as this dealer says it; PeerMisbehaved if there can be none."""
-        members = join["members"]
-        if not all(isinstance(member, str) and member in self._mesh.roster for member in members) or name not in members:
+        members, roster = join["members"], self._roster_of(join["description"].get("roster"))
+        if not all(isinstance(member, str) and member in roster for member in members) or name not in members:
             raise PeerMisbehaved(name, "proposed a job with members that are not in the roster")
         program, terms = join["description"].get("program"), join["description"].get("terms")
         if not isinstance(terms, dict) or not all(isinstance(text, str) for pair in terms.items() for text in pair):
             raise PeerMisbehaved(name, "proposed a job whose terms are not text")
         try:
             parties, said = tuple(members[:-1]), program if isinstance(program, str) else ""
-            return describe(join["job"], self._mesh, parties, said, terms, self._roster_of(join["description"].get("roster")))
+            return describe(join["job"], self._mesh, parties, said, terms, roster)
         except BeaverError as fault:
             raise PeerMisbehaved(name, f"proposed a job that cannot run: {fault}") from fault
 
