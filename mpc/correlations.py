@@ -350,7 +350,8 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
     elements = _elements(parameters, relation.expressions)
     if expressions and masks and elements != parameters[0]:
         raise ValueError(parameters)
-    if (kind.startswith(PRODUCTS) or len(expressions) > 3) and elements << len(expressions) > MAX_TERMS:
+    # Of a quotient times one masked value, there are no more words than those of the elements: any number may be.
+    if (kind.startswith(PRODUCTS) or kind == f"{QUOTIENT}{MAX_CONTINUED}") and elements << len(expressions) > MAX_TERMS:
         raise ValueError(elements)
     if any(each.shape != relation.expressions[0].shape for each in relation.expressions):
         raise ValueError(expressions)

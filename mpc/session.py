@@ -138,7 +138,8 @@ class Session:
 
         Raises PrecisionError for NaN, infinity and values beyond `bound`, naming row and column.
         """
-        frac, limit = index(frac), fixed_point.headroom(index(frac), self.n) if bound is None else bound
+        frac = index(frac)
+        limit = fixed_point.headroom(frac, self.n) if bound is None else bound
         if isinstance(self._engine.exchange, DryExchange):
             return Encoded(self._engine.exchange.blank(np.shape(values)), frac, limit)
         return Encoded(fixed_point.encode(values, frac=frac, bound=limit), frac, limit)
@@ -177,9 +178,8 @@ class Session:
     def given(self, words: Words | None, shape: Extent, *, frac: int, bound: float) -> AShare:
         """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
         extent, frac = extent_of(shape), index(frac)
-        mine = self._engine.zeros(extent) if words is None else words
         lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent)
-        return AShare(mine, frac=frac, bound=bound, home=self.home, lineage=lineage)
+        return AShare(self._engine.zeros(extent) if words is None else words, frac=frac, bound=bound, home=self.home, lineage=lineage)
 
     @protocol
     async def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -70,14 +70,14 @@ class Renewal:
             raise ConfigError(msg) from None
         await self._take(fresh)
         self._settings = fresh
+        rules, roster = fresh.rules, fresh.load_roster()
         try:
             # Only now: had the audit log not taken it, the node would go on with the roster before, and have to start with it.
-            await asyncio.to_thread(RosterMemory(fresh.state_path, fresh.roster_path).follow, fresh.load_roster())
+            await asyncio.to_thread(RosterMemory(fresh.state_path, fresh.roster_path).follow, roster)
         except ConfigError as fault:
             log.error("phase=renewal the roster counts, and a restart would take the one before, too: %s", fault)  # noqa: TRY400  its text says all
         for key in late:
             log.warning("phase=renewal key %r of %s was changed: restart the node for it, until then the old value counts", key, self._path)
-        rules, roster = fresh.rules, fresh.load_roster()
         policy = f"the policy {rules.version!r} with digest {rules.digest.hex()} and " if roster[fresh.name].role == "party" else ""
         log.info(
             "phase=renewal from now on %sversion %d of the roster with digest %s count", policy, roster.content.version, roster.digest.hex()

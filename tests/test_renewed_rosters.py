@@ -151,7 +151,7 @@ async def total(node, job, **more):
         return (await protocols.secure_sum(s, [1.0])).tolist()
 
 
-async def test_what_was_agreed_under_the_roster_before_runs_and_two_rosters_in_one_job_do_not():
+async def test_what_was_agreed_under_the_roster_before_runs_and_two_rosters_in_one_job_do_not(caplog):
     identities, roster = simulated_roster(3)
     network = MemoryNetwork()
     second = after(roster, leaves=["p2"])
@@ -178,3 +178,11 @@ async def test_what_was_agreed_under_the_roster_before_runs_and_two_rosters_in_o
         assert any("roster" in str(fault) for fault in faults), faults
         other.mesh.follow(second)
         assert await asyncio.gather(total(first, "after"), total(other, "after")) == [[2.0], [2.0]]
+        # Nor where the dealer is two versions ahead, and does not know the roster any more.
+        first.mesh.follow(roster)
+        dealer.mesh.follow(after(second))
+        joining = asyncio.create_task(total(first, "long ago", parties=["p0", "p1", "p2"]))
+        await until(lambda: "a job of another roster" in caplog.text)
+        joining.cancel()
+        await asyncio.wait([joining])
+        assert first.mesh.channel("the-dealer") is channel

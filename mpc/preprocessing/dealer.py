@@ -285,6 +285,11 @@ class Dealer:
         mesh.subscribe(self)
 
     def _joined(self, name: str, join: wire.Body) -> None:
+        if self._is_of_another_roster(join):
+            self._mesh.log.warning(
+                "peer=%s phase=refused a job of another roster than counts here; see that both use the same version", name
+            )
+            return
         described = self._described(name, join)
         if described.name in self._jobs:
             return
@@ -298,6 +303,12 @@ class Dealer:
             )
             return
         self._jobs[described.name] = asyncio.create_task(self._serve(described, name))
+
+    def _is_of_another_roster(self, join: wire.Body) -> bool:
+        """Whether a job names members that this dealer does not know, and a roster that it has not, or has no more: nobody is cut off for that."""
+        said = join["description"].get("roster")
+        known = self._roster_of(said)
+        return said != known.digest and any(isinstance(member, str) and member not in known for member in join["members"])
 
     def _described(self, name: str, join: wire.Body) -> Job:
         """The job that `name` joins, as this dealer says it; PeerMisbehaved if there can be none."""
