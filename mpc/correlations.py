@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mpc import bits, carry, sets
-from mpc.canonical import pack_sequence, unpack_sequence
-from mpc.errors import PeerMisbehaved, ProgramError
-from mpc.expressions import MAX_WORDS, NAMED_NODES, Expression, Range, unpack_expression, unpack_range
+from mpc import bits, carry, sets, wide
+from mpc.canonical import pack_sequence
+from mpc.errors import ProgramError
+from mpc.expressions import NAMED_NODES, Expression, Range
 from mpc.ring import BITS, WORD, Words, count
 
 if TYPE_CHECKING:
@@ -36,9 +36,15 @@ MAX_OPERANDS = 4
 """Bits whose product takes one round."""
 MAX_KEY = 65_000
 """Bytes of the name of a relation: it is asked for in one message."""
-PRODUCTS, QUOTIENT = "products ", "quotient "
+PRODUCTS, QUOTIENT, WIDE = "products ", "quotient ", "wide "
 MAX_CONTINUED = 2
 """Masked values by which a quotient is multiplied before it is truncated anew."""
+MAX_WIDE = 6
+"""The same in numbers mod 2^128."""
+MAX_WIDE_ELEMENTS, MAX_WIDE_TERMS = 8, 1 << 8
+"""Of such products, and 2^k for each: beyond, Python's integers take longer than the openings that they save."""
+DROPPED, WIDE_DROPPED = 32, 96
+"""Bits that words and numbers mod 2^128 may lose: the top bit of r is dealt mod 2^32."""
 SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
 
 
@@ -47,6 +53,8 @@ class Part(NamedTuple):
 
     dtype: np.dtype[Any]
     words: int
+    wide: bool = False
+    """Whether every two words are a number mod 2^128."""
 
     @property
     def nbytes(self) -> int:
@@ -92,7 +100,7 @@ class Relation:
         self.expressions = expressions
         self.bits = bits
         self.out = out
-        self.layout = layout_of(kind, _elements(parameters, expressions))
+        self.layout = layout_of(kind, elements_of(parameters, expressions))
         self.key = pack_sequence((kind, parameters, [expression.tree for expression in expressions], bits, out))
 
     @classmethod
@@ -100,7 +108,7 @@ class Relation:
         cls, ranges: Ranges, kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...] = (), bits: tuple[Range, ...] = ()
     ) -> Relation:
         """A relation whose shares nobody had before: they are the next words of the stream."""
-        words = layout_of(kind, _elements(parameters, expressions)).words
+        words = layout_of(kind, elements_of(parameters, expressions)).words
         relation = cls(kind, parameters, expressions, bits, ranges.take(KINDS[kind].usage, (words,)))
         if len(relation.key) > MAX_KEY:
             # At every party, not only at the one that asks for it.
@@ -141,6 +149,15 @@ class Relation:
             at += part.nbytes
         return views
 
+    def less(self, value: list[Words], share: Words) -> list[Words]:
+        """The arrays of `value` less a share of it.  Dealer only."""
+        if self.usage == BIT_SHARE:
+            return [np.bitwise_xor(part, other, out=part) for part, other in zip(value, self.split(share), strict=True)]
+        return [
+            wide.minus(array, other) if part.wide else np.subtract(array, other, out=array)
+            for part, array, other in zip(self.layout.parts, value, self.split(share), strict=True)
+        ]
+
     def value(self, expressions: list[Words], masks: list[Words]) -> list[Words]:
         """What the shares sum to, from the whole masks.  Dealer only."""
         return KINDS[self.kind].value(self, expressions, masks)
@@ -158,7 +175,8 @@ def _in_words(nbytes: int) -> int:
     return -(-nbytes // WORD.itemsize)
 
 
-def _elements(parameters: tuple[int, ...], expressions: tuple[Expression, ...]) -> int:
+def elements_of(parameters: tuple[int, ...], expressions: tuple[Expression, ...]) -> int:
+    """How many elements a relation of these is of."""
     return count(expressions[0].shape) if expressions else parameters[0]
 
 
@@ -206,14 +224,30 @@ def _chosen(relation: Relation, values: list[Words], masks: list[Words]) -> list
 
 
 def _parted(mask: Words, drop: int) -> tuple[Words, Words]:
-    """Of a value under this mask, r = -mask is what is added to it: r >> m and the top bit of r."""
+    """Of a value under this mask, r = -mask is what is added to it: r >> m and the top bit of r, as words."""
+    if mask.dtype == object:
+        high, top = _parts(mask, drop)
+        return wide.low(high), wide.low(top)
     r = np.negative(mask.reshape(-1))
     return r >> WORD.type(drop), r >> _TOP
+
+
+def _parts(mask: Words, drop: int) -> tuple[list[int], list[int]]:
+    """The same as integers."""
+    if mask.dtype == object:
+        return wide.parted(mask.reshape(-1).tolist(), drop)
+    high, top = _parted(mask, drop)
+    return high.tolist(), top.tolist()
 
 
 def _truncation(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
     high, top = _parted(values[0], *relation.parameters)
     return [high, top.astype(HALF)]
+
+
+def _lift(_: Relation, values: list[Words], __: list[Words]) -> list[Words]:
+    r = np.negative(values[0].reshape(-1))
+    return [wide.words_of(r.tolist()), r >> _TOP]
 
 
 def _quotient_kind(factors: int) -> Kind:
@@ -239,6 +273,33 @@ def _quotient_kind(factors: int) -> Kind:
         lambda _: (),
         value,
     )
+
+
+def _wide_kind(factors: int) -> Kind:
+    """The same in numbers mod 2^128, and the earlier r's parts alone."""
+
+    def value(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
+        (before, drop), (earlier, *masks, rho) = relation.parameters, values
+        high, top = _parted(rho, drop)
+        columns = zip(*(b.reshape(-1).tolist() for b in masks), *_parts(earlier, before), strict=True)
+        # By elements here, in the order of sets there.
+        products = zip(*(_wide_products(*column) for column in columns), strict=True)
+        return [high, wide.words_of([number for of_set in products for number in of_set]), top.astype(HALF)]
+
+    terms = 3 * (1 << factors) - 1 - factors
+    return Kind(
+        SHARE, factors + 2, 0, 2, lambda m: (Part(WORD, m), Part(WORD, 2 * terms * m, wide=True), Part(HALF, m)), lambda _: (), value
+    )
+
+
+def _wide_products(*masks_and_parts: int) -> list[int]:
+    """Of one element: the products of two masks and more, then those of all sets, the empty one too, with either part of the earlier r."""
+    *masks, shifted, top = masks_and_parts
+    products = [1]
+    for mask in masks:
+        products += [product * mask for product in products]
+    without = [products[number] for number in sets.of_several(len(masks)).tolist()]
+    return [*without, *[product * shifted for product in products], *[product * top for product in products]]
 
 
 def products_of(ranges: Ranges, masks: tuple[Expression, ...]) -> Relation:
@@ -288,6 +349,9 @@ KINDS: dict[str, Kind] = {
     ),
     # As a truncation, and products with the parts of an earlier one, those of its top bit mod 2^l only.
     **{f"{QUOTIENT}{number}": _quotient_kind(number) for number in range(1, MAX_CONTINUED + 1)},
+    **{f"{WIDE}{number}": _wide_kind(number) for number in range(2, MAX_WIDE + 1)},
+    # r = -mask as a number mod 2^128, and its top bit.
+    "lift": Kind(SHARE, 1, 0, 0, lambda m: (Part(WORD, 2 * m, wide=True), Part(WORD, m)), lambda _: (), _lift),
     # All products of two and more of so many masks.
     **{f"{PRODUCTS}{number}": _products_kind(number) for number in range(2, MAX_FACTORS + 1)},
     # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.
@@ -317,49 +381,6 @@ KINDS: dict[str, Kind] = {
     "zero": _ZERO,
     "zero tree": _ZERO_TREE,
 }
-
-
-def unpack_relation(key: object, peer: str) -> Relation:
-    """The relation of this key; PeerMisbehaved on anything else, before anything is allocated."""
-    try:
-        match unpack_sequence(key) if isinstance(key, bytes) else None:
-            case (str() as kind, tuple() as parameters, tuple() as expressions, tuple() as masks, out) if kind in KINDS:
-                relation = _relation(kind, parameters, expressions, masks, unpack_range(out))
-                # A key that parties would not have written is none: every relation has one name.
-                if relation.key == key:
-                    return relation
-    except (ValueError, TypeError, IndexError, OverflowError):
-        pass
-    raise PeerMisbehaved(peer, "asked for a relation that is not defined")
-
-
-def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ...], masks: tuple[Any, ...], out: Range) -> Relation:
-    """ValueError where no party would have named one."""
-    rules, numbers = KINDS[kind], (len(expressions), len(masks), len(parameters))
-    if numbers != (rules.expressions, rules.masks, rules.parameters):
-        raise ValueError(numbers)
-    if not all(type(parameter) is int and 0 <= parameter <= MAX_WORDS for parameter in parameters):
-        raise ValueError(parameters)
-    if kind.startswith(("truncation", QUOTIENT)) and not all(1 <= parameter <= 32 for parameter in parameters):
-        raise ValueError(parameters)
-    if kind in {"sign tree", "zero tree"} and not parameters[0]:
-        raise ValueError(parameters)
-    known: dict[object, Expression] = {}
-    named = tuple([unpack_expression(each, known) for each in expressions])
-    relation = Relation(kind, parameters, named, tuple(map(unpack_range, masks)), out)
-    elements = _elements(parameters, relation.expressions)
-    if expressions and masks and elements != parameters[0]:
-        raise ValueError(parameters)
-    # Of a quotient times one masked value, there are no more words than those of the elements: any number may be.
-    if (kind.startswith(PRODUCTS) or kind == f"{QUOTIENT}{MAX_CONTINUED}") and elements << len(expressions) > MAX_TERMS:
-        raise ValueError(elements)
-    if any(each.shape != relation.expressions[0].shape for each in relation.expressions):
-        raise ValueError(expressions)
-    if out.shape != (relation.layout.words,):
-        raise ValueError(out)
-    if tuple(where.shape for where in relation.bits) != tuple((size,) for size in rules.bit_words(elements)):
-        raise ValueError(masks)
-    return relation
 
 
 def correction_tag(session: bytes, key: bytes, size: int) -> bytes:

@@ -107,11 +107,13 @@ class Truncation(NamedTuple):
     quotient: Quotient
     base: Quotient | None = None
     factors: tuple[Masked, ...] = ()
+    liftable: bool = False
+    """Whether all of these can be masked anew as numbers mod 2^128."""
 
     def at(self, home: Home, blank: Blanks) -> Truncation:
         """The same without contents."""
         base = self.base.at(blank) if self.base is not None else None
-        return Truncation(self.quotient.at(blank), base, tuple(value.at(home, blank) for value in self.factors))
+        return self._replace(quotient=self.quotient.at(blank), base=base, factors=tuple(value.at(home, blank) for value in self.factors))
 
 
 class Derived(AShare):
@@ -125,6 +127,11 @@ class Derived(AShare):
         self.is_quotient = isinstance(origin, Truncation)
         self.factors, self.groups = (len(origin.values), origin.groups) if isinstance(origin, Factors) else (0, 0)
         self.since, self.dropped = (len(origin.factors), origin.quotient.drop) if isinstance(origin, Truncation) else (0, 0)
+
+    @property
+    def is_liftable(self) -> bool:  # type: ignore[override]  # of other shares it is said once
+        """See Truncation."""
+        return isinstance(self.origin, Truncation) and self.origin.liftable
 
     def at(self, home: Home, blank: Blanks) -> Derived:
         """See Secret."""

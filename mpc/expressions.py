@@ -27,6 +27,8 @@ MAX_SCOPE = 1024
 MAX_WORDS = 1 << 30
 MAX_DEPTH = 24
 MAX_MACS = 1 << 44
+VIEWS = {"index", "reshape", "transpose"}
+"""Operations whose value has elements of another one's, unchanged."""
 NAMED_DEPTH, NAMED_NODES = 20, 256
 """What the name of one masked value may have, so that a relation between two of them stays within MAX_DEPTH and one message."""
 
@@ -88,7 +90,12 @@ class Expression:
     @property
     def where(self) -> Range:
         """The stream range of a leaf."""
-        return self.parameters if self.operation == "mask" else Range(*self.parameters[:3])  # type: ignore[return-value]
+        return Range(*self.parameters[:3]) if self.operation == "own" else self.parameters  # type: ignore[return-value]
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether its value is of numbers mod 2^128."""
+        return self.operation == "wide" or (self.operation in VIEWS and self.parts[0].is_wide)
 
     @property
     def owner(self) -> int | None:
@@ -99,6 +106,11 @@ class Expression:
 def mask(where: Range, owner: int | None = None) -> Expression:
     """The mask at `where`: the sum of all parties' streams, or the stream of `owner` alone."""
     return Expression("mask", where, (), where.shape) if owner is None else Expression("own", (*where, owner), (), where.shape)
+
+
+def wide(where: Range) -> Expression:
+    """The mask at `where`, of shape (..., 2), of numbers mod 2^128: the sum of all parties' numbers there.  Others are made of it by VIEWS only."""
+    return Expression("wide", where, (), where.shape[:-1])
 
 
 def normal_index(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
@@ -305,9 +317,13 @@ def unpack_expression(data: object, masks: dict[object, Expression], depth: int 
             return known
         case ("own", (scope, block, shape, int() as owner), ()) if type(owner) is int and owner >= 0:
             return mask(unpack_range((scope, block, shape)), owner)
+        case ("wide", (_, _, (*_, 2)) as where, ()):
+            return wide(unpack_range(where))
         case (str() as operation, tuple() as parameters, (first, *others)) if depth and len(others) < 2:
             parts = [unpack_expression(part, masks, depth - 1) for part in (first, *others)]
             built = _rebuild(operation, parameters, parts)
+            if any(part.is_wide for part in parts) and not built.is_wide:
+                raise ValueError(operation)
             if count(built.shape) <= MAX_WORDS:
                 return built
     raise ValueError(data)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mpc.members import Member
     from mpc.roster import Roster
 
-WIRE_VERSION = 9
+WIRE_VERSION = 10
 SUITES = {"AESGCM": 1, "ChaChaPoly": 2}
 MAGIC = b"BEAVER\r\n"
 NONCE_BYTES = 32

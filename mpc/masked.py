@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mpc.scope import Scope
     from mpc.secret import Secret
 
+MAX_LIFTED = 1 << 12
+"""Elements of a masked value that may be masked anew as numbers mod 2^128."""
 _MAPS: dict[str, Callable[..., Expression]] = {
     "index": expressions.index,
     "reshape": expressions.reshape,
@@ -32,6 +34,19 @@ _MAPS: dict[str, Callable[..., Expression]] = {
 }
 
 
+class View(NamedTuple):
+    """What a masked value shows of another one: its words where `operation` is empty."""
+
+    whole: Masked
+    operation: str
+    parameters: Any
+    apply: Callable[[Any], Any]
+
+    def name(self, of: Expression) -> Expression:
+        """That of the same part of a mask of this name."""
+        return _MAPS[self.operation](of, self.parameters) if self.operation else of
+
+
 class Masked(Fixed):
     """A secret x whose difference d = x - a from the mask `a` is public; products with it need no further opening.
 
@@ -39,9 +54,11 @@ class Masked(Fixed):
     transposes, sums, integer multiples and sums of masked values refer to the mask that was opened once.
     """
 
-    __slots__ = ("difference", "factors", "mask", "name")
+    __slots__ = ("difference", "factors", "lifting", "mask", "name", "place", "view")
     is_masked = True
     owner: int | None = None
+    place: tuple[int, ...] | None
+    """The scope in which it can be masked anew, where an op of its own has masked it."""
 
     def __init__(self, difference: Words, mask: Words, name: Expression, *, frac: int, bound: float, home: Home, lineage: int) -> None:
         if difference.shape != name.shape or mask.shape != name.shape:
@@ -54,6 +71,10 @@ class Masked(Fixed):
         self.difference = frozen(difference)
         self.mask = frozen(mask)
         self.name = name
+        self.place = None
+        self.view: View | None = None
+        self.lifting: Any = None
+        """That masking anew, once somebody has begun it."""
         if home.watch is not None:
             home.watch.makes(home.index, lineage, self._words(), frac, bound)
 
@@ -63,6 +84,11 @@ class Masked(Fixed):
         lineage = lineage_of("masked", x.lineage, fingerprint(name.key))
         return cls(difference, mask, name, frac=x.frac, bound=x.bound, home=x.home, lineage=lineage)
 
+    @property
+    def is_liftable(self) -> bool:  # type: ignore[override]  # of a share it is said once
+        """Whether it can be masked anew as numbers mod 2^128."""
+        return self.view is not None or (self.place is not None and self.size <= MAX_LIFTED)
+
     async def opened(self, _: Scope) -> tuple[Words, Words]:
         """Its difference and this party's share of its mask."""
         return self.difference, self.mask
@@ -70,7 +96,13 @@ class Masked(Fixed):
     def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Masked:
         """See Secret."""
         parts = (blank(self.shape), blank(self.shape))
-        return Masked(*parts, self.name, frac=self.frac, bound=self.bound, home=home, lineage=self.lineage)
+        masked = Masked(*parts, self.name, frac=self.frac, bound=self.bound, home=home, lineage=self.lineage)
+        masked.place = self.place
+        if self.view is not None:
+            masked.view = self.view._replace(whole=self.view.whole.at(home, blank))
+        if self.lifting is not None:
+            masked.lifting = self.lifting.at(blank)
+        return masked
 
     def _make(self, difference: Words, mask: Words, name: Expression, bound: float, lineage: int) -> Masked:
         return Masked(difference, mask, name, frac=self.frac, bound=bound, home=self.home, lineage=lineage)
@@ -78,11 +110,17 @@ class Masked(Fixed):
     def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> Masked:
         name = _MAPS[operation](self.name, parameters)
         lineage = lineage_of(operation, self.lineage, fingerprint_of_integers(parameters))
-        return self._make(apply(self.difference), apply(self.mask), name, self.bound * growth, lineage)
+        masked = self._make(apply(self.difference), apply(self.mask), name, self.bound * growth, lineage)
+        if operation in expressions.VIEWS and self.is_liftable:
+            masked.view = View(self, operation, parameters, apply)
+        return masked
 
     def _read(self, operation: str, frac: int, bound: float) -> Masked:
         lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
-        return Masked(self.difference, self.mask, self.name, frac=frac, bound=bound, home=self.home, lineage=lineage)
+        masked = Masked(self.difference, self.mask, self.name, frac=frac, bound=bound, home=self.home, lineage=lineage)
+        if self.is_liftable:
+            masked.view = View(self, "", (), lambda words: words)
+        return masked
 
     def _index(self, key: Any) -> Any:
         try:

@@ -15,7 +15,7 @@ import numpy as np
 from mpc import bits, expressions, fixed_point
 from mpc.blank import Blank
 from mpc.bshare import BShare
-from mpc.correlations import BIT_MASK
+from mpc.correlations import MASK
 from mpc.derived import Derived
 from mpc.engine import Engine
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
@@ -68,6 +68,7 @@ class Session:
     def __init__(self, names: Sequence[str], engine: Engine, log: logging.LoggerAdapter[logging.Logger], client: str = "") -> None:
         self.names = tuple(names)
         self.client = client
+        self._receiver_names = (*self.names, client) if client else self.names
         self.n = len(self.names)
         self.index = engine.home.index
         self.cost = engine.cost
@@ -217,6 +218,7 @@ class Session:
         """
         x = self.operand(x, (AShare,), "mask")
         (masked,) = await self.masked((x,), (self.take_mask(x),))
+        masked.place = (*running(self).path, 0)
         return masked
 
     def take_mask(self, x: AShare) -> Expression:
@@ -229,19 +231,19 @@ class Session:
         if len(values) == 1:
             (x,), (name,) = values, names
             a = self._mask_share(x, name)
-            opened = await self._open_hidden(values, names, (x.words - a).reshape(-1), x.owner)
+            opened = await self._open_masks(values, names, (x.words - a).reshape(-1), x.owner)
             return (Masked.of(x, opened.reshape(x.shape), a, name),)
         # Each mask hides one value: its range was taken for this value and streams are never read for another.
         masks = [self._mask_share(x, name) for x, name in zip(values, names, strict=True)]
         hidden = np.concatenate([(x.words - a).reshape(-1) for x, a in zip(values, masks, strict=True)])
         owners = {x.owner for x in values}
         # Values of several owners travel as one opening: to all but the owner a private input is 0 - 0.
-        opened = await self._open_hidden(values, names, hidden, values[0].owner if len(owners) == 1 else None)
+        opened = await self._open_masks(values, names, hidden, values[0].owner if len(owners) == 1 else None)
         stops = accumulate(x.size for x in values)
         parts = [opened[stop - x.size : stop].reshape(x.shape) for stop, x in zip(stops, values, strict=True)]
         return tuple(Masked.of(x, part, a, name) for x, part, a, name in zip(values, parts, masks, names, strict=True))
 
-    async def _open_hidden(self, values: Sequence[AShare], names: Sequence[Expression], hidden: Words, owner: int | None) -> Words:
+    async def _open_masks(self, values: Sequence[AShare], names: Sequence[Expression], hidden: Words, owner: int | None) -> Words:
         lineages, trees = [x.lineage for x in values], [name.tree for name in names]
         exchange, scope = self._engine.exchange, running(self)
         if owner is not None:
@@ -301,10 +303,6 @@ class Session:
         """Whether whoever may get results gets this one."""
         return len(self.receivers(to)) == len(self._receiver_names)
 
-    @property
-    def _receiver_names(self) -> tuple[str, ...]:
-        return (*self.names, self.client) if self.client else self.names
-
     def party(self, who: int | str) -> int:
         """The index of a party given by index or name."""
         if isinstance(who, str):
@@ -340,9 +338,13 @@ class Session:
 
     async def open_masked(self, scope: Scope, words: Words, name: Expression, lineage: int) -> tuple[Words, Words]:
         """What opening words - a gives, and a, for the fresh mask `name` of their shape."""
-        a = self._engine.streams.mask(name.where, words)
-        opened = await self._engine.exchange.open(scope, "fused", (words - a).reshape(-1), [lineage], [name.tree], np.add)
+        a = self.mask_words(name.where, words)
+        opened = await self.open_hidden(scope, (words - a).reshape(-1), name, lineage)
         return opened.reshape(words.shape), a
+
+    async def open_hidden(self, scope: Scope, words: Words, name: Expression, lineage: int) -> Words:
+        """The sum of every party's `words`, flat, which the caller hid under its fresh mask `name`."""
+        return await self._engine.exchange.open(scope, "fused", words, [lineage], [name.tree], np.add)
 
     async def room(self, scope: Scope) -> None:
         """Wait in an op of `scope` until `beside` may begin more."""
@@ -356,17 +358,15 @@ class Session:
         """Open the XOR of every party's `words`, which the caller hid under fresh bit masks."""
         return await self._engine.exchange.open(running(self), "bits", words, lineages, keys, np.bitwise_xor)
 
-    def bit_mask(self, where: expressions.Range, hides: Words) -> Words:
-        """This party's share of the bit mask at `where`, to be spent on `hides` alone."""
-        return self._engine.streams.mask(where, hides, BIT_MASK)
+    def mask_words(self, where: expressions.Range, hides: Words, usage: str = MASK) -> Words:
+        """This party's share of the mask at `where`, to be spent on `hides` alone."""
+        return self._engine.streams.mask(where, hides, usage)
 
     async def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], *arguments: Any, work: int = 0) -> Words:
         """`kernel(*arguments)`, words of `shape`; in a thread if it is `work` word operations long.  A dry run skips it."""
         if isinstance(self._engine.exchange, DryExchange):
             return self._engine.zeros(shape)
-        if work > THREAD_WORK:
-            return await asyncio.to_thread(kernel, *arguments)
-        return kernel(*arguments)
+        return await asyncio.to_thread(kernel, *arguments) if work > THREAD_WORK else kernel(*arguments)
 
     def share(self, words: Held, *, frac: int, bound: float, lineage: int, origin: Truncation | Factors | None = None) -> AShare:
         """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""

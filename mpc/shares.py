@@ -78,6 +78,7 @@ class Fixed(Secret):
     __slots__ = ("bound", "frac")
     is_masked = False
     is_quotient = False
+    is_liftable = False
     factors = groups = since = dropped = 0
 
     def __init__(self, shape: tuple[int, ...], frac: int, bound: float, home: Home, lineage: int) -> None:

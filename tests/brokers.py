@@ -20,13 +20,19 @@ from tests.ports import free_port
 PATIENCE = 20.0
 
 
+def of_mosquitto(name):
+    """Where one of its programs is; skips where it is not installed."""
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("mosquitto is not installed here (apt-get install mosquitto)")
+    return program
+
+
 class Mosquitto:
     """`async with Mosquitto(folder) as broker:`; it can be stopped and started again on the same port."""
 
     def __init__(self, folder, extra="", *, tls=False, access="allow_anonymous true"):
-        self._program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-        if self._program is None:
-            pytest.skip("mosquitto is not installed here (apt-get install mosquitto)")
+        self._program = of_mosquitto("mosquitto")
         self.relay = Relay("127.0.0.1", free_port(), tls)
         self._config = folder / f"mosquitto-{self.relay.port}.conf"
         # As a packaged broker: what counts are its defaults.  It must not look for a user of its own.

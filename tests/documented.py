@@ -59,5 +59,33 @@ def canonical(value):
     return msgpack.packb(ordered(value), use_bin_type=True)
 
 
+def encoded(values, frac=20):
+    return np.array([round(value * 2**frac) for value in values], np.int64).view(np.uint64)
+
+
+def truncated(c, drop, high, top):
+    """The second party's share, from words."""
+    return ((np.uint64(1) - (c >> np.uint64(63))) << np.uint64(64 - drop)) * top - high
+
+
+def numbers(words):
+    """Integers mod 2^128, two words each."""
+    low, high = np.asarray(words).reshape(-1, 2).astype(object).T
+    return low + (high << 64)
+
+
+def lanes(values):
+    return np.array([[value % 2**128 >> 43 * lane & 2**43 - 1 for value in values] for lane in range(3)], np.uint64).reshape(-1)
+
+
+def of_lanes(total):
+    low, middle, high = total.reshape(3, -1).astype(object)
+    return (low + (middle << 43) + (high << 86)) % 2**128
+
+
+def mod64(values):
+    return np.array([value % 2**64 for value in values], np.uint64)
+
+
 def ed_to_curve(public):
     return sodium.crypto_sign_ed25519_pk_to_curve25519(public)

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpc import PeerMisbehaved, wire
+from mpc.asked import unpack_relation
 from mpc.canonical import MAX_BYTES, pack, unpack
-from mpc.correlations import KINDS, MAX_TERMS, Relation, layout_of, unpack_relation
-from mpc.expressions import Range, add_up, combine, index, mask, reshape, scale, transpose
+from mpc.correlations import KINDS, MAX_TERMS, Relation, layout_of
+from mpc.expressions import Range, add_up, combine, index, mask, reshape, scale, transpose, wide
 from mpc.ring import count
 
 VALUES = st.recursive(
@@ -204,9 +205,11 @@ def one_of_each_kind():
     """A relation of every kind."""
     values = {"value": chain()}
     for kind, rules in KINDS.items():
-        m = MAX_TERMS >> rules.expressions if kind.startswith("products") else 70
+        m = MAX_TERMS >> rules.expressions if kind.startswith("products") else 4 if kind.startswith("wide") else 70
         parameters = {"truncation": (20,), "quotient 1": (20, 32), "quotient 2": (32, 16)}.get(kind, (m,) * rules.parameters)
         expressions = tuple(values.get(kind, mask(Range("7", 3, (m,)), 1)) for _ in range(rules.expressions))
+        if kind.startswith("wide"):
+            parameters, expressions = (32, 96), (expressions[0], *(wide(Range("7", 3, (m, 2))) for _ in expressions[1:]))
         elements = count(expressions[0].shape) if expressions else m
         masks = tuple(Range("8", 100 * at, (size,)) for at, size in enumerate(rules.bit_words(elements)))
         yield Relation(kind, parameters, expressions, masks, Range("9", 0, (layout_of(kind, elements).words,)))
@@ -232,6 +235,27 @@ def of_quotient(k, m, words):
     return [f"quotient {k}", [16, 16], [leaf("0", 0, [m])] * (k + 2), [], ["0", 0, [words * m]]]
 
 
+WIDE = ["wide", ["0", 0, [2, 2]], []]
+
+
+def of_wide(k=2, m=2, drops=(16, 96), last=None, words=None, first=None, factor=None):
+    """A narrow mask before, and wide ones."""
+    wide_one = ["wide", ["0", 0, [m, 2]], []]
+    masks = [first or leaf("0", 0, [m]), *[factor or wide_one] * k, last or wide_one]
+    size = (2 * (3 * 2**k - 1 - k) * 8 + 12) * m
+    return [f"wide {k}", list(drops), masks, [], ["0", 0, [words or -(-size // 8)]]]
+
+
+def test_wide_relations_are_taken():
+    row = ["index", [[0, 2, 1]], [["wide", ["0", 0, [7, 2]], []]]]
+    turned = ["transpose", [0], [["reshape", [2], [["wide", ["0", 0, [2, 1, 2]], []]]]]]
+    for data in (of_wide(), of_wide(first=WIDE, drops=(96, 96)), of_wide(6), of_wide(factor=row), of_wide(factor=turned)):
+        assert unpack_relation(pack(data), "peer").kind.startswith("wide")
+    narrow = ["quotient 1", [96, 32], [WIDE, leaf("0", 0, [2]), leaf("0", 0, [2])], [], ["0", 0, [6]]]
+    assert unpack_relation(pack(narrow), "peer").nbytes == 48
+    assert unpack_relation(pack(["lift", [], [leaf("0", 0, [2])], [], ["0", 0, [6]]]), "peer").nbytes == 48
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -255,6 +279,32 @@ def of_quotient(k, m, words):
         of_quotient(2, MAX_TERMS // 16 + 1, 7),
         of_quotient(0, 2, 2),
         of_quotient(3, 2, 16),
+        of_wide(1),
+        of_wide(7),
+        of_wide(drops=(33, 96)),
+        of_wide(drops=(16, 97)),
+        of_wide(drops=(16, 0)),
+        of_wide(drops=(16, 96, 0)),
+        of_wide(last=leaf("0", 0, [2])),
+        of_wide(factor=leaf("0", 0, [2])),
+        of_wide(words=50),
+        of_wide(m=9),
+        of_wide(6, m=5),
+        of_wide(last=["wide", ["0", 0, [2, 3]], []]),
+        of_wide(last=["wide", ["0", 0, [4]], []]),
+        of_wide(last=["wide", ["0", 0, []], []]),
+        of_wide(last=["wide", ["0", 0, [2, 2], 0], []]),
+        of_wide(last=["wide", ["0", 0, [2, 2]], [leaf("0", 0, [2])]]),
+        of_wide(last=["scale", [3], [WIDE]]),
+        of_wide(factor=["sum", [0], [["wide", ["0", 0, [3, 2, 2]], []]]]),
+        ["lift", [], [WIDE], [], ["0", 0, [6]]],
+        ["lift", [], [leaf("0", 0, [2])], [], ["0", 0, [5]]],
+        ["value", [], [WIDE], [], ["0", 0, [2]]],
+        ["value", [], [["add", [], [WIDE, leaf("0", 0, [2])]]], [], ["0", 0, [2]]],
+        ["truncation", [20], [WIDE], [], ["0", 0, [3]]],
+        ["products 2", [], [WIDE, WIDE], [], ["0", 0, [2]]],
+        ["quotient 1", [16, 16], [leaf("0", 0, [2]), leaf("0", 0, [2]), WIDE], [], ["0", 0, [6]]],
+        ["quotient 1", [97, 16], [WIDE, leaf("0", 0, [2]), leaf("0", 0, [2])], [], ["0", 0, [6]]],
     ],
 )
 def test_other_relations_are_refused(data):

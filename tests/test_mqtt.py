@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from mpc.endpoints import Relay
 from mpc.errors import ConfigError, PeerLost
 from mpc.transport.mqtt import Login
-from tests.brokers import Mosquitto, meeting, networks
+from tests.brokers import Mosquitto, meeting, networks, of_mosquitto
 from tests.ports import free_port
 from tests.test_links import Inbox
 
@@ -146,7 +146,7 @@ async def test_a_broker_that_comes_later_is_found_and_dialling_says_what_is_wron
 
 async def test_a_wrong_password_is_a_clear_error_and_the_right_one_works(tmp_path):
     passwords = tmp_path / "passwords"
-    hashing = await asyncio.create_subprocess_exec("mosquitto_passwd", "-b", "-c", str(passwords), "us", "sesame")
+    hashing = await asyncio.create_subprocess_exec(of_mosquitto("mosquitto_passwd"), "-b", "-c", str(passwords), "us", "sesame")
     assert await hashing.wait() == 0
     async with Mosquitto(tmp_path, access=f"allow_anonymous false\npassword_file {passwords}") as broker:
         for login in (None, Login("us", "wrong")):

@@ -19,6 +19,7 @@ QUOTIENT = Like((M,), is_quotient=True)
 FEW = 1 << 9
 PRODUCT, FACTOR = Like((FEW,), factors=2), Like((FEW,), is_masked=True, factors=1)
 ROOM = Like((FEW,), is_quotient=True, since=1, dropped=16, frac=16)
+LIFTABLE = Like((8,), is_masked=True, factors=1, is_liftable=True)
 SQUARE, MASKED_SQUARE = Like((128, 128)), Like((128, 128), is_masked=True)
 
 # Rounds, bytes to each peer and dealer bytes, each for one of M elements: the table of section 7 of the design.
@@ -39,6 +40,12 @@ DESIGN = {
     "matmul_trunc, masked": ((MASKED_SQUARE, MASKED_SQUARE, 20), 1, 8, 12),
     "mul_trunc, quotient": ((QUOTIENT, MASKED, 20), 1, 8, 24),
     "mul_trunc, quotient that has room": ((ROOM, FACTOR, 16), 1, 8, 56),
+    "mul_trunc, quotient of three": (
+        (Like((8,), is_quotient=True, since=2, dropped=32, frac=16, is_liftable=True), LIFTABLE, 16),
+        1,
+        24,
+        332,
+    ),
     "ltz": ((SHARE,), 3, 12.125, 41.125),
     "ltz, masked": ((MASKED,), 2, 4.125, 41.125),
     "eqz": ((SHARE,), 3, 10.5, 36.875),

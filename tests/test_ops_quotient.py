@@ -26,13 +26,14 @@ def words_of(results):
     return [sum(words).view(np.int64) for words in zip(*results, strict=True)]
 
 
-FACTORS = np.random.default_rng(3).uniform(-1, 1, (STEPS, 5))
-START = np.array([-1000.0, -1.0, 0.0, 2.0**-20, 1000.0])
+START = np.array([-1000.0, -1.0, 0.0, 2.0**-20, 1000.0, 2.0, -0.5, -(2.0**-20), 7.0])
+"""Of more elements than numbers mod 2^128 are made of, so that each product of 20 bits is opened by itself."""
+FACTORS = np.random.default_rng(3).uniform(-1, 1, (STEPS, START.size))
 
 
 async def chain(s, drop=20):
     value, factors = own(s, START, 1001.0), await s.mask(own(s, FACTORS, 1.0))
-    before, quotients, rounds = None, [], []
+    before, quotients, rounds = None, [value.words], []
     for number in range(STEPS):
         x, y = (value, factors[number]) if number % 3 else (factors[number], value)
         before = s.cost.rounds
@@ -46,8 +47,7 @@ async def chain(s, drop=20):
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 def test_every_step_of_a_chain_is_within_one_unit(n):
-    factors, *values = words_of(simulate(n, chain))
-    before = np.rint(START * 2.0**20).astype(np.int64)
+    factors, before, *values = words_of(simulate(n, chain))
     above = []
     for factor, value in zip(factors, values, strict=True):
         above.append(value - (before * factor >> 20))
@@ -97,7 +97,7 @@ def test_what_is_no_chain_goes_the_usual_way():
         x, y = own(s, START, 1001.0), await s.mask(own(s, FACTORS[0], 1.0))
         z = (await mpc.mul_trunc(s, x, y, 20)).assume_bound(1001.0, "factors are at most 1")
         wanted, results = START * FACTORS[0] * FACTORS[0], []
-        for left, right, rounds in ((z, y.share(), 2), (z + 0.0, y, 2), (z.reshape(5, 1)[:, 0], y, 2), (y, z, 1), (z, y[:1], 2)):
+        for left, right, rounds in ((z, y.share(), 2), (z + 0.0, y, 2), (z.reshape(-1, 1)[:, 0], y, 2), (y, z, 1), (z, y[:1], 2)):
             before = s.cost.rounds
             product = await mpc.mul_trunc(s, left, right, 20)
             assert s.cost.rounds - before == rounds

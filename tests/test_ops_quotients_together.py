@@ -20,8 +20,9 @@ from tests.test_ops_quotient import own, words_of
 CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
 STEPS = 12
 FRAC = 16
-START = np.array([-100.0, -1.0, 0.0, 2.0**-FRAC, 100.0])
-FACTORS = np.random.default_rng(5).uniform(-1, 1, (STEPS, 5))
+START = np.array([-100.0, -1.0, 0.0, 2.0**-FRAC, 100.0, 2.0, -0.5, -(2.0**-FRAC), 7.0])
+"""Of more elements than numbers mod 2^128 are made of: not more than two products go together."""
+FACTORS = np.random.default_rng(5).uniform(-1, 1, (STEPS, START.size))
 
 
 async def begun(s, frac=FRAC):
@@ -119,8 +120,8 @@ def test_what_does_not_fit_together_is_opened_by_itself(n):
         return [*outcomes, one.since, one.words.tolist() != []]
 
     (late, beside, since, there), *_ = simulate(n, program, clocks=CLOCKS)
-    assert late[1:] == (0, 24 * 5)
-    assert beside[1:] == (1, 24 * 5)
+    assert late[1:] == (0, 24 * START.size)
+    assert beside[1:] == (1, 24 * START.size)
     assert (since, there) == (0, True)
 
 
@@ -148,10 +149,12 @@ def test_whoever_reads_it_opens_it(n, planned):
     (parts, square), *others = simulate(n, program, clocks=CLOCKS)
     assert all(other == (parts, square) for other in others)
     wanted = START * FACTORS[0] * FACTORS[1]
-    assert np.allclose(parts[0], wanted[:3] + 1, atol=1e-3)
-    assert np.allclose(parts[1], wanted.sum(), atol=1e-3)
-    assert np.allclose(parts[2], wanted, atol=1e-3)
-    assert np.allclose(square, wanted**2, atol=0.1)
+    # Every party rounds its part of each input, by half a unit of 2^-16.
+    error = n * 2.0**-17 * 101 * 3
+    assert np.allclose(parts[0], wanted[:3] + 1, atol=error)
+    assert np.allclose(parts[1], wanted.sum(), atol=error * START.size)
+    assert np.allclose(parts[2], wanted, atol=error)
+    assert np.allclose(square, wanted**2, atol=2 * 101 * error)
 
 
 def test_words_that_are_not_open_are_told():
@@ -188,7 +191,7 @@ def test_what_a_party_keeps_for_itself_opens_nothing():
 def test_a_sum_of_many_opens_them_in_one_round():
     async def program(s):
         value, factors = await begun(s)
-        total = s.zero(5, frac=FRAC)
+        total = s.zero(START.shape, frac=FRAC)
         for number in range(300):
             total = total + await times(s, value, factors[number % STEPS])
         before = s.cost.rounds

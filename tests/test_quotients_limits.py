@@ -152,7 +152,7 @@ def test_a_long_sum_of_what_waits_takes_no_square_of_its_length(monkeypatch):
         calls += 1
 
     async def added(s, value, factor, steps):
-        before, total = calls, s.zero(5, frac=FRAC)
+        before, total = calls, s.zero(START.shape, frac=FRAC)
         for _ in range(steps):
             total = total + await times(s, value, factor)
         return calls - before, total

@@ -17,7 +17,8 @@ import protocols
 from mpc.identity import Identity
 from mpc.roster import Member, Roster
 from mpc.transport.tcp import TcpNetwork
-from tests.documented import b2, canonical, derive, ed_to_curve, fields, hkdf, lineage, stream
+from tests import documented
+from tests.documented import b2, canonical, derive, ed_to_curve, encoded, fields, hkdf, lineage, stream, truncated
 from tests.rosters import documented_digest, documented_fingerprint
 
 OURS, THEIRS = [1.5, -2.25, 1000.0], [0.5, 10.0, -0.125]
@@ -42,12 +43,12 @@ class Plain:
     async def greet(self):
         theirs = await self.frame()
         magic, version, sender, receiver, digest, suites, _, key = struct.unpack("<8sH32s32s32sH32s16s", theirs)
-        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 9, b"zoe", self.digest)
+        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 10, b"zoe", self.digest)
         assert suites & 1
         self.peer = sender.rstrip(b"\0").decode()
         assert key == documented_fingerprint(self.keys[self.peer])
         nonce, own = secrets.token_bytes(32), documented_fingerprint(self.keys["zoe"])
-        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 9, b"zoe", sender, self.digest, 1, nonce, own)
+        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 10, b"zoe", sender, self.digest, 1, nonce, own)
         self.put(mine)
         await self.shake(theirs + mine)
 
@@ -138,7 +139,7 @@ async def greeted(arrived, identity, roster):
 async def computed(channels, roster, values):
     members = ["ann", "zoe", "the-dealer"]
     described = {"job": "doc", "program": "", "members": members, "roster": documented_digest(roster)}
-    description = described | {"wire": 9, "ring": 64, "frac": 20, "terms": {}}
+    description = described | {"wire": 10, "ring": 64, "frac": 20, "terms": {}}
     job = b2(fields("job", canonical(description)))
     nonces = {"zoe": secrets.token_bytes(32)}
     for name, channel in channels.items():
@@ -156,7 +157,8 @@ async def computed(channels, roster, values):
     zoe = Zoe(channels, seeds, session)
     results = [await zoe.sum("0", values), *[await zoe.quotient(number, values * (1 + number % 4)) for number in range(ROUNDS)]]
     results += [await zoe.product_of_three(number, values * (1 + number % 4)) for number in range(ROUNDS)]
-    results += [await zoe.quotient_times_two(number, values) for number in range(ROUNDS)]
+    for several in (2, 3):
+        results += [await zoe.quotient_times(several, number, values) for number in range(ROUNDS)]
     for channel in channels.values():
         channel.send(6, canonical({"kind": "leave", "session": session, "reason": "done", "party": "zoe", "by": "zoe", "at": "the end"}))
     return results
@@ -169,10 +171,6 @@ async def part(channel):
         await channel.until(lambda kind, body: kind == 8)
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
-
-
-def encoded(values, frac=20):
-    return np.array([round(value * 2**frac) for value in values], np.int64).view(np.uint64)
 
 
 class Zoe:
@@ -266,12 +264,13 @@ class Zoe:
         three = np.uint64(2) * own * d * e + (first_two + last_two) * e + outer * d + all_three
         return await self.reveal(str(first + 3), three, lineage("share", lineage("mul", history, y), first + 2), 30)
 
-    async def quotient_times_two(self, number, values):
-        """Of ann's input: mask of this one, mul_trunc with it, by 10 bits each, three times, the last two together, and reveal, as 5 more calls."""
-        m, first = len(values), 1 + 7 * ROUNDS + 5 * number
-        x = lineage("input", lineage("zero", 2 * (2 * ROUNDS + number), 10), 0, m)
-        y = lineage("input", lineage("zero", 2 * (2 * ROUNDS + number) + 1, 10), 1, m)
-        masked, scope, other, third = (str(first + call) for call in range(4))
+    async def quotient_times(self, several, number, values):
+        """Of ann's input: mask of this one, mul_trunc with it, by 10 bits each, all but the first together, and reveal."""
+        m, before = len(values), 2 * ROUNDS + (several - 2) * ROUNDS
+        first = 1 + 7 * ROUNDS + (5 * ROUNDS if several == 3 else 0) + (3 + several) * number
+        x = lineage("input", lineage("zero", 2 * (before + number), 10), 0, m)
+        y = lineage("input", lineage("zero", 2 * (before + number) + 1, 10), 1, m)
+        masked, scope, *others = (str(first + call) for call in range(2 + several))
         a, b = ["own", [scope, 0, [m], 0], []], ["own", [masked, 0, [m], 1], []]
         own = self.dealt("mask", masked, 0, m)
         e = encoded(values, 10) - own
@@ -284,22 +283,59 @@ class Zoe:
         history = lineage("mul", x, y)
         hidden = d * own - self.dealt("mask", scope, -(-m // 2), m)
         c = hidden + await self.message(scope, 1, "fused", (m,), [history], [rho], hidden) + np.uint64(2**62)
-        whole, k = (c >> np.uint64(10)) - np.uint64(2**52), (np.uint64(1) - (c >> np.uint64(63))) << np.uint64(54)
-        z, history = k * top[0] - high[0], lineage("share", lineage("trunc", history, 10), int(scope))
+        z, history = truncated(c, 10, high[0], top[0]), lineage("share", lineage("trunc", history, 10), int(scope))
         # What waits for the next takes a mask and no more.
-        history = lineage("share", lineage("trunc", lineage("mul", history, y), 10), int(other))
+        for call in others[:-1]:
+            history = lineage("share", lineage("trunc", lineage("mul", history, y), 10), int(call))
         history = lineage("trunc", lineage("mul", history, y), 10)
-        rho = ["mask", [third, 0, [m]], []]
+        multiplied = self.times_two if several == 2 else self.times_three
+        result = await multiplied(others[-1], masked, p, b, (z, c, e, own), history, y)
+        return await self.reveal(str(first + 2 + several), result, lineage("share", history, int(others[-1])), 10)
+
+    async def times_two(self, scope, _, p, b, parts, history, __):
+        """In words; it has room for one more, and so is opened in a child when it is read."""
+        (z, c, e, own), m = parts, len(parts[0])
+        whole, k = (c >> np.uint64(10)) - np.uint64(2**52), (np.uint64(1) - (c >> np.uint64(63))) << np.uint64(54)
+        rho = ["mask", [scope, 0, [m]], []]
         size = (8 * 5 + 4 * 4) * m
-        dealt = await self.relation(["quotient 2", [10, 20], [p, b, b, rho], [], [third, 0, [-(-size // 8)]]], size)
+        dealt = await self.relation(["quotient 2", [10, 20], [p, b, b, rho], [], [scope, 0, [-(-size // 8)]]], size)
         high, (top, *tops) = self.parts(dealt, m, 5)
         high, squared, one, two, all_three = high
         one, two, all_three = (k * of_top - of_rest for of_top, of_rest in zip(tops, (one, two, all_three), strict=True))
         product = z * e * e + (one + two) * e + all_three + np.uint64(2) * whole * e * own + whole * squared
-        hidden = product - self.dealt("mask", third, 0, m)
-        c = hidden + await self.message(third, 0, "fused", (m,), [history], [rho], hidden) + np.uint64(2**62)
-        k = (np.uint64(1) - (c >> np.uint64(63))) << np.uint64(44)
-        return await self.reveal(str(first + 4), k * top - high, lineage("share", history, int(third)), 10)
+        hidden = product - self.dealt("mask", scope, 0, m)
+        c = hidden + await self.message(scope + ".0", 0, "fused", (m,), [history], [rho], hidden) + np.uint64(2**62)
+        return truncated(c, 20, high, top)
+
+    async def lift(self, masked, b, e, y):
+        """What was masked in the scope `masked`, in numbers: the name of its mask, what is open, and the share of the mask."""
+        scope, m = masked + ".0", len(e)
+        wide, size = ["wide", [scope, 0, [m, 2]], []], 24 * m
+        dealt = np.frombuffer(await self.relation(["lift", [], [b], [], [scope, 0, [3 * m]]], size), "<u8")
+        c = e + np.uint64(2**62)
+        carried = np.where(c >> np.uint64(63), 0, 1).astype(object) << 64
+        mask = documented.numbers(self.dealt("mask", scope, 0, 2 * m))
+        hidden = documented.lanes(carried * dealt[2 * m :].astype(object) - documented.numbers(dealt[: 2 * m]) - mask)
+        opened = hidden + await self.message(scope + ".0", 0, "fused", (3 * m,), [lineage("lift", y)], [wide], hidden)
+        return wide, documented.of_lanes(opened), mask
+
+    async def times_three(self, scope, masked, p, b, parts, history, y):
+        """In numbers."""
+        (_, c, e, _), m = parts, len(parts[0])
+        wide, d, mask = await self.lift(masked, b, e, y)
+        rho, size = ["wide", [scope, 0, [m, 2]], []], (8 + 16 * 20 + 4) * m
+        dealt = await self.relation(["wide 3", [10, 30], [p, wide, wide, wide, rho], [], [scope, 0, [-(-size // 8)]]], size)
+        high, top = np.frombuffer(dealt[: 8 * m], "<u8"), np.frombuffer(dealt[-4 * m :], "<u4")
+        without, shifted, tops = np.split(documented.numbers(np.frombuffer(dealt[8 * m : -4 * m], "<u8")).reshape(20, m), [4, 12])
+        alone = [0 * mask, mask, mask, without[0], mask, without[1], without[2], without[3]]
+        whole, k = (c >> np.uint64(10)).astype(object) - 2**52, np.where(c >> np.uint64(63), 0, 1).astype(object) << 54
+        terms = [whole * alone[number] + k * tops[number] - shifted[number] for number in range(8)]
+        product = sum(terms[number] * d ** (3 - number.bit_count()) for number in range(8))
+        hidden = documented.lanes(product - documented.numbers(self.dealt("mask", scope, 0, 2 * m)))
+        opened = hidden + await self.message(scope + ".0", 0, "fused", (3 * m,), [history], [rho], hidden)
+        c = (documented.of_lanes(opened) + 2**126) % 2**128
+        lost = documented.mod64([(1 - (value >> 127)) << 98 for value in c])
+        return lost * top.astype(np.uint64) - high
 
     @staticmethod
     def parts(share, m, words):
@@ -334,6 +370,12 @@ async def test_a_party_written_from_the_document_computes_with_ours():
                 y = await s.mask(s.input(None, 1, x.shape, frac=10, bound=8.0))
                 z = await mpc.mul_trunc(s, await mpc.mul_trunc(s, x, y, 10), y, 10)
                 results.append((await s.reveal(await mpc.mul_trunc(s, z, y, 10))).tolist())
+            for _ in range(ROUNDS):
+                z = s.input(OURS, 0, frac=10, bound=2.0**10)
+                y = await s.mask(s.input(None, 1, z.shape, frac=10, bound=8.0))
+                for _ in range(4):
+                    z = await mpc.mul_trunc(s, z, y, 10)
+                results.append((await s.reveal(z)).tolist())
             return results
 
     async with asyncio.timeout(20), nodes[0] as ours, nodes[1]:
@@ -341,10 +383,12 @@ async def test_a_party_written_from_the_document_computes_with_ours():
     assert results[0] == results[1]
     total, *others = results[0]
     assert total == [2.0, 7.75, 999.875]
-    quotients, products, cubes = others[:ROUNDS], others[ROUNDS : 2 * ROUNDS], others[2 * ROUNDS :]
-    assert len(quotients) == len(products) == len(cubes) == ROUNDS
+    quotients, products, cubes, fourths = (others[start : start + ROUNDS] for start in range(0, 4 * ROUNDS, ROUNDS))
+    assert len(others) == 4 * ROUNDS
     for cube in cubes:
         assert np.allclose(cube, np.multiply(OURS, np.power(THEIRS, 3)), rtol=0, atol=0.1)
+    for fourth in fourths:
+        assert np.allclose(fourth, np.multiply(OURS, np.power(THEIRS, 4)), rtol=0, atol=0.2)
     for product in products:
         assert product == np.resize(np.multiply(OURS, np.square(THEIRS)), len(product)).tolist()
     for quotient in quotients:

@@ -92,7 +92,7 @@ async def and_(s: Session, x: BShare, y: BShare, *more: BShare) -> BShare:
     relation = Relation.fresh(scope.ranges, f"and {k}", (operands[0].size,), (), ranges)
     fetching = s.source.begin(scope, relation)
     try:
-        masks = [s.bit_mask(where, each.words) for where, each in zip(ranges, operands, strict=True)]
+        masks = [s.mask_words(where, each.words, BIT_MASK) for where, each in zip(ranges, operands, strict=True)]
         hidden = np.concatenate([each.words ^ mask for each, mask in zip(operands, masks, strict=True)])
         opened = await s.open_bits(hidden, [each.lineage for each in operands], [relation.key])
         (dealt,) = await fetching

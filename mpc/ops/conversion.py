@@ -54,7 +54,7 @@ def _relation(s: Session, kind: str, size: int, expressions: tuple[Expression, .
 @protocol
 async def _open_bit(s: Session, b: BShare, relation: Relation) -> Words:
     """Beta = b ^ rho."""
-    hidden = b.words ^ s.bit_mask(relation.bits[0], b.words)
+    hidden = b.words ^ s.mask_words(relation.bits[0], b.words, BIT_MASK)
     return await s.open_bits(hidden, [b.lineage], [relation.key])
 
 

@@ -63,6 +63,10 @@ class Operand(Protocol):
         """The bits that it has lost since."""
 
     @property
+    def is_liftable(self) -> bool:
+        """Whether it, or each value that the quotient was multiplied by, can be masked anew as numbers mod 2^128."""
+
+    @property
     def factors(self) -> int:
         """Of how many masked values it is the product and knows it, 1 for one alone; 0 if it does not, or their names are long."""
 
@@ -87,6 +91,7 @@ class Like:
     groups: int = 0
     since: int = 0
     dropped: int = 0
+    is_liftable: bool = False
     frac: int = 0
     bound: float = 1.0
 

@@ -35,7 +35,7 @@ one of each vector. All three are for 2^14 elements, a matrix product for two 12
 
 With n > 3 parties an opening of 4096 words or more goes reduce-scatter and then all-gather: one round more each, and 16/n bytes in place of 8.
 What `mul_trunc` or `matmul_trunc` gave, up to 2^17 elements of it, counts as masked in a `mul_trunc` with a Masked of its shape: one round, 8 bytes, and 24 bytes
-of the dealer in place of 12. What `mul` gave of masked factors of one shape costs no round in a `mul` with more of them, but 8 (2^k - 1 - k) bytes of the dealer for k factors in all, as
+of the dealer in place of 12; of few elements several such products are opened together, see there. What `mul` gave of masked factors of one shape costs no round in a `mul` with more of them, but 8 (2^k - 1 - k) bytes of the dealer for k factors in all, as
 long as 2^k times the elements is 2^13 or less, and k twelve or less, and only once somebody reads it: a further product does not.
 `and_` is for two operands; of three it takes 0.375 and 0.5 bytes, of four 0.5 and 1.375. The words of a private input go from its owner alone to each other party, in one round, whatever n is.
 """

@@ -110,7 +110,7 @@ async def _merged(
     blocks, width = bits.grid(x.size)
     (material,), (tree,) = [await each for each in fetching]
     # The masks are spent on the values of both openings, which the circuit computes; the first mask words go to the first.
-    masks = s.bit_mask(rho, x.mask)
+    masks = s.mask_words(rho, x.mask, BIT_MASK)
     run: list[Generator[Words, Words, Words]] = []
 
     def begin(difference: Words) -> Words:

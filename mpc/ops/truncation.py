@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc import expressions
-from mpc.correlations import Relation
+from mpc.correlations import DROPPED, Relation
 from mpc.derived import Derived, Done, Quotient, Truncation
 from mpc.errors import PrecisionError, ProgramError
 from mpc.fixed_point import encode
 from mpc.ledger import Cost, together
 from mpc.masked import Masked
-from mpc.ops import quotients
+from mpc.ops import continued, quotients
 from mpc.ops.arithmetic import beaver, checked_product, masked_both, product_bound, product_work
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
 from mpc.ring import broadcast, count
@@ -53,8 +53,8 @@ async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
 
 def check_drop(bound: float, frac: int, drop: int) -> int:
     """`drop`, as an int of Python's; raises unless a value within `bound` can lose so many bits."""
-    if not 1 <= drop <= quotients.MAX_DROP:
-        msg = f"trunc drops 1 to {quotients.MAX_DROP} bits, not {drop}"
+    if not 1 <= drop <= DROPPED:
+        msg = f"trunc drops 1 to {DROPPED} bits, not {drop}"
         raise ProgramError(msg)
     if not bound * 2.0**frac < 2.0**62:
         msg = (
@@ -97,8 +97,8 @@ def fused_cost(operation: str, n: int, x: Operand, y: Operand) -> Cost:
 def mul_trunc_cost(n: int, x: Operand, y: Operand, drop: int) -> Cost:
     """What `mul_trunc` costs."""
     for z, other in ((x, y), (y, x)):
-        if quotients.continues(z, other):
-            return quotients.cost(n, z, other, drop)
+        if continued.continues(z, other):
+            return continued.cost(n, z, other, drop)
     return fused_cost("mul", n, x, y)
 
 
@@ -116,15 +116,16 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
     """The product x * y with `drop` fractional bits less: the product itself is never shared.
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
-    The result of a `mul_trunc` or `matmul_trunc` of up to 2^17 elements times a Masked of its shape: rounds 1 · bytes 8 · dealer 24.  Up to 512 elements wait
-    if one more such product has room, 32 bits dropped in all and |product| < 2^62 before any is: both are opened together, rounded once, dealer 56.  Whatever
-    else reads the result opens it
+    The result of a `mul_trunc` or `matmul_trunc` of up to 2^17 elements times a Masked of its shape: rounds 1 · bytes 8 · dealer 24.  It waits if one more such
+    product has room: all are opened together, rounded once, in place of the first.  Two of up to 512 elements, 32 bits dropped in all and |product| < 2^62 before
+    any is: dealer 56.  Up to six of up to 8 elements, 96 bits and 2^126, and 2^k times the elements up to 256: bytes 24 · dealer 12 + 16 (3·2^k - 1 - k) for k
+    factors, and once for each that `mask` has masked, whole, which is up to 4,096 elements: rounds 1 · bytes 24 · dealer 24.  Whatever else reads the result opens it
     """
     shape = checked_product("mul", x, y)
     drop = check_drop(x.bound * y.bound, x.frac + y.frac, drop)
     for z, other in ((x, y), (y, x)):
-        if isinstance(z, Derived) and isinstance(z.origin, Truncation) and isinstance(other, Masked) and quotients.continues(z, other):
-            return await quotients.product(s, z, z.origin, other, drop)
+        if isinstance(z, Derived) and isinstance(z.origin, Truncation) and isinstance(other, Masked) and continued.continues(z, other):
+            return await continued.product(s, z, z.origin, other, drop)
     if x.shape == y.shape and x.size > CHUNK:
         parts = await in_chunks(s, _fused, cut(x.size), (x.reshape(-1), y.reshape(-1)), "mul", drop)
         return concatenate(parts).reshape(shape)

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpc import wire
+from mpc import wide, wire
 from mpc.agreement import Agreement, describe
-from mpc.correlations import BIT_MASK, BIT_SHARE, MASK, correction_tag, receiver, unpack_relation
+from mpc.asked import unpack_relation
+from mpc.correlations import BIT_MASK, MASK, correction_tag, receiver
 from mpc.departure import Departure, departure, reported
 from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
 from mpc.exchange import correction_digest, raw
@@ -82,17 +83,17 @@ def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
     """The receiver's share: the relation's value minus (XOR, for bits) the shares that all others expand."""
 
     def leaf(mask: Expression, start: int, stop: int) -> Words:
+        if mask.is_wide:
+            return _whole(seeds, np.add, lambda seed: wide.numbers(seed.slice(MASK, mask.where, 2 * start, 2 * stop), (-1,)))
         owners = seeds if mask.owner is None else [seeds[mask.owner]]
         return _whole(owners, np.add, lambda seed: seed.slice(MASK, mask.where, start, stop))
 
     values = [evaluate(expression, leaf) for expression in relation.expressions]
     masks = [_whole(seeds, np.bitwise_xor, methodcaller("words", BIT_MASK, where)) for where in relation.bits]
     parts = relation.value(values, masks)
-    without = np.bitwise_xor if relation.usage == BIT_SHARE else np.subtract
     for index, seed in enumerate(seeds):
         if index != to:
-            for part, other in zip(parts, relation.split(seed.words(relation.usage, relation.out)), strict=True):
-                without(part, other, out=part)
+            parts = relation.less(parts, seed.words(relation.usage, relation.out))
     return np.concatenate([part.view(np.uint8) for part in parts]) if len(parts) > 1 else parts[0].view(np.uint8)
 
 

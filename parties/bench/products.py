@@ -239,7 +239,7 @@ class FixedChain(Workload):
 
 
 class FineChain(FixedChain):
-    """W6, fixed point as Beaver has it where nothing else is said: too fine for two products to be opened together."""
+    """W6, fixed point as Beaver has it where nothing else is said."""
 
     key = "W6-fine"
     title = "dependent scalar products, fixed point of 20 bits"

@@ -1,0 +1,234 @@
+"""Products of a quotient and masked values, truncated: several of them in one opening (papers: catrina10, dalskov20).
+
+A quotient is C + M, and of M = K·(msb r) - (r >> m) the dealer knows both parts.  So its product with masked values y = d + a is linear in products of the
+a and these parts, which can be dealt before anything is opened.  Two factors fit into words of 64 bits; of few elements six do into numbers mod 2^128.
+For these, the masked values are masked anew once; see `lift`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mpc import correlations, expressions, wide
+from mpc.correlations import DROPPED, MASK, MAX_CONTINUED, MAX_WIDE, QUOTIENT, SHORT_NODES, WIDE, WIDE_DROPPED, Relation, layout_of
+from mpc.derived import Done, Quotient, Truncation
+from mpc.expressions import NAMED_NODES
+from mpc.ledger import Cost
+from mpc.ops.declare import Operand, opening
+from mpc.ops.later import Later, watched
+from mpc.ops.lift import lifted_name, lifted_whole, lifting_of, open_numbers, part_of
+from mpc.ops.quotients import LIMIT, WIDE_LIMIT, lifted, lifted_numbers, lost_in, public_numbers, rounded, whole_of, wrapped
+from mpc.ring import count, frozen
+from mpc.scope import running
+from mpc.secret import lineage_of
+from mpc.sets import folded, of_several
+from mpc.unmade import begin, make
+from mpc.wide import LANES
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from mpc.derived import Opened
+    from mpc.expressions import Expression
+    from mpc.masked import Masked
+    from mpc.ops.lift import Lifted
+    from mpc.ring import Words
+    from mpc.scope import Scope
+    from mpc.session import Session
+    from mpc.shares import AShare
+    from mpc.unmade import Held
+    from mpc.wide import Numbers
+
+MAX_EXPONENT = 1000
+"""Of a scale that floats can hold together with a bound."""
+MAX_NODES = 2 * NAMED_NODES - MAX_WIDE * SHORT_NODES
+"""What the name of a quotient's mask may have so that a relation of it and as many short ones fits into a message."""
+
+
+def continues(z: Operand, y: Operand) -> bool:
+    """Whether z·y is linear in what can be dealt before it is asked for."""
+    return z.is_quotient and y.is_masked and z.shape == y.shape
+
+
+def fits(shape: tuple[int, ...], factors: int, dropped: int, largest: float, *, liftable: bool) -> str | None:
+    """The kind of relation by which a quotient times so many factors, which lose so many bits, may be opened at once; None if by none."""
+    size = count(shape)
+    if factors <= MAX_CONTINUED and dropped <= DROPPED and largest < LIMIT and size << factors + 2 <= correlations.MAX_TERMS:
+        return QUOTIENT
+    few = liftable and size <= correlations.MAX_WIDE_ELEMENTS and size << factors <= correlations.MAX_WIDE_TERMS
+    return WIDE if few and factors <= MAX_WIDE and dropped <= WIDE_DROPPED and largest < WIDE_LIMIT else None
+
+
+def together(z: Operand, y: Operand, drop: int) -> str | None:
+    """By which kind of relation z·y, truncated, is opened in place of z, if so.  A function of public numbers: the same at all parties and in a dry run."""
+    exponent = z.frac + z.dropped + y.frac
+    if not (z.since and y.factors and exponent < MAX_EXPONENT):
+        return None
+    largest = (z.bound + 2.0**-z.frac) * y.bound * 2.0**exponent
+    return fits(z.shape, z.since + 1, z.dropped + drop, largest, liftable=z.is_liftable and y.is_liftable)
+
+
+def cost(n: int, z: Operand, y: Operand, drop: int) -> Cost:
+    """What z·y, truncated, costs, where z is there or is opened together with it."""
+    kind, size = together(z, y, drop), count(z.shape)
+    relation = f"{kind}{z.since + 1}" if kind else f"{QUOTIENT}1"
+    return opening(n, LANES * size if kind == WIDE else size).then(Cost(dealer=layout_of(relation, size).nbytes))
+
+
+class Steps(NamedTuple):
+    """What a product is of: a quotient and masked values, which have lost `drop` bits in all; it is opened under the mask `rho`."""
+
+    base: Quotient
+    factors: tuple[Masked, ...]
+    drop: int
+    rho: Expression
+    lineage: int
+
+
+async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: int) -> AShare:
+    """The product of a quotient and a masked value, truncated; see `mul_trunc`."""
+    scope = running(s)
+    kind = together(z, y, drop) if origin.base is not None else None
+    if origin.base is not None and kind is not None:
+        base, factors, dropped = origin.base, (*origin.factors, y), origin.quotient.drop + drop
+    else:
+        if origin.base is not None:
+            await begin(scope, [z.held])
+        base, factors, dropped = origin.quotient, (y,), drop
+    lineage = lineage_of("trunc", lineage_of("mul", z.lineage, y.lineage), drop)
+    steps = Steps(base, factors, dropped, _fresh_mask(scope, z.shape, kind), lineage)
+    liftable = y.is_liftable and (kind is None or origin.liftable)
+    if kind == WIDE:
+        # Those of the others have begun if what they wait for is wide.
+        fresh = [lifting_of(s, each) for each in ((y,) if origin.quotient.mask.is_wide else factors)]
+        if any(each.words is None for each in fresh):
+            await begin(scope, fresh)
+    words: Held
+    if y.factors and base.mask.nodes <= MAX_NODES and fits(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
+        # A further product like this one takes no opening of it.
+        words = later = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
+        truncation = Truncation(Quotient(steps.rho, dropped, later), base, factors, liftable)
+        if watched(s):
+            await make(scope, [later])
+    else:
+        work, fetching = _begin(s, scope, steps, scope)
+        try:
+            c, words = await work
+        finally:
+            fetching.close()
+        truncation = Truncation(Quotient(steps.rho, dropped, Done((c, words))))
+    return wrapped(s, words, z.frac + y.frac, z.bound * y.bound, drop, lineage, truncation)
+
+
+def _fresh_mask(scope: Scope, shape: tuple[int, ...], kind: str | None) -> Expression:
+    if kind == WIDE:
+        return expressions.wide(scope.ranges.take(MASK, (*shape, 2)))
+    return expressions.mask(scope.ranges.take(MASK, shape))
+
+
+class QuotientWords(Later["Opened"]):
+    """The words of a quotient, and what was opened for them, c."""
+
+    __slots__ = ("_c",)
+
+    @property
+    def opens(self) -> bool:
+        """See Unmade."""
+        return True
+
+    def take(self, outcome: Opened) -> None:
+        """See Later."""
+        self._c, words = outcome
+        self.words = frozen(words)
+
+    async def result(self, scope: Scope) -> Opened:
+        """See Opening; somebody has begun it."""
+        await self.finish(scope)
+        scope.depth = max(scope.depth, self.depth)
+        return self._c, self.there()
+
+
+def _begin(s: Session, of: Scope, steps: Steps, scope: Scope) -> tuple[Coroutine[Any, Any, Opened], Coroutine[Any, Any, list[Words]]]:
+    """The work in `scope`, and what it fetches: the only relation of the op's own scope `of`."""
+    kind, name, opened = (WIDE, lifted_name, _opened_wide) if steps.rho.is_wide else (QUOTIENT, attrgetter("name"), _opened)
+    names = (steps.base.mask, *map(name, steps.factors), steps.rho)
+    relation = Relation.fresh(of.ranges, f"{kind}{len(steps.factors)}", (steps.base.drop, steps.drop), names)
+    fetching = s.source.begin(scope, relation)
+    return opened(s, scope, steps, fetching), fetching
+
+
+async def _opened(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
+    base, factors, drop, rho, lineage = steps
+    c, z = await base.opening.result(scope)
+    high, products, top, tops = await fetching
+    own = await s.compute(_times, rho.shape, z, c, base.drop, factors, products, tops, s.first)
+    opened, _ = await s.open_masked(scope, own, rho, lineage)
+    c = lifted(opened)
+    return c, await rounded(s, c, high, top, drop, rho.shape)
+
+
+def _times(z: Words, c: Words, drop: int, factors: tuple[Masked, ...], products: Words, tops: Words, first: bool) -> Words:  # noqa: FBT001
+    halves = (1 << len(factors)) - 1
+    whole, lost, m = whole_of(c, drop), lost_in(c, drop), z.reshape(-1)
+    if first:
+        m = m - whole
+    # Products with M, of sets that come last: those with K·msb(r), less those with r >> m.
+    dealt = products.reshape(2 * halves - len(factors), -1)
+    dealt[-halves:] = lost * tops.reshape(halves, -1) - dealt[-halves:]
+    differences, masks = [y.difference.reshape(-1) for y in factors], [y.mask.reshape(-1) for y in factors]
+    return folded([*differences, whole], [*masks, m], dealt, first=first).reshape(z.shape)
+
+
+async def _opened_wide(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
+    base, factors, drop, rho, lineage = steps
+    c, _ = await base.opening.result(scope)
+    wholes = [(y, await lifted_whole(scope, y)) for y in factors]
+    high, products, top = await fetching
+    own = await s.compute(_wide_times, rho.where.shape, c, base.drop, wholes, products, s.first, rho.shape)
+    lanes = await open_numbers(s, scope, own, s.mask_words(rho.where, own), rho, lineage)
+    c = await s.compute(lifted_numbers, (count(rho.shape),), lanes)
+    return c, await rounded(s, c, high, top, drop, rho.shape)
+
+
+def _wide_times(
+    c: Words | Numbers,
+    drop: int,
+    factors: list[tuple[Masked, Lifted]],
+    products: Words,
+    first: bool,  # noqa: FBT001
+    shape: tuple[int, ...],
+) -> Words:
+    publics = public_numbers(c, drop)
+    size = len(publics)
+    # What is multiplied by K comes last.
+    dealt = wide.integers(products if any(lost for _, lost in publics) else products[: -2 * size << len(factors)])
+    parts = [part_of(y, whole) for y, whole in factors]
+    differences, masks = (np.array(part, object).reshape(len(factors), size).T.tolist() for part in zip(*parts, strict=True))
+    own = [_wide_folded(publics[at], differences[at], masks[at], dealt[at::size], first=first) for at in range(size)]
+    return wide.words_of(own).reshape(*shape, 2)
+
+
+def _wide_folded(public: tuple[int, int], differences: list[int], masks: list[int], dealt: list[int], *, first: bool) -> int:
+    """Of one element, this party's share of (C + M) times all d + a."""
+    whole, lost = public
+    sets, several = 1 << len(masks), of_several(len(masks)).tolist()
+    alone = [0] * sets
+    alone[0] = int(first)
+    for number, mask in enumerate(masks):
+        alone[1 << number] = mask
+    for number, product in zip(several, dealt, strict=False):
+        alone[number] = product
+    shifted, tops = dealt[len(several) : len(several) + sets], dealt[len(several) + sets :]
+    # Row S is a share of the product of the masks in S and of C + M; with each d, the sets without its mask take it in their place.
+    terms = [whole * product - less for product, less in zip(alone, shifted, strict=True)]
+    if lost:
+        terms = [term + lost * top for term, top in zip(terms, tops, strict=True)]
+    for d in reversed(differences):
+        half = len(terms) // 2
+        terms = [d * lower + upper for lower, upper in zip(terms[:half], terms[half:], strict=True)]
+    return terms[0]

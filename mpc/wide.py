@@ -1,0 +1,72 @@
+"""Numbers mod 2^128, for what 64 bits have no room for: Python's integers where few are computed with, else two words each, the low one first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from mpc.ring import BITS, WORD, Words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Numbers: TypeAlias = Any
+"""An array of Python's integers."""
+WIDTH = 2 * BITS
+LANES, LANE_BITS = 3, 43
+"""A number that is opened travels in so many words, which sums of many parties do not fill."""
+_NBYTES = WIDTH // 8
+_WHOLE, _LANE = (1 << WIDTH) - 1, (1 << LANE_BITS) - 1
+
+
+def integers(words: Words) -> list[int]:
+    """The numbers in `words`."""
+    raw, read = words.tobytes(), int.from_bytes
+    return [read(raw[at : at + _NBYTES], "little") for at in range(0, len(raw), _NBYTES)]
+
+
+def numbers(words: Words, shape: tuple[int, ...]) -> Numbers:
+    """The same as an array."""
+    return array(integers(words), shape)
+
+
+def array(values: list[int], shape: tuple[int, ...]) -> Numbers:
+    """An array of these integers."""
+    return np.array(values, object).reshape(shape)
+
+
+def words_of(values: Iterable[int]) -> Words:
+    """The words of any integers, mod 2^128, one after the other."""
+    return np.frombuffer(bytearray(b"".join([(value & _WHOLE).to_bytes(_NBYTES, "little") for value in values])), WORD)
+
+
+def minus(words: Words, others: Words) -> Words:
+    """The words of numbers less others, mod 2^128."""
+    left, right = words.reshape(-1, 2), others.reshape(-1, 2)
+    difference = left - right
+    difference[:, 1] -= left[:, 0] < right[:, 0]
+    return difference.reshape(-1)
+
+
+def low(values: Iterable[int]) -> Words:
+    """Any integers, mod 2^64."""
+    return np.array([value & (1 << BITS) - 1 for value in values], WORD)
+
+
+def hidden(words: Words, mask: Words) -> Words:
+    """The lanes of numbers less a mask."""
+    values = integers(minus(words, mask))
+    return np.array([value >> LANE_BITS * lane & _LANE for lane in range(LANES) for value in values], WORD)
+
+
+def opened(lanes: Words) -> list[int]:
+    """What the numbers sum to whose lanes have this sum, mod 2^128."""
+    rows = lanes.reshape(LANES, -1).tolist()
+    return [sum([lane << LANE_BITS * number for number, lane in enumerate(column)]) & _WHOLE for column in zip(*rows, strict=True)]
+
+
+def parted(mask: list[int], drop: int) -> tuple[list[int], list[int]]:
+    """R >> drop and the top bit of r = -mask, each mod 2^128."""
+    r = [-value & _WHOLE for value in mask]
+    return [value >> drop for value in r], [value >> (WIDTH - 1) for value in r]
