@@ -51,6 +51,7 @@ def main() -> None:
     """Print the rows with their floors."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("rows", help="what `beaver bench --json` wrote")
+    options.add_argument("--json", type=Path, metavar="FILE", help="write a line for every row")
     asked = options.parse_args()
     try:
         rows = rows_of(asked.rows)
@@ -58,15 +59,18 @@ def main() -> None:
         options.error(f"{asked.rows} has no rows of `beaver bench --json`")
     machine = run(medians())
     rate = product_rate()
-    print(
-        f"bare round {machine['small'] * 1e6:.0f} µs, opening {machine['large'] / 1e9:.2f} GB/s each way, matrix product {rate / 1e9:.1f} G multiply-adds/s"
-    )
+    measured = f"bare round {machine['small'] * 1e6:.0f} µs, opening {machine['large'] / 1e9:.2f} GB/s each way, matrix product {rate / 1e9:.1f} G multiply-adds/s"
+    print(measured)
     table = Table()
     for heading in ("workload", "size", "n", "median", "rounds", "bytes", "multiply-adds", "over the floor"):
         table.add_column(heading, justify="left" if heading == "workload" else "right")
+    lines = []
     for row in rows:
         floors = bounds(row, machine, rate)
         median = row["seconds"]["median"]
+        lines.append(
+            {**{name: row[name] for name in ("workload", "size", "parties")}, "median": median, "floors": floors, "measured": measured}
+        )
         table.add_row(
             row["workload"],
             f"{row['size']:,}",
@@ -76,6 +80,8 @@ def main() -> None:
             f"{median / max(floors):.1f}x",
         )
     Console(width=120).print(table)
+    if asked.json:
+        asked.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def bounds(row: dict[str, Any], machine: dict[str, float], rate: float) -> tuple[float, float, float]:

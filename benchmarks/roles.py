@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import json
 import pstats
 import sys
 import tempfile
@@ -89,6 +90,7 @@ def main() -> None:
     options.add_argument("--size", type=int)
     options.add_argument("--parties", type=int, default=2)
     options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--json", type=argparse.FileType("a"), metavar="FILE", help="add a line")
     asked = options.parse_args()
     try:
         workload = chosen([asked.workload], asked.parties, asked.size)[0]
@@ -105,6 +107,9 @@ def main() -> None:
     for title in (*PURPOSES, "else"):
         table.add_row(title, *(f"{100 * each[title] / sum(each.values()):.0f} %" for each in found.values()))
     Console(width=120).print(table)
+    if asked.json:
+        parts = {role: {title: each[title] for title in (*PURPOSES, "else")} for role, each in found.items()}
+        print(json.dumps({"workload": workload.key, "size": workload.size, "parties": workload.n, "roles": parts}), file=asked.json)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,8 @@ def mask(where: Range, owner: int | None = None) -> Expression:
 
 def wide(where: Range) -> Expression:
     """The mask at `where`, of shape (..., 2), of numbers mod 2^128: the sum of all parties' numbers there.  Others are made of it by VIEWS only."""
+    if where.shape[-1:] != (2,):
+        raise ValueError(where)
     return Expression("wide", where, (), where.shape[:-1])
 
 
@@ -309,16 +311,14 @@ def unpack_expression(data: object, masks: dict[object, Expression], depth: int 
     expressions are often rows of one mask.
     """
     match data:
-        case ("mask", tuple() as where, ()):
+        case ("mask" | "wide" as operation, tuple() as where, ()):
             # What is equal and no such data, as True is to 1, the caller finds as well.
-            known = masks.get(where)
+            known = masks.get((operation, where))
             if known is None:
-                known = masks[where] = mask(unpack_range(where))
+                known = masks[operation, where] = mask(unpack_range(where)) if operation == "mask" else wide(unpack_range(where))
             return known
         case ("own", (scope, block, shape, int() as owner), ()) if type(owner) is int and owner >= 0:
             return mask(unpack_range((scope, block, shape)), owner)
-        case ("wide", (_, _, (*_, 2)) as where, ()):
-            return wide(unpack_range(where))
         case (str() as operation, tuple() as parameters, (first, *others)) if depth and len(others) < 2:
             parts = [unpack_expression(part, masks, depth - 1) for part in (first, *others)]
             built = _rebuild(operation, parameters, parts)

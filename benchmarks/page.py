@@ -1,0 +1,197 @@
+"""Writes measurements into the tables of docs/performance.md: `python benchmarks/page.py FOLDER [--page FILE]`.
+
+What FOLDER has of these is written, each under its heading, and the rest of the page stays:
+
+    rows.jsonl    beaver bench --json              Times
+    rivals.jsonl  benchmarks/rivals.py --json      Beside others in one run
+    floors.jsonl  benchmarks/floors.py --json      How far from the floor
+    roles.jsonl   benchmarks/roles.py --json       Where the time goes, a line for each workload
+    scale.jsonl   benchmarks/scale.py --json       Sizes and parties
+    rtt.jsonl     beaver bench --rtt 40 --json     Over a distance, beside rows.jsonl
+    ops.txt       benchmarks/ops.py                Ops beside numpy
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parties.bench.report import line, seconds, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+Rows = list[dict[str, Any]]
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+RIVALS = ("crypten", "spu", "mpyc")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In Markdown."""
+    first, *others = [f"| {' | '.join(line)} |" for line in (headings, *rows)]
+    return "\n".join([first, f"|{'---|' * len(headings)}", *others])
+
+
+def head(row: dict[str, Any]) -> list[str]:
+    """Workload, size and n."""
+    return [row["workload"], row["dimensions"], str(row["parties"])]
+
+
+def times(rows: Rows) -> list[str]:
+    """What each workload took and cost."""
+    headings = "workload", "size", "n", "median", "min .. max", "rounds", "sent by a party", "dealer sends", "CPU party", "CPU dealer"
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        took, cpu, rival = row["seconds"], row["cpu_seconds"], row["rival"]
+        return [
+            *head(row),
+            *(seconds(took["median"]), f"{seconds(took['min'])} .. {seconds(took['max'])}", f"{row['rounds']:,}"),
+            *(size(row["bytes_per_party"]["wire"]), size(row["dealer_bytes"]), seconds(cpu["party"]), seconds(cpu["dealer"])),
+            f"{rival['name']} {seconds(rival['seconds'])}" if rival else "-",
+        ]
+
+    return [table([*headings, "best recorded rival"], map(cells, rows))]
+
+
+def beside(rows: Rows) -> list[str]:
+    """Ours and others'."""
+    headings = (
+        *("workload", "size", "n", "Beaver", "CrypTen 0.4.1 (plaintext links, a dealer process)"),
+        *("SPU 0.9.5 SEMI2K (plaintext links, dealing inside a party)", "MPyC 0.11 (plaintext links, honest majority)"),
+    )
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        # What took much longer than the rest was timed in another run, with ours of that run beside it.
+        others = [(row.get(name), row.get(f"beaver beside {name}", row["beaver"])) for name in RIVALS]
+        compared = ("-" if other is None else f"{seconds(other)} ({other / ours:.2f}x)" for other, ours in others)
+        return [row["workload"], f"{row['size']:,}", str(row["parties"]), seconds(row["beaver"]), *compared]
+
+    return [table(headings, map(cells, rows))]
+
+
+def floors(rows: Rows) -> list[str]:
+    """The floors of each row."""
+    headings = "workload", "size", "n", "median", "rounds", "bytes", "multiply-adds", "over the floor"
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        bounds = row["floors"]
+        parts = (seconds(each) if each else "-" for each in bounds)
+        return [
+            row["workload"],
+            f"{row['size']:,}",
+            str(row["parties"]),
+            seconds(row["median"]),
+            *parts,
+            f"{row['median'] / max(bounds):.1f}x",
+        ]
+
+    return [table(headings, map(cells, rows))]
+
+
+def roles(rows: Rows) -> list[str]:
+    """Shares of CPU time, a table for each workload."""
+
+    def of_one(row: dict[str, Any]) -> str:
+        found = row["roles"]
+        totals = {role: sum(parts.values()) for role, parts in found.items()}
+        cells = ([what, *(f"{100 * found[role][what] / totals[role]:.0f} %" for role in found)] for what in next(iter(found.values())))
+        return table(["share of CPU time", *found], cells)
+
+    return [of_one(row) for row in rows]
+
+
+def scale(rows: Rows) -> list[str]:
+    """Over sizes, and over numbers of parties: the sizes of a workload come first."""
+    headings = "workload", "elements", "n", "median", "per element", "result", "sent by a party", "dealer sends", "peak party", "over data"
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        median, check, memory = row["seconds"]["median"], row["check"], row["memory_bytes"]
+        right = "exact" if not check["allowed"] else f"within {check['error']:.0f} ulp"
+        over = (memory["party"]["peak"] - memory["party"]["start"]) / memory["inputs_and_outputs"]
+        return [
+            *(row["workload"], f"{row['size']:,}", str(row["parties"]), seconds(median), f"{median / row['size'] * 1e9:.1f} ns", right),
+            *(size(row["bytes_per_party"]["payload"]), size(row["dealer_bytes"]), size(memory["party"]["peak"]), f"{over:.1f}x"),
+        ]
+
+    at = next(number for number in range(1, len(rows)) if rows[number]["workload"] < rows[number - 1]["workload"])
+    return [table(headings, map(cells, part)) for part in (rows[:at], rows[at:])]
+
+
+def distance(rows: Rows, near: Rows) -> list[str]:
+    """Rounds and the time on loopback beside what it took."""
+    headings = "workload", "size", "n", "rounds", "median", "rounds alone", "on loopback", "over both"
+    local = {(row["workload"], row["size"], row["parties"]): row["seconds"]["median"] for row in near}
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        reached, travel = statistics.median(row["seconds"]["without_barrier"]), row["rounds"] * row["rtt_ms"] / 2000
+        here = local[row["workload"], row["size"], row["parties"]]
+        return [*head(row), f"{row['rounds']:,}", *map(seconds, (reached, travel, here)), f"{reached / (travel + here):.2f}x"]
+
+    return [table(headings, map(cells, rows))]
+
+
+TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
+BLOCK = re.compile(r"^```\n.*?^```\n", re.MULTILINE | re.DOTALL)
+
+
+def put(page: str, heading: str, parts: Sequence[str], shape: re.Pattern[str] = TABLE) -> str:
+    """The page with these in place of the first tables under a heading; ValueError if there are not so many."""
+    start = page.index(f"\n## {heading}\n")
+    end = page.find("\n## ", start + 1) % (len(page) + 1)
+    section, news = page[start:end], iter(parts)
+    if len(shape.findall(section)) < len(parts):
+        raise ValueError(heading)
+    return page[:start] + shape.sub(lambda _: next(news) + "\n", section, count=len(parts)) + page[end:]
+
+
+def told(page: str, before: str, what: str, after: str) -> str:
+    """The page with a measured phrase in place of the one between these two."""
+    start = page.index(before) + len(before)
+    return page[:start] + what + page[page.index(after, start) :]
+
+
+def rows_in(file: Path) -> Rows:
+    """A line each."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+WRITTEN: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
+    "rows.jsonl": ("Times", times),
+    "rivals.jsonl": ("Beside others in one run", beside),
+    "floors.jsonl": ("How far from the floor", floors),
+    "roles.jsonl": ("Where the time goes", roles),
+    "scale.jsonl": ("Sizes and parties", scale),
+}
+
+
+def main() -> None:
+    """Write what there is."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("folder", type=Path)
+    options.add_argument("--page", type=Path, default=PAGE)
+    asked = options.parse_args()
+    page, done = asked.page.read_text(), []
+    for name, (heading, make) in WRITTEN.items():
+        if (file := asked.folder / name).exists():
+            page, done = put(page, heading, make(rows_in(file))), [*done, heading]
+    far, near, ops = (asked.folder / name for name in ("rtt.jsonl", "rows.jsonl", "ops.txt"))
+    if far.exists() and near.exists():
+        page, done = put(page, "Over a distance", distance(rows_in(far), rows_in(near))), [*done, "Over a distance"]
+    if ops.exists():
+        page, done = put(page, "Ops beside numpy", [f"```\n{ops.read_text().rstrip()}\n```"], BLOCK), [*done, "Ops beside numpy"]
+    if near.exists():
+        page = told(page, "run on one machine: ", line(rows_in(near)[0]["machine"]), ". Machines differ")
+    if (file := asked.folder / "floors.jsonl").exists():
+        page = told(page, "Measured: ", rows_in(file)[0]["measured"], ".\n")
+    if not done:
+        options.error(f"{asked.folder} has none of {', '.join(WRITTEN)}, ops.txt and rtt.jsonl")
+    asked.page.write_text(page)
+    print(f"{asked.page}: {', '.join(done)}")
+
+
+if __name__ == "__main__":
+    main()

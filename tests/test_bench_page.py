@@ -1,0 +1,73 @@
+"""Measurements are written into the tables of docs/performance.md by a command, and nothing else of the page is touched."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from parties.bench.catalogue import WORKLOADS
+from parties.bench.machine import machine
+from parties.bench.runner import measure
+from tests.nodes import ROOT
+
+PATIENCE = 80
+PAGE = ROOT / "docs" / "performance.md"
+
+
+def script(name, *arguments):
+    command = [sys.executable, ROOT / "benchmarks" / name, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=ROOT)
+
+
+@pytest.fixture
+async def rows():
+    """What `beaver bench --json` writes of one small workload, near and far."""
+    figures = [await measure(WORKLOADS["W3"](2, 1000), rtt=rtt, repeats=1) for rtt in (0.0, 10.0)]
+    return [json.dumps({**each.as_json(), "machine": machine()}) + "\n" for each in figures]
+
+
+async def test_tables_are_written_and_the_rest_stays(tmp_path, rows):
+    near, far = rows
+    page, folder = tmp_path / "page.md", tmp_path / "results"
+    folder.mkdir()
+    page.write_text(PAGE.read_text())
+    (folder / "rows.jsonl").write_text(near)
+    (folder / "rtt.jsonl").write_text(far)
+    (folder / "scale.jsonl").write_text(near + near.replace('"W3"', '"W1"'))
+    (folder / "rivals.jsonl").write_text(
+        json.dumps({"workload": "W3", "size": 1000, "parties": 2, "beaver": 0.002, "crypten": 0.004, "spu": None})
+    )
+    (folder / "ops.txt").write_text("an op\n")
+    parts = {"dealer": {"kernels": 1.0, "else": 3.0}, "party": {"kernels": 1.0, "else": 0.0}}
+    (folder / "roles.jsonl").write_text(json.dumps({"workload": "W3", "roles": parts}))
+    assert script("floors.py", folder / "rows.jsonl", "--json", folder / "floors.jsonl").returncode == 0
+    done = script("page.py", folder, "--page", page)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    for line in (
+        "| W3 | 1,000 | 2 | 2 ms | 4 ms (2.00x) | - | - |",
+        "| kernels | 25 % | 100 % |",
+        "```\nan op\n```",
+        "| W3 | 1,000 | 2 | 2 |",
+        "| W1 | 1,000 | 2 |",
+    ):
+        assert line in text
+    plain = [
+        line for line in PAGE.read_text().splitlines() if line and line[0] not in "|" and not line.startswith(("Every figure", "Measured:"))
+    ]
+    outside = [line for line in plain[: plain.index("## Ops beside numpy")] if line in text.splitlines()]
+    assert outside == plain[: plain.index("## Ops beside numpy")]
+    assert f"run on one machine: {machine()['cpu']}" in text
+    first = text
+    assert script("page.py", folder, "--page", page).returncode == 0
+    assert page.read_text() == first
+
+
+def test_a_folder_without_measurements_is_told(tmp_path):
+    done = script("page.py", tmp_path)
+    assert done.returncode == 2
+    assert "has none of rows.jsonl, " in done.stderr
+    assert "Traceback" not in done.stderr
