@@ -36,13 +36,15 @@ MAX_OPERANDS = 4
 """Bits whose product takes one round."""
 MAX_KEY = 65_000
 """Bytes of the name of a relation: it is asked for in one message."""
-PRODUCTS, QUOTIENT, WIDE = "products ", "quotient ", "wide "
+PRODUCTS, QUOTIENT, WIDE, LIFT = "products ", "quotient ", "wide ", "lift"
 MAX_CONTINUED = 2
 """Masked values by which a quotient is multiplied before it is truncated anew."""
 MAX_WIDE = 6
 """The same in numbers mod 2^128."""
 MAX_WIDE_ELEMENTS, MAX_WIDE_TERMS = 8, 1 << 8
 """Of such products, and 2^k for each: beyond, Python's integers take longer than the openings that they save."""
+MAX_LIFTED = 1 << 12
+"""Elements of a masked value that may be masked anew as numbers mod 2^128."""
 DROPPED, WIDE_DROPPED = 32, 96
 """Bits that words and numbers mod 2^128 may lose: the top bit of r is dealt mod 2^32."""
 SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
@@ -351,7 +353,7 @@ KINDS: dict[str, Kind] = {
     **{f"{QUOTIENT}{number}": _quotient_kind(number) for number in range(1, MAX_CONTINUED + 1)},
     **{f"{WIDE}{number}": _wide_kind(number) for number in range(2, MAX_WIDE + 1)},
     # r = -mask as a number mod 2^128, and its top bit.
-    "lift": Kind(SHARE, 1, 0, 0, lambda m: (Part(WORD, 2 * m, wide=True), Part(WORD, m)), lambda _: (), _lift),
+    LIFT: Kind(SHARE, 1, 0, 0, lambda m: (Part(WORD, 2 * m, wide=True), Part(WORD, m)), lambda _: (), _lift),
     # All products of two and more of so many masks.
     **{f"{PRODUCTS}{number}": _products_kind(number) for number in range(2, MAX_FACTORS + 1)},
     # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.

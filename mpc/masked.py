@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mpc import expressions
+from mpc import correlations, expressions
 from mpc.correlations import SHORT_NODES
 from mpc.errors import ProgramError
 from mpc.ring import Words, broadcast, frozen
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mpc.scope import Scope
     from mpc.secret import Secret
 
-MAX_LIFTED = 1 << 12
-"""Elements of a masked value that may be masked anew as numbers mod 2^128."""
 _MAPS: dict[str, Callable[..., Expression]] = {
     "index": expressions.index,
     "reshape": expressions.reshape,
@@ -87,7 +85,7 @@ class Masked(Fixed):
     @property
     def is_liftable(self) -> bool:  # type: ignore[override]  # of a share it is said once
         """Whether it can be masked anew as numbers mod 2^128."""
-        return self.view is not None or (self.place is not None and self.size <= MAX_LIFTED)
+        return self.view is not None or (self.place is not None and self.size <= correlations.MAX_LIFTED)
 
     async def opened(self, _: Scope) -> tuple[Words, Words]:
         """Its difference and this party's share of its mask."""
@@ -112,14 +110,18 @@ class Masked(Fixed):
         lineage = lineage_of(operation, self.lineage, fingerprint_of_integers(parameters))
         masked = self._make(apply(self.difference), apply(self.mask), name, self.bound * growth, lineage)
         if operation in expressions.VIEWS and self.is_liftable:
-            masked.view = View(self, operation, parameters, apply)
+            masked.view = self._same() if name is self.name else View(self, operation, parameters, apply)
         return masked
+
+    def _same(self) -> View:
+        """Of the same words: however often they are read anew, that is one view."""
+        return View(self, "", (), lambda words: words) if self.view is None else self.view
 
     def _read(self, operation: str, frac: int, bound: float) -> Masked:
         lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
         masked = Masked(self.difference, self.mask, self.name, frac=frac, bound=bound, home=self.home, lineage=lineage)
         if self.is_liftable:
-            masked.view = View(self, "", (), lambda words: words)
+            masked.view = self._same()
         return masked
 
     def _index(self, key: Any) -> Any:

@@ -186,7 +186,7 @@ def test_all_but_one_together_see_the_same_of_quotients_in_numbers(n, view, monk
     monkeypatch.setattr(correlations, "MAX_WIDE_ELEMENTS", SIZE)
     monkeypatch.setattr(correlations, "MAX_WIDE_TERMS", SIZE << 3)
     monkeypatch.setattr(correlations, "MAX_TERMS", SIZE << 3)
-    monkeypatch.setattr(masked, "MAX_LIFTED", SIZE)
+    monkeypatch.setattr(correlations, "MAX_LIFTED", SIZE)
 
     async def chain(s, value):
         x, y = await operands_of(s, "mul_trunc", value, "masked")

@@ -9,8 +9,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from mpc import expressions, wide
-from mpc.correlations import MASK, Relation
+from mpc.correlations import LIFT, MASK, Relation
 from mpc.ops.later import Later
 from mpc.ring import BITS, WORD, count
 from mpc.scope import Scope, running
@@ -120,14 +122,14 @@ def part_of(y: Masked, whole: Lifted) -> Lifted:
     """`y` itself, from that."""
     if y.view is None:
         return whole
-    difference, mask = part_of(y.view.whole, whole)
-    return Lifted(y.view.apply(difference), y.view.apply(mask))
+    # Of one element numpy gives the integer itself, of which there are no further views.
+    return Lifted(*[np.asarray(y.view.apply(numbers), object) for numbers in part_of(y.view.whole, whole)])
 
 
 def _begin(
     s: Session, of: Scope, whole: Masked, name: Expression, scope: Scope
 ) -> tuple[Coroutine[Any, Any, Lifted], Coroutine[Any, Any, list[Words]]]:
-    fetching = s.source.begin(scope, Relation.fresh(of.ranges, "lift", (), (whole.name,)))
+    fetching = s.source.begin(scope, Relation.fresh(of.ranges, LIFT, (), (whole.name,)))
     return _lifted(s, scope, whole, name, fetching), fetching
 
 
