@@ -9,6 +9,7 @@ from mpc.canonical import unpack_sequence
 from mpc.correlations import (
     DROPPED,
     KINDS,
+    LIFT,
     PRODUCTS,
     QUOTIENT,
     WIDE,
@@ -18,6 +19,7 @@ from mpc.correlations import (
 )
 from mpc.errors import PeerMisbehaved
 from mpc.expressions import MAX_WORDS, unpack_expression, unpack_range
+from mpc.ring import count
 
 if TYPE_CHECKING:
     from mpc.expressions import Expression, Range
@@ -55,6 +57,8 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
         raise ValueError(parameters)
     # Of a quotient times one masked value, there are no more words than those of the elements: any number may be.
     has_terms = kind.startswith(PRODUCTS) or kind == f"{QUOTIENT}{correlations.MAX_CONTINUED}"
+    if (kind == LIFT and elements > correlations.MAX_LIFTED) or any(map(_is_large, relation.expressions)):
+        raise ValueError(elements)
     if has_terms and elements << len(expressions) > correlations.MAX_TERMS:
         raise ValueError(elements)
     if any(each.shape != relation.expressions[0].shape for each in relation.expressions):
@@ -64,6 +68,11 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
     if tuple(where.shape for where in relation.bits) != tuple((size,) for size in rules.bit_words(elements)):
         raise ValueError(masks)
     return relation
+
+
+def _is_large(expression: Expression) -> bool:
+    """Whether it is of a wide mask of more numbers than any party lifts: the dealer reads them as Python's integers."""
+    return expression.is_wide and any(count(leaf.shape) > correlations.MAX_LIFTED for leaf in expression.leaves())
 
 
 def _check_parameters(relation: Relation, elements: int) -> None:

@@ -20,13 +20,13 @@ import numpy as np
 from mpc import wide, wire
 from mpc.agreement import Agreement, describe
 from mpc.asked import unpack_relation
-from mpc.correlations import BIT_MASK, MASK, correction_tag, receiver
+from mpc.correlations import BIT_MASK, MASK, WIDE, correction_tag, receiver
 from mpc.departure import Departure, departure, reported
 from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
 from mpc.exchange import correction_digest, raw
 from mpc.expressions import evaluate, leading_rows
 from mpc.prg import blocks_for
-from mpc.ring import count
+from mpc.ring import WORD, count
 from mpc.streams import Seed
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class Bindings:
 
     def __init__(self) -> None:
         self._starts: dict[str, list[int]] = {}
-        self._bound: dict[tuple[str, int], tuple[int, bytes | int | None]] = {}
+        self._bound: dict[tuple[str, int], tuple[int, bytes | str | int | None]] = {}
 
-    def bind(self, usage: str, where: Range, name: bytes | int | None, peer: str) -> None:
+    def bind(self, usage: str, where: Range, name: bytes | str | int | None, peer: str) -> None:
         """Bind the words at `where` to `name`, or find them bound to exactly that already."""
         scope, words = f"{usage} {where.scope}", count(where.shape)
         known = self._bound.get((scope, where.block))
@@ -83,18 +83,25 @@ def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
     """The receiver's share: the relation's value minus (XOR, for bits) the shares that all others expand."""
 
     def leaf(mask: Expression, start: int, stop: int) -> Words:
-        if mask.is_wide:
-            return _whole(seeds, np.add, lambda seed: wide.numbers(seed.slice(MASK, mask.where, 2 * start, 2 * stop), (-1,)))
         owners = seeds if mask.owner is None else [seeds[mask.owner]]
         return _whole(owners, np.add, lambda seed: seed.slice(MASK, mask.where, start, stop))
 
-    values = [evaluate(expression, leaf) for expression in relation.expressions]
+    values = [_numbers(each, seeds) if each.is_wide else evaluate(each, leaf) for each in relation.expressions]
     masks = [_whole(seeds, np.bitwise_xor, methodcaller("words", BIT_MASK, where)) for where in relation.bits]
     parts = relation.value(values, masks)
     for index, seed in enumerate(seeds):
         if index != to:
             parts = relation.less(parts, seed.words(relation.usage, relation.out))
     return np.concatenate([part.view(np.uint8) for part in parts]) if len(parts) > 1 else parts[0].view(np.uint8)
+
+
+def _numbers(view: Expression, seeds: list[Seed]) -> Words:
+    """The numbers of a view of a wide mask: of these alone integers are made, however many the mask has."""
+    (mask,) = view.leaves()
+    at = evaluate(view, lambda _, start, stop: np.arange(start, stop, dtype=WORD))
+    start, stop = (int(at.min()), int(at.max()) + 1) if at.size else (0, 0)
+    at = at - WORD.type(start)
+    return _whole(seeds, np.add, lambda seed: wide.numbers(seed.slice(MASK, mask.where, 2 * start, 2 * stop).reshape(-1, 2)[at], at.shape))
 
 
 def _whole(seeds: list[Seed], combine: np.ufunc, share: Callable[[Seed], Words]) -> Words:
@@ -211,7 +218,8 @@ class DealerSession:
         for mask in (leaf for expression in relation.expressions for leaf in expression.leaves()):
             if mask.owner is not None and mask.owner >= self._n:
                 raise PeerMisbehaved(name, "asked for the mask of a party that is not there")
-            self._bindings.bind(MASK, mask.where, mask.owner, name)
+            # Words and numbers are two names, too.
+            self._bindings.bind(MASK, mask.where, WIDE if mask.is_wide else mask.owner, name)
         for where in relation.bits:
             self._bindings.bind(BIT_MASK, where, b"", name)
         self._bindings.bind(relation.usage, relation.out, relation.key, name)
