@@ -115,8 +115,9 @@ class Session:
             await dry.made(await called(program, dry, *dry.emptied(arguments)))
 
         try:
-            await run_dry(on_shapes(), plan)
-            await self._engine.ask(plan)
+            with self.source.planning():
+                await run_dry(on_shapes(), plan)
+                await self._engine.ask(plan)
         except asyncio.CancelledError:
             self._engine.cancelled(scope)
             raise

@@ -1,0 +1,166 @@
+"""What an attack on products in numbers mod 2^128 has found: views of one element, long loops, tasks that plan, and what the dealer may be asked."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+import mpc
+from mpc import expressions, wide
+from mpc.asked import unpack_relation
+from mpc.correlations import MAX_LIFTED, Relation, elements_of, layout_of
+from mpc.errors import PeerMisbehaved
+from mpc.expressions import Range
+from mpc.preprocessing.dealer import Bindings, DealerSession
+from mpc.testing import simulate
+from tests.test_ops_quotient import own, words_of
+from tests.test_ops_quotients_together import CLOCKS, above, exactly
+from tests.test_ops_wide_quotients import times
+
+RNG = np.random.default_rng(3)
+FACTORS = RNG.uniform(-1.0, 1.0, 6)
+VIEWS = {
+    "an element in another shape": lambda y: y[2].reshape(1),
+    "an element with a new axis": lambda y: y[2][None],
+    "an element, transposed": lambda y: y[2].T.reshape(1),
+    "an element, whole": lambda y: y[2][...].reshape(1),
+    "an element of another shape": lambda y: y.reshape(2, 3)[0, 2].ldexp(1).ldexp(-1)[None],
+    "read anew again and again": lambda y: again_and_again(y[2:3]),
+}
+
+
+def again_and_again(y):
+    for _ in range(2000):
+        y = y.assume_bound(1.0, "the same as before")[:].ldexp(1).ldexp(-1)
+    return y
+
+
+async def begun(s, factors=FACTORS, start=(5.0,)):
+    masked = await s.mask(own(s, factors, 1.0, 16))
+    value = await mpc.mul_trunc(s, own(s, np.array(start), 101.0, 16), own(s, np.ones(len(start)), 1.0, 16), 16)
+    return value.assume_bound(101.0, "the factor is 1"), masked
+
+
+async def four(s, value, masked, view):
+    for _ in range(4):
+        value = await times(s, value, view(masked))
+    await s.made(value)
+    return value
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("planned", [False, True])
+def test_views_of_one_element_and_of_many_steps_are_lifted(view, planned):
+    async def program(s):
+        value, masked = await begun(s)
+        product = await (s.run(four, value, masked, VIEWS[view]) if planned else four(s, value, masked, VIEWS[view]))
+        return [value.words, masked.share().words, product.words]
+
+    value, masked, product = words_of(simulate(2, program, clocks=CLOCKS))
+    assert above(product, exactly((value, *[masked[2:3]] * 4), 64)) <= {0, 1}
+
+
+def test_a_lifting_that_another_task_has_begun_is_asked_for_once():
+    """A task plans to lift what another one lifts before the plan is asked for: what comes twice would stay for as long as the session."""
+
+    async def by_number(s, value, masked):
+        for number in range(4):
+            value = await times(s, value, masked[number : number + 1])
+        return value
+
+    @mpc.protocol
+    async def part(s, value, masked, planned, late):
+        for _ in range(late):
+            await asyncio.sleep(0)
+        return await s.reveal(await (s.run(by_number, value, masked) if planned else by_number(s, value, masked)))
+
+    async def program(s, late):
+        results = []
+        for _ in range(4):
+            value, masked = await begun(s)
+            tasks = (part(s, value, masked, planned, late * delayed) for planned, delayed in ((True, 0), (False, 1), (True, 1)))
+            results.append([float(found[0]) for found in await asyncio.gather(*tasks)])
+        await asyncio.sleep(0.02)
+        source, exchange = s.source, s._engine.exchange
+        return results, source._ahead.names, len(source._asked), len(exchange._agreed.flows[exchange.dealer]._early)
+
+    for late in range(5):
+        for results, *left in simulate(2, lambda s, late=late: program(s, late), seed=late, clocks=CLOCKS):
+            assert left == [0, 0, 0]
+            assert np.allclose(results, 5.0 * FACTORS[:4].prod(), atol=1e-3)
+
+
+# The dealer
+
+
+def numbers(shape, scope):
+    return expressions.wide(Range(scope, 0, (*shape, 2)))
+
+
+def words(shape, scope):
+    return expressions.mask(Range(scope, 0, shape))
+
+
+def asked(kind, parameters, *masks, scope="9"):
+    out = Range(scope, 0, (layout_of(kind, elements_of(parameters, masks)).words,))
+    return unpack_relation(Relation(kind, parameters, masks, (), out).key, "peer")
+
+
+class Agreed:
+    session = bytes(32)
+
+
+def of_base(base, scope):
+    return asked("quotient 1", (16, 16), base, words(base.shape, f"{scope}.1"), words(base.shape, f"{scope}.2"), scope=scope)
+
+
+BASES = [numbers((4,), "0"), words((4, 2), "0")]
+
+
+def test_no_more_is_lifted_than_parties_lift():
+    """Integers of Python take the dealer far more memory and time than words."""
+    one = (words((1,), "1"), words((1,), "2"))
+    assert asked("lift", (), words((MAX_LIFTED,), "0")).nbytes == 24 * MAX_LIFTED
+    asked("quotient 1", (16, 16), expressions.index(numbers((MAX_LIFTED,), "0"), ((0, 1, 1),)), *one)
+    with pytest.raises(PeerMisbehaved):
+        asked("lift", (), words((MAX_LIFTED + 1,), "0"))
+    for many in (MAX_LIFTED + 1, 1 << 29):
+        with pytest.raises(PeerMisbehaved):
+            asked("quotient 1", (16, 16), expressions.index(numbers((many,), "0"), ((0, 1, 1),)), *one)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_range_is_never_of_words_and_of_numbers(order):
+    """Both are eight words, so that the size alone would not tell them apart."""
+    first, second = (of_base(base, str(number)) for number, base in enumerate(BASES[::order], 1))
+    session = DealerSession.__new__(DealerSession)
+    session._agreed, session._bindings, session._n = Agreed, Bindings(), 1
+    session._tag(first, 0, "peer")
+    session._tag(first, 0, "peer")
+    with pytest.raises(PeerMisbehaved, match="under a second name"):
+        session._tag(second, 0, "peer")
+
+
+def test_integers_are_made_of_what_a_view_shows_alone(monkeypatch):
+    """Else a column of a large masked value would take the dealer as long as the whole of it, for every product."""
+    made, before = [], wide.integers
+
+    def counted(words):
+        made.append(words.size // 2)
+        return before(words)
+
+    async def program(s):
+        value, masked = await begun(s, RNG.uniform(-1.0, 1.0, (4, 1000)), start=(1.0, 2.0, 3.0, 4.0))
+        for step in range(2):
+            for number in range(4):
+                value = await times(s, value, masked[:, 5 * number])
+            await s.made(value)
+            if not step:
+                made.clear()
+
+    monkeypatch.setattr(wide, "integers", counted)
+    simulate(2, program, clocks=CLOCKS)
+    assert made
+    assert max(made) < 1000
