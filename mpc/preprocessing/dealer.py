@@ -97,11 +97,25 @@ def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
 
 def _numbers(view: Expression, seeds: list[Seed]) -> Words:
     """The numbers of a view of a wide mask: of these alone integers are made, however many the mask has."""
+
+    def leaf(mask: Expression, start: int, stop: int) -> Words:
+        return _whole(seeds, np.add, lambda seed: wide.numbers(seed.slice(MASK, mask.where, 2 * start, 2 * stop), (-1,)))
+
+    if _is_consecutive(view):
+        return evaluate(view, leaf)
     (mask,) = view.leaves()
     at = evaluate(view, lambda _, start, stop: np.arange(start, stop, dtype=WORD))
-    start, stop = (int(at.min()), int(at.max()) + 1) if at.size else (0, 0)
-    at = at - WORD.type(start)
-    return _whole(seeds, np.add, lambda seed: wide.numbers(seed.slice(MASK, mask.where, 2 * start, 2 * stop).reshape(-1, 2)[at], at.shape))
+    whole = 2 * count(mask.shape)
+    return _whole(seeds, np.add, lambda seed: wide.numbers(seed.slice(MASK, mask.where, 0, whole).reshape(-1, 2)[at], at.shape))
+
+
+def _is_consecutive(view: Expression) -> bool:
+    """Whether it has words of one mask that follow each other, in their order, so that no others are read for it."""
+    while view.parts:
+        if view.operation != "reshape" and (view.operation != "index" or leading_rows(view) is None):
+            return False
+        (view,) = view.parts
+    return True
 
 
 def _whole(seeds: list[Seed], combine: np.ufunc, share: Callable[[Seed], Words]) -> Words:
