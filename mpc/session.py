@@ -115,9 +115,8 @@ class Session:
             await dry.made(await called(program, dry, *dry.emptied(arguments)))
 
         try:
-            with self.source.planning():
-                await run_dry(on_shapes(), plan)
-                await self._engine.ask(plan)
+            await run_dry(on_shapes(), plan)
+            await self._engine.ask(plan)
         except asyncio.CancelledError:
             self._engine.cancelled(scope)
             raise

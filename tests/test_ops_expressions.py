@@ -10,7 +10,7 @@ from mpc.blank import Meter, Uncounted
 from mpc.canonical import unpack_sequence
 from mpc.correlations import Relation
 from mpc.expressions import Range, unpack_expression
-from mpc.preprocessing.dealer import work_of
+from mpc.preprocessing.corrections import work_of
 from mpc.ring import count
 from mpc.streams import Ranges
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import OPS, bits, correlations, masked, wide
+from mpc import OPS, bits, correlations, wide
 from mpc.bshare import BShare
 from mpc.derived import Derived
 from mpc.exchange import Exchange

@@ -10,9 +10,8 @@ import pytest
 
 import mpc
 from mpc import correlations, wide
-from mpc.correlations import MAX_WIDE, MAX_WIDE_ELEMENTS
+from mpc.correlations import MAX_LIFTED, MAX_WIDE, MAX_WIDE_ELEMENTS
 from mpc.estimate import estimate
-from mpc.correlations import MAX_LIFTED
 from mpc.ops.continued import _wide_folded
 from mpc.ops.declare import OPS
 from mpc.ops.quotients import truncated

@@ -18,7 +18,8 @@ from mpc.exchange import Exchange
 from mpc.expressions import Range, combine, mask
 from mpc.flow import Flow
 from mpc.preprocessing import dealer as dealing
-from mpc.preprocessing.dealer import Bindings, correction
+from mpc.preprocessing.corrections import correction
+from mpc.preprocessing.dealer import Bindings
 from mpc.ring import WORD
 from mpc.streams import Seed
 from mpc.testing import MaskOracle, ReusedRandomnessError, simulate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from mpc.correlations import LIFT, receiver
 from mpc.ring import WORD
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine
 
     from mpc.correlations import Relation
     from mpc.exchange import Exchange
@@ -74,28 +73,15 @@ class Dealt:
         """What was asked for, and ops wait for."""
         self._late: dict[bytes, Relation] = {}
         """Those that ops wait for too, and that are asked for when fewer are due."""
-        self._plans = 0
-        """Dry runs under way."""
-        self._begun: set[bytes] = set()
-        """What has been lifted in the meantime: other tasks may lift what a plan names, too."""
-
-    @contextmanager
-    def planning(self) -> Iterator[None]:
-        """See Source."""
-        self._plans += 1
-        try:
-            yield
-        finally:
-            self._plans -= 1
-            if not self._plans:
-                self._begun.clear()
+        self._lifted: set[bytes] = set()
+        """What no op asks for again: a task may have lifted what the plan of another one names."""
 
     def plan(self, plan: Plan) -> None:
         """Ask for everything in `plan` that this party receives, ahead of the ops that use it."""
         for relation in plan.relations:
             # A program within a planned one finds that its own plan was asked for already.
             key = relation.key
-            if key not in self._asked and key not in self._begun and self._receives(self._exchange.correction_tag(key)):
+            if key not in self._asked and key not in self._lifted and self._receives(self._exchange.correction_tag(key)):
                 self._planned[key] = relation
         self._ask_ahead()
 
@@ -124,8 +110,8 @@ class Dealt:
         tag = self._exchange.correction_tag(key := relation.key)
         if not self._receives(tag):
             return self._expanded(relation, key)
-        if self._plans and relation.kind == LIFT:
-            self._begun.add(key)
+        if relation.kind == LIFT:
+            self._lifted.add(key)
         self._streams.expect(relation.usage, relation.out, key)
         target = np.empty(relation.out.shape, WORD)
         wanted = target.view(np.uint8)[: relation.nbytes]

@@ -6,7 +6,6 @@ Ops and protocols run as they are; openings give blanks, and the counting is tha
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,7 +17,6 @@ from mpc.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
-    from contextlib import AbstractContextManager
 
     from mpc.correlations import Relation
     from mpc.expressions import Range
@@ -243,10 +241,6 @@ class DrySource:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._ahead: dict[bytes, int] = {}
-
-    def planning(self) -> AbstractContextManager[None]:
-        """See Source."""
-        return nullcontext()
 
     def plan(self, plan: Plan) -> None:
         """Asked for now, before the ops that use them."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from contextlib import AbstractContextManager
     from typing import Any
 
     from mpc.correlations import Relation
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
 
 class Source(Protocol):
     """Gives this party its share of a named relation between masks."""
-
-    def planning(self) -> AbstractContextManager[None]:
-        """While a plan is being made, whose words may be begun by other tasks before it is asked for."""
 
     def plan(self, plan: Plan) -> None:
         """Its relations will be begun, in this order, if the program does what its dry run did."""

@@ -1,0 +1,85 @@
+"""What the dealer sends for a relation, from the seeds of all parties (paper: beaver91)."""
+
+from __future__ import annotations
+
+from operator import methodcaller
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpc import wide
+from mpc.correlations import BIT_MASK, MASK
+from mpc.expressions import evaluate, leading_rows
+from mpc.ring import WORD, count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpc.correlations import Relation
+    from mpc.expressions import Expression
+    from mpc.ring import Words
+    from mpc.sinks import Bytes
+    from mpc.streams import Seed
+
+
+def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
+    """The receiver's share: the relation's value minus (XOR, for bits) the shares that all others expand."""
+
+    def leaf(mask: Expression, start: int, stop: int) -> Words:
+        owners = seeds if mask.owner is None else [seeds[mask.owner]]
+        return _whole(owners, np.add, lambda seed: seed.slice(MASK, mask.where, start, stop))
+
+    values = [_numbers(each, seeds) if each.is_wide else evaluate(each, leaf) for each in relation.expressions]
+    masks = [_whole(seeds, np.bitwise_xor, methodcaller("words", BIT_MASK, where)) for where in relation.bits]
+    parts = relation.value(values, masks)
+    for index, seed in enumerate(seeds):
+        if index != to:
+            parts = relation.less(parts, seed.words(relation.usage, relation.out))
+    return np.concatenate([part.view(np.uint8) for part in parts]) if len(parts) > 1 else parts[0].view(np.uint8)
+
+
+def _numbers(view: Expression, seeds: list[Seed]) -> Words:
+    """The numbers of a view of a wide mask: of these alone integers are made, however many the mask has."""
+
+    def leaf(mask: Expression, start: int, stop: int) -> Words:
+        return _whole(seeds, np.add, lambda seed: wide.numbers(seed.slice(MASK, mask.where, 2 * start, 2 * stop), (-1,)))
+
+    if _is_consecutive(view):
+        return evaluate(view, leaf)
+    (mask,) = view.leaves()
+    at = evaluate(view, lambda _, start, stop: np.arange(start, stop, dtype=WORD))
+    whole = 2 * count(mask.shape)
+    return _whole(seeds, np.add, lambda seed: wide.numbers(seed.slice(MASK, mask.where, 0, whole).reshape(-1, 2)[at], at.shape))
+
+
+def _is_consecutive(view: Expression) -> bool:
+    """Whether it has words of one mask that follow each other, in their order, so that no others are read for it."""
+    while view.parts:
+        if view.operation != "reshape" and (view.operation != "index" or leading_rows(view) is None):
+            return False
+        (view,) = view.parts
+    return True
+
+
+def _whole(seeds: list[Seed], combine: np.ufunc, share: Callable[[Seed], Words]) -> Words:
+    first, *others = seeds
+    total = share(first)
+    for seed in others:
+        combine(total, share(seed), out=total)
+    return total
+
+
+def work_of(relation: Relation) -> int:
+    """About how many word operations a correction takes."""
+    return sum(map(_work, relation.expressions)) + relation.nbytes // 8
+
+
+def _work(expression: Expression) -> int:
+    parts = expression.parts
+    total = sum(map(_work, parts))
+    if expression.operation == "matmul":
+        left, right = parts
+        return total + count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1)
+    # Here more words are made than the size of the result shows.
+    whole = expression.operation == "sum" or (expression.operation == "index" and leading_rows(expression) is None)
+    return total + count(parts[0].shape) if whole else total
