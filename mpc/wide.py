@@ -22,8 +22,8 @@ _WHOLE, _LANE = (1 << WIDTH) - 1, (1 << LANE_BITS) - 1
 
 def integers(words: Words) -> list[int]:
     """The numbers in `words`."""
-    raw, read = words.tobytes(), int.from_bytes
-    return [read(raw[at : at + _NBYTES], "little") for at in range(0, len(raw), _NBYTES)]
+    halves = words.reshape(-1).tolist()
+    return [low | high << BITS for low, high in zip(halves[::2], halves[1::2], strict=True)]
 
 
 def numbers(words: Words, shape: tuple[int, ...]) -> Numbers:

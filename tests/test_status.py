@@ -118,13 +118,16 @@ async def test_the_numbers_are_those_of_the_ledger_and_no_value_is_shown_anywher
         answer = await nodes.asked(MEAN)
         assert near(answer["result"]["mean"], nodes.pooled[:, :2].mean(axis=0))
         assert "result" in await nodes.asked({**MEAN, "protocol": "maximum"}, at="c")
-        await nodes.settled("a")
-        dealt = await nodes.metrics("dealer")
+        for name in "abc":
+            await nodes.settled(name)
+        async with asyncio.timeout(PATIENCE):
+            # It has done a job when it has heard so of all parties.
+            while of(dealt := await nodes.metrics("dealer"), "beaver_jobs_total") != {"done": 2}:
+                await asyncio.sleep(0.02)
         parties = {name: await nodes.metrics(name) for name in "abc"}
         # What the dealer sent, its receivers got.
         corrections = {name: found["beaver_correction_bytes_total",] for name, found in parties.items()}
         assert {name: count for name, count in corrections.items() if count} == of(dealt, "beaver_payload_bytes_total") != {}
-        assert of(dealt, "beaver_jobs_total") == {"done": 2}
         assert {found["beaver_correlations_total",] for found in parties.values()} == {dealt["beaver_correlations_total",]} != {0}
         # Denied here; denied by b, whose data cannot be read any more; cancelled.
         assert (await nodes.asked({**MEAN, "protocol": "minimum"}))["error"] == "PolicyDenied"

@@ -11,8 +11,6 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from mpc import correlations, expressions, wide
 from mpc.correlations import DROPPED, MASK, MAX_CONTINUED, MAX_WIDE, QUOTIENT, SHORT_NODES, WIDE, WIDE_DROPPED, Relation, layout_of
 from mpc.derived import Done, Quotient, Truncation
@@ -207,9 +205,11 @@ def _wide_times(
     size = len(publics)
     # What is multiplied by K comes last.
     dealt = wide.integers(products if any(lost for _, lost in publics) else products[: -2 * size << len(factors)])
-    parts = [part_of(y, whole) for y, whole in factors]
-    differences, masks = (np.array(part, object).reshape(len(factors), size).T.tolist() for part in zip(*parts, strict=True))
-    own = [_wide_folded(publics[at], differences[at], masks[at], dealt[at::size], first=first) for at in range(size)]
+    parts = [[numbers.reshape(-1).tolist() for numbers in part_of(y, whole)] for y, whole in factors]
+    own = [
+        _wide_folded(publics[at], [d[at] for d, _ in parts], [mask[at] for _, mask in parts], dealt[at::size], first=first)
+        for at in range(size)
+    ]
     return wide.words_of(own).reshape(*shape, 2)
 
 
