@@ -85,15 +85,34 @@ class Factors(NamedTuple):
         return Factors(tuple(value.at(home, blank) for value in self.values), self.groups)
 
 
+class Named(Protocol):
+    """What has a mask."""
+
+    @property
+    def mask(self) -> Expression:
+        """Its name."""
+
+
+class Known(NamedTuple):
+    """A mask that has been named."""
+
+    mask: Expression
+
+
 class Quotient(NamedTuple):
     """A value that lost `drop` bits: C - (r >> drop) + k·(top bit of r), where r = -mask, and c = value + 2^62 + r, once it is open, says what
     C and k are.
     """
 
-    mask: Expression
+    named: Named
     drop: int
     opening: Opening
     """Of c, flat; and this party's share of the quotient."""
+
+    @property
+    def mask(self) -> Expression:
+        """The name of its mask: one that no relation needs is never named."""
+        return self.named.mask
 
     def at(self, blank: Blanks) -> Quotient:
         """The same without contents."""
@@ -109,6 +128,8 @@ class Truncation(NamedTuple):
     factors: tuple[Masked, ...] = ()
     liftable: bool = False
     """Whether all of these can be masked anew as numbers mod 2^128."""
+    is_wide: bool = False
+    """Whether it is opened as such a number, if it is opened."""
 
     def at(self, home: Home, blank: Blanks) -> Truncation:
         """The same without contents."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mpc import correlations, expressions, wide
 from mpc.correlations import DROPPED, MASK, MAX_CONTINUED, MAX_WIDE, QUOTIENT, SHORT_NODES, WIDE, WIDE_DROPPED, Relation, layout_of
-from mpc.derived import Done, Quotient, Truncation
+from mpc.derived import Done, Known, Quotient, Truncation
 from mpc.expressions import NAMED_NODES
 from mpc.ledger import Cost
 from mpc.ops.declare import Operand, opening
@@ -78,14 +78,27 @@ def cost(n: int, z: Operand, y: Operand, drop: int) -> Cost:
     return opening(n, LANES * size if kind == WIDE else size).then(Cost(dealer=layout_of(relation, size).nbytes))
 
 
-class Steps(NamedTuple):
-    """What a product is of: a quotient and masked values, which have lost `drop` bits in all; it is opened under the mask `rho`."""
+class Steps:
+    """What a product is of: a quotient and masked values, which have lost `drop` bits in all; it is opened under `mask`."""
 
-    base: Quotient
-    factors: tuple[Masked, ...]
-    drop: int
-    rho: Expression
-    lineage: int
+    __slots__ = ("_mask", "_scope", "base", "drop", "factors", "is_wide", "lineage")
+
+    def __init__(self, scope: Scope, base: Quotient, factors: tuple[Masked, ...], drop: int, lineage: int, *, is_wide: bool) -> None:
+        self.base = base
+        self.factors = factors
+        self.drop = drop
+        self.lineage = lineage
+        self.is_wide = is_wide
+        self._scope = scope
+        self._mask: Expression | None = None
+
+    @property
+    def mask(self) -> Expression:
+        """Named when first asked for: most products that wait are never opened.  It is the only mask of its scope, so it has one name whenever that is."""
+        if self._mask is None:
+            shape, ranges = self.factors[0].shape, self._scope.ranges
+            self._mask = expressions.wide(ranges.take(MASK, (*shape, 2))) if self.is_wide else expressions.mask(ranges.take(MASK, shape))
+        return self._mask
 
 
 async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: int) -> AShare:
@@ -98,19 +111,19 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
         if origin.base is not None:
             await begin(scope, [z.held])
         base, factors, dropped = origin.quotient, (y,), drop
-    lineage = lineage_of("trunc", lineage_of("mul", z.lineage, y.lineage), drop)
-    steps = Steps(base, factors, dropped, _fresh_mask(scope, z.shape, kind), lineage)
     liftable = y.is_liftable and (kind is None or origin.liftable)
     if kind == WIDE:
         # Those of the others have begun if what they wait for is wide.
-        fresh = [lifting_of(s, each) for each in ((y,) if origin.quotient.mask.is_wide else factors)]
+        fresh = [lifting_of(s, each) for each in ((y,) if origin.is_wide else factors)]
         if any(each.words is None for each in fresh):
             await begin(scope, fresh)
+    lineage = lineage_of("trunc", lineage_of("mul", z.lineage, y.lineage), drop)
+    steps = Steps(scope, base, factors, dropped, lineage, is_wide=kind == WIDE)
     words: Held
     if y.factors and base.mask.nodes <= MAX_NODES and fits(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
         # A further product like this one takes no opening of it.
         words = later = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
-        truncation = Truncation(Quotient(steps.rho, dropped, later), base, factors, liftable)
+        truncation = Truncation(Quotient(steps, dropped, later), base, factors, liftable, steps.is_wide)
         if watched(s):
             await make(scope, [later])
     else:
@@ -119,14 +132,8 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
             c, words = await work
         finally:
             fetching.close()
-        truncation = Truncation(Quotient(steps.rho, dropped, Done((c, words))))
+        truncation = Truncation(Quotient(Known(steps.mask), dropped, Done((c, words))))
     return wrapped(s, words, z.frac + y.frac, z.bound * y.bound, drop, lineage, truncation)
-
-
-def _fresh_mask(scope: Scope, shape: tuple[int, ...], kind: str | None) -> Expression:
-    if kind == WIDE:
-        return expressions.wide(scope.ranges.take(MASK, (*shape, 2)))
-    return expressions.mask(scope.ranges.take(MASK, shape))
 
 
 class QuotientWords(Later["Opened"]):
@@ -153,19 +160,19 @@ class QuotientWords(Later["Opened"]):
 
 def _begin(s: Session, of: Scope, steps: Steps, scope: Scope) -> tuple[Coroutine[Any, Any, Opened], Coroutine[Any, Any, list[Words]]]:
     """The work in `scope`, and what it fetches: the only relation of the op's own scope `of`."""
-    kind, name, opened = (WIDE, lifted_name, _opened_wide) if steps.rho.is_wide else (QUOTIENT, attrgetter("name"), _opened)
-    names = (steps.base.mask, *map(name, steps.factors), steps.rho)
+    kind, name, opened = (WIDE, lifted_name, _opened_wide) if steps.is_wide else (QUOTIENT, attrgetter("name"), _opened)
+    names = (steps.base.mask, *map(name, steps.factors), steps.mask)
     relation = Relation.fresh(of.ranges, f"{kind}{len(steps.factors)}", (steps.base.drop, steps.drop), names)
     fetching = s.source.begin(scope, relation)
     return opened(s, scope, steps, fetching), fetching
 
 
 async def _opened(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
-    base, factors, drop, rho, lineage = steps
+    base, factors, drop, rho = steps.base, steps.factors, steps.drop, steps.mask
     c, z = await base.opening.result(scope)
     high, products, top, tops = await fetching
     own = await s.compute(_times, rho.shape, z, c, base.drop, factors, products, tops, s.first)
-    opened, _ = await s.open_masked(scope, own, rho, lineage)
+    opened, _ = await s.open_masked(scope, own, rho, steps.lineage)
     c = lifted(opened)
     return c, await rounded(s, c, high, top, drop, rho.shape)
 
@@ -183,12 +190,12 @@ def _times(z: Words, c: Words, drop: int, factors: tuple[Masked, ...], products:
 
 
 async def _opened_wide(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
-    base, factors, drop, rho, lineage = steps
+    base, drop, rho = steps.base, steps.drop, steps.mask
     c, _ = await base.opening.result(scope)
-    wholes = [(y, await lifted_whole(scope, y)) for y in factors]
+    wholes = [(y, await lifted_whole(scope, y)) for y in steps.factors]
     high, products, top = await fetching
     own = await s.compute(_wide_times, rho.where.shape, c, base.drop, wholes, products, s.first, rho.shape)
-    lanes = await open_numbers(s, scope, own, s.mask_words(rho.where, own), rho, lineage)
+    lanes = await open_numbers(s, scope, own, s.mask_words(rho.where, own), rho, steps.lineage)
     c = await s.compute(lifted_numbers, (count(rho.shape),), lanes)
     return c, await rounded(s, c, high, top, drop, rho.shape)
 

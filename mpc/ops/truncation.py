@@ -12,7 +12,7 @@ import numpy as np
 
 from mpc import expressions
 from mpc.correlations import DROPPED, Relation
-from mpc.derived import Derived, Done, Quotient, Truncation
+from mpc.derived import Derived, Done, Known, Quotient, Truncation
 from mpc.errors import PrecisionError, ProgramError
 from mpc.fixed_point import encode
 from mpc.ledger import Cost, together
@@ -161,7 +161,7 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
         high, top = await fetching
         words = await quotients.rounded(s, c, high, top, drop, product.shape)
         # Large ones are used up in chunks, and what they remember would be as large as they are.
-        origin = Truncation(Quotient(mask, drop, Done((c, words)))) if count(product.shape) <= CHUNK else None
+        origin = Truncation(Quotient(Known(mask), drop, Done((c, words)))) if count(product.shape) <= CHUNK else None
         bound = product_bound(operation, x, y, known)
         return quotients.wrapped(s, words, x.frac + y.frac, bound, drop, lineage_of("trunc", lineage, drop), origin)
     finally:
