@@ -162,20 +162,24 @@ def test_all_but_one_together_see_the_same_of_a_chain_of_quotients(n, view):
     check_alike(view, n, chain)
 
 
+async def waiting(s, value, drop, rounds):
+    """A quotient times three masked values, and how many rounds each product takes; the bounds are lies, since what matters is what is seen."""
+    x, y = await operands_of(s, "mul_trunc", value, "masked")
+    z, taken = await mpc.mul_trunc(s, x, y, 23), []
+    for factor in (x, y, y):
+        before = s.cost.rounds
+        z = await mpc.mul_trunc(s, z.assume_bound(1.0, "a lie"), factor.assume_bound(1.0, "a lie"), drop)
+        taken.append(s.cost.rounds - before)
+    assert taken == rounds
+    return z, x.assume_bound(1.0, "a lie")
+
+
 @pytest.mark.parametrize("n", [2, 3])
 def test_all_but_one_together_see_the_same_of_quotients_opened_together(n, view, monkeypatch):
     monkeypatch.setattr(correlations, "MAX_TERMS", SIZE << 4)
 
     async def chain(s, value):
-        x, y = await operands_of(s, "mul_trunc", value, "masked")
-        z = await mpc.mul_trunc(s, x, y, 23)
-        rounds = []
-        for factor in (x, y, y):
-            before = s.cost.rounds
-            z = await mpc.mul_trunc(s, z.assume_bound(1.0, "a lie: what matters is what is seen"), factor.assume_bound(1.0, "a lie"), 10)
-            rounds.append(s.cost.rounds - before)
-        assert rounds == [0, 1, 0]
-        return z
+        return (await waiting(s, value, 10, [0, 1, 0]))[0]
 
     check_alike(view, n, chain)
 
@@ -183,21 +187,12 @@ def test_all_but_one_together_see_the_same_of_quotients_opened_together(n, view,
 @pytest.mark.parametrize("n", [2, 3])
 def test_all_but_one_together_see_the_same_of_quotients_in_numbers(n, view, monkeypatch):
     """Three factors at once of two masked values, which are lifted for it, and one more that the result is the base of."""
-    monkeypatch.setattr(correlations, "MAX_WIDE_ELEMENTS", SIZE)
-    monkeypatch.setattr(correlations, "MAX_WIDE_TERMS", SIZE << 3)
-    monkeypatch.setattr(correlations, "MAX_TERMS", SIZE << 3)
-    monkeypatch.setattr(correlations, "MAX_LIFTED", SIZE)
+    for name, most in (("MAX_WIDE_ELEMENTS", SIZE), ("MAX_WIDE_TERMS", SIZE << 3), ("MAX_TERMS", SIZE << 3), ("MAX_LIFTED", SIZE)):
+        monkeypatch.setattr(correlations, name, most)
 
     async def chain(s, value):
-        x, y = await operands_of(s, "mul_trunc", value, "masked")
-        z = await mpc.mul_trunc(s, x, y, 23)
-        rounds = []
-        for factor in (x, y, y):
-            before = s.cost.rounds
-            z = await mpc.mul_trunc(s, z.assume_bound(1.0, "a lie: what matters is what is seen"), factor.assume_bound(1.0, "a lie"), 31)
-            rounds.append(s.cost.rounds - before)
-        assert rounds == [0, 0, 2]
-        return await mpc.mul_trunc(s, z.assume_bound(1.0, "a lie"), x.assume_bound(1.0, "a lie"), 31)
+        z, x = await waiting(s, value, 31, [0, 0, 2])
+        return await mpc.mul_trunc(s, z.assume_bound(1.0, "a lie"), x, 31)
 
     check_alike(view, n, chain)
 
