@@ -13,6 +13,7 @@ from mpc.asked import unpack_relation
 from mpc.correlations import MAX_LIFTED, Relation, elements_of, layout_of
 from mpc.errors import PeerMisbehaved
 from mpc.expressions import Range
+from mpc.ops.lift import Lifting
 from mpc.preprocessing.dealer import Bindings, DealerSession
 from mpc.testing import simulate
 from tests.test_ops_quotient import own, words_of
@@ -164,3 +165,29 @@ def test_integers_are_made_of_what_a_view_shows_alone(monkeypatch):
     simulate(2, program, clocks=CLOCKS)
     assert made
     assert max(made) < 1000
+
+
+@pytest.mark.parametrize("given", ["views", "captured"])
+def test_a_plan_lifts_once_for_all_views_that_it_is_given(given, monkeypatch):
+    begun_by, before = [], Lifting.__init__
+
+    def counted(self, s, whole, place):
+        begun_by.append(s.index)
+        before(self, s, whole, place)
+
+    async def four_of(s, value, views):
+        for view in views:
+            value = await times(s, value, view)
+        return value
+
+    async def program(s):
+        value, masked = await begun(s)
+        views = [masked[number : number + 1] for number in range(4)]
+        planned = s.run(four_of, value, views) if given == "views" else s.run(lambda s, value: four_of(s, value, views), value)
+        return [value.words, masked.share().words, (await planned).words]
+
+    monkeypatch.setattr(Lifting, "__init__", counted)
+    value, masked, product = words_of(simulate(2, program, clocks=CLOCKS))
+    assert above(product, exactly((value, *[masked[number : number + 1] for number in range(4)]), 64)) <= {0, 1}
+    # In the dry run, and in the real one.
+    assert sorted(begun_by) == [0, 0, 1, 1]
