@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Masked(Fixed):
     transposes, sums, integer multiples and sums of masked values refer to the mask that was opened once.
     """
 
-    __slots__ = ("difference", "factors", "lifting", "mask", "name", "place", "twin", "view")
+    __slots__ = ("difference", "factors", "lifting", "mask", "name", "place", "view")
     is_masked = True
     owner: int | None = None
     place: tuple[int, ...] | None
@@ -73,8 +73,6 @@ class Masked(Fixed):
         self.view: View | None = None
         self.lifting: Any = None
         """That masking anew, once somebody has begun it."""
-        self.twin: Masked | None = None
-        """What the last dry run knows of it, which lifts it once for all views that it was given."""
         if home.watch is not None:
             home.watch.makes(home.index, lineage, self._words(), frac, bound)
 
@@ -95,8 +93,8 @@ class Masked(Fixed):
 
     def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Masked:
         """See Secret."""
-        if self.twin is not None and self.twin.home is home:
-            return self.twin
+        if id(self) in home.twins:
+            return cast("Masked", home.twins[id(self)][1])
         parts = (blank(self.shape), blank(self.shape))
         masked = Masked(*parts, self.name, frac=self.frac, bound=self.bound, home=home, lineage=self.lineage)
         masked.place = self.place
@@ -104,7 +102,7 @@ class Masked(Fixed):
             masked.view = self.view._replace(whole=self.view.whole.at(home, blank))
         if self.lifting is not None:
             masked.lifting = self.lifting.at(blank)
-        self.twin = masked
+        home.twins[id(self)] = (self, masked)
         return masked
 
     def _make(self, difference: Words, mask: Words, name: Expression, bound: float, lineage: int) -> Masked:

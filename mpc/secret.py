@@ -34,6 +34,8 @@ class Home:
     n: int
     session: bytes
     watch: Watch | None = field(default=None, compare=False, repr=False)
+    twins: dict[int, tuple[Secret, Secret]] = field(default_factory=dict, compare=False, repr=False)
+    """In a dry run, what it was given and knows already without contents, by identity: all views of one value are of one copy."""
 
 
 def lineage_of(operation: str, *parents: int) -> int:

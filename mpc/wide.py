@@ -67,6 +67,6 @@ def opened(lanes: Words) -> list[int]:
 
 
 def parted(mask: list[int], drop: int) -> tuple[list[int], list[int]]:
-    """R >> drop and the top bit of r = -mask, each mod 2^128."""
+    """Of r = -mask mod 2^128: r >> drop, and the top bit."""
     r = [-value & _WHOLE for value in mask]
     return [value >> drop for value in r], [value >> (WIDTH - 1) for value in r]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mpc.errors import PeerMisbehaved
 from mpc.expressions import Range
 from mpc.ops.lift import Lifting
 from mpc.preprocessing.dealer import Bindings, DealerSession
+from mpc.preprocessing.plan import Plan
 from mpc.testing import simulate
 from tests.test_ops_quotient import own, words_of
 from tests.test_ops_quotients_together import CLOCKS, above, exactly
@@ -191,3 +193,14 @@ def test_a_plan_lifts_once_for_all_views_that_it_is_given(given, monkeypatch):
     assert above(product, exactly((value, *[masked[number : number + 1] for number in range(4)]), 64)) <= {0, 1}
     # In the dry run, and in the real one.
     assert sorted(begun_by) == [0, 0, 1, 1]
+
+
+def test_a_masked_value_keeps_no_plan_that_it_was_part_of():
+    async def program(s):
+        value, masked = await begun(s)
+        product = await s.run(four, value, masked, lambda y: y[2:3])
+        await s.reveal(product)
+        gc.collect()
+        return masked.shape, sum(isinstance(each, Plan) for each in gc.get_objects())
+
+    assert simulate(2, program, clocks=CLOCKS)[-1] == ((6,), 0)

@@ -42,13 +42,12 @@ class Lifted(NamedTuple):
 class Lifting(Later[Lifted]):
     """The masking anew of `whole`, of which others are views, under the mask `name`."""
 
-    __slots__ = ("lifted", "name")
+    __slots__ = ("_lifted", "name")
 
     def __init__(self, s: Session, whole: Masked, place: tuple[int, ...]) -> None:
         # A scope that the op which masked it has left for this: whoever begins it, all parties name it alike.
         scope = Scope(place, "lift", 0, parent=running(s))
         self.name = expressions.wide(scope.ranges.take(MASK, (*whole.shape, 2)))
-        self.lifted: Lifted | None = None
         super().__init__(s, scope, whole.shape, partial(_begin, s, scope, whole, self.name))
 
     @property
@@ -58,15 +57,13 @@ class Lifting(Later[Lifted]):
 
     def take(self, outcome: Lifted) -> None:
         """See Later."""
-        self.lifted, self.words = outcome, outcome.difference
+        self._lifted, self.words = outcome, outcome.difference
 
     async def result(self, scope: Scope) -> Lifted:
         """What it gives; somebody has begun it."""
         await self.finish(scope)
         scope.depth = max(scope.depth, self.depth)
-        if self.lifted is None:
-            raise AssertionError
-        return self.lifted
+        return self._lifted
 
     def at(self, blank: Blanks) -> Ready | None:
         """The same without contents if it has begun; if not, a dry run begins it as the real one will."""
