@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rounds import medians
 
-from mpc.products import matmul
+from mpc.kernels.products import matmul
 from mpc.ring import WORD
 from parties.bench.report import seconds
 from parties.run import run

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import mpc
-from mpc import bits
+from mpc.kernels import bits
 from mpc.ring import WORD, Words
 from mpc.testing import simulate
 from parties.run import keep_memory

@@ -1,8 +1,6 @@
 """Beaver's engine: parties that compute on additive secret shares in Z_2^64 over mutually authenticated channels."""
 
 from mpc.blocking import connect_sync
-from mpc.bshare import BShare
-from mpc.correlations import MAX_OPERANDS
 from mpc.errors import (
     AuthenticationFailed,
     BeaverError,
@@ -19,7 +17,8 @@ from mpc.errors import (
 from mpc.estimate import estimate
 from mpc.fixed_point import Floats, as_numbers
 from mpc.ledger import Cost
-from mpc.masked import Masked
+from mpc.naming.correlations import MAX_OPERANDS
+from mpc.naming.scope import protocol
 from mpc.node import Node, connect, open_node
 from mpc.ops.arithmetic import dot, mask_cost, matmul, mul, square
 from mpc.ops.boolean import and_, not_, or_, xor
@@ -28,9 +27,10 @@ from mpc.ops.declare import OPS, Like
 from mpc.ops.sign import eqz, ltz
 from mpc.ops.truncation import matmul_trunc, mul_trunc, scale, trunc
 from mpc.preprocessing.plan import Plan
-from mpc.scope import protocol
 from mpc.session import Session
-from mpc.shares import AShare, Encoded, concatenate
+from mpc.values.bshare import BShare
+from mpc.values.masked import Masked
+from mpc.values.shares import AShare, Encoded, concatenate
 
 __all__ = [
     "MAX_OPERANDS",

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from pydantic_core import PydanticCustomError
 
 from mpc.errors import ConfigError
-from mpc.identity import Identity, private_text
-from mpc.roster import Endpoint, Roster, at_line, did_you_mean, parse_endpoint
+from mpc.membership.identity import Identity, private_text
+from mpc.membership.roster import Endpoint, Roster, at_line, did_you_mean, parse_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

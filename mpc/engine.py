@@ -6,26 +6,26 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mpc.beside import Beside
-from mpc.derived import Done
-from mpc.exchange import Exchange
+from mpc.messaging.beside import Beside
+from mpc.messaging.exchange import Exchange
+from mpc.naming.streams import Streams
 from mpc.preprocessing.dealt import Dealt
 from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan
 from mpc.ring import Words, zeros
-from mpc.secret import Home
-from mpc.streams import Streams
+from mpc.values.derived import Done
+from mpc.values.secret import Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from mpc.agreement import Agreed
-    from mpc.beside import Work
     from mpc.ledger import Ledger
-    from mpc.mesh import Mesh
+    from mpc.messaging.agreement import Agreed
+    from mpc.messaging.beside import Work
+    from mpc.messaging.visit import Visit
+    from mpc.naming.scope import Scope
+    from mpc.naming.streams import Expansion, Watch
+    from mpc.network.mesh import Mesh
     from mpc.preprocessing.source import Source
-    from mpc.scope import Scope
-    from mpc.streams import Expansion, Watch
-    from mpc.visit import Visit
 
     Dry = Callable[[Plan, Sequence[str], int], DryExchange]
 

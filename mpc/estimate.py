@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc.blocking import blocking
+from mpc.naming.scope import called
 from mpc.preprocessing.plan import Estimate, Plan
-from mpc.scope import called
 from mpc.session import Session
 
 if TYPE_CHECKING:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mpc.channels.flow import Arrivals
 from mpc.errors import ProgramError
-from mpc.flow import Arrivals
+from mpc.messaging.sinks import Sum
 from mpc.preprocessing.plan import DryExchange, Plan
 from mpc.ring import zeros
 from mpc.session import Session
-from mpc.sinks import Sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
+    from mpc.messaging.visit import Visit
+    from mpc.naming.scope import Scope
     from mpc.ring import Words
-    from mpc.scope import Scope
-    from mpc.visit import Visit
 
 
 class Told(DryExchange):

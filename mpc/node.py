@@ -6,21 +6,21 @@ import os
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from mpc.agreement import Agreement, describe
-from mpc.checks import Checks
 from mpc.config import load_config
 from mpc.errors import ConfigError, ProgramError
 from mpc.ledger import Books
-from mpc.lobby import Lobby
-from mpc.lock import IdentityLock
-from mpc.mesh import Clocks, Mesh
+from mpc.membership.lock import IdentityLock
+from mpc.membership.remembered import RosterMemory
+from mpc.membership.roster import parse_endpoint, transport_between
+from mpc.messaging.agreement import Agreement, describe
+from mpc.messaging.lobby import Lobby
+from mpc.network.checks import Checks
+from mpc.network.mesh import Clocks, Mesh
+from mpc.network.ways import met
 from mpc.preprocessing.dealer import Dealer
-from mpc.remembered import RosterMemory
-from mpc.roster import parse_endpoint, transport_between
 from mpc.session import Session
 from mpc.transport.routes import Routes
 from mpc.transport.tcp import TcpNetwork
-from mpc.ways import met
 
 if TYPE_CHECKING:
     import socket
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mpc.config import PartyConfig
-    from mpc.endpoints import Endpoint, Relay
-    from mpc.identity import Identity
-    from mpc.members import Member
-    from mpc.mesh import Network
-    from mpc.roster import Roster
-    from mpc.streams import Watch
-    from mpc.visit import Visit
+    from mpc.membership.endpoints import Endpoint, Relay
+    from mpc.membership.identity import Identity
+    from mpc.membership.members import Member
+    from mpc.membership.roster import Roster
+    from mpc.messaging.visit import Visit
+    from mpc.naming.streams import Watch
+    from mpc.network.mesh import Network
 
 _TRUST = (
     "trust: semi-honest parties, any n-1 may pool what they saw; the dealer %s colludes with nobody. A party that deviates can "

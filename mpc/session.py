@@ -12,43 +12,42 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mpc import bits, expressions, fixed_point
-from mpc.blank import Blank
-from mpc.bshare import BShare
-from mpc.correlations import MASK
-from mpc.derived import Derived
 from mpc.engine import Engine
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
-from mpc.exchange import Exchange
-from mpc.fixed_point import BOUND, FRAC
+from mpc.fixed_point import BOUND, FRAC, decode, encode, headroom
+from mpc.kernels import bits
+from mpc.kernels.blank import Blank
 from mpc.ledger import Release
-from mpc.masked import Masked
-from mpc.preprocessing.plan import DryExchange, DrySource, Planning, run_dry
+from mpc.messaging.exchange import Exchange
+from mpc.naming import expressions
+from mpc.naming.correlations import MASK
+from mpc.naming.scope import Scope, called, close_innermost, current, protocol, running
+from mpc.preprocessing.plan import DryExchange, DrySource, Plan, Planning, run_dry
 from mpc.ring import count
-from mpc.scope import Scope, called, close_innermost, current, protocol, running
-from mpc.secret import check_operand, emptied, extent_of, fingerprint, lineage_of, secrets_in
-from mpc.shares import AShare, Encoded
-from mpc.unmade import make
+from mpc.values.bshare import BShare
+from mpc.values.derived import Derived, Done, Factors, Truncation
+from mpc.values.masked import Masked
+from mpc.values.secret import check_operand, emptied, extent_of, fingerprint, lineage_of, secrets_in
+from mpc.values.shares import AShare, Encoded
+from mpc.values.unmade import make
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from numpy.typing import ArrayLike
 
-    from mpc.agreement import Agreed
-    from mpc.beside import Work
-    from mpc.derived import Done, Factors, Truncation
     from mpc.engine import Dry
-    from mpc.expressions import Expression
     from mpc.ledger import Ledger
-    from mpc.mesh import Mesh
-    from mpc.preprocessing.plan import Plan
+    from mpc.messaging.agreement import Agreed
+    from mpc.messaging.beside import Work
+    from mpc.messaging.visit import Visit
+    from mpc.naming.expressions import Expression
+    from mpc.naming.streams import Watch
+    from mpc.network.mesh import Mesh
     from mpc.preprocessing.source import Source
     from mpc.ring import Words
-    from mpc.secret import Extent, Secret
-    from mpc.streams import Watch
-    from mpc.unmade import Held
-    from mpc.visit import Visit
+    from mpc.values.secret import Extent, Secret
+    from mpc.values.unmade import Held
 
 R = TypeVar("R")
 Revealed = Any
@@ -140,10 +139,10 @@ class Session:
         Raises PrecisionError for NaN, infinity and values beyond `bound`, naming row and column.
         """
         frac = index(frac)
-        limit = fixed_point.headroom(frac, self.n) if bound is None else bound
+        limit = headroom(frac, self.n) if bound is None else bound
         if isinstance(self._engine.exchange, DryExchange):
             return Encoded(self._engine.exchange.blank(np.shape(values)), frac, limit)
-        return Encoded(fixed_point.encode(values, frac=frac, bound=limit), frac, limit)
+        return Encoded(encode(values, frac=frac, bound=limit), frac, limit)
 
     def zero(self, shape: Extent, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
         """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names: others at another party are a Disagreement when it is opened."""
@@ -287,7 +286,7 @@ class Session:
             return exchange.revealed(x.shape, frac)
         if isinstance(x, BShare):
             return bits.unpack(total, x.size).astype(np.bool_).reshape(x.shape)
-        return fixed_point.decode(total.reshape(x.shape), x.frac)
+        return decode(total.reshape(x.shape), x.frac)
 
     def receivers(self, to: int | str | Iterable[int | str] | None) -> tuple[int, ...]:
         """The indices of those that `to` means: all if None.  The client, where there is one, comes after the parties."""

@@ -12,17 +12,17 @@ from rich.text import Text
 
 from mpc import errors
 from mpc.errors import BeaverError, ConfigError, RemoteFault
+from parties.auditing.entries import finite
 from parties.control import ask, socket_path
 from parties.drafts import Draft
-from parties.entries import finite
-from parties.progress import Foresight, shown
+from parties.jobs.progress import Foresight, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from parties.config import NodeConfig
-    from parties.job import Task
+    from parties.jobs.job import Task
 
 
 WIDTH = 200

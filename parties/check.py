@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 import mpc
 import parties
 import protocols
-from mpc.checks import own_version
-from mpc.endpoints import format_endpoint
 from mpc.errors import AuthenticationFailed, BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
-from mpc.identity import spoken
-from mpc.roster import meet, transport_between
+from mpc.membership.endpoints import format_endpoint
+from mpc.membership.identity import spoken
+from mpc.membership.roster import meet, transport_between
+from mpc.network.checks import own_version
+from mpc.network.ways import dials
 from mpc.transport.link import reason
-from mpc.ways import dials
 from parties.config import check_policy
 from parties.control import socket_path
 from parties.programs import PROGRAMS
 
 if TYPE_CHECKING:
-    from mpc.endpoints import Endpoint
-    from mpc.mesh import Mesh
-    from mpc.roster import Member
+    from mpc.membership.endpoints import Endpoint
+    from mpc.membership.roster import Member
+    from mpc.network.mesh import Mesh
     from parties.config import NodeConfig
     from parties.control import Handler, Say
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import mpc
-from mpc.handshake import WIRE_VERSION
-from mpc.members import Transport
+from mpc.framing.handshake import WIRE_VERSION
+from mpc.membership.members import Transport
 from parties import ask, nodes
 from parties.commands import audit, bench, check, client, data, estimate, jobs, roster, setup
 from parties.config import load_node_config
 from parties.demo.organisations import demo
 from parties.faults import LOCAL, as_object, code, exit_status
-from parties.job import Task, names_in
+from parties.jobs.job import Task, names_in
 from parties.logs import LogFormat, configure
 from parties.programs import PROGRAMS, program, table_of_programs
 from parties.run import commanded

@@ -16,30 +16,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mpc
-from mpc.agreement import GAVE_UP, described
 from mpc.blocking import blocking
 from mpc.errors import BeaverError, ConfigError, Disagreement, LocalFault, PeerLost, PrecisionError, Refused
 from mpc.fixed_point import encode
 from mpc.following import follow
-from mpc.sharing import split
-from mpc.visit import Visit
-from parties.computation import computed, followed, large_enough
+from mpc.messaging.agreement import GAVE_UP, described
+from mpc.messaging.visit import Visit
+from mpc.values.sharing import split
 from parties.datasets import load
-from parties.job import MAX_ROWS, MAX_WORDS, Client, Task, fresh_id, unpack_task
+from parties.jobs.computation import computed, followed, large_enough
+from parties.jobs.job import MAX_ROWS, MAX_WORDS, Client, Task, fresh_id, unpack_task
+from parties.jobs.proposals import DONE, JOB, LOST, Proposal
+from parties.jobs.records import PROPOSED, Record, named
+from parties.jobs.visits import heard
 from parties.nodes import check_role
 from parties.policy import check_parties, too_few
 from parties.programs import program
 from parties.programs.program import GIVEN_FRAC
-from parties.proposals import DONE, JOB, LOST, Proposal
-from parties.records import PROPOSED, Record, named
-from parties.visits import heard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from mpc.sharing import Portion
-    from mpc.wire import Body
+    from mpc.framing.wire import Body
+    from mpc.values.sharing import Portion
     from parties.config import NodeConfig
     from parties.data import Table
     from parties.sources.halt import Halt

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from mpc.config import PartyConfig, Seconds, endpoint_text, own_text, read_config
-from mpc.endpoints import is_loopback, parse_endpoint
 from mpc.errors import ConfigError
-from mpc.identity import decode_key
-from mpc.roster import did_you_mean
+from mpc.membership.endpoints import is_loopback, parse_endpoint
+from mpc.membership.identity import decode_key
+from mpc.membership.roster import did_you_mean
 from parties.rules import Policy
 from parties.schema import ColumnSettings, DatasetSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mpc.endpoints import Endpoint
-    from mpc.roster import Roster
+    from mpc.membership.endpoints import Endpoint
+    from mpc.membership.roster import Roster
 
 
 def _policy(value: object, info: ValidationInfo) -> object:

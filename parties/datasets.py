@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mpc import Floats
     from parties.config import NodeConfig
-    from parties.job import Task
+    from parties.jobs.job import Task
     from parties.schema import ColumnSettings
     from parties.sources.cells import Cells
     from parties.sources.sheet import Batch

@@ -6,15 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, ConfigError
-from parties.job import unpack_task
-from parties.records import APPROVED, DONE, WAITING
+from parties.jobs.job import unpack_task
+from parties.jobs.records import APPROVED, DONE, WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from parties.control import Handler, Say
-    from parties.records import Record
-    from parties.service import Service
+    from parties.jobs.records import Record
+    from parties.jobs.service import Service
 
 MAX_WAIT = 1_000_000
 PERIOD = 0.2

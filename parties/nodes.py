@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 import mpc
 from mpc.node import node_of
 from parties import control
-from parties.audit import log_of
+from parties.auditing.audit import log_of
 from parties.check import answering
 from parties.config import check_policy, load_node_config
 from parties.door import handler
+from parties.jobs.service import Service
 from parties.programs import PROGRAMS
 from parties.renewal import Renewal
 from parties.run import hangups
-from parties.service import Service
 from parties.status import shown
 
 if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
-    from mpc.roster import Roster
+    from mpc.membership.roster import Roster
     from parties.config import NodeConfig
 
 

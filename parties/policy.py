@@ -18,10 +18,10 @@ from parties.programs import PROGRAMS, tells_all
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mpc.roster import Roster
+    from mpc.membership.roster import Roster
+    from parties.auditing.history import History, Use
     from parties.config import NodeConfig
-    from parties.history import History, Use
-    from parties.job import Task
+    from parties.jobs.job import Task
     from parties.rules import Policy
     from parties.sources.halt import Halt
 

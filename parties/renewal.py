@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, NoReturn
 
 from mpc.errors import BeaverError, ConfigError
+from mpc.membership.remembered import RosterMemory
 from mpc.node import ways_of
-from mpc.remembered import RosterMemory
 from parties.config import load_node_config
 from parties.reading import Reading
 

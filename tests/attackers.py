@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpc.handshake import KK
+from mpc.framing.handshake import KK
 
 
 class KeyThief(KK):

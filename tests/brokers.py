@@ -11,9 +11,9 @@ import warnings
 
 import pytest
 
-from mpc.endpoints import Relay
-from mpc.identity import Identity
-from mpc.members import Member
+from mpc.membership.endpoints import Relay
+from mpc.membership.identity import Identity
+from mpc.membership.members import Member
 from mpc.transport.mqtt import MqttNetwork
 from tests.ports import free_port
 

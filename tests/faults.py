@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import secrets
 
-from mpc.handshake import Hello, local_suites
-from mpc.identity import fingerprint
+from mpc.framing.handshake import Hello, local_suites
+from mpc.membership.identity import fingerprint
 from tests.proxies import Proxy
 
 FLOOD = 160

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpc.identity import Identity
-from mpc.roster import Member, Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
 from tests import warm
 from tests.ports import free_port
 

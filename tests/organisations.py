@@ -11,8 +11,8 @@ import time
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
-from mpc.identity import Identity
-from mpc.roster import Member, Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
 from tests import warm
 
 ROOT = Path(__file__).resolve().parent.parent

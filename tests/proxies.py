@@ -6,10 +6,10 @@ import asyncio
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from mpc.identity import Identity
-from mpc.mesh import Clocks
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
+from mpc.network.mesh import Clocks
 from mpc.node import Node
-from mpc.roster import Member, Roster
 from mpc.testing.oracle import MaskOracle
 from mpc.transport.tcp import TcpNetwork
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpc import bits
+from mpc.kernels import bits
 from mpc.ops.declare import CHUNK
 from mpc.ring import WORD, signed
-from mpc.shares import AShare
+from mpc.values.shares import AShare
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from mpc.fixed_point import FRAC
-from mpc.mesh import Clocks
-from mpc.roster import Roster
+from mpc.membership.roster import Roster
+from mpc.network.mesh import Clocks
 from parties.config import load_node_config
 from parties.control import ask, socket_path
-from parties.job import Task
-from parties.records import CANCELLED, DONE, FAILED
+from parties.jobs.job import Task
+from parties.jobs.records import CANCELLED, DONE, FAILED
 from tests.faults import ALL, ENDED, REJECTED, FaultProxy, Flood
 from tests.nodes import Nodes
 

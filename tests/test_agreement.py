@@ -10,9 +10,9 @@ import pytest
 
 import protocols
 from mpc import ConfigError, Disagreement, Node, PeerLost, ProgramError
-from mpc.differences import odd_one
-from mpc.mesh import Clocks
-from mpc.roster import Member, Roster
+from mpc.membership.roster import Member, Roster
+from mpc.messaging.differences import odd_one
+from mpc.network.mesh import Clocks
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 
 CLOCKS = Clocks(join=3.0, lost=5.0, stall=5.0)
@@ -156,7 +156,7 @@ async def test_rosters_that_differ_never_connect():
 
 
 def _another_key():
-    from mpc.identity import Identity
+    from mpc.membership.identity import Identity
 
     return Identity.generate("zed").public
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import datetime
 
 import mpc
-from parties import records
-from parties.approvals import LASTS, Approvals
-from parties.job import Task, fresh_id
-from parties.records import ACCEPTED, WAITING, Records
+from parties.jobs import records
+from parties.jobs.approvals import LASTS, Approvals
+from parties.jobs.job import Task, fresh_id
+from parties.jobs.records import ACCEPTED, WAITING, Records
 from tests import warm
 from tests.error_rows import row_of
 from tests.test_jobs_faults import Hostile, requested, until

@@ -10,12 +10,12 @@ import pytest
 import typer.testing
 
 from mpc.errors import ConfigError
-from mpc.identity import Identity, encode_key
-from mpc.members import Revoked
-from mpc.roster import Roster
-from parties.audit import AuditLog
+from mpc.membership.identity import Identity, encode_key
+from mpc.membership.members import Revoked
+from mpc.membership.roster import Roster
+from parties.auditing.audit import AuditLog
+from parties.auditing.entries import opened
 from parties.cli import app
-from parties.entries import opened
 from tests.error_rows import row_of
 from tests.nodes import ROOT, Nodes
 
@@ -106,7 +106,7 @@ def swapped(lines):
 
 def resigned(lines):
     """Entry 3 changed and signed again, with another key."""
-    from parties.entries import sealed
+    from parties.auditing.entries import sealed
 
     entry = {**opened(lines[2]), "reason": "other"}
     lines[2] = sealed({name: value for name, value in entry.items() if name not in {"key", "signature"}}, Identity.generate("a"))
@@ -290,8 +290,8 @@ def test_a_log_that_others_change_while_it_is_open_gets_no_more_entries(home):
 
 FULL = """
 import resource, sys
-from parties.audit import AuditLog
-from mpc.identity import Identity
+from parties.auditing.audit import AuditLog
+from mpc.membership.identity import Identity
 from mpc.errors import ConfigError
 log = AuditLog(__import__("pathlib").Path("a.audit.log"), Identity.load("a.key"))
 log.open()
@@ -320,8 +320,8 @@ def test_a_full_disk_leaves_no_half_entry_and_the_next_one_fits(home):
 KILLED = """
 import os, sys
 from pathlib import Path
-from parties.audit import AuditLog
-from mpc.identity import Identity
+from parties.auditing.audit import AuditLog
+from mpc.membership.identity import Identity
 log = AuditLog(Path("a.audit.log"), Identity.load("a.key"))
 log.open()
 while True:

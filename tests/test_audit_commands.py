@@ -10,8 +10,8 @@ import pytest
 import typer.testing
 
 from mpc.errors import ConfigError
+from parties.auditing.entries import opened, seal_of
 from parties.cli import app
-from parties.entries import opened, seal_of
 from tests.error_rows import row_of
 from tests.nodes import Nodes
 from tests.test_audit import filled, head_file, log_of, shown, verified

@@ -16,12 +16,12 @@ import pytest
 import typer.testing
 
 from mpc.errors import ConfigError
-from mpc.identity import Identity
-from parties.audit import AuditLog
+from mpc.membership.identity import Identity
+from parties.auditing.audit import AuditLog
+from parties.auditing.entries import digest, opened
+from parties.auditing.volumes import lines_of, lock
 from parties.cli import app
-from parties.entries import digest, opened
-from parties.job import Task
-from parties.volumes import lines_of, lock
+from parties.jobs.job import Task
 from tests.nodes import PATIENCE, ROOT, Nodes
 from tests.test_audit import head_file, log_of, refused, shown, verified
 from tests.test_audit_commands import exported
@@ -191,8 +191,8 @@ def test_a_crash_at_any_moment_is_mended_and_nothing_is_lost(home, case, head):
 
 KILLED = """
 from pathlib import Path
-from parties.audit import AuditLog
-from mpc.identity import Identity
+from parties.auditing.audit import AuditLog
+from mpc.membership.identity import Identity
 log = AuditLog(Path("a.audit.log"), Identity.load("a.key"), most=1)
 log.open()
 while True:

@@ -6,8 +6,8 @@ import asyncio
 import json
 import resource
 
-from parties.entries import fault_of, opened
-from parties.job import unpack_task
+from parties.auditing.entries import fault_of, opened
+from parties.jobs.job import unpack_task
 from tests.nodes import Nodes
 from tests.test_jobs import COLUMNS, mean_is_right
 from tests.test_jobs_faults import MEAN, hostile, requested, started

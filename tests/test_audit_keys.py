@@ -6,15 +6,15 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from mpc.agreement import described as describe
-from mpc.identity import Identity, encode_key
-from mpc.members import Revoked
-from mpc.roster import Member, Roster
-from parties.audit import AuditLog
-from parties.entries import START, canonical, described, digest, encoded, opened, sealed
-from parties.job import Task, fresh_id
-from parties.proposals import JOB
-from parties.records import named
+from mpc.membership.identity import Identity, encode_key
+from mpc.membership.members import Revoked
+from mpc.membership.roster import Member, Roster
+from mpc.messaging.agreement import described as describe
+from parties.auditing.audit import AuditLog
+from parties.auditing.entries import START, canonical, described, digest, encoded, opened, sealed
+from parties.jobs.job import Task, fresh_id
+from parties.jobs.proposals import JOB
+from parties.jobs.records import named
 from tests.test_audit import refused, shown, verified
 
 A, B, OLD, GONE, STRANGER = (Identity.generate(name) for name in ("a", "b", "b", "b", "b"))

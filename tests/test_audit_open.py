@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import typer.testing
 
-from mpc.identity import Identity
-from parties.audit import AuditLog
+from mpc.membership.identity import Identity
+from parties.auditing.audit import AuditLog
+from parties.auditing.entries import opened
 from parties.cli import app
-from parties.entries import opened
 from tests.test_audit import filled, head_file, log_of, refused, shown, verified
 from tests.test_audit_keys import RETIRED, B, home, started, written
 

@@ -9,8 +9,8 @@ import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
 
-from mpc.identity import Identity
-from mpc.roster import Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Roster
 from tests.nodes import PATIENCE, Nodes
 from tests.rosters import signed
 from tests.test_jobs_faults import until

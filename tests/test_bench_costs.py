@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from mpc import bits, carry, fixed_point, products
+from mpc import fixed_point
+from mpc.kernels import bits, carry, products
 from mpc.ops.arithmetic import beaver
 from mpc.ops.declare import CHUNK
 from mpc.ops.quotients import truncated

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpc import bits
-from mpc.bits import BLOCK
+from mpc.kernels import bits
+from mpc.kernels.bits import BLOCK
 from mpc.ring import WORD
 
 SIZES = [0, 1, 2, 63, 64, 65, 127, 1000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 4 * BLOCK + 100]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from mpc import wire
+from mpc.framing import wire
 from parties import nodes as service
 from parties.config import load_node_config
 from parties.control import ask, socket_path
-from parties.job import Task
+from parties.jobs.job import Task
 from tests.nodes import Nodes
 from tests.soak import encodings, found
 

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpc import PeerMisbehaved, wire
-from mpc.asked import unpack_relation
+from mpc import PeerMisbehaved
 from mpc.canonical import MAX_BYTES, pack, unpack
-from mpc.correlations import KINDS, MAX_TERMS, Relation, layout_of
-from mpc.expressions import Range, add_up, combine, index, mask, reshape, scale, transpose, wide
+from mpc.framing import wire
+from mpc.naming.asked import unpack_relation
+from mpc.naming.correlations import KINDS, MAX_TERMS, Relation, layout_of
+from mpc.naming.expressions import Range, add_up, combine, index, mask, reshape, scale, transpose, wide
 from mpc.ring import count
 
 VALUES = st.recursive(

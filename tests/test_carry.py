@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mpc import bits, carry
-from mpc.bits import BLOCK
+from mpc.kernels import bits, carry
+from mpc.kernels.bits import BLOCK
 from mpc.ring import WORD, signed
 
 EDGES = [0, 1, -1, 2, -2, 2**62, -(2**62), 2**62 - 1, -(2**63), -(2**63) + 1, 2**63 - 1, 2**32, -(2**32)]

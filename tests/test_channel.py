@@ -7,13 +7,13 @@ import logging
 
 import pytest
 
-from mpc import handshake, wire
-from mpc.channel import Channel
-from mpc.handshake import KK, Hello
-from mpc.identity import Identity, fingerprint
-from mpc.mesh import Clocks, Mesh
-from mpc.records import Sealer
-from mpc.roster import Member, Roster
+from mpc.channels.channel import Channel
+from mpc.framing import handshake, wire
+from mpc.framing.handshake import KK, Hello
+from mpc.framing.records import Sealer
+from mpc.membership.identity import Identity, fingerprint
+from mpc.membership.roster import Member, Roster
+from mpc.network.mesh import Clocks, Mesh
 from mpc.testing.simulate import MemoryNetwork
 from mpc.transport.memory import memory_pair
 from tests.attackers import KeyThief

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from mpc import ConfigError, PeerLost, PeerMisbehaved
-from mpc.checks import Checks, own_version
-from mpc.handshake import Hello
-from mpc.identity import Identity
-from mpc.lock import IdentityLock
-from mpc.mesh import Clocks
+from mpc.framing.handshake import Hello
+from mpc.membership.identity import Identity
+from mpc.membership.lock import IdentityLock
+from mpc.membership.roster import Member, Roster
+from mpc.network.checks import Checks, own_version
+from mpc.network.mesh import Clocks
 from mpc.node import Node
-from mpc.roster import Member, Roster
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.tcp import TcpNetwork
 from parties.ask import request

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc.roster import Roster
+from mpc.membership.roster import Roster
+from parties.auditing.history import History
 from parties.client import ask, ask_sync, declared, power_above, rows_of
 from parties.commands.client import client
 from parties.config import check_policy, load_node_config
 from parties.data import Table
-from parties.history import History
-from parties.job import Client, Task, unpack_task
+from parties.jobs.job import Client, Task, unpack_task
 from parties.policy import admit
 from parties.programs import PROGRAMS, program
 from parties.status.watch import Watch

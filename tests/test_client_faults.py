@@ -13,20 +13,20 @@ from dataclasses import replace
 import pytest
 
 import mpc
-from mpc.agreement import described
+from mpc.channels.flow import WINDOW
 from mpc.fixed_point import encode
-from mpc.flow import WINDOW
 from mpc.following import follow
-from mpc.greeting import respond
-from mpc.handshake import Hello, local_suites
-from mpc.identity import Identity, fingerprint
-from mpc.roster import Member, Roster
-from mpc.sharing import split
-from mpc.visit import Visit
+from mpc.framing.greeting import respond
+from mpc.framing.handshake import Hello, local_suites
+from mpc.membership.identity import Identity, fingerprint
+from mpc.membership.roster import Member, Roster
+from mpc.messaging.agreement import described
+from mpc.messaging.visit import Visit
+from mpc.values.sharing import split
 from parties.client import ask
-from parties.job import Client, Task, fresh_id, unpack_task
-from parties.records import named
-from parties.visits import heard
+from parties.jobs.job import Client, Task, fresh_id, unpack_task
+from parties.jobs.records import named
+from parties.jobs.visits import heard
 from tests.test_client import POLICY, asked, given, near, served, shown
 from tests.test_client_shares import pretended, twice
 from tests.test_jobs_faults import requested, until

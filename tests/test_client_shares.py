@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from mpc import Disagreement, Node, PeerMisbehaved, PrecisionError
+from mpc.channels.flow import WINDOW, Flow
 from mpc.fixed_point import decode, encode
-from mpc.flow import WINDOW, Flow
 from mpc.following import follow
-from mpc.identity import Identity
-from mpc.mesh import Clocks
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
+from mpc.messaging.visit import Visit
+from mpc.network.mesh import Clocks
 from mpc.ring import WORD
-from mpc.roster import Member, Roster
-from mpc.sharing import Portion, portion_bytes, split
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
-from mpc.visit import Visit
+from mpc.values.sharing import Portion, portion_bytes, split
 from protocols.given import given_mean, given_sum, given_variance
 
 CANARY = 0.7310481

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpc.identity import Identity
-from mpc.roster import Member, Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
 from parties.data import load_diabetes
 from parties.demo.organisations import HOSPITALS, compute, right
 from parties.demo.study import pooled, split, tolerance

@@ -6,8 +6,8 @@ import pytest
 
 from mpc import ConfigError
 from mpc.config import load_config
-from mpc.identity import Identity
-from mpc.roster import Member, Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
 from tests.rosters import signed
 
 A, B = Identity.generate("a"), Identity.generate("b")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mpc import Disagreement, PeerLost, PeerMisbehaved, PrecisionError
-from mpc.departure import Departure, departure, reported
-from mpc.exchange import Exchange
+from mpc.messaging.departure import Departure, departure, reported
+from mpc.messaging.exchange import Exchange
 from mpc.testing import simulate
 
 MEMBERS = ["p0", "p1", "p2", "the-dealer"]

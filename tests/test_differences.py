@@ -11,10 +11,10 @@ import pytest
 import typer.testing
 
 from mpc.errors import PolicyDenied
+from parties.auditing.entries import opened
+from parties.auditing.history import History, Use, used
 from parties.cli import app
-from parties.entries import opened
-from parties.history import History, Use, used
-from parties.job import Client, Task
+from parties.jobs.job import Client, Task
 from parties.policy import check_difference
 from parties.rules import Policy
 from tests.error_rows import row_of

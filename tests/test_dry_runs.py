@@ -10,9 +10,10 @@ import pytest
 
 import mpc
 import protocols
-from mpc import flow, mesh
+from mpc.channels import flow
 from mpc.errors import ProgramError
-from mpc.mesh import Clocks
+from mpc.network import mesh
+from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealer, dealt
 from mpc.testing import simulate
 from tests.references import shared

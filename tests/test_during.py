@@ -19,16 +19,16 @@ import pytest_asyncio
 import mpc
 import parties.cli
 from parties import control
-from parties.audit import AuditLog
+from parties.auditing.audit import AuditLog
 from parties.bench.member import node_of
 from parties.config import load_node_config
 from parties.door import handler
 from parties.faults import exit_status
-from parties.job import Task
+from parties.jobs.job import Task
+from parties.jobs.progress import Foresight
+from parties.jobs.service import Service
 from parties.programs import PROGRAMS
 from parties.programs.forecast import Forecast
-from parties.progress import Foresight
-from parties.service import Service
 from tests.nodes import BEAVER, ROOT, Nodes
 from tests.test_jobs_faults import requested
 

@@ -15,11 +15,12 @@ import pytest
 
 import mpc
 import protocols
-from mpc import Node, wire
+from mpc import Node
 from mpc.errors import BeaverError, LocalFault, RemoteFault
-from mpc.handshake import negotiate
-from mpc.mesh import Clocks
-from mpc.roster import Member, Roster
+from mpc.framing import wire
+from mpc.framing.handshake import negotiate
+from mpc.membership.roster import Member, Roster
+from mpc.network.mesh import Clocks
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.memory import memory_pair
 from parties.cli import exit_status

@@ -8,11 +8,11 @@ import signal
 import socket
 from contextlib import AsyncExitStack
 
-from mpc.handshake import Hello
-from mpc.identity import Identity, encode_key
-from mpc.mesh import Clocks
+from mpc.framing.handshake import Hello
+from mpc.membership.identity import Identity, encode_key
+from mpc.membership.roster import Member, Roster
+from mpc.network.mesh import Clocks
 from mpc.node import Node
-from mpc.roster import Member, Roster
 from mpc.transport.tcp import TcpNetwork
 from tests.error_rows import row_of
 from tests.nodes import Nodes

@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from mpc.errors import BeaverError
-from mpc.handshake import Hello, static_key
-from mpc.identity import Identity, encode_key, fingerprint
-from mpc.roster import Revoked, Roster
+from mpc.framing.handshake import Hello, static_key
+from mpc.membership.identity import Identity, encode_key, fingerprint
+from mpc.membership.roster import Revoked, Roster
 from tests.error_rows import row_of
 from tests.rosters import signed
 from tests.test_check import CHECKED

@@ -10,11 +10,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mpc import Disagreement, PeerLost, PeerMisbehaved, protocol, wire
-from mpc.flow import BLOCK, CREDITS, ON_FRAME, Arrivals, Flow
-from mpc.mesh import Clocks
+from mpc import Disagreement, PeerLost, PeerMisbehaved, protocol
+from mpc.channels.flow import BLOCK, CREDITS, ON_FRAME, Arrivals, Flow
+from mpc.framing import wire
+from mpc.naming.scope import current
+from mpc.network.mesh import Clocks
 from mpc.ring import WORD
-from mpc.scope import current
 from mpc.testing import simulate
 
 WINDOW = 1 << 16

@@ -8,8 +8,8 @@ import pytest
 from nacl import bindings
 
 from mpc import AuthenticationFailed, Disagreement, PeerMisbehaved
-from mpc.handshake import HELLO_SIZE, KK, SUITES, Hello, cipher, negotiate, nonce
-from mpc.identity import Identity, fingerprint
+from mpc.framing.handshake import HELLO_SIZE, KK, SUITES, Hello, cipher, negotiate, nonce
+from mpc.membership.identity import Identity, fingerprint
 from tests.attackers import KeyThief
 
 A, B = Identity.generate("a"), Identity.generate("b")

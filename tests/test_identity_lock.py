@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import pytest
 
 import mpc
-from mpc.identity import Identity
-from mpc.lock import IdentityLock
+from mpc.membership.identity import Identity
+from mpc.membership.lock import IdentityLock
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from tests.organisations import PATIENCE, ROOT, Organisations
 from tests.ports import free_port
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no suc
 HOLDER = """
 import os, sys
 from pathlib import Path
-from mpc.lock import IdentityLock
+from mpc.membership.lock import IdentityLock
 
 lock = IdentityLock(Path(sys.argv[1]))
 lock.acquire()
@@ -185,7 +185,7 @@ def test_every_link_is_the_same_lock_and_read_only_files_are_locked_too(key, tmp
 
 
 def test_where_the_process_is_not_known_the_text_goes_without_it(key, monkeypatch):
-    monkeypatch.setattr("mpc.lock.Path", lambda _: key.parent / "no-such-file")
+    monkeypatch.setattr("mpc.membership.lock.Path", lambda _: key.parent / "no-such-file")
     lock = IdentityLock(key)
     lock.acquire()
     assert "is already running. `beaver run`" in taken(key)
@@ -196,7 +196,7 @@ def test_a_file_system_without_locks_is_told_and_does_not_stop_the_node(key, mon
     def no_locks(*_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("mpc.lock.fcntl.flock", no_locks)
+    monkeypatch.setattr("mpc.membership.lock.fcntl.flock", no_locks)
     lock = IdentityLock(key)
     lock.acquire()
     lock.release()

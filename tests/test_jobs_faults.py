@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 import mpc
-from mpc.agreement import describe
 from mpc.errors import ConfigError
+from mpc.messaging.agreement import describe
 from parties.ask import finite, told
 from parties.config import load_node_config
 from parties.control import ask, socket_path
-from parties.job import Task, fresh_id, unpack_task
-from parties.records import named
+from parties.jobs.job import Task, fresh_id, unpack_task
+from parties.jobs.records import named
 from tests.nodes import Nodes
 from tests.test_jobs import COLUMNS, ENDLESS, mean_is_right, near
 

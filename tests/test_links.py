@@ -10,9 +10,9 @@ import pytest
 import uvloop
 
 from mpc import ConfigError, PeerMisbehaved
+from mpc.network.delayed import DelayedLink
 from mpc.prg import Stream
 from mpc.testing.schedule import Delays
-from mpc.transport.delayed import DelayedLink
 from mpc.transport.link import HIGH_WATER, MAX_FRAME
 from mpc.transport.memory import memory_pair
 from mpc.transport.tcp import TcpListener, dial

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from mpc.config import PartyConfig
-from mpc.transport.delayed import DelayedLink, DelayedNetwork
+from mpc.network.delayed import DelayedLink, DelayedNetwork
 from mpc.transport.tcp import TcpNetwork
 from tests.test_layers import PRODUCT, imports, module_of
 from tests.test_links import Inbox, tcp_links
@@ -152,6 +152,6 @@ async def test_a_network_of_delayed_links():
 
 
 def test_no_configuration_enables_it():
-    users = {module_of(path) for path in PRODUCT for wanted, _ in imports(path) if wanted == "mpc.transport.delayed"}
+    users = {module_of(path) for path in PRODUCT for wanted, _ in imports(path) if wanted == "mpc.network.delayed"}
     assert users == {"parties.bench.member"}
     assert not any("delay" in field or "rtt" in field for field in PartyConfig.model_fields)

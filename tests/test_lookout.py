@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mpc.lookout import LOOKS, PAUSES, Lookout
+from mpc.network.lookout import LOOKS, PAUSES, Lookout
 
 
 class Counting:

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mpc.endpoints import Relay
 from mpc.errors import ConfigError, PeerLost
+from mpc.membership.endpoints import Relay
 from mpc.transport.mqtt import Login
 from tests.brokers import Mosquitto, meeting, networks, of_mosquitto
 from tests.ports import free_port

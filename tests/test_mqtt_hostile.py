@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mpc.errors import ProgramError
-from mpc.identity import Identity
-from mpc.members import Member
+from mpc.membership.identity import Identity
+from mpc.membership.members import Member
 from mpc.prg import Stream
 from mpc.transport.envelopes import Pair, sender
 from mpc.transport.office import Office

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mpc.roster import Roster
+from mpc.membership.roster import Roster
 from tests.brokers import BROKERS, Mosquitto
 from tests.nodes import Nodes
 from tests.organisations import Organisations

@@ -11,8 +11,8 @@ import pytest
 import mpc
 from mpc import ConfigError
 from mpc.config import NODE_KEYS, PartyConfig, load_config
-from mpc.identity import Identity, encode_key
-from mpc.roster import Member, Roster, at_line, format_endpoint, parse_endpoint
+from mpc.membership.identity import Identity, encode_key
+from mpc.membership.roster import Member, Roster, at_line, format_endpoint, parse_endpoint
 from mpc.transport.tcp import TcpListener, dial
 from parties.config import NodeConfig, check_policy, load_node_config
 from tests.ports import free_port

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mpc import expressions as ex
-from mpc.blank import Meter, Uncounted
 from mpc.canonical import unpack_sequence
-from mpc.correlations import Relation
-from mpc.expressions import Range, unpack_expression
+from mpc.kernels.blank import Meter, Uncounted
+from mpc.naming import expressions as ex
+from mpc.naming.correlations import Relation
+from mpc.naming.expressions import Range, unpack_expression
+from mpc.naming.streams import Ranges
 from mpc.preprocessing.corrections import work_of
 from mpc.ring import count
-from mpc.streams import Ranges
 
 ROWS, COLUMNS = 40, 6
 WORDS = {block: np.random.default_rng(block).integers(0, 2**64, ROWS * COLUMNS, dtype=np.uint64) for block in (0, 200)}

@@ -9,9 +9,9 @@ import pytest
 
 import mpc
 import protocols
-from mpc.correlations import MAX_TERMS
 from mpc.errors import PrecisionError
 from mpc.estimate import estimate
+from mpc.naming.correlations import MAX_TERMS
 from mpc.ops.declare import OPS
 from mpc.ops.factors import most_factors
 from mpc.testing import simulate

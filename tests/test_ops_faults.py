@@ -8,12 +8,12 @@ import pytest
 import mpc
 from mpc import OPS, Disagreement, PeerLost, PeerMisbehaved
 from mpc.canonical import pack_sequence as pack
-from mpc.correlations import Relation, receiver
-from mpc.expressions import Expression, Range, mask, scale
-from mpc.mesh import Clocks
+from mpc.naming.correlations import Relation, receiver
+from mpc.naming.expressions import Expression, Range, mask, scale
+from mpc.naming.streams import Seed
+from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealer as dealing
 from mpc.preprocessing.dealer import Bindings, DealerSession
-from mpc.streams import Seed
 from mpc.testing import simulate
 from tests.references import CASES, form_of, masked, shared, shared_bits, values_for
 
@@ -364,7 +364,7 @@ def test_a_name_that_grows_too_large_is_an_error_of_the_program(what):
 def test_bits_are_of_one_session_too():
     async def program(s):
         x = shared_bits(s, np.ones(3, np.uint8), 1)
-        y = mpc.BShare(x.words, x.shape, home=mpc.shares.Home(s.index, s.n, b"another"), lineage=1)
+        y = mpc.BShare(x.words, x.shape, home=mpc.values.shares.Home(s.index, s.n, b"another"), lineage=1)
         with pytest.raises(mpc.ProgramError, match="different sessions"):
             await mpc.and_(s, x, y)
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import beside
 from mpc.errors import PeerLost
 from mpc.estimate import estimate
-from mpc.mesh import Clocks
+from mpc.messaging import beside
+from mpc.network.mesh import Clocks
 from mpc.ops.declare import OPS
 from mpc.ops.factors import MANY, Numbers, most_factors
 from mpc.testing import simulate

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import OPS, bits
-from mpc.flow import BLOCK
+from mpc import OPS
+from mpc.channels.flow import BLOCK
+from mpc.kernels import bits
 from mpc.ledger import Cost
 from mpc.ops.declare import CHUNK
 from mpc.ring import signed

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import AShare, PrecisionError, ProgramError, bits
+from mpc import AShare, PrecisionError, ProgramError
 from mpc.estimate import estimate
+from mpc.kernels import bits
 from mpc.testing import ExceededBoundError, simulate
 from tests.references import shared, shared_bits
 

@@ -10,7 +10,7 @@ import pytest
 import mpc
 import protocols
 from mpc import Disagreement, PrecisionError, protocol
-from mpc.exchange import Exchange
+from mpc.messaging.exchange import Exchange
 from mpc.preprocessing import dealer as dealing
 from mpc.preprocessing import dealt
 from mpc.testing import simulate

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc.correlations import MAX_TERMS
 from mpc.errors import ProgramError
 from mpc.estimate import estimate
-from mpc.mesh import Clocks
+from mpc.naming.correlations import MAX_TERMS
+from mpc.network.mesh import Clocks
 from mpc.ops.declare import OPS
 from mpc.testing import simulate
 from tests.test_ops_quotient import own, words_of

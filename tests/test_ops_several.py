@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import OPS, bits
+from mpc import OPS
 from mpc.errors import ProgramError
+from mpc.kernels import bits
 from mpc.testing import simulate
 from tests.references import shared_bits
 

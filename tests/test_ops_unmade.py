@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import beside, scope
 from mpc.errors import PrecisionError, ProgramError
 from mpc.estimate import estimate
-from mpc.mesh import Clocks
+from mpc.messaging import beside
+from mpc.naming import scope
+from mpc.network.mesh import Clocks
 from mpc.testing import ExceededBoundError, simulate
 from tests.references import shared
 

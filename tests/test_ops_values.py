@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as of_numpy
 
 import mpc
-from mpc import bits
-from mpc.exchange import SCATTER_WORDS, Exchange
+from mpc.kernels import bits
 from mpc.ledger import Cost
+from mpc.messaging.exchange import SCATTER_WORDS, Exchange
 from mpc.ops.arithmetic import mask_cost
 from mpc.ring import WORD, signed
 from mpc.testing import simulate

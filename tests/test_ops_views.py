@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import OPS, bits, correlations, wide
-from mpc.bshare import BShare
-from mpc.derived import Derived
-from mpc.exchange import Exchange
-from mpc.flow import Flow
+from mpc import OPS
+from mpc.channels.flow import Flow
+from mpc.kernels import bits, wide
+from mpc.kernels.wide import LANE_BITS
+from mpc.messaging.exchange import Exchange
+from mpc.naming import correlations
+from mpc.naming.streams import Streams
 from mpc.ops import factors
 from mpc.preprocessing.dealer import DealerSession
 from mpc.preprocessing.dealt import Dealt
 from mpc.ring import WORD
-from mpc.shares import AShare
-from mpc.streams import Streams
 from mpc.testing import simulate
-from mpc.wide import LANE_BITS
+from mpc.values.bshare import BShare
+from mpc.values.derived import Derived
+from mpc.values.shares import AShare
 from tests.references import CASES, shared_bits
 
 SIZE = 1 << 14

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import correlations, wide
-from mpc.correlations import MAX_LIFTED, MAX_WIDE, MAX_WIDE_ELEMENTS
 from mpc.estimate import estimate
+from mpc.kernels import wide
+from mpc.naming import correlations
+from mpc.naming.correlations import MAX_LIFTED, MAX_WIDE, MAX_WIDE_ELEMENTS
 from mpc.ops.continued import _wide_folded
 from mpc.ops.declare import OPS
 from mpc.ops.quotients import truncated

@@ -10,7 +10,7 @@ import pytest
 import mpc
 import protocols
 from mpc import Disagreement, ProgramError, protocol
-from mpc.exchange import Exchange
+from mpc.messaging.exchange import Exchange
 from mpc.testing import simulate
 
 SEEDS = range(12)

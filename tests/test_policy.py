@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from mpc.errors import BeaverError, ConfigError, PolicyDenied
-from mpc.roster import Roster
+from mpc.membership.roster import Roster
+from parties.auditing.history import DAY, History
 from parties.config import check_policy, load_node_config
-from parties.history import DAY, History
-from parties.job import Task, unpack_task
+from parties.jobs.job import Task, unpack_task
 from parties.policy import admit, least_pool, rows_for, too_few
 from parties.programs import PROGRAMS
 from tests.error_rows import row_of

@@ -9,7 +9,7 @@ import signal
 
 import numpy as np
 
-from parties.job import Task
+from parties.jobs.job import Task
 from tests.error_rows import row_of
 from tests.nodes import Nodes
 from tests.test_jobs import COLUMNS, mean_is_right, near

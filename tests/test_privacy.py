@@ -13,15 +13,15 @@ import mpc
 import protocols
 from mpc import PeerMisbehaved
 from mpc.canonical import pack, unpack
-from mpc.correlations import Relation, receiver
-from mpc.exchange import Exchange
-from mpc.expressions import Range, combine, mask
-from mpc.flow import Flow
+from mpc.channels.flow import Flow
+from mpc.messaging.exchange import Exchange
+from mpc.naming.correlations import Relation, receiver
+from mpc.naming.expressions import Range, combine, mask
+from mpc.naming.streams import Seed
 from mpc.preprocessing import dealer as dealing
 from mpc.preprocessing.corrections import correction
 from mpc.preprocessing.dealer import Bindings
 from mpc.ring import WORD
-from mpc.streams import Seed
 from mpc.testing import MaskOracle, ReusedRandomnessError, simulate
 
 CANARY = 7_310_481.0

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpc.products import BACKENDS, COLUMNS, DEPTH, DIGITS, LIMBS_FROM, ROWS, TORCH_FROM, backend, limbs, matmul
+from mpc.kernels.products import BACKENDS, COLUMNS, DEPTH, DIGITS, LIMBS_FROM, ROWS, TORCH_FROM, backend, limbs, matmul
 from mpc.ring import WORD, signed
 
-MODULE = importlib.import_module("mpc.products")
+MODULE = importlib.import_module("mpc.kernels.products")
 EDGES = np.array(
     [
         value % 2**64

@@ -12,10 +12,10 @@ from sklearn.linear_model import Ridge
 
 import protocols
 from mpc import ConfigError, PrecisionError
-from mpc.scope import Scope
+from mpc.naming.scope import Scope
 from mpc.testing import simulate
 from parties.data import Table, load_diabetes
-from parties.job import Task
+from parties.jobs.job import Task
 from parties.programs import PROGRAMS, describe, program, table_of_programs
 
 DATA = load_diabetes()

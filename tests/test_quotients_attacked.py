@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import expressions, wide
-from mpc.asked import unpack_relation
-from mpc.correlations import MAX_LIFTED, Relation, elements_of, layout_of
 from mpc.errors import PeerMisbehaved
-from mpc.expressions import Range
+from mpc.kernels import wide
+from mpc.naming import expressions
+from mpc.naming.asked import unpack_relation
+from mpc.naming.correlations import MAX_LIFTED, Relation, elements_of, layout_of
+from mpc.naming.expressions import Range
 from mpc.ops.lift import Lifting
 from mpc.preprocessing.dealer import Bindings, DealerSession
 from mpc.preprocessing.plan import Plan

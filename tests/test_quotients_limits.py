@@ -8,10 +8,10 @@ import sys
 import numpy as np
 
 import mpc
-from mpc import scope
 from mpc.estimate import estimate
-from mpc.mesh import Clocks
-from mpc.scope import OFTEN
+from mpc.naming import scope
+from mpc.naming.scope import OFTEN
+from mpc.network.mesh import Clocks
 from mpc.testing import simulate
 from tests.test_ops_quotients_together import CLOCKS, FACTORS, FRAC, START, begun, times
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpc import PeerMisbehaved
-from mpc.records import MAX_COUNTER, MAX_RECORD, Opener, Sealer
+from mpc.framing.records import MAX_COUNTER, MAX_RECORD, Opener, Sealer
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 SUITES = ["AESGCM", "ChaChaPoly"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from mpc import refusals
-from parties.job import Task
-from parties.records import ACCEPTED, Records
+from mpc.network import refusals
+from parties.jobs.job import Task
+from parties.jobs.records import ACCEPTED, Records
 from tests.test_channel import until
 from tests.test_skeleton_jobs import Tcp, total
 

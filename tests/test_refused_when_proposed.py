@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from mpc import ConfigError
-from mpc.roster import Roster
+from mpc.membership.roster import Roster
 from mpc.testing import simulate
+from parties.auditing.history import History
 from parties.config import load_node_config
-from parties.history import History
-from parties.job import Client, Task
+from parties.jobs.job import Client, Task
 from parties.policy import admit
 from parties.programs import PROGRAMS
 from parties.programs.listing import example

@@ -11,8 +11,8 @@ import pytest
 
 import mpc
 from mpc import ConfigError
-from mpc.identity import Identity
-from mpc.roster import Member, Revoked, Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Revoked, Roster
 from tests.error_rows import row_of
 from tests.ports import free_port
 from tests.rosters import signed

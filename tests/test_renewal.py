@@ -13,9 +13,9 @@ from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 
 import mpc
-from mpc.identity import Identity
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Revoked, Roster
 from mpc.node import node_of
-from mpc.roster import Member, Revoked, Roster
 from parties.config import load_node_config
 from parties.renewal import Renewal
 from tests.error_rows import row_of

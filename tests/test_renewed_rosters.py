@@ -11,9 +11,9 @@ import pytest
 
 import protocols
 from mpc import AuthenticationFailed, ConfigError, Disagreement, Node, PeerLost
-from mpc.identity import Identity
-from mpc.mesh import Clocks, Mesh
-from mpc.roster import Member, Revoked, Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Revoked, Roster
+from mpc.network.mesh import Clocks, Mesh
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from tests.error_rows import row_of
 from tests.test_channel import CLOCKS, Raw, connected, greet, hello, people, until

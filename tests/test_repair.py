@@ -9,8 +9,8 @@ import pytest
 
 import mpc
 import protocols
-from mpc.mesh import Clocks
-from mpc.unacknowledged import Unacknowledged
+from mpc.framing.unacknowledged import Unacknowledged
+from mpc.network.mesh import Clocks
 from tests.proxies import proxied
 
 NUMBERS = np.arange(8.0)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from mpc.expressions import Range
+from mpc.naming.expressions import Range
+from mpc.naming.streams import FEW, KEPT, Ranges, Seed, Streams, pair_seed
 from mpc.prg import Stream, blocks_for, derive, fields
 from mpc.ring import WORD, count, frozen, signed, zeros
-from mpc.streams import FEW, KEPT, Ranges, Seed, Streams, pair_seed
 
 SEED = bytes(range(32))
 

@@ -13,13 +13,13 @@ import pytest
 
 import protocols
 from mpc import AuthenticationFailed, ConfigError, PeerLost
-from mpc.channel import Channel
+from mpc.channels.channel import Channel
 from mpc.config import load_config
-from mpc.handshake import Hello, static_key
-from mpc.identity import Identity, fingerprint, verify
-from mpc.mesh import Clocks
+from mpc.framing.handshake import Hello, static_key
+from mpc.membership.identity import Identity, fingerprint, verify
+from mpc.membership.roster import Member, Relay, Revoked, Roster, transport_between
+from mpc.network.mesh import Clocks
 from mpc.node import Node
-from mpc.roster import Member, Relay, Revoked, Roster, transport_between
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.memory import memory_pair
 from tests.rosters import documented_content, documented_digest, documented_fingerprint, signed

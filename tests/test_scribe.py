@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mpc.errors import ConfigError, Refused
-from parties.job import Task, unpack_task
-from parties.scribe import Scribe
+from parties.auditing.scribe import Scribe
+from parties.jobs.job import Task, unpack_task
 from tests.error_rows import row_of
 from tests.nodes import Nodes
 from tests.test_during import Apart

@@ -18,8 +18,8 @@ import zipfile
 
 import pytest
 
-from mpc.identity import Identity
-from mpc.roster import Member, Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
 from parties.run import INTERRUPTED
 from tests.nodes import BEAVER, PATIENCE, ROOT, Nodes, environment
 from tests.ports import free_port

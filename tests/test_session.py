@@ -10,7 +10,7 @@ import pytest
 import mpc
 import protocols
 from mpc import ConfigError, PeerLost, PrecisionError, ProgramError
-from mpc.mesh import Clocks
+from mpc.network.mesh import Clocks
 from mpc.ops.arithmetic import mul_cost
 from mpc.ops.declare import Like
 from mpc.testing import simulate, simulate_async

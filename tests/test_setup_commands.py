@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from mpc import ConfigError
 from mpc.config import load_config
-from mpc.identity import Identity
-from mpc.roster import Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Roster
 from parties.commands import roster, setup
 from parties.config import load_node_config
 

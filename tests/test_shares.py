@@ -11,7 +11,7 @@ import pytest
 from mpc import AShare, PrecisionError, ProgramError
 from mpc.fixed_point import decode, encode
 from mpc.prg import Stream
-from mpc.secret import Home, lineage_of
+from mpc.values.secret import Home, lineage_of
 
 
 def shared(values, n=3, frac=20, bound=2.0**20):

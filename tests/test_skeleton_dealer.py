@@ -11,14 +11,15 @@ import pytest
 
 import mpc
 import protocols
-from mpc import Node, protocol, wire
-from mpc.correlations import Relation, receiver
-from mpc.expressions import Range, combine, mask
-from mpc.flow import ON_FRAME, Flow
-from mpc.mesh import Clocks
+from mpc import Node, protocol
+from mpc.channels.flow import ON_FRAME, Flow
+from mpc.framing import wire
+from mpc.naming.correlations import Relation, receiver
+from mpc.naming.expressions import Range, combine, mask
+from mpc.naming.scope import current
+from mpc.network.mesh import Clocks
 from mpc.preprocessing.dealer import DealerSession
 from mpc.ring import count
-from mpc.scope import current
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 
 CLOCKS = Clocks(join=10.0, lost=10.0, stall=10.0)

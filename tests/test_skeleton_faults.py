@@ -18,11 +18,11 @@ import pytest
 import mpc
 import protocols
 from mpc import ConfigError, Disagreement, Node, PeerLost
-from mpc.expressions import Range
-from mpc.flow import WINDOW
-from mpc.identity import Identity
-from mpc.mesh import Clocks
-from mpc.roster import Member, Roster
+from mpc.channels.flow import WINDOW
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
+from mpc.naming.expressions import Range
+from mpc.network.mesh import Clocks
 from mpc.testing import simulate
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.memory import memory_pair

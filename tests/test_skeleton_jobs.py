@@ -15,10 +15,10 @@ import pytest
 
 import protocols
 from mpc import Node, PeerLost
-from mpc.expressions import Range
-from mpc.identity import Identity
-from mpc.mesh import Clocks, Mesh
-from mpc.roster import Member, Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
+from mpc.naming.expressions import Range
+from mpc.network.mesh import Clocks, Mesh
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.tcp import TcpNetwork
 from tests.test_agreement import nodes

@@ -15,16 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import protocols
-from mpc import AuthenticationFailed, BeaverError, ConfigError, PeerMisbehaved, records
-from mpc import line as lines
-from mpc.channel import Channel
-from mpc.expressions import Range
-from mpc.handshake import HELLO_SIZE, KK, Hello
-from mpc.identity import Identity
-from mpc.records import Opener, Sealer
+from mpc import AuthenticationFailed, BeaverError, ConfigError, PeerMisbehaved
+from mpc.channels import line as lines
+from mpc.channels.channel import Channel
+from mpc.framing import records
+from mpc.framing.handshake import HELLO_SIZE, KK, Hello
+from mpc.framing.records import Opener, Sealer
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Roster
+from mpc.naming.expressions import Range
+from mpc.naming.streams import Seed, Streams, pair_seed
 from mpc.ring import zeros
-from mpc.roster import Roster
-from mpc.streams import Seed, Streams, pair_seed
 from mpc.testing import simulate
 from mpc.transport.memory import memory_pair
 from tests.test_channel import Upstairs, people

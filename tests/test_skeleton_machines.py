@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mpc.identity import Identity
-from mpc.roster import Member, Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
 from tests.organisations import Organisation, Organisations
 from tests.test_command_line import BEAVER
 

@@ -9,7 +9,7 @@ import pytest
 
 import mpc
 from mpc import protocol
-from mpc.exchange import Exchange
+from mpc.messaging.exchange import Exchange
 from mpc.testing import simulate
 
 PARTIES = [2, 3, 4, 5]
@@ -89,7 +89,7 @@ def test_gathers_of_any_width_have_equal_tags(n, seed, tags):
 
 def test_ranges_of_a_whole_run_never_overlap(monkeypatch):
     """Every range that any scope handed out, scanned after the run: per usage and scope they are disjoint."""
-    from mpc.streams import Ranges
+    from mpc.naming.streams import Ranges
 
     taken = []
     plain = Ranges.take

@@ -20,10 +20,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 import mpc
 from mpc import ConfigError
-from mpc.checks import own_version
-from mpc.handshake import WIRE_VERSION
+from mpc.framing.handshake import WIRE_VERSION
 from mpc.ledger import Books
-from parties.job import Task
+from mpc.network.checks import own_version
+from parties.jobs.job import Task
 from parties.logs import Formatter
 from parties.status import server
 from parties.status.server import Answer, serve

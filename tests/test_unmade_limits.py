@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import scope
 from mpc.estimate import estimate
-from mpc.mesh import Clocks
+from mpc.naming import scope
+from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealt
 from mpc.testing import simulate
 from tests.references import shared

@@ -9,9 +9,9 @@ import struct
 
 import numpy as np
 
-from mpc.flow import WINDOW, Arrivals
-from mpc.sharing import split
-from mpc.sinks import Store
+from mpc.channels.flow import WINDOW, Arrivals
+from mpc.messaging.sinks import Store
+from mpc.values.sharing import split
 from tests.test_client_shares import JOB, together
 from tests.test_wire_document import b2, lineage, stream
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mpc import carry
-from mpc.correlations import KINDS, Relation
-from mpc.expressions import Range, mask
+from mpc.kernels import carry
+from mpc.naming.correlations import KINDS, Relation
+from mpc.naming.expressions import Range, mask
 
 
 def sets(factors):

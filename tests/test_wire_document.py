@@ -14,8 +14,8 @@ from nacl import bindings as sodium
 
 import mpc
 import protocols
-from mpc.identity import Identity
-from mpc.roster import Member, Roster
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
 from mpc.transport.tcp import TcpNetwork
 from tests import documented
 from tests.documented import b2, canonical, derive, ed_to_curve, encoded, fields, hkdf, lineage, stream, truncated

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc import expressions
-from mpc.correlations import Relation
 from mpc.errors import ProgramError
 from mpc.fixed_point import check_fits, fits
+from mpc.kernels.products import matmul as ring_matmul
 from mpc.ledger import Cost, together
-from mpc.masked import Masked
+from mpc.naming import expressions
+from mpc.naming.correlations import Relation
+from mpc.naming.scope import running
 from mpc.ops import factors
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
-from mpc.products import matmul as ring_matmul
 from mpc.ring import broadcast, count
-from mpc.scope import running
-from mpc.secret import lineage_of, same_home
-from mpc.shares import AShare, Fixed, concatenate
+from mpc.values.masked import Masked
+from mpc.values.secret import lineage_of, same_home
+from mpc.values.shares import AShare, Fixed, concatenate
 
 if TYPE_CHECKING:
-    from mpc.expressions import Expression
+    from mpc.naming.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
 

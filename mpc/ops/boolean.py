@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpc import bits, carry
-from mpc.bshare import BShare
-from mpc.correlations import BIT_MASK, MAX_OPERANDS, Relation
 from mpc.errors import ProgramError
+from mpc.kernels import bits, carry
 from mpc.ledger import Cost
+from mpc.naming.correlations import BIT_MASK, MAX_OPERANDS, Relation
+from mpc.naming.scope import running
 from mpc.ops.declare import Operand, op, opening
 from mpc.ring import broadcast, count
-from mpc.scope import running
-from mpc.secret import constant_lineage, lineage_of, same_home
+from mpc.values.bshare import BShare
+from mpc.values.secret import constant_lineage, lineage_of, same_home
 
 if TYPE_CHECKING:
     from typing import Any

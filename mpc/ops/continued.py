@@ -11,36 +11,37 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from mpc import correlations, expressions, wide
-from mpc.correlations import DROPPED, MASK, MAX_CONTINUED, MAX_WIDE, QUOTIENT, SHORT_NODES, WIDE, WIDE_DROPPED, Relation, layout_of
-from mpc.derived import Done, Known, Quotient, Truncation
-from mpc.expressions import NAMED_NODES
+from mpc.kernels import wide
+from mpc.kernels.sets import folded, of_several
+from mpc.kernels.wide import LANES
 from mpc.ledger import Cost
+from mpc.naming import correlations, expressions
+from mpc.naming.correlations import DROPPED, MASK, MAX_CONTINUED, MAX_WIDE, QUOTIENT, SHORT_NODES, WIDE, WIDE_DROPPED, Relation, layout_of
+from mpc.naming.expressions import NAMED_NODES
+from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
 from mpc.ops.later import Later, watched
 from mpc.ops.lift import lifted_name, lifted_whole, lifting_of, open_numbers, part_of
 from mpc.ops.quotients import LIMIT, WIDE_LIMIT, lifted, lifted_numbers, lost_in, public_numbers, rounded, whole_of, wrapped
 from mpc.ring import count, frozen
-from mpc.scope import running
-from mpc.secret import lineage_of
-from mpc.sets import folded, of_several
-from mpc.unmade import begin, make
-from mpc.wide import LANES
+from mpc.values.derived import Done, Known, Quotient, Truncation
+from mpc.values.secret import lineage_of
+from mpc.values.unmade import begin, make
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from mpc.derived import Opened
-    from mpc.expressions import Expression
-    from mpc.masked import Masked
+    from mpc.kernels.wide import Numbers
+    from mpc.naming.expressions import Expression
+    from mpc.naming.scope import Scope
     from mpc.ops.lift import Lifted
     from mpc.ring import Words
-    from mpc.scope import Scope
     from mpc.session import Session
-    from mpc.shares import AShare
-    from mpc.unmade import Held
-    from mpc.wide import Numbers
+    from mpc.values.derived import Opened
+    from mpc.values.masked import Masked
+    from mpc.values.shares import AShare
+    from mpc.values.unmade import Held
 
 MAX_EXPONENT = 1000
 """Of a scale that floats can hold together with a bound."""

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpc import bits
-from mpc.correlations import BIT_MASK, Relation
 from mpc.errors import ProgramError
+from mpc.kernels import bits
 from mpc.ledger import Cost, together
-from mpc.masked import Masked
+from mpc.naming.correlations import BIT_MASK, Relation
+from mpc.naming.scope import protocol, running
 from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
 from mpc.ring import count
-from mpc.scope import protocol, running
-from mpc.secret import lineage_of, same_home
-from mpc.shares import concatenate
+from mpc.values.masked import Masked
+from mpc.values.secret import lineage_of, same_home
+from mpc.values.shares import concatenate
 
 if TYPE_CHECKING:
-    from mpc.bshare import BShare
-    from mpc.expressions import Expression
+    from mpc.naming.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
-    from mpc.shares import AShare
+    from mpc.values.bshare import BShare
+    from mpc.values.shares import AShare
 
 
 def _blocks(size: int) -> list[tuple[int, int]]:

@@ -8,19 +8,19 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
-from mpc.bshare import BShare
-from mpc.exchange import scatters, stripes
 from mpc.ledger import Cost
-from mpc.masked import Masked
+from mpc.messaging.exchange import scatters, stripes
+from mpc.naming.scope import protocol
 from mpc.ring import count
-from mpc.scope import protocol
-from mpc.shares import AShare
+from mpc.values.bshare import BShare
+from mpc.values.masked import Masked
+from mpc.values.shares import AShare
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from mpc.secret import Secret
     from mpc.session import Session
+    from mpc.values.secret import Secret
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -10,30 +10,30 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from mpc import correlations, expressions
-from mpc.correlations import products_of
-from mpc.derived import Derived, Factors, Group
+from mpc.kernels.sets import folded
 from mpc.ledger import Cost, together
-from mpc.masked import Masked
+from mpc.naming import correlations, expressions
+from mpc.naming.correlations import products_of
+from mpc.naming.scope import running
 from mpc.ops.declare import Operand, masking, opening
 from mpc.ops.later import Later, watched
 from mpc.ring import count
-from mpc.scope import running
-from mpc.secret import lineage_of
-from mpc.sets import folded
-from mpc.shares import AShare
-from mpc.unmade import begin, make
+from mpc.values.derived import Derived, Factors, Group
+from mpc.values.masked import Masked
+from mpc.values.secret import lineage_of
+from mpc.values.shares import AShare
+from mpc.values.unmade import begin, make
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from typing import Any
 
-    from mpc.derived import Factor, Opened
-    from mpc.expressions import Expression
+    from mpc.naming.expressions import Expression
+    from mpc.naming.scope import Scope
     from mpc.ring import Words
-    from mpc.scope import Scope
     from mpc.session import Session
-    from mpc.unmade import Held
+    from mpc.values.derived import Factor, Opened
+    from mpc.values.unmade import Held
 
 MANY = 10
 """Known factors from which on a group is of plain ones alone, or of groups alone: there are more groups, but only few wait for others."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from mpc.naming.scope import running
 from mpc.ring import frozen
-from mpc.scope import running
-from mpc.unmade import Product
+from mpc.values.unmade import Product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from weakref import ref
 
-    from mpc.beside import Work
-    from mpc.derived import Done
-    from mpc.scope import Scope
+    from mpc.messaging.beside import Work
+    from mpc.naming.scope import Scope
     from mpc.session import Session
-    from mpc.unmade import Applied
+    from mpc.values.derived import Done
+    from mpc.values.unmade import Applied
 
     Begin = Callable[[Scope], tuple[Coroutine[None, None, Any], Coroutine[Any, Any, Any]]]
 

@@ -11,25 +11,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mpc import expressions, wide
-from mpc.correlations import LIFT, MASK, Relation
+from mpc.kernels import wide
+from mpc.kernels.wide import LANES
+from mpc.naming import expressions
+from mpc.naming.correlations import LIFT, MASK, Relation
+from mpc.naming.scope import Scope, running
 from mpc.ops.later import Later
 from mpc.ring import BITS, WORD, count
-from mpc.scope import Scope, running
-from mpc.secret import lineage_of
-from mpc.unmade import Unmade
-from mpc.wide import LANES
+from mpc.values.secret import lineage_of
+from mpc.values.unmade import Unmade
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from mpc.derived import Blanks
-    from mpc.expressions import Expression
-    from mpc.masked import Masked
+    from mpc.kernels.wide import Numbers
+    from mpc.naming.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
-    from mpc.wide import Numbers
+    from mpc.values.derived import Blanks
+    from mpc.values.masked import Masked
 
 
 class Lifted(NamedTuple):

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpc import wide
-from mpc.wide import WIDTH
+from mpc.kernels import wide
+from mpc.kernels.wide import WIDTH
 
 if TYPE_CHECKING:
-    from mpc.derived import Truncation
+    from mpc.kernels.wide import Numbers
     from mpc.ring import Words
     from mpc.session import Session
-    from mpc.shares import AShare
-    from mpc.unmade import Held
-    from mpc.wide import Numbers
+    from mpc.values.derived import Truncation
+    from mpc.values.shares import AShare
+    from mpc.values.unmade import Held
 
 LIMIT, WIDE_LIMIT = 2.0**62, 2.0 ** (WIDTH - 2)
 """What a word, or a number mod 2^128, stays below that is truncated."""

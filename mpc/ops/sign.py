@@ -1,7 +1,7 @@
 """Comparison with zero, by the carry of a public number and a secret mask (papers: catrina10b, turbospeedz).
 
 x = e + a, where e is open and the dealer knows the bits of a: the first four bits of every group need no round at all, and two merges of four
-groups each leave the carry into bit 63.  mpc.carry has the circuit.
+groups each leave the carry into bit 63.  mpc.kernels.carry has the circuit.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpc import bits, carry
-from mpc.correlations import BIT_MASK, Relation
+from mpc.kernels import bits, carry
 from mpc.ledger import Cost, together
-from mpc.masked import Masked
+from mpc.naming.correlations import BIT_MASK, Relation
+from mpc.naming.scope import running
 from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
 from mpc.ring import count
-from mpc.scope import running
-from mpc.secret import lineage_of
+from mpc.values.masked import Masked
+from mpc.values.secret import lineage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from typing import Any
 
-    from mpc.bshare import BShare
-    from mpc.expressions import Range
+    from mpc.naming.expressions import Range
     from mpc.ring import Words
     from mpc.session import Session
-    from mpc.shares import AShare
+    from mpc.values.bshare import BShare
+    from mpc.values.shares import AShare
 
     Circuit = Callable[..., Generator[Words, Words, Words]]
 

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpc import expressions
-from mpc.correlations import DROPPED, Relation
-from mpc.derived import Derived, Done, Known, Quotient, Truncation
 from mpc.errors import PrecisionError, ProgramError
 from mpc.fixed_point import encode
 from mpc.ledger import Cost, together
-from mpc.masked import Masked
+from mpc.naming import expressions
+from mpc.naming.correlations import DROPPED, Relation
+from mpc.naming.scope import running
 from mpc.ops import continued, quotients
 from mpc.ops.arithmetic import beaver, checked_product, masked_both, product_bound, product_work
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
 from mpc.ring import broadcast, count
-from mpc.scope import running
-from mpc.secret import lineage_of
-from mpc.shares import AShare, concatenate
+from mpc.values.derived import Derived, Done, Known, Quotient, Truncation
+from mpc.values.masked import Masked
+from mpc.values.secret import lineage_of
+from mpc.values.shares import AShare, concatenate
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from mpc.expressions import Expression
+    from mpc.naming.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpc import wide
-from mpc.correlations import BIT_MASK, MASK
-from mpc.expressions import evaluate, leading_rows
+from mpc.kernels import wide
+from mpc.naming.correlations import BIT_MASK, MASK
+from mpc.naming.expressions import evaluate, leading_rows
 from mpc.ring import WORD, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mpc.correlations import Relation
-    from mpc.expressions import Expression
+    from mpc.messaging.sinks import Bytes
+    from mpc.naming.correlations import Relation
+    from mpc.naming.expressions import Expression
+    from mpc.naming.streams import Seed
     from mpc.ring import Words
-    from mpc.sinks import Bytes
-    from mpc.streams import Seed
 
 
 def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:

@@ -14,26 +14,26 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mpc import wire
-from mpc.agreement import Agreement, describe
-from mpc.asked import unpack_relation
-from mpc.correlations import BIT_MASK, MASK, WIDE, correction_tag, receiver
-from mpc.departure import Departure, departure, reported
 from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
-from mpc.exchange import correction_digest, raw
+from mpc.framing import wire
+from mpc.messaging.agreement import Agreement, describe
+from mpc.messaging.departure import Departure, departure, reported
+from mpc.messaging.exchange import correction_digest, raw
+from mpc.naming.asked import unpack_relation
+from mpc.naming.correlations import BIT_MASK, MASK, WIDE, correction_tag, receiver
+from mpc.naming.streams import Seed
 from mpc.preprocessing.corrections import correction, work_of
 from mpc.prg import blocks_for
 from mpc.ring import count
-from mpc.streams import Seed
 
 if TYPE_CHECKING:
-    from mpc.agreement import Agreed, Job
-    from mpc.correlations import Relation
-    from mpc.expressions import Range
     from mpc.ledger import Books, Ledger
-    from mpc.lobby import Lobby
-    from mpc.mesh import Mesh
-    from mpc.roster import Roster
+    from mpc.membership.roster import Roster
+    from mpc.messaging.agreement import Agreed, Job
+    from mpc.messaging.lobby import Lobby
+    from mpc.naming.correlations import Relation
+    from mpc.naming.expressions import Range
+    from mpc.network.mesh import Mesh
 
 MAX_SESSIONS = 64
 MAX_JOINING = 16

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc.correlations import LIFT, receiver
+from mpc.naming.correlations import LIFT, receiver
 from mpc.ring import WORD
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from mpc.correlations import Relation
-    from mpc.exchange import Exchange
-    from mpc.flow import Arrivals
+    from mpc.channels.flow import Arrivals
     from mpc.ledger import Ledger
+    from mpc.messaging.exchange import Exchange
+    from mpc.naming.correlations import Relation
+    from mpc.naming.scope import Scope
+    from mpc.naming.streams import Streams
     from mpc.preprocessing.plan import Plan
     from mpc.ring import Words
-    from mpc.scope import Scope
-    from mpc.streams import Streams
 
 AHEAD_ASKS = 1 << 14
 """Asks of a plan that may be under way before their ops begin."""

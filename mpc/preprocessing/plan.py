@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from mpc.blank import Meter, Uncounted
-from mpc.exchange import MAX_NDIM, scatters, stripes
+from mpc.kernels.blank import Meter, Uncounted
 from mpc.ledger import Ledger
+from mpc.messaging.exchange import MAX_NDIM, scatters, stripes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from mpc.correlations import Relation
-    from mpc.expressions import Range
+    from mpc.naming.correlations import Relation
+    from mpc.naming.expressions import Range
+    from mpc.naming.scope import Scope
     from mpc.ring import Words
-    from mpc.scope import Scope
 
 
 NEARLY_ONE = 2.0**-16

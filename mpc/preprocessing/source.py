@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from mpc.correlations import Relation
+    from mpc.naming.correlations import Relation
+    from mpc.naming.scope import Scope
     from mpc.preprocessing.plan import Plan
     from mpc.ring import Words
-    from mpc.scope import Scope
 
 
 class Source(Protocol):

@@ -11,7 +11,7 @@ import numpy as np
 from mpc.ring import signed
 
 if TYPE_CHECKING:
-    from mpc.expressions import Range
+    from mpc.naming.expressions import Range
     from mpc.ring import Words
 
 

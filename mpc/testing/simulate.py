@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.blocking import blocking
 from mpc.errors import RemoteFault
-from mpc.identity import Identity
-from mpc.mesh import Clocks
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
+from mpc.naming.scope import called
+from mpc.network.mesh import Clocks
 from mpc.node import Node
-from mpc.roster import Member, Roster
-from mpc.scope import called
 from mpc.testing.oracle import Oracle
 from mpc.testing.schedule import Delays, ShuffledLoop
 from mpc.transport.memory import memory_pair

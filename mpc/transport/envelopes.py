@@ -21,7 +21,7 @@ from mpc.errors import ProgramError
 from mpc.prg import derive
 
 if TYPE_CHECKING:
-    from mpc.identity import Identity
+    from mpc.membership.identity import Identity
     from mpc.transport.link import Part
 
 ID_BYTES = 16

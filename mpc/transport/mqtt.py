@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from pathlib import Path
 
-    from mpc.endpoints import Relay
-    from mpc.identity import Identity
-    from mpc.members import Member
+    from mpc.membership.endpoints import Relay
+    from mpc.membership.identity import Identity
+    from mpc.membership.members import Member
     from mpc.transport.relayed import RelayedLink
 
 MAX_MESSAGE = 1 << 17

@@ -8,7 +8,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from mpc.errors import PeerLost
-from mpc.identity import curve_public_of
+from mpc.membership.identity import curve_public_of
 from mpc.transport import envelopes
 from mpc.transport.relayed import MESSAGE_OVERHEAD, RelayedLink
 from mpc.transport.talks import Peer, Talk
@@ -16,8 +16,8 @@ from mpc.transport.talks import Peer, Talk
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mpc.identity import Identity
-    from mpc.members import Member
+    from mpc.membership.identity import Identity
+    from mpc.membership.members import Member
     from mpc.transport.talks import Sender
 
 _OVERHEAD = 64 + envelopes.OVERHEAD + MESSAGE_OVERHEAD

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
-    from mpc.members import Member
+    from mpc.membership.members import Member
     from mpc.transport.link import Link
     from mpc.transport.mqtt import MqttNetwork
     from mpc.transport.tcp import TcpNetwork

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mpc.config import load_config
-from mpc.mesh import Clocks
+from mpc.network.delayed import DelayedNetwork
+from mpc.network.mesh import Clocks
 from mpc.node import Node, network_of
-from mpc.transport.delayed import DelayedNetwork
 from parties.bench.catalogue import WORKLOADS
 from parties.bench.machine import Memory, cpu_seconds
 from parties.child import attended, exit_of

@@ -12,25 +12,25 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from mpc.errors import ConfigError
-from mpc.identity import decode_key
-from mpc.lock import IdentityLock
-from mpc.roster import Roster
+from mpc.membership.identity import decode_key
+from mpc.membership.lock import IdentityLock
+from mpc.membership.roster import Roster
 from parties.ask import request, wide
-from parties.audit import changed, log_of
+from parties.auditing.audit import changed, log_of
+from parties.auditing.differences import as_object, pairs, table
+from parties.auditing.entries import Chain, opened
+from parties.auditing.head import known, path_of
+from parties.auditing.verification import Verification
+from parties.auditing.volumes import lines_of, volume
 from parties.config import load_node_config
-from parties.differences import as_object, pairs, table
 from parties.drafts import Draft
-from parties.entries import Chain, opened
-from parties.head import known, path_of
-from parties.job import DIGEST
-from parties.records import RENEWED
+from parties.jobs.job import DIGEST
+from parties.jobs.records import RENEWED
 from parties.run import run
-from parties.verification import Verification
-from parties.volumes import lines_of, volume
 
 if TYPE_CHECKING:
+    from parties.auditing.entries import Entry
     from parties.config import NodeConfig
-    from parties.entries import Entry
 
 app = typer.Typer(no_args_is_help=True, help="Show, search, verify, rotate or export the audit log of this organisation's node.")
 

@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 import mpc
-from mpc.checks import own_version
 from mpc.errors import ConfigError
-from mpc.lock import IdentityLock
+from mpc.membership.lock import IdentityLock
+from mpc.network.checks import own_version
 from parties import ask
 from parties.check import MAX_PATIENCE, PATIENCE, Own, Row, examine, first_fault, own_files
 from parties.config import load_node_config

@@ -17,7 +17,7 @@ from parties.client import ME, Rows, declared
 from parties.client import ask as ask_parties
 from parties.config import NodeConfig, load_node_config
 from parties.faults import as_object
-from parties.job import names_in
+from parties.jobs.job import names_in
 from parties.programs import program
 from parties.reading import Reading, in_time
 from parties.run import commanded

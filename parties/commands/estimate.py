@@ -11,7 +11,7 @@ from rich.table import Table as Grid
 
 from mpc.errors import ConfigError
 from parties.faults import as_object
-from parties.job import MAX_POOL, Task, names_in
+from parties.jobs.job import MAX_POOL, Task, names_in
 from parties.programs import program
 from parties.programs.forecast import Forecast
 

@@ -16,15 +16,15 @@ from mpc.errors import ConfigError
 from parties import ask
 from parties.config import load_node_config
 from parties.faults import as_object
-from parties.job import unpack_task
+from parties.jobs.job import unpack_task
+from parties.jobs.progress import Foresight, described
+from parties.jobs.records import APPROVED
 from parties.programs import program
 from parties.programs.forecast import Forecast
-from parties.progress import Foresight, described
-from parties.records import APPROVED
 from parties.run import run
 
 if TYPE_CHECKING:
-    from parties.job import Task
+    from parties.jobs.job import Task
 
 PATIENCE = 1.0
 """Seconds for the totals of a job that is shown before it is over."""

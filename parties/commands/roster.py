@@ -17,13 +17,13 @@ from typing import Annotated
 
 import typer
 
-from mpc import roster_file
 from mpc.config import load_config
-from mpc.endpoints import parse_relay
 from mpc.errors import ConfigError
-from mpc.identity import Identity, spoken
-from mpc.members import Content, Member, Revoked, Transport
-from mpc.roster import Roster, did_you_mean, read_text
+from mpc.membership import roster_file
+from mpc.membership.endpoints import parse_relay
+from mpc.membership.identity import Identity, spoken
+from mpc.membership.members import Content, Member, Revoked, Transport
+from mpc.membership.roster import Roster, did_you_mean, read_text
 from parties.commands.roster_table import as_json_object, table
 
 app = typer.Typer(no_args_is_help=True, help="Build, sign and change the roster that all members share.")

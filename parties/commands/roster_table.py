@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mpc.endpoints import format_endpoint
-from mpc.identity import encode_key, spoken
+from mpc.membership.endpoints import format_endpoint
+from mpc.membership.identity import encode_key, spoken
 
 if TYPE_CHECKING:
-    from mpc.members import Member
-    from mpc.roster import Roster
+    from mpc.membership.members import Member
+    from mpc.membership.roster import Roster
 
 
 def standing(roster: Roster, member: Member) -> str:

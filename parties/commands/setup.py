@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from mpc.endpoints import parse_endpoint
 from mpc.errors import ConfigError
-from mpc.identity import Identity, check_name, spoken
-from mpc.members import Member, Role
-from mpc.roster_file import member_lines
+from mpc.membership.endpoints import parse_endpoint
+from mpc.membership.identity import Identity, check_name, spoken
+from mpc.membership.members import Member, Role
+from mpc.membership.roster_file import member_lines
 
 _CONFIG = """\
 # The {role} {name}.  Paths are relative to this file; docs/operations.md explains every key.

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc.endpoints import Relay
 from mpc.errors import BeaverError
-from mpc.identity import Identity
-from mpc.roster import Member, Roster
+from mpc.membership.endpoints import Relay
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Member, Roster
 from parties.data import load_diabetes
 from parties.demo import broker
 from parties.demo.report import report
@@ -27,7 +27,7 @@ from parties.demo.study import pooled, split, tolerance
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mpc.roster import Transport
+    from mpc.membership.roster import Transport
     from parties.data import Table
     from parties.demo.study import Holding
 

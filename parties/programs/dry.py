@@ -13,7 +13,7 @@ from mpc.session import Session
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from mpc.scope import Scope
+    from mpc.naming.scope import Scope
 
 
 class UnwantedError(Exception):

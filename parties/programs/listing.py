@@ -8,7 +8,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from parties.job import Parameter, Task
+from parties.jobs.job import Parameter, Task
 from parties.programs.program import COLUMN, PARTY
 
 if TYPE_CHECKING:

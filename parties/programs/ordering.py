@@ -14,7 +14,7 @@ from parties.programs.program import PARTY, Program, Result, Setting, Settings, 
 if TYPE_CHECKING:
     from mpc import AShare, Floats, Session
     from parties.data import Table
-    from parties.job import Task
+    from parties.jobs.job import Task
 
 ROOM = 60
 """Bits of a number: a difference of two is still right in 64."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc.errors import ConfigError, PrecisionError
-from mpc.roster import did_you_mean
+from mpc.membership.roster import did_you_mean
 from parties.data import Table
-from parties.job import MAX_NAMES, Parameter, Task
-from parties.pool import enough
+from parties.jobs.job import MAX_NAMES, Parameter, Task
+from parties.jobs.pool import enough
 from parties.programs.dry import dry
 
 if TYPE_CHECKING:

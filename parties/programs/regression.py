@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mpc import AShare, Session
-    from parties.job import Task
+    from parties.jobs.job import Task
 
 CHUNK = 32
 """Columns whose presence one extent of an announced shape tells."""

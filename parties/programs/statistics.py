@@ -16,7 +16,7 @@ from protocols.given import given_mean, given_sum, given_variance
 if TYPE_CHECKING:
     from mpc import AShare, Session
     from parties.data import Table
-    from parties.job import Task
+    from parties.jobs.job import Task
 
 
 async def _sum(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from mpc.node import Node
-    from parties.audit import AuditLog
+    from parties.auditing.audit import AuditLog
     from parties.config import NodeConfig
-    from parties.service import Service
+    from parties.jobs.service import Service
 
 
 @asynccontextmanager

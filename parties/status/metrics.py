@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, ge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from mpc.checks import own_version
-from mpc.handshake import WIRE_VERSION
+from mpc.framing.handshake import WIRE_VERSION
+from mpc.network.checks import own_version
 from parties.status.watch import UP
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from mpc.checks import own_version
-from mpc.handshake import WIRE_VERSION
+from mpc.framing.handshake import WIRE_VERSION
+from mpc.network.checks import own_version
 from parties.status.server import Answer
 
 if TYPE_CHECKING:

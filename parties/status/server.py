@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import h11
 
-from mpc.endpoints import format_endpoint
 from mpc.errors import ConfigError
+from mpc.membership.endpoints import format_endpoint
 from mpc.transport.link import reason
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from mpc.endpoints import Endpoint
+    from mpc.membership.endpoints import Endpoint
 
 MAX_REQUEST = 1 << 14
 MAX_CONNECTIONS = 32

@@ -8,24 +8,24 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from mpc.endpoints import format_endpoint
 from mpc.errors import BeaverError
-from mpc.roster import transport_between
-from parties.records import RUNNING
-from parties.verification import TORN, Verification
+from mpc.membership.endpoints import format_endpoint
+from mpc.membership.roster import transport_between
+from parties.auditing.verification import TORN, Verification
+from parties.jobs.records import RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mpc.framing.wire import Body
     from mpc.ledger import Ledger
+    from mpc.membership.roster import Member
+    from mpc.network.peer import Traffic
     from mpc.node import Node
-    from mpc.peer import Traffic
-    from mpc.roster import Member
-    from mpc.wire import Body
-    from parties.audit import AuditLog
+    from parties.auditing.audit import AuditLog
     from parties.config import NodeConfig
-    from parties.records import Record
-    from parties.service import Service
+    from parties.jobs.records import Record
+    from parties.jobs.service import Service
 
 EVERY = 10.0
 """Seconds between two questions to a peer, of some hundred bytes each."""

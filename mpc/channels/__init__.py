@@ -1,0 +1,1 @@
+"""Sealed, authenticated channels over links: flow control, and the links that one channel outlives."""

@@ -1,0 +1,393 @@
+"""A channel: a link after hello and handshake, carrying sealed records in both directions, and the links that replace it.
+
+The handshake is a generator that is fed frames, so that everything happens inside the link's callback: no task switch lies
+between a frame's arrival and the receive that it completes.
+
+A link that breaks is not the end of its channel. The peers connect anew, with new keys, and the new link is handed to the channel that
+was interrupted: records go on with its numbers, and what the peer has not received is sealed and sent again. Seeds stay as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from mpc.channels.flow import ON_FRAME, Flow
+from mpc.channels.line import Line
+from mpc.channels.owed import Owed
+from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved
+from mpc.framing import wire
+from mpc.framing.greeting import initiate, respond
+from mpc.framing.unacknowledged import Unacknowledged
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpc.membership.identity import Identity
+    from mpc.membership.roster import Member, Roster
+    from mpc.transport.link import Link
+
+RECORD_TARGET = 1 << 19
+_PUMP_BYTES = 1 << 22
+_HUNG_UP = "hung up during the handshake. Either it does not hold the key that the roster gives it, or it rejects ours: its log says which."
+
+
+class Upstairs(Protocol):
+    """Who owns channels: the mesh."""
+
+    def opened(self, channel: Channel) -> None:
+        """The peer proved who it is; for a responder only after the initiator's first sealed record."""
+
+    def previous(self, name: str) -> Channel | None:
+        """The channel to `name` that a new link to it may go on with."""
+
+    def interrupted(self, channel: Channel, fault: BeaverError) -> bool:
+        """Its link is gone.  Whether to wait for another one: then it is resumed or ended later."""
+
+    def resumed(self, channel: Channel, through: Channel) -> None:
+        """It goes on over the link of `through`, which is no channel of its own."""
+
+    def control(self, channel: Channel, body: wire.Body) -> None:
+        """A control message arrived; a fault raised here ends the channel."""
+
+    def closed(self, channel: Channel, fault: BeaverError) -> None:
+        """The channel is gone, or never came to be; called exactly once."""
+
+
+class Channel:
+    """Sealed frames to and from one peer.  `peer` is known to be true only once `ready` is set."""
+
+    def __init__(self, link: Link, identity: Identity, roster: Roster, upstairs: Upstairs, *, dialled: Member | None = None) -> None:
+        self.ready = False
+        self.peer: Member | None = dialled
+        self.exporter = b""
+        self.transcript = b""
+        self.born = asyncio.get_running_loop().time()
+        self.wire_bytes = self.wire_received = 0
+        self.roster = roster
+        self.served = False
+        """Whether its line came to be used, by this channel or by another one."""
+        self._line = Line(link, self)
+        self._upstairs = upstairs
+        self._flows: dict[bytes, Flow] = {}
+        self._queue: list[wire.Part] = []
+        self._queued = 0
+        self._flush_due = False
+        self._pumps: list[Flow] = []
+        self.received = 0
+        self._owed = Owed(lambda: self.send(wire.bare(wire.Kind.PING)))
+        self._unacknowledged = Unacknowledged()
+        self._over = False
+        self._parting = False
+        self._older: Channel | None = None
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._initiator = dialled is not None
+        self._script = initiate(link, identity, roster, dialled) if dialled is not None else respond(link, identity, roster)
+        next(self._script)
+        self._line.start()
+
+    def __repr__(self) -> str:
+        return f"Channel({self.name}, {self._line.link.label})"
+
+    @property
+    def name(self) -> str:
+        """The peer's name, or the link's label while it is unknown."""
+        return self.peer.name if self.peer is not None else self._line.link.label
+
+    @property
+    def spoke(self) -> float:
+        """When the last record left."""
+        return self._line.spoke
+
+    @property
+    def heard(self) -> float:
+        """When the last byte came."""
+        return self._line.link.heard
+
+    @property
+    def writable(self) -> bool:
+        """Whether the peer takes what is sent; False while much of it waits."""
+        return self._line.link.writable
+
+    @property
+    def alive(self) -> bool:
+        """Ready and not closed."""
+        return self.ready and not self._over
+
+    def unheeded(self, seconds: float) -> bool:
+        """Whether the peer has acknowledged nothing of what waits for `seconds`: it lives, but no record comes through to it."""
+        return self._unacknowledged.overdue(seconds)
+
+    async def settled(self) -> None:
+        """Return when it is not interrupted (any more)."""
+        await self._settled.wait()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether its link is gone and another one is waited for."""
+        return not self._settled.is_set()
+
+    # -- hello and handshake -----------------------------------------------------------------------------------
+
+    def _advance(self, frame: bytes) -> None:
+        try:
+            self._script.send(frame)
+        except StopIteration as finished:
+            self.peer, keys, suite = finished.value
+            self._line.key(keys, suite, self.name)
+            self.exporter, self.transcript = keys.exporter, keys.handshake_hash
+            if self._initiator:
+                older = self._upstairs.previous(self.name)
+                if older is not None:
+                    # From here on nothing more may come over the older line: the peer sends what was not received by now again.
+                    older.interrupt(PeerLost(self.name, "the connection was replaced"))
+                self._older = older if older is not None and older.alive else None
+                self._say_ready(self._older)
+
+    def _say_ready(self, older: Channel | None) -> None:
+        self.send(wire.ready(older.transcript, older.received) if older is not None else wire.ready(wire.NEW, 0))
+        self._seal()
+
+    def _greeted(self, frame: wire.Frame) -> None:
+        """The peer's first sealed record: which channel the link is for."""
+        if frame.kind is not wire.Kind.READY:
+            raise PeerMisbehaved(self.name, "spoke before it was ready")
+        # Of a responder, this record proves that the initiator holds its key now: message 1 alone could be a replay.
+        older = self._older if self._initiator else self._upstairs.previous(self.name)
+        going_on = older is not None and older.alive and frame.digest == older.transcript
+        if not self._initiator:
+            self._say_ready(older if going_on else None)
+        if older is not None and going_on:
+            older.resume(self, frame.total)
+        elif self._initiator and frame.digest != wire.NEW:
+            raise PeerLost(self.name, "went on with a connection that has ended here")
+        else:
+            self.ready = self.served = True
+            self._upstairs.opened(self)
+
+    # -- interruption ------------------------------------------------------------------------------------------
+
+    def interrupt(self, fault: BeaverError) -> None:
+        """The link is gone, or silent: wait for another one, or end with `fault` if nobody wants to wait."""
+        if not self.alive or self.interrupted:
+            return
+        self._settled.clear()
+        self._line.link.abort()
+        if not self._upstairs.interrupted(self, fault):
+            self._finish(fault)
+
+    def hand_over(self, to: Channel) -> Line:
+        """The line, for the channel that goes on over it; this one never comes to be."""
+        self._over = self.served = True
+        self.exporter = b""
+        self._line.owner = to
+        return self._line
+
+    def resume(self, through: Channel, acknowledged: int) -> None:
+        """Go on over the line of `through`: what the peer did not receive, `acknowledged` records in all, goes again."""
+        self._unacknowledged.acknowledged(acknowledged, self.name)
+        old, self._line = self._line, through.hand_over(self)
+        self.roster = through.roster
+        old.link.abort()
+        self._settled.set()
+        for number, parts in self._unacknowledged.again():
+            self._transmit(number, parts)
+        self._upstairs.resumed(self, through)
+        self._schedule()
+
+    # -- receiving ---------------------------------------------------------------------------------------------
+
+    def on_frame(self, line: Line, frame: memoryview) -> None:
+        """See Owner."""
+        if line is not self._line:
+            return
+        if self._over:
+            self._after_the_end(frame)
+            return
+        try:
+            if line.opener is None:
+                self._advance(bytes(frame))
+            else:
+                self._owed.add(len(frame))
+                self.wire_received += len(frame) + 4
+                self._on_record(line.opener.open(frame))
+        except BeaverError as fault:
+            self.end(fault)
+
+    def _after_the_end(self, frame: memoryview) -> None:
+        """Both sides say CLOSE at the same time: whoever said it and hears it is done."""
+        opener = self._line.opener
+        if not self._parting or opener is None:
+            return
+        try:
+            sequence, self.received = self.received, self.received + 1
+            if any(part.kind is wire.Kind.CLOSE for part in wire.parse(opener.open(frame), sequence, self.name)):
+                self._line.link.close()
+        except BeaverError:
+            self._line.link.abort()
+
+    def _on_record(self, record: wire.Part) -> None:
+        sequence, self.received = self.received, self.received + 1
+        self._acknowledge(wire.acknowledged(record))
+        for frame in wire.parse(record, sequence, self.name):
+            if not self.ready:
+                self._greeted(frame)
+            elif frame.tag:
+                flow = self._flows.get(frame.tag[: wire.SESSION_PREFIX])
+                if flow is not None:
+                    self._to_flow(flow, frame)
+            elif frame.kind is wire.Kind.CONTROL:
+                self._upstairs.control(self, wire.parse_control(frame.data, self.name))
+            elif frame.kind is wire.Kind.CLOSE:
+                self.end(PeerLost(self.name, "closed the connection"))
+            if self._over:
+                return
+
+    def _to_flow(self, flow: Flow, frame: wire.Frame) -> None:
+        try:
+            ON_FRAME[frame.kind](flow, frame)
+        except Disagreement as fault:
+            flow.on_disagreement(fault)
+
+    def _acknowledge(self, count: int) -> None:
+        was_full = self._unacknowledged.full
+        self._unacknowledged.acknowledged(count, self.name)
+        if was_full or self._owed.much:
+            self._schedule()
+
+    # -- sending -----------------------------------------------------------------------------------------------
+
+    def send(self, *parts: wire.Part) -> None:
+        """Queue one frame.  Frames queued while tasks are runnable leave together, as one record."""
+        self._queue.extend(parts)
+        self._queued += sum(map(len, parts))
+        if self._queued >= RECORD_TARGET:
+            self._seal()
+        self._schedule()
+
+    def control(self, **body: object) -> None:
+        """Queue a control message."""
+        self.send(wire.control(body))
+
+    def wants_pump(self, flow: Flow) -> None:
+        """Let `flow` send granted blocks whenever the link can take them."""
+        if flow not in self._pumps:
+            self._pumps.append(flow)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._flush_due and not self._over:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _seal(self) -> None:
+        if not self._line.keyed or self._over:
+            self._queue.clear()
+            return
+        parts, self._queue = self._queue, []
+        number = self._unacknowledged.keep(parts, self._queued)
+        self._queued = 0
+        if not self.interrupted:
+            self._transmit(number, parts)
+
+    def _transmit(self, number: int, parts: Sequence[wire.Part]) -> None:
+        self.wire_bytes += self._line.transmit(number, self.received, parts)
+        self._owed.paid()
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._over:
+            return
+        if self._owed.much and not self._queue:
+            self.send(wire.bare(wire.Kind.PING))
+        budget = _PUMP_BYTES
+        while self._pumps and self._takes_more and budget > 0:
+            flow = self._pumps.pop(0)
+            if flow.pump():
+                self._pumps.append(flow)
+            budget -= RECORD_TARGET // 2
+        if self._queue:
+            self._seal()
+        if self._pumps and self._takes_more:
+            self._schedule()
+
+    @property
+    def _takes_more(self) -> bool:
+        return self._line.link.writable and not self._unacknowledged.full and not self.interrupted
+
+    def on_writable(self) -> None:
+        """See Owner."""
+        if self._pumps:
+            self._schedule()
+
+    # -- flows -------------------------------------------------------------------------------------------------
+
+    def open_flow(self, session: bytes, window: int) -> Flow:
+        """Start carrying the messages of `session`."""
+        flow = Flow(session, self.name, self, window)
+        self._flows[session[: wire.SESSION_PREFIX]] = flow
+        return flow
+
+    def close_flow(self, session: bytes, fault: BeaverError) -> None:
+        """Stop carrying `session`; whatever still arrives for it is dropped."""
+        flow = self._flows.pop(session[: wire.SESSION_PREFIX], None)
+        if flow is not None:
+            flow.fail(fault)
+            if flow in self._pumps:
+                self._pumps.remove(flow)
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def on_closed(self, line: Line, reason: Exception | None) -> None:
+        """See Owner."""
+        if line is not self._line or self.interrupted:
+            return
+        lost = reason if isinstance(reason, PeerLost) else PeerLost(self.name, "the connection was lost")
+        if isinstance(reason, PeerMisbehaved):
+            # The link knows an address only.
+            self._finish(PeerMisbehaved(self.name, reason.text))
+        elif self.ready:
+            self.interrupt(lost)
+        elif reason is lost:
+            self._finish(lost)
+        else:
+            self._finish(AuthenticationFailed(self.name, _HUNG_UP))
+
+    def end(self, fault: BeaverError) -> None:
+        """Drop the link at once; everything on it fails with `fault`."""
+        self._line.link.abort()
+        self._finish(fault)
+
+    def abort(self) -> None:
+        """Give up a `close` that the peer does not let end."""
+        self._line.link.abort()
+
+    async def close(self) -> None:
+        """Say goodbye, and return when the peer has heard it: a socket closed earlier could lose what the system still holds."""
+        await self._settled.wait()
+        if self._over:
+            return
+        if self.ready:
+            self.send(wire.bare(wire.Kind.CLOSE))
+            self._seal()
+            self._parting = True
+        else:
+            self._line.link.close()
+        self._finish(PeerLost(self.name, "this party closed the connection"))
+        await self._line.link.wait_closed()
+
+    def _finish(self, fault: BeaverError) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._owed.clear()
+        self._settled.set()
+        self.exporter = b""
+        self._queue.clear()
+        self._unacknowledged.clear()
+        self._pumps.clear()
+        for flow in self._flows.values():
+            flow.fail(fault)
+        self._flows.clear()
+        self._upstairs.closed(self, fault)

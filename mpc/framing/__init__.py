@@ -1,0 +1,1 @@
+"""Bytes only, no sockets: frames, hello and handshake, sealed records, and what is not acknowledged yet."""

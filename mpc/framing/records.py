@@ -1,0 +1,96 @@
+"""Sealed records: one AEAD key and counter per direction; anything but the next record kills the direction (paper: noise)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidTag
+
+from mpc.errors import PeerMisbehaved, ProgramError
+from mpc.framing.handshake import TAG_BYTES, cipher, nonce
+
+if TYPE_CHECKING:
+    from mpc.framing.wire import Part
+
+MAX_RECORD = 1 << 20
+REKEY_AFTER = 1 << 36
+MAX_COUNTER = (1 << 64) - 2
+
+
+class _Direction:
+    __slots__ = ("_aead", "_bytes", "_counter", "_pid", "_rekey_after", "_suite")
+
+    def __init__(self, key: bytes, suite: str, rekey_after: int = REKEY_AFTER) -> None:
+        self._aead = cipher(suite, key)
+        self._suite = suite
+        self._counter = 0
+        self._bytes = 0
+        self._rekey_after = rekey_after
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._suite}, record {self._counter})"
+
+    def _next_nonce(self) -> bytes:
+        if os.getpid() != self._pid:
+            # A forked child would seal with the counters of its parent.
+            msg = "this process was forked from the one that opened the channel; open a node of its own"
+            raise ProgramError(msg)
+        if self._counter > MAX_COUNTER:
+            msg = "the record counter is used up"
+            raise OverflowError(msg)
+        number = nonce(self._suite, self._counter)
+        self._counter += 1
+        return number
+
+    def _account(self, size: int) -> None:
+        # Both ends count the same plaintext bytes, so both change the key after the same record.
+        self._bytes += size
+        if self._bytes >= self._rekey_after:
+            fresh = self._aead.encrypt(nonce(self._suite, (1 << 64) - 1), bytes(32), b"")[:32]
+            self._aead = cipher(self._suite, fresh)
+            self._bytes = 0
+
+
+class Sealer(_Direction):
+    """Seals what this side sends."""
+
+    def seal(self, plaintext: Part) -> bytes:
+        """Ciphertext and tag.  ValueError beyond MAX_RECORD bytes."""
+        if len(plaintext) > MAX_RECORD:
+            msg = f"a record of {len(plaintext)} bytes; at most {MAX_RECORD} fit"
+            raise ValueError(msg)
+        sealed = self._aead.encrypt(self._next_nonce(), plaintext, None)
+        self._account(len(plaintext))
+        return sealed
+
+
+class Opener(_Direction):
+    """Opens what the peer sends, in order, each exactly once; dead for ever after the first record that does not fit."""
+
+    __slots__ = ("_dead", "_peer", "_plaintext")
+
+    def __init__(self, key: bytes, suite: str, peer: str, rekey_after: int = REKEY_AFTER) -> None:
+        super().__init__(key, suite, rekey_after)
+        self._peer = peer
+        self._dead = False
+        self._plaintext = bytearray()
+
+    def open(self, record: Part) -> memoryview:
+        """The plaintext, valid until the next record is opened; PeerMisbehaved if it is not the peer's next record."""
+        if self._dead or not TAG_BYTES <= len(record) <= MAX_RECORD + TAG_BYTES:
+            self._dead = True
+            raise PeerMisbehaved(self._peer, "the record channel is dead: a record was malformed")
+        size = len(record) - TAG_BYTES
+        if size > len(self._plaintext):
+            self._plaintext = bytearray(min(2 * size, MAX_RECORD))
+        plaintext = memoryview(self._plaintext)[:size]
+        try:
+            # Into memory that is used again: fresh pages would cost as much as the cipher.
+            self._aead.decrypt_into(self._next_nonce(), record, None, plaintext)
+        except InvalidTag:
+            self._dead = True
+            raise PeerMisbehaved(self._peer, "a record was altered, repeated, reordered or lost on the way") from None
+        self._account(size)
+        return plaintext

@@ -1,0 +1,221 @@
+"""The roster: who takes part, with which key, where, and in which role.  The same file at every member; no trust on first use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpc.errors import ConfigError
+from mpc.membership import roster_file
+from mpc.membership.endpoints import Endpoint, Relay, format_endpoint, is_loopback, parse_endpoint
+from mpc.membership.identity import Identity, check_name, curve_public_of, verify
+from mpc.membership.members import PURPOSE, Content, Member, Revoked, Role, Transport, meet
+from mpc.membership.toml_text import at_line, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class Roster:
+    """All members, checked.  `members` and `parties` are sorted by name: that is the party order everywhere.
+
+    ConfigError for what no roster may say.  Whether it is signed is another question: `unsigned` answers it.
+    """
+
+    def __init__(
+        self,
+        members: Iterable[Member],
+        *,
+        transport: Transport = "tcp",
+        relay: Relay | None = None,
+        version: int = 1,
+        previous: bytes = b"",
+        revoked: Iterable[Revoked] = (),
+        signatures: Mapping[str, bytes] | None = None,
+    ) -> None:
+        written = tuple(sorted(members, key=lambda member: member.name))
+        self.content = Content(written, transport, relay, version, previous, tuple(revoked))
+        self.members = tuple(replace(member, transport=member.transport or transport) for member in written)
+        self.relay = relay
+        _check(self.content, self.members)
+        self._by_name = {member.name: member for member in self.members}
+        self.parties = tuple(member for member in self.members if member.role == "party")
+        self.dealer = next((member for member in self.members if member.role == "dealer"), None)
+        self.digest = self.content.digest
+        self.signatures = dict(signatures or {})
+        for name in self.signatures:
+            if name not in self:
+                msg = f"[signatures] {name}: is not in the roster; {did_you_mean(name, self._by_name)}"
+                raise ConfigError(msg)
+
+    def __repr__(self) -> str:
+        return f"Roster({', '.join(member.name for member in self.members)}, digest={self.digest.hex()[:16]})"
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __getitem__(self, name: str) -> Member:
+        if name not in self._by_name:
+            msg = f"{name!r} is not in the roster; {did_you_mean(name, self._by_name)}"
+            raise ConfigError(msg)
+        return self._by_name[name]
+
+    def keys_of(self, name: str) -> list[bytes]:
+        """All keys that it knows of a member: its key, the one that this replaces, and those that were revoked."""
+        return [*self[name].publics, *(each.public for each in self.content.revoked if each.name == name)]
+
+    @classmethod
+    def of(cls, content: Content, signatures: Mapping[str, bytes] | None = None) -> Roster:
+        """The roster that says `content`."""
+        return cls(
+            content.members,
+            transport=content.transport,
+            relay=content.relay,
+            version=content.version,
+            previous=content.previous,
+            revoked=content.revoked,
+            signatures=signatures,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Roster:
+        """Read a roster file."""
+        return cls.parse(read_text(path), str(path))
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> Roster:
+        """Read roster TOML; `source` names it in errors."""
+        content, signatures = roster_file.read(text, source)
+        try:
+            return cls.of(content, signatures)
+        except ConfigError as fault:
+            msg = f"{source}: {fault}"
+            raise ConfigError(msg) from None
+
+    def dump(self) -> str:
+        """The roster as TOML, with its signatures."""
+        return roster_file.write(self.content, self.signatures)
+
+    # -- signatures --------------------------------------------------------------------------------------------
+
+    def sign(self, identity: Identity) -> bytes:
+        """The signature of `identity`; ConfigError unless its key is the one that the roster gives it, and not the one that it replaces."""
+        member = self[identity.name]
+        if identity.public == member.retiring:
+            msg = f"{member.name} replaces this key in it; sign with the new one, `--key` and the file that `beaver roster rotate` wrote"
+            raise ConfigError(msg)
+        if identity.public != member.public:
+            msg = f"the roster gives {member.name} another key than this one; sign with the key that it names"
+            raise ConfigError(msg)
+        return identity.sign(PURPOSE, self.content.canonical())
+
+    def accept(self, name: str, signature: bytes) -> None:
+        """Add a member's signature; ConfigError unless it is one of this very roster."""
+        if not verify(self[name].public, PURPOSE, self.content.canonical(), signature):
+            msg = (
+                f"this is no signature of {name} for version {self.content.version} with digest {self.digest.hex()}, with the key that it "
+                f"gives {name}; compare the digest with what {name} sees (`beaver roster show`)"
+            )
+            raise ConfigError(msg)
+        self.signatures[name] = signature
+
+    def signed_by(self, name: str, public: bytes) -> bool:
+        """Whether the signature under `name` is made with the key `public`."""
+        return name in self.signatures and verify(public, PURPOSE, self.content.canonical(), self.signatures[name])
+
+    @property
+    def unsigned(self) -> list[str]:
+        """Whose signature is missing.
+
+        It is the same at all times.  A retiring key counts for connections and jobs, and not here: nothing in a roster says when it was signed,
+        so its signature would either be lost on the day on which it retires, and no node could start, or whoever has the old key
+        could agree in its owner's name to every later roster that lists it still.
+        """
+        return [each.name for each in self.members if not self.signed_by(each.name, each.public)]
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether every address is one of this machine only, so that nobody else can be met."""
+        hosts = [member.endpoint[0] for member in self.members if member.endpoint is not None]
+        return all(map(is_loopback, [*hosts, *([self.relay.host] if self.relay is not None else [])]))
+
+
+def transport_between(one: Member, other: Member) -> Transport:
+    """How two members of a roster speak: through the broker if either of them does, over TCP otherwise."""
+    return "mqtt" if "mqtt" in (one.transport, other.transport) else "tcp"
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a roster file, or of a part of one."""
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        msg = f"{path}: cannot be read as a roster ({getattr(fault, 'strerror', None) or type(fault).__name__})"
+        raise ConfigError(msg) from None
+
+
+def _check(content: Content, members: tuple[Member, ...]) -> None:
+    names: set[str] = set()
+    for member in members:
+        check_name(member.name)
+        if member.name in names:
+            msg = f"two members are called {member.name}; names must differ"
+            raise ConfigError(msg)
+        names.add(member.name)
+        if member.transport == "mqtt" and content.relay is None:
+            msg = f'{member.name} uses MQTT, but the roster names no broker; add [relay] with url = "mqtts://HOST:PORT"'
+            raise ConfigError(msg)
+    _check_keys(content, members)
+    if sum(member.role == "dealer" for member in members) > 1:
+        msg = "two members are dealers; a roster names at most one"
+        raise ConfigError(msg)
+    if sum(member.role == "party" for member in members) < 2:
+        msg = "fewer than two parties; a computation needs at least two"
+        raise ConfigError(msg)
+    if (content.version > 1) != bool(content.previous):
+        msg = "a roster of a later version than 1 names the digest of the one before as `previous`, and only such a one does"
+        raise ConfigError(msg)
+
+
+def _check_keys(content: Content, members: tuple[Member, ...]) -> None:
+    """All keys differ, as Curve25519 keys: two Ed25519 keys may have the same; and none was revoked."""
+    revoked = {_curve(each.name, each.public): each for each in content.revoked}
+    owners: dict[bytes, str] = {}
+    for member in members:
+        for public in member.publics:
+            curve = _curve(member.name, public)
+            if curve in owners:
+                msg = f"{owners[curve]} and {member.name} have the same key; every member generates its own"
+                raise ConfigError(msg)
+            if curve in revoked:
+                msg = f"a key of {member.name} was revoked on {revoked[curve].since} ({revoked[curve].reason}); it makes a new one"
+                raise ConfigError(msg)
+            owners[curve] = member.name
+
+
+def _curve(name: str, public: bytes) -> bytes:
+    try:
+        return curve_public_of(public)
+    except ConfigError as fault:
+        msg = f"{name}: {fault}"
+        raise ConfigError(msg) from None
+
+
+__all__ = [
+    "Content",
+    "Endpoint",
+    "Member",
+    "Relay",
+    "Revoked",
+    "Role",
+    "Roster",
+    "Transport",
+    "at_line",
+    "did_you_mean",
+    "format_endpoint",
+    "meet",
+    "parse_endpoint",
+    "read_text",
+    "transport_between",
+]

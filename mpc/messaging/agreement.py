@@ -1,0 +1,396 @@
+"""Agreement on a job: everyone sees the same description and every other's fresh nonce before any input is read.
+
+Each member sends `join` (description, nonce), computes the session id from all nonces, and sends `confirm`, keyed by the
+pair's new seed.  A member that reconnects joins again with the nonce of its own attempt; ids and confirmations are simply
+computed anew until all confirmations are of the same id.  So nothing repeats after a crash or restart of anyone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from mpc.canonical import pack
+from mpc.errors import BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
+from mpc.fixed_point import FRAC
+from mpc.framing.handshake import WIRE_VERSION
+from mpc.messaging.departure import Departure, departure, reported
+from mpc.messaging.differences import odd_one
+from mpc.messaging.lobby import NONCE_BYTES
+from mpc.naming.streams import pair_seed
+from mpc.prg import derive, fields
+from mpc.ring import BITS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from mpc.channels.channel import Channel
+    from mpc.channels.flow import Flow
+    from mpc.framing import wire
+    from mpc.membership.roster import Roster
+    from mpc.messaging.lobby import Attempt, Lobby
+    from mpc.network.mesh import Mesh
+
+MAX_EARLY = 1 << 14
+ON_ITS_WAY = 1.0
+"""Seconds to wait for the others' descriptions when one member has refused a job for them."""
+GAVE_UP = "gave up waiting"
+ANEW = "joins anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be run, by whom; `members` are the parties in order and the dealer last."""
+
+    name: str
+    members: tuple[str, ...]
+    description: dict[str, Any]
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """The computing parties in order."""
+        return self.members[:-1]
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes that stand for all of it."""
+        return blake2b(fields("job", pack(self.description)), digest_size=32).digest()
+
+
+def describe(
+    name: str,
+    mesh: Mesh,
+    parties: tuple[str, ...] | None,
+    program: str,
+    terms: Mapping[str, str] | None = None,
+    roster: Roster | None = None,
+) -> Job:
+    """The job `name` among `parties` (all of the roster by default), this member among them, with the roster's dealer.
+
+    `terms` is what else all members must say alike; a Disagreement names the keys that differ.  Without `roster` that of now counts.
+    """
+    job = described(name, roster or mesh.roster, parties, program, terms)
+    if mesh.identity.name not in job.members:
+        msg = f"{mesh.identity.name} is not among the parties of job {name!r}: {', '.join(job.parties)}"
+        raise ConfigError(msg)
+    return job
+
+
+def described(name: str, roster: Roster, parties: tuple[str, ...] | None, program: str, terms: Mapping[str, str] | None = None) -> Job:
+    """The same job for whoever looks at it from outside."""
+    for what, text, most in (("job", name, 256), ("program", program, 1024)):
+        if not isinstance(text, str) or len(text.encode()) > most:
+            msg = f"the name of a {what} is text of at most {most} bytes"
+            raise ConfigError(msg)
+    chosen = tuple(sorted(parties or [member.name for member in roster.parties]))
+    if roster.dealer is None:
+        msg = 'the roster names no dealer; one member needs role = "dealer"'
+        raise ConfigError(msg)
+    for party in chosen:
+        if roster[party].role != "party":
+            msg = f"{party} is the {roster[party].role} and never a computing party"
+            raise ConfigError(msg)
+    if len(chosen) < 2 or len(set(chosen)) != len(chosen):
+        msg = f"a job needs at least two different parties, not {list(chosen)}"
+        raise ConfigError(msg)
+    members = (*chosen, roster.dealer.name)
+    description = {
+        "job": name,
+        "program": program,
+        "members": list(members),
+        "roster": roster.digest,
+        "wire": WIRE_VERSION,
+        "ring": BITS,
+        "frac": FRAC,
+        "terms": dict(terms or {}),
+    }
+    return Job(name, members, description)
+
+
+@dataclass(slots=True, repr=False)
+class Agreed:
+    """One party's view of a session that everyone confirmed; `seeds` and `flows` by member name."""
+
+    job: Job
+    session: bytes
+    seeds: dict[str, bytes]
+    flows: dict[str, Flow]
+    channels: dict[str, Channel]
+    early: list[tuple[str, wire.Body]] = field(default_factory=list)
+    """Control messages of members that started while this one still waited for the last confirmation."""
+
+
+def session_id(job: Job, nonces: dict[str, bytes]) -> bytes:
+    """BLAKE2b-256 over the job and everyone's nonce, in order, the dealer last."""
+    listed = [part for name in job.members for part in (name, nonces[name])]
+    return blake2b(fields("session", job.digest, *listed), digest_size=32).digest()
+
+
+def without(name: str, missed: str, others: Collection[str]) -> PeerLost:
+    """`name` withdrew from a job, since it lost the member `missed`, or for a reason of its own."""
+    if missed in others and missed != name:
+        return PeerLost(missed, f"went missing before the job started, says {name}")
+    return PeerLost(name, "gave up the job before it started")
+
+
+def _proof(seed: bytes, session: bytes, sender: str) -> bytes:
+    return derive(seed, "confirm", session, sender)
+
+
+class Agreement:
+    """One attempt of this node at one job."""
+
+    def __init__(self, mesh: Mesh, lobby: Lobby, job: Job, *, all_present: bool = False) -> None:
+        self._all_present = all_present
+        self._mesh = mesh
+        self._lobby = lobby
+        self._job = job
+        self._me = mesh.identity.name
+        self._log = logging.LoggerAdapter(mesh.log, {"job": job.name, "phase": "agreement"})
+        self._others = tuple(name for name in job.members if name != self._me)
+        self._nonce = secrets.token_bytes(NONCE_BYTES)
+        self._told: dict[str, Channel] = {}
+        self._agreed: Agreed | None = None
+        self._left: BeaverError | None = None
+        self._heard: Departure | None = None
+        self._refusal: tuple[str, str, float] | None = None
+        self._said: dict[str, dict[str, Any]] = {}
+        self._early: Counter[str] = Counter()
+        self._gave_up: set[str] = set()
+
+    async def reach(self, within: float | None = None) -> Agreed:
+        """Return when every member confirmed the same session.
+
+        Raises PeerLost if someone does not come `within` seconds, Disagreement if its description differs.
+        """
+        event = self._lobby.watch(self._job.name)
+        self._said = {name: join["description"] for name, join in self._lobby.attempt(self._job.name).joins.items()}
+        self._mesh.subscribe(self)
+        try:
+            async with asyncio.timeout(within):
+                while not self._confirmed():
+                    await self._next(event)
+        except BaseException as fault:
+            self._give_up(fault)
+            self._lobby.unwatch(self._job.name)
+            if isinstance(fault, TimeoutError):
+                raise self._missing() from None
+            raise
+        finally:
+            self._mesh.unsubscribe(self)
+        self._lobby.forget(self._job)
+        return self._agreed  # type: ignore[return-value]
+
+    async def _next(self, event: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await event.wait()
+        except TimeoutError:
+            self._log.info("waiting for %s", ", ".join(self._absent()))
+        event.clear()
+
+    def _absent(self) -> list[str]:
+        joins = self._lobby.attempt(self._job.name).joins
+        absent = [name for name in self._others if name not in joins]
+        # Who waited for the same missing member and gave up a moment earlier is not to blame.
+        return [name for name in absent if name not in self._gave_up] or absent or self._unconfirmed() or ["confirmation"]
+
+    def _unconfirmed(self) -> list[str]:
+        """Whose confirmation of the session that this member confirmed is missing."""
+        confirms, session = self._lobby.attempt(self._job.name).confirms, self._agreed.session if self._agreed is not None else None
+        return [name for name in self._others if name not in confirms or confirms[name]["session"] != session]
+
+    def _missing(self) -> BeaverError:
+        absent = self._absent()
+        name = absent[0] if absent[0] in self._others else self._others[0]
+        connected = not self._mesh.missing([name])
+        why = "is connected but did not start this job" if connected else f"did not come ({self._mesh.problem(name)})"
+        return PeerLost(
+            name,
+            f"{why} within {self._mesh.clocks.join:g} s; job {self._job.name!r} waited for {', '.join(absent)}. "
+            "Start it there, or raise the clock `join`.",
+        )
+
+    def _give_up(self, fault: BaseException) -> None:
+        reason = fault.text if isinstance(fault, Disagreement) else GAVE_UP
+        party = fault.party if isinstance(fault, RemoteFault) else self._me
+        joins = self._lobby.attempt(self._job.name).joins
+        for name, channel in self._told.items():
+            if channel is self._mesh.channel(name):
+                # The nonce says which attempt of the peer this is about: its next one must not fail for it.
+                answers = joins[name]["nonce"] if name in joins else b""
+                channel.control(kind="withdraw", job=self._job.name, reason=reason, party=party, answers=answers)
+        if isinstance(fault, Disagreement):
+            joins.clear()
+        if isinstance(fault, PeerMisbehaved):
+            # It would be found out again, at once and for ever.
+            joins.pop(fault.party, None)
+        if self._agreed is not None:
+            # Whoever has all confirmations began already, and waits for this party's messages.
+            told = self._heard or departure(fault, self._me, "the start")
+            for name, channel in self._agreed.channels.items():
+                if channel is self._mesh.channel(name):
+                    channel.control(kind="leave", session=self._agreed.session, **told._asdict())
+        self._void(PeerLost(self._me, "gave up this job"))
+
+    def _void(self, fault: BeaverError) -> None:
+        if self._agreed is not None:
+            for channel in self._agreed.channels.values():
+                channel.close_flow(self._agreed.session, fault)
+            self._agreed = None
+
+    # -- one step ----------------------------------------------------------------------------------------------
+
+    def _confirmed(self) -> bool:
+        if self._left is not None:
+            raise self._left
+        attempt = self._lobby.attempt(self._job.name)
+        if self._refusal is not None:
+            # Whom it means, and what differs, is for this member's own eyes to tell.
+            self._compare(attempt)
+            by, whose, until = self._refusal
+            if time.monotonic() < until and not self._said.keys() >= set(self._others):
+                return False
+            text = f"refuses job {self._job.name!r}, since it found that {whose} describes it differently. Start it with the same settings everywhere."
+            raise Disagreement(by, text)
+        self._promote(attempt)
+        self._tell()
+        channels = {name: self._mesh.channel(name) for name in self._others}
+        if any(channel is None or name not in attempt.joins for name, channel in channels.items()):
+            return False
+        self._compare(attempt)
+        nonces = {name: attempt.joins[name]["nonce"] for name in self._others} | {self._me: self._nonce}
+        session = session_id(self._job, nonces)
+        live = {name: channel for name, channel in channels.items() if channel is not None}
+        if self._agreed is None or self._agreed.session != session or self._agreed.channels != live:
+            self._begin(session, live)
+            if attempt.later:
+                return self._confirmed()
+        return self._all_confirm(session, attempt.confirms)
+
+    def _promote(self, attempt: Attempt) -> None:
+        """Joins for a later run count from now on if the session that their senders began will not come to be here."""
+        session = self._agreed.session if self._agreed is not None else None
+        stale = [name for name in attempt.later if name not in attempt.confirms or attempt.confirms[name]["session"] != session]
+        for name in stale:
+            self._lobby.promote(self._job.name, name)
+        if stale:
+            self._join_anew()
+
+    def _join_anew(self) -> None:
+        """Whoever began a session with this attempt's nonce has spent its join: take it back everywhere, and join with a fresh one."""
+        for name, channel in self._told.items():
+            if channel is self._mesh.channel(name):
+                channel.control(kind="withdraw", job=self._job.name, reason=ANEW, party=self._me, answers=b"")
+        self._told.clear()
+        self._nonce = secrets.token_bytes(NONCE_BYTES)
+
+    def _tell(self) -> None:
+        for name in self._others:
+            channel = self._mesh.channel(name)
+            if channel is not None and self._told.get(name) is not channel:
+                self._told[name] = channel
+                self._gave_up.discard(name)
+                channel.control(
+                    kind="join",
+                    job=self._job.name,
+                    description=self._job.description,
+                    members=list(self._job.members),
+                    nonce=self._nonce,
+                )
+
+    def _compare(self, attempt: Attempt) -> None:
+        """Disagreement if not all say the same, as far as they have said anything."""
+        mine = self._said[self._me] = self._job.description
+        self._said |= {name: join["description"] for name, join in attempt.joins.items()}
+        said = {name: self._said.get(name, mine) for name in self._job.members}
+        odd = odd_one(self._job.members, self._me, said)
+        if odd is not None:
+            name = odd.usual if odd.name == self._me else odd.name
+            raise Disagreement(
+                name,
+                f"describes job {self._job.name!r} differently: {', '.join(odd.differs)}. Start it with the same settings everywhere.",
+            )
+
+    def _begin(self, session: bytes, channels: dict[str, Channel]) -> None:
+        self._void(PeerLost(self._me, "the session was agreed anew"))
+        self._gave_up.clear()
+        self._early.clear()
+        digest = self._job.digest
+        seeds = {
+            name: pair_seed(channel.exporter, channel.transcript, session, digest, self._me, name) for name, channel in channels.items()
+        }
+        # Flows open before our confirmation leaves, so a peer's first data always finds them.
+        flows = {name: channel.open_flow(session, self._mesh.window) for name, channel in channels.items()}
+        self._agreed = Agreed(self._job, session, seeds, flows, channels)
+        for name, channel in channels.items():
+            channel.control(kind="confirm", job=self._job.name, session=session, proof=_proof(seeds[name], session, self._me))
+
+    def _all_confirm(self, session: bytes, confirms: dict[str, wire.Body]) -> bool:
+        if self._agreed is None or any(name not in confirms or confirms[name]["session"] != session for name in self._others):
+            return False
+        for name in self._others:
+            if not hmac.compare_digest(confirms[name]["proof"], _proof(self._agreed.seeds[name], session, name)):
+                raise PeerMisbehaved(name, "confirmed the session with another seed")
+        return True
+
+    # -- what the mesh tells -----------------------------------------------------------------------------------
+
+    def peer_up(self, name: str) -> None:
+        """The lobby wakes us."""
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:
+        """The lobby wakes us; we wait for it to come back until the `join` clock ends, unless everyone was there already."""
+        if self._all_present and name in self._others:
+            self._left = PeerLost(name, f"{getattr(fault, 'text', fault)} (before job {self._job.name!r} started)")
+        self._see_who_ended()
+
+    def control(self, name: str, body: wire.Body) -> None:
+        """Someone who already started has left again, or gives up, or refuses to start."""
+        if body["kind"] == "join" and body["job"] == self._job.name:
+            # Kept, since whoever finds that others differ takes its own back.
+            self._said[name] = body["description"]
+        elif body["kind"] == "withdraw":
+            self._withdrawn(name, body)
+        elif body["kind"] not in {"ask", "leave"} or self._agreed is None or body["session"] != self._agreed.session:
+            return
+        elif body["kind"] == "ask" or body["reason"] == "done":
+            self._early[name] += 1
+            if self._early[name] > MAX_EARLY:
+                raise PeerMisbehaved(name, f"sent more than {MAX_EARLY} messages before the session was confirmed")
+            self._agreed.early.append((name, body))
+            self._see_who_ended()
+        elif name not in self._gave_up:
+            # It may only pass on what another member did.
+            self._heard = Departure(body["reason"], body["party"], body["by"], body["at"])
+            self._left = reported(name, self._heard, self._me, self._job.members)
+            self._lobby.changed(self._job.name)
+
+    def _see_who_ended(self) -> None:
+        """A session that some have ended, and all others are gone from, has no confirmation to wait for."""
+        ended = {name for name, body in self._agreed.early if body["kind"] == "leave"} if self._agreed is not None else set()
+        gone = [name for name in self._others if name not in ended]
+        if ended and gone and all(self._mesh.channel(name) is None for name in gone):
+            self._left = PeerLost(gone[0], "left before its confirmation came; the others have ended the session")
+            self._lobby.changed(self._job.name)
+
+    def _withdrawn(self, name: str, body: wire.Body) -> None:
+        if body["job"] != self._job.name or name not in self._others:
+            return
+        if body["reason"] == GAVE_UP:
+            self._gave_up.add(name)
+            if self._all_present:
+                self._left = without(name, body["party"], self._others)
+        elif body["answers"] == self._nonce:
+            # What it saw may be on its way to this member still.
+            whose, until = body["party"] if body["party"] in self._job.members else name, time.monotonic() + ON_ITS_WAY
+            self._refusal = self._refusal or (name, whose, until)
+            asyncio.get_running_loop().call_later(1.1 * ON_ITS_WAY, self._lobby.changed, self._job.name)
+        self._lobby.changed(self._job.name)

@@ -1,0 +1,88 @@
+"""Work that goes on beside a program, whose session ends after it."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from mpc.naming.scope import Scope
+
+    Doer = asyncio.Task[Any] | None
+    Cancelled = Callable[[Scope], None]
+
+R = TypeVar("R")
+
+UNDER_WAY = 1 << 10
+"""Pieces of work that a task has begun, after which it waits for them: nothing else would keep it from running ahead of its peers."""
+
+
+class Work(Generic[R]):
+    """One piece; any number of calls may wait for it, or none."""
+
+    def __init__(self, task: asyncio.Task[R], cancelled: Cancelled) -> None:
+        self._task = task
+        self._cancelled = cancelled
+
+    async def result(self, scope: Scope) -> R:
+        """What it gives, or the fault that ended it; an op of `scope` waits for it."""
+        if self._task.done():
+            return self._task.result()
+        try:
+            # Shielded: who waits for it does not end it.
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            self._cancelled(scope)
+            raise
+
+
+class Beside:
+    """What is under way in one session; `cancelled` is told of ops that are cancelled while they wait for it."""
+
+    def __init__(self, cancelled: Cancelled) -> None:
+        self._cancelled = cancelled
+        self._tasks: dict[Doer, set[asyncio.Task[Any]]] = {}
+        self._fault: BaseException | None = None
+
+    async def room(self, scope: Scope) -> None:
+        """Wait, in an op of `scope`, until this task may begin another piece."""
+        # For its own only: what other tasks have begun may need what this one does next, at a peer that came here first.
+        mine = self._tasks.get(asyncio.current_task(), ())
+        if len(mine) >= UNDER_WAY:
+            try:
+                await asyncio.wait(mine)
+            except asyncio.CancelledError:
+                self._cancelled(scope)
+                raise
+
+    def start(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R]:
+        """Begin it.  What is `awaited` in it is closed when it ends, be it before it began."""
+        doer, task = asyncio.current_task(), asyncio.create_task(work)
+        self._tasks.setdefault(doer, set()).add(task)
+        task.add_done_callback(partial(self._ended, doer, awaited))
+        return Work(task, self._cancelled)
+
+    def _ended(self, doer: Doer, awaited: tuple[Coroutine[Any, Any, Any], ...], task: asyncio.Task[Any]) -> None:
+        self._tasks[doer].discard(task)
+        if not self._tasks[doer]:
+            del self._tasks[doer]
+        for each in awaited:
+            each.close()
+        # Read here, every one, and the first kept, since nobody may wait for it.
+        fault = None if task.cancelled() else task.exception()
+        self._fault = self._fault or fault
+
+    async def ended(self) -> None:
+        """Wait for all; raises the first fault that any of them ever had."""
+        await asyncio.gather(*(task for mine in self._tasks.values() for task in mine))
+        if self._fault is not None:
+            raise self._fault
+
+    def cancel(self) -> None:
+        """The program has failed, and nobody needs what is under way."""
+        for mine in self._tasks.values():
+            for task in mine:
+                task.cancel()

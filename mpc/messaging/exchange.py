@@ -1,0 +1,384 @@
+"""The messages of one session: tags and digests, simultaneous openings, deliveries, faults and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpc.canonical import pack_sequence
+from mpc.channels.flow import Arrivals
+from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, ProgramError
+from mpc.framing import wire
+from mpc.messaging.departure import Departure, departure, reported
+from mpc.messaging.sinks import Bytes, Store, Sum
+from mpc.naming.correlations import correction_tag
+from mpc.network.lookout import Lookout
+from mpc.ring import WORD, Words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from mpc.channels.flow import Flow
+    from mpc.ledger import Ledger
+    from mpc.messaging.agreement import Agreed
+    from mpc.messaging.visit import Visit
+    from mpc.naming.correlations import Relation
+    from mpc.naming.expressions import Tree
+    from mpc.naming.scope import Scope
+    from mpc.network.mesh import Mesh
+
+MAX_NDIM = 32
+SCATTER_WORDS = 1 << 12
+MAX_ASK_BYTES = 1 << 15
+
+
+Message = tuple[str, "Words | None", "Sum | Store | None", int]
+
+
+def raw(words: Words | Bytes) -> memoryview:
+    """The bytes of one-dimensional contiguous words, without a copy."""
+    return np.ascontiguousarray(words).reshape(-1).view(np.uint8).data
+
+
+def correction_digest(tag: bytes, key: bytes) -> bytes:
+    """What dealer and receiver must agree on before a correction is used."""
+    return blake2b(tag + key, digest_size=wire.DIGEST_BYTES, person=b"beaver/dealt").digest()
+
+
+def scatters(n: int, words: int) -> bool:
+    """Whether an opening of so many words goes reduce-scatter and all-gather: a public choice, by n and shape only."""
+    return n > 3 and words >= SCATTER_WORDS
+
+
+def stripes(n: int, words: int) -> list[tuple[int, int]]:
+    """The words that each of n parties sums up: equal, but for a shorter last one."""
+    each = -(-words // n)
+    return [(min(each * i, words), min(each * (i + 1), words)) for i in range(n)]
+
+
+class Exchange:
+    """One party's messages in one session.  The first fault ends it: every pending and later call raises that fault."""
+
+    def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger, visit: Visit | None = None) -> None:
+        self.me = mesh.identity.name
+        self.names = agreed.job.parties
+        self.dealer = agreed.job.members[-1]
+        self.index = self.names.index(self.me)
+        self._peers = [name for name in self.names if name != self.me]
+        self._agreed = agreed
+        self._visit = visit
+        self._members = (*agreed.job.members, *([visit.client] if visit is not None else []))
+        self._mesh = mesh
+        self._ledger = ledger
+        self._fault: BeaverError | None = None
+        self._finished = False
+        self._done: set[str] = set()
+        self._label = "the start"
+        self._lookout = Lookout()
+        self._waiting: dict[Arrivals, tuple[str, float]] = {}
+        self._watchdog = asyncio.create_task(self._watch_stalls())
+        mesh.subscribe(self)
+        for flow in agreed.flows.values():
+            flow.on_disagreement = self.fail
+        for name, channel in agreed.channels.items():
+            if mesh.channel(name) is not channel:
+                self.fail(PeerLost(name, "was lost while the session began"))
+        if visit is not None and mesh.channel(visit.client) is not visit.channel:
+            self.fail(PeerLost(visit.client, "was lost while the session began"))
+        for name, body in agreed.early:
+            self.control(name, body)
+
+    # -- tags and digests --------------------------------------------------------------------------------------
+
+    def tag(self, scope: Scope) -> bytes:
+        """The next tag of `scope`: session prefix and a hash of (session, path, number of the message in its scope)."""
+        session, number = self._agreed.session, scope.messages
+        scope.messages = number + 1
+        self._label = scope.label
+        name, size = session + pack_sequence((scope.ranges.scope, number)), wire.TAG_BYTES - wire.SESSION_PREFIX
+        return session[: wire.SESSION_PREFIX] + blake2b(name, digest_size=size, person=b"beaver/tag").digest()
+
+    def digest(self, tag: bytes, op: str, shape: Sequence[int], lineages: Iterable[int], names: Sequence[Tree | bytes] = ()) -> bytes:
+        """What both ends must agree on before a value under `tag` is used."""
+        histories = [lineage.to_bytes(16, "little") for lineage in lineages]
+        about = self._agreed.session + pack_sequence((tag, op, shape, histories, names))
+        return blake2b(about, digest_size=wire.DIGEST_BYTES, person=b"beaver/message").digest()
+
+    # -- exchanges ---------------------------------------------------------------------------------------------
+
+    async def open(
+        self, scope: Scope, op: str, words: Words, lineages: Sequence[int], names: Sequence[Tree | bytes], combine: np.ufunc
+    ) -> Words:
+        """The sum (or XOR) of every party's `words` (1-d, uniform by the caller's masks), at every party.  One round, two if it scatters."""
+        digest = self._digest_of(op, words.shape, lineages, names)
+        if scatters(len(self.names), words.size):
+            return await self._scatter(scope, digest, words, combine)
+        total = np.empty_like(words)
+        sink = Sum(words, total, combine)
+        await self._trade(scope, digest, [(name, words, sink, total.nbytes) for name in self._peers])
+        return total
+
+    async def _scatter(self, scope: Scope, digest: Callable[[bytes], bytes], words: Words, combine: np.ufunc) -> Words:
+        """Every party sums one stripe and sends the sum to all: 2(n - 1)/n messages' worth of bytes instead of n - 1."""
+        cuts = dict(zip(self.names, stripes(len(self.names), words.size), strict=True))
+        own = slice(*cuts[self.me])
+        total = np.empty_like(words)
+        mine = total[own]
+        sink = Sum(words[own], mine, combine)
+        await self._trade(scope, digest, [(name, words[slice(*cuts[name])], sink, mine.nbytes) for name in self._peers])
+        rest = [(name, total[slice(*cuts[name])]) for name in self._peers]
+        await self._trade(scope, digest, [(name, mine, Store(part), part.nbytes) for name, part in rest])
+        return total
+
+    async def publish(
+        self, scope: Scope, op: str, words: Words, owner: int, lineages: Sequence[int], names: Sequence[Tree | bytes]
+    ) -> Words:
+        """The `words` of party `owner` (uniform by its mask), at every party; those of others are only a shape.  One round."""
+        digest = self._digest_of(op, words.shape, lineages, names)
+        if self.index == owner:
+            await self._trade(scope, digest, [(name, words, None, 0) for name in self._peers])
+            return words
+        target = np.empty_like(words)
+        await self._trade(scope, digest, [(self.names[owner], None, Store(target), target.nbytes)])
+        return target
+
+    async def to_receivers(
+        self, scope: Scope, words: Words, receivers: Sequence[int], lineage: int, shape: Sequence[int], combine: np.ufunc
+    ) -> Words | None:
+        """Every party's `words` straight to each receiver; the sum (or XOR) there, None elsewhere.  One round.
+
+        A receiver beyond the parties is the client.
+        """
+        about = [*shape, len(receivers), *receivers]
+        digest = self._digest_of("reveal", about, [lineage])
+        total = np.empty_like(words) if self.index in receivers else None
+        sink = None if total is None else Sum(words, total, combine)
+        to = {self.names[i] for i in receivers if i < len(self.names)}
+        if self._visit is not None and len(to) < len(receivers):
+            self.check_alive()
+            self._visit.tell("reveal", scope.ranges.scope, [*about, lineage.to_bytes(16, "little")], words)
+            self._ledger.sends(self._visit.client, words.nbytes)
+        await self._trade(
+            scope,
+            digest,
+            [(name, words if name in to else None, sink, words.nbytes) for name in self._peers if name in to or total is not None],
+        )
+        return total
+
+    async def announce(self, scope: Scope, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Every party's public `shape`, in party order.  One round of fixed size."""
+        digest = self._digest_of("shapes", (MAX_NDIM,), ())
+        mine = np.zeros(MAX_NDIM + 1, WORD)
+        mine[: len(shape) + 1] = (len(shape), *shape)
+        tables = {name: mine if name == self.me else np.empty_like(mine) for name in self.names}
+        await self._trade(scope, digest, [(name, mine, Store(tables[name]), mine.nbytes) for name in self._peers])
+        return [self._shape(name, table) for name, table in tables.items()]
+
+    def _shape(self, name: str, table: Words) -> tuple[int, ...]:
+        ndim, *extents = (int(word) for word in table)
+        if ndim > MAX_NDIM or any(extents[ndim:]) or any(extent > 1 << 37 for extent in extents):
+            raise PeerMisbehaved(name, "announced an impossible shape")
+        return tuple(extents[:ndim])
+
+    # -- corrections -------------------------------------------------------------------------------------------
+
+    def correction_tag(self, key: bytes) -> bytes:
+        """The tag under which the correction of the relation `key` travels; the same whenever it is asked for."""
+        prefix = self._agreed.session[: wire.SESSION_PREFIX]
+        return prefix + correction_tag(self._agreed.session, key, wire.TAG_BYTES - wire.SESSION_PREFIX)
+
+    def expect_correction(self, scope: Scope, tag: bytes, key: bytes, target: Bytes) -> Arrivals:
+        """Post the receive of a correction from the dealer into `target`."""
+        self.check_alive()
+        arrivals = Arrivals(1)
+        self._agreed.flows[self.dealer].post(tag, correction_digest(tag, key), target.nbytes, Store(target), arrivals, scope.label)
+        return arrivals
+
+    def ask(self, relations: Iterable[Relation]) -> None:
+        """Ask the dealer for the corrections of `relations`, many to a message."""
+        self.check_alive()
+        batch: list[bytes] = []
+        size = 0
+        for relation in relations:
+            if batch and size + len(relation.key) > MAX_ASK_BYTES:
+                self._ask(batch)
+                batch, size = [], 0
+            batch.append(relation.key)
+            size += len(relation.key)
+        if batch:
+            self._ask(batch)
+
+    def _ask(self, batch: list[bytes]) -> None:
+        self._agreed.channels[self.dealer].control(kind="ask", session=self._agreed.session, relations=batch)
+
+    async def arrived(self, scope: Scope, arrivals: Arrivals, size: int) -> None:
+        """Wait for a correction of `size` bytes."""
+        await self._wait(arrivals, scope)
+        self._ledger.corrections += size
+
+    # -- one round ---------------------------------------------------------------------------------------------
+
+    def _digest_of(
+        self, op: str, shape: Sequence[int], lineages: Iterable[int], names: Sequence[Tree | bytes] = ()
+    ) -> Callable[[bytes], bytes]:
+        return lambda tag: self.digest(tag, op, shape, lineages, names)
+
+    async def _trade(self, scope: Scope, digest_of: Callable[[bytes], bytes], messages: Sequence[Message]) -> None:
+        """One round: `messages` are (peer, what it gets or None, where its message goes or None, how many bytes that has)."""
+        self.check_alive()
+        began = time.monotonic()
+        tag = self.tag(scope)
+        digest = digest_of(tag)
+        arrivals = Arrivals(sum([sink is not None for _, _, sink, _ in messages]))
+        try:
+            # Posted before anything is sent, so no cycle of parties that wait for each other's buffers can form.
+            for name, _, sink, size in messages:
+                if sink is not None:
+                    self._agreed.flows[name].post(tag, digest, size, sink, arrivals, scope.label)
+        except BeaverError as fault:
+            self.fail(fault)
+            raise
+        for name, words, _, _ in messages:
+            if words is not None:
+                self._agreed.flows[name].send(tag, digest, raw(words))
+                self._ledger.sends(name, words.nbytes)
+        if arrivals.future.done():
+            # What this party sends leaves now: its peers compute on it while this party goes on.
+            await asyncio.sleep(0)
+        await self._wait(arrivals, scope)
+        scope.depth += 1
+        self._ledger.rounds = max(self._ledger.rounds, scope.depth)
+        if self._ledger.on_round is not None:
+            self._ledger.on_round(time.monotonic() - began)
+
+    async def _wait(self, arrivals: Arrivals, scope: Scope) -> None:
+        if arrivals.future.done():
+            arrivals.future.result()
+            return
+        self._waiting[arrivals] = (scope.label, time.monotonic())
+        try:
+            if len(self._waiting) == 1:
+                self._lookout.look_for(arrivals.future)
+            await arrivals.future
+        except asyncio.CancelledError:
+            self.cancelled(scope)
+            raise
+        finally:
+            del self._waiting[arrivals]
+
+    # -- faults and the end ------------------------------------------------------------------------------------
+
+    def cancelled(self, scope: Scope) -> None:
+        """An op was cancelled while it waited."""
+        msg = f"an op was cancelled at {scope.label or 'the program'}, so this session ended at every party; a retry is a new session"
+        self.fail(ProgramError(msg))
+
+    def check_alive(self) -> None:
+        """Raise the session's fault, or ProgramError after its end."""
+        if self._fault is not None:
+            raise self._fault
+        if self._finished:
+            msg = "this session has ended; open a new one"
+            raise ProgramError(msg)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self._finished or self._fault is not None
+
+    @property
+    def fault(self) -> BeaverError | None:
+        """What ended the session, if it did not end well."""
+        return self._fault
+
+    def fail(self, fault: BeaverError, told: Departure | None = None) -> None:
+        """End the session with `fault`: cancel all that is pending, tell every peer, free its memory."""
+        if self._fault is not None or self._finished:
+            return
+        self._fault = fault
+        self._end(told or departure(fault, self.me, self._label))
+
+    def leave_early(self, fault: BaseException) -> None:
+        """The program itself raised: peers learn where, never what."""
+        msg = f"the program raised {type(fault).__name__} at {self._label}; the session is over"
+        self.fail(fault if isinstance(fault, BeaverError) else ProgramError(msg))
+
+    def _end(self, told: Departure) -> None:
+        self._watchdog.cancel()
+        self._mesh.unsubscribe(self)
+        over = self._fault or PeerLost(self.me, "finished this session")
+        for name, channel in self._agreed.channels.items():
+            if self._mesh.channel(name) is channel:
+                channel.control(kind="leave", session=self._agreed.session, **told._asdict())
+            channel.close_flow(self._agreed.session, over)
+        for arrivals in tuple(self._waiting):
+            arrivals.fail(over)
+
+    async def finish(self) -> None:
+        """Hand over what the others still wait for, then say that this party is done."""
+        self.check_alive()
+        for name, flow in self._agreed.flows.items():
+            # A peer that is done got all it wanted, and may be gone by now.
+            if name not in self._done:
+                await self._drained(name, flow)
+        if self._visit is not None:
+            await self._drained(self._visit.client, self._visit.flow)
+        if self._fault is None:
+            self._finished = True
+            self._end(Departure("done", self.me, self.me, self._label))
+
+    async def _drained(self, name: str, flow: Flow) -> None:
+        limit = self._mesh.clocks.stall
+        try:
+            async with asyncio.timeout(limit):
+                await flow.drained()
+        except TimeoutError:
+            self.fail(PeerLost(name, f"is alive, but did not take what this party has for it within {limit:g} s"))
+            self.check_alive()
+
+    async def _watch_stalls(self) -> None:
+        limit = self._mesh.clocks.stall
+        while True:
+            await asyncio.sleep(min(limit / 4, 5))
+            # Those that began to wait first come first.
+            oldest, (label, since) = next(iter(self._waiting.items()), (None, ("", math.inf)))
+            if oldest is not None and time.monotonic() - since > limit:
+                late = next((name for name, flow in self._agreed.flows.items() if flow.lacks(oldest)), self.dealer)
+                self.fail(PeerLost(late, f"is alive, but its message for {label} did not come within {limit:g} s"))
+                return
+
+    # -- what the mesh tells -----------------------------------------------------------------------------------
+
+    def peer_up(self, name: str) -> None:
+        """A new channel has new seeds: it cannot carry this session."""
+        if self._takes_part(name):
+            self.fail(PeerLost(name, "reconnected; what it had of this session is gone"))
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:
+        """A member is gone."""
+        if self._takes_part(name):
+            kind = PeerMisbehaved if isinstance(fault, PeerMisbehaved) else PeerLost
+            self.fail(kind(name, f"{getattr(fault, 'text', fault)} (at {self._label})"))
+
+    def _takes_part(self, name: str) -> bool:
+        """Whether the session needs `name` still: a member that is not done, or the client."""
+        return (name in self._agreed.channels and name not in self._done) or (self._visit is not None and name == self._visit.client)
+
+    def control(self, name: str, body: wire.Body) -> None:
+        """A member finished, or left early."""
+        if body["kind"] != "leave" or body["session"] != self._agreed.session or name not in self._agreed.flows:
+            return
+        if body["reason"] != "done":
+            told = Departure(body["reason"], body["party"], body["by"], body["at"])
+            self.fail(reported(name, told, self.me, self._members), told)
+            return
+        self._done.add(name)
+        try:
+            self._agreed.flows[name].peer_finished()
+        except Disagreement as fault:
+            self.fail(fault)

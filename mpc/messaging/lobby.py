@@ -1,0 +1,139 @@
+"""The lobby: where the joins of other members wait until this node runs the job itself."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mpc.errors import BeaverError, ConfigError, PeerMisbehaved
+
+if TYPE_CHECKING:
+    from mpc.framing import wire
+    from mpc.messaging.agreement import Job
+    from mpc.network.mesh import Mesh
+
+MAX_JOBS = 256
+"""Jobs that one member may announce at once."""
+NONCE_BYTES = 32
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What the other members sent for one job, by name."""
+
+    joins: dict[str, wire.Body] = field(default_factory=dict)
+    confirms: dict[str, wire.Body] = field(default_factory=dict)
+    later: dict[str, wire.Body] = field(default_factory=dict)
+    """Joins of members that already began the session which this node still agrees on: they are for the job's next run."""
+
+
+class Lobby:
+    """Where joins wait until this node runs the job itself.  One per mesh, for as long as the mesh lives."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._jobs: dict[str, Attempt] = {}
+        self._news: dict[str, asyncio.Event] = {}
+        self.on_join: list[Any] = []
+        mesh.subscribe(self)
+
+    def attempt(self, job: str) -> Attempt:
+        """What is known of the others' attempts at `job`."""
+        return self._jobs.setdefault(job, Attempt())
+
+    def waiting(self, job: str) -> list[tuple[str, wire.Body]]:
+        """Who wants to run `job`, with its join."""
+        return list(self._jobs[job].joins.items()) if job in self._jobs else []
+
+    def watch(self, job: str) -> asyncio.Event:
+        """An event that is set at every change; one watcher per job."""
+        if job in self._news:
+            msg = f"job {job!r} is already being agreed on by this node; a job name is used by one session at a time"
+            raise ConfigError(msg)
+        return self._news.setdefault(job, asyncio.Event())
+
+    def watched(self, job: str) -> bool:
+        """Whether this node is agreeing on `job` now."""
+        return job in self._news
+
+    def forget(self, job: Job) -> None:
+        """The job started: what its members sent for it is spent, what others or their next runs want is kept."""
+        attempt = self.attempt(job.name)
+        for name in job.members:
+            attempt.joins.pop(name, None)
+            attempt.confirms.pop(name, None)
+        self.unwatch(job.name)
+
+    def unwatch(self, job: str) -> None:
+        """Keep what the others sent, but watch no more."""
+        self._news.pop(job, None)
+        attempt = self.attempt(job)
+        for name in tuple(attempt.later):
+            self.promote(job, name)
+        self.drop_empty(job)
+
+    def promote(self, job: str, name: str) -> None:
+        """The join that `name` sent for a later run is now the one that counts."""
+        attempt = self.attempt(job)
+        attempt.joins[name] = attempt.later.pop(name)
+        attempt.confirms.pop(name, None)
+        self.changed(job)
+
+    def drop_empty(self, job: str) -> None:
+        """A job that nobody wants any more takes no memory."""
+        if job in self._jobs and not self._jobs[job].joins and job not in self._news:
+            del self._jobs[job]
+
+    def changed(self, job: str) -> None:
+        """Wake whoever watches `job`."""
+        event = self._news.get(job)
+        if event is not None:
+            event.set()
+
+    def peer_up(self, name: str) -> None:
+        """A fresh channel means fresh seeds: what came over the old one is void."""
+        self._drop(name)
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the reason is the mesh's to tell
+        """Its joins go with it."""
+        self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        for job, attempt in tuple(self._jobs.items()):
+            for kept in (attempt.joins, attempt.confirms, attempt.later):
+                kept.pop(name, None)
+            self.drop_empty(job)
+        for event in self._news.values():
+            event.set()
+
+    def control(self, name: str, body: wire.Body) -> None:
+        """Keep joins and confirmations by job and sender."""
+        kind = body["kind"]
+        if kind not in {"join", "confirm", "withdraw"}:
+            return
+        job = body["job"]
+        if kind == "join" and len(body["nonce"]) != NONCE_BYTES:
+            raise PeerMisbehaved(name, "joined with a nonce of the wrong size")
+        if job not in self._jobs and kind != "join" and job not in self._news:
+            return
+        # Of each sender by itself: nobody is cut off for what another announced.
+        if job not in self._jobs and sum(name in attempt.joins or name in attempt.later for attempt in self._jobs.values()) >= MAX_JOBS:
+            raise PeerMisbehaved(name, f"announced more than {MAX_JOBS} jobs at once")
+        attempt = self.attempt(job)
+        if kind == "join":
+            if job in self._news and name in attempt.confirms:
+                # It did not withdraw, so it began the session that it confirmed: that one must not lose its member.
+                attempt.later[name] = body
+            else:
+                attempt.joins[name] = body
+                attempt.confirms.pop(name, None)
+            for hook in self.on_join:
+                hook(name, body)
+        elif kind == "confirm":
+            attempt.confirms[name] = body
+        elif attempt.later.pop(name, None) is None:
+            attempt.joins.pop(name, None)
+            attempt.confirms.pop(name, None)
+        self.drop_empty(job)
+        self.changed(job)

@@ -1,0 +1,395 @@
+"""Correlations by name: what the shares at a range are, in terms of masks (papers: beaver91, turbospeedz, patra21, catrina10).
+
+A relation ties a range of every party's `share` stream (`bit-share` for bits) to masks.  All parties but one expand their stream there;
+the one, the receiver, gets the correction that makes the shares add up (XOR, for bits) to the relation's value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mpc.canonical import pack_sequence
+from mpc.errors import ProgramError
+from mpc.kernels import bits, carry, sets, wide
+from mpc.naming.expressions import NAMED_NODES, Expression, Range
+from mpc.ring import BITS, WORD, Words, count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpc.naming.streams import Ranges
+
+HALF = np.dtype("<u4")
+_TOP = WORD.type(BITS - 1)
+MAX_FACTORS = 12
+"""Masked values whose product takes one relation, which doubles with each."""
+SHORT_NODES = 2 * NAMED_NODES // MAX_FACTORS
+"""What the name of a mask may have so that a relation between so many fits where one between two of NAMED_NODES does."""
+MAX_TERMS = 1 << 13
+"""Words that the product of k factors may take, 2^k for each element: beyond, they cost the dealer more than an opening costs the parties."""
+MAX_OPERANDS = 4
+"""Bits whose product takes one round."""
+MAX_KEY = 65_000
+"""Bytes of the name of a relation: it is asked for in one message."""
+PRODUCTS, QUOTIENT, WIDE, LIFT = "products ", "quotient ", "wide ", "lift"
+MAX_CONTINUED = 2
+"""Masked values by which a quotient is multiplied before it is truncated anew."""
+MAX_WIDE = 6
+"""The same in numbers mod 2^128."""
+MAX_WIDE_ELEMENTS, MAX_WIDE_TERMS = 8, 1 << 8
+"""Of such products, and 2^k for each: beyond, Python's integers take longer than the openings that they save."""
+MAX_LIFTED = 1 << 12
+"""Elements of a masked value that may be masked anew as numbers mod 2^128."""
+DROPPED, WIDE_DROPPED = 32, 96
+"""Bits that words and numbers mod 2^128 may lose: the top bit of r is dealt mod 2^32."""
+SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
+
+
+class Part(NamedTuple):
+    """One array of a correction."""
+
+    dtype: np.dtype[Any]
+    words: int
+    wide: bool = False
+    """Whether every two words are a number mod 2^128."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the wire."""
+        return self.words * self.dtype.itemsize
+
+
+class Layout(NamedTuple):
+    """The arrays of a share, one after the other: `nbytes` in all, in `words` of a stream; each alone takes `apart` words."""
+
+    parts: tuple[Part, ...]
+    nbytes: int
+    words: int
+    apart: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a relation of one kind is laid out and what its value is.  `layout` and `bit_words` are of a number of elements."""
+
+    usage: str
+    expressions: int
+    masks: int
+    parameters: int
+    layout: Callable[[int], tuple[Part, ...]]
+    bit_words: Callable[[int], tuple[int, ...]]
+    value: Callable[[Relation, list[Words], list[Words]], list[Words]]
+
+
+class Relation:
+    """`kind` says what `out` holds: a function of the values of `expressions` and of the bit masks at `bits`.
+
+    `key` is its name as canonical bytes: equal exactly if the relations are.
+    """
+
+    __slots__ = ("bits", "expressions", "key", "kind", "layout", "out", "parameters")
+
+    def __init__(
+        self, kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...], bits: tuple[Range, ...], out: Range
+    ) -> None:
+        self.kind = kind
+        self.parameters = parameters
+        self.expressions = expressions
+        self.bits = bits
+        self.out = out
+        self.layout = layout_of(kind, elements_of(parameters, expressions))
+        self.key = pack_sequence((kind, parameters, [expression.tree for expression in expressions], bits, out))
+
+    @classmethod
+    def fresh(
+        cls, ranges: Ranges, kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...] = (), bits: tuple[Range, ...] = ()
+    ) -> Relation:
+        """A relation whose shares nobody had before: they are the next words of the stream."""
+        words = layout_of(kind, elements_of(parameters, expressions)).words
+        relation = cls(kind, parameters, expressions, bits, ranges.take(KINDS[kind].usage, (words,)))
+        if len(relation.key) > MAX_KEY:
+            # At every party, not only at the one that asks for it.
+            msg = (
+                "a correlation between these masked values has too long a name to ask for, since they are made of many others in a deep call: "
+                "use x.share() of one, or call from further out"
+            )
+            raise ProgramError(msg)
+        return relation
+
+    def __repr__(self) -> str:
+        return f"Relation({self.kind!r}, {self.parameters}, {self.expressions}, {self.bits}, {self.out})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Relation) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @property
+    def usage(self) -> str:
+        """Which stream its shares are from."""
+        return KINDS[self.kind].usage
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a correction."""
+        return self.layout.nbytes
+
+    def split(self, words: Words) -> list[Words]:
+        """The arrays of a share, as views of its words."""
+        parts = self.layout.parts
+        if len(parts) == 1 and parts[0].dtype is WORD:
+            return [words.reshape(-1)]
+        raw, at, views = words.reshape(-1).view(np.uint8), 0, []
+        for part in parts:
+            views.append(raw[at : at + part.nbytes].view(part.dtype))
+            at += part.nbytes
+        return views
+
+    def less(self, value: list[Words], share: Words) -> list[Words]:
+        """The arrays of `value` less a share of it.  Dealer only."""
+        if self.usage == BIT_SHARE:
+            return [np.bitwise_xor(part, other, out=part) for part, other in zip(value, self.split(share), strict=True)]
+        return [
+            wide.minus(array, other) if part.wide else np.subtract(array, other, out=array)
+            for part, array, other in zip(self.layout.parts, value, self.split(share), strict=True)
+        ]
+
+    def value(self, expressions: list[Words], masks: list[Words]) -> list[Words]:
+        """What the shares sum to, from the whole masks.  Dealer only."""
+        return KINDS[self.kind].value(self, expressions, masks)
+
+
+@lru_cache(maxsize=1 << 10)
+def layout_of(kind: str, elements: int) -> Layout:
+    """How the share of a relation of so many elements is laid out."""
+    parts = KINDS[kind].layout(elements)
+    nbytes = sum(part.nbytes for part in parts)
+    return Layout(parts, nbytes, _in_words(nbytes), tuple(_in_words(part.nbytes) for part in parts))
+
+
+def _in_words(nbytes: int) -> int:
+    return -(-nbytes // WORD.itemsize)
+
+
+def elements_of(parameters: tuple[int, ...], expressions: tuple[Expression, ...]) -> int:
+    """How many elements a relation of these is of."""
+    return count(expressions[0].shape) if expressions else parameters[0]
+
+
+def _words(*sizes: int) -> tuple[Part, ...]:
+    return tuple(Part(WORD, size) for size in sizes)
+
+
+def _circuit_words(size: int, parts: int) -> int:
+    blocks, width = bits.grid(size)
+    return parts * blocks * width
+
+
+def _circuit(
+    material: int, opened: tuple[int, int], tree: int, make: Callable[[Words], Words], trees: Callable[..., Words]
+) -> tuple[Kind, Kind]:
+    """The two relations of a comparison on one chunk: products of a mask's bits, and products of the bit masks of its openings."""
+    of_mask = Kind(
+        BIT_SHARE,
+        1,
+        0,
+        0,
+        lambda m: _words(_circuit_words(m, material)),
+        lambda _: (),
+        lambda _, values, __: [make(bits.blocked(values[0].reshape(-1)))],
+    )
+    of_tree = Kind(
+        BIT_SHARE,
+        0,
+        1,
+        1,
+        lambda m: _words(_circuit_words(m, tree)),
+        lambda m: (_circuit_words(m, sum(opened)),),
+        lambda relation, _, masks: [trees(masks[0], bits.grid(relation.parameters[0])[0])],
+    )
+    return of_mask, of_tree
+
+
+def _spread(relation: Relation, masks: list[Words]) -> Words:
+    return bits.spread(masks[0], relation.parameters[0])
+
+
+def _chosen(relation: Relation, values: list[Words], masks: list[Words]) -> list[Words]:
+    rho = _spread(relation, masks)
+    return [rho, rho * values[0].reshape(-1)]
+
+
+def _parted(mask: Words, drop: int) -> tuple[Words, Words]:
+    """Of a value under this mask, r = -mask is what is added to it: r >> m and the top bit of r, as words."""
+    if mask.dtype == object:
+        high, top = _parts(mask, drop)
+        return wide.low(high), wide.low(top)
+    r = np.negative(mask.reshape(-1))
+    return r >> WORD.type(drop), r >> _TOP
+
+
+def _parts(mask: Words, drop: int) -> tuple[list[int], list[int]]:
+    """The same as integers."""
+    if mask.dtype == object:
+        return wide.parted(mask.reshape(-1).tolist(), drop)
+    high, top = _parted(mask, drop)
+    return high.tolist(), top.tolist()
+
+
+def _truncation(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
+    high, top = _parted(values[0], *relation.parameters)
+    return [high, top.astype(HALF)]
+
+
+def _lift(_: Relation, values: list[Words], __: list[Words]) -> list[Words]:
+    r = np.negative(values[0].reshape(-1))
+    return [wide.words_of(r.tolist()), r >> _TOP]
+
+
+def _quotient_kind(factors: int) -> Kind:
+    """For a quotient times so many masked values, truncated anew: what lacks are the products of their masks with both parts of the earlier r."""
+    halves = (1 << factors) - 1
+
+    def value(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
+        (before, drop), (earlier, *masks, rho) = relation.parameters, values
+        high, top = _parted(rho, drop)
+        products = np.empty((halves, high.size), WORD)
+        sets.products([b.reshape(-1) for b in masks], products, np.multiply)
+        # In the order of sets whose last factor is a part of the earlier r.
+        shifted, tops = (products * part for part in _parted(earlier, before))
+        without = products[sets.of_several(factors) - 1]
+        return [high, np.concatenate([without, shifted]).reshape(-1), top.astype(HALF), tops.astype(HALF).reshape(-1)]
+
+    return Kind(
+        SHARE,
+        factors + 2,
+        0,
+        2,
+        lambda m: (Part(WORD, m), Part(WORD, (2 * halves - factors) * m), Part(HALF, m), Part(HALF, halves * m)),
+        lambda _: (),
+        value,
+    )
+
+
+def _wide_kind(factors: int) -> Kind:
+    """The same in numbers mod 2^128, and the earlier r's parts alone."""
+
+    def value(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
+        (before, drop), (earlier, *masks, rho) = relation.parameters, values
+        high, top = _parted(rho, drop)
+        columns = zip(*(b.reshape(-1).tolist() for b in masks), *_parts(earlier, before), strict=True)
+        # By elements here, in the order of sets there.
+        products = zip(*(_wide_products(*column) for column in columns), strict=True)
+        return [high, wide.words_of([number for of_set in products for number in of_set]), top.astype(HALF)]
+
+    terms = 3 * (1 << factors) - 1 - factors
+    return Kind(
+        SHARE, factors + 2, 0, 2, lambda m: (Part(WORD, m), Part(WORD, 2 * terms * m, wide=True), Part(HALF, m)), lambda _: (), value
+    )
+
+
+def _wide_products(*masks_and_parts: int) -> list[int]:
+    """Of one element: the products of two masks and more, then those of all sets, the empty one too, with either part of the earlier r."""
+    *masks, shifted, top = masks_and_parts
+    products = [1]
+    for mask in masks:
+        products += [product * mask for product in products]
+    without = [products[number] for number in sets.of_several(len(masks)).tolist()]
+    return [*without, *[product * shifted for product in products], *[product * top for product in products]]
+
+
+def products_of(ranges: Ranges, masks: tuple[Expression, ...]) -> Relation:
+    """A fresh relation of all products of two and more of these masks."""
+    return Relation.fresh(ranges, f"{PRODUCTS}{len(masks)}", (), masks)
+
+
+def _products_kind(factors: int) -> Kind:
+    return Kind(
+        SHARE,
+        factors,
+        0,
+        0,
+        lambda m: _words(((1 << factors) - 1 - factors) * m),
+        lambda _: (),
+        lambda _, values, __: [sets.several(values, np.multiply).reshape(-1)],
+    )
+
+
+def _and_kind(masks: int) -> Kind:
+    return Kind(
+        BIT_SHARE,
+        0,
+        masks,
+        1,
+        lambda m: _words(((1 << masks) - 1 - masks) * bits.word_count(m)),
+        lambda m: (bits.word_count(m),) * masks,
+        lambda _, __, values: [sets.several(values).reshape(-1)],
+    )
+
+
+_SIGN, _SIGN_TREE = _circuit(carry.SIGN_MATERIAL, carry.SIGN_OPENED, carry.SIGN_TREE, carry.sign_material, carry.sign_tree)
+_ZERO, _ZERO_TREE = _circuit(carry.ZERO_MATERIAL, carry.ZERO_OPENED, carry.ZERO_TREE, carry.zero_material, carry.zero_tree)
+
+KINDS: dict[str, Kind] = {
+    # The value of the expression itself: products of masks.
+    "value": Kind(SHARE, 1, 0, 0, _words, lambda _: (), lambda _, values, __: [values[0].reshape(-1)]),
+    # r >> m, and the top bit of r = -mask; that is needed mod 2^m only, m <= 32.
+    "truncation": Kind(
+        SHARE,
+        1,
+        0,
+        1,
+        lambda m: (Part(WORD, m), Part(HALF, m)),
+        lambda _: (),
+        _truncation,
+    ),
+    # As a truncation, and products with the parts of an earlier one, those of its top bit mod 2^l only.
+    **{f"{QUOTIENT}{number}": _quotient_kind(number) for number in range(1, MAX_CONTINUED + 1)},
+    **{f"{WIDE}{number}": _wide_kind(number) for number in range(2, MAX_WIDE + 1)},
+    # r = -mask as a number mod 2^128, and its top bit.
+    LIFT: Kind(SHARE, 1, 0, 0, lambda m: (Part(WORD, 2 * m, wide=True), Part(WORD, m)), lambda _: (), _lift),
+    # All products of two and more of so many masks.
+    **{f"{PRODUCTS}{number}": _products_kind(number) for number in range(2, MAX_FACTORS + 1)},
+    # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.
+    "bit": Kind(
+        SHARE,
+        0,
+        1,
+        1,
+        _words,
+        lambda m: (bits.word_count(m),),
+        lambda r, _, masks: [_spread(r, masks)],
+    ),
+    # A random bit, and it times the value.
+    "choice": Kind(
+        SHARE,
+        1,
+        1,
+        1,
+        lambda m: _words(m, m),
+        lambda m: (bits.word_count(m),),
+        _chosen,
+    ),
+    # All ANDs of two and more of so many bit masks.
+    **{f"and {number}": _and_kind(number) for number in range(2, MAX_OPERANDS + 1)},
+    "sign": _SIGN,
+    "sign tree": _SIGN_TREE,
+    "zero": _ZERO,
+    "zero tree": _ZERO_TREE,
+}
+
+
+def correction_tag(session: bytes, key: bytes, size: int) -> bytes:
+    """The tag of the correction of the relation `key`, `size` bytes after the session's prefix: a function of the name alone."""
+    return blake2b(session + key, digest_size=size, person=b"beaver/correct").digest()
+
+
+def receiver(tag: bytes, n: int) -> int:
+    """Which party gets the correction of `tag`: a public function of the tag, so that the work rotates."""
+    return int.from_bytes(tag[-4:], "little") % n

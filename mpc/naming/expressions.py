@@ -1,0 +1,371 @@
+"""Mask expressions: public linear maps and products of named masks, as canonical data that the dealer evaluates.
+
+A Masked value that was sliced, transposed or added keeps the expression of its mask, so that every product with it refers to the
+mask that was opened once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mpc.canonical import pack_sequence
+from mpc.errors import ProgramError
+from mpc.kernels.products import matmul
+from mpc.prg import blocks_for
+from mpc.ring import WORD, Words, broadcast, count, outline, without
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Tree = tuple[str, tuple[Any, ...], tuple[Any, ...]]
+
+MAX_NDIM = 32
+MAX_SCOPE = 1024
+MAX_WORDS = 1 << 30
+MAX_DEPTH = 24
+MAX_MACS = 1 << 44
+VIEWS = {"index", "reshape", "transpose"}
+"""Operations whose value has elements of another one's, unchanged."""
+NAMED_DEPTH, NAMED_NODES = 20, 256
+"""What the name of one masked value may have, so that a relation between two of them stays within MAX_DEPTH and one message."""
+
+
+class Range(NamedTuple):
+    """`shape` words of a stream of `scope`, from `block` on."""
+
+    scope: str
+    block: int
+    shape: tuple[int, ...]
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks it covers."""
+        return blocks_for(count(self.shape))
+
+
+class Expression:
+    """`operation` with its public `parameters` applied to `parts`; the shape of its value is public too.
+
+    `tree` is the expression as plain data, whose canonical bytes are its `key`: equal exactly if the expressions are.
+    """
+
+    __slots__ = ("depth", "nodes", "operation", "parameters", "parts", "shape", "tree")
+
+    def __init__(self, operation: str, parameters: tuple[Any, ...], parts: tuple[Expression, ...], shape: tuple[int, ...]) -> None:
+        self.operation = operation
+        self.parameters = parameters
+        self.parts = parts
+        self.shape = shape
+        nodes, depth, trees = 1, 0, []
+        for part in parts:
+            nodes += part.nodes
+            if depth <= part.depth:
+                depth = part.depth + 1
+            trees.append(part.tree)
+        self.nodes: int = nodes
+        self.depth: int = depth
+        self.tree: Tree = (operation, parameters, tuple(trees))
+
+    def __repr__(self) -> str:
+        return f"Expression{self.tree}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expression) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.tree)
+
+    @property
+    def key(self) -> bytes:
+        """The expression as canonical bytes."""
+        return pack_sequence(self.tree)
+
+    def leaves(self) -> list[Expression]:
+        """The masks it is made of."""
+        return [self] if not self.parts else [leaf for part in self.parts for leaf in part.leaves()]
+
+    @property
+    def where(self) -> Range:
+        """The stream range of a leaf."""
+        return Range(*self.parameters[:3]) if self.operation == "own" else self.parameters  # type: ignore[return-value]
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether its value is of numbers mod 2^128."""
+        return self.operation == "wide" or (self.operation in VIEWS and self.parts[0].is_wide)
+
+    @property
+    def owner(self) -> int | None:
+        """Whose stream alone a leaf is; None if every party adds its own."""
+        return self.parameters[3] if self.operation == "own" else None
+
+
+def mask(where: Range, owner: int | None = None) -> Expression:
+    """The mask at `where`: the sum of all parties' streams, or the stream of `owner` alone."""
+    return Expression("mask", where, (), where.shape) if owner is None else Expression("own", (*where, owner), (), where.shape)
+
+
+def wide(where: Range) -> Expression:
+    """The mask at `where`, of shape (..., 2), of numbers mod 2^128: the sum of all parties' numbers there.  Others are made of it by VIEWS only."""
+    if where.shape[-1:] != (2,):
+        raise ValueError(where)
+    return Expression("wide", where, (), where.shape[:-1])
+
+
+def normal_index(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """A basic index as data: an int, None, or (start, count, step) for each axis.  ValueError for anything else."""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    used = sum(entry is not None and entry is not Ellipsis for entry in keys)
+    if any(entry is Ellipsis for entry in keys):
+        at = next(number for number, entry in enumerate(keys) if entry is Ellipsis)
+        keys[at : at + 1] = [slice(None)] * (len(shape) - used)
+    else:
+        keys += [slice(None)] * (len(shape) - used)
+    extents = iter(shape)
+    normal: list[Any] = []
+    for entry in keys:
+        if entry is None:
+            normal.append(None)
+            continue
+        extent = next(extents)
+        if isinstance(entry, slice):
+            start, stop, step = entry.indices(extent)
+            normal.append((start, len(range(start, stop, step)), step))
+        elif isinstance(entry, int | np.integer) and not isinstance(entry, bool) and -extent <= entry < extent:
+            normal.append(int(entry) % extent)
+        else:
+            raise ValueError(entry)
+    return tuple(normal)
+
+
+def numpy_index(normal: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The index that numpy understands."""
+
+    def entry(item: Any) -> Any:
+        if item is None or isinstance(item, int):
+            return item
+        start, extent, step = item
+        if not extent:
+            return slice(0, 0)
+        stop: int | None = start + extent * step
+        return slice(start, None if stop is not None and stop < 0 else stop, step)
+
+    return tuple(map(entry, normal))
+
+
+def index(of: Expression, normal: tuple[Any, ...]) -> Expression:
+    """of[normal]."""
+    if normal == _everything(of.shape):
+        return of
+    return Expression("index", normal, (of,), _indexed(of.shape, normal))
+
+
+@lru_cache(maxsize=1 << 10)
+def _everything(shape: tuple[int, ...]) -> tuple[Any, ...]:
+    return tuple((0, extent, 1) for extent in shape)
+
+
+@lru_cache(maxsize=1 << 10)
+def _indexed(shape: tuple[int, ...], normal: tuple[Any, ...]) -> tuple[int, ...]:
+    return outline(shape)[numpy_index(normal)].shape  # type: ignore[no-any-return]
+
+
+def transpose(of: Expression, axes: tuple[int, ...]) -> Expression:
+    """The axes in another order."""
+    return _view("transpose", axes, of, lambda array: array.transpose(axes))
+
+
+def reshape(of: Expression, shape: tuple[int, ...]) -> Expression:
+    """The same words in another shape."""
+    return of if shape == of.shape else _view("reshape", shape, of, lambda array: array.reshape(shape))
+
+
+def add_up(of: Expression, axis: int) -> Expression:
+    """The sum over one axis."""
+    return Expression("sum", (axis,), (of,), without(of.shape, axis))
+
+
+def pairs(of: Expression) -> Expression:
+    """of_i - of_j for all i < j along the last axis."""
+    return Expression("pairs", (), (of,), (*of.shape[:-1], of.shape[-1] * (of.shape[-1] - 1) // 2))
+
+
+def pair_differences(array: Any) -> Any:
+    """x_i - x_j for all i < j along the last axis, in the order of numpy.triu_indices."""
+    left, right = np.triu_indices(array.shape[-1], 1)
+    return array[..., left] - array[..., right]
+
+
+def scale(of: Expression, factor: int) -> Expression:
+    """`factor` times, mod 2^64."""
+    return Expression("scale", (factor % (1 << 64),), (of,), of.shape)
+
+
+def _view(operation: str, parameters: tuple[Any, ...], of: Expression, apply: Callable[[Any], Any]) -> Expression:
+    return Expression(operation, parameters, (of,), apply(outline(of.shape)).shape)
+
+
+def combine(operation: str, left: Expression, right: Expression) -> Expression:
+    """`operation` is add, sub, mul or matmul; shapes combine as in numpy.  ValueError if they do not."""
+    shape = product_shape(left.shape, right.shape) if operation == "matmul" else broadcast(left.shape, right.shape)
+    return Expression(operation, (), (left, right), shape)
+
+
+def product_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of left @ right; ValueError if there is none."""
+    if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:
+        msg = f"shapes {left} and {right} do not form a matrix product"
+        raise ValueError(msg)
+    stacked = broadcast(left[:-2], right[:-2])
+    return (*stacked, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
+
+
+def check_named(expression: Expression) -> None:
+    """Raise ProgramError where a masked value came about in so many steps that no dealer would take its name."""
+    if expression.depth > NAMED_DEPTH or expression.nodes > NAMED_NODES:
+        msg = "this masked value is made of too many others, or in too many steps, to keep a name; use x.share(), and mask that"
+        raise ProgramError(msg)
+
+
+def evaluate(expression: Expression, leaf: Callable[[Expression, int, int], Words]) -> Words:
+    """The words of an expression; `leaf(mask, start, stop)` gives flat words start:stop of a mask.  Dealer only."""
+    operation, parameters = expression.operation, expression.parameters
+    if not expression.parts:
+        return leaf(expression, 0, count(expression.shape)).reshape(expression.shape)
+    if operation == "index" and (span := leading_rows(expression)) is not None:
+        return _flat(expression.parts[0], *span, leaf).reshape(expression.shape)
+    values = [evaluate(part, leaf) for part in expression.parts]
+    match operation:
+        case "index":
+            return np.asarray(values[0][numpy_index(parameters)])
+        case "transpose":
+            return values[0].transpose(parameters)
+        case "reshape":
+            return values[0].reshape(parameters)
+        case "sum":
+            return np.asarray(values[0].sum(axis=parameters[0], dtype=values[0].dtype))
+        case "pairs":
+            return np.asarray(pair_differences(values[0]))
+        case "scale":
+            return np.asarray(values[0] * np.full((), parameters[0], values[0].dtype))
+        case "matmul":
+            return matmul(*values)
+        case _:
+            return np.asarray(_ELEMENTWISE[operation](*values))
+
+
+_ELEMENTWISE: dict[str, Callable[[Words, Words], Words]] = {"add": np.add, "sub": np.subtract, "mul": np.multiply}
+
+
+def leading_rows(expression: Expression) -> tuple[int, int] | None:
+    """(start, stop) of the words of an index that takes one row or consecutive ones whole, as most slices do."""
+    (inner,) = expression.parts
+    first, *rest = expression.parameters
+    if first is None or len(rest) + 1 != len(inner.shape):
+        return None
+    start, rows, step = first if isinstance(first, tuple) else (first, 1, 1)
+    if step != 1 or any(entry != (0, extent, 1) for entry, extent in zip(rest, inner.shape[1:], strict=True)):
+        return None
+    row = count(inner.shape[1:])
+    return start * row, (start + rows) * row
+
+
+def _flat(expression: Expression, start: int, stop: int, leaf: Callable[[Expression, int, int], Words]) -> Words:
+    """Words start:stop of the flat value: of masks, only the words that are needed are expanded, since streams can be sought."""
+    operation, parts = expression.operation, expression.parts
+    if not parts:
+        return leaf(expression, start, stop)
+    if operation == "reshape":
+        return _flat(parts[0], start, stop, leaf)
+    if operation == "index" and (span := leading_rows(expression)) is not None:
+        return _flat(parts[0], span[0] + start, span[0] + stop, leaf)
+    if operation == "scale":
+        return _flat(parts[0], start, stop, leaf) * WORD.type(expression.parameters[0])
+    if operation in _ELEMENTWISE and all(part.shape == expression.shape for part in parts):
+        return _ELEMENTWISE[operation](*(_flat(part, start, stop, leaf) for part in parts))
+    return evaluate(expression, leaf).reshape(-1)[start:stop]
+
+
+def unpack_range(data: object) -> Range:
+    """The Range of such data; ValueError for anything else, before anything is allocated."""
+    match data:
+        case (str() as scope, int() as block, tuple() as shape) if (
+            len(scope) <= MAX_SCOPE
+            and type(block) is int
+            and 0 <= block < 1 << 60
+            and len(shape) <= MAX_NDIM
+            and all(type(extent) is int and 0 <= extent <= MAX_WORDS for extent in shape)
+            and count(shape) <= MAX_WORDS
+        ):
+            return Range(scope, block, shape)
+    raise ValueError(data)
+
+
+def unpack_expression(data: object, masks: dict[object, Expression], depth: int = MAX_DEPTH) -> Expression:
+    """The expression of such data, built by the functions that parties use; ValueError where there is none.
+
+    What they would have written otherwise has another `key` than the data: the caller compares.  `masks` remembers those of one relation, whose
+    expressions are often rows of one mask.
+    """
+    match data:
+        case ("mask" | "wide" as operation, tuple() as where, ()):
+            # What is equal and no such data, as True is to 1, the caller finds as well.
+            known = masks.get((operation, where))
+            if known is None:
+                known = masks[operation, where] = mask(unpack_range(where)) if operation == "mask" else wide(unpack_range(where))
+            return known
+        case ("own", (scope, block, shape, int() as owner), ()) if type(owner) is int and owner >= 0:
+            return mask(unpack_range((scope, block, shape)), owner)
+        case (str() as operation, tuple() as parameters, (first, *others)) if depth and len(others) < 2:
+            parts = [unpack_expression(part, masks, depth - 1) for part in (first, *others)]
+            built = _rebuild(operation, parameters, parts)
+            if any(part.is_wide for part in parts) and not built.is_wide:
+                raise ValueError(operation)
+            if count(built.shape) <= MAX_WORDS:
+                return built
+    raise ValueError(data)
+
+
+def _rebuild(operation: str, parameters: tuple[Any, ...], parts: list[Expression]) -> Expression:
+    match operation, parameters, parts:
+        case "index", _, [of] if _indexes(parameters, of.shape):
+            return index(of, parameters)
+        case "transpose", _, [of] if _whole(parameters) and sorted(parameters) == list(range(len(of.shape))):
+            return transpose(of, parameters)
+        case "reshape", _, [of] if _whole(parameters):
+            return reshape(of, parameters)
+        case "sum", (axis,), [of] if type(axis) is int and 0 <= axis < len(of.shape):
+            return add_up(of, axis)
+        case "pairs", (), [of] if of.shape:
+            return pairs(of)
+        case "scale", (int() as factor,), [of]:
+            return scale(of, factor)
+        case (("add" | "sub" | "mul" | "matmul"), (), [left, right]):
+            if operation == "matmul" and count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1) > MAX_MACS:
+                raise ValueError(operation)
+            return combine(operation, left, right)
+        case _:
+            raise ValueError(operation)
+
+
+def _whole(parameters: tuple[Any, ...]) -> bool:
+    return all(type(number) is int and number >= 0 for number in parameters)
+
+
+def _indexes(normal: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
+    """Whether `normal` is what `normal_index` gives for `shape`: anything else could reach words beyond the mask that was bound."""
+    entries = [entry for entry in normal if entry is not None]
+    return len(entries) == len(shape) and all(map(_within, entries, shape))
+
+
+def _within(entry: Any, extent: int) -> bool:
+    match entry:
+        case int():
+            return type(entry) is int and 0 <= entry < extent
+        case (start, taken, step) if all(type(number) is int for number in entry):
+            last = start + (taken - 1) * step
+            return step != 0 and taken >= 0 and (not taken or (0 <= start < extent and 0 <= last < extent))
+    return False

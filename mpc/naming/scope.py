@@ -1,0 +1,219 @@
+"""Scopes: every call of an op or protocol has a path that all parties compute alike, in whatever order messages arrive.
+
+*Calling* a protocol takes the next child number of the caller's scope at once; awaiting it runs the body in that child.
+Arguments are evaluated in program order, so `gather`, `TaskGroup` and `create_task` over such calls are deterministic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from contextvars import ContextVar
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+from mpc.errors import ProgramError
+from mpc.naming.streams import Ranges
+from mpc.values.unmade import make
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any
+    from weakref import ref
+
+    from mpc.values.unmade import Applied
+
+OFTEN = 256
+"""Calls after which a program makes what it computed from words that nobody has read."""
+
+
+class Scope:
+    """One call: its path of child numbers, a readable label, its ranges, how many messages had its name, and its depth in rounds.
+
+    A dry run also counts `trips`: how many messages, the dealer's too, had to travel one after the other until here.
+    """
+
+    __slots__ = ("_children", "_label", "_name", "_ranges", "_waiting", "closed", "depth", "messages", "parent", "path", "task", "trips")
+
+    def __init__(self, path: tuple[int, ...], name: str, depth: int, trips: int = 0, parent: Scope | None = None) -> None:
+        self.path = path
+        self.depth = depth
+        self.trips = trips
+        self.task: asyncio.Task[Any] | None = None
+        self.messages = 0
+        self._name = name
+        self.parent = parent
+        self._label: str | None = None
+        self._ranges: Ranges | None = None
+        self._children = 0
+        self.closed: type[BaseException] | None = None
+        self._waiting: list[ref[Applied]] | None = None
+
+    @property
+    def label(self) -> str:
+        """The calls that lead here."""
+        # Made when first asked for, as `ranges` are: a call that sends nothing needs neither.
+        if self._label is None:
+            before = self.parent.label if self.parent is not None else ""
+            last = f"{self._name}.{self.path[-1]}" if self.path else self._name
+            self._label = f"{before}/{last}" if before else last
+        return self._label
+
+    @property
+    def ranges(self) -> Ranges:
+        """What this call takes of the streams."""
+        if self._ranges is None:
+            self._ranges = Ranges.of(self.path)
+        return self._ranges
+
+    @property
+    def waiting(self) -> list[ref[Applied]]:
+        """What this call has computed from words that nobody has read yet."""
+        if self._waiting is None:
+            self._waiting = []
+        return self._waiting
+
+    async def relieve(self) -> None:
+        """Make of that what is still needed: else a sum that is added up in a loop would keep every addend."""
+        # A program that waits for nothing would let nobody else have a turn.
+        await asyncio.sleep(0)
+        if self._waiting is not None:
+            needed = [each for remembered in self._waiting if (each := remembered()) is not None]
+            self._waiting, depth = None, self.depth
+            # What is needed differs between parties, so nothing is opened for it, and no round is counted before it is read.
+            await make(self, [each for each in needed if not each.opens])
+            self.depth = depth
+
+    def child(self, name: str) -> Scope:
+        """The scope of the next call made from this one; it starts at the depth reached so far."""
+        if self.closed is not None:
+            raise self.closed
+        number = self._children
+        self._children += 1
+        return Scope((*self.path, number), name, self.depth, self.trips, self)
+
+    def close(self, fault: type[BaseException], root: Scope) -> None:
+        """No further call is made from this one or from those around it, up to `root`: each raises `fault`."""
+        scope: Scope | None = self
+        while scope is not None:
+            scope.closed = fault
+            scope = scope.parent if scope is not root else None
+
+    def follow(self, other: Scope) -> None:
+        """Be at least as deep as `other`, whose calls have ended."""
+        # Not max(...): these run twice for every op.
+        if self.depth < other.depth:  # noqa: PLR1730
+            self.depth = other.depth
+        if self.trips < other.trips:  # noqa: PLR1730
+            self.trips = other.trips
+
+    def twin(self) -> Scope:
+        """A scope that will name everything as this one will, for a dry run."""
+        twin = Scope(self.path, self._name, self.depth, self.trips, self.parent)
+        twin._ranges = self.ranges.twin()
+        twin._children = self._children
+        return twin
+
+    def skip(self, twin: Scope) -> None:
+        """Give no name that `twin` has given."""
+        self.ranges.skip(twin.ranges)
+        self._children = max(self._children, twin._children)
+
+    @property
+    def calls(self) -> int:
+        """How many calls were made from this scope so far."""
+        return self._children
+
+
+class Scoped(Protocol):
+    """What `@protocol` needs of a session."""
+
+    @property
+    def root(self) -> Scope:
+        """The scope of the program itself."""
+
+    def check_alive(self) -> None:
+        """Raise the session's fault if it has one."""
+
+
+_current: ContextVar[tuple[Scoped, Scope] | None] = ContextVar("beaver_scope", default=None)
+
+S = TypeVar("S", bound=Scoped)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def running(s: Scoped) -> Scope:
+    """The scope of the op that calls this, from the body that `protocol` runs; the root outside of all protocols."""
+    entry = _current.get()
+    return entry[1] if entry is not None and entry[0] is s else s.root
+
+
+def close_innermost(s: Scoped, fault: type[BaseException]) -> None:
+    """Close the scope that is running in this task, if it is one of `s`."""
+    entry = _current.get()
+    if entry is None or entry[0] is s:
+        running(s).close(fault, s.root)
+
+
+def called(program: Callable[..., Awaitable[R]], s: object, *arguments: object) -> Awaitable[R]:
+    """`program(s, *arguments)`, to be awaited; ProgramError if it is no coroutine function."""
+    outcome: Any = program(s, *arguments)
+    if not isawaitable(outcome):
+        msg = f"a program is an `async def program(s, ...)`; this one gave {type(outcome).__name__}, which nobody can await"
+        raise ProgramError(msg)
+    awaited: Awaitable[R] = outcome
+    return awaited
+
+
+def current(s: Scoped) -> Scope:
+    """The scope whose body is running in this task, for calls that anyone may make; the root outside of all protocols."""
+    scope = running(s)
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        msg = (
+            "an op was called in another thread than the one of its session's event loop. Call it there, or use mpc.connect_sync in scripts"
+        )
+        raise ProgramError(msg) from None
+    if scope.task is not task:
+        if scope is s.root and scope.task is None:
+            scope.task = task
+        else:
+            # A call from a foreign task would take its number in arrival order, which differs between parties.
+            msg = (
+                f"an op was called from another task than the one that runs {scope.label or 'the program'}. Wrap the code of "
+                "that task in a function `async def part(s, ...)` with @mpc.protocol and pass create_task(part(s, ...))."
+            )
+            raise ProgramError(msg)
+    return scope
+
+
+def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Make `async def body(s, ...)` an op or protocol: calling it numbers the call, awaiting it runs it in its own scope."""
+
+    @functools.wraps(body)
+    def call(s: S, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        s.check_alive()
+        parent = current(s)
+        scope = parent.child(body.__name__)
+        return _run(s, parent, scope, body, args, kwargs)
+
+    return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", call)
+
+
+async def _run(
+    s: Scoped, parent: Scope, scope: Scope, body: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> R:
+    scope.task = task = asyncio.current_task()
+    if scope.path[-1] % OFTEN == OFTEN - 1:
+        await parent.relieve()
+    if task is parent.task:
+        # Awaited in place, not gathered: it begins when what came before it has ended.
+        scope.follow(parent)
+    token = _current.set((s, scope))
+    try:
+        return await body(s, *args, **kwargs)
+    finally:
+        _current.reset(token)
+        parent.follow(scope)

@@ -1,0 +1,192 @@
+"""A party's keyed streams in one session, and the forward-only allocation of their ranges by scope."""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from mpc.errors import ProgramError
+from mpc.naming.expressions import Range
+from mpc.prg import Stream, blocks_for, derive
+from mpc.ring import WORD, Words, count, zeros
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FEW = 8
+"""Ranges of so few words come from one hash."""
+KEPT = 1 << 11
+"""Of ranges of so many words one is kept whole, since whoever reads a row of it often reads the next."""
+
+
+def pair_seed(exporter: bytes, transcript: bytes, session: bytes, job: bytes, one: str, other: str) -> bytes:
+    """The seed that two ends of a channel share in one session; keyed by the channel's exporter, bound to all the rest."""
+    return derive(exporter, "pair", transcript, session, job, *sorted((one, other)))
+
+
+class Seed:
+    """All streams of one seed: one for each usage and scope."""
+
+    __slots__ = ("_kept", "_last", "_seed")
+
+    def __init__(self, seed: bytes) -> None:
+        self._seed = seed
+        self._last: tuple[tuple[str, str], Stream] | None = None
+        self._kept: tuple[tuple[str, Range], Words] | None = None
+
+    def __repr__(self) -> str:
+        return "Seed(...)"
+
+    def _stream(self, usage: str, scope: str) -> Stream:
+        # The arrays of one op come one after the other from one stream.
+        last = self._last
+        if last is None or last[0] != (usage, scope):
+            last = self._last = (usage, scope), Stream(self._seed, (usage, scope))
+        return last[1]
+
+    def words(self, usage: str, where: Range) -> Words:
+        """The words at `where` of the stream `usage`."""
+        if count(where.shape) <= FEW:
+            return self._few(usage, where).reshape(where.shape)
+        return self._stream(usage, where.scope).words(where.block, where.shape)
+
+    def slice(self, usage: str, where: Range, start: int, stop: int) -> Words:
+        """Flat words start:stop of the range `where`."""
+        size = count(where.shape)
+        if size <= FEW:
+            return self._few(usage, where)[start:stop]
+        if size > KEPT or stop - start == size:
+            return self._stream(usage, where.scope).slice(where.block, start, stop)
+        kept = self._kept
+        if kept is None or kept[0] != (usage, where):
+            kept = self._kept = (usage, where), self._stream(usage, where.scope).words(where.block, (size,))
+        return kept[1][start:stop].copy()
+
+    def _few(self, usage: str, where: Range) -> Words:
+        # One hash instead of a key and a cipher of its own; usages have no spaces and blocks are digits, so no two ranges have one name.
+        name = f"{usage} {where.block} {where.scope}".encode()
+        drawn = blake2b(name, key=self._seed, digest_size=WORD.itemsize * FEW, person=b"beaver/few/v1").digest()
+        # A bytearray, so that the words are writable like those of long ranges.
+        return np.frombuffer(bytearray(drawn), WORD, count(where.shape))
+
+
+class Ranges:
+    """Hands out ranges of one scope; each usage only moves forward, by whole blocks."""
+
+    __slots__ = ("_next", "scope")
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        self._next: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, path: tuple[int, ...]) -> Ranges:
+        """Those of the scope at `path`, of which nothing was taken."""
+        return cls(".".join(map(str, path)))
+
+    def take(self, usage: str, shape: tuple[int, ...]) -> Range:
+        """A range of `shape` words that no one else in this session will ever get."""
+        block = self._next.get(usage, 0)
+        self._next[usage] = block + blocks_for(count(shape))
+        return Range(self.scope, block, shape)
+
+    def twin(self) -> Ranges:
+        """Ranges that will hand out the same; for a dry run, which spends nothing."""
+        twin = Ranges(self.scope)
+        twin._next = dict(self._next)
+        return twin
+
+    def skip(self, other: Ranges) -> None:
+        """Hand out nothing that `other`, of the same scope, has handed out."""
+        for usage, block in other._next.items():
+            self._next[usage] = max(self._next.get(usage, 0), block)
+
+
+class Watch(Protocol):
+    """Sees which stream words are spent on what, and every share that is made; the simulator's oracles implement it."""
+
+    every_word: bool
+    """Whether words are to be made that nobody reads but this."""
+
+    def spends(self, party: int, usage: str, where: Range, on: Words | bytes) -> None:
+        """`where` of stream `usage` at `party` is spent on these secret words, or on this relation."""
+
+    def makes(self, party: int, lineage: int, words: Words, frac: int, bound: float) -> None:
+        """`party` holds `words` of a share whose value is within `bound`."""
+
+
+class Expansion(Protocol):
+    """Everything that a party can make without help: its masks, its shares, and zero sharings with each other party."""
+
+    def mask(self, where: Range, hides: Words, usage: str = "mask") -> Words:
+        """This party's share of a mask, to be spent on the share `hides` and on nothing else, ever."""
+
+    def share(self, usage: str, out: Range, relation: bytes) -> Words:
+        """This party's share of the correlation `relation` at `out`."""
+
+    def expect(self, usage: str, out: Range, relation: bytes) -> None:
+        """This party's share of `relation` at `out` comes as a correction; its own stream is not read there."""
+
+    def zero(self, where: Range, usage: str = "zero") -> Words:
+        """Words that sum (usage `zero`) or XOR (`zero-xor`) to 0 over the parties, uniform to any n - 1 of them."""
+
+
+class Streams:
+    """The streams of party `index`, from its seeds with the dealer and with every other party."""
+
+    def __init__(self, index: int, dealer: bytes, pairs: Mapping[int, bytes], watch: Watch | None = None) -> None:
+        self._index = index
+        self._dealer = Seed(dealer)
+        self._pairs = {other: Seed(seed) for other, seed in pairs.items()}
+        self._watch = watch
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        return "Streams(...)"
+
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._pid:
+            msg = "this process was forked from the one that runs the session, whose streams it would repeat; open a node of its own"
+            raise ProgramError(msg)
+
+    def mask(self, where: Range, hides: Words, usage: str = "mask") -> Words:
+        """See Expansion."""
+        self._refuse_fork()
+        # The masks of a comparison's bits hide more than the share that they are spent on.
+        if usage == "mask" and hides.shape != where.shape:
+            msg = f"a mask of shape {where.shape} cannot hide words of shape {hides.shape}: some of it would hide two"
+            raise ProgramError(msg)
+        if self._watch:
+            self._watch.spends(self._index, usage, where, hides)
+        return self._dealer.words(usage, where)
+
+    def share(self, usage: str, out: Range, relation: bytes) -> Words:
+        """See Expansion."""
+        self._refuse_fork()
+        if self._watch:
+            self._watch.spends(self._index, usage, out, relation)
+        return self._dealer.words(usage, out)
+
+    def expect(self, usage: str, out: Range, relation: bytes) -> None:
+        """See Expansion."""
+        if self._watch:
+            self._watch.spends(self._index, usage, out, relation)
+
+    def zero(self, where: Range, usage: str = "zero") -> Words:
+        """See Expansion.  Every pair shares a seed, never a ring of neighbours."""
+        self._refuse_fork()
+        total = None
+        for other, seed in self._pairs.items():
+            if self._watch:
+                self._watch.spends(self._index, f"{usage} {other}", where, b"zero")
+            words = seed.words(usage, where)
+            if usage != "zero-xor" and self._index > other:
+                np.negative(words, out=words)
+            if total is None:
+                total = words
+            else:
+                (np.bitwise_xor if usage == "zero-xor" else np.add)(total, words, out=total)
+        return zeros(where.shape) if total is None else total

@@ -1,0 +1,400 @@
+"""The mesh: one identity's channels to every other member of the roster, dialled, accepted, watched and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, Self
+
+from mpc.channels.channel import Channel
+from mpc.channels.flow import WINDOW
+from mpc.errors import AuthenticationFailed, BeaverError, PeerLost, PeerMisbehaved, RemoteFault
+from mpc.framing import wire
+from mpc.framing.handshake import retired
+from mpc.membership.roster import meet
+from mpc.network.peer import Peer, Traffic
+from mpc.network.refusals import Refusals
+from mpc.network.ways import dials, met, still, unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mpc.membership.identity import Identity
+    from mpc.membership.members import Member
+    from mpc.membership.roster import Roster
+    from mpc.transport.link import Link
+
+MAX_STRANGERS = 128
+CLIENTS_SAY = frozenset({"propose", "answer", "decline", "check", "checked"})
+"""Control messages that a client may send: it takes part in no session, so it has no join, no confirmation and nothing to ask a dealer."""
+_BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Seconds, all monotonic: for peers that are not there yet, for silence on a channel, for a missing message, for a lost connection."""
+
+    join: float = 300.0
+    lost: float = 10.0
+    stall: float = 600.0
+    repair: float = 5.0
+
+
+class Network(Protocol):
+    """Where links come from."""
+
+    async def listen(self, on_link: Callable[[Link], None]) -> None:
+        """Hand every incoming link to `on_link`."""
+
+    async def dial(self, member: Member) -> Link:
+        """A link to `member`; OSError, or PeerLost with the reason in full, if there is none now."""
+
+    async def close(self) -> None:
+        """Stop listening and free the port."""
+
+
+class Subscriber(Protocol):
+    """Who wants to hear of peers: the agreement of a job, a session, the dealer."""
+
+    def peer_up(self, name: str) -> None:
+        """A fresh channel to `name` is ready; an older one is gone."""
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:
+        """The channel to `name` is gone."""
+
+    def control(self, name: str, body: wire.Body) -> None:
+        """`name` sent a control message."""
+
+
+def _minute(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
+class Mesh:
+    """All channels of one identity.  `async with Mesh(...) as mesh:` listens, dials and keeps reconnecting."""
+
+    def __init__(
+        self, identity: Identity, roster: Roster, network: Network, clocks: Clocks | None = None, window: int | None = None
+    ) -> None:
+        self.identity = identity
+        self.clocks = clocks or Clocks()
+        self.window = window or WINDOW
+        self.log = logging.getLogger(f"beaver.{identity.name}")
+        self._network = network
+        self._peers: dict[str, Peer] = {}
+        self._adopt(roster)
+        self.former: Roster | None = None
+        self._subscribers: list[Subscriber] = []
+        self._strangers: list[Channel] = []
+        self._refusals = Refusals(partial(self.log.warning, "phase=handshake %s"))
+        self._dialling: list[Channel] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closing = False
+
+    def _adopt(self, roster: Roster) -> None:
+        others = met(self.identity.name, roster)
+        self.roster, self._me = roster, roster[self.identity.name]
+        self._retires = self._me.retires if self._me.retiring == self.identity.public else None
+        if self._retires is not None:
+            self.log.warning("phase=start the own key retires on %s; set `key` to the new one before, and restart", _minute(self._retires))
+        for name, member in others.items():
+            # Who leaves stays known: jobs of an earlier roster may ask for it still.
+            self._peers.setdefault(name, Peer(member)).member = member
+
+    async def __aenter__(self) -> Self:
+        await self._network.listen(self._accept)
+        self.log.info("phase=start waiting for %s", ", ".join(name for name, each in self._peers.items() if each.member.role != "client"))
+        self._dial_all()
+        self._tasks[self.identity.name] = asyncio.create_task(self._heartbeat())
+        return self
+
+    def follow(self, roster: Roster) -> None:
+        """From now on `roster` counts, which gives this member its role and key.  ConfigError, and nothing has changed, if it cannot meet all.
+
+        Whose key does not count any more, or who takes no part in it, is cut off; all others stay connected.
+        """
+        former = self.roster
+        self._adopt(roster)
+        if roster.digest == former.digest:
+            return
+        self.former = former
+        for unproven in (*self._strangers, *self._dialling):
+            unproven.end(PeerLost(unproven.name, "began its handshake before this member took another roster"))
+        for peer in self._peers.values():
+            if peer.channel is None or peer.channel.peer is None:
+                peer.problem = None
+                continue
+            try:
+                peer.channel.peer = still(peer.channel.peer, roster)
+            except AuthenticationFailed as fault:
+                peer.channel.end(fault)
+        self._dial_all()
+
+    def _dial_all(self) -> None:
+        """Keep dialling whom this member dials, and nobody else."""
+        for name, peer in self._peers.items():
+            wanted = self.meets(name) and dials(self._me, peer.member)
+            if wanted and name not in self._tasks:
+                self._tasks[name] = asyncio.create_task(self._dial(peer))
+            elif wanted:
+                peer.again.set()
+            elif name in self._tasks:
+                self._tasks.pop(name).cancel()
+
+    async def __aexit__(self, *_: object) -> None:
+        channels = [peer.channel for peer in self._peers.values() if peer.channel is not None]
+        # What an interrupted channel still holds must not be lost.
+        await asyncio.gather(*(channel.settled() for channel in channels))
+        self._closing = True
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for unproven in (*self._strangers, *self._dialling):
+            unproven.end(PeerLost(unproven.name, "this party is closing"))
+        self._refusals.close()
+        async with asyncio.TaskGroup() as group:
+            for channel in channels:
+                group.create_task(self._close(channel))
+        # Last: the links of a relay leave through its one connection.
+        await self._network.close()
+
+    async def _close(self, channel: Channel) -> None:
+        closing = asyncio.create_task(channel.close())
+        began = asyncio.get_running_loop().time()
+        while not (await asyncio.wait([closing], timeout=self.clocks.lost / 10))[0]:
+            # A living peer is heard from all the time, however slow the link is.
+            if asyncio.get_running_loop().time() - max(channel.heard, began) > self.clocks.lost:
+                self.log.warning("peer=%s phase=closing did not take the last bytes before the connection was closed", channel.name)
+                channel.abort()
+
+    # -- who is there ------------------------------------------------------------------------------------------
+
+    def meets(self, name: str) -> bool:
+        """Whether this member ever speaks with `name`."""
+        return name in self.roster and name in self._peers and meet(self._me, self.roster[name])
+
+    def channel(self, name: str) -> Channel | None:
+        """The ready channel to `name`, or None."""
+        return self._peers[name].channel
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Those of `names` that are not connected now; an interrupted channel may come back, but carries nothing meanwhile."""
+        return [name for name in names if not self._peers[name].connected]
+
+    def fault(self, name: str) -> BeaverError | None:
+        """What was wrong with the last attempt to connect with `name`, if there was one."""
+        return self._peers[name].problem
+
+    def try_again(self, name: str) -> None:
+        """Forget why `name` could not be reached, and dial it at once if it is this member who dials."""
+        self._peers[name].problem = None
+        self._peers[name].again.set()
+
+    def traffic(self, name: str) -> Traffic:
+        """What passed between this member and `name` until now."""
+        peer = self._peers[name]
+        traffic = replace(peer.traffic)
+        if peer.channel is not None:
+            traffic.count(peer.channel)
+        return traffic
+
+    def problem(self, name: str) -> str:
+        """Why `name` is not connected, as far as this party knows."""
+        fault = self.fault(name)
+        return str(fault) if fault is not None else f"{name}: has not connected yet"
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell `subscriber` of peers and control messages from now on."""
+        self._subscribers.append(subscriber)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Tell it no more."""
+        self._subscribers.remove(subscriber)
+
+    # -- channels come and go ----------------------------------------------------------------------------------
+
+    def _accept(self, link: Link) -> None:
+        if self._closing:
+            link.abort()
+            return
+        if len(self._strangers) >= MAX_STRANGERS:
+            # The oldest unproven link makes room: a flood costs only other unproven links, never a ready channel.
+            oldest = self._strangers[0]
+            oldest.end(PeerLost(oldest.name, "did not prove who it is while many others tried"))
+        self._strangers.append(Channel(link, self.identity, self.roster, self))
+
+    def opened(self, channel: Channel) -> None:
+        """A channel proved its peer: it replaces an older one."""
+        self._no_longer_unproven(channel)
+        peer = self._peers[channel.name]
+        if peer.channel is not None:
+            peer.channel.end(PeerLost(channel.name, "connected again; the older connection is dropped"))
+        peer.channel, peer.problem = channel, None
+        peer.traffic.connections += 1
+        self.log.info("peer=%s connected", channel.name)
+        for subscriber in tuple(self._subscribers):
+            subscriber.peer_up(channel.name)
+
+    def previous(self, name: str) -> Channel | None:
+        """See Upstairs."""
+        return self._peers[name].channel
+
+    def interrupted(self, channel: Channel, fault: BeaverError) -> bool:
+        """See Upstairs: another link is waited for as long as the clock `repair` says."""
+        peer = self._peers[channel.name]
+        if peer.channel is not channel or self._closing or not self.clocks.repair:
+            return False
+        self.log.warning("peer=%s phase=repair %s; waiting %g s for another connection", channel.name, fault, self.clocks.repair)
+        peer.problem = fault
+        peer.expiry = asyncio.get_running_loop().call_later(self.clocks.repair, self._expire, channel, fault)
+        peer.changed.set()
+        return True
+
+    def _expire(self, channel: Channel, fault: BeaverError) -> None:
+        text = getattr(fault, "text", str(fault))
+        channel.end(PeerLost(channel.name, f"{text}, and not repaired within {self.clocks.repair:g} s"))
+
+    def resumed(self, channel: Channel, through: Channel) -> None:
+        """See Upstairs."""
+        self._no_longer_unproven(through)
+        peer = self._peers[channel.name]
+        peer.problem = None
+        peer.traffic.repairs += 1
+        self._stop_waiting(peer)
+        self.log.info("peer=%s phase=repair connected again; what it had not received was sent again", channel.name)
+
+    def _stop_waiting(self, peer: Peer) -> None:
+        if peer.expiry is not None:
+            peer.expiry.cancel()
+            peer.expiry = None
+
+    def control(self, channel: Channel, body: wire.Body) -> None:
+        """Hand a control message to everyone who listens."""
+        if self._peers[channel.name].member.role == "client" and body["kind"] not in CLIENTS_SAY:
+            raise PeerMisbehaved(channel.name, f"is a client and sent {body['kind']!r}, which members of a session send")
+        for subscriber in tuple(self._subscribers):
+            subscriber.control(channel.name, body)
+
+    def closed(self, channel: Channel, fault: BeaverError) -> None:
+        """A channel is gone."""
+        if self._no_longer_unproven(channel):
+            self._refusals.tell(fault)
+            self._diagnose(fault)
+            return
+        peer = self._peers[channel.name]
+        if peer.channel is channel:
+            self._stop_waiting(peer)
+            peer.channel, peer.problem = None, fault
+            peer.traffic.count(channel)
+            self.log.info("peer=%s disconnected: %s", channel.name, fault)
+            for subscriber in tuple(self._subscribers):
+                subscriber.peer_down(channel.name, fault)
+        elif not channel.ready:
+            if str(fault) != str(peer.problem):
+                self.log.warning("peer=%s phase=handshake not connected: %s", channel.name, fault)
+            peer.problem = fault
+        peer.changed.set()
+
+    def _diagnose(self, fault: BeaverError) -> None:
+        """Remember why a link that a member dialled was refused.  It may have been anyone's: this is only ever shown."""
+        peer = self._peers.get(fault.party) if isinstance(fault, RemoteFault) else None
+        if peer is not None and peer.channel is None and not dials(self._me, peer.member):
+            peer.problem = fault
+
+    def _no_longer_unproven(self, channel: Channel) -> bool:
+        if channel in self._dialling:
+            self._dialling.remove(channel)
+            self._peers[channel.name].changed.set()
+        if channel not in self._strangers:
+            return False
+        self._strangers.remove(channel)
+        return True
+
+    async def _dial(self, peer: Peer) -> None:
+        failures = 0
+        while True:
+            # Of the many attempts in a hurry none counts against the peer.
+            failures = 0 if await self._tried(peer) or peer.interrupted else failures
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause(peer, failures)):
+                    await peer.again.wait()
+            peer.again.clear()
+            failures += 1
+
+    def _pause(self, peer: Peer, failures: int) -> float:
+        """Seconds until the next attempt; where a channel waits, many fit into the time that it has."""
+        pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
+        return min(pause, self.clocks.repair / 20) if peer.interrupted else pause
+
+    async def _tried(self, peer: Peer) -> bool:
+        """One attempt to connect, and all the time that the channel then lives; whether the link came to be used."""
+        # A way that swallows everything must not use up the time in which a channel can go on.
+        limit = self.clocks.repair / 4 if peer.interrupted else None
+        try:
+            async with asyncio.timeout(limit) as attempt:
+                link = await self._network.dial(peer.member)
+        except (OSError, UnicodeError, PeerLost) as fault:
+            if not attempt.expired():
+                self._not_dialled(peer, unreachable(peer.member, fault))
+            return False
+        channel = Channel(link, self.identity, self.roster, self, dialled=peer.member)
+        self._dialling.append(channel)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                while channel in self._dialling:
+                    await peer.next_change()
+        if channel in self._dialling:
+            channel.end(PeerLost(channel.name, f"did not finish the handshake within {limit:g} s"))
+        while peer.connected:
+            await peer.next_change()
+        return channel.served
+
+    def _not_dialled(self, peer: Peer, problem: PeerLost) -> None:
+        if str(problem) != str(peer.problem):
+            self.log.info("peer=%s phase=dial %s; trying again until it can", problem.party, problem.text)
+        peer.problem = problem
+
+    # -- heartbeats --------------------------------------------------------------------------------------------
+
+    async def _heartbeat(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause = self.clocks.lost / 4
+        while True:
+            before = loop.time()
+            await asyncio.sleep(pause)
+            now = loop.time()
+            held_up = now - before - pause
+            self._see_own_key()
+            # `held_up` is time in which this process itself did not run: it is not the peers' silence.
+            limit = self.clocks.lost + held_up
+            for channel in (*self._strangers, *self._dialling):
+                if now - channel.born > limit:
+                    channel.end(PeerLost(channel.name, f"did not finish the handshake within {self.clocks.lost:g} s"))
+            for peer in self._peers.values():
+                if peer.channel is not None and peer.connected:
+                    self._beat(peer.channel, now, held_up)
+
+    def _see_own_key(self) -> None:
+        """The others cut this member off when its key retires, and cannot tell it why."""
+        if self._retires is not None and self._retires <= datetime.now(UTC):
+            self.log.error(
+                "the own key retired on %s, and nobody takes it any more; set `key` to the new one, and restart", _minute(self._retires)
+            )
+            self._retires = None
+
+    def _beat(self, channel: Channel, now: float, held_up: float) -> None:
+        # Before a job gives up its message: another connection can still save it.
+        heed = 0.75 * self.clocks.stall
+        if channel.peer is not None and channel.peer.retires is not None and channel.peer.retires <= datetime.now(UTC):
+            # By the clock of the wall, as at the handshake: a connection does not outlive the key that it was made with.
+            channel.end(retired(channel.peer))
+        elif now - channel.heard > self.clocks.lost + held_up:
+            channel.interrupt(PeerLost(channel.name, f"no bytes for {self.clocks.lost:g} s: the process is stopped, or the network is cut"))
+        elif channel.unheeded(heed + held_up):
+            channel.interrupt(PeerLost(channel.name, f"is alive, but acknowledged nothing for {heed:g} s: the way to it is disturbed"))
+        elif channel.ready and now - channel.spoke > self.clocks.lost / 5:
+            channel.send(wire.bare(wire.Kind.PING))

@@ -1,0 +1,67 @@
+"""Whom a member meets by its roster, who of two dials, and why a way leads nowhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpc.errors import AuthenticationFailed, ConfigError, PeerLost
+from mpc.framing.handshake import key_of
+from mpc.membership.identity import fingerprint
+from mpc.membership.roster import format_endpoint, meet, transport_between
+from mpc.transport.link import reason
+
+if TYPE_CHECKING:
+    from mpc.membership.members import Member
+    from mpc.membership.roster import Roster
+
+
+def dials(me: Member, other: Member) -> bool:
+    """Whether `me` dials `other`: the lower name does, unless only one of the two can be reached.  At a broker everyone can.
+
+    A client is there only while it wants something: it dials, and nobody dials it.
+    """
+    if "client" in (me.role, other.role):
+        return me.role == "client" and (other.endpoint is not None or transport_between(me, other) == "mqtt")
+    if transport_between(me, other) == "mqtt":
+        return me.name < other.name
+    if other.endpoint is None:
+        return False
+    return me.endpoint is None or me.name < other.name
+
+
+def met(name: str, roster: Roster) -> dict[str, Member]:
+    """Whom `name` meets; ConfigError if there is no way to one of them."""
+    me = roster[name]
+    others = [member for member in roster.members if member.name != name and meet(me, member)]
+    for member in others:
+        if member.role != "client" and not dials(me, member) and not dials(member, me):
+            raise ConfigError(_no_way(me, member))
+    return {member.name: member for member in others}
+
+
+def _no_way(me: Member, other: Member) -> str:
+    if me.role == "client":
+        return f"{other.name} has no endpoint in the roster, and a client only dials; it needs one, or the relay"
+    return f"neither {me.name} nor {other.name} has an endpoint in the roster; one of them needs one"
+
+
+def unreachable(member: Member, fault: OSError | UnicodeError | PeerLost) -> PeerLost:
+    """Why `member` was not dialled."""
+    if isinstance(fault, PeerLost):
+        return fault
+    # UnicodeError: a host name that cannot be one.
+    where = format_endpoint(member.endpoint or ("nowhere", 0))
+    return PeerLost(member.name, f"cannot be reached at {where}, its endpoint in the roster: {reason(fault)}")
+
+
+def still(shown: Member, roster: Roster) -> Member:
+    """What `roster` says of a member that proved to be `shown`; AuthenticationFailed if it takes no part any more, or not with that key."""
+    key = fingerprint(shown.public)
+    known = next((member for member in roster.members if member.name == shown.name), shown)
+    key_of(known, key, roster)
+    if known is shown or known.role != shown.role:
+        raise AuthenticationFailed(shown.name, f"is no {shown.role} of the roster any more")
+    return known.shown_by(key)
+
+
+__all__ = ["dials", "met", "still", "unreachable"]

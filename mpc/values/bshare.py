@@ -1,0 +1,77 @@
+"""Shares of bits: XOR shares in packed words, 64 bits to a word (layout: mpc.kernels.bits)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpc.errors import ProgramError
+from mpc.kernels import bits
+from mpc.kernels.blank import Blank
+from mpc.ring import Words, count, frozen, outline, reshaped
+from mpc.values.secret import Secret, fingerprint, lineage_of
+from mpc.values.shares import index_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpc.values.secret import Home
+
+
+class BShare(Secret):
+    """XOR shares of an array of bits: the n parties' words XOR to the packed bits.
+
+    Reshaping is free; indexing and broadcasting unpack the own share and pack it again.  The bits after the last one mean nothing.
+    """
+
+    __slots__ = ("words",)
+    is_masked = False
+    owner: int | None = None
+
+    def __init__(self, words: Words, shape: tuple[int, ...], *, home: Home, lineage: int) -> None:
+        if words.shape != (bits.word_count(count(shape)),):
+            msg = f"{words.shape} words do not hold the bits of shape {shape}"
+            raise ProgramError(msg)
+        super().__init__(shape, home, lineage)
+        self.words = frozen(words)
+
+    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> BShare:
+        """See Secret."""
+        return BShare(blank(self.words.shape), self.shape, home=home, lineage=self.lineage)
+
+    def reshape(self, *shape: int | tuple[int, ...]) -> BShare:
+        """The same bits in another shape."""
+        target = reshaped(self.shape, *shape)
+        return BShare(self.words, target, home=self.home, lineage=lineage_of("reshape", self.lineage, fingerprint(target)))
+
+    def _rearranged(self, operation: str, parameters: object, apply: Any) -> BShare:
+        lineage = lineage_of(operation, self.lineage, fingerprint(parameters))
+        shape = apply(outline(self.shape)).shape
+        words: Any = self.words
+        if isinstance(words, Blank):
+            blank: Any = words.another((bits.word_count(count(shape)),))
+            return BShare(blank, shape, home=self.home, lineage=lineage)
+        own = apply(bits.unpack(self.words, self.size).reshape(self.shape))
+        return BShare(bits.pack(np.ascontiguousarray(own).reshape(-1)), shape, home=self.home, lineage=lineage)
+
+    def __getitem__(self, key: Any) -> BShare:
+        if self.ndim == 1 and isinstance(key, slice) and (cut := self._whole_blocks(*key.indices(self.size))) is not None:
+            words = self.words[bits.word_count(cut.start) : bits.word_count(cut.stop)]
+            lineage = lineage_of("index", self.lineage, fingerprint(index_data(key, self.shape)))
+            return BShare(words, (len(cut),), home=self.home, lineage=lineage)
+        return self._rearranged("index", index_data(key, self.shape), lambda array: np.asarray(array[key]))
+
+    def _whole_blocks(self, start: int, stop: int, step: int) -> range | None:
+        """A slice whose words are consecutive, as those of the chunks of an op."""
+        ends = stop == self.size or not stop % bits.BLOCK
+        return range(start, stop) if step == 1 and start < stop and ends and not start % bits.BLOCK else None
+
+    def broadcast_to(self, shape: tuple[int, ...]) -> BShare:
+        """The bits repeated to `shape`, as numpy does."""
+        return self if shape == self.shape else self._rearranged("broadcast", shape, lambda array: np.broadcast_to(array, shape))
+
+    @property
+    def T(self) -> BShare:  # noqa: N802  numpy's name
+        """The transpose."""
+        return self._rearranged("transpose", "T", lambda array: array.T)

@@ -1,0 +1,164 @@
+"""Shares that remember how they came about, so that a product with a masked value takes fewer rounds (papers: dalskov20, patra21, turbospeedz).
+
+A truncated product is a quotient z = C - (r >> m) + k·(top bit of r), where C and k are public and the mask r is known to the dealer; a product of
+masked values is z = (d1 + a1)·(d2 + a2)·..., where every d is public and the dealer knows every a.  Either is masked as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from mpc.ring import count
+from mpc.values.secret import fingerprint, lineage_of
+from mpc.values.shares import AShare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpc.naming.expressions import Expression
+    from mpc.naming.scope import Scope
+    from mpc.ring import Words
+    from mpc.values.masked import Masked
+    from mpc.values.secret import Home
+    from mpc.values.unmade import Held
+
+    Factor: TypeAlias = "Masked | Group"
+    Opened: TypeAlias = tuple[Words, Words]
+    Blanks = Callable[[tuple[int, ...]], Words]
+
+R = TypeVar("R")
+
+
+class Done(NamedTuple, Generic[R]):
+    """Work whose result is there."""
+
+    outcome: R
+
+    async def result(self, _: Scope) -> R:
+        """What it gave."""
+        return self.outcome
+
+
+class Opening(Protocol):
+    """An opening that may be under way."""
+
+    async def result(self, scope: Scope) -> Opened:
+        """What is open, and this party's share of what is not; raises the fault that ended it."""
+
+
+class Group:
+    """A factor in place of several, whose product is opened under a mask of its own, perhaps still on its way."""
+
+    __slots__ = ("_opening", "_scope", "lineage", "name")
+
+    def __init__(self, name: Expression, lineage: int, scope: Scope, opening: Opening) -> None:
+        self.name = name
+        self.lineage = lineage
+        self._scope = scope
+        self._opening = opening
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of every factor."""
+        return self.name.shape
+
+    async def opened(self, scope: Scope) -> Opened:
+        """See Masked; here whoever asks, in `scope`, may have to wait."""
+        opened = await self._opening.result(scope)
+        scope.follow(self._scope)
+        return opened
+
+    def at(self, _: Home, blank: Blanks) -> Group:
+        """The same without contents."""
+        return Group(self.name, self.lineage, self._scope, Done((blank(self.shape), blank(self.shape))))
+
+
+class Factors(NamedTuple):
+    """Values of one shape, whose product this is."""
+
+    values: tuple[Factor, ...]
+    groups: int
+    """How many of them are groups."""
+
+    def at(self, home: Home, blank: Blanks) -> Factors:
+        """The same without contents."""
+        return Factors(tuple(value.at(home, blank) for value in self.values), self.groups)
+
+
+class Named(Protocol):
+    """What has a mask."""
+
+    @property
+    def mask(self) -> Expression:
+        """Its name."""
+
+
+class Known(NamedTuple):
+    """A mask that has been named."""
+
+    mask: Expression
+
+
+class Quotient(NamedTuple):
+    """A value that lost `drop` bits: C - (r >> drop) + k·(top bit of r), where r = -mask, and c = value + 2^62 + r, once it is open, says what
+    C and k are.
+    """
+
+    named: Named
+    drop: int
+    opening: Opening
+    """Of c, flat; and this party's share of the quotient."""
+
+    @property
+    def mask(self) -> Expression:
+        """The name of its mask: one that no relation needs is never named."""
+        return self.named.mask
+
+    def at(self, blank: Blanks) -> Quotient:
+        """The same without contents."""
+        shape = self.mask.shape
+        return self._replace(opening=Done((blank((count(shape),)), blank(shape))))
+
+
+class Truncation(NamedTuple):
+    """A quotient, and, if it may be opened together with the next product, the earlier one times some masked values that it comes from."""
+
+    quotient: Quotient
+    base: Quotient | None = None
+    factors: tuple[Masked, ...] = ()
+    liftable: bool = False
+    """Whether all of these can be masked anew as numbers mod 2^128."""
+    is_wide: bool = False
+    """Whether it is opened as such a number, if it is opened."""
+
+    def at(self, home: Home, blank: Blanks) -> Truncation:
+        """The same without contents."""
+        base = self.base.at(blank) if self.base is not None else None
+        return self._replace(quotient=self.quotient.at(blank), base=base, factors=tuple(value.at(home, blank) for value in self.factors))
+
+
+class Derived(AShare):
+    """An additive share, with the `origin` of its value."""
+
+    __slots__ = ("dropped", "factors", "groups", "is_quotient", "origin", "since")
+
+    def __init__(self, words: Held, origin: Truncation | Factors, *, frac: int, bound: float, home: Home, lineage: int) -> None:
+        super().__init__(words, frac=frac, bound=bound, home=home, lineage=lineage)
+        self.origin = origin
+        self.is_quotient = isinstance(origin, Truncation)
+        self.factors, self.groups = (len(origin.values), origin.groups) if isinstance(origin, Factors) else (0, 0)
+        self.since, self.dropped = (len(origin.factors), origin.quotient.drop) if isinstance(origin, Truncation) else (0, 0)
+
+    @property
+    def is_liftable(self) -> bool:  # type: ignore[override]  # of other shares it is said once
+        """See Truncation."""
+        return isinstance(self.origin, Truncation) and self.origin.liftable
+
+    def at(self, home: Home, blank: Blanks) -> Derived:
+        """See Secret."""
+        origin = self.origin.at(home, blank)
+        return Derived(blank(self.shape), origin, frac=self.frac, bound=self.bound, home=home, lineage=self.lineage)
+
+    def _read(self, operation: str, frac: int, bound: float) -> Derived:
+        lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
+        return Derived(self._words, self.origin, frac=frac, bound=bound, home=self.home, lineage=lineage)

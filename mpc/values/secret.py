@@ -1,0 +1,186 @@
+"""What all secrets of a session have in common: where they live, how they came to be, and contents that nobody reads.
+
+What would leak or silently mislead (`bool`, `==`, `float`, iteration, pickling) raises ProgramError and names the right call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from hashlib import blake2b
+from inspect import iscoroutine
+from operator import index
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import numpy as np
+
+from mpc.errors import ProgramError
+from mpc.ring import Words, count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpc.naming.streams import Watch
+
+Extent = int | tuple[int, ...]
+_MERSENNE = (1 << 127) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a share lives: this party's index among the n parties of one session."""
+
+    index: int
+    n: int
+    session: bytes
+    watch: Watch | None = field(default=None, compare=False, repr=False)
+    twins: dict[int, tuple[Secret, Secret]] = field(default_factory=dict, compare=False, repr=False)
+    """In a dry run, what it was given and knows already without contents, by identity: all views of one value are of one copy."""
+
+
+def lineage_of(operation: str, *parents: int) -> int:
+    """How a value came to be, as a 127-bit fingerprint: equal at all parties exactly if they computed the same thing.
+
+    A polynomial hash: it finds honest programs that differ, and is no defence against a forger (see the threat model).
+    """
+    value = _named(operation)
+    for parent in parents:
+        value = (value * 0x1F123BB5_9E3779B9_7F4A7C15 + parent + 1) % _MERSENNE
+    return value
+
+
+@cache
+def _named(operation: str) -> int:
+    return int.from_bytes(operation.encode()[:15], "little")
+
+
+def fingerprint(what: object) -> int:
+    """A public parameter as a parent of a lineage."""
+    return int.from_bytes(blake2b(repr(what).encode(), digest_size=15).digest(), "little")
+
+
+@lru_cache(maxsize=1 << 12)
+def fingerprint_of_integers(parameters: tuple[Any, ...]) -> int:
+    """That of integers, tuples of them and None, which programs use again and again; equal ones are written alike, as 1 and 1.0 are not."""
+    return fingerprint(parameters)
+
+
+def constant_lineage(words: Words) -> int:
+    """The lineage of a public constant: unequal ones at two parties, also in another order, are found before a reveal."""
+    digest = blake2b(np.ascontiguousarray(words, "<u8").data, digest_size=15).digest()
+    return lineage_of("constant", int.from_bytes(digest, "little"), *words.shape)
+
+
+def _refuse(what: str, instead: str) -> Callable[..., NoReturn]:
+    def method(self: object, *_: object) -> NoReturn:
+        msg = f"{what} of a {type(self).__name__} would need its secret contents; {instead}"
+        raise ProgramError(msg)
+
+    return method
+
+
+def extent_of(shape: Extent) -> tuple[int, ...]:
+    """A public shape that a program gives, as a tuple; ProgramError for what is none."""
+    try:
+        extent = (index(shape),) if isinstance(shape, int | np.integer) else tuple(map(index, shape))
+    except TypeError:
+        extent = (-1,)
+    if any(each < 0 for each in extent):
+        msg = f"a shape is a number of elements, or a tuple of them, not {shape!r}"
+        raise ProgramError(msg)
+    return extent
+
+
+class Secret:
+    """What all shares have in common: a shape, a home, a lineage, and no readable contents."""
+
+    __slots__ = ("home", "lineage", "shape")
+    __array_ufunc__ = None
+    __hash__ = object.__hash__
+
+    def __init__(self, shape: tuple[int, ...], home: Home, lineage: int) -> None:
+        self.shape = shape
+        self.home = home
+        self.lineage = lineage
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, party={self.home.index})"
+
+    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Self:
+        """This value without its contents in another home: what a dry run computes with."""
+        raise NotImplementedError
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return count(self.shape)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            msg = "a 0-d secret has no length"
+            raise TypeError(msg)
+        return self.shape[0]
+
+    __bool__ = _refuse("the truth value", "compare with protocols.less_than and reveal the bit")
+    __eq__ = _refuse("equality", "use protocols.equal, or `is` for the same object")
+    __ne__ = _refuse("inequality", "use protocols.equal")
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse("the order", "use protocols.less_than")
+    __float__ = __int__ = __index__ = __complex__ = _refuse("the number", "await s.reveal(x)")
+    __iter__ = _refuse("iteration", "index it, or await s.reveal(x)")
+    __array__ = _refuse("the array", "await s.reveal(x)")
+    __reduce__ = __reduce_ex__ = _refuse("pickling", "a share belongs to one session and never leaves it")
+
+
+def emptied(argument: Any, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Any:
+    """`argument` with every secret in it, also in lists, tuples and dictionaries, as a dry run knows it."""
+    kind = type(argument)
+    # By the type alone: what stands for a revealed value in a dry run ends it where anyone asks of what class it is.
+    if issubclass(kind, Secret):
+        return argument.at(home, blank)
+    if issubclass(kind, dict):
+        return {key: emptied(value, home, blank) for key, value in argument.items()}
+    # Not their subclasses: how a named tuple is built is its own business.
+    return kind(emptied(part, home, blank) for part in argument) if kind in (list, tuple) else argument
+
+
+def secrets_in(argument: Any) -> list[Secret]:
+    """Every secret in `argument`, also in lists, tuples and dictionaries, in order."""
+    found, seen, stack = [], set[int](), [argument]
+    while stack:
+        each = stack.pop()
+        kind = type(each)
+        if issubclass(kind, Secret):
+            found.append(each)
+        elif issubclass(kind, dict | list | tuple) and id(each) not in seen:
+            seen.add(id(each))
+            stack += reversed(each.values() if issubclass(kind, dict) else each)
+    return found
+
+
+def check_operand(x: object, kinds: tuple[type[Secret], ...], taker: str, home: Home | None) -> None:
+    """ProgramError unless x is a secret of one of these kinds and, where `home` is not None, lives there."""
+    if not isinstance(x, kinds):
+        await_it = "; await it first" if iscoroutine(x) else ""
+        msg = f"{taker} takes {' or '.join(kind.__name__ for kind in kinds)} here, not {type(x).__name__}{await_it}"
+        raise ProgramError(msg)
+    if home is not None:
+        _same(x.home, home)
+
+
+def same_home(x: Secret, y: Secret) -> None:
+    """Raise ProgramError unless both live at one party of one session."""
+    _same(x.home, y.home)
+
+
+def _same(one: Home, other: Home) -> None:
+    if one is not other and one != other:
+        msg = (
+            "these values belong to different sessions or parties; a share never leaves its session. "
+            "In s.run(program, ...), pass every share that the program uses as an argument."
+        )
+        raise ProgramError(msg)

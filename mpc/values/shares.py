@@ -1,0 +1,342 @@
+"""Secret numbers, and the local linear algebra on additive shares that needs no network."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+from operator import add, sub
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import numpy as np
+
+from mpc.errors import PrecisionError, ProgramError
+from mpc.fixed_point import as_numbers, check_fits, encode, headroom
+from mpc.naming.expressions import normal_index, pair_differences
+from mpc.ring import WORD, Words, broadcast, frozen, outline, reshaped
+from mpc.values.secret import Home, Secret, constant_lineage, fingerprint, lineage_of, same_home
+from mpc.values.unmade import Unmade, applied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+    from mpc.values.unmade import Held
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Encoded:
+    """This party's own value as ring words; not yet shared."""
+
+    words: Words
+    frac: int
+    bound: float
+
+    def __repr__(self) -> str:
+        return f"Encoded(shape={self.words.shape}, frac={self.frac})"
+
+
+def basic_index(key: Any, shape: tuple[int, ...]) -> Any:
+    """A public index of integers and slices as data; ValueError for arrays, IndexError where numpy has one."""
+    if type(key) is int and shape and -shape[0] <= key < shape[0]:
+        # By far the most common one, and the rest takes as long as sending a message.
+        return (key % shape[0], *[(0, extent, 1) for extent in shape[1:]])
+    for entry in key if isinstance(key, tuple) else (key,):
+        if isinstance(entry, Secret):
+            msg = "a secret is never an index; use select or a one-hot product"
+            raise ProgramError(msg)
+    outline(shape)[key]
+    return normal_index(key, shape)
+
+
+def index_data(key: Any, shape: tuple[int, ...]) -> Any:
+    """Any public index as data: all of it, so that parties that take different elements of equal shape differ."""
+    try:
+        return basic_index(key, shape)
+    except ProgramError:
+        raise
+    except (ValueError, TypeError):
+        entries = key if isinstance(key, tuple) else (key,)
+        return [np.asarray(entry).tolist() if isinstance(entry, np.ndarray | list) else repr(entry) for entry in entries]
+
+
+def _needs(what: str, call: str) -> Callable[..., NoReturn]:
+    def method(*_: object) -> NoReturn:
+        msg = f"{what} of secrets needs the network: await {call}"
+        raise ProgramError(msg)
+
+    return method
+
+
+class Fixed(Secret):
+    """A secret number in fixed point: `frac` fractional bits and a public `bound`; linear maps are local.
+
+    `+`, `-`, `*` (by public integers), indexing, `reshape`, `transpose`, `sum` and `T` need no network; `bound` propagates.
+    """
+
+    __slots__ = ("bound", "frac")
+    is_masked = False
+    is_quotient = False
+    is_liftable = False
+    factors = groups = since = dropped = 0
+
+    def __init__(self, shape: tuple[int, ...], frac: int, bound: float, home: Home, lineage: int) -> None:
+        check_fits(bound, frac, "this value")
+        super().__init__(shape, home, lineage)
+        self.frac = frac
+        self.bound = bound
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, frac={self.frac}, bound={self.bound:.4g}, party={self.home.index})"
+
+    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> Self:
+        """`apply` to whatever holds the secret.  `parameters` are public data that say what `apply` does."""
+        raise NotImplementedError
+
+    def _read(self, operation: str, frac: int, bound: float) -> Self:
+        """The same words with another scale or bound."""
+        raise NotImplementedError
+
+    def __getitem__(self, key: Any) -> Self:
+        return self._linear("index", self._index(key), lambda array: array[key])
+
+    def _index(self, key: Any) -> Any:
+        return basic_index(key, self.shape)
+
+    def reshape(self, *shape: int | tuple[int, ...]) -> Self:
+        """The same elements in another shape."""
+        try:
+            target = reshaped(self.shape, *shape)
+        except (TypeError, ValueError) as fault:
+            msg = f"shape {self.shape} does not become {shape[0] if len(shape) == 1 else shape}: {fault}"
+            raise ProgramError(msg) from None
+        return self if target == self.shape else self._linear("reshape", target, lambda array: array.reshape(target))
+
+    def transpose(self, *axes: int | tuple[int, ...]) -> Self:
+        """The axes in another order, reversed by default."""
+        listed = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple) else axes
+        order = tuple([self._axis(axis) for axis in listed]) if axes else tuple(reversed(range(self.ndim)))
+        if sorted(order) != list(range(self.ndim)):
+            msg = f"{listed} names not every axis of shape {self.shape} once"
+            raise ProgramError(msg)
+        return self._linear("transpose", order, lambda array: array.transpose(order))
+
+    @property
+    def T(self) -> Self:  # noqa: N802  numpy's name
+        """The transpose."""
+        return self.transpose()
+
+    def sum(self, axis: int | None = None) -> Self:
+        """Sum over one axis or over all elements; the bound grows by their number."""
+        if axis is None:
+            return self.reshape(self.size).sum(axis=0)
+        axis = self._axis(axis)
+        return self._linear("sum", (axis,), lambda array: array.sum(axis=axis, dtype=array.dtype), max(self.shape[axis], 1))
+
+    def _axis(self, axis: Any) -> int:
+        try:
+            number: int = range(self.ndim)[axis.__index__()]
+        except (AttributeError, IndexError):
+            msg = f"there is no axis {axis!r} in shape {self.shape}"
+            raise ProgramError(msg) from None
+        return number
+
+    def pairs(self) -> Self:
+        """x_i - x_j for all i < j along the last axis, in the order of numpy.triu_indices: (..., k) -> (..., k(k - 1)/2)."""
+        if not self.ndim:
+            msg = "a 0-d secret has no pairs"
+            raise ProgramError(msg)
+        return self._linear("pairs", (), pair_differences, 2.0)
+
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _needs("a quotient", "mpc.scale(s, x, 1 / divisor, drop) by what is public")
+    __matmul__ = __rmatmul__ = _needs("a matrix product", "mpc.matmul(s, x, y)")
+    __pow__ = __rpow__ = _needs("a power", "mpc.square(s, x), or mpc.mul(s, x, y) several times")
+    __abs__ = _needs("the absolute value", "protocols.absolute(s, x)")
+
+    def __neg__(self) -> Self:
+        return self._linear("scale", (-1,), lambda array: -array)
+
+    def assume_bound(self, bound: float, reason: str) -> Self:
+        """The same value with the public `bound` that mathematics guarantees; `reason` says why.
+
+        Nothing checks it in production: `simulate(check_bounds=True)` verifies it on the plaintext.
+        """
+        if not reason.strip() or not 0 <= bound < math.inf:
+            msg = "assume_bound needs a finite bound and the reason why it holds"
+            raise ProgramError(msg)
+        return self._read("assume", self.frac, bound)
+
+    def ldexp(self, exponent: int) -> Self:
+        """The value times 2^exponent, exactly and at no cost: the same words read with `frac - exponent` fractional bits."""
+        return self._read("ldexp", self.frac - exponent, math.ldexp(self.bound, exponent))
+
+
+class AShare(Fixed):
+    """An additive share: the n parties' words sum to the value mod 2^64.
+
+    `owner` is the party that alone holds non-zero words, for a private input that nothing else was added to; None otherwise.
+    """
+
+    __slots__ = ("_words", "owner")
+
+    def __init__(self, words: Held, *, frac: int, bound: float, home: Home, lineage: int, owner: int | None = None) -> None:
+        self._words = frozen(words)
+        super().__init__(words.shape, frac, bound, home, lineage)
+        self.owner = owner
+        if home.watch is not None and not (isinstance(words, Unmade) and words.words is None):
+            home.watch.makes(home.index, lineage, self.words, frac, bound)
+
+    @property
+    def held(self) -> Held:
+        """Its words, or what stands for them until somebody reads them."""
+        return self._words
+
+    @property
+    def words(self) -> Words:
+        """This party's share, uniform by itself; ProgramError if it is a product that nobody has read (`Session.made`)."""
+        return self._words.there() if isinstance(self._words, Unmade) else self._words
+
+    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> AShare:
+        """See Secret."""
+        return AShare(blank(self.shape), frac=self.frac, bound=self.bound, home=home, lineage=self.lineage, owner=self.owner)
+
+    def _make(self, words: Held, lineage: int, bound: float, owner: int | None) -> AShare:
+        return AShare(words, frac=self.frac, bound=bound, home=self.home, lineage=lineage, owner=owner)
+
+    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> AShare:
+        lineage = lineage_of(operation, self.lineage, fingerprint(parameters))
+        return self._make(applied(apply, self._words), lineage, self.bound * growth, self.owner)
+
+    def _read(self, operation: str, frac: int, bound: float) -> AShare:
+        lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
+        return AShare(self._words, frac=frac, bound=bound, home=self.home, lineage=lineage, owner=self.owner)
+
+    def __getitem__(self, key: Any) -> AShare:
+        if not isinstance(self._words, Unmade):
+            return super().__getitem__(key)
+        data = self._index(key)
+        # Its elements are taken later, when the caller may have changed the array that said which.
+        kept = deepcopy(key)
+        return self._linear("index", data, lambda array: array[kept])
+
+    def _index(self, key: Any) -> Any:
+        """Also by public arrays, which only a share allows."""
+        return index_data(key, self.shape)
+
+    def _constant(self, value: ArrayLike) -> tuple[Words, float, int]:
+        words, bound = constant(value, self.frac)
+        # Added at one party only, so that the shares still sum to x + constant; at the owner of a private input, which stays private.
+        mine = self.home.index == (self.owner or 0)
+        return (words if mine else np.zeros_like(words)), bound, constant_lineage(words)
+
+    def _sum(self, operation: str, apply: Callable[[Any, Any], Any], other: AShare | ArrayLike) -> AShare:
+        if isinstance(other, Secret) and not isinstance(other, AShare):
+            msg = f"a {type(other).__name__} cannot be added to an AShare"
+            raise ProgramError(msg)
+        if not isinstance(other, AShare):
+            words, bound, lineage = self._constant(other)
+            check_broadcast(self.shape, words.shape)
+            total, owner = applied(lambda own: apply(own, words), self._words), self.owner
+        else:
+            same_home(self, other)
+            if other.frac != self.frac:
+                msg = f"shares with {self.frac} and {other.frac} fractional bits cannot be added; truncate one first"
+                raise ProgramError(msg)
+            check_broadcast(self.shape, other.shape)
+            bound, lineage = other.bound, other.lineage
+            total, owner = applied(apply, self._words, other.held), self.owner if self.owner == other.owner else None
+        return self._make(total, lineage_of(operation, self.lineage, lineage), self.bound + bound, owner)
+
+    def add_own(self, mine: Encoded, bound: float | None = None) -> AShare:
+        """Add this party's own value.  On a zero sharing the result is the sum of all parties' own values.
+
+        `bound` is what mathematics guarantees for the result, where that is less than this value and n addends at their limits would be.
+        """
+        if mine.frac != self.frac:
+            msg = f"the value has {mine.frac} fractional bits, the share {self.frac}"
+            raise ProgramError(msg)
+        if mine.words.shape != self.shape:
+            msg = f"the value has shape {mine.words.shape}, the share {self.shape}"
+            raise ProgramError(msg)
+        reach = self.bound + self.home.n * mine.bound if bound is None else bound
+        total = applied(lambda own: own + mine.words, self._words)
+        return self._make(total, lineage_of("add_own", self.lineage, 0), reach, None)
+
+    def __add__(self, other: AShare | ArrayLike) -> AShare:
+        return self._sum("add", add, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: AShare | ArrayLike) -> AShare:
+        return self._sum("sub", sub, other)
+
+    def __rsub__(self, other: ArrayLike) -> AShare:
+        return -self + other
+
+    def __mul__(self, factor: ArrayLike | Secret) -> AShare:
+        factors = integers(factor)
+        return self.times(factors, self.bound * float(np.max(np.abs(factors.astype(np.float64)), initial=0.0)))
+
+    def times(self, factor: ArrayLike, bound: float) -> AShare:
+        """The value times public integers, where mathematics guarantees `bound` for the product.  Local."""
+        factors = integers(factor)
+        check_broadcast(self.shape, factors.shape)
+        words = factors.view(WORD)
+        product = applied(lambda own: own * words, self._words)
+        return self._make(product, lineage_of("scale", self.lineage, constant_lineage(words)), bound, self.owner)
+
+    __rmul__ = __mul__
+
+
+def check_broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    """ProgramError where numpy would not add arrays of these shapes."""
+    try:
+        broadcast(left, right)
+    except ValueError:
+        msg = f"shapes {left} and {right} do not broadcast"
+        raise ProgramError(msg) from None
+
+
+def constant(value: ArrayLike, frac: int) -> tuple[Words, float]:
+    """A public constant as ring words, and the least bound of it; PrecisionError for what is no number, NaN and infinity."""
+    array = as_numbers(value)
+    bound = float(np.max(np.abs(array.astype(np.float64)), initial=0.0))
+    # `encode` says where a number is that is none.
+    return encode(array, frac=frac, bound=max(bound, 2.0**-frac) if math.isfinite(bound) else headroom(frac)), bound
+
+
+def integers(factor: ArrayLike | Secret) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A public factor of a local product; ProgramError, with the right call, for a secret or a real."""
+    if isinstance(factor, Secret):
+        msg = "a product of two secrets needs the network: await mul(s, x, y)"
+        raise ProgramError(msg)
+    array = np.asarray(factor)
+    if array.dtype.kind not in "iub":
+        msg = "only integers multiply a share locally; for reals await mpc.scale(s, x, factor)"
+        raise ProgramError(msg)
+    if array.dtype.kind == "u" and array.size and int(array.max()) >= 1 << 63:
+        msg = "a factor of 2^63 or more wraps around in a word of 64 bits; use a smaller one"
+        raise PrecisionError(msg)
+    return array.astype(np.int64)
+
+
+def concatenate(shares: list[AShare], axis: int = 0) -> AShare:
+    """Shares of one scale joined along `axis`, as numpy does.  Local."""
+    first = _joinable(shares[0])
+    for share in map(_joinable, shares):
+        same_home(first, share)
+        if share.frac != first.frac:
+            msg = f"shares with {first.frac} and {share.frac} fractional bits cannot be joined; truncate one first"
+            raise ProgramError(msg)
+    owner = first.owner if all(share.owner == first.owner for share in shares) else None
+    joined = applied(lambda *parts: np.concatenate(parts, axis=axis), *(share.held for share in shares))
+    lineage = lineage_of("concatenate", axis % first.ndim, *(share.lineage for share in shares))
+    return AShare(joined, frac=first.frac, bound=max(share.bound for share in shares), home=first.home, lineage=lineage, owner=owner)
+
+
+def _joinable(share: object) -> AShare:
+    if not isinstance(share, AShare):
+        msg = f"only AShares are joined, not a {type(share).__name__}; x.share() of a Masked is one"
+        raise ProgramError(msg)
+    return share

@@ -1,0 +1,147 @@
+"""Words that are made when somebody reads them, and what is computed from them until then (decision 0017)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+from weakref import ref
+
+from mpc.errors import ProgramError
+from mpc.ring import Words, frozen, outline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from mpc.naming.scope import Scope
+
+    Held: TypeAlias = "Words | Unmade"
+
+
+class Unmade:
+    """Stands for words of `shape`, which are None until they are made; `depth` is that of the rounds which they wait for."""
+
+    __slots__ = ("__weakref__", "depth", "shape", "words")
+
+    def __init__(self, shape: tuple[int, ...], words: Words | None = None, depth: int = 0) -> None:
+        self.shape = shape
+        self.depth = depth
+        self.words = words
+
+    @property
+    def opens(self) -> bool:
+        """Whether to make them is to open something, which all parties must do."""
+        return False
+
+    def there(self) -> Words:
+        """The words; ProgramError if nobody made them."""
+        if self.words is None:
+            msg = "nobody has read this product yet, so its words are not made: await s.made(x) first"
+            raise ProgramError(msg)
+        return self.words
+
+
+class Product(Unmade):
+    """Words that take a correlation."""
+
+    __slots__ = ()
+
+    def waiting(self) -> list[ref[Applied]]:
+        """What the call that is running has computed from unmade words."""
+        raise NotImplementedError
+
+    async def begin(self, scope: Scope) -> None:
+        """Ask for what they take, unless somebody has; `scope` will wait for them."""
+        raise NotImplementedError
+
+    async def finish(self, scope: Scope) -> None:
+        """Wait for them."""
+        raise NotImplementedError
+
+
+class Applied(Unmade):
+    """`apply` to the words of `parts`, some of which are unmade: as those of `product` are."""
+
+    __slots__ = ("_apply", "_opens", "parts", "product")
+
+    def __init__(self, apply: Callable[..., Any], parts: Sequence[Held]) -> None:
+        super().__init__(apply(*(outline(part.shape) for part in parts)).shape)
+        self._apply: Callable[..., Any] | None = apply
+        self.parts = parts
+        # As it is now: whether something else has made the parts by the time that somebody asks may differ between parties.
+        self._opens = any(isinstance(part, Unmade) and part.words is None and part.opens for part in parts)
+        self.product: Product | None = next(filter(None, map(_unmade_product, parts)))
+        self.product.waiting().append(ref(self))
+
+    @property
+    def opens(self) -> bool:
+        """See Unmade."""
+        return self._opens
+
+    def compute(self) -> None:
+        """The parts are there."""
+        if self._apply is not None:
+            self.words = frozen(self._apply(*map(_there, self.parts)))
+            self.depth = max(part.depth for part in self.parts if isinstance(part, Unmade))
+            # However long the chain of what was computed before: none of it is kept.
+            self._apply, self.parts, self.product = None, (), None
+
+
+def _unmade_product(held: Held) -> Product | None:
+    return held if isinstance(held, Product) and held.words is None else held.product if isinstance(held, Applied) else None
+
+
+def _there(held: Held) -> Words:
+    return held.there() if isinstance(held, Unmade) else held
+
+
+def applied(apply: Callable[..., Any], *parts: Held) -> Held:
+    """`apply` to all words, now if they are there."""
+    unmade = [part for part in parts if isinstance(part, Unmade)]
+    if any(part.words is None for part in unmade):
+        return Applied(apply, parts)
+    words: Words = apply(*map(_there, parts))
+    # Whoever reads it counts the rounds that it waited for, whoever made it.
+    return Unmade(words.shape, frozen(words), max(part.depth for part in unmade)) if unmade else words
+
+
+async def begin(scope: Scope, held: Sequence[Held]) -> list[Unmade]:
+    """Ask for whatever these lack, for an op of `scope`; all that is unmade in them, each after its parts."""
+    order = _in_order(held)
+    for each in order:
+        if isinstance(each, Product):
+            await each.begin(scope)
+    return order
+
+
+async def make(scope: Scope, held: Sequence[Held]) -> None:
+    """See that all of these are there: what they lack is asked for before any of it is waited for."""
+    if not any(isinstance(each, Unmade) for each in held):
+        # So for nearly every opening.
+        return
+    order = await begin(scope, held)
+    for each in order:
+        if isinstance(each, Product):
+            await each.finish(scope)
+    for each in order:
+        if isinstance(each, Applied):
+            each.compute()
+    # Rounds count for whoever reads the words, also where another has made them.
+    scope.depth = max(scope.depth, *(each.depth for each in held if isinstance(each, Unmade)), 0)
+
+
+def _in_order(held: Sequence[Held]) -> list[Unmade]:
+    """What is unmade in these, each once and after its parts."""
+    # No recursion: a sum may have been added up in a loop of any length.
+    order, seen, stack = [], set[int](), [(each, False) for each in reversed(held)]
+    while stack:
+        each, parts_done = stack.pop()
+        if not isinstance(each, Unmade) or each.words is not None:
+            continue
+        if parts_done:
+            order.append(each)
+        elif id(each) not in seen:
+            seen.add(id(each))
+            stack.append((each, True))
+            if isinstance(each, Applied):
+                stack += [(part, False) for part in reversed(each.parts)]
+    return order

@@ -1,0 +1,343 @@
+"""The audit log: one line for every event of every job, appended, chained, signed, and on the disk before anything follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from mpc.errors import ConfigError
+from mpc.membership.identity import encode_key
+from parties.auditing.entries import ALTERED, CLOSED, CONTINUED, UNKNOWN, UNSIGNED, Chain, digest, opened, sealed, signed
+from parties.auditing.head import Head, HeadFile, known, path_of
+from parties.auditing.history import History
+from parties.auditing.volumes import Line, closed, last_of_closed, lines, lines_of_closed, lock, volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from mpc.membership.identity import Identity
+    from mpc.membership.roster import Roster
+    from parties.auditing.entries import Entry
+    from parties.config import NodeConfig
+
+STOPPED = "the node stopped before the job's end, or could not write it: what was revealed until then is not known"
+
+
+class AuditLog:
+    """The log that this process writes, between `open` and `close` or in `async with`.  One process at a time: the file is locked.
+
+    `keys` are all that this member has or had; one of them signed what is there already.  A file with `most` bytes is closed, and the next
+    entry is in a new one.
+    """
+
+    def __init__(self, path: Path, identity: Identity, keys: Iterable[bytes] = (), most: int | None = None) -> None:
+        self.path = path
+        self.history = History()
+        self._identity = identity
+        self._keys = [identity.public, *keys]
+        self._most = most
+        self._chain = Chain()
+        self._closed = 0
+        self._closing = False
+        self._end = 0
+        self._handle = -1
+        self._head_file: HeadFile | None = None
+        self._turn = threading.Lock()
+
+    @property
+    def head(self) -> str:
+        """Both of the below, as text."""
+        return f"{self.entries} entries, the last {self.last}"
+
+    @property
+    def entries(self) -> int:
+        """How many entries there are."""
+        return self._chain.number
+
+    @property
+    def last(self) -> str:
+        """The digest of the last, which stands for all."""
+        return self._chain.head
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.open)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Lock the file and read it; mend a line that a crash tore, and end the jobs that were running then.
+
+        ConfigError if another process has it, if it cannot be used, or if a line was altered or cut off: then it stays as it is.
+        """
+        try:
+            self._take()
+        except BaseException as fault:
+            self.close()
+            if isinstance(fault, OSError):
+                raise _unusable(fault.filename or self.path, fault.strerror) from None
+            raise
+
+    def _take(self) -> None:
+        head = known(self.path)
+        self._handle = self._opened(head)
+        if not stat.S_ISREG(os.fstat(self._handle).st_mode):
+            raise _unusable(self.path, "not a file")
+        _sync_folder(self.path)
+        lock(self._handle, self.path)
+        os.fchmod(self._handle, 0o600)
+        self._read(head)
+        self._head_file = HeadFile(self.path)
+        self._write(b"", Head(self._chain.number, self._chain.head))
+        if self._closing:
+            # A crash came before the next file had its first entry.
+            self._continue()
+        self._end_jobs()
+
+    def _opened(self, head: Head | None) -> int:
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError as fault:
+            # What was there before is not made anew: an empty file would hide that it is gone.
+            if head is not None and head.number > _closed_at(self.path):
+                raise _unusable(self.path, fault.strerror, f"restore it: {path_of(self.path)} knows of {head.number} entries") from None
+        return os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o600)
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._handle >= 0:
+            # The lock goes with it.
+            os.close(self._handle)
+            self._handle = -1
+        if self._head_file is not None:
+            self._head_file.close()
+            self._head_file = None
+
+    def append(self, kind: str, **said: Any) -> None:
+        """Add one entry; it is on the disk when this returns.  ConfigError if it cannot be, and then nothing of it stays.  Blocks."""
+        with self._turn:
+            self._check_unchanged()
+            if self._closing or (self._most is not None and self._end >= self._most):
+                self._rotate()
+            self._add(kind, **said)
+
+    def rotate(self) -> int:
+        """Close the file, and go on in a new one; the number of the closed one.  ConfigError if that cannot be.  Blocks."""
+        with self._turn:
+            self._check_unchanged()
+            self._rotate()
+            return self._closed
+
+    def _rotate(self) -> None:
+        if not self._closing:
+            self._add(CLOSED, file=self._closed + 1)
+        self._continue()
+
+    def _continue(self) -> None:
+        """What follows a closing entry is in the next file."""
+        if self._end:
+            self._move()
+        self._add(CONTINUED, file=self._closed + 1)
+
+    def _move(self) -> None:
+        """The file that is closed gets its number, and an empty one its name, which nobody else can lock before this node has."""
+        old, new, handle = volume(self.path, self._closed + 1), self.path.with_name(f"{self.path.name}.new"), -1
+        try:
+            if old.exists():
+                raise FileExistsError(errno.EEXIST, f"{old} is there already: move it away")
+            new.unlink(missing_ok=True)
+            handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            lock(handle, new)
+            self.path.rename(old)
+            # The second must not outlast a crash that the first did not: it would leave no name to the closed file.
+            _sync_folder(self.path)
+            new.rename(self.path)
+            handle, self._handle = self._handle, handle
+            self._end, self._closed = 0, self._closed + 1
+            _sync_folder(self.path)
+        except OSError as fault:
+            raise self._unwritable(fault) from None
+        finally:
+            if handle >= 0:
+                os.close(handle)
+
+    def _add(self, kind: str, **said: Any) -> None:
+        entry = {
+            **said,
+            "kind": kind,
+            "member": self._identity.name,
+            "number": self._chain.number + 1,
+            "previous": self._chain.head,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+        line = sealed(entry, self._identity)
+        head = Head(entry["number"], digest(line))
+        self._write(line + b"\n", head)
+        self._chain.number, self._chain.head = head
+        self._closing = kind == CLOSED
+
+    def _check_unchanged(self) -> None:
+        """A log that was moved, replaced, shortened or written by others is none: nothing more is added to it."""
+        try:
+            there, here = self.path.stat(), os.fstat(self._handle)
+        except OSError as fault:
+            raise self._unwritable(fault) from None
+        if (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev) or here.st_size != self._end:
+            msg = f"{self.path}: the audit log was changed, moved or replaced while the node runs; put it back, and start the node again"
+            raise ConfigError(msg)
+
+    def _write(self, data: bytes, head: Head | None = None) -> None:
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.pwrite(self._handle, rest, self._end + len(data) - len(rest)) :]
+            os.fsync(self._handle)
+            if head is not None and self._head_file is not None:
+                # After the entry is on the disk: the log may be longer than its head says, and never shorter.
+                self._head_file.write(head)
+        except OSError as fault:
+            self._shorten(self._end)
+            raise self._unwritable(fault) from None
+        self._end += len(data)
+
+    def _shorten(self, size: int) -> None:
+        try:
+            os.ftruncate(self._handle, size)
+            os.fsync(self._handle)
+        except OSError:
+            # What stays behind is a torn line, which the next start mends; until then `_check_unchanged` refuses.
+            return
+
+    def _unwritable(self, fault: OSError) -> ConfigError:
+        return ConfigError(
+            f"{self.path}: the audit log cannot be written ({fault.strerror}): no job runs, and no result is handed over, without an entry. "
+            "Make room, and ask again"
+        )
+
+    def _read(self, head: Head | None) -> None:
+        entry, torn, line = None, None, None
+        for line in self._lines():
+            if torn is not None or not (line.whole or line.file == self.path):
+                # A crash tears the end only.
+                _refuse(torn or line, ALTERED)
+            if not line.whole:
+                torn = line
+                continue
+            entry = self._taken(line)
+            if head is not None and self._chain.number == head.number and self._chain.head != head.digest:
+                _refuse(line, f"is another entry than the one in {path_of(self.path)}")
+        if entry is not None and line is not None:
+            self._check_own(entry, line)
+        mended = torn is not None and self._complete(torn.data)
+        if head is not None and self._chain.number < head.number:
+            here = line.number if line is not None and line.file == self.path else 0
+            _refuse(
+                torn or Line(self.path, here + 1, b"", whole=False),
+                f"was cut off, with all after it: {path_of(self.path)} knows of {head.number} entries",
+            )
+        if torn is not None and not mended:
+            os.ftruncate(self._handle, self._end)
+            self.append("repaired", torn_bytes=len(torn.data))
+
+    def _lines(self) -> Iterator[Line]:
+        yield from lines_of_closed(self.path)
+        self._closed = max(closed(self.path), default=0)
+        with os.fdopen(os.dup(self._handle), "rb") as file:
+            yield from lines(self.path, file)
+
+    def _taken(self, line: Line) -> Entry:
+        try:
+            entry = self._chain.take(line.data)
+            self.history.read(entry)
+        except ValueError as fault:
+            _refuse(line, str(fault))
+        if line.file == self.path:
+            self._end += len(line.data) + 1
+        self._closing = entry["kind"] == CLOSED
+        return entry
+
+    def _end_jobs(self) -> None:
+        """What is written as the end of a job whose end was not: nobody knows what left before the node stopped."""
+        for job, start in self.history.unended.items():
+            about = {key: start.get(key) for key in ("asker", "policy", "roster")}
+            self.append("ended", job=job, **about, outcome=UNKNOWN, reason=STOPPED, output=None, released=None, cost=None)
+        self.history.unended.clear()
+
+    def _check_own(self, last: Entry, line: Line) -> None:
+        """ConfigError unless the last entry is this member's: its signature vouches for all lines."""
+        me, member, key = self._identity.name, str(last.get("member")), last["key"]
+        if member != me or key not in map(encode_key, self._keys):
+            msg = (
+                f"{self.path}: is not the audit log of {me}: its last entry is of {member!r:.40}, with the key {key!r:.60}, which is none of {me}'s "
+                f"in the roster. Set `audit` to {me}'s own log, or to a new file; or add an earlier key of {me} to `status.audit_keys`"
+            )
+            raise ConfigError(msg)
+        if not signed(last, self._keys):
+            _refuse(line, UNSIGNED)
+
+    def _complete(self, torn: bytes) -> bool:
+        """Whether only the end of the last line was missing, which then is there."""
+        try:
+            entry = opened(torn)
+            complete = entry["previous"] == self._chain.head and signed(entry, self._keys)
+        except ValueError:
+            complete = False
+        if complete:
+            self._end += len(torn)
+            self._write(b"\n")
+            self.history.read(self._chain.take(torn))
+            self._closing = entry["kind"] == CLOSED
+        return complete
+
+
+def log_of(config: NodeConfig, roster: Roster) -> AuditLog:
+    """The log of this configuration's member."""
+    keys = [*roster.keys_of(config.name), *config.earlier_keys]
+    return AuditLog(config.audit_file, config.identity(), keys, config.audit_bytes)
+
+
+def changed(line: Line, text: str) -> ConfigError:
+    """The error of a log in which a line is not as a node wrote it."""
+    return ConfigError(
+        f"{line.place}: {text}. The audit log was changed: keep it for whoever looks into that, and set `audit` to a new "
+        "file. `beaver audit verify` checks all of it"
+    )
+
+
+def _refuse(line: Line, text: str) -> NoReturn:
+    raise changed(line, text) from None
+
+
+def _closed_at(log: Path) -> int:
+    """The number of the entry that closes the last closed file, behind which a crash may have left no file; 0 if there is none."""
+    last = last_of_closed(log)
+    try:
+        entry = {} if last is None else opened(last.data)
+    except ValueError:
+        entry = {}
+    return entry["number"] if entry.get("kind") == CLOSED and type(entry["number"]) is int else 0
+
+
+def _unusable(
+    path: str | Path, why: str | None, remedy: str = "correct `audit`, or make the file and its folder this user's"
+) -> ConfigError:
+    return ConfigError(f"{path}: the audit log cannot be opened ({why}); {remedy}")
+
+
+def _sync_folder(path: Path) -> None:
+    """A new file is there after a crash only if its folder says so."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+__all__ = ["AuditLog", "changed", "log_of"]

@@ -1,0 +1,169 @@
+"""What a line of the audit log is: one event as canonical JSON, chained to the line before by a hash, and signed.
+
+What is signed is the line without its field `signature`.  `previous` is the digest of the whole line before, so a valid signature vouches
+for all lines up to its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from hashlib import blake2b
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from mpc.errors import ConfigError
+from mpc.membership.identity import encode_key, verify
+from mpc.messaging.agreement import Job
+from mpc.prg import fields
+from parties.jobs.job import unpack_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mpc.membership.identity import Identity
+
+PURPOSE = "audit"
+START = blake2b(b"", digest_size=32, person=b"beaver/audit/v1").hexdigest()
+"""What the first line names as the one before."""
+ALTERED, UNSIGNED = "is no entry, or was altered", "its signature is not right: it was altered"
+CLOSED, CONTINUED = "closed", "continued"
+"""The last entry of a file that is closed, and the first of the one after it."""
+UNKNOWN = "unknown"
+"""The outcome of a job whose end the log has not."""
+Entry = dict[str, Any]
+
+
+def canonical(entry: Entry) -> bytes:
+    """The one way to write an entry: ASCII, keys sorted, no blanks."""
+    return json.dumps(entry, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest(line: bytes) -> str:
+    """What the next line calls this one."""
+    return blake2b(line, digest_size=32, person=b"beaver/audit/v1").hexdigest()
+
+
+def sealed(entry: Entry, identity: Identity) -> bytes:
+    """The line of `entry`, without its end, signed."""
+    whole = {**entry, "key": encode_key(identity.public)}
+    return canonical({**whole, "signature": encoded(identity.sign(PURPOSE, canonical(whole)))})
+
+
+def opened(line: bytes) -> Entry:
+    """The entry of a line; ValueError unless it is one, written the one way."""
+    try:
+        entry: Entry = json.loads(line)
+        right = isinstance(entry, dict) and canonical(entry) == line and "number" in entry
+    except RecursionError:
+        right = False
+    if not right or not all(isinstance(entry.get(field), str) for field in ("previous", "kind", "key", "signature")):
+        raise ValueError(len(line))
+    return entry
+
+
+class Chain:
+    """Takes line after line; each must follow the one before."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.head = START
+
+    def take(self, line: bytes) -> Entry:
+        """The entry of the next line; ValueError says what is wrong.  Either way the line after is compared with this one."""
+        number, head = self.number + 1, self.head
+        self.number, self.head = number, digest(line)
+        try:
+            entry = opened(line)
+        except ValueError:
+            raise ValueError(ALTERED) from None
+        self.number = entry["number"] if type(entry["number"]) is int else number
+        if entry["number"] != number or entry["previous"] != head:
+            msg = f"does not follow the line before: entry {entry['number']} where {number} belongs, a file before it is missing, or the line before was altered"
+            raise ValueError(msg)
+        return entry
+
+
+def signed(entry: Entry, keys: Iterable[bytes]) -> bool:
+    """Whether the entry is signed with the one of `keys` that it names."""
+    body = {name: value for name, value in entry.items() if name != "signature"}
+    key = next((key for key in keys if encode_key(key) == entry["key"]), None)
+    return key is not None and verify(key, PURPOSE, canonical(body), decoded(entry["signature"]))
+
+
+def encoded(raw: bytes) -> str:
+    """Bytes as text."""
+    return base64.b64encode(raw).decode()
+
+
+def decoded(text: object) -> bytes:
+    """The bytes of `encoded`; none for anything else."""
+    try:
+        return base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def finite(value: Any) -> Any:
+    """`value` as JSON can have it: a number that is none, or is infinite, is null."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def shortened(text: str, room: int) -> str:
+    """As much of `text` from its beginning as takes `room` bytes in a line, where one character may take twelve."""
+    ends = accumulate(len(json.dumps(character)) - 2 for character in text)
+    kept = "".join(character for character, end in zip(text, ends, strict=True) if end <= room)
+    return text if kept == text else f"{kept}..."
+
+
+def described(job: Job) -> Entry:
+    """What all parties signed, as JSON."""
+    return {**job.description, "roster": job.description["roster"].hex()}
+
+
+def fault_of(entry: Entry) -> str:
+    """What is wrong with what a `started` entry says of its job, empty if nothing is: its digest, or the digest of its task."""
+    try:
+        said = {**entry["description"], "roster": bytes.fromhex(entry["description"]["roster"])}
+        job = Job(entry["job"], tuple(said["members"]), said)
+        task = unpack_task(entry["task"])
+        right = job.digest.hex() == entry["digest"] and said["job"] == entry["job"] and task.program in said["program"].split()
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError):
+        right = False
+    return "" if right else "its digest is not that of its job"
+
+
+def seal_of(result: Any, key: bytes) -> str:
+    """The keyed digest of a result: whoever lacks the key cannot try out results."""
+    return blake2b(fields("result", canonical({"result": finite(result)})), digest_size=32, key=key).hexdigest()
+
+
+__all__ = [
+    "ALTERED",
+    "CLOSED",
+    "CONTINUED",
+    "PURPOSE",
+    "START",
+    "UNKNOWN",
+    "UNSIGNED",
+    "Chain",
+    "Entry",
+    "canonical",
+    "decoded",
+    "described",
+    "digest",
+    "encoded",
+    "fault_of",
+    "finite",
+    "opened",
+    "seal_of",
+    "sealed",
+    "shortened",
+    "signed",
+]

@@ -1,0 +1,141 @@
+"""What the audit log says of earlier jobs: how many there were, which columns they used, and how many rows."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from parties.auditing.entries import ALTERED
+from parties.programs import tells_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from parties.auditing.entries import Entry
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a job used of this party: so many rows of these declared columns.  `learners` are the others who learn something of them."""
+
+    job: str
+    asker: str
+    when: float
+    protocol: str
+    dataset: str
+    columns: frozenset[str]
+    learners: frozenset[str]
+    rows: int
+
+    def near(self, other: Use, least: int) -> bool:
+        """Whether someone learns something of common columns from both, and their rows differ by fewer than `least`, and not by none."""
+        alike = self.dataset == other.dataset and not self.columns.isdisjoint(other.columns)
+        return alike and not self.learners.isdisjoint(other.learners) and 0 < abs(self.rows - other.rows) < least
+
+
+def used(about: Entry, rows: int, when: float) -> Use:
+    """What the job used that `about` tells of, in the words of the entry of its start."""
+    task = about["task"]
+    given = task["client"]["rows"] if "client" in task else 0
+    learners = {*(task["to"] or task["parties"]), *(task["parties"] if tells_all(task["protocol"], given) else ())} - {about["member"]}
+    columns = frozenset(about["columns"])
+    return Use(about["job"], about["asker"], when, task["protocol"], task["dataset"], columns, frozenset(learners), rows)
+
+
+class History:
+    """Every job that was started, since results may have left from then on.  Small: counts, and for a day the time of each.
+
+    `unended` are the entries of those that were read and whose end was not.
+
+    `clock` is the date, which someone may set wrong for a moment; `elapsed` only goes on.  What starts here counts for a day of `elapsed`; what was
+    read counts by its date, and is forgotten after a day of `elapsed` too.  So no date, whatever it is, makes anything forgotten.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time, elapsed: Callable[[], float] = time.monotonic) -> None:
+        self.unended: dict[str, Entry] = {}
+        self._clock = clock
+        self._elapsed = elapsed
+        self._recent: deque[tuple[float, float | None, str]] = deque()
+        self._ever: Counter[str] = Counter()
+        self._columns: dict[tuple[str, str], tuple[int, str]] = {}
+        self._running: dict[str, Use] = {}
+        self._uses: dict[tuple[str, int], dict[tuple[object, ...], tuple[int, Use]]] = {}
+        self._numbers = count()
+
+    def read(self, entry: Entry) -> Use | None:
+        """Count an entry of the log; what a job used of which it is the end, and from which something may have left.
+
+        ValueError if no node writes such an entry.
+        """
+        try:
+            return self._read(entry)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise ValueError(ALTERED) from None
+
+    def _read(self, entry: Entry) -> Use | None:
+        if entry["kind"] == "started":
+            task = entry["task"]
+            self.started(entry["job"], task["dataset"], entry["columns"], datetime.fromisoformat(entry["time"]).timestamp())
+            self.unended[entry["job"]] = entry
+        elif entry["kind"] == "ended":
+            start = self.unended.pop(entry["job"], None)
+            if start is not None and entry.get("rows") is not None:
+                use = used(start, entry["rows"], datetime.fromisoformat(start["time"]).timestamp())
+                self.begins(use)
+                return self.ends(use.job, left=bool(entry["released"]))
+        return None
+
+    def started(self, job: str, dataset: str, columns: Iterable[str], when: float | None = None) -> None:
+        """A job starts on `columns` of this organisation's `dataset`, or started on the date `when`."""
+        self._recent.append((self._elapsed(), when, dataset))
+        self._ever[dataset] += 1
+        for column in columns:
+            self._columns[dataset, column] = (self._columns.get((dataset, column), (0, ""))[0] + 1, job)
+
+    def within_a_day(self, dataset: str | None = None) -> int:
+        """How many jobs started within the last 24 hours, on all data or on one dataset."""
+        while self._recent and self._recent[0][0] <= self._elapsed() - DAY:
+            self._recent.popleft()
+        yesterday = self._clock() - DAY
+        return sum(dataset in (None, name) for _, when, name in self._recent if when is None or when > yesterday)
+
+    def ever(self, dataset: str) -> int:
+        """How many jobs ever started on `dataset`."""
+        return self._ever[dataset]
+
+    def overlaps(self, dataset: str, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """For each of `columns` that earlier jobs used: how many, and the last of them."""
+        found = {column: self._columns[dataset, column] for column in columns if (dataset, column) in self._columns}
+        return {column: {"jobs": count, "last": last} for column, (count, last) in found.items()}
+
+    def begins(self, use: Use) -> None:
+        """A job is about to share rows of this party.  It counts from now on: of two that run side by side, each sees the other."""
+        self._running[use.job] = use
+
+    def ends(self, job: str, *, left: bool) -> Use | None:
+        """The job is over; it counts further, and is returned, if something may have left.  One that did not begin is not counted."""
+        use = self._running.pop(job, None)
+        if use is None or not left:
+            return None
+        # The last for each number of rows and what else counts: few, however many jobs there were.
+        self._uses.setdefault((use.dataset, use.rows), {})[use.columns, use.learners] = next(self._numbers), use
+        return use
+
+    def near(self, use: Use, least: int) -> list[Use]:
+        """The jobs whose rows differ from those of `use` by fewer than `least`, and not by none; of those with equal numbers the last."""
+        numbers: Iterable[int] = range(use.rows - least + 1, use.rows + least)
+        if len(self._uses) < 2 * least:
+            numbers = {rows for _, rows in self._uses}
+        found = [each for rows in numbers for each in self._uses.get((use.dataset, rows), {}).values()]
+        ended = [earlier for _, earlier in sorted(found, key=itemgetter(0))]
+        return [earlier for earlier in (*ended, *self._running.values()) if earlier.near(use, least)]
+
+
+__all__ = ["DAY", "History", "Use", "used"]

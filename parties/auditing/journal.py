@@ -1,0 +1,162 @@
+"""What this node writes into its audit log: names, digests, shapes and costs of jobs, and never a value."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from mpc.errors import BeaverError, RemoteFault
+from parties.auditing.entries import canonical, described, encoded, finite, seal_of, shortened
+from parties.auditing.history import used
+from parties.jobs.records import ENDED, RENEWED, STARTED
+from parties.jobs.tally import DECLINED, Tally
+from parties.policy import own_columns, own_declared
+
+if TYPE_CHECKING:
+    from mpc.network.mesh import Mesh
+    from mpc.session import Session
+    from parties.auditing.audit import AuditLog
+    from parties.auditing.history import Use
+    from parties.config import NodeConfig
+    from parties.jobs.admission import Admission
+    from parties.jobs.job import Task
+    from parties.jobs.records import Record
+
+MAX_DECLINED, HOUR = 100, 3600.0
+"""Proposals of one member that are denied within an hour and get an entry each: a flood must not fill the disk."""
+MAX_TASK, MAX_REASON, MAX_NAMES = 1000, 500, 3
+"""Bytes of a denied task, and of why, in its entry, and names of each list of a longer one: a peer chooses how long they are."""
+
+
+class Journal:
+    """One method for every kind of entry.  All but `declined` raise ConfigError if the log cannot be written."""
+
+    def __init__(self, admission: Admission, mesh: Mesh, audit: AuditLog) -> None:
+        self.tally = Tally()
+        self._admission = admission
+        self._mesh = mesh
+        self._audit = audit
+        self._declined: dict[str, deque[float]] = {}
+
+    def _about(self, record: Record) -> dict[str, Any]:
+        return {"job": record.id, "asker": record.asker, **_counting(self._admission.under(record))}
+
+    def _columns(self, record: Record) -> list[str]:
+        config, task = self._admission.under(record), record.task
+        return own_declared(config, own_columns(config, task), task.dataset)
+
+    def overlaps(self, record: Record) -> dict[str, dict[str, Any]]:
+        """Which of this party's columns of a job earlier jobs used."""
+        return self._audit.history.overlaps(record.task.dataset, self._columns(record))
+
+    def counted(self, record: Record) -> dict[str, dict[str, Any]]:
+        """A job starts, and counts from now on; its overlaps until then.  Not in the log yet: `started` writes it."""
+        before = self.overlaps(record)
+        self._audit.history.started(record.id, record.task.dataset, self._columns(record))
+        return before
+
+    def use(self, record: Record, rows: int) -> Use:
+        """What a job uses of this party, whose rows are there."""
+        me, columns = self._mesh.identity.name, self._columns(record)
+        about = {"job": record.id, "asker": record.asker, "member": me, "task": record.task.pack(), "columns": columns}
+        return used(about, rows, record.since)
+
+    def started(self, record: Record, overlaps: dict[str, dict[str, Any]]) -> None:
+        """Everyone signed; data will be read, and results may leave from here on."""
+        job = self._admission.job(record)
+        self._audit.append(
+            STARTED,
+            **self._about(record),
+            task=record.task.pack(),
+            columns=self._columns(record),
+            overlaps=overlaps,
+            approval=record.approval,
+            digest=job.digest.hex(),
+            description=described(job),
+            signatures={name: encoded(signature) for name, signature in record.signatures.items()},
+        )
+        record.logged = STARTED
+
+    def done(self, record: Record, s: Session, result: dict[str, Any] | None) -> str:
+        """It is over and right.  The key of the result's digest, which only its receiver gets; empty without a result."""
+        key = secrets.token_bytes(32)
+        output = None if result is None else seal_of(result, key)
+        self._audit.append(ENDED, **self._about(record), outcome="done", reason="", output=output, rows=record.rows, **_spent(s))
+        record.logged = ENDED
+        self.tally.ended("done")
+        return "" if result is None else key.hex()
+
+    def renewed(self, config: NodeConfig) -> None:
+        """The running node takes policy and roster anew: those of `config` count from here on."""
+        self._audit.append(RENEWED, **_counting(config), roster_version=config.load_roster().content.version)
+
+    def failed(self, record: Record, s: Session | None, outcome: str, fault: BaseException) -> None:
+        """It was started and is over without a result."""
+        self.tally.ended(outcome, fault)
+        self._audit.append(ENDED, **self._about(record), outcome=outcome, reason=reason(fault), output=None, rows=record.rows, **_spent(s))
+        record.logged = ENDED
+
+    def notable(self, job: str, asker: str, fault: BaseException) -> bool:
+        """A job never started: whether that gets an entry."""
+        self.tally.ended(DECLINED, fault)
+        recent = self._declined.setdefault(asker, deque(maxlen=MAX_DECLINED))
+        if asker != self._mesh.identity.name and len(recent) == MAX_DECLINED and recent[0] > time.monotonic() - HOUR:
+            self._mesh.log.warning("job=%s peer=%s not in the audit log: %d of its jobs are within an hour", job, asker, MAX_DECLINED)
+            return False
+        recent.append(time.monotonic())
+        return True
+
+    def declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
+        """It never started: denied here, denied or busy elsewhere, or someone did not come.  Never raises."""
+        by = fault.party if isinstance(fault, RemoteFault) else self._mesh.identity.name
+        about = {"job": job, "asker": asker, **_counting(self._admission.config)}
+        try:
+            self._audit.append(DECLINED, **about, **_outlined(task), by=by, reason=shortened(reason(fault), MAX_REASON))
+        except BeaverError as trouble:
+            self._mesh.log.error("job=%s not in the audit log: %s", job, trouble)  # noqa: TRY400  its text says all
+
+
+def reason(fault: BaseException) -> str:
+    """What may be kept of a fault: our own texts hold no value, others may."""
+    return f"{type(fault).__name__}: {fault}" if isinstance(fault, BeaverError) else type(fault).__name__
+
+
+def _counting(config: NodeConfig) -> dict[str, Any]:
+    """Which policy and roster an entry is about."""
+    return {"policy": {"version": config.rules.version, "digest": config.rules.digest.hex()}, "roster": config.load_roster().digest.hex()}
+
+
+def _outlined(task: Task | None) -> dict[str, Any]:
+    """What an entry says of a task that never started: all of a short one, the beginnings of a long one, and the digest of the whole."""
+    if task is None:
+        return {"task": None, "program": None}
+    said = finite(task.pack())
+    if len(canonical(said)) > MAX_TASK:
+        names = {"columns": task.columns, "parties": task.parties, "to": task.to}
+        texts = {"protocol": task.protocol, "dataset": task.dataset, "purpose": task.purpose}
+        said = {key: shortened(text, 100) for key, text in texts.items()} | {key: _few(listed) for key, listed in names.items()}
+    return {"task": said, "program": task.program}
+
+
+def _few(names: tuple[str, ...]) -> list[str]:
+    few = [shortened(name, 50) for name in names[:MAX_NAMES]]
+    return few if len(names) <= MAX_NAMES else [*few, f"... {len(names) - MAX_NAMES} more"]
+
+
+def _spent(s: Session | None) -> dict[str, Any]:
+    if s is None:
+        return {"released": [], "cost": None}
+    return {
+        "released": [{"what": each.what, "shape": list(each.shape), "to": list(each.to), "times": n} for each, n in s.releases.items()],
+        "cost": {
+            "rounds": s.cost.rounds,
+            "bytes_to_each_peer": s.cost.payload,
+            "bytes_sent": sum(s.cost.sent.values()),
+            "bytes_from_the_dealer": s.cost.corrections,
+        },
+    }
+
+
+__all__ = ["Journal", "reason"]

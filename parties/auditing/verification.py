@@ -1,0 +1,117 @@
+"""Whether an audit log is whole and in order: every line, its place in the chain, and who signed it.  No secret key is needed."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from mpc.errors import ConfigError
+from mpc.membership.roster import Roster
+from parties.auditing.entries import ALTERED, UNKNOWN, UNSIGNED, Chain, decoded, fault_of, seal_of, signed
+from parties.auditing.volumes import lines_of
+from parties.jobs.proposals import JOB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from parties.auditing.entries import Entry
+    from parties.auditing.volumes import Line
+    from parties.config import NodeConfig
+
+CHECKED = timedelta(minutes=1)
+"""A node checks the signatures of a job before it writes its start: by as much a key may have retired when the entry got its time."""
+TORN = "is torn; the node mends it when it starts. If the node runs, look again"
+
+
+class Verification:
+    """One reading of a log: `chain` is how far it came, `heads` are the digests of all its lines, `files` those where they are, `endless` the jobs
+    without a known end.
+    """
+
+    def __init__(self, config: NodeConfig, keys: Sequence[bytes] = ()) -> None:
+        self.chain = Chain()
+        self.heads = {self.chain.head}
+        self.files: set[Path] = set()
+        self.endless: dict[str, None] = {}
+        self._name = config.name
+        self._roster = Roster.load(config.resolve(config.roster))
+        self._keys = [*self._roster.keys_of(config.name), *keys]
+        self._outputs: dict[str, str | None] = {}
+
+    def problems(self, path: Path) -> Iterator[tuple[Line, str]]:
+        """Line by line what is wrong."""
+        for line in lines_of(path):
+            self.files.add(line.file)
+            if not line.whole:
+                yield line, TORN if line.file == path else ALTERED
+                continue
+            try:
+                entry = self.chain.take(line.data)
+            except ValueError as fault:
+                yield line, str(fault)
+                continue
+            finally:
+                self.heads.add(self.chain.head)
+            if text := self._fault(entry):
+                yield line, text
+
+    def missing(self, head: str) -> str:
+        """What is wrong if the entry with the digest `head` must be there; empty if nothing is."""
+        return "" if head in self.heads else f"no entry has the digest {head}: entries were cut off or replaced"
+
+    def _fault(self, entry: Entry) -> str:
+        if entry.get("member") != self._name or not signed(entry, self._keys):
+            return f"{UNSIGNED}, or its key is none of {self._name}'s in the roster (an earlier one can be given with --key)"
+        try:
+            if entry["kind"] == "ended":
+                self._outputs[entry["job"]] = entry["output"]
+                if entry.get("outcome") != UNKNOWN:
+                    self.endless.pop(entry["job"], None)
+            elif entry["kind"] == "started":
+                self.endless[entry["job"]] = None
+                return fault_of(entry) or self._unsigned(entry)
+        except (AttributeError, KeyError, TypeError, ValueError, ConfigError):
+            # Rightly signed, and yet nothing that a node writes.
+            return ALTERED
+        return ""
+
+    def _unsigned(self, entry: Entry) -> str:
+        """Whose signature of a job is wrong.  Of a roster that is not this one, only the form can be checked.
+
+        A key counts for what was signed before it retired.  One that the entry's own roster revokes never signed a job under that roster.
+        """
+        if entry["roster"] != self._roster.digest.hex():
+            return "" if set(entry["signatures"]) == set(_signers(entry)) else "signatures are missing"
+        digest, checked = bytes.fromhex(entry["digest"]), datetime.fromisoformat(entry["time"]) - CHECKED
+        for name in _signers(entry):
+            if not self._roster[name].signed(JOB, digest, decoded(entry["signatures"].get(name)), checked):
+                return f"{name} did not sign this job"
+        return ""
+
+    def job_of(self, file: Path) -> str:
+        """The job of which `file` is the result; ConfigError if it is none, or not as the log knows it."""
+        try:
+            answer: dict[str, Any] = json.loads(file.read_text("utf-8"))
+            job, seal = str(answer["id"]), seal_of(answer["result"], bytes.fromhex(answer["seal"]))
+        except OSError as fault:
+            msg = f"{file}: the result cannot be read ({fault.strerror}); give the file that `beaver run --out` wrote"
+            raise ConfigError(msg) from None
+        except (ValueError, KeyError, TypeError):
+            msg = f"{file}: is no result of a job; give the file that `beaver run --out` wrote"
+            raise ConfigError(msg) from None
+        if self._outputs.get(job) != seal:
+            why = "was altered, or is of another run of it" if job in self._outputs else "is of a job that this log does not know"
+            msg = f"{file}: is not the result that the log has: it {why}. The log itself is whole"
+            raise ConfigError(msg)
+        return job
+
+
+def _signers(entry: Entry) -> list[str]:
+    """Who signs a job: its parties, and the client that asked for it."""
+    client = entry["task"].get("client")
+    return [*entry["task"]["parties"], *([client["name"]] if client else [])]
+
+
+__all__ = ["TORN", "Verification"]

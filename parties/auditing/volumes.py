@@ -1,0 +1,132 @@
+"""The files of one audit log: those that are closed, NAME.0001 and so on, and the one that is written, NAME.
+
+One chain runs through all, so a file that is missing, moved or shortened is missed as a line is.  A file is closed by two renamings; whoever
+reads meanwhile sees the files of one moment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import deque
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from mpc.errors import ConfigError
+from parties.auditing.head import known
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Line(NamedTuple):
+    """A line without its end, where it is, and whether it is whole."""
+
+    file: Path
+    number: int
+    data: bytes
+    whole: bool
+
+    @property
+    def place(self) -> str:
+        """Where it is, for errors."""
+        return f"{self.file}, line {self.number}"
+
+
+def volume(log: Path, number: int) -> Path:
+    """Where the closed file of this number is."""
+    return log.with_name(f"{log.name}.{number:04}")
+
+
+def closed(log: Path) -> dict[int, Path]:
+    """The closed files that are there, by their numbers and in order."""
+    numbers = [int(path.name[len(log.name) + 1 :]) for path in log.parent.iterdir() if _numbered(log, path)]
+    return {number: volume(log, number) for number in sorted(numbers) if volume(log, number).exists()}
+
+
+def _numbered(log: Path, path: Path) -> bool:
+    return path.name.startswith(f"{log.name}.") and re.fullmatch("[0-9]{4,}", path.name[len(log.name) + 1 :]) is not None
+
+
+def lines(path: Path, file: IO[bytes]) -> Iterator[Line]:
+    """Every line of a file of a log."""
+    for number, line in enumerate(file, 1):
+        # A crash may leave blocks that were never written: no entry holds a zero byte.
+        yield Line(path, number, line.removesuffix(b"\n"), line.endswith(b"\n") and b"\0" not in line)
+
+
+def lines_of_closed(log: Path) -> Iterator[Line]:
+    """Every line of the closed files, in order."""
+    for path in closed(log).values():
+        yield from _lines_at(path)
+
+
+def last_of_closed(log: Path) -> Line | None:
+    """The last line of the last closed file, if there is one."""
+    last: deque[Line] = deque(maxlen=1)
+    for path in list(closed(log).values())[-1:]:
+        last.extend(_lines_at(path))
+    return last[0] if last else None
+
+
+def _lines_at(path: Path) -> Iterator[Line]:
+    with path.open("rb") as file:
+        yield from lines(path, file)
+
+
+def lines_of(log: Path) -> Iterator[Line]:
+    """Every line of a log, in order, beside a node that writes it or without one; ConfigError if it cannot be read."""
+    try:
+        before, last = _at_one_moment(log)
+        try:
+            for path in before:
+                yield from _lines_at(path)
+            if last is not None:
+                yield from lines(log, last)
+        finally:
+            if last is not None:
+                last.close()
+    except OSError as fault:
+        more = "correct the path, or this user's rights"
+        if isinstance(fault, FileNotFoundError):
+            more = "it was there before: restore it" if known(log) else "the node of a party makes it when it first starts"
+        msg = f"{fault.filename or log}: no audit log can be read there ({fault.strerror}); {more}"
+        raise ConfigError(msg) from None
+
+
+def _at_one_moment(log: Path) -> tuple[list[Path], IO[bytes] | None]:
+    """The closed files, and the one after them, open; none if a crash, or this very moment, is between two."""
+    while True:
+        before = list(closed(log).values())
+        try:
+            last = log.open("rb")
+        except FileNotFoundError:
+            last = None
+            if not before:
+                raise
+        if list(closed(log).values()) == before:
+            return before, last
+        if last is not None:
+            last.close()
+
+
+def lock(handle: int, path: Path) -> None:
+    """Take the open file at `path` for this process alone; ConfigError if another writes the log."""
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who wrote it may have closed it since it was opened here: what has the lock then is no longer the log's last file.
+        taken = os.path.samestat(os.fstat(handle), path.stat())
+    except BlockingIOError:
+        taken = False
+    if not taken:
+        msg = f"{path}: another node writes this audit log; every node needs its own, set `audit` in the configuration"
+        raise ConfigError(msg)
+
+
+__all__ = ["Line", "closed", "last_of_closed", "lines", "lines_of", "lines_of_closed", "lock", "volume"]

@@ -1,0 +1,248 @@
+"""The proposer's side of a job: everyone is asked until all have accepted and signed at the same time, or one denies, or time is up."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused
+from parties.jobs.job import MAX_POOL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mpc.framing.wire import Body
+    from mpc.network.mesh import Mesh
+    from parties.jobs.records import Record
+
+    Tell = Callable[[str], None]
+
+ACCEPTED, DENIED, BUSY, APART, AWAITS, ROWS = "accepted", "denied", "busy", "apart", "waiting", "rows"
+"""What a party answers."""
+START, WITHDRAWN = "start", "withdrawn"
+"""What the proposer says then."""
+LOST = "lost"
+"""With `denied`, why a job ends before it begins."""
+DONE, CANCELLED = "done", "cancelled"
+"""What a client hears of a job's end, besides these and the reasons of a departure."""
+JOB = "job"
+"""What the signature of a job is for."""
+
+
+def denied_by(name: str) -> Refused:
+    """All that anyone but `name` gets to know."""
+    return Refused(name, f"the job was denied by {name}; the reason is known there only, in its log")
+
+
+def no_place(name: str, limit: str) -> Refused:
+    """`name` has no place for a job."""
+    return Refused(name, f"is busy: it runs {limit} at once. Try again later, or raise max_jobs there.")
+
+
+def apart(name: str) -> PeerLost:
+    """`name` cannot speak with everyone in a job."""
+    return PeerLost(name, "is not connected with all members of the job; `beaver check` there says why")
+
+
+def unapproved(name: str, wait: float) -> Refused:
+    """Nobody at `name` decided."""
+    return Refused(name, f"did not approve the job within {wait:g} s. Ask there (`beaver jobs approve`), or raise --wait.")
+
+
+def say(mesh: Mesh, names: Iterable[str], **body: Any) -> None:
+    """Send a control message to those of `names` that are connected."""
+    for name in names:
+        channel = mesh.channel(name)
+        if channel is not None:
+            channel.control(**body)
+
+
+class Proposal:
+    """One job that this node proposes, with all tries until it starts."""
+
+    def __init__(self, mesh: Mesh, record: Record, digest: Callable[[], bytes], wait: float, tell: Tell) -> None:
+        self.record = record
+        self._mesh = mesh
+        self._me = mesh.identity.name
+        self._digest = digest
+        self._deadline = time.monotonic() + wait
+        self._wait = wait
+        self._tell = tell
+        self._told = ""
+        self._changed = False
+        self._apart = False
+        self._asking = False
+        self._answers: asyncio.Queue[tuple[str, Body | None]] = asyncio.Queue()
+
+    @property
+    def left(self) -> float:
+        """Seconds until time is up; those who are connected always get one."""
+        return max(self._deadline - time.monotonic(), 1.0)
+
+    @property
+    def _others(self) -> list[str]:
+        return [name for name in self.record.task.parties if name != self._me]
+
+    def heard(self, name: str, body: Body) -> None:
+        """`name` answered.  What nobody asked it for is not kept."""
+        if self._asking and name in self._others:
+            self._answers.put_nowait((name, body))
+
+    def lost(self, name: str) -> None:
+        """`name` is gone."""
+        if name in self._others:
+            self._answers.put_nowait((name, None))
+
+    def start(self) -> None:
+        """Everyone has signed, and this node has a place too."""
+        say(self._mesh, self._others, kind="answer", job=self.record.id, verdict=START, signatures=self.record.signatures, rows=0)
+
+    def withdraw(self, names: Iterable[str]) -> None:
+        """Free the places of those who accepted."""
+        say(self._mesh, names, kind="answer", job=self.record.id, verdict=WITHDRAWN, signatures={}, rows=0)
+
+    async def agree(self, full: Callable[[], bool], hold: Callable[[], bool]) -> str | None:
+        """None if all accepted at the same time and this node could `hold` a place; else who stayed busy to the end.
+
+        Raises Refused if a party denies the job, PeerLost if one does not come or stays without a connection to another, Disagreement if one accepts without signing it.
+        """
+        while True:
+            await self._present()
+            busy = self._me if full() else await self._ask()
+            if busy == "":
+                # Only now, so that two nodes with one place each can propose to each other.
+                if hold():
+                    return None
+                self.withdraw(self._others)
+                busy = self._me
+            if busy is None:
+                continue
+            if time.monotonic() > self._deadline:
+                if self._apart:
+                    raise apart(busy)
+                return busy
+            self._tell(f"{busy} is {'not connected with all' if self._apart else 'busy'}; asking again")
+            await asyncio.sleep(0.05 + secrets.randbelow(400) / 1000)
+
+    async def _present(self) -> None:
+        """Return when everyone is connected; a missing party is waited for, never dropped."""
+        dealer = self._mesh.roster.dealer
+        # A client never meets the dealer: the parties see to it that it is there.
+        others = [*self._others, *([dealer.name] if dealer and self._mesh.meets(dealer.name) else [])]
+        while missing := self._mesh.missing(others):
+            listed = ", ".join(missing)
+            if listed != self._told:
+                self._told = listed
+                self._tell(f"waiting for {listed}")
+            if time.monotonic() > self._deadline:
+                raise self._absent(missing[0])
+            await asyncio.sleep(0.05)
+
+    def _absent(self, name: str) -> BeaverError:
+        """Why `name` did not come: as it is, if waiting longer cannot help."""
+        fault = self._mesh.fault(name)
+        if isinstance(fault, Disagreement | AuthenticationFailed | PeerMisbehaved):
+            return type(fault)(fault.party, fault.text)
+        return PeerLost(name, f"did not come within {self._wait:g} s ({self._mesh.problem(name)}). Start it, or raise --wait.")
+
+    async def _ask(self) -> str | None:
+        """One try: nothing if all accepted, who was busy, or None to ask again at once."""
+        others = self._others
+        asked = _Try(others)
+        self.record.awaited = asked.awaits
+        self._apart = False
+        self._answers, self._asking = asyncio.Queue(), True
+        self._tell(f"proposed {self.record.id} to {', '.join(others)}")
+        try:
+            say(self._mesh, others, kind="propose", job=self.record.id, task=self.record.task.pack())
+            while asked.pending and not (asked.rows and asked.settled):
+                async with asyncio.timeout(self.left):
+                    name, body = await self._answers.get()
+                self._take(asked, name, body)
+                if asked.settled and asked.pending and asked.accepted:
+                    # Approval may take hours: nobody else holds a place meanwhile.
+                    self.withdraw(asked.accepted)
+                    asked.accepted, asked.again = [], True
+        except BaseException as fault:
+            self._give_up(asked, fault)
+            if isinstance(fault, TimeoutError):
+                if asked.awaits:
+                    raise unapproved(min(asked.awaits), self._wait) from None
+                raise PeerLost(min(asked.pending), "is connected but does not answer: is `beaver party` running there?") from None
+            raise
+        finally:
+            self._asking = False
+        if asked.complete:
+            return ""
+        self.withdraw(others)
+        if asked.rows:
+            self.record.task = replace(self.record.task, pool=asked.rows)
+            self._changed = True
+            return None
+        return asked.busy or None
+
+    def _take(self, asked: _Try, name: str, body: Body | None) -> None:
+        if body is None:
+            gone = "stopped or was lost while the job waited for approval there, which ends it: ask again when it runs"
+            raise PeerLost(name, gone if name in asked.awaits else "was lost before the job started")
+        if name not in asked.pending:
+            return
+        verdict = body["verdict"]
+        if verdict == AWAITS:
+            if name not in asked.awaits:
+                self._tell(f"waiting for approval at {name}")
+            asked.awaits.add(name)
+            return
+        signature = body["signatures"].get(name)
+        signed = isinstance(signature, bytes) and self._mesh.roster[name].signed(JOB, self._digest(), signature)
+        if verdict == ACCEPTED and not signed and self._changed:
+            # Of what it was asked before; its answer to this follows.
+            return
+        asked.pending.discard(name)
+        asked.awaits.discard(name)
+        if verdict == ACCEPTED:
+            if not signed:
+                raise Disagreement(
+                    name, "accepted the job without a valid signature of it; see that both use the same version of the roster"
+                )
+            self.record.signatures[name] = signature
+            asked.accepted.append(name)
+        elif verdict in (BUSY, APART):
+            asked.busy, self._apart = name, verdict == APART
+        elif verdict == ROWS and self.record.task.pool < body["rows"] <= MAX_POOL:
+            asked.rows = max(asked.rows, body["rows"])
+        else:
+            raise denied_by(name)
+
+    def _give_up(self, asked: _Try, fault: BaseException) -> None:
+        if isinstance(fault, Refused):
+            # Those who accepted learn who denied it, and no more.
+            say(self._mesh, asked.accepted, kind="decline", job=self.record.id, party=fault.party, reason=DENIED)
+            self.withdraw(asked.pending)
+        else:
+            self.withdraw(self._others)
+
+
+class _Try:
+    """What was answered so far."""
+
+    def __init__(self, others: Iterable[str]) -> None:
+        self.pending = set(others)
+        self.awaits: set[str] = set()
+        self.accepted: list[str] = []
+        self.again = False
+        self.busy = ""
+        self.rows = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether all who have not decided wait for someone's approval."""
+        return self.pending == self.awaits
+
+    @property
+    def complete(self) -> bool:
+        """Whether everyone accepted, at the same time."""
+        return not (self.pending or self.again or self.busy or self.rows)

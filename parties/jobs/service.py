@@ -1,0 +1,400 @@
+"""The node of one organisation: takes proposals, proposes jobs itself, and runs what all of a job's parties accepted and signed.
+
+Proposing takes no place, and neither does waiting for approval: a place is held from accepting a job until it is over, and given back if the
+proposer withdraws.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mpc.errors import BeaverError, ConfigError, JobCancelled, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
+from mpc.messaging.agreement import GAVE_UP, without
+from parties.auditing.journal import Journal, reason
+from parties.auditing.scribe import Scribe
+from parties.jobs.admission import Admission
+from parties.jobs.approvals import Approvals, denied, stale
+from parties.jobs.job import ID, Task, fresh_id, unpack_task
+from parties.jobs.places import Places
+from parties.jobs.proposals import ACCEPTED as YES
+from parties.jobs.proposals import APART, AWAITS, BUSY, DENIED, LOST, ROWS, START, Proposal, denied_by, no_place, say
+from parties.jobs.records import ACCEPTED, CANCELLED, DONE, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records
+from parties.jobs.visits import Visits
+from parties.jobs.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpc.framing.wire import Body
+    from mpc.node import Node
+    from parties.auditing.audit import AuditLog
+    from parties.config import NodeConfig
+
+    Tell = Callable[[str], None]
+
+MAX_WAITING = 16
+"""Jobs of one peer that wait for approval at once; for more this node is busy."""
+
+
+class Service:
+    """Jobs of one node, its own and the others'."""
+
+    def __init__(self, config: NodeConfig, node: Node, audit: AuditLog) -> None:
+        self.me = config.name
+        self.log = node.mesh.log
+        self.records = Records()
+        self._node = node
+        self._mesh = node.mesh
+        self.admission = Admission(config, node.mesh, self.records, audit.history)
+        self.approvals = Approvals(config.name, self.log, self.admission.digest, lambda record: self._over(record, stale()))
+        self._journal = Journal(self.admission, node.mesh, audit)
+        self._scribe = Scribe(self.log)
+        self.settled, self.rotate = self._scribe.settled, partial(self._scribe.write, audit.rotate)
+        self.tally, self.overlaps = self._journal.tally, self._journal.overlaps
+        self._visits = Visits(node.mesh)
+        self._places = Places(config.max_jobs, node.mesh.clocks.join)
+        self._closing = False
+        self._running: dict[str, asyncio.Task[Any]] = {}
+        self._proposals: dict[str, Proposal] = {}
+        self._proposing: dict[str, asyncio.Task[Any]] = {}
+        self._mesh.subscribe(self)
+
+    async def close(self) -> None:
+        """Cancel everything."""
+        self._mesh.unsubscribe(self)
+        self._closing = True
+        self._places.close()
+        for record in self.records:
+            if record.state == WAITING and record.asker != self.me:
+                # What waits is not kept for the next start: the asker hears that this node is gone, and asks again.
+                self.approvals.withdraw(record.id)
+                self._over(record, self._cancelled(record.id))
+        for record in self.approvals.void():
+            self._over(record, self._cancelled(record.id))
+        tasks = [*self._running.values(), *self._proposing.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._scribe.close()
+
+    async def renew(self, config: NodeConfig) -> None:
+        """From now on `config` counts, with its policy and its roster.  What this party has signed goes on as it was, all else is judged anew."""
+        await self._scribe.write(self._journal.renewed, config)
+        # Nothing is awaited from here on, so that no job sees half of it.
+        other = self.admission.follow(config)
+        self._mesh.follow(config.load_roster())
+        for record in [each for each in (self.approvals.void() if other else ()) if each.state != ACCEPTED]:
+            self._over(record, stale())
+        for record in self.records:
+            if record.state in (PROPOSED, WAITING) and (fault := self.admission.objection(record, other_roster=other)) is not None:
+                self._refuse(record, fault)
+
+    # -- own jobs ----------------------------------------------------------------------------------------------
+
+    def asked(self, task: Task) -> Record:
+        """A job of this node's own, which `run` proposes."""
+        return self.records.add(fresh_id(), replace(task, pool=max(task.pool, self.admission.least(task))), self.me, PROPOSED)
+
+    async def run(self, record: Record, wait: float, tell: Tell) -> None:
+        """Propose a job until all accept it or `wait` seconds have passed, and run it; its record then has the result if this party is a receiver.
+
+        Raises PolicyDenied and ConfigError of this organisation before anyone is asked, Refused if another one denies or stays busy, PeerLost
+        if one does not come.
+        """
+        proposing = self._proposing[record.id] = asyncio.create_task(self._propose(record, wait, tell))
+        try:
+            work = await proposing
+        except BaseException as fault:
+            if started := self._running.get(record.id):
+                # Cancelled at the very moment of the start, of which the others know already.
+                started.cancel()
+                raise
+            self._places.free(record.id)
+            ended = record.ended if isinstance(fault, asyncio.CancelledError) else None
+            self._over(record, ended or fault)
+            if isinstance(fault, asyncio.CancelledError) and (ended or self._closing):
+                raise ended or self._cancelled(record.id) from None
+            raise
+        finally:
+            del self._proposing[record.id]
+        await self._follow(record, work)
+
+    async def _propose(self, record: Record, wait: float, tell: Tell) -> asyncio.Task[None]:
+        """The running job, once everyone was told to start."""
+        proposal = Proposal(self._mesh, record, lambda: self.admission.digest(record), wait, tell)
+        if self.admission.admits(record.task, self.me):
+            tell(f"job {record.id}: waiting for approval at {self.me}")
+            await self.approvals.own(record, proposal.left, wait)
+        self.admission.digest(record)
+        self._proposals[record.id] = proposal
+        try:
+            full = await proposal.agree(lambda: self._places.full, lambda: self._places.hold(record.id))
+        finally:
+            del self._proposals[record.id]
+        if full is not None:
+            raise no_place(full, f"max_jobs = {self._places.most}" if full == self.me else "as many jobs as its max_jobs allows")
+        record.signatures[self.me] = self.admission.sign(record)
+        proposal.start()
+        return self._start(record, tell)
+
+    def _cancelled(self, job: str) -> JobCancelled:
+        why = (
+            "the node was stopped"
+            if self._closing
+            else "by `beaver jobs cancel` at this node, or since the command that asked for it ended"
+        )
+        return JobCancelled(f"job {job} was cancelled: {why}")
+
+    async def _follow(self, record: Record, work: asyncio.Task[None]) -> None:
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if work.cancelled():
+                raise record.ended or self._cancelled(record.id) from None
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            raise
+
+    # -- running -----------------------------------------------------------------------------------------------
+
+    def _start(self, record: Record, tell: Tell) -> asyncio.Task[None]:
+        record.state = RUNNING
+        work = Work(self.admission, self._node, self._journal, self._scribe, record, tell, self._visits.of(record.id))
+        running = asyncio.create_task(self._work(record, work))
+        self._running[record.id] = running
+        # Not in `_work`: a task that is cancelled before its first step runs nothing of it.
+        running.add_done_callback(lambda done: self._ended(record, work, done))
+        return running
+
+    async def _work(self, record: Record, work: Work) -> None:
+        try:
+            record.result = await work.run()
+        except asyncio.CancelledError:
+            if record.ended is None:
+                raise
+            raise record.ended from None
+        record.state = DONE
+
+    def _ended(self, record: Record, work: Work, done: asyncio.Task[None]) -> None:
+        work.when_free(lambda: self._places.free(record.id))
+        self._running.pop(record.id, None)
+        # Cancelled before its first step, it could not say itself who ended it.
+        fault = (record.ended or asyncio.CancelledError()) if done.cancelled() else done.exception()
+        self._visits.over(record, fault)
+        if fault is None:
+            return
+        if record.phase == READING and record.ended is None:
+            # Nobody must wait for this party's data.
+            lost = isinstance(fault, asyncio.CancelledError | PeerLost | PeerMisbehaved)
+            about = fault.party if isinstance(fault, PeerLost | PeerMisbehaved) else self.me
+            self._decline(record, about, LOST if lost else DENIED)
+        self._over(record, fault, work)
+
+    def _over(self, record: Record, fault: BaseException, work: Work | None = None) -> None:
+        """A job ended badly: here, in the log and in the audit log."""
+        self.approvals.spend(record.id, record.asker)
+        record.state, outcome = FAILED, work.outcome(fault) if work is not None else ""
+        if isinstance(fault, asyncio.CancelledError):
+            record.state, fault = CANCELLED, self._cancelled(record.id)
+        record.error = reason(fault)
+        self.log.warning("job=%s phase=%s %s", record.id, record.state, record.error, extra={"error": type(fault).__name__})
+        if work is None or record.logged == "":
+            self._note(record.id, record.asker, record.task, fault)
+        elif record.logged == STARTED:
+            self._scribe.later(record.id, self._journal.failed, record, work.session, outcome, fault)
+
+    def _note(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
+        # Asked at once: what waits for the disk is limited, too.
+        if self._journal.notable(job, asker, fault):
+            self._scribe.later(job, self._journal.declined, job, asker, task, fault)
+
+    def cancel(self, job: str) -> None:
+        """End a job here, and so everywhere."""
+        if job not in self._running:
+            msg = f"no job {job!r} is running here; `beaver jobs list` lists them"
+            raise ConfigError(msg)
+        if (record := self.records.get(job)) is not None and record.ending:
+            msg = f"job {job!r} is done, and its end is being written into the audit log: it is too late to cancel it"
+            raise ConfigError(msg)
+        self._running[job].cancel()
+
+    # -- the others' jobs --------------------------------------------------------------------------------------
+
+    def control(self, name: str, body: Body) -> None:
+        """A proposal, an answer to ours, or the end of a job before it began."""
+        if body["kind"] == "propose":
+            if not ID.fullmatch(body["job"]):
+                raise PeerMisbehaved(name, "proposed a job whose id is none")
+            self._proposed(name, body["job"], body["task"])
+        elif body["kind"] == "answer" and body["job"] in self._proposals:
+            self._proposals[body["job"]].heard(name, body)
+        elif body["kind"] == "answer":
+            self._concluded(name, body)
+        elif body["kind"] == "decline":
+            self._declined(name, body)
+        elif body["kind"] == "withdraw" and body["reason"] == GAVE_UP:
+            self._gave_up(name, body)
+
+    def _answer(self, name: str, job: str, verdict: str, why: str = "told so", **more: Any) -> None:
+        self.log.info("job=%s peer=%s phase=%s %s", job, name, verdict, why)
+        say(self._mesh, [name], kind="answer", job=job, verdict=verdict, **{"signatures": {}, "rows": 0, **more})
+
+    def _proposed(self, name: str, job: str, data: dict[str, Any]) -> None:
+        task = None
+        try:
+            task = unpack_task(data)
+            ask = self.admission.proposed(job, name, task)
+        except LocalFault as fault:
+            # The reason stays here: elsewhere it is only "denied".
+            self.records.spend(job, name)
+            self.approvals.spend(job, name)
+            self._answer(name, job, DENIED, str(fault))
+            self._note(job, name, task, fault)
+            return
+        if (least := self.admission.least(task)) > task.pool:
+            self._answer(name, job, ROWS, rows=least)
+            return
+        record = self.records.add(job, task, name, PROPOSED)
+        if not ask or self.approvals.given(record):
+            self._accept(record)
+        elif sum(each.asker == name and each.state == WAITING for each in self.records) >= MAX_WAITING:
+            self._not_now(record, BUSY, f"{MAX_WAITING} of its jobs wait for approval")
+        else:
+            self._answer(name, job, AWAITS)
+            self.approvals.ask(record, self._decided)
+
+    def _decided(self, record: Record, approved: bool) -> None:  # noqa: FBT001
+        if approved:
+            self._accept(record)
+            return
+        self._refuse(record, denied())
+
+    def _refuse(self, record: Record, fault: LocalFault) -> None:
+        """Deny a job of another member that this party has not signed, or give up one of its own."""
+        if record.asker == self.me:
+            record.ended = fault
+            self._proposing[record.id].cancel()
+            return
+        # Also of what was approved, and then withdrawn: it must not come again.
+        self.records.spend(record.id, record.asker)
+        self._answer(record.asker, record.id, DENIED, str(fault))
+        self._release(record, fault)
+
+    def _not_now(self, record: Record, verdict: str, why: str) -> None:
+        self._release(record)
+        self._answer(record.asker, record.id, verdict, why)
+
+    def _accept(self, record: Record) -> None:
+        if obstacle := self._visits.obstacle(record):
+            self._not_now(record, BUSY, obstacle)
+            return
+        if missing := self._mesh.missing(name for name in self.admission.members(record) if name != self.me):
+            # What begins without a connection ends badly everywhere; a little later it may be there again.
+            self._not_now(record, APART, f"{', '.join(missing)} not connected here")
+            return
+        if not self._places.hold(record.id):
+            self._not_now(record, BUSY, f"{self._places.most} jobs are running")
+            return
+        signature = self.admission.sign(record)
+        self._visits.open(record, self.admission.digest(record))
+        record.state = ACCEPTED
+        self._places.expect(record.id, lambda: self._lapse(record))
+        self._answer(record.asker, record.id, YES, signatures={self.me: signature})
+
+    def _lapse(self, record: Record) -> None:
+        self.log.warning("job=%s phase=withdrawn %s did not start it within %g s", record.id, record.asker, self._places.patience)
+        self._release(record)
+
+    def _concluded(self, name: str, body: Body) -> None:
+        job, verdict = body["job"], body["verdict"]
+        record = self.records.get(job)
+        if verdict == START and (record is None or record.over):
+            # Too late: it must not wait for this party.
+            say(self._mesh, [name], kind="withdraw", job=job, reason=GAVE_UP, party=self.me, answers=b"")
+        if record is None or record.asker != name or record.state not in (ACCEPTED, WAITING):
+            return
+        if verdict == START and record.state == ACCEPTED:
+            self._places.starts(job)
+            self.approvals.spend(job, name)
+            record.signatures = {each: body["signatures"].get(each, b"") for each in record.task.signers}
+            # Told in the log and the record; nobody waits for it here.
+            self._start(record, lambda _: None)
+        else:
+            self._forgo(record, PeerLost(name, "withdrew the job while it waited for approval here"))
+
+    def _forgo(self, record: Record, why: PeerLost) -> None:
+        if record.state == WAITING:
+            self._note(record.id, record.asker, record.task, why)
+        self._release(record)
+
+    def _release(self, record: Record, fault: BeaverError | None = None) -> None:
+        """Give the place of a job back that was never started; with `fault`, for good."""
+        self.approvals.withdraw(record.id)
+        self._places.free(record.id)
+        self._visits.close(record.id)
+        if fault is None:
+            self.records.forget(record)
+            self.approvals.keep(record)
+        else:
+            self._over(record, fault)
+
+    # -- jobs that end before they begin -----------------------------------------------------------------------
+
+    def _decline(self, record: Record, party: str, why: str) -> None:
+        """Tell all other parties who ended the job."""
+        others = [name for name in record.task.parties if name != self.me]
+        say(self._mesh, others, kind="decline", job=record.id, party=party, reason=why)
+
+    def _declined(self, name: str, body: Body) -> None:
+        record = self.records.get(body["job"])
+        if record is None or name not in record.task.signers:
+            return
+        party = body["party"] if body["party"] in self.admission.members(record) and body["party"] != self.me else name
+        lost = PeerLost(party, "gave up the job before it started")
+        fault: RemoteFault = denied_by(party) if body["reason"] == DENIED else lost
+        # Whoever started may be done with it before this party is told to start.
+        if record.state == ACCEPTED or (record.state == WAITING and name in (record.asker, party)):
+            self._release(record, fault)
+        elif record.state == RUNNING:
+            self._end(record, fault)
+
+    def _gave_up(self, name: str, body: Body) -> None:
+        """`name` left a job which this party has accepted or reads for: later it would wait for it in vain."""
+        record = self.records.get(body["job"])
+        if record is None or name not in record.task.parties:
+            return
+        fault = without(name, body["party"], [member for member in self.admission.members(record) if member != self.me])
+        if record.state == ACCEPTED:
+            self._release(record, fault)
+        elif record.state == RUNNING and record.phase == READING:
+            self._end(record, fault)
+
+    def _end(self, record: Record, fault: RemoteFault) -> None:
+        """Another party ended a job that runs here and has not begun."""
+        if record.ended is not None or record.session_began or record.id not in self._running:
+            return
+        record.ended = fault
+        # Before this party's own goodbye: whoever hears that first would take this party for the one that left.
+        self._decline(record, fault.party, DENIED if isinstance(fault, Refused) else LOST)
+        if record.phase != READING or not isinstance(fault, Refused):
+            self._running[record.id].cancel()
+        # Else it ends after reading: what is wrong with this party's own data is more use here than another's denial.
+
+    def peer_up(self, name: str) -> None:
+        """Nothing to do."""
+
+    def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the mesh tells why
+        """What it proposed and did not start is void; what it has not answered it will not."""
+        gone = PeerLost(name, "was lost before the job started")
+        for record in self.approvals.void(name):
+            self._note(record.id, record.asker, record.task, gone)
+        for record in self.records:
+            if record.asker == name and record.state in (ACCEPTED, WAITING):
+                self._forgo(record, gone)
+            elif record.state == RUNNING and record.phase == READING and name in self.admission.members(record):
+                self._end(record, gone)
+        for proposal in self._proposals.values():
+            proposal.lost(name)

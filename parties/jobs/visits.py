@@ -1,0 +1,93 @@
+"""The clients whose jobs this node has accepted: where their rows come in and their results go out, and what they hear of the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from mpc.errors import BeaverError, Disagreement, PeerLost, PolicyDenied, Refused
+from mpc.messaging.departure import departure
+from mpc.messaging.visit import Visit
+from parties.jobs.proposals import CANCELLED, DENIED, DONE, denied_by, say
+
+if TYPE_CHECKING:
+    from mpc.network.mesh import Mesh
+    from parties.jobs.records import Record
+
+
+DIFFERS = "disagreement"
+"""What a client hears where its rows mean something else."""
+
+
+class Visits:
+    """One visit for each accepted job of a client, by job.  A client has one at a time here, so what it can make this node hold is limited."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._open: dict[str, Visit] = {}
+
+    def of(self, job: str) -> Visit | None:
+        """The visit for a job, if a client asked for it."""
+        return self._open.get(job)
+
+    def obstacle(self, record: Record) -> str:
+        """Why the job of a client cannot start now, empty if it can.  A party that proposes sees for itself whether the dealer is there."""
+        dealer = self._mesh.roster.dealer
+        if record.task.client is None:
+            return ""
+        if any(visit.client == record.asker for visit in self._open.values()):
+            return "another of its jobs runs here"
+        return f"{dealer.name}, the dealer, is not connected" if dealer and self._mesh.missing([dealer.name]) else ""
+
+    def open(self, record: Record, digest: bytes) -> None:
+        """Expect the client of a job, before it hears that the job is accepted.  Nothing for a job that a party proposed."""
+        channel = self._mesh.channel(record.asker)
+        if record.task.client is not None and channel is not None:
+            self._open[record.id] = Visit(channel, digest, record.asker, self._mesh.window)
+
+    def close(self, job: str) -> None:
+        """The job was never started."""
+        if (visit := self._open.pop(job, None)) is not None:
+            visit.close()
+
+    def over(self, record: Record, fault: BaseException | None) -> None:
+        """The job is over: tell the client how it ended."""
+        if record.id in self._open:
+            reason, party = _ending(fault, self._mesh.identity.name)
+            say(self._mesh, [record.asker], kind="ended", job=record.id, reason=reason, party=party)
+            self.close(record.id)
+
+
+def _ending(fault: BaseException | None, me: str) -> tuple[str, str]:
+    """What a client hears: a reason from a fixed list, and whom it is about."""
+    match fault:
+        case None:
+            return DONE, me
+        case Refused():
+            return DENIED, fault.party
+        case PolicyDenied():
+            return DENIED, me
+        case asyncio.CancelledError():
+            return CANCELLED, me
+        case _:
+            told = departure(fault, me, "")
+            return told.reason, told.party
+
+
+def heard(name: str, reason: str, party: str, me: str) -> BeaverError:
+    """The fault of which the party `name` tells the client `me`."""
+    if reason == DENIED:
+        return denied_by(party)
+    if party == me and reason == DIFFERS:
+        return Disagreement(
+            name,
+            "describes the job, or the units or categories of its columns, otherwise than this client; its log says which. Declare the same everywhere.",
+        )
+    if party == me:
+        return PeerLost(name, f"ended the job, since it found this client {reason}; run it again")
+    if party == name:
+        return PeerLost(name, f"ended the job: {reason}; its log says why")
+    return PeerLost(party, f"the job ended, since {name} found it {reason}; run it again")
+
+
+__all__ = ["Visits", "heard"]

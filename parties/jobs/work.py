@@ -1,0 +1,177 @@
+"""One job that everyone signed, at this party: from reading its data to a result that may be handed over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from mpc.errors import Disagreement, PeerLost, PolicyDenied
+from parties.datasets import meaning
+from parties.jobs.computation import computed, large_enough
+from parties.jobs.proposals import JOB
+from parties.jobs.records import JOINING, named
+from parties.policy import check_difference, check_limits, rows_for, too_few
+from parties.reading import Reading, in_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpc.messaging.visit import Visit
+    from mpc.node import Node
+    from mpc.ring import Words
+    from mpc.session import Session
+    from parties.auditing.journal import Journal
+    from parties.auditing.scribe import Scribe
+    from parties.data import Table
+    from parties.jobs.admission import Admission
+    from parties.jobs.records import Record
+
+    Tell = Callable[[str], None]
+
+
+class Work:
+    """`await run()` once; `session` is there as soon as all have joined."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        node: Node,
+        journal: Journal,
+        scribe: Scribe,
+        record: Record,
+        tell: Tell,
+        visit: Visit | None,
+    ) -> None:
+        self.session: Session | None = None
+        self._admission = admission
+        self._config = admission.under(record)
+        self._node = node
+        self._journal = journal
+        self._scribe = scribe
+        self._record = record
+        self._tell = tell
+        self._visit = visit
+        self._reading: Reading[Table] | None = None
+
+    async def run(self) -> dict[str, Any] | None:
+        """The result, None if this party is no receiver; it is in the audit log when this returns.
+
+        Whatever it raises before the record's phase is JOINING ends the job before anyone has shared anything.
+        """
+        record = self._record
+        self._check_signatures()
+        terms = meaning(self._config, record.task)
+        self._compare(terms)
+        # Counted before anything is awaited: two jobs that start together do not both pass for the last one.
+        check_limits(self._config.rules, self._admission.history, record.task)
+        overlaps = self._journal.counted(record)
+        await self._scribe.write(self._journal.started, record, overlaps)
+        self._tell("reading")
+        table = await self._rows()
+        use = self._journal.use(record, len(table.rows))
+        check_difference(self._config.rules, self._admission.history, use)
+        self._admission.history.begins(use)
+        record.rows = use.rows
+        try:
+            return await self._shared(table, terms)
+        finally:
+            self._admission.history.ends(record.id, left=self.session is not None and bool(self.session.releases))
+
+    async def _shared(self, table: Table, terms: dict[str, str]) -> dict[str, Any] | None:
+        """The same, once the rows are there."""
+        record = self._record
+        words = await self._given()
+        if record.ended is not None:
+            raise record.ended
+        record.phase = JOINING
+        s, result = await self._computed(table, words, terms)
+        # The others have it: what the log says of it from here on is what happened.
+        record.ending = True
+        record.seal = await self._scribe.conclude(self._journal.done, record, s, result)
+        return result
+
+    def _check_signatures(self) -> None:
+        """Nothing is read for a job that one of its parties did not sign."""
+        record, mesh = self._record, self._node.mesh
+        digest = self._admission.digest(record)
+        for name in record.task.signers:
+            signature = record.signatures.get(name)
+            # By the keys of now: one that was revoked since signs nothing.
+            if not isinstance(signature, bytes) or name not in mesh.roster or not mesh.roster[name].signed(JOB, digest, signature):
+                raise Disagreement(name, "its signature of this job is missing or wrong, so its data is not read")
+
+    async def _rows(self) -> Table:
+        """This party's rows; ConfigError if reading them takes longer than the configuration allows."""
+        task = self._record.task
+        self._reading = Reading(lambda halt: rows_for(self._config, task, halt))
+        return await (in_time(self._reading, self._config, task.dataset) if task.dataset else self._reading.within(None))
+
+    def when_free(self, told: Callable[[], None]) -> None:
+        """Call `told` once nothing of this job runs any more: a reading may outlast it that could not be stopped."""
+        reading = self._reading
+        if reading is None or reading.over.done():
+            told()
+        else:
+            self._node.mesh.log.warning(
+                "job=%s keeps its place until its data's reading ends, which cannot be interrupted", self._record.id
+            )
+            reading.over.add_done_callback(lambda _: told())
+
+    async def _given(self) -> Words | None:
+        """This party's share of what a client gives, if it gives anything."""
+        client, visit = self._record.task.client, self._visit
+        if client is None or not client.rows:
+            return None
+        if visit is None:
+            raise PeerLost(client.name, "was lost before the job started")
+        patience = self._node.mesh.clocks.join
+        shape = (client.rows, len(self._record.task.columns))
+        try:
+            async with asyncio.timeout(patience):
+                return await visit.take(
+                    shape, bytes.fromhex(client.portions[self._config.name]), first=self._config.name == min(client.portions)
+                )
+        except TimeoutError:
+            raise PeerLost(
+                client.name, f"is connected but did not send its rows within {patience:g} s; it must run the job again"
+            ) from None
+
+    async def _computed(self, table: Table, words: Words | None, terms: dict[str, str]) -> tuple[Session, dict[str, Any] | None]:
+        """The session, and the result.  PolicyDenied if the pool is too small for one."""
+        task = self._record.task
+        visit = self._visit if task.told else None
+        joined = self._node.session(
+            self._record.id,
+            parties=task.parties,
+            program=named(task),
+            terms=terms,
+            all_present=True,
+            visit=visit,
+            roster=self._config.load_roster(),
+        )
+        async with joined as s:
+            self.session = s
+            self._record.begins(s.cost)
+            self._tell("started")
+            try:
+                # All parties see the same answer and end the session in order, so none takes the others' denial for a loss.
+                if await large_enough(s, task, len(table.rows)):
+                    return s, await computed(s, task, table, words)
+            finally:
+                self._record.stops()
+        raise too_few(task)
+
+    def _compare(self, terms: dict[str, str]) -> None:
+        """Disagreement if the client's rows mean something else than this party's, with which they are pooled."""
+        task = self._record.task
+        if task.client is None or not task.given or not task.dataset or task.client.meaning == terms:
+            return
+        said = task.client.meaning
+        differs = sorted(key for key in terms.keys() | said.keys() if terms.get(key) != said.get(key))
+        raise Disagreement(task.client.name, f"describes its columns differently: {', '.join(differs)}. Declare the same everywhere.")
+
+    def outcome(self, fault: BaseException) -> str:
+        """A fault's word in the audit log."""
+        if isinstance(fault, asyncio.CancelledError):
+            return "cancelled"
+        return "denied" if isinstance(fault, PolicyDenied) else "failed"
