@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[tuple[int, ...]] = (), **parameters: Any) -> Plan:
     """The plan of `await program(s, *data, **parameters)` among n parties, each with data of these shapes.
 
-    `rounds`, `payload` (bytes to each peer), `dealer` (bytes in all), `relations` (in order) and `peak` (bytes of arrays).  The program runs
-    once for every party, on zeros; every revealed real is 1 or a little above, every whole number 1, or 24 in arrays, and every bit 0: a program that branches
-    on revealed values is estimated on that branch.
+    It has `rounds`, `payload` (bytes to the peer that gets most), `dealer` (bytes to all parties together), `relations` (in order) and `peak` (bytes of
+    arrays at one party), for the party that sends most.  The program runs once for every party, on zeros; every revealed real is 1 or a little above,
+    every whole number 1, or 24 in arrays, and every bit 0: a program that branches on revealed values is estimated on that branch.
     """
     names = [f"p{index}" for index in range(n)]
 

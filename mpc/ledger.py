@@ -1,4 +1,7 @@
-"""What a session cost: rounds, payload, wire bytes and correlations, declared before it runs and counted while it does."""
+"""What a session costs, declared before it runs (`Cost`) and counted while it does (`Ledger`): rounds, payload and correlations.
+
+Payload is message bytes.  What frames and seals add is counted by the channels.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +46,11 @@ class Release(NamedTuple):
 
 @dataclass(slots=True)
 class Ledger:
-    """Running totals of one party, or of the dealer, in one session.  Payload excludes headers and seals.
+    """Running totals of one party, or of the dealer, in one session.
 
-    `corrections` are bytes from the dealer, `relations` the correlations that were used; at the dealer, those that it served.
-    `revealing` is how many outputs are on their way.
+    `rounds` is the depth so far, `sent` the payload bytes by peer, `blocks` the number of messages that carried them.  `corrections` are bytes
+    from the dealer, `relations` the correlations that were used; at the dealer, those that it served.  `revealing` is how many outputs are on
+    their way.
     """
 
     rounds: int = 0

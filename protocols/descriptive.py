@@ -66,7 +66,7 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
 async def standard_deviation(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers = None) -> Received:
     """The square root of `variance`, with its arguments, cost and what it reveals.
 
-    rounds 2 · bytes 8(3d + 1) per peer
+    rounds 2 · bytes 8(4d + 1) per peer
     """
     spread = await variance(s, x, ddof=ddof, frac=frac, to=to)
     return None if spread is None else np.asarray(np.sqrt(spread))

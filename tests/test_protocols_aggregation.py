@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -207,6 +208,15 @@ def test_the_estimate_agrees_with_the_declaration():
     for name in ("secure_sum", "mean", "variance", "standard_deviation"):
         plan, declared = estimate(PROTOCOLS[name].call, 3, [(5, 2)]), PROTOCOLS[name].cost(3, np.empty((5, 2)))
         assert (plan.rounds, plan.payload, plan.dealer) == (declared.rounds, declared.payload, declared.dealer)
+
+
+@pytest.mark.parametrize("name", ["mean", "weighted_mean", "variance", "standard_deviation"])
+def test_the_head_of_a_protocol_says_what_it_costs(name):
+    head = re.search(r"rounds (\d) · bytes 8\((\d?)d \+ 1\) per peer", PROTOCOLS[name].call.__doc__)
+    rounds, columns = int(head[1]), int(head[2] or 1)
+    for d in (1, 2, 7):
+        arguments = (np.empty((5, d)), *([np.empty(5)] if name == "weighted_mean" else []))
+        assert PROTOCOLS[name].cost(3, *arguments) == Cost(rounds, 8 * (columns * d + 1))
 
 
 @pytest.mark.parametrize(
