@@ -33,14 +33,13 @@ SHORT = 100
 def socket_path(config: NodeConfig) -> Path:
     """Where the node of this configuration listens: `control`, or else a short path of its own for every key file."""
     if config.control is not None:
-        path = (Path(config.folder) / config.control).expanduser().absolute()
+        path = config.resolve(config.control).absolute()
         if len(os.fsencode(path)) > SHORT:
             msg = f"control = {str(path)!r} is longer than the {SHORT} bytes that a socket's path may have; choose a shorter one"
             raise ConfigError(msg)
         return path
-    key = (Path(config.folder) / config.key).expanduser().resolve()
-    name = blake2b(os.fsencode(key), digest_size=8).hexdigest()
     # By user and key alone: a service and a login shell must find the same socket, whatever their environments say.
+    name = blake2b(os.fsencode(config.key_path.resolve()), digest_size=8).hexdigest()
     folder = Path("/tmp") / f"beaver-{os.getuid()}"  # noqa: S108  0700 and owned by this user, which is checked
     return folder / f"{name}.sock"
 

@@ -15,6 +15,7 @@ from mpc.membership.identity import Identity, encode_key
 from mpc.membership.roster import Member, Roster, at_line, format_endpoint, parse_endpoint
 from mpc.transport.tcp import TcpListener, dial
 from parties.config import NodeConfig, check_policy, load_node_config
+from parties.control import socket_path
 from tests.ports import free_port
 from tests.rosters import signed
 
@@ -55,6 +56,18 @@ def refusal(call, *arguments):
     with pytest.raises(ConfigError) as caught:
         call(*arguments)
     return str(caught.value)
+
+
+def test_the_socket_is_found_by_the_same_paths_as_the_key(home, tmp_path_factory, monkeypatch):
+    user = tmp_path_factory.mktemp("user")
+    monkeypatch.setenv("HOME", str(user))
+    A.save(user / "a.key")
+    there = OWN.replace('"a.key"', '"~/a.key"')
+    # One socket for one key, however a configuration writes where that is.
+    whole = OWN.replace('"a.key"', f'"{user}/a.key"')
+    assert socket_path(load_node_config(written(home, there))) == socket_path(load_node_config(written(home, whole)))
+    assert socket_path(load_node_config(written(home, OWN + 'control = "~/run/a.sock"\n'))) == user / "run" / "a.sock"
+    assert socket_path(load_node_config(written(home, NODE))) == home / "run" / "a.sock"
 
 
 # -- good files -----------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ class Verification:
         self.files: set[Path] = set()
         self.endless: dict[str, None] = {}
         self._name = config.name
-        self._roster = Roster.load(config.resolve(config.roster))
+        self._roster = Roster.load(config.roster_path)
         self._keys = [*self._roster.keys_of(config.name), *keys]
         self._outputs: dict[str, str | None] = {}
 

@@ -180,7 +180,7 @@ async def _rotated(settings: NodeConfig) -> int:
     except ConfigError:
         return int((await request(settings, {"do": "rotate"}))["closed"])
     try:
-        async with log_of(settings, Roster.load(settings.resolve(settings.roster))) as log:
+        async with log_of(settings, Roster.load(settings.roster_path)) as log:
             return await asyncio.to_thread(log.rotate)
     finally:
         identity.release()
