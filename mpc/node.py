@@ -195,14 +195,15 @@ def network_of(settings: PartyConfig, clocks: Clocks, listener: socket.socket | 
     """How the member reaches the others: over TCP, at the roster's broker, or some each way.  ConfigError for an unusable login."""
     _, relay, guests, direct = ways_of(settings)
     if relay is None or not guests:
-        return TcpNetwork(settings.listen_address(), listener)
+        return TcpNetwork(settings.listen_address(), listener, patience=clocks.lost)
     from mpc.transport.mqtt import Login, MqttNetwork  # noqa: PLC0415  a fifth of a second that only members of a relay need
 
     login = Login(settings.relay.username, settings.relay_password(), settings.relay_ca)
     broker = MqttNetwork(relay, settings.identity(), guests, patience=clocks.lost, login=login)
     if not direct:
         return broker
-    return Routes(TcpNetwork(settings.listen_address(), listener), broker, {member.name for member in guests})
+    tcp = TcpNetwork(settings.listen_address(), listener, patience=clocks.lost)
+    return Routes(tcp, broker, {member.name for member in guests})
 
 
 class Ways(NamedTuple):

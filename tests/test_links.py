@@ -10,12 +10,15 @@ import pytest
 import uvloop
 
 from mpc import ConfigError, PeerMisbehaved
+from mpc.membership.identity import Identity
+from mpc.membership.members import Member
 from mpc.network.delayed import DelayedLink
+from mpc.network.ways import unreachable
 from mpc.prg import Stream
 from mpc.testing.schedule import Delays
 from mpc.transport.link import HIGH_WATER, MAX_FRAME
 from mpc.transport.memory import memory_pair
-from mpc.transport.tcp import TcpListener, dial
+from mpc.transport.tcp import TcpListener, TcpNetwork, dial
 from tests.brokers import BROKERS, meeting
 
 DISTANCE = 0.02
@@ -231,3 +234,18 @@ async def test_the_port_is_free_again_after_close():
     await listener.close()
     again = await TcpListener.listen(lambda link: None, endpoint=address)
     await again.close()
+
+
+async def test_an_address_that_swallows_everything_is_given_up_in_time():
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as deaf:
+        member = Member("b", Identity.generate("b").public, deaf.getsockname())
+        network, links = TcpNetwork(None, patience=0.5), []
+        # Nobody accepts: what the queue has no room for gets no answer at all.
+        async with asyncio.timeout(20):
+            with pytest.raises(TimeoutError) as caught:
+                while len(links) < 64:
+                    links.append(await network.dial(member))
+        for link in links:
+            link.abort()
+    told = unreachable(member, caught.value).text
+    assert told == f"cannot be reached at 127.0.0.1:{member.endpoint[1]}, its endpoint in the roster: no answer within 0.5 s"

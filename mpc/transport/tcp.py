@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _HEAD = 4
 _FIRST_BUFFER = 1 << 16
 _FULL_BUFFER = MAX_FRAME + _HEAD
+_PATIENCE = 10.0
 
 
 class TcpLink(asyncio.BufferedProtocol):
@@ -222,11 +223,12 @@ class TcpListener:
 
 
 class TcpNetwork:
-    """The network of a real node: listens at its own endpoint, dials the endpoints of the roster."""
+    """The network of a real node: listens at its own endpoint, dials the endpoints of the roster, each for at most `patience` seconds."""
 
-    def __init__(self, endpoint: Endpoint | None, sock: socket.socket | None = None) -> None:
+    def __init__(self, endpoint: Endpoint | None, sock: socket.socket | None = None, *, patience: float = _PATIENCE) -> None:
         self._endpoint = endpoint
         self._sock = sock
+        self._patience = patience
         self._listener: TcpListener | None = None
 
     async def listen(self, on_link: Callable[[TcpLink], None]) -> None:
@@ -235,11 +237,19 @@ class TcpNetwork:
             self._listener = await TcpListener.listen(on_link, endpoint=self._endpoint, sock=self._sock)
 
     async def dial(self, member: Member) -> TcpLink:
-        """A link to `member`."""
+        """A link to `member`; OSError if there is none within `patience`."""
         if member.endpoint is None:
             msg = f"{member.name} has no endpoint in the roster"
             raise ConfigError(msg)
-        return await dial(*member.endpoint)
+        try:
+            async with asyncio.timeout(self._patience) as attempt:
+                return await dial(*member.endpoint)
+        except TimeoutError:
+            if not attempt.expired():
+                raise
+            # The system itself would try for minutes, at ever longer intervals: a peer that has come back would not be met before the next one.
+            msg = f"no answer within {self._patience:g} s"
+            raise TimeoutError(msg) from None
 
     async def close(self) -> None:
         """Free the port."""
