@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mpc.membership.roster import Roster
     from mpc.messaging.visit import Visit
     from mpc.naming.streams import Watch
-    from mpc.network.mesh import Network
+    from mpc.transport.link import Network
 
 _TRUST = (
     "trust: semi-honest parties, any n-1 may pool what they saw; the dealer %s colludes with nobody. A party that deviates can "

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mpc.membership.members import Member
-    from mpc.network.mesh import Network
-    from mpc.transport.link import Link, OnClosed, OnFrame, OnWritable, Part
+    from mpc.transport.link import Link, Network, OnClosed, OnFrame, OnWritable, Part
 
 _EARLY = 0.001
 """Timers of a loop count in milliseconds: the rest is waited for in turns of the loop."""

@@ -21,12 +21,11 @@ from mpc.network.refusals import Refusals
 from mpc.network.ways import dials, met, still, unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from mpc.membership.identity import Identity
-    from mpc.membership.members import Member
     from mpc.membership.roster import Roster
-    from mpc.transport.link import Link
+    from mpc.transport.link import Link, Network
 
 MAX_STRANGERS = 128
 CLIENTS_SAY = frozenset({"propose", "answer", "decline", "check", "checked"})
@@ -42,19 +41,6 @@ class Clocks:
     lost: float = 10.0
     stall: float = 600.0
     repair: float = 5.0
-
-
-class Network(Protocol):
-    """Where links come from."""
-
-    async def listen(self, on_link: Callable[[Link], None]) -> None:
-        """Hand every incoming link to `on_link`."""
-
-    async def dial(self, member: Member) -> Link:
-        """A link to `member`; OSError, or PeerLost with the reason in full, if there is none now."""
-
-    async def close(self) -> None:
-        """Stop listening and free the port."""
 
 
 class Subscriber(Protocol):

@@ -1,4 +1,4 @@
-"""The contract of a link: it carries frames (byte strings) in order, and knows nothing of keys.
+"""The contracts of a link, which carries frames (byte strings) in order and knows nothing of keys, and of a network, which makes links.
 
 Links push: a frame is handed to `on_frame` inside the transport's own callback, so that no task switch lies between its
 arrival and the receive that it completes.
@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from mpc.membership.members import Member
 
 MAX_FRAME = (1 << 20) + 16
 HIGH_WATER = 1 << 20
@@ -51,6 +54,19 @@ class Link(Protocol):
 
     async def wait_closed(self) -> None:
         """Return when the link is closed."""
+
+
+class Network(Protocol):
+    """Where links come from: one member's way to the others."""
+
+    async def listen(self, on_link: Callable[[Link], None]) -> None:
+        """Hand every incoming link to `on_link`; ConfigError if this member cannot be reached as its files say."""
+
+    async def dial(self, member: Member) -> Link:
+        """A link to `member`; OSError, or PeerLost with the reason in full, if there is none within some seconds."""
+
+    async def close(self) -> None:
+        """Stop listening and free the port."""
 
 
 def reason(fault: Exception) -> str:
