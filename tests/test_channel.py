@@ -307,3 +307,19 @@ async def until(condition):
 
 async def connected(mesh, name):
     await until(lambda: mesh.channel(name) is not None)
+
+
+class Broken(MemoryNetwork):
+    """A way that has a fault of its own."""
+
+    def connect(self, caller, called):
+        raise ZeroDivisionError(called)
+
+
+async def test_a_fault_of_the_node_itself_is_told_when_it_ends_what_should_go_on(caplog):
+    (a, _), roster = people("a", "b")
+    async with Mesh(a, roster, Broken().of("a"), CLOCKS):
+        await until(lambda: "ended by a fault of this node itself" in caplog.text)
+    (record,) = [each for each in caplog.records if each.levelno == logging.CRITICAL]
+    assert record.name == "beaver.a"
+    assert isinstance(record.exc_info[1], ZeroDivisionError)

@@ -21,7 +21,7 @@ from mpc.network.refusals import Refusals
 from mpc.network.ways import dials, met, still, unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
 
     from mpc.membership.identity import Identity
     from mpc.membership.roster import Roster
@@ -95,7 +95,7 @@ class Mesh:
         await self._network.listen(self._accept)
         self.log.info("phase=start waiting for %s", ", ".join(name for name, each in self._peers.items() if each.member.role != "client"))
         self._dial_all()
-        self._tasks[self.identity.name] = asyncio.create_task(self._heartbeat())
+        self._begin(self.identity.name, self._heartbeat())
         return self
 
     def follow(self, roster: Roster) -> None:
@@ -125,11 +125,20 @@ class Mesh:
         for name, peer in self._peers.items():
             wanted = self.meets(name) and dials(self._me, peer.member)
             if wanted and name not in self._tasks:
-                self._tasks[name] = asyncio.create_task(self._dial(peer))
+                self._begin(name, self._dial(peer))
             elif wanted:
                 peer.again.set()
             elif name in self._tasks:
                 self._tasks.pop(name).cancel()
+
+    def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
+        self._tasks[name] = task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            # These go on until they are cancelled: without this, nobody would hear why a peer is not dialled any more, or no heartbeat sent.
+            self.log.critical("phase=mesh ended by a fault of this node itself; restart it", exc_info=fault)
 
     async def __aexit__(self, *_: object) -> None:
         channels = [peer.channel for peer in self._peers.values() if peer.channel is not None]
