@@ -10,13 +10,15 @@ import socket
 import stat
 import struct
 import sys
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpc.errors import ConfigError
+from mpc.errors import BeaverError, ConfigError
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from parties.config import NodeConfig
@@ -62,8 +64,11 @@ def _check_folder(folder: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serve(path: Path, handler: Handler) -> AsyncIterator[None]:
-    """Answer at `path` (0600) while the body runs.  A socket that a dead node left is replaced."""
+async def serve(path: Path, handler: Handler, log: logging.Logger) -> AsyncIterator[None]:
+    """Answer at `path` (0600) while the body runs.  A socket that a dead node left is replaced.
+
+    Whoever asks is told the kind and the text of an error of ours; of any other fault its kind alone, and `log` has the rest.
+    """
     _private_folder(path.parent)
     if await _alive(path):
         msg = f"{path}: another node answers there; every node needs a control socket of its own"
@@ -71,7 +76,7 @@ async def serve(path: Path, handler: Handler) -> AsyncIterator[None]:
     listener = _listener(path)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _converse(reader, writer, handler)
+        await _converse(reader, writer, partial(_answered, handler, log))
 
     server = await asyncio.start_unix_server(answer, sock=listener, limit=LIMIT)
     try:
@@ -137,6 +142,16 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
         with contextlib.suppress(ConnectionError):
             writer.close()
             await writer.wait_closed()
+
+
+async def _answered(handler: Handler, log: logging.Logger, request: dict[str, Any], say: Say) -> None:
+    try:
+        await handler(request, say)
+    except BeaverError as fault:
+        say({"error": type(fault).__name__, "text": str(fault)})
+    except Exception as fault:
+        say({"error": "InternalError", "text": f"{type(fault).__name__} in the node; its log says more"})
+        log.exception("a request failed")
 
 
 def _user(writer: asyncio.StreamWriter) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from mpc.errors import BeaverError, ConfigError
+from mpc.errors import ConfigError
 from parties.jobs.job import unpack_task
 from parties.jobs.records import APPROVED, DONE, WAITING
 
@@ -25,15 +25,7 @@ def handler(service: Service) -> Handler:
     """Serve requests with `service`."""
 
     async def handle(request: dict[str, Any], say: Say) -> None:
-        try:
-            await _ACTIONS[_action(request)](service, request, say)
-        except BeaverError as fault:
-            say({"error": type(fault).__name__, "text": str(fault)})
-        except asyncio.CancelledError:
-            raise
-        except Exception as fault:
-            say({"error": "InternalError", "text": f"{type(fault).__name__} in the node; its log says more"})
-            service.log.exception("a request failed")
+        await _ACTIONS[_action(request)](service, request, say)
 
     return handle
 

@@ -39,7 +39,7 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
         try:
             async with (
                 shown(settings, node, service, audit),
-                control.serve(control.socket_path(settings), answering(node, handler(service))),
+                control.serve(control.socket_path(settings), answering(node, handler(service)), node.mesh.log),
             ):
                 allowed = ", ".join((*settings.rules.allow, *settings.rules.ask)) or "none are allowed"
                 print(f"{settings.name} takes jobs ({allowed}); stop it with Ctrl-C", flush=True)
@@ -60,7 +60,7 @@ async def dealer(config: Path, listener: socket.socket | None = None) -> None:
 
     async with node:
         me = node.mesh.identity.name
-        async with shown(settings, node), control.serve(control.socket_path(settings), answering(node)):
+        async with shown(settings, node), control.serve(control.socket_path(settings), answering(node), node.mesh.log):
             print(f"{me} serves {len(node.mesh.roster.parties)} parties; stop it with Ctrl-C", flush=True)
             await Renewal(config, settings, node, check, take).serve(asked)
 
