@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 TAG_BYTES = 12
 DIGEST_BYTES = 12
 SESSION_PREFIX = 4
+TAG_HASH_BYTES = TAG_BYTES - SESSION_PREFIX
+"""Of a tag, what follows the prefix of its session."""
 MAX_CONTROL = 1 << 16
 MAX_TOTAL = 1 << 40
 

@@ -16,7 +16,7 @@ from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Prog
 from mpc.framing import wire
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.sinks import Bytes, Store, Sum
-from mpc.naming.correlations import correction_tag
+from mpc.naming.expressions import MAX_NDIM
 from mpc.network.lookout import Lookout
 from mpc.ring import WORD, Words
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from mpc.naming.scope import Scope
     from mpc.network.mesh import Mesh
 
-MAX_NDIM = 32
+MAX_EXTENT = wire.MAX_TOTAL // WORD.itemsize
+"""Of an axis that a party announces: no message could hold more words."""
 SCATTER_WORDS = 1 << 12
 MAX_ASK_BYTES = 1 << 15
 
@@ -43,6 +44,12 @@ Message = tuple[str, "Words | None", "Sum | Store | None", int]
 def raw(words: Words | Bytes) -> memoryview:
     """The bytes of one-dimensional contiguous words, without a copy."""
     return np.ascontiguousarray(words).reshape(-1).view(np.uint8).data
+
+
+def correction_tag(session: bytes, key: bytes) -> bytes:
+    """The tag under which the correction of the relation `key` travels: a function of its name alone, so the same whenever it is asked for."""
+    tag = blake2b(session + key, digest_size=wire.TAG_HASH_BYTES, person=b"beaver/correct").digest()
+    return session[: wire.SESSION_PREFIX] + tag
 
 
 def correction_digest(tag: bytes, key: bytes) -> bytes:
@@ -100,8 +107,8 @@ class Exchange:
         session, number = self._agreed.session, scope.messages
         scope.messages = number + 1
         self._label = scope.label
-        name, size = session + pack_sequence((scope.ranges.scope, number)), wire.TAG_BYTES - wire.SESSION_PREFIX
-        return session[: wire.SESSION_PREFIX] + blake2b(name, digest_size=size, person=b"beaver/tag").digest()
+        name = session + pack_sequence((scope.ranges.scope, number))
+        return session[: wire.SESSION_PREFIX] + blake2b(name, digest_size=wire.TAG_HASH_BYTES, person=b"beaver/tag").digest()
 
     def digest(self, tag: bytes, op: str, shape: Sequence[int], lineages: Iterable[int], names: Sequence[Tree | bytes] = ()) -> bytes:
         """What both ends must agree on before a value under `tag` is used."""
@@ -181,16 +188,15 @@ class Exchange:
 
     def _shape(self, name: str, table: Words) -> tuple[int, ...]:
         ndim, *extents = (int(word) for word in table)
-        if ndim > MAX_NDIM or any(extents[ndim:]) or any(extent > 1 << 37 for extent in extents):
+        if ndim > MAX_NDIM or any(extents[ndim:]) or any(extent > MAX_EXTENT for extent in extents):
             raise PeerMisbehaved(name, "announced an impossible shape")
         return tuple(extents[:ndim])
 
     # -- corrections -------------------------------------------------------------------------------------------
 
     def correction_tag(self, key: bytes) -> bytes:
-        """The tag under which the correction of the relation `key` travels; the same whenever it is asked for."""
-        prefix = self._agreed.session[: wire.SESSION_PREFIX]
-        return prefix + correction_tag(self._agreed.session, key, wire.TAG_BYTES - wire.SESSION_PREFIX)
+        """That of a correction in this session."""
+        return correction_tag(self._agreed.session, key)
 
     def expect_correction(self, scope: Scope, tag: bytes, key: bytes, target: Bytes) -> Arrivals:
         """Post the receive of a correction from the dealer into `target`."""

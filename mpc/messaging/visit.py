@@ -16,6 +16,7 @@ import numpy as np
 from mpc.channels.flow import Arrivals
 from mpc.errors import PeerLost, PeerMisbehaved
 from mpc.framing import wire
+from mpc.messaging.exchange import raw
 from mpc.messaging.sinks import Store
 from mpc.prg import fields
 from mpc.values.sharing import Portion, portion_bytes
@@ -56,7 +57,7 @@ class Visit:
         self.channel.close_flow(self._name, PeerLost(self.channel.name, _OVER))
 
     def _tag(self, what: str, scope: str) -> bytes:
-        tag = blake2b(fields(self._name, what, scope), digest_size=wire.TAG_BYTES - wire.SESSION_PREFIX).digest()
+        tag = blake2b(fields(self._name, what, scope), digest_size=wire.TAG_HASH_BYTES).digest()
         return self._name[: wire.SESSION_PREFIX] + tag
 
     def _digest(self, what: str, scope: str, about: Sequence[bytes | str | int]) -> bytes:
@@ -94,9 +95,7 @@ class Visit:
 
     def tell(self, what: str, scope: str, about: Sequence[bytes | str | int], words: Words) -> None:
         """Send the client `words`, this party's part of what it is to know at this place of the program."""
-        self.flow.send(
-            self._tag(what, scope), self._digest(what, scope, about), np.ascontiguousarray(words).reshape(-1).view(np.uint8).data
-        )
+        self.flow.send(self._tag(what, scope), self._digest(what, scope, about), raw(words))
 
     def hear(self, what: str, scope: str, about: Sequence[bytes | str | int], sink: Sink, size: int, arrivals: Arrivals) -> None:
         """Expect what the party tells at this place; Disagreement if it runs something else there."""

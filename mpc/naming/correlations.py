@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -383,11 +382,6 @@ KINDS: dict[str, Kind] = {
     "zero": _ZERO,
     "zero tree": _ZERO_TREE,
 }
-
-
-def correction_tag(session: bytes, key: bytes, size: int) -> bytes:
-    """The tag of the correction of the relation `key`, `size` bytes after the session's prefix: a function of the name alone."""
-    return blake2b(session + key, digest_size=size, person=b"beaver/correct").digest()
 
 
 def receiver(tag: bytes, n: int) -> int:

@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
-from mpc.framing import wire
 from mpc.messaging.agreement import Agreement, describe
 from mpc.messaging.departure import Departure, departure, reported
-from mpc.messaging.exchange import correction_digest, raw
+from mpc.messaging.exchange import correction_digest, correction_tag, raw
 from mpc.naming.asked import unpack_relation
-from mpc.naming.correlations import BIT_MASK, MASK, WIDE, correction_tag, receiver
+from mpc.naming.correlations import BIT_MASK, MASK, WIDE, receiver
 from mpc.naming.streams import Seed
 from mpc.preprocessing.corrections import correction, work_of
 from mpc.prg import blocks_for
 from mpc.ring import count
 
 if TYPE_CHECKING:
+    from mpc.framing import wire
     from mpc.ledger import Books, Ledger
     from mpc.membership.roster import Roster
     from mpc.messaging.agreement import Agreed, Job
@@ -155,8 +155,7 @@ class DealerSession:
 
     def _tag(self, relation: Relation, index: int, name: str) -> bytes:
         """The tag of a relation that this party may ask for, and nobody asked under another name."""
-        session = self._agreed.session
-        tag = session[: wire.SESSION_PREFIX] + correction_tag(session, relation.key, wire.TAG_BYTES - wire.SESSION_PREFIX)
+        tag = correction_tag(self._agreed.session, relation.key)
         if receiver(tag, self._n) != index:
             raise PeerMisbehaved(name, "asked for a correction that another party receives")
         for mask in (leaf for expression in relation.expressions for leaf in expression.leaves()):

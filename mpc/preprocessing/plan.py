@@ -13,7 +13,8 @@ import numpy as np
 
 from mpc.kernels.blank import Meter, Uncounted
 from mpc.ledger import Ledger
-from mpc.messaging.exchange import MAX_NDIM, scatters, stripes
+from mpc.messaging.exchange import scatters, stripes
+from mpc.naming.expressions import MAX_NDIM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
