@@ -239,7 +239,6 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
         weights, singular, right = await s.run(least_squares.by_rows, part, ridge)
         system = (right, ridge if options.alpha else None) if options.centre else ()
         return Pooled(weights, singular, pooled.mean, scale, *system)
-    _without_penalty(options)
     z = await blockwise.locally(blockwise.scaled, x, y, pooled.mean, scale, FRAC)
     with _naming(z, [*labels, "y"]):
         shared = mpc.concatenate(await s.inputs(z, frac=FRAC, bound=FEATURE))
@@ -251,7 +250,6 @@ async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Sc
     not_empty(len(x), lacks="nothing to fit")
     labels = [f"x{number}" for number in range(x.shape[1])]
     if step is not None:
-        _without_penalty(options)
         _standardised_before(x, y, options)
         return Pooled(*await _descended(s, x, y, step), np.zeros(len(labels) + 1), np.ones(len(labels) + 1))
     columns = mpc.concatenate([x, y.reshape(len(y), 1)], axis=1)
@@ -273,7 +271,6 @@ async def on_columns(s: Session, x: Floats, y: Any, options: Options, step: Sche
         if not options.centre:
             return Apart(weights, singular, local, layout)
         return Apart(weights, singular, local, layout, right=right, ridge=ridge if options.alpha else None)
-    _without_penalty(options)
     z = await blockwise.locally(blockwise.scaled, x, y, local.mean, local.scale, FRAC)
     with _naming(z, [*labels, "y"]):
         shares = [
@@ -347,9 +344,3 @@ def _naming(z: Floats, names: Sequence[str]) -> Iterator[None]:
             'solver="sgd" has no room for that: use solver="exact", or leave the column or these rows out'
         )
         raise PrecisionError(msg) from fault
-
-
-def _without_penalty(options: Options) -> None:
-    if options.alpha:
-        msg = 'solver="sgd" has no penalty: use solver="exact" with alpha, or alpha=0'
-        raise ConfigError(msg)

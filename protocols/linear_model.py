@@ -145,6 +145,9 @@ class LinearRegression:
         if not 0 <= float(self.alpha) < 2.0**40:
             msg = f"alpha={self.alpha!r} must be a number from 0 on"
             raise ConfigError(msg)
+        if self.solver == "sgd" and self.alpha:
+            msg = 'solver="sgd" has no penalty: use solver="exact" with alpha, or alpha=0'
+            raise ConfigError(msg)
 
     async def _solve(self, s: Session, X: Any, y: Any, names: tuple[str, ...]) -> Fitted:  # noqa: N803
         # Of split columns every party has its own.

@@ -328,3 +328,14 @@ def test_a_number_of_rows_is_never_rounded(statistic):
 def test_what_is_masked_in_an_array_is_missing():
     with pytest.raises(PrecisionError, match="row 1 is not a finite number"):
         simulate(2, lambda s: protocols.mean(s, np.ma.masked_array([1.0, 1000.0], [False, True])))
+
+
+@pytest.mark.parametrize("split", ["rows", "columns"])
+def test_settings_that_fit_nothing_are_refused_before_anything_is_revealed(split):
+    async def program(s):
+        x, y = (X, Y) if split == "rows" else (X[:, s.index :: 2], Y if s.index else None)
+        with pytest.raises(ConfigError, match="has no penalty"):
+            await LinearRegression("sgd", split, alpha=1.0).fit(s, x, y)
+        return s.cost.rounds, dict(s.releases)
+
+    assert simulate(2, program) == [(0, {}), (0, {})]

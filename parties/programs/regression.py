@@ -96,9 +96,6 @@ def _rule(task: Task, settings: Settings) -> None:
     if task.told and not task.given and (settings["split"] == "columns" or settings["solver"] == "sgd"):
         msg = "a client gets the result of split=rows with solver=exact only: it cannot follow what depends on each party's rows"
         raise ConfigError(msg)
-    if settings["solver"] == "sgd" and settings["alpha"]:
-        msg = 'solver="sgd" has no penalty: use solver="exact" with alpha, or alpha=0'
-        raise ConfigError(msg)
     if settings["score"] and not _has_system(settings):
         why = 'score=true with solver="sgd", fit_intercept=false or moments="secret" is computed from predictions'
         if settings["split"] == "columns":
