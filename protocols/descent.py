@@ -27,6 +27,15 @@ class Schedule(NamedTuple):
     rate: float
 
 
+def check(schedule: Schedule) -> Schedule:
+    """`schedule` itself; ConfigError if nobody can descend by it."""
+    epochs, batch, rate = schedule
+    if epochs < 1 or batch < 1 or not 0 < rate < 2**10:
+        msg = f"epochs and batch_size are at least 1 and the learning rate is positive, not {epochs}, {batch} and {rate}"
+        raise ConfigError(msg)
+    return schedule
+
+
 @protocol
 async def descend(s: Session, x: AShare, y: AShare, schedule: Schedule) -> AShare:
     """Plain mini-batches in order, from w = 0.  x: (n, d), y: (n,), both with FRAC -> w: (d,) with FRAC
@@ -35,10 +44,7 @@ async def descend(s: Session, x: AShare, y: AShare, schedule: Schedule) -> AShar
     rounds 1 + 4 per step (5) · bytes 8 n d once, then 8(2 d + 2 batch) per step and peer · reveals nothing
     """
     n, d = x.shape
-    epochs, batch, rate = schedule
-    if epochs < 1 or batch < 1 or not 0 < rate < 2**10:
-        msg = f"epochs and batch_size are at least 1 and the learning rate is positive, not {epochs}, {batch} and {rate}"
-        raise ConfigError(msg)
+    epochs, batch, rate = check(schedule)
     features, w = await s.mask(x), s.zero((d,), frac=FRAC)
     for start, stop in (cut for _ in range(epochs) for cut in _batches(n, batch)):
         w = await _step(s, features[start:stop], y[start:stop], w, rate / (stop - start))

@@ -148,11 +148,16 @@ class LinearRegression:
         if self.solver == "sgd" and self.alpha:
             msg = 'solver="sgd" has no penalty: use solver="exact" with alpha, or alpha=0'
             raise ConfigError(msg)
+        self._schedule()
+
+    def _schedule(self) -> descent.Schedule | None:
+        """How to descend, if that is the solver; ConfigError if nobody can."""
+        return descent.check(descent.Schedule(self.epochs, self.batch_size, self.learning_rate)) if self.solver == "sgd" else None
 
     async def _solve(self, s: Session, X: Any, y: Any, names: tuple[str, ...]) -> Fitted:  # noqa: N803
         # Of split columns every party has its own.
         options = least_squares.Options(float(self.alpha), self.fit_intercept, names if self.split == "rows" else ())
-        step = descent.Schedule(self.epochs, self.batch_size, self.learning_rate) if self.solver == "sgd" else None
+        step = self._schedule()
         if self.split == "shared":
             self._check_shared(X, y)
             return await fitting.on_shares(s, X, y, options, step)

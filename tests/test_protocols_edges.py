@@ -331,11 +331,20 @@ def test_what_is_masked_in_an_array_is_missing():
 
 
 @pytest.mark.parametrize("split", ["rows", "columns"])
-def test_settings_that_fit_nothing_are_refused_before_anything_is_revealed(split):
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"alpha": 1.0}, "has no penalty"),
+        ({"epochs": 0}, "at least 1"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"learning_rate": 0.0}, "positive"),
+    ],
+)
+def test_settings_that_fit_nothing_are_refused_before_anything_is_revealed(split, settings, text):
     async def program(s):
         x, y = (X, Y) if split == "rows" else (X[:, s.index :: 2], Y if s.index else None)
-        with pytest.raises(ConfigError, match="has no penalty"):
-            await LinearRegression("sgd", split, alpha=1.0).fit(s, x, y)
+        with pytest.raises(ConfigError, match=text):
+            await LinearRegression("sgd", split, **settings).fit(s, x, y)
         return s.cost.rounds, dict(s.releases)
 
     assert simulate(2, program) == [(0, {}), (0, {})]
