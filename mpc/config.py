@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from mpc.errors import ConfigError
 from mpc.membership.identity import Identity, private_text
 from mpc.membership.roster import Endpoint, Roster, at_line, did_you_mean, parse_endpoint
+from mpc.network.mesh import Clocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,7 @@ NODE_KEYS = ("allow", "min_rows", "policy", "audit", "audit_bytes", "max_jobs", 
 """What a node reads in the same file (parties/config.py); of no meaning to a program that embeds the engine."""
 
 _OWN_TEXT = "beaver"
+_CLOCKS = Clocks()
 
 
 def own_text(text: str) -> PydanticCustomError:
@@ -46,10 +48,10 @@ class ClockSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    join: Seconds = 300.0
-    lost: Seconds = 10.0
-    stall: Seconds = 600.0
-    repair: Annotated[float, Field(ge=0, le=86400)] = 5.0
+    join: Seconds = _CLOCKS.join
+    lost: Seconds = _CLOCKS.lost
+    stall: Seconds = _CLOCKS.stall
+    repair: Annotated[float, Field(ge=0, le=86400)] = _CLOCKS.repair
 
 
 class RelaySettings(BaseModel):

@@ -77,7 +77,7 @@ def bounds(config: NodeConfig, dataset: str, columns: Sequence[str]) -> list[flo
 
 def meaning(config: NodeConfig, task: Task) -> dict[str, str]:
     """What the parties of a job must say alike of its columns; nothing where each has columns of its own, or none."""
-    if task.parameters.get("split") == "columns" or not task.dataset:
+    if task.by_columns or not task.dataset:
         return {}
     alike = config.dataset(task.dataset).meaning(task.columns)
     if len(pack(alike)) > MAX_MEANING:
