@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mpc.errors import AuthenticationFailed
-from mpc.framing.handshake import KK, Hello, Keys, local_suites, negotiate, static_key
+from mpc.framing.handshake import KK, NONCE_BYTES, Hello, Keys, local_suites, negotiate, static_key
 from mpc.membership.identity import fingerprint
 from mpc.membership.members import meet
 
@@ -35,7 +35,7 @@ class Greeted(NamedTuple):
 
 
 def _hello(identity: Identity, roster: Roster, receiver: str) -> Hello:
-    return Hello(identity.name, receiver, roster.digest, local_suites(), secrets.token_bytes(32), fingerprint(identity.public))
+    return Hello(identity.name, receiver, roster.digest, local_suites(), secrets.token_bytes(NONCE_BYTES), fingerprint(identity.public))
 
 
 def initiate(link: Outgoing, identity: Identity, roster: Roster, peer: Member) -> Generator[None, bytes, Greeted]:

@@ -29,7 +29,8 @@ WIRE_VERSION = 10
 SUITES = {"AESGCM": 1, "ChaChaPoly": 2}
 MAGIC = b"BEAVER\r\n"
 NONCE_BYTES = 32
-TAG_BYTES = 16
+SEAL_BYTES = 16
+"""What either AEAD adds to what it seals: its authentication tag.  A tag alone is the name of a message, see `wire`."""
 _NAME_BYTES = 32
 _GREETING = struct.Struct(f"<8sH{_NAME_BYTES}s{_NAME_BYTES}s")
 _REST = struct.Struct(f"<32sH{NONCE_BYTES}s{FINGERPRINT_BYTES}s")
@@ -239,7 +240,7 @@ class KK:
 
     def read_message(self, raw: bytes) -> bytes:
         """The payload of the peer's message; AuthenticationFailed if the peer does not hold its key or read another hello."""
-        if len(raw) < 32 + TAG_BYTES:
+        if len(raw) < 32 + SEAL_BYTES:
             raise AuthenticationFailed(self._peer, "sent a handshake message that is too short")
         self._re = raw[:32]
         self._mix_hash(self._re)
@@ -260,7 +261,11 @@ class KK:
         return payload
 
     def split(self) -> Keys:
-        """The record keys and the exporter, which is the third HKDF output; everything it came from is erased."""
+        """The record keys and the exporter, which is the third HKDF output.
+
+        The chaining key and the ephemeral secret are dropped here: whoever gets hold of the static keys later cannot compute these again, which is
+        forward secrecy.  Python does not overwrite what it drops.
+        """
         first, second, exporter = _hkdf(self._ck, b"", 3)
         self._ck = self._key = self._e = b""
         send, receive = (first, second) if self._initiator else (second, first)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidTag
 
 from mpc.errors import PeerMisbehaved, ProgramError
-from mpc.framing.handshake import TAG_BYTES, cipher, nonce
+from mpc.framing.handshake import SEAL_BYTES, cipher, nonce
 
 if TYPE_CHECKING:
     from mpc.framing.wire import Part
@@ -45,7 +45,8 @@ class _Direction:
         return number
 
     def _account(self, size: int) -> None:
-        # Both ends count the same plaintext bytes, so both change the key after the same record.
+        # Both ends count the same plaintext bytes, so both change the key after the same record.  This is Noise's REKEY: its nonce, 2^64 - 1, is
+        # beyond MAX_COUNTER and seals no record, and the counter goes on, so that no nonce is ever used twice whatever the key.
         self._bytes += size
         if self._bytes >= self._rekey_after:
             fresh = self._aead.encrypt(nonce(self._suite, (1 << 64) - 1), bytes(32), b"")[:32]
@@ -79,10 +80,10 @@ class Opener(_Direction):
 
     def open(self, record: Part) -> memoryview:
         """The plaintext, valid until the next record is opened; PeerMisbehaved if it is not the peer's next record."""
-        if self._dead or not TAG_BYTES <= len(record) <= MAX_RECORD + TAG_BYTES:
+        if self._dead or not SEAL_BYTES <= len(record) <= MAX_RECORD + SEAL_BYTES:
             self._dead = True
             raise PeerMisbehaved(self._peer, "the record channel is dead: a record was malformed")
-        size = len(record) - TAG_BYTES
+        size = len(record) - SEAL_BYTES
         if size > len(self._plaintext):
             self._plaintext = bytearray(min(2 * size, MAX_RECORD))
         plaintext = memoryview(self._plaintext)[:size]
