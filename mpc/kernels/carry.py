@@ -26,7 +26,7 @@ from mpc.kernels.sets import products, several
 from mpc.ring import BITS, WORD, Words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
 
 ONES = (1 << BITS) - 1
@@ -53,8 +53,8 @@ class Vacancy:
     mask: int
     rest: int
     shifts: Words
-    enter: Callable[..., Words]
-    leave: Callable[..., Words]
+    enter: np.ufunc
+    leave: np.ufunc
 
     def shorten(self, rows: Words) -> Words:
         """(..., R, W) as (..., R - 1, W)."""
@@ -151,10 +151,10 @@ def _one(*, first: bool) -> Words:
 
 def by_set(singles: Iterable[Words], dealt: Iterable[Words], *, first: bool) -> list[Words]:
     """Shares of the products of k bits by set: of none, of one (the bit itself), of several (dealt, in the order of their sets)."""
-    one, several = iter(singles), iter(dealt)
+    of_several = iter(dealt)
     out = [_one(first=first)]
-    for single in one:
-        out += [single, *islice(several, len(out) - 1)]
+    for single in singles:
+        out += [single, *islice(of_several, len(out) - 1)]
     return out
 
 

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from mpc.values.shares import AShare
 
 
-def _blocks(size: int) -> list[tuple[int, int]]:
+def _chunks(size: int) -> list[tuple[int, int]]:
     return bits.chunks(size, CHUNK) or [(0, 0)]
 
 
 def b2a_cost(n: int, b: Operand) -> Cost:
     """What `b2a` costs."""
     size = count(b.shape)
-    parts = (opening(n, bits.word_count(stop - start)) for start, stop in _blocks(size))
+    parts = (opening(n, bits.word_count(stop - start)) for start, stop in _chunks(size))
     return together(Cost(dealer=8 * size), *parts)
 
 
@@ -41,7 +41,7 @@ def b2a_cost(n: int, b: Operand) -> Cost:
 async def b2a(s: Session, b: BShare) -> AShare:
     """Bits as integers 0 and 1 (frac 0).  rounds 1 · bytes 1/8 per element and peer · dealer 8 per element"""
     flat = b.reshape(-1)
-    parts = await in_chunks(s, _b2a, _blocks(b.size), (flat,))
+    parts = await in_chunks(s, _b2a, _chunks(b.size), (flat,))
     return concatenate(parts).reshape(b.shape)
 
 
@@ -82,7 +82,7 @@ def _flipped(opened: Words, rho: Words, first: bool) -> Words:  # noqa: FBT001
 def select_cost(n: int, b: Operand, x: Operand) -> Cost:  # noqa: ARG001  b broadcasts to x
     """What `select` costs."""
     size = count(x.shape)
-    parts = (opening(n, bits.word_count(stop - start)).beside(masking(n, Like.part(x, stop - start))) for start, stop in _blocks(size))
+    parts = (opening(n, bits.word_count(stop - start)).beside(masking(n, Like.part(x, stop - start))) for start, stop in _chunks(size))
     return together(Cost(dealer=16 * size), *parts)
 
 
@@ -98,7 +98,7 @@ async def select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
     except ValueError:
         msg = f"bits of shape {b.shape} do not broadcast to {x.shape}, the shape of what they select"
         raise ProgramError(msg) from None
-    parts = await in_chunks(s, _select, _blocks(x.size), (aligned.reshape(-1), x.reshape(-1)))
+    parts = await in_chunks(s, _select, _chunks(x.size), (aligned.reshape(-1), x.reshape(-1)))
     return concatenate(parts).reshape(x.shape)
 
 

@@ -178,7 +178,7 @@ def masking(n: int, *operands: Operand) -> Cost:
 
 
 def cut(size: int) -> list[tuple[int, int]]:
-    """0:size in chunks."""
+    """0:size in chunks, as (start, stop); one that is empty where there is nothing."""
     return [(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)] or [(0, 0)]
 
 

@@ -59,7 +59,7 @@ async def ltz(s: Session, x: AShare | Masked) -> BShare:
 
     rounds 3 (2 if Masked) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · dealer 41.125 per element
     """
-    return await _in_blocks(s, x, "sign")
+    return await _compared(s, x, "sign")
 
 
 @op(eqz_cost, source="catrina10b", opens="x - a, and the inputs of two merges under fresh bit masks, uniform")
@@ -68,7 +68,7 @@ async def eqz(s: Session, x: AShare | Masked) -> BShare:
 
     rounds 3 (2 if Masked) · bytes 8 + 2.5 per element and peer (2.5 if Masked) · dealer 36.875 per element
     """
-    return await _in_blocks(s, x, "zero")
+    return await _compared(s, x, "zero")
 
 
 _CIRCUITS: dict[str, tuple[Circuit, tuple[int, int]]] = {
@@ -77,7 +77,7 @@ _CIRCUITS: dict[str, tuple[Circuit, tuple[int, int]]] = {
 }
 
 
-async def _in_blocks(s: Session, x: AShare | Masked, kind: str) -> BShare:
+async def _compared(s: Session, x: AShare | Masked, kind: str) -> BShare:
     if not x.size:
         return s.bit_share(s.zero(0).words, x.shape, lineage_of(kind, x.lineage))
     parts = await in_chunks(s, _compare, bits.chunks(x.size, CHUNK), (x.reshape(-1),), kind)
