@@ -193,7 +193,7 @@ class PartyConfig(BaseModel):
         return address
 
 
-C = TypeVar("C", bound=PartyConfig)
+C = TypeVar("C", bound=BaseModel)
 
 
 def load_config(path: str | Path) -> PartyConfig:
@@ -202,7 +202,7 @@ def load_config(path: str | Path) -> PartyConfig:
 
 
 def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = ()) -> C:
-    """Read a configuration file as `kind`, without the top-level keys `ignored`.  Errors as in `load_config`."""
+    """Read a configuration file, or a part that has a file of its own, as `kind`, without the top-level keys `ignored`.  Errors as in `load_config`."""
     where = Path(path)
     try:
         text = where.read_text("utf-8-sig")
@@ -233,7 +233,7 @@ def _keys_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
     return list(kind.model_fields)
 
 
-def _explain(error: dict[str, Any], kind: type[PartyConfig], ignored: Sequence[str]) -> str:
+def _explain(error: dict[str, Any], kind: type[BaseModel], ignored: Sequence[str]) -> str:
     location = error["loc"]
     name = ".".join(step for step in location if isinstance(step, str))
     entries = "".join(f", entry {step + 1}" for step in location if isinstance(step, int))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self, cast
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -29,7 +29,7 @@ def _policy(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str) or not isinstance(info.context, dict):
         return value
     # Read as strictly as the configuration itself, and with the same errors.
-    return read_config(Path(info.context["file"]).parent / Path(value).expanduser(), cast("Any", Policy))
+    return read_config(Path(info.context["file"]).parent / Path(value).expanduser(), Policy)
 
 
 def _public_key(text: str) -> str:

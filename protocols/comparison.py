@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from operator import sub
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -73,10 +74,11 @@ def difference(a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -
             msg = "this share holds whole numbers: give it whole numbers too, rounded the way you mean"
             raise ProgramError(msg)
     try:
-        return cast("AShare | Masked", a - b)  # type: ignore[operator]
+        less: AShare | Masked = sub(a, b)
     except ValueError:
         msg = f"shapes {like(a).shape} and {like(b).shape} do not broadcast"
         raise ProgramError(msg) from None
+    return less
 
 
 # -- the largest of many -------------------------------------------------------------------------------------------

@@ -180,13 +180,14 @@ FIELDS: dict[str, dict[str, type]] = {
 def parse_control(raw: Part, peer: str) -> Body:
     """A control message with exactly the fields of its kind."""
     try:
-        body = canonical.unpack(bytes(raw))
+        data = canonical.unpack(bytes(raw))
     except ValueError as fault:
         raise PeerMisbehaved(peer, f"a control message that is {fault}") from fault
-    kind = body.get("kind") if isinstance(body, dict) else None
+    kind = data.get("kind") if isinstance(data, dict) else None
     fields = FIELDS.get(kind) if isinstance(kind, str) else None
     if fields is None:
         raise PeerMisbehaved(peer, "a control message of unknown kind")
-    if body.keys() != {"kind", *fields} or any(type(body[name]) is not wanted for name, wanted in fields.items()):
+    if data.keys() != {"kind", *fields} or any(type(data[name]) is not wanted for name, wanted in fields.items()):
         raise PeerMisbehaved(peer, f"a {kind!r} message with missing, unknown or mistyped fields")
-    return body  # type: ignore[no-any-return]
+    body: Body = data
+    return body

@@ -175,7 +175,7 @@ class Agreement:
         self._mesh.subscribe(self)
         try:
             async with asyncio.timeout(within):
-                while not self._confirmed():
+                while (agreed := self._confirmed()) is None:
                     await self._next(event)
         except BaseException as fault:
             self._give_up(fault)
@@ -186,7 +186,7 @@ class Agreement:
         finally:
             self._mesh.unsubscribe(self)
         self._lobby.forget(self._job)
-        return self._agreed  # type: ignore[return-value]
+        return agreed
 
     async def _next(self, event: asyncio.Event) -> None:
         try:
@@ -248,7 +248,8 @@ class Agreement:
 
     # -- one step ----------------------------------------------------------------------------------------------
 
-    def _confirmed(self) -> bool:
+    def _confirmed(self) -> Agreed | None:
+        """The session, once everyone has confirmed the one that this member would run now."""
         if self._left is not None:
             raise self._left
         attempt = self._lobby.attempt(self._job.name)
@@ -257,14 +258,14 @@ class Agreement:
             self._compare(attempt)
             by, whose, until = self._refusal
             if time.monotonic() < until and not self._said.keys() >= set(self._others):
-                return False
+                return None
             text = f"refuses job {self._job.name!r}, since it found that {whose} describes it differently. Start it with the same settings everywhere."
             raise Disagreement(by, text)
         self._promote(attempt)
         self._tell()
         channels = {name: self._mesh.channel(name) for name in self._others}
         if any(channel is None or name not in attempt.joins for name, channel in channels.items()):
-            return False
+            return None
         self._compare(attempt)
         nonces = {name: attempt.joins[name]["nonce"] for name in self._others} | {self._me: self._nonce}
         session = session_id(self._job, nonces)
@@ -333,13 +334,13 @@ class Agreement:
         for name, channel in channels.items():
             channel.control(kind="confirm", job=self._job.name, session=session, proof=_proof(seeds[name], session, self._me))
 
-    def _all_confirm(self, session: bytes, confirms: dict[str, wire.Body]) -> bool:
+    def _all_confirm(self, session: bytes, confirms: dict[str, wire.Body]) -> Agreed | None:
         if self._agreed is None or any(name not in confirms or confirms[name]["session"] != session for name in self._others):
-            return False
+            return None
         for name in self._others:
             if not hmac.compare_digest(confirms[name]["proof"], _proof(self._agreed.seeds[name], session, name)):
                 raise PeerMisbehaved(name, "confirmed the session with another seed")
-        return True
+        return self._agreed
 
     # -- what the mesh tells -----------------------------------------------------------------------------------
 

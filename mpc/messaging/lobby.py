@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mpc.errors import BeaverError, ConfigError, PeerMisbehaved
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mpc.framing import wire
     from mpc.messaging.agreement import Job
     from mpc.network.mesh import Mesh
@@ -35,7 +37,8 @@ class Lobby:
         self._mesh = mesh
         self._jobs: dict[str, Attempt] = {}
         self._news: dict[str, asyncio.Event] = {}
-        self.on_join: list[Any] = []
+        self.on_join: list[Callable[[str, wire.Body], None]] = []
+        """Are told of each join, and who sent it: a dealer starts by them."""
         mesh.subscribe(self)
 
     def attempt(self, job: str) -> Attempt:

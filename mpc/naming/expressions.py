@@ -170,7 +170,8 @@ def _everything(shape: tuple[int, ...]) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=1 << 10)
 def _indexed(shape: tuple[int, ...], normal: tuple[Any, ...]) -> tuple[int, ...]:
-    return outline(shape)[numpy_index(normal)].shape  # type: ignore[no-any-return]
+    taken: tuple[int, ...] = outline(shape)[numpy_index(normal)].shape
+    return taken
 
 
 def transpose(of: Expression, axes: tuple[int, ...]) -> Expression:

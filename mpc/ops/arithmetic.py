@@ -163,14 +163,12 @@ async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation
 
 async def masked_both(s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression]) -> tuple[Masked, Masked]:
     """Both operands masked, those that were not under the given names, in one opening."""
-    if isinstance(x, AShare) and isinstance(y, AShare):
-        left, right = await s.masked((x, y), names)
-        return left, right
-    if isinstance(x, AShare):
-        (x,) = await s.masked((x,), names[:1])
-    elif isinstance(y, AShare):
-        (y,) = await s.masked((y,), names[1:])
-    return x, y  # type: ignore[return-value]  # both are Masked by now
+    if isinstance(x, Masked):
+        return x, y if isinstance(y, Masked) else (await s.masked((y,), names[1:]))[0]
+    if isinstance(y, Masked):
+        return (await s.masked((x,), names[:1]))[0], y
+    left, right = await s.masked((x, y), names)
+    return left, right
 
 
 def product_work(operation: str, x: Fixed, y: Fixed) -> int:

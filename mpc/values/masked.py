@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from operator import add, sub
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -94,7 +95,7 @@ class Masked(Fixed):
     def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Masked:
         """See Secret."""
         if id(self) in home.twins:
-            return cast("Masked", home.twins[id(self)][1])
+            return home.twins[id(self)][1]
         parts = (blank(self.shape), blank(self.shape))
         masked = Masked(*parts, self.name, frac=self.frac, bound=self.bound, home=home, lineage=self.lineage)
         masked.place = self.place
@@ -135,23 +136,23 @@ class Masked(Fixed):
             raise ProgramError(msg) from None
 
     def __add__(self, other: Masked | ArrayLike) -> Masked:
-        return self._sum("add", np.add, other)
+        return self._sum("add", add, other)
 
     __radd__ = __add__
 
     def __sub__(self, other: Masked | ArrayLike) -> Masked:
-        return self._sum("sub", np.subtract, other)
+        return self._sum("sub", sub, other)
 
     def __rsub__(self, other: ArrayLike) -> Masked:
         return -self + other
 
-    def _sum(self, operation: str, apply: Any, other: Masked | ArrayLike) -> Masked:
+    def _sum(self, operation: str, apply: Callable[[Any, Any], Any], other: Masked | ArrayLike) -> Masked:
         if isinstance(other, Masked):
             same_home(self, other)
             if other.frac != self.frac:
                 msg = f"masked values with {self.frac} and {other.frac} fractional bits cannot be added"
                 raise ProgramError(msg)
-            difference, mask = _apply(apply, self.difference, other.difference), _apply(apply, self.mask, other.mask)
+            difference, mask = apply(self.difference, other.difference), apply(self.mask, other.mask)
             name = expressions.combine(operation, self.name, other.name)
             return self._make(difference, mask, name, self.bound + other.bound, lineage_of(operation, self.lineage, other.lineage))
         if isinstance(other, Fixed):
@@ -164,7 +165,7 @@ class Masked(Fixed):
             raise ProgramError(msg)
         # A constant moves the public difference; the mask, and so its name, stay.
         lineage = lineage_of(operation, self.lineage, constant_lineage(words))
-        return self._make(_apply(apply, self.difference, words), self.mask, self.name, self.bound + bound, lineage)
+        return self._make(apply(self.difference, words), self.mask, self.name, self.bound + bound, lineage)
 
     def __mul__(self, factor: ArrayLike | Secret) -> Masked:
         array = integers(factor)
@@ -183,7 +184,3 @@ class Masked(Fixed):
 
     def _words(self) -> Words:
         return self.mask + self.difference if self.home.index == 0 else self.mask
-
-
-def _apply(operation: Any, left: Words, right: Words) -> Words:
-    return (left + right) if operation is np.add else (left - right)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mpc.naming.streams import Watch
+    from mpc.values.masked import Masked
 
 Extent = int | tuple[int, ...]
 _MERSENNE = (1 << 127) - 1
@@ -34,7 +35,7 @@ class Home:
     n: int
     session: bytes
     watch: Watch | None = field(default=None, compare=False, repr=False)
-    twins: dict[int, tuple[Secret, Secret]] = field(default_factory=dict, compare=False, repr=False)
+    twins: dict[int, tuple[Masked, Masked]] = field(default_factory=dict, compare=False, repr=False)
     """In a dry run, what it was given and knows already without contents, by identity: all views of one value are of one copy."""
 
 
