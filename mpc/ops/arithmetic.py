@@ -63,9 +63,11 @@ async def mul(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
 
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
     opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow
-    A product of m elements, whose operands have one shape, knows its factors, if the k of them have 2^k·m <= 2^13, and at most twelve.  What is a factor, or
-    knows its own, is not opened: rounds 0 · bytes 0 · dealer 8·(2^k - 1 - k) per element, once somebody reads the result: ops do, a further product does not.
-    Where they would be more, several become one, whose product is opened beside the program: bytes 8 per element and peer, rounds 1 for whoever reads the result
+
+    Of operands of one shape, of m elements, the product remembers its k masked factors, as long as k <= 12 and 2^k m <= 2^13.  An operand that is Masked, or
+    such a product, is not opened: if both are, rounds 0 · bytes 0 · dealer 8 (2^k - 1 - k) per element, once something reads the result.  Other ops and
+    reveals do, a further product does not.  Where the factors would be too many, some of them become one: their product is opened beside the program, under
+    a mask of its own, bytes 8 per element and peer, rounds 1 for whoever reads the result.
     """
     shape = checked_product("mul", x, y)
     if factors.is_known(x, y):
@@ -85,7 +87,7 @@ def matmul_cost(n: int, x: Operand, y: Operand, *, bound: float | None = None) -
 async def matmul(s: Session, x: AShare | Masked, y: AShare | Masked, *, bound: float | None = None) -> AShare:
     """The matrix product x @ y with numpy's shape rules; its frac is the sum of both.
 
-    `bound` is what mathematics guarantees of the product, where that is less than its factors' bounds and their number.
+    `bound` is a public bound of the product that the caller can prove, where it is below what follows from the bounds of x and y and the number of addends.
 
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
     opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow

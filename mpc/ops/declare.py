@@ -52,31 +52,31 @@ class Operand(Protocol):
 
     @property
     def is_quotient(self) -> bool:
-        """Whether it is a truncated product that knows its rounding."""
+        """Whether it is the result of a truncated product, which remembers how it was rounded."""
 
     @property
     def since(self) -> int:
-        """By how many masked values that quotient was multiplied which it may be opened together with; 0 if by none, or with no other."""
+        """By how many masked values an earlier quotient was multiplied, if it may still be opened together with the next such product; else 0."""
 
     @property
     def dropped(self) -> int:
-        """The bits that it has lost since."""
+        """How many bits it has lost: since that quotient, or in its own truncation."""
 
     @property
     def is_liftable(self) -> bool:
-        """Whether it, or each value that the quotient was multiplied by, can be masked anew as numbers mod 2^128."""
+        """Whether it, or of a product every value that the quotient was multiplied by, can be masked anew as numbers mod 2^128."""
 
     @property
     def factors(self) -> int:
-        """Of how many masked values it is the product and knows it, 1 for one alone; 0 if it does not, or their names are long."""
+        """How many masked factors it remembers; 1 for a masked value itself, 0 if it remembers none, or the name of its mask is too long."""
 
     @property
     def groups(self) -> int:
-        """How many of these are groups: products that are opened, or will be, under a mask of their own."""
+        """How many of these factors are groups: products of several, which are opened, or will be, under a mask of their own."""
 
     @property
     def owner(self) -> int | None:
-        """Who alone holds it, if it is a private input."""
+        """The party that alone holds it, if it is a private input; else None."""
 
 
 @dataclass(frozen=True, slots=True)

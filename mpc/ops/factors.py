@@ -1,4 +1,4 @@
-"""Products that know their factors: the next one needs no opening of them (papers: patra21, turbospeedz).
+"""Products that remember their masked factors, so that a further product needs no opening of them (papers: patra21, turbospeedz).
 
 (d1 + a1)·(d2 + a2)·... is linear in the products of the masks, which can be dealt before anything is opened.  Where the factors become too many,
 several of them are opened as a group, beside the program, and the group is one factor in their place.  A product that opens nothing is made when
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from mpc.values.unmade import Held
 
 MANY = 10
-"""Known factors from which on a group is of plain ones alone, or of groups alone: there are more groups, but only few wait for others."""
+"""Where so many factors may be remembered, a group is of plain ones alone, or of groups alone: there are more groups, but only few wait for others."""
 
 
 @lru_cache(maxsize=1 << 10)
 def most_factors(shape: tuple[int, ...]) -> int:
-    """Of how many factors a product of this shape may be known."""
+    """How many factors a product of this shape may remember."""
     return min(correlations.MAX_FACTORS, (correlations.MAX_TERMS // max(count(shape), 1)).bit_length() - 1)
 
 
 def is_known(x: Operand, y: Operand) -> bool:
-    """Whether the product of x and y knows its factors."""
+    """Whether the product of x and y remembers its factors."""
     if x.shape != y.shape or (x.is_masked and not x.factors) or (y.is_masked and not y.factors):
         return False
     return most_factors(x.shape) > 1
@@ -94,7 +94,7 @@ def groupings(x: Operand, y: Operand) -> list[Grouping]:
 
 
 def cost(n: int, x: Operand, y: Operand) -> Cost:
-    """What the product of x and y costs, if it knows its factors."""
+    """What the product of x and y costs, if it remembers its factors."""
     size, factors, opened = count(x.shape), (x.factors or 1) + (y.factors or 1), [Cost(), Cost()]
     for side, numbers, whole in groupings(x, y):
         # A further group of the same operand has the one before among its own; the words of all factors are those of the operand.
@@ -108,7 +108,7 @@ def _dealt(size: int, factors: int) -> Cost:
 
 
 async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
-    """The product of all factors of x and y: what is no factor yet is masked, and without that the words are made for whoever reads them."""
+    """The product of all factors of x and y.  What is no factor yet is masked now; where nothing is, no words are made before something reads them."""
     scope, groups = running(s), x.groups + y.groups
     if (x.factors or 1) + (y.factors or 1) > most_factors(x.shape):
         known, groups = await _grouped(s, x, y)

@@ -1,6 +1,7 @@
-"""Dropping fractional bits without bias towards large errors (papers: catrina10, dalskov20).
+"""Truncation: dropping fractional bits with an error of at most one unit in the last place (papers: catrina10, dalskov20).
 
-With a mask r, c = x + 2^62 + r is opened; `mpc.ops.quotients` has what follows from it.
+With a mask r that the dealer knows, c = x + 2^62 + r is opened, and whether the sum has wrapped is corrected on shares: unlike a truncation by each party of
+its own share, this one is never far off.  `mpc.ops.quotients` has the formula.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def trunc_cost(n: int, x: Operand, drop: int) -> Cost:  # noqa: ARG001  12 bytes
 
 @op(trunc_cost, source="dalskov20", opens="x - a, uniform", leaks="with the exact quotient, one comparison on the dropped bits")
 async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
-    """X with `drop` (1 to 32) fractional bits less, rounded down or up by at most one unit in the last place.
+    """X with `drop` (1 to 32) fractional bits less: rounded down, or one unit in the last place above that.
 
     rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element · raises PrecisionError unless |x| < 2^62 as a word
     """
@@ -116,10 +117,14 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
     """The product x * y with `drop` fractional bits less: the product itself is never shared.
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
-    The result of a `mul_trunc` or `matmul_trunc` of up to 2^17 elements times a Masked of its shape: rounds 1 · bytes 8 · dealer 24.  It waits if one more such
-    product has room: all are opened together, rounded once, in place of the first.  Two of up to 512 elements, 32 bits dropped in all and |product| < 2^62 before
-    any is: dealer 56.  Up to six of up to 8 elements, 96 bits and 2^126, and 2^k times the elements up to 256: bytes 24 · dealer 12 + 16 (3·2^k - 1 - k) for k
-    factors, and once for each that `mask` has masked, whole, which is up to 4,096 elements: rounds 1 · bytes 24 · dealer 24.  Whatever else reads the result opens it
+
+    A result of `mul_trunc` or `matmul_trunc` of m <= 2^17 elements is a *quotient*.  Times a Masked y of its shape: rounds 1 · bytes 8 · dealer 24.
+    That product is not opened before something reads it.  A further such product is opened in its place, together with it, and rounded once: for k masked
+    factors rounds 1 in all, and
+    - bytes 8 · dealer 56, for k = 2, m <= 512, 32 bits dropped in all, and a product below 2^62 as a word before any are;
+    - bytes 24 · dealer 12 + 16 (3·2^k - 1 - k), for k from 2 to 6, m <= 8, 2^k m <= 2^8, 96 bits dropped in all, and a product below 2^126.  Each factor is
+      then a result of `Session.mask` of at most 4096 elements, or a view of one, which is masked anew once: rounds 1 · bytes 24 · dealer 24.
+    Anything else that reads a product that waits opens it by itself.
     """
     shape = checked_product("mul", x, y)
     drop = check_drop(x.bound * y.bound, x.frac + y.frac, drop)
@@ -136,7 +141,7 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
 async def matmul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: int, *, bound: float | None = None) -> AShare:
     """The matrix product x @ y with `drop` fractional bits less: the product itself is never shared.
 
-    `bound` is what mathematics guarantees of the product, where that is less than its factors' bounds and their number.
+    `bound` is a public bound of the product that the caller can prove, where it is below what follows from the bounds of x and y and the number of addends.
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
     """

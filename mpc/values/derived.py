@@ -1,7 +1,7 @@
 """Shares that remember how they came about, so that a product with a masked value takes fewer rounds (papers: dalskov20, patra21, turbospeedz).
 
-A truncated product is a quotient z = C - (r >> m) + k·(top bit of r), where C and k are public and the mask r is known to the dealer; a product of
-masked values is z = (d1 + a1)·(d2 + a2)·..., where every d is public and the dealer knows every a.  Either is masked as it is.
+A truncated product is a quotient z = C - (r >> m) + K·(msb r), where C and K are public and the dealer knows the mask r; a product of masked values is
+z = (d1 + a1)·(d2 + a2)·..., where every d is public and the dealer knows every a.  Either is hidden already by masks that the dealer knows.
 """
 
 from __future__ import annotations
@@ -100,8 +100,9 @@ class Known(NamedTuple):
 
 
 class Quotient(NamedTuple):
-    """A value that lost `drop` bits: C - (r >> drop) + k·(top bit of r), where r = -mask, and c = value + 2^62 + r, once it is open, says what
-    C and k are.
+    """A value that lost `drop` bits: C - (r >> drop) + K·(msb r), where r = -mask, and C and K follow from the public c = value + 2^62 + r.
+
+    `mpc.ops.quotients` has the formulas; of numbers mod 2^128, 2^126 stands in place of 2^62.
     """
 
     named: Named
@@ -121,7 +122,7 @@ class Quotient(NamedTuple):
 
 
 class Truncation(NamedTuple):
-    """A quotient, and, if it may be opened together with the next product, the earlier one times some masked values that it comes from."""
+    """A quotient; and if it may be opened together with the next product, the earlier quotient and the masked values whose product it is."""
 
     quotient: Quotient
     base: Quotient | None = None
