@@ -54,7 +54,7 @@ def continues(z: Operand, y: Operand) -> bool:
     return z.is_quotient and y.is_masked and z.shape == y.shape
 
 
-def fits(shape: tuple[int, ...], factors: int, dropped: int, largest: float, *, liftable: bool) -> str | None:
+def kind_for(shape: tuple[int, ...], factors: int, dropped: int, largest: float, *, liftable: bool) -> str | None:
     """The kind of relation by which a quotient times so many factors, which lose so many bits, may be opened at once; None if by none."""
     size = count(shape)
     if factors <= MAX_CONTINUED and dropped <= DROPPED and largest < LIMIT and size << factors + 2 <= correlations.MAX_TERMS:
@@ -63,18 +63,18 @@ def fits(shape: tuple[int, ...], factors: int, dropped: int, largest: float, *, 
     return WIDE if few and factors <= MAX_WIDE and dropped <= WIDE_DROPPED and largest < WIDE_LIMIT else None
 
 
-def together(z: Operand, y: Operand, drop: int) -> str | None:
+def joint_kind(z: Operand, y: Operand, drop: int) -> str | None:
     """By which kind of relation z·y, truncated, is opened in place of z, if so.  A function of public numbers: the same at all parties and in a dry run."""
     exponent = z.frac + z.dropped + y.frac
     if not (z.since and y.factors and exponent < MAX_EXPONENT):
         return None
     largest = (z.bound + 2.0**-z.frac) * y.bound * 2.0**exponent
-    return fits(z.shape, z.since + 1, z.dropped + drop, largest, liftable=z.is_liftable and y.is_liftable)
+    return kind_for(z.shape, z.since + 1, z.dropped + drop, largest, liftable=z.is_liftable and y.is_liftable)
 
 
 def cost(n: int, z: Operand, y: Operand, drop: int) -> Cost:
     """What z·y, truncated, costs, where z is there or is opened together with it."""
-    kind, size = together(z, y, drop), count(z.shape)
+    kind, size = joint_kind(z, y, drop), count(z.shape)
     relation = f"{kind}{z.since + 1}" if kind else f"{QUOTIENT}1"
     return opening(n, LANES * size if kind == WIDE else size).then(Cost(dealer=layout_of(relation, size).nbytes))
 
@@ -105,7 +105,7 @@ class Steps:
 async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: int) -> AShare:
     """The product of a quotient and a masked value, truncated; see `mul_trunc`."""
     scope = running(s)
-    kind = together(z, y, drop) if origin.base is not None else None
+    kind = joint_kind(z, y, drop) if origin.base is not None else None
     if origin.base is not None and kind is not None:
         base, factors, dropped = origin.base, (*origin.factors, y), origin.quotient.drop + drop
     else:
@@ -121,7 +121,7 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
     lineage = lineage_of("trunc", lineage_of("mul", z.lineage, y.lineage), drop)
     steps = Steps(scope, base, factors, dropped, lineage, is_wide=kind == WIDE)
     words: Held
-    if y.factors and base.mask.nodes <= MAX_NODES and fits(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
+    if y.factors and base.mask.nodes <= MAX_NODES and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
         # A further product like this one takes no opening of it.
         words = later = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
         truncation = Truncation(Quotient(steps, dropped, later), base, factors, liftable, steps.is_wide)
