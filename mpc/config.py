@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from mpc.errors import ConfigError
 from mpc.membership.identity import Identity, private_text
+from mpc.membership.members import minute
 from mpc.membership.roster import Endpoint, Roster, at_line, did_you_mean, parse_endpoint
 from mpc.network.mesh import Clocks
 
@@ -158,7 +159,7 @@ class PartyConfig(BaseModel):
             msg = f"{where}: gives {self.name} another key than {self.key_path} holds; put your public line into the shared roster"
             raise ConfigError(msg)
         if public not in me.valid():
-            msg = f"{self.key_path}: retired on {me.retires:%Y-%m-%d %H:%M} UTC; set `key` to the file of the key that replaces it"
+            msg = f"{self.key_path}: retired on {minute(me.retires)}; set `key` to the file of the key that replaces it"
             raise ConfigError(msg)
         if roster.unsigned and not roster.on_loopback:
             msg = (

@@ -16,8 +16,8 @@ import protocols
 from mpc.errors import AuthenticationFailed, BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.membership.endpoints import format_endpoint
 from mpc.membership.identity import spoken
-from mpc.membership.roster import meet, transport_between
-from mpc.network.checks import own_version
+from mpc.membership.members import meet, minute
+from mpc.membership.roster import transport_between
 from mpc.network.ways import dials
 from mpc.transport.link import reason
 from parties.config import check_policy
@@ -100,7 +100,7 @@ def own_files(config: NodeConfig, path: Path) -> list[Own]:
     ]
     me = roster[config.name]
     if me.retiring == identity.public:
-        found.append(Own("rotation", f"this key retires on {me.retires:%Y-%m-%d %H:%M} UTC; set `key` to the new one before"))
+        found.append(Own("rotation", f"this key retires on {minute(me.retires)}; set `key` to the new one before"))
     if roster.relay is not None:
         config.relay_password()
         if config.relay_ca is not None and not os.access(config.relay_ca, os.R_OK):
@@ -314,4 +314,4 @@ def first_fault(own: list[Own], rows: list[Row]) -> BeaverError | None:
     return None
 
 
-__all__ = ["Own", "Row", "answering", "examine", "first_fault", "own_files", "own_version", "shadows"]
+__all__ = ["Own", "Row", "answering", "examine", "first_fault", "own_files", "shadows"]

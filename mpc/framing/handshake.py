@@ -20,6 +20,7 @@ from nacl.exceptions import CryptoError
 
 from mpc.errors import AuthenticationFailed, Disagreement, PeerMisbehaved
 from mpc.membership.identity import FINGERPRINT_BYTES, curve_public_of, fingerprint
+from mpc.membership.members import minute
 
 if TYPE_CHECKING:
     from mpc.membership.members import Member
@@ -118,8 +119,8 @@ def negotiate(mine: Hello, theirs: Hello) -> str:
 
 def retired(peer: Member) -> AuthenticationFailed:
     """`peer` still uses a key whose time is over."""
-    when = f"{peer.retires:%Y-%m-%d %H:%M} UTC"
-    return AuthenticationFailed(peer.name, f"still uses the key that retired on {when}; it sets `key` to its new one, or a clock is wrong")
+    text = f"still uses the key that retired on {minute(peer.retires)}; it sets `key` to its new one, or a clock is wrong"
+    return AuthenticationFailed(peer.name, text)
 
 
 def static_key(theirs: Hello, roster: Roster) -> bytes:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from mpc import canonical
 from mpc.membership.endpoints import Endpoint, Relay, format_endpoint
-from mpc.membership.identity import curve_public_of, fingerprint, verify
+from mpc.membership.identity import fingerprint, verify
 from mpc.prg import fields
 
 Role = Literal["party", "dealer", "client"]
@@ -35,11 +35,6 @@ class Member:
     retires: datetime | None = None
 
     @property
-    def curve_public(self) -> bytes:
-        """The X25519 public key."""
-        return curve_public_of(self.public)
-
-    @property
     def publics(self) -> tuple[bytes, ...]:
         """Its key, and the one that retires or has retired."""
         return (self.public,) if self.retiring is None else (self.public, self.retiring)
@@ -57,6 +52,11 @@ class Member:
     def signed(self, purpose: str, message: bytes, signature: bytes, when: datetime | None = None) -> bool:
         """Whether it signed `message` for `purpose` with a key that is valid at `when`, or now."""
         return any(verify(public, purpose, message, signature) for public in self.valid(when))
+
+
+def minute(when: datetime | None) -> str:
+    """When a key retires, as people read it."""
+    return "never" if when is None else f"{when:%Y-%m-%d %H:%M} UTC"
 
 
 def meet(one: Member, other: Member) -> bool:

@@ -15,7 +15,7 @@ from mpc.channels.flow import WINDOW
 from mpc.errors import AuthenticationFailed, BeaverError, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.framing import wire
 from mpc.framing.handshake import retired
-from mpc.membership.roster import meet
+from mpc.membership.members import meet, minute
 from mpc.network.peer import Peer, Traffic
 from mpc.network.refusals import Refusals
 from mpc.network.ways import dials, met, still, unreachable
@@ -56,10 +56,6 @@ class Subscriber(Protocol):
         """`name` sent a control message."""
 
 
-def _minute(when: datetime) -> str:
-    return f"{when:%Y-%m-%d %H:%M} UTC"
-
-
 class Mesh:
     """All channels of one identity.  `async with Mesh(...) as mesh:` listens, dials and keeps reconnecting."""
 
@@ -86,7 +82,7 @@ class Mesh:
         self.roster, self._me = roster, roster[self.identity.name]
         self._retires = self._me.retires if self._me.retiring == self.identity.public else None
         if self._retires is not None:
-            self.log.warning("phase=start the own key retires on %s; set `key` to the new one before, and restart", _minute(self._retires))
+            self.log.warning("phase=start the own key retires on %s; set `key` to the new one before, and restart", minute(self._retires))
         for name, member in others.items():
             # Who leaves stays known: jobs of an earlier roster may ask for it still.
             self._peers.setdefault(name, Peer(member)).member = member
@@ -377,7 +373,7 @@ class Mesh:
         """The others cut this member off when its key retires, and cannot tell it why."""
         if self._retires is not None and self._retires <= datetime.now(UTC):
             self.log.error(
-                "the own key retired on %s, and nobody takes it any more; set `key` to the new one, and restart", _minute(self._retires)
+                "the own key retired on %s, and nobody takes it any more; set `key` to the new one, and restart", minute(self._retires)
             )
             self._retires = None
 

@@ -22,7 +22,7 @@ from mpc.errors import ConfigError
 from mpc.membership import roster_file
 from mpc.membership.endpoints import parse_relay
 from mpc.membership.identity import Identity, spoken
-from mpc.membership.members import Content, Member, Revoked, Transport
+from mpc.membership.members import Content, Member, Revoked, Transport, minute
 from mpc.membership.roster import Roster, did_you_mean, read_text
 from parties.commands.roster_table import as_json_object, table
 
@@ -146,7 +146,7 @@ def rotate(
         key.unlink()
         raise
     print(
-        f"The new key is in {key}. When all members use {path}, and before {retires:%Y-%m-%d %H:%M} UTC, set `key` to it in {config} and "
+        f"The new key is in {key}. When all members use {path}, and before {minute(retires)}, set `key` to it in {config} and "
         "restart the node; then move the old key away. Until then, sign further versions with `beaver roster sign --key` and that file.",
         file=sys.stderr,
     )

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mpc.membership.endpoints import format_endpoint
 from mpc.membership.identity import encode_key, spoken
+from mpc.membership.members import minute
 
 if TYPE_CHECKING:
     from mpc.membership.members import Member
@@ -42,7 +43,7 @@ def table(roster: Roster) -> None:
     for member in roster.members:
         key = spoken(member.public)
         if member.retiring is not None:
-            key += f"\n{spoken(member.retiring)} until {member.retires:%Y-%m-%d %H:%M} UTC"
+            key += f"\n{spoken(member.retiring)} until {minute(member.retires)}"
         grid.add_row(*map(escape, (member.name, member.role, address(member), key, standing(roster, member))))
     console = Console(highlight=False)
     console.print(grid)
