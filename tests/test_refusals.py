@@ -37,7 +37,7 @@ async def test_a_log_has_few_lines_of_many_strangers(caplog):
             assert all("link refused: " in line for line in told())
         # Closing, at the latest, says how many there were.
         assert told()[refusals.LINES :] == [
-            f"phase=handshake {many - refusals.LINES} more links were refused within a minute; {refusals.LINES} of them are told one by one"
+            f"phase=handshake {many - refusals.LINES} more links were refused within a minute, beside the {refusals.LINES} that are told one by one"
         ]
 
 

@@ -36,7 +36,7 @@ class Refusals:
     def close(self) -> None:
         """The minute is over, or the node's time is."""
         if self._more:
-            self._warn(f"{self._more:,} more links were refused within a minute; {LINES} of them are told one by one")
+            self._warn(f"{self._more:,} more links were refused within a minute, beside the {LINES} that are told one by one")
         if self._end is not None:
             self._end.cancel()
         self._told, self._more, self._end = 0, 0, None

@@ -103,8 +103,9 @@ async def simulate_async(
 ) -> list[Any]:
     """Run `async def program(s)` once per party on the running loop; the n results in party order.
 
-    Frames travel sealed over memory links, delayed by `seed`.  An exception of the program is raised as itself, with a note
-    that names the party.  The mask oracle watches every run; with `check_bounds`, every share's public bound is compared with its plaintext.
+    Frames travel sealed over memory links, delayed by `seed`; `tap` sees each as it is sent.  `window` is that of every flow in bytes, `clocks` are
+    everyone's.  An exception of the program is raised as itself, with a note that names the party.  The mask oracle watches every run and raises
+    ReusedRandomnessError; with `check_bounds`, every share's public bound is compared with its plaintext, and ExceededBoundError raised.
     """
     identities, roster = simulated_roster(n)
     network = MemoryNetwork(seed, tap)

@@ -83,7 +83,7 @@ class Watch:
         self._mesh = node.mesh
         self._contacts: dict[str, Contact] = {}
         self._news = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def config(self) -> NodeConfig:
@@ -92,14 +92,14 @@ class Watch:
 
     async def __aenter__(self) -> Self:
         self._mesh.subscribe(self)
-        self._tasks = [asyncio.create_task(self._guarded())]
+        self._task = asyncio.create_task(self._guarded())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._mesh.unsubscribe(self)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def _guarded(self) -> None:
         try:
