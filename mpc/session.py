@@ -190,7 +190,7 @@ class Session:
     async def inputs(self, values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> list[AShare]:
         """Everyone's private `values` as shares, in party order; the shapes may differ and become public.
 
-        rounds 1 · bytes 8 x 33 per peer · reveals the shapes
+        rounds 1 · bytes 8 x 33 per peer · reveals the shapes.  Raises PrecisionError as `encode` does, PeerMisbehaved for a shape that nobody could hold.
         """
         shapes = await self.shapes(np.shape(values))
         for name, shape in zip(self.names, shapes, strict=True):
@@ -260,6 +260,7 @@ class Session:
         """The value of `x` at the receivers `to` (all by default): float64, int64 where frac is 0, bool for bits; None elsewhere.
 
         rounds 1 · bytes 8 per element (1/8 per bit) and receiver · reveals x to the receivers and nothing to others
+        raises ConfigError for a receiver that takes no part, ProgramError for none at all
         """
         x = self.operand(x, (AShare, BShare), "reveal")
         receivers = self.receivers(to)

@@ -131,7 +131,10 @@ class Exchange:
         return total
 
     async def _scatter(self, scope: Scope, digest: Callable[[bytes], bytes], words: Words, combine: np.ufunc) -> Words:
-        """Every party sums one stripe and sends the sum to all: 2(n - 1)/n messages' worth of bytes instead of n - 1."""
+        """Every party sums one stripe and sends the sum to all: 2(n - 1)/n messages' worth of bytes instead of n - 1.
+
+        What a party gets of each other is uniform by that one's own share of the mask, as in one round; the sums are what all are to know.
+        """
         cuts = dict(zip(self.names, stripes(len(self.names), words.size), strict=True))
         own = slice(*cuts[self.me])
         total = np.empty_like(words)

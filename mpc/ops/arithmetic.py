@@ -101,6 +101,7 @@ async def dot(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     """The inner product of two vectors (k,), (k,) -> 0-d.
 
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8
+    opens x - a and y - b, uniform · raises ProgramError for other shapes, PrecisionError if the product may overflow
     """
     if x.ndim != 1 or y.ndim != 1:
         msg = f"dot takes two vectors, not shapes {x.shape} and {y.shape}; use matmul"
@@ -120,6 +121,7 @@ async def square(s: Session, x: AShare | Masked) -> AShare:
     """The square of x, elementwise; its frac is twice that of x.
 
     rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 8 per element
+    opens x - a, uniform · raises PrecisionError before anything is sent if the square may overflow
     """
     checked_product("mul", x, x)
     parts = await in_chunks(s, _square, cut(x.size), (x.reshape(-1),))

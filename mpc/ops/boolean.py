@@ -81,6 +81,7 @@ async def and_(s: Session, x: BShare, y: BShare, *more: BShare) -> BShare:
     """X & y, and up to two more, with broadcasting.
 
     rounds 1 · bytes 1/8 per element, operand and peer · dealer 1/8 per element for two operands, 1/2 for three, 11/8 for four
+    opens each operand ^ a mask of its own, uniform · raises ProgramError for more operands, and for shapes that do not broadcast
     """
     operands = _aligned(x, y, *more)
     k, words = len(operands), operands[0].words.shape

@@ -91,6 +91,7 @@ async def select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
     """X where b is 1, else 0; the shape is that of x, and b broadcasts to it.
 
     rounds 1 · bytes 1/8 per element and peer, and 8 unless x is Masked · dealer 16 per element
+    opens b ^ rho, and x - a unless x is Masked, uniform · raises ProgramError if b does not broadcast
     """
     same_home(b, x)
     try:

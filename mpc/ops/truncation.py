@@ -45,7 +45,7 @@ def trunc_cost(n: int, x: Operand, drop: int) -> Cost:  # noqa: ARG001  12 bytes
 async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
     """X with `drop` (1 to 32) fractional bits less: rounded down, or one unit in the last place above that.
 
-    rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element · raises PrecisionError unless |x| < 2^62 as a word
+    rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element · raises PrecisionError unless |x| < 2^62 as a word, ProgramError for another `drop`
     """
     drop = check_drop(x.bound, x.frac, drop)
     parts = await in_chunks(s, _trunc, cut(x.size), (x.reshape(-1),), drop)
@@ -188,6 +188,7 @@ async def scale(s: Session, x: AShare | Masked, factor: float, drop: int) -> ASh
     """X times a public real `factor`, encoded with `drop` fractional bits; the result has the frac of x.
 
     rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element
+    opens x·factor - a, uniform · raises PrecisionError unless |x·factor| < 2^62 as a word, ProgramError unless `drop` is 1 to 32
     """
     bound = max(abs(float(factor)), 2.0**-drop)
     word = int(encode(factor, frac=drop, bound=bound).view(np.int64))

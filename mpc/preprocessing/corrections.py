@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
-    """The receiver's share: the relation's value minus (XOR, for bits) the shares that all others expand."""
+    """The receiver's share: the relation's value minus (XOR, for bits) the shares that all others expand.
+
+    It tells the receiver nothing of the value: each of those shares is a stream under a seed that it does not have, read here for nothing else.
+    """
 
     def leaf(mask: Expression, start: int, stop: int) -> Words:
         owners = seeds if mask.owner is None else [seeds[mask.owner]]
