@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WINDOW = 1 << 25
+"""Eager bytes of one session that a peer may have under way: what it can make this party hold ahead of its program."""
 CREDITS = 8
 """Consumed bytes are returned in so many parts of the window: what was consumed and not returned cannot be sent meanwhile."""
 BLOCK = 1 << 18
+"""Bytes of a message in one frame, at most, so that the messages of several ops and sessions take turns."""
 MAX_EARLY = 1 << 16
+"""Messages that a peer may have begun before this party posts their receives, however small they are."""
 
 
 class Sink(Protocol):

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from mpc.framing.wire import Part
 
 MAX_RECORD = 1 << 20
+"""Bytes of plaintext in a record."""
 REKEY_AFTER = 1 << 36
+"""Bytes of plaintext under one key: 2^32 blocks of AES, of which the birthday bound of GCM gives an attacker about 2^-64."""
 MAX_COUNTER = (1 << 64) - 2
+"""The last nonce of a record; the one after it is for a new key."""
 
 
 class _Direction:

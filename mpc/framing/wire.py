@@ -22,7 +22,9 @@ SESSION_PREFIX = 4
 TAG_HASH_BYTES = TAG_BYTES - SESSION_PREFIX
 """Of a tag, what follows the prefix of its session."""
 MAX_CONTROL = 1 << 16
+"""Bytes of the frame of a control message."""
 MAX_TOTAL = 1 << 40
+"""Bytes of a message."""
 
 _RECORD_HEAD = struct.Struct("<II")
 _FRAME_HEAD = struct.Struct("<I")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mpc.network.mesh import Mesh
 
 MAX_EARLY = 1 << 14
+"""Asks and endings that one member may send before this one has the last confirmation."""
 ON_ITS_WAY = 1.0
 """Seconds to wait for the others' descriptions when one member has refused a job for them."""
 GAVE_UP = "gave up waiting"

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 Tree = tuple[str, tuple[Any, ...], tuple[Any, ...]]
 
 MAX_NDIM = 32
-MAX_SCOPE = 1024
-MAX_WORDS = 1 << 30
-MAX_DEPTH = 24
-MAX_MACS = 1 << 44
+"""Axes of an array; also of a shape that a party announces."""
+MAX_SCOPE, MAX_WORDS, MAX_DEPTH, MAX_MACS = 1024, 1 << 30, 24, 1 << 44
+"""What the dealer takes of others: characters of a scope, words of an array, operations inside each other, and multiplications of a matrix product."""
 VIEWS = {"index", "reshape", "transpose"}
 """Operations whose value has elements of another one's, unchanged."""
 NAMED_DEPTH, NAMED_NODES = 20, 256

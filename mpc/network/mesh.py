@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from mpc.transport.link import Link, Network
 
 MAX_STRANGERS = 128
+"""Accepted links whose ends have not proved who they are: for one more, the oldest is dropped."""
 CLIENTS_SAY = frozenset({"propose", "answer", "decline", "check", "checked"})
 """Control messages that a client may send: it takes part in no session, so it has no join, no confirmation and nothing to ask a dealer."""
 _BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before the next attempt to connect."""
 
 
 @dataclass(frozen=True, slots=True)

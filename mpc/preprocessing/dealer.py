@@ -36,18 +36,22 @@ if TYPE_CHECKING:
     from mpc.network.mesh import Mesh
 
 MAX_SESSIONS = 64
+"""Sessions that are served, or wait for members, at once."""
 MAX_JOINING = 16
 """Sessions that one member announced and that wait for others: no member takes all that there is room for."""
 MAX_ASKS = 1 << 16
+"""Correlations that one party may have asked for ahead."""
 MAX_NAMES = 1 << 26
 """Bytes of the names of all that one party asks for ahead."""
 AHEAD_BYTES = 1 << 25
+"""Bytes of corrections that one party has not taken, beyond which the dealer makes no more for it."""
 KEPT = 100
 """Sessions that `Dealer.served` remembers."""
 JOINING, RUNNING, DONE, FAILED, ABANDONED = "joining", "running", "done", "failed", "abandoned"
 TURN = 5e-4
 """Seconds that the dealer answers one party before what it answered leaves and others have their turn."""
 _THREAD_WORK = 1 << 22
+"""Word operations above which a correction is made in a thread; see `Session.compute`."""
 
 
 class Bindings:
