@@ -159,7 +159,7 @@ class LinearRegression:
         options = least_squares.Options(float(self.alpha), self.fit_intercept, names if self.split == "rows" else ())
         step = self._schedule()
         if self.split == "shared":
-            self._check_shared(X, y)
+            _check_shared(X, y)
             return await fitting.on_shares(s, X, y, options, step)
         x, target = _as_table(X, y, target_needed=self.split == "rows")
         await blockwise.locally(_check_finite, x, target)
@@ -169,11 +169,6 @@ class LinearRegression:
         if self.split == "rows":
             return await fitting.on_rows(s, x, target, options, step, labels)
         return await fitting.on_columns(s, x, target, options, step, labels)
-
-    def _check_shared(self, x: Any, y: Any) -> None:
-        if not isinstance(x, AShare) or not isinstance(y, AShare) or x.ndim != 2 or y.shape != x.shape[:1]:
-            msg = 'split="shared" takes AShares: X of shape (n, d) and y of shape (n,)'
-            raise ProgramError(msg)
 
     # -- use ---------------------------------------------------------------------------------------------------
 
@@ -243,6 +238,12 @@ class LinearRegression:
             msg = "the coefficients are shared, or went to other parties (reveal=False, to=): await predict(s, X_mine)"
             raise ProgramError(msg)
         return self.coef_, self.intercept_
+
+
+def _check_shared(x: Any, y: Any) -> None:
+    if not isinstance(x, AShare) or not isinstance(y, AShare) or x.ndim != 2 or y.shape != x.shape[:1]:
+        msg = 'split="shared" takes AShares: X of shape (n, d) and y of shape (n,)'
+        raise ProgramError(msg)
 
 
 def _observed(y: Any, x: Any) -> Floats:

@@ -68,6 +68,14 @@ def stripes(n: int, words: int) -> list[tuple[int, int]]:
     return [(min(each * i, words), min(each * (i + 1), words)) for i in range(n)]
 
 
+def _shape(name: str, table: Words) -> tuple[int, ...]:
+    """The shape that `name` announced; PeerMisbehaved if there is none such."""
+    ndim, *extents = (int(word) for word in table)
+    if ndim > MAX_NDIM or any(extents[ndim:]) or any(extent > MAX_EXTENT for extent in extents):
+        raise PeerMisbehaved(name, "announced an impossible shape")
+    return tuple(extents[:ndim])
+
+
 class Exchange:
     """One party's messages in one session.  The first fault ends it: every pending and later call raises that fault."""
 
@@ -187,13 +195,7 @@ class Exchange:
         mine[: len(shape) + 1] = (len(shape), *shape)
         tables = {name: mine if name == self.me else np.empty_like(mine) for name in self.names}
         await self._trade(scope, digest, [(name, mine, Store(tables[name]), mine.nbytes) for name in self._peers])
-        return [self._shape(name, table) for name, table in tables.items()]
-
-    def _shape(self, name: str, table: Words) -> tuple[int, ...]:
-        ndim, *extents = (int(word) for word in table)
-        if ndim > MAX_NDIM or any(extents[ndim:]) or any(extent > MAX_EXTENT for extent in extents):
-            raise PeerMisbehaved(name, "announced an impossible shape")
-        return tuple(extents[:ndim])
+        return [_shape(name, table) for name, table in tables.items()]
 
     # -- corrections -------------------------------------------------------------------------------------------
 

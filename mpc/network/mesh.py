@@ -257,13 +257,8 @@ class Mesh:
         peer = self._peers[channel.name]
         peer.problem = None
         peer.traffic.repairs += 1
-        self._stop_waiting(peer)
+        peer.stop_waiting()
         self.log.info("peer=%s phase=repair connected again; what it had not received was sent again", channel.name)
-
-    def _stop_waiting(self, peer: Peer) -> None:
-        if peer.expiry is not None:
-            peer.expiry.cancel()
-            peer.expiry = None
 
     def control(self, channel: Channel, body: wire.Body) -> None:
         """Hand a control message to everyone who listens."""
@@ -280,7 +275,7 @@ class Mesh:
             return
         peer = self._peers[channel.name]
         if peer.channel is channel:
-            self._stop_waiting(peer)
+            peer.stop_waiting()
             peer.channel, peer.problem = None, fault
             peer.traffic.count(channel)
             self.log.info("peer=%s disconnected: %s", channel.name, fault)

@@ -50,6 +50,12 @@ class Peer:
         """Whether its channel waits for another link."""
         return self.channel is not None and self.channel.interrupted
 
+    def stop_waiting(self) -> None:
+        """Its interrupted channel goes on, or is over."""
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = None
+
     async def next_change(self) -> None:
         """Return when a channel to it has come, gone, or been interrupted."""
         self.changed.clear()

@@ -106,7 +106,7 @@ class Approvals:
 
     def approve(self, job: str, user: int, digest: str = "") -> None:
         """The `user` of this machine lets a job run that waits, with `digest` that very one; ConfigError if none waits, or another."""
-        record, decided = self._decidable(job, self._waiting)
+        record, decided = _decidable(job, self._waiting)
         found = self.digest(record)
         if digest not in ("", found):
             msg = f"job {job!r} has the digest {found}, not {digest!r}: it is not what was shown. Look at it with `beaver jobs show`"
@@ -120,16 +120,10 @@ class Approvals:
 
     def deny(self, job: str, user: int) -> None:
         """The `user` of this machine denies a job that waits, or takes an approval back before the job starts; ConfigError if there is neither."""
-        record, decided = self._decidable(job, {**self._given, **self._waiting})
+        record, decided = _decidable(job, {**self._given, **self._waiting})
         self._log.info("job=%s peer=%s phase=denied by the user %d of this machine", job, record.asker, user)
         self.withdraw(job)
         decided(record, False)
-
-    def _decidable(self, job: str, jobs: dict[str, tuple[Record, Decided]]) -> tuple[Record, Decided]:
-        if job not in jobs:
-            msg = f"no job {job!r} waits for approval here; `beaver jobs list` lists them"
-            raise ConfigError(msg)
-        return jobs[job]
 
     def _give(self, record: Record, decided: Decided) -> None:
         self._drop(record.id)
@@ -167,6 +161,13 @@ class Approvals:
         for record in void:
             self._drop(record.id)
         return void
+
+
+def _decidable(job: str, jobs: dict[str, tuple[Record, Decided]]) -> tuple[Record, Decided]:
+    if job not in jobs:
+        msg = f"no job {job!r} waits for approval here; `beaver jobs list` lists them"
+        raise ConfigError(msg)
+    return jobs[job]
 
 
 def denied() -> PolicyDenied:

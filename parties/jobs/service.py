@@ -21,9 +21,9 @@ from parties.jobs.job import ID, Task, fresh_id, unpack_task
 from parties.jobs.places import Places
 from parties.jobs.proposals import ACCEPTED as YES
 from parties.jobs.proposals import APART, AWAITS, BUSY, DENIED, LOST, ROWS, START, Proposal, denied_by, no_place, say
-from parties.jobs.records import ACCEPTED, CANCELLED, DONE, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records
+from parties.jobs.records import ACCEPTED, CANCELLED, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records
 from parties.jobs.visits import Visits
-from parties.jobs.work import Work
+from parties.jobs.work import Work, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,20 +163,11 @@ class Service:
     def _start(self, record: Record, tell: Tell) -> asyncio.Task[None]:
         record.state = RUNNING
         work = Work(self.admission, self._node, self._journal, self._scribe, record, tell, self._visits.of(record.id))
-        running = asyncio.create_task(self._work(record, work))
+        running = asyncio.create_task(work.complete())
         self._running[record.id] = running
-        # Not in `_work`: a task that is cancelled before its first step runs nothing of it.
+        # Not in `complete`: a task that is cancelled before its first step runs nothing of it.
         running.add_done_callback(lambda done: self._ended(record, work, done))
         return running
-
-    async def _work(self, record: Record, work: Work) -> None:
-        try:
-            record.result = await work.run()
-        except asyncio.CancelledError:
-            if record.ended is None:
-                raise
-            raise record.ended from None
-        record.state = DONE
 
     def _ended(self, record: Record, work: Work, done: asyncio.Task[None]) -> None:
         work.when_free(lambda: self._places.free(record.id))
@@ -196,7 +187,7 @@ class Service:
     def _over(self, record: Record, fault: BaseException, work: Work | None = None) -> None:
         """A job ended badly: here, in the log and in the audit log."""
         self.approvals.spend(record.id, record.asker)
-        record.state, outcome = FAILED, work.outcome(fault) if work is not None else ""
+        record.state, outcome = FAILED, outcome_of(fault)
         if isinstance(fault, asyncio.CancelledError):
             record.state, fault = CANCELLED, self._cancelled(record.id)
         record.error = reason(fault)

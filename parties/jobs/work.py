@@ -9,7 +9,7 @@ from mpc.errors import Disagreement, PeerLost, PolicyDenied
 from parties.datasets import meaning
 from parties.jobs.computation import computed, large_enough
 from parties.jobs.proposals import JOB
-from parties.jobs.records import JOINING, named
+from parties.jobs.records import DONE, JOINING, named
 from parties.policy import check_difference, check_limits, rows_for, too_few
 from parties.reading import Reading, in_time
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Work:
-    """`await run()` once; `session` is there as soon as all have joined."""
+    """`await complete()` once; `session` is there as soon as all have joined."""
 
     def __init__(
         self,
@@ -53,7 +53,18 @@ class Work:
         self._visit = visit
         self._reading: Reading[Table] | None = None
 
-    async def run(self) -> dict[str, Any] | None:
+    async def complete(self) -> None:
+        """Run the job, and keep its result in the record; if another party ended it meanwhile, which cancels this, that fault is raised."""
+        record = self._record
+        try:
+            record.result = await self._run()
+        except asyncio.CancelledError:
+            if record.ended is None:
+                raise
+            raise record.ended from None
+        record.state = DONE
+
+    async def _run(self) -> dict[str, Any] | None:
         """The result, None if this party is no receiver; it is in the audit log when this returns.
 
         Whatever it raises before the record's phase is JOINING ends the job before anyone has shared anything.
@@ -170,8 +181,9 @@ class Work:
         differs = sorted(key for key in terms.keys() | said.keys() if terms.get(key) != said.get(key))
         raise Disagreement(task.client.name, f"describes its columns differently: {', '.join(differs)}. Declare the same everywhere.")
 
-    def outcome(self, fault: BaseException) -> str:
-        """A fault's word in the audit log."""
-        if isinstance(fault, asyncio.CancelledError):
-            return "cancelled"
-        return "denied" if isinstance(fault, PolicyDenied) else "failed"
+
+def outcome_of(fault: BaseException) -> str:
+    """What the audit log calls the end of a job that was started, and had this fault."""
+    if isinstance(fault, asyncio.CancelledError):
+        return "cancelled"
+    return "denied" if isinstance(fault, PolicyDenied) else "failed"

@@ -262,7 +262,7 @@ class Program:
         job = replace(task, parameters={**task.parameters, **fixed})
         settings = self.settings(job)
         counts = [rows] * n if isinstance(rows, int) else list(rows)
-        parts = self._dealt_out(task, n, settings) if holdings is None else holdings
+        parts = _dealt_out(task, n, settings) if holdings is None else holdings
         if len(counts) != n or len(parts) != n:
             msg = f"{self.name}: an estimate for {n} parties needs rows and columns of each, not of {len(counts)} and {len(parts)}"
             raise ConfigError(msg)
@@ -278,11 +278,13 @@ class Program:
 
         return dry(as_a_node, task.parties, task.told, wanted)
 
-    def _dealt_out(self, task: Task, n: int, settings: Settings) -> list[list[str]]:
-        if settings.get("split") != "columns":
-            return [list(task.columns)] * n
-        stops = [len(task.columns) * number // n for number in range(n + 1)]
-        return [list(task.columns[start:stop]) for start, stop in itertools.pairwise(stops)]
+
+def _dealt_out(task: Task, n: int, settings: Settings) -> list[list[str]]:
+    """Each party's columns, where nobody says which it has."""
+    if settings.get("split") != "columns":
+        return [list(task.columns)] * n
+    stops = [len(task.columns) * number // n for number in range(n + 1)]
+    return [list(task.columns[start:stop]) for start, stop in itertools.pairwise(stops)]
 
 
 def by_column(columns: Sequence[str], values: Any) -> dict[str, float]:

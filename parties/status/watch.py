@@ -189,16 +189,13 @@ class Watch:
         served = self.node.dealer.served if self.node.dealer is not None else []
         return (Shown(each.job, "", "", each.parties, each.state, "", each.since, each.cost, "", each.over) for each in served)
 
-    def _all(self, service: Service) -> Iterable[Record]:
-        return (*service.records, *service.approvals.beside(service.records))
-
     @property
     def approved(self) -> list[str]:
         """The jobs that someone here approved and that have not started; none at a dealer."""
-        return [] if self.service is None else [record.id for record in self._all(self.service) if record.approval_stands]
+        return [] if self.service is None else [record.id for record in _all(self.service) if record.approval_stands]
 
     def _records(self, service: Service) -> Iterable[Shown]:
-        for record in self._all(service):
+        for record in _all(service):
             phase = record.phase if record.state == RUNNING else ""
             # The kind of a fault alone: its text may name a file or a column.
             fault = record.error.partition(":")[0]
@@ -243,6 +240,10 @@ class Watch:
         except BeaverError as trouble:
             return Verdict(time.time(), 0, str(trouble))
         return Verdict(time.time(), check.chain.number, fault)
+
+
+def _all(service: Service) -> Iterable[Record]:
+    return (*service.records, *service.approvals.beside(service.records))
 
 
 __all__ = ["DOWN", "INTERRUPTED", "UP", "Contact", "Shown", "Verdict", "Watch"]
