@@ -36,6 +36,6 @@ def describe() -> list[Row]:
     return [row(each) for each in PROGRAMS.values()]
 
 
-def table_of_programs(*, as_json: bool = False) -> None:
-    """Print `describe()` for people, or as JSON."""
-    show(describe(), as_json=as_json)
+def table_of_programs() -> None:
+    """Print `describe()` for people."""
+    show(describe())

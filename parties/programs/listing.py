@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -53,13 +52,10 @@ def row(program: Program) -> Row:
     }
 
 
-def show(rows: Iterable[Row], *, as_json: bool = False) -> None:
-    """Print all of them."""
-    if as_json:
-        print(json.dumps(list(rows), allow_nan=False))
-        return
+def show(rows: Iterable[Row]) -> None:
+    """Print all of them, for people."""
     width = min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
-    print("\n\n".join("\n".join(_lines(each, width)) for each in rows), file=sys.stdout)
+    print("\n\n".join("\n".join(_lines(each, width)) for each in rows))
 
 
 def _lines(each: Row, width: int) -> list[str]:
