@@ -12,9 +12,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from pydantic_core import PydanticCustomError
 
 from mpc.errors import ConfigError
+from mpc.membership.endpoints import Endpoint, parse_endpoint
 from mpc.membership.identity import Identity, private_text
 from mpc.membership.members import minute
-from mpc.membership.roster import Endpoint, Roster, at_line, did_you_mean, parse_endpoint
+from mpc.membership.roster import Roster
+from mpc.membership.toml_text import at_line, did_you_mean
 from mpc.network.mesh import Clocks
 
 if TYPE_CHECKING:

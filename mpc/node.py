@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from mpc.config import load_config
 from mpc.errors import ConfigError, ProgramError
 from mpc.ledger import Books
+from mpc.membership.endpoints import parse_endpoint
 from mpc.membership.lock import IdentityLock
 from mpc.membership.remembered import RosterMemory
-from mpc.membership.roster import parse_endpoint, transport_between
+from mpc.membership.roster import transport_between
 from mpc.messaging.agreement import Agreement, describe
 from mpc.messaging.lobby import Lobby
 from mpc.network.checks import Checks

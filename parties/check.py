@@ -26,7 +26,7 @@ from parties.programs import PROGRAMS
 
 if TYPE_CHECKING:
     from mpc.membership.endpoints import Endpoint
-    from mpc.membership.roster import Member
+    from mpc.membership.members import Member
     from mpc.network.mesh import Mesh
     from parties.config import NodeConfig
     from parties.control import Handler, Say

@@ -13,7 +13,7 @@ from mpc.config import PartyConfig, Seconds, endpoint_text, own_text, read_confi
 from mpc.errors import ConfigError
 from mpc.membership.endpoints import is_loopback, parse_endpoint
 from mpc.membership.identity import decode_key
-from mpc.membership.roster import did_you_mean
+from mpc.membership.toml_text import did_you_mean
 from parties.rules import Policy
 from parties.schema import ColumnSettings, DatasetSettings
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from mpc.canonical import pack
 from mpc.errors import ConfigError
-from mpc.membership.roster import at_line
+from mpc.membership.toml_text import at_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mpc.config import Seconds, own_text
-from mpc.membership.roster import did_you_mean
+from mpc.membership.toml_text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

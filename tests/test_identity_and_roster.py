@@ -8,8 +8,9 @@ import os
 import pytest
 
 from mpc import ConfigError
+from mpc.membership.endpoints import format_endpoint, parse_endpoint
 from mpc.membership.identity import Identity, curve_public_of, decode_key, encode_key, verify
-from mpc.membership.roster import Member, Roster, format_endpoint, parse_endpoint
+from mpc.membership.roster import Member, Roster
 
 A, B, D = Identity.generate("a"), Identity.generate("b"), Identity.generate("d")
 

@@ -11,8 +11,10 @@ import pytest
 import mpc
 from mpc import ConfigError
 from mpc.config import NODE_KEYS, PartyConfig, load_config
+from mpc.membership.endpoints import format_endpoint, parse_endpoint
 from mpc.membership.identity import Identity, encode_key
-from mpc.membership.roster import Member, Roster, at_line, format_endpoint, parse_endpoint
+from mpc.membership.roster import Member, Roster
+from mpc.membership.toml_text import at_line
 from mpc.transport.tcp import TcpListener, dial
 from parties.config import NodeConfig, check_policy, load_node_config
 from parties.control import socket_path

@@ -16,8 +16,9 @@ from mpc import AuthenticationFailed, ConfigError, PeerLost
 from mpc.channels.channel import Channel
 from mpc.config import load_config
 from mpc.framing.handshake import Hello, static_key
+from mpc.membership.endpoints import Relay
 from mpc.membership.identity import Identity, fingerprint, verify
-from mpc.membership.roster import Member, Relay, Revoked, Roster, transport_between
+from mpc.membership.roster import Member, Revoked, Roster, transport_between
 from mpc.network.mesh import Clocks
 from mpc.node import Node
 from mpc.testing.simulate import MemoryNetwork, simulated_roster

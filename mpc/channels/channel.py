@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mpc.membership.identity import Identity
-    from mpc.membership.roster import Member, Roster
+    from mpc.membership.members import Member
+    from mpc.membership.roster import Roster
     from mpc.transport.link import Link
 
 RECORD_TARGET = 1 << 19

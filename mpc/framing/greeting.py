@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from mpc.membership.identity import Identity
-    from mpc.membership.roster import Member, Roster
+    from mpc.membership.members import Member
+    from mpc.membership.roster import Roster
 
 
 class Outgoing(Protocol):

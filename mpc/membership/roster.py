@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from mpc.errors import ConfigError
 from mpc.membership import roster_file
-from mpc.membership.endpoints import Endpoint, Relay, format_endpoint, is_loopback, parse_endpoint
+from mpc.membership.endpoints import Relay, is_loopback
 from mpc.membership.identity import Identity, check_name, curve_public_of, verify
-from mpc.membership.members import PURPOSE, Content, Member, Revoked, Role, Transport, meet
-from mpc.membership.toml_text import at_line, did_you_mean
+from mpc.membership.members import PURPOSE, Content, Member, Revoked, Transport
+from mpc.membership.toml_text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -202,20 +202,4 @@ def _curve(name: str, public: bytes) -> bytes:
         raise ConfigError(msg) from None
 
 
-__all__ = [
-    "Content",
-    "Endpoint",
-    "Member",
-    "Relay",
-    "Revoked",
-    "Role",
-    "Roster",
-    "Transport",
-    "at_line",
-    "did_you_mean",
-    "format_endpoint",
-    "meet",
-    "parse_endpoint",
-    "read_text",
-    "transport_between",
-]
+__all__ = ["Member", "Revoked", "Roster", "read_text", "transport_between"]

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from mpc.errors import AuthenticationFailed, ConfigError, PeerLost
 from mpc.framing.handshake import key_of
+from mpc.membership.endpoints import format_endpoint
 from mpc.membership.identity import fingerprint
-from mpc.membership.roster import format_endpoint, meet, transport_between
+from mpc.membership.members import meet
+from mpc.membership.roster import transport_between
 from mpc.transport.link import reason
 
 if TYPE_CHECKING:

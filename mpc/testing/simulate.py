@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mpc.blocking import blocking
 from mpc.errors import RemoteFault
 from mpc.membership.identity import Identity
-from mpc.membership.roster import Member, Roster
+from mpc.membership.members import Member
+from mpc.membership.roster import Roster
 from mpc.naming.scope import called
 from mpc.network.mesh import Clocks
 from mpc.node import Node

@@ -8,13 +8,14 @@ import socket
 from typing import TYPE_CHECKING, cast
 
 from mpc.errors import ConfigError, PeerMisbehaved
-from mpc.membership.roster import format_endpoint
+from mpc.membership.endpoints import format_endpoint
 from mpc.transport.link import HIGH_WATER, MAX_FRAME, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mpc.membership.roster import Endpoint, Member
+    from mpc.membership.endpoints import Endpoint
+    from mpc.membership.members import Member
     from mpc.transport.link import OnClosed, OnFrame, OnWritable, Part
 
 _HEAD = 4

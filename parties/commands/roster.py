@@ -23,7 +23,8 @@ from mpc.membership import roster_file
 from mpc.membership.endpoints import parse_relay
 from mpc.membership.identity import Identity, spoken
 from mpc.membership.members import Content, Member, Revoked, Transport, minute
-from mpc.membership.roster import Roster, did_you_mean, read_text
+from mpc.membership.roster import Roster, read_text
+from mpc.membership.toml_text import did_you_mean
 from parties.commands.roster_table import as_json_object, table
 
 app = typer.Typer(no_args_is_help=True, help="Build, sign and change the roster that all members share.")

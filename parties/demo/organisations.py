@@ -18,7 +18,8 @@ import numpy as np
 from mpc.errors import BeaverError
 from mpc.membership.endpoints import Relay
 from mpc.membership.identity import Identity
-from mpc.membership.roster import Member, Roster
+from mpc.membership.members import Member
+from mpc.membership.roster import Roster
 from parties.data import load_diabetes
 from parties.demo import broker
 from parties.demo.report import report
@@ -27,7 +28,7 @@ from parties.demo.study import pooled, split, tolerance
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mpc.membership.roster import Transport
+    from mpc.membership.members import Transport
     from parties.data import Table
     from parties.demo.study import Holding
 

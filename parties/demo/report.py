@@ -10,7 +10,7 @@ from rich.table import Table as Grid
 from parties.demo.study import TARGET
 
 if TYPE_CHECKING:
-    from mpc.membership.roster import Transport
+    from mpc.membership.members import Transport
     from parties.demo.study import Holding
 
 

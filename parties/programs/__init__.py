@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpc.errors import ConfigError
-from mpc.membership.roster import did_you_mean
+from mpc.membership.toml_text import did_you_mean
 from parties.programs.listing import Row, row, show
 from parties.programs.ordering import ORDERING
 from parties.programs.program import Program, Result, Setting

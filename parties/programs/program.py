@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc.errors import ConfigError, PrecisionError
-from mpc.membership.roster import did_you_mean
+from mpc.membership.toml_text import did_you_mean
 from parties.data import Table
 from parties.jobs.job import MAX_NAMES, Parameter, Task
 from parties.jobs.pool import enough

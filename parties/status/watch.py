@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mpc.framing.wire import Body
     from mpc.ledger import Ledger
-    from mpc.membership.roster import Member
+    from mpc.membership.members import Member
     from mpc.network.peer import Traffic
     from mpc.node import Node
     from parties.auditing.audit import AuditLog
