@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from parties.jobs.job import Task
 
 
+AT_ONCE = 5.0
+"""Seconds within which a node says that it is there, whatever else it does."""
 WIDTH = 200
 """Characters of a line of a table where no terminal has a width: an id is copied from it."""
 
@@ -36,6 +39,17 @@ def told(message: dict[str, Any]) -> BeaverError:
         party, _, text = str(message["text"]).partition(": ")
         return kind(party, text)
     return kind(message["text"]) if isinstance(kind, type) and issubclass(kind, BeaverError) else BeaverError(message["text"])
+
+
+async def answers(config: NodeConfig) -> str:
+    """The name by which the own node says at once that it is there; ConfigError if it does not."""
+    try:
+        async with asyncio.timeout(AT_ONCE):
+            return str((await request(config, {"do": "alive"}))["alive"])
+    except TimeoutError:
+        # The system takes the connection, be the process stopped or stuck.
+        msg = f"the node at {socket_path(config)} does not answer within {AT_ONCE:g} s: see what its log says last; if it stays so, restart it"
+        raise ConfigError(msg) from None
 
 
 async def request(config: NodeConfig, message: dict[str, Any], heard: Callable[[dict[str, Any]], object] | None = None) -> dict[str, Any]:

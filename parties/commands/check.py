@@ -68,9 +68,7 @@ def alive(
     config: Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")],
 ) -> None:
     """Ask only whether this organisation's node runs and answers, for whoever watches it; of the others it says nothing."""
-    settings = load_node_config(config)
-    answer = run(ask.request(settings, {"do": "alive"}))
-    print(f"{answer['alive']} answers")
+    print(f"{run(ask.answers(load_node_config(config)))} answers")
 
 
 def _quiet(*, verbose: bool) -> None:
