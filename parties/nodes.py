@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
 import mpc
+from mpc.membership.roster import NO_DEALER
 from mpc.node import node_of
 from parties import control
 from parties.auditing.audit import log_of
@@ -68,6 +70,8 @@ async def dealer(config: Path, listener: socket.socket | None = None) -> None:
 def _check_party(config: Path, settings: NodeConfig) -> None:
     roster = settings.load_roster()
     check_role(roster, settings.name, config, "party")
+    if roster.dealer is None:
+        logging.getLogger(f"beaver.{settings.name}").warning(NO_DEALER)
     check_policy(settings, PROGRAMS, roster)
 
 

@@ -16,6 +16,12 @@ from mpc.membership.toml_text import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+NO_DEALER = (
+    "the roster names no dealer, so no job can run; add the lines of one (`beaver init NAME --role dealer`) with `beaver roster add`, "
+    "and let all members sign that version"
+)
+"""What is said of a roster that counts nevertheless: a dealer whose key was stolen is cut off by one, before there is another."""
+
 
 class Roster:
     """All members, checked.  `members` and `parties` are sorted by name: that is the party order everywhere.
@@ -202,4 +208,4 @@ def _curve(name: str, public: bytes) -> bytes:
         raise ConfigError(msg) from None
 
 
-__all__ = ["Member", "Revoked", "Roster", "read_text", "transport_between"]
+__all__ = ["NO_DEALER", "Member", "Revoked", "Roster", "read_text", "transport_between"]

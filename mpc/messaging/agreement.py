@@ -21,6 +21,7 @@ from mpc.canonical import pack
 from mpc.errors import BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.fixed_point import FRAC
 from mpc.framing.handshake import WIRE_VERSION
+from mpc.membership.roster import NO_DEALER
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.differences import odd_one
 from mpc.messaging.lobby import NONCE_BYTES
@@ -92,8 +93,7 @@ def described(name: str, roster: Roster, parties: tuple[str, ...] | None, progra
             raise ConfigError(msg)
     chosen = tuple(sorted(parties or [member.name for member in roster.parties]))
     if roster.dealer is None:
-        msg = 'the roster names no dealer; one member needs role = "dealer"'
-        raise ConfigError(msg)
+        raise ConfigError(NO_DEALER)
     for party in chosen:
         if roster[party].role != "party":
             msg = f"{party} is the {roster[party].role} and never a computing party"

@@ -23,7 +23,7 @@ from mpc.membership import roster_file
 from mpc.membership.endpoints import parse_relay
 from mpc.membership.identity import Identity, spoken
 from mpc.membership.members import Content, Member, Revoked, Transport, minute
-from mpc.membership.roster import Roster, read_text
+from mpc.membership.roster import NO_DEALER, Roster, read_text
 from mpc.membership.toml_text import did_you_mean
 from parties.commands.roster_table import as_json_object, table
 
@@ -164,6 +164,7 @@ def show(
         print(as_json_object(known))
     else:
         table(known)
+    _warn(known)
 
 
 @app.command()
@@ -179,6 +180,7 @@ def verify(
         msg = f"{roster}: version {known.content.version} is not signed by {', '.join(known.unsigned)}; get their lines and `beaver roster accept` them"
         raise ConfigError(msg)
     print(f"{roster}: version {known.content.version}, digest {known.digest.hex()}, is signed by all {len(known.members)} members")
+    _warn(known)
 
 
 def _follows(path: Path, after: Roster, before: Roster, source: Path) -> None:
@@ -223,6 +225,7 @@ def _sign(path: Path, roster: Roster, identity: Identity) -> None:
         + (f"Still missing: {', '.join(roster.unsigned)}." if roster.unsigned else "All members have signed."),
         file=sys.stderr,
     )
+    _warn(roster)
 
 
 @app.command()
@@ -285,7 +288,14 @@ def _save(path: Path, content: Content, signatures: dict[str, bytes]) -> tuple[P
             f"Wrote {path}: version {content.version}, digest {roster.digest.hex()}. Every member looks at it, signs it, and sends its line to all others.",
             file=sys.stderr,
         )
+        _warn(roster)
     return path, roster
+
+
+def _warn(roster: Roster) -> None:
+    """Say what keeps jobs from running, before members sign it."""
+    if roster.dealer is None:
+        print(f"Beware: {NO_DEALER}.", file=sys.stderr)
 
 
 def _write(path: Path, text: str, *, new: bool) -> None:
