@@ -85,14 +85,17 @@ def commanded(work: Coroutine[Any, Any, R], said: str = "stopped") -> R:
 
 
 def hangups() -> asyncio.Event:
-    """What SIGHUP sets from now on.  It ends no work that runs without a terminal: there it is no closed window, but the wish of a supervisor,
-    or of an administrator, that a node reads its files again.  With a terminal nothing is ever set.  Within `run` only.
+    """What SIGHUP sets from now on, or has asked for while it was held.  It ends no work that runs without a terminal: there it is no closed window,
+    but the wish of a supervisor, or of an administrator, that a node reads its files again.  With a terminal nothing is ever set.  Within `run` only.
     """
     asked = asyncio.Event()
-    if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or _has_terminal():
+    if sys.platform == "win32":
         return asked
-    loop = asyncio.get_running_loop()
-    signal.signal(signal.SIGHUP, lambda *_: loop.is_closed() or loop.call_soon_threadsafe(asked.set))
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and not _has_terminal():
+        loop = asyncio.get_running_loop()
+        signal.signal(signal.SIGHUP, lambda *_: loop.is_closed() or loop.call_soon_threadsafe(asked.set))
+    # Held since `start.hold_hangups`.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
     return asked
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
+
+NODES = ("party", "dealer")
+"""Commands whose process reads its files anew when SIGHUP asks for it."""
 
 
 def stand_in_for_closed_streams() -> None:
@@ -16,9 +20,16 @@ def stand_in_for_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
+def hold_hangups() -> None:
+    """Let SIGHUP wait until `run.hangups`: a node that is asked to read its files anew while it starts still hears it then."""
+    if sys.platform != "win32" and sys.argv[1:2] and sys.argv[1] in NODES:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+
+
 def main() -> None:
     """Run the command line; Ctrl-C at any moment ends with status 130 and no traceback."""
     stand_in_for_closed_streams()
+    hold_hangups()
     try:
         # What imports make stays: to look for garbage among it would take a fifth of the start.
         gc.disable()

@@ -72,6 +72,44 @@ async def test_a_reload_ends_no_node_without_a_terminal(tmp_path):
         assert status == 0, complaints
 
 
+RELOADED = """
+import os, signal, sys
+class Reload:
+    def find_spec(self, name, *_):
+        if name == "parties.cli":
+            os.kill(os.getpid(), signal.SIGHUP)
+sys.meta_path.insert(0, Reload())
+from parties.start import main
+main()
+"""
+"""The command, which gets SIGHUP when it has begun to import what it needs."""
+
+
+async def reloaded(folder, *arguments):
+    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", RELOADED, *arguments), cwd=folder, env=environment(), start_new_session=True, **pipes
+    )
+
+
+@pytest.mark.parametrize("kind", ["party", "dealer"])
+async def test_a_reload_of_a_node_that_still_starts_is_heard_when_it_has(tmp_path, kind):
+    Nodes(tmp_path)
+    process = await reloaded(tmp_path, kind, "-c", f"{'a' if kind == 'party' else kind}.toml")
+    async with asyncio.timeout(PATIENCE):
+        while b"phase=renewal from now on" not in (line := await process.stderr.readline()):
+            assert line, process.returncode
+    process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == INTERRUPTED
+
+
+async def test_a_closed_terminal_ends_every_other_command_while_it_starts(tmp_path):
+    process = await reloaded(tmp_path, "keygen", "a")
+    await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == -signal.SIGHUP
+
+
 async def test_a_closed_terminal_ends_its_node(tmp_path):
     home, (ours, theirs) = home_of(tmp_path), pty.openpty()
     name = os.ttyname(theirs)
