@@ -146,6 +146,37 @@ def test_a_last_file_that_is_gone_or_emptied_is_missed(home):
     assert verified(home)[1] is None
 
 
+def test_an_empty_file_beside_a_log_is_none_of_its_files(home):
+    path, stray = rotated(home, 2, 1), home / "a.audit.log.9999"
+    stray.touch()
+    log = log_of(home)
+    log.rotate()
+    log.close()
+    assert kinds(home) == {"0001": "de de cl ", "0002": "co de cl ", "9999": "", "": "co "}
+    # As a crash between two files leaves it: what the log ends with then is in the file that was closed last.
+    path.unlink()
+    head_file(home).write_bytes(f"{6:020} {digest((home / 'a.audit.log.0002').read_bytes().splitlines()[-1])}\n".encode())
+    log_of(home).close()
+    (told,), fault = verified(home)
+    assert (fault, "7 entries in 3 files, all in order and signed" in told) == (None, True)
+    (home / "a.audit.log.0003").touch()
+    log = log_of(home)
+    assert "a.audit.log.0003 is there already: move it away" in refused(log.rotate, "the audit log cannot be written")
+    log.close()
+
+
+def test_files_are_in_order_beyond_9999(home):
+    log = log_of(home, 1)
+    # What a node writes when it closes its 9998th file, and a crash before the next one.
+    log.append("closed", file=9998)
+    log.close()
+    (home / "a.audit.log").rename(home / "a.audit.log.9998")
+    assert rotated(home, 1, 1, 1).exists()
+    assert [name[12:] for name in names(home)] == ["", "10000", "9998", "9999", "head"]
+    (told,), fault = verified(home)
+    assert (fault, "in 4 files, all in order and signed" in told) == (None, True)
+
+
 def torn(data):
     return data[: len(data) // 2]
 

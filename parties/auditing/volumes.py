@@ -43,9 +43,9 @@ def volume(log: Path, number: int) -> Path:
 
 
 def closed(log: Path) -> dict[int, Path]:
-    """The closed files that are there, by their numbers and in order."""
+    """The closed files that are there, by their numbers and in order.  An empty file is none: a closed one ends with the entry that closes it."""
     numbers = [int(path.name[len(log.name) + 1 :]) for path in log.parent.iterdir() if _numbered(log, path)]
-    return {number: volume(log, number) for number in sorted(numbers) if volume(log, number).exists()}
+    return {number: path for number in sorted(numbers) if (path := volume(log, number)).exists() and path.stat().st_size}
 
 
 def _numbered(log: Path, path: Path) -> bool:
