@@ -29,8 +29,8 @@ class Row(NamedTuple):
             pattern += re.escape(self.text[end : found.start()])
             pattern += re.escape(found.group()) if found.group() in WORDS else ".+"
             end = found.end()
-        # The document's first paragraph: a remote fault may say where the program was.
-        place = r"(?: \(at .+\))?" if self.fault.startswith("theirs") else ""
+        # The document's first paragraph: a remote fault may say whose word it is, and where the program was.
+        place = r"(?:, says [^ ,]+)?(?: \(at .+\))?" if self.fault.startswith("theirs") else ""
         return re.fullmatch(pattern + re.escape(self.text[end:]) + place, text) is not None
 
 

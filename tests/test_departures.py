@@ -26,10 +26,31 @@ def test_what_is_told_comes_from_fixed_lists(fault, reason, party):
     assert departure(fault, "p0", "mean.0") == Departure(reason, party, "p0", "mean.0")
 
 
-def test_first_hand_and_second_hand_word_of_a_program_that_raised_are_equal():
-    told = Departure("program", "p1", "p1", "mean.0")
-    texts = {str(reported(teller, told, "p2", MEMBERS)) for teller in ("p1", "p0", "the-dealer")}
-    assert texts == {"p1: left at mean.0: its program ended there"}
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        ("program", "p1: left at x: its program ended there"),
+        ("lost", "p1: was lost at x to p0"),
+        ("misbehaved", "p1: sent p0 what the wire format does not allow, at x"),
+        ("disagreement", "p1: disagrees with p0 at x: they run different programs, shapes, bounds or settings"),
+    ],
+)
+def test_whoever_tells_it_it_is_of_the_same_two_and_says_whose_word_it_is(reason, text):
+    told = Departure(reason, "p1", "p1" if reason == "program" else "p0", "x")
+    assert str(reported("the-dealer", told, "p2", MEMBERS)) == f"{text}, says the-dealer"
+    assert str(reported("p1", told, "p2", MEMBERS)) == text
+    assert str(reported("p0", told, "p2", MEMBERS)) == f"{text.removesuffix(' to p0')}, says p0"
+    # Of what this member is said to have found itself.
+    other = told if reason == "program" else told._replace(by="p2")
+    assert str(reported("the-dealer", other, "p2", MEMBERS)) == f"{text.replace('p0', 'this party')}, says the-dealer"
+
+
+@pytest.mark.parametrize("reason", ["lost", "misbehaved", "disagreement", "program", "\x1b[2Jforged\nline"])
+def test_nothing_that_a_member_wrote_itself_is_shown_as_a_reason(reason):
+    for party in ("p1", "p2"):
+        told = str(reported("p0", Departure(reason, party, "p1", "x"), "p2", MEMBERS))
+        assert told.isprintable()
+        assert told.endswith(", says p0")
 
 
 def test_an_unknown_culprit_is_the_teller():
@@ -47,7 +68,8 @@ def test_who_is_named_is_told_who_found_it_so_and_not_who_passed_it_on(teller, b
 
 def test_two_members_cut_off_from_each_other_are_both_named_by_everyone():
     told = Departure("lost", "p1", "p0", "x")
-    assert {str(reported(teller, told, "p2", MEMBERS)) for teller in ("p0", "p1", "the-dealer")} == {"p1: was lost at x, says p0"}
+    texts = [str(reported(teller, told, "p2", MEMBERS)) for teller in ("p0", "p1", "the-dealer")]
+    assert texts == ["p1: was lost at x, says p0", "p1: was lost at x to p0", "p1: was lost at x to p0, says the-dealer"]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -37,15 +37,25 @@ def departure(fault: BaseException, me: str, at: str) -> Departure:
 
 
 def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> BeaverError:
-    """The fault of which `name` told this member.  It names the same two members everywhere, whoever passed it on."""
+    """The fault of which `name` told this member.  It names the same two members everywhere, and whose word it is where `name` tells of another."""
     at = told.at if told.at.isprintable() and len(told.at) <= MAX_PLACE else "a place without a name"
     about = told.party if told.party in members else name
-    by = told.by if told.by in members and told.by != me else name
-    text = {
-        "lost": f"was lost at {at}, says {by}",
-        "disagreement": f"disagrees with {by} at {at}: they run different programs, shapes or settings",
-        "misbehaved": f"sent {by} what the wire format does not allow, at {at}",
-    }.get(told.reason, f"left at {at}: its program ended there")
+    by = told.by if told.by in members else name
+    found = told.reason if told.reason in ("lost", "misbehaved") else "gone"
+    kind = Disagreement if told.reason == "disagreement" else PeerLost
     if about == me:
-        about, text = by, f"ended the session at {at}, since it found this party {told.reason}"
-    return (Disagreement if told.reason == "disagreement" else PeerLost)(about, text)
+        about, by = (by if by != me else name), me
+        if kind is PeerLost:
+            return PeerLost(about, f"ended the session at {at}, since it found this party {found}{says(name, about)}")
+    other = by if by != me else "this party"
+    text = {
+        "lost": f"was lost at {at}" if by == name else f"was lost at {at} to {other}",
+        "disagreement": f"disagrees with {other} at {at}: they run different programs, shapes, bounds or settings",
+        "misbehaved": f"sent {other} what the wire format does not allow, at {at}",
+    }.get(told.reason, f"left at {at}: its program ended there")
+    return kind(about, text + says(name, about))
+
+
+def says(name: str, about: str) -> str:
+    """Whose word it is, if not that of the member whom it is about: nothing proves what one member tells of another."""
+    return f", says {name}" if name != about else ""

@@ -8,7 +8,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused
+from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
+from mpc.messaging.departure import says
 from parties.jobs.job import MAX_POOL
 
 if TYPE_CHECKING:
@@ -32,9 +33,14 @@ JOB = "job"
 """What the signature of a job is for."""
 
 
-def denied_by(name: str) -> Refused:
-    """All that anyone but `name` gets to know."""
-    return Refused(name, f"the job was denied by {name}; the reason is known there only, in its log")
+def denied_by(name: str, teller: str) -> Refused:
+    """All that anyone but `name` gets to know, from `teller`."""
+    return Refused(name, f"the job was denied by {name}{says(teller, name)}; the reason is known there only, in its log")
+
+
+def given_up(name: str, reason: str, teller: str) -> RemoteFault:
+    """`name` ended a job before it began, says `teller`."""
+    return denied_by(name, teller) if reason == DENIED else PeerLost(name, f"gave up the job before it started{says(teller, name)}")
 
 
 def no_place(name: str, limit: str) -> Refused:
@@ -215,7 +221,7 @@ class Proposal:
         elif verdict == ROWS and self.record.task.pool < body["rows"] <= MAX_POOL:
             asked.rows = max(asked.rows, body["rows"])
         else:
-            raise denied_by(name)
+            raise denied_by(name, name)
 
     def _give_up(self, asked: _Try, fault: BaseException) -> None:
         if isinstance(fault, Refused):

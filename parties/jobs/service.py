@@ -20,7 +20,7 @@ from parties.jobs.approvals import Approvals, denied, stale
 from parties.jobs.job import ID, Task, fresh_id, unpack_task
 from parties.jobs.places import Places
 from parties.jobs.proposals import ACCEPTED as YES
-from parties.jobs.proposals import APART, AWAITS, BUSY, DENIED, LOST, ROWS, START, Proposal, denied_by, no_place, say
+from parties.jobs.proposals import APART, AWAITS, BUSY, DENIED, LOST, ROWS, START, Proposal, given_up, no_place, say
 from parties.jobs.records import ACCEPTED, CANCELLED, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records
 from parties.jobs.visits import Visits
 from parties.jobs.work import Work, outcome_of
@@ -344,8 +344,7 @@ class Service:
         if record is None or name not in record.task.signers:
             return
         party = body["party"] if body["party"] in self.admission.members(record) and body["party"] != self.me else name
-        lost = PeerLost(party, "gave up the job before it started")
-        fault: RemoteFault = denied_by(party) if body["reason"] == DENIED else lost
+        fault = given_up(party, body["reason"], name)
         # Whoever started may be done with it before this party is told to start.
         if record.state == ACCEPTED or (record.state == WAITING and name in (record.asker, party)):
             self._release(record, fault)

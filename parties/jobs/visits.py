@@ -77,7 +77,7 @@ def _ending(fault: BaseException | None, me: str) -> tuple[str, str]:
 def heard(name: str, reason: str, party: str, me: str) -> BeaverError:
     """The fault of which the party `name` tells the client `me`."""
     if reason == DENIED:
-        return denied_by(party)
+        return denied_by(party, name)
     if party == me and reason == DIFFERS:
         return Disagreement(
             name,
