@@ -11,7 +11,6 @@ import pytest
 
 import mpc
 import protocols
-from mpc import PeerMisbehaved
 from mpc.canonical import pack, unpack
 from mpc.channels.flow import Flow
 from mpc.messaging.exchange import Exchange
@@ -197,15 +196,15 @@ def test_a_correction_completes_the_shares(to):
 def test_the_dealer_binds_a_range_to_the_first_name():
     bindings = Bindings()
     bind = lambda block, size, name: bindings.bind("share", Range("1", block, (size,)), name, "p")  # noqa: E731
-    bind(4, 8, b"one")
-    bind(4, 8, b"one")
-    bind(8, 2, b"two")
-    bind(0, 8, b"three")
+    for block, size, name in ((4, 8, b"one"), (4, 8, b"one"), (8, 2, b"two"), (0, 8, b"three")):
+        assert bind(block, size, name) is None
     for block, size, name in ((4, 8, b"other"), (4, 2, b"one"), (5, 2, b"x"), (7, 9, b"x"), (3, 4, b"x"), (8, 4, b"two"), (0, 40, b"x")):
-        with pytest.raises(PeerMisbehaved, match="under a second name"):
-            bind(block, size, name)
-    bindings.bind("mask", Range("1", 4, (8,)), b"another usage", "p")
-    bindings.bind("share", Range("2", 4, (8,)), b"another scope", "p")
+        # It is the same for all, and whoever was first is named.
+        assert bindings.bind("share", Range("1", block, (size,)), name, "q") == "p"
+        assert bind(block, size, name) == "p"
+    assert bindings.bind("share", Range("1", 4, (8,)), b"one", "q") is None
+    assert bindings.bind("mask", Range("1", 4, (8,)), b"another usage", "p") is None
+    assert bindings.bind("share", Range("2", 4, (8,)), b"another scope", "p") is None
 
 
 def named(s, to, owner=None):
@@ -262,6 +261,31 @@ def test_a_party_that_asks_wrongly_ends_the_session_everywhere(what):
     assert "found this party misbehaved" in faults[0] or "ended the session" in faults[0]
     for index in (1, 2):
         assert faults[index].startswith("p0: sent the-dealer what the wire format does not allow")
+
+
+def test_parties_that_ask_for_different_things_hear_of_each_other_and_not_of_a_wrong_message():
+    """As parties of different programs or bounds do, before either has sent the other anything by which they could tell."""
+    faults = {}
+
+    async def program(s):
+        if s.index < 2:
+            # Each takes two blocks; of so many, some are asked for by both.
+            relations = [at_block(block, (None, 2)[s.index]) for block in range(0, 400, 2)]
+            s._engine.exchange._ask(
+                [each.key for each in relations if receiver(s._engine.exchange.correction_tag(each.key), s.n) == s.index]
+            )
+        try:
+            while True:
+                await protocols.secure_sum(s, [1.0])
+        except mpc.Disagreement as fault:
+            faults[s.index] = str(fault)
+            raise
+
+    with pytest.raises(mpc.Disagreement):
+        simulate(3, program)
+    why = "at scope 0: they run different programs, shapes, bounds or settings, says the-dealer"
+    assert (faults[0], faults[1]) == (f"p1: disagrees with this party {why}", f"p0: disagrees with this party {why}")
+    assert faults[2] in {f"p0: disagrees with p1 {why}", f"p1: disagrees with p0 {why}"}
 
 
 def test_the_oracle_catches_reuse():

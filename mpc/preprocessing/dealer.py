@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
+from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
 from mpc.messaging.agreement import Agreement, describe
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.exchange import correction_digest, correction_tag, raw
@@ -55,25 +55,30 @@ _THREAD_WORK = 1 << 22
 
 
 class Bindings:
-    """Which name each range was bound to first; anything else on it ends the session."""
+    """Which name each range was bound to first, and by whom; anything else on it ends the session."""
 
     def __init__(self) -> None:
         self._starts: dict[str, list[int]] = {}
-        self._bound: dict[tuple[str, int], tuple[int, bytes | str | int | None]] = {}
+        self._bound: dict[tuple[str, int], tuple[int, bytes | str | int | None, str]] = {}
 
-    def bind(self, usage: str, where: Range, name: bytes | str | int | None, peer: str) -> None:
-        """Bind the words at `where` to `name`, or find them bound to exactly that already."""
+    def bind(self, usage: str, where: Range, name: bytes | str | int | None, peer: str) -> str | None:
+        """Bind the words at `where` to `name`, or find them bound to exactly that already; else who bound some of them to something else."""
         scope, words = f"{usage} {where.scope}", count(where.shape)
         known = self._bound.get((scope, where.block))
-        if known == (words, name) or not words:
-            return
+        if not words or (known is not None and known[:2] == (words, name)):
+            return None
         stop, starts = where.block + where.blocks, self._starts.setdefault(scope, [])
         at = bisect_left(starts, where.block)
-        before_ends = starts[at - 1] + blocks_for(self._bound[scope, starts[at - 1]][0]) if at else 0
-        if known is not None or before_ends > where.block or (at < len(starts) and starts[at] < stop):
-            raise PeerMisbehaved(peer, f"asked for randomness of scope {where.scope!r} under a second name")
+        before = self._bound[scope, starts[at - 1]] if at else None
+        if known is not None:
+            return known[2]
+        if before is not None and starts[at - 1] + blocks_for(before[0]) > where.block:
+            return before[2]
+        if at < len(starts) and starts[at] < stop:
+            return self._bound[scope, starts[at]][2]
         starts.insert(at, where.block)
-        self._bound[scope, where.block] = (words, name)
+        self._bound[scope, where.block] = (words, name, peer)
+        return None
 
 
 class DealerSession:
@@ -166,11 +171,24 @@ class DealerSession:
             if mask.owner is not None and mask.owner >= self._n:
                 raise PeerMisbehaved(name, "asked for the mask of a party that is not there")
             # Words and numbers are two names, too.
-            self._bindings.bind(MASK, mask.where, WIDE if mask.is_wide else mask.owner, name)
+            self._bind(MASK, mask.where, WIDE if mask.is_wide else mask.owner, name)
         for where in relation.bits:
-            self._bindings.bind(BIT_MASK, where, b"", name)
-        self._bindings.bind(relation.usage, relation.out, relation.key, name)
+            self._bind(BIT_MASK, where, b"", name)
+        self._bind(relation.usage, relation.out, relation.key, name)
         return tag
+
+    def _bind(self, usage: str, where: Range, word: bytes | str | int | None, name: str) -> None:
+        """PeerMisbehaved if this party used the range for something else before; Disagreement if another did, as parties of different programs do."""
+        first = self._bindings.bind(usage, where, word, name)
+        if first == name:
+            raise PeerMisbehaved(name, f"asked for randomness of scope {where.scope!r} under a second name")
+        if first is not None:
+            self._told = Departure("disagreement", name, first, f"scope {where.scope}")
+            raise Disagreement(
+                name,
+                f"asks for other randomness in scope {where.scope!r} than {first}: their programs, shapes, bounds or settings differ. "
+                "All parties must run the same program on the same public shapes and bounds.",
+            )
 
     def peer_up(self, name: str) -> None:
         """A new channel cannot carry this session."""
