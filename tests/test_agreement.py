@@ -11,8 +11,10 @@ import pytest
 import protocols
 from mpc import ConfigError, Disagreement, Node, PeerLost, ProgramError
 from mpc.membership.roster import Member, Roster
+from mpc.messaging.agreement import GAVE_UP, describe
 from mpc.messaging.differences import odd_one
-from mpc.network.mesh import Clocks
+from mpc.network.mesh import Clocks, Mesh
+from mpc.preprocessing.dealer import FAILED
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 
 CLOCKS = Clocks(join=3.0, lost=5.0, stall=5.0)
@@ -117,6 +119,76 @@ async def test_nobody_makes_others_blame_each_other_for_a_description():
         for result in results:
             assert isinstance(result, Disagreement) and result.party in ("p2", "the-dealer"), result
             assert "refuses job 'j', since it found that" in str(result) and "sold" not in str(result)
+
+
+class Played:
+    """A member that joins job `j` when p0 does, and gives `ends` the session that `other` confirms."""
+
+    def __init__(self, mesh, ends, other="p0"):
+        self.mesh, self.ends, self.other = mesh, ends, other
+        mesh.subscribe(self)
+
+    def peer_up(self, name):
+        pass
+
+    def peer_down(self, name, fault):
+        pass
+
+    def control(self, name, body):
+        if self.other == name == "p0" and body["kind"] == "join":
+            self.mesh.channel("p0").control(**{**body, "nonce": bytes(32)})
+        elif name == self.other and body["kind"] == "confirm":
+            self.ends(body["session"])
+
+
+async def test_who_left_a_session_says_why_and_not_who_gave_up_for_it():
+    """As where the numbers of one party do not fit: the dealer, which still waited for a confirmation, gives the job up a moment later."""
+    identities, roster = simulated_roster(2)
+    network, sessions = MemoryNetwork(), set()
+
+    def ends(session):
+        if session in sessions:
+            said = {"session": session, "reason": "program", "party": "p1", "by": "p1", "at": "the start"}
+            p1.mesh.channel("p0").control(kind="leave", **said)
+            dealer.mesh.channel("p0").control(kind="withdraw", job="j", reason=GAVE_UP, party="p1", answers=b"")
+        sessions.add(session)
+
+    async with Node(identities[0], roster, network.of("p0"), clocks=CLOCKS) as node, AsyncExitStack() as stack:
+        p1, dealer = [
+            Played(await stack.enter_async_context(Mesh(identity, roster, network.of(identity.name), CLOCKS, None)), ends)
+            for identity in identities[1:]
+        ]
+        with pytest.raises(PeerLost) as caught:
+            await run(node, all_present=True)
+    assert str(caught.value).startswith("p1: left at the start: its program ended there")
+
+
+async def test_the_dealer_waits_for_nobody_once_a_member_has_left_the_session():
+    """p1, which began the session and left it, withdraws nothing: its join is spent."""
+    identities, roster = simulated_roster(2)
+    network, confirmed = MemoryNetwork(), set()
+    async with Node(identities[2], roster, network.of("the-dealer"), clocks=CLOCKS) as node, AsyncExitStack() as stack, asyncio.timeout(20):
+        p0, p1 = [await stack.enter_async_context(Mesh(each, roster, network.of(each.name), CLOCKS, None)) for each in identities[:2]]
+        while node.mesh.missing(["p0", "p1"]) or p0.missing(["the-dealer"]) or p1.missing(["the-dealer"]):
+            await asyncio.sleep(0)
+        for mesh in (p0, p1):
+            Played(mesh, confirmed.add, "the-dealer")
+            job = describe("j", mesh, None, "")
+            mesh.channel("the-dealer").control(
+                kind="join", job="j", description=job.description, members=list(job.members), nonce=bytes(32)
+            )
+        while not confirmed:
+            await asyncio.sleep(0)
+        (session,) = confirmed
+        p0.channel("the-dealer").control(kind="withdraw", job="j", reason=GAVE_UP, party="p0", answers=b"")
+        while len(node._lobby.waiting("j")) > 1:
+            await asyncio.sleep(0)
+        p1.channel("the-dealer").control(kind="confirm", job="j", session=session, proof=bytes(32))
+        p1.channel("the-dealer").control(kind="leave", session=session, reason="program", party="p1", by="p1", at="the start")
+        while not node.dealer.outcomes[FAILED]:
+            await asyncio.sleep(0)
+        assert node._lobby.waiting("j") == []
+        assert node.dealer._jobs == {}
 
 
 @pytest.mark.parametrize("strange", [{"x": 1}, {"terms": 5}, {"terms": {"\x1b[2J" * 99: "x"}}, {}])

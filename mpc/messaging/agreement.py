@@ -230,6 +230,10 @@ class Agreement:
                 channel.control(kind="withdraw", job=self._job.name, reason=reason, party=party, answers=answers)
         if isinstance(fault, Disagreement):
             joins.clear()
+        # Whoever confirmed the session that another member left hears of that, and withdraws nothing: its join is spent.
+        spent = set(self._others) - set(self._unconfirmed()) if self._heard is not None else ()
+        for name in spent:
+            joins.pop(name, None)
         if isinstance(fault, PeerMisbehaved):
             # It would be found out again, at once and for ever.
             joins.pop(fault.party, None)
@@ -388,7 +392,7 @@ class Agreement:
             return
         if body["reason"] == GAVE_UP:
             self._gave_up.add(name)
-            if self._all_present:
+            if self._all_present and self._heard is None:  # else who left the session has said why
                 self._left = without(name, body["party"], self._others)
         elif body["answers"] == self._nonce:
             # What it saw may be on its way to this member still.
