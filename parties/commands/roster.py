@@ -234,7 +234,11 @@ def accept(roster: RosterFile, sources: Sources) -> None:
     known = Roster.load(roster)
     for source in sources:
         text, name = _text(source)
-        for who, signature in roster_file.read_signatures(text, name).items():
+        signatures = roster_file.read_signatures(text, name)
+        if not signatures:
+            msg = f"{name}: holds no signature; ask for the line that `beaver roster sign` printed at the other member"
+            raise ConfigError(msg)
+        for who, signature in signatures.items():
             known.accept(who, signature)
     _write(roster, known.dump(), new=False)
     print(f"Still missing: {', '.join(known.unsigned)}." if known.unsigned else "All members have signed.", file=sys.stderr)
