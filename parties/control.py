@@ -169,7 +169,10 @@ async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, An
         _check_folder(path.parent)
         reader, writer = await asyncio.open_unix_connection(str(path), limit=LIMIT)
     except OSError:
-        msg = f"no node answers at {path}: start it with `beaver party -c` and this configuration"
+        msg = (
+            f"no node answers at {path}: start it with `beaver party -c`, the dealer's with `beaver dealer -c`, and this configuration. "
+            "A client runs none: it asks with `beaver client`"
+        )
         raise ConfigError(msg) from None
     try:
         writer.write(json.dumps(request).encode() + b"\n")
