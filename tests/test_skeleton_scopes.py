@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mpc
+import protocols
 from mpc import protocol
 from mpc.messaging.exchange import Exchange
 from mpc.testing import simulate
@@ -116,3 +117,30 @@ def test_ranges_of_a_whole_run_never_overlap(monkeypatch):
     for allocator, _, where in taken:
         scopes.setdefault(where.scope, set()).add(allocator)
     assert max(len(allocators) for allocators in scopes.values()) <= 3
+
+
+@protocol
+async def down(s, depth):
+    return await (down(s, depth - 1) if depth else leaf(s, 2.0))
+
+
+@pytest.mark.parametrize("n", PARTIES)
+def test_calls_may_be_as_deep_as_the_stack_of_python(n):
+    async def program(s):
+        value = await down(s, 400)
+        (release,) = s.releases
+        return value, release.what
+
+    for value, call in simulate(n, program):
+        assert value == 2.0 * n
+        assert call == "/".join(["down"] * 401 + ["leaf", "reveal"])
+
+
+def test_a_forgotten_await_is_told_by_the_name_of_the_call():
+    async def program(s):
+        with pytest.warns(RuntimeWarning, match=r"coroutine 'mean' was never awaited"):
+            protocols.mean(s, [1.0])
+        with pytest.warns(RuntimeWarning, match=r"coroutine 'square' was never awaited"):
+            mpc.square(s, s.zero(1))
+
+    simulate(2, program)

@@ -33,7 +33,7 @@ class Scope:
     A dry run also counts `trips`: how many messages, the dealer's too, had to travel one after the other until here.
     """
 
-    __slots__ = ("_children", "_label", "_name", "_ranges", "_waiting", "closed", "depth", "messages", "parent", "path", "task", "trips")
+    __slots__ = ("_children", "_ranges", "_waiting", "closed", "depth", "known", "messages", "name", "parent", "path", "task", "trips")
 
     def __init__(self, path: tuple[int, ...], name: str, depth: int, trips: int = 0, parent: Scope | None = None) -> None:
         self.path = path
@@ -41,9 +41,10 @@ class Scope:
         self.trips = trips
         self.task: asyncio.Task[Any] | None = None
         self.messages = 0
-        self._name = name
+        self.name = name
         self.parent = parent
-        self._label: str | None = None
+        self.known = ""
+        """The label, once somebody has asked for it."""
         self._ranges: Ranges | None = None
         self._children = 0
         self.closed: type[BaseException] | None = None
@@ -52,12 +53,16 @@ class Scope:
     @property
     def label(self) -> str:
         """The calls that lead here."""
-        # Made when first asked for, as `ranges` are: a call that sends nothing needs neither.
-        if self._label is None:
-            before = self.parent.label if self.parent is not None else ""
-            last = f"{self._name}.{self.path[-1]}" if self.path else self._name
-            self._label = f"{before}/{last}" if before else last
-        return self._label
+        # Made when first asked for, as `ranges` are: a call that sends nothing needs neither.  A loop: calls may be as deep as Python's stack.
+        nameless, around = [self], self.parent
+        while around is not None and not around.known:
+            nameless.append(around)
+            around = around.parent
+        for scope in reversed(nameless):
+            last = f"{scope.name}.{scope.path[-1]}" if scope.path else scope.name
+            before = scope.parent.known if scope.parent is not None else ""
+            scope.known = scope.known or (f"{before}/{last}" if before else last)
+        return self.known
 
     @property
     def ranges(self) -> Ranges:
@@ -109,7 +114,7 @@ class Scope:
 
     def twin(self) -> Scope:
         """A scope that will name everything as this one will, for a dry run."""
-        twin = Scope(self.path, self._name, self.depth, self.trips, self.parent)
+        twin = Scope(self.path, self.name, self.depth, self.trips, self.parent)
         twin._ranges = self.ranges.twin()
         twin._children = self._children
         return twin
@@ -197,7 +202,10 @@ def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concat
         s.check_alive()
         parent = current(s)
         scope = parent.child(body.__name__)
-        return _run(s, parent, scope, body, args, kwargs)
+        coroutine = _run(s, parent, scope, body, args, kwargs)
+        # What Python calls it where its await was forgotten.
+        coroutine.__qualname__ = body.__qualname__  # type: ignore[attr-defined]  # the abstract type does not promise it
+        return coroutine
 
     return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", call)
 
