@@ -69,10 +69,6 @@ def difference(a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -
         raise ProgramError(msg)
     if not all(side.is_masked for side in secret):
         a, b = (side.share() if isinstance(side, Masked) else side for side in (a, b))
-    for side in (a, b):
-        if not isinstance(side, AShare | Masked | BShare) and secret[0].frac <= 0 and (np.rint(side) != np.asarray(side)).any():
-            msg = "this share holds whole numbers: give it whole numbers too, rounded the way you mean"
-            raise ProgramError(msg)
     try:
         less: AShare | Masked = sub(a, b)
     except ValueError:

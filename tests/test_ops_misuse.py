@@ -52,6 +52,7 @@ LOCAL = {
     "of secrets needs the network": lambda s: numbers(s, 2) / 2,
     "a program is an": lambda s: s.run(repr),
     "in another thread": in_a_thread,
+    "this share holds whole numbers": lambda s: s.zero(3, frac=0) + 0.5,
 }
 """One of each message of calls that need no network, as docs/errors.md has them."""
 
@@ -267,3 +268,29 @@ def test_factors_that_do_not_fit_a_signed_word_are_refused():
                 secret * np.uint64(2**64 - 1)
 
     simulate(2, program)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_a_fraction_is_never_dropped_beside_whole_numbers(n):
+    """A bit less 0.5 was that bit, and one less 1.5 was that bit less 2."""
+    plain = np.array([3, -4, 0])
+
+    async def program(s):
+        x = s.input(plain if s.index == 0 else None, 0, 3, frac=0, bound=100)
+        bit = await mpc.b2a(s, await mpc.ltz(s, x))
+        for whole in (x, bit, await s.mask(x), x.ldexp(4)):
+            for call in (lambda w: w + 0.5, lambda w: w - np.array([1.0, 2.0, 1.5]), lambda w: np.float32(0.25) - w):
+                with pytest.raises(ProgramError, match="this share holds whole numbers"):
+                    call(whole)
+        finer = (bit * 2**20).ldexp(-20)
+        with pytest.raises(ProgramError, match=r"20 and 0 fractional bits cannot be added; .* \(x \* 2\*\*20\)\.ldexp\(-20\)"):
+            finer + x
+        with pytest.raises(ProgramError, match=r"cannot be joined; truncate one, or give the other 20 more"):
+            mpc.concatenate([x, finer])
+        return [await s.reveal(each) for each in (x + 2.0, x - [1, 2, 3], finer - 0.5, finer + (x * 2**20).ldexp(-20))]
+
+    for more, less, half, both in simulate(n, program, check_bounds=True):
+        assert more.tolist() == [5, -2, 2]
+        assert less.tolist() == [2, -6, -3]
+        assert half.tolist() == [-0.5, 0.5, -0.5]
+        assert both.tolist() == [3.0, -3.0, 0.0]

@@ -241,7 +241,7 @@ class AShare(Fixed):
         else:
             same_home(self, other)
             if other.frac != self.frac:
-                msg = f"shares with {self.frac} and {other.frac} fractional bits cannot be added; truncate one first"
+                msg = f"shares with {self.frac} and {other.frac} fractional bits cannot be added; {_alike(self.frac, other.frac)}"
                 raise ProgramError(msg)
             check_broadcast(self.shape, other.shape)
             bound, lineage = other.bound, other.lineage
@@ -289,6 +289,12 @@ class AShare(Fixed):
     __rmul__ = __mul__
 
 
+def _alike(one: int, other: int) -> str:
+    """How to give two shares the same number of fractional bits."""
+    apart = abs(one - other)
+    return f"truncate one, or give the other {apart} more: (x * 2**{apart}).ldexp(-{apart})"
+
+
 def check_broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> None:
     """ProgramError where numpy would not add arrays of these shapes."""
     try:
@@ -299,9 +305,15 @@ def check_broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> None:
 
 
 def constant(value: ArrayLike, frac: int) -> tuple[Words, float]:
-    """A public constant as ring words, and the least bound of it; PrecisionError for what is no number, NaN and infinity."""
+    """A public constant as ring words, and the least bound of it; PrecisionError for what is no number, NaN and infinity.
+
+    ProgramError for a fraction beside whole numbers: a bit less 0.5 would be that bit.
+    """
     array = as_numbers(value)
     bound = float(np.max(np.abs(array.astype(np.float64)), initial=0.0))
+    if frac <= 0 and array.dtype.kind == "f" and math.isfinite(bound) and (np.rint(array) != array).any():
+        msg = "this share holds whole numbers: give it whole numbers too, rounded the way you mean"
+        raise ProgramError(msg)
     # `encode` says where a number is that is none.
     return encode(array, frac=frac, bound=max(bound, 2.0**-frac) if math.isfinite(bound) else headroom(frac)), bound
 
@@ -327,7 +339,7 @@ def concatenate(shares: list[AShare], axis: int = 0) -> AShare:
     for share in map(_joinable, shares):
         same_home(first, share)
         if share.frac != first.frac:
-            msg = f"shares with {first.frac} and {share.frac} fractional bits cannot be joined; truncate one first"
+            msg = f"shares with {first.frac} and {share.frac} fractional bits cannot be joined; {_alike(first.frac, share.frac)}"
             raise ProgramError(msg)
     owner = first.owner if all(share.owner == first.owner for share in shares) else None
     joined = applied(lambda *parts: np.concatenate(parts, axis=axis), *(share.held for share in shares))
