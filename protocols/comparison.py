@@ -26,19 +26,19 @@ ROUND = 1 << 12
 
 def less_cost(n: int, a: Any, b: Any) -> Cost:
     """What `less_than` and `less_equal` cost."""
-    return op_cost("ltz", n, like(a, b))
+    return op_cost("ltz", n, compared(a, b))
 
 
 def equal_cost(n: int, a: Any, b: Any) -> Cost:
     """What `equal` costs."""
-    return op_cost("eqz", n, like(a, b))
+    return op_cost("eqz", n, compared(a, b))
 
 
 @declared(less_cost, reveals="nothing", source="catrina10b")
 async def less_than(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> BShare:
     """A < b, elementwise with broadcasting; one side may be public numbers.  Right while |a - b| < 2^63 as a word.
 
-    rounds 3 (2 if Masked) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals nothing
+    rounds 3 (2 if Masked, and not repeated by a larger public array) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals nothing
     """
     return await mpc.ltz(s, difference(a, b))
 
@@ -47,7 +47,7 @@ async def less_than(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Mask
 async def less_equal(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> BShare:
     """A <= b, elementwise with broadcasting; one side may be public numbers.  Right while |a - b| < 2^63 as a word.
 
-    rounds 3 (2 if Masked) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals nothing
+    rounds 3 (2 if Masked, and not repeated by a larger public array) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals nothing
     """
     return await mpc.not_(s, await mpc.ltz(s, difference(b, a)))
 
@@ -56,20 +56,27 @@ async def less_equal(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Mas
 async def equal(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> BShare:
     """A == b, elementwise with broadcasting; one side may be public numbers.  Right while |a - b| < 2^63 as a word.
 
-    rounds 3 (2 if Masked) · bytes 8 + 2.5 per element and peer (2.5 if Masked) · reveals nothing
+    rounds 3 (2 if Masked, and not repeated by a larger public array) · bytes 8 + 2.5 per element and peer (2.5 if Masked) · reveals nothing
     """
     return await mpc.eqz(s, difference(a, b))
 
 
+def compared(a: Any, b: Any) -> Like:
+    """What `difference` gives, as far as the cost goes."""
+    whole, secret = like(a, b), [side for side in (a, b) if isinstance(side, AShare | Masked | Like)]
+    # What a larger array of public numbers repeats has no name of a mask, and is masked anew.
+    return Like(whole.shape, whole.is_masked and like(*secret).shape == whole.shape, whole.owner)
+
+
 def difference(a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> AShare | Masked:
-    """A - b, of which at least one is secret: Masked if no share is among them, at no cost."""
+    """A - b, of which at least one is secret, at no cost: Masked if no share is among them, and public numbers leave its shape."""
     secret = [side for side in (a, b) if isinstance(side, AShare | Masked)]
     if not secret:
         msg = "neither side is a share or a masked value; compare public numbers with numpy"
         raise ProgramError(msg)
-    if not all(side.is_masked for side in secret):
-        a, b = (side.share() if isinstance(side, Masked) else side for side in (a, b))
     try:
+        if any(side.is_masked for side in secret) and not compared(a, b).is_masked:
+            a, b = (side.share() if isinstance(side, Masked) else side for side in (a, b))
         less: AShare | Masked = sub(a, b)
     except ValueError:
         msg = f"shapes {like(a).shape} and {like(b).shape} do not broadcast"
@@ -83,9 +90,9 @@ def difference(a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -
 def maximum_cost(n: int, a: Any, axis: int | None = None) -> Cost:
     """What `maximum` and `minimum` cost."""
     total, rows = Cost(), _rows_of(a.shape, axis)
-    for groups, size in _levels(*rows):
+    for number, (groups, size) in enumerate(_levels(*rows)):
         picked = op_cost("select", n, Like((groups, size)), Like((groups, size), is_masked=True))
-        total = total.then(_winners_cost(n, groups, size)).then(picked)
+        total = total.then(_winners_cost(n, groups, size, None if number else a.owner)).then(picked)
     return total
 
 
@@ -97,12 +104,12 @@ def argmax_cost(n: int, a: Any, axis: int | None = None) -> Cost:
         picked = op_cost("select", n, each, each) if number else op_cost("b2a", n, each)
         if number < len(levels) - 1:
             picked = picked.beside(op_cost("select", n, each, Like((groups, size), is_masked=True)))
-        total = total.then(_winners_cost(n, groups, size)).then(picked)
+        total = total.then(_winners_cost(n, groups, size, None if number else a.owner)).then(picked)
     return total
 
 
-def _winners_cost(n: int, groups: int, size: int) -> Cost:
-    total = mask_cost(n, Like((groups, size))).then(op_cost("ltz", n, Like((groups, size * (size - 1) // 2), is_masked=True)))
+def _winners_cost(n: int, groups: int, size: int, owner: int | None) -> Cost:
+    total = mask_cost(n, Like((groups, size), owner=owner)).then(op_cost("ltz", n, Like((groups, size * (size - 1) // 2), is_masked=True)))
     left = size - 1
     while left > 1:
         left, parts = _parts(left)
@@ -124,7 +131,7 @@ async def maximum(s: Session, a: AShare | Masked, axis: int | None = None) -> AS
     rounds for m = 2, 10, 100, 10,000, 10^6: 4, 6, 8, 22, 47 (n > 3: one more for each large opening) · bytes per peer 24 m at 10,000 and
     20 m at 10^6 · dealer 130 m and 74 m · reveals nothing
     """
-    x, shape = _as_rows(a, axis)
+    x, shape = _as_rows(s.operand(a, (AShare, Masked), "maximum"), axis)
     for groups, size in _levels(*x.shape):
         masked = await s.mask(_grouped(x, groups, size))
         x = await _picked(s, await _winners(s, masked), masked, len(x))
@@ -134,7 +141,7 @@ async def maximum(s: Session, a: AShare | Masked, axis: int | None = None) -> AS
 @declared(maximum_cost, reveals="nothing", source="valiant75")
 async def minimum(s: Session, a: AShare | Masked, axis: int | None = None) -> AShare:
     """The smallest element, of all or along `axis` as in numpy.  Rounds, bytes and what is revealed: as `maximum`."""
-    return -await maximum(s, -a, axis)
+    return -await maximum(s, -s.operand(a, (AShare, Masked), "minimum"), axis)
 
 
 @declared(argmax_cost, reveals="nothing", source="valiant75")
@@ -143,7 +150,7 @@ async def argmax(s: Session, a: AShare | Masked, axis: int | None = None) -> ASh
 
     rounds as `maximum` · bytes little more · reveals nothing
     """
-    x, shape = _as_rows(a, axis)
+    x, shape = _as_rows(s.operand(a, (AShare, Masked), "argmax"), axis)
     rows = len(x)
     places: AShare | NDArray[np.int64] = np.broadcast_to(np.arange(x.shape[1]), x.shape)
     for groups, size in _levels(*x.shape):
@@ -158,7 +165,7 @@ async def argmax(s: Session, a: AShare | Masked, axis: int | None = None) -> ASh
 @declared(argmax_cost, reveals="nothing", source="valiant75")
 async def argmin(s: Session, a: AShare | Masked, axis: int | None = None) -> AShare:
     """Where the smallest element is, the first one among equals.  Rounds, bytes and what is revealed: as `argmax`."""
-    return await argmax(s, -a, axis)
+    return await argmax(s, -s.operand(a, (AShare, Masked), "argmin"), axis)
 
 
 @mpc.protocol
@@ -209,7 +216,7 @@ def _rows_of(shape: tuple[int, ...], axis: int | None) -> tuple[int, int]:
 def _as_rows(a: AShare | Masked, axis: int | None) -> tuple[AShare, tuple[int, ...]]:
     """The share as rows of elements that meet each other, and the shape of the result."""
     x = a.share() if isinstance(a, Masked) else a
-    order = [] if axis is None else [*(other for other in range(x.ndim) if other != range(x.ndim)[axis]), axis]
+    order = [] if axis is None else [*(other for other in range(x.ndim) if other != x.axis(axis)), axis]
     shape = tuple(x.shape[other] for other in order[:-1])
     rows, length = _rows_of(x.shape, axis)
     if not length:

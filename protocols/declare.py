@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVa
 
 import numpy as np
 
-from mpc import OPS, Cost, Like, Session, protocol
+from mpc import OPS, AShare, Cost, Like, Masked, Session, protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -59,6 +59,9 @@ def reveal_cost(words: int) -> Cost:
 
 
 def like(*operands: Any) -> Like:
-    """The shape that shares and public numbers broadcast to; masked if every share among them is."""
+    """The shape that shares and public numbers broadcast to; masked if every share among them is, and a private input's if each is one of one owner."""
     known = [operand if hasattr(operand, "shape") else np.asarray(operand) for operand in operands]
-    return Like(np.broadcast_shapes(*(each.shape for each in known)), all(getattr(each, "is_masked", True) for each in known))
+    secret = [each for each in known if isinstance(each, AShare | Masked | Like)]
+    owners = {each.owner for each in secret}
+    shape = np.broadcast_shapes(*(each.shape for each in known))
+    return Like(shape, all(each.is_masked for each in secret), owners.pop() if len(owners) == 1 else None)

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mpc
-from mpc import AShare, BShare, Cost, Like, Masked, ProgramError, Session, mask_cost
-from protocols.comparison import difference
-from protocols.declare import declared, like, op_cost
+from mpc import AShare, BShare, Cost, Like, Masked, ProgramError, Session, as_numbers, mask_cost
+from protocols.comparison import compared, difference
+from protocols.declare import declared, op_cost
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 
 def select_cost(n: int, bit: Any, a: Any, b: Any) -> Cost:
     """What `select` costs."""
-    chosen = like(a, b)
+    chosen = compared(a, b)
     shape = np.broadcast_shapes(bit.shape, chosen.shape)
-    return op_cost("select", n, bit, Like(shape, chosen.is_masked and shape == chosen.shape))
+    return op_cost("select", n, bit, chosen if shape == chosen.shape else Like(shape))
 
 
 @declared(select_cost, reveals="nothing", source="rotaru19")
@@ -29,8 +29,12 @@ async def select(s: Session, bit: BShare, a: AShare | Masked | ArrayLike, b: ASh
 
     rounds 1 · bytes 8.125 per element and peer (0.125 if a and b are Masked or public) · reveals nothing
     """
-    choice = difference(a, b)
-    shape = np.broadcast_shapes(bit.shape, choice.shape)
+    bit, choice = s.operand(bit, (BShare,), "select"), difference(a, b)
+    try:
+        shape = np.broadcast_shapes(bit.shape, choice.shape)
+    except ValueError:
+        msg = f"shapes {bit.shape} and {choice.shape} do not broadcast"
+        raise ProgramError(msg) from None
     if choice.shape != shape:
         choice = (choice.share() if isinstance(choice, Masked) else choice) + s.zero(shape, frac=choice.frac)
     chosen = await mpc.select(s, bit, choice) + (b.share() if isinstance(b, Masked) else b)
@@ -61,7 +65,7 @@ async def absolute(s: Session, x: AShare | Masked) -> AShare:
 
     rounds 4 (3 if Masked) · bytes 8 + 4.25 per element and peer (4.25 if Masked) · reveals nothing
     """
-    positive, negative = await _parts(s, x)
+    positive, negative = await _parts(s, s.operand(x, (AShare, Masked), "absolute"))
     return (positive - negative).assume_bound(x.bound, "one of the parts is 0")
 
 
@@ -71,29 +75,53 @@ async def relu(s: Session, x: AShare | Masked) -> AShare:
 
     rounds 4 (3 if Masked) · bytes 8 + 4.25 per element and peer (4.25 if Masked) · reveals nothing
     """
-    positive, _ = await _parts(s, x)
+    positive, _ = await _parts(s, s.operand(x, (AShare, Masked), "relu"))
     return positive
 
 
-def clip_cost(n: int, a: Any, low: ArrayLike, high: ArrayLike) -> Cost:  # noqa: ARG001
+def clip_cost(n: int, a: Any, low: ArrayLike | None, high: ArrayLike | None) -> Cost:  # noqa: ARG001
     """What `clip` costs."""
     masked = Like(a.shape, is_masked=True)
-    compared, picked = op_cost("ltz", n, masked), op_cost("select", n, masked, masked)
-    return mask_cost(n, a).then(compared.beside(compared)).then(picked.beside(picked))
+    side, picked = op_cost("ltz", n, masked), op_cost("select", n, masked, masked)
+    return mask_cost(n, a).then(side.beside(side)).then(picked.beside(picked))
 
 
 @declared(clip_cost, reveals="nothing", source="catrina10b")
-async def clip(s: Session, a: AShare | Masked, low: ArrayLike, high: ArrayLike) -> AShare:
-    """min(max(a, low), high), elementwise, for public numbers low <= high that broadcast to a.
+async def clip(s: Session, a: AShare | Masked, low: ArrayLike | None, high: ArrayLike | None) -> AShare:
+    """min(max(a, low), high), elementwise, for public numbers low <= high that broadcast to a; None, or infinity, is no limit on that side.
 
     rounds 4 (3 if Masked) · bytes 8 + 8.5 per element and peer (8.5 if Masked) · reveals nothing
     """
-    if isinstance(low, AShare | Masked) or isinstance(high, AShare | Masked) or not np.all(np.less_equal(low, high)):
-        msg = "clip takes public numbers low <= high; for secret ones use less_than and select"
-        raise ProgramError(msg)
+    a = s.operand(a, (AShare, Masked), "clip")
+    low, high = _limits(a, low, high)
     masked = a if isinstance(a, Masked) else await s.mask(a)
     under, over = difference(masked, low), difference(masked, high)
     below, above = await asyncio.gather(mpc.ltz(s, under), mpc.ltz(s, -over))
     less, more = await asyncio.gather(mpc.select(s, below, under), mpc.select(s, above, over))
     lifted = (masked.share() - less).assume_bound(max(a.bound, _bound(low)), "a or low")
     return (lifted - more).assume_bound(max(_bound(low), _bound(high)), "it lies between low and high")
+
+
+def _limits(a: AShare | Masked, low: ArrayLike | None, high: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Finite limits for `clip`: where there is none, what a is within."""
+    if isinstance(low, AShare | Masked) or isinstance(high, AShare | Masked):
+        msg = "clip takes public numbers low <= high; for secret ones use less_than and select"
+        raise ProgramError(msg)
+    least, most = as_numbers(-np.inf if low is None else low), as_numbers(np.inf if high is None else high)
+    try:
+        larger = np.broadcast_shapes(a.shape, least.shape, most.shape) != a.shape
+    except ValueError:
+        larger = True
+    if larger:
+        msg = f"shapes {least.shape} and {most.shape} do not broadcast to {a.shape}, that of what is clipped"
+        raise ProgramError(msg)
+    if not np.all(np.less_equal(least, most)):
+        msg = "clip takes public numbers low <= high; for secret ones use less_than and select"
+        raise ProgramError(msg)
+    reach = a.bound if a.frac > 0 else float(np.ceil(a.bound))
+    # Only where needed: whole numbers beyond 2^53 would not be the same as floats.
+    if np.isneginf(least).any():
+        least = np.where(np.isneginf(least), -reach, least)
+    if np.isposinf(most).any():
+        most = np.where(np.isposinf(most), reach, most)
+    return least, most

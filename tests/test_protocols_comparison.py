@@ -245,6 +245,10 @@ def test_independent_calls_share_their_rounds():
     assert simulate(3, program, seed=1) == [6] * 3
 
 
+async def chosen_of_another_shape(s):
+    return await protocols.select(s, await protocols.less_than(s, share(s, [1.0, 2.0, 3.0]), 2), share(s, [1.0, 2.0]), 0.0)
+
+
 @pytest.mark.parametrize(
     ("call", "fault", "text"),
     [
@@ -263,6 +267,27 @@ def test_independent_calls_share_their_rounds():
         (lambda s: protocols.maximum(s, share(s, np.empty(0))), ProgramError, "no largest or smallest element"),
         (lambda s: protocols.argmin(s, share(s, np.empty((3, 0))), axis=1), ProgramError, "along axis 1"),
         (lambda s: protocols.maximum(s, share(s, [1.0, 2.0], bound=2.0**42)), PrecisionError, "smaller bound="),
+        (lambda s: protocols.maximum(s, share(s, [1.0, 2.0]), axis=1), ProgramError, r"no axis 1 in shape \(2,\)"),
+        (lambda s: protocols.argmin(s, share(s, [[1.0, 2.0]]), axis=(0, 1)), ProgramError, r"no axis \(0, 1\) in shape"),
+        (lambda s: protocols.maximum(s, np.ones(3)), ProgramError, "maximum takes AShare or Masked here, not ndarray"),
+        (lambda s: protocols.minimum(s, [share(s, 1.0)]), ProgramError, "minimum takes AShare or Masked here, not list"),
+        (lambda s: protocols.argmax(s, [1.0]), ProgramError, "argmax takes AShare or Masked here, not list"),
+        (lambda s: protocols.argmin(s, 1.0), ProgramError, "argmin takes AShare or Masked here, not float"),
+        (lambda s: protocols.absolute(s, np.ones(3)), ProgramError, "absolute takes AShare or Masked here, not ndarray"),
+        (lambda s: protocols.relu(s, np.ones(3)), ProgramError, "relu takes AShare or Masked here, not ndarray"),
+        (lambda s: protocols.clip(s, np.ones(3), 0, 1), ProgramError, "clip takes AShare or Masked here, not ndarray"),
+        (
+            lambda s: protocols.clip(s, share(s, [1.0, 2.0]), np.zeros((3, 2)), 1),
+            ProgramError,
+            r"\(3, 2\) and \(\) do not broadcast to \(2,\)",
+        ),
+        (lambda s: protocols.clip(s, share(s, [1.0, 2.0]), 0, np.ones(3)), ProgramError, r"\(\) and \(3,\) do not broadcast to \(2,\)"),
+        (lambda s: protocols.clip(s, share(s, 1.0), np.nan, 1), ProgramError, "low <= high"),
+        (lambda s: protocols.clip(s, share(s, 1.0), "a", 1), PrecisionError, "numbers are needed"),
+        (lambda s: protocols.less_than(s, share(s, [1], frac=0), "a"), PrecisionError, "numbers are needed"),
+        (lambda s: protocols.equal(s, None, share(s, [1], frac=0)), PrecisionError, "is not a finite number"),
+        (lambda s: protocols.select(s, share(s, 1.0), share(s, 1.0), 2.0), ProgramError, "select takes BShare here, not AShare"),
+        (chosen_of_another_shape, ProgramError, r"\(3,\) and \(2,\) do not broadcast"),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_it_is_sent(call, fault, text):
@@ -306,3 +331,60 @@ def test_pairs_of_masked_values_and_public_bits():
         assert np.array_equal(b, difference)
         assert np.array_equal(flipped, (x < 20) ^ flips)
         np.testing.assert_allclose(product, difference**2, atol=2.0**-19)
+
+
+@pytest.mark.parametrize(("n", "seed"), TRIALS)
+def test_masked_values_against_more_public_numbers(n, seed):
+    """A histogram: values that are masked once, against all edges."""
+    x, edges = np.array([0.5, -1.5, 2.0, 0.0]), np.array([-1.0, 0.0, 2.0])
+
+    async def program(s):
+        masked = await s.mask(share(s, x, bound=8))
+        column, row = masked.reshape(4, 1), masked[:1]
+        bit = await protocols.less_than(s, column, 0)
+        results = [await measured(s, name, column, edges) for name in COMPARISONS]
+        results += [await measured(s, name, edges, row) for name in COMPARISONS]
+        results += [await measured(s, "less_than", column, masked.reshape(1, 4)), await measured(s, "select", bit, column, edges)]
+        return results
+
+    column, row = x[:, None], x[:1]
+    expected = [reference(column, edges) for reference in COMPARISONS.values()]
+    expected += [reference(edges, row) for reference in COMPARISONS.values()]
+    run(n, seed, program, [*expected, column < x, np.where(column < 0, column, edges)])
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_a_private_input_costs_what_is_declared(n):
+    """Its words go from its owner to each other party at once, however large it is."""
+    x = np.arange(5000.0)
+
+    async def program(s):
+        a = s.input(x if s.index == 1 else None, 1, 5000)
+        bit = await protocols.less_than(s, a[:1], 3)
+        return [
+            *[await measured(s, name, a, 7.0) for name in COMPARISONS],
+            await measured(s, "less_than", 3 * a, a + 10),
+            await measured(s, "select", bit, a, 1.0),
+            await measured(s, "select", await protocols.less_than(s, a, 3), a, -a),
+            *[await measured(s, name, a) for name in LARGEST],
+            await measured(s, "clip", a, 2, 30),
+            await measured(s, "relu", a),
+        ]
+
+    expected = [reference(x, 7.0) for reference in COMPARISONS.values()]
+    expected += [3 * x < x + 10, x, np.where(x < 3, x, -x), *(reference(x) for reference in LARGEST.values()), np.clip(x, 2, 30), x]
+    run(n, 1, program, expected)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_a_side_without_a_limit_is_not_clipped(n):
+    x = np.array([[1.25, -3.0], [7.5, -8.0]])
+    limits = [(0, None), (None, 2.0), (-np.inf, [0.0, -4.0]), ([-np.inf, -1.0], np.inf), (None, None), (-0.3, 0.3), (None, -20.0)]
+
+    async def program(s):
+        a, whole = share(s, x, bound=8.5), share(s, np.rint(x), frac=0, bound=8.5)
+        clipped = [await measured(s, "clip", each, *pair) for each in (a, await s.mask(a)) for pair in limits]
+        return [*clipped, *[await measured(s, "clip", whole, low, high) for low, high in ((0, None), (None, 3))]]
+
+    expected = [np.rint(np.clip(x, low, high) * 2**20) / 2**20 for low, high in limits * 2]
+    run(n, 1, program, [*expected, np.clip(np.rint(x).astype(int), 0, None), np.clip(np.rint(x).astype(int), None, 3)])

@@ -116,7 +116,7 @@ class Fixed(Secret):
     def transpose(self, *axes: int | tuple[int, ...]) -> Self:
         """The axes in another order, reversed by default."""
         listed = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple) else axes
-        order = tuple([self._axis(axis) for axis in listed]) if axes else tuple(reversed(range(self.ndim)))
+        order = tuple([self.axis(axis) for axis in listed]) if axes else tuple(reversed(range(self.ndim)))
         if sorted(order) != list(range(self.ndim)):
             msg = f"{listed} names not every axis of shape {self.shape} once"
             raise ProgramError(msg)
@@ -131,10 +131,11 @@ class Fixed(Secret):
         """Sum over one axis or over all elements; the bound grows by their number."""
         if axis is None:
             return self.reshape(self.size).sum(axis=0)
-        axis = self._axis(axis)
+        axis = self.axis(axis)
         return self._linear("sum", (axis,), lambda array: array.sum(axis=axis, dtype=array.dtype), max(self.shape[axis], 1))
 
-    def _axis(self, axis: Any) -> int:
+    def axis(self, axis: Any) -> int:
+        """The number, from 0 on, of an axis that may be counted from the last back; ProgramError if there is none."""
         try:
             number: int = range(self.ndim)[axis.__index__()]
         except (AttributeError, IndexError):
