@@ -30,7 +30,7 @@ from mpc.preprocessing.plan import Plan
 from mpc.session import Session
 from mpc.values.bshare import BShare
 from mpc.values.masked import Masked
-from mpc.values.shares import AShare, Encoded, concatenate
+from mpc.values.shares import AShare, Encoded, concatenate, stack
 
 __all__ = [
     "MAX_OPERANDS",
@@ -78,6 +78,7 @@ __all__ = [
     "scale",
     "select",
     "square",
+    "stack",
     "trunc",
     "xor",
 ]

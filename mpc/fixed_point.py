@@ -61,9 +61,13 @@ def _where(index: tuple[int, ...]) -> str:
 def as_numbers(values: ArrayLike) -> NDArray[Any]:
     """The numbers of an array, a list, a data frame or one of its columns; what is missing is NaN.
 
-    Raises PrecisionError, without any value, for text, dates and whatever else is no number.
+    Raises PrecisionError, without any value, for text, dates, rows of different lengths and whatever else is no number.
     """
-    array = np.asarray(np.ma.filled(values.astype(np.float64), math.nan) if isinstance(values, np.ma.MaskedArray) else values)
+    try:
+        array = np.asarray(np.ma.filled(values.astype(np.float64), math.nan) if isinstance(values, np.ma.MaskedArray) else values)
+    except ValueError:
+        msg = "these rows are of different lengths, and so no array: fill what is missing, or drop it"
+        raise PrecisionError(msg) from None
     if array.dtype.kind == "O" and all(_missing(entry) or isinstance(entry, _NUMBERS) for entry in array.flat):
         # Frames give objects for columns of different types, of decimals, and where something is missing.
         with suppress(OverflowError, ValueError):
@@ -72,6 +76,14 @@ def as_numbers(values: ArrayLike) -> NDArray[Any]:
         msg = f"numbers are needed, not an array of {array.dtype}"
         raise PrecisionError(msg)
     return array
+
+
+def shape_of(values: ArrayLike) -> tuple[int, ...]:
+    """The shape of what a party has; PrecisionError for rows of different lengths, which have none."""
+    try:
+        return np.shape(values)
+    except ValueError:
+        return as_numbers(values).shape
 
 
 def _missing(entry: object) -> bool:

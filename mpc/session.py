@@ -14,7 +14,7 @@ import numpy as np
 
 from mpc.engine import Engine
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
-from mpc.fixed_point import BOUND, FRAC, decode, encode, headroom
+from mpc.fixed_point import BOUND, FRAC, decode, encode, headroom, shape_of
 from mpc.kernels import bits
 from mpc.kernels.blank import Blank
 from mpc.ledger import Release
@@ -141,7 +141,7 @@ class Session:
         frac = index(frac)
         limit = headroom(frac, self.n) if bound is None else bound
         if isinstance(self._engine.exchange, DryExchange):
-            return Encoded(self._engine.exchange.blank(np.shape(values)), frac, limit)
+            return Encoded(self._engine.exchange.blank(shape_of(values)), frac, limit)
         return Encoded(encode(values, frac=frac, bound=limit), frac, limit)
 
     def zero(self, shape: Extent, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
@@ -192,7 +192,7 @@ class Session:
 
         rounds 1 · bytes 8 x 33 per peer · reveals the shapes.  Raises PrecisionError as `encode` does, PeerMisbehaved for a shape that nobody could hold.
         """
-        shapes = await self.shapes(np.shape(values))
+        shapes = await self.shapes(shape_of(values))
         for name, shape in zip(self.names, shapes, strict=True):
             if count(shape) > expressions.MAX_WORDS:
                 raise PeerMisbehaved(name, f"announced an input of shape {shape}, which has more than {expressions.MAX_WORDS} elements")

@@ -53,6 +53,11 @@ LOCAL = {
     "a program is an": lambda s: s.run(repr),
     "in another thread": in_a_thread,
     "this share holds whole numbers": lambda s: s.zero(3, frac=0) + 0.5,
+    "there are no shares to join": lambda s: mpc.stack([]),
+    "comes as a list of AShares": lambda s: mpc.concatenate(s.zero(3)),
+    "takes KIND here": lambda s: mpc.mul(s, s.zero(2), 3.0),
+    "is a call": lambda s: ~flags(s, 2),
+    "are of different lengths": lambda s: s.inputs([[1.0], [1.0, 2.0]]),
 }
 """One of each message of calls that need no network, as docs/errors.md has them."""
 

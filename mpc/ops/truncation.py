@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
-from mpc.fixed_point import encode
 from mpc.ledger import Cost, together
 from mpc.naming import expressions
 from mpc.naming.correlations import DROPPED, Relation
@@ -24,11 +23,13 @@ from mpc.ring import broadcast, count
 from mpc.values.derived import Derived, Done, Known, Quotient, Truncation
 from mpc.values.masked import Masked
 from mpc.values.secret import lineage_of
-from mpc.values.shares import AShare, concatenate
+from mpc.values.shares import AShare, concatenate, constant
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
+
+    from numpy.typing import ArrayLike
 
     from mpc.naming.expressions import Expression
     from mpc.ring import Words
@@ -54,7 +55,7 @@ async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
 
 def check_drop(bound: float, frac: int, drop: int) -> int:
     """`drop`, as an int of Python's; raises unless a value within `bound` can lose so many bits."""
-    if not 1 <= drop <= DROPPED:
+    if not isinstance(drop, int | np.integer) or not 1 <= drop <= DROPPED:
         msg = f"trunc drops 1 to {DROPPED} bits, not {drop}"
         raise ProgramError(msg)
     if not bound * 2.0**frac < 2.0**62:
@@ -178,18 +179,20 @@ def _without_c(x: Masked, y: Masked, operation: str, first: bool) -> Words:  # n
     return beaver(x.difference, x.mask, y.difference, y.mask, nothing, operation, first=first)
 
 
-def scale_cost(n: int, x: Operand, factor: object, drop: int) -> Cost:  # noqa: ARG001
+def scale_cost(n: int, x: Operand, factor: Any, drop: int) -> Cost:
     """What `scale` costs."""
-    return trunc_cost(n, x, drop)
+    shape = broadcast(x.shape, np.shape(factor))
+    return trunc_cost(n, x if shape == x.shape else Like(shape, x.is_masked, x.owner), drop)
 
 
 @op(scale_cost, source="dalskov20", opens="x·factor - a, uniform", leaks=_FUSED_LEAKS)
-async def scale(s: Session, x: AShare | Masked, factor: float, drop: int) -> AShare:
-    """X times a public real `factor`, encoded with `drop` fractional bits; the result has the frac of x.
+async def scale(s: Session, x: AShare | Masked, factor: ArrayLike, drop: int) -> AShare:
+    """X times public reals `factor`, encoded with `drop` fractional bits; the result has the frac of x.  They broadcast; a Masked takes one number.
 
-    rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element
+    rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element of the result
     opens x·factor - a, uniform · raises PrecisionError unless |x·factor| < 2^62 as a word, ProgramError unless `drop` is 1 to 32
     """
-    bound = max(abs(float(factor)), 2.0**-drop)
-    word = int(encode(factor, frac=drop, bound=bound).view(np.int64))
-    return await trunc(s, (x * word).ldexp(-drop), drop)
+    drop = check_drop(0.0, x.frac, drop)
+    words, largest = constant(factor, drop)
+    check_drop(x.bound * largest, x.frac + drop, drop)
+    return await trunc(s, (x * words.view(np.int64)).ldexp(-drop), drop)

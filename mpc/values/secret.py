@@ -166,11 +166,27 @@ def secrets_in(argument: Any) -> list[Secret]:
 def check_operand(x: object, kinds: tuple[type[Secret], ...], taker: str, home: Home | None) -> None:
     """ProgramError unless x is a secret of one of these kinds and, where `home` is not None, lives there."""
     if not isinstance(x, kinds):
-        await_it = "; await it first" if iscoroutine(x) else ""
-        msg = f"{taker} takes {' or '.join(kind.__name__ for kind in kinds)} here, not {type(x).__name__}{await_it}"
+        msg = f"{taker} takes {' or '.join(kind.__name__ for kind in kinds)} here, not {type(x).__name__}{_instead(x, kinds)}"
         raise ProgramError(msg)
     if home is not None:
         _same(x.home, home)
+
+
+def _instead(x: object, kinds: tuple[type[Secret], ...]) -> str:
+    """What to do with an operand of none of these kinds, where that is plain."""
+    if iscoroutine(x):
+        return "; await it first"
+    # By their names: the kinds themselves are of higher modules.
+    wanted = {kind.__name__ for kind in kinds}
+    if type(x).__name__ == "Masked" and "AShare" in wanted:
+        return "; x.share() of it is one"
+    if type(x).__name__ == "BShare" and "AShare" in wanted:
+        return "; await mpc.b2a(s, bits) gives one"
+    if isinstance(x, int | float | np.ndarray | np.generic) and "AShare" in wanted:
+        return "; s.zero(shape) + numbers is a share of public ones"
+    if isinstance(x, list | tuple) and x and all(isinstance(each, Secret) for each in x):
+        return "; mpc.stack(shares) is one share of all"
+    return ""
 
 
 def same_home(x: Secret, y: Secret) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from operator import add, sub
@@ -151,7 +152,10 @@ class Fixed(Secret):
         return self._linear("pairs", (), pair_differences, 2.0)
 
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _needs("a quotient", "mpc.scale(s, x, 1 / divisor, drop) by what is public")
-    __matmul__ = __rmatmul__ = _needs("a matrix product", "mpc.matmul(s, x, y)")
+    __matmul__ = __rmatmul__ = _needs(
+        "a matrix product",
+        "mpc.matmul(s, x, y); that of a share and public integers w is (x * w).sum(axis=-1) for a vector, (x[..., None] * w).sum(axis=-2) for a matrix",
+    )
     __pow__ = __rpow__ = _needs("a power", "mpc.square(s, x), or mpc.mul(s, x, y) several times")
     __abs__ = _needs("the absolute value", "protocols.absolute(s, x)")
 
@@ -233,7 +237,8 @@ class AShare(Fixed):
 
     def _sum(self, operation: str, apply: Callable[[Any, Any], Any], other: AShare | ArrayLike) -> AShare:
         if isinstance(other, Secret) and not isinstance(other, AShare):
-            msg = f"a {type(other).__name__} cannot be added to an AShare"
+            instead = "x.share() of it can" if isinstance(other, Fixed) else "await mpc.b2a(s, bits) makes numbers of bits"
+            msg = f"a {type(other).__name__} cannot be added to an AShare; {instead}"
             raise ProgramError(msg)
         if not isinstance(other, AShare):
             words, bound, lineage = self._constant(other)
@@ -322,7 +327,8 @@ def constant(value: ArrayLike, frac: int) -> tuple[Words, float]:
 def integers(factor: ArrayLike | Secret) -> np.ndarray[Any, np.dtype[np.int64]]:
     """A public factor of a local product; ProgramError, with the right call, for a secret or a real."""
     if isinstance(factor, Secret):
-        msg = "a product of two secrets needs the network: await mul(s, x, y)"
+        call = "mul(s, x, y)" if isinstance(factor, Fixed) else "select(s, bits, x)"
+        msg = f"a product of two secrets needs the network: await {call}"
         raise ProgramError(msg)
     array = np.asarray(factor)
     if array.dtype.kind not in "iub":
@@ -334,22 +340,48 @@ def integers(factor: ArrayLike | Secret) -> np.ndarray[Any, np.dtype[np.int64]]:
     return array.astype(np.int64)
 
 
-def concatenate(shares: list[AShare], axis: int = 0) -> AShare:
+def concatenate(shares: Iterable[AShare], axis: int = 0) -> AShare:
     """Shares of one scale joined along `axis`, as numpy does.  Local."""
-    first = _joinable(shares[0])
-    for share in map(_joinable, shares):
+    first, *more = parts = _joinable(shares)
+    number = first.axis(axis)
+    around = first.shape[:number], first.shape[number + 1 :]
+    for share in more:
         same_home(first, share)
         if share.frac != first.frac:
             msg = f"shares with {first.frac} and {share.frac} fractional bits cannot be joined; {_alike(first.frac, share.frac)}"
             raise ProgramError(msg)
-    owner = first.owner if all(share.owner == first.owner for share in shares) else None
-    joined = applied(lambda *parts: np.concatenate(parts, axis=axis), *(share.held for share in shares))
-    lineage = lineage_of("concatenate", axis % first.ndim, *(share.lineage for share in shares))
-    return AShare(joined, frac=first.frac, bound=max(share.bound for share in shares), home=first.home, lineage=lineage, owner=owner)
+        if share.ndim != first.ndim or (share.shape[:number], share.shape[number + 1 :]) != around:
+            msg = f"shapes {first.shape} and {share.shape} do not join along axis {number}"
+            raise ProgramError(msg)
+    owner = first.owner if all(share.owner == first.owner for share in more) else None
+    joined = applied(lambda *arrays: np.concatenate(arrays, axis=number), *(share.held for share in parts))
+    lineage = lineage_of("concatenate", number, *(share.lineage for share in parts))
+    return AShare(joined, frac=first.frac, bound=max(share.bound for share in parts), home=first.home, lineage=lineage, owner=owner)
 
 
-def _joinable(share: object) -> AShare:
-    if not isinstance(share, AShare):
-        msg = f"only AShares are joined, not a {type(share).__name__}; x.share() of a Masked is one"
+def stack(shares: Iterable[AShare], axis: int = 0) -> AShare:
+    """Shares of one shape and scale along a new axis, as numpy does.  Local."""
+    first, *more = parts = _joinable(shares)
+    for share in more:
+        if share.shape != first.shape:
+            msg = f"shapes {first.shape} and {share.shape} do not stack: all must be the same"
+            raise ProgramError(msg)
+    place = first.reshape(*first.shape, 1).axis(axis)
+    return concatenate([share.reshape(*share.shape[:place], 1, *share.shape[place:]) for share in parts], place)
+
+
+def _joinable(shares: object) -> list[AShare]:
+    """One share or more; ProgramError for anything else."""
+    if isinstance(shares, Secret) or not isinstance(shares, Iterable):
+        msg = f"what is joined comes as a list of AShares, not as one {type(shares).__name__}"
         raise ProgramError(msg)
-    return share
+    parts = []
+    for share in shares:
+        if not isinstance(share, AShare):
+            msg = f"only AShares are joined, not a {type(share).__name__}; x.share() of a Masked is one"
+            raise ProgramError(msg)
+        parts.append(share)
+    if not parts:
+        msg = "there are no shares to join: a share of no elements is s.zero(0)"
+        raise ProgramError(msg)
+    return parts

@@ -1,0 +1,231 @@
+"""What somebody who knows numpy tries first: factors that are arrays, joining, operators between bits; and what it says where that is not so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mpc
+import protocols
+from mpc import Cost, PrecisionError, ProgramError
+from mpc.ops.declare import CHUNK
+from mpc.testing import simulate
+from tests.test_ops_misuse import flags, numbers
+
+PARTIES = [2, 3, 4, 5]
+X = np.array([[1.5, -2.0, 0.25], [0.0, 4.0, -7.5]])
+
+
+def share(s, values, **settings):
+    values = np.asarray(values)
+    return s.input(values if s.index == 0 else None, 0, values.shape, **settings)
+
+
+async def measured(s, x, factor, drop):
+    """What `scale` gives, and whether it cost what it declares."""
+    sent, rounds, dealt = dict(s.cost.sent), s.cost.rounds, s.cost.corrections
+    declared = mpc.OPS["scale"].cost(s.n, x, factor, drop)
+    result = await mpc.scale(s, x, factor, drop)
+    payload = max((size - sent.get(peer, 0) for peer, size in s.cost.sent.items()), default=0)
+    cost = Cost(s.cost.rounds - rounds, payload, s.cost.corrections - dealt)
+    return await s.reveal(result), cost, declared
+
+
+@pytest.mark.parametrize("n", PARTIES)
+def test_a_share_is_scaled_by_an_array_of_reals(n):
+    """As weights of columns, or of rows: each element within a unit of what its own factor gives."""
+    long = np.arange(CHUNK + 5.0) % 7
+    cases = [
+        (X, [0.4, -1.2, 0.7], 20),
+        (X, np.array([[2.5], [-0.125]]), 12),
+        (X, 3, 20),
+        (X, np.zeros((4, 1, 1)) + 0.5, 8),
+        (X[0], np.float32([[1.5], [0.25]]), 16),
+        (X[:0], [1.0, 2.0, 3.0], 20),
+        (np.float64(2.5), [0.1, np.pi], 30),
+        (long, -long / 8, 20),
+    ]
+
+    async def program(s):
+        results = []
+        for x, factor, drop in cases:
+            private = share(s, x, bound=8.0)
+            results += [await measured(s, each, factor, drop) for each in (private + s.zero(np.shape(x)), private)]
+        return [*results, await measured(s, await s.mask(share(s, X, bound=8.0)), -1.25, 10)]
+
+    expected = [(x * np.asarray(factor, float), np.max(np.abs(x), initial=0) * 2.0**-drop) for x, factor, drop in cases for _ in (0, 1)]
+    outcomes = simulate(n, program, check_bounds=True)
+    for results, (value, coarse) in zip(zip(*outcomes, strict=True), [*expected, (X * -1.25, 0.0)], strict=True):
+        for result, _, _ in results:
+            assert result.shape == value.shape
+            assert np.allclose(result, value, rtol=0, atol=2.0**-19 + coarse)
+        declared = results[0][2]
+        assert max(cost.rounds for _, cost, _ in results) == declared.rounds
+        assert max(cost.payload for _, cost, _ in results) == declared.payload
+        assert sum(cost.dealer for _, cost, _ in results) == declared.dealer
+
+
+@pytest.mark.parametrize(
+    ("call", "fault", "text"),
+    [
+        (lambda s, x: mpc.scale(s, x, [1.0, np.nan, 2.0], 20), PrecisionError, "row 1 is not a finite number"),
+        (lambda s, x: mpc.scale(s, x, "a", 20), PrecisionError, "numbers are needed"),
+        (lambda s, x: mpc.scale(s, x, 1e30, 20), PrecisionError, "exceeds the ring"),
+        (
+            lambda s, x: mpc.scale(s, x, 2.0**30, 20),
+            PrecisionError,
+            "a value up to 8.59e\\+09 with 40 fractional bits is too large to truncate",
+        ),
+        (lambda s, x: mpc.scale(s, x, [1.0, 2.0], 20), ProgramError, r"shapes \(2, 3\) and \(2,\) do not broadcast"),
+        (lambda s, x: mpc.scale(s, x, 0.5, 40), ProgramError, "1 to 32 bits, not 40"),
+        (lambda s, x: mpc.trunc(s, x, 2.5), ProgramError, "1 to 32 bits, not 2.5"),
+    ],
+)
+def test_a_factor_that_does_not_fit_is_refused_before_anything_is_sent(call, fault, text):
+    async def program(s):
+        with pytest.raises(fault, match=text):
+            await call(s, share(s, X, bound=8.0))
+        return s.cost.rounds
+
+    assert simulate(2, program) == [0, 0]
+
+
+@pytest.mark.parametrize("n", PARTIES)
+def test_shares_are_joined_and_stacked_as_numpy_does(n):
+    async def program(s):
+        x = share(s, X, bound=8.0)
+        square = await mpc.square(s, x)
+        scalars = [x.sum(), x[0, 0], x[1].sum()]
+        joined = [
+            mpc.stack([x, 2 * x]),
+            mpc.stack((x, x + 1), axis=-1),
+            mpc.stack([x[0], x[1]], axis=1),
+            mpc.stack(scalars),
+            mpc.stack([square.sum(), square[0, 0]]),
+            mpc.concatenate((x, x[:1]), axis=0),
+            mpc.concatenate([x, x[:, :1]], axis=-1),
+            mpc.concatenate(part for part in (x[:0], x)),
+        ]
+        assert mpc.stack(scalars).owner == 0
+        return [await s.reveal(each) for each in joined]
+
+    expected = [
+        np.stack([X, 2 * X]),
+        np.stack([X, X + 1], axis=-1),
+        X.T,
+        np.array([X.sum(), X[0, 0], X[1].sum()]),
+        np.array([np.square(X).sum(), X[0, 0] ** 2]),
+        np.concatenate([X, X[:1]]),
+        np.concatenate([X, X[:, :1]], axis=1),
+        X,
+    ]
+    for results in simulate(n, program, check_bounds=True):
+        for result, value in zip(results, expected, strict=True):
+            assert np.array_equal(result, value)
+
+
+JOINS = {
+    "there are no shares to join": lambda x: mpc.concatenate([]),
+    "a list of AShares, not as one AShare": mpc.stack,
+    "no axis 2 in shape (2, 3)": lambda x: mpc.concatenate([x, x], axis=2),
+    "no axis 3 in shape (2, 3, 1)": lambda x: mpc.stack([x, x], axis=3),
+    "no axis 0 in shape ()": lambda x: mpc.concatenate([x[0, 0], x[0, 1]]),
+    "shapes (2, 3) and (2, 2) do not join along axis 0": lambda x: mpc.concatenate([x, x[:, :2]]),
+    "shapes (2, 3) and (3,) do not join along axis 1": lambda x: mpc.concatenate([x, x[0]], axis=1),
+    "shapes (3,) and (2,) do not stack": lambda x: mpc.stack([x[0], x[:, 0]]),
+    "only AShares are joined, not a float": lambda x: mpc.stack([x[0, 0], 1.0]),
+}
+
+
+@pytest.mark.parametrize("text", JOINS)
+def test_what_cannot_be_joined_is_refused(text):
+    async def program(s):
+        with pytest.raises(ProgramError) as refused:
+            JOINS[text](numbers(s, 2, 3))
+        assert text in str(refused.value)
+
+    simulate(2, program)
+
+
+BITS = {
+    "await mpc.and_(s, x, y)": [lambda b, x: b & b, lambda b, x: True & b],
+    "await mpc.or_(s, x, y)": [lambda b, x: b | b, lambda b, x: np.array([True, False]) | b],
+    "await mpc.xor(s, x, y)": [lambda b, x: b ^ b, lambda b, x: np.array([True, False]) ^ b],
+    "await mpc.not_(s, x)": [lambda b, x: ~b],
+    "await mpc.b2a(s, bits), which gives numbers": [lambda b, x: b + 1, lambda b, x: 1 - b, lambda b, x: -b, lambda b, x: b.sum(axis=0)],
+    "await mpc.b2a(s, bits) makes numbers of bits": [lambda b, x: x + b, lambda b, x: x - b],
+    "await mpc.select(s, bits, x)": [lambda b, x: b * x, lambda b, x: 3 * b],
+    "await select(s, bits, x)": [lambda b, x: x * b],
+}
+
+
+@pytest.mark.parametrize("text", BITS)
+def test_an_operator_between_bits_names_the_call(text):
+    async def program(s):
+        for call in BITS[text]:
+            with pytest.raises(ProgramError) as refused:
+                call(flags(s, 2), numbers(s, 2))
+            assert text in str(refused.value)
+
+    simulate(2, program)
+
+
+@pytest.mark.parametrize("n", PARTIES)
+def test_what_the_messages_advise_is_right(n):
+    """Public numbers in a product of secrets, public matrices of integers, masked values, several shares as one."""
+    matrix, row = np.array([[1, -2], [0, 3], [4, 5]]), np.array([2, -1, 3])
+
+    async def program(s):
+        x = share(s, X, bound=8.0)
+        masked = await s.mask(x)
+        bits = await protocols.less_than(s, x, 1)
+        calls = [
+            (lambda: mpc.matmul(s, x, matrix), "s.zero(shape) + numbers is a share of public ones"),
+            (lambda: mpc.mul(s, 2.5, x), "s.zero(shape) + numbers is a share of public ones"),
+            (lambda: s.reveal(masked), "x.share() of it is one"),
+            (lambda: s.mask(masked), "x.share() of it is one"),
+            (lambda: mpc.square(s, bits), "await mpc.b2a(s, bits) gives one"),
+            (lambda: protocols.maximum(s, [x[0, 0], x[0, 1]]), "mpc.stack(shares) is one share of all"),
+        ]
+        for call, text in calls:
+            with pytest.raises(ProgramError) as refused:
+                await call()
+            assert text in str(refused.value)
+        for call, text in ((lambda: x + masked, "x.share() of it can"), (lambda: x @ matrix, "(x[..., None] * w).sum(axis=-2)")):
+            with pytest.raises(ProgramError) as refused:
+                call()
+            assert text in str(refused.value)
+        advised = [
+            await mpc.matmul(s, x, s.zero((3, 2), frac=0) + matrix),
+            (x[..., None] * matrix).sum(axis=-2),
+            (x * row).sum(axis=-1),
+            masked.share() + x,
+            await protocols.maximum(s, mpc.stack([x[0, 0], x[0, 1]])),
+            await mpc.b2a(s, bits),
+        ]
+        return [await s.reveal(each) for each in advised]
+
+    expected = [X @ matrix, X @ matrix, X @ row, 2 * X, X[0, :2].max(), (X < 1).astype(int)]
+    for results in simulate(n, program, check_bounds=True):
+        for result, value in zip(results, expected, strict=True):
+            assert np.array_equal(result, value)
+
+
+def test_rows_of_different_lengths_are_no_array():
+    ragged = [[1.0], [1.0, 2.0]]
+
+    async def program(s):
+        for call in (
+            lambda: s.inputs(ragged),
+            lambda: protocols.mean(s, ragged),
+            lambda: protocols.secure_sum(s, ragged),
+            lambda: protocols.less_than(s, share(s, X), ragged),
+        ):
+            with pytest.raises(PrecisionError, match="these rows are of different lengths"):
+                await call()
+        for local in (lambda: s.encode(ragged), lambda: share(s, X) + ragged):
+            with pytest.raises(PrecisionError, match="these rows are of different lengths"):
+                local()
+        return s.cost.rounds
+
+    assert simulate(2, program) == [0, 0]
