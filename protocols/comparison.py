@@ -148,7 +148,7 @@ async def minimum(s: Session, a: AShare | Masked, axis: int | None = None) -> AS
 async def argmax(s: Session, a: AShare | Masked, axis: int | None = None) -> AShare:
     """Where the largest element is, the first one among equals, of all or along `axis` as in numpy.  a: (m,) -> 0-d with frac 0
 
-    rounds as `maximum` · bytes little more · reveals nothing
+    rounds as `maximum` · bytes per peer 29 m at 10,000 and at 10^6 · dealer 147 m and 98 m · reveals nothing
     """
     x, shape = _as_rows(s.operand(a, (AShare, Masked), "argmax"), axis)
     rows = len(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -229,3 +231,30 @@ def test_rows_of_different_lengths_are_no_array():
         return s.cost.rounds
 
     assert simulate(2, program) == [0, 0]
+
+
+def _said(text, pattern):
+    return [float(each.replace(",", "")) for found in re.finditer(pattern, text) for each in found.groups()]
+
+
+@pytest.mark.parametrize("name", ["mean", "weighted_mean", "variance", "standard_deviation"])
+def test_the_bytes_that_a_docstring_says_are_those_declared(name):
+    protocol = protocols.PROTOCOLS[name]
+    (times,) = _said(protocol.call.__doc__.replace("8(d ", "8(1d "), r"bytes 8\((\d+)d \+ 1\) per peer")
+    weights = [np.ones(2)] if name == "weighted_mean" else []
+    assert protocol.cost(3, np.ones((2, 5)), *weights).payload == 8 * (5 * times + 1)
+
+
+@pytest.mark.parametrize("name", ["maximum", "argmax"])
+def test_the_figures_of_a_tournament_are_those_declared(name):
+    text = protocols.PROTOCOLS[name].call.__doc__
+    (near, *_), (far, *_) = (
+        _said(text, r"(\d+) m at 10,000"),
+        _said(text, r"(\d+) m at 10\^6") or _said(text, r"(\d+) m at 10,000 and at 10\^6"),
+    )
+    costs = [protocols.PROTOCOLS[name].cost(3, mpc.Like((m,))) for m in (10**4, 10**6)]
+    assert [round(cost.payload / m) for cost, m in zip(costs, (10**4, 10**6), strict=True)] == [near, far]
+    assert [round(cost.dealer / m) for cost, m in zip(costs, (10**4, 10**6), strict=True)] == _said(text, r"dealer (\d+) m and (\d+) m")
+    if name == "maximum":
+        rounds = [protocols.PROTOCOLS[name].cost(3, mpc.Like((m,))).rounds for m in (2, 10, 100, 10**4, 10**6)]
+        assert rounds == _said(text, r"10\^6: (\d+), (\d+), (\d+), (\d+), (\d+)")
