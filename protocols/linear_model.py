@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
@@ -142,7 +143,8 @@ class LinearRegression:
                 "at one of them"
             )
             raise ConfigError(msg)
-        if not 0 <= float(self.alpha) < 2.0**40:
+        alpha: Any = self.alpha
+        if not isinstance(alpha, Real) or not 0 <= float(alpha) < 2.0**40:
             msg = f"alpha={self.alpha!r} must be a number from 0 on"
             raise ConfigError(msg)
         if self.solver == "sgd" and self.alpha:
@@ -152,7 +154,18 @@ class LinearRegression:
 
     def _schedule(self) -> descent.Schedule | None:
         """How to descend, if that is the solver; ConfigError if nobody can."""
-        return descent.check(descent.Schedule(self.epochs, self.batch_size, self.learning_rate)) if self.solver == "sgd" else None
+        if self.solver != "sgd":
+            return None
+        settings: tuple[tuple[str, type, str], ...] = (
+            ("epochs", Integral, "whole number"),
+            ("batch_size", Integral, "whole number"),
+            ("learning_rate", Real, "number"),
+        )
+        for name, kind, what in settings:
+            if not isinstance(getattr(self, name), kind):
+                msg = f"{name}={getattr(self, name)!r} must be a {what}"
+                raise ConfigError(msg)
+        return descent.check(descent.Schedule(self.epochs, self.batch_size, self.learning_rate))
 
     async def _solve(self, s: Session, X: Any, y: Any, names: tuple[str, ...]) -> Fitted:  # noqa: N803
         # Of split columns every party has its own.
@@ -182,12 +195,10 @@ class LinearRegression:
         Joint, split="rows": each party gets those of its own rows.  Joint, split="columns": everyone gets those of the common rows.
         """
         if isinstance(first, Session):
-            self._check_names(x)
-            return self._fit_result().predictions(first, own_table(x), self._revealed())
-        if self.split != "columns":
-            self._check_names(first)
+            fitted = self._fit_result()
+            return fitted.predictions(first, self._own_rows(x, full=self.split != "columns"), self._revealed())
         coefficients, intercept = self._public()
-        return own_table(first) @ coefficients + intercept
+        return self._own_rows(first, full=True) @ coefficients + intercept
 
     @overload
     def score(self, first: ArrayLike, second: ArrayLike, /) -> float: ...
@@ -214,26 +225,39 @@ class LinearRegression:
         unit = self._fit_result().unit
         return await prediction.r_squared(s, (predicted if y is not None else mine) / unit, mine / unit)
 
-    def _check_names(self, x: Any) -> None:
-        """ConfigError if X names its columns, and they are not those of the fit in their order."""
+    def _own_rows(self, x: Any, *, full: bool) -> Floats:
+        """X as `own_table` has it; ConfigError if it is to be `full` rows, or names its columns, and they are not those of the fit in their order."""
         names, known = aggregation.column_names(x), getattr(self, "feature_names_in_", None)
-        if names and known is not None and names != tuple(known):
+        # Of split columns, names are of a party's own.
+        if names and known is not None and names != tuple(known) and not (full and self.split == "columns"):
             msg = f"X has the columns {', '.join(map(str, names))}, and the fit had {', '.join(known)}: pass these, in this order"
             raise ConfigError(msg)
+        table = own_table(x)
+        if full and table.shape[1] != self.n_features_in_:
+            msg = f"X has {table.shape[1]} columns, and the fit had {self.n_features_in_}: pass these, in this order"
+            raise ConfigError(msg)
+        return table
 
     def _fit_result(self) -> Fitted:
         fitted: Fitted | None = getattr(self, "_fitted", None)
         if fitted is None:
             msg = "this LinearRegression is not fitted yet: await fit(s, X, y) first"
+            if hasattr(self, "coef_"):
+                msg = "this LinearRegression is a copy without its shares, which never leave their session: only predict(X) and score(X, y) are left"
             raise ProgramError(msg)
         return fitted
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, or a file, has: all but the shares, which never leave their session.  ProgramError where the coefficients are shares."""
+        return {name: value for name, value in vars(self).items() if name != "_fitted"}
 
     def _revealed(self) -> tuple[Floats, float] | None:
         """The coefficients, where every party has them: what a joint call may use."""
         return (self.coef_, float(self.intercept_ or 0.0)) if self._known_to_all else None
 
     def _public(self) -> tuple[Floats, float]:
-        self._fit_result()
+        if not hasattr(self, "coef_"):
+            self._fit_result()
         if self.intercept_ is None:
             msg = "the coefficients are shared, or went to other parties (reveal=False, to=): await predict(s, X_mine)"
             raise ProgramError(msg)

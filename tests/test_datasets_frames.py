@@ -175,3 +175,22 @@ def test_numbers_of_anything():
     for values in (["a"], [1j], [{}], [10**400], [Decimal("sNaN")]):
         with pytest.raises(PrecisionError, match="numbers are needed"):
             mpc.as_numbers(values)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_columns_and_frames_may_stand_on_either_side_of_a_share(n):
+    frame = pd.DataFrame({"a": [1.0, 2.5, -3.0], "b": [4.0, 0.5, 2.0]})
+    column, counts = frame["a"], pd.Series([1, 2, 3])
+
+    async def program(s):
+        x = s.input([0.5, 1.0, 2.0] if s.index == 0 else None, 0, 3, bound=8.0)
+        table = mpc.stack([x, 2 * x], axis=1)
+        results = [column + x, x + column, column - x, x - column, counts * x, x * counts, frame + table, frame - table, x[column > 0]]
+        return [await s.reveal(each) for each in (*results, await protocols.less_than(s, column, x))]
+
+    x = np.array([0.5, 1.0, 2.0])
+    a, table, whole = column.to_numpy(), np.column_stack([x, 2 * x]), np.array([1, 2, 3])
+    expected = [a + x, x + a, a - x, x - a, whole * x, x * whole, frame.to_numpy() + table, frame.to_numpy() - table, x[a > 0], a < x]
+    for results in simulate(n, program):
+        for result, value in zip(results, expected, strict=True):
+            assert np.array_equal(result, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import numpy as np
@@ -46,6 +47,19 @@ def shared_variance(s, x):
     return given_variance(s, np.zeros((0, x.shape[1])), s.given(words, x.shape, frac=32, bound=1.0), ["x"])
 
 
+def fitted(s, **settings):
+    x = np.random.default_rng(s.index).normal(size=(20, 2))
+    return LinearRegression(**settings).fit(s, x, x @ [2.0, -1.0] + 3.0)
+
+
+async def narrow(s):
+    return (await fitted(s)).predict(np.ones((2, 1)))
+
+
+async def joint_call_of_a_copy(s):
+    return await copy.deepcopy(await fitted(s)).score(s, np.ones((2, 2)), np.ones(2))
+
+
 EDGES = {
     "the pool is empty": lambda s: protocols.mean(s, np.empty((0, 2))),
     "are constant over": lambda s: LinearRegression().fit(s, np.ones((9, 2)), np.arange(9.0)),
@@ -67,6 +81,9 @@ EDGES = {
         s, s.zero((8, 1024)).assume_bound(1.0, "zeros"), s.zero(8).assume_bound(1.0, "zeros")
     ),
     "fits no intercept to shared data": lambda s: descent_on_shares(s, 1.0),
+    "columns, and the fit had": narrow,
+    "must be a whole number": lambda s: LinearRegression("sgd", epochs=2.5).fit(s, np.ones((9, 2)), np.arange(9.0)),
+    "is a copy without its shares": joint_call_of_a_copy,
 }
 """Errors of docs/errors.md."""
 

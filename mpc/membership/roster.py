@@ -158,7 +158,9 @@ def read_text(path: str | Path) -> str:
         return Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as fault:
         why = getattr(fault, "strerror", None) or "it is not UTF-8 text"
-        msg = f"{path}: cannot be read as a roster ({why}); correct the path, or make a roster of all members' lines with `beaver roster add`"
+        msg = (
+            f"{path}: cannot be read as a roster ({why}); correct the path, or make a roster of all members' lines with `beaver roster add`"
+        )
         raise ConfigError(msg) from None
 
 

@@ -97,6 +97,8 @@ class Secret:
 
     __slots__ = ("home", "lineage", "shape")
     __array_ufunc__ = None
+    # Above that of a data frame: a frame or its column on the left leaves the operation to the share.
+    __pandas_priority__ = 5000
     __hash__ = object.__hash__
 
     def __init__(self, shape: tuple[int, ...], home: Home, lineage: int) -> None:
