@@ -190,9 +190,12 @@ class BlockingSession:
             msg = "a program of this session is running; inside a program use `await`, outside wait for its end"
             raise ProgramError(msg)
         try:
-            call = partial(program, **parameters)
             pending: Future[R] = Future()
-            background.tell(self._start, partial(s.run, call, *arguments) if plan else partial(called, call, s, *arguments), pending)
+            planned, plain = (
+                partial(s.run, program, *arguments, **parameters),
+                partial(called, partial(program, **parameters), s, *arguments),
+            )
+            background.tell(self._start, planned if plan else plain, pending)
             try:
                 _until(pending, background.ended)
             except BaseException as fault:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc.blocking import blocking
+from mpc.errors import ConfigError
 from mpc.naming.scope import called
 from mpc.preprocessing.plan import Estimate, Plan
 from mpc.session import Session
@@ -23,6 +24,9 @@ def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[tu
     arrays at one party), for the party that sends most.  The program runs once for every party, on zeros; every revealed real is 1 or a little above,
     every whole number 1, or 24 in arrays, and every bit 0: a program that branches on revealed values is estimated on that branch.
     """
+    if n < 2:
+        msg = f"an estimate is for two parties or more, not {n}"
+        raise ConfigError(msg)
     names = [f"p{index}" for index in range(n)]
 
     async def dry(index: int) -> Plan:

@@ -99,8 +99,8 @@ class Session:
         """Raise the session's fault, if it has one."""
         self._engine.exchange.check_alive()
 
-    async def run(self, program: Callable[..., Awaitable[R]], *arguments: Any) -> R:
-        """`await program(s, *arguments)`, with its correlations asked for ahead, as far as a dry run can name them.
+    async def run(self, program: Callable[..., Awaitable[R]], /, *arguments: Any, **parameters: Any) -> R:
+        """`await program(s, *arguments, **parameters)`, with its correlations asked for ahead, as far as a dry run can name them.
 
         The dry run does what the program does on shapes alone: let the program have no other side effects before it reveals, and do the same in
         both runs.  Every share that it uses is an argument, or in a list, tuple or dictionary that is one: they lose their contents for the dry run.
@@ -111,7 +111,7 @@ class Session:
         dry.root = (scope := current(self)).twin()
 
         async def on_shapes() -> None:
-            await dry.made(await called(program, dry, *dry.emptied(arguments)))
+            await dry.made(await called(partial(program, **dry.emptied(parameters)), dry, *dry.emptied(arguments)))
 
         try:
             await run_dry(on_shapes(), plan)
@@ -120,7 +120,7 @@ class Session:
             self._engine.cancelled(scope)
             raise
         try:
-            outcome = await program(self, *arguments)
+            outcome = await program(self, *arguments, **parameters)
         finally:
             # Of a program that failed on the way, the dealer knows the rest by names that nothing else may have.
             scope.skip(dry.root)

@@ -9,7 +9,7 @@ import pytest
 
 import mpc
 import protocols
-from mpc import Cost, PrecisionError, ProgramError
+from mpc import ConfigError, Cost, PrecisionError, ProgramError
 from mpc.ops.declare import CHUNK
 from mpc.testing import simulate
 from tests.test_ops_misuse import flags, numbers
@@ -258,3 +258,15 @@ def test_the_figures_of_a_tournament_are_those_declared(name):
     if name == "maximum":
         rounds = [protocols.PROTOCOLS[name].cost(3, mpc.Like((m,))).rounds for m in (2, 10, 100, 10**4, 10**6)]
         assert rounds == _said(text, r"10\^6: (\d+), (\d+), (\d+), (\d+), (\d+)")
+
+
+def test_a_plan_shows_what_a_program_costs():
+    async def program(s, x):
+        return await s.reveal(await mpc.square(s, s.zero(x.shape)))
+
+    plan = mpc.estimate(program, 3, [(4, 2)])
+    figures = f"rounds=2, payload={plan.payload}, dealer={plan.dealer}, relations=1, peak={plan.peak}, trips={plan.trips}"
+    assert repr(plan) == f"Plan(n=3, {figures}, complete=True)"
+    for n in (1, 0, -2):
+        with pytest.raises(ConfigError, match=f"an estimate is for two parties or more, not {n}"):
+            mpc.estimate(program, n, [(4, 2)])

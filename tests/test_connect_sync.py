@@ -149,6 +149,21 @@ async def test_arguments_several_programs_and_a_planned_one_stay_in_step_with_on
     await next_job_works(all_)
 
 
+async def test_a_planned_program_takes_shares_by_name(all_):
+    async def factors(s):
+        return (await s.inputs([s.index + 2.0], bound=100.0))[:2]
+
+    async def multiplied(s, *, x, y):
+        assert (x + s.zero(1)).shape == (1,)
+        return (await s.reveal(await mpc.mul(s, x, y))).tolist()
+
+    ask(all_, "named", "product")
+    with connect_sync(all_, "named") as s:
+        x, y = s.run(factors)
+        assert abs(s.run(multiplied, plan=True, y=y, x=x)[0] - 6.0) < 1e-3
+    await outcomes(all_)
+
+
 async def test_an_exception_of_the_program_comes_out_as_itself_and_the_peers_learn_where_but_not_what(all_):
     fault = ValueError("a secret number: 4711")
 

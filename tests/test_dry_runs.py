@@ -219,3 +219,25 @@ def test_what_a_failed_program_was_planned_to_use_is_nobody_elses(n):
 
     sums = n * np.array([1.0, 2.0, 3.0])
     assert simulate(n, goes_on, clocks=CLOCKS) == [((sums * (sums + 1)).tolist(), 2)] * n
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_a_planned_program_takes_arguments_by_name_too(n):
+    """Shares among them as well, and whatever the names are."""
+
+    async def between(s, rows, *, program, low=-1.0):
+        asked.append(s.source.__class__.__name__)
+        limits = await protocols.clip(s, program["x"], low, 2)
+        return await s.reveal(limits + program["x"]), await protocols.mean(s, rows, to=0)
+
+    asked = []
+
+    async def planned(s):
+        x = s.input([-3.0, 0.5, 7.0] if s.index == 0 else None, 0, 3, bound=8.0)
+        return await s.run(between, [1.0, s.index], program={"x": x}, low=0)
+
+    for index, (sums, mean) in enumerate(simulate(n, planned)):
+        assert sums.tolist() == [-3.0, 1.0, 9.0]
+        assert mean == pytest.approx((n + n * (n - 1) / 2) / (2 * n), abs=1e-5) if index == 0 else mean is None
+    assert len(set(asked)) == 2
+    assert len(asked) == 2 * n

@@ -53,6 +53,7 @@ LOCAL = {
     "a program is an": lambda s: s.run(repr),
     "in another thread": in_a_thread,
     "this share holds whole numbers": lambda s: s.zero(3, frac=0) + 0.5,
+    "an estimate is for two parties": lambda s: mpc.estimate(repr, 1),
     "there are no shares to join": lambda s: mpc.stack([]),
     "comes as a list of AShares": lambda s: mpc.concatenate(s.zero(3)),
     "takes KIND here": lambda s: mpc.mul(s, s.zero(2), 3.0),

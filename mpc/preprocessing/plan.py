@@ -37,7 +37,7 @@ class PlanEnds(asyncio.CancelledError):
     """The program looked at a value that only the real run knows: its dry run is given up."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Plan:
     """What a program will do: its correlations in order, its cost, and the bytes of all arrays alive at the worst moment.
 
@@ -55,6 +55,10 @@ class Plan:
     closes: Callable[[type[PlanEnds]], None] | None = None
     """Makes the calls that would follow here raise: in the real run others have their names."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __repr__(self) -> str:
+        figures = f"rounds={self.rounds}, payload={self.payload}, dealer={self.dealer}, relations={len(self.relations)}, peak={self.peak}"
+        return f"Plan(n={self.n}, {figures}, trips={self.trips}, complete={self.complete})"
 
     def end(self) -> NoReturn:
         """The program looks at what only the real run knows."""
