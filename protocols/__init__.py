@@ -6,6 +6,7 @@ from protocols.declare import PROTOCOLS
 from protocols.descriptive import standard_deviation, variance
 from protocols.linear_model import LinearRegression
 from protocols.nonlinear import absolute, clip, relu, select
+from protocols.ordering import ranks, sort
 
 __all__ = [
     "PROTOCOLS",
@@ -20,9 +21,11 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "ranks",
     "relu",
     "secure_sum",
     "select",
+    "sort",
     "standard_deviation",
     "variance",
     "weighted_mean",

@@ -172,7 +172,7 @@ async def argmin(s: Session, a: AShare | Masked, axis: int | None = None) -> ASh
 async def _winners(s: Session, x: Masked) -> BShare:
     """Which element of each row is the largest, the first one among equals: (groups, size) bits, one 1 in each row."""
     smaller = await mpc.ltz(s, x.pairs())
-    pair, first = _opponents(x.shape[1])
+    pair, first = opponents(x.shape[1])
     # An element beats a later one unless it is smaller, and an earlier one if that is smaller.
     beats = await mpc.xor(s, smaller[:, pair], first)
     while (left := beats.shape[1]) > 1:
@@ -184,7 +184,7 @@ async def _winners(s: Session, x: Masked) -> BShare:
 
 
 @lru_cache(maxsize=64)
-def _opponents(size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def opponents(size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """(size - 1, size) each: the number of the pair in which an element meets its r-th opponent, and whether it is the first of it."""
     number = np.zeros((size, size), np.int64)
     i, j = np.triu_indices(size, 1)
