@@ -234,6 +234,8 @@ BUILDING_BLOCKS = {
     "absolute": "a function of one's own values, which their owner computes in the clear",
     "relu": "a function of one's own values, which their owner computes in the clear",
     "clip": "a function of one's own values, which their owner computes in the clear",
+    "ranks": "gives a share: what is taken of it, a median or the largest, is the program's to say",
+    "sort": "gives a share: what is taken of it, a median or the largest, is the program's to say",
 }
 
 
