@@ -231,12 +231,10 @@ class Agreement:
         if isinstance(fault, Disagreement):
             joins.clear()
         # Whoever confirmed the session that another member left hears of that, and withdraws nothing: its join is spent.
-        spent = set(self._others) - set(self._unconfirmed()) if self._heard is not None else ()
-        for name in spent:
+        spent = set(self._others) - set(self._unconfirmed()) if self._heard is not None else set[str]()
+        # What a party got wrong would be found out again, at once and for ever.
+        for name in spent | ({fault.party} if isinstance(fault, PeerMisbehaved) else set()):
             joins.pop(name, None)
-        if isinstance(fault, PeerMisbehaved):
-            # It would be found out again, at once and for ever.
-            joins.pop(fault.party, None)
         if self._agreed is not None:
             # Whoever has all confirmations began already, and waits for this party's messages.
             told = self._heard or departure(fault, self._me, "the start")
