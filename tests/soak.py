@@ -213,9 +213,11 @@ class Soak:
 
 
 def _named(name, error):
-    """The two members that an error at `name` is about."""
+    """The two members that an error at `name` is about; who says so is one of them where no other is named."""
     _, party, text = error.split(": ", 2)
-    other = re.search(r"says (\w+)|sent (\w+) what|disagrees with (\w+) at", text)
+    if "this party" in text:
+        return {party, name}
+    other = re.search(r"sent (\w+) what|disagrees with (\w+) at| to (\w+), says", text) or re.search(r"says (\w+)", text)
     return {party, next(filter(None, other.groups())) if other else name}
 
 

@@ -10,7 +10,7 @@ from parties.auditing.entries import fault_of, opened
 from parties.jobs.job import unpack_task
 from tests.nodes import Nodes
 from tests.test_jobs import COLUMNS, mean_is_right
-from tests.test_jobs_faults import MEAN, hostile, requested, started
+from tests.test_jobs_faults import MEAN, hostile, requested, started, until
 from tests.test_policy_jobs import RUN, entries, jobs_of
 
 CANARY = 33.7142857
@@ -177,6 +177,8 @@ async def test_long_tasks_that_are_denied_take_little_of_the_log(tmp_path):
     async with hostile(tmp_path) as (nodes, c):
         for task in (short, long, {**long, "protocol": "\U0001f600" * 256, "parameters": {"p": "x" * 999}}):
             assert set(await c.answers({c.propose(task)})) == {"denied"}
+        # An entry may be written after the answer.
+        await until(lambda: len(entries(nodes, "a")) == 3)
         first, *others = entries(nodes, "a")
         assert (first["task"], first["program"]) == (short, unpack_task(short).program)
         for entry, line in zip(others, (tmp_path / "a.audit.log").read_bytes().splitlines()[1:], strict=True):
