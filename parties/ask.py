@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from parties.jobs.job import Task
 
 
-AT_ONCE = 5.0
+PATIENCE = 5.0
 """Seconds within which a node says that it is there, whatever else it does."""
 WIDTH = 200
 """Characters of a line of a table where no terminal has a width: an id is copied from it."""
@@ -41,19 +41,23 @@ def told(message: dict[str, Any]) -> BeaverError:
     return kind(message["text"]) if isinstance(kind, type) and issubclass(kind, BeaverError) else BeaverError(message["text"])
 
 
-async def answers(config: NodeConfig) -> str:
-    """The name by which the own node says at once that it is there; ConfigError if it does not."""
+async def alive(config: NodeConfig, patience: float = PATIENCE) -> str:
+    """The name of the own node, which answers at once whatever else it does; ConfigError if it does not within `patience` seconds."""
     try:
-        async with asyncio.timeout(AT_ONCE):
-            return str((await request(config, {"do": "alive"}))["alive"])
+        async with asyncio.timeout(patience):
+            replies = [reply async for reply in ask(socket_path(config), {"do": "alive"})]
     except TimeoutError:
         # The system takes the connection, be the process stopped or stuck.
-        msg = f"the node at {socket_path(config)} does not answer within {AT_ONCE:g} s: see what its log says last; if it stays so, restart it"
+        msg = f"the node at {socket_path(config)} did not answer within {patience:g} s: it is stopped, or hangs. Let it run on, or start it again"
         raise ConfigError(msg) from None
+    if not replies:
+        raise _ended()
+    return str(replies[-1].get("alive", ""))
 
 
 async def request(config: NodeConfig, message: dict[str, Any], heard: Callable[[dict[str, Any]], object] | None = None) -> dict[str, Any]:
-    """One request to the own node; its last message.  `heard` gets those before it, too.  Raises what the node raised."""
+    """One request to the own node, if that is `alive`; its last message.  `heard` gets those before it, too.  Raises what the node raised."""
+    await alive(config)
     last: dict[str, Any] | None = None
     async for reply in ask(socket_path(config), message):
         if "error" in reply:
@@ -62,9 +66,12 @@ async def request(config: NodeConfig, message: dict[str, Any], heard: Callable[[
             heard(reply)
         last = reply
     if last is None or ("result" not in last and message["do"] == "run"):
-        msg = "the node ended before it answered: its log says why. Start it again with `beaver party -c`, and ask again"
-        raise ConfigError(msg)
+        raise _ended()
     return last
+
+
+def _ended() -> ConfigError:
+    return ConfigError("the node ended before it answered: its log says why. Start it again with `beaver party -c`, and ask again")
 
 
 async def run(config: NodeConfig, task: Task, wait: float) -> dict[str, Any]:

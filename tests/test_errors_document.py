@@ -48,6 +48,7 @@ from tests.test_remembered import REMEMBERED
 from tests.test_renewal import RENEWAL
 from tests.test_renewed_rosters import FOLLOWED
 from tests.test_scribe import SCRIBE
+from tests.test_services import STOPPED
 
 # -- cases ------------------------------------------------------------------------------------------------------
 
@@ -367,7 +368,7 @@ CASES = {
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
     commands = [*COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS, *APPROVALS, *CLIENTS, *CLIENT_FAULTS]
-    cases = [*CASES, *DIFFERENCES, *REMEMBERED, *RENEWAL, *FOLLOWED, *SCRIBE, *SECONDS, *commands]
+    cases = [*CASES, *DIFFERENCES, *REMEMBERED, *RENEWAL, *FOLLOWED, *SCRIBE, *SECONDS, *STOPPED, *commands]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

@@ -76,14 +76,6 @@ def taken_port(home):
     top(f'listen = "127.0.0.1:{held.getsockname()[1]}"')(home)
 
 
-def stuck_node(home):
-    """Where a's node listens, and says nothing."""
-    held = socket.socket(socket.AF_UNIX)
-    HELD.append(held)
-    held.bind(str(home / "a.sock"))
-    held.listen()
-
-
 def open_folder(home):
     (home / "open").mkdir()
     (home / "open").chmod(0o777)
@@ -133,7 +125,6 @@ OFFLINE = {
     "PATH: cannot be made": (edit("a.toml", '"a.sock"', '"a.csv/a.sock"'), PARTY),
     "is there already and no socket": (lambda home: (home / "a.sock").touch(), PARTY),
     "no node answers at": (None, "jobs list -c a.toml"),
-    "does not answer within": (stuck_node, "alive -c a.toml"),
     "cannot be written (REASON); choose": (None, "run mean --dataset patients --columns age --out a.csv -c a.toml"),
     "is no protocol of this version": (None, "estimate meen --columns age"),
     "no parameter 'NAME'": (None, "estimate variance --columns age --set dof=1"),

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -18,14 +19,20 @@ import zipfile
 
 import pytest
 
+from mpc import ConfigError
 from mpc.membership.identity import Identity
 from mpc.membership.roster import Member, Roster
+from parties.ask import alive
+from parties.config import load_node_config
 from parties.run import INTERRUPTED
+from tests.error_rows import row_of
 from tests.nodes import BEAVER, PATIENCE, ROOT, Nodes, environment
 from tests.ports import free_port
 from tests.rosters import signed
 from tests.test_jobs_faults import until
 
+STOPPED = ["did not answer within N s: it is stopped"]
+"""Rows of docs/errors.md that this file provokes."""
 UNIT = ROOT / "examples" / "systemd" / "beaver-party.service"
 CONTAINER = ROOT / "examples" / "container" / "Containerfile"
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -129,6 +136,20 @@ async def test_a_closed_terminal_ends_its_node(tmp_path):
     os.close(ours)
     _, complaints = await asyncio.wait_for(node.communicate(), PATIENCE)
     assert (node.returncode, complaints.decode().splitlines()[-1]) == (INTERRUPTED, "stopped")
+
+
+async def test_a_node_that_is_stopped_is_told_from_one_that_is_not_there(tmp_path):
+    Nodes(tmp_path)
+    config = load_node_config(tmp_path / "a.toml")
+    with socket.socket(socket.AF_UNIX) as stopped:
+        # Connections are made, and nobody answers.
+        stopped.bind(str(tmp_path / "a.sock"))
+        stopped.listen()
+        with pytest.raises(ConfigError) as caught:
+            await alive(config, 0.2)
+    assert row_of(STOPPED[0]).shows(str(caught.value))
+    with pytest.raises(ConfigError, match="no node answers at"):
+        await alive(config, 0.2)
 
 
 def instructions():

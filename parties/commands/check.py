@@ -68,7 +68,8 @@ def alive(
     config: Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")],
 ) -> None:
     """Ask only whether this organisation's node runs and answers, for whoever watches it; of the others it says nothing."""
-    print(f"{run(ask.answers(load_node_config(config)))} answers")
+    settings = load_node_config(config)
+    print(f"{run(ask.alive(settings))} answers")
 
 
 def _quiet(*, verbose: bool) -> None:
