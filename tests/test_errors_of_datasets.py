@@ -12,6 +12,9 @@ from parties.config import load_node_config
 from parties.datasets import load, table_of
 from parties.schema import ColumnSettings
 from parties.sources import database
+from parties.sources import text as csv_text
+from parties.sources.halt import Halt
+from parties.sources.sheet import Sheet
 from tests.error_rows import row_of
 
 HEAD = 'name = "a"\nkey = "a.key"\nroster = "roster.toml"\n[datasets.p]\n'
@@ -113,7 +116,20 @@ def locked(home):
         writer.close()
 
 
+def changed_meanwhile(home):
+    file = home / "p.csv"
+    file.write_text("age\n" + "50\n" * 2 * csv_text.BLOCK)
+    (home / "a.toml").write_text(HEAD + CSV + "\n" + COLUMNS)
+    settings = load_node_config(home / "a.toml").datasets["p"]
+    batches = csv_text.read(file, Sheet(f"{file}: dataset 'p'", {"age": settings.columns["age"]}, Halt()))
+    next(batches)
+    with file.open("a") as export:
+        export.write("60\n")
+    list(batches)
+
+
 DATASETS = {
+    "was changed while it was read": changed_meanwhile,
     **{case: (lambda home, case=case: read(home, case)) for case in READING},
     "a date or time, but": dates_of_a_database,
     "the column holds TYPE": lambda home: parquet(home, ["x"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
@@ -14,12 +15,24 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(path: Path, sheet: Sheet, mode: str, **how: Any) -> Iterator[IO[Any]]:
-    """The open file; whatever fails while it is open and read is told without the system's own words about its contents."""
+    """The open file; whatever fails while it is open and read is told without the system's own words about its contents.
+
+    A file that somebody writes meanwhile is refused when it has been read: what was read is neither what it was nor what it will be.
+    """
     try:
         # A pipe or a device would be waited for without end.
         if path.exists() and not path.is_file():
             sheet.refuse("cannot be read (not a file)")
         with path.open(mode, **how) as file:
+            before = _written(file)
             yield file
+            if _written(file) != before:
+                sheet.refuse("was changed while it was read; write a new file beside it and give that its name, then run the job again")
     except OSError as fault:
         sheet.refuse(f"cannot be read ({fault.strerror or 'its contents are damaged'})")
+
+
+def _written(file: IO[Any]) -> tuple[int, int]:
+    """What differs once somebody has written into the file."""
+    about = os.fstat(file.fileno())
+    return about.st_size, about.st_mtime_ns
