@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
+from mpc.fixed_point import decode, encode, shape_of
+from mpc.kernels import bits
+from mpc.kernels.blank import Blank
 from mpc.messaging.beside import Beside
 from mpc.messaging.exchange import Exchange
 from mpc.naming.streams import Streams
 from mpc.preprocessing.dealt import Dealt
-from mpc.preprocessing.plan import DryExchange, DrySource, DryStreams, Plan
+from mpc.preprocessing.plan import DryExchange, DryStreams, Plan
 from mpc.ring import Words, zeros
+from mpc.values.bshare import BShare
 from mpc.values.derived import Done
 from mpc.values.secret import Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+
+    from numpy.typing import ArrayLike
 
     from mpc.ledger import Ledger
     from mpc.messaging.agreement import Agreed
@@ -25,26 +34,84 @@ if TYPE_CHECKING:
     from mpc.naming.scope import Scope
     from mpc.naming.streams import Expansion, Watch
     from mpc.network.mesh import Mesh
+    from mpc.preprocessing.plan import DrySource
     from mpc.preprocessing.source import Source
+    from mpc.values.shares import AShare
 
-    Dry = Callable[[Plan, Sequence[str], int], DryExchange]
+    Hearing = Callable[[Plan, Sequence[str], int], DryExchange]
 
 R = TypeVar("R")
+THREAD_WORK = 1 << 22
+"""Word operations above which a kernel runs in a thread, about 5 ms, so that heartbeats go on."""
 
 
-@dataclass(slots=True)
-class Engine:
-    """The real thing, or a dry run of it."""
+@dataclass(frozen=True, slots=True)
+class Engine(ABC):
+    """What a session and its ops ask for; nothing above it knows whether the run is a dry one."""
 
     home: Home
     exchange: Exchange | DryExchange
     streams: Expansion
     source: Source
     cost: Ledger
-    work: Beside | None = None
+
+    @property
+    @abstractmethod
+    def takes(self) -> Home | None:
+        """Whose secrets its ops take: those of this home, or all if None."""
+
+    @abstractmethod
+    def zeros(self, shape: tuple[int, ...]) -> Words:
+        """Zero words; in a dry run any of this shape."""
+
+    @abstractmethod
+    def encode(self, values: ArrayLike, frac: int, bound: float) -> Words:
+        """This party's own reals as words; see `fixed_point.encode`."""
+
+    @abstractmethod
+    async def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:
+        """`kernel(*arguments)`, words of `shape`, which is `work` word operations long; a dry run skips it."""
+
+    def plain(self, x: AShare | BShare, total: Any) -> Any:
+        """What the program gets for x, of which the sum or XOR of all shares, flat, is `total`."""
+        if isinstance(x, BShare):
+            return bits.unpack(total, x.size).astype(np.bool_).reshape(x.shape)
+        return decode(total.reshape(x.shape), x.frac)
+
+    @abstractmethod
+    async def ask(self, plan: Plan) -> None:
+        """Ask for what `plan` names, so that the asks leave before its program begins, which may do much before it waits for anything."""
+
+    @abstractmethod
+    async def room(self, scope: Scope) -> None:
+        """Wait until `beside` may begin more."""
+
+    @abstractmethod
+    def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
+        """`work`, begun, with what is awaited in it."""
+
+    @abstractmethod
+    def cancelled(self, scope: Scope) -> None:
+        """A call of `scope` was cancelled while it waited."""
+
+    @abstractmethod
+    async def finish(self) -> None:
+        """The program is done: hand over what the others still need, then say so."""
+
+    @abstractmethod
+    def abort(self, fault: BaseException) -> BaseException:
+        """The program raised `fault`: nobody needs what is under way, and every peer is told.  Returns what to raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live(Engine):
+    """The real thing."""
+
+    exchange: Exchange
+    work: Beside
 
     @classmethod
-    def of(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None, visit: Visit | None) -> Engine:
+    def of(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None, visit: Visit | None) -> Live:
         """That of the session which all members agreed on."""
         names, me = agreed.job.parties, mesh.identity.name
         index = names.index(me)
@@ -54,56 +121,113 @@ class Engine:
         home, source = Home(index, len(names), agreed.session, watch), Dealt(exchange, streams, cost)
         return cls(home, exchange, streams, source, cost, Beside(exchange.cancelled))
 
-    @classmethod
-    def dry(cls, names: Sequence[str], index: int, exchange: Dry, source: type[DrySource]) -> tuple[Engine, Plan]:
-        """One on shapes alone, and the plan that it writes down."""
-        plan, home = Plan(len(names), source.blanks()), Home(index, len(names), b"dry run")
-        return cls(home, exchange(plan, names, index), DryStreams(plan), source(plan), plan.ledger), plan
+    @property
+    def takes(self) -> Home:
+        """See Engine."""
+        return self.home
 
     def zeros(self, shape: tuple[int, ...]) -> Words:
-        """Zero words; in a dry run any of this shape."""
-        exchange = self.exchange
-        return exchange.blank(shape) if isinstance(exchange, DryExchange) else zeros(shape)
+        """See Engine."""
+        return zeros(shape)
+
+    def encode(self, values: ArrayLike, frac: int, bound: float) -> Words:
+        """See Engine."""
+        return encode(values, frac=frac, bound=bound)
+
+    async def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:  # noqa: ARG002
+        """See Engine."""
+        return await asyncio.to_thread(kernel, *arguments) if work > THREAD_WORK else kernel(*arguments)
 
     async def ask(self, plan: Plan) -> None:
-        """Ask for what `plan` names, so that the asks leave before its program begins, which may do much before it waits for anything."""
+        """See Engine."""
         self.source.plan(plan)
-        if isinstance(self.exchange, Exchange):
-            await asyncio.sleep(0)
-
-    def cancelled(self, scope: Scope) -> None:
-        """A call of `scope` was cancelled while it waited."""
-        if isinstance(self.exchange, Exchange):
-            self.exchange.cancelled(scope)
+        await asyncio.sleep(0)
 
     async def room(self, scope: Scope) -> None:
-        """Wait until `beside` may begin more; in a dry run, where nothing waits, it always may."""
-        if self.work is not None:
-            await self.work.room(scope)
+        """See Engine."""
+        await self.work.room(scope)
 
     def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
-        """`work`, begun, with what is awaited in it; in a dry run it is done at once."""
-        return Done(_completed(work)) if self.work is None else self.work.start(work, *awaited)
+        """See Engine."""
+        return self.work.start(work, *awaited)
+
+    def cancelled(self, scope: Scope) -> None:
+        """See Engine."""
+        self.exchange.cancelled(scope)
 
     async def finish(self) -> None:
-        """The program is done: hand over what the others still need, then say so."""
-        if self.work is not None:
-            await self.work.ended()
-        if isinstance(self.exchange, Exchange):
-            await self.exchange.finish()
+        """See Engine."""
+        await self.work.ended()
+        await self.exchange.finish()
 
-    def cancel(self) -> None:
-        """The program has failed: nobody needs what is under way."""
-        if self.work is not None:
-            self.work.cancel()
+    def abort(self, fault: BaseException) -> BaseException:
+        """See Engine.  A task group wraps the one fault of the session once per task; it comes out as itself."""
+        self.work.cancel()
+        self.exchange.leave_early(fault)
+        known = self.exchange.fault
+        if known is not None and isinstance(fault, BaseExceptionGroup) and fault.split(lambda leaf: leaf is known)[1] is None:
+            return known
+        return fault
 
 
-def _completed(work: Coroutine[None, None, R]) -> R:
-    """What `work` gives, which waits for nothing."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        outcome: R = end.value
-        return outcome
-    msg = "work of a dry run waits for something"
-    raise RuntimeError(msg)
+@dataclass(frozen=True, slots=True)
+class Dry(Engine):
+    """On shapes alone: what it is asked for is counted and written into a plan, and what is revealed is as its exchange has it."""
+
+    exchange: DryExchange
+
+    @classmethod
+    def of(cls, names: Sequence[str], index: int, hearing: Hearing, source: type[DrySource]) -> tuple[Dry, Plan]:
+        """One, and the plan that it writes."""
+        plan, home = Plan(len(names), source.blanks()), Home(index, len(names), b"dry run")
+        return cls(home, hearing(plan, names, index), DryStreams(plan), source(plan), plan.ledger), plan
+
+    @property
+    def takes(self) -> None:
+        """See Engine: those that its program holds of the real run, too."""
+        return
+
+    def zeros(self, shape: tuple[int, ...]) -> Words:
+        """See Engine."""
+        blank: Words = self.exchange.blank(shape)
+        return blank
+
+    def encode(self, values: ArrayLike, frac: int, bound: float) -> Words:  # noqa: ARG002  it has no contents
+        """See Engine."""
+        return self.zeros(shape_of(values))
+
+    async def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:  # noqa: ARG002
+        """See Engine."""
+        return self.zeros(shape)
+
+    def plain(self, x: AShare | BShare, total: Any) -> Any:
+        """See Engine.  A client has the words of what is revealed to it."""
+        if isinstance(total, Blank):
+            return self.exchange.revealed(x.shape, -1 if isinstance(x, BShare) else abs(x.frac))
+        return Engine.plain(self, x, total)
+
+    async def ask(self, plan: Plan) -> None:
+        """See Engine."""
+        self.source.plan(plan)
+
+    async def room(self, scope: Scope) -> None:
+        """See Engine: nothing waits, so it always may."""
+
+    def beside(self, work: Coroutine[None, None, R], *_: Coroutine[Any, Any, Any]) -> Done[R]:
+        """See Engine: it is done at once, for it waits for nothing."""
+        try:
+            work.send(None)
+        except StopIteration as end:
+            return Done(end.value)
+        msg = "work of a dry run waits for something"
+        raise RuntimeError(msg)
+
+    def cancelled(self, scope: Scope) -> None:
+        """See Engine: nobody waits for it."""
+
+    async def finish(self) -> None:
+        """See Engine: nobody needs anything."""
+
+    def abort(self, fault: BaseException) -> BaseException:
+        """See Engine: nobody is told."""
+        return fault

@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mpc.engine import Engine
+from mpc.engine import Dry, Live
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
-from mpc.fixed_point import BOUND, FRAC, decode, encode, headroom, shape_of
-from mpc.kernels import bits
-from mpc.kernels.blank import Blank
+from mpc.fixed_point import BOUND, FRAC, headroom, shape_of
 from mpc.ledger import Release
-from mpc.messaging.exchange import Exchange
 from mpc.naming import expressions
 from mpc.naming.correlations import MASK
 from mpc.naming.scope import Scope, called, close_innermost, current, protocol, running
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from mpc.engine import Dry
+    from mpc.engine import Engine, Hearing
     from mpc.ledger import Ledger
     from mpc.messaging.agreement import Agreed
     from mpc.messaging.beside import Work
@@ -53,8 +50,6 @@ R = TypeVar("R")
 Revealed = Any
 _SILENT = logging.Logger("beaver", 1)  # noqa: LOG001  nobody is to hear of what a dry run reveals
 _SILENT.addHandler(logging.NullHandler())
-THREAD_WORK = 1 << 22
-"""Word operations above which a kernel runs in a thread, about 5 ms, so that heartbeats go on."""
 
 
 class Session:
@@ -80,14 +75,14 @@ class Session:
     def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None = None, visit: Visit | None = None) -> Session:
         """The session that all members agreed on; it counts in `cost`; `visit` goes to the client that gets results."""
         log = logging.LoggerAdapter(mesh.log, {"job": agreed.job.name})
-        return cls(agreed.job.parties, Engine.of(agreed, mesh, cost, watch, visit), log, visit.client if visit is not None else "")
+        return cls(agreed.job.parties, Live.of(agreed, mesh, cost, watch, visit), log, visit.client if visit is not None else "")
 
     @classmethod
     def dry(
-        cls, names: Sequence[str], index: int, exchange: Dry = DryExchange, client: str = "", source: type[DrySource] = DrySource
+        cls, names: Sequence[str], index: int, hearing: Hearing = DryExchange, client: str = "", source: type[DrySource] = DrySource
     ) -> tuple[Session, Plan]:
         """A session on shapes alone, and the plan that it writes down."""
-        engine, plan = Engine.dry(names, index, exchange, source)
+        engine, plan = Dry.of(names, index, hearing, source)
         dry = cls(names, engine, logging.LoggerAdapter(_SILENT, {}), client)
         plan.closes = partial(close_innermost, dry)
         return dry, plan
@@ -140,9 +135,7 @@ class Session:
         """
         frac = index(frac)
         limit = headroom(frac, self.n) if bound is None else bound
-        if isinstance(self._engine.exchange, DryExchange):
-            return Encoded(self._engine.exchange.blank(shape_of(values)), frac, limit)
-        return Encoded(encode(values, frac=frac, bound=limit), frac, limit)
+        return Encoded(self._engine.encode(values, frac, limit), frac, limit)
 
     def zero(self, shape: Extent, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
         """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names: others at another party are a Disagreement when it is opened."""
@@ -279,15 +272,8 @@ class Session:
             total: Any = await exchange.to_receivers(scope, fresh, receivers, x.lineage, x.shape, combine)
         finally:
             self.cost.revealing -= 1
-        frac = -1 if isinstance(x, BShare) else abs(x.frac)
         self.log.info("revealed %s shape=%s to=%s", scope.label, x.shape, ",".join(to_names))
-        if total is None:
-            return None
-        if isinstance(exchange, DryExchange) and isinstance(total, Blank):
-            return exchange.revealed(x.shape, frac)
-        if isinstance(x, BShare):
-            return bits.unpack(total, x.size).astype(np.bool_).reshape(x.shape)
-        return decode(total.reshape(x.shape), x.frac)
+        return None if total is None else self._engine.plain(x, total)
 
     def receivers(self, to: int | str | Iterable[int | str] | None) -> tuple[int, ...]:
         """The indices of those that `to` means: all if None.  The client, where there is one, comes after the parties."""
@@ -322,9 +308,9 @@ class Session:
 
         A dry run takes those that its program holds of the real one, too, without their contents.
         """
-        dry = isinstance(self._engine.exchange, DryExchange)
-        check_operand(x, kinds, taker, None if dry else self.home)
-        return self.emptied(x) if dry and x.home is not self.home else x
+        home = self._engine.takes
+        check_operand(x, kinds, taker, home)
+        return self.emptied(x) if home is None and x.home is not self.home else x
 
     @property
     def source(self) -> Source:
@@ -362,11 +348,9 @@ class Session:
         """This party's share of the mask at `where`, to be spent on `hides` alone."""
         return self._engine.streams.mask(where, hides, usage)
 
-    async def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], *arguments: Any, work: int = 0) -> Words:
-        """`kernel(*arguments)`, words of `shape`; in a thread if it is `work` word operations long.  A dry run skips it."""
-        if isinstance(self._engine.exchange, DryExchange):
-            return self._engine.zeros(shape)
-        return await asyncio.to_thread(kernel, *arguments) if work > THREAD_WORK else kernel(*arguments)
+    def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], *arguments: Any, work: int = 0) -> Coroutine[Any, Any, Words]:
+        """`kernel(*arguments)`, words of `shape`, to be awaited; in a thread if it is `work` word operations long.  A dry run skips it."""
+        return self._engine.compute(kernel, shape, arguments, work)
 
     def share(self, words: Held, *, frac: int, bound: float, lineage: int, origin: Truncation | Factors | None = None) -> AShare:
         """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""
@@ -390,11 +374,4 @@ class Session:
 
         A task group wraps the one fault of the session once per task; it comes out as itself.
         """
-        self._engine.cancel()
-        if not isinstance(self._engine.exchange, Exchange):
-            return fault
-        self._engine.exchange.leave_early(fault)
-        known = self._engine.exchange.fault
-        if known is not None and isinstance(fault, BaseExceptionGroup) and fault.split(lambda leaf: leaf is known)[1] is None:
-            return known
-        return fault
+        return self._engine.abort(fault)
