@@ -8,6 +8,7 @@ from mpc import Disagreement, PeerLost, PeerMisbehaved, PrecisionError
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.exchange import Exchange
 from mpc.testing import simulate
+from parties.jobs.visits import heard
 
 MEMBERS = ["p0", "p1", "p2", "the-dealer"]
 
@@ -92,3 +93,12 @@ def test_what_a_member_was_told_it_passes_on_unchanged(monkeypatch, seed):
         simulate(3, program, seed=seed)
     assert {what._replace(at="") for _, what in told} == {Departure("program", "p1", "p1", "")}
     assert len({what.at for _, what in told}) == 1
+
+
+@pytest.mark.parametrize("party", ["p0", "p1", "lab"])
+def test_a_client_is_shown_no_words_of_a_party(party):
+    """A terminal would obey some."""
+    text = str(heard("p0", "\x1b[2Jmoved to evil.example", party, "lab"))
+    assert "gone" in text
+    assert "evil" not in text
+    assert text.isprintable()

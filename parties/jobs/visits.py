@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DIFFERS = "disagreement"
 """What a client hears where its rows mean something else."""
+_SHOWN = ("lost", "misbehaved", "program", DIFFERS, CANCELLED)
 
 
 class Visits:
@@ -75,7 +76,7 @@ def _ending(fault: BaseException | None, me: str) -> tuple[str, str]:
 
 
 def heard(name: str, reason: str, party: str, me: str) -> BeaverError:
-    """The fault of which the party `name` tells the client `me`."""
+    """The fault of which the party `name` tells the client `me`; of what it says nothing is shown but words of ours."""
     if reason == DENIED:
         return denied_by(party, name)
     if party == me and reason == DIFFERS:
@@ -83,11 +84,12 @@ def heard(name: str, reason: str, party: str, me: str) -> BeaverError:
             name,
             "describes the job, or the units or categories of its columns, otherwise than this client; its log says which. Declare the same everywhere.",
         )
+    told = reason if reason in _SHOWN else "gone"
     if party == me:
-        return PeerLost(name, f"ended the job, since it found this client {reason}; run it again")
+        return PeerLost(name, f"ended the job, since it found this client {told}; run it again")
     if party == name:
-        return PeerLost(name, f"ended the job: {reason}; its log says why")
-    return PeerLost(party, f"the job ended, since {name} found it {reason}; run it again")
+        return PeerLost(name, f"ended the job: {told}; its log says why")
+    return PeerLost(party, f"the job ended, since {name} found it {told}; run it again")
 
 
 __all__ = ["Visits", "heard"]
