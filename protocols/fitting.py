@@ -230,6 +230,8 @@ async def on_hidden_rows(s: Session, x: Floats, y: Any, options: Options, labels
 
 async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str]) -> Pooled:
     """Own rows, all columns."""
+    if step is not None:
+        _few_enough(x.shape[1])
     pooled, own = await least_squares.moments(s, x, y, centre=options.centre, terms=_terms(options, step))
     scale = least_squares.standard_scale(pooled, options.alpha, labels)
     if step is None:
@@ -291,9 +293,7 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[
     if min(step.batch, len(y)) > BATCH:
         msg = f"batch_size={step.batch} is too large: a sum over a batch fits the ring for at most {BATCH} rows"
         raise ConfigError(msg)
-    if x.shape[1] > COLUMNS:
-        msg = f'solver="sgd" fits the ring for at most {COLUMNS} columns, not {x.shape[1]}: use solver="exact", or fewer columns'
-        raise ConfigError(msg)
+    _few_enough(x.shape[1])
     weights = await descend(s, x, y, step)
     # As many rows as squares that are bounded by d·2^12 leave room for.
     count = min(SAMPLE, max((1 << 22) // x.shape[1] ** 2, 1))
@@ -308,6 +308,13 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[
     outside, worse = await asyncio.gather(mpc.ltz(s, within), mpc.ltz(s, better))
     parts = await asyncio.gather(mpc.b2a(s, outside), mpc.b2a(s, worse))
     return weights, await mpc.ltz(s, -(parts[0].sum() + parts[1]))
+
+
+def _few_enough(columns: int) -> None:
+    """ConfigError for more columns than a descent has room for."""
+    if columns > COLUMNS:
+        msg = f'solver="sgd" fits the ring for at most {COLUMNS} columns, not {columns}: use solver="exact", or fewer columns'
+        raise ConfigError(msg)
 
 
 def _terms(options: Options, step: Schedule | None) -> tuple[float | str, ...]:

@@ -365,3 +365,12 @@ def test_settings_that_fit_nothing_are_refused_before_anything_is_revealed(split
         return s.cost.rounds, dict(s.releases)
 
     assert simulate(2, program) == [(0, {}), (0, {})]
+
+
+def test_a_descent_of_too_many_columns_is_refused_before_anything_is_revealed():
+    async def program(s):
+        with pytest.raises(ConfigError, match="at most 1023 columns, not 1024"):
+            await LinearRegression("sgd").fit(s, np.ones((2, 1024)), np.ones(2))
+        return s.cost.rounds, dict(s.releases)
+
+    assert simulate(2, program) == [(0, {}), (0, {})]
