@@ -16,8 +16,7 @@ from mpc.engine import Dry, Live
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
 from mpc.fixed_point import BOUND, FRAC, headroom, shape_of
 from mpc.ledger import Release
-from mpc.naming import expressions
-from mpc.naming.correlations import MASK
+from mpc.naming import correlations, expressions
 from mpc.naming.scope import Scope, called, close_innermost, current, protocol, running
 from mpc.preprocessing.plan import DryExchange, DrySource, Plan, Planning, run_dry
 from mpc.ring import count
@@ -210,7 +209,8 @@ class Session:
         """
         x = self.operand(x, (AShare,), "mask")
         (masked,) = await self.masked((x,), (self.take_mask(x),))
-        masked.place = (*running(self).path, 0)
+        if masked.size <= correlations.MAX_LIFTED:
+            masked.place = (*running(self).path, 0)
         return masked
 
     def take_mask(self, x: AShare) -> Expression:
@@ -344,7 +344,7 @@ class Session:
         """Open the XOR of every party's `words`, which the caller hid under fresh bit masks."""
         return await self._engine.exchange.open(running(self), "bits", words, lineages, keys, np.bitwise_xor)
 
-    def mask_words(self, where: expressions.Range, hides: Words, usage: str = MASK) -> Words:
+    def mask_words(self, where: expressions.Range, hides: Words, usage: str = correlations.MASK) -> Words:
         """This party's share of the mask at `where`, to be spent on `hides` alone."""
         return self._engine.streams.mask(where, hides, usage)
 

@@ -51,7 +51,7 @@ class Expression:
     `tree` is the expression as plain data, whose canonical bytes are its `key`: equal exactly if the expressions are.
     """
 
-    __slots__ = ("depth", "nodes", "operation", "parameters", "parts", "shape", "tree")
+    __slots__ = ("depth", "is_wide", "nodes", "operation", "parameters", "parts", "shape", "tree")
 
     def __init__(self, operation: str, parameters: tuple[Any, ...], parts: tuple[Expression, ...], shape: tuple[int, ...]) -> None:
         self.operation = operation
@@ -64,6 +64,8 @@ class Expression:
             if depth <= part.depth:
                 depth = part.depth + 1
             trees.append(part.tree)
+        self.is_wide: bool = operation == "wide" or (operation in VIEWS and parts[0].is_wide)
+        """Whether its value is of numbers mod 2^128."""
         self.nodes: int = nodes
         self.depth: int = depth
         self.tree: Tree = (operation, parameters, tuple(trees))
@@ -90,11 +92,6 @@ class Expression:
     def where(self) -> Range:
         """The stream range of a leaf."""
         return Range(*self.parameters[:3]) if self.operation == "own" else self.parameters  # type: ignore[return-value]
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether its value is of numbers mod 2^128."""
-        return self.operation == "wide" or (self.operation in VIEWS and self.parts[0].is_wide)
 
     @property
     def owner(self) -> int | None:
@@ -322,7 +319,7 @@ def unpack_expression(data: object, masks: dict[object, Expression], depth: int 
         case (str() as operation, tuple() as parameters, (first, *others)) if depth and len(others) < 2:
             parts = [unpack_expression(part, masks, depth - 1) for part in (first, *others)]
             built = _rebuild(operation, parameters, parts)
-            if any(part.is_wide for part in parts) and not built.is_wide:
+            if (parts[0].is_wide or parts[-1].is_wide) and not built.is_wide:
                 raise ValueError(operation)
             if count(built.shape) <= MAX_WORDS:
                 return built

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mpc.errors import ProgramError
-from mpc.naming import correlations, expressions
+from mpc.naming import expressions
 from mpc.naming.correlations import SHORT_NODES
 from mpc.ring import Words, broadcast, frozen
 from mpc.values.secret import Home, constant_lineage, fingerprint, fingerprint_of_integers, lineage_of, same_home
@@ -57,7 +57,7 @@ class Masked(Fixed):
     is_masked = True
     owner: int | None = None
     place: tuple[int, ...] | None
-    """The scope in which it can be masked anew, where an op of its own has masked it."""
+    """The scope in which it can be masked anew, where an op of its own has masked it and it is small enough."""
 
     def __init__(self, difference: Words, mask: Words, name: Expression, *, frac: int, bound: float, home: Home, lineage: int) -> None:
         if difference.shape != name.shape or mask.shape != name.shape:
@@ -86,7 +86,7 @@ class Masked(Fixed):
     @property
     def is_liftable(self) -> bool:  # type: ignore[override]  # of a share it is said once
         """Whether it can be masked anew as numbers mod 2^128."""
-        return self.view is not None or (self.place is not None and self.size <= correlations.MAX_LIFTED)
+        return self.view is not None or self.place is not None
 
     async def opened(self, _: Scope) -> tuple[Words, Words]:
         """Its difference and this party's share of its mask."""
