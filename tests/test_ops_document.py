@@ -1,4 +1,4 @@
-"""docs/protocols.md is what the declarations say, and they say what the design's cost table says (invariant 33)."""
+"""docs/ops.md is what the declarations say, and they say what the design's cost table says (invariant 33)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_large_opening_of_many_costs_16_n_minus_1_bytes_over_n_in_all(n):
 
 
 def test_the_document_is_up_to_date():
-    assert (ROOT / "docs" / "protocols.md").read_text() == document(), "run: python -m mpc.ops.document > docs/protocols.md"
+    assert (ROOT / "docs" / "ops.md").read_text() == document(), "run: python -m mpc.ops.document > docs/ops.md"
 
 
 def test_every_op_has_a_row_a_source_and_says_what_it_opens():

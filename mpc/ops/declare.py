@@ -115,7 +115,7 @@ class Op:
 
 SECRETS: dict[str, type[Secret]] = {"AShare": AShare, "BShare": BShare, "Masked": Masked}
 OPS: dict[str, Op] = {}
-"""Every op by name; the tests go through it, and docs/protocols.md is made from it."""
+"""Every op by name; the tests go through it, and docs/ops.md is made from it."""
 
 
 def op(

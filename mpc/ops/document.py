@@ -1,4 +1,4 @@
-"""The table of all ops for docs/protocols.md, made from their declarations: `python -m mpc.ops.document > docs/protocols.md`."""
+"""The table of all ops for docs/ops.md, made from their declarations: `python -m mpc.ops.document > docs/ops.md`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ PARAMETERS = {"drop": 20, "factor": 1.5}
 MASK = Op("mask", Session.mask, mask_cost, "turbospeedz", "x - a, uniform", "nothing")
 """A call of the session, listed here since every op on shares begins with it."""
 
-HEAD = """# Protocols: what each op costs and shows
+HEAD = """# Ops: what each costs and shows
+
+The building blocks of `import mpc`; [protocols.md](protocols.md) has what is made of them.
 
 Generated from the declarations of the ops by `python -m mpc.ops.document`; a test keeps it up to date. Every op declares its cost as integers
 and the tests find the measured cost equal to it, for n = 2 to 5, so this table is a contract.
@@ -94,7 +96,7 @@ def _sources() -> Iterator[str]:
 
 
 def document() -> str:
-    """The whole of docs/protocols.md."""
+    """The whole of docs/ops.md."""
     return "\n".join((HEAD, *table(), TAIL + "\n".join(_sources()))) + "\n"
 
 

@@ -1,0 +1,123 @@
+"""docs/protocols.md, made from the declarations of the protocols: `python -m protocols.document > docs/protocols.md`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+import mpc
+from protocols import PROTOCOLS, LinearRegression
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mpc import Floats, Session
+    from protocols.declare import Protocol
+
+PARTIES = 3
+ROWS, COLUMNS = 1000, 3
+ELEMENTS = 1000
+FEW = 100
+"""Elements of what is for few."""
+EXAMPLES: dict[str, Any] = {"x": np.empty((ROWS, COLUMNS)), "w": np.empty(ROWS), "low": 0.0, "high": 1.0}
+Solver = Literal["exact", "sgd"]
+FITS: dict[Solver, dict[str, Any]] = {"exact": {}, "sgd": {"epochs": 1, "batch_size": 125}}
+
+HEAD = f"""# Protocols: the library
+
+What a program calls as `await protocols.NAME(s, ...)`, or a notebook as `s.run(protocols.NAME, ...)`. What `beaver run` takes is in `beaver protocols`. Ops, of which these are made, are in [ops.md](ops.md), and how exact
+results are in [precision.md](precision.md).
+
+Generated from the declarations of the protocols by `python -m protocols.document`; a test keeps it up to date. Every protocol declares its cost as integers, and the tests find the measured cost equal to it,
+for n = 2 to 5. Figures are for {PARTIES} parties: rounds are simultaneous exchanges, bytes what a party sends to each of the others, dealer bytes all that the dealer sends. Sources are keys of `mpc/papers.py`.
+"""
+
+OWN = f"""
+## Statistics of own data
+
+Each party passes its own rows, and what is revealed goes to everyone, or to those alone that `to=` names. Figures are for {ROWS:,} rows of {COLUMNS} columns at each party; the number of rows does not change them, except for `secure_sum`,
+which adds whole arrays.
+"""
+
+SHARED = f"""
+## On shares
+
+These take shares (`s.input`, `s.inputs`, results of others), some of them masked ones (`s.mask`), and give shares; nothing is revealed. Figures are for {ELEMENTS:,} elements, of `ranks` and `sort` for {FEW}.
+"""
+
+FITTED = """
+## Regression
+
+"""
+
+
+def table(*, own: bool) -> Iterator[str]:
+    """The protocols that reveal a result of own data, or those that take and give shares."""
+    headings = ["call", "gives", *(["reveals"] if own else []), "rounds", "bytes to each peer", "dealer bytes", "source"]
+    yield f"| {' | '.join(headings)} |"
+    yield f"|{'---|' * len(headings)}"
+    for each in PROTOCOLS.values():
+        if own == (each.reveals != "nothing"):
+            cost = each.cost(PARTIES, *map(_example(each), _operands(each)))
+            figures = (f"{number:,}" for number in (cost.rounds, cost.payload, cost.dealer))
+            cells = [f"`{_call(each.name, each.call)}`", _gives(each), *([each.reveals] if own else []), *figures, each.source or "-"]
+            yield f"| {' | '.join(cells)} |"
+
+
+def _operands(each: Protocol) -> list[inspect.Parameter]:
+    """What the cost depends on: all but the session and keywords, and those that are seldom given."""
+    parameters = list(inspect.signature(each.call).parameters.values())[1:]
+    return [one for one in parameters if one.kind is not one.KEYWORD_ONLY and one.default is one.empty]
+
+
+def _example(each: Protocol) -> Any:
+    size = FEW if each.name in {"ranks", "sort"} else ELEMENTS
+
+    def of(parameter: inspect.Parameter) -> Any:
+        return mpc.Like((size,)) if "Share" in str(parameter.annotation) else EXAMPLES[parameter.name]
+
+    return of
+
+
+def _call(name: str, call: Callable[..., Any]) -> str:
+    """How it is written, without types."""
+    given = [one.replace(annotation=one.empty) for one in inspect.signature(call).parameters.values()]
+    star = ["*"] if any(one.kind is one.KEYWORD_ONLY for one in given) else []
+    free = [str(one) for one in given if one.kind is not one.KEYWORD_ONLY]
+    return f"{name}({', '.join([*free, *star, *(str(one) for one in given if one.kind is one.KEYWORD_ONLY)])})".replace("'", '"')
+
+
+def _gives(each: Protocol) -> str:
+    """The first paragraph of its docstring, as one cell of a table."""
+    first = (inspect.getdoc(each.call) or "").split("\n\n")[0]
+    return " ".join(first.split()).replace("|", "\\|")
+
+
+def fits() -> Iterator[str]:
+    """What fits of rows cost, by a dry run of each."""
+    yield "| solver | rows at each party | columns | rounds | bytes to each peer | dealer bytes |"
+    yield "|---|---|---|---|---|---|"
+
+    for solver, settings in FITS.items():
+
+        async def fit(s: Session, x: Floats, y: Floats, solver: Solver = solver, settings: dict[str, Any] = settings) -> None:
+            await LinearRegression(solver, **settings).fit(s, x, y)
+
+        plan = mpc.estimate(fit, PARTIES, [(ROWS, COLUMNS), (ROWS,)])
+        what = ", ".join([f'solver="{solver}"', *(f"{name}={value}" for name, value in settings.items())])
+        yield f"| `{what}` | {ROWS:,} | {COLUMNS} | {plan.rounds:,} | {plan.payload:,} | {plan.dealer:,} |"
+
+
+def document() -> str:
+    """The whole of docs/protocols.md."""
+    regression = f"`{_call('LinearRegression', LinearRegression)}`"
+    about = inspect.getdoc(LinearRegression) or ""
+    parts = (HEAD + OWN, *table(own=True), SHARED, *table(own=False), FITTED + regression, "", about, "", *fits())
+    return "\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())
