@@ -12,7 +12,7 @@ import mpc
 from protocols import PROTOCOLS, LinearRegression
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from mpc import Floats, Session
     from protocols.declare import Protocol
@@ -53,6 +53,18 @@ FITTED = """
 
 """
 
+SESSION = """
+## The session
+
+What a program gets as `s`; the docstrings have rounds, bytes and errors. A share adds, subtracts, multiplies by public integers, and is indexed, reshaped, transposed and summed as numpy does, with no message.
+"""
+CALLS = ("encode", "zero", "input", "inputs", "mask", "reveal", "run", "made")
+
+AROUND = """
+## Beside it
+"""
+ENTRIES = ("connect", "connect_sync", "open_node", "estimate", "protocol", "concatenate", "stack")
+
 
 def table(*, own: bool) -> Iterator[str]:
     """The protocols that reveal a result of own data, or those that take and give shares."""
@@ -63,7 +75,7 @@ def table(*, own: bool) -> Iterator[str]:
         if own == (each.reveals != "nothing"):
             cost = each.cost(PARTIES, *map(_example(each), _operands(each)))
             figures = (f"{number:,}" for number in (cost.rounds, cost.payload, cost.dealer))
-            cells = [f"`{_call(each.name, each.call)}`", _gives(each), *([each.reveals] if own else []), *figures, each.source or "-"]
+            cells = [f"`{_call(each.name, each.call)}`", _gives(each.call), *([each.reveals] if own else []), *figures, each.source or "-"]
             yield f"| {' | '.join(cells)} |"
 
 
@@ -90,9 +102,9 @@ def _call(name: str, call: Callable[..., Any]) -> str:
     return f"{name}({', '.join([*free, *star, *(str(one) for one in given if one.kind is one.KEYWORD_ONLY)])})".replace("'", '"')
 
 
-def _gives(each: Protocol) -> str:
+def _gives(call: object) -> str:
     """The first paragraph of its docstring, as one cell of a table."""
-    first = (inspect.getdoc(each.call) or "").split("\n\n")[0]
+    first = (inspect.getdoc(call) or "").split("\n\n")[0]
     return " ".join(first.split()).replace("|", "\\|")
 
 
@@ -111,11 +123,34 @@ def fits() -> Iterator[str]:
         yield f"| `{what}` | {ROWS:,} | {COLUMNS} | {plan.rounds:,} | {plan.payload:,} | {plan.dealer:,} |"
 
 
+def calls(owner: object, prefix: str, names: Sequence[str]) -> Iterator[str]:
+    """What these are for."""
+    yield "| call | what it is |"
+    yield "|---|---|"
+    for name in names:
+        call = getattr(owner, name)
+        yield f"| `{_call(prefix + name, call).replace('(self, ', '(')}` | {_gives(call)} |"
+
+
 def document() -> str:
     """The whole of docs/protocols.md."""
     regression = f"`{_call('LinearRegression', LinearRegression)}`"
     about = inspect.getdoc(LinearRegression) or ""
-    parts = (HEAD + OWN, *table(own=True), SHARED, *table(own=False), FITTED + regression, "", about, "", *fits())
+    parts = (
+        HEAD + OWN,
+        *table(own=True),
+        SHARED,
+        *table(own=False),
+        FITTED + regression,
+        "",
+        about,
+        "",
+        *fits(),
+        SESSION,
+        *calls(mpc.Session, "s.", CALLS),
+        AROUND,
+        *calls(mpc, "mpc.", ENTRIES),
+    )
     return "\n".join(parts) + "\n"
 
 
