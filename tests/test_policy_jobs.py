@@ -228,7 +228,7 @@ async def test_nothing_is_read_without_the_signatures_of_all(tmp_path):
         assert row_of("is not connected with all members").shows(answer["text"]), answer
         # It ends a job while this party reads, or in the name of another.
         c.reply = None
-        for party, reason, text in (("c", "lost", "PeerLost: c: gave up the job before it started"), ("b", "denied", "Refused: b: the job was denied by b, says c; the reason"),
+        for party, reason, text in (("c", "lost", "PeerLost: c: gave up the job before it started"), ("b", "denied", "Refused: b: the job was denied by b; the reason is known there only, in its log, says c"),
                                     ("a", "denied", "Refused: c: the job was denied by c; the reason"), ("b", "lost", "PeerLost: b: gave up the job before it started, says c"), ("zed", "x", "PeerLost: c: gave up")):  # fmt: skip
             job = c.propose(MEAN)
             assert await c.answers({job}) == ["accepted"]

@@ -35,7 +35,7 @@ JOB = "job"
 
 def denied_by(name: str, teller: str) -> Refused:
     """All that anyone but `name` gets to know, from `teller`."""
-    return Refused(name, f"the job was denied by {name}{says(teller, name)}; the reason is known there only, in its log")
+    return Refused(name, f"the job was denied by {name}; the reason is known there only, in its log{says(teller, name)}")
 
 
 def given_up(name: str, reason: str, teller: str) -> RemoteFault:
