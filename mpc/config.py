@@ -212,7 +212,7 @@ def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = ()) ->
         # With a last line end, a fault at the end of the file has a line too.
         data = tomllib.loads(text + "\n")
     except (OSError, UnicodeDecodeError) as fault:
-        msg = f"{where}: cannot be read ({getattr(fault, 'strerror', None) or 'it is not UTF-8 text'})"
+        msg = f"{where}: cannot be read ({getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}); correct its path, or let this user read it"
         raise ConfigError(msg) from None
     except tomllib.TOMLDecodeError as fault:
         msg = f"{where}: is not TOML: {fault}"

@@ -298,7 +298,9 @@ def test_sources_that_are_not_there(tmp_path, write):
     source = write(tmp_path, ROWS)
     for path in tmp_path.glob("p.*"):
         path.unlink()
-    assert refusal(load, configured(tmp_path, source), "p", ["age"]).endswith("cannot be read (No such file or directory)")
+    assert refusal(load, configured(tmp_path, source), "p", ["age"]).endswith(
+        "cannot be read (No such file or directory); correct its path, or let this user read it"
+    )
     assert not list(tmp_path.glob("p.*"))
 
 

@@ -85,7 +85,7 @@ def open_folder(home):
 HELD = []
 PARTY = "party -c a.toml"
 OFFLINE = {
-    "FILE: cannot be read (REASON)": (None, "party -c none.toml"),
+    "FILE: cannot be read (REASON); correct its path": (None, "party -c none.toml"),
     "is not TOML": (top("x = = 3"), PARTY),
     "a client only dials and has no": (None, "init lab --role client --endpoint h:2"),
     "cannot get the result; correct": (None, "estimate mean --columns age --parties 3 --receivers 4"),

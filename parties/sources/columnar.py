@@ -32,7 +32,7 @@ def read(path: Path, kind: str, sheet: Sheet) -> Generator[Batch]:
             damaged = True
     if damaged:
         # Out here: the library's own words may hold values.
-        sheet.refuse(f"cannot be read (no {kind} file, or its contents are damaged)")
+        sheet.refuse(f"cannot be read (no {kind} file, or its contents are damaged); write it anew")
 
 
 def frame(table: Any, sheet: Sheet) -> Iterator[Batch]:

@@ -66,7 +66,7 @@ def _file(sheet: Sheet, path: Path) -> Path:
         with path.open("rb"):
             return path.resolve()
     except OSError as fault:
-        sheet.refuse(f"cannot be read ({fault.strerror})")
+        sheet.refuse(f"cannot be read ({fault.strerror}); correct its path, or let this user read it")
 
 
 def _sqlite(sheet: Sheet, path: Path) -> Source:
@@ -108,7 +108,7 @@ def _password(sheet: Sheet, path: Path) -> str:
         password = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as fault:
         reason = getattr(fault, "strerror", None) or "not UTF-8 text"
-        sheet.refuse(f"the password file {path} cannot be read ({reason})")
+        sheet.refuse(f"the password file {path} cannot be read ({reason}); correct its path, or let this user read it")
     if shared and os.name == "posix":
         sheet.refuse(f"others may read or write the password file {path}; run `chmod 600 {path}`")
     return password

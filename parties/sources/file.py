@@ -22,14 +22,14 @@ def opened(path: Path, sheet: Sheet, mode: str, **how: Any) -> Iterator[IO[Any]]
     try:
         # A pipe or a device would be waited for without end.
         if path.exists() and not path.is_file():
-            sheet.refuse("cannot be read (not a file)")
+            sheet.refuse("cannot be read (not a file); correct its path")
         with path.open(mode, **how) as file:
             before = _written(file)
             yield file
             if _written(file) != before:
                 sheet.refuse("was changed while it was read; write a new file beside it and give that its name, then run the job again")
     except OSError as fault:
-        sheet.refuse(f"cannot be read ({fault.strerror or 'its contents are damaged'})")
+        sheet.refuse(f"cannot be read ({fault.strerror or 'its contents are damaged'}); correct its path, or let this user read it")
 
 
 def _written(file: IO[Any]) -> tuple[int, int]:
