@@ -191,11 +191,9 @@ class BlockingSession:
             raise ProgramError(msg)
         try:
             pending: Future[R] = Future()
-            planned, plain = (
-                partial(s.run, program, *arguments, **parameters),
-                partial(called, partial(program, **parameters), s, *arguments),
-            )
-            background.tell(self._start, planned if plan else plain, pending)
+            call = partial(program, **parameters)
+            work = partial(s.run, program, *arguments, **parameters) if plan else partial(called, call, s, *arguments)
+            background.tell(self._start, work, pending)
             try:
                 _until(pending, background.ended)
             except BaseException as fault:

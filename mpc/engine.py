@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from mpc.fixed_point import decode, encode, shape_of
-from mpc.kernels import bits
+from mpc.kernels import THREAD_WORK, bits
 from mpc.kernels.blank import Blank
 from mpc.messaging.beside import Beside
 from mpc.messaging.exchange import Exchange
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     Hearing = Callable[[Plan, Sequence[str], int], DryExchange]
 
 R = TypeVar("R")
-THREAD_WORK = 1 << 22
-"""Word operations above which a kernel runs in a thread, about 5 ms, so that heartbeats go on."""
 
 
 @dataclass(frozen=True, slots=True)

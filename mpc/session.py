@@ -370,8 +370,5 @@ class Session:
         await self._engine.finish()
 
     def abort(self, fault: BaseException) -> BaseException:
-        """The program raised `fault` here: every peer is told where, never what.  Returns what to raise.
-
-        A task group wraps the one fault of the session once per task; it comes out as itself.
-        """
+        """The program raised `fault` here: every peer is told where, never what.  Returns what to raise."""
         return self._engine.abort(fault)

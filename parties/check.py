@@ -17,7 +17,7 @@ from mpc.errors import AuthenticationFailed, BeaverError, ConfigError, Disagreem
 from mpc.membership.endpoints import format_endpoint
 from mpc.membership.identity import spoken
 from mpc.membership.members import meet, minute
-from mpc.membership.roster import NO_DEALER, transport_between
+from mpc.membership.roster import ADD_DEALER, DEALERLESS, transport_between
 from mpc.network.ways import dials
 from mpc.transport.link import reason
 from parties.config import check_policy
@@ -99,7 +99,7 @@ def own_files(config: NodeConfig, path: Path) -> list[Own]:
         Own("control socket", str(socket_path(config))),
     ]
     if roster.dealer is None:
-        found.append(Own("dealer", *NO_DEALER.split("; ")))
+        found.append(Own("dealer", DEALERLESS, ADD_DEALER))
     me = roster[config.name]
     if me.retiring == identity.public:
         found.append(Own("rotation", f"this key retires on {minute(me.retires)}; set `key` to the new one before"))

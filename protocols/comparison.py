@@ -89,7 +89,7 @@ def difference(a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -
 
 def maximum_cost(n: int, a: Any, axis: int | None = None) -> Cost:
     """What `maximum` and `minimum` cost."""
-    total, rows = Cost(), _rows_of(a.shape, axis)
+    total, rows = Cost(), rows_of(a.shape, axis)
     for number, (groups, size) in enumerate(_levels(*rows)):
         picked = op_cost("select", n, Like((groups, size)), Like((groups, size), is_masked=True))
         total = total.then(_winners_cost(n, groups, size, None if number else a.owner)).then(picked)
@@ -98,7 +98,7 @@ def maximum_cost(n: int, a: Any, axis: int | None = None) -> Cost:
 
 def argmax_cost(n: int, a: Any, axis: int | None = None) -> Cost:
     """What `argmax` and `argmin` cost."""
-    total, rows = Cost(), _rows_of(a.shape, axis)
+    total, rows = Cost(), rows_of(a.shape, axis)
     for number, (groups, size) in enumerate(levels := _levels(*rows)):
         each = Like((groups, size))
         picked = op_cost("select", n, each, each) if number else op_cost("b2a", n, each)
@@ -206,19 +206,25 @@ async def _picked(s: Session, won: BShare, x: Masked | AShare | NDArray[np.int64
     return chosen.reshape(rows, -1)
 
 
-def _rows_of(shape: tuple[int, ...], axis: int | None) -> tuple[int, int]:
+def rows_of(shape: tuple[int, ...], axis: int | None) -> tuple[int, int]:
     """How many rows of how many elements."""
     size = int(np.prod(shape))
     length = size if axis is None else shape[axis]
     return (size // length if length else 0), length
 
 
+def with_last(x: AShare | Masked, axis: int) -> list[int]:
+    """All axes, this one last."""
+    last = x.axis(axis)
+    return [*(other for other in range(x.ndim) if other != last), last]
+
+
 def _as_rows(a: AShare | Masked, axis: int | None) -> tuple[AShare, tuple[int, ...]]:
     """The share as rows of elements that meet each other, and the shape of the result."""
     x = a.share() if isinstance(a, Masked) else a
-    order = [] if axis is None else [*(other for other in range(x.ndim) if other != x.axis(axis)), axis]
+    order = [] if axis is None else with_last(x, axis)
     shape = tuple(x.shape[other] for other in order[:-1])
-    rows, length = _rows_of(x.shape, axis)
+    rows, length = rows_of(x.shape, axis)
     if not length:
         msg = f"a share of shape {x.shape} has no largest or smallest element" + ("" if axis is None else f" along axis {axis}")
         raise ProgramError(msg)

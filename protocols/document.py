@@ -108,17 +108,16 @@ def _gives(call: object) -> str:
     return " ".join(first.split()).replace("|", "\\|")
 
 
+async def _fit(s: Session, x: Floats, y: Floats, *, solver: Solver, settings: dict[str, Any]) -> None:
+    await LinearRegression(solver, **settings).fit(s, x, y)
+
+
 def fits() -> Iterator[str]:
     """What fits of rows cost, by a dry run of each."""
     yield "| solver | rows at each party | columns | rounds | bytes to each peer | dealer bytes |"
     yield "|---|---|---|---|---|---|"
-
     for solver, settings in FITS.items():
-
-        async def fit(s: Session, x: Floats, y: Floats, solver: Solver = solver, settings: dict[str, Any] = settings) -> None:
-            await LinearRegression(solver, **settings).fit(s, x, y)
-
-        plan = mpc.estimate(fit, PARTIES, [(ROWS, COLUMNS), (ROWS,)])
+        plan = mpc.estimate(_fit, PARTIES, [(ROWS, COLUMNS), (ROWS,)], solver=solver, settings=settings)
         what = ", ".join([f'solver="{solver}"', *(f"{name}={value}" for name, value in settings.items())])
         yield f"| `{what}` | {ROWS:,} | {COLUMNS} | {plan.rounds:,} | {plan.payload:,} | {plan.dealer:,} |"
 

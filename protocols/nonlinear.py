@@ -104,9 +104,9 @@ async def clip(s: Session, a: AShare | Masked, low: ArrayLike | None, high: Arra
 
 def _limits(a: AShare | Masked, low: ArrayLike | None, high: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """Finite limits for `clip`: where there is none, what a is within."""
+    wanted = "clip takes public numbers low <= high; for secret ones use less_than and select"
     if isinstance(low, AShare | Masked) or isinstance(high, AShare | Masked):
-        msg = "clip takes public numbers low <= high; for secret ones use less_than and select"
-        raise ProgramError(msg)
+        raise ProgramError(wanted)
     least, most = as_numbers(-np.inf if low is None else low), as_numbers(np.inf if high is None else high)
     try:
         larger = np.broadcast_shapes(a.shape, least.shape, most.shape) != a.shape
@@ -116,8 +116,7 @@ def _limits(a: AShare | Masked, low: ArrayLike | None, high: ArrayLike | None) -
         msg = f"shapes {least.shape} and {most.shape} do not broadcast to {a.shape}, that of what is clipped"
         raise ProgramError(msg)
     if not np.all(np.less_equal(least, most)):
-        msg = "clip takes public numbers low <= high; for secret ones use less_than and select"
-        raise ProgramError(msg)
+        raise ProgramError(wanted)
     reach = a.bound if a.frac > 0 else float(np.ceil(a.bound))
     # Only where needed: whole numbers beyond 2^53 would not be the same as floats.
     if np.isneginf(least).any():

@@ -11,7 +11,7 @@ import numpy as np
 
 import mpc
 from mpc import AShare, Cost, Like, Masked, Session, mask_cost
-from protocols.comparison import opponents
+from protocols.comparison import opponents, rows_of, with_last
 from protocols.declare import declared, op_cost
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def ranks_cost(n: int, a: Any, axis: int = -1) -> Cost:
     """What `ranks` costs."""
-    groups, size = _groups(a.shape, axis)
+    groups, size = rows_of(a.shape, axis)
     pairs = Like((groups, size * (size - 1) // 2), is_masked=True)
     return mask_cost(n, a).then(op_cost("ltz", n, pairs)).then(op_cost("b2a", n, pairs))
 
@@ -33,7 +33,7 @@ async def ranks(s: Session, a: AShare | Masked, axis: int = -1) -> AShare:
     """
     last, back = _turned(s.operand(a, (AShare, Masked), "ranks"), axis)
     shape = last.shape
-    masked = await _masked(s, last.reshape(_groups(shape, -1)))
+    masked = await _masked(s, last.reshape(rows_of(shape, -1)))
     size = masked.shape[1]
     pair, first = opponents(size)
     later = await mpc.b2a(s, await mpc.ltz(s, -masked.pairs()))
@@ -44,7 +44,7 @@ async def ranks(s: Session, a: AShare | Masked, axis: int = -1) -> AShare:
 
 def sort_cost(n: int, a: Any, axis: int = -1) -> Cost:
     """What `sort` costs."""
-    groups, size = _groups(a.shape, axis)
+    groups, size = rows_of(a.shape, axis)
     masked, places = Like((groups, size), is_masked=True), Like((groups, size, size))
     chosen = op_cost("matmul", n, places, Like((groups, size, 1), is_masked=True))
     return mask_cost(n, a).then(ranks_cost(n, masked)).then(op_cost("eqz", n, places)).then(op_cost("b2a", n, places)).then(chosen)
@@ -60,7 +60,7 @@ async def sort(s: Session, a: AShare | Masked, axis: int = -1) -> AShare:
     """
     last, back = _turned(s.operand(a, (AShare, Masked), "sort"), axis)
     shape = last.shape
-    masked = await _masked(s, last.reshape(_groups(shape, -1)))
+    masked = await _masked(s, last.reshape(rows_of(shape, -1)))
     groups, size = masked.shape
     places = await ranks(s, masked)
     here = await mpc.eqz(s, places.reshape(groups, 1, size) - np.arange(size)[:, None])
@@ -68,17 +68,9 @@ async def sort(s: Session, a: AShare | Masked, axis: int = -1) -> AShare:
     return chosen.reshape(shape).transpose(*back)
 
 
-def _groups(shape: tuple[int, ...], axis: int) -> tuple[int, int]:
-    """How many groups of how many elements are sorted."""
-    others = list(shape)
-    size = others.pop(axis)
-    return int(np.prod(others)), size
-
-
 def _turned(x: AShare | Masked, axis: int) -> tuple[AShare | Masked, Sequence[int]]:
     """The value with `axis` as its last one, and the axes that turn it back."""
-    place = x.axis(axis)
-    order = [*(other for other in range(x.ndim) if other != place), place]
+    order = with_last(x, axis)
     return x.transpose(*order), [order.index(number) for number in range(x.ndim)]
 
 

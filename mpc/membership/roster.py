@@ -16,10 +16,9 @@ from mpc.membership.toml_text import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-NO_DEALER = (
-    "the roster names no dealer, so no job can run; add the lines of one (`beaver init NAME --role dealer`) with `beaver roster add`, "
-    "and let all members sign that version"
-)
+DEALERLESS = "the roster names no dealer, so no job can run"
+ADD_DEALER = "add the lines of one (`beaver init NAME --role dealer`) with `beaver roster add`, and let all members sign that version"
+NO_DEALER = f"{DEALERLESS}; {ADD_DEALER}"
 """What is said of a roster that counts nevertheless: a dealer whose key was stolen is cut off by one, before there is another."""
 
 
@@ -211,4 +210,4 @@ def _curve(name: str, public: bytes) -> bytes:
         raise ConfigError(msg) from None
 
 
-__all__ = ["NO_DEALER", "Member", "Revoked", "Roster", "read_text", "transport_between"]
+__all__ = ["ADD_DEALER", "DEALERLESS", "NO_DEALER", "Member", "Revoked", "Roster", "read_text", "transport_between"]

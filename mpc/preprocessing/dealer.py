@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
+from mpc.kernels import THREAD_WORK
 from mpc.messaging.agreement import Agreement, describe
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.exchange import correction_digest, correction_tag, raw
@@ -50,8 +51,6 @@ KEPT = 100
 JOINING, RUNNING, DONE, FAILED, ABANDONED = "joining", "running", "done", "failed", "abandoned"
 TURN = 5e-4
 """Seconds that the dealer answers one party before what it answered leaves and others have their turn."""
-_THREAD_WORK = 1 << 22
-"""Word operations above which a correction is made in a thread; see `Session.compute`."""
 
 
 class Bindings:
@@ -148,7 +147,7 @@ class DealerSession:
                 # A long kernel runs in a thread, so that heartbeats go on.
                 share = (
                     await asyncio.to_thread(correction, relation, seeds, index)
-                    if work_of(relation) > _THREAD_WORK
+                    if work_of(relation) > THREAD_WORK
                     else correction(relation, seeds, index)
                 )
             except MemoryError:
