@@ -12,6 +12,7 @@ import mpc
 from mpc import OPS
 from mpc.channels.flow import Flow
 from mpc.kernels import bits, wide
+from mpc.kernels.cross import PARTIES, pays
 from mpc.kernels.wide import LANE_BITS
 from mpc.messaging.exchange import Exchange
 from mpc.naming import correlations
@@ -151,6 +152,15 @@ def check_alike(view, n, op, *, local=False):
         check_uniform({key: array for key, array in one.items() if key[1] != "result" or not local})
     for left, right in combinations(first, 2):
         assert distance(joint(first[left], first[right]), joint(second[left], second[right])) < FAR, (left, right)
+
+
+@pytest.mark.parametrize("n", PARTIES)
+@pytest.mark.parametrize("name", ["matmul", "matmul_trunc"])
+def test_all_but_one_together_see_the_same_of_a_product_with_a_cross(name, n, view, monkeypatch):
+    shape = (128, 128)
+    assert pays(n, shape, shape)
+    monkeypatch.setitem(SHAPES, name, (shape, shape))
+    check_alike(view, n, lambda s, value: run(s, name, value, "share"))
 
 
 @pytest.mark.parametrize("n", [2, 3])

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpc.kernels.products import BACKENDS, COLUMNS, DEPTH, DIGITS, LIMBS_FROM, ROWS, TORCH_FROM, backend, limbs, matmul
+from mpc.kernels.limbs import CACHED, COLUMNS, DEPTH, HALF, ROWS, WHOLE, split
+from mpc.kernels.products import BACKENDS, LIMBS_FROM, TORCH_FROM, backend, matmul
 from mpc.ring import WORD, signed
 
 MODULE = importlib.import_module("mpc.kernels.products")
@@ -24,7 +25,7 @@ EDGES = np.array(
     WORD,
 )
 # The words whose limbs are largest in size, all of one sign: a0 = a2 = ±2^21 and a1 = ±2^19, or one below.
-LARGEST = np.array([sum(sign * (2 ** (bits - 1) - (sign > 0)) << place for place, bits in DIGITS) % 2**64 for sign in (1, -1)], WORD)
+LARGEST = np.array([sum(sign * (2 ** (bits - 1) - (sign > 0)) << place for place, bits in WHOLE.digits) % 2**64 for sign in (1, -1)], WORD)
 
 
 @pytest.fixture(params=sorted(BACKENDS))
@@ -79,18 +80,30 @@ def test_largest_sums_are_exact(product, sign):
         same(product(b.T, a.T), reference(b.T, a.T))
 
 
-def test_limbs_are_the_word_and_within_their_bounds():
-    words = np.concatenate([EDGES, LARGEST, full(1000)])[None]
-    a0, a1, a2, both = limbs(words)
+@pytest.mark.parametrize("form", [WHOLE, HALF])
+def test_limbs_are_the_number_and_within_their_bounds(form):
+    largest = [sum(sign * (2 ** (bits - 1) - (sign > 0)) << place for place, bits in form.digits) % 2**64 for sign in (1, -1)]
+    words = np.concatenate([EDGES, np.array(largest, WORD), full(1000)])[None]
+    # A bit below makes a number of twice the place.
+    doubled = form is HALF
+    below = words >> np.uint64(63) if doubled else None
+    parts = np.empty((4, *words.shape))
+    split(form, parts, np.empty(CACHED, WORD), words, below)
+    a0, a1, a2, both = parts
+    places = [place + (doubled and index > 0) for index, (place, _) in enumerate(form.digits)]
     whole = [
-        sum(int(limb) << place for limb, (place, _) in zip(digits, DIGITS, strict=True)) for digits in zip(a0[0], a1[0], a2[0], strict=True)
+        sum(int(limb) << place for limb, place in zip(digits, places, strict=True)) for digits in zip(a0[0], a1[0], a2[0], strict=True)
     ]
-    assert [value % 2**64 for value in whole] == words[0].tolist()
+    bits = 65 if doubled else 64
+    numbers = [2 * word + (word >> 63) for word in words[0].tolist()] if doubled else words[0].tolist()
+    assert [value % 2**bits for value in whole] == [value % 2**bits for value in numbers]
     assert np.array_equal(both, a0 + a1)
-    for limb, (_, bits) in zip((a0, a1, a2), DIGITS, strict=True):
-        assert np.abs(limb).max() == 2 ** (bits - 1)
-    assert DEPTH * int(np.abs(both).max()) ** 2 < 2**53
-    assert DIGITS[1][0] + DIGITS[2][0] >= 64
+    for limb, (_, size) in zip((a0 / (1 + doubled), a1, a2), form.digits, strict=True):
+        assert np.abs(limb).max() == 2 ** (size - 1)
+    # What is summed at most is exact in float64, and what no term has is a multiple of 2^bits.
+    for i, j, depth, _ in (*form.terms, (0, 0, DEPTH, 1)):
+        assert depth * int(np.abs(parts[i]).max()) * int(np.abs(parts[j]).max()) <= 2**53
+    assert places[1] + places[2] >= bits
 
 
 @pytest.mark.parametrize("shape", [(2, ROWS + 1, 3, COLUMNS + 1), (1, 2 * ROWS, DEPTH + 5, 40), (1, 40, 5, 2 * COLUMNS + 3)])

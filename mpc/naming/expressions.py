@@ -13,12 +13,15 @@ import numpy as np
 
 from mpc.canonical import pack_sequence
 from mpc.errors import ProgramError
+from mpc.kernels.cross import cross
 from mpc.kernels.products import matmul
 from mpc.prg import blocks_for
 from mpc.ring import WORD, Words, broadcast, count, outline, without
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    Leaf = Callable[["Expression", int, int], Words]
 
 Tree = tuple[str, tuple[Any, ...], tuple[Any, ...]]
 
@@ -28,6 +31,8 @@ MAX_SCOPE, MAX_WORDS, MAX_DEPTH, MAX_MACS = 1024, 1 << 30, 24, 1 << 44
 """What the dealer takes of others: characters of a scope, words of an array, operations inside each other, and multiplications of a matrix product."""
 VIEWS = {"index", "reshape", "transpose"}
 """Operations whose value has elements of another one's, unchanged."""
+PRODUCTS = {"mul", "matmul", "cross"}
+MATRIX_PRODUCTS = {"matmul", "cross"}
 NAMED_DEPTH, NAMED_NODES = 20, 256
 """What the name of one masked value may have, so that a relation between two of them stays within MAX_DEPTH and one message."""
 
@@ -83,6 +88,15 @@ class Expression:
     def key(self) -> bytes:
         """The expression as canonical bytes."""
         return pack_sequence(self.tree)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is no product, nor made of one: parties have shares of its value."""
+        return self.operation not in PRODUCTS and all(part.is_linear for part in self.parts)
+
+    def uses(self, operation: str) -> bool:
+        """Whether it is made by this operation, or of what is."""
+        return self.operation == operation or any(part.uses(operation) for part in self.parts)
 
     def leaves(self) -> list[Expression]:
         """The masks it is made of."""
@@ -206,8 +220,8 @@ def _view(operation: str, parameters: tuple[Any, ...], of: Expression, apply: Ca
 
 
 def combine(operation: str, left: Expression, right: Expression) -> Expression:
-    """`operation` is add, sub, mul or matmul; shapes combine as in numpy.  ValueError if they do not."""
-    shape = product_shape(left.shape, right.shape) if operation == "matmul" else broadcast(left.shape, right.shape)
+    """`operation` is add, sub, mul, matmul or cross (`mpc.kernels.cross`); shapes combine as in numpy.  ValueError if they do not."""
+    shape = product_shape(left.shape, right.shape) if operation in MATRIX_PRODUCTS else broadcast(left.shape, right.shape)
     return Expression(operation, (), (left, right), shape)
 
 
@@ -227,14 +241,16 @@ def check_named(expression: Expression) -> None:
         raise ProgramError(msg)
 
 
-def evaluate(expression: Expression, leaf: Callable[[Expression, int, int], Words]) -> Words:
-    """The words of an expression; `leaf(mask, start, stop)` gives flat words start:stop of a mask.  Dealer only."""
+def evaluate(expression: Expression, leaf: Leaf, shares: Sequence[Leaf] = ()) -> Words:
+    """The words of an expression; `leaf(mask, start, stop)` gives flat words start:stop of a mask, `shares` each party's share of them.  Dealer only."""
     operation, parameters = expression.operation, expression.parameters
     if not expression.parts:
         return leaf(expression, 0, count(expression.shape)).reshape(expression.shape)
     if operation == "index" and (span := leading_rows(expression)) is not None:
-        return _flat(expression.parts[0], *span, leaf).reshape(expression.shape)
-    values = [evaluate(part, leaf) for part in expression.parts]
+        return _flat(expression.parts[0], *span, leaf, shares).reshape(expression.shape)
+    if operation == "cross":
+        return cross(*([evaluate(part, share) for share in shares] for part in expression.parts))
+    values = [evaluate(part, leaf, shares) for part in expression.parts]
     match operation:
         case "index":
             return np.asarray(values[0][numpy_index(parameters)])
@@ -270,20 +286,20 @@ def leading_rows(expression: Expression) -> tuple[int, int] | None:
     return start * row, (start + rows) * row
 
 
-def _flat(expression: Expression, start: int, stop: int, leaf: Callable[[Expression, int, int], Words]) -> Words:
+def _flat(expression: Expression, start: int, stop: int, leaf: Leaf, shares: Sequence[Leaf]) -> Words:
     """Words start:stop of the flat value: of masks, only the words that are needed are expanded, since streams can be sought."""
     operation, parts = expression.operation, expression.parts
     if not parts:
         return leaf(expression, start, stop)
     if operation == "reshape":
-        return _flat(parts[0], start, stop, leaf)
+        return _flat(parts[0], start, stop, leaf, shares)
     if operation == "index" and (span := leading_rows(expression)) is not None:
-        return _flat(parts[0], span[0] + start, span[0] + stop, leaf)
+        return _flat(parts[0], span[0] + start, span[0] + stop, leaf, shares)
     if operation == "scale":
-        return _flat(parts[0], start, stop, leaf) * WORD.type(expression.parameters[0])
+        return _flat(parts[0], start, stop, leaf, shares) * WORD.type(expression.parameters[0])
     if operation in _ELEMENTWISE and all(part.shape == expression.shape for part in parts):
-        return _ELEMENTWISE[operation](*(_flat(part, start, stop, leaf) for part in parts))
-    return evaluate(expression, leaf).reshape(-1)[start:stop]
+        return _ELEMENTWISE[operation](*(_flat(part, start, stop, leaf, shares) for part in parts))
+    return evaluate(expression, leaf, shares).reshape(-1)[start:stop]
 
 
 def unpack_range(data: object) -> Range:
@@ -340,8 +356,10 @@ def _rebuild(operation: str, parameters: tuple[Any, ...], parts: list[Expression
             return pairs(of)
         case "scale", (int() as factor,), [of]:
             return scale(of, factor)
-        case (("add" | "sub" | "mul" | "matmul"), (), [left, right]):
-            if operation == "matmul" and count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1) > MAX_MACS:
+        case (("add" | "sub" | "mul" | "matmul" | "cross"), (), [left, right]):
+            if operation == "cross" and not (left.is_linear and right.is_linear and len(left.shape) == len(right.shape) == 2):
+                raise ValueError(operation)
+            if operation in MATRIX_PRODUCTS and count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1) > MAX_MACS:
                 raise ValueError(operation)
             return combine(operation, left, right)
         case _:

@@ -1,7 +1,7 @@
 """Products of secrets (papers: beaver91, patra21, turbospeedz).
 
 With d = x - a and e = y - b open, z = d·b + a·e + c + d·e: every party has shares of a and b, one correction makes c = a·b, and the
-public d·e is added at party 0.  Products of masked values, which are masked as they are, are in `mpc.ops.factors`.
+public d·e is added at party 0.  Large matrix products among two or three parties need one product at each (`mpc.kernels.cross`).  Products of masked values, which are masked as they are, are in `mpc.ops.factors`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 
 from mpc.errors import ProgramError
 from mpc.fixed_point import check_fits, fits
+from mpc.kernels import cross
 from mpc.kernels.products import matmul as ring_matmul
 from mpc.ledger import Cost, together
 from mpc.naming import expressions
@@ -152,7 +153,7 @@ def product_bound(operation: str, x: Fixed, y: Fixed, known: float | None = None
 
 async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, known: float | None = None) -> AShare:
     names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
-    relation = value_relation(s, expressions.combine(operation, *names))
+    relation = value_relation(s, masks_product(s.n, operation, *names))
     fetching = s.source.begin(running(s), relation)
     try:
         left, right = await masked_both(s, x, y, names)
@@ -160,7 +161,9 @@ async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation
     finally:
         fetching.close()
     shape = relation.expressions[0].shape
-    words = await s.compute(combined, shape, left, right, c.reshape(shape), operation, s.first, work=product_work(operation, left, right))
+    words = await s.compute(
+        _combined, shape, s.index, s.n, left, right, c.reshape(shape), operation, work=product_work(operation, left, right)
+    )
     bound = product_bound(operation, x, y, known)
     return s.share(words, frac=x.frac + y.frac, bound=bound, lineage=lineage_of(operation, x.lineage, y.lineage))
 
@@ -182,17 +185,26 @@ def product_work(operation: str, x: Fixed, y: Fixed) -> int:
     return x.size * (y.shape[-1] if y.ndim > 1 else 1) // 4
 
 
-def combined(x: Masked, y: Masked, c: Words, operation: str, first: bool) -> Words:  # noqa: FBT001
-    """This party's share of x·y from its shares of both masks and of c = a·b."""
-    return beaver(x.difference, x.mask, y.difference, y.mask, c, operation, first=first)
+def masks_product(n: int, operation: str, a: Expression, b: Expression) -> Expression:
+    """What the dealer shares of two masks: their product, or the cross of a matrix product that pays."""
+    crosses = operation == "matmul" and cross.pays(n, a.shape, b.shape)
+    return expressions.combine("cross" if crosses else operation, a, b)
 
 
-def beaver(d: Words, a: Words, e: Words, b: Words, c: Words, operation: str, *, first: bool) -> Words:
-    """d·b + a·e + c, and d·e at the first party; of any word width."""
+def own_term(index: int, n: int, x: Masked, y: Masked, operation: str) -> Words:
+    """What party `index` of n adds to x·y: a share of it, less that of what `masks_product` says."""
+    d, a, e, b = x.difference, x.mask, y.difference, y.mask
+    if operation == "matmul" and cross.pays(n, d.shape, e.shape):
+        return cross.term(index, n, d, a, e, b)
     times: Any = ring_matmul if operation == "matmul" else np.multiply
     # d·b + d·e in one product.
-    words: Words = np.asarray(times(d, b + e if first else b))
-    words = words + times(a, e)
+    words: Words = np.asarray(times(d, b if index else b + e))
+    words += times(a, e)
+    return words
+
+
+def _combined(index: int, n: int, x: Masked, y: Masked, c: Words, operation: str) -> Words:
+    words = own_term(index, n, x, y, operation)
     words += c
     return words
 

@@ -17,7 +17,7 @@ from mpc.naming import expressions
 from mpc.naming.correlations import DROPPED, Relation
 from mpc.naming.scope import running
 from mpc.ops import continued, quotients
-from mpc.ops.arithmetic import beaver, checked_product, masked_both, product_bound, product_work
+from mpc.ops.arithmetic import checked_product, masked_both, masks_product, own_term, product_bound, product_work
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
 from mpc.ring import broadcast, count
 from mpc.values.derived import Derived, Done, Known, Quotient, Truncation
@@ -153,14 +153,14 @@ async def matmul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop:
 
 async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, known: float | None = None) -> AShare:
     names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
-    product = expressions.combine(operation, *names)
+    product = masks_product(s.n, operation, *names)
     rho = expressions.mask(running(s).ranges.take("mask", product.shape))
-    # x·y = d·b + a·e + d·e + a·b, so what is opened under rho lacks a·b: the mask is rho + a·b, and c = a·b is never dealt.
+    # The parties' own terms sum to x·y less a·b or their cross, and so does what is opened under rho: the mask is rho + a·b, and a·b is never dealt.
     mask = expressions.combine("add", rho, product)
     fetching = _begin(s, mask, drop)
     try:
         left, right = await masked_both(s, x, y, names)
-        own = await s.compute(_without_c, product.shape, left, right, operation, s.first, work=product_work(operation, left, right))
+        own = await s.compute(own_term, product.shape, s.index, s.n, left, right, operation, work=product_work(operation, left, right))
         lineage = lineage_of(operation, x.lineage, y.lineage)
         opened, _ = await s.open_masked(running(s), own, rho, lineage)
         c = quotients.lifted(opened)
@@ -172,11 +172,6 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
         return quotients.wrapped(s, words, x.frac + y.frac, bound, drop, lineage_of("trunc", lineage, drop), origin)
     finally:
         fetching.close()
-
-
-def _without_c(x: Masked, y: Masked, operation: str, first: bool) -> Words:  # noqa: FBT001
-    nothing = np.zeros((), x.mask.dtype)
-    return beaver(x.difference, x.mask, y.difference, y.mask, nothing, operation, first=first)
 
 
 def scale_cost(n: int, x: Operand, factor: Any, drop: int) -> Cost:

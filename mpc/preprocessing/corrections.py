@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,8 @@ import numpy as np
 
 from mpc.kernels import wide
 from mpc.naming.correlations import BIT_MASK, MASK
-from mpc.naming.expressions import evaluate, leading_rows
-from mpc.ring import WORD, count
+from mpc.naming.expressions import MATRIX_PRODUCTS, evaluate, leading_rows
+from mpc.ring import WORD, count, zeros
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,13 +33,19 @@ def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
         owners = seeds if mask.owner is None else [seeds[mask.owner]]
         return _whole(owners, np.add, lambda seed: seed.slice(MASK, mask.where, start, stop))
 
-    values = [_numbers(each, seeds) if each.is_wide else evaluate(each, leaf) for each in relation.expressions]
+    shares = [partial(_share, seeds, index) for index in range(len(seeds))]
+    values = [_numbers(each, seeds) if each.is_wide else evaluate(each, leaf, shares) for each in relation.expressions]
     masks = [_whole(seeds, np.bitwise_xor, methodcaller("words", BIT_MASK, where)) for where in relation.bits]
     parts = relation.value(values, masks)
     for index, seed in enumerate(seeds):
         if index != to:
             parts = relation.less(parts, seed.words(relation.usage, relation.out))
     return np.concatenate([part.view(np.uint8) for part in parts]) if len(parts) > 1 else parts[0].view(np.uint8)
+
+
+def _share(seeds: list[Seed], index: int, mask: Expression, start: int, stop: int) -> Words:
+    """That of party `index`, of a mask that is no wide one."""
+    return zeros((stop - start,)) if mask.owner not in {None, index} else seeds[index].slice(MASK, mask.where, start, stop)
 
 
 def _numbers(view: Expression, seeds: list[Seed]) -> Words:
@@ -80,7 +87,7 @@ def work_of(relation: Relation) -> int:
 def _work(expression: Expression) -> int:
     parts = expression.parts
     total = sum(map(_work, parts))
-    if expression.operation == "matmul":
+    if expression.operation in MATRIX_PRODUCTS:
         left, right = parts
         return total + count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1)
     # Here more words are made than the size of the result shows.

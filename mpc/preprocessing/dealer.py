@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
 from mpc.kernels import THREAD_WORK
+from mpc.kernels.cross import PARTIES
 from mpc.messaging.agreement import Agreement, describe
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.exchange import correction_digest, correction_tag, raw
@@ -166,6 +167,8 @@ class DealerSession:
         tag = correction_tag(self._agreed.session, relation.key)
         if receiver(tag, self._n) != index:
             raise PeerMisbehaved(name, "asked for a correction that another party receives")
+        if self._n not in PARTIES and any(expression.uses("cross") for expression in relation.expressions):
+            raise PeerMisbehaved(name, f"asked for a product in a form that {self._n} parties do not have")
         for mask in (leaf for expression in relation.expressions for leaf in expression.leaves()):
             if mask.owner is not None and mask.owner >= self._n:
                 raise PeerMisbehaved(name, "asked for the mask of a party that is not there")

@@ -1,0 +1,142 @@
+"""Matrix products with one local product for each party: terms and cross against Python integers, and where they are used."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+import mpc
+from mpc.errors import PeerLost
+from mpc.kernels.cross import PARTIES, cross, pays, term
+from mpc.kernels.limbs import COLUMNS, DEPTH, ROWS
+from mpc.kernels.products import BACKENDS, LIMBS_FROM, halved, halved_by_limbs, halved_by_words
+from mpc.ring import WORD
+from mpc.testing import simulate
+
+SIDE = 3 * LIMBS_FROM
+
+
+def full(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).integers(0, 2**64, shape, WORD)
+
+
+def bits(*shape, seed=0):
+    return full(*shape, seed=seed) & np.uint64(1)
+
+
+def reference(u, d, v, e, up):
+    doubled = (2 * u.astype(object) + d.astype(object)) @ (2 * v.astype(object) + e.astype(object)) % 2**65
+    return np.array((np.asarray(doubled) + up) // 2 % 2**64, WORD)
+
+
+def halves(u, d, v, e, up):
+    """Of every way to take half a product."""
+    yield halved(u, d, v, e, up=up)
+    yield halved_by_limbs(u, d, v, e, up=up)
+    for name, product in BACKENDS.items():
+        if name != "torch" or importlib.util.find_spec("torch"):
+            yield halved_by_words(u, d, v, e, up=up, product=product)
+
+
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 4), (2, DEPTH // 2 + 1, 3), (3, DEPTH, 2), (2, 2 * DEPTH + 7, 2), (SIDE, SIDE, SIDE)])
+def test_halves(shape, up):
+    m, k, n = shape
+    parts = full(m, k), bits(m, k), full(k, n, seed=1), bits(k, n, seed=1)
+    expected = reference(*parts, up)
+    for got in halves(*parts, up):
+        assert got.dtype == WORD
+        assert np.array_equal(got, expected)
+
+
+def test_halves_of_largest_digits():
+    """Sums that grow as fast as they can, so that a lost low bit would show."""
+    near = full(2, 2 * DEPTH + 1) & np.uint64(3)
+    for digits in ((2**20, 2**20, 2**21), (-(2**20), -(2**20), -(2**21)), (2**20 - 1, 2**20 - 1, 2**21 - 1)):
+        word = np.uint64(sum(digit << place for digit, place in zip(digits, (0, 21, 42), strict=True)) % 2**64)
+        for d in (np.zeros_like(near), np.ones_like(near)):
+            u, v = near + word, np.full((2 * DEPTH + 1, 2), word)
+            e = np.ones_like(v)
+            for got in halves(u, d, v, e, False):
+                assert np.array_equal(got, reference(u, d, v, e, False))
+
+
+def test_halves_of_every_tile():
+    m, k, n = ROWS + 1, 3, COLUMNS + 1
+    parts = full(m, k), bits(m, k), full(k, n, seed=1), bits(k, n, seed=1)
+    by_words = halved_by_words(*parts, up=True, product=BACKENDS["integers"])
+    assert np.array_equal(halved_by_limbs(*parts, up=True), by_words)
+
+
+def shares_of(words, n, seed):
+    others = [full(*words.shape, seed=seed + index) for index in range(n - 1)]
+    return [*others, words - sum(others)]
+
+
+@pytest.mark.parametrize("n", PARTIES)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (4, 7, 3), (SIDE, SIDE, SIDE + 1)])
+def test_terms_and_cross_sum_to_the_product(n, shape):
+    m, k, n_columns = shape
+    x, y = full(m, k, seed=50), full(k, n_columns, seed=51)
+    a, b = ([full(*words.shape, seed=seed + index) for index in range(n)] for words, seed in ((x, 60), (y, 70)))
+    d, e = x - sum(a), y - sum(b)
+    terms = [term(index, n, d, a[index], e, b[index]) for index in range(n)]
+    assert np.array_equal(sum(terms) + cross(a, b), x @ y)
+
+
+def test_it_pays_for_large_products_of_few():
+    large, small = (SIDE, SIDE), (SIDE - 1, SIDE - 1)
+    assert [n for n in range(2, 8) if pays(n, large, large)] == list(PARTIES)
+    assert not pays(2, small, small)
+    assert not pays(2, (2, *large), large)
+    assert not pays(2, large, (SIDE,))
+    assert not pays(2, (128, 1000), (1000, 1))
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_products_of_shares(n):
+    """Shares, values of one party and masked ones, and parts of one; what they cost is what they declare."""
+    rng = np.random.default_rng(n)
+    x, y = rng.integers(-1000, 1000, (2, SIDE, SIDE)).astype(float)
+
+    async def program(s):
+        last = s.n - 1
+        own = s.input(x if s.index == last else None, last, x.shape, frac=0, bound=1000.0)
+        other = s.input(y if s.index == 0 else None, 0, y.shape, frac=0, bound=1000.0)
+        share = own + s.zero(x.shape, frac=0)
+        masked = await s.mask(other)
+        products, costs = [], []
+        for left, right in ((share, other), (own, masked), (masked.T, masked), (masked[::-1] * 3 - masked, share)):
+            declared = mpc.OPS["matmul"].cost(s.n, left, right)
+            sent, dealt = dict(s.cost.sent), s.cost.corrections
+            product = await mpc.matmul(s, left, right)
+            await s.made(product)
+            payload = max((size - sent.get(peer, 0) for peer, size in s.cost.sent.items()), default=0)
+            costs.append((payload, s.cost.corrections - dealt, declared))
+            products.append(await s.reveal(product))
+        products.append(await s.reveal(await mpc.matmul_trunc(s, masked.ldexp(-8), own.ldexp(-8), 8)))
+        return products, costs
+
+    plain = (x @ y, x @ y, y.T @ y, (3 * y[::-1] - y) @ x)
+    outcomes = simulate(n, program)
+    for payloads, corrections, declared in (zip(*of_op, strict=True) for of_op in zip(*(costs for _, costs in outcomes), strict=True)):
+        assert (max(payloads), sum(corrections)) == (declared[0].payload, declared[0].dealer)
+    for products, _ in outcomes:
+        for got, expected in zip(products, plain, strict=False):
+            assert np.array_equal(got, expected)
+        assert np.abs(products[-1] - y @ x / 2**16).max() <= 2**-8
+
+
+def test_no_other_number_of_parties_asks_for_a_cross(monkeypatch, caplog):
+    monkeypatch.setattr("mpc.kernels.cross.PARTIES", (2, 3, 4))
+    values = np.ones((SIDE, SIDE))
+
+    async def program(s):
+        x = await s.mask(s.input(values if s.index == 0 else None, 0, values.shape, frac=0, bound=1.0))
+        await mpc.matmul(s, x, x)
+
+    with pytest.raises(PeerLost, match="misbehaved"):
+        simulate(4, program)
+    assert "asked for a product in a form that 4 parties do not have" in caplog.text
