@@ -13,7 +13,8 @@ from mpc.naming.expressions import Expression, Range, mask, scale
 from mpc.naming.streams import Seed
 from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealer as dealing
-from mpc.preprocessing.dealer import Bindings, DealerSession
+from mpc.preprocessing.bindings import Bindings
+from mpc.preprocessing.dealer import DealerSession
 from mpc.testing import simulate
 from tests.references import CASES, form_of, masked, shared, shared_bits, values_for
 

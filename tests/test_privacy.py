@@ -18,8 +18,8 @@ from mpc.naming.correlations import Relation, receiver
 from mpc.naming.expressions import Range, combine, mask
 from mpc.naming.streams import Seed
 from mpc.preprocessing import dealer as dealing
+from mpc.preprocessing.bindings import Bindings
 from mpc.preprocessing.corrections import correction
-from mpc.preprocessing.dealer import Bindings
 from mpc.ring import WORD
 from mpc.testing import MaskOracle, ReusedRandomnessError, simulate
 

@@ -16,7 +16,8 @@ from mpc.naming.asked import unpack_relation
 from mpc.naming.correlations import MAX_LIFTED, Relation, elements_of, layout_of
 from mpc.naming.expressions import Range
 from mpc.ops.lift import Lifting
-from mpc.preprocessing.dealer import Bindings, DealerSession
+from mpc.preprocessing.bindings import Bindings
+from mpc.preprocessing.dealer import DealerSession
 from mpc.preprocessing.plan import Plan
 from mpc.testing import simulate
 from tests.test_ops_quotient import own, words_of

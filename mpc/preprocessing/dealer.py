@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,9 +22,8 @@ from mpc.messaging.exchange import correction_digest, correction_tag, raw
 from mpc.naming.asked import unpack_relation
 from mpc.naming.correlations import BIT_MASK, MASK, WIDE, receiver
 from mpc.naming.streams import Seed
+from mpc.preprocessing.bindings import Bindings
 from mpc.preprocessing.corrections import correction, work_of
-from mpc.prg import blocks_for
-from mpc.ring import count
 
 if TYPE_CHECKING:
     from mpc.framing import wire
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from mpc.naming.correlations import Relation
     from mpc.naming.expressions import Range
     from mpc.network.mesh import Mesh
+    from mpc.preprocessing.bindings import Name
 
 MAX_SESSIONS = 64
 """Sessions that are served, or wait for members, at once."""
@@ -52,33 +51,6 @@ KEPT = 100
 JOINING, RUNNING, DONE, FAILED, ABANDONED = "joining", "running", "done", "failed", "abandoned"
 TURN = 5e-4
 """Seconds that the dealer answers one party before what it answered leaves and others have their turn."""
-
-
-class Bindings:
-    """Which name each range was bound to first, and by whom; anything else on it ends the session."""
-
-    def __init__(self) -> None:
-        self._starts: dict[str, list[int]] = {}
-        self._bound: dict[tuple[str, int], tuple[int, bytes | str | int | None, str]] = {}
-
-    def bind(self, usage: str, where: Range, name: bytes | str | int | None, peer: str) -> str | None:
-        """Bind the words at `where` to `name`, or find them bound to exactly that already; else who bound some of them to something else."""
-        scope, words = f"{usage} {where.scope}", count(where.shape)
-        known = self._bound.get((scope, where.block))
-        if not words or (known is not None and known[:2] == (words, name)):
-            return None
-        stop, starts = where.block + where.blocks, self._starts.setdefault(scope, [])
-        at = bisect_left(starts, where.block)
-        before = self._bound[scope, starts[at - 1]] if at else None
-        if known is not None:
-            return known[2]
-        if before is not None and starts[at - 1] + blocks_for(before[0]) > where.block:
-            return before[2]
-        if at < len(starts) and starts[at] < stop:
-            return self._bound[scope, starts[at]][2]
-        starts.insert(at, where.block)
-        self._bound[scope, where.block] = (words, name, peer)
-        return None
 
 
 class DealerSession:
@@ -179,7 +151,7 @@ class DealerSession:
         self._bind(relation.usage, relation.out, relation.key, name)
         return tag
 
-    def _bind(self, usage: str, where: Range, word: bytes | str | int | None, name: str) -> None:
+    def _bind(self, usage: str, where: Range, word: Name, name: str) -> None:
         """PeerMisbehaved if this party used the range for something else before; Disagreement if another did, as parties of different programs do."""
         first = self._bindings.bind(usage, where, word, name)
         if first == name:
