@@ -49,9 +49,9 @@ from tests.test_renewal import RENEWAL
 from tests.test_renewed_rosters import FOLLOWED
 from tests.test_scribe import SCRIBE
 from tests.test_services import STOPPED
+from tests.test_waits import WAITS
 
 # -- cases ------------------------------------------------------------------------------------------------------
-
 
 PATIENT = Clocks(5.0, 5.0, 5.0)
 
@@ -358,6 +358,7 @@ CASES = {
     "runs a different program": lambda: each(other_op, 3),
     "finished its program while": lambda: each(other_length, 3),
     "disagrees with OTHER": lambda: each(two_disagree, 3),
+    **WAITS,
     **{key: (lambda call=call: each(call)) for key, call in MISUSES.items()},
 }
 

@@ -172,6 +172,7 @@ FIELDS: dict[str, dict[str, type]] = {
     "decline": {"job": str, "party": str, "reason": str},
     "ended": {"job": str, "reason": str, "party": str},
     "leave": {"session": bytes, "reason": str, "party": str, "by": str, "at": str},
+    "waits": {"session": bytes, "tag": bytes, "digest": bytes, "scope": str, "at": str, "on": list},
     "check": {"number": int, "filler": bytes},
     "checked": {"number": int, "version": str, "time": int},
     "ask": {"session": bytes, "relations": list},

@@ -36,9 +36,14 @@ def departure(fault: BaseException, me: str, at: str) -> Departure:
             return Departure("program", me, me, at)
 
 
+def place(at: str) -> str:
+    """The place in a program that a member told of, if that can be one."""
+    return at if at.isprintable() and len(at) <= MAX_PLACE else "a place without a name"
+
+
 def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> BeaverError:
     """The fault of which `name` told this member.  It names the same two members everywhere, and whose word it is where `name` tells of another."""
-    at = told.at if told.at.isprintable() and len(told.at) <= MAX_PLACE else "a place without a name"
+    at = place(told.at)
     about = told.party if told.party in members else name
     by = told.by if told.by in members else name
     found = told.reason if told.reason in ("lost", "misbehaved") else "gone"

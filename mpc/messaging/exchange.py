@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Prog
 from mpc.framing import wire
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.sinks import Bytes, Store, Sum
+from mpc.messaging.waits import Waits
 from mpc.naming.expressions import MAX_NDIM
 from mpc.network.lookout import Lookout
 from mpc.ring import WORD, Words
@@ -95,8 +95,8 @@ class Exchange:
         self._done: set[str] = set()
         self._label = "the start"
         self._lookout = Lookout()
-        self._waiting: dict[Arrivals, tuple[str, float]] = {}
-        self._watchdog = asyncio.create_task(self._watch_stalls())
+        self._waits = Waits(agreed, mesh, self.fail)
+        self._watchdog = asyncio.create_task(self._waits.watch())
         mesh.subscribe(self)
         for flow in agreed.flows.values():
             flow.on_disagreement = self.fail
@@ -261,26 +261,26 @@ class Exchange:
         if arrivals.future.done():
             # What this party sends leaves now: its peers compute on it while this party goes on.
             await asyncio.sleep(0)
-        await self._wait(arrivals, scope)
+        await self._wait(arrivals, scope, tag, digest)
         scope.depth += 1
         self._ledger.rounds = max(self._ledger.rounds, scope.depth)
         if self._ledger.on_round is not None:
             self._ledger.on_round(time.monotonic() - began)
 
-    async def _wait(self, arrivals: Arrivals, scope: Scope) -> None:
+    async def _wait(self, arrivals: Arrivals, scope: Scope, tag: bytes = b"", digest: bytes = b"") -> None:
         if arrivals.future.done():
             arrivals.future.result()
             return
-        self._waiting[arrivals] = (scope.label, time.monotonic())
+        self._waits.pending[arrivals] = (scope, time.monotonic(), tag, digest)
         try:
-            if len(self._waiting) == 1:
+            if len(self._waits.pending) == 1:
                 self._lookout.look_for(arrivals.future)
             await arrivals.future
         except asyncio.CancelledError:
             self.cancelled(scope)
             raise
         finally:
-            del self._waiting[arrivals]
+            del self._waits.pending[arrivals]
 
     # -- faults and the end ------------------------------------------------------------------------------------
 
@@ -327,7 +327,7 @@ class Exchange:
             if self._mesh.channel(name) is channel:
                 channel.control(kind="leave", session=self._agreed.session, **told._asdict())
             channel.close_flow(self._agreed.session, over)
-        for arrivals in tuple(self._waiting):
+        for arrivals in tuple(self._waits.pending):
             arrivals.fail(over)
 
     async def finish(self) -> None:
@@ -352,17 +352,6 @@ class Exchange:
             self.fail(PeerLost(name, f"is alive, but did not take what this party has for it within {limit:g} s"))
             self.check_alive()
 
-    async def _watch_stalls(self) -> None:
-        limit = self._mesh.clocks.stall
-        while True:
-            await asyncio.sleep(min(limit / 4, 5))
-            # Those that began to wait first come first.
-            oldest, (label, since) = next(iter(self._waiting.items()), (None, ("", math.inf)))
-            if oldest is not None and time.monotonic() - since > limit:
-                late = next((name for name, flow in self._agreed.flows.items() if flow.lacks(oldest)), self.dealer)
-                self.fail(PeerLost(late, f"is alive, but its message for {label} did not come within {limit:g} s"))
-                return
-
     # -- what the mesh tells -----------------------------------------------------------------------------------
 
     def peer_up(self, name: str) -> None:
@@ -381,8 +370,11 @@ class Exchange:
         return (name in self._agreed.channels and name not in self._done) or (self._visit is not None and name == self._visit.client)
 
     def control(self, name: str, body: wire.Body) -> None:
-        """A member finished, or left early."""
-        if body["kind"] != "leave" or body["session"] != self._agreed.session or name not in self._agreed.flows:
+        """A member finished, left early, or waits."""
+        if body["kind"] not in {"leave", "waits"} or body["session"] != self._agreed.session or name not in self._agreed.flows:
+            return
+        if body["kind"] == "waits":
+            self._waits.heard(name, body)
             return
         if body["reason"] != "done":
             told = Departure(body["reason"], body["party"], body["by"], body["at"])

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import deque
 from contextvars import ContextVar
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 from mpc.errors import ProgramError
 from mpc.naming.streams import Ranges
@@ -27,13 +28,40 @@ OFTEN = 256
 """Calls after which a program makes what it computed from words that nobody has read."""
 
 
+MAX_ENDED = 64
+"""Calls that ended with a fault, of which a session remembers the last."""
+
+
+class Ended(NamedTuple):
+    """A call that raised a `fault` of this type, after it had made so many calls; `path` is its scope."""
+
+    path: str
+    calls: int
+    label: str
+    fault: str
+
+
 class Scope:
     """One call: its path of child numbers, a readable label, its ranges, how many messages had its name, and its depth in rounds.
 
     A dry run also counts `trips`: how many messages, the dealer's too, had to travel one after the other until here.
     """
 
-    __slots__ = ("_children", "_ranges", "_waiting", "closed", "depth", "known", "messages", "name", "parent", "path", "task", "trips")
+    __slots__ = (
+        "_children",
+        "_ranges",
+        "_waiting",
+        "closed",
+        "depth",
+        "faults",
+        "known",
+        "messages",
+        "name",
+        "parent",
+        "path",
+        "task",
+        "trips",
+    )
 
     def __init__(self, path: tuple[int, ...], name: str, depth: int, trips: int = 0, parent: Scope | None = None) -> None:
         self.path = path
@@ -49,6 +77,8 @@ class Scope:
         self._children = 0
         self.closed: type[BaseException] | None = None
         self._waiting: list[ref[Applied]] | None = None
+        self.faults: deque[Ended] | None = None
+        """Of the program's own scope: the calls of its session that ended with one."""
 
     @property
     def label(self) -> str:
@@ -103,6 +133,29 @@ class Scope:
         while scope is not None:
             scope.closed = fault
             scope = scope.parent if scope is not root else None
+
+    def raised(self, fault: Exception) -> None:
+        """This call ended with `fault`: the calls that it had not made by then it never makes."""
+        root = self._root
+        root.faults = root.faults or deque(maxlen=MAX_ENDED)
+        root.faults.append(Ended(self.ranges.scope, self._children, self.label, type(fault).__name__))
+
+    def ended(self, path: str) -> Ended | None:
+        """The call of this session that ended with a fault before it came to the one at `path`, if there is one."""
+        for ended in self._root.faults or ():
+            before, _, rest = path.partition(f"{ended.path}.")
+            number = rest.partition(".")[0]
+            # Of at most 18 digits: what a peer says is no number to spend time on.
+            if not before and len(number) <= 18 and number.isascii() and number.isdecimal() and int(number) >= ended.calls:
+                return ended
+        return None
+
+    @property
+    def _root(self) -> Scope:
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
 
     def follow(self, other: Scope) -> None:
         """Be at least as deep as `other`, whose calls have ended."""
@@ -222,6 +275,9 @@ async def _run(
     token = _current.set((s, scope))
     try:
         return await body(s, *args, **kwargs)
+    except Exception as fault:
+        scope.raised(fault)
+        raise
     finally:
         _current.reset(token)
         parent.follow(scope)

@@ -1,0 +1,214 @@
+"""Parties whose programs wait for each other hear what each waits for, and nobody hears it of a party that is only slow (invariants 10, 27)."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+
+import mpc
+import protocols
+from mpc import Disagreement, PeerLost, protocol
+from mpc.messaging.exchange import Exchange
+from mpc.network.mesh import Clocks
+from mpc.testing.simulate import simulate_async
+
+LONG = Clocks(join=10.0, lost=30.0, stall=60.0)
+"""Whatever ends before this stall was found, not waited out."""
+SHORT = Clocks(join=10.0, lost=10.0, stall=1.0)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("mpc.messaging.waits.PATIENCE", 0.1)
+
+
+async def faults_of(program, n, clocks):
+    """What each party's program raised, by index."""
+    raised = {}
+
+    async def kept(s):
+        try:
+            return await program(s)
+        except Exception as fault:
+            raised[s.index] = fault
+            raise
+
+    with pytest.raises(mpc.BeaverError):
+        await simulate_async(n, kept, clocks=clocks)
+    return [raised[index] for index in sorted(raised)]
+
+
+async def other_receivers(s):
+    await s.reveal(s.zero(1), to=[s.index])
+
+
+async def other_owners(s):
+    await s.mask(s.input(None, (s.index + 1) % s.n, 1))
+
+
+async def one_catches(s):
+    try:
+        await protocols.mean(s, [[1.0 if s.index else float("nan")]])
+    except mpc.PrecisionError:
+        pass
+    await s.reveal(s.zero(1))
+
+
+@protocol
+async def inner(s):
+    await s.reveal(s.zero(1))
+    if not s.index:
+        raise ZeroDivisionError
+    await asyncio.gather(inner_most(s), inner_most(s))
+
+
+@protocol
+async def inner_most(s):
+    await s.reveal(s.zero(1))
+
+
+async def one_catches_deep_inside(s):
+    await s.reveal(s.zero(1))
+    try:
+        await inner(s)
+    except ZeroDivisionError:
+        pass
+    while True:
+        await s.reveal(s.zero(1))
+
+
+async def one_forgets(s):
+    if s.index:
+        await inner_most(s)
+    else:
+        inner_most(s).close()
+    await s.reveal(s.zero(1))
+
+
+FOUND = {
+    "of the same step, but for another message": other_receivers,
+    "and the program went on without it": one_catches,
+}
+LATER = {"their programs went apart": one_forgets}
+WAITS = {
+    **{key: partial(faults_of, program, 2, Clocks(5.0, 5.0, 4.0)) for key, program in FOUND.items()},
+    **{key: partial(faults_of, program, 2, SHORT) for key, program in LATER.items()},
+}
+"""For test_errors_document.py."""
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@pytest.mark.parametrize("program", [other_receivers, other_owners, one_catches, one_catches_deep_inside])
+async def test_programs_that_never_meet_are_told_long_before_the_clock(program, n, impatient):
+    async with asyncio.timeout(30):
+        faults = await faults_of(program, n, LONG)
+    assert len(faults) == n
+    assert {type(fault) for fault in faults} == {Disagreement}
+    # Everyone hears of a party that it is not.
+    assert all(fault.party != f"p{index}" for index, fault in enumerate(faults))
+    if program in {one_catches, one_catches_deep_inside}:
+        call, kind = ("mean.0", "PrecisionError") if program is one_catches else ("inner.1", "ZeroDivisionError")
+        assert f"waits for this party at {call}/" in str(faults[0])
+        assert f"here {call} raised {kind}" in str(faults[0])
+        # Of what it raised nobody else hears, only where.
+        assert all(kind not in str(fault) and f"at {call}/" in str(fault) for fault in faults[1:])
+    else:
+        assert any("receivers, owners of inputs, ops or shapes differ there" in str(fault) for fault in faults)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+async def test_at_the_clock_both_hear_what_the_other_waits_for(n):
+    faults = await faults_of(one_forgets, n, SHORT)
+    assert {type(fault) for fault in faults} == {Disagreement}
+    apart = [str(fault) for fault in faults if "their programs went apart" in str(fault)]
+    assert apart
+    assert all("reveal.1" in text and "inner_most.0/reveal.0" in text and "for 1 s now" in text for text in apart)
+
+
+@pytest.mark.parametrize("n", [3, 4, 5])
+async def test_whoever_keeps_all_waiting_is_named_by_all(n):
+    """p0 waits for the last party, which is slow, and all others for p0, which waits."""
+    over = asyncio.Event()
+
+    async def program(s):
+        try:
+            if s.index == s.n - 1:
+                await over.wait()
+            await s.reveal(s.zero(1), to=[0])
+            await s.reveal(s.zero(1))
+        finally:
+            over.set()
+
+    faults = await faults_of(program, n, SHORT)
+    assert {fault.party for fault in faults[:-1]} == {f"p{n - 1}"}
+    assert {type(fault) for fault in faults} == {PeerLost}
+    assert any(f"p{n - 1}: is alive, but its message for reveal.0 did not come within 1 s. Raise the clock stall" in str(f) for f in faults)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+async def test_a_slow_party_is_waited_for_without_alarm(n, impatient, monkeypatch):
+    """However often its peers say that they wait, in tasks that overtake each other, and after a fault that all catch."""
+    said, enough, plain = [], asyncio.Event(), Exchange.control
+
+    def control(self, name, body):
+        plain(self, name, body)
+        if body["kind"] == "waits":
+            said.append((self.me, name))
+            # The slow one has heard everyone for some time, and so have they each other.
+            if min(said.count((f"p{n - 1}", f"p{other}")) for other in range(n - 1)) >= 3:
+                enough.set()
+
+    monkeypatch.setattr(Exchange, "control", control)
+
+    @protocol
+    async def raises(s):
+        await s.reveal(s.zero(1))
+        raise ZeroDivisionError
+
+    @protocol
+    async def slow(s):
+        if s.index == s.n - 1:
+            await enough.wait()
+        return await s.reveal(s.zero(1), to=[0])
+
+    @protocol
+    async def fast(s):
+        for _ in range(20):
+            await s.reveal(s.zero(1), to=[s.n - 1])
+        return await s.reveal(s.zero(1))
+
+    async def program(s):
+        outcomes = await asyncio.gather(raises(s), slow(s), fast(s), return_exceptions=True)
+        with pytest.raises(ZeroDivisionError):
+            await raises(s)
+        return type(outcomes[0]), outcomes[1] is not None, float((await protocols.secure_sum(s, [1.0]))[0])
+
+    async with asyncio.timeout(30):
+        results = await simulate_async(n, program, clocks=LONG)
+    assert results == [(ZeroDivisionError, index == 0, float(n)) for index in range(n)]
+    assert enough.is_set()
+
+
+@pytest.mark.parametrize(
+    "scope",
+    ["", "0", "0.", "0.x", "0.-1", "0." + "9" * 5000, "0.9999999999999999999", "0.²", "00.3", "1.0.3", "0.0.7", "0.1", "\x00", "." * 9],
+)
+async def test_what_a_peer_calls_a_scope_raises_nothing(scope):
+    """Nothing is in the call that ended, but what it had not come to."""
+
+    @protocol
+    async def two(s):
+        await s.reveal(s.zero(1))
+        await s.reveal(s.zero(1))
+        raise ZeroDivisionError
+
+    async def program(s):
+        with pytest.raises(ZeroDivisionError):
+            await two(s)
+        return s.root.ended(scope), s.root.ended("0.2"), s.root.ended("0.3.1.4")
+
+    for found, *late in await simulate_async(2, program):
+        assert found is None
+        assert [(ended.label, ended.calls, ended.fault) for ended in late] == [("two.0", 2, "ZeroDivisionError")] * 2
