@@ -100,7 +100,7 @@ KERNELS = {
     "expand a stream": (lambda: Stream(bytes(32), ("k",)).slice(0, 0, CHUNK), numpy_pass, 5),
     "encode": (lambda: fixed_point.encode(_floats), numpy_pass, 9),
     "decode": (lambda: fixed_point.decode(_words[0]), numpy_pass, 4),
-    "multiply": (lambda: beaver(*_words, *_words, _words[0], "mul", first=True), numpy_pass, 14),
+    "multiply": (lambda: beaver(*_words, *_words, "mul", first=True), numpy_pass, 14),
     "truncate": (lambda: truncated(*_words, _top, 20, first=True), numpy_pass, 16),
     "deal comparisons": (lambda: carry.sign_material(bits.blocked(_words[0])), numpy_pass, 42),
     "deal their merges": (lambda: carry.sign_tree(_rho, _blocks), numpy_pass, 13),

@@ -53,9 +53,9 @@ def fused(rng, n, size, drop):
     """x y: what is opened lacks a b and hides the rest under rho."""
     x, y = random_words(rng, size, 31), random_words(rng, size, 30)
     a, b, rho = rng.integers(0, 2**64, (3, size), dtype=np.uint64)
-    of_a, of_b, of_rho, nothing = share(rng, a, n), share(rng, b, n), share(rng, rho, n), np.zeros((), WORD)
+    of_a, of_b, of_rho = (share(rng, words, n) for words in (a, b, rho))
     d, e = x - a, y - b
-    opened = sum(beaver(d, of_a[i], e, of_b[i], nothing, "mul", first=i == 0) - of_rho[i] for i in range(n))
+    opened = sum(beaver(d, of_a[i], e, of_b[i], "mul", first=i == 0) - of_rho[i] for i in range(n))
     r = -(rho + a * b)
     assert np.array_equal(opened + WORD.type(1 << 62), x * y + WORD.type(1 << 62) + r)
     return x * y, truncation_by(rng, n, opened + WORD.type(1 << 62), r, drop)
@@ -157,7 +157,7 @@ def test_every_8_bit_product(n):
         b = np.uint8((int(a) * 167 + 31) % 256)
         masks = [share(rng, np.full((256, 256), word, np.uint8), n) for word in (a, b, np.uint8(int(a) * int(b) % 256))]
         d, e = np.broadcast_to(x - a, (256, 256)), np.broadcast_to(y - b, (256, 256))
-        product = sum(beaver(d, masks[0][i], e, masks[1][i], masks[2][i], "mul", first=i == 0) for i in range(n))
+        product = sum(beaver(d, masks[0][i], e, masks[1][i], "mul", first=i == 0) + masks[2][i] for i in range(n))
         assert np.array_equal(product, x * y)
 
 

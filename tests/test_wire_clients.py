@@ -12,8 +12,8 @@ import numpy as np
 from mpc.channels.flow import WINDOW, Arrivals
 from mpc.messaging.sinks import Store
 from mpc.values.sharing import split
+from tests.documented import b2, lineage, stream
 from tests.test_client_shares import JOB, together
-from tests.test_wire_document import b2, lineage, stream
 
 ROWS = np.array([[1.5, -2.0], [0.25, 100.0], [-3.0, 7.0]])
 POWERS = np.array([2, 7])

@@ -196,9 +196,14 @@ def own_term(index: int, n: int, x: Masked, y: Masked, operation: str) -> Words:
     d, a, e, b = x.difference, x.mask, y.difference, y.mask
     if operation == "matmul" and cross.pays(n, d.shape, e.shape):
         return cross.term(index, n, d, a, e, b)
+    return beaver(d, a, e, b, operation, first=index == 0)
+
+
+def beaver(d: Words, a: Words, e: Words, b: Words, operation: str, *, first: bool) -> Words:
+    """d·b + a·e, and d·e at the first party; of any word width."""
     times: Any = ring_matmul if operation == "matmul" else np.multiply
     # d·b + d·e in one product.
-    words: Words = np.asarray(times(d, b if index else b + e))
+    words: Words = np.asarray(times(d, b + e if first else b))
     words += times(a, e)
     return words
 
