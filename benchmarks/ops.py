@@ -99,7 +99,7 @@ async def operands_of(s: mpc.Session, name: str, *, masked: bool) -> list[Any]:
 
 def moved(operands: list[Any], result: Any, payload: int, dealt: int) -> int:
     """Bytes that all roles move: see above."""
-    own = sum(8 * x.words.size if hasattr(x, "words") else 16 * x.size for x in (*operands, result))
+    own: int = sum(8 * x.words.size if hasattr(x, "words") else 16 * x.size for x in (*operands, result))
     # Openings: the mask is expanded at the party and at the dealer, the message is sent and taken.
     opened = N * payload * 4
     # Corrections: each party's share, and the dealer's value and all shares but one.

@@ -174,7 +174,8 @@ def main() -> None:
     options.add_argument("folder", type=Path)
     options.add_argument("--page", type=Path, default=PAGE)
     asked = options.parse_args()
-    page, done = asked.page.read_text(), []
+    page = asked.page.read_text()
+    done: list[str] = []
     for name, (heading, make) in WRITTEN.items():
         if (file := asked.folder / name).exists():
             page, done = put(page, heading, make(rows_in(file))), [*done, heading]

@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mpc import ConfigError, Session
 from mpc.testing import simulate
+from parties.bench import picture
 from protocols import LinearRegression
 
 if TYPE_CHECKING:
@@ -105,12 +107,9 @@ def table(found: list[Run]) -> str:
     return "\n".join(lines)
 
 
-def plot(found: list[Run], path: str) -> None:
+def plot(found: list[Run], path: Path) -> None:
     """Error over condition and over rows, one line for each way."""
-    import matplotlib as mpl  # noqa: PLC0415  an extra
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    mpl.rcParams.update({"svg.hashsalt": "precision", "svg.fonttype": "none", "font.size": 9})
+    plt = picture.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for number, way in enumerate(WAYS):
         style: Any = {"color": f"C{number}", "marker": "o", "markersize": 3}
@@ -126,16 +125,18 @@ def plot(found: list[Run], path: str) -> None:
         axes.grid(visible=True, linewidth=0.3)
         axes.legend(fontsize=6)
     left.set_ylabel("largest error of three seeds")
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def main() -> None:
     """Measure, print, and draw if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print every run as one JSON list")
-    parser.add_argument("--plot", metavar="FILE", help="draw the figure, e.g. docs/precision.svg")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the figure, e.g. docs/precision.svg")
     parser.add_argument("--quick", action="store_true", help="two conditions, one size, one seed")
     options = parser.parse_args()
+    if options.plot:
+        picture.check(options.plot)
     grid = ([1e2, 1e4], [1000], [0]) if options.quick else (CONDITIONS, ROWS, SEEDS)
     found = list(runs(*grid))
     if options.plot:

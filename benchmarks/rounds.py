@@ -1,12 +1,14 @@
 """Rounds per second and opening throughput between two real processes and a dealer: `python benchmarks/rounds.py`.
 
-Prints medians of several repetitions.  These are figures of one machine at one moment: compare ratios, not absolutes.
+Prints medians of several repetitions, as the first party measures them.  These are figures of one machine at one moment: compare ratios, not absolutes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import statistics
 import sys
 import tempfile
@@ -17,8 +19,10 @@ import numpy as np
 
 import mpc
 import protocols
-from parties.demo.organisations import Organisation, prepare, stop
-from parties.run import run
+from parties.data import Table
+from parties.demo.organisations import outcome, prepare, spawn, stop
+from parties.demo.study import Holding
+from parties.run import INTERRUPTED, run
 
 REPEATS = 7
 ROUNDS = 300
@@ -49,43 +53,32 @@ async def products(s: mpc.Session) -> float:
     return WORDS / (time.perf_counter() - start)
 
 
-async def party(config: str, listener: int) -> None:
+async def party(listener: socket.socket, config: str) -> None:
     """One party: all measurements, `REPEATS` times."""
-    import socket  # noqa: PLC0415  the child's own
-
-    async with mpc.connect(config, job="benchmark", listener=socket.socket(fileno=listener)) as s:
+    async with mpc.connect(config, job="benchmark", listener=listener) as s:
         figures = {program.__name__: [await program(s) for _ in range(REPEATS)] for program in (small, large, products)}
     print(json.dumps(figures))
 
 
-async def dealer(config: str, listener: int) -> None:
+async def dealer(listener: socket.socket, config: str) -> None:
     """Serve until stopped."""
-    import socket  # noqa: PLC0415  the child's own
-
-    async with mpc.open_node(config, listener=socket.socket(fileno=listener)):
+    async with mpc.open_node(config, listener=listener):
         await asyncio.Event().wait()
 
 
-async def spawn(organisation: Organisation) -> asyncio.subprocess.Process:
-    """This file again, as one member."""
-    role = "party" if organisation.data is not None else "dealer"
-    fd = organisation.listener.fileno()
-    return await asyncio.create_subprocess_exec(
-        sys.executable, __file__, role, str(organisation.config), str(fd), stdout=asyncio.subprocess.PIPE, pass_fds=[fd]
-    )
-
-
 async def medians() -> dict[str, float]:
-    """Start two parties and a dealer; the median of every measurement."""
-    from parties.data import Table  # noqa: PLC0415  parent only
-    from parties.demo.study import Holding  # noqa: PLC0415  parent only
-
-    empty = Holding(*[Table(["x"], np.zeros((0, 1)))] * 2)
-    with tempfile.TemporaryDirectory() as folder:
-        *parties, helper = [await spawn(one) for one in prepare(Path(folder), {"a": empty, "b": empty})]
-        (printed, _), _ = await asyncio.gather(*(process.communicate() for process in parties))
-        await stop(helper)
-    return {name: statistics.median(values) for name, values in json.loads(printed).items()}
+    """Start two parties and a dealer; the median of every measurement of the first party.  DemoError if a party fails."""
+    empty = Holding(*[Table([], np.zeros((0, 0)))] * 2)
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        parties = []
+        for each in prepare(Path(folder), {"a": empty, "b": empty}):
+            role = "dealer" if each.data is None else "party"
+            process = await spawn((__file__, role), each.listener, str(each.config))
+            stack.push_async_callback(stop, process)
+            parties += [] if each.data is None else [outcome(each, process)]
+        printed, _ = await asyncio.gather(*parties)
+    return {name: statistics.median(values) for name, values in printed.items()}
 
 
 def main() -> None:
@@ -100,8 +93,8 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         main()
     else:
-        role, config, descriptor = sys.argv[1:]
+        role, descriptor, config = sys.argv[1:]
         try:
-            run({"party": party, "dealer": dealer}[role](config, int(descriptor)))
+            run({"party": party, "dealer": dealer}[role](socket.socket(fileno=int(descriptor)), config))
         except KeyboardInterrupt:
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
