@@ -66,6 +66,13 @@ async def test_tables_are_written_and_the_rest_stays(tmp_path, rows):
     assert page.read_text() == first
 
 
+def test_the_page_says_what_every_workload_is():
+    text = PAGE.read_text()
+    section = text[text.index("## Workloads") : text.index("## Times")]
+    listed = dict(line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| W"))
+    assert listed == {key: workload.title for key, workload in WORKLOADS.items()}
+
+
 def test_a_folder_without_measurements_is_told(tmp_path):
     done = script("page.py", tmp_path)
     assert done.returncode == 2
