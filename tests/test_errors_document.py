@@ -1,4 +1,4 @@
-"""docs/errors.md: every row is provoked by a real call, here or by a command in test_errors_of_commands.py."""
+"""docs/errors.md: every row has one case that provokes it, here or in a file that is imported here."""
 
 from __future__ import annotations
 
