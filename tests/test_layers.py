@@ -80,7 +80,7 @@ def imports(path: Path):
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 is_module = (ROOT / Path(*full.split("."))).with_suffix(".py").exists() or (ROOT / Path(*full.split("."))).is_dir()
-                yield (full if is_module else node.module), node in typing_only
+                yield (full if is_module or full in FORBIDDEN else node.module), node in typing_only
 
 
 def test_every_module_has_a_layer():
@@ -117,6 +117,15 @@ def test_forbidden_imports(path):
             assert mine.startswith("mpc.testing"), f"{mine}: production code never imports mpc.testing"
         if layer(mine) in PURE and mine not in {"mpc.naming.scope"} and not typing_only:
             assert wanted.split(".")[0] not in IO, f"{mine} is pure and imports {wanted}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import numpy.random", "import numpy.random as draw", "from numpy import random as draw", "from numpy.random import default_rng"],
+)
+def test_no_way_to_import_what_is_forbidden_is_overlooked(tmp_path, line):
+    (tmp_path / "module.py").write_text(line)
+    assert {wanted for wanted, _ in imports(tmp_path / "module.py")} & FORBIDDEN
 
 
 def test_protocols_use_public_names_only():

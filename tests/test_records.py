@@ -53,11 +53,15 @@ def test_attacked_directions_are_dead_for_ever(ends, attack):
     dead(opener, sealer)
 
 
-def test_reflected_records_are_refused(ends):
-    """Each direction has its own key, so what this side sealed does not open here."""
-    sealer, _ = ends
-    with pytest.raises(PeerMisbehaved):
-        Opener(OTHER, "AESGCM", "peer").open(sealer.seal(b"mine"))
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_record_opens_under_its_own_key_and_suite_only(suite):
+    """Each direction has its own key, so what this side sealed does not open here: `test_channel.py` reflects records."""
+    (other,) = set(SUITES) - {suite}
+    record = Sealer(KEY, suite).seal(b"mine")
+    assert Opener(KEY, suite, "peer").open(record) == b"mine"
+    for key, cipher in ((OTHER, suite), (KEY, other)):
+        with pytest.raises(PeerMisbehaved):
+            Opener(key, cipher, "peer").open(record)
 
 
 def test_keys_change_on_both_sides_after_the_same_record(ends):

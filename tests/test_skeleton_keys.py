@@ -60,8 +60,6 @@ def test_no_import_is_optional_in_the_engine():
             if isinstance(node, ast.Try):
                 inside = [inner for inner in ast.walk(node) if isinstance(inner, ast.Import | ast.ImportFrom)]
                 assert not inside, f"{path}:{node.lineno}"
-            if isinstance(node, ast.ImportFrom) and node.module == "numpy":
-                assert "random" not in {alias.name for alias in node.names}, f"{path}:{node.lineno}"
 
 
 # -- every bit of every key counts -------------------------------------------------------------------------------
