@@ -9,7 +9,7 @@ from mpc.network import refusals
 from parties.jobs.job import Task
 from parties.jobs.records import ACCEPTED, Records
 from tests.test_channel import until
-from tests.test_skeleton_jobs import Tcp, total
+from tests.test_node_jobs import Tcp, total
 
 
 async def knock(address):

@@ -1,4 +1,4 @@
-"""Faults found by the audit of the walking skeleton: the next run of a job, slow links, stuck peers, forks, odd names (invariants 6, 8, 17, 20, 27)."""
+"""Nodes in trouble: the next run of a job, slow links, stuck peers, forks, odd names (invariants 6, 8, 17, 20, 27)."""
 
 from __future__ import annotations
 
