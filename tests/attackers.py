@@ -5,6 +5,13 @@ from __future__ import annotations
 from mpc.framing.handshake import KK
 
 
+def flipped(raw, bit):
+    """These bytes with one bit changed."""
+    out = bytearray(raw)
+    out[bit // 8] ^= 1 << bit % 8
+    return bytes(out)
+
+
 class KeyThief(KK):
     """Holds A's secret key and poses towards A as the initiator B.  It can compute DH(a, B), but not DH(b, A's ephemeral)."""
 

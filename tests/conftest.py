@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.nodes import Nodes
+
 ROOT = Path(__file__).resolve().parent.parent
 VECTORS = ROOT.parent / "shared" / "vectors"
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder with the files of a, b, c and the dealer, none of which runs."""
+    Nodes(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

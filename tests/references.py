@@ -109,6 +109,11 @@ def split(words, n, seed):
     return [*shares, last.reshape(words.shape)]
 
 
+def total(shares):
+    """What the parties' words sum to."""
+    return np.sum(shares, axis=0, dtype=WORD)
+
+
 def shared(s, words, lineage, *, bound=1.0, frac=0):
     """A share of any words, whatever bound is claimed."""
     return s.share(split(words, s.n, lineage)[s.index], frac=frac, bound=bound, lineage=lineage)

@@ -28,6 +28,7 @@ from parties.control import ask, socket_path
 from parties.jobs.job import Task
 from parties.jobs.records import CANCELLED, DONE, FAILED
 from tests.faults import ALL, ENDED, REJECTED, FaultProxy, Flood
+from tests.jobs import near
 from tests.nodes import Nodes
 
 CLOCKS = Clocks(join=20.0, lost=2.0, stall=6.0, repair=3.0)
@@ -54,10 +55,6 @@ def jobs(pooled, own):
             lambda result: near(result["coefficients"], fitted[:2], 1e-3),
         ),
     ]
-
-
-def near(found, wanted, apart):
-    return np.allclose(list(found.values()), wanted, atol=apart)
 
 
 def encodings(value):

@@ -18,8 +18,8 @@ from parties.jobs.job import Task, fresh_id
 from parties.jobs.records import ACCEPTED, WAITING, Records
 from tests import warm
 from tests.error_rows import row_of
-from tests.test_jobs_faults import Hostile, requested, until
-from tests.test_policy_jobs import entries, governed, jobs_of, waiting
+from tests.jobs import Hostile, entries, governed, jobs_of, requested, waiting
+from tests.waiting import until
 
 MEAN = Task("mean", "patients", ("age", "bmi"), ("a", "c"), purpose="trial-7")
 ASKS = 'ask = ["mean", "sum", "linear_regression"]\npurposes = ["*"]'

@@ -7,17 +7,14 @@ import subprocess
 import sys
 
 import pytest
-import typer.testing
 
-from mpc.errors import ConfigError
 from mpc.membership.identity import Identity, encode_key
 from mpc.membership.members import Revoked
 from mpc.membership.roster import Roster
 from parties.auditing.audit import AuditLog
 from parties.auditing.entries import opened
-from parties.cli import app
-from tests.error_rows import row_of
-from tests.nodes import ROOT, Nodes
+from tests.audit_logs import filled, head_file, log_of, refused, shown, verified
+from tests.nodes import ROOT
 
 AUDIT = [
     "the audit log cannot be opened",
@@ -36,47 +33,6 @@ AUDIT = [
     "is not the result that the log has",
 ]
 """Rows of docs/errors.md that this file and those beside it provoke."""
-
-
-@pytest.fixture
-def home(tmp_path):
-    Nodes(tmp_path)
-    return tmp_path
-
-
-def log_of(home, count=0):
-    """a's open log with so many entries."""
-    log = AuditLog(home / "a.audit.log", Identity.load(home / "a.key"), Roster.load(home / "roster.toml").keys_of("a"))
-    log.open()
-    for number in range(count):
-        log.append("declined", job=f"{number:032x}", asker="b", task=None, by="a", reason=f"reason {number}")
-    return log
-
-
-def filled(home, count=5):
-    log_of(home, count).close()
-    return home / "a.audit.log"
-
-
-def shown(fault, case):
-    assert row_of(case).shows(str(fault)), fault
-
-
-def refused(call, case):
-    with pytest.raises(ConfigError) as caught:
-        call()
-    shown(caught.value, case)
-    return str(caught.value)
-
-
-def verified(home, *options):
-    """The lines that `beaver audit verify` prints, and the error that it ends with."""
-    answer = typer.testing.CliRunner().invoke(app, ["audit", "verify", "-c", str(home / "a.toml"), *map(str, options)])
-    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
-        assert isinstance(answer.exception, ConfigError), answer.exception
-        return answer.stdout.splitlines(), answer.exception
-    assert answer.exit_code == 0, answer.output
-    return answer.stdout.splitlines(), None
 
 
 def test_entries_are_chained_signed_and_private(home):
@@ -155,10 +111,6 @@ def test_any_flipped_bit_is_found(home):
         told, fault = verified(home)
         assert fault is not None, place
         assert f"line {1 if place <= first else 2}: " in told[0], place
-
-
-def head_file(home):
-    return home / "a.audit.log.head"
 
 
 @pytest.mark.parametrize("left", [0, 1, 4, "half"])

@@ -12,15 +12,8 @@ import typer.testing
 from mpc.errors import ConfigError
 from parties.auditing.entries import opened, seal_of
 from parties.cli import app
+from tests.audit_logs import exported, filled, head_file, log_of, shown, verified
 from tests.error_rows import row_of
-from tests.nodes import Nodes
-from tests.test_audit import filled, head_file, log_of, shown, verified
-
-
-@pytest.fixture
-def home(tmp_path):
-    Nodes(tmp_path)
-    return tmp_path
 
 
 def test_a_result_is_told_from_another_by_its_seal(home):
@@ -76,10 +69,6 @@ def test_show_cuts_nothing_at_any_width(home, terminal):
     cells = ["".join(column).replace(" ", "") for column in zip(*rows, strict=True)]
     day, time = opened(line)["time"].removesuffix("+00:00").split("T")
     assert cells == ["1", day + time, "declined", f"{0:032x}", "b", "reason0"]
-
-
-def exported(home, out="copy.log"):
-    return typer.testing.CliRunner().invoke(app, ["audit", "export", "-c", str(home / "a.toml"), "--out", str(home / out)])
 
 
 def test_a_copy_is_whole_or_not_there(home):

@@ -22,21 +22,13 @@ from parties.auditing.entries import digest, opened
 from parties.auditing.volumes import lines_of, lock
 from parties.cli import app
 from parties.jobs.job import Task
-from tests.nodes import PATIENCE, ROOT, Nodes
-from tests.test_audit import head_file, log_of, refused, shown, verified
-from tests.test_audit_commands import exported
+from tests.audit_logs import exported, head_file, log_of, refused, shown, verified
+from tests.jobs import COLUMNS, RUN, governed, requested
+from tests.nodes import PATIENCE, ROOT
 from tests.test_differences import found, job
-from tests.test_jobs import COLUMNS
-from tests.test_jobs_faults import requested, started
-from tests.test_policy_jobs import RUN, governed
+from tests.test_jobs_faults import started
 
 LIMITLESS = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-
-
-@pytest.fixture
-def home(tmp_path):
-    Nodes(tmp_path)
-    return tmp_path
 
 
 def appended(log, count):

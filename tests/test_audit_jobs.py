@@ -8,10 +8,10 @@ import resource
 
 from parties.auditing.entries import fault_of, opened
 from parties.jobs.job import unpack_task
+from tests.jobs import COLUMNS, MEAN, RUN, entries, hostile, jobs_of, mean_is_right, requested
 from tests.nodes import Nodes
-from tests.test_jobs import COLUMNS, mean_is_right
-from tests.test_jobs_faults import MEAN, hostile, requested, started, until
-from tests.test_policy_jobs import RUN, entries, jobs_of
+from tests.test_jobs_faults import started
+from tests.waiting import until
 
 CANARY = 33.7142857
 LIMITLESS = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)

@@ -15,7 +15,7 @@ from parties.auditing.entries import START, canonical, described, digest, encode
 from parties.jobs.job import Task, fresh_id
 from parties.jobs.proposals import JOB
 from parties.jobs.records import named
-from tests.test_audit import refused, shown, verified
+from tests.audit_logs import refused, shown, verified
 
 A, B, OLD, GONE, STRANGER = (Identity.generate(name) for name in ("a", "b", "b", "b", "b"))
 RETIRED = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from mpc.membership.identity import Identity
 from parties.auditing.audit import AuditLog
 from parties.auditing.entries import opened
 from parties.cli import app
-from tests.test_audit import filled, head_file, log_of, refused, shown, verified
+from tests.audit_logs import filled, head_file, log_of, refused, shown, verified
 from tests.test_audit_keys import RETIRED, B, home, started, written
 
 __all__ = ["home"]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
 
 from mpc.membership.identity import Identity
 from mpc.membership.roster import Roster
+from tests.jobs import entries
 from tests.nodes import PATIENCE, Nodes
 from tests.rosters import signed
-from tests.test_jobs_faults import until
 from tests.test_operations import TEXT, blocks
+from tests.waiting import until
 
 ROTATE, RENEW, BACKUP, RESTORE, UPGRADE = (body.splitlines() for machine, _, body in blocks("bash", TEXT) if machine == "hospital_a")
 TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
@@ -52,10 +52,6 @@ async def mean(nodes):
     assert status == 0, complaints
 
 
-def entries(nodes):
-    return [json.loads(line) for line in (nodes.folder / "hospital_a.audit.log").read_text().splitlines()]
-
-
 async def test_a_node_is_copied_while_it_runs_and_brought_back_from_an_older_copy(tmp_path):
     nodes = organised(tmp_path)
     async with nodes:
@@ -65,7 +61,7 @@ async def test_a_node_is_copied_while_it_runs_and_brought_back_from_an_older_cop
         said = await done(nodes, BACKUP)
         assert "4 entries in 2 files, all in order and signed" in said[BACKUP[-1]]
         await mean(nodes)
-        noted = entries(nodes)[-1]["previous"]
+        noted = entries(nodes, "hospital_a")[-1]["previous"]
         assert (await done(nodes, UPGRADE))[UPGRADE[0]].splitlines()[1].startswith("wire ")
         node = nodes.processes["hospital_a"]
         node.send_signal(signal.SIGTERM)
@@ -80,7 +76,7 @@ async def test_a_node_is_copied_while_it_runs_and_brought_back_from_an_older_cop
         assert "4 entries in 2 files, all in order and signed" in said[RESTORE[1]]
         await nodes.start("hospital_a")
         await mean(nodes)
-        assert [entry["kind"] for entry in entries(nodes)] == ["continued", "started", "ended"]
+        assert [entry["kind"] for entry in entries(nodes, "hospital_a")] == ["continued", "started", "ended"]
         status, out, _ = await nodes.beaver("audit", "verify", "-c", "hospital_a.toml", "--head", noted)
         assert (status, "entries were cut off or replaced" in out) == (1, True), out
         assert (await nodes.beaver("audit", "verify", "-c", "hospital_b.toml"))[1].count("6 entries, all in order") == 1
@@ -109,7 +105,7 @@ async def test_a_node_takes_the_next_version_of_the_roster_while_it_runs(tmp_pat
             nodes.processes[name].send_signal(signal.SIGHUP)
             await until(lambda name=name: "version 2 of the roster" in nodes.log(name))
         await mean(nodes)
-        assert [(entry["kind"], entry["roster"]) for entry in entries(nodes)] == [
+        assert [(entry["kind"], entry["roster"]) for entry in entries(nodes, "hospital_a")] == [
             *[(kind, first.digest.hex()) for kind in ("started", "ended")],
             *[(kind, second.digest.hex()) for kind in ("renewed", "started", "ended")],
         ]

@@ -2,101 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 import pytest
 
 from mpc.channels.channel import Channel
 from mpc.framing import handshake, wire
-from mpc.framing.handshake import KK, Hello
+from mpc.framing.handshake import KK
 from mpc.framing.records import Sealer
-from mpc.membership.identity import Identity, fingerprint
-from mpc.membership.roster import Member, Roster
+from mpc.membership.identity import Identity
 from mpc.network.mesh import Clocks, Mesh
 from mpc.testing.simulate import MemoryNetwork
 from mpc.transport.memory import memory_pair
-from tests.attackers import KeyThief
-
-CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
-
-
-def people(*names):
-    identities = [Identity.generate(name) for name in names]
-    return identities, Roster(Member(identity.name, identity.public, ("memory", 1)) for identity in identities)
-
-
-class Upstairs:
-    def __init__(self):
-        self.events, self.news = [], asyncio.Event()
-
-    def note(self, *event):
-        self.events.append(event)
-        self.news.set()
-
-    def opened(self, channel):
-        self.note("opened", channel.name)
-
-    def previous(self, name):
-        return None
-
-    def interrupted(self, channel, fault):
-        return False
-
-    def control(self, channel, body):
-        self.note("control", body["kind"])
-
-    def closed(self, channel, fault):
-        self.note("closed", type(fault).__name__, str(fault))
-
-    async def until(self, kind):
-        async with asyncio.timeout(5):
-            while not any(event[0] == kind for event in self.events):
-                self.news.clear()
-                await self.news.wait()
-        return next(event for event in self.events if event[0] == kind)
-
-
-class Raw:
-    """The attacker's end of a link: every frame as it came."""
-
-    def __init__(self, link):
-        self.link, self.frames, self.news, self.closed = link, [], asyncio.Event(), False
-        link.start(self.frame, self.end, lambda: None)
-
-    def frame(self, data):
-        self.frames.append(bytes(data))
-        self.news.set()
-
-    def end(self, reason):
-        self.closed = True
-        self.news.set()
-
-    async def next(self):
-        async with asyncio.timeout(5):
-            while not self.frames and not self.closed:
-                self.news.clear()
-                await self.news.wait()
-        return self.frames.pop(0) if self.frames else None
-
-
-def responder(identity, roster):
-    near, far = memory_pair("near", "far")
-    up = Upstairs()
-    channel = Channel(far, identity, roster, up)
-    return Raw(near), up, channel
-
-
-async def greet(raw, mine):
-    raw.link.send(mine.encode())
-    return Hello.decode(await raw.next(), "peer")
-
-
-def hello(sender, receiver, roster, **changes):
-    key = fingerprint(roster[sender].public) if sender in roster else bytes(16)
-    return Hello(
-        **{"sender": sender, "receiver": receiver, "roster_digest": roster.digest, "suites": 3, "nonce": bytes(32), "key": key} | changes
-    )
+from tests.attackers import KeyThief, flipped
+from tests.channels import CLOCKS, Raw, Upstairs, connected, greet, hello, live, people, responder
+from tests.waiting import until
 
 
 async def test_two_channels_find_each_other():
@@ -192,16 +112,6 @@ async def test_a_replayed_session_changes_nothing():
     assert not channel.ready
 
 
-async def live(roster, a, b):
-    raw, up, channel = responder(a, roster)
-    mine = hello("b", "a", roster)
-    theirs = await greet(raw, mine)
-    kk = KK(True, "AESGCM", mine.encode() + theirs.encode(), b.curve_secret, a.curve_public, peer="a")
-    raw.link.send(kk.write_message())
-    kk.read_message(await raw.next())
-    return raw, up, channel, Sealer(kk.split().send, "AESGCM")
-
-
 async def test_the_first_record_must_be_ready():
     (a, b), roster = people("a", "b")
     raw, up, channel, sealer = await live(roster, a, b)
@@ -211,16 +121,12 @@ async def test_the_first_record_must_be_ready():
     assert "before it was ready" in (await up.until("closed"))[2]
 
 
-def flipped(raw):
-    return raw[:-1] + bytes([raw[-1] ^ 1])
-
-
 BAD_RECORDS = {
     "wrong number": lambda seal: seal(wire.record_head(9, 0)),
     "garbage inside": lambda seal: seal(wire.record_head(1, 0) + b"\xff\xff\xff\xff"),
     "unknown control": lambda seal: seal(wire.record_head(1, 0) + wire.control({"kind": "nonsense"})),
     "not sealed": lambda seal: b"x" * 100,
-    "flipped": lambda seal: flipped(seal(wire.record_head(1, 0))),
+    "flipped": lambda seal: flipped(seal(wire.record_head(1, 0)), 0),
 }
 
 
@@ -297,16 +203,6 @@ async def test_a_silent_stranger_is_dropped_by_the_clock():
     async with Mesh(b, roster, network.of("b"), Clocks(join=5, lost=0.2, stall=5)):
         raw = Raw(network.connect("x", "b"))
         await until(lambda: raw.closed)
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-async def connected(mesh, name):
-    await until(lambda: mesh.channel(name) is not None)
 
 
 class Broken(MemoryNetwork):

@@ -28,7 +28,7 @@ from tests.error_rows import row_of
 from tests.nodes import Nodes
 from tests.ports import free_port
 from tests.rosters import signed
-from tests.test_errors_of_commands import answers, keyless
+from tests.test_errors_of_commands import answers, framed, keyless
 
 CLOCKS = Clocks(5.0, 5.0, 5.0)
 
@@ -97,9 +97,6 @@ class Crowd(Nodes):
 
     async def odd(self, stack):
         """The members that are there, in this process."""
-
-        def framed(data):
-            return len(data).to_bytes(4, "little") + data
 
         async def node(identity, listed):
             await stack.enter_async_context(Node(identity, listed, TcpNetwork(self.known[identity.name].endpoint), clocks=CLOCKS))

@@ -24,9 +24,10 @@ from parties.programs import PROGRAMS, program
 from parties.status.watch import Watch
 from tests.brokers import Mosquitto
 from tests.error_rows import row_of
+from tests.jobs import entries, requested
 from tests.nodes import Nodes
-from tests.test_jobs_faults import requested, until
 from tests.test_mqtt_nodes import meet_at
+from tests.waiting import until
 
 GIVES = ["sum", "mean", "variance", "standard_deviation", "linear_regression"]
 POLICY = f"""allow = {json.dumps([*GIVES, "maximum"])}
@@ -99,11 +100,6 @@ def shown(case, fault):
 
 def near(found, expected, tolerance=1e-6):
     return np.allclose(list(found.values()), expected, rtol=tolerance, atol=tolerance)
-
-
-def entries(nodes, at, kind):
-    lines = (json.loads(line) for line in (nodes.folder / f"{at}.audit.log").read_text().splitlines())
-    return [entry for entry in lines if entry["kind"] == kind]
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "c")])

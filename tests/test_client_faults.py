@@ -27,9 +27,10 @@ from parties.client import ask
 from parties.jobs.job import Client, Task, fresh_id, unpack_task
 from parties.jobs.records import named
 from parties.jobs.visits import heard
+from tests.jobs import requested
 from tests.test_client import POLICY, asked, given, near, served, shown
 from tests.test_client_shares import pretended, twice
-from tests.test_jobs_faults import requested, until
+from tests.waiting import until
 
 APPROVED = POLICY.replace("allow", "ask", 1)
 CLIENT_FAULTS = [

@@ -13,7 +13,7 @@ from pyarrow import parquet
 from parties.config import load_node_config
 from parties.datasets import load
 from tests.nodes import ROOT, Nodes, rows_of
-from tests.test_jobs_faults import until
+from tests.waiting import until
 
 WARDS = ["surgical", "medical", "other"]
 COLUMNS = 'columns = { age = { unit = "years" }, bmi = {}, ward = { categories = ["surgical", "medical", "other"], baseline = "other" }, score = {} }\n'

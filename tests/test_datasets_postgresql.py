@@ -19,7 +19,7 @@ from parties.config import load_node_config
 from parties.datasets import load
 from parties.reading import Reading
 from tests.ports import free_port
-from tests.test_jobs_faults import until
+from tests.waiting import until
 
 PASSWORD = "tr-77713371"
 COLUMNS = 'columns = { age = {}, bmi = { missing = "mean" }, ward = { categories = ["a", "b"] }, day = {}, id = {}, note = {} }\n'

@@ -17,12 +17,10 @@ from parties.cli import app
 from parties.jobs.job import Client, Task
 from parties.policy import check_difference
 from parties.rules import Policy
+from tests.audit_logs import log_of, shown
 from tests.error_rows import row_of
-from tests.nodes import PATIENCE, Nodes
-from tests.test_audit import log_of, shown
-from tests.test_jobs import COLUMNS
-from tests.test_jobs_faults import MEAN, requested
-from tests.test_policy_jobs import RUN, entries, governed
+from tests.jobs import COLUMNS, MEAN, RUN, entries, governed, requested
+from tests.nodes import PATIENCE
 
 DIFFERENCES = ["rule `datasets.NAME.min_difference`"]
 """Rows of docs/errors.md that this file provokes."""
@@ -93,12 +91,6 @@ def test_a_job_counts_while_it_runs_and_further_only_if_something_left():
         history.begins(use(str(number), 100))
         history.ends(str(number), left=True)
     assert [each.job for each in history.near(use("x", 99), 5)] == ["9"]
-
-
-@pytest.fixture
-def home(tmp_path):
-    Nodes(tmp_path)
-    return tmp_path
 
 
 def job(log, number, rows, released=("mean/reveal",), *, columns=("age",), **more):

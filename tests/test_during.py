@@ -29,8 +29,8 @@ from parties.jobs.progress import Foresight
 from parties.jobs.service import Service
 from parties.programs import PROGRAMS
 from parties.programs.forecast import Forecast
+from tests.jobs import requested
 from tests.nodes import BEAVER, ROOT, Nodes
-from tests.test_jobs_faults import requested
 
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
 RTT = 30.0

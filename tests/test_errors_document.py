@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
-import inspect
 import re
-from contextlib import AsyncExitStack
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,14 +19,15 @@ from mpc.framing.handshake import negotiate
 from mpc.membership.roster import Member, Roster
 from mpc.network.mesh import Clocks
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
-from mpc.transport.memory import memory_pair
 from parties.cli import exit_status
+from tests.attackers import flipped
+from tests.channels import greet, hello, live, people, responder
 from tests.error_rows import DOCUMENT, ROWS, row_of
+from tests.lost_links import broken, cut, deafen, each, misbehave, one_is_lost_early, swallow, unplug
 from tests.test_agreement import nodes
 from tests.test_approvals import APPROVALS
 from tests.test_audit import AUDIT
 from tests.test_bench import BENCH
-from tests.test_channel import flipped, greet, hello, live, people, responder, until
 from tests.test_client import CLIENTS
 from tests.test_client_faults import CLIENT_FAULTS
 from tests.test_command_line import DEMO
@@ -52,23 +50,6 @@ from tests.test_services import STOPPED
 from tests.test_waits import WAITS
 
 # -- cases ------------------------------------------------------------------------------------------------------
-
-PATIENT = Clocks(5.0, 5.0, 5.0)
-
-
-async def each(program, n=2, clocks=PATIENT, network=None):
-    """Every party's outcome of `program`."""
-    identities, roster = simulated_roster(n)
-    network = network or MemoryNetwork()
-
-    async def party(node):
-        async with node.session("j") as s:
-            value = program(s)
-            return await value if inspect.isawaitable(value) else value
-
-    async with AsyncExitStack() as stack:
-        opened = [await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=clocks)) for who in identities]
-        return await asyncio.gather(*(party(node) for node in opened[:n]), return_exceptions=True)
 
 
 async def joined(*calls, n=2):
@@ -191,85 +172,6 @@ async def no_dealer():
         return [caught.value]
 
 
-class Faulty(MemoryNetwork):
-    """Links between p0 and p1 can be cut, or swallow everything."""
-
-    def __init__(self):
-        super().__init__()
-        self.silent, self.unplugged, self.links = False, False, []
-
-    def connect(self, caller, called):
-        if self.unplugged:
-            raise ConnectionRefusedError(called)
-        if {caller, called} != {"p0", "p1"}:
-            return super().connect(caller, called)
-        near, far = memory_pair(called, caller, schedule=lambda deliver: self.silent or asyncio.get_running_loop().call_soon(deliver))
-        self.links.append(near)
-        self._accepts[called](far)
-        return near
-
-
-async def broken(how, lost=5.0, repair=0.0, stall=5.0):
-    """What three parties see when the link between the first two breaks."""
-    network = Faulty()
-
-    async def program(s):
-        await s.reveal(s.zero(1))
-        how(network, s)
-        for _ in range(10_000):
-            await s.reveal(s.zero(1))
-
-    return await each(program, 3, Clocks(5.0, lost, stall, repair), network)
-
-
-async def one_is_lost_early():
-    """What two parties and a third see when the link between the first two breaks while all three wait for the dealer."""
-    identities, roster = simulated_roster(3)
-    network = Faulty()
-
-    async def early(node):
-        async with node.session("j", all_present=True):
-            pass
-
-    async with AsyncExitStack() as stack:
-        parties = [
-            await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=Clocks(5.0, 5.0, 5.0, 0.0)))
-            for who in identities[:3]
-        ]
-        waiting = [asyncio.create_task(early(node)) for node in parties]
-        await until(lambda: all(len(node._lobby.attempt("j").joins) == 2 for node in parties))
-        network.links[0].abort()
-        return await asyncio.gather(*waiting, return_exceptions=True)
-
-
-def cut(network, s):
-    if s.index == 0:
-        network.links[0].abort()
-
-
-def unplug(network, s):
-    network.unplugged = True
-    cut(network, s)
-
-
-def deafen(network, s):
-    """Nothing comes through to p1 any more, which goes on saying that it lives."""
-    if s.index == 1:
-        line = s._engine.exchange._agreed.channels["p0"]._line
-        line.owner = SimpleNamespace(on_frame=lambda *_: None, on_closed=line.owner.on_closed, on_writable=line.owner.on_writable)
-
-
-def swallow(network, s):
-    network.silent = True
-
-
-def misbehave(network, s):
-    """p0 repeats a message to p1 under a tag that was used."""
-    if s.index == 0:
-        flow = s._engine.exchange._agreed.flows["p1"]
-        flow._outlet.send(wire.more(bytes(flow._session[: wire.SESSION_PREFIX]).ljust(wire.TAG_BYTES, b"x"), 8), bytes(8))
-
-
 async def stalled(s):
     await s.reveal(s.zero(1))
     if s.index == 1:
@@ -345,7 +247,7 @@ CASES = {
     "its message for PLACE": lambda: each(stalled, clocks=Clocks(5.0, 5.0, 0.4)),
     "its program ended there": lambda: each(divides),
     "what the wire format does not allow": lambda: broken(misbehave),
-    "a record was altered": lambda: at_the_channel(lambda link, seal: link.send(flipped(seal(wire.ready(wire.NEW, 0))))),
+    "a record was altered": lambda: at_the_channel(lambda link, seal: link.send(flipped(seal(wire.ready(wire.NEW, 0)), 0))),
     "a control message of unknown kind": lambda: at_the_channel(
         lambda link, seal: link.send(seal(wire.ready(wire.NEW, 0) + wire.control({"kind": "nonsense"})))
     ),

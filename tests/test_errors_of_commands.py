@@ -15,8 +15,8 @@ from mpc.network.mesh import Clocks
 from mpc.node import Node
 from mpc.transport.tcp import TcpNetwork
 from tests.error_rows import row_of
+from tests.jobs import ENDLESS
 from tests.nodes import Nodes
-from tests.test_jobs import ENDLESS
 
 AT_ONCE = 3
 """Commands that run at a time."""
@@ -251,12 +251,14 @@ def keyless(known):
     return type("Keyless", (Identity,), {"public": known["keyless"].public})("keyless", bytes(32))
 
 
+def framed(data):
+    """As a link carries it."""
+    return len(data).to_bytes(4, "little") + data
+
+
 async def odd_members(stack, home):
     """One member for every entry of WAITING, in this process."""
     known = Roster.load(home / "roster.toml")
-
-    def framed(data):
-        return len(data).to_bytes(4, "little") + data
 
     async def node(identity, listed):
         await stack.enter_async_context(Node(identity, listed, TcpNetwork(known[identity.name].endpoint), clocks=Clocks(5.0, 5.0, 5.0)))

@@ -10,7 +10,7 @@ from nacl import bindings
 from mpc import AuthenticationFailed, Disagreement, PeerMisbehaved
 from mpc.framing.handshake import HELLO_SIZE, KK, SUITES, Hello, cipher, negotiate, nonce
 from mpc.membership.identity import Identity, fingerprint
-from tests.attackers import KeyThief
+from tests.attackers import KeyThief, flipped
 
 A, B = Identity.generate("a"), Identity.generate("b")
 
@@ -111,33 +111,27 @@ def test_the_transcript_hash_is_public_and_the_exporter_is_not_computed_from_it(
     assert a.split().handshake_hash == h
 
 
-def flip(raw, bit):
-    out = bytearray(raw)
-    out[bit // 8] ^= 1 << bit % 8
-    return bytes(out)
-
-
 def test_any_flipped_bit_of_message_one_or_two_fails():
     a, b = pair()
     one = a.write_message()
     for bit in range(0, len(one) * 8, 3):
         _, other = pair()
         with pytest.raises(AuthenticationFailed):
-            other.read_message(flip(one, bit))
+            other.read_message(flipped(one, bit))
     b.read_message(one)
     two = b.write_message()
     for bit in range(0, len(two) * 8, 29):
         fresh_a, fresh_b = pair()
         fresh_b.read_message(fresh_a.write_message())
         with pytest.raises(AuthenticationFailed):
-            fresh_a.read_message(flip(fresh_b.write_message(), bit))
+            fresh_a.read_message(flipped(fresh_b.write_message(), bit))
 
 
 def test_any_flipped_bit_of_the_prologue_fails():
     prologue = bytes(range(64))
     for bit in range(0, 512, 7):
         a, _ = pair(prologue=prologue)
-        _, b = pair(prologue=flip(prologue, bit))
+        _, b = pair(prologue=flipped(prologue, bit))
         with pytest.raises(AuthenticationFailed, match="altered the hello"):
             b.read_message(a.write_message())
 

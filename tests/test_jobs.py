@@ -11,21 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.jobs import COLUMNS, ENDLESS, mean_is_right, near
 from tests.nodes import Nodes, rows_of
-
-COLUMNS = ("--columns", "age,bmi")
-
-
-def near(found, wanted, apart=1e-5):
-    return np.allclose(list(found.values()), wanted, atol=apart)
-
-
-async def mean_is_right(nodes, at="a"):
-    status, out, complaints = await nodes.run("mean", *COLUMNS, "--json", at=at)
-    assert status == 0, complaints
-    answer = json.loads(out)
-    assert near(answer["result"]["mean"], nodes.pooled[:, :2].mean(axis=0)), answer
-    return answer
 
 
 async def test_a_first_joint_mean_and_what_follows(tmp_path):
@@ -154,10 +141,6 @@ async def test_nodes_that_propose_together_all_finish(tmp_path):
     async with Nodes(tmp_path / "many", extra="max_jobs = 4\n") if (tmp_path / "many").mkdir() is None else nodes as nodes:
         outcomes = await asyncio.gather(*(nodes.run("sum", *COLUMNS, at=name) for name in ("a", "b", "c") * 2))
         assert [status for status, _, _ in outcomes] == [0] * 6, outcomes
-
-
-ENDLESS = ("linear_regression", "--columns", "age,bmi,score", "--set", "target=score", "--set", "solver=sgd", "--set", "epochs=1000",
-           "--set", "batch_size=4")  # fmt: skip
 
 
 async def test_busy_and_cancel(tmp_path):

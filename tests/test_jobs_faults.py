@@ -6,29 +6,17 @@ import asyncio
 import json
 import signal
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 import mpc
 from mpc.errors import ConfigError
-from mpc.messaging.agreement import describe
 from parties.ask import finite, told
-from parties.config import load_node_config
-from parties.control import ask, socket_path
-from parties.jobs.job import Task, fresh_id, unpack_task
-from parties.jobs.records import named
+from parties.jobs.job import fresh_id, unpack_task
+from tests.jobs import COLUMNS, ENDLESS, MEAN, hostile, mean_is_right, near, requested
 from tests.nodes import Nodes
-from tests.test_jobs import COLUMNS, ENDLESS, mean_is_right, near
-
-MEAN = Task("mean", "patients", ("age", "bmi"), ("a", "b", "c")).pack()
-
-
-async def until(condition, within=20.0):
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.02)
+from tests.waiting import until
 
 
 def open_files(process):
@@ -39,76 +27,6 @@ def resident(process):
     """Megabytes."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
-
-
-class Hostile:
-    """Member c in this process: sends what it likes, and keeps what it gets."""
-
-    def __init__(self, node):
-        self.mesh, self.got, self.downs, self.reply = node.mesh, [], [], None
-        self.mesh.subscribe(self)
-
-    def send(self, to, **body):
-        self.mesh.channel(to).control(**body)
-
-    def answer(self, to, job, verdict, signatures=None):
-        self.send(to, kind="answer", job=job, verdict=verdict, signatures=signatures or {}, rows=0)
-
-    def signature(self, job, task):
-        task = unpack_task(task)
-        return {"c": self.mesh.identity.sign("job", describe(job, self.mesh, task.parties, named(task)).digest)}
-
-    def signatures(self, job):
-        """All that were sent for a job."""
-        found = [body["signatures"] for _, body in self.got if body["kind"] == "answer" and body["job"] == job]
-        return {name: signature for each in found for name, signature in each.items()}
-
-    def propose(self, task, job=None, to="a"):
-        job = job or fresh_id()
-        self.send(to, kind="propose", job=job, task=task)
-        return job
-
-    async def answers(self, jobs, name="a", within=20.0):
-        def found():
-            return [body["verdict"] for teller, body in self.got if teller == name and body["kind"] == "answer" and body["job"] in jobs]
-
-        await until(lambda: len(found()) >= len(jobs), within)
-        return found()
-
-    def control(self, name, body):
-        self.got.append((name, body))
-        if body["kind"] == "propose" and self.reply is not None:
-            self.answer(name, body["job"], self.reply, self.signature(body["job"], body["task"]))
-
-    def peer_up(self, name):
-        pass
-
-    def peer_down(self, name, fault):
-        self.downs.append(name)
-
-
-@asynccontextmanager
-async def hostile(folder, **settings):
-    nodes = Nodes(folder, **settings)
-    for name in "ab":
-        config = folder / f"{name}.toml"
-        config.write_text(config.read_text().replace("join = 20.0", "join = 3.0"))
-    await nodes.start("a", "b", "dealer")
-    try:
-        async with mpc.open_node(folder / "c.toml") as node:
-            c = Hostile(node)
-            await until(lambda: not node.mesh.missing(["a", "b", "dealer"]))
-            # They take a job only when they are connected with each other too.
-            for one, other in (("a", "b"), ("a", "dealer"), ("b", "dealer")):
-                await until(lambda one=one, other=other: f"peer={other} connected" in nodes.log(one))
-            yield nodes, c
-    finally:
-        await nodes.__aexit__()
-
-
-async def requested(nodes, request, at="a"):
-    """All messages of one request to a node, without a command's start-up."""
-    return [message async for message in ask(socket_path(load_node_config(nodes.folder / f"{at}.toml")), request)]
 
 
 ODD = {

@@ -28,16 +28,11 @@ from mpc.naming.streams import Seed, Streams, pair_seed
 from mpc.ring import zeros
 from mpc.testing import simulate
 from mpc.transport.memory import memory_pair
-from tests.test_channel import Upstairs, people
+from tests.attackers import flipped
+from tests.channels import Upstairs, people
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Range("0.1", 0, (2,))
-
-
-def flip(raw, bit):
-    out = bytearray(raw)
-    out[bit // 8] ^= 1 << bit % 8
-    return bytes(out)
 
 
 # -- where randomness comes from ---------------------------------------------------------------------------------
@@ -71,7 +66,7 @@ def test_every_bit_of_the_exporter_the_transcript_and_the_ids_reaches_the_stream
     flips = 0
     for name in ("exporter", "transcript", "session", "job"):
         for bit in range(8 * len(parts[name])):
-            changed = pair_seed(**{**parts, name: flip(parts[name], bit)})
+            changed = pair_seed(**{**parts, name: flipped(parts[name], bit)})
             seen.add(Seed(changed).words("mask", HERE).tobytes())
             flips += 1
     assert len(seen) == flips + 1
@@ -81,7 +76,7 @@ def test_every_bit_of_a_seed_reaches_all_six_usages():
     seed = bytes(32)
     usages = [(lambda seed, usage=usage: Seed(seed).words(usage, HERE)) for usage in ("mask", "share", "bit-mask", "bit-share")]
     usages += [lambda seed, usage=usage: Streams(0, bytes(32), {1: seed}).zero(HERE, usage) for usage in ("zero", "zero-xor")]
-    seen = {usage(flip(seed, bit)).tobytes() for usage in usages for bit in range(256)} | {usage(seed).tobytes() for usage in usages}
+    seen = {usage(flipped(seed, bit)).tobytes() for usage in usages for bit in range(256)} | {usage(seed).tobytes() for usage in usages}
     assert len(seen) == 6 * 257
 
 
@@ -91,13 +86,13 @@ def test_every_bit_of_a_record_key_counts(suite):
     record = Sealer(key, suite).seal(b"x")
     for bit in range(256):
         with pytest.raises(PeerMisbehaved):
-            Opener(flip(key, bit), suite, "peer").open(record)
+            Opener(flipped(key, bit), suite, "peer").open(record)
 
 
 @pytest.mark.parametrize("bit", range(0, 256, 11))
 def test_every_bit_of_a_static_key_counts(bit):
     a, b = Identity.generate("a"), Identity.generate("b")
-    other = Identity("b", flip(b.seed, bit))
+    other = Identity("b", flipped(b.seed, bit))
     one = KK(True, "AESGCM", b"p", a.curve_secret, b.curve_public, peer="b")
     two = KK(False, "AESGCM", b"p", other.curve_secret, a.curve_public, peer="a")
     with pytest.raises(AuthenticationFailed):
@@ -138,15 +133,15 @@ def changed_at(number, sender, change):
 ATTACKS = {
     "downgraded hello of a": (1, "a", lambda frame: [frame[:106] + b"\2\0" + frame[108:]]),
     "downgraded hello of b": (1, "b", lambda frame: [frame[:106] + b"\2\0" + frame[108:]]),
-    "other nonce of a": (1, "a", lambda frame: [flip(frame, 8 * 110)]),
-    "other roster digest": (1, "a", lambda frame: [flip(frame, 8 * 80)]),
-    "other version": (1, "b", lambda frame: [flip(frame, 8 * 8)]),
+    "other nonce of a": (1, "a", lambda frame: [flipped(frame, 8 * 110)]),
+    "other roster digest": (1, "a", lambda frame: [flipped(frame, 8 * 80)]),
+    "other version": (1, "b", lambda frame: [flipped(frame, 8 * 8)]),
     "message 1 twice": (2, "a", lambda frame: [frame, frame]),
     "message 1 reflected length": (2, "a", lambda frame: [frame[:-1]]),
-    "message 1 flipped": (2, "a", lambda frame: [flip(frame, 100)]),
-    "message 2 flipped": (2, "b", lambda frame: [flip(frame, 100)]),
+    "message 1 flipped": (2, "a", lambda frame: [flipped(frame, 100)]),
+    "message 2 flipped": (2, "b", lambda frame: [flipped(frame, 100)]),
     "message 2 truncated": (2, "b", lambda frame: [frame[:47]]),
-    "ready flipped": (3, "a", lambda frame: [flip(frame, 3)]),
+    "ready flipped": (3, "a", lambda frame: [flipped(frame, 3)]),
     "ready missing": (3, "a", lambda frame: [b"x" * len(frame)]),
 }
 

@@ -28,8 +28,8 @@ from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.memory import memory_pair
 from mpc.transport.tcp import TcpNetwork
 from tests.test_agreement import nodes
-from tests.test_channel import until
 from tests.test_command_line import BEAVER, members_of
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent
 CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)

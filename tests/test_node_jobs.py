@@ -22,7 +22,7 @@ from mpc.network.mesh import Clocks, Mesh
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.tcp import TcpNetwork
 from tests.test_agreement import nodes
-from tests.test_channel import until
+from tests.waiting import until
 
 CLOCKS = Clocks(join=10.0, lost=5.0, stall=10.0)
 

@@ -17,7 +17,7 @@ from mpc.network.mesh import Clocks
 from mpc.ops.declare import OPS
 from mpc.ops.factors import MANY, Numbers, most_factors
 from mpc.testing import simulate
-from tests.references import shared
+from tests.references import shared, total
 
 CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
 LENGTHS = (9, 12, 13, 24, 31, 47, 60)
@@ -37,10 +37,6 @@ async def chain(s, value, factors):
 async def masked(s, words):
     """Each of the words under a mask of its own."""
     return [(await s.mask(shared(s, each, number))).assume_bound(1.0, "a lie") for number, each in enumerate(words)]
-
-
-def total(shares):
-    return np.sum(shares, axis=0, dtype=np.uint64)
 
 
 @pytest.mark.parametrize("shape", [(), (8,), (9,), (300,)])

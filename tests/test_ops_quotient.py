@@ -7,23 +7,11 @@ import pytest
 
 import mpc
 from mpc.errors import PrecisionError
-from mpc.estimate import estimate
 from mpc.ops.declare import OPS
 from mpc.testing import simulate
+from tests.quotients import cost_is_that_of_the_dry_run, own, words_of
 
 STEPS = 24
-
-
-def own(s, values, bound, frac=20):
-    """`values` at party 0, noise that cancels at all others."""
-    shares = np.random.default_rng(7).normal(0, 1, (s.n, *np.shape(values)))
-    shares[0] += values - shares.sum(axis=0)
-    return s.zero(np.shape(values), frac=frac).add_own(s.encode(shares[s.index], frac=frac)).assume_bound(bound, "a test's own numbers")
-
-
-def words_of(results):
-    """What the parties' shares of each step sum to."""
-    return [sum(words).view(np.int64) for words in zip(*results, strict=True)]
 
 
 START = np.array([-1000.0, -1.0, 0.0, 2.0**-20, 1000.0, 2.0, -0.5, -(2.0**-20), 7.0])
@@ -121,10 +109,7 @@ def test_products_that_may_overflow_are_refused():
 
 
 def test_a_chain_costs_what_its_dry_run_says():
-    costs = simulate(2, counted)
-    said = estimate(counted, 2)
-    assert [cost[:2] for cost in costs] == [(said.rounds, said.payload)] * 2
-    assert sum(cost[2] for cost in costs) == said.dealer
+    cost_is_that_of_the_dry_run(counted, 2)
 
 
 async def counted(s):

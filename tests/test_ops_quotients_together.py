@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import math
 
 import numpy as np
 import pytest
 
 import mpc
 from mpc.errors import ProgramError
-from mpc.estimate import estimate
 from mpc.naming.correlations import MAX_TERMS
-from mpc.network.mesh import Clocks
 from mpc.ops.declare import OPS
 from mpc.testing import simulate
-from tests.test_ops_quotient import own, words_of
+from tests.quotients import CLOCKS, above, chain, cost_is_that_of_the_dry_run, exactly, own, times, words_of
 
-CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
 STEPS = 12
 FRAC = 16
 START = np.array([-100.0, -1.0, 0.0, 2.0**-FRAC, 100.0, 2.0, -0.5, -(2.0**-FRAC), 7.0])
@@ -30,19 +26,6 @@ async def begun(s, frac=FRAC):
     factors = await s.mask(own(s, FACTORS, 1.0, frac))
     value = await mpc.mul_trunc(s, own(s, START, 101.0, frac), factors[0], frac)
     return value.assume_bound(101.0, "factors are at most 1"), factors
-
-
-async def times(s, value, factor, drop=FRAC):
-    return (await mpc.mul_trunc(s, value, factor, drop)).assume_bound(101.0, "factors are at most 1")
-
-
-def exactly(words, dropped):
-    """The products of these words, as Python's integers, less so many bits."""
-    return [math.prod(map(int, element)) >> dropped for element in zip(*words, strict=True)]
-
-
-def above(found, wanted):
-    return {int(word) - exact for word, exact in zip(found, wanted, strict=True)}
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
@@ -215,22 +198,13 @@ def test_a_late_reader_waits_for_the_opening():
     assert simulate(2, program, clocks=CLOCKS) == [2, 2]
 
 
-async def chain(s, value, factors):
-    for number in range(1, STEPS):
-        value = await times(s, value, factors[number])
-    return value
-
-
 async def counted(s):
     value = await s.run(chain, *await begun(s))
     return s.cost.rounds, s.cost.payload, s.cost.corrections, value.words
 
 
 def test_a_chain_costs_what_its_dry_run_says():
-    costs = simulate(2, counted, clocks=CLOCKS)
-    said = estimate(counted, 2)
-    assert [cost[:2] for cost in costs] == [(said.rounds, said.payload)] * 2
-    assert sum(cost[2] for cost in costs) == said.dealer
+    said = cost_is_that_of_the_dry_run(counted, 2)
     # Three to mask the factors and for the first product, one for each two of eleven, and one for the last of these, which the end of the program reads.
     assert said.rounds == 3 + STEPS // 2
 

@@ -16,7 +16,7 @@ from mpc.messaging import beside
 from mpc.naming import scope
 from mpc.network.mesh import Clocks
 from mpc.testing import ExceededBoundError, simulate
-from tests.references import shared
+from tests.references import shared, total
 
 WORDS = np.array([3, 2**64 - 5, 2**63, 1], np.uint64)
 SEEDS = [None, 1, 2]
@@ -40,10 +40,6 @@ class Kept:
     """An outcome that is no container."""
 
     value: object
-
-
-def total(shares):
-    return np.sum(shares, axis=0, dtype=np.uint64)
 
 
 async def last(s, x):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc.estimate import estimate
 from mpc.kernels import wide
 from mpc.naming import correlations
 from mpc.naming.correlations import MAX_LIFTED, MAX_WIDE, MAX_WIDE_ELEMENTS
@@ -17,8 +16,7 @@ from mpc.ops.continued import _wide_folded
 from mpc.ops.declare import OPS
 from mpc.ops.quotients import truncated
 from mpc.testing import simulate
-from tests.test_ops_quotient import own, words_of
-from tests.test_ops_quotients_together import CLOCKS, above, exactly
+from tests.quotients import CLOCKS, above, chain, cost_is_that_of_the_dry_run, exactly, own, times, words_of
 
 STEPS = 15
 RNG = np.random.default_rng(11)
@@ -31,10 +29,6 @@ async def begun(s, frac=16, elements=1):
     factors = await s.mask(own(s, FACTORS[:, :elements], 1.0, frac))
     value = await mpc.mul_trunc(s, own(s, START[:elements], 101.0, frac), factors[0], frac)
     return value.assume_bound(101.0, "factors are at most 1"), factors
-
-
-async def times(s, value, factor, drop=16):
-    return (await mpc.mul_trunc(s, value, factor, drop)).assume_bound(101.0, "factors are at most 1")
 
 
 # The numbers themselves
@@ -271,22 +265,13 @@ def test_whoever_reads_one_on_the_way_opens_that_alone(n):
         assert above(found, exactly((value, *factors[1 : number + 1]), 16 * number)) <= {0, 1}
 
 
-async def chain_of(s, value, factors):
-    for number in range(1, STEPS):
-        value = await times(s, value, factors[number])
-    return value
-
-
 async def counted(s):
-    value = await s.run(chain_of, *await begun(s, elements=2))
+    value = await s.run(chain, *await begun(s, elements=2))
     return s.cost.rounds, s.cost.payload, s.cost.corrections, value.words
 
 
 def test_a_chain_costs_what_its_dry_run_says():
-    costs = simulate(3, counted, clocks=CLOCKS)
-    said = estimate(counted, 3)
-    assert [cost[:2] for cost in costs] == [(said.rounds, said.payload)] * 3
-    assert sum(cost[2] for cost in costs) == said.dealer
+    said = cost_is_that_of_the_dry_run(counted, 3)
     # Three to begin and one to mask anew, one for six products each, and one for the last two.
     assert said.rounds == 3 + 1 + (STEPS - 1) // MAX_WIDE + 1
 

@@ -11,11 +11,22 @@ import numpy as np
 
 from parties.jobs.job import Task
 from tests.error_rows import row_of
-from tests.nodes import Nodes
-from tests.test_jobs import COLUMNS, mean_is_right, near
-from tests.test_jobs_faults import MEAN, hostile, requested, until
+from tests.jobs import (
+    COLUMNS,
+    MEAN,
+    RUN,
+    decided,
+    entries,
+    governed,
+    hostile,
+    jobs_of,
+    mean_is_right,
+    near,
+    requested,
+    waiting,
+)
+from tests.waiting import until
 
-RUN = {"do": "run", "task": MEAN, "wait": 20}
 POLICY_JOBS = [
     "someone of this organisation denied it",
     "did not approve the job",
@@ -28,37 +39,6 @@ POLICY_JOBS = [
     "names no protocol, dataset or printable purpose",
 ]
 """Rows of docs/errors.md that this file provokes."""
-
-
-def governed(folder, **rules):
-    """Nodes of which some have a policy of their own, instead of the short one."""
-    nodes = Nodes(folder, extra="")
-    for name, text in rules.items():
-        config = folder / f"{name}.toml"
-        lines = [line for line in config.read_text().splitlines() if not line.startswith("allow")]
-        config.write_text("\n".join(lines) + f"\n[policy]\n{text}\n")
-    return nodes
-
-
-async def jobs_of(nodes, at):
-    return (await requested(nodes, {"do": "jobs"}, at=at))[-1]["jobs"]
-
-
-async def waiting(nodes, at):
-    """The id of the job that waits for approval there."""
-    async with asyncio.timeout(20):
-        while not (found := [job["id"] for job in await jobs_of(nodes, at) if job["state"] == "waiting for approval"]):
-            await asyncio.sleep(0.02)
-    return found[0]
-
-
-async def decided(nodes, what, job, at):
-    answer = (await requested(nodes, {"do": what, "id": job}, at=at))[-1]
-    assert "event" in answer, answer
-
-
-def entries(nodes, at):
-    return [json.loads(line) for line in (nodes.folder / f"{at}.audit.log").read_text().splitlines()]
 
 
 ASKS = 'ask = ["mean", "sum"]\nallow = ["variance"]\npurposes = ["trial-7"]'

@@ -20,9 +20,7 @@ from mpc.preprocessing.bindings import Bindings
 from mpc.preprocessing.dealer import DealerSession
 from mpc.preprocessing.plan import Plan
 from mpc.testing import simulate
-from tests.test_ops_quotient import own, words_of
-from tests.test_ops_quotients_together import CLOCKS, above, exactly
-from tests.test_ops_wide_quotients import times
+from tests.quotients import CLOCKS, above, exactly, own, times, words_of
 
 RNG = np.random.default_rng(3)
 FACTORS = RNG.uniform(-1.0, 1.0, 6)

@@ -13,7 +13,8 @@ from mpc.naming import scope
 from mpc.naming.scope import OFTEN
 from mpc.network.mesh import Clocks
 from mpc.testing import simulate
-from tests.test_ops_quotients_together import CLOCKS, FACTORS, FRAC, START, begun, times
+from tests.quotients import CLOCKS, times
+from tests.test_ops_quotients_together import FACTORS, FRAC, START, begun
 
 
 @mpc.protocol

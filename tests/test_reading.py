@@ -27,7 +27,7 @@ from parties.run import INTERRUPTED
 from parties.sources.halt import HaltedError
 from tests.error_rows import row_of
 from tests.nodes import PATIENCE, ROOT, Nodes, environment, spawn
-from tests.test_jobs_faults import until
+from tests.waiting import until
 
 ENDLESS = "WITH RECURSIVE n(age) AS (SELECT 1 UNION ALL SELECT 1 - age FROM n) SELECT max(age) AS age FROM n"
 SECONDS = ["was not read within"]

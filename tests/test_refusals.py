@@ -8,8 +8,8 @@ import logging
 from mpc.network import refusals
 from parties.jobs.job import Task
 from parties.jobs.records import ACCEPTED, Records
-from tests.test_channel import until
 from tests.test_node_jobs import Tcp, total
+from tests.waiting import until
 
 
 async def knock(address):

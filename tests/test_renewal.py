@@ -19,11 +19,10 @@ from mpc.node import node_of
 from parties.config import load_node_config
 from parties.renewal import Renewal
 from tests.error_rows import row_of
+from tests.jobs import MEAN, RUN, Hostile, decided, entries, jobs_of, mean_is_right, requested, waiting
 from tests.nodes import PATIENCE, Nodes
 from tests.rosters import signed
-from tests.test_jobs import mean_is_right
-from tests.test_jobs_faults import MEAN, Hostile, requested, until
-from tests.test_policy_jobs import RUN, decided, entries, jobs_of, waiting
+from tests.waiting import until
 
 RENEWAL = [
     "the policy that this node took while the job was proposed",

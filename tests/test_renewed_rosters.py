@@ -15,8 +15,9 @@ from mpc.membership.identity import Identity
 from mpc.membership.roster import Member, Revoked, Roster
 from mpc.network.mesh import Clocks, Mesh
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
+from tests.channels import CLOCKS, Raw, connected, greet, hello, people
 from tests.error_rows import row_of
-from tests.test_channel import CLOCKS, Raw, connected, greet, hello, people, until
+from tests.waiting import until
 
 FOLLOWED = ["of the roster any more", "before this member took another roster"]
 """Rows of docs/errors.md that this file provokes."""

@@ -23,8 +23,8 @@ from mpc.network.mesh import Clocks
 from mpc.node import Node
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.memory import memory_pair
+from tests.channels import Upstairs
 from tests.rosters import documented_content, documented_digest, documented_fingerprint, signed
-from tests.test_channel import Upstairs
 
 A, B, C, OLD = (Identity.generate(name) for name in ("a", "b", "c", "b"))
 SOON, PAST = datetime.now(UTC).replace(microsecond=0) + timedelta(days=9), datetime(2020, 1, 31, tzinfo=UTC)

@@ -7,8 +7,8 @@ from datetime import date
 
 from mpc.membership.roster import NO_DEALER, Revoked, Roster
 from tests.nodes import Nodes, beaver
-from tests.test_jobs_faults import until
 from tests.test_renewal import Renewed
+from tests.waiting import until
 
 BEWARE = f"Beware: {NO_DEALER}.\n"
 

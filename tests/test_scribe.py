@@ -13,10 +13,10 @@ from mpc.errors import ConfigError, Refused
 from parties.auditing.scribe import Scribe
 from parties.jobs.job import Task, unpack_task
 from tests.error_rows import row_of
+from tests.jobs import MEAN, entries, requested
 from tests.nodes import Nodes
 from tests.test_during import Apart
-from tests.test_jobs_faults import MEAN, requested, until
-from tests.test_policy_jobs import entries
+from tests.waiting import until
 
 SCRIBE = ["too late to cancel"]
 """Rows of docs/errors.md that this file provokes."""

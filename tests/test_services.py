@@ -29,7 +29,7 @@ from tests.error_rows import row_of
 from tests.nodes import BEAVER, PATIENCE, ROOT, Nodes, environment
 from tests.ports import free_port
 from tests.rosters import signed
-from tests.test_jobs_faults import until
+from tests.waiting import until
 
 STOPPED = ["did not answer within N s: it is stopped"]
 """Rows of docs/errors.md that this file provokes."""

@@ -203,17 +203,11 @@ def test_a_product_that_may_overflow_is_refused_before_anything_is_sent():
     simulate(2, program)
 
 
-async def test_simulate_async_runs_on_the_running_loop():
+async def test_simulate_runs_on_the_running_loop_or_blocks_inside_it():
     async def program(s):
         return await protocols.secure_sum(s, [s.index])
 
     assert [value[0] for value in await simulate_async(3, program)] == [3.0] * 3
-
-
-async def test_simulate_blocks_inside_a_running_loop():
-    async def program(s):
-        return await protocols.secure_sum(s, [s.index])
-
     assert [value[0] for value in simulate(2, program)] == [1.0, 1.0]
 
 

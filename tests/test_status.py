@@ -27,11 +27,9 @@ from parties.jobs.job import Task
 from parties.logs import Formatter
 from parties.status import server
 from parties.status.server import Answer, serve
+from tests.jobs import MEAN, RUN, decided, entries, jobs_of, near, requested, waiting
 from tests.nodes import PATIENCE, Nodes
 from tests.proxies import proxied
-from tests.test_jobs import near
-from tests.test_jobs_faults import MEAN, requested
-from tests.test_policy_jobs import RUN, decided, entries, jobs_of, waiting
 
 SLOW = {"target": "score", "solver": "sgd", "epochs": 1000, "batch_size": 4}
 ENDLESS = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), parameters=SLOW).pack()

@@ -13,15 +13,11 @@ from mpc.naming import scope
 from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealt
 from mpc.testing import simulate
-from tests.references import shared
+from tests.references import shared, total
 
 CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
 WORDS = np.random.default_rng(8).integers(0, 2**64, 40, dtype=np.uint64) | np.uint64(1)
 SEEDS = [None, 1, 2]
-
-
-def total(shares):
-    return np.sum(shares, axis=0, dtype=np.uint64)
 
 
 async def masked(s):

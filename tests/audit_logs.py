@@ -1,0 +1,56 @@
+"""a's audit log as a file: how it is filled, what verifying says of it, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import typer.testing
+
+from mpc.errors import ConfigError
+from mpc.membership.identity import Identity
+from mpc.membership.roster import Roster
+from parties.auditing.audit import AuditLog
+from parties.cli import app
+from tests.error_rows import row_of
+
+
+def log_of(home, count=0):
+    """a's open log with so many entries."""
+    log = AuditLog(home / "a.audit.log", Identity.load(home / "a.key"), Roster.load(home / "roster.toml").keys_of("a"))
+    log.open()
+    for number in range(count):
+        log.append("declined", job=f"{number:032x}", asker="b", task=None, by="a", reason=f"reason {number}")
+    return log
+
+
+def filled(home, count=5):
+    log_of(home, count).close()
+    return home / "a.audit.log"
+
+
+def shown(fault, case):
+    assert row_of(case).shows(str(fault)), fault
+
+
+def refused(call, case):
+    with pytest.raises(ConfigError) as caught:
+        call()
+    shown(caught.value, case)
+    return str(caught.value)
+
+
+def verified(home, *options):
+    """The lines that `beaver audit verify` prints, and the error that it ends with."""
+    answer = typer.testing.CliRunner().invoke(app, ["audit", "verify", "-c", str(home / "a.toml"), *map(str, options)])
+    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
+        assert isinstance(answer.exception, ConfigError), answer.exception
+        return answer.stdout.splitlines(), answer.exception
+    assert answer.exit_code == 0, answer.output
+    return answer.stdout.splitlines(), None
+
+
+def head_file(home):
+    return home / "a.audit.log.head"
+
+
+def exported(home, out="copy.log"):
+    return typer.testing.CliRunner().invoke(app, ["audit", "export", "-c", str(home / "a.toml"), "--out", str(home / out)])
