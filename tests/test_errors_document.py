@@ -34,6 +34,8 @@ from tests.test_command_line import DEMO
 from tests.test_differences import DIFFERENCES
 from tests.test_errors_of_commands import COMMANDS
 from tests.test_errors_of_datasets import DATASETS
+from tests.test_errors_of_programs import CASES as PROGRAMS
+from tests.test_errors_of_programs import OF_NODES
 from tests.test_errors_of_setup import SETUP
 from tests.test_handshake import MINE, THEIRS, pair
 from tests.test_ops_misuse import LOCAL, flags, numbers
@@ -67,7 +69,7 @@ MISUSES = {
     **EDGES,
     **LOCAL,
     "is no party of this session": lambda s: s.party("zed"),
-    "is not a finite number": lambda s: s.encode([1.0, np.nan]),
+    "PLACE is not a finite number": lambda s: s.encode([1.0, np.nan]),
     "is beyond the declared bound": lambda s: s.encode([[3.0]], bound=2.0),
     "numbers are needed": lambda s: s.encode(["x"]),
     "which with N fractional bits exceeds the ring": lambda s: s.encode([1.0], bound=2.0**50),
@@ -271,7 +273,7 @@ CASES = {
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
     commands = [*COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS, *APPROVALS, *CLIENTS, *CLIENT_FAULTS]
-    cases = [*CASES, *DIFFERENCES, *REMEMBERED, *RENEWAL, *FOLLOWED, *SCRIBE, *SECONDS, *STOPPED, *commands]
+    cases = [*CASES, *PROGRAMS, *OF_NODES, *DIFFERENCES, *REMEMBERED, *RENEWAL, *FOLLOWED, *SCRIBE, *SECONDS, *STOPPED, *commands]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

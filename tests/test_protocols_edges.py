@@ -77,7 +77,7 @@ EDGES = {
     "only AShares are joined": masked_twice,
     "have means beyond": lambda s: LinearRegression(moments="secret").fit(s, np.arange(9.0)[:, None] + 2e6, np.arange(9.0)),
     "standard deviations from the mean": lambda s: LinearRegression("sgd").fit(s, np.eye(1, 10_000).T, np.arange(1e4)),
-    "fits the ring for at most": lambda s: LinearRegression("sgd", "shared", fit_intercept=False).fit(
+    "fits the ring for at most N columns": lambda s: LinearRegression("sgd", "shared", fit_intercept=False).fit(
         s, s.zero((8, 1024)).assume_bound(1.0, "zeros"), s.zero(8).assume_bound(1.0, "zeros")
     ),
     "fits no intercept to shared data": lambda s: descent_on_shares(s, 1.0),

@@ -1,0 +1,264 @@
+"""The rows of docs/errors.md that a program can meet: protocols, models, ops and shares that are called as they cannot be."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mpc
+import protocols
+from mpc import Node
+from mpc.errors import BeaverError
+from mpc.testing.simulate import MemoryNetwork, simulated_roster
+from protocols import LinearRegression
+from tests.conftest import ROOT
+from tests.error_rows import ROWS, row_of
+from tests.lost_links import each
+from tests.test_ops_misuse import flags, numbers
+from tests.test_protocols_edges import fitted
+
+ROWS_OF_X = np.arange(18.0).reshape(9, 2) ** 2
+Y = np.arange(9.0)
+
+
+def fit(s, x=ROWS_OF_X, y=Y, **settings):
+    return LinearRegression(**settings).fit(s, x, y)
+
+
+async def predicted(s, x, **settings):
+    """From weights that nobody has seen."""
+    model = await LinearRegression(**settings).fit(s, np.eye(9, 2) + s.index, Y, reveal=False)
+    return await model.predict(s, x)
+
+
+async def predicted_columns(s, columns):
+    x = np.random.default_rng(s.index).normal(size=(20, 2))
+    model = await LinearRegression(split="columns").fit(s, x, x[:, 0] if s.index == 0 else None, reveal=False)
+    return await model.predict(s, np.ones((2, columns)))
+
+
+def fit_of_columns(s, rows=9, **settings):
+    x = np.random.default_rng(s.index).normal(size=(rows, 2))
+    return LinearRegression(split="columns", **settings).fit(s, x, x[:, 0] if s.index == 0 else None)
+
+
+async def predicted_alone(s):
+    return (await LinearRegression().fit(s, np.eye(9, 2), Y, reveal=False)).predict(np.ones((2, 2)))
+
+
+async def scored_alone(s, y):
+    return (await fitted(s)).score(np.ones((2, 2)), y)
+
+
+async def predicted_for_other_columns(s):
+    model = await fit(s, pd.DataFrame(ROWS_OF_X, columns=["age", "bmi"]))
+    return model.predict(pd.DataFrame(ROWS_OF_X, columns=["bmi", "age"]))
+
+
+async def masked(s):
+    return await s.mask(numbers(s, 3))
+
+
+async def indexed_by_a_list(s):
+    return (await masked(s))[[0, 1]]
+
+
+async def plus_a_share(s):
+    return (await masked(s)) + numbers(s, 3)
+
+
+async def plus_another_scale(s):
+    return (await masked(s)) + (await s.mask(s.zero(3, frac=8)))
+
+
+async def plus_a_larger_constant(s):
+    return (await masked(s)) + np.ones((2, 3))
+
+
+async def times_an_array(s):
+    return (await masked(s)) * np.arange(3)
+
+
+async def beyond_a_million_deviations(s):
+    x = 5e-3 * np.random.default_rng(s.index).normal(size=(20, 1))
+    return await LinearRegression(split="columns").fit(s, x + 1e4, x[:, 0] if s.index == 0 else None, to=["p0"])
+
+
+def large_batches(s):
+    x = np.random.default_rng(s.index).normal(size=(300, 2))
+    return fit(s, x, x[:, 0], solver="sgd", batch_size=300)
+
+
+CASES = {
+    "rows need weights of shape": lambda s: protocols.weighted_mean(s, [[1.0], [2.0]], [1.0]),
+    "weight N is negative": lambda s: protocols.weighted_mean(s, [1.0], [-1.0]),
+    "or (n,) are needed, not a single number": lambda s: protocols.mean(s, 1.0),
+    "have at least 0 fractional bits": lambda s: protocols.mean(s, [1.0], frac=-1),
+    "neither side is a share or a masked value": lambda s: protocols.less_than(s, 1.0, 2.0),
+    "and the learning rate is positive": lambda s: fit(s, solver="sgd", epochs=0),
+    "a prediction from shared weights needs": lambda s: predicted(s, np.ones((2, 2)), moments="secret"),
+    "columns and predicts with": lambda s: predicted_columns(s, 3),
+    "too far for shared coefficients": lambda s: predicted(s, np.full((1, 2), 1e6)),
+    "a sum over a batch fits the ring": lambda s: large_batches(s),
+    "have standard deviations above": lambda s: fit(s, np.linspace(-3e6, 3e6, 9)[:, None], moments="secret"),
+    "sum to more than the ring holds": lambda s: fit(s, ROWS_OF_X * 1e30),
+    "there is nothing to fit, unless it is scaled": lambda s: fit(s, y=np.ones(9)),
+    "fits with other settings": lambda s: fit_of_columns(s, alpha=1.0 + s.index),
+    "every party has one row for each record": lambda s: fit_of_columns(s, rows=9 + s.index),
+    "exactly one party passes y": lambda s: LinearRegression(split="columns").fit(s, ROWS_OF_X, Y),
+    "LinearRegression has no parameter": lambda s: LinearRegression().set_params(alhpa=1.0),
+    "but reveal=False keeps them shared": lambda s: LinearRegression().fit(s, ROWS_OF_X, Y, reveal=False, to=["p0"]),
+    "the coefficients are shared, or went to other parties": predicted_alone,
+    'split="shared" takes AShares': lambda s: fit(s, split="shared"),
+    "for X of shape (n, d)": lambda s: scored_alone(s, np.ones((2, 1))),
+    "encode text columns first": lambda s: fit(s, np.full((9, 2), "x")),
+    "X, row N, column N is not a finite number": lambda s: fit(s, np.where(ROWS_OF_X == 0, np.nan, ROWS_OF_X)),
+    "y, row N is not a finite number": lambda s: fit(s, y=np.where(Y == 0, np.inf, Y)),
+    "clip takes public numbers": lambda s: protocols.clip(s, numbers(s, 3), 2.0, 1.0),
+    "more than a million standard deviations": beyond_a_million_deviations,
+    "logic is on shares of bits": lambda s: mpc.and_(s, flags(s, 3), flags(s, 3), numbers(s, 3)),
+    "bits of shapes": lambda s: mpc.and_(s, flags(s, 3), flags(s, 2)),
+    "and_ takes two to": lambda s: mpc.and_(s, *[flags(s, 2)] * 5),
+    "the shape of what they select": lambda s: mpc.select(s, flags(s, 3), numbers(s, 2)),
+    "indexed by integers and slices only": indexed_by_a_list,
+    "a masked value and a share": plus_a_share,
+    "masked values with N": plus_another_scale,
+    "would change the shape": plus_a_larger_constant,
+    "must be a number from 0 on": lambda s: fit(s, alpha=-1.0),
+    "solver=VALUE is none of": lambda s: fit(s, solver="exakt"),
+    'solver="sgd" has no penalty': lambda s: fit(s, solver="sgd", alpha=1.0),
+    "X has the columns": predicted_for_other_columns,
+    "split columns reveal no moments": lambda s: fit_of_columns(s, moments="secret"),
+    "every party passes y for its own rows": lambda s: fit(s, y=None),
+    "cannot be joined": lambda s: mpc.concatenate([numbers(s, 2), s.zero(2, frac=8)]),
+    "multiplied by one integer only": times_an_array,
+    "a 0-d secret has no pairs": lambda s: numbers(s).pairs(),
+    "needs a finite bound and the reason": lambda s: numbers(s, 3).assume_bound(np.inf, "none"),
+    "wraps around in a word of 64 bits": lambda s: numbers(s, 3) * 2**63,
+    "the value has N fractional bits": lambda s: s.zero(2).add_own(s.encode([1.0, 2.0], frac=8)),
+    "the value has shape SHAPE": lambda s: s.zero(2).add_own(s.encode([1.0])),
+}
+
+
+BESIDE = [
+    ("shapes SHAPE and SHAPE do not", lambda s: mpc.concatenate([numbers(s, 2, 3), numbers(s, 2, 2)])),
+    ("shapes SHAPE and SHAPE do not", lambda s: mpc.stack([numbers(s, 2), numbers(s, 3)])),
+    ("shapes SHAPE and SHAPE do not", lambda s: protocols.less_than(s, numbers(s, 3), numbers(s, 2))),
+    ("shapes SHAPE and SHAPE do not", lambda s: protocols.select(s, flags(s, 3), numbers(s, 3), numbers(s, 2))),
+    ("shapes SHAPE and SHAPE do not", lambda s: protocols.clip(s, numbers(s, 3), np.zeros(2), None)),
+    ("clip takes public numbers", lambda s: protocols.clip(s, numbers(s, 3), numbers(s, 3), None)),
+    ("takes KIND here", lambda s: mpc.and_(s, numbers(s, 3), flags(s, 3))),
+    ("encode text columns first", lambda s: fit(s, y=np.full(9, "y"))),
+]
+"""Other calls that a row is about."""
+
+
+async def provokes(case, call):
+    row = row_of(case)
+    faults = [fault for fault in await each(call) if isinstance(fault, BeaverError)]
+    assert [type(fault).__name__ for fault in faults] == [row.kind] * 2, faults
+    assert all(row.shows(str(fault)) for fault in faults), (row.text, faults)
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_program_provokes_the_row(case):
+    await provokes(case, CASES[case])
+
+
+@pytest.mark.parametrize(("case", "call"), BESIDE)
+async def test_and_so_do_other_calls(case, call):
+    await provokes(case, call)
+
+
+async def test_a_node_that_is_not_open_and_a_job_that_runs_there_already():
+    identities, roster = simulated_roster(2)
+    network = MemoryNetwork()
+    a, b, dealer = (Node(who, roster, network.of(who.name)) for who in identities)
+
+    async def refused(node, case):
+        with pytest.raises(BeaverError) as caught:
+            async with node.session("j"):
+                pass
+        assert (type(caught.value).__name__, row_of(case).shows(str(caught.value))) == (row_of(case).kind, True), caught.value
+
+    await refused(a, "this node is not open")
+    async with a, b, dealer:
+        await refused(dealer, "this is the dealer's node")
+
+        async def program(node):
+            async with node.session("j") as s:
+                await s.reveal(s.zero(1))
+                await refused(node, "runs at this node already")
+                await s.reveal(s.zero(1))
+
+        await asyncio.gather(program(a), program(b))
+    await refused(a, "this node is not open")
+
+
+OF_NODES = ["this node is not open", "this is the dealer's node", "runs at this node already"]
+"""Rows that the test above provokes."""
+
+
+# -- what is written where ------------------------------------------------------------------------------------------
+
+WRITTEN = [
+    *(ROOT / "protocols").glob("*.py"),
+    *(ROOT / "mpc" / "ops").glob("*.py"),
+    *(ROOT / "mpc" / "values").glob("*.py"),
+    ROOT / "mpc" / "node.py",
+]
+UNSEEN = {
+    "words do not hold the bits of shape": "ops make the words of bits",
+    "under a mask of shape": "ops make masked values",
+    "the shared columns are too large": "the ring refuses their squares before",
+}
+"""Messages that no program has met, and why: each stands guard over what is promised elsewhere."""
+LOCAL = {"ConfigError", "PrecisionError", "ProgramError"}
+
+
+def templates(node):
+    """A text in the code, with "Q", or what its repr may be, for what it is filled with; nothing for anything else."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    if isinstance(node, ast.JoinedStr):
+        parts = [part.value if isinstance(part, ast.Constant) else part.conversion == ord("r") for part in ast.iter_child_nodes(node)]
+        return ["".join(part if isinstance(part, str) else quoted if part else "Q" for part in parts) for quoted in ("Q", "'Q'")]
+    return []
+
+
+def raised(path):
+    """Every error of this side that is raised with a text of its own: its kind and forms of the text."""
+    for body in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(body, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        said = [
+            (node.lineno, templates(node.value))
+            for node in ast.walk(body)
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "msg"
+        ]
+        for node in ast.walk(body):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in LOCAL
+                and ast.unparse(node.args[0]) == "msg"
+            ):
+                yield node.func.id, max(pair for pair in said if pair[0] < node.lineno)[1]
+
+
+def documented(kind, text):
+    """Whether a row shows this text, one that the text may become, or, as jobs are told, the text behind the protocol's name."""
+    becomes = re.compile(".+".join(map(re.escape, text.split("Q"))))
+    return any(row.kind == kind and (row.shows(text) or row.shows(f"Q: {text}") or becomes.fullmatch(row.text)) for row in ROWS)
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_error_of_a_program_is_documented(path):
+    for kind, forms in raised(path):
+        if not any(unseen in text for unseen in UNSEEN for text in forms):
+            assert not forms or any(documented(kind, text) for text in forms), forms
