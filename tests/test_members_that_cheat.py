@@ -1,0 +1,96 @@
+"""A member that proves another seed, announces what there is not, or too much: it is named, and the next job works (invariants 15, 21)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import numpy as np
+import pytest
+
+import mpc
+from mpc.messaging import agreement, lobby
+from mpc.naming.expressions import Range
+from mpc.network.mesh import Clocks
+from mpc.ring import zeros
+from mpc.testing import simulate
+from tests.test_agreement import nodes, run
+from tests.waiting import until
+
+CLOCKS = Clocks(join=3.0, lost=5.0, stall=5.0)
+
+
+def changed(monkeypatch, node, to, kind, **changes):
+    """`node` says so to `to` in every control message of this kind."""
+    channel = node.mesh.channel(to)
+    plain = channel.control
+    monkeypatch.setattr(channel, "control", lambda **body: plain(**(body | changes if body["kind"] == kind else body)))
+
+
+async def connected(*opened):
+    names = {node.mesh.identity.name for node in opened}
+    await until(lambda: not any(node.mesh.missing(list(names - {node.mesh.identity.name})) for node in opened))
+
+
+async def test_a_confirmation_with_another_seed_is_no_session(monkeypatch):
+    """Equal session ids are public; that both ends derived one seed is what the proof is for."""
+    async with nodes(2, CLOCKS) as opened:
+        await connected(*opened)
+        changed(monkeypatch, opened[0], "p1", "confirm", proof=bytes(32))
+        results = await asyncio.gather(*(run(node) for node in opened[:2]), return_exceptions=True)
+        assert isinstance(results[1], mpc.PeerMisbehaved)
+        assert str(results[1]) == "p0: confirmed the session with another seed"
+        assert isinstance(results[0], mpc.BeaverError)
+        monkeypatch.undo()
+        await connected(*opened)
+        assert [value for value, _ in await asyncio.gather(*(run(node, "next") for node in opened[:2]))] == [2.0] * 2
+
+
+BODIES = {
+    "a nonce of another size": ("join", {"nonce": bytes(31)}, "joined with a nonce of the wrong size"),
+    "too many jobs": ("join", {}, "announced more than 2 jobs at once"),
+}
+
+
+@pytest.mark.parametrize("what", BODIES)
+async def test_a_join_that_is_none_ends_the_channel_and_not_the_node(monkeypatch, caplog, what):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(lobby, "MAX_JOBS", 2)
+    kind, changes, message = BODIES[what]
+    async with nodes(2, CLOCKS) as opened:
+        await connected(*opened)
+        channel = opened[0].mesh.channel("p1")
+        for number in range(3):
+            job = agreement.describe(f"j{number}", opened[0].mesh, None, "")
+            body = {"kind": kind, "job": job.name, "description": job.description, "members": list(job.members), "nonce": bytes(32)}
+            channel.control(**(body | changes))
+        await until(lambda: message in caplog.text)
+        await until(lambda: opened[0].mesh.channel("p1") is not channel)
+        await connected(*opened)
+        assert [value for value, _ in await asyncio.gather(*(run(node) for node in opened[:2]))] == [2.0] * 2
+
+
+@pytest.mark.parametrize("table", [[33, *[1] * 32], [1, 3, 3, *[0] * 30], [1, 1 << 60, *[0] * 31]])
+def test_an_announced_shape_that_is_none_is_refused(monkeypatch, table):
+    async def program(s):
+        if s.index == 1:
+            exchange = s._engine.exchange
+            plain = exchange._trade
+
+            async def lies(scope, digest_of, messages):
+                told = [(name, np.array(table, np.uint64), *rest) for name, _, *rest in messages]
+                return await plain(scope, digest_of, told)
+
+            monkeypatch.setattr(exchange, "_trade", lies)
+        await s.inputs(np.ones(3))
+
+    with pytest.raises(mpc.PeerMisbehaved, match="p1: announced an impossible shape"):
+        simulate(2, program)
+
+
+def test_a_mask_of_another_shape_hides_nothing():
+    async def program(s):
+        with pytest.raises(mpc.ProgramError, match=r"a mask of shape \(2,\) cannot hide words of shape \(3,\)"):
+            s._engine.streams.mask(Range("9", 0, (2,)), zeros((3,)))
+
+    simulate(2, program)
