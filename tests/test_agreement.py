@@ -16,6 +16,7 @@ from mpc.messaging.differences import odd_one
 from mpc.network.mesh import Clocks, Mesh
 from mpc.preprocessing.dealer import FAILED
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
+from tests.waiting import until
 
 CLOCKS = Clocks(join=3.0, lost=5.0, stall=5.0)
 
@@ -237,7 +238,7 @@ async def test_a_late_party_is_waited_for_and_a_restarted_one_joins_anew():
     async with nodes(3) as (*parties, _):
         early = [asyncio.create_task(run(node)) for node in parties[:2]]
         doomed = asyncio.create_task(run(parties[2], "other"))
-        await asyncio.sleep(0.1)
+        await until(lambda: "p2" in parties[0]._lobby.attempt("other").joins)
         doomed.cancel()
         late = await run(parties[2])
         assert late[0] == 3.0
@@ -282,7 +283,7 @@ async def test_a_dealer_that_missed_a_confirmation_serves_the_next_run(monkeypat
 async def test_one_name_one_session_at_a_time():
     async with nodes(2) as (*parties, _):
         waiting = asyncio.create_task(run(parties[0]))
-        await asyncio.sleep(0.05)
+        await until(lambda: "j" in parties[0]._lobby._news)
         with pytest.raises(ConfigError, match="already being agreed on"):
             await run(parties[0])
         await asyncio.gather(waiting, run(parties[1]))
