@@ -12,10 +12,10 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from mpc import errors
+from mpc.durable import NewFile
 from mpc.errors import BeaverError, ConfigError, RemoteFault
 from parties.auditing.entries import finite
 from parties.control import ask, socket_path
-from parties.drafts import Draft
 from parties.jobs.progress import Foresight, shown
 
 if TYPE_CHECKING:
@@ -146,16 +146,16 @@ def reserved(path: Path | None, remedy: str = KEPT) -> Iterator[Callable[[dict[s
         yield lambda _: None
         return
     try:
-        draft = Draft(path)
+        file = NewFile(path)
     except OSError as fault:
         msg = f"{path}: cannot be written ({fault.strerror}); choose a new file with --out"
         raise ConfigError(msg) from None
-    with draft:
+    with file:
 
         def save(answer: dict[str, Any]) -> None:
             try:
-                draft.write(json.dumps(finite(answer), allow_nan=False).encode())
-                draft.finish()
+                file.write(json.dumps(finite(answer), allow_nan=False).encode())
+                file.finish()
             except OSError as fault:
                 msg = f"{path}: cannot be written ({fault.strerror}); {remedy.format(id=answer['id'])}"
                 raise ConfigError(msg) from None

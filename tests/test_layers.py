@@ -15,6 +15,7 @@ ALL = PRODUCT + sorted(path for folder in ("tests", "benchmarks", "examples") fo
 LAYERS = {
     "mpc.errors": 0,
     "mpc.papers": 0,
+    "mpc.durable": 0,
     "mpc.ring": 1,
     "mpc.prg": 1,
     "mpc.fixed_point": 1,

@@ -15,6 +15,7 @@ from pathlib import Path
 from nacl import bindings
 from nacl.exceptions import BadSignatureError, CryptoError
 
+from mpc import durable
 from mpc.errors import ConfigError
 from mpc.prg import fields
 
@@ -140,20 +141,11 @@ class Identity:
         """Write the key to a new file that only its owner can read; an existing file is never replaced."""
         line = f"{_FILE_MARK} {self.name} {base64.b64encode(self.seed).decode()}\n"
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            durable.create(Path(path), line.encode())
         except FileExistsError:
             msg = f"{path}: exists already; a key is never overwritten. Move it away first if it is no longer used"
             raise ConfigError(msg) from None
         except OSError as fault:
-            msg = f"{path}: cannot be written: {fault.strerror}"
-            raise ConfigError(msg) from None
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as fault:
-            Path(path).unlink()
             msg = f"{path}: cannot be written: {fault.strerror}"
             raise ConfigError(msg) from None
 

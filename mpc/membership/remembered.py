@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from mpc import durable
 from mpc.errors import ConfigError
 from mpc.membership.identity import private_text
 
@@ -70,18 +70,10 @@ class RosterMemory:
             raise ConfigError(msg) from None
 
     def _write(self, version: int, digest: str) -> None:
-        """In one step: after a crash there is the old text or the new one."""
-        fresh = self.path.with_name(f".{self.path.name}.new")
+        text = json.dumps({"roster": {"version": version, "digest": digest}})
         try:
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                json.dump({"roster": {"version": version, "digest": digest}}, file)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
+            durable.replace(self.path, f"{text}\n".encode())
         except OSError as fault:
-            with suppress(OSError):
-                fresh.unlink()
             msg = f"{self.path}: cannot be written ({fault.strerror}): which roster was used must be remembered; set `state` to a file that can be"
             raise ConfigError(msg) from None
 

@@ -10,6 +10,7 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from mpc.durable import sync_folder
 from mpc.errors import ConfigError
 from mpc.membership.identity import encode_key
 from parties.auditing.entries import ALTERED, CLOSED, CONTINUED, UNKNOWN, UNSIGNED, Chain, digest, opened, sealed, signed
@@ -90,7 +91,7 @@ class AuditLog:
         self._handle = self._opened(head)
         if not stat.S_ISREG(os.fstat(self._handle).st_mode):
             raise _unusable(self.path, "not a file")
-        _sync_folder(self.path)
+        sync_folder(self.path.parent)
         lock(self._handle, self.path)
         os.fchmod(self._handle, 0o600)
         self._read(head)
@@ -157,11 +158,11 @@ class AuditLog:
             lock(handle, new)
             self.path.rename(old)
             # The second must not outlast a crash that the first did not: it would leave no name to the closed file.
-            _sync_folder(self.path)
+            sync_folder(self.path.parent)
             new.rename(self.path)
             handle, self._handle = self._handle, handle
             self._end, self._closed = 0, self._closed + 1
-            _sync_folder(self.path)
+            sync_folder(self.path.parent)
         except OSError as fault:
             raise self._unwritable(fault) from None
         finally:
@@ -329,15 +330,6 @@ def _unusable(
     path: str | Path, why: str | None, remedy: str = "correct `audit`, or make the file and its folder this user's"
 ) -> ConfigError:
     return ConfigError(f"{path}: the audit log cannot be opened ({why}); {remedy}")
-
-
-def _sync_folder(path: Path) -> None:
-    """A new file is there after a crash only if its folder says so."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 __all__ = ["AuditLog", "changed", "log_of"]

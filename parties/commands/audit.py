@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from mpc.durable import NewFile
 from mpc.errors import ConfigError
 from mpc.membership.identity import decode_key
 from mpc.membership.lock import IdentityLock
@@ -23,7 +24,6 @@ from parties.auditing.head import known, path_of
 from parties.auditing.verification import Verification
 from parties.auditing.volumes import lines_of, volume
 from parties.config import load_node_config
-from parties.drafts import Draft
 from parties.jobs.job import DIGEST
 from parties.jobs.records import RENEWED
 from parties.run import run
@@ -134,16 +134,16 @@ def export(
     """Copy all whole entries as they are into one file, for an auditor: with the roster, the copy can be verified elsewhere."""
     path = load_node_config(config).audit_file
     try:
-        with Draft(out) as draft:
-            count, last = _copied(path, draft)
-            draft.finish()
+        with NewFile(out) as copy:
+            count, last = _copied(path, copy)
+            copy.finish()
     except OSError as fault:
         msg = f"{out}: cannot be written ({fault.strerror}); choose a new file with --out"
         raise ConfigError(msg) from None
     print(f"{count} entries are in {out}. Tell the auditor the last, {last}: `beaver audit verify --head` misses what is cut off the copy")
 
 
-def _copied(path: Path, draft: Draft) -> tuple[int, str]:
+def _copied(path: Path, copy: NewFile) -> tuple[int, str]:
     """How many entries were copied, and the digest of the last; ConfigError if one is missing, be it one of which only the head knows."""
     # Before the log: a node that runs may add to it meanwhile.
     head, chain = known(path), Chain()
@@ -154,7 +154,7 @@ def _copied(path: Path, draft: Draft) -> tuple[int, str]:
                 chain.take(line.data)
             except ValueError as fault:
                 raise changed(line, str(fault)) from None
-            draft.write(line.data + b"\n")
+            copy.write(line.data + b"\n")
             there.add(chain.head)
     if head is not None and head.digest not in there:
         msg = f"{path}: lacks an entry that {path_of(path)} knows of, so nothing was copied. `beaver audit verify` tells more; keep both files"

@@ -6,8 +6,6 @@ file of its own, so that all members can sign it while their nodes still use the
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import sys
 from dataclasses import replace
@@ -17,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from mpc import durable
 from mpc.config import load_config
 from mpc.errors import ConfigError
 from mpc.membership import roster_file
@@ -304,18 +303,13 @@ def _warn(roster: Roster) -> None:
 
 def _write(path: Path, text: str, *, new: bool) -> None:
     """A whole file or none: a roster that is cut off would be another roster."""
-    if new and path.exists():
-        msg = f"{path}: exists already, and nothing was written; it is another next version. Change that one, or move it away"
-        raise ConfigError(msg)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    write = durable.create if new else durable.replace
     try:
-        beside.write_text(text, "utf-8")
-        if path.exists():
-            beside.chmod(path.stat().st_mode & 0o777)
-        beside.replace(path)
+        write(path, text.encode(), durable.PUBLIC)
+    except FileExistsError:
+        msg = f"{path}: exists already, and nothing was written; it is another next version. Change that one, or move it away"
+        raise ConfigError(msg) from None
     except OSError as fault:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
         msg = f"{path}: cannot be written: {fault.strerror}"
         raise ConfigError(msg) from None
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mpc import durable
 from mpc.errors import ConfigError
 from mpc.membership.endpoints import parse_endpoint
 from mpc.membership.identity import Identity, check_name, spoken
@@ -102,9 +103,8 @@ def init(
         identity.save(key)
         made.append(key)
         for file, text in texts.items():
-            with (folder / file).open("x", encoding="utf-8") as opened:
-                made.append(folder / file)
-                opened.write(text)
+            durable.create(folder / file, text.encode(), durable.PUBLIC)
+            made.append(folder / file)
     except OSError as fault:
         _undo(made)
         msg = f"{folder}: cannot be written: {fault.strerror}"

@@ -1,0 +1,123 @@
+"""Files that are whole and on the disk, or not there: keys, rosters, results, copies of the audit log, and what is remembered over restarts.
+
+What is written goes into a hidden file beside (`.beaver-` and 16 digits), is flushed to the disk, and gets its name in one step; then the folder is flushed, since
+a loss of power may take a name that is in no flushed folder.  So
+
+- whoever reads, and whenever the writer was killed, finds the old file, the new one or none, and never a part;
+- where OSError is raised, as on a full disk or in a folder that may not be written or read, the old file stays and the hidden one is removed.  If the
+  folder alone could not be flushed, the new file is there all the same;
+- a crash may leave the hidden file.  Nothing reads it, and no later writer is in its way: anyone may delete it;
+- a link that has the name is never followed: it is in the way of a new file, and a replacement takes its place.
+
+A file is opened with its `mode`, of which the umask of the process takes away.  All of this blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import sys
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PRIVATE = 0o600
+"""For its owner only, which is how a file is unless another mode is given."""
+PUBLIC = 0o666
+"""For whomever the umask lets read and write it."""
+
+
+class _Draft:
+    """The hidden file, between `with` and its end."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        self.hidden = path.parent / f".beaver-{secrets.token_hex(8)}"
+        # Tried at once: what cannot be flushed in the end must not be found out in the end.
+        sync_folder(path.parent)
+        self._handle = os.open(self.hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+        self.drop()
+
+    def write(self, data: bytes) -> None:
+        """Add `data`."""
+        while data:
+            data = data[os.write(self._handle, data) :]
+
+    def flush(self) -> None:
+        """Nothing more comes, and all is on the disk."""
+        os.fsync(self._handle)
+        # Before it is named, since Windows moves no open file.
+        handle, self._handle = self._handle, -1
+        os.close(handle)
+
+    def drop(self) -> None:
+        """Take away the hidden name, if it is there still; where that cannot be, it is what a crash would leave."""
+        with contextlib.suppress(OSError):
+            self.hidden.unlink()
+
+
+class NewFile(_Draft):
+    """A new file at `path`, to use with `with`: nothing is there before `finish`, and nothing that has that name is ever overwritten.
+
+    OSError where it cannot be made, which is tried at once, or written.
+    """
+
+    def __init__(self, path: Path, mode: int = PRIVATE) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        super().__init__(path, mode)
+        self._path = path
+
+    def finish(self) -> None:
+        """Nothing more comes: it is on the disk and has its name when this returns."""
+        self.flush()
+        # A second name and not a move: it fails where the name was taken meanwhile.
+        os.link(self.hidden, self._path)
+        self.drop()
+        sync_folder(self._path.parent)
+
+
+def create(path: Path, data: bytes, mode: int = PRIVATE) -> None:
+    """A new file that holds `data`; OSError if it cannot be written, FileExistsError if anything has its name."""
+    with NewFile(path, mode) as file:
+        file.write(data)
+        file.finish()
+
+
+def replace(path: Path, data: bytes, mode: int = PRIVATE) -> None:
+    """A file that holds `data` in place of what has its name, whose permissions it keeps; `mode` is for one that is new.  OSError if it cannot be written."""
+    with _Draft(path, mode) as draft:
+        with contextlib.suppress(FileNotFoundError):
+            draft.hidden.chmod(path.stat().st_mode & 0o777)
+        draft.write(data)
+        draft.flush()
+        draft.hidden.replace(path)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in `folder` to the disk; OSError if it cannot be read.  Windows has no such call."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    except OSError as fault:
+        # The word of a file system that has nothing to flush for a folder.
+        if fault.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(handle)
+
+
+__all__ = ["PRIVATE", "PUBLIC", "NewFile", "create", "replace", "sync_folder"]
