@@ -27,7 +27,7 @@ from parties.datasets import load
 from parties.jobs.computation import computed, followed, large_enough
 from parties.jobs.job import MAX_ROWS, MAX_WORDS, Client, Task, fresh_id, unpack_task
 from parties.jobs.proposals import DONE, JOB, LOST, Proposal
-from parties.jobs.records import PROPOSED, Record, named
+from parties.jobs.records import Record, named
 from parties.jobs.visits import heard
 from parties.nodes import check_role
 from parties.policy import check_parties, too_few
@@ -167,7 +167,7 @@ class _Asking:
         self._mesh = node.mesh
         self._me = node.mesh.identity.name
         self._portions = portions
-        self._record = Record(fresh_id(), unpack_task(task.pack()), self._me, PROPOSED)
+        self._record = Record(fresh_id(), unpack_task(task.pack()), self._me)
         self._proposal: Proposal | None = None
         self._tell = tell
         self._visits: dict[str, Visit] = {}
@@ -198,14 +198,13 @@ class _Asking:
         if busy is not None:
             text = "has no place for the job, or no connection to the dealer; its log says which. Try again later, or raise --wait."
             raise Refused(busy, text)
-        self._record.signatures[self._me] = self._mesh.identity.sign(JOB, self._digest())
         for name in self._record.task.parties:
             channel = self._mesh.channel(name)
             if channel is None:
                 raise PeerLost(name, "was lost before the job started")
             self._visits[name] = Visit(channel, self._digest(), self._me, self._mesh.window)
         self._running = set(self._record.task.parties)
-        proposal.start()
+        proposal.start(self._mesh.identity.sign(JOB, self._digest()))
         self._proposal = None
 
     def _digest(self) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import ConfigError
 from parties.jobs.job import unpack_task
-from parties.jobs.records import APPROVED, DONE, WAITING
+from parties.jobs.states import Approved, Done, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,12 +46,12 @@ async def _run(service: Service, request: dict[str, Any], say: Say) -> None:
     record = service.asked(unpack_task(request.get("task")))
     telling = asyncio.create_task(_progress(record, say))
     try:
-        await service.run(record, float(wait), lambda text: say({"event": text}))
+        done = await service.run(record, float(wait), lambda text: say({"event": text}))
     finally:
         telling.cancel()
         await service.settled()
     say({"id": record.id, "progress": record.progress()})
-    say(_result(record))
+    say(_result(record.id, done))
 
 
 async def _progress(record: Record, say: Say) -> None:
@@ -64,9 +64,9 @@ async def _progress(record: Record, say: Say) -> None:
         await asyncio.sleep(PERIOD)
 
 
-def _result(record: Record) -> dict[str, Any]:
+def _result(job: str, done: Done) -> dict[str, Any]:
     """A result, and the key of its digest in the audit log, for whoever has both."""
-    return {"id": record.id, "result": record.result} | ({"seal": record.seal} if record.seal else {})
+    return {"id": job, "result": done.result} | ({"seal": done.seal} if done.seal else {})
 
 
 async def _jobs(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001
@@ -82,7 +82,8 @@ async def _show(service: Service, request: dict[str, Any], say: Say) -> None:
     if record is None:
         msg = f"no job {request.get('id')!r} is known here; `beaver jobs list` lists them"
         raise ConfigError(msg)
-    if record.state in (WAITING, APPROVED):
+    state = record.state
+    if isinstance(state, Waiting | Approved):
         say(
             {
                 "id": record.id,
@@ -96,10 +97,10 @@ async def _show(service: Service, request: dict[str, Any], say: Say) -> None:
     if not record.over:
         say({"id": record.id, "job": record.summary(), "running": record.task.pack()})
         return
-    if record.state != DONE:
-        msg = f"job {record.id} has no result: {record.state}" + (f": {record.error}" if record.error else "")
+    if not isinstance(state, Done):
+        msg = f"job {record.id} has no result: {state.name}" + (f": {record.error}" if record.error else "")
         raise ConfigError(msg)
-    say({**_result(record), "job": record.summary()})
+    say({**_result(record.id, state), "job": record.summary()})
 
 
 async def _cancel(service: Service, request: dict[str, Any], say: Say) -> None:

@@ -26,7 +26,7 @@ from mpc.network.mesh import Clocks
 from parties.config import load_node_config
 from parties.control import ask, socket_path
 from parties.jobs.job import Task
-from parties.jobs.records import CANCELLED, DONE, FAILED
+from parties.jobs.states import Cancelled, Done, Failed
 from tests.faults import ALL, ENDED, REJECTED, FaultProxy, Flood
 from tests.jobs import near
 from tests.nodes import Nodes
@@ -161,7 +161,7 @@ class Soak:
         for name in PARTIES:
             while True:
                 new = [job for job in await self._records(name) if job["id"] not in known]
-                if all(job["state"] in (DONE, FAILED, CANCELLED) for job in new):
+                if all(job["state"] in (Done.name, Failed.name, Cancelled.name) for job in new):
                     break
                 await asyncio.sleep(0.02)
             for job in new:

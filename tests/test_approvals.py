@@ -15,7 +15,8 @@ import mpc
 from parties.jobs import records
 from parties.jobs.approvals import LASTS, Approvals
 from parties.jobs.job import Task, fresh_id
-from parties.jobs.records import ACCEPTED, WAITING, Records
+from parties.jobs.records import Records
+from parties.jobs.states import Accepted
 from tests import warm
 from tests.error_rows import row_of
 from tests.jobs import Hostile, entries, governed, jobs_of, requested, waiting
@@ -96,14 +97,14 @@ async def test_an_approval_is_for_the_job_that_was_shown(tmp_path):
 def test_an_id_stands_for_the_task_and_the_asker_that_it_was_first_used_for(monkeypatch):
     known, job = Records(), fresh_id()
     assert not known.used_otherwise(job, "c", MEAN)
-    known.forget(known.add(job, MEAN, "c", WAITING))
+    known.forget(known.add(job, MEAN, "c"))
     assert not known.used_otherwise(job, "c", replace(MEAN, pool=1))
     assert known.used_otherwise(job, "b", MEAN)
-    known.forget(known.add(job, replace(MEAN, pool=5), "c", ACCEPTED))
+    known.forget(known.add(job, replace(MEAN, pool=5), "c"))
     assert known.used_otherwise(job, "c", MEAN)
     monkeypatch.setattr(records, "MAX_IDS", 2)
     for _ in range(3):
-        known.add(fresh_id(), MEAN, "c", WAITING)
+        known.add(fresh_id(), MEAN, "c")
     assert len(known._uses) <= 3
     assert not known.used_otherwise(job, "b", MEAN)
 
@@ -166,9 +167,9 @@ async def test_who_approved_is_in_the_log_and_in_the_audit_log(tmp_path):
 async def test_an_approval_ends_with_its_age():
     lapsed = []
     known, approvals = Records(), Approvals("a", logging.getLogger("beaver"), lambda record: bytes(32), lapsed.append, lasts=0.05)
-    withdrawn, accepted = (known.add(fresh_id(), MEAN, "c", ACCEPTED) for _ in range(2))
+    withdrawn, accepted = (known.add(fresh_id(), MEAN, "c") for _ in range(2))
     for record in (withdrawn, accepted):
-        approvals.ask(record, lambda record, approved: setattr(record, "state", ACCEPTED))
+        approvals.ask(record, lambda record, approved: record.becomes(Accepted()))
         approvals.approve(record.id, 1000)
         assert approvals.given(record)
     approvals.keep(withdrawn)

@@ -78,7 +78,7 @@ class Apart:
         await self.services["a"].run(record, 30.0, lambda _: None)
         seconds = time.monotonic() - start
         async with asyncio.timeout(30):
-            while any(service.records.get(record.id).state != "done" for service in self.services.values()):
+            while any(service.records.get(record.id).state.name != "done" for service in self.services.values()):
                 await asyncio.sleep(0.02)
         return [self.services[name].records.get(record.id) for name in self.nodes.names], seconds
 
@@ -107,7 +107,7 @@ async def test_what_was_estimated_is_what_every_protocol_costs_over_a_distance(a
         task = Task(name, "patients", columns, nodes.names, (), {**given, **settings}, pool=5)
         plans = program.plans(task, 3, [len(nodes.data[party]) for party in nodes.names])
         records, seconds = await apart.run(task)
-        costs = [record.cost for record in records]
+        costs = [record.effort.cost for record in records]
         assert [(cost.rounds, cost.sent) for cost in costs] == [(plan.rounds, plan.ledger.sent) for plan in plans], task
         assert sum(cost.corrections for cost in costs) == plans[0].dealer
         forecast = Forecast.of(plans, nodes.names)
@@ -192,7 +192,7 @@ async def test_a_bar_moves_on_a_terminal_and_ends(apart):
     out = await process.stdout.read()
     assert await process.wait() == 0, shown
     assert json.loads(out)["result"]["coefficients"].keys() == {"age", "bmi"}
-    (cost,) = (record.cost for record in apart.services["a"].records if record.id == json.loads(out)["id"])
+    (cost,) = (record.effort.cost for record in apart.services["a"].records if record.id == json.loads(out)["id"])
     steps = [(int(done), int(planned)) for done, planned in re.findall(r"computing.*? (\d+)/(\d+) rounds", shown)]
     assert len(set(steps)) > 3
     assert steps == sorted(steps)

@@ -7,7 +7,7 @@ import logging
 
 from mpc.network import refusals
 from parties.jobs.job import Task
-from parties.jobs.records import ACCEPTED, Records
+from parties.jobs.records import Records
 from tests.test_node_jobs import Tcp, total
 from tests.waiting import until
 
@@ -61,7 +61,7 @@ def test_nobody_spends_the_ids_of_others():
     records.spend("j", "c")
     assert records.spent("j", "c")
     assert not records.spent("j", "b")
-    record = records.add("j", task, "b", ACCEPTED)
+    record = records.add("j", task, "b")
     assert all(records.spent("j", name) for name in "abc")
     records.forget(record)
     assert records.spent("j", "c")

@@ -68,10 +68,10 @@ async def test_an_end_that_is_being_written_is_the_end(tmp_path):
         assert not running.done()
         disk.ready.set()
         await until(lambda: b.records.get(record.id).over)
-        assert b.records.get(record.id).state == "done"
-        assert b.records.get(record.id).result == record.result
+        assert b.records.get(record.id).state.name == "done"
+        assert b.records.get(record.id).state.result == record.state.result
         (answer,) = await requested(nodes, {"do": "show", "id": record.id}, at="b")
-        assert answer["result"] == record.result
+        assert answer["result"] == record.state.result
     assert [(entry["kind"], entry.get("outcome")) for entry in entries(nodes, "b")] == [("started", None), ("ended", "done")]
 
 
@@ -89,7 +89,7 @@ async def test_connections_do_not_wait_for_what_is_written(tmp_path):
         disk.ready.clear()
         record = services["a"].asked(endless)
         running = asyncio.create_task(services["a"].run(record, 20.0, lambda _: None))
-        await until(lambda: (mine := services["b"].records.get(record.id)) is not None and mine.phase == "computing")
+        await until(lambda: (mine := services["b"].records.get(record.id)) is not None and mine.state.phase == "computing")
         services["b"].cancel(record.id)
         services["b"].cancel(record.id)
         await until(lambda: services["b"].records.get(record.id).over)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from mpc.durable import sync_folder
 from mpc.errors import ConfigError
 from mpc.membership.identity import encode_key
-from parties.auditing.entries import ALTERED, CLOSED, CONTINUED, UNKNOWN, UNSIGNED, Chain, digest, opened, sealed, signed
+from parties.auditing.entries import ALTERED, CLOSED, CONTINUED, ENDED, UNKNOWN, UNSIGNED, Chain, digest, opened, sealed, signed
 from parties.auditing.head import Head, HeadFile, known, path_of
 from parties.auditing.history import History
 from parties.auditing.volumes import Line, closed, last_of_closed, lines, lines_of_closed, lock, volume
@@ -268,7 +268,7 @@ class AuditLog:
         """What is written as the end of a job whose end was not: nobody knows what left before the node stopped."""
         for job, start in self.history.unended.items():
             about = {key: start.get(key) for key in ("asker", "policy", "roster")}
-            self.append("ended", job=job, **about, outcome=UNKNOWN, reason=STOPPED, output=None, released=None, cost=None)
+            self.append(ENDED, job=job, **about, outcome=UNKNOWN, reason=STOPPED, output=None, released=None, cost=None)
         self.history.unended.clear()
 
     def _check_own(self, last: Entry, line: Line) -> None:

@@ -10,7 +10,7 @@ from itertools import count
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from parties.auditing.entries import ALTERED
+from parties.auditing.entries import ALTERED, ENDED, STARTED
 from parties.programs import tells_all
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ class History:
             raise ValueError(ALTERED) from None
 
     def _read(self, entry: Entry) -> Use | None:
-        if entry["kind"] == "started":
+        if entry["kind"] == STARTED:
             task = entry["task"]
             self.started(entry["job"], task["dataset"], entry["columns"], datetime.fromisoformat(entry["time"]).timestamp())
             self.unended[entry["job"]] = entry
-        elif entry["kind"] == "ended":
+        elif entry["kind"] == ENDED:
             start = self.unended.pop(entry["job"], None)
             if start is not None and entry.get("rows") is not None:
                 use = used(start, entry["rows"], datetime.fromisoformat(start["time"]).timestamp())

@@ -8,9 +8,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, RemoteFault
-from parties.auditing.entries import canonical, described, encoded, finite, seal_of, shortened
+from parties.auditing.entries import ENDED, RENEWED, STARTED, canonical, described, encoded, finite, seal_of, shortened
 from parties.auditing.history import used
-from parties.jobs.records import ENDED, RENEWED, STARTED
 from parties.jobs.tally import DECLINED, Tally
 from parties.policy import own_columns, own_declared
 
@@ -63,7 +62,7 @@ class Journal:
         about = {"job": record.id, "asker": record.asker, "member": me, "task": record.task.pack(), "columns": columns}
         return used(about, rows, record.since)
 
-    def started(self, record: Record, overlaps: dict[str, dict[str, Any]]) -> None:
+    def started(self, record: Record, signatures: dict[str, bytes], overlaps: dict[str, dict[str, Any]]) -> None:
         """Everyone signed; data will be read, and results may leave from here on."""
         job = self._admission.job(record)
         self._audit.append(
@@ -75,16 +74,14 @@ class Journal:
             approval=record.approval,
             digest=job.digest.hex(),
             description=described(job),
-            signatures={name: encoded(signature) for name, signature in record.signatures.items()},
+            signatures={name: encoded(signature) for name, signature in signatures.items()},
         )
-        record.logged = STARTED
 
     def done(self, record: Record, s: Session, result: dict[str, Any] | None) -> str:
         """It is over and right.  The key of the result's digest, which only its receiver gets; empty without a result."""
         key = secrets.token_bytes(32)
         output = None if result is None else seal_of(result, key)
-        self._audit.append(ENDED, **self._about(record), outcome="done", reason="", output=output, rows=record.rows, **_spent(s))
-        record.logged = ENDED
+        self._audit.append(ENDED, **self._about(record), outcome="done", reason="", output=output, rows=record.effort.rows, **_spent(s))
         self.tally.ended("done")
         return "" if result is None else key.hex()
 
@@ -95,8 +92,9 @@ class Journal:
     def failed(self, record: Record, s: Session | None, outcome: str, fault: BaseException) -> None:
         """It was started and is over without a result."""
         self.tally.ended(outcome, fault)
-        self._audit.append(ENDED, **self._about(record), outcome=outcome, reason=reason(fault), output=None, rows=record.rows, **_spent(s))
-        record.logged = ENDED
+        self._audit.append(
+            ENDED, **self._about(record), outcome=outcome, reason=reason(fault), output=None, rows=record.effort.rows, **_spent(s)
+        )
 
     def notable(self, job: str, asker: str, fault: BaseException) -> bool:
         """A job never started: whether that gets an entry."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import ConfigError
 from mpc.membership.roster import Roster
-from parties.auditing.entries import ALTERED, UNKNOWN, UNSIGNED, Chain, decoded, fault_of, seal_of, signed
+from parties.auditing.entries import ALTERED, ENDED, STARTED, UNKNOWN, UNSIGNED, Chain, decoded, fault_of, seal_of, signed
 from parties.auditing.volumes import lines_of
 from parties.jobs.proposals import JOB
 
@@ -65,11 +65,11 @@ class Verification:
         if entry.get("member") != self._name or not signed(entry, self._keys):
             return f"{UNSIGNED}, or its key is none of {self._name}'s in the roster (an earlier one can be given with --key)"
         try:
-            if entry["kind"] == "ended":
+            if entry["kind"] == ENDED:
                 self._outputs[entry["job"]] = entry["output"]
                 if entry.get("outcome") != UNKNOWN:
                     self.endless.pop(entry["job"], None)
-            elif entry["kind"] == "started":
+            elif entry["kind"] == STARTED:
                 self.endless[entry["job"]] = None
                 return fault_of(entry) or self._unsigned(entry)
         except (AttributeError, KeyError, TypeError, ValueError, ConfigError):

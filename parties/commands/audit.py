@@ -19,13 +19,12 @@ from mpc.membership.roster import Roster
 from parties.ask import request, wide
 from parties.auditing.audit import changed, log_of
 from parties.auditing.differences import as_object, pairs, table
-from parties.auditing.entries import Chain, opened
+from parties.auditing.entries import RENEWED, Chain, opened
 from parties.auditing.head import known, path_of
 from parties.auditing.verification import Verification
 from parties.auditing.volumes import lines_of, volume
 from parties.config import load_node_config
 from parties.jobs.job import DIGEST
-from parties.jobs.records import RENEWED
 from parties.run import run
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from parties.config import load_node_config
 from parties.faults import as_object
 from parties.jobs.job import unpack_task
 from parties.jobs.progress import Foresight, described
-from parties.jobs.records import APPROVED
+from parties.jobs.states import Approved
 from parties.programs import program
 from parties.programs.forecast import Forecast
 from parties.run import run
@@ -115,7 +115,7 @@ def _show_running(answer: dict[str, Any], me: str, *, as_json: bool) -> None:
 
 
 def _show_waiting(answer: dict[str, Any], config: Path, *, as_json: bool) -> None:
-    task, job, standing = unpack_task(answer["waiting"]), answer["id"], answer["job"]["state"] == APPROVED
+    task, job, standing = unpack_task(answer["waiting"]), answer["id"], answer["job"]["state"] == Approved.name
     request = {
         **_request(task),
         "earlier jobs": answer["overlaps"],

@@ -8,7 +8,8 @@ from mpc.errors import ConfigError, LocalFault
 from mpc.messaging.agreement import describe, described
 from parties.jobs.approvals import too_small, unasked
 from parties.jobs.proposals import JOB
-from parties.jobs.records import WAITING, named
+from parties.jobs.records import named
+from parties.jobs.states import Waiting
 from parties.policy import admit, least_pool
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Admission:
             return None
         if other_roster:
             return ConfigError("this node took another roster before the job started; run it again")
-        return unasked() if asks and record.state != WAITING and record.approval is None else None
+        return unasked() if asks and not isinstance(record.state, Waiting) and record.approval is None else None
 
     def least(self, task: Task) -> int:
         """How many rows this party wants all parties of the job to have together."""

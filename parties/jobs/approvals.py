@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mpc.errors import ConfigError, PolicyDenied
 from parties.jobs.proposals import unapproved
-from parties.jobs.records import APPROVED, PROPOSED, WAITING
+from parties.jobs.states import Approved, Proposed, Waiting
 
 if TYPE_CHECKING:
     import logging
@@ -72,7 +72,7 @@ class Approvals:
 
     def ask(self, record: Record, decided: Decided) -> None:
         """Let the job wait.  `decided` is called with what someone decides, unless it is withdrawn before; and again if an approval is taken back."""
-        record.state = WAITING
+        record.becomes(Waiting())
         self._waiting[record.id] = record, decided
 
     def withdraw(self, job: str) -> None:
@@ -98,7 +98,7 @@ class Approvals:
             self.withdraw(record.id)
         if not approved:
             raise denied()
-        record.state = PROPOSED
+        record.becomes(Proposed())
 
     def digest(self, record: Record) -> str:
         """What a person sees, and gives back, of the digest that all parties sign."""
@@ -141,13 +141,13 @@ class Approvals:
         record, _ = self._given[job]
         self._drop(job)
         # What is accepted in this very moment was approved in time.
-        if record.state == APPROVED:
+        if isinstance(record.state, Approved):
             self._lapsed(record)
 
     def keep(self, record: Record) -> None:
         """The job is withdrawn.  If it was approved, that stands until it comes again."""
         if self.standing(record.id) is record:
-            record.state = APPROVED
+            record.becomes(Approved())
 
     def spend(self, job: str, asker: str) -> None:
         """The job starts, or is over for good."""

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
 from mpc.errors import BeaverError
-from parties.jobs.records import COMPUTING, DONE, REVEALING
+from parties.jobs.states import REVEALING, Computing, Done
 from parties.programs import program
 from parties.programs.dry import UnwantedError
 
@@ -79,7 +79,7 @@ class Foresight:
 
 def fraction(progress: Progress, totals: Totals | None) -> float | None:
     """How much of a job is done, by rounds or by bytes, whichever is less; None while nobody knows."""
-    if progress["phase"] == DONE:
+    if progress["phase"] == Done.name:
         return 1.0
     if totals is None:
         return None
@@ -114,7 +114,7 @@ def _figures(progress: Progress, totals: Totals | None) -> list[str]:
 
 
 def _left(progress: Progress, totals: Totals | None) -> list[str]:
-    left = None if progress["phase"] == DONE else seconds_left(progress, fraction(progress, totals))
+    left = None if progress["phase"] == Done.name else seconds_left(progress, fraction(progress, totals))
     return [] if left is None else [f"{round(left) // 60}:{round(left) % 60:02} left"]
 
 
@@ -123,7 +123,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._start = time.monotonic()
-        self._seen = {COMPUTING}
+        self._seen = {Computing.phase}
         self._due = 1.0
 
     def __enter__(self) -> Self:
@@ -139,13 +139,13 @@ class Lines:
     def progress(self, progress: Progress, totals: Totals | None) -> None:
         """It is so far."""
         phase, seconds = progress["phase"], progress["seconds"]
-        if phase not in (COMPUTING, REVEALING, DONE) or (phase in self._seen and seconds < self._due):
+        if phase not in (Computing.phase, REVEALING, Done.name) or (phase in self._seen and seconds < self._due):
             return
         self._seen.add(phase)
         if seconds >= self._due:
             self._due += min(self._due, 60.0)
         figures = f"{progress['rounds']} rounds, {progress['bytes']} bytes to each peer"
-        if phase == DONE:
+        if phase == Done.name:
             self.event(f"done: {figures}")
         else:
             done = fraction(progress, totals)

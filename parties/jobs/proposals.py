@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from mpc.messaging.departure import says
 from parties.jobs.job import MAX_POOL
+from parties.jobs.states import Proposed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,10 +68,11 @@ def say(mesh: Mesh, names: Iterable[str], **body: Any) -> None:
 
 
 class Proposal:
-    """One job that this node proposes, with all tries until it starts."""
+    """One job that this node proposes, with all tries until it starts.  `signatures` are those of it, of the parties that accepted it."""
 
     def __init__(self, mesh: Mesh, record: Record, digest: Callable[[], bytes], wait: float, tell: Tell) -> None:
         self.record = record
+        self.signatures: dict[str, bytes] = {}
         self._mesh = mesh
         self._me = mesh.identity.name
         self._digest = digest
@@ -102,9 +104,10 @@ class Proposal:
         if name in self._others:
             self._answers.put_nowait((name, None))
 
-    def start(self) -> None:
-        """Everyone has signed, and this node has a place too."""
-        say(self._mesh, self._others, kind="answer", job=self.record.id, verdict=START, signatures=self.record.signatures, rows=0)
+    def start(self, signature: bytes) -> None:
+        """Everyone has signed, this node by `signature`, and it has a place too."""
+        self.signatures[self._me] = signature
+        say(self._mesh, self._others, kind="answer", job=self.record.id, verdict=START, signatures=self.signatures, rows=0)
 
     def withdraw(self, names: Iterable[str]) -> None:
         """Free the places of those who accepted."""
@@ -158,7 +161,7 @@ class Proposal:
         """One try: nothing if all accepted, who was busy, or None to ask again at once."""
         others = self._others
         asked = _Try(others)
-        self.record.awaited = asked.awaits
+        self.record.becomes(Proposed(asked.awaits))
         self._apart = False
         self._answers, self._asking = asyncio.Queue(), True
         self._tell(f"proposed {self.record.id} to {', '.join(others)}")
@@ -214,7 +217,7 @@ class Proposal:
                 raise Disagreement(
                     name, "accepted the job without a valid signature of it; see that both use the same version of the roster"
                 )
-            self.record.signatures[name] = signature
+            self.signatures[name] = signature
             asked.accepted.append(name)
         elif verdict in (BUSY, APART):
             asked.busy, self._apart = name, verdict == APART

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from parties.jobs.states import AGREEMENT, REVEALING, Accepted, Approved, Cancelled, Computing, Failed, Over, Proposed, Waiting, follow
 from parties.programs import PROGRAMS
 
 if TYPE_CHECKING:
@@ -15,70 +16,26 @@ if TYPE_CHECKING:
     from mpc.ledger import Ledger
     from parties.config import NodeConfig
     from parties.jobs.job import Task
+    from parties.jobs.states import State
 
 KEPT = 1000
 """Finished jobs that `beaver jobs` still knows."""
 MAX_IDS = 1 << 16
 """Ids that are refused when they come again, and those of which it is known what they were used for; the oldest are forgotten first."""
-PROPOSED, WAITING, ACCEPTED, RUNNING = "proposed", "waiting for approval", "accepted", "running"
-APPROVED = "approved"
-"""Accepted once, withdrawn, and no job here until it comes again: its approval stands."""
-DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
-READING, JOINING, COMPUTING = "reading", "joining", "computing"
-AGREEMENT, REVEALING = "agreement", "revealing"
-STARTED, ENDED, RENEWED = "started", "ended", "renewed"
 
 
-@dataclass(slots=True, repr=False)
-class Record:
-    """One job as this node knows it.
+@dataclass(slots=True)
+class Effort:
+    """What a job took of this party until now: the `rows` that were read for it, the `cost` of its session, and seconds by a clock without dates."""
 
-    `phase` is how far a running job is, `rows` how many of its own this party read for it, `cost` what its session took until now.  It
-    computes from `began` to `stopped`, by a clock without dates.  `awaited` are those elsewhere who must approve a proposal of this node.
-    `ended` is why another party, or another policy or roster here, ended it before it began.  `logged` is what the audit log has of it: nothing, its start, or its end.  `ending` is
-    whether its good end is being written there, after which nobody cancels it.  `approval` is when someone here approved it, and which user of this machine.  `config`
-    is what counted when this party signed it, None until then.
-    """
-
-    id: str
-    task: Task
-    asker: str
-    state: str
-    since: float = field(default_factory=time.time)
-    result: dict[str, Any] | None = None
-    seal: str = ""
-    error: str = ""
-    signatures: dict[str, bytes] = field(default_factory=dict)
-    phase: str = READING
     rows: int | None = None
     cost: Ledger | None = None
     began: float | None = None
     stopped: float | None = None
-    awaited: set[str] = field(default_factory=set)
-    ended: BeaverError | None = None
-    logged: str = ""
-    ending: bool = False
-    approval: dict[str, Any] | None = None
-    config: NodeConfig | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.state in (DONE, FAILED, CANCELLED)
-
-    @property
-    def approval_stands(self) -> bool:
-        """Whether someone here approved it, and it has not started."""
-        return self.approval is not None and self.state in (PROPOSED, APPROVED, ACCEPTED)
-
-    @property
-    def session_began(self) -> bool:
-        """Whether all parties have joined: from then on the session itself says how it ends."""
-        return self.phase == COMPUTING
 
     def begins(self, cost: Ledger) -> None:
         """All parties have joined."""
-        self.phase, self.cost, self.began = COMPUTING, cost, time.monotonic()
+        self.cost, self.began = cost, time.monotonic()
 
     def stops(self) -> None:
         """Its program is over, well or badly."""
@@ -91,25 +48,73 @@ class Record:
             return 0.0
         return (time.monotonic() if self.stopped is None else self.stopped) - self.began
 
+
+class Record:
+    """One job as this node knows it.
+
+    `approval` is when someone here approved it, and which user of this machine (set by Approvals).  `config` is what counted when this party signed it, None
+    until then (set by Admission).  `ended` is why another party, or another policy or roster here, ended it before it began (set by Service).
+    """
+
+    __slots__ = ("_state", "approval", "asker", "config", "effort", "ended", "id", "since", "task")
+
+    def __init__(self, job: str, task: Task, asker: str) -> None:
+        self.id = job
+        self.task = task
+        self.asker = asker
+        self.since = time.time()
+        self.approval: dict[str, Any] | None = None
+        self.config: NodeConfig | None = None
+        self.ended: BeaverError | None = None
+        self.effort = Effort()
+        self._state: State = Proposed()
+
+    @property
+    def state(self) -> State:
+        """Where it is, with what belongs to that."""
+        return self._state
+
+    def becomes(self, state: State) -> None:
+        """The job moves on; ForbiddenError if that state cannot follow."""
+        self._state = follow(self._state, state)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return isinstance(self.state, Over)
+
+    @property
+    def error(self) -> str:
+        """Why it is over, empty if it went well or is not over."""
+        return self.state.error if isinstance(self.state, Failed | Cancelled) else ""
+
+    @property
+    def approval_stands(self) -> bool:
+        """Whether someone here approved it, and it has not started."""
+        return self.approval is not None and isinstance(self.state, Proposed | Approved | Accepted)
+
     @property
     def stage(self) -> str:
         """What a person would say that it does."""
-        if self.state == PROPOSED:
-            return WAITING if self.awaited else AGREEMENT
-        if self.state == ACCEPTED:
-            return AGREEMENT
-        if self.state != RUNNING:
-            return self.state
-        return REVEALING if self.phase == COMPUTING and self.cost is not None and self.cost.revealing else self.phase
+        match self.state:
+            case Proposed(awaited=awaited):
+                return Waiting.name if awaited else AGREEMENT
+            case Accepted():
+                return AGREEMENT
+            case Computing() if self.effort.cost is not None and self.effort.cost.revealing:
+                return REVEALING
+            case state:
+                return state.phase or state.name
 
     def progress(self) -> dict[str, Any]:
         """How far it is, in figures of this party: rounds, bytes to the peer that gets most, and seconds since it began to compute."""
+        cost = self.effort.cost
         return {
             "phase": self.stage,
-            "rounds": self.cost.rounds if self.cost else 0,
-            "bytes": self.cost.payload if self.cost else 0,
-            "seconds": round(self.seconds, 3),
-            "rows": self.rows,
+            "rounds": cost.rounds if cost else 0,
+            "bytes": cost.payload if cost else 0,
+            "seconds": round(self.effort.seconds, 3),
+            "rows": self.effort.rows,
             "pool": self.task.pool,
         }
 
@@ -122,7 +127,7 @@ class Record:
             "parties": list(self.task.parties),
             "purpose": self.task.purpose,
             "asker": self.asker,
-            "state": self.state,
+            "state": self.state.name,
             "since": self.since,
             "error": self.error,
             "progress": self.progress(),
@@ -156,14 +161,14 @@ class Records:
         before = self._uses.get(job)
         return before is not None and (before[:2] != (asker, _apart_from_rows(task)) or task.pool < before[2])
 
-    def add(self, job: str, task: Task, asker: str, state: str) -> Record:
+    def add(self, job: str, task: Task, asker: str) -> Record:
         """A new job."""
         while len(self._known) >= KEPT and (old := next((record for record in self._known.values() if record.over), None)):
             del self._known[old.id]
         self.spend(job, asker)
         self._uses[job] = asker, _apart_from_rows(task), task.pool
         _shorten(self._uses)
-        record = self._known[job] = Record(job, task, asker, state)
+        record = self._known[job] = Record(job, task, asker)
         return record
 
     def spend(self, job: str, asker: str) -> None:

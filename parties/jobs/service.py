@@ -21,7 +21,8 @@ from parties.jobs.job import ID, Task, fresh_id, unpack_task
 from parties.jobs.places import Places
 from parties.jobs.proposals import ACCEPTED as YES
 from parties.jobs.proposals import APART, AWAITS, BUSY, DENIED, LOST, ROWS, START, Proposal, given_up, no_place, say
-from parties.jobs.records import ACCEPTED, CANCELLED, FAILED, PROPOSED, READING, RUNNING, STARTED, WAITING, Record, Records
+from parties.jobs.records import Record, Records
+from parties.jobs.states import Accepted, Cancelled, Computing, Ending, Failed, Proposed, Running, Starting, Unshared, Waiting
 from parties.jobs.visits import Visits
 from parties.jobs.work import Work, outcome_of
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mpc.node import Node
     from parties.auditing.audit import AuditLog
     from parties.config import NodeConfig
+    from parties.jobs.states import Done
 
     Tell = Callable[[str], None]
 
@@ -68,7 +70,7 @@ class Service:
         self._closing = True
         self._places.close()
         for record in self.records:
-            if record.state == WAITING and record.asker != self.me:
+            if isinstance(record.state, Waiting) and record.asker != self.me:
                 # What waits is not kept for the next start: the asker hears that this node is gone, and asks again.
                 self.approvals.withdraw(record.id)
                 self._over(record, self._cancelled(record.id))
@@ -86,20 +88,20 @@ class Service:
         # Nothing is awaited from here on, so that no job sees half of it.
         other = self.admission.follow(config)
         self._mesh.follow(config.load_roster())
-        for record in [each for each in (self.approvals.void() if other else ()) if each.state != ACCEPTED]:
+        for record in [each for each in (self.approvals.void() if other else ()) if not isinstance(each.state, Accepted)]:
             self._over(record, stale())
         for record in self.records:
-            if record.state in (PROPOSED, WAITING) and (fault := self.admission.objection(record, other_roster=other)) is not None:
+            if isinstance(record.state, Proposed | Waiting) and (fault := self.admission.objection(record, other_roster=other)) is not None:
                 self._refuse(record, fault)
 
     # -- own jobs ----------------------------------------------------------------------------------------------
 
     def asked(self, task: Task) -> Record:
         """A job of this node's own, which `run` proposes."""
-        return self.records.add(fresh_id(), replace(task, pool=max(task.pool, self.admission.least(task))), self.me, PROPOSED)
+        return self.records.add(fresh_id(), replace(task, pool=max(task.pool, self.admission.least(task))), self.me)
 
-    async def run(self, record: Record, wait: float, tell: Tell) -> None:
-        """Propose a job until all accept it or `wait` seconds have passed, and run it; its record then has the result if this party is a receiver.
+    async def run(self, record: Record, wait: float, tell: Tell) -> Done:
+        """Propose a job until all accept it or `wait` seconds have passed, and run it; its end has the result if this party is a receiver.
 
         Raises PolicyDenied and ConfigError of this organisation before anyone is asked, Refused if another one denies or stays busy, PeerLost
         if one does not come.
@@ -120,9 +122,9 @@ class Service:
             raise
         finally:
             del self._proposing[record.id]
-        await self._follow(record, work)
+        return await self._follow(record, work)
 
-    async def _propose(self, record: Record, wait: float, tell: Tell) -> asyncio.Task[None]:
+    async def _propose(self, record: Record, wait: float, tell: Tell) -> asyncio.Task[Done]:
         """The running job, once everyone was told to start."""
         proposal = Proposal(self._mesh, record, lambda: self.admission.digest(record), wait, tell)
         if self.admission.admits(record.task, self.me):
@@ -136,9 +138,8 @@ class Service:
             del self._proposals[record.id]
         if full is not None:
             raise no_place(full, f"max_jobs = {self._places.most}" if full == self.me else "as many jobs as its max_jobs allows")
-        record.signatures[self.me] = self.admission.sign(record)
-        proposal.start()
-        return self._start(record, tell)
+        proposal.start(self.admission.sign(record))
+        return self._start(record, proposal.signatures, tell)
 
     def _cancelled(self, job: str) -> JobCancelled:
         why = (
@@ -148,9 +149,9 @@ class Service:
         )
         return JobCancelled(f"job {job} was cancelled: {why}")
 
-    async def _follow(self, record: Record, work: asyncio.Task[None]) -> None:
+    async def _follow(self, record: Record, work: asyncio.Task[Done]) -> Done:
         try:
-            await asyncio.shield(work)
+            return await asyncio.shield(work)
         except asyncio.CancelledError:
             if work.cancelled():
                 raise record.ended or self._cancelled(record.id) from None
@@ -160,16 +161,16 @@ class Service:
 
     # -- running -----------------------------------------------------------------------------------------------
 
-    def _start(self, record: Record, tell: Tell) -> asyncio.Task[None]:
-        record.state = RUNNING
-        work = Work(self.admission, self._node, self._journal, self._scribe, record, tell, self._visits.of(record.id))
+    def _start(self, record: Record, signatures: dict[str, bytes], tell: Tell) -> asyncio.Task[Done]:
+        record.becomes(Starting())
+        work = Work(self.admission, self._node, self._journal, self._scribe, record, signatures, tell, self._visits.of(record.id))
         running = asyncio.create_task(work.complete())
         self._running[record.id] = running
         # Not in `complete`: a task that is cancelled before its first step runs nothing of it.
         running.add_done_callback(lambda done: self._ended(record, work, done))
         return running
 
-    def _ended(self, record: Record, work: Work, done: asyncio.Task[None]) -> None:
+    def _ended(self, record: Record, work: Work, done: asyncio.Task[Done]) -> None:
         work.when_free(lambda: self._places.free(record.id))
         self._running.pop(record.id, None)
         # Cancelled before its first step, it could not say itself who ended it.
@@ -177,7 +178,7 @@ class Service:
         self._visits.over(record, fault)
         if fault is None:
             return
-        if record.phase == READING and record.ended is None:
+        if isinstance(record.state, Unshared) and record.ended is None:
             # Nobody must wait for this party's data.
             lost = isinstance(fault, asyncio.CancelledError | PeerLost | PeerMisbehaved)
             about = fault.party if isinstance(fault, PeerLost | PeerMisbehaved) else self.me
@@ -187,15 +188,17 @@ class Service:
     def _over(self, record: Record, fault: BaseException, work: Work | None = None) -> None:
         """A job ended badly: here, in the log and in the audit log."""
         self.approvals.spend(record.id, record.asker)
-        record.state, outcome = FAILED, outcome_of(fault)
+        logged, outcome = record.state.logged, outcome_of(fault)
         if isinstance(fault, asyncio.CancelledError):
-            record.state, fault = CANCELLED, self._cancelled(record.id)
-        record.error = reason(fault)
-        self.log.warning("job=%s phase=%s %s", record.id, record.state, record.error, extra={"error": type(fault).__name__})
-        if work is None or record.logged == "":
-            self._note(record.id, record.asker, record.task, fault)
-        elif record.logged == STARTED:
+            fault = self._cancelled(record.id)
+            record.becomes(Cancelled(reason(fault)))
+        else:
+            record.becomes(Failed(reason(fault)))
+        self.log.warning("job=%s phase=%s %s", record.id, record.state.name, record.error, extra={"error": type(fault).__name__})
+        if work is not None and logged:
             self._scribe.later(record.id, self._journal.failed, record, work.session, outcome, fault)
+        else:
+            self._note(record.id, record.asker, record.task, fault)
 
     def _note(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
         # Asked at once: what waits for the disk is limited, too.
@@ -207,7 +210,7 @@ class Service:
         if job not in self._running:
             msg = f"no job {job!r} is running here; `beaver jobs list` lists them"
             raise ConfigError(msg)
-        if (record := self.records.get(job)) is not None and record.ending:
+        if (record := self.records.get(job)) is not None and isinstance(record.state, Ending):
             msg = f"job {job!r} is done, and its end is being written into the audit log: it is too late to cancel it"
             raise ConfigError(msg)
         self._running[job].cancel()
@@ -248,10 +251,10 @@ class Service:
         if (least := self.admission.least(task)) > task.pool:
             self._answer(name, job, ROWS, rows=least)
             return
-        record = self.records.add(job, task, name, PROPOSED)
+        record = self.records.add(job, task, name)
         if not ask or self.approvals.given(record):
             self._accept(record)
-        elif sum(each.asker == name and each.state == WAITING for each in self.records) >= MAX_WAITING:
+        elif sum(each.asker == name and isinstance(each.state, Waiting) for each in self.records) >= MAX_WAITING:
             self._not_now(record, BUSY, f"{MAX_WAITING} of its jobs wait for approval")
         else:
             self._answer(name, job, AWAITS)
@@ -291,7 +294,7 @@ class Service:
             return
         signature = self.admission.sign(record)
         self._visits.open(record, self.admission.digest(record))
-        record.state = ACCEPTED
+        record.becomes(Accepted())
         self._places.expect(record.id, lambda: self._lapse(record))
         self._answer(record.asker, record.id, YES, signatures={self.me: signature})
 
@@ -305,19 +308,19 @@ class Service:
         if verdict == START and (record is None or record.over):
             # Too late: it must not wait for this party.
             say(self._mesh, [name], kind="withdraw", job=job, reason=GAVE_UP, party=self.me, answers=b"")
-        if record is None or record.asker != name or record.state not in (ACCEPTED, WAITING):
+        if record is None or record.asker != name or not isinstance(record.state, Accepted | Waiting):
             return
-        if verdict == START and record.state == ACCEPTED:
+        if verdict == START and isinstance(record.state, Accepted):
             self._places.starts(job)
             self.approvals.spend(job, name)
-            record.signatures = {each: body["signatures"].get(each, b"") for each in record.task.signers}
+            signatures = {each: body["signatures"].get(each, b"") for each in record.task.signers}
             # Told in the log and the record; nobody waits for it here.
-            self._start(record, lambda _: None)
+            self._start(record, signatures, lambda _: None)
         else:
             self._forgo(record, PeerLost(name, "withdrew the job while it waited for approval here"))
 
     def _forgo(self, record: Record, why: PeerLost) -> None:
-        if record.state == WAITING:
+        if isinstance(record.state, Waiting):
             self._note(record.id, record.asker, record.task, why)
         self._release(record)
 
@@ -346,9 +349,9 @@ class Service:
         party = body["party"] if body["party"] in self.admission.members(record) and body["party"] != self.me else name
         fault = given_up(party, body["reason"], name)
         # Whoever started may be done with it before this party is told to start.
-        if record.state == ACCEPTED or (record.state == WAITING and name in (record.asker, party)):
+        if isinstance(record.state, Accepted) or (isinstance(record.state, Waiting) and name in (record.asker, party)):
             self._release(record, fault)
-        elif record.state == RUNNING:
+        elif isinstance(record.state, Running):
             self._end(record, fault)
 
     def _gave_up(self, name: str, body: Body) -> None:
@@ -357,19 +360,19 @@ class Service:
         if record is None or name not in record.task.parties:
             return
         fault = without(name, body["party"], [member for member in self.admission.members(record) if member != self.me])
-        if record.state == ACCEPTED:
+        if isinstance(record.state, Accepted):
             self._release(record, fault)
-        elif record.state == RUNNING and record.phase == READING:
+        elif isinstance(record.state, Unshared):
             self._end(record, fault)
 
     def _end(self, record: Record, fault: RemoteFault) -> None:
         """Another party ended a job that runs here and has not begun."""
-        if record.ended is not None or record.session_began or record.id not in self._running:
+        if record.ended is not None or isinstance(record.state, Computing) or record.id not in self._running:
             return
         record.ended = fault
         # Before this party's own goodbye: whoever hears that first would take this party for the one that left.
         self._decline(record, fault.party, DENIED if isinstance(fault, Refused) else LOST)
-        if record.phase != READING or not isinstance(fault, Refused):
+        if not isinstance(record.state, Unshared) or not isinstance(fault, Refused):
             self._running[record.id].cancel()
         # Else it ends after reading: what is wrong with this party's own data is more use here than another's denial.
 
@@ -382,9 +385,9 @@ class Service:
         for record in self.approvals.void(name):
             self._note(record.id, record.asker, record.task, gone)
         for record in self.records:
-            if record.asker == name and record.state in (ACCEPTED, WAITING):
+            if record.asker == name and isinstance(record.state, Accepted | Waiting):
                 self._forgo(record, gone)
-            elif record.state == RUNNING and record.phase == READING and name in self.admission.members(record):
+            elif isinstance(record.state, Unshared) and name in self.admission.members(record):
                 self._end(record, gone)
         for proposal in self._proposals.values():
             proposal.lost(name)

@@ -9,7 +9,8 @@ from mpc.errors import Disagreement, PeerLost, PolicyDenied
 from parties.datasets import meaning
 from parties.jobs.computation import computed, large_enough
 from parties.jobs.proposals import JOB
-from parties.jobs.records import DONE, JOINING, named
+from parties.jobs.records import named
+from parties.jobs.states import Computing, Done, Ending, Joining, Started
 from parties.policy import check_difference, check_limits, rows_for, too_few
 from parties.reading import Reading, in_time
 
@@ -39,6 +40,7 @@ class Work:
         journal: Journal,
         scribe: Scribe,
         record: Record,
+        signatures: dict[str, bytes],
         tell: Tell,
         visit: Visit | None,
     ) -> None:
@@ -49,25 +51,27 @@ class Work:
         self._journal = journal
         self._scribe = scribe
         self._record = record
+        self._signatures = signatures
         self._tell = tell
         self._visit = visit
         self._reading: Reading[Table] | None = None
 
-    async def complete(self) -> None:
-        """Run the job, and keep its result in the record; if another party ended it meanwhile, which cancels this, that fault is raised."""
+    async def complete(self) -> Done:
+        """Run the job to its end, which its record then has; if another party ended it meanwhile, which cancels this, that fault is raised."""
         record = self._record
         try:
-            record.result = await self._run()
+            done = await self._run()
         except asyncio.CancelledError:
             if record.ended is None:
                 raise
             raise record.ended from None
-        record.state = DONE
+        record.becomes(done)
+        return done
 
-    async def _run(self) -> dict[str, Any] | None:
-        """The result, None if this party is no receiver; it is in the audit log when this returns.
+    async def _run(self) -> Done:
+        """The result; it is in the audit log when this returns.
 
-        Whatever it raises before the record's phase is JOINING ends the job before anyone has shared anything.
+        Whatever it raises before the record is Joining ends the job before anyone has shared anything.
         """
         record = self._record
         self._check_signatures()
@@ -76,37 +80,45 @@ class Work:
         # Counted before anything is awaited: two jobs that start together do not both pass for the last one.
         check_limits(self._config.rules, self._admission.history, record.task)
         overlaps = self._journal.counted(record)
-        await self._scribe.write(self._journal.started, record, overlaps)
+        await self._started(overlaps)
         self._tell("reading")
         table = await self._rows()
         use = self._journal.use(record, len(table.rows))
         check_difference(self._config.rules, self._admission.history, use)
         self._admission.history.begins(use)
-        record.rows = use.rows
+        record.effort.rows = use.rows
         try:
             return await self._shared(table, terms)
         finally:
             self._admission.history.ends(record.id, left=self.session is not None and bool(self.session.releases))
 
-    async def _shared(self, table: Table, terms: dict[str, str]) -> dict[str, Any] | None:
+    async def _shared(self, table: Table, terms: dict[str, str]) -> Done:
         """The same, once the rows are there."""
         record = self._record
         words = await self._given()
         if record.ended is not None:
             raise record.ended
-        record.phase = JOINING
+        record.becomes(Joining())
         s, result = await self._computed(table, words, terms)
         # The others have it: what the log says of it from here on is what happened.
-        record.ending = True
-        record.seal = await self._scribe.conclude(self._journal.done, record, s, result)
-        return result
+        record.becomes(Ending())
+        return Done(result, await self._scribe.conclude(self._journal.done, record, s, result))
+
+    async def _started(self, overlaps: dict[str, dict[str, Any]]) -> None:
+        """Its start is in the audit log when this returns, and also where it raises CancelledError."""
+        try:
+            await self._scribe.write(self._journal.started, self._record, self._signatures, overlaps)
+        except asyncio.CancelledError:
+            self._record.becomes(Started())
+            raise
+        self._record.becomes(Started())
 
     def _check_signatures(self) -> None:
         """Nothing is read for a job that one of its parties did not sign."""
         record, mesh = self._record, self._node.mesh
         digest = self._admission.digest(record)
         for name in record.task.signers:
-            signature = record.signatures.get(name)
+            signature = self._signatures.get(name)
             # By the keys of now: one that was revoked since signs nothing.
             if not isinstance(signature, bytes) or name not in mesh.roster or not mesh.roster[name].signed(JOB, digest, signature):
                 raise Disagreement(name, "its signature of this job is missing or wrong, so its data is not read")
@@ -162,14 +174,15 @@ class Work:
         )
         async with joined as s:
             self.session = s
-            self._record.begins(s.cost)
+            self._record.effort.begins(s.cost)
+            self._record.becomes(Computing())
             self._tell("started")
             try:
                 # All parties see the same answer and end the session in order, so none takes the others' denial for a loss.
                 if await large_enough(s, task, len(table.rows)):
                     return s, await computed(s, task, table, words)
             finally:
-                self._record.stops()
+                self._record.effort.stops()
         raise too_few(task)
 
     def _compare(self, terms: dict[str, str]) -> None:

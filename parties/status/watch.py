@@ -12,7 +12,6 @@ from mpc.errors import BeaverError
 from mpc.membership.endpoints import format_endpoint
 from mpc.membership.roster import transport_between
 from parties.auditing.verification import TORN, Verification
-from parties.jobs.records import RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -196,12 +195,20 @@ class Watch:
 
     def _records(self, service: Service) -> Iterable[Shown]:
         for record in _all(service):
-            phase = record.phase if record.state == RUNNING else ""
             # The kind of a fault alone: its text may name a file or a column.
             fault = record.error.partition(":")[0]
-            task = record.task
+            task, state = record.task, record.state
             yield Shown(
-                record.id, task.protocol, record.asker, task.parties, record.state, phase, record.since, record.cost, fault, record.over
+                record.id,
+                task.protocol,
+                record.asker,
+                task.parties,
+                state.name,
+                state.phase,
+                record.since,
+                record.effort.cost,
+                fault,
+                record.over,
             )
 
     @property
