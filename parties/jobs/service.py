@@ -348,8 +348,10 @@ class Service:
             return
         party = body["party"] if body["party"] in self.admission.members(record) and body["party"] != self.me else name
         fault = given_up(party, body["reason"], name)
+        # A job of this node's own that waits here was proposed to nobody yet.
+        waits = isinstance(record.state, Waiting) and record.asker != self.me and name in (record.asker, party)
         # Whoever started may be done with it before this party is told to start.
-        if isinstance(record.state, Accepted) or (isinstance(record.state, Waiting) and name in (record.asker, party)):
+        if isinstance(record.state, Accepted) or waits:
             self._release(record, fault)
         elif isinstance(record.state, Running):
             self._end(record, fault)
