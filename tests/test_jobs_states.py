@@ -211,3 +211,21 @@ async def test_nobody_declines_an_own_job_that_waits_here_and_was_proposed_to_no
         a.approvals.approve(record.id, 1000)
         assert isinstance(await running, Done)
         assert record.state is running.result()
+
+
+async def test_an_approval_stays_with_the_job_though_the_policy_asks_for_none_any_more(tmp_path):
+    async with Apart(governed(tmp_path, a='ask = ["mean"]')) as apart:
+        a, job = apart.services["a"], fresh_id()
+        proposal = {"kind": "propose", "job": job, "task": unpack_task(TASK.pack()).pack()}
+        a.control("c", proposal)
+        a.approvals.approve(job, 1000)
+        a.control("c", {"kind": "answer", "job": job, "verdict": WITHDRAWN, "signatures": {}, "rows": 0})
+        assert isinstance(a.approvals.standing(job).state, Approved)
+        config = load_node_config(tmp_path / "a.toml")
+        await a.renew(config.model_copy(update={"policy": config.policy.model_copy(update={"ask": [], "allow": ["mean"]})}))
+        a.control("c", proposal)
+        record = a.records.get(job)
+        assert (type(record.state), record.approval["user"], a.approvals.standing(job)) == (Accepted, 1000, record)
+        # Taken back: it is this job that ends, with its place.
+        a.approvals.deny(job, 1000)
+        assert (type(record.state), a._places._held) == (Failed, set())

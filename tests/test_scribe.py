@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mpc.errors import ConfigError, Refused
+from mpc.errors import ConfigError, PeerLost, Refused
 from parties.auditing.scribe import Scribe
 from parties.jobs.job import Task, unpack_task
 from tests.error_rows import row_of
@@ -73,6 +73,20 @@ async def test_an_end_that_is_being_written_is_the_end(tmp_path):
         (answer,) = await requested(nodes, {"do": "show", "id": record.id}, at="b")
         assert answer["result"] == record.state.result
     assert [(entry["kind"], entry.get("outcome")) for entry in entries(nodes, "b")] == [("started", None), ("ended", "done")]
+
+
+async def test_a_job_that_is_cancelled_while_its_start_is_written_has_an_end(tmp_path):
+    async with slow(tmp_path, "b", "started") as (nodes, services, disk):
+        record = services["a"].asked(TASK)
+        running = asyncio.create_task(services["a"].run(record, 20.0, lambda _: None))
+        await until(lambda: "started" in disk.asked)
+        services["b"].cancel(record.id)
+        disk.ready.set()
+        with pytest.raises(PeerLost, match="^b: "):
+            await running
+        await until(lambda: services["b"].records.get(record.id).over)
+        await services["b"].settled()
+        assert [(entry["kind"], entry.get("outcome")) for entry in entries(nodes, "b")] == [("started", None), ("ended", "cancelled")]
 
 
 async def test_connections_do_not_wait_for_what_is_written(tmp_path):

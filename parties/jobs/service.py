@@ -252,7 +252,8 @@ class Service:
             self._answer(name, job, ROWS, rows=least)
             return
         record = self.records.add(job, task, name)
-        if not ask or self.approvals.given(record):
+        # Asked in any case: an approval that stands is this job's, though a newer policy wants none.
+        if self.approvals.given(record) or not ask:
             self._accept(record)
         elif sum(each.asker == name and isinstance(each.state, Waiting) for each in self.records) >= MAX_WAITING:
             self._not_now(record, BUSY, f"{MAX_WAITING} of its jobs wait for approval")
