@@ -229,6 +229,8 @@ class Mesh:
         peer.channel, peer.problem = channel, None
         peer.traffic.connections += 1
         self.log.info("peer=%s connected", channel.name)
+        if warning := peer.met_anew(channel.born):
+            self.log.warning("peer=%s phase=connect %s", channel.name, warning)
         for subscriber in tuple(self._subscribers):
             subscriber.peer_up(channel.name)
 
@@ -315,6 +317,9 @@ class Mesh:
 
     def _pause(self, peer: Peer, failures: int) -> float:
         """Seconds until the next attempt; where a channel waits, many fit into the time that it has."""
+        if peer.contested(asyncio.get_running_loop().time()):
+            # Two nodes that cut each other off at once would do nothing else, and fill every member's log.
+            return _BACKOFF[-1]
         pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
         return min(pause, self.clocks.repair / 20) if peer.interrupted else pause
 

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from mpc.errors import BeaverError
     from mpc.membership.members import Member
 
+IN_A_ROW = 5
+"""New channels to one peer, each within SOON seconds of the one before, after which two programs seem to use one identity."""
+SOON = 30.0
+_TWICE = "if a second node runs with the key of either, as after a restore or a move, stop it: the two cut each other off"
+
 
 @dataclass(slots=True)
 class Traffic:
@@ -39,6 +44,10 @@ class Peer:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     again: asyncio.Event = field(default_factory=asyncio.Event)
     expiry: asyncio.TimerHandle | None = None
+    in_a_row: int = 0
+    """New channels until now, each soon after the one before."""
+    born: float = float("-inf")
+    """When the last of them came to be."""
 
     @property
     def connected(self) -> bool:
@@ -49,6 +58,18 @@ class Peer:
     def interrupted(self) -> bool:
         """Whether its channel waits for another link."""
         return self.channel is not None and self.channel.interrupted
+
+    def met_anew(self, now: float) -> str:
+        """A new channel came to be, which goes on with no older one.  A warning for the log where it is one of too many."""
+        self.in_a_row = self.in_a_row + 1 if now - self.born < SOON else 1
+        self.born = now
+        if self.in_a_row % IN_A_ROW:
+            return ""
+        return f"{self.in_a_row} new connections, each within {SOON:g} s of the one before; {_TWICE}"
+
+    def contested(self, now: float) -> bool:
+        """Whether channels to it displace each other again and again, as they do where a second program has its key, or this member's."""
+        return self.in_a_row >= IN_A_ROW and now - self.born < SOON
 
     def stop_waiting(self) -> None:
         """Its interrupted channel goes on, or is over."""
