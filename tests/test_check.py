@@ -53,6 +53,7 @@ FAILURES = {
     "older": ("Disagreement", "speaks wire version 1, this party 11", "install the same release on both"),
     "nowhere": ("PeerLost", "no address is known for the host nowhere.invalid", "correct the host"),
     "silent": ("PeerLost", "did not finish the handshake within", "what its log says"),
+    "wordless": ("PeerLost", "hung up without a word", "behind whatever forwards to it"),
     "caller": ("PeerLost", "dials this member at 127.0.0.1:", "start its node"),
 }
 
@@ -61,6 +62,7 @@ CHECKED = (
     "no address is known for the host",
     "and did not within N s; start its node",
     "N s; see that its node runs",
+    "took the connection and hung up",
     "left a question unanswered",
     "its clock is N s",
     "with an impossible version or time",
@@ -110,6 +112,8 @@ class Crowd(Nodes):
         await answers(stack, self.known["junk"].endpoint, framed(b"junk"))
         await answers(stack, self.known["web"].endpoint, b"HTTP/1.1 400 Bad Request\r\n\r\n")
         stack.enter_context(socket.create_server(self.known["silent"].endpoint))
+        forwarder = await asyncio.start_server(lambda _, writer: writer.close(), *self.known["wordless"].endpoint)
+        stack.callback(forwarder.close)
 
 
 async def test_every_failure_of_a_peer_has_its_row_and_its_remedy(tmp_path):
@@ -126,7 +130,7 @@ async def test_every_failure_of_a_peer_has_its_row_and_its_remedy(tmp_path):
         for name, (kind, problem, remedy) in wanted.items():
             row = rows[name]
             assert (row["kind"], problem in row["problem"], remedy in row["remedy"]) == (kind, True, True), row
-        for case, name in zip(CHECKED, ("nowhere", "caller", "silent"), strict=False):
+        for case, name in zip(CHECKED, ("nowhere", "caller", "silent", "wordless"), strict=False):
             assert shows(case, Row(**rows[name])), rows[name]
         for name in ("b", "dealer"):
             row = rows[name]

@@ -15,6 +15,7 @@ from tests.error_rows import row_of
 from tests.rosters import signed
 from tests.test_check import CHECKED
 from tests.test_errors_of_commands import PARTY, Told, compare_offline, edit
+from tests.test_refusals import SCANNED
 from tests.test_roster_signatures import FAR, OLD, rotating
 
 PAST, SOON = datetime(2020, 1, 31, tzinfo=UTC), datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
@@ -162,5 +163,5 @@ def test_keys_that_do_not_count(case):
     assert (type(caught.value).__name__, row.shows(str(caught.value))) == (row.kind, True)
 
 
-SETUP = (*COMMANDS, *HANDSHAKES, *CHECKED)
+SETUP = (*COMMANDS, *HANDSHAKES, *CHECKED, *SCANNED)
 """Rows that this file and test_check.py provoke."""

@@ -8,8 +8,12 @@ import logging
 from mpc.network import refusals
 from parties.jobs.job import Task
 from parties.jobs.records import Records
+from tests.error_rows import row_of
 from tests.test_node_jobs import Tcp, total
 from tests.waiting import until
+
+SCANNED = ("as a scan of ports",)
+"""Rows of docs/errors.md that this file provokes."""
 
 
 async def knock(address):
@@ -39,6 +43,18 @@ async def test_a_log_has_few_lines_of_many_strangers(caplog):
         assert told()[refusals.LINES :] == [
             f"phase=handshake {many - refusals.LINES} more links were refused within a minute, beside the {refusals.LINES} that are told one by one"
         ]
+
+
+async def test_a_scan_of_ports_is_not_told_as_a_wrong_key(caplog):
+    members = Tcp(2)
+    async with members.nodes() as (*parties, _):
+        _, writer = await asyncio.open_connection(*members.addresses["p0"])
+        writer.close()
+        await until(lambda: "without a word" in caplog.text)
+        await asyncio.gather(*(total(node, "j") for node in parties))
+    (told,) = (record.getMessage() for record in caplog.records if "without a word" in record.getMessage())
+    assert row_of(SCANNED[0]).shows(told.removeprefix("phase=handshake link refused: ")), told
+    assert "key" not in told
 
 
 async def test_the_next_minute_has_lines_again(monkeypatch):

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 from mpc.channels.flow import ON_FRAME, Flow
 from mpc.channels.line import Line
 from mpc.channels.owed import Owed
-from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved
+from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
 from mpc.framing import wire
-from mpc.framing.greeting import initiate, respond
+from mpc.framing.greeting import broken_off, initiate, respond
 from mpc.framing.unacknowledged import Unacknowledged
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 RECORD_TARGET = 1 << 19
 _PUMP_BYTES = 1 << 22
-_HUNG_UP = "hung up during the handshake. Either it does not hold the key that the roster gives it, or it rejects ours: its log says which."
 
 
 class Upstairs(Protocol):
@@ -84,6 +83,7 @@ class Channel:
         self._settled = asyncio.Event()
         self._settled.set()
         self._initiator = dialled is not None
+        self._addressed = False
         self._script = initiate(link, identity, roster, dialled) if dialled is not None else respond(link, identity, roster)
         next(self._script)
         self._line.start()
@@ -132,6 +132,7 @@ class Channel:
     # -- hello and handshake -----------------------------------------------------------------------------------
 
     def _advance(self, frame: bytes) -> None:
+        self._addressed = True
         try:
             self._script.send(frame)
         except StopIteration as finished:
@@ -353,7 +354,7 @@ class Channel:
         elif reason is lost:
             self._finish(lost)
         else:
-            self._finish(AuthenticationFailed(self.name, _HUNG_UP))
+            self._finish(broken_off(self.name, dialled=self._initiator, addressed=self._addressed))
 
     def end(self, fault: BeaverError) -> None:
         """Drop the link at once; everything on it fails with `fault`."""

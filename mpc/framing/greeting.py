@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from mpc.errors import AuthenticationFailed
+from mpc.errors import AuthenticationFailed, PeerLost
 from mpc.framing.handshake import KK, NONCE_BYTES, Hello, Keys, local_suites, negotiate, static_key
 from mpc.membership.identity import fingerprint
 from mpc.membership.members import meet
@@ -13,6 +13,7 @@ from mpc.membership.members import meet
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from mpc.errors import RemoteFault
     from mpc.membership.identity import Identity
     from mpc.membership.members import Member
     from mpc.membership.roster import Roster
@@ -71,3 +72,14 @@ def respond(link: Outgoing, identity: Identity, roster: Roster) -> Generator[Non
     kk.read_message((yield))
     link.send(kk.write_message())
     return Greeted(peer.shown_by(theirs.key), kk.split(), suite)
+
+
+def broken_off(name: str, *, dialled: bool, addressed: bool) -> RemoteFault:
+    """What to say of a peer whose link ended during the greeting; `addressed`: after it had said something."""
+    if addressed:
+        text = "hung up during the handshake. Either it does not hold the key that the roster gives it, or it rejects ours: its log says which."
+        return AuthenticationFailed(name, text)
+    # Nothing is known of its key, so that jobs wait for it as for any member that is not there yet.
+    if dialled:
+        return PeerLost(name, "took the connection and hung up without a word; see that its node runs, behind whatever forwards to it")
+    return PeerLost(name, "hung up without a word, as a scan of ports or a check of health does")
