@@ -105,10 +105,10 @@ def show(answer: dict[str, Any], *, as_json: bool) -> None:
     table(row for name, value in result.items() for row in _rows(name, value))
 
 
-def wide(columns: int = WIDTH) -> Console:
+def wide(columns: int = WIDTH, *, highlight: bool = True) -> Console:
     """A terminal as it is; where there is none, as in a pipe, a page that is wide enough for a table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=columns)
+    console = Console(highlight=highlight)
+    return console if console.is_terminal else Console(width=columns, highlight=highlight)
 
 
 def table(rows: Iterable[tuple[str, str]]) -> None:

@@ -171,7 +171,7 @@ async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, An
     except OSError:
         msg = (
             f"no node answers at {path}: start it with `beaver party -c`, the dealer's with `beaver dealer -c`, and this configuration. "
-            "A client runs none: it asks with `beaver client`"
+            "Where another user runs it, ask as that user. A client runs none: it asks with `beaver client`"
         )
         raise ConfigError(msg) from None
     try:

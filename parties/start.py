@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -20,6 +21,12 @@ def stand_in_for_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
+def escape_what_cannot_be_shown() -> None:
+    """Let standard output show a name that its encoding has no letters for as standard error does, by their numbers, in place of a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def hold_hangups() -> None:
     """Let SIGHUP wait until `run.hangups`: a node that is asked to read its files anew while it starts still hears it then."""
     if sys.platform != "win32" and sys.argv[1:2] and sys.argv[1] in NODES:
@@ -29,6 +36,7 @@ def hold_hangups() -> None:
 def main() -> None:
     """Run the command line; Ctrl-C at any moment ends with status 130 and no traceback."""
     stand_in_for_closed_streams()
+    escape_what_cannot_be_shown()
     hold_hangups()
     try:
         # What imports make stays: to look for garbage among it would take a fifth of the start.

@@ -9,7 +9,6 @@ from pathlib import Path  # noqa: TC003  typer reads it from the annotation
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -105,7 +104,7 @@ async def _asked(settings: NodeConfig, wait: float) -> list[Row]:
 
 
 def _show(own: list[Own], rows: list[Row], *, running: bool) -> None:
-    console = Console(highlight=False)
+    console = ask.wide(highlight=False)
     for each in own:
         mark = "[red]wrong[/red]" if each.remedy else "[green]ok[/green]"
         console.print(f"{mark:<20} {escape(each.what)}: {escape(each.found)}", soft_wrap=True)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
 from mpc.errors import ConfigError
+from parties.ask import wide
 from parties.config import load_node_config
 from parties.datasets import objections
 from parties.reading import Reading, in_time
@@ -104,14 +104,14 @@ def show(reports: list[DatasetReport], *, as_json: bool) -> None:
         return
     if not reports:
         print("no dataset is declared")
-    console = Console()
+    console = wide()
     for report in reports:
         if report.error:
             console.print(escape(report.error), soft_wrap=True)
             continue
         grid = Grid(title=f"{report.dataset}: {report.rows:,} rows from {report.source}", title_justify="left")
         for heading in ("column", "unit", "missing", "rule", "refused", "first refused"):
-            grid.add_column(heading)
+            grid.add_column(heading, overflow="fold")
         for one in report.columns:
             grid.add_row(*map(escape, (one.column, one.unit, f"{one.missing:,}", one.rule, f"{one.refused:,}", one.why)))
         console.print(grid)

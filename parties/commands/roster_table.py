@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mpc.membership.endpoints import format_endpoint
 from mpc.membership.identity import encode_key, spoken
 from mpc.membership.members import minute
+from parties.ask import wide
 
 if TYPE_CHECKING:
     from mpc.membership.members import Member
@@ -45,8 +45,7 @@ def table(roster: Roster) -> None:
         if member.retiring is not None:
             key += f"\n{spoken(member.retiring)} until {minute(member.retires)}"
         grid.add_row(*map(escape, (member.name, member.role, address(member), key, standing(roster, member))))
-    console = Console(highlight=False)
-    console.print(grid)
+    wide(highlight=False).print(grid)
     said = roster.content
     print(f"version   {said.version}\ndigest    {roster.digest.hex()}")
     if said.previous:
