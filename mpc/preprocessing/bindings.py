@@ -27,6 +27,8 @@ START = STREAM + 8
 """Bytes of a run that say where it begins: its stream and its first block."""
 MOST = 1 << 6
 """Runs in one page."""
+RECENT = 1 << 10
+"""Masks of which it is remembered as they were named that they are bound: mostly those that a product has are asked for again by the next."""
 USAGES = {usage: bytes([number]) for number, usage in enumerate((MASK, BIT_MASK, SHARE, BIT_SHARE))}
 
 
@@ -62,6 +64,7 @@ class Bindings:
         """The scope that was asked for last, and its digest: one relation is mostly of one."""
         self._short: dict[Name, bytes] = {}
         """Digests of the names that masks have: that of each party, and what is no party."""
+        self._recent: dict[tuple[str, Range, Name], None] = {}
         self._peers: list[str] = []
         self._starts = [b""]
         self._pages = [b""]
@@ -69,6 +72,17 @@ class Bindings:
 
     def bind(self, usage: str, where: Range, name: Name, peer: str) -> str | None:
         """Bind the words at `where` to `name`, or find them bound to exactly that already; else who bound some of them to something else."""
+        asked = usage, where, name
+        if asked in self._recent:
+            return None
+        other = self._bind(usage, where, name, peer)
+        if other is None and not isinstance(name, bytes):
+            if len(self._recent) >= RECENT:
+                self._recent.clear()
+            self._recent[asked] = None
+        return other
+
+    def _bind(self, usage: str, where: Range, name: Name, peer: str) -> str | None:
         words, block = count(where.shape), where.block
         if not words:
             return None
