@@ -84,7 +84,7 @@ class _Tile(NamedTuple):
     left: Limbs
     right: Limbs
     sums: NDArray[np.float64]
-    some: Words
+    scratch: Words
 
     def add_terms(self, product: Words) -> None:
         """Add all terms to its part of the product (m, n)."""
@@ -96,13 +96,13 @@ class _Tile(NamedTuple):
     def add_lowest(self, product: Words, odd: NDArray[np.int64]) -> None:
         """Add half of a0 b0 + `odd`, rounded down, and leave the bit that is lost in `odd`."""
         for rows, words in self._sums(0, 0, DEPTH):
-            lowest, left = words.view(np.int64), odd[rows]
-            left += lowest
+            lowest, rest = words.view(np.int64), odd[rows]
+            rest += lowest
             np.multiply(words, LOWEST, out=words)
             product[rows] -= words
-            np.right_shift(left, 1, out=lowest)
+            np.right_shift(rest, 1, out=lowest)
             product[rows] += words
-            left &= 1
+            rest &= 1
 
     def _sums(self, i: int, j: int, depth: int) -> Iterator[tuple[slice, Words]]:
         """The product of two limbs as words that may be changed: some rows at a time, of so many addends at most."""
@@ -110,7 +110,7 @@ class _Tile(NamedTuple):
             np.matmul(self.left[i][:, middle], self.right[j][middle], out=self.sums)
             for rows in _some_rows(self.sums):
                 floats = self.sums[rows]
-                words = self.some[: floats.size].reshape(floats.shape)
+                words = self.scratch[: floats.size].reshape(floats.shape)
                 np.copyto(words.view(np.int64), floats, casting="unsafe")
                 yield rows, words
 
@@ -121,24 +121,24 @@ def _tiles(form: Form, a: tuple[Words, ...], b: tuple[Words, ...]) -> Iterator[_
     rows, depth, columns = min(m, ROWS), min(k, DEPTH), min(n, COLUMNS)
     # Taken once: a page that is new to a process costs more than what is done with it.
     left, right, sums = np.empty((4, rows, depth)), np.empty((4, depth, columns)), np.empty((rows, columns))
-    some = np.empty(max(CACHED, depth, columns), WORD)
+    scratch = np.empty(max(CACHED, depth, columns), WORD)
     for across in _steps(n, COLUMNS):
         for middle in _steps(k, DEPTH):
             b_part = [words[middle, across] for words in b]
             b_limbs = right[:, : len(b_part[0]), : b_part[0].shape[1]]
-            split(form, b_limbs, some, *b_part)
+            split(form, b_limbs, scratch, *b_part)
             for down in _steps(m, ROWS):
                 a_part = [words[down, middle] for words in a]
                 a_limbs = left[:, : len(a_part[0]), : a_part[0].shape[1]]
-                split(form, a_limbs, some, *a_part)
-                yield _Tile(form, (down, across), a_limbs, b_limbs, sums[: a_limbs.shape[1], : b_limbs.shape[2]], some)
+                split(form, a_limbs, scratch, *a_part)
+                yield _Tile(form, (down, across), a_limbs, b_limbs, sums[: a_limbs.shape[1], : b_limbs.shape[2]], scratch)
 
 
-def split(form: Form, limbs: Limbs, some: Words, words: Words, below: Words | None = None) -> None:
-    """The limbs (4, r, c) of words (r, c), or of words and a bit below each: a0, a1, a2 and a0 + a1; `some` is used up."""
+def split(form: Form, limbs: Limbs, scratch: Words, words: Words, below: Words | None = None) -> None:
+    """The limbs (4, r, c) of words (r, c), or of words and a bit below each: a0, a1, a2 and a0 + a1; `scratch` is used up."""
     for rows in _some_rows(words):
         parts = limbs[:, rows]
-        biased = some[: words[rows].size].reshape(words[rows].shape)
+        biased = scratch[: words[rows].size].reshape(words[rows].shape)
         np.add(words[rows], form.bias, out=biased)
         for part, (place, bits) in zip(parts, form.digits, strict=False):
             digit = part.view(WORD)
