@@ -98,9 +98,12 @@ def halved_by_words(u: Words, d: Words, v: Words, e: Words, *, up: bool, product
     """The same as u (2 v + e) + d v + d e / 2, by a product of words."""
     # d e counts to k at most, which floats hold: float32 up to 2^24, in half the time.
     kind = np.float32 if len(v) < 2**24 else np.float64
-    odd = (d.astype(kind) @ e.astype(kind)).astype(np.int64) + up
-    words = product(np.concatenate([u, d], axis=1), np.concatenate([(v << WORD.type(1)) + e, v]))
-    words += (odd >> 1).view(WORD)
+    odd = (d.astype(kind) @ e.astype(kind)).astype(np.int64)
+    odd += up
+    odd >>= 1
+    words = product(u, (v << WORD.type(1)) + e)
+    words += product(d, v)
+    words += odd.view(WORD)
     return words
 
 
