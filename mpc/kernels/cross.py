@@ -39,7 +39,10 @@ def term(index: int, n: int, d: Words, a: Words, e: Words, b: Words) -> Words:
     """What party `index` of n adds to x y, from its own shares of a and b: (m, k), (k, n) -> (m, n)."""
     if n == 2:
         # d + 2 a is 2 u + the lowest bit of d.
-        return halved((d >> _ONE) + a, d & _ONE, (e >> _ONE) + b, e & _ONE, up=index == 0)
+        u, v = d >> _ONE, e >> _ONE
+        u += a
+        v += b
+        return halved(u, d, v, e, up=index == 0)
     # The last weight is -1, and -(d - a)(e - b) is (d - a)(b - e).
     return matmul(d - a, b - e) if index == n - 1 else matmul(d + a, e + b)
 

@@ -70,7 +70,7 @@ def add_product(a: Words, b: Words, product: Words) -> None:
 
 
 def add_half(u: Words, d: Words, v: Words, e: Words, product: Words, odd: NDArray[np.int64]) -> None:
-    """Add half of (2 u + d) @ (2 v + e) + `odd` to `product`, and leave what is left of it, a bit, in `odd`."""
+    """Add half of (2 u + d) @ (2 v + e) + `odd` to `product`, for the lowest bits of d and e, and leave what is left of it, a bit, in `odd`."""
     for tile in _tiles(HALF, (u, d), (v, e)):
         tile.add_lowest(product[tile.place], odd[tile.place])
         tile.add_terms(product[tile.place])
@@ -116,7 +116,7 @@ class _Tile(NamedTuple):
 
 
 def _tiles(form: Form, a: tuple[Words, ...], b: tuple[Words, ...]) -> Iterator[_Tile]:
-    """The tiles of a product of numbers: words, or words and a bit below each.  Limbs of b are made once, those of a once for each COLUMNS columns of b."""
+    """The tiles of a product of numbers: words, or words and the lowest bit of others below each.  Limbs of b are made once, those of a once for each COLUMNS columns of b."""
     (m, k), n = a[0].shape, b[0].shape[1]
     rows, depth, columns = min(m, ROWS), min(k, DEPTH), min(n, COLUMNS)
     # Taken once: a page that is new to a process costs more than what is done with it.
@@ -135,7 +135,7 @@ def _tiles(form: Form, a: tuple[Words, ...], b: tuple[Words, ...]) -> Iterator[_
 
 
 def split(form: Form, limbs: Limbs, scratch: Words, words: Words, below: Words | None = None) -> None:
-    """The limbs (4, r, c) of words (r, c), or of words and a bit below each: a0, a1, a2 and a0 + a1; `scratch` is used up."""
+    """The limbs (4, r, c) of words (r, c), or of words and the lowest bit `below` each: a0, a1, a2 and a0 + a1; `scratch` is used up."""
     for rows in _some_rows(words):
         parts = limbs[:, rows]
         biased = scratch[: words[rows].size].reshape(words[rows].shape)
@@ -148,7 +148,8 @@ def split(form: Form, limbs: Limbs, scratch: Words, words: Words, below: Words |
             np.subtract(part, 2.0**52 + 2 ** (bits - 1), out=part)
         if below is not None:
             parts[0] += parts[0]
-            parts[0] += below[rows]
+            np.bitwise_and(below[rows], WORD.type(1), out=biased)
+            parts[0] += biased
         np.add(parts[0], parts[1], out=parts[3])
 
 

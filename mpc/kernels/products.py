@@ -89,13 +89,14 @@ def by_torch(a: Words, b: Words) -> Words:
 
 
 def halved(u: Words, d: Words, v: Words, e: Words, *, up: bool) -> Words:
-    """Half of (2 u + d) @ (2 v + e) mod 2^65, for words u (m, k) and v (k, n) and bits d and e, as words, of their shapes; `up` says how odd elements are rounded."""
+    """Half of (2 u + d) @ (2 v + e) mod 2^65, for words u (m, k) and v (k, n) and the lowest bits of d and e, of their shapes; `up` is how odd elements are rounded."""
     name = backend(u.shape, v.shape, u.dtype)
     return halved_by_limbs(u, d, v, e, up=up) if name == "limbs" else halved_by_words(u, d, v, e, up=up, product=BACKENDS[name])
 
 
 def halved_by_words(u: Words, d: Words, v: Words, e: Words, *, up: bool, product: Callable[[Words, Words], Words]) -> Words:
     """The same as u (2 v + e) + d v + d e / 2, by a product of words."""
+    d, e = d & WORD.type(1), e & WORD.type(1)
     # d e counts to k at most, which floats hold: float32 up to 2^24, in half the time.
     kind = np.float32 if len(v) < 2**24 else np.float64
     odd = (d.astype(kind) @ e.astype(kind)).astype(np.int64)
