@@ -1,7 +1,7 @@
 """How far each workload is from what this machine allows: `beaver bench --json rows.jsonl`, then `python benchmarks/floors.py rows.jsonl`.
 
 Measures the bare round of one word, what an opening of 8 MiB moves each way through sealed loopback, and the matrix product of words; a row's floor is the
-largest of its rounds times the bare round, its bytes (a party's and the dealer's, which all pass this machine's two cores) over the bandwidth, and its multiply-adds over the product's rate.
+largest of its rounds times the bare round, its bytes (a party's and the dealer's, which all pass this machine's two cores) over the bandwidth, and its multiply-adds, all parties' and the dealer's, over the product's rate.
 """
 
 from __future__ import annotations
@@ -18,14 +18,20 @@ from rich.console import Console
 from rich.table import Table
 from rounds import medians
 
+from mpc.kernels.cross import PARTIES
 from mpc.kernels.products import matmul
 from mpc.ring import WORD
 from parties.bench.report import seconds
 from parties.run import run
 
 SIDE = 1024
-PRODUCTS = {"W5": 2}
-"""How many products of square matrices one party computes, where they are most of the work: d·b and a·e."""
+
+
+def products(workload: str, n: int) -> int:
+    """How many products of square matrices n parties and the dealer compute, where they are most of the work: one each and the cross, or two each and one."""
+    if workload != "W5":
+        return 0
+    return 2 * n - 1 if n in PARTIES else 2 * n + 1
 
 
 def product_rate() -> float:
@@ -90,7 +96,7 @@ def bounds(row: dict[str, Any], machine: dict[str, float], rate: float) -> tuple
     return (
         row["rounds"] * machine["small"],
         moved / (2 * machine["large"]),
-        PRODUCTS.get(row["workload"], 0) * row["size"] ** 3 / rate,
+        products(row["workload"], row["parties"]) * row["size"] ** 3 / rate,
     )
 
 
