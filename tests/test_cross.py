@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 
 import numpy as np
 import pytest
 
 import mpc
+from mpc.canonical import unpack_sequence
 from mpc.errors import PeerLost
 from mpc.kernels.cross import PARTIES, cross, pays, term
 from mpc.kernels.limbs import COLUMNS, DEPTH, ROWS
 from mpc.kernels.products import BACKENDS, LIMBS_FROM, halved, halved_by_limbs, halved_by_words
+from mpc.naming import expressions as ex
+from mpc.naming.expressions import Range, unpack_expression
 from mpc.ring import WORD
 from mpc.testing import simulate
 
@@ -124,6 +128,45 @@ def test_products_of_shares(n):
         for got, expected in zip(products, plain, strict=False):
             assert np.array_equal(got, expected)
         assert np.abs(products[-1] - y @ x / 2**16).max() <= 2**-8
+
+
+A, B = (ex.mask(Range("3", block, (6, 6))) for block in (0, 100))
+
+
+def test_a_cross_and_parts_of_it_are_evaluated_from_the_shares_of_each_party():
+    shares = {block: full(2, 36, seed=block) for block in (0, 100)}
+    own = ex.mask(Range("3", 100, (6, 6)), 1)
+    of = [partial(lambda index, mask, start, stop: shares[mask.where.block][index, start:stop], index) for index in range(2)]
+
+    def leaf(mask, start, stop):
+        return sum(share(mask, start, stop) for share in of)
+
+    expected = cross(*(list(shares[block].reshape(2, 6, 6)) for block in (0, 100)))
+    named = ex.combine("cross", A, B)
+    rows = ex.index(named, ex.normal_index(slice(1, 3), named.shape))
+    assert np.array_equal(ex.evaluate(named, leaf, of), expected)
+    assert np.array_equal(ex.evaluate(rows, leaf, of), expected[1:3])
+    assert np.array_equal(ex.evaluate(ex.combine("add", A, rows.parts[0]), leaf, of), leaf(A, 0, 36).reshape(6, 6) + expected)
+    for good in (named, rows, ex.combine("cross", ex.transpose(A, (1, 0)), own)):
+        assert unpack_expression(unpack_sequence(good.key), {}).key == good.key
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (ex.combine("mul", A, B), B),
+        (A, ex.combine("matmul", A, B)),
+        (A, ex.scale(ex.combine("cross", A, B), 3)),
+        (A, ex.index(B, (0, (0, 6, 1)))),
+        (ex.reshape(A, (1, 6, 6)), B),
+        (A, ex.wide(Range("3", 200, (6, 6, 2)))),
+        (A, ex.mask(Range("3", 200, (5, 6)))),
+    ],
+)
+def test_what_no_party_names_is_no_cross(left, right):
+    """Products have no shares, and others are no two matrices: the dealer takes none of them."""
+    with pytest.raises(ValueError, match=r"cross|shapes"):
+        unpack_expression(("cross", (), (left.tree, right.tree)), {})
 
 
 def test_no_other_number_of_parties_asks_for_a_cross(monkeypatch, caplog):
