@@ -87,7 +87,10 @@ def test_terms_and_cross_sum_to_the_product(n, shape):
     assert np.array_equal(sum(terms) + cross(a, b), x @ y)
 
 
-def test_it_pays_for_large_products_of_few():
+def test_it_pays_for_large_products_of_few(monkeypatch):
+    # Asked on the event loop, and in dry runs: PyTorch takes seconds to load.
+    monkeypatch.setattr("mpc.kernels.products._torch", lambda: pytest.fail("PyTorch is loaded"))
+    assert pays(2, (1 << 11, 1 << 11), (1 << 11, 1 << 11))
     large, small = (SIDE, SIDE), (SIDE - 1, SIDE - 1)
     assert [n for n in range(2, 8) if pays(n, large, large)] == list(PARTIES)
     assert not pays(2, small, small)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpc.kernels.products import backend, halved, matmul
+from mpc.kernels.products import halved, is_large, matmul
 from mpc.ring import WORD
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _ONE = WORD.type(1)
 
 def pays(n: int, a: Shape, b: Shape) -> bool:
     """Whether n parties multiply shapes (m, k), (k, n) so: public, and the same on every machine.  Small products and stacks are quick as they are."""
-    return n in PARTIES and len(a) == len(b) == 2 and backend(a, b, WORD) != "integers"
+    return n in PARTIES and len(a) == len(b) == 2 and is_large(a, b)
 
 
 def term(index: int, n: int, d: Words, a: Words, e: Words, b: Words) -> Words:

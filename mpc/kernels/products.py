@@ -46,10 +46,21 @@ def matmul(a: Words, b: Words) -> Words:
 
 def backend(a: Shape, b: Shape, dtype: np.dtype[Any]) -> str:
     """Which of BACKENDS takes (..., m, k), (..., k, n): public, for it depends on shapes, dtype and this machine only."""
-    m, k, n = count(a[:-1]) if len(b) == 2 else a[-2], a[-1], b[-1]
-    if dtype != WORD or m * k * n < LIMBS_FROM * (m * k + k * n + m * n):
+    if dtype != WORD or not is_large(a, b):
         return "integers"
+    m, k, n = _extents(a, b)
     return "torch" if m * k * n >= TORCH_FROM and _torch_pays() else "limbs"
+
+
+def is_large(a: Shape, b: Shape) -> bool:
+    """Whether a product of words is more than numpy's integers are for: the same on every machine, and told without loading anything."""
+    m, k, n = _extents(a, b)
+    return m * k * n >= LIMBS_FROM * (m * k + k * n + m * n)
+
+
+def _extents(a: Shape, b: Shape) -> tuple[int, int, int]:
+    # A stack times one matrix is one tall product.
+    return count(a[:-1]) if len(b) == 2 else a[-2], a[-1], b[-1]
 
 
 def by_integers(a: Words, b: Words) -> Words:
