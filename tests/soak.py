@@ -212,9 +212,7 @@ class Soak:
 def _named(name, error):
     """The two members that an error at `name` is about; who says so is one of them where no other is named."""
     _, party, text = error.split(": ", 2)
-    if "this party" in text:
-        return {party, name}
-    other = re.search(r"sent (\w+) what|disagrees with (\w+) at| to (\w+), says", text) or re.search(r"says (\w+)", text)
+    other = re.search(r"found (\w+) |sent (\w+) what|disagrees with (\w+) at| to (\w+), says", text) or re.search(r"says (\w+)", text)
     return {party, next(filter(None, other.groups())) if other else name}
 
 

@@ -43,7 +43,7 @@ def test_whoever_tells_it_it_is_of_the_same_two_and_says_whose_word_it_is(reason
     assert str(reported("p0", told, "p2", MEMBERS)) == f"{text.removesuffix(' to p0')}, says p0"
     # Of what this member is said to have found itself.
     other = told if reason == "program" else told._replace(by="p2")
-    assert str(reported("the-dealer", other, "p2", MEMBERS)) == f"{text.replace('p0', 'this party')}, says the-dealer"
+    assert str(reported("the-dealer", other, "p2", MEMBERS)) == f"{text.replace('p0', 'p2')}, says the-dealer"
 
 
 @pytest.mark.parametrize("reason", ["lost", "misbehaved", "disagreement", "program", "\x1b[2Jforged\nline"])
@@ -64,7 +64,7 @@ def test_an_unknown_culprit_is_the_teller():
 def test_who_is_named_is_told_who_found_it_so_and_not_who_passed_it_on(teller, by):
     fault = reported(teller, Departure("misbehaved", "p2", by, "x"), "p2", MEMBERS)
     assert fault.party == ("p1" if by == "p1" else teller)
-    assert "found this party misbehaved" in str(fault)
+    assert "found p2 misbehaved" in str(fault)
 
 
 def test_two_members_cut_off_from_each_other_are_both_named_by_everyone():

@@ -259,7 +259,7 @@ def test_a_party_that_asks_wrongly_ends_the_session_everywhere(what):
 
     with pytest.raises(mpc.PeerLost):
         simulate(3, program)
-    assert "found this party misbehaved" in faults[0] or "ended the session" in faults[0]
+    assert "found p0 misbehaved" in faults[0] or "ended the session" in faults[0]
     for index in (1, 2):
         assert faults[index].startswith("p0: sent the-dealer what the wire format does not allow")
 
@@ -285,7 +285,7 @@ def test_parties_that_ask_for_different_things_hear_of_each_other_and_not_of_a_w
     with pytest.raises(mpc.Disagreement):
         simulate(3, program)
     why = "at scope 0: they run different programs, shapes, bounds or settings, says the-dealer"
-    assert (faults[0], faults[1]) == (f"p1: disagrees with this party {why}", f"p0: disagrees with this party {why}")
+    assert (faults[0], faults[1]) == (f"p1: disagrees with p0 {why}", f"p0: disagrees with p1 {why}")
     assert faults[2] in {f"p0: disagrees with p1 {why}", f"p1: disagrees with p0 {why}"}
 
 

@@ -42,7 +42,7 @@ def place(at: str) -> str:
 
 
 def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> BeaverError:
-    """The fault of which `name` told this member.  It names the same two members everywhere, and whose word it is where `name` tells of another."""
+    """The fault of which `name` told `me`.  It names the same two members everywhere, and whose word it is where `name` tells of another."""
     at = place(told.at)
     about = told.party if told.party in members else name
     by = told.by if told.by in members else name
@@ -51,12 +51,11 @@ def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> Bea
     if about == me:
         about, by = (by if by != me else name), me
         if kind is PeerLost:
-            return PeerLost(about, f"ended the session at {at}, since it found this party {found}{says(name, about)}")
-    other = by if by != me else "this party"
+            return PeerLost(about, f"ended the session at {at}, since it found {me} {found}{says(name, about)}")
     text = {
-        "lost": f"was lost at {at}" if by == name else f"was lost at {at} to {other}",
-        "disagreement": f"disagrees with {other} at {at}: they run different programs, shapes, bounds or settings",
-        "misbehaved": f"sent {other} what the wire format does not allow, at {at}",
+        "lost": f"was lost at {at}" if by == name else f"was lost at {at} to {by}",
+        "disagreement": f"disagrees with {by} at {at}: they run different programs, shapes, bounds or settings",
+        "misbehaved": f"sent {by} what the wire format does not allow, at {at}",
     }.get(told.reason, f"left at {at}: its program ended there")
     return kind(about, text + says(name, about))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpc.errors import PeerMisbehaved
-from mpc.transport.link import MAX_FRAME
+from mpc.transport.link import check_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,9 +56,7 @@ class Incoming:
     def _begin(self) -> None:
         self._length = int.from_bytes(self._head, "little")
         self._head.clear()
-        if not 0 < self._length <= MAX_FRAME:
-            # Checked before anything is allocated for it.
-            raise PeerMisbehaved(self._label, f"announced a frame of {self._length} bytes; this is not a Beaver party")
+        check_length(self._length, self._label)
 
     def _gather(self, part: memoryview) -> memoryview | None:
         """Keep a part of a frame; the frame once it is complete."""

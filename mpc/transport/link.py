@@ -11,6 +11,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from mpc.errors import PeerMisbehaved
+
 if TYPE_CHECKING:
     from mpc.membership.members import Member
 
@@ -21,6 +23,14 @@ OnFrame = Callable[[memoryview], None]
 OnClosed = Callable[[Exception | None], None]
 OnWritable = Callable[[], None]
 Part = bytes | bytearray | memoryview
+
+
+def check_length(length: int, label: str) -> None:
+    """PeerMisbehaved for a frame that no Beaver party sends: asked before anything is allocated for it."""
+    if not 0 < length <= MAX_FRAME:
+        raise PeerMisbehaved(
+            label, f"announced a frame of {length} bytes; something else than Beaver uses this port, or changes bytes on the way"
+        )
 
 
 class Link(Protocol):

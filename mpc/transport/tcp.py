@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from mpc.errors import ConfigError, PeerMisbehaved
 from mpc.membership.endpoints import format_endpoint
-from mpc.transport.link import HIGH_WATER, MAX_FRAME, reason
+from mpc.transport.link import HIGH_WATER, MAX_FRAME, check_length, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,9 +78,10 @@ class TcpLink(asyncio.BufferedProtocol):
         view = memoryview(self._buffer)
         while self._filled - start >= _HEAD and not self._over:
             length = int.from_bytes(view[start : start + _HEAD], "little")
-            if not 0 < length <= MAX_FRAME:
-                # Checked before anything is allocated for it.
-                self._fail(PeerMisbehaved(self.label, f"announced a frame of {length} bytes; this is not a Beaver party"))
+            try:
+                check_length(length, self.label)
+            except PeerMisbehaved as fault:
+                self._fail(fault)
                 return
             stop = start + _HEAD + length
             if stop > self._filled:
