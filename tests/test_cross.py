@@ -15,7 +15,8 @@ from mpc.kernels.cross import PARTIES, cross, pays, term
 from mpc.kernels.limbs import COLUMNS, DEPTH, ROWS
 from mpc.kernels.products import BACKENDS, LIMBS_FROM, halved, halved_by_limbs, halved_by_words
 from mpc.naming import expressions as ex
-from mpc.naming.expressions import Range, unpack_expression
+from mpc.naming.asked import unpack_expression
+from mpc.naming.expressions import Range
 from mpc.ring import WORD
 from mpc.testing import simulate
 

@@ -8,8 +8,9 @@ import pytest
 from mpc.canonical import unpack_sequence
 from mpc.kernels.blank import Meter, Uncounted
 from mpc.naming import expressions as ex
+from mpc.naming.asked import unpack_expression
 from mpc.naming.correlations import Relation
-from mpc.naming.expressions import Range, unpack_expression
+from mpc.naming.expressions import Range
 from mpc.naming.streams import Ranges
 from mpc.preprocessing.corrections import work_of
 from mpc.ring import count
@@ -22,6 +23,10 @@ PLAIN_A, PLAIN_B = (words.reshape(ROWS, COLUMNS) for words in WORDS.values())
 
 def rows(expression, start, stop):
     return ex.index(expression, ex.normal_index(slice(start, stop), expression.shape))
+
+
+def row(expression, number):
+    return ex.index(expression, ex.normal_index(number, expression.shape))
 
 
 def flat(expression):
@@ -47,6 +52,12 @@ NAMED = {
     "no rows": (rows(A, 5, 5), PLAIN_A[5:5], 0),
     "a sum over rows": (ex.add_up(A, 0), PLAIN_A.sum(axis=0), 240),
     "a matrix product": (ex.combine("matmul", ex.transpose(A, (1, 0)), B), PLAIN_A.T @ PLAIN_B, 480),
+    "rows that follow each other, put together": (ex.stack([row(A, 3), row(A, 4), row(A, 5)]), PLAIN_A[3:6], 18),
+    "one row, put into a stack": (ex.stack([row(A, 3)]), PLAIN_A[3:4], 6),
+    "a stack of rows": (ex.stack([row(A, 3), row(A, 5), row(B, 4)]), np.stack([PLAIN_A[3], PLAIN_A[5], PLAIN_B[4]]), 18),
+    "a stack of a row of each": (ex.stack([row(A, 3), row(B, 4)]), np.stack([PLAIN_A[3], PLAIN_B[4]]), 12),
+    "a stack of elements of two columns": (ex.stack([row(row(A, 3), 1), row(row(A, 3), 3)]), PLAIN_A[3, [1, 3]], 12),
+    "a stack of wholes": (ex.stack([A, A, B]), np.stack([PLAIN_A, PLAIN_A, PLAIN_B]), 720),
     "a new axis": (ex.index(A, ex.normal_index((None, ..., 1), A.shape)), PLAIN_A[None, ..., 1], 240),
 }
 
@@ -67,6 +78,24 @@ def test_expressions(what):
     again = unpack_expression(unpack_sequence(expression.key), {})
     assert again == expression
     assert again.key == expression.key
+
+
+def test_every_stack_has_one_name():
+    assert ex.stack([row(A, 3), row(A, 4)]) == rows(A, 3, 5)
+    assert ex.stack([row(A, 4), row(A, 3)]).operation == "stack"
+    with pytest.raises(ValueError, match="Expression"):
+        ex.stack([A, row(A, 3)])
+    for parts in ((row(A, 3).tree, row(A, 4).tree), (row(A, 3).tree,)):
+        # Read as what parties would have written, whose name is another: it is none of theirs.
+        assert unpack_expression(("stack", (), parts), {}).tree != ("stack", (), parts)
+    for parts in ((A.tree, row(A, 3).tree), ()):
+        with pytest.raises(ValueError, match="Expression|stack"):
+            unpack_expression(("stack", (), parts), {})
+    with pytest.raises(ValueError, match="stack"):
+        unpack_expression(("stack", (1,), (A.tree, B.tree)), {})
+    wide = ex.wide(Range("3", 400, (3, 2)))
+    with pytest.raises(ValueError, match="stack"):
+        unpack_expression(("stack", (), (ex.mask(Range("3", 0, (3,))).tree, wide.tree)), {})
 
 
 def test_a_sum_is_named_without_adding_up():

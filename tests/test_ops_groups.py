@@ -15,7 +15,7 @@ from mpc.estimate import estimate
 from mpc.messaging import beside
 from mpc.network.mesh import Clocks
 from mpc.ops.declare import OPS
-from mpc.ops.factors import MANY, Numbers, most_factors
+from mpc.ops.groups import GROUP, MANY, chosen, most_factors
 from mpc.testing import simulate
 from tests.references import shared, total
 
@@ -56,8 +56,8 @@ def test_a_planned_chain_opens_side_by_side_what_does_not_depend_on_each_other(n
     assert set(costs) == {(said.rounds, said.payload)}
     assert sum(corrections) == said.dealer
     most = most_factors(shape)
-    # Of many, twelve to six factors are a group, and then such groups are one; of few all are, one group after the other.
-    assert set(rounds) == ({2 if most == 12 else 3} if most >= MANY else {98 // (most - 1)})
+    # Of many, eight factors each are groups side by side, and then such groups are; of few all are one, one group after the other.
+    assert set(rounds) == ({2} if most >= MANY else {98 // (most - 1)})
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2])
@@ -91,20 +91,19 @@ def test_every_pair_of_products_costs_what_it_declares(n, seed):
         assert sum(taken for taken, _ in of_one) == of_one[0][1]
 
 
-def test_a_group_after_a_group_has_it_among_its_own():
-    for most in range(2, 13):
-        for plain in range(most + 1):
-            for groups in range(most + 1 - plain):
-                before, after = Numbers(plain, groups), Numbers(plain, groups).next_group(most)
-                assert after.plain in {0, plain}
-                assert after.groups in {0, groups}
-                left = before.after(after)
-                if sum(before) > most // 2 > 1:
-                    assert sum(after) > 1
-                    assert left.next_group(most).groups
-    assert Numbers(9, 3).next_group(12) == (9, 0)
-    assert Numbers(5, 7).next_group(12) == (0, 7)
-    assert Numbers(5, 4).next_group(9) == (5, 4)
+def test_groups_are_of_plain_factors_or_of_groups_whichever_are_more():
+    for count in range(MANY + 1, 60):
+        for are_groups in range(count + 1):
+            marks = list(np.random.default_rng(count).permutation(count) < are_groups)
+            columns = chosen(marks)
+            taken = [at for column in columns for at in column]
+            assert len({marks[at] for at in taken}) == 1 == len(set(map(len, columns)))
+            assert taken == sorted(set(taken))
+            assert marks[taken[0]] == (2 * are_groups > count)
+            # As many as there are, of eight or, of fewer, of all; and always fewer factors than before.
+            pool = max(are_groups, count - are_groups)
+            assert (len(columns), len(columns[0])) == (min(GROUP, pool), pool // min(GROUP, pool))
+            assert len(columns) > 1
 
 
 @pytest.mark.parametrize("n", [2, 3])

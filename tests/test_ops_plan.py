@@ -368,7 +368,7 @@ def test_a_planned_program_takes_shares_and_masked_values(n):
 
 
 @pytest.mark.parametrize("n", [2, 3])
-@pytest.mark.parametrize(("length", "read"), [(1, 1), (70, 9)])
+@pytest.mark.parametrize(("length", "read"), [(1, 1), (70, 3)])
 def test_a_planned_program_within_a_planned_one_asks_once(n, length, read, asks):
     async def powers(s, x):
         value = x
@@ -387,5 +387,5 @@ def test_a_planned_program_within_a_planned_one_asks_once(n, length, read, asks)
 
     for outcome in simulate(n, program):
         assert outcome == [[1, (-1) ** (length + 1)]] * 4
-    # Of 70 products seven groups of factors are opened, and one of groups; the last is revealed.
+    # Of 71 factors eight groups are opened together, then these as one; the last product is revealed.
     assert sum(count for _, count, _ in asks) == 4 * read

@@ -17,7 +17,7 @@ from mpc.kernels.wide import LANE_BITS
 from mpc.messaging.exchange import Exchange
 from mpc.naming import correlations
 from mpc.naming.streams import Streams
-from mpc.ops import factors
+from mpc.ops import factors, groups
 from mpc.preprocessing.dealer import DealerSession
 from mpc.preprocessing.dealt import Dealt
 from mpc.ring import WORD
@@ -225,6 +225,31 @@ def test_all_but_one_together_see_the_same_of_a_chain_of_products(n, view, monke
         return z
 
     check_alike(view, n, chain)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_all_but_one_together_see_the_same_of_a_product_that_waits(n, view, monkeypatch):
+    """Of eight factors, opened as four groups of two and then as two of two."""
+    monkeypatch.setattr(correlations, "MAX_TERMS", SIZE << 4)
+    for name, value in (("MANY", 2), ("GROUP", 2), ("WAITING", SIZE << 3)):
+        monkeypatch.setattr(groups, name, value)
+    for module in (factors, groups):
+        monkeypatch.setattr(module, "most_factors", lambda _: 2)
+    monkeypatch.setattr(factors, "MANY", 2)
+    groups.most_waiting.cache_clear()
+
+    async def chain(s, value):
+        x, y = await operands_of(s, "mul", value, "masked")
+        z, before = x, s.cost.rounds
+        for factor in (y, x, y, y, x, x, y):
+            z = await mpc.mul(s, z.assume_bound(1.0, "a lie: what matters here is what is seen"), factor.assume_bound(1.0, "a lie"))
+        assert s.cost.rounds == before
+        await s.made(z)
+        assert s.cost.rounds == before + 2
+        return z
+
+    check_alike(view, n, chain)
+    groups.most_waiting.cache_clear()
 
 
 def test_a_view_that_leaks_is_noticed():

@@ -22,6 +22,7 @@ from tests.documented_party import ROUNDS, Zoe
 from tests.rosters import documented_digest, documented_fingerprint
 
 OURS, THEIRS = [1.5, -2.25, 1000.0], [0.5, 10.0, -0.125]
+SIGNS = [[1.0, -1.0, -1.0], [-1.0, 1.0, 1.0, -1.0] * 3 + [1.0, -1.0]]
 MATRIX = np.random.default_rng(1).integers(-4096, 4096, (96, 96)) / 1024.0
 
 
@@ -42,12 +43,12 @@ class Plain:
     async def greet(self):
         theirs = await self.frame()
         magic, version, sender, receiver, digest, suites, _, key = struct.unpack("<8sH32s32s32sH32s16s", theirs)
-        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 11, b"zoe", self.digest)
+        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 12, b"zoe", self.digest)
         assert suites & 1
         self.peer = sender.rstrip(b"\0").decode()
         assert key == documented_fingerprint(self.keys[self.peer])
         nonce, own = secrets.token_bytes(32), documented_fingerprint(self.keys["zoe"])
-        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 11, b"zoe", sender, self.digest, 1, nonce, own)
+        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 12, b"zoe", sender, self.digest, 1, nonce, own)
         self.put(mine)
         await self.shake(theirs + mine)
 
@@ -138,7 +139,7 @@ async def greeted(arrived, identity, roster):
 async def computed(channels, roster, values):
     members = ["ann", "zoe", "the-dealer"]
     described = {"job": "doc", "program": "", "members": members, "roster": documented_digest(roster)}
-    description = described | {"wire": 11, "ring": 64, "frac": 20, "terms": {}}
+    description = described | {"wire": 12, "ring": 64, "frac": 20, "terms": {}}
     job = b2(fields("job", canonical(description)))
     nonces = {"zoe": secrets.token_bytes(32)}
     for name, channel in channels.items():
@@ -161,6 +162,7 @@ async def computed(channels, roster, values):
     for several in (2, 3):
         results += [await zoe.quotient_times(several, number, values) for number in range(ROUNDS)]
     results += [await zoe.matrix(number, MATRIX) for number in range(ROUNDS)]
+    results += [await zoe.chain(number, SIGNS[1]) for number in range(ROUNDS)]
     for channel in channels.values():
         channel.send(6, canonical({"kind": "leave", "session": session, "reason": "done", "party": "zoe", "by": "zoe", "at": "the end"}))
     return results
@@ -173,6 +175,12 @@ async def part(channel):
         await channel.until(lambda kind, body: kind == 8)
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
+
+
+async def chained(s, product, *factors):
+    for factor in factors:
+        product = await mpc.mul(s, product, factor)
+    return [float(await s.reveal(product))]
 
 
 async def test_a_party_written_from_the_document_computes_with_ours():
@@ -209,6 +217,10 @@ async def test_a_party_written_from_the_document_computes_with_ours():
             for _ in range(ROUNDS):
                 x, y = s.input(MATRIX.T, 0, frac=10, bound=8.0), s.input(None, 1, MATRIX.shape, frac=10, bound=8.0)
                 results.append((await s.reveal(await mpc.matmul(s, x, y))).reshape(-1).tolist())
+            for _ in range(ROUNDS):
+                x = await s.mask(s.input(SIGNS[0], 0, frac=0, bound=1.0))
+                y = await s.mask(s.input(None, 1, 14, frac=0, bound=1.0))
+                results.append(await chained(s, *(x[row] for row in range(3)), *(y[row] for row in range(14))))
             return results
 
     async with asyncio.timeout(20), nodes[0] as ours, nodes[1]:
@@ -216,8 +228,9 @@ async def test_a_party_written_from_the_document_computes_with_ours():
     assert results[0] == results[1]
     total, *others = results[0]
     assert total == [2.0, 7.75, 999.875]
-    quotients, products, cubes, fourths, matrices = (others[start : start + ROUNDS] for start in range(0, 5 * ROUNDS, ROUNDS))
-    assert len(others) == 5 * ROUNDS
+    quotients, products, cubes, fourths, matrices, chains = (others[start : start + ROUNDS] for start in range(0, 6 * ROUNDS, ROUNDS))
+    assert len(others) == 6 * ROUNDS
+    assert chains == [[float(np.prod(SIGNS[0] + SIGNS[1]))]] * ROUNDS
     for matrix in matrices:
         assert matrix == (MATRIX.T @ MATRIX).reshape(-1).tolist()
     for cube in cubes:

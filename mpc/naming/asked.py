@@ -18,11 +18,29 @@ from mpc.naming.correlations import (
     Relation,
     elements_of,
 )
-from mpc.naming.expressions import MAX_WORDS, unpack_expression, unpack_range
+from mpc.naming.expressions import (
+    MATRIX_PRODUCTS,
+    MAX_DEPTH,
+    MAX_MACS,
+    MAX_NDIM,
+    MAX_SCOPE,
+    MAX_WORDS,
+    Range,
+    add_up,
+    combine,
+    index,
+    mask,
+    pairs,
+    reshape,
+    scale,
+    stack,
+    transpose,
+    wide,
+)
 from mpc.ring import count
 
 if TYPE_CHECKING:
-    from mpc.naming.expressions import Expression, Range
+    from mpc.naming.expressions import Expression
 
 
 def unpack_relation(key: object, peer: str) -> Relation:
@@ -96,3 +114,89 @@ def _check_parameters(relation: Relation, elements: int) -> None:
 def _check_drops(masks: tuple[Expression, ...], drops: tuple[int, ...]) -> None:
     if not all(1 <= drop <= (WIDE_DROPPED if mask.is_wide else DROPPED) for mask, drop in zip(masks, drops, strict=True)):
         raise ValueError(drops)
+
+
+def unpack_range(data: object) -> Range:
+    """The Range of such data; ValueError for anything else, before anything is allocated."""
+    match data:
+        case (str() as scope, int() as block, tuple() as shape) if (
+            len(scope) <= MAX_SCOPE
+            and type(block) is int
+            and 0 <= block < 1 << 60
+            and len(shape) <= MAX_NDIM
+            and all(type(extent) is int and 0 <= extent <= MAX_WORDS for extent in shape)
+            and count(shape) <= MAX_WORDS
+        ):
+            return Range(scope, block, shape)
+    raise ValueError(data)
+
+
+def unpack_expression(data: object, masks: dict[object, Expression], depth: int = MAX_DEPTH) -> Expression:
+    """The expression of such data, built by the functions that parties use; ValueError where there is none.
+
+    What they would have written otherwise has another `key` than the data: the caller compares.  `masks` remembers those of one relation, whose
+    expressions are often rows of one mask.
+    """
+    match data:
+        case ("mask" | "wide" as operation, tuple() as where, ()):
+            # What is equal and no such data, as True is to 1, the caller finds as well.
+            known = masks.get((operation, where))
+            if known is None:
+                known = masks[operation, where] = mask(unpack_range(where)) if operation == "mask" else wide(unpack_range(where))
+            return known
+        case ("own", (scope, block, shape, int() as owner), ()) if type(owner) is int and owner >= 0:
+            return mask(unpack_range((scope, block, shape)), owner)
+        case (str() as operation, tuple() as parameters, (first, *others)) if depth:
+            parts = [unpack_expression(part, masks, depth - 1) for part in (first, *others)]
+            built = _rebuild(operation, parameters, parts)
+            if any(part.is_wide for part in parts) and not built.is_wide:
+                raise ValueError(operation)
+            if count(built.shape) <= MAX_WORDS:
+                return built
+    raise ValueError(data)
+
+
+def _rebuild(operation: str, parameters: tuple[Any, ...], parts: list[Expression]) -> Expression:
+    match operation, parameters, parts:
+        case "index", _, [of] if _indexes(parameters, of.shape):
+            return index(of, parameters)
+        case "transpose", _, [of] if _whole(parameters) and sorted(parameters) == list(range(len(of.shape))):
+            return transpose(of, parameters)
+        case "reshape", _, [of] if _whole(parameters):
+            return reshape(of, parameters)
+        case "sum", (axis,), [of] if type(axis) is int and 0 <= axis < len(of.shape):
+            return add_up(of, axis)
+        case "pairs", (), [of] if of.shape:
+            return pairs(of)
+        case "scale", (int() as factor,), [of]:
+            return scale(of, factor)
+        case "stack", (), _:
+            return stack(parts)
+        case (("add" | "sub" | "mul" | "matmul" | "cross"), (), [left, right]):
+            if operation == "cross" and not (left.is_linear and right.is_linear and len(left.shape) == len(right.shape) == 2):
+                raise ValueError(operation)
+            if operation in MATRIX_PRODUCTS and count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1) > MAX_MACS:
+                raise ValueError(operation)
+            return combine(operation, left, right)
+        case _:
+            raise ValueError(operation)
+
+
+def _whole(parameters: tuple[Any, ...]) -> bool:
+    return all(type(number) is int and number >= 0 for number in parameters)
+
+
+def _indexes(normal: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
+    """Whether `normal` is what `normal_index` gives for `shape`: anything else could reach words beyond the mask that was bound."""
+    entries = [entry for entry in normal if entry is not None]
+    return len(entries) == len(shape) and all(map(_within, entries, shape))
+
+
+def _within(entry: Any, extent: int) -> bool:
+    match entry:
+        case int():
+            return type(entry) is int and 0 <= entry < extent
+        case (start, taken, step) if all(type(number) is int for number in entry):
+            last = start + (taken - 1) * step
+            return step != 0 and taken >= 0 and (not taken or (0 <= start < extent and 0 <= last < extent))
+    return False

@@ -7,6 +7,8 @@ mask that was opened once.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import count as count_from
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -184,6 +186,25 @@ def _indexed(shape: tuple[int, ...], normal: tuple[Any, ...]) -> tuple[int, ...]
     return taken
 
 
+def stack(parts: Sequence[Expression]) -> Expression:
+    """The values of several of one shape, one above the other; consecutive rows of one value are a part of it.  ValueError for other shapes."""
+    first = parts[0]
+    if any(part.shape != first.shape for part in parts):
+        raise ValueError(parts)
+    if first.operation == "index" and all(map(_is_row_after, parts, count_from(0), repeat(first))):
+        row, *rest = first.parameters
+        return index(first.parts[0], ((row, len(parts), 1), *rest))
+    return Expression("stack", (), tuple(parts), (len(parts), *first.shape))
+
+
+def _is_row_after(other: Expression, rows: int, first: Expression) -> bool:
+    """Whether `other` is that row of the same value which is so many after the row `first`."""
+    if other.operation != "index" or not isinstance(first.parameters[0], int):
+        return False
+    row, *rest = first.parameters
+    return other.parameters == (row + rows, *rest) and (other.parts[0] is first.parts[0] or other.parts[0].tree == first.parts[0].tree)
+
+
 def transpose(of: Expression, axes: tuple[int, ...]) -> Expression:
     """The axes in another order."""
     return _view("transpose", axes, of, lambda array: array.transpose(axes))
@@ -266,6 +287,8 @@ def evaluate(expression: Expression, leaf: Leaf, shares: Sequence[Leaf] = ()) ->
             return np.asarray(values[0] * np.full((), parameters[0], values[0].dtype))
         case "matmul":
             return matmul(*values)
+        case "stack":
+            return np.stack(values)
         case _:
             return np.asarray(_ELEMENTWISE[operation](*values))
 
@@ -300,87 +323,3 @@ def _flat(expression: Expression, start: int, stop: int, leaf: Leaf, shares: Seq
     if operation in _ELEMENTWISE and all(part.shape == expression.shape for part in parts):
         return _ELEMENTWISE[operation](*(_flat(part, start, stop, leaf, shares) for part in parts))
     return evaluate(expression, leaf, shares).reshape(-1)[start:stop]
-
-
-def unpack_range(data: object) -> Range:
-    """The Range of such data; ValueError for anything else, before anything is allocated."""
-    match data:
-        case (str() as scope, int() as block, tuple() as shape) if (
-            len(scope) <= MAX_SCOPE
-            and type(block) is int
-            and 0 <= block < 1 << 60
-            and len(shape) <= MAX_NDIM
-            and all(type(extent) is int and 0 <= extent <= MAX_WORDS for extent in shape)
-            and count(shape) <= MAX_WORDS
-        ):
-            return Range(scope, block, shape)
-    raise ValueError(data)
-
-
-def unpack_expression(data: object, masks: dict[object, Expression], depth: int = MAX_DEPTH) -> Expression:
-    """The expression of such data, built by the functions that parties use; ValueError where there is none.
-
-    What they would have written otherwise has another `key` than the data: the caller compares.  `masks` remembers those of one relation, whose
-    expressions are often rows of one mask.
-    """
-    match data:
-        case ("mask" | "wide" as operation, tuple() as where, ()):
-            # What is equal and no such data, as True is to 1, the caller finds as well.
-            known = masks.get((operation, where))
-            if known is None:
-                known = masks[operation, where] = mask(unpack_range(where)) if operation == "mask" else wide(unpack_range(where))
-            return known
-        case ("own", (scope, block, shape, int() as owner), ()) if type(owner) is int and owner >= 0:
-            return mask(unpack_range((scope, block, shape)), owner)
-        case (str() as operation, tuple() as parameters, (first, *others)) if depth and len(others) < 2:
-            parts = [unpack_expression(part, masks, depth - 1) for part in (first, *others)]
-            built = _rebuild(operation, parameters, parts)
-            if (parts[0].is_wide or parts[-1].is_wide) and not built.is_wide:
-                raise ValueError(operation)
-            if count(built.shape) <= MAX_WORDS:
-                return built
-    raise ValueError(data)
-
-
-def _rebuild(operation: str, parameters: tuple[Any, ...], parts: list[Expression]) -> Expression:
-    match operation, parameters, parts:
-        case "index", _, [of] if _indexes(parameters, of.shape):
-            return index(of, parameters)
-        case "transpose", _, [of] if _whole(parameters) and sorted(parameters) == list(range(len(of.shape))):
-            return transpose(of, parameters)
-        case "reshape", _, [of] if _whole(parameters):
-            return reshape(of, parameters)
-        case "sum", (axis,), [of] if type(axis) is int and 0 <= axis < len(of.shape):
-            return add_up(of, axis)
-        case "pairs", (), [of] if of.shape:
-            return pairs(of)
-        case "scale", (int() as factor,), [of]:
-            return scale(of, factor)
-        case (("add" | "sub" | "mul" | "matmul" | "cross"), (), [left, right]):
-            if operation == "cross" and not (left.is_linear and right.is_linear and len(left.shape) == len(right.shape) == 2):
-                raise ValueError(operation)
-            if operation in MATRIX_PRODUCTS and count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1) > MAX_MACS:
-                raise ValueError(operation)
-            return combine(operation, left, right)
-        case _:
-            raise ValueError(operation)
-
-
-def _whole(parameters: tuple[Any, ...]) -> bool:
-    return all(type(number) is int and number >= 0 for number in parameters)
-
-
-def _indexes(normal: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
-    """Whether `normal` is what `normal_index` gives for `shape`: anything else could reach words beyond the mask that was bound."""
-    entries = [entry for entry in normal if entry is not None]
-    return len(entries) == len(shape) and all(map(_within, entries, shape))
-
-
-def _within(entry: Any, extent: int) -> bool:
-    match entry:
-        case int():
-            return type(entry) is int and 0 <= entry < extent
-        case (start, taken, step) if all(type(number) is int for number in entry):
-            last = start + (taken - 1) * step
-            return step != 0 and taken >= 0 and (not taken or (0 <= start < extent and 0 <= last < extent))
-    return False

@@ -14,6 +14,7 @@ from mpc.values.shares import AShare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from mpc.naming.expressions import Expression
     from mpc.naming.scope import Scope
@@ -49,13 +50,15 @@ class Opening(Protocol):
 class Group:
     """A factor in place of several, whose product is opened under a mask of its own, perhaps still on its way."""
 
-    __slots__ = ("_opening", "_scope", "lineage", "name")
+    __slots__ = ("_opening", "_place", "_scope", "lineage", "name")
 
-    def __init__(self, name: Expression, lineage: int, scope: Scope, opening: Opening) -> None:
+    def __init__(self, name: Expression, lineage: int, scope: Scope, opening: Opening, place: tuple[Any, ...]) -> None:
         self.name = name
         self.lineage = lineage
         self._scope = scope
         self._opening = opening
+        self._place = place
+        """Its index in what is opened together."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,25 +67,23 @@ class Group:
 
     async def opened(self, scope: Scope) -> Opened:
         """See Masked; here whoever asks, in `scope`, may have to wait."""
-        opened = await self._opening.result(scope)
+        difference, mask = await self._opening.result(scope)
         scope.follow(self._scope)
-        return opened
+        return difference[self._place], mask[self._place]
 
     def at(self, _: Home, blank: Blanks) -> Group:
         """The same without contents."""
-        return Group(self.name, self.lineage, self._scope, Done((blank(self.shape), blank(self.shape))))
+        return Group(self.name, self.lineage, self._scope, Done((blank(self.shape), blank(self.shape))), (...,))
 
 
 class Factors(NamedTuple):
     """Values of one shape, whose product this is."""
 
     values: tuple[Factor, ...]
-    groups: int
-    """How many of them are groups."""
 
     def at(self, home: Home, blank: Blanks) -> Factors:
         """The same without contents."""
-        return Factors(tuple(value.at(home, blank) for value in self.values), self.groups)
+        return Factors(tuple(value.at(home, blank) for value in self.values))
 
 
 class Named(Protocol):
@@ -141,14 +142,19 @@ class Truncation(NamedTuple):
 class Derived(AShare):
     """An additive share, with the `origin` of its value."""
 
-    __slots__ = ("dropped", "factors", "groups", "is_quotient", "origin", "since")
+    __slots__ = ("dropped", "factors", "is_quotient", "origin", "since")
 
     def __init__(self, words: Held, origin: Truncation | Factors, *, frac: int, bound: float, home: Home, lineage: int) -> None:
         super().__init__(words, frac=frac, bound=bound, home=home, lineage=lineage)
         self.origin = origin
         self.is_quotient = isinstance(origin, Truncation)
-        self.factors, self.groups = (len(origin.values), origin.groups) if isinstance(origin, Factors) else (0, 0)
+        self.factors = len(origin.values) if isinstance(origin, Factors) else 0
         self.since, self.dropped = (len(origin.factors), origin.quotient.drop) if isinstance(origin, Truncation) else (0, 0)
+
+    @property
+    def groups(self) -> int:  # type: ignore[override]  # of other shares it is said once
+        """How many of its factors are groups."""
+        return sum(isinstance(value, Group) for value in self.origin.values) if isinstance(self.origin, Factors) else 0
 
     @property
     def is_liftable(self) -> bool:  # type: ignore[override]  # of other shares it is said once
