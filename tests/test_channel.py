@@ -39,7 +39,7 @@ REJECTED = {
     "unknown name": (lambda r: hello("mallory", "a", r), "not in the roster"),
     "other receiver": (lambda r: hello("b", "c", r), "expects 'c' at this address"),
     "other roster": (lambda r: hello("b", "a", r, roster_digest=bytes(32)), "has another roster"),
-    "other version": (lambda r: hello("b", "a", r, version=12), "speaks wire version 12"),
+    "other version": (lambda r: hello("b", "a", r, version=99), "speaks wire version 99"),
     "no common suite": (lambda r: hello("b", "a", r, suites=8), "no cipher suite"),
     "other key": (lambda r: hello("b", "a", r, key=bytes(16)), "uses another key than the roster gives it"),
 }

@@ -190,6 +190,24 @@ def test_sums_of_products_that_wait(planned):
     assert total(simulate(3, program)) == np.sum(np.multiply.accumulate(words, dtype=np.uint64), dtype=np.uint64)
 
 
+@pytest.mark.parametrize("outside", [5, 12, 13, 20, 100])
+def test_a_planned_program_goes_on_with_a_product_that_waits(outside):
+    """Its dry run knows of which call the product is, without its words."""
+    words = words_at((outside + 30,), 8)
+
+    async def more(s, value, factors):
+        for number in range(outside, outside + 30):
+            value = await times(s, value, factors[number])
+        return value
+
+    async def program(s):
+        factors = await masked(s, words)
+        product = await s.run(more, await chain(s, factors, outside), factors)
+        return product.words
+
+    assert total(simulate(2, program)) == np.multiply.reduce(words, dtype=np.uint64)
+
+
 def test_a_party_that_fails_while_others_read_ends_the_session_there():
     words, told = words_at((100,), 7), []
 

@@ -127,9 +127,9 @@ class Scope:
         self._children += 1
         return Scope((*self.path, number), name, self.depth, self.trips, self)
 
-    def is_next_to(self, other: Scope) -> bool:
-        """Whether nothing was called between `other` and this call of one scope."""
-        return self.parent is other.parent and self.path[-1] == other.path[-1] + 1
+    def comes_after(self, path: tuple[int, ...]) -> bool:
+        """Whether nothing was called between the call at `path` and this one, of the same scope."""
+        return self.path[:-1] == path[:-1] and self.path[-1] == path[-1] + 1
 
     def close(self, fault: type[BaseException], root: Scope) -> None:
         """No further call is made from this one or from those around it, up to `root`: each raises `fault`."""

@@ -86,7 +86,7 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
         finally:
             fetching.close()
     frac, bound, lineage = x.frac + y.frac, x.bound * y.bound, lineage_of("mul", x.lineage, y.lineage)
-    return s.share(words, frac=frac, bound=bound, lineage=lineage, origin=Factors(known))
+    return s.share(words, frac=frac, bound=bound, lineage=lineage, origin=Factors(known, scope.path))
 
 
 class Waiting(Later["Words"]):
@@ -119,7 +119,7 @@ async def _fewer(s: Session, scope: Scope, x: AShare | Masked, y: AShare | Maske
     most, sides = most_factors(x.shape), [_factors(x), _factors(y)]
     if most >= MANY:
         known, limit = sides[0] + sides[1], most - sides.count(())
-        if () not in sides and not watched(s) and (_was_last(scope, x) or _was_last(scope, y)):
+        if () not in sides and (_was_last(scope, x) or _was_last(scope, y)):
             limit = most_waiting(x.shape)
         if len(known) > limit:
             await s.room(scope)
@@ -133,7 +133,7 @@ async def _fewer(s: Session, scope: Scope, x: AShare | Masked, y: AShare | Maske
 
 def _was_last(scope: Scope, z: AShare | Masked) -> bool:
     """Whether z is the product of the call just before: then no op has read it.  A matter of the program alone, so that all parties find the same."""
-    return isinstance(z, AShare) and isinstance(z.held, Later) and scope.is_next_to(z.held.scope)
+    return isinstance(z, Derived) and isinstance(z.origin, Factors) and scope.comes_after(z.origin.call)
 
 
 async def _words(s: Session, scope: Scope, factors: Sequence[Factor], fetching: Coroutine[Any, Any, list[Words]]) -> Words:

@@ -33,12 +33,12 @@ class Making(NamedTuple, Generic[R]):
 class Later(Product, Generic[R]):
     """Words of a call whose scope is `scope`.  `start` gives, in another of their own, the work that makes them and what it fetches from the dealer."""
 
-    __slots__ = ("_making", "_session", "_start", "scope")
+    __slots__ = ("_making", "_scope", "_session", "_start")
 
     def __init__(self, s: Session, scope: Scope, shape: tuple[int, ...], start: Begin) -> None:
         super().__init__(shape)
         self._session = s
-        self.scope = scope
+        self._scope = scope
         self._start: Begin | None = start
         self._making: Making[R] | None = None
 
@@ -50,7 +50,7 @@ class Later(Product, Generic[R]):
         """See Product."""
         await self._session.room(scope)
         if self._start is not None:
-            own = self.scope.child("words")
+            own = self._scope.child("words")
             own.trips = max(own.trips, scope.trips)
             if self.opens:
                 # What it opens leaves now, and not when the call was made.

@@ -80,10 +80,12 @@ class Factors(NamedTuple):
     """Values of one shape, whose product this is."""
 
     values: tuple[Factor, ...]
+    call: tuple[int, ...]
+    """The path of the call that gave it."""
 
     def at(self, home: Home, blank: Blanks) -> Factors:
         """The same without contents."""
-        return Factors(tuple(value.at(home, blank) for value in self.values))
+        return self._replace(values=tuple(value.at(home, blank) for value in self.values))
 
 
 class Named(Protocol):
