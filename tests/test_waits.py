@@ -147,6 +147,50 @@ async def test_whoever_keeps_all_waiting_is_named_by_all(n):
     assert any(f"p{n - 1}: is alive, but its message for reveal.0 did not come within 1 s. Raise the clock stall" in str(f) for f in faults)
 
 
+@pytest.fixture
+def enough(impatient, monkeypatch):
+    """Set when every party has heard of each other one several times that it waits."""
+    said, heard_of_all, plain = [], asyncio.Event(), Exchange.control
+
+    def control(self, name, body):
+        plain(self, name, body)
+        if body["kind"] == "waits":
+            said.append((self.me, name))
+            if all(said.count((me, other)) >= 3 for me in self.names for other in self.names if me != other):
+                heard_of_all.set()
+
+    monkeypatch.setattr(Exchange, "control", control)
+    return heard_of_all
+
+
+@protocol
+async def raises_at_once(s):
+    raise ZeroDivisionError
+
+
+@protocol
+async def after(s, event, to):
+    if event is not None:
+        await event.wait()
+    return await s.reveal(s.zero(1), to=to)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+async def test_what_raised_in_a_dry_run_only_is_no_fault_of_the_call_that_has_its_name(n, enough):
+    """The dry run raises what the program catches, and spends no name: the next call has it."""
+
+    @protocol
+    async def plans(s):
+        with pytest.raises(ZeroDivisionError):
+            await s.run(raises_at_once)
+        # Each waits at once for what the others send when all have heard that all wait.
+        return len(await asyncio.gather(*(after(s, None if s.index == first else enough, [first]) for first in range(s.n))))
+
+    async with asyncio.timeout(30):
+        assert await simulate_async(n, plans, clocks=LONG) == [n] * n
+    assert enough.is_set()
+
+
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 async def test_a_slow_party_is_waited_for_without_alarm(n, impatient, monkeypatch):
     """However often its peers say that they wait, in tasks that overtake each other, and after a fault that all catch."""

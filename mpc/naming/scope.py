@@ -170,8 +170,12 @@ class Scope:
             self.trips = other.trips
 
     def twin(self) -> Scope:
-        """A scope that will name everything as this one will, for a dry run."""
-        twin = Scope(self.path, self.name, self.depth, self.trips, self.parent)
+        """A scope that will name everything as this one will, for a dry run.
+
+        It is in no other: what raises in a dry run has not raised in this session, where another call may have its name.
+        """
+        twin = Scope(self.path, self.name, self.depth, self.trips)
+        twin.known = self.label
         twin._ranges = self.ranges.twin()
         twin._children = self._children
         return twin
