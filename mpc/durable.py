@@ -44,7 +44,9 @@ class _Draft:
 
     def __exit__(self, *_: object) -> None:
         if self._handle >= 0:
-            os.close(self._handle)
+            # What is dropped need not be whole: why it is dropped says more than that it cannot be closed either, as on a network's disk that is full.
+            with contextlib.suppress(OSError):
+                os.close(self._handle)
         self.drop()
 
     def write(self, data: bytes) -> None:

@@ -87,6 +87,14 @@ def test_one_that_is_left_unfinished_was_never_there(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_one_that_can_neither_be_written_nor_closed_leaves_nothing(tmp_path):
+    """As some file systems have it that write what they took only when it is closed."""
+    with pytest.raises(OSError, match="write") as raised, durable.NewFile(tmp_path / "file") as file:
+        os.close(file._handle)
+        raise OSError(errno.ENOSPC, "write")
+    assert (raised.value.errno, os.listdir(tmp_path)) == (errno.ENOSPC, [])
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o444])
 def test_a_replacement_keeps_the_permissions_of_what_it_replaces(tmp_path, mode):
     path = tmp_path / "file"
