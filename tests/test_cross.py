@@ -15,8 +15,11 @@ from mpc.kernels.cross import PARTIES, cross, pays, term
 from mpc.kernels.limbs import COLUMNS, DEPTH, ROWS
 from mpc.kernels.products import BACKENDS, LIMBS_FROM, halved, halved_by_limbs, halved_by_words
 from mpc.naming import expressions as ex
-from mpc.naming.asked import unpack_expression
+from mpc.naming.asked import unpack_expression, unpack_relation
+from mpc.naming.correlations import Relation
 from mpc.naming.expressions import Range
+from mpc.naming.streams import Seed
+from mpc.preprocessing.corrections import correction
 from mpc.ring import WORD
 from mpc.testing import simulate
 
@@ -153,6 +156,21 @@ def test_a_cross_and_parts_of_it_are_evaluated_from_the_shares_of_each_party():
     assert np.array_equal(ex.evaluate(ex.combine("add", A, rows.parts[0]), leaf, of), leaf(A, 0, 36).reshape(6, 6) + expected)
     for good in (named, rows, ex.combine("cross", ex.transpose(A, (1, 0)), own)):
         assert unpack_expression(unpack_sequence(good.key), {}).key == good.key
+
+
+@pytest.mark.parametrize("key", [(slice(None, None, -1),) * 2, (0, slice(None, None, 2)), (slice(None, None, -1), 2), (..., None)])
+@pytest.mark.parametrize("n", PARTIES)
+def test_the_dealer_answers_for_any_view_of_a_cross(n, key):
+    """No party asks for one backwards, which is in no order of memory: whoever does has no fault of the dealer's to show for it."""
+    seeds = [Seed(bytes([index] * 32)) for index in range(n)]
+    whole = cross(*([seed.words("mask", each.where) for seed in seeds] for each in (A, B)))
+    named = ex.combine("cross", A, B)
+    view = ex.index(named, ex.normal_index(key, named.shape))
+    asked = Relation("value", (), (view,), (), Range("3", 0, (whole[key].size,)))
+    relation = unpack_relation(asked.key, "p0")
+    for to in range(n):
+        others = sum(seed.words("share", relation.out) for index, seed in enumerate(seeds) if index != to)
+        assert np.array_equal(correction(relation, seeds, to).view(WORD) + others, whole[key].reshape(-1))
 
 
 @pytest.mark.parametrize(

@@ -336,8 +336,8 @@ _SIGN, _SIGN_TREE = _circuit(carry.SIGN_MATERIAL, carry.SIGN_OPENED, carry.SIGN_
 _ZERO, _ZERO_TREE = _circuit(carry.ZERO_MATERIAL, carry.ZERO_OPENED, carry.ZERO_TREE, carry.zero_material, carry.zero_tree)
 
 KINDS: dict[str, Kind] = {
-    # The value of the expression itself: products of masks.
-    "value": Kind(SHARE, 1, 0, 0, _words, lambda _: (), lambda _, values, __: [values[0].reshape(-1)]),
+    # The value of the expression itself: products of masks.  A view of one backwards is no array of bytes.
+    "value": Kind(SHARE, 1, 0, 0, _words, lambda _: (), lambda _, values, __: [np.ascontiguousarray(values[0]).reshape(-1)]),
     # r >> m, and the top bit of r = -mask; that is needed mod 2^m only, m <= 32.
     "truncation": Kind(
         SHARE,
