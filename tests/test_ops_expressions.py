@@ -12,6 +12,7 @@ from mpc.naming.asked import unpack_expression
 from mpc.naming.correlations import Relation
 from mpc.naming.expressions import Range
 from mpc.naming.streams import Ranges
+from mpc.ops.arithmetic import product_work
 from mpc.preprocessing.corrections import work_of
 from mpc.ring import count
 
@@ -116,6 +117,29 @@ def test_what_takes_more_words_than_it_gives_counts_as_work():
         assert work_of(relation) == work + name.shape[0]
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((5,), (5,)),
+        ((3, 5), (5,)),
+        ((5,), (5, 2)),
+        ((3, 5), (5, 2)),
+        ((7, 3, 5), (5, 2)),
+        ((3, 5), (7, 5, 2)),
+        ((7, 1, 3, 5), (4, 5, 2)),
+        ((5,), (7, 5, 2)),
+    ],
+)
+def test_a_product_is_as_much_work_as_it_has_multiplications(left, right):
+    """Of one matrix with a stack as well: in place of a thread it would take the loop, and with it all heartbeats."""
+    x, y = np.ones(left), np.ones(right)
+    work = int((x @ y).sum())
+    product = ex.combine("matmul", *(ex.mask(Range("0", block, shape)) for block, shape in ((0, left), (100, right))))
+    relation = Relation.fresh(Ranges("1"), "value", (), (product,))
+    assert work_of(relation) == work + (x @ y).size
+    assert product_work("matmul", x, y) == work // 4
+
+
 def test_only_products_of_more_multiply_adds_than_a_dealer_does_have_no_name():
     def product(*shapes):
         left, right = (ex.mask(Range(str(number), 0, shape)) for number, shape in enumerate(shapes))
@@ -123,5 +147,6 @@ def test_only_products_of_more_multiply_adds_than_a_dealer_does_have_no_name():
 
     for shapes in (((1 << 29,), (1 << 29,)), ((1 << 10, 1 << 19), (1 << 19,)), ((1 << 14, 1 << 14), (1 << 14, 1 << 14))):
         assert unpack_expression(unpack_sequence(product(*shapes).key), {}).shape == product(*shapes).shape
-    with pytest.raises(ValueError, match="matmul"):
-        unpack_expression(unpack_sequence(product((1 << 15, 1 << 15), (1 << 15, 1 << 15)).key), {})
+    for shapes in (((1 << 15, 1 << 15), (1 << 15, 1 << 15)), ((1 << 15, 1 << 15), (1 << 15, 1 << 15, 1))):
+        with pytest.raises(ValueError, match="matmul"):
+            unpack_expression(unpack_sequence(product(*shapes).key), {})

@@ -30,6 +30,7 @@ from mpc.naming.expressions import (
     combine,
     index,
     mask,
+    multiplications,
     pairs,
     reshape,
     scale,
@@ -175,7 +176,7 @@ def _rebuild(operation: str, parameters: tuple[Any, ...], parts: list[Expression
         case (("add" | "sub" | "mul" | "matmul" | "cross"), (), [left, right]):
             if operation == "cross" and not (left.is_linear and right.is_linear and len(left.shape) == len(right.shape) == 2):
                 raise ValueError(operation)
-            if operation in MATRIX_PRODUCTS and count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1) > MAX_MACS:
+            if operation in MATRIX_PRODUCTS and multiplications(left.shape, right.shape) > MAX_MACS:
                 raise ValueError(operation)
             return combine(operation, left, right)
         case _:

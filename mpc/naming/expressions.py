@@ -255,6 +255,11 @@ def product_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, .
     return (*stacked, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
 
 
+def multiplications(left: tuple[int, ...], right: tuple[int, ...]) -> int:
+    """How many left @ right takes: one for each addend of each element.  ValueError where there is no product."""
+    return count(product_shape(left, right)) * left[-1]
+
+
 def check_named(expression: Expression) -> None:
     """Raise ProgramError where a masked value came about in so many steps that no dealer would take its name."""
     if expression.depth > NAMED_DEPTH or expression.nodes > NAMED_NODES:

@@ -183,7 +183,7 @@ def product_work(operation: str, x: Fixed, y: Fixed) -> int:
     """Word operations of a product, roughly; a matrix product does sixteen multiply-adds in the time of one other operation."""
     if operation != "matmul":
         return 4 * max(x.size, y.size)
-    return x.size * (y.shape[-1] if y.ndim > 1 else 1) // 4
+    return expressions.multiplications(x.shape, y.shape) // 4
 
 
 def masks_product(n: int, operation: str, a: Expression, b: Expression) -> Expression:

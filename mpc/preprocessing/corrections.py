@@ -10,7 +10,7 @@ import numpy as np
 
 from mpc.kernels import wide
 from mpc.naming.correlations import BIT_MASK, MASK
-from mpc.naming.expressions import MATRIX_PRODUCTS, evaluate, leading_rows
+from mpc.naming.expressions import MATRIX_PRODUCTS, evaluate, leading_rows, multiplications
 from mpc.ring import WORD, count, zeros
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _work(expression: Expression) -> int:
     total = sum(map(_work, parts))
     if expression.operation in MATRIX_PRODUCTS:
         left, right = parts
-        return total + count(left.shape) * (right.shape[-1] if len(right.shape) > 1 else 1)
+        return total + multiplications(left.shape, right.shape)
     # Here more words are made than the size of the result shows.
     whole = expression.operation == "sum" or (expression.operation == "index" and leading_rows(expression) is None)
     return total + count(parts[0].shape) if whole else total
