@@ -10,6 +10,7 @@ import pytest
 import mpc
 import protocols
 from mpc import Disagreement, PeerLost, protocol
+from mpc.channels.flow import Flow
 from mpc.messaging.exchange import Exchange
 from mpc.network.mesh import Clocks
 from mpc.testing.simulate import simulate_async
@@ -87,6 +88,13 @@ async def one_forgets(s):
     await s.reveal(s.zero(1))
 
 
+@protocol
+async def after(s, event, to):
+    if event is not None:
+        await event.wait()
+    return await s.reveal(s.zero(1), to=to)
+
+
 FOUND = {
     "of the same step, but for another message": other_receivers,
     "and the program went on without it": one_catches,
@@ -147,6 +155,48 @@ async def test_whoever_keeps_all_waiting_is_named_by_all(n):
     assert any(f"p{n - 1}: is alive, but its message for reveal.0 did not come within 1 s. Raise the clock stall" in str(f) for f in faults)
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+async def test_a_slow_line_is_none_that_programs_went_apart_on(n, monkeypatch):
+    """p1 waits for what the others have sent long ago, and these for p1 at the next step: nobody does anything else than the others."""
+    pump = Flow.pump
+    monkeypatch.setattr(Flow, "pump", lambda self: self._peer != "p1" and pump(self))
+
+    async def program(s):
+        await s.reveal(s.zero(1 << 16))
+        await s.reveal(s.zero(1))
+
+    faults = await faults_of(program, n, SHORT)
+    assert {type(fault) for fault in faults} == {PeerLost}
+    assert any("did not come within 1 s. Raise the clock stall" in str(fault) for fault in faults)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+async def test_a_slow_party_has_not_gone_apart_from_one_that_it_has_waited_for(n, impatient, monkeypatch):
+    """The last one is slow in one task, and has waited in another for p0, almost as long as p0 has for it."""
+    heard, plain, began = asyncio.Event(), Exchange.control, asyncio.get_running_loop().time()
+
+    def control(self, name, body):
+        plain(self, name, body)
+        if (self.me, name, body["kind"]) == ("p0", f"p{n - 1}", "waits") and asyncio.get_running_loop().time() > began + 0.8:
+            heard.set()
+
+    monkeypatch.setattr(Exchange, "control", control)
+    never = asyncio.Event()
+
+    async def program(s):
+        try:
+            await asyncio.gather(
+                after(s, never if s.index == s.n - 1 else None, None),
+                after(s, None if s.index else heard, [s.n - 1]),
+            )
+        finally:
+            never.set()
+
+    faults = await faults_of(program, n, SHORT)
+    assert {type(fault) for fault in faults} == {PeerLost}
+    assert {fault.party for fault in faults[:-1]} == {f"p{n - 1}"}
+
+
 @pytest.fixture
 def enough(impatient, monkeypatch):
     """Set when every party has heard of each other one several times that it waits."""
@@ -166,13 +216,6 @@ def enough(impatient, monkeypatch):
 @protocol
 async def raises_at_once(s):
     raise ZeroDivisionError
-
-
-@protocol
-async def after(s, event, to):
-    if event is not None:
-        await event.wait()
-    return await s.reveal(s.zero(1), to=to)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])

@@ -310,6 +310,10 @@ class Flow:
         """Whether a message that `arrivals` waits for is this peer's."""
         return any(receive.arrivals is arrivals for receive in self._receives.values())
 
+    def brings(self, arrivals: Arrivals) -> bool:
+        """Whether a part of such a message has come."""
+        return any(receive.arrivals is arrivals and receive.begun for receive in self._receives.values())
+
     def fail(self, fault: Exception) -> None:
         """Every pending and later message of this flow fails with `fault`; its memory is freed."""
         self._fault = fault

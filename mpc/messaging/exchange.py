@@ -258,6 +258,7 @@ class Exchange:
             if words is not None:
                 self._agreed.flows[name].send(tag, digest, raw(words))
                 self._ledger.sends(name, words.nbytes)
+        self._waits.taken.append(tag)
         if arrivals.future.done():
             # What this party sends leaves now: its peers compute on it while this party goes on.
             await asyncio.sleep(0)

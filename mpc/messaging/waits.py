@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.errors import BeaverError, Disagreement, PeerLost
@@ -18,18 +19,23 @@ if TYPE_CHECKING:
     from mpc.naming.scope import Scope
     from mpc.network.mesh import Mesh
 
+TAKEN = 1 << 10
+"""Steps of which a party still knows that it took them: who waits for it there has only not got its message yet."""
 PATIENCE = 5.0
 """Seconds after which a party says what it waits for, and how often: at most a quarter of the clock `stall`."""
+GRACE = 2
+"""Such pauses in which others that wait for each other, and not for this party, may find that their messages are only slow."""
 Wait = tuple["Scope", float, bytes, bytes]
 """An op of this scope waits since then for messages with this tag and digest; for a correction if there is no tag.  Plain, since every round has one."""
 
 
 class Told(NamedTuple):
-    """A peer waits `at` a place for messages of those named; said at `when`."""
+    """A peer waits `at` a place for messages of those named with a `tag`; said at `when`."""
 
     at: str
     on: tuple[str, ...]
     when: float
+    tag: bytes
 
 
 class Waits:
@@ -38,6 +44,8 @@ class Waits:
     def __init__(self, agreed: Agreed, mesh: Mesh, fail: Callable[[BeaverError, Departure], None]) -> None:
         self.pending: dict[Arrivals, Wait] = {}
         """Those that began first come first."""
+        self.taken: deque[bytes] = deque(maxlen=TAKEN)
+        """Tags of the last steps that this party took: whatever it has for others there, it has sent."""
         self._agreed = agreed
         self._mesh = mesh
         self._me = mesh.identity.name
@@ -57,8 +65,10 @@ class Waits:
             lasted = time.monotonic() - wait[1]
             if lasted > self._limit and on:
                 label = wait[0].label
-                self._end(self._overdue(on[0], label), label)
-                return
+                fault, surely = self._overdue(arrivals, on[0], label)
+                if surely or lasted > self._limit + GRACE * self._pause:
+                    self._end(fault, label)
+                    return
             if lasted > self._pause and on:
                 self._tell(wait, on)
 
@@ -73,7 +83,7 @@ class Waits:
     def heard(self, name: str, body: wire.Body) -> None:
         """A party says what it waits for: a Disagreement if that will never come."""
         at, on = place(body["at"]), tuple(other for other in body["on"] if other in self._agreed.job.members)
-        self._told[name] = Told(at, on, time.monotonic())
+        self._told[name] = Told(at, on, time.monotonic(), body["tag"])
         for scope, _, tag, digest in self.pending.values():
             # The digest is of the step, not of who takes it: all who take the same one have the same.
             if tag and tag == body["tag"] and digest != body["digest"]:
@@ -90,19 +100,31 @@ class Waits:
                 remedy = "Let a fault that one party alone may have end the program: catch none, or only what all parties raise."
                 self._end(Disagreement(name, text + remedy), at)
 
-    def _overdue(self, late: str, at: str) -> BeaverError:
-        """Who is late with a message for the place `at` here: the one at the end, if that party waits itself for another; nobody if all do."""
-        fresh = time.monotonic() - 3 * self._pause
-        seen, first, here = {self._me}, late, at
-        while (told := self._told.get(late)) is not None and told.when > fresh and told.on:
+    def _overdue(self, arrivals: Arrivals, late: str, here: str) -> tuple[BeaverError, bool]:
+        """Who is late with a message for the place `here`, and whether others cannot know better.
+
+        It is the one at the end, if that party waits itself for another; nobody if all do.
+        """
+        seen, first, at = {self._me}, late, here
+        # Of what comes already only the rest is late, whatever its sender waits for.
+        following = None if self._agreed.flows[late].brings(arrivals) else self._waited_for(late)
+        while following is not None:
             seen.add(late)
-            if told.on[0] in seen:
-                text = f"waits itself, at {self._told[first].at} for {self._told[first].on[0]}, while this party waits for it at {here}, "
+            if following in seen:
+                text = f"waits itself, at {self._told[first].at} for {self._waited_for(first)}, while this party waits for it at {here}, "
                 remedy = f"for {self._limit:g} s now: their programs went apart. All parties must call the same ops in the same order."
-                return Disagreement(first, text + remedy)
-            late, at = told.on[0], told.at
+                return Disagreement(first, text + remedy), following == self._me
+            late, at = following, self._told[late].at
+            following = self._waited_for(late)
         text = f"is alive, but its message for {at} did not come within {self._limit:g} s. "
-        return PeerLost(late, text + "Raise the clock stall if its program takes longer before that.")
+        return PeerLost(late, text + "Raise the clock stall if its program takes longer before that."), True
+
+    def _waited_for(self, name: str) -> str | None:
+        """For whom this party waits itself, as it said a moment ago, if it is for one that has not sent that message."""
+        told = self._told.get(name)
+        if told is None or told.when <= time.monotonic() - 3 * self._pause:
+            return None
+        return next((other for other in told.on if other != self._me or told.tag not in self.taken), None)
 
     def _end(self, fault: BeaverError, at: str) -> None:
         self._fail(fault, departure(fault, self._me, at))
