@@ -226,7 +226,7 @@ def _as_rows(a: AShare | Masked, axis: int | None) -> tuple[AShare, tuple[int, .
     shape = tuple(x.shape[other] for other in order[:-1])
     rows, length = rows_of(x.shape, axis)
     if not length:
-        msg = f"a share of shape {x.shape} has no largest or smallest element" + ("" if axis is None else f" along axis {axis}")
+        msg = f"a share of shape {x.shape} has no largest or smallest element along {'all axes' if axis is None else f'axis {axis}'}: it is empty there"
         raise ProgramError(msg)
     return (x.transpose(*order) if order else x).reshape(rows, length), shape
 

@@ -372,12 +372,13 @@ async def shared_moments(s: Session, columns: AShare, *, centre: bool = True) ->
 async def standardised(s: Session, columns: AShare, divisor: Floats) -> tuple[AShare, Floats]:
     """Shared columns (n, k) over public divisors of about their norms, with COLUMN_FRAC, and the divisors as the ring has them.
 
-    rounds 1 · reveals nothing
+    rounds 1 · reveals nothing · raises PrecisionError for a penalty beside which the columns would be lost
     """
     up = 61 - columns.frac
     factors = np.rint(np.ldexp(1.0 / divisor, up))
+    # The norms alone leave far more: their squares were revealed as words with fewer fractional bits.  A penalty is added to them, and may be of any size.
     if factors.min() < 2**10:
-        msg = "the shared columns are too large: scale them, or share them with fewer fractional bits"
+        msg = f"alpha is too large beside columns that are shared with {columns.frac} fractional bits: pass a smaller alpha"
         raise PrecisionError(msg)
     # An element over the norm of its column is at most 1.
     unit = columns.times(factors.astype(np.int64), bound=1.125 * 2.0**up).ldexp(-up)

@@ -145,7 +145,7 @@ class LinearRegression:
             raise ConfigError(msg)
         alpha: Any = self.alpha
         if not isinstance(alpha, Real) or not 0 <= float(alpha) < 2.0**40:
-            msg = f"alpha={self.alpha!r} must be a number from 0 on"
+            msg = f"alpha={self.alpha!r} must be a number of at least 0, and below 2^40"
             raise ConfigError(msg)
         if self.solver == "sgd" and self.alpha:
             msg = 'solver="sgd" has no penalty: use solver="exact" with alpha, or alpha=0'

@@ -31,6 +31,7 @@ from tests.test_bench import BENCH
 from tests.test_client import CLIENTS
 from tests.test_client_faults import CLIENT_FAULTS
 from tests.test_command_line import DEMO
+from tests.test_connect_sync import SYNC
 from tests.test_differences import DIFFERENCES
 from tests.test_errors_of_commands import COMMANDS
 from tests.test_errors_of_datasets import DATASETS
@@ -273,7 +274,7 @@ CASES = {
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
     commands = [*COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS, *APPROVALS, *CLIENTS, *CLIENT_FAULTS]
-    cases = [*CASES, *PROGRAMS, *OF_NODES, *DIFFERENCES, *REMEMBERED, *RENEWAL, *FOLLOWED, *SCRIBE, *SECONDS, *STOPPED, *commands]
+    cases = [*CASES, *PROGRAMS, *OF_NODES, *DIFFERENCES, *REMEMBERED, *RENEWAL, *FOLLOWED, *SCRIBE, *SECONDS, *STOPPED, *SYNC, *commands]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"
