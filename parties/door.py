@@ -33,7 +33,7 @@ def handler(service: Service) -> Handler:
 def _action(request: dict[str, Any]) -> str:
     action = request.get("do")
     if not isinstance(action, str) or action not in _ACTIONS:
-        msg = f"the node does not know how to {action!r}: is `beaver` of another version than the node?"
+        msg = f"this node does not know how to {action!r}: it is of another version than `beaver`; start it again"
         raise ConfigError(msg)
     return action
 
@@ -41,7 +41,7 @@ def _action(request: dict[str, Any]) -> str:
 async def _run(service: Service, request: dict[str, Any], say: Say) -> None:
     wait = request.get("wait")
     if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait <= MAX_WAIT:
-        msg = f"wait must be a number of seconds, at most {MAX_WAIT}"
+        msg = f"a job waits from 0 to {MAX_WAIT} seconds; correct --wait"
         raise ConfigError(msg)
     record = service.asked(unpack_task(request.get("task")))
     telling = asyncio.create_task(_progress(record, say))

@@ -98,7 +98,8 @@ def _check_data(config: NodeConfig, task: Task, columns: list[str]) -> None:
         _deny("datasets", f"{task.dataset!r} is not on the list of {config.name}")
     config.dataset(task.dataset)
     if not columns:
-        msg = f"job of {task.protocol!r}: dataset {task.dataset!r} of {config.name} has none of the columns {', '.join(task.columns)}"
+        wanted = ", ".join(task.columns)
+        msg = f"job of {task.protocol!r}: dataset {task.dataset!r} of {config.name} has none of the columns {wanted}; name one, or other --parties"
         raise ConfigError(msg)
     for column in columns:
         declared, _ = config.source(task.dataset, column)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,7 +25,7 @@ from tests.waiting import until
 
 MEAN = Task("mean", "patients", ("age", "bmi"), ("a", "c"), purpose="trial-7")
 ASKS = 'ask = ["mean", "sum", "linear_regression"]\npurposes = ["*"]'
-APPROVALS = ["has the digest"]
+APPROVALS = ["has the digest", "under the id of another", "under an id that was used before", "that it takes no part in"]
 """Rows of docs/errors.md that this file provokes."""
 
 
@@ -82,8 +83,12 @@ async def test_an_approval_is_for_the_job_that_was_shown(tmp_path):
             assert verdict == "waiting"
             c.withdraw(job)
             assert await c.proposed(other, job) == (job, "denied")
-            assert f"job={job} peer=c phase=denied the job's id was used for another task" in nodes.log("a")
+            assert f"job={job} peer=c phase=denied c proposed a job under the id of another; " in nodes.log("a")
             assert "waits for approval here" in (await last(nodes, do="approve", id=job))["text"]
+        assert await c.proposed(MEAN, job) == (job, "denied")
+        assert (await c.proposed(replace(MEAN, parties=("a", "b"))))[1] == "denied"
+        denied = re.findall("phase=denied (.*)", nodes.log("a"))
+        assert all(any(row_of(case).shows(text) for text in denied) for case in APPROVALS[1:]), denied
         job, _ = await c.proposed(MEAN)
         status, out, _ = await nodes.beaver("jobs", "show", job, "-c", "a.toml")
         assert status == 0

@@ -35,6 +35,7 @@ from tests.test_connect_sync import SYNC
 from tests.test_differences import DIFFERENCES
 from tests.test_errors_of_commands import COMMANDS
 from tests.test_errors_of_datasets import DATASETS
+from tests.test_errors_of_jobs import JOBS
 from tests.test_errors_of_programs import CASES as PROGRAMS
 from tests.test_errors_of_programs import OF_NODES
 from tests.test_errors_of_setup import SETUP
@@ -274,7 +275,21 @@ CASES = {
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
     commands = [*COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO, *POLICY, *POLICY_JOBS, *APPROVALS, *CLIENTS, *CLIENT_FAULTS]
-    cases = [*CASES, *PROGRAMS, *OF_NODES, *DIFFERENCES, *REMEMBERED, *RENEWAL, *FOLLOWED, *SCRIBE, *SECONDS, *STOPPED, *SYNC, *commands]
+    cases = [
+        *CASES,
+        *PROGRAMS,
+        *OF_NODES,
+        *DIFFERENCES,
+        *REMEMBERED,
+        *RENEWAL,
+        *FOLLOWED,
+        *SCRIBE,
+        *SECONDS,
+        *STOPPED,
+        *SYNC,
+        *JOBS,
+        *commands,
+    ]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

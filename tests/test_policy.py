@@ -88,7 +88,7 @@ MISTAKES = {
     "unknown column 'NAME'": '[policy.datasets.patients]\ncolumns = ["agee"]\n',
 }
 GROUPS = ["fewer than N rows have a weight", "fewer than N rows differ from the rest"]
-POLICY = [*DENIED, *MISTAKES, *GROUPS, "rule `min_pool_rows`", "is the policy's where there is one"]
+POLICY = [*DENIED, *MISTAKES, *GROUPS, "rule `min_pool_rows`: all", "is the policy's where there is one"]
 """Rows of docs/errors.md that this file provokes."""
 
 
@@ -160,7 +160,7 @@ def test_rows_of_one_party_and_of_all(home):
     split = replace(FIT, parameters={"target": "score", "split": "columns"}, pool=21)
     with pytest.raises(PolicyDenied) as caught:
         rows_for(config, split)
-    shown(caught.value, "rule `min_pool_rows`")
+    shown(caught.value, "rule `min_pool_rows`: all")
     assert str(too_few(split)) == str(caught.value)
 
 

@@ -35,7 +35,7 @@ REFUSED = {
         "mean: receiver 'p9' is no party of the job; did you mean 'p1'|mean: receiver 'p9' is no party",
     ),
     "receiver twice": ({"name": "mean", "to": ("p1", "p1")}, "mean: 'p1' is named twice among the receivers"),
-    "alone": ({"name": "mean", "n": 1}, "mean: a job needs at least two parties"),
+    "alone": ({"name": "mean", "n": 1}, "mean: a job needs two parties or more"),
     "no such party": (
         {"name": "equal", "columns": ["bp"], "first": "p0", "second": "clinic"},
         "equal: parameter second='clinic' names no party of the job; known are: p0, p1",
@@ -75,7 +75,7 @@ def test_wrong_jobs_are_refused_with_what_to_mend(what):
 
 
 def test_the_number_of_parties_must_be_theirs():
-    with pytest.raises(ConfigError, match="3 take part, 2 are named"):
+    with pytest.raises(ConfigError, match="3 take part, 2 are named; correct --parties"):
         PROGRAMS["mean"].check(job("mean", 2), 3)
 
 

@@ -30,7 +30,7 @@ from tests.nodes import PATIENCE, ROOT, Nodes, environment, spawn
 from tests.waiting import until
 
 ENDLESS = "WITH RECURSIVE n(age) AS (SELECT 1 UNION ALL SELECT 1 - age FROM n) SELECT max(age) AS age FROM n"
-SECONDS = ["was not read within"]
+SECONDS = ["dataset 'NAME' was not read within"]
 """A row of docs/errors.md that this file provokes."""
 QUERY = f'database = "sqlite:slow.db"\nsql = "{ENDLESS}"\n'
 FOREVER = """

@@ -82,14 +82,14 @@ class Admission:
     def proposed(self, job: str, asker: str, task: Task) -> bool:
         """The same of a job that another member proposes; ConfigError too unless it is one of its own, under an id that is free for it."""
         if self._records.spent(job, asker):
-            msg = "the job's id was used before"
+            msg = f"{asker} proposed a job under an id that was used before; it runs its job again, under a new one"
             raise ConfigError(msg)
         if self._records.used_otherwise(job, asker, task):
-            msg = "the job's id was used for another task; propose it under a new one"
+            msg = f"{asker} proposed a job under the id of another; it runs its job again, under a new one"
             raise ConfigError(msg)
         describe(job, self._mesh, task.parties, named(task))
         if asker not in task.signers:
-            msg = f"{asker} proposed a job that it takes no part in"
+            msg = f"{asker} proposed a job that it takes no part in; it asks for its own only"
             raise ConfigError(msg)
         return self.admits(task, asker)
 

@@ -137,31 +137,31 @@ class Task:
 def unpack_task(data: object) -> Task:
     """The Task that `pack` wrote; ConfigError for anything else."""
     if not isinstance(data, dict) or data.keys() - {"client"} != _FIELDS:
-        msg = "a proposed job has missing or unknown fields"
-        raise ConfigError(msg)
+        what = "its fields are other ones"
+        raise _none(what)
     columns, parties, to = (_names(data[key], key) for key in ("columns", "parties", "to"))
     parameters = data["parameters"]
     if not isinstance(parameters, dict) or not all(
         _text(key) and type(value) in (bool, int, float, str) for key, value in parameters.items()
     ):
-        msg = "a proposed job has parameters that are not plain values"
-        raise ConfigError(msg)
+        what = "its parameters are no plain values with names"
+        raise _none(what)
     # Someone reads the purpose before approving: it must not be able to write over other lines of a terminal.
     if not _text(data["protocol"]) or not _text(data["dataset"]) or not _text(data["purpose"]) or not data["purpose"].isprintable():
         msg = f"a proposed job names no protocol, dataset or printable purpose, or one of more than {MAX_TEXT} characters"
         raise ConfigError(msg)
     if type(data["pool"]) is not int or not 0 <= data["pool"] <= MAX_POOL:
-        msg = "a proposed job has a least number of rows that is none"
-        raise ConfigError(msg)
+        what = "the rows that it asks for are no number"
+        raise _none(what)
     client = _client(data["client"], columns, parties) if "client" in data else None
     task = Task(data["protocol"], data["dataset"], columns, parties, to, dict(parameters), data["purpose"], data["pool"], client)
     try:
         size = len(pack(task.pack()))
     except (ValueError, TypeError, OverflowError):
-        msg = "a proposed job has a number of more than 64 bits, or text that is no Unicode"
-        raise ConfigError(msg) from None
+        what = "it has a number of more than 64 bits, or text that is no Unicode"
+        raise _none(what) from None
     if size > MAX_BYTES:
-        msg = f"a job's names and parameters may have {MAX_BYTES} bytes together, not {size}"
+        msg = f"a job's names and parameters may have {MAX_BYTES} bytes together, not {size}; name fewer, or shorter ones"
         raise ConfigError(msg)
     return task
 
@@ -188,6 +188,12 @@ def _client(data: object, columns: tuple[str, ...], parties: tuple[str, ...]) ->
     return Client(data["name"], rows, tuple(powers), dict(portions), dict(meaning))
 
 
+def _none(what: str) -> ConfigError:
+    return ConfigError(
+        f"a proposed job is none: {what}; propose jobs with `beaver run` or `beaver client`, of the same version as this node"
+    )
+
+
 def _wrong(what: str) -> ConfigError:
     return ConfigError(f"what a client adds to a proposed job is wrong: {what}")
 
@@ -202,6 +208,6 @@ def _text(value: object) -> bool:
 
 def _names(value: object, key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > MAX_NAMES or not all(_text(name) for name in value) or len(set(value)) != len(value):
-        msg = f"a proposed job has {key} that are not different names"
-        raise ConfigError(msg)
+        what = f"its {key} are no list of different names"
+        raise _none(what)
     return tuple(value)

@@ -23,7 +23,7 @@ ROOM = 60
 def _own(s: Session, table: Table, reduce: Any) -> Floats:
     """One number for every column of this party's rows."""
     if not len(table.rows):
-        msg = f"{s.names[s.index]} has no rows: it has nothing to compare"
+        msg = f"{s.names[s.index]} has no rows, and so nothing to compare: give its dataset some, or leave it out of the job"
         raise ConfigError(msg)
     return np.asarray(reduce(table.rows, axis=0))
 

@@ -142,7 +142,7 @@ class Program:
                 msg = f"{self.name}: parameter {text!r} must be written NAME=VALUE"
                 raise ConfigError(msg)
             if name in found:
-                msg = f"{self.name}: parameter {name!r} is given twice"
+                msg = f"{self.name}: parameter {name!r} is given twice; give it once"
                 raise ConfigError(msg)
             found[name] = self._value(name, value, written=True)
         return found
@@ -183,7 +183,7 @@ class Program:
                 msg = f"{self.name}: {twice!r} is named twice among the {what}"
                 raise ConfigError(msg)
         if len(task.parties) != n or n < 2:
-            msg = f"{self.name}: a job needs at least two parties, and names all of them: {n} take part, {len(task.parties)} are named"
+            msg = f"{self.name}: a job needs two parties or more, and names all: {n} take part, {len(task.parties)} are named; correct --parties"
             raise ConfigError(msg)
         if not self.at_least <= len(task.columns) <= self.at_most:
             listed = ", ".join(task.columns) or "none"
@@ -229,7 +229,8 @@ class Program:
         settings = self.settings(task)
         expected = [name for name in task.columns if name in table.columns] if settings.get("split") == "columns" else list(task.columns)
         if table.columns != expected or table.rows.shape[1:] != (len(expected),):
-            msg = f"{self.name}: the data has columns {', '.join(table.columns)}, the job {', '.join(task.columns)}"
+            has, wants = ", ".join(table.columns), ", ".join(task.columns)
+            msg = f"{self.name}: the data has columns {has}, the job {wants}; pass those of the job, in its order"
             raise ConfigError(msg)
         for number, name in enumerate(table.columns):
             bad = np.flatnonzero(~np.isfinite(table.rows[:, number]))
@@ -264,7 +265,7 @@ class Program:
         counts = [rows] * n if isinstance(rows, int) else list(rows)
         parts = _dealt_out(task, n, settings) if holdings is None else holdings
         if len(counts) != n or len(parts) != n:
-            msg = f"{self.name}: an estimate for {n} parties needs rows and columns of each, not of {len(counts)} and {len(parts)}"
+            msg = f"{self.name}: an estimate for {n} parties takes rows and columns of each, not of {len(counts)} and {len(parts)}"
             raise ConfigError(msg)
         tables = [
             Table(list(part), np.zeros((1, len(part)))) if self.sample is None else self.sample(part, count, settings)

@@ -33,7 +33,7 @@ async def _weighted_mean(s: Session, table: Table, task: Task, settings: Setting
     at = table.columns.index(settings["weights"])
     weights = table.rows[:, at]
     if (weights < 0).any():
-        msg = f"column {settings['weights']!r}, row {int(np.argmax(weights < 0))} is negative; weights say how often a row counts"
+        msg = f"column {settings['weights']!r}, row {int(np.argmax(weights < 0))} is negative; weights say how often a row counts: mend or drop such rows"
         raise ConfigError(msg)
     mean = await protocols.weighted_mean(s, np.delete(table.rows, at, axis=1), weights, frac=settings["frac"], to=task.to or None)
     names = [name for name in table.columns if name != settings["weights"]]
