@@ -194,8 +194,8 @@ def last(node):
 
 
 def opaque(part):
-    """A part of a text for which anything may stand, or, where it is a repr, anything in quotes."""
-    if not isinstance(part, ast.FormattedValue):
+    """A part of a text for which anything may stand, or, where it is a repr, anything in quotes; a constant stays."""
+    if not isinstance(part, ast.FormattedValue) or (isinstance(part.value, ast.Name) and part.value.id.isupper()):
         return part
     return ast.Tuple([ast.Constant(f"'{Q}'"), ast.Constant(Q)]) if part.conversion == ord("r") else ast.Constant(Q)
 

@@ -14,7 +14,7 @@ from mpc.membership.roster import Revoked, Roster
 from tests.error_rows import row_of
 from tests.rosters import signed
 from tests.test_check import CHECKED
-from tests.test_errors_of_commands import PARTY, Told, compare_offline, edit
+from tests.test_errors_of_commands import PARTY, Told, compare_offline, edit, key_of, roster
 from tests.test_refusals import SCANNED
 from tests.test_roster_signatures import FAR, OLD, rotating
 
@@ -126,6 +126,10 @@ COMMANDS = {
     "no longer lists the revoked": (forgets, "roster verify third.toml --previous second.toml"),
     "a reason is N to N": (None, f"roster revoke roster.toml a --reason {'x' * 201}"),
     "cannot be read as a roster": (None, "roster show none.toml"),
+    "is no valid point of the curve": (roster(lambda text, members: text.replace(key_of(members, "b"), encode_key(bytes(32)))), PARTY),
+    "cannot be read as a WHAT file": (lambda home: (home / "a.key").write_bytes(b"\xff"), PARTY),
+    "make room, or choose another": (None, "keygen z --out none/z.key"),
+    "cannot listen there": (edit("a.toml", '"a.sock"', '"/proc/self/a.sock"'), PARTY),
     "may be changed by others": (lambda home: (home / "roster.toml").chmod(0o666), CHECK),
     "FILE cannot be read; correct its": (edit("a.toml", "a.csv", "none.csv"), CHECK),
     "nothing listens at ADDRESS": (None, CHECK),

@@ -17,9 +17,12 @@ import mpc
 from mpc.membership.identity import Identity
 from mpc.membership.lock import IdentityLock
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
+from tests.error_rows import row_of
 from tests.organisations import PATIENCE, ROOT, Organisations
 from tests.ports import free_port
 
+LOCK = ["restore this key, or let this user"]
+"""Rows of docs/errors.md that this file provokes."""
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no such lock")
 
 HOLDER = """
@@ -205,7 +208,9 @@ def test_a_file_system_without_locks_is_told_and_does_not_stop_the_node(key, mon
 
 def test_a_key_that_vanished_is_named(key):
     key.unlink()
-    assert taken(key) == f"{key}: cannot be opened: No such file or directory"
+    told = taken(key)
+    assert told == f"{key}: cannot be opened (No such file or directory); restore this key, or let this user read it"
+    assert row_of(LOCK[0]).shows(told)
 
 
 async def test_nodes_of_a_simulation_take_no_lock(key):

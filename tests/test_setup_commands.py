@@ -133,7 +133,7 @@ def test_init_that_cannot_be_done_leaves_nothing(tmp_path):
     # As a full disk: the key fits, the configuration does not.
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
     try:
-        assert "cannot be written: File too large" in refused("init a")
+        assert "cannot be written (File too large)" in refused("init a")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert os.listdir() == ["file"]

@@ -98,7 +98,8 @@ def private_text(path: Path, what: str, remedy: str) -> str:
         msg = f"{path}: no such {what} file; {remedy}"
         raise ConfigError(msg) from None
     except (OSError, UnicodeDecodeError) as fault:
-        msg = f"{path}: cannot be read as a {what} file ({type(fault).__name__})"
+        why = getattr(fault, "strerror", None) or "it is not UTF-8 text"
+        msg = f"{path}: cannot be read as a {what} file ({why}); let this user read it, or restore it"
         raise ConfigError(msg) from None
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         msg = f"{path}: others may read or write this {what} (mode {stat.S_IMODE(mode):04o}); run `chmod 600 {path}`"
@@ -146,7 +147,7 @@ class Identity:
             msg = f"{path}: exists already; a key is never overwritten. Move it away first if it is no longer used"
             raise ConfigError(msg) from None
         except OSError as fault:
-            msg = f"{path}: cannot be written: {fault.strerror}"
+            msg = f"{path}: cannot be written ({fault.strerror}); make room, or choose another place"
             raise ConfigError(msg) from None
 
     @classmethod

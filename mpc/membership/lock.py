@@ -73,7 +73,7 @@ def _open(key: Path) -> int:
         except OSError:
             return os.open(key, os.O_RDONLY)
     except OSError as fault:
-        msg = f"{key}: cannot be opened: {fault.strerror}"
+        msg = f"{key}: cannot be opened ({fault.strerror}); restore this key, or let this user read it"
         raise ConfigError(msg) from None
 
 

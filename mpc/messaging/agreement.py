@@ -89,7 +89,7 @@ def described(name: str, roster: Roster, parties: tuple[str, ...] | None, progra
     """The same job for whoever looks at it from outside."""
     for what, text, most in (("job", name, 256), ("program", program, 1024)):
         if not isinstance(text, str) or len(text.encode()) > most:
-            msg = f"the name of a {what} is text of at most {most} bytes"
+            msg = f"the name of a {what} is text of at most {most} bytes; choose such a one"
             raise ConfigError(msg)
     chosen = tuple(sorted(parties or [member.name for member in roster.parties]))
     if roster.dealer is None:

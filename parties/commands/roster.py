@@ -310,7 +310,7 @@ def _write(path: Path, text: str, *, new: bool) -> None:
         msg = f"{path}: exists already, and nothing was written; it is another next version. Change that one, or move it away"
         raise ConfigError(msg) from None
     except OSError as fault:
-        msg = f"{path}: cannot be written: {fault.strerror}"
+        msg = f"{path}: cannot be written ({fault.strerror}); make room, or choose another place"
         raise ConfigError(msg) from None
 
 

@@ -107,7 +107,7 @@ def init(
             made.append(folder / file)
     except OSError as fault:
         _undo(made)
-        msg = f"{folder}: cannot be written: {fault.strerror}"
+        msg = f"{folder}: cannot be written ({fault.strerror}); make room, or choose another place"
         raise ConfigError(msg) from None
     print(public, end="")
     print(
