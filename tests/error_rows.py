@@ -50,3 +50,9 @@ def row_of(case):
     """The row whose text contains the case's name: one, or the document and the tests differ."""
     (found,) = (row for row in ROWS if case in row.text)
     return found
+
+
+def logged(case, log):
+    """Whether a line of a log ends with what the case's row says."""
+    row = row_of(case)
+    return any(row.shows(line[start:]) for line in log.splitlines() for start in range(len(line)))

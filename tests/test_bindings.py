@@ -16,6 +16,10 @@ from mpc.preprocessing import bindings as keeping
 from mpc.preprocessing.bindings import Bindings
 from mpc.prg import blocks_for
 from mpc.testing import simulate
+from tests.error_rows import logged
+
+BOUND = ["asks for other randomness"]
+"""Rows of docs/errors.md that this file provokes."""
 
 CLOCKS = Clocks(join=10.0, lost=10.0, stall=10.0)
 PARTIES = [f"p{index}" for index in range(5)]
@@ -161,3 +165,15 @@ def test_a_second_name_is_refused_after_thousands_of_relations_and_the_first_is_
         simulate(n, program, clocks=CLOCKS)
     assert sorted(went_on) == [False] * (n - 1) + [True]
     assert "under a second name" in caplog.text or "asks for other randomness in scope '9.9.9'" in caplog.text
+
+
+def test_two_parties_that_ask_for_other_randomness_of_one_range_disagree(caplog):
+    async def program(s):
+        asked = (Relation("value", (), (scale(A, factor),), (), OUT) for factor in range(1, 1000))
+        await answer(s, next(each for each in asked if receiver(s._engine.exchange.correction_tag(each.key), s.n) == s.index))
+        while True:
+            await s.reveal(s.zero(1))
+
+    with pytest.raises((PeerLost, Disagreement)):
+        simulate(2, program, clocks=CLOCKS)
+    assert logged(BOUND[0], caplog.text)

@@ -21,7 +21,7 @@ from mpc.node import Node
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.tcp import TcpNetwork
 from parties.ask import request
-from parties.check import MAX_AHEAD, Row, examine, first_fault, shadows
+from parties.check import MAX_AHEAD, Row, _reach, examine, first_fault, shadows
 from parties.config import load_node_config
 from tests.brokers import Mosquitto
 from tests.error_rows import row_of
@@ -68,6 +68,7 @@ CHECKED = (
     "with an impossible version or time",
     "and it answers no",
     "hides this software's",
+    "or the network's routes",
 )
 """Rows of docs/errors.md that this file provokes."""
 
@@ -351,3 +352,10 @@ def test_a_row_keeps_the_remedy_of_a_message():
     row = Row("b", "h:1")
     row.fail(PeerLost("b", "is away; wait"))
     assert (row.problem, row.remedy) == ("is away", "wait")
+
+
+async def test_an_address_that_no_way_leads_to():
+    """One of everybody, which no connection can be made to."""
+    row = Row("b", "255.255.255.255:9")
+    await _reach(row, Member("b", Identity.generate("b").public, ("255.255.255.255", 9)), ("255.255.255.255", 9))
+    assert shows("or the network's routes", row)

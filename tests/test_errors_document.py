@@ -19,6 +19,7 @@ from mpc.framing.handshake import negotiate
 from mpc.membership.roster import Member, Roster
 from mpc.network.mesh import Clocks
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
+from mpc.transport.incoming import Incoming
 from parties.cli import exit_status
 from tests.attackers import flipped
 from tests.channels import greet, hello, live, people, responder
@@ -28,6 +29,7 @@ from tests.test_agreement import nodes
 from tests.test_approvals import APPROVALS
 from tests.test_audit import AUDIT
 from tests.test_bench import BENCH
+from tests.test_bindings import BOUND
 from tests.test_client import CLIENTS
 from tests.test_client_faults import CLIENT_FAULTS
 from tests.test_command_line import DEMO
@@ -39,8 +41,11 @@ from tests.test_errors_of_jobs import JOBS
 from tests.test_errors_of_programs import CASES as PROGRAMS
 from tests.test_errors_of_programs import OF_NODES
 from tests.test_errors_of_setup import SETUP
+from tests.test_flow import FLOW
 from tests.test_handshake import MINE, THEIRS, pair
 from tests.test_identity_lock import LOCK
+from tests.test_links import LINKS
+from tests.test_mqtt import RELAYED
 from tests.test_ops_misuse import LOCAL, flags, numbers
 from tests.test_order import other_length, other_op
 from tests.test_policy import POLICY
@@ -184,6 +189,12 @@ async def stalled(s):
     await s.reveal(s.zero(1))
 
 
+async def takes_late(s):
+    if s.index == 1:
+        await asyncio.sleep(1.5)
+    await s.reveal(s.zero(5 << 20), to=1)  # more than a window
+
+
 async def alone():
     identities, roster = simulated_roster(2)
     async with Node(identities[0], roster, MemoryNetwork().of("p0"), clocks=Clocks(0.2, 5.0, 5.0)) as node:
@@ -254,6 +265,9 @@ CASES = {
     "its program ended there": lambda: each(divides),
     "what the wire format does not allow": lambda: broken(misbehave),
     "a record was altered": lambda: at_the_channel(lambda link, seal: link.send(flipped(seal(wire.ready(wire.NEW, 0)), 0))),
+    "since it found NAME": lambda: each(stalled, clocks=Clocks(5.0, 5.0, 0.4)),
+    "of the relay's framing": lambda: raised(lambda: list(Incoming("b").frames(memoryview(b"\2")))),
+    "did not take what this party has": lambda: each(takes_late, clocks=Clocks(5.0, 5.0, 0.4)),
     "a control message of unknown kind": lambda: at_the_channel(
         lambda link, seal: link.send(seal(wire.ready(wire.NEW, 0) + wire.control({"kind": "nonsense"})))
     ),
@@ -278,7 +292,7 @@ def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
     commands = [*COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO]
     jobs = [*JOBS, *POLICY, *POLICY_JOBS, *APPROVALS, *DIFFERENCES, *CLIENTS, *CLIENT_FAULTS, *SCRIBE, *SECONDS]
-    members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK]
+    members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK, *FLOW, *LINKS, *BOUND, *RELAYED]
     cases = [*CASES, *PROGRAMS, *OF_NODES, *SYNC, *commands, *jobs, *members]
     assert len(set(cases)) == len(cases)
     for row in ROWS:

@@ -17,6 +17,10 @@ from mpc.naming.scope import current
 from mpc.network.mesh import Clocks
 from mpc.ring import WORD
 from mpc.testing import simulate
+from tests.error_rows import row_of
+
+FLOW = ["messages ahead of this party", "without taking what this party has"]
+"""Rows of docs/errors.md that this file provokes."""
 
 WINDOW = 1 << 16
 CLOCKS = Clocks(join=80.0, lost=80.0, stall=80.0)
@@ -239,9 +243,10 @@ async def test_overruns_are_misbehaviour(ends, what):
 async def test_a_million_early_messages_are_bounded(ends):
     (near, _), _ = ends
     # A program that calls too many ops at once is no attack: only its session ends.
-    with pytest.raises(Disagreement, match="is 65536 messages ahead of this party"):
+    with pytest.raises(Disagreement, match="is 65536 messages ahead of this party") as caught:
         for number in range(1 << 20):
             push(near, wire.first(tag(number), DIGEST, 0, 0))
+    assert row_of(FLOW[0]).shows(str(caught.value))
 
 
 async def test_early_bytes_in_tiny_frames_take_the_window_and_no_more(ends):
@@ -289,8 +294,9 @@ async def test_the_end_of_the_peer_while_something_is_due(ends):
 async def test_the_end_of_the_peer_while_something_is_not_taken(ends):
     (near, _), _ = ends
     near.send(tag(1), DIGEST, memoryview(bytes(2 * WINDOW)))
-    with pytest.raises(Disagreement, match="without taking"):
+    with pytest.raises(Disagreement, match="without taking") as caught:
         near.peer_finished()
+    assert row_of(FLOW[1]).shows(str(caught.value))
 
 
 @pytest.mark.parametrize("taken", [True, False])

@@ -20,6 +20,10 @@ from mpc.transport.link import HIGH_WATER, MAX_FRAME
 from mpc.transport.memory import memory_pair
 from mpc.transport.tcp import TcpListener, TcpNetwork, dial
 from tests.brokers import BROKERS, meeting
+from tests.error_rows import row_of
+
+LINKS = ["its endpoint in the roster: REASON"]
+"""Rows of docs/errors.md that this file provokes."""
 
 DISTANCE = 0.02
 """Seconds one way."""
@@ -247,5 +251,7 @@ async def test_an_address_that_swallows_everything_is_given_up_in_time():
                     links.append(await network.dial(member))
         for link in links:
             link.abort()
-    told = unreachable(member, caught.value).text
+    fault = unreachable(member, caught.value)
+    told = fault.text
+    assert row_of(LINKS[0]).shows(str(fault))
     assert told == f"cannot be reached at 127.0.0.1:{member.endpoint[1]}, its endpoint in the roster: no answer within 0.5 s"

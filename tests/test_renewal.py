@@ -18,7 +18,7 @@ from mpc.membership.roster import Member, Revoked, Roster
 from mpc.node import node_of
 from parties.config import load_node_config
 from parties.renewal import Renewal
-from tests.error_rows import row_of
+from tests.error_rows import logged, row_of
 from tests.jobs import MEAN, RUN, Hostile, decided, entries, jobs_of, mean_is_right, requested, waiting
 from tests.nodes import PATIENCE, Nodes
 from tests.rosters import signed
@@ -37,12 +37,6 @@ RENEWAL = [
 TAKEN, KEPT = "phase=renewal from now on", "phase=renewal nothing was taken anew, the node goes on with what it has: "
 TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 SUM = {**MEAN, "protocol": "sum"}
-
-
-def logged(case, log):
-    """Whether a line of the log ends with what a row says."""
-    row = row_of(case)
-    return any(row.shows(line[start:]) for line in log.splitlines() for start in range(len(line)))
 
 
 class Renewed(Nodes):

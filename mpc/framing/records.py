@@ -85,7 +85,7 @@ class Opener(_Direction):
         """The plaintext, valid until the next record is opened; PeerMisbehaved if it is not the peer's next record."""
         if self._dead or not SEAL_BYTES <= len(record) <= MAX_RECORD + SEAL_BYTES:
             self._dead = True
-            raise PeerMisbehaved(self._peer, "the record channel is dead: a record was malformed")
+            raise PeerMisbehaved(self._peer, "sent a record of an impossible length, or went on after a wrong one")
         size = len(record) - SEAL_BYTES
         if size > len(self._plaintext):
             self._plaintext = bytearray(min(2 * size, MAX_RECORD))

@@ -382,7 +382,7 @@ class Agreement:
         ended = {name for name, body in self._agreed.early if body["kind"] == "leave"} if self._agreed is not None else set()
         gone = [name for name in self._others if name not in ended]
         if ended and gone and all(self._mesh.channel(name) is None for name in gone):
-            self._left = PeerLost(gone[0], "left before its confirmation came; the others have ended the session")
+            self._left = PeerLost(gone[0], "left before its confirmation came, and the others have ended the session")
             self._lobby.changed(self._job.name)
 
     def _withdrawn(self, name: str, body: wire.Body) -> None:

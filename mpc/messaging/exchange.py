@@ -350,7 +350,8 @@ class Exchange:
             async with asyncio.timeout(limit):
                 await flow.drained()
         except TimeoutError:
-            self.fail(PeerLost(name, f"is alive, but did not take what this party has for it within {limit:g} s"))
+            text = f"is alive, but did not take what this party has for it within {limit:g} s. "
+            self.fail(PeerLost(name, text + "Raise the clock stall if its program takes longer before that."))
             self.check_alive()
 
     # -- what the mesh tells -----------------------------------------------------------------------------------

@@ -225,7 +225,7 @@ class Mesh:
         self._no_longer_unproven(channel)
         peer = self._peers[channel.name]
         if peer.channel is not None:
-            peer.channel.end(PeerLost(channel.name, "connected again; the older connection is dropped"))
+            peer.channel.end(PeerLost(channel.name, "connected again, and the older connection was dropped"))
         peer.channel, peer.problem = channel, None
         peer.traffic.connections += 1
         self.log.info("peer=%s connected", channel.name)

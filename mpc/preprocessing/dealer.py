@@ -270,7 +270,7 @@ class Dealer:
             parties, said = tuple(members[:-1]), program if isinstance(program, str) else ""
             return describe(join["job"], self._mesh, parties, said, terms, roster)
         except BeaverError as fault:
-            raise PeerMisbehaved(name, f"proposed a job that cannot run: {fault}") from fault
+            raise PeerMisbehaved(name, f"proposed a job that cannot run ({fault})") from fault
 
     def _roster_of(self, digest: object) -> Roster:
         """The roster of a job: parties that have not taken the newest one yet, or began before, go on with the one before.
