@@ -28,6 +28,8 @@ def test_the_wheel_runs_the_demo_elsewhere(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"mpc", "protocols", "parties"}
     assert {"parties/data/diabetes.csv", "parties/status/page.html"} <= set(names)
+    # Without these, type checkers and editors take every signature of an installed package for Any (PEP 561).
+    assert {"mpc/py.typed", "protocols/py.typed", "parties/py.typed"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     run(sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "clean"))
     binaries = tmp_path / "clean" / "bin"
