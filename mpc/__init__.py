@@ -15,7 +15,7 @@ from mpc.errors import (
     Refused,
 )
 from mpc.estimate import estimate
-from mpc.fixed_point import Floats, as_numbers
+from mpc.fixed_point import Floats, as_numbers, column_names, column_of
 from mpc.ledger import Cost
 from mpc.naming.correlations import MAX_OPERANDS
 from mpc.naming.scope import protocol
@@ -59,6 +59,8 @@ __all__ = [
     "and_",
     "as_numbers",
     "b2a",
+    "column_names",
+    "column_of",
     "concatenate",
     "connect",
     "connect_sync",

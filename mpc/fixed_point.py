@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from contextlib import suppress
 from decimal import Decimal
@@ -46,14 +47,29 @@ def check_fits(bound: float, frac: int, what: str) -> None:
         raise PrecisionError(msg)
 
 
-def _where(index: tuple[int, ...]) -> str:
+def column_names(x: object) -> tuple[str, ...]:
+    """How a frame calls its columns; an array has no names."""
+    # An Arrow table's `columns` are its data.
+    for attribute in ("column_names", "columns"):
+        # Never what `__getattr__` makes up: of a column with that name, a frame gives the data.
+        if inspect.getattr_static(x, attribute, None) is not None:
+            return tuple(map(str, getattr(x, attribute)))
+    return ()
+
+
+def column_of(number: int, names: tuple[str, ...]) -> str:
+    """How a message calls a column: by its name, where the data has names."""
+    return f"column {names[number]!r}" if names else f"column {number}"
+
+
+def _where(index: tuple[int, ...], names: tuple[str, ...]) -> str:
     match index:
         case ():
             return "the value"
         case (row,):
             return f"row {row}"
         case (row, column):
-            return f"row {row}, column {column}"
+            return f"row {row}, {column_of(column, names)}"
         case _:
             return f"index {index}"
 
@@ -61,7 +77,7 @@ def _where(index: tuple[int, ...]) -> str:
 def as_numbers(values: ArrayLike) -> NDArray[Any]:
     """The numbers of an array, a list, a data frame or one of its columns; what is missing is NaN.
 
-    Raises PrecisionError, without any value, for text, dates, rows of different lengths and whatever else is no number.
+    Raises PrecisionError, without any value, for text, dates, rows of different lengths and whatever else is no number; it names the columns.
     """
     try:
         array = np.asarray(np.ma.filled(values.astype(np.float64), math.nan) if isinstance(values, np.ma.MaskedArray) else values)
@@ -73,9 +89,22 @@ def as_numbers(values: ArrayLike) -> NDArray[Any]:
         with suppress(OverflowError, ValueError):
             return np.array([math.nan if _missing(entry) else float(entry) for entry in array.flat]).reshape(array.shape)
     if array.dtype.kind not in "fiub":
-        msg = f"numbers are needed, not an array of {array.dtype}"
+        msg = f"numbers are needed, not an array of {array.dtype}{_what_else(array, column_names(values))}"
         raise PrecisionError(msg)
     return array
+
+
+def _what_else(array: NDArray[Any], names: tuple[str, ...]) -> str:
+    """Where an array holds something else than numbers, of which types, and what to do; nothing where each entry is a number by itself."""
+    if array.dtype.kind != "O" or array.ndim not in {1, 2}:
+        return ""
+    columns = {"it": array} if array.ndim == 1 else {column_of(number, names): column for number, column in enumerate(array.T)}
+    held = {
+        where: sorted({type(entry).__name__ for entry in column if not (_missing(entry) or isinstance(entry, _NUMBERS))})
+        for where, column in columns.items()
+    }
+    told = ", ".join(f"{where} holds {' and '.join(kinds)}" for where, kinds in held.items() if kinds)
+    return f": {told}; encode that as numbers, or leave it out" if told else ""
 
 
 def shape_of(values: ArrayLike) -> tuple[int, ...]:
@@ -100,18 +129,20 @@ def encode(values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> Word
     real: NDArray[Any] = array.astype(np.float64, copy=False) if array.dtype.kind == "f" or frac else array
     # NaN compares as false.
     if array.size and not (-bound <= real.min() and real.max() <= bound):
-        raise _outside(real, bound)
+        raise _outside(real, bound, column_names(values))
     if not frac and real.dtype.kind != "f":
         return np.asarray(real.astype(np.int64)).view(WORD)
     scaled = np.asarray(real * 2.0**frac)  # exact: a power of two
     return np.asarray(np.rint(scaled, out=scaled).astype(np.int64)).view(WORD)
 
 
-def _outside(real: NDArray[Any], bound: float) -> PrecisionError:
+def _outside(real: NDArray[Any], bound: float, names: tuple[str, ...]) -> PrecisionError:
     outside = ~(np.abs(real.astype(np.float64)) <= bound)
     first = tuple(int(i) for i in np.argwhere(outside)[0])
     kind = "not a finite number" if not np.isfinite(real[first]) else f"beyond the declared bound {bound:.6g}"
-    return PrecisionError(f"{_where(first)} is {kind} ({int(outside.sum())} such value(s)); mend the data or declare a larger bound=")
+    return PrecisionError(
+        f"{_where(first, names)} is {kind} ({int(outside.sum())} such value(s)); mend the data or declare a larger bound="
+    )
 
 
 def decode(words: Words, frac: int = FRAC) -> Floats | NDArray[np.int64]:

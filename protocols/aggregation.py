@@ -8,12 +8,11 @@ columns of the same names in one order: anything else is a Disagreement, and not
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc import ConfigError, Cost, Floats, PrecisionError, ProgramError, Session, as_numbers
+from mpc import ConfigError, Cost, Floats, PrecisionError, ProgramError, Session, as_numbers, column_names, column_of
 from protocols.declare import Received, Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers 
 
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
-    return await pooled(s, own(s, x, "a value", frac=frac), to, column_names(x))
+    return await pooled(s, own(s, x, "a value", frac=frac, names=column_names(x)), to, column_names(x))
 
 
 def mean_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
@@ -54,7 +53,7 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers = None
     A party may have no rows; ConfigError if nobody has any.
     """
     rows = own_rows(x)
-    revealed = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), rows, frac=checked_frac(frac)), to, column_names(x))
+    revealed = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), x, frac=checked_frac(frac)), to, column_names(x))
     if revealed is None:
         return None
     *total, count = revealed
@@ -81,7 +80,7 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
         msg = f"weight {int(np.argmax(weights < 0))} is negative; weights say how often a row counts"
         raise ConfigError(msg)
     sums = np.append(np.tensordot(weights, rows, axes=1), weights.sum())
-    revealed = await pooled(s, own_sums(s, sums, rows, weights, frac=frac), to, column_names(x))
+    revealed = await pooled(s, own_sums(s, sums, x, w, frac=frac), to, column_names(x))
     if revealed is None:
         return None
     *total, weight = revealed
@@ -114,23 +113,28 @@ def checked_frac(frac: int) -> int:
     return frac
 
 
-def own_sums(s: Session, sums: Floats, *data: Floats, frac: int) -> Encoded:
-    """This party's `sums` over its `data` as ring words.  PrecisionError names the datum that is no number, or how to make the sums fit."""
+def own_sums(s: Session, sums: Floats, *data: ArrayLike, frac: int) -> Encoded:
+    """This party's `sums` over its `data` as ring words.  PrecisionError names the datum that is no number, or the column whose sum does not
+    fit and how to make it fit.  The sums begin with those of the columns of the first of `data`.
+    """
     if not np.isfinite(sums).all():
         for each in data:
             s.encode(each, frac=frac)
-    return own(s, sums, "a sum over this party's rows", frac=frac)
+    return own(s, sums, "a sum over this party's rows", frac=frac, names=column_names(data[0]) if data else ())
 
 
-def own(s: Session, values: ArrayLike, what: str, *, frac: int) -> Encoded:
-    """This party's `values` as ring words, with a remedy that helps if they do not fit."""
-    values = as_numbers(values)
+def own(s: Session, values: ArrayLike, what: str, *, frac: int, names: tuple[str, ...] = ()) -> Encoded:
+    """This party's `values` as ring words, with a remedy that helps if they do not fit; `names` are of the columns, along the last axis."""
     try:
         return s.encode(values, frac=frac)
     except PrecisionError as fault:
-        if not np.isfinite(values).all():
+        numbers = as_numbers(values)
+        if not np.isfinite(numbers).all():
             raise
         limit = s.encode(0, frac=frac).bound
+        column = int(np.argwhere(np.abs(numbers) > limit)[0][-1]) if names else 0
+        if column < len(names):
+            what = f"{what} ({column_of(column, names)})"
         msg = f"{what} exceeds {limit:.4g}, the most for {s.n} parties at frac={frac}: scale the data or pass a smaller frac="
         raise PrecisionError(msg) from fault
 
@@ -138,16 +142,6 @@ def own(s: Session, values: ArrayLike, what: str, *, frac: int) -> Encoded:
 def pooled(s: Session, mine: Encoded, to: Receivers = None, names: tuple[str, ...] = ()) -> Coroutine[Any, Any, Received]:
     """Reveal the sum of what all parties have, in columns of these names."""
     return s.reveal(s.zero(mine.words.shape, frac=mine.frac, terms=names).add_own(mine), to)
-
-
-def column_names(x: object) -> tuple[str, ...]:
-    """How a frame calls its columns, which is part of what the parties compute alike; an array has no names."""
-    # An Arrow table's `columns` are its data.
-    for attribute in ("column_names", "columns"):
-        # Never what `__getattr__` makes up: of a column with that name, a frame gives the data.
-        if inspect.getattr_static(x, attribute, None) is not None:
-            return tuple(map(str, getattr(x, attribute)))
-    return ()
 
 
 def enough_rows(count: float, ddof: int) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc import Cost, Floats, PrecisionError, Session
-from protocols.aggregation import checked_frac, column_names, enough_rows, own_rows, own_sums, pooled, width
+from mpc import Cost, Floats, PrecisionError, Session, column_names
+from protocols.aggregation import checked_frac, enough_rows, own_rows, own_sums, pooled, width
 from protocols.declare import Received, Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     """
     rows = own_rows(x)
     sums, squares = _about(rows, np.zeros(rows.shape[1:]))
-    first = own_sums(s, np.append(sums, len(rows)), rows, frac=checked_frac(frac))
-    second = own_sums(s, squares, rows, frac=2 * frac - DIGITS)
+    first = own_sums(s, np.append(sums, len(rows)), x, frac=checked_frac(frac))
+    second = own_sums(s, squares, x, frac=2 * frac - DIGITS)
     (*total, count), coarse = await asyncio.gather(pooled(s, first, names=column_names(x)), pooled(s, second))
     enough_rows(count, ddof)
     centre = np.reshape(total, rows.shape[1:]) / count

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
-from mpc import AShare, ConfigError, Floats, PrecisionError, ProgramError, Session, as_numbers
-from protocols import aggregation, blockwise, descent, fitting, hidden, least_squares, prediction
+from mpc import AShare, ConfigError, Floats, PrecisionError, ProgramError, Session, as_numbers, column_names, column_of
+from protocols import blockwise, descent, fitting, hidden, least_squares, prediction
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -95,7 +95,7 @@ class LinearRegression:
         if not reveal and to is not None:
             msg = "to= says who gets the coefficients, but reveal=False keeps them shared"
             raise ProgramError(msg)
-        names = () if self.split == "shared" else aggregation.column_names(X)
+        names = () if self.split == "shared" else column_names(X)
         fitted = await self._solve(s, X, y, names)
         if await s.reveal(fitted.singular):
             raise ConfigError(self._no_solution())
@@ -175,7 +175,7 @@ class LinearRegression:
             _check_shared(X, y)
             return await fitting.on_shares(s, X, y, options, step)
         x, target = _as_table(X, y, target_needed=self.split == "rows")
-        await blockwise.locally(_check_finite, x, target)
+        await blockwise.locally(_check_finite, x, target, names)
         labels = names or [f"x{number}" for number in range(x.shape[1])]
         if self.split == "rows" and self.moments == "secret":
             return await fitting.on_hidden_rows(s, x, target, options, labels)
@@ -227,7 +227,7 @@ class LinearRegression:
 
     def _own_rows(self, x: Any, *, full: bool) -> Floats:
         """X as `own_table` has it; ConfigError if it is to be `full` rows, or names its columns, and they are not those of the fit in their order."""
-        names, known = aggregation.column_names(x), getattr(self, "feature_names_in_", None)
+        names, known = column_names(x), getattr(self, "feature_names_in_", None)
         # Of split columns, names are of a party's own.
         if names and known is not None and names != tuple(known) and not (full and self.split == "columns"):
             msg = f"X has the columns {', '.join(map(str, names))}, and the fit had {', '.join(known)}: pass these, in this order"
@@ -282,7 +282,7 @@ def _observed(y: Any, x: Any) -> Floats:
 def own_table(x: Any) -> Floats:
     """X as (n, d) in float64; ConfigError, naming row and column but never a value, for what is not finite numbers."""
     table, _ = _as_table(x, None)
-    _check_finite(table)
+    _check_finite(table, None, column_names(x))
     return table
 
 
@@ -291,9 +291,9 @@ def _as_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, F
     try:
         table = as_numbers(x).astype(np.float64, copy=False)
         target = None if y is None else as_numbers(y).astype(np.float64, copy=False)
-    except (PrecisionError, ValueError):
+    except PrecisionError as fault:  # it names the columns
         msg = "X and y must be numbers: encode text columns first"
-        raise ConfigError(msg) from None
+        raise ConfigError(msg) from fault
     if table.ndim != 2 or (target is not None and target.shape != table.shape[:1]):
         shape = None if target is None else target.shape
         msg = f"X must have shape (n, d) and y (n,), not {table.shape} and {shape}"
@@ -304,10 +304,10 @@ def _as_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, F
     return table, target
 
 
-def _check_finite(table: Floats, target: Floats | None = None) -> None:
+def _check_finite(table: Floats, target: Floats | None, names: tuple[str, ...]) -> None:
     if bad := blockwise.not_finite(table):
         (row, column), many = bad
-        msg = f"X, row {row}, column {column} is not a finite number ({many} such value(s)); mend or drop these rows"
+        msg = f"X, row {row}, {column_of(column, names)} is not a finite number ({many} such value(s)); mend or drop these rows"
         raise ConfigError(msg)
     if target is not None and (bad := blockwise.not_finite(target)):
         msg = f"y, row {bad[0][0]} is not a finite number; mend or drop these rows"

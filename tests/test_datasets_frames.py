@@ -13,9 +13,9 @@ import pytest
 
 import mpc
 import protocols
-from mpc import BeaverError, Disagreement, PrecisionError
+from mpc import BeaverError, ConfigError, Disagreement, PrecisionError, column_names
 from mpc.testing.simulate import simulate
-from protocols.aggregation import column_names
+from protocols import LinearRegression
 
 PLANTED = "77713371"
 NUMBERS = {"age": [50, 60, 70, 40], "bmi": [21.5, 22.5, 23.5, 30.25], "smokes": [True, False, True, True]}
@@ -165,8 +165,41 @@ def test_what_is_missing_in_a_frame_is_refused_with_its_place():
         pd.DataFrame({"age": pd.array([1, None], dtype="Int64")}),
         pd.DataFrame({"age": [1, None]}),
     ):
-        with pytest.raises(PrecisionError, match="row 1, column 0 is not a finite number"):
+        with pytest.raises(PrecisionError, match="row 1, column 'age' is not a finite number"):
             simulate(2, lambda s, frame=frame: protocols.mean(s, frame))
+
+
+def test_columns_that_hold_no_numbers_are_named_with_what_they_hold():
+    columns = {"age": [1.0, 2.0], "sex": [PLANTED, PLANTED], "seen": [dt.date(2024, 1, 2)] * 2, "paid": [None, Decimal(2)]}
+    told = "column 'sex' holds str, column 'seen' holds {}; encode that as numbers, or leave it out"
+    for frame, date in (
+        (pl.DataFrame(columns), "date"),
+        (pd.DataFrame(columns), "date"),
+        (pd.DataFrame(columns).astype({"seen": "datetime64[s]"}), "Timestamp"),
+    ):
+        for program in (
+            lambda s, frame=frame: protocols.mean(s, frame),
+            lambda s, frame=frame: protocols.variance(s, frame),
+            lambda s, frame=frame: protocols.secure_sum(s, frame),
+        ):
+            with pytest.raises(PrecisionError, match=told.format(date)) as caught:
+                simulate(2, program)
+            assert PLANTED not in str(caught.value)
+        with pytest.raises(BeaverError) as caught:
+            simulate(2, lambda s, frame=frame: LinearRegression().fit(s, frame, [1.0, 2.0]))
+        assert told.format(date) in str(caught.value.__cause__)
+
+
+def test_the_column_is_named_whose_values_or_sums_do_not_fit():
+    frame = pd.DataFrame({"age": [1.0, 2.0], "income": [1e13, 1.0]})
+    for call in (protocols.mean, protocols.variance, protocols.secure_sum):
+        with pytest.raises(PrecisionError, match=r"\(column 'income'\) exceeds"):
+            simulate(2, lambda s, call=call: call(s, frame))
+    with pytest.raises(PrecisionError, match=r"row 0, column 'income' is beyond the declared bound"):
+        simulate(2, lambda s: s.inputs(frame))
+    missing = frame.assign(age=[1.0, np.nan])
+    with pytest.raises(ConfigError, match=r"X, row 1, column 'age' is not a finite number"):
+        simulate(2, lambda s: LinearRegression().fit(s, missing, [1.0, 2.0]))
 
 
 def test_numbers_of_anything():
