@@ -64,13 +64,15 @@ async def moments(s: Session, x: Floats, y: Floats, *, centre: bool = True, term
     """
     own = await _own_products(s, x, y)
     raw = blockwise.about(own, np.zeros(x.shape[1] + 1))
-    (*total, count), coarse = await asyncio.gather(_pooled(s, raw[-1], SUM_FRAC, terms), _pooled(s, np.diag(raw)[:-1], SQUARE_FRAC))
+    # Both are encoded before either is on its way: what does not fit leaves no call that nobody awaits.
+    first, second = encoded(s, raw[-1], SUM_FRAC), encoded(s, np.diag(raw)[:-1], SQUARE_FRAC)
+    (*total, count), coarse = await asyncio.gather(_pooled(s, first, terms), _pooled(s, second))
     not_empty(count, lacks="nothing to fit")
     about = np.divide(total, count) if centre else np.zeros(len(total))
     size = unit(coarse / count, about, s.n * 2.0**-SQUARE_FRAC / count)
     apart = blockwise.about(own, about)
     rest = np.concatenate([apart[-1, :-1] / size, np.diag(apart)[:-1] / np.square(size)]) / count
-    left, squares = np.split(await _pooled(s, rest, DIGITS), 2)
+    left, squares = np.split(await _pooled(s, encoded(s, rest, DIGITS)), 2)
     left *= centre
     doubt = s.n * 2.0 ** (3 - DIGITS) * np.square(size)
     return Moments(float(count), about + left * size, np.maximum(squares - np.square(left), 0.0) * np.square(size), doubt), own
@@ -88,8 +90,8 @@ def correlations(own: Floats, pooled: Moments, scale: Floats) -> Floats:
     return np.asarray(blockwise.about(own, pooled.mean)[:-1, :-1] / np.outer(scale, scale) / pooled.rows)
 
 
-def _pooled(s: Session, own: Floats, frac: int, terms: tuple[float | str, ...] = ()) -> Coroutine[Any, Any, Any]:
-    return s.reveal(s.zero(own.shape, frac=frac, terms=terms).add_own(encoded(s, own, frac)))
+def _pooled(s: Session, own: Encoded, terms: tuple[float | str, ...] = ()) -> Coroutine[Any, Any, Any]:
+    return s.reveal(s.zero(own.words.shape, frac=own.frac, terms=terms).add_own(own))
 
 
 def encoded(s: Session, own: Floats, frac: int, bound: float | None = None) -> Encoded:
