@@ -270,3 +270,35 @@ def test_a_plan_shows_what_a_program_costs():
     for n in (1, 0, -2):
         with pytest.raises(ConfigError, match=f"an estimate is for two parties or more, not {n}"):
             mpc.estimate(program, n, [(4, 2)])
+
+
+def test_what_the_refusal_of_a_real_factor_names_runs_as_it_stands():
+    async def program(s):
+        x = share(s, X)
+        with pytest.raises(ProgramError, match=r"for reals await mpc\.scale\(s, x, factor\)"):
+            x * 0.3
+        return await s.reveal(await mpc.scale(s, x, 0.3))
+
+    for result in simulate(3, program):
+        assert np.allclose(result, X * 0.3, rtol=0, atol=8 * 2.0**-20)
+
+
+def test_numpy_functions_that_ask_for_an_array_are_refused_in_a_sentence():
+    async def program(s):
+        x = share(s, X)
+        for call in (np.asarray, np.array, np.mean, lambda x: np.dot(x, X.T), lambda x: np.array(x, copy=True), lambda x: np.asarray(x, float)):
+            with pytest.raises(ProgramError, match=r"the array of a AShare would need its secret contents; await s\.reveal\(x\)"):
+                call(x)
+
+    simulate(2, program)
+
+
+def test_a_product_that_is_added_to_a_factor_is_told_of_the_call_that_keeps_the_scale():
+    async def program(s):
+        x = share(s, X, bound=8.0)
+        with pytest.raises(ProgramError, match=r"await mpc\.mul_trunc\(s, x, y, 20\) is a product with as many as its factors"):
+            await mpc.mul(s, x, x) + x
+        return await s.reveal(await mpc.mul_trunc(s, x, x, 20) + x)
+
+    for result in simulate(2, program):
+        assert np.allclose(result, X * X + X, rtol=0, atol=2.0**-19)

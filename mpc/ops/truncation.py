@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
+from mpc.fixed_point import FRAC
 from mpc.ledger import Cost, together
 from mpc.naming import expressions
 from mpc.naming.correlations import DROPPED, Relation
@@ -174,14 +175,14 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
         fetching.close()
 
 
-def scale_cost(n: int, x: Operand, factor: Any, drop: int) -> Cost:
+def scale_cost(n: int, x: Operand, factor: Any, drop: int = FRAC) -> Cost:
     """What `scale` costs."""
     shape = broadcast(x.shape, np.shape(factor))
     return trunc_cost(n, x if shape == x.shape else Like(shape, x.is_masked, x.owner), drop)
 
 
 @op(scale_cost, source="dalskov20", opens="x·factor - a, uniform", leaks=_FUSED_LEAKS)
-async def scale(s: Session, x: AShare | Masked, factor: ArrayLike, drop: int) -> AShare:
+async def scale(s: Session, x: AShare | Masked, factor: ArrayLike, drop: int = FRAC) -> AShare:
     """X times public reals `factor`, encoded with `drop` fractional bits; the result has the frac of x.  They broadcast; a Masked takes one number.
 
     rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element of the result

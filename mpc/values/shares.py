@@ -298,7 +298,8 @@ class AShare(Fixed):
 def _alike(one: int, other: int) -> str:
     """How to give two shares the same number of fractional bits."""
     apart = abs(one - other)
-    return f"truncate one, or give the other {apart} more: (x * 2**{apart}).ldexp(-{apart})"
+    product = f"; await mpc.mul_trunc(s, x, y, {apart}) is a product with as many as its factors" if apart == min(one, other) else ""
+    return f"truncate one, or give the other {apart} more: (x * 2**{apart}).ldexp(-{apart}){product}"
 
 
 def check_broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> None:
