@@ -62,8 +62,9 @@ async def raises(s):
 
 async def impatient(s):
     await total(s)
-    if s.index == 0:
-        await asyncio.sleep(3)
+    while s.index == 0:
+        s.check_alive()
+        await asyncio.sleep(0.01)
     async with asyncio.timeout(0.5):
         await total(s)
 

@@ -374,8 +374,8 @@ async def test_a_cancelled_op_ends_the_session_everywhere():
                 elif s.index == 1:
                     await protocols.secure_sum(s, [1.0])
                 else:
-                    await asyncio.sleep(0.3)
-                    await protocols.secure_sum(s, [1.0])
+                    # Never in the op before p0 has left it.
+                    await until(s.check_alive)
 
         results = await asyncio.gather(*(program(node) for node in parties), return_exceptions=True)
         assert isinstance(results[0], ProgramError)

@@ -17,6 +17,7 @@ from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealer, dealt
 from mpc.testing import simulate
 from tests.references import shared
+from tests.waiting import turns
 
 CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
 
@@ -162,8 +163,9 @@ async def halves(s, x):
 
 
 @mpc.protocol
-async def late(s, x, seconds):
-    await asyncio.sleep(seconds)
+async def late(s, x, is_late):
+    if is_late:
+        await turns()
     return await s.run(halves, x)
 
 
@@ -175,7 +177,7 @@ def test_plans_side_by_side_are_asked_for_in_any_order(n, monkeypatch):
 
     async def program(s):
         x, y = (s.zero(1 << 12, frac=40) + value for value in (1.0, 2.0))
-        both = await asyncio.gather(late(s, x, 0.2 * (s.index == 0)), late(s, y, 0.2 * (s.index == 1)))
+        both = await asyncio.gather(late(s, x, s.index == 0), late(s, y, s.index == 1))
         return [(await s.reveal(value))[0] for value in both]
 
     assert simulate(n, program, clocks=CLOCKS) == [[1.0, 2.0]] * n

@@ -58,6 +58,7 @@ from tests.test_renewed_rosters import FOLLOWED
 from tests.test_scribe import SCRIBE
 from tests.test_services import STOPPED
 from tests.test_waits import WAITS
+from tests.waiting import until
 
 # -- cases ------------------------------------------------------------------------------------------------------
 
@@ -144,7 +145,7 @@ async def cancelled(s):
     if s.index == 0:
         async with asyncio.timeout(0.1):
             await s.reveal(s.zero(1))
-    await asyncio.sleep(0.3)
+    await until(s.check_alive)
 
 
 async def looks_at_unmade_words(s):
@@ -185,7 +186,7 @@ async def no_dealer():
 async def stalled(s):
     await s.reveal(s.zero(1))
     if s.index == 1:
-        await asyncio.sleep(1.5)
+        await until(s.check_alive)
     await s.reveal(s.zero(1))
 
 

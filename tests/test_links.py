@@ -167,7 +167,8 @@ def test_what_was_sent_before_close_still_arrives_then_both_hear_the_end_once(on
         near.close()
         near.abort()
         far.close()
-        await asyncio.sleep(0.01)
+        for link in (near, far):
+            await asyncio.wait_for(link.wait_closed(), 20)
         assert (there.closed, here.closed) == (1, 1)
         assert not near.writable
         assert not far.writable

@@ -9,10 +9,12 @@ import pytest
 import uvloop
 
 from mpc.config import PartyConfig
+from mpc.network import delayed
 from mpc.network.delayed import DelayedLink, DelayedNetwork
 from mpc.transport.tcp import TcpNetwork
 from tests.test_layers import PRODUCT, imports, module_of
 from tests.test_links import Inbox, tcp_links
+from tests.waiting import until
 
 DELAY = 0.1
 MANY = 200
@@ -26,8 +28,24 @@ class Clocked(Inbox):
         self.times = []
 
     def frame(self, data):
-        self.times.append(time.monotonic())
+        self.times.append(delayed.time.monotonic())
         super().frame(data)
+
+
+class Clock:
+    """The time of delayed links, which stands still until it is set."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    monkeypatch.setattr(delayed, "time", Clock())
+    return delayed.time
 
 
 @pytest.fixture(params=[None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -64,19 +82,20 @@ def test_frames_travel_together(over_a_distance):
     over_a_distance(body)
 
 
-def test_frames_overtake_nobody_who_left_later(over_a_distance):
+def test_frames_overtake_nobody_who_left_later(over_a_distance, clock):
     async def body(near, far):
         there, _ = Clocked(far), Inbox(near)
-        left = []
         for number in range(5):
-            left.append(time.monotonic())
+            clock.now = number * DELAY / 8
             near.send(b"%d" % number)
-            await asyncio.sleep(DELAY / 4)
-        await there.until(lambda box: len(box.frames) == 5)
+            await until(lambda number=number: len(far._coming) == number + 1)
+        # All were on their way before the first had come.
+        assert there.frames == []
+        for number in range(5):
+            clock.now = DELAY + number * DELAY / 8
+            await there.until(lambda box, number=number: len(box.frames) > number)
         assert there.frames == [b"%d" % number for number in range(5)]
-        assert all(came >= went + DELAY for came, went in zip(there.times, left, strict=True))
-        # The second was on its way before the first had come.
-        assert left[1] < there.times[0]
+        assert there.times == [DELAY + number * DELAY / 8 for number in range(5)]
 
     over_a_distance(body)
 
@@ -94,18 +113,17 @@ def test_the_end_comes_behind_the_last_frame(over_a_distance):
     over_a_distance(body)
 
 
-def test_abort_loses_what_is_on_its_way_and_waits_for_nothing(over_a_distance):
+def test_abort_loses_what_is_on_its_way_and_waits_for_nothing(over_a_distance, clock):
     async def body(near, far):
         there, _ = Clocked(far), Inbox(near)
         near.send(b"late")
-        async with asyncio.timeout(20):
-            while not far._coming:
-                await asyncio.sleep(0)
-        due = far._coming[0][0]
+        await until(lambda: far._coming)
         far.abort()
+        # The clock stands still: nothing that is late would come.
         await there.until(lambda box: box.closed)
-        assert time.monotonic() < due + DELAY
-        await asyncio.sleep(max(due - time.monotonic(), 0) + 0.01)
+        clock.now = 2 * DELAY
+        await until(lambda: far._timer is None)
+        assert not far._coming
         assert (there.frames, there.closed) == ([], 1)
 
     over_a_distance(body)

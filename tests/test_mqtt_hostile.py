@@ -20,6 +20,7 @@ from mpc.transport.office import Office
 from mpc.transport.outgoing import Outgoing
 from tests.brokers import Mosquitto, meeting
 from tests.test_links import Inbox
+from tests.waiting import until
 
 FRAMES = [Stream(bytes(32), ("hostile", number)).words(0, (size,)).tobytes() for number, size in enumerate([1, 300, 20_000, 5, 70_000] * 4)]
 
@@ -156,8 +157,11 @@ async def test_a_broker_that_silently_drops_large_messages_gets_smaller_ones():
 
 
 async def test_a_link_whose_peer_falls_silent_for_good_ends_with_a_reason_when_the_relay_is_gone():
-    async with delivered(lambda number, topic, payload: [(topic, payload)], patience=0.3) as (postman, near, far):
+    async with delivered(lambda number, topic, payload: [(topic, payload)]) as (postman, near, far):
         boxes = Inbox(near), Inbox(far)
+        await until(lambda: near.answered and far.answered)
+        for office in postman.offices:
+            office._patience = 0.3
         postman.treat = lambda number, topic, payload: []
         for office in postman.offices:
             office.down()
@@ -182,7 +186,8 @@ async def test_an_opening_is_taken_once_however_often_it_is_repeated():
 
 
 async def test_a_repeated_old_presence_costs_no_link_but_a_peer_that_started_again_ends_it(monkeypatch):
-    monkeypatch.setattr("mpc.transport.office._NEWCOMER", 0.5)
+    # Longer than this test may take: an answer alone ends the doubt.
+    monkeypatch.setattr("mpc.transport.office._NEWCOMER", 600.0)
     async with delivered(lambda number, topic, payload: [(topic, payload)]) as (postman, near, far):
         box, _ = Inbox(near), Inbox(far)
         peer = postman.offices[0]._peers[0]
@@ -191,10 +196,11 @@ async def test_a_repeated_old_presence_costs_no_link_but_a_peer_that_started_aga
         another = Pair.__new__(Pair)
         another.__dict__.update(theirs.__dict__, process=b"x" * 16)
         postman.offices[0].arrived(old, another.announce(bytes(16), bytes(16)))
-        near.send(b"still here")
-        await asyncio.sleep(0.8)
+        assert near._doubt is not None
+        await until(lambda: near._doubt is None)
         assert box.closed == 0
         postman.treat = lambda number, topic, payload: []
+        monkeypatch.setattr("mpc.transport.office._NEWCOMER", 0.1)
         postman.offices[0].arrived(old, another.announce(bytes(16), b"t" * 16))
         await box.until(lambda box: box.closed)
         assert str(box.reason) == "b: was started again"

@@ -18,6 +18,7 @@ from mpc.ops.declare import OPS
 from mpc.ops.groups import GROUP, MANY, chosen, most_factors
 from mpc.testing import simulate
 from tests.references import shared, total
+from tests.waiting import turns
 
 CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
 LENGTHS = (9, 12, 13, 24, 31, 47, 60)
@@ -196,7 +197,7 @@ async def both(s, value, factors):
     @mpc.protocol
     async def part(s, number):
         if busy and (s.index + number) % 2:
-            await asyncio.sleep(0.05)
+            await turns()
         return await chain(s, value, factors)
 
     return await asyncio.gather(part(s, 0), part(s, 1))

@@ -17,6 +17,7 @@ from mpc.ops.declare import OPS
 from mpc.ops.quotients import truncated
 from mpc.testing import simulate
 from tests.quotients import CLOCKS, above, chain, cost_is_that_of_the_dry_run, exactly, own, times, words_of
+from tests.waiting import turns
 
 STEPS = 15
 RNG = np.random.default_rng(11)
@@ -184,7 +185,8 @@ def test_views_are_lifted_with_the_whole(n, planned):
 def test_two_tasks_lift_what_they_share_once():
     @mpc.protocol
     async def part(s, value, factors, late):
-        await asyncio.sleep(0.1 * late)
+        if late:
+            await turns()
         for number in range(1, 7):
             value = await times(s, value, factors[number])
         return await s.reveal(value)

@@ -15,12 +15,14 @@ from mpc.network.mesh import Clocks
 from mpc.testing import simulate
 from tests.quotients import CLOCKS, times
 from tests.test_ops_quotients_together import FACTORS, FRAC, START, begun
+from tests.waiting import turns
 
 
 @mpc.protocol
 async def reads_beside_a_sum(s, mine, other, factor, late):
     kept = mine + 1.0
-    await asyncio.sleep(0.2 * late)
+    if late:
+        await turns()
     for _ in range(OFTEN + 2):
         await mpc.mul(s, factor, factor)
     return await s.reveal(other), await s.reveal(kept)

@@ -14,6 +14,7 @@ from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealt
 from mpc.testing import simulate
 from tests.references import shared, total
+from tests.waiting import turns
 
 CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
 WORDS = np.random.default_rng(8).integers(0, 2**64, 40, dtype=np.uint64) | np.uint64(1)
@@ -38,7 +39,7 @@ def test_a_task_waits_for_what_it_has_added_up_itself_alone(n, seed, monkeypatch
     @mpc.protocol
     async def part(s, factors, number):
         if (s.index + number) % 2:
-            await asyncio.sleep(0.1)
+            await turns()
         value = sums = factors[0]
         for k in range(1, 80):
             value = await times(s, value, factors[k % 40])
@@ -65,7 +66,7 @@ def test_what_has_arrived_is_due_no_more_whoever_waits_for_a_group(seed, planned
     @mpc.protocol
     async def part(s, factors, number):
         if s.home.session != b"dry run" and (s.index + number) % 2:
-            await asyncio.sleep(0.05)
+            await turns()
         value, products = factors[0], []
         for k in range(60):
             value = await times(s, value, factors[k % 40])

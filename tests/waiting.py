@@ -10,3 +10,9 @@ async def until(condition, within=20.0):
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def turns(number=1000):
+    """Let everything else that runs in this loop go on for so many turns: over links in memory, as far as it can without the caller."""
+    for _ in range(number):
+        await asyncio.sleep(0)
