@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,10 @@ from mpc.membership.members import Content, Member, Revoked, Transport, minute
 from mpc.membership.roster import NO_DEALER, Roster, read_text
 from mpc.membership.toml_text import did_you_mean
 from parties.commands.roster_table import as_json_object, table
+from parties.commands.roster_turns import in_turn
+
+if TYPE_CHECKING:
+    from mpc.config import PartyConfig
 
 app = typer.Typer(no_args_is_help=True, help="Build, sign and change the roster that all members share.")
 
@@ -41,19 +45,20 @@ def add(
     transport: Annotated[Transport | None, typer.Option(help="How members speak that do not say it themselves.")] = None,
 ) -> None:
     """Put members into a roster, from the public lines that they sent; the file is made if it is not there."""
-    content, signatures = _read(roster) if roster.exists() else (Content(), {})
-    before = content
-    for source in sources:
-        for member in _fragment(source):
+    given = [member for source in sources for member in _fragment(source)]
+    with in_turn(roster):
+        content, signatures = _read(roster) if roster.exists() else (Content(), {})
+        before = content
+        for member in given:
             content = replace(content, members=_with(content.members, member))
-    if relay is not None:
-        content = replace(content, relay=parse_relay(relay))
-    if transport is not None:
-        content = replace(content, transport=transport)
-    if roster.exists() and set(content.members) == set(before.members) and replace(content, members=before.members) == before:
-        print(f"{roster} says all that already; nothing was written", file=sys.stderr)
-        return
-    _save(roster, content, signatures)
+        if relay is not None:
+            content = replace(content, relay=parse_relay(relay))
+        if transport is not None:
+            content = replace(content, transport=transport)
+        if roster.exists() and set(content.members) == set(before.members) and replace(content, members=before.members) == before:
+            print(f"{roster} says all that already; nothing was written", file=sys.stderr)
+            return
+        _save(roster, content, signatures)
 
 
 def _fragment(source: str) -> tuple[Member, ...]:
@@ -76,9 +81,10 @@ def _with(members: tuple[Member, ...], member: Member) -> tuple[Member, ...]:
 @app.command()
 def remove(roster: RosterFile, name: Annotated[str, typer.Argument(help="The member that leaves.")]) -> None:
     """Take a member out.  Its key is not revoked: it may come back with it."""
-    content, signatures = _read(roster)
-    _find(content, name)
-    _save(roster, replace(content, members=tuple(member for member in content.members if member.name != name)), signatures)
+    with in_turn(roster):
+        content, signatures = _read(roster)
+        _find(content, name)
+        _save(roster, replace(content, members=tuple(member for member in content.members if member.name != name)), signatures)
 
 
 @app.command()
@@ -90,20 +96,24 @@ def revoke(
     new: Annotated[str | None, typer.Option(metavar="FILE_OR_LINES", help="Its public lines with a new key; without, it leaves.")] = None,
 ) -> None:
     """Forbid a member's keys for ever, because somebody else may have them."""
-    content, signatures = _read(roster)
+    given = _fragment(new) if new is not None else ()
+    with in_turn(roster):
+        content, signatures = _read(roster)
+        _save(roster, _without(content, name, reason, given, retiring=retiring), signatures)
+
+
+def _without(content: Content, name: str, reason: str, given: tuple[Member, ...], *, retiring: bool) -> Content:
+    """`content` without the keys of `name`, or only its retiring one; `given` is what it comes back with."""
     member = _find(content, name)
-    if retiring and (member.retiring is None or new is not None):
+    if retiring and (member.retiring is None or given):
         msg = f"{name} has no retiring key, or --new was given too; leave out --retiring to revoke all its keys"
         raise ConfigError(msg)
     spoilt = member.publics[1:] if retiring else member.publics
     stay = tuple(each for each in content.members if each.name != name)
-    if retiring:
-        stay = (*stay, replace(member, retiring=None, retires=None))
-    elif new is not None:
-        stay = (*stay, *(each for each in _fragment(new) if _is(each, name)))
+    stay = (*stay, replace(member, retiring=None, retires=None)) if retiring else (*stay, *(each for each in given if _is(each, name)))
     why, today = roster_file.one_line(reason), datetime.now(UTC).date()
     listed = (*content.revoked, *(Revoked(name, public, why, today) for public in spoilt))
-    _save(roster, replace(content, members=stay, revoked=listed), signatures)
+    return replace(content, members=stay, revoked=listed)
 
 
 def _is(member: Member, name: str) -> bool:
@@ -127,6 +137,17 @@ def rotate(
     """
     settings = load_config(config)
     source = roster or settings.roster_path
+    with in_turn(source):
+        key, path, retires = _rotated(settings, source, days)
+    print(
+        f"The new key is in {key}. When all members use {path}, and before {minute(retires)}, set `key` to it in {config} and "
+        "restart the node; then move the old key away. Until then, sign further versions with `beaver roster sign --key` and that file.",
+        file=sys.stderr,
+    )
+
+
+def _rotated(settings: PartyConfig, source: Path, days: int) -> tuple[Path, Path, datetime]:
+    """The new key's file, the roster with both keys, and when the old one retires."""
     content, signatures = _read(source)
     old, member = settings.identity(), _find(content, settings.name)
     if old.public != member.public:
@@ -145,11 +166,7 @@ def rotate(
     except ConfigError:
         key.unlink()
         raise
-    print(
-        f"The new key is in {key}. When all members use {path}, and before {minute(retires)}, set `key` to it in {config} and "
-        "restart the node; then move the old key away. Until then, sign further versions with `beaver roster sign --key` and that file.",
-        file=sys.stderr,
-    )
+    return key, path, retires
 
 
 @app.command()
@@ -207,7 +224,9 @@ def sign(
     settings = load_config(config)
     path = roster or settings.roster_path
     signer = settings if key is None else settings.model_copy(update={"key": str(key.absolute())})
-    _sign(path, Roster.load(path), signer.identity())
+    identity = signer.identity()
+    with in_turn(path):
+        _sign(path, Roster.load(path), identity)
 
 
 def _sign(path: Path, roster: Roster, identity: Identity) -> None:
@@ -230,16 +249,19 @@ def _sign(path: Path, roster: Roster, identity: Identity) -> None:
 @app.command()
 def accept(roster: RosterFile, sources: Sources) -> None:
     """Put the signatures that other members sent into a roster."""
-    known = Roster.load(roster)
+    given: list[tuple[str, bytes]] = []
     for source in sources:
         text, name = _text(source)
         signatures = roster_file.read_signatures(text, name)
         if not signatures:
             msg = f"{name}: holds no signature; ask for the line that `beaver roster sign` printed at the other member"
             raise ConfigError(msg)
-        for who, signature in signatures.items():
+        given += signatures.items()
+    with in_turn(roster):
+        known = Roster.load(roster)
+        for who, signature in given:
             known.accept(who, signature)
-    _write(roster, known.dump(), new=False)
+        _write(roster, known.dump(), new=False)
     print(f"Still missing: {', '.join(known.unsigned)}." if known.unsigned else "All members have signed.", file=sys.stderr)
 
 
