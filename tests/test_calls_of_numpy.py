@@ -286,7 +286,14 @@ def test_what_the_refusal_of_a_real_factor_names_runs_as_it_stands():
 def test_numpy_functions_that_ask_for_an_array_are_refused_in_a_sentence():
     async def program(s):
         x = share(s, X)
-        for call in (np.asarray, np.array, np.mean, lambda x: np.dot(x, X.T), lambda x: np.array(x, copy=True), lambda x: np.asarray(x, float)):
+        for call in (
+            np.asarray,
+            np.array,
+            np.mean,
+            lambda x: np.dot(x, X.T),
+            lambda x: np.array(x, copy=True),
+            lambda x: np.asarray(x, float),
+        ):
             with pytest.raises(ProgramError, match=r"the array of a AShare would need its secret contents; await s\.reveal\(x\)"):
                 call(x)
 
