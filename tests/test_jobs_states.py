@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpc.errors import BeaverError, ConfigError, PeerLost
+from mpc.errors import BeaverError, ConfigError, JobCancelled, PeerLost
 from mpc.messaging.agreement import GAVE_UP
 from parties.config import load_node_config
 from parties.jobs.job import Task, fresh_id, unpack_task
@@ -211,6 +211,24 @@ async def test_nobody_declines_an_own_job_that_waits_here_and_was_proposed_to_no
         a.approvals.approve(record.id, 1000)
         assert isinstance(await running, Done)
         assert record.state is running.result()
+
+
+async def test_whoever_is_told_how_a_job_ended_finds_it_over(tmp_path):
+    """Also of one that ends before it has done anything: its end is in the log, and its place is free."""
+    async with Apart(governed(tmp_path, a='allow = ["mean"]')) as apart:
+        a = apart.services["a"]
+        record = a.asked(unpack_task(TASK.pack()))
+
+        async def told():
+            with pytest.raises(JobCancelled, match="by `beaver jobs cancel`"):
+                await a.run(record, 20.0, lambda _: None)
+            return type(record.state), set(a._places._held), dict(a._running)
+
+        running = asyncio.create_task(told())
+        while record.id not in a._running:
+            await asyncio.sleep(0)
+        a.cancel(record.id)
+        assert await running == (Cancelled, set(), {})
 
 
 async def test_an_approval_stays_with_the_job_though_the_policy_asks_for_none_any_more(tmp_path):

@@ -151,13 +151,15 @@ class Service:
 
     async def _follow(self, record: Record, work: asyncio.Task[Done]) -> Done:
         try:
-            return await asyncio.shield(work)
+            # Also where it is over already: `_ended`, which was to be called first, has been called when this returns.
+            await asyncio.wait([work])
         except asyncio.CancelledError:
-            if work.cancelled():
-                raise record.ended or self._cancelled(record.id) from None
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             raise
+        if work.cancelled():
+            raise record.ended or self._cancelled(record.id)
+        return work.result()
 
     # -- running -----------------------------------------------------------------------------------------------
 
