@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,19 @@ import mpc
 DOCUMENT = (Path(__file__).resolve().parent.parent / "docs" / "errors.md").read_text("utf-8")
 WORDS = {"CSV", "TOML", "UTF"}
 """Capitals that are meant literally."""
+
+
+@cache
+def pattern_of(text, *, remote):
+    """What a text of the document stands for."""
+    pattern, end = "", 0
+    for found in re.finditer(r"\.\.\.|\b(?:N|[A-Z][A-Z_]*[A-Z])\b", text):
+        pattern += re.escape(text[end : found.start()])
+        pattern += re.escape(found.group()) if found.group() in WORDS else ".+"
+        end = found.end()
+    # The document's first paragraph: a remote fault may say whose word it is, and where the program was.
+    place = r"(?:, says [^ ,]+)?(?: \(at .+\))?" if remote else ""
+    return re.compile(pattern + re.escape(text[end:]) + place)
 
 
 class Row(NamedTuple):
@@ -24,14 +38,7 @@ class Row(NamedTuple):
 
     def shows(self, text):
         """Whether `text` is this row's, whatever stands for its placeholders."""
-        pattern, end = "", 0
-        for found in re.finditer(r"\.\.\.|\b(?:N|[A-Z][A-Z_]*[A-Z])\b", self.text):
-            pattern += re.escape(self.text[end : found.start()])
-            pattern += re.escape(found.group()) if found.group() in WORDS else ".+"
-            end = found.end()
-        # The document's first paragraph: a remote fault may say whose word it is, and where the program was.
-        place = r"(?:, says [^ ,]+)?(?: \(at .+\))?" if self.fault.startswith("theirs") else ""
-        return re.fullmatch(pattern + re.escape(self.text[end:]) + place, text) is not None
+        return pattern_of(self.text, remote=self.fault.startswith("theirs")).fullmatch(text) is not None
 
 
 def rows():

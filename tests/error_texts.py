@@ -23,7 +23,10 @@ KINDS = {
     for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, (errors.LocalFault, errors.RemoteFault))
 }
-BRANCHES = (ast.If, ast.For, ast.While, ast.With, ast.AsyncWith, ast.AsyncFor, ast.Try, ast.Match)
+NOTHING, WRITTEN = ast.Constant(None), (ast.Constant, ast.JoinedStr, ast.IfExp, ast.BinOp)
+"""A text of which nothing is known, and what texts are written as."""
+DEPTH = 4
+"""Calls through which a text is followed."""
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -54,6 +57,22 @@ class Module:
     def function(self, node):
         """The function around this node, if any."""
         return next((each for each in self.above(node) if isinstance(each, FUNCTIONS)), None)
+
+
+class Site(NamedTuple):
+    """A call of a function."""
+
+    function: ast.AST
+    home: Module
+    call: ast.Call
+
+
+class At(NamedTuple):
+    """Where a text is looked at: in a module, through so many calls more, in a function as one call calls it."""
+
+    module: Module
+    depth: int
+    site: Site | None = None
 
 
 class Sources:
@@ -103,8 +122,19 @@ class Sources:
                     continue
                 for kind in self.kinds(module, node):
                     index = 1 if issubclass(KINDS[kind], errors.RemoteFault) else 0
-                    said = self.texts(module, node.args[index]) if len(node.args) > index else [Q]
+                    said = dict.fromkeys(text for at in self.places(module, node) for text in self.texts(at, (*node.args, NOTHING)[index]))
                     yield from (Raised(kind, text, module.path, node.lineno) for text in said)
+
+    def places(self, module, node):
+        """From where to look at what a node says: once for every call of the function around it, if there are any."""
+        function = module.function(node)
+        sites = self.sites(module, function) if function is not None else []
+        return [At(module, DEPTH, site) for site in sites] or [At(module, DEPTH)]
+
+    def sites(self, module, function):
+        """Where a function is called: in its module, and where it, or the class whose method it is, is imported."""
+        around = next((each.name for each in module.above(function) if isinstance(each, ast.ClassDef)), function.name)
+        return [Site(function, home, call) for home, call in self.calls[function.name] if home is module or around in home.imported]
 
     def kinds(self, module, call):
         """Which errors a call makes: one by its name, by a variable that stands for some, or the fault of a key of a file."""
@@ -118,86 +148,89 @@ class Sources:
             {node.id for value in reaching(module, call.func) for node in ast.walk(value) if isinstance(node, ast.Name)} & KINDS.keys()
         )
 
-    def texts(self, module, node, depth=4):
+    def texts(self, at, node):
         """The texts that an expression may be, each with Q for what is not known here."""
-        found = list(dict.fromkeys(self._texts(module, node, depth)))
+        found = list(dict.fromkeys(self._texts(at, node)))
         return found if len(found) <= MANY else [Q]
 
-    def _texts(self, module, node, depth):
+    def _texts(self, at, node):
         match node:
             case ast.Constant(value=str(value)):
                 return [value]
             case ast.JoinedStr(values=parts):
                 # What stands between words is a name or a number; where there are no words, it is the text.
                 own = any(LETTERS.search(part.value) for part in parts if isinstance(part, ast.Constant))
-                return self._joined(module, [opaque(part) if own else part for part in parts], depth)
+                return self._joined(at, [self._opaque(at, part) if own else part for part in parts])
             case ast.FormattedValue(value=value):
-                return self.texts(module, value, depth)
+                return self.texts(at, value)
             case ast.Tuple(elts=choices):
-                return [text for choice in choices for text in self.texts(module, choice, depth)]
+                return [text for choice in choices for text in self.texts(at, choice)]
             case ast.BinOp(left=left, op=ast.Add(), right=right):
-                return self._joined(module, [left, right], depth)
+                return self._joined(at, [left, right])
             case ast.IfExp(body=one, orelse=other):
-                return [*self.texts(module, one, depth), *self.texts(module, other, depth)]
+                return [*self.texts(at, one), *self.texts(at, other)]
             case ast.BoolOp(values=values):
-                return [text for value in values for text in self.texts(module, value, depth)]
+                return [text for value in values for text in self.texts(at, value)]
             case ast.Name():
-                return self._named(module, node, depth)
+                return self._named(at, node)
             case ast.Call(func=ast.Attribute(value=ast.Dict(values=values), attr="get"), args=[_, default]):
-                return [text for value in [*values, default] for text in self.texts(module, value, depth)]
-            case ast.Call(func=ast.Name() | ast.Attribute() as called) if depth:
+                return [text for value in [*values, default] for text in self.texts(at, value)]
+            case ast.Call(func=ast.Name() | ast.Attribute() as called) if at.depth:
                 returned = [
                     (home, each.value)
                     for home, function in self.functions[last(called)]
-                    if home is module or last(called) in module.imported
+                    if home is at.module or last(called) in at.module.imported
                     for each in ast.walk(function)
                     if isinstance(each, ast.Return) and each.value is not None
                 ]
-                return [text for home, value in returned for text in self.texts(home, value, depth - 1)] or [Q]
+                return [text for home, value in returned for text in self.texts(At(home, at.depth - 1), value)] or [Q]
             case _:
                 return [Q]
 
-    def _joined(self, module, parts, depth):
-        choices = [self.texts(module, part, depth) for part in parts]
+    def _joined(self, at, parts):
+        choices = [self.texts(at, part) for part in parts]
         return map("".join, itertools.islice(itertools.product(*choices), MANY + 1))
 
-    def _named(self, module, node, depth):
+    def _opaque(self, at, part):
+        """A part of a text for which anything may stand, or, where it is a repr, anything in quotes; constants stay, and words that a caller gives."""
+        if not isinstance(part, ast.FormattedValue) or last(part.value).isupper():
+            return part
+        if at.site is not None and part.conversion < 0 and any(isinstance(value, WRITTEN) for value in given(at.site, last(part.value))):
+            return part
+        return ast.Tuple([ast.Constant(f"'{Q}'"), NOTHING]) if part.conversion == ord("r") else NOTHING
+
+    def _named(self, at, node):
         """A variable: what may have been assigned to it before, a constant, or what the callers of this function pass."""
-        values = reaching(module, node)
+        values = reaching(at.module, node)
         if values:
-            return [text for value in values for text in self.texts(module, value, depth)]
+            return [text for value in values for text in self.texts(at, value)]
         if node.id.isupper() and node.id in self.constants:
             home, constant = self.constants[node.id]
-            return self.texts(home, constant.value, depth)
-        return [text for home, value in self._passed(module, node) for text in self.texts(home, value, depth - 1)] if depth else [Q]
+            return self.texts(At(home, at.depth), constant.value)
+        function = at.module.function(node)
+        if function is None or not at.depth:
+            return [Q]
+        sites = [at.site] if at.site is not None and at.site.function is function else self.sites(at.module, function)
+        return [text for site in sites for value in given(site, node.id) for text in self.texts(At(site.home, at.depth - 1), value)] or [Q]
 
-    def _passed(self, module, node):
-        """What callers pass for the parameter of this name."""
-        function = module.function(node)
-        if function is None:
-            return [(module, ast.Constant(None))]
-        names = [argument.arg for argument in function.args.posonlyargs + function.args.args]
-        method = names[:1] in (["self"], ["cls"])
-        found = []
-        if node.id in names:
-            for home, call in self.calls[function.name]:
-                if home is module or function.name in home.imported:
-                    index = names.index(node.id) - method
-                    named = [each.value for each in call.keywords if each.arg == node.id]
-                    found += [(home, value) for value in [*call.args[index : index + 1], *named]]
-        return found or [(module, ast.Constant(None))]
+
+def is_method(function):
+    """Whether a function has the instance, or its class, as its first argument."""
+    return [argument.arg for argument in function.args.args[:1]] in (["self"], ["cls"])
+
+
+def given(site, name):
+    """What a call passes for a parameter of the function that it calls: one value, or none."""
+    names = [argument.arg for argument in site.function.args.posonlyargs + site.function.args.args]
+    if name not in names:
+        return [each.value for each in site.call.keywords if each.arg == name]
+    index = names.index(name) - is_method(site.function)
+    return [*site.call.args[index : index + 1], *(each.value for each in site.call.keywords if each.arg == name)]
 
 
 def last(node):
     """The last part of a dotted name."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-
-
-def opaque(part):
-    """A part of a text for which anything may stand, or, where it is a repr, anything in quotes; a constant stays."""
-    if not isinstance(part, ast.FormattedValue) or (isinstance(part.value, ast.Name) and part.value.id.isupper()):
-        return part
-    return ast.Tuple([ast.Constant(f"'{Q}'"), ast.Constant(Q)]) if part.conversion == ord("r") else ast.Constant(Q)
 
 
 def targets(node):
@@ -231,12 +264,12 @@ def assigned(statement, name):
             for index, part in enumerate(parts):
                 if isinstance(part, ast.Name) and part.id == name:
                     pairs = [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
-                    return [pair.elts[index] if isinstance(pair, ast.Tuple) else ast.Constant(None) for pair in pairs], True
+                    return [pair.elts[index] if isinstance(pair, ast.Tuple) else NOTHING for pair in pairs], True
             return [], False
         case ast.AnnAssign(target=ast.Name(id=found), value=ast.expr() as value) if found == name:
             return [value], True
         case ast.AugAssign(target=ast.Name(id=found)) if found == name:
-            return [ast.Constant(None)], True
+            return [NOTHING], True
         case ast.If() | ast.For() | ast.AsyncFor() | ast.While() | ast.With() | ast.AsyncWith() | ast.Try() | ast.Match():
             return branched(statement, name)
         case _:

@@ -15,6 +15,7 @@ UNSEEN = {
     f"{Q} words do not hold the bits of shape {Q}": "ops make the words of bits",
     f"a masked value of shape {Q} under a mask of shape {Q}": "ops make masked values",
     f"a mask of shape {Q} cannot hide words of shape {Q}: some of it would hide two": "ops take masks of the shape of what they hide",
+    f"{Q}: no such state file; restore it": "it is read only where it exists",
     f"{Q} has no endpoint in the roster": "only a member with an endpoint is dialled",
 }
 """Texts that no program has met, and why: each stands guard over what is promised elsewhere."""
@@ -36,14 +37,20 @@ def shown_by(row, *, found):
     return [text for number in range(len(parts)) if LETTERS.search(text := ": ".join(parts[number:]))]
 
 
+def behind_names(text):
+    """A text, and what of it stands behind the name of a file, a place or a party."""
+    name, _, behind = text.partition(": ")
+    return [text] if LETTERS.search(name.replace(", line ", "")) or not LETTERS.search(behind) else [text, behind]
+
+
 @cache
 def documented(kind, text, *, found=False):
     """Whether a row shows this text, or may become it; of what `beaver check` has `found` also without what to do."""
-    filled = text.replace(Q, "Q")
-    becomes = re.compile(".*".join(map(re.escape, text.split(Q))))
     rows = [(row, shown) for row in ROWS if row.kind == kind for each in {False, found} for shown in shown_by(row, found=each)]
-    if any(row._replace(text=shown).shows(filled) or becomes.fullmatch(shown) for row, shown in rows):
-        return True
+    for said in behind_names(text):
+        filled, becomes = said.replace(Q, "Q"), re.compile(".*".join(map(re.escape, said.split(Q))))
+        if any(row._replace(text=shown).shows(filled) or becomes.fullmatch(shown) for row, shown in rows):
+            return True
     return kind in TOLD and (one_clause(text) or f"`{text}`" in DOCUMENT)
 
 

@@ -33,6 +33,7 @@ def column(settings):
 
 READING = {
     "have the same name": (CSV, "age,age\n", "age"),
+    "is not CSV": (CSV, 'age\n"50\n', "age"),
     "the cell names no category": (CSV, "age,ward\n1,\n", "ward=a"),
     "not among the declared categories": (CSV, "age,ward\n1,c\n", "ward=a"),
     "beyond 2^53": (CSV, "age\n9007199254740993\n", "age"),
@@ -116,6 +117,11 @@ def locked(home):
         writer.close()
 
 
+def named_twice(home):
+    (home / "a.toml").write_text(HEAD + CSV + "\n" + COLUMNS)
+    load(load_node_config(home / "a.toml"), "p", ["age", "age"])
+
+
 def changed_meanwhile(home):
     file = home / "p.csv"
     file.write_text("age\n" + "50\n" * 2 * csv_text.BLOCK)
@@ -137,6 +143,7 @@ DATASETS = {
     "the database cannot be opened": damaged_database,
     "the database is locked": locked,
     "is no table": lambda home: table_of(3, {"age": ColumnSettings()}),
+    "one column or more, each once": named_twice,
     "is declared for the frame": lambda home: table_of({"age": [1]}, {"age": ColumnSettings()}, ["bmi"]),
 }
 
