@@ -39,12 +39,18 @@ class Raised(NamedTuple):
     line: int
 
 
+def product():
+    """The texts of all modules of the product."""
+    files = sorted(path for top in ("mpc", "parties", "protocols") for path in (ROOT / top).rglob("*.py"))
+    return {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in files if "testing" not in path.parts}
+
+
 class Module:
     """One source file."""
 
-    def __init__(self, path):
-        self.path = str(path.relative_to(ROOT))
-        self.tree = ast.parse(path.read_text("utf-8"))
+    def __init__(self, path, text):
+        self.path = path
+        self.tree = ast.parse(text)
         self.parents = {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
         self.nodes = list(ast.walk(self.tree))
         self.imported = {name.name for node in self.nodes if isinstance(node, ast.ImportFrom) for name in node.names}
@@ -76,11 +82,18 @@ class At(NamedTuple):
 
 
 class Sources:
-    """All modules of the product."""
+    """Modules: their texts by their paths."""
 
-    def __init__(self):
-        files = sorted(path for top in ("mpc", "parties", "protocols") for path in (ROOT / top).rglob("*.py"))
-        self.modules = [Module(path) for path in files if "testing" not in path.parts]
+    def __init__(self, texts):
+        self.modules = [Module(path, text) for path, text in texts.items()]
+        classes = [
+            (each.name, last(base))
+            for module in self.modules
+            for each in module.nodes
+            if isinstance(each, ast.ClassDef)
+            for base in each.bases
+        ]
+        self._kinds = {name: name for name in KINDS} | {name: base for name, base in classes if base in KINDS and name not in KINDS}
 
     @cached_property
     def calls(self):
@@ -138,8 +151,8 @@ class Sources:
 
     def kinds(self, module, call):
         """Which errors a call makes: one by its name, by a variable that stands for some, or the fault of a key of a file."""
-        if last(call.func) in KINDS:
-            return [last(call.func)]
+        if last(call.func) in self._kinds:
+            return [self._kinds[last(call.func)]]
         if last(call.func) == "own_text":
             return ["ConfigError"]
         if not isinstance(call.func, ast.Name):
@@ -249,7 +262,9 @@ def reaching(module, name):
                     found += values
                     if certain:
                         return found
-        if isinstance(parent, FUNCTIONS):
+        if isinstance(parent, FUNCTIONS) and (
+            found or name.id in [argument.arg for argument in ast.walk(parent.args) if isinstance(argument, ast.arg)]
+        ):
             return found
         node = parent
     return found

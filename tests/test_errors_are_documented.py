@@ -9,7 +9,7 @@ from itertools import groupby
 import pytest
 
 from tests.error_rows import DOCUMENT, ROWS
-from tests.error_texts import LETTERS, Q, Sources
+from tests.error_texts import LETTERS, Q, Sources, product
 
 UNSEEN = {
     f"{Q} words do not hold the bits of shape {Q}": "ops make the words of bits",
@@ -23,7 +23,7 @@ TOLD = {"PeerLost", "PeerMisbehaved", "AuthenticationFailed"}
 """Kinds whose section of the document says for all texts of one clause, which say what the peer did and no more, what to do."""
 FINDINGS = {"parties/check.py", "mpc/network/checks.py"}
 """Where `beaver check` finds faults, which it tells with what to do behind."""
-BY_MODULE = {path: list(found) for path, found in groupby(Sources().raised(), lambda each: each.path)}
+BY_MODULE = {path: list(found) for path, found in groupby(Sources(product()).raised(), lambda each: each.path)}
 
 
 def one_clause(text):
@@ -75,3 +75,37 @@ def test_what_is_unseen_is_written_and_has_no_row():
     written = {each.text: each.kind for found in BY_MODULE.values() for each in found}
     assert written.keys() >= UNSEEN.keys()
     assert not any(documented(written[text], text) for text in UNSEEN)
+
+
+SEEN = {
+    "in place": ("raise ConfigError(f'{path}: is gone')", {("ConfigError", f"{Q}: is gone")}),
+    "by its module": ("raise errors.PolicyDenied('not on the list', 'rule')", {("PolicyDenied", "not on the list")}),
+    "remote": ("raise errors.PeerLost(name, 'is away')", {("PeerLost", "is away")}),
+    "a subclass": ("class Mine(ConfigError): ...\nraise Mine('is gone')", {("ConfigError", "is gone")}),
+    "of a sum": ("text = 'is '\nraise ConfigError(text + f'{what} gone')", {("ConfigError", f"is {Q} gone")}),
+    "in branches": (
+        "if a:\n    msg = 'one is'\nelif b:\n    msg = 'two are'\nelse:\n    raise ProgramError('three are')\nraise ConfigError(msg)",
+        {("ConfigError", "one is"), ("ConfigError", "two are"), ("ProgramError", "three are")},
+    ),
+    "of a choice": ("raise ConfigError('one is' if a else 'two are')", {("ConfigError", "one is"), ("ConfigError", "two are")}),
+    "of several kinds": (
+        "kind = Disagreement if a else PeerLost\nraise kind(name, 'is other')",
+        {("Disagreement", "is other"), ("PeerLost", "is other")},
+    ),
+    "by a call": (
+        "def deny(rule, text):\n    raise PolicyDenied(f'rule `{rule}`: {text}')\ndeny('ask', 'it is late')\ndeny('gets', f'{who} may not')",
+        {("PolicyDenied", "rule `ask`: it is late"), ("PolicyDenied", f"rule `gets`: {Q} may not")},
+    ),
+    "of a constant": ("TEXT = 'is gone'\ndef f():\n    raise ConfigError(TEXT)", {("ConfigError", "is gone")}),
+    "of the nearest assignment": ("msg = 'an old one'\nmsg = 'a new one'\nraise ConfigError(msg)", {("ConfigError", "a new one")}),
+}
+"""Ways to raise, and the kinds and texts that are seen."""
+
+
+@pytest.mark.parametrize("way", SEEN)
+def test_every_way_to_raise_is_seen(way):
+    source, seen = SEEN[way]
+    lines = source.splitlines()
+    # In a function, and as it stands.
+    for text in (source, "\n".join(["def around(path, name, what):", *(f"    {line}" for line in lines)])):
+        assert {(each.kind, each.text) for each in Sources({"m.py": text}).raised()} == seen, text

@@ -66,7 +66,7 @@ def _parsed(text: str, source: str, take: Callable[[dict[str, Any]], T]) -> T:
 def _content(data: dict[str, Any]) -> Content:
     _known(data, _TOP, "", ())
     if not isinstance(data.get("member"), list):
-        msg = "a roster is a list of [[member]] tables"
+        msg = "a roster is a list of [[member]] tables; `beaver roster add` writes one"
         raise MisplacedError(msg, "member")
     _typed(data, _TOP, "", ())
     relay = data.get("relay")
