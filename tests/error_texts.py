@@ -23,6 +23,9 @@ KINDS = {
     for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, (errors.LocalFault, errors.RemoteFault))
 }
+REMOTE = {name for name, kind in KINDS.items() if issubclass(kind, errors.RemoteFault)}
+CARRIED = {"own_text": 1, "_Fault": 3, "Own": 3}
+"""What carries a text to where a ConfigError says it, and how many arguments it has then: of a key, of a row, and of this organisation, with a remedy."""
 NOTHING, WRITTEN = ast.Constant(None), (ast.Constant, ast.JoinedStr, ast.IfExp, ast.BinOp)
 """A text of which nothing is known, and what texts are written as."""
 DEPTH = 4
@@ -131,12 +134,12 @@ class Sources:
         """Every error that is made, with each text of it."""
         for module in self.modules:
             for node in module.nodes:
-                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name | ast.Attribute):
+                if not isinstance(node, ast.Call) or not last(node.func):
                     continue
                 for kind in self.kinds(module, node):
-                    index = 1 if issubclass(KINDS[kind], errors.RemoteFault) else 0
-                    said = dict.fromkeys(text for at in self.places(module, node) for text in self.texts(at, (*node.args, NOTHING)[index]))
-                    yield from (Raised(kind, text, module.path, node.lineno) for text in said)
+                    said = said_by(node, kind)
+                    texts = dict.fromkeys(text for at in self.places(module, node) for text in self.texts(at, said))
+                    yield from (Raised(kind, text, module.path, node.lineno) for text in texts)
 
     def places(self, module, node):
         """From where to look at what a node says: once for every call of the function around it, if there are any."""
@@ -150,10 +153,10 @@ class Sources:
         return [Site(function, home, call) for home, call in self.calls[function.name] if home is module or around in home.imported]
 
     def kinds(self, module, call):
-        """Which errors a call makes: one by its name, by a variable that stands for some, or the fault of a key of a file."""
+        """Which errors a call makes: one by its name, by a variable that stands for some, or by what carries a text to where it is raised."""
         if last(call.func) in self._kinds:
             return [self._kinds[last(call.func)]]
-        if last(call.func) == "own_text":
+        if last(call.func) in CARRIED and len(call.args) >= CARRIED[last(call.func)]:
             return ["ConfigError"]
         if not isinstance(call.func, ast.Name):
             return []
@@ -225,6 +228,16 @@ class Sources:
             return [Q]
         sites = [at.site] if at.site is not None and at.site.function is function else self.sites(at.module, function)
         return [text for site in sites for value in given(site, node.id) for text in self.texts(At(site.home, at.depth - 1), value)] or [Q]
+
+
+def said_by(call, kind):
+    """What makes the text of an error."""
+    if last(call.func) == "Own":
+        _, found, remedy = call.args
+        if isinstance(found, ast.Name) and not found.id.isupper():
+            return NOTHING  # shown of an error that is raised as it is
+        return ast.BinOp(ast.BinOp(found, ast.Add(), ast.Constant("; ")), ast.Add(), remedy)
+    return (*call.args, NOTHING, NOTHING)[kind in REMOTE]
 
 
 def is_method(function):

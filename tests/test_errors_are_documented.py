@@ -8,6 +8,7 @@ from itertools import groupby
 
 import pytest
 
+from parties.sources import cells
 from tests.error_rows import DOCUMENT, ROWS
 from tests.error_texts import LETTERS, Q, Sources, product
 
@@ -69,6 +70,12 @@ def test_every_error_of_a_module_is_documented(path):
             texts.setdefault(each.text.replace(f"'{Q}'", Q), []).append(is_known(each))
         lacking += [(line, text) for text, known in texts.items() if not any(known)]
     assert not lacking
+
+
+def test_what_is_wrong_with_a_cell_is_documented():
+    texts = {name: text for name, text in vars(cells).items() if name.isupper() and isinstance(text, str)}
+    assert len(texts) > 5
+    assert [name for name, text in texts.items() if not documented("ConfigError", text)] == []
 
 
 def test_what_is_unseen_is_written_and_has_no_row():

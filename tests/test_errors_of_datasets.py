@@ -33,6 +33,7 @@ def column(settings):
 
 READING = {
     "have the same name": (CSV, "age,age\n", "age"),
+    "is empty, but rows follow": (CSV, "age\n\n50\n", "age"),
     "is not CSV": (CSV, 'age\n"50\n', "age"),
     "the cell names no category": (CSV, "age,ward\n1,\n", "ward=a"),
     "not among the declared categories": (CSV, "age,ward\n1,c\n", "ward=a"),

@@ -91,6 +91,11 @@ def with_password(text, mode=0o600, user='username = "a"\n'):
     return do
 
 
+def without_certificates(home):
+    before('[relay]\nurl = "mqtts://127.0.0.1:1"')(home)
+    (home / "a.toml").write_text((home / "a.toml").read_text() + '[relay]\nca = "none.pem"\n')
+
+
 COMMANDS = {
     "is not signed by NAMES; each runs": (edit("roster.toml", "127.0.0.1", "10.99.0.1"), PARTY),
     "is not signed by NAMES; get their": (None, "roster verify roster.toml"),
@@ -136,6 +141,7 @@ COMMANDS = {
     "make room, or choose another": (None, "keygen z --out none/z.key"),
     "cannot listen there": (edit("a.toml", '"a.sock"', '"/proc/self/a.sock"'), PARTY),
     "may be changed by others": (lambda home: (home / "roster.toml").chmod(0o666), CHECK),
+    "correct `ca` under [relay]": (without_certificates, CHECK),
     "FILE cannot be read; correct its": (edit("a.toml", "a.csv", "none.csv"), CHECK),
     "nothing listens at ADDRESS": (None, CHECK),
 }
