@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from mpc.errors import ConfigError
 from mpc.membership.identity import Identity, encode_key
 from mpc.membership.members import Revoked
 from mpc.membership.roster import Roster
@@ -258,6 +259,25 @@ assert log.path.stat().st_size == size
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 log.append("x", text="again")
 """
+
+
+def test_a_file_that_can_be_neither_written_nor_shortened_is_told_and_the_next_entry_fits_once_it_can(home):
+    """/dev/full has no room, and no length that could be set."""
+    log = log_of(home, 1)
+    ours = os.dup(log._handle)
+    full = os.open("/dev/full", os.O_RDWR)
+    try:
+        os.dup2(full, log._handle)
+        with pytest.raises(ConfigError) as caught:
+            log._write(b"an entry")
+        shown(str(caught.value), "the audit log cannot be written")
+        os.dup2(ours, log._handle)
+    finally:
+        os.close(full)
+        os.close(ours)
+    log.append("x", text="again")
+    log.close()
+    assert "2 entries" in verified(home)[0][0]
 
 
 def test_a_full_disk_leaves_no_half_entry_and_the_next_one_fits(home):

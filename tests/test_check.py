@@ -6,14 +6,18 @@ import asyncio
 import json
 import socket
 from contextlib import AsyncExitStack, nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from mpc import ConfigError, PeerLost, PeerMisbehaved
 from mpc.framing.handshake import Hello
+from mpc.membership.endpoints import parse_relay
 from mpc.membership.identity import Identity
 from mpc.membership.lock import IdentityLock
+from mpc.membership.members import minute
 from mpc.membership.roster import Member, Roster
 from mpc.network.checks import Checks, own_version
 from mpc.network.mesh import Clocks
@@ -21,7 +25,7 @@ from mpc.node import Node
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.tcp import TcpNetwork
 from parties.ask import request
-from parties.check import MAX_AHEAD, Row, _reach, examine, first_fault, shadows
+from parties.check import MAX_AHEAD, Row, _reach, examine, first_fault, own_files, shadows
 from parties.config import load_node_config
 from tests.brokers import Mosquitto
 from tests.error_rows import row_of
@@ -251,6 +255,23 @@ async def test_every_fault_of_the_own_files_is_told(tmp_path):
                 complaint.strip().removeprefix("ConfigError: ")
             )
     HELD.pop().release()
+
+
+def test_a_key_that_retires_is_told_and_a_certificate_that_cannot_be_read_is_wrong(tmp_path):
+    Nodes(tmp_path)
+    roster = Roster.load(tmp_path / "roster.toml")
+    fresh, retires = Identity.generate("a"), datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+    members = [
+        replace(each, public=fresh.public, retiring=each.public, retires=retires) if each.name == "a" else each for each in roster.members
+    ]
+    changed = replace(roster.content, members=tuple(members), relay=parse_relay("mqtts://127.0.0.1:8883"))
+    (tmp_path / "roster.toml").write_text(Roster.of(changed).dump())
+    config = tmp_path / "a.toml"
+    config.write_text(config.read_text() + '\n[relay]\nca = "none.pem"\n')
+    found = {each.what: each for each in own_files(load_node_config(config), config)}
+    assert found["rotation"].found == f"this key retires on {minute(retires)}; set `key` to the new one before"
+    assert (found["rotation"].remedy, found["certificates"].remedy) == ("", "correct `ca` under [relay]")
+    assert found["certificates"].found == f"{tmp_path / 'none.pem'} cannot be read"
 
 
 def test_only_what_python_would_import_hides_our_packages(tmp_path):

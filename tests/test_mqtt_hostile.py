@@ -16,8 +16,10 @@ from mpc.membership.identity import Identity
 from mpc.membership.members import Member
 from mpc.prg import Stream
 from mpc.transport.envelopes import Pair, sender
+from mpc.transport.link import HIGH_WATER
 from mpc.transport.office import Office
 from mpc.transport.outgoing import Outgoing
+from mpc.transport.relayed import Kind
 from tests.brokers import Mosquitto, meeting
 from tests.test_links import Inbox
 from tests.waiting import until
@@ -170,6 +172,29 @@ async def test_a_link_whose_peer_falls_silent_for_good_ends_with_a_reason_when_t
             text = "is cut off: the relay was out of reach for 0.3 s; start the broker again, or mend the way to it"
             assert str(box.reason) == f"{other}: {text}"
             assert box.closed == 1
+
+
+async def test_what_comes_before_a_link_is_started_is_kept_up_to_a_limit_and_then_sent_again():
+    async with asyncio.timeout(60), delivered(lambda number, topic, payload: [(topic, payload)]) as (_, near, far):
+        frames, beyond = [bytes([number]) * 30_000 for number in range(HIGH_WATER // 30_000 + 5)], []
+        plain = far.receive
+
+        def watched(message):
+            before = far._incoming.expected
+            plain(message)
+            if message.kind is Kind.DATA and message.offset == before == far._incoming.expected:
+                beyond.append(message.offset)
+
+        far.receive = watched
+        here = Inbox(near)
+        for frame in frames:
+            near.send(frame)
+        await until(lambda: beyond)
+        assert len(far._early) <= HIGH_WATER
+        there = Inbox(far)
+        await there.until(lambda box: len(box.frames) == len(frames))
+        assert there.frames == frames
+        assert not here.closed
 
 
 async def test_an_opening_is_taken_once_however_often_it_is_repeated():

@@ -167,7 +167,7 @@ class Agreement:
         self._gave_up: set[str] = set()
 
     async def reach(self, within: float | None = None) -> Agreed:
-        """Return when every member confirmed the same session.
+        """Return when every member confirmed the same session; its channels are those of the mesh until the caller awaits something else.
 
         Raises PeerLost if someone does not come `within` seconds, Disagreement if its description differs.
         """

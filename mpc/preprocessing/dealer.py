@@ -77,9 +77,6 @@ class DealerSession:
         workers = [asyncio.create_task(self._answer(index, name)) for index, name in enumerate(self._agreed.job.parties)]
         fault: BeaverError = PeerLost(self._mesh.identity.name, "finished this session")
         try:
-            for name, channel in self._agreed.channels.items():
-                if self._mesh.channel(name) is not channel:
-                    self._fail(PeerLost(name, "was lost while the session began"))
             for name, body in self._agreed.early:
                 self.control(name, body)
             # A worker ends by raising only, so whatever is done first says how the session ends.

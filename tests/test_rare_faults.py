@@ -1,0 +1,210 @@
+"""Faults that members meet rarely: each is told where it is found, ends what it must, and the next job works (invariants 12, 21, 27)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from mpc import Node, PeerLost
+from mpc.channels.channel import Channel
+from mpc.channels.flow import WINDOW
+from mpc.framing import wire
+from mpc.framing.handshake import KK, Hello
+from mpc.framing.records import Sealer
+from mpc.membership.identity import Identity
+from mpc.membership.members import Member
+from mpc.membership.roster import Roster
+from mpc.messaging import agreement
+from mpc.messaging.agreement import describe
+from mpc.messaging.visit import Visit
+from mpc.naming.correlations import Relation, receiver
+from mpc.naming.expressions import Range, mask
+from mpc.network.mesh import Clocks
+from mpc.testing import simulate
+from mpc.testing.simulate import MemoryNetwork, simulated_roster
+from mpc.transport.memory import memory_pair
+from tests.channels import Raw, Upstairs, hello, people
+from tests.test_agreement import nodes, run
+from tests.test_members_that_cheat import connected
+from tests.waiting import until
+
+CLOCKS = Clocks(join=30.0, lost=20.0, stall=20.0)
+
+
+async def next_job_works(opened):
+    await connected(*opened)
+    assert [value for value, _ in await asyncio.gather(*(run(node, "next") for node in opened[:2]))] == [2.0] * 2
+
+
+# -- before a session is confirmed ---------------------------------------------------------------------------------
+
+
+def unconfirmed(monkeypatch, node, to):
+    """What `node` says to `to`, but for its confirmations, which are on their way for ever; the sessions that it confirmed."""
+    channel, sessions = node.mesh.channel(to), []
+    plain = channel.control
+
+    def held_back(**body):
+        if body["kind"] == "confirm":
+            sessions.append(body["session"])
+        else:
+            plain(**body)
+
+    monkeypatch.setattr(channel, "control", held_back)
+    return sessions
+
+
+async def test_a_member_that_says_too_much_before_the_last_confirmation_is_cut_off(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(agreement, "MAX_EARLY", 3)
+    async with nodes(2, CLOCKS) as opened:
+        await connected(*opened)
+        sessions = unconfirmed(monkeypatch, opened[2], "p1")
+        first, second = (asyncio.create_task(run(node)) for node in opened[:2])
+        await until(lambda: sessions)
+        channel = opened[0].mesh.channel("p1")
+        for _ in range(4):
+            channel.control(kind="ask", session=sessions[-1], relations=[])
+        await until(lambda: "p0: sent more than 3 messages before the session was confirmed" in caplog.text)
+        assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], PeerLost)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        monkeypatch.undo()
+        await next_job_works(opened)
+
+
+async def nothing(node):
+    async with node.session("j"):
+        pass
+
+
+async def test_a_session_that_one_has_ended_and_the_other_left_waits_for_no_confirmation(monkeypatch):
+    async with nodes(2, CLOCKS) as (*parties, dealer):
+        await connected(*parties, dealer)
+        unconfirmed(monkeypatch, dealer, "p1")
+        waiting = asyncio.create_task(nothing(parties[1]))
+        await nothing(parties[0])
+        for channel in (dealer.mesh.channel("p1"), dealer.mesh.channel("p0")):
+            channel.end(PeerLost(channel.name, "the dealer is switched off"))
+        with pytest.raises(PeerLost, match="the-dealer: left before its confirmation came; the others have ended the session"):
+            await asyncio.wait_for(waiting, 20)
+
+
+async def test_a_client_that_is_lost_before_the_session_begins_ends_it():
+    identities, plain = simulated_roster(2)
+    lab = Identity.generate("lab")
+    roster, network = Roster([*plain.members, Member("lab", lab.public, None, "client")]), MemoryNetwork()
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=CLOCKS)) for who in identities]
+        async with Node(lab, roster, network.of("lab"), clocks=CLOCKS):
+            await until(lambda: not any(node.mesh.missing(["lab"]) for node in opened[:2]))
+            visits = [Visit(node.mesh.channel("lab"), b"a job", "lab", WINDOW) for node in opened[:2]]
+        await until(lambda: all(node.mesh.missing(["lab"]) for node in opened[:2]))
+
+        async def program(node, visit):
+            async with node.session("j", visit=visit) as s:
+                await s.reveal(s.zero(1))
+
+        outcomes = await asyncio.gather(*map(program, opened, visits), return_exceptions=True)
+        assert [str(outcome) for outcome in outcomes] == ["lab: was lost while the session began"] * 2
+        await next_job_works(opened)
+
+
+# -- a connection that is made again -------------------------------------------------------------------------------
+
+
+class Forgetful(Upstairs):
+    """Has a connection to go on with until it has said so."""
+
+    def __init__(self, older):
+        super().__init__()
+        self.older = older
+
+    def previous(self, name):
+        return self.older
+
+
+async def test_who_goes_on_with_a_connection_that_has_ended_here_is_told_so():
+    (a, b), roster = people("a", "b")
+    older = Channel(memory_pair("x", "y")[0], a, roster, Upstairs(), dialled=roster["b"])
+    near, far = memory_pair("near", "far")
+    raw, up = Raw(far), Forgetful(older)
+    Channel(near, a, roster, up, dialled=roster["b"])
+    theirs, mine = Hello.decode(await raw.next(), "a"), hello("b", "a", roster)
+    raw.link.send(mine.encode())
+    kk = KK(False, "AESGCM", theirs.encode() + mine.encode(), b.curve_secret, a.curve_public, peer="a")
+    kk.read_message(await raw.next())
+    raw.link.send(kk.write_message())
+    assert await raw.next() is not None
+    older.end(PeerLost("b", "was not repaired in time"))
+    raw.link.send(Sealer(kk.split().send, "AESGCM").seal(wire.record_head(0, 0) + wire.ready(b"o" * len(wire.NEW), 0)))
+    assert (await up.until("closed"))[1:] == ("PeerLost", "b: went on with a connection that has ended here")
+
+
+# -- what a dealer is asked for ------------------------------------------------------------------------------------
+
+
+def asks_of_the_dealer(key_of, caplog):
+    """p0 asks for a relation that `key_of` names, and the session ends; what the dealer says of it."""
+
+    async def program(s):
+        if s.index == 0:
+            s._engine.exchange._ask([key_of(lambda key: receiver(s._engine.exchange.correction_tag(key), s.n))])
+        while True:
+            await s.reveal(s.zero(1))
+
+    with pytest.raises(PeerLost):
+        simulate(2, program, clocks=CLOCKS)
+    return [record.getMessage() for record in caplog.records if record.name == "beaver.the-dealer"]
+
+
+def value(size, number):
+    where = Range(f"7.{number}", 0, (size,))
+    return Relation("value", (), (mask(where),), (), where).key
+
+
+def test_who_asks_for_a_correction_of_another_party_ends_its_session(caplog):
+    said = asks_of_the_dealer(lambda to: next(key for key in (value(4, number) for number in range(100)) if to(key) == 1), caplog)
+    assert any(line.endswith("p0: asked for a correction that another party receives") for line in said), said
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory of a process is limited where it can be read")
+def test_who_asks_for_more_than_there_is_memory_ends_its_session_and_not_the_dealer(caplog):
+    size, before = 1 << 30, resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 4 * size, before[1]))
+    try:
+        said = asks_of_the_dealer(lambda to: next(key for key in (value(size, number) for number in range(100)) if to(key) == 0), caplog)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert any(line.endswith(f"p0: asked for {8 * size} bytes at once, more than the dealer has memory for") for line in said), said
+
+
+JOBS = {
+    "members that are not in the roster": ({"members": ["p1", "p2", "the-dealer"]}, {}),
+    "terms that are no text": ({}, {"terms": {"a": 7}}),
+    "a party alone": ({"members": ["p0", "the-dealer"]}, {}),
+}
+SAID = {
+    "members that are not in the roster": "proposed a job with members that are not in the roster",
+    "terms that are no text": "proposed a job whose terms are not text",
+    "a party alone": "proposed a job that cannot run: ",
+}
+
+
+@pytest.mark.parametrize("what", JOBS)
+async def test_a_job_that_is_none_ends_the_channel_to_the_dealer_and_not_the_dealer(what, caplog):
+    caplog.set_level(logging.INFO)
+    body, description = JOBS[what]
+    async with nodes(2, CLOCKS) as opened:
+        await connected(*opened)
+        job = describe("j", opened[0].mesh, None, "")
+        whole = {"kind": "join", "job": "j", "description": job.description | description, "members": list(job.members), "nonce": bytes(32)}
+        opened[0].mesh.channel("the-dealer").control(**(whole | body))
+        await until(lambda: SAID[what] in caplog.text)
+        await next_job_works(opened)
