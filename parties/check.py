@@ -18,6 +18,7 @@ from mpc.membership.endpoints import format_endpoint
 from mpc.membership.identity import spoken
 from mpc.membership.members import meet, minute
 from mpc.membership.roster import ADD_DEALER, DEALERLESS, transport_between
+from mpc.network.peer import SOON
 from mpc.network.ways import dials
 from mpc.transport.link import reason
 from parties.config import check_policy
@@ -162,6 +163,12 @@ async def examine(node: mpc.Node, patience: float = PATIENCE) -> list[Row]:
     for row in rows:
         if not row.problem:
             await _measure(node, row, patience)
+        if mesh.contested(row.peer):
+            # What else was found, good or bad, is of one of the two, and of a moment.
+            row.fail(
+                PeerLost(row.peer, f"connects again and again, each time within {SOON:g} s: two nodes seem to run with one key"),
+                "stop the second node that runs with its key, or with this member's, as after a restore or a move: the two cut each other off",
+            )
     return list(rows)
 
 

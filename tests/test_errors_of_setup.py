@@ -17,6 +17,7 @@ from tests.test_check import CHECKED
 from tests.test_errors_of_commands import PARTY, Told, compare_offline, edit, key_of, roster
 from tests.test_refusals import SCANNED
 from tests.test_roster_signatures import FAR, OLD, rotating
+from tests.test_two_nodes import TWINS
 
 PAST, SOON = datetime(2020, 1, 31, tzinfo=UTC), datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
 MEMBERS = ("a", "b", "c", "dealer")
@@ -178,5 +179,5 @@ def test_keys_that_do_not_count(case):
     assert (type(caught.value).__name__, row.shows(str(caught.value))) == (row.kind, True)
 
 
-SETUP = (*COMMANDS, *HANDSHAKES, *CHECKED, *SCANNED)
-"""Rows that this file and test_check.py provoke."""
+SETUP = (*COMMANDS, *HANDSHAKES, *CHECKED, *SCANNED, *TWINS)
+"""Rows that this file, and those which are named here, provoke."""

@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from mpc import Node
 from mpc.network.mesh import Mesh
 from mpc.network.peer import IN_A_ROW, SOON, Peer
 from mpc.testing.simulate import MemoryNetwork
+from parties.check import examine, first_fault
+from tests.error_rows import row_of
 from tests.test_channel import CLOCKS, connected, people, until
+
+TWINS = ("two nodes seem to run with one key",)
+"""Rows of docs/errors.md that this file provokes."""
 
 
 async def test_two_nodes_of_one_member_are_told_of_and_do_not_displace_each_other_for_ever(caplog):
@@ -28,6 +34,33 @@ async def test_two_nodes_of_one_member_are_told_of_and_do_not_displace_each_othe
         # An attempt of each that was under way already, and no more: both wait for longer than this.
         assert mesh_b.traffic("a").connections <= before + 2
         assert "if a second node runs with the key of either" in caplog.text
+
+
+async def test_a_check_tells_of_two_nodes_with_one_key_at_every_member():
+    (a, b), roster = people("a", "b")
+    network = MemoryNetwork()
+    async with (
+        Node(b, roster, network.of("b"), clocks=CLOCKS) as node,
+        Node(a, roster, network.of("a"), clocks=CLOCKS) as one,
+        Node(a, roster, network.of("a"), clocks=CLOCKS) as other,
+    ):
+        await until(lambda: node.mesh.contested("a") and one.mesh.contested("b") and other.mesh.contested("b"))
+        for asked in (node, one, other):
+            (row,) = await examine(asked, 0.1)
+            assert row.kind == "PeerLost"
+            assert row_of(TWINS[0]).shows(str(first_fault([], [row])))
+
+
+async def test_a_check_of_a_peer_that_was_started_twice_is_as_before():
+    (a, b), roster = people("a", "b")
+    network = MemoryNetwork()
+    async with Node(b, roster, network.of("b"), clocks=CLOCKS) as node:
+        for _ in range(2):
+            async with Node(a, roster, network.of("a"), clocks=CLOCKS) as other:
+                await connected(node.mesh, "a")
+                await connected(other.mesh, "b")
+                (row,) = await examine(node, 5.0)
+                assert row.problem == ""
 
 
 async def test_a_peer_that_restarts_now_and_then_is_dialled_at_once(caplog):

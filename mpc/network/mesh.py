@@ -187,6 +187,10 @@ class Mesh:
         self._peers[name].problem = None
         self._peers[name].again.set()
 
+    def contested(self, name: str) -> bool:
+        """Whether channels to `name` displace each other again and again: see Peer.contested."""
+        return self._peers[name].contested(asyncio.get_running_loop().time())
+
     def traffic(self, name: str) -> Traffic:
         """What passed between this member and `name` until now."""
         peer = self._peers[name]
@@ -317,7 +321,7 @@ class Mesh:
 
     def _pause(self, peer: Peer, failures: int) -> float:
         """Seconds until the next attempt; where a channel waits, many fit into the time that it has."""
-        if peer.contested(asyncio.get_running_loop().time()):
+        if self.contested(peer.member.name):
             # Two nodes that cut each other off at once would do nothing else, and fill every member's log.
             return _BACKOFF[-1]
         pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
