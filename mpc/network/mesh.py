@@ -231,6 +231,7 @@ class Mesh:
         if peer.channel is not None:
             peer.channel.end(PeerLost(channel.name, "connected again, and the older connection was dropped"))
         peer.channel, peer.problem = channel, None
+        self._refusals.let_in(channel.name)
         peer.traffic.connections += 1
         self.log.info("peer=%s connected", channel.name)
         if warning := peer.met_anew(channel.born):

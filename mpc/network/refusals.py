@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,18 @@ if TYPE_CHECKING:
 LINES = 20
 """Refusals of one MINUTE that are told one by one; of the others only how many there were."""
 MINUTE = 60.0
+QUIET = 3600.0
+"""Seconds in which the same refusal of the same address is told once: a check of health comes every few seconds, for ever."""
+MOST = 1000
+"""Refusals that are kept as told; the oldest of more would be told again."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """When a refusal was told, and how often it came since."""
+
+    when: float
+    again: int = 0
 
 
 class Refusals:
@@ -20,23 +33,54 @@ class Refusals:
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._told = self._more = 0
+        self._known: dict[tuple[str, str], _Told] = {}
         self._end: asyncio.TimerHandle | None = None
 
     def tell(self, fault: Exception) -> None:
         """A link was refused because of `fault`."""
+        loop = asyncio.get_running_loop()
+        what = _address(fault), getattr(fault, "text", str(fault))
+        known = self._known.get(what)
+        if known is not None and loop.time() - known.when < QUIET:
+            # It takes no line from what others are refused for.
+            known.again += 1
+            return
         if self._end is None:
             # A context of its own: a timer must not keep what is in that of whoever was refused.
-            self._end = asyncio.get_running_loop().call_later(MINUTE, self.close, context=Context())
-        if self._told < LINES:
-            self._told += 1
-            self._warn(f"link refused: {fault}")
-        else:
+            self._end = loop.call_later(MINUTE, self._next_minute, context=Context())
+        if self._told >= LINES:
             self._more += 1
+            return
+        self._told += 1
+        self._warn(
+            f"link refused: {fault}{f' ({known.again:,} times more since this was told last)' if known is not None and known.again else ''}"
+        )
+        # Behind all that were told before.
+        self._known.pop(what, None)
+        self._known[what] = _Told(loop.time())
+        if len(self._known) > MOST:
+            del self._known[next(iter(self._known))]
 
-    def close(self) -> None:
-        """The minute is over, or the node's time is."""
+    def let_in(self, name: str) -> None:
+        """The member `name` connected: what it is refused for from now on is news."""
+        self._known = {what: told for what, told in self._known.items() if what[0] != name}
+
+    def _next_minute(self) -> None:
         if self._more:
             self._warn(f"{self._more:,} more links were refused within a minute, beside the {LINES} that are told one by one")
         if self._end is not None:
             self._end.cancel()
         self._told, self._more, self._end = 0, 0, None
+
+    def close(self) -> None:
+        """The node's time is over."""
+        self._next_minute()
+        if again := sum(each.again for each in self._known.values()):
+            self._warn(f"{again:,} more links were refused for what was told of their addresses before")
+        self._known.clear()
+
+
+def _address(fault: Exception) -> str:
+    """Where a link came from, without its port, which is another one each time; of a member that is known, its name."""
+    party = str(getattr(fault, "party", ""))
+    return party.rpartition(":")[0] or party
