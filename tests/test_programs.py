@@ -195,7 +195,7 @@ def test_an_estimate_deals_columns_out_and_takes_equal_rows():
     entry = PROGRAMS["linear_regression"]
     assert entry.estimate(task, 2, 50).payload == entry.estimate(task, 2, [50, 50], [COLUMNS[:2], COLUMNS[2:]]).payload
     assert entry.estimate(task, 2, 50).peak > 0
-    with pytest.raises(ConfigError, match="needs rows and columns of each, not of 3 and 2"):
+    with pytest.raises(ConfigError, match="takes rows and columns of each, not of 3 and 2"):
         entry.estimate(task, 2, [1, 2, 3])
     assert program("mean").estimate(job("mean", 2), 2, 0).rounds == 1
 
