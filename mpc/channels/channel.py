@@ -390,6 +390,6 @@ class Channel:
         self._unacknowledged.clear()
         self._pumps.clear()
         for flow in self._flows.values():
-            flow.fail(fault)
+            flow.cut_off(fault)
         self._flows.clear()
         self._upstairs.closed(self, fault)

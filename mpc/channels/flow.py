@@ -314,6 +314,11 @@ class Flow:
         """Whether a part of such a message has come."""
         return any(receive.arrivals is arrivals and receive.begun for receive in self._receives.values())
 
+    def cut_off(self, fault: Exception) -> None:
+        """The channel is gone.  Of a peer that is done all is here, whether this party has asked for it or not: that stays until it does."""
+        if not self._ended:
+            self.fail(fault)
+
     def fail(self, fault: Exception) -> None:
         """Every pending and later message of this flow fails with `fault`; its memory is freed."""
         self._fault = fault

@@ -22,15 +22,15 @@ from mpc.errors import BeaverError, ConfigError, Disagreement, PeerLost, PeerMis
 from mpc.fixed_point import FRAC
 from mpc.framing.handshake import WIRE_VERSION
 from mpc.membership.roster import NO_DEALER
-from mpc.messaging.departure import Departure, departure, reported
+from mpc.messaging.departure import Departure, departure, reported, without
 from mpc.messaging.differences import odd_one
 from mpc.messaging.lobby import NONCE_BYTES
-from mpc.naming.streams import pair_seed
-from mpc.prg import derive, fields
+from mpc.naming.streams import confirmation, pair_seed
+from mpc.prg import fields
 from mpc.ring import BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from mpc.channels.channel import Channel
     from mpc.channels.flow import Flow
@@ -132,17 +132,6 @@ def session_id(job: Job, nonces: dict[str, bytes]) -> bytes:
     """BLAKE2b-256 over the job and everyone's nonce, in order, the dealer last."""
     listed = [part for name in job.members for part in (name, nonces[name])]
     return blake2b(fields("session", job.digest, *listed), digest_size=32).digest()
-
-
-def without(name: str, missed: str, others: Collection[str]) -> PeerLost:
-    """`name` withdrew from a job, since it lost the member `missed`, or for a reason of its own."""
-    if missed in others and missed != name:
-        return PeerLost(missed, f"went missing before the job started, says {name}")
-    return PeerLost(name, "gave up the job before it started")
-
-
-def _proof(seed: bytes, session: bytes, sender: str) -> bytes:
-    return derive(seed, "confirm", session, sender)
 
 
 class Agreement:
@@ -265,19 +254,27 @@ class Agreement:
             text = f"refuses job {self._job.name!r}, since it found that {whose} describes it differently. Start it with the same settings everywhere."
             raise Disagreement(by, text)
         self._promote(attempt)
-        self._tell()
-        channels = {name: self._mesh.channel(name) for name in self._others}
+        self._tell(attempt)
+        channels = {name: self._channel(name, attempt) for name in self._others}
         if any(channel is None or name not in attempt.joins for name, channel in channels.items()):
             return None
         self._compare(attempt)
         nonces = {name: attempt.joins[name]["nonce"] for name in self._others} | {self._me: self._nonce}
         session = session_id(self._job, nonces)
         live = {name: channel for name, channel in channels.items() if channel is not None}
+        if attempt.ended and (self._agreed is None or self._agreed.session != session):
+            # Another member joined anew: those who ended the session before are not in the next one until they join it.
+            self._lobby.spend(attempt)
+            return self._confirmed()
         if self._agreed is None or self._agreed.session != session or self._agreed.channels != live:
             self._begin(session, live)
             if attempt.later:
                 return self._confirmed()
         return self._all_confirm(session, attempt.confirms)
+
+    def _channel(self, name: str, attempt: Attempt) -> Channel | None:
+        """Where `name` is met; of a member that has ended the session already, where it was."""
+        return self._agreed.channels[name] if self._agreed is not None and name in attempt.ended else self._mesh.channel(name)
 
     def _promote(self, attempt: Attempt) -> None:
         """Joins for a later run count from now on if the session that their senders began will not come to be here."""
@@ -296,9 +293,9 @@ class Agreement:
         self._told.clear()
         self._nonce = secrets.token_bytes(NONCE_BYTES)
 
-    def _tell(self) -> None:
+    def _tell(self, attempt: Attempt) -> None:
         for name in self._others:
-            channel = self._mesh.channel(name)
+            channel = self._channel(name, attempt)
             if channel is not None and self._told.get(name) is not channel:
                 self._told[name] = channel
                 self._gave_up.discard(name)
@@ -335,13 +332,13 @@ class Agreement:
         flows = {name: channel.open_flow(session, self._mesh.window) for name, channel in channels.items()}
         self._agreed = Agreed(self._job, session, seeds, flows, channels)
         for name, channel in channels.items():
-            channel.control(kind="confirm", job=self._job.name, session=session, proof=_proof(seeds[name], session, self._me))
+            channel.control(kind="confirm", job=self._job.name, session=session, proof=confirmation(seeds[name], session, self._me))
 
     def _all_confirm(self, session: bytes, confirms: dict[str, wire.Body]) -> Agreed | None:
         if self._agreed is None or any(name not in confirms or confirms[name]["session"] != session for name in self._others):
             return None
         for name in self._others:
-            if not hmac.compare_digest(confirms[name]["proof"], _proof(self._agreed.seeds[name], session, name)):
+            if not hmac.compare_digest(confirms[name]["proof"], confirmation(self._agreed.seeds[name], session, name)):
                 raise PeerMisbehaved(name, "confirmed the session with another seed")
         return self._agreed
 
@@ -352,7 +349,7 @@ class Agreement:
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """The lobby wakes us; we wait for it to come back until the `join` clock ends, unless everyone was there already."""
-        if self._all_present and name in self._others:
+        if self._all_present and name in self._others and name not in self._lobby.attempt(self._job.name).ended:
             self._left = PeerLost(name, f"{getattr(fault, 'text', fault)} (before job {self._job.name!r} started)")
         self._see_who_ended()
 
@@ -370,6 +367,9 @@ class Agreement:
             if self._early[name] > MAX_EARLY:
                 raise PeerMisbehaved(name, f"sent more than {MAX_EARLY} messages before the session was confirmed")
             self._agreed.early.append((name, body))
+            if body["kind"] == "leave":
+                self._lobby.attempt(self._job.name).ended.add(name)
+                self._agreed.flows[name].peer_finished()
             self._see_who_ended()
         elif name not in self._gave_up:
             # It may only pass on what another member did.

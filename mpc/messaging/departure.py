@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 MAX_PLACE = 1 << 12
@@ -58,6 +58,13 @@ def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> Bea
         "misbehaved": f"sent {by} what the wire format does not allow, at {at}",
     }.get(told.reason, f"left at {at}: its program ended there")
     return kind(about, text + says(name, about))
+
+
+def without(name: str, missed: str, others: Collection[str]) -> PeerLost:
+    """`name` withdrew from a job, since it lost the member `missed`, or for a reason of its own."""
+    if missed in others and missed != name:
+        return PeerLost(missed, f"went missing before the job started, says {name}")
+    return PeerLost(name, "gave up the job before it started")
 
 
 def says(name: str, about: str) -> str:

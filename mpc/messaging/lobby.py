@@ -28,6 +28,8 @@ class Attempt:
     confirms: dict[str, wire.Body] = field(default_factory=dict)
     later: dict[str, wire.Body] = field(default_factory=dict)
     """Joins of members that already began the session which this node still agrees on: they are for the job's next run."""
+    ended: set[str] = field(default_factory=set)
+    """Members that ended that session well already: what they sent for it counts, though they may be gone."""
 
 
 class Lobby:
@@ -72,9 +74,17 @@ class Lobby:
         """Keep what the others sent, but watch no more."""
         self._news.pop(job, None)
         attempt = self.attempt(job)
+        self.spend(attempt)
         for name in tuple(attempt.later):
             self.promote(job, name)
         self.drop_empty(job)
+
+    def spend(self, attempt: Attempt) -> None:
+        """What members sent for a session that they have ended counts no more."""
+        for name in attempt.ended:
+            attempt.joins.pop(name, None)
+            attempt.confirms.pop(name, None)
+        attempt.ended.clear()
 
     def promote(self, job: str, name: str) -> None:
         """The join that `name` sent for a later run is now the one that counts."""
@@ -104,7 +114,7 @@ class Lobby:
 
     def _drop(self, name: str) -> None:
         for job, attempt in tuple(self._jobs.items()):
-            for kept in (attempt.joins, attempt.confirms, attempt.later):
+            for kept in (attempt.later,) if name in attempt.ended else (attempt.joins, attempt.confirms, attempt.later):
                 kept.pop(name, None)
             self.drop_empty(job)
         for event in self._news.values():

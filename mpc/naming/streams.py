@@ -27,6 +27,11 @@ def pair_seed(exporter: bytes, transcript: bytes, session: bytes, job: bytes, on
     return derive(exporter, "pair", transcript, session, job, *sorted((one, other)))
 
 
+def confirmation(seed: bytes, session: bytes, sender: str) -> bytes:
+    """What `sender` shows the other end of such a seed to confirm the session; nobody without the seed can make it."""
+    return derive(seed, "confirm", session, sender)
+
+
 class Seed:
     """All streams of one seed: one for each usage and scope."""
 

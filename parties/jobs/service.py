@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, ConfigError, JobCancelled, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
-from mpc.messaging.agreement import GAVE_UP, without
+from mpc.messaging.agreement import GAVE_UP
+from mpc.messaging.departure import without
 from parties.auditing.journal import Journal, reason
 from parties.auditing.scribe import Scribe
 from parties.jobs.admission import Admission

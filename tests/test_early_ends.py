@@ -1,0 +1,70 @@
+"""A party that is done leaves at once, with its node, as a program does that ends with its last call: the others have all that it sent."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+import protocols
+from mpc import Node
+from mpc.testing.simulate import MemoryNetwork, simulated_roster
+from tests.test_agreement import CLOCKS, run
+from tests.waiting import until
+
+
+def opened(n=3):
+    """A node of each member, the dealer's last, none of them open yet, in one network."""
+    identities, roster = simulated_roster(n)
+    network = MemoryNetwork()
+    return lambda number: Node(identities[number], roster, network.of(identities[number].name), clocks=CLOCKS)
+
+
+async def gives(node, count=1, job="j"):
+    """Send what p0 alone gets."""
+    async with node.session(job) as s:
+        return [await protocols.secure_sum(s, np.full(200, float(number)), to=["p0"]) for number in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_what_a_party_sent_that_has_left_since_is_there_when_it_is_asked_for(count):
+    node = opened()
+
+    async def gets(mine):
+        async with mine.session("j") as s:
+            await until(lambda: mine.mesh.channel("p2") is None)
+            return [(await protocols.secure_sum(s, np.zeros(200), to=["p0"]))[0] for _ in range(count)]
+
+    async def leaves():
+        async with node(2) as mine:
+            return await gives(mine, count)
+
+    async with node(3), node(0) as first, node(1) as second:
+        sums, *nothing = await asyncio.gather(gets(first), gives(second, count), leaves())
+    assert sums == [2.0 * number for number in range(count)]
+    assert nothing == [[None] * count] * 2
+
+
+async def test_a_party_that_has_left_before_the_last_confirmation_came_took_part(monkeypatch):
+    """p0 hears the confirmation of p1 only when p2 has begun, sent what it has, and left with its node."""
+    node, held = opened(), []
+    async with node(3), node(0) as first, node(1) as second:
+        async with node(2) as leaving:
+            await until(lambda: not (first.mesh.missing(["p1", "p2", "the-dealer"]) or second.mesh.missing(["p0"])))
+            channel = second.mesh.channel("p0")
+            through = channel.control
+            monkeypatch.setattr(channel, "control", lambda **body: held.append(body) if body["kind"] == "confirm" else through(**body))
+            gets = asyncio.create_task(gives(first))
+            stays = asyncio.create_task(gives(second))
+            assert await gives(leaving) == [None]
+        await until(lambda: first.mesh.channel("p2") is None)
+        monkeypatch.undo()
+        for body in held:
+            channel.control(**body)
+        (total,) = await gets
+        assert await stays == [None]
+        assert total[0] == 0.0
+        # And its next run is as any other.
+        async with node(2) as again:
+            assert [value for value, _ in await asyncio.gather(*(run(each) for each in (first, second, again)))] == [3.0] * 3
