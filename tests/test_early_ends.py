@@ -9,6 +9,7 @@ import pytest
 
 import protocols
 from mpc import Node
+from mpc.preprocessing.dealer import DONE, JOINING
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from tests.test_agreement import CLOCKS, run
 from tests.waiting import until
@@ -46,25 +47,34 @@ async def test_what_a_party_sent_that_has_left_since_is_there_when_it_is_asked_f
     assert nothing == [[None] * count] * 2
 
 
-async def test_a_party_that_has_left_before_the_last_confirmation_came_took_part(monkeypatch):
-    """p0 hears the confirmation of p1 only when p2 has begun, sent what it has, and left with its node."""
-    node, held = opened(), []
-    async with node(3), node(0) as first, node(1) as second:
+@pytest.mark.parametrize("slow", ["p0", "the-dealer"])
+async def test_a_party_that_has_left_before_the_last_confirmation_came_took_part(monkeypatch, slow):
+    """One member hears the confirmation of p1 only when p2 has begun, sent what it has, and left with its node."""
+    node, held, heard = opened(), [], asyncio.Event()
+
+    async def gets(mine):
+        async with mine.session("j") as s:
+            await heard.wait()
+            return (await protocols.secure_sum(s, np.ones(200), to=["p0"]))[0]
+
+    async with node(3) as dealer, node(0) as first, node(1) as second:
+        waiting = {"p0": first, "the-dealer": dealer}[slow]
         async with node(2) as leaving:
-            await until(lambda: not (first.mesh.missing(["p1", "p2", "the-dealer"]) or second.mesh.missing(["p0"])))
-            channel = second.mesh.channel("p0")
+            await until(lambda: not (first.mesh.missing(["p1", "p2", "the-dealer"]) or second.mesh.missing(["p0", "the-dealer"])))
+            channel = second.mesh.channel(slow)
             through = channel.control
             monkeypatch.setattr(channel, "control", lambda **body: held.append(body) if body["kind"] == "confirm" else through(**body))
-            gets = asyncio.create_task(gives(first))
-            stays = asyncio.create_task(gives(second))
+            tasks = [asyncio.create_task(gets(first)), asyncio.create_task(gives(second))]
             assert await gives(leaving) == [None]
-        await until(lambda: first.mesh.channel("p2") is None)
+        await until(lambda: waiting.mesh.channel("p2") is None)
         monkeypatch.undo()
         for body in held:
             channel.control(**body)
-        (total,) = await gets
-        assert await stays == [None]
-        assert total[0] == 0.0
-        # And its next run is as any other.
+        if slow == "the-dealer":
+            await until(lambda: dealer.dealer.served[0].state != JOINING)
+        heard.set()
+        assert await asyncio.gather(*tasks) == [1.0, [None]]
+        await until(lambda: dealer.dealer.outcomes[DONE] == 1)
+        # And the next run is as any other.
         async with node(2) as again:
             assert [value for value, _ in await asyncio.gather(*(run(each) for each in (first, second, again)))] == [3.0] * 3

@@ -100,10 +100,10 @@ class Exchange:
         mesh.subscribe(self)
         for flow in agreed.flows.values():
             flow.on_disagreement = self.fail
-        if visit is not None and mesh.channel(visit.client) is not visit.channel:
-            self.fail(PeerLost(visit.client, "was lost while the session began"))
         for name, body in agreed.early:
             self.control(name, body)
+        if visit is not None and mesh.channel(visit.client) is not visit.channel:
+            self.fail(PeerLost(visit.client, "was lost while the session began"))
 
     # -- tags and digests --------------------------------------------------------------------------------------
 
