@@ -296,7 +296,8 @@ def _as_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, F
         raise ConfigError(msg) from fault
     if table.ndim != 2 or (target is not None and target.shape != table.shape[:1]):
         shape = None if target is None else target.shape
-        msg = f"X must have shape (n, d) and y (n,), not {table.shape} and {shape}"
+        nothing = ": a party without columns or rows passes an array with 0 of them, such as np.empty((n, 0))" if x is None else ""
+        msg = f"X must have shape (n, d) and y (n,), not {table.shape} and {shape}{nothing}"
         raise ConfigError(msg)
     if target is None and target_needed:
         msg = 'with split="rows" every party passes y for its own rows'

@@ -227,3 +227,18 @@ def test_columns_and_frames_may_stand_on_either_side_of_a_share(n):
     for results in simulate(n, program):
         for result, value in zip(results, expected, strict=True):
             assert np.array_equal(result, value)
+
+
+def test_a_party_that_has_only_the_target_is_told_how_to_say_so():
+    x, y = ROWS[:, :2], ROWS[:, 0] + 2.0 * ROWS[:, 1]
+
+    async def program(s):
+        mine, target = (x, None) if s.index == 0 else (None, y)
+        if s.index == 1:
+            with pytest.raises(ConfigError, match=r"not \(\) and \(4,\): a party without columns .* np\.empty\(\(n, 0\)\)"):
+                await LinearRegression(split="columns").fit(s, mine, target)
+            mine = np.empty((len(y), 0))
+        return (await LinearRegression(split="columns").fit(s, mine, target)).coef_
+
+    for coefficients in simulate(2, program):
+        assert np.allclose(coefficients, [1.0, 2.0], atol=1e-3)
