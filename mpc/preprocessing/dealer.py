@@ -79,10 +79,6 @@ class DealerSession:
         try:
             for name, body in self._agreed.early:
                 self.control(name, body)
-            for name, channel in self._agreed.channels.items():
-                # Who is done already may be gone, and needs nothing more.
-                if name not in self._done and self._mesh.channel(name) is not channel:
-                    self._fail(PeerLost(name, "was lost while the session began"))
             # A worker ends by raising only, so whatever is done first says how the session ends.
             done, _ = await asyncio.wait([self._over, *workers], return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
