@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
+import re
 import socket
 import stat
 import struct
@@ -17,9 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, ConfigError
 
+if sys.platform != "win32":
+    import fcntl
+
 if TYPE_CHECKING:
     import logging
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from parties.config import NodeConfig
 
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 LIMIT = 1 << 24
 MAX_UNREAD = 1 << 16
+_MADE = re.compile(r"[0-9a-f]{16}[.]sock")
 SHORT = 100
 """Bytes that every system allows in the path of a socket."""
 
@@ -73,7 +79,10 @@ async def serve(path: Path, handler: Handler, log: logging.Logger) -> AsyncItera
     if await _alive(path):
         msg = f"{path}: another node answers there; every node needs a control socket of its own"
         raise ConfigError(msg)
-    listener = _listener(path)
+    with _in_turn(path.parent) as alone:
+        if alone:
+            _clear(path.parent)
+        listener = _listener(path)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _converse(reader, writer, partial(_answered, handler, log))
@@ -86,6 +95,35 @@ async def serve(path: Path, handler: Handler, log: logging.Logger) -> AsyncItera
         await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
+@contextlib.contextmanager
+def _in_turn(folder: Path) -> Iterator[bool]:
+    """Whether no other node makes or clears sockets in `folder` meanwhile: some folders cannot be locked.
+
+    Nothing inside may wait: a process may have several nodes.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            held.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def _clear(folder: Path) -> None:
+    """Remove what nodes left in `folder` that were killed, of those whose names `socket_path` makes; nobody listens there any more."""
+    for path in folder.iterdir():
+        if not _MADE.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as there:
+            # A full queue of a living node is another answer than no queue.
+            there.setblocking(False)
+            if stat.S_ISSOCK(path.lstat().st_mode) and there.connect_ex(str(path)) == errno.ECONNREFUSED:
+                path.unlink()
+
+
 def _listener(path: Path) -> socket.socket:
     if os.path.lexists(path):
         if not stat.S_ISSOCK(path.lstat().st_mode):
@@ -96,6 +134,8 @@ def _listener(path: Path) -> socket.socket:
     old = os.umask(0o177)
     try:
         listener.bind(str(path))
+        # At once, in this turn: to others a socket that nobody listens at is one that a dead node left.
+        listener.listen()
     except OSError as fault:
         listener.close()
         msg = f"{path}: cannot listen there ({fault.strerror}); set control = in the configuration"

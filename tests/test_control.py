@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import fcntl
 import logging
+import os
+import socket
+import sys
+from subprocess import PIPE
 
 import pytest
 
 from mpc import PolicyDenied
 from parties import control
+from tests.nodes import PATIENCE, ROOT
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -24,3 +33,84 @@ async def test_a_request_that_fails_is_answered(tmp_path, caplog, fault, answer,
     async with control.serve(tmp_path / "a.sock", handler, logging.getLogger("beaver.a")):
         assert [message async for message in control.ask(tmp_path / "a.sock", {"do": "check"})] == [answer]
     assert [record.getMessage() for record in caplog.records if record.name == "beaver.a"] == logged
+
+
+def left_by_the_dead(path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+
+async def echo(request, say):
+    say(request)
+
+
+async def test_a_start_removes_the_sockets_that_killed_nodes_left_and_nothing_else(tmp_path):
+    mine, alive, full, dead = (tmp_path / f"{number:016x}.sock" for number in range(4))
+    others = [tmp_path / name for name in ("chosen.sock", f"{5:016x}", f"{6:016x}.sock")]
+    for path in (mine, dead, *others[:2]):
+        left_by_the_dead(path)
+    others[2].write_text("no socket")
+    log = logging.getLogger("beaver.a")
+    with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as waiting:
+        busy.bind(str(full))
+        busy.listen(0)
+        # As many as there is room for, and nobody takes them.
+        while (one := waiting.enter_context(socket.socket(socket.AF_UNIX))).setblocking(False) or not one.connect_ex(str(full)):
+            pass
+        async with control.serve(alive, echo, log), control.serve(mine, echo, log):
+            assert sorted(tmp_path.iterdir()) == sorted([mine, alive, full, *others])
+            for path in (mine, alive):
+                assert len([message async for message in control.ask(path, {"do": "x"})]) == 1
+
+
+SERVES = """
+import asyncio, logging, sys
+from pathlib import Path
+from parties import control
+
+async def main():
+    async def echo(request, say):
+        say(request)
+    async with control.serve(Path(sys.argv[1]), echo, logging.getLogger()):
+        print("serves", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+print("begins", flush=True)
+asyncio.run(main())
+"""
+
+
+async def test_a_node_makes_its_socket_in_turn_with_those_that_remove_dead_ones(tmp_path):
+    path, handle = tmp_path / f"{1:016x}.sock", os.open(tmp_path, os.O_RDONLY)
+    process = None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", SERVES, path), env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=PIPE, stdout=PIPE
+        )
+        assert await asyncio.wait_for(process.stdout.readline(), PATIENCE) == b"begins\n"
+        # However slow this machine is, there is none; and one that was made out of turn would be there by now.
+        with pytest.raises(TimeoutError):
+            await until(path.exists, within=1.0)
+        fcntl.flock(handle, fcntl.LOCK_UN)
+
+        def there():
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                if path.exists():
+                    with socket.socket(socket.AF_UNIX) as caller:
+                        # Never refused: who has the turn would take it for dead.
+                        caller.connect(str(path))
+                return path.exists()
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)
+
+        await until(there, within=PATIENCE)
+        assert await asyncio.wait_for(process.stdout.readline(), PATIENCE) == b"serves\n"
+        assert [message async for message in control.ask(path, {"do": "x"})] != []
+    finally:
+        os.close(handle)
+        if process is not None:
+            await asyncio.wait_for(process.communicate(b""), PATIENCE)
+    assert not path.exists()
