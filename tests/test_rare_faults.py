@@ -91,7 +91,7 @@ async def test_a_session_that_one_has_ended_and_the_other_left_waits_for_no_conf
         await nothing(parties[0])
         for channel in (dealer.mesh.channel("p1"), dealer.mesh.channel("p0")):
             channel.end(PeerLost(channel.name, "the dealer is switched off"))
-        with pytest.raises(PeerLost, match="the-dealer: left before its confirmation came; the others have ended the session"):
+        with pytest.raises(PeerLost, match="the-dealer: left before its confirmation came, and the others have ended the session"):
             await asyncio.wait_for(waiting, 20)
 
 
@@ -193,7 +193,7 @@ JOBS = {
 SAID = {
     "members that are not in the roster": "proposed a job with members that are not in the roster",
     "terms that are no text": "proposed a job whose terms are not text",
-    "a party alone": "proposed a job that cannot run: ",
+    "a party alone": "proposed a job that cannot run (a job needs at least two different parties",
 }
 
 
