@@ -13,7 +13,8 @@ from mpc.membership.endpoints import parse_endpoint
 from mpc.membership.lock import IdentityLock
 from mpc.membership.remembered import RosterMemory
 from mpc.membership.roster import transport_between
-from mpc.messaging.agreement import Agreement, describe
+from mpc.messaging.agreement import Agreement
+from mpc.messaging.job import describe
 from mpc.messaging.lobby import Lobby
 from mpc.network.checks import Checks
 from mpc.network.mesh import Clocks, Mesh

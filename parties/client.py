@@ -20,7 +20,8 @@ from mpc.blocking import blocking
 from mpc.errors import BeaverError, ConfigError, Disagreement, LocalFault, PeerLost, PrecisionError, Refused
 from mpc.fixed_point import encode
 from mpc.following import follow
-from mpc.messaging.agreement import GAVE_UP, described
+from mpc.messaging.agreement import GAVE_UP
+from mpc.messaging.job import described
 from mpc.messaging.visit import Visit
 from mpc.values.sharing import split
 from parties.datasets import load

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 
 import mpc
-from mpc.messaging.agreement import describe
+from mpc.messaging.job import describe
 from parties.config import load_node_config
 from parties.control import ask, socket_path
 from parties.jobs.job import Task, fresh_id, unpack_task

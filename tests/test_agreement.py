@@ -11,8 +11,9 @@ import pytest
 import protocols
 from mpc import ConfigError, Disagreement, Node, PeerLost, ProgramError
 from mpc.membership.roster import Member, Roster
-from mpc.messaging.agreement import GAVE_UP, describe
+from mpc.messaging.agreement import GAVE_UP
 from mpc.messaging.differences import odd_one
+from mpc.messaging.job import describe
 from mpc.network.mesh import Clocks, Mesh
 from mpc.preprocessing.dealer import FAILED
 from mpc.testing.simulate import MemoryNetwork, simulated_roster

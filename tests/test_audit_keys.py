@@ -9,7 +9,7 @@ import pytest
 from mpc.membership.identity import Identity, encode_key
 from mpc.membership.members import Revoked
 from mpc.membership.roster import Member, Roster
-from mpc.messaging.agreement import described as describe
+from mpc.messaging.job import described as describe
 from parties.auditing.audit import AuditLog
 from parties.auditing.entries import START, canonical, described, digest, encoded, opened, sealed
 from parties.jobs.job import Task, fresh_id

@@ -20,7 +20,7 @@ from mpc.framing.greeting import respond
 from mpc.framing.handshake import Hello, local_suites
 from mpc.membership.identity import Identity, fingerprint
 from mpc.membership.roster import Member, Roster
-from mpc.messaging.agreement import described
+from mpc.messaging.job import described
 from mpc.messaging.visit import Visit
 from mpc.values.sharing import split
 from parties.client import ask

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc.messaging import agreement, lobby
+from mpc.messaging import lobby
+from mpc.messaging.job import describe
 from mpc.naming.expressions import Range
 from mpc.network.mesh import Clocks
 from mpc.ring import zeros
@@ -61,7 +62,7 @@ async def test_a_join_that_is_none_ends_the_channel_and_not_the_node(monkeypatch
         await connected(*opened)
         channel = opened[0].mesh.channel("p1")
         for number in range(3):
-            job = agreement.describe(f"j{number}", opened[0].mesh, None, "")
+            job = describe(f"j{number}", opened[0].mesh, None, "")
             body = {"kind": kind, "job": job.name, "description": job.description, "members": list(job.members), "nonce": bytes(32)}
             channel.control(**(body | changes))
         await until(lambda: message in caplog.text)

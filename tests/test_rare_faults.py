@@ -20,7 +20,7 @@ from mpc.membership.identity import Identity
 from mpc.membership.members import Member
 from mpc.membership.roster import Roster
 from mpc.messaging import agreement
-from mpc.messaging.agreement import describe
+from mpc.messaging.job import describe
 from mpc.messaging.visit import Visit
 from mpc.naming.correlations import Relation, receiver
 from mpc.naming.expressions import Range, mask

@@ -14,28 +14,20 @@ import secrets
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from mpc.canonical import pack
-from mpc.errors import BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
-from mpc.fixed_point import FRAC
-from mpc.framing.handshake import WIRE_VERSION
-from mpc.membership.roster import NO_DEALER
+from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.messaging.departure import Departure, departure, reported, without
 from mpc.messaging.differences import odd_one
+from mpc.messaging.job import session_id
 from mpc.messaging.lobby import NONCE_BYTES
 from mpc.naming.streams import confirmation, pair_seed
-from mpc.prg import fields
-from mpc.ring import BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mpc.channels.channel import Channel
     from mpc.channels.flow import Flow
     from mpc.framing import wire
-    from mpc.membership.roster import Roster
+    from mpc.messaging.job import Job
     from mpc.messaging.lobby import Attempt, Lobby
     from mpc.network.mesh import Mesh
 
@@ -45,74 +37,6 @@ ON_ITS_WAY = 1.0
 """Seconds to wait for the others' descriptions when one member has refused a job for them."""
 GAVE_UP = "gave up waiting"
 ANEW = "joins anew"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be run, by whom; `members` are the parties in order and the dealer last."""
-
-    name: str
-    members: tuple[str, ...]
-    description: dict[str, Any]
-
-    @property
-    def parties(self) -> tuple[str, ...]:
-        """The computing parties in order."""
-        return self.members[:-1]
-
-    @property
-    def digest(self) -> bytes:
-        """32 bytes that stand for all of it."""
-        return blake2b(fields("job", pack(self.description)), digest_size=32).digest()
-
-
-def describe(
-    name: str,
-    mesh: Mesh,
-    parties: tuple[str, ...] | None,
-    program: str,
-    terms: Mapping[str, str] | None = None,
-    roster: Roster | None = None,
-) -> Job:
-    """The job `name` among `parties` (all of the roster by default), this member among them, with the roster's dealer.
-
-    `terms` is what else all members must say alike; a Disagreement names the keys that differ.  Without `roster` that of now counts.
-    """
-    job = described(name, roster or mesh.roster, parties, program, terms)
-    if mesh.identity.name not in job.members:
-        msg = f"{mesh.identity.name} is not among the parties of job {name!r}: {', '.join(job.parties)}"
-        raise ConfigError(msg)
-    return job
-
-
-def described(name: str, roster: Roster, parties: tuple[str, ...] | None, program: str, terms: Mapping[str, str] | None = None) -> Job:
-    """The same job for whoever looks at it from outside."""
-    for what, text, most in (("job", name, 256), ("program", program, 1024)):
-        if not isinstance(text, str) or len(text.encode()) > most:
-            msg = f"the name of a {what} is text of at most {most} bytes; choose such a one"
-            raise ConfigError(msg)
-    chosen = tuple(sorted(parties or [member.name for member in roster.parties]))
-    if roster.dealer is None:
-        raise ConfigError(NO_DEALER)
-    for party in chosen:
-        if roster[party].role != "party":
-            msg = f"{party} is the {roster[party].role} and never a computing party"
-            raise ConfigError(msg)
-    if len(chosen) < 2 or len(set(chosen)) != len(chosen):
-        msg = f"a job needs at least two different parties, not {list(chosen)}"
-        raise ConfigError(msg)
-    members = (*chosen, roster.dealer.name)
-    description = {
-        "job": name,
-        "program": program,
-        "members": list(members),
-        "roster": roster.digest,
-        "wire": WIRE_VERSION,
-        "ring": BITS,
-        "frac": FRAC,
-        "terms": dict(terms or {}),
-    }
-    return Job(name, members, description)
 
 
 @dataclass(slots=True, repr=False)
@@ -126,12 +50,6 @@ class Agreed:
     channels: dict[str, Channel]
     early: list[tuple[str, wire.Body]] = field(default_factory=list)
     """Control messages of members that started while this one still waited for the last confirmation."""
-
-
-def session_id(job: Job, nonces: dict[str, bytes]) -> bytes:
-    """BLAKE2b-256 over the job and everyone's nonce, in order, the dealer last."""
-    listed = [part for name in job.members for part in (name, nonces[name])]
-    return blake2b(fields("session", job.digest, *listed), digest_size=32).digest()
 
 
 class Agreement:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mpc.framing import wire
-    from mpc.messaging.agreement import Job
+    from mpc.messaging.job import Job
     from mpc.network.mesh import Mesh
 
 MAX_JOBS = 256

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
 from mpc.kernels import THREAD_WORK
 from mpc.kernels.cross import PARTIES
-from mpc.messaging.agreement import Agreement, describe
+from mpc.messaging.agreement import Agreement
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.exchange import correction_digest, correction_tag, raw
+from mpc.messaging.job import describe
 from mpc.naming.asked import unpack_relation
 from mpc.naming.correlations import BIT_MASK, MASK, WIDE, receiver
 from mpc.naming.streams import Seed
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from mpc.framing import wire
     from mpc.ledger import Books, Ledger
     from mpc.membership.roster import Roster
-    from mpc.messaging.agreement import Agreed, Job
+    from mpc.messaging.agreement import Agreed
+    from mpc.messaging.job import Job
     from mpc.messaging.lobby import Lobby
     from mpc.naming.correlations import Relation
     from mpc.naming.expressions import Range

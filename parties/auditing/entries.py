@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import ConfigError
 from mpc.membership.identity import encode_key, verify
-from mpc.messaging.agreement import Job
+from mpc.messaging.job import Job
 from mpc.prg import fields
 from parties.jobs.job import unpack_task
 

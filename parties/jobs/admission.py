@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpc.errors import ConfigError, LocalFault
-from mpc.messaging.agreement import describe, described
+from mpc.messaging.job import describe, described
 from parties.jobs.approvals import too_small, unasked
 from parties.jobs.proposals import JOB
 from parties.jobs.records import named
@@ -13,7 +13,7 @@ from parties.jobs.states import Waiting
 from parties.policy import admit, least_pool
 
 if TYPE_CHECKING:
-    from mpc.messaging.agreement import Job
+    from mpc.messaging.job import Job
     from mpc.network.mesh import Mesh
     from parties.auditing.history import History
     from parties.config import NodeConfig
