@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, ConfigError
-
-if sys.platform != "win32":
-    import fcntl
+from parties.turns import in_turn
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from parties.config import NodeConfig
 
@@ -79,8 +77,8 @@ async def serve(path: Path, handler: Handler, log: logging.Logger) -> AsyncItera
     if await _alive(path):
         msg = f"{path}: another node answers there; every node needs a control socket of its own"
         raise ConfigError(msg)
-    with _in_turn(path.parent) as alone:
-        if alone:
+    with in_turn(path.parent) as fault:
+        if fault is None:
             _clear(path.parent)
         listener = _listener(path)
 
@@ -93,23 +91,6 @@ async def serve(path: Path, handler: Handler, log: logging.Logger) -> AsyncItera
     finally:
         server.close()
         await asyncio.to_thread(path.unlink, missing_ok=True)
-
-
-@contextlib.contextmanager
-def _in_turn(folder: Path) -> Iterator[bool]:
-    """Whether no other node makes or clears sockets in `folder` meanwhile: some folders cannot be locked.
-
-    Nothing inside may wait: a process may have several nodes.
-    """
-    with contextlib.ExitStack() as held:
-        try:
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            held.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-            return
-        yield True
 
 
 def _clear(folder: Path) -> None:

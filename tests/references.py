@@ -212,3 +212,11 @@ def form_of(kind, number):
     """The form with this number, for an operand of this kind."""
     forms = BIT_FORMS if kind == "b" else FORMS
     return forms[number % len(forms)]
+
+
+def added_up(values):
+    """The sum of masked values in as few steps as can be: its mask has a long name, and no deep one."""
+    while len(values) > 1:
+        pairs = zip(values[::2], values[1::2], strict=False)
+        values = [*(left + right for left, right in pairs), *values[len(values) // 2 * 2 :]]
+    return values[0].assume_bound(1.0, "a lie, or of zeros")

@@ -16,6 +16,7 @@ from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from protocols import LinearRegression
 from tests.error_rows import row_of
 from tests.lost_links import each
+from tests.references import added_up
 from tests.test_ops_misuse import flags, numbers
 from tests.test_protocols_edges import fitted
 
@@ -118,10 +119,7 @@ async def multiplied_far_in(s, depth=120):
         return await mpc.protocol(multiplied_far_in)(s, depth - 1)
     factors = []
     for _ in range(3):
-        sums = [await s.mask(s.zero(2, frac=4).assume_bound(1.0, "zeros")) for _ in range(126)]
-        while len(sums) > 1:
-            sums = [left + right for left, right in zip(sums[::2], sums[1::2], strict=False)] + sums[len(sums) // 2 * 2 :]
-        factors.append(sums[0].assume_bound(1.0, "zeros"))
+        factors.append(added_up([await s.mask(s.zero(2, frac=4).assume_bound(1.0, "zeros")) for _ in range(126)]))
     return await mpc.mul_trunc(s, await mpc.mul_trunc(s, *factors[:2], 4), factors[2], 4)
 
 

@@ -15,7 +15,7 @@ from mpc.naming.correlations import MAX_TERMS
 from mpc.ops.declare import OPS
 from mpc.ops.groups import GROUP, MANY, most_factors
 from mpc.testing import simulate
-from tests.references import shared
+from tests.references import added_up, shared
 
 STEPS = 20
 EDGES = np.array([0, 1, 2**64 - 1, 2**63, 2**63 - 1, 2**32, 3, 2**64 - 5], np.uint64)
@@ -189,11 +189,8 @@ def test_long_names_are_opened_so_that_every_relation_fits_into_a_message(n):
             return await mpc.protocol(program)(s, depth - 1)
         rounds = []
         for addends in (20, 25):
-            sums = [await s.mask(shared(s, EDGES[1:2], number)) for number in range(addends)]
-            while len(sums) > 1:
-                pairs = zip(sums[::2], sums[1::2], strict=False)
-                sums = [*((x + y).assume_bound(1.0, "a lie") for x, y in pairs), *sums[len(sums) // 2 * 2 :]]
-            (factor,) = sums
+            masked = [await s.mask(shared(s, EDGES[1:2], number)) for number in range(addends)]
+            factor = added_up([each.assume_bound(1.0, "it is 1") for each in masked])
             value, before = factor, s.cost.rounds
             for _ in range(11):
                 value = (await mpc.mul(s, value, factor)).assume_bound(1.0, "a lie")
@@ -214,10 +211,7 @@ def test_a_name_too_long_for_a_message_is_refused_everywhere():
     async def refused(s):
         factors = []
         for _ in range(3):
-            sums = [await s.mask(s.zero(2, frac=4).assume_bound(1.0, "zeros")) for _ in range(126)]
-            while len(sums) > 1:
-                sums = [left + right for left, right in zip(sums[::2], sums[1::2], strict=False)] + sums[len(sums) // 2 * 2 :]
-            factors.append(sums[0].assume_bound(1.0, "zeros"))
+            factors.append(added_up([await s.mask(s.zero(2, frac=4).assume_bound(1.0, "zeros")) for _ in range(126)]))
         with pytest.raises(mpc.ProgramError, match="has too long a name to ask for"):
             await mpc.mul_trunc(s, await mpc.mul_trunc(s, *factors[:2], 4), factors[2], 4)
 

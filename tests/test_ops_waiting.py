@@ -14,7 +14,7 @@ from mpc.messaging.exchange import Exchange
 from mpc.network.mesh import Clocks
 from mpc.ops.groups import most_factors, most_waiting
 from mpc.testing import simulate
-from tests.references import shared, total
+from tests.references import added_up, shared, total
 
 EDGES = np.array([0, 1, 2**64 - 1, 2**63, 2**63 - 1, 2**32, 3, 2**64 - 5], np.uint64)
 
@@ -233,13 +233,10 @@ def test_long_names_wait_too_and_every_relation_fits_into_a_message(n):
     async def program(s, depth=60):
         if depth:
             return await mpc.protocol(program)(s, depth - 1)
-        sums = [await s.mask(shared(s, EDGES[1:2], number)) for number in range(20)]
-        while len(sums) > 1:
-            pairs = zip(sums[::2], sums[1::2], strict=False)
-            sums = [*((x + y).assume_bound(1.0, "a lie") for x, y in pairs), *sums[len(sums) // 2 * 2 :]]
-        value, before = sums[0], s.cost.rounds
+        factor = added_up([(await s.mask(shared(s, EDGES[1:2], number))).assume_bound(1.0, "it is 1") for number in range(20)])
+        value, before = factor, s.cost.rounds
         for _ in range(29):
-            value = await times(s, value, sums[0])
+            value = await times(s, value, factor)
         await s.made(value)
         return value.words, s.cost.rounds - before
 

@@ -30,22 +30,24 @@ async def knock(address, number=0):
     writer.close()
 
 
+def refused_at(caplog, name):
+    """The lines of refused links in the log of this member."""
+    return [line for record in caplog.records if record.name == f"beaver.{name}" and "refused" in (line := record.getMessage())]
+
+
 async def test_a_log_has_few_lines_of_many_strangers(caplog):
     members, many = Tcp(2), 3 * refusals.LINES
-
-    def told():
-        return [record.getMessage() for record in caplog.records if record.name == "beaver.p0" and "refused" in record.getMessage()]
 
     with caplog.at_level(logging.INFO):
         async with members.nodes() as (*parties, _):
             for number in range(many):
                 await knock(members.addresses["p0"], number)
-            await until(lambda: len(told()) >= refusals.LINES)
+            await until(lambda: len(refused_at(caplog, "p0")) >= refusals.LINES)
             assert [value for value, _ in await asyncio.gather(*(total(node, "j") for node in parties))] == [2.0, 2.0]
-            assert len(told()) == refusals.LINES
-            assert all("link refused: " in line for line in told())
+            assert len(refused_at(caplog, "p0")) == refusals.LINES
+            assert all("link refused: " in line for line in refused_at(caplog, "p0"))
         # Closing, at the latest, says how many there were.
-        assert told()[refusals.LINES :] == [
+        assert refused_at(caplog, "p0")[refusals.LINES :] == [
             f"phase=handshake {many - refusals.LINES} more links were refused within a minute, beside the {refusals.LINES} that are told one by one"
         ]
 
@@ -89,18 +91,20 @@ async def hang_up(address):
 async def test_a_check_of_health_takes_one_line_however_often_it_comes(caplog):
     members, many = Tcp(2), 3 * refusals.LINES
 
-    def told():
-        return [record.getMessage() for record in caplog.records if record.name == "beaver.p0" and "refused" in record.getMessage()]
-
     async with members.nodes() as (*parties, _):
         for _ in range(many):
             await hang_up(members.addresses["p0"])
         # What comes from the same address for another reason is told, and later than all of these.
         await knock(members.addresses["p0"])
         await until(lambda: "announced a frame" in caplog.text)
-        assert [("without a word" in line, "announced a frame" in line) for line in told()] == [(True, False), (False, True)]
+        assert [("without a word" in line, "announced a frame" in line) for line in refused_at(caplog, "p0")] == [
+            (True, False),
+            (False, True),
+        ]
         assert [value for value, _ in await asyncio.gather(*(total(node, "j") for node in parties))] == [2.0, 2.0]
-    assert told()[2:] == [f"phase=handshake {many - 1} more links were refused for what was told of their addresses before"]
+    assert refused_at(caplog, "p0")[2:] == [
+        f"phase=handshake {many - 1} more links were refused for what was told of their addresses before"
+    ]
 
 
 async def test_the_same_of_one_address_is_told_again_after_a_long_time_with_a_count(monkeypatch):

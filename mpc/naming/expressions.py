@@ -7,8 +7,6 @@ mask that was opened once.
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import count as count_from
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -191,18 +189,11 @@ def stack(parts: Sequence[Expression]) -> Expression:
     first = parts[0]
     if any(part.shape != first.shape for part in parts):
         raise ValueError(parts)
-    if first.operation == "index" and all(map(_is_row_after, parts, count_from(0), repeat(first))):
+    if first.operation == "index" and isinstance(first.parameters[0], int):
         row, *rest = first.parameters
-        return index(first.parts[0], ((row, len(parts), 1), *rest))
+        if all(part.tree == ("index", (row + at, *rest), first.tree[2]) for at, part in enumerate(parts)):
+            return index(first.parts[0], ((row, len(parts), 1), *rest))
     return Expression("stack", (), tuple(parts), (len(parts), *first.shape))
-
-
-def _is_row_after(other: Expression, rows: int, first: Expression) -> bool:
-    """Whether `other` is that row of the same value which is so many after the row `first`."""
-    if other.operation != "index" or not isinstance(first.parameters[0], int):
-        return False
-    row, *rest = first.parameters
-    return other.parameters == (row + rows, *rest) and (other.parts[0] is first.parts[0] or other.parts[0].tree == first.parts[0].tree)
 
 
 def transpose(of: Expression, axes: tuple[int, ...]) -> Expression:

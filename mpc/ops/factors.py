@@ -10,12 +10,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mpc.kernels.sets import folded
 from mpc.ledger import Cost, together
 from mpc.naming.correlations import products_of
 from mpc.naming.scope import running
 from mpc.ops.declare import Operand, masking, opening
-from mpc.ops.groups import MANY, dealt, group_of, grouped, most_factors, most_waiting
+from mpc.ops.groups import MANY, dealt, group_of, grouped, most_factors, most_waiting, product_of
 from mpc.ops.groups import cost as groups_cost
 from mpc.ops.later import Later, watched
 from mpc.ring import count
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from mpc.naming.scope import Scope
     from mpc.ring import Words
     from mpc.session import Session
-    from mpc.values.derived import Factor, Opened
+    from mpc.values.derived import Factor
     from mpc.values.unmade import Held
 
 
@@ -66,12 +65,14 @@ def _whole_sides(factors: Sequence[int], most: int) -> list[int]:
 
 async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     """The product of all factors of x and y.  What is no factor yet is masked now; where nothing is, no words are made before something reads them."""
-    scope, known = running(s), (*_factors(x), *_factors(y))
-    if (x.factors or 1) + (y.factors or 1) > most_factors(x.shape):
-        known = await _fewer(s, scope, x, y)
+    scope, most, sides = running(s), most_factors(x.shape), [_factors(x), _factors(y)]
+    if (x.factors or 1) + (y.factors or 1) > most:
+        known = await _fewer(s, scope, (x, y), sides, most)
+    else:
+        known = sides[0] + sides[1]
     words: Held
     if x.factors and y.factors:
-        kind = Later if len(known) <= most_factors(x.shape) else Waiting
+        kind = Later if len(known) <= most else Waiting
         words = kind(s, scope, x.shape, partial(_begin, s, scope, known))
         if watched(s):
             await make(scope, [words])
@@ -114,21 +115,22 @@ def _factors(z: AShare | Masked) -> tuple[Factor, ...]:
     return z.origin.values if isinstance(z, Derived) and isinstance(z.origin, Factors) else ()
 
 
-async def _fewer(s: Session, scope: Scope, x: AShare | Masked, y: AShare | Masked) -> tuple[Factor, ...]:
-    """The factors of x and y that are known, with groups in place of those that are too many."""
-    most, sides = most_factors(x.shape), [_factors(x), _factors(y)]
+async def _fewer(
+    s: Session, scope: Scope, operands: tuple[AShare | Masked, ...], sides: list[tuple[Factor, ...]], most: int
+) -> tuple[Factor, ...]:
+    """The factors of both operands that are known, with groups in place of those that are too many."""
     if most >= MANY:
         known, limit = sides[0] + sides[1], most - sides.count(())
-        if () not in sides and (_was_last(scope, x) or _was_last(scope, y)):
-            limit = most_waiting(x.shape)
+        if () not in sides and any(_was_last(scope, operand) for operand in operands):
+            limit = most_waiting(operands[0].shape)
         if len(known) > limit:
             await s.room(scope)
         return tuple(grouped(s, scope, known, limit))
     for side in _whole_sides([len(factors) or 1 for factors in sides], most):
-        operand = (x, y)[side]
+        operand = operands[side]
         if isinstance(operand, AShare):
             sides[side] = (await group_of(s, scope, operand, sides[side]),)
-    return (*sides[0], *sides[1])
+    return sides[0] + sides[1]
 
 
 def _was_last(scope: Scope, z: AShare | Masked) -> bool:
@@ -140,9 +142,4 @@ async def _words(s: Session, scope: Scope, factors: Sequence[Factor], fetching: 
     """This party's share of the product of all factors."""
     opened = [await factor.opened(scope) for factor in factors]
     (dealt,) = await fetching
-    return await s.compute(_folded, factors[0].shape, opened, dealt, s.first)
-
-
-def _folded(opened: Sequence[Opened], dealt: Words, first: bool) -> Words:  # noqa: FBT001
-    differences, masks = ([words.reshape(-1) for words in part] for part in zip(*opened, strict=True))
-    return folded(differences, masks, dealt, first=first).reshape(opened[0][0].shape)
+    return await s.compute(product_of, factors[0].shape, opened, dealt, s.first)

@@ -128,10 +128,15 @@ async def _opened(
     return await s.open_masked(scope, await s.compute(_products, name.shape, opened, words, s.first), name, lineage)
 
 
-def _products(opened: list[list[Opened]], words: Words, first: bool) -> Words:  # noqa: FBT001
-    rows = len(opened[0]), *opened[0][0][0].shape
-    differences, masks = ([np.stack([each[half] for each in column]).reshape(-1) for column in opened] for half in (0, 1))
-    return folded(differences, masks, words, first=first).reshape(rows)
+def _products(columns: list[list[Opened]], dealt: Words, first: bool) -> Words:  # noqa: FBT001
+    differences_and_masks = (zip(*column, strict=True) for column in columns)
+    return product_of([(np.stack(differences), np.stack(masks)) for differences, masks in differences_and_masks], dealt, first)
+
+
+def product_of(opened: Sequence[Opened], dealt: Words, first: bool) -> Words:  # noqa: FBT001
+    """This party's share of the product of factors, of which each is open but for a mask, from what was `dealt` of these masks."""
+    differences, masks = ([words.reshape(-1) for words in part] for part in zip(*opened, strict=True))
+    return folded(differences, masks, dealt, first=first).reshape(opened[0][0].shape)
 
 
 async def group_of(s: Session, around: Scope, product: AShare, factors: Sequence[Factor]) -> Group:

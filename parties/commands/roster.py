@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,9 +26,11 @@ from mpc.membership.members import Content, Member, Revoked, Transport, minute
 from mpc.membership.roster import NO_DEALER, Roster, read_text
 from mpc.membership.toml_text import did_you_mean
 from parties.commands.roster_table import as_json_object, table
-from parties.commands.roster_turns import in_turn
+from parties.turns import in_turn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mpc.config import PartyConfig
 
 app = typer.Typer(no_args_is_help=True, help="Build, sign and change the roster that all members share.")
@@ -46,7 +49,7 @@ def add(
 ) -> None:
     """Put members into a roster, from the public lines that they sent; the file is made if it is not there."""
     given = [member for source in sources for member in _fragment(source)]
-    with in_turn(roster):
+    with _changing(roster):
         content, signatures = _read(roster) if roster.exists() else (Content(), {})
         before = content
         for member in given:
@@ -81,7 +84,7 @@ def _with(members: tuple[Member, ...], member: Member) -> tuple[Member, ...]:
 @app.command()
 def remove(roster: RosterFile, name: Annotated[str, typer.Argument(help="The member that leaves.")]) -> None:
     """Take a member out.  Its key is not revoked: it may come back with it."""
-    with in_turn(roster):
+    with _changing(roster):
         content, signatures = _read(roster)
         _find(content, name)
         _save(roster, replace(content, members=tuple(member for member in content.members if member.name != name)), signatures)
@@ -97,7 +100,7 @@ def revoke(
 ) -> None:
     """Forbid a member's keys for ever, because somebody else may have them."""
     given = _fragment(new) if new is not None else ()
-    with in_turn(roster):
+    with _changing(roster):
         content, signatures = _read(roster)
         _save(roster, _without(content, name, reason, given, retiring=retiring), signatures)
 
@@ -137,7 +140,7 @@ def rotate(
     """
     settings = load_config(config)
     source = roster or settings.roster_path
-    with in_turn(source):
+    with _changing(source):
         key, path, retires = _rotated(settings, source, days)
     print(
         f"The new key is in {key}. When all members use {path}, and before {minute(retires)}, set `key` to it in {config} and "
@@ -225,7 +228,7 @@ def sign(
     path = roster or settings.roster_path
     signer = settings if key is None else settings.model_copy(update={"key": str(key.absolute())})
     identity = signer.identity()
-    with in_turn(path):
+    with _changing(path):
         _sign(path, Roster.load(path), identity)
 
 
@@ -257,7 +260,7 @@ def accept(roster: RosterFile, sources: Sources) -> None:
             msg = f"{name}: holds no signature; ask for the line that `beaver roster sign` printed at the other member"
             raise ConfigError(msg)
         given += signatures.items()
-    with in_turn(roster):
+    with _changing(roster):
         known = Roster.load(roster)
         for who, signature in given:
             known.accept(who, signature)
@@ -266,6 +269,18 @@ def accept(roster: RosterFile, sources: Sources) -> None:
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _changing(roster: Path) -> Iterator[None]:
+    """No other command changes a roster beside this one meanwhile."""
+    with in_turn(roster.parent) as fault:
+        # A folder that is not there is told where it is written into.
+        if fault is not None and roster.parent.is_dir() and sys.platform != "win32":
+            print(
+                f"Beware: {roster.parent} cannot be locked ({fault.strerror}); let no other command change {roster} now.", file=sys.stderr
+            )
+        yield
 
 
 def _text(source: str) -> tuple[str, str]:
