@@ -18,6 +18,7 @@ from mpc.prg import Stream
 from mpc.testing.schedule import Delays
 from mpc.transport.link import HIGH_WATER, MAX_FRAME
 from mpc.transport.memory import memory_pair
+from mpc.transport.relayed import Message, RelayedLink
 from mpc.transport.tcp import TcpListener, TcpNetwork, dial
 from tests.brokers import BROKERS, meeting
 from tests.error_rows import row_of
@@ -152,6 +153,35 @@ def test_frames_sent_before_start_are_kept(on_links):
         assert box.frames == [b"early", b"bird"]
 
     on_links(body)
+
+
+class Nobody:
+    """A carrier that leaves it to the test to carry."""
+
+    def wants(self, link):
+        """See Carrier."""
+
+    def finished(self, link, *, tell):
+        """See Carrier."""
+
+
+def carry(link, to):
+    while (message := link.next_message()) is not None:
+        to.receive(Message(memoryview(message)))
+
+
+async def test_what_comes_between_a_start_and_its_first_turn_comes_after_what_came_before():
+    """As a loop may have it that reads before it calls what is to be called soon."""
+    near, far = (RelayedLink(Nobody(), 1, label, chunk=1 << 16, flight=1 << 20) for label in ("near", "far"))
+    near.send(b"early")
+    carry(near, far)
+    box = Inbox(far)
+    near.send(b"bird")
+    carry(near, far)
+    await box.until(lambda box: len(box.frames) == 2 or box.closed)
+    assert (box.frames, box.reason) == ([b"early", b"bird"], None)
+    for link in (near, far):
+        link.abort()
 
 
 def test_what_was_sent_before_close_still_arrives_then_both_hear_the_end_once(on_links):

@@ -31,7 +31,7 @@ from mpc.transport.memory import memory_pair
 from tests.channels import Raw, Upstairs, hello, people
 from tests.test_agreement import nodes, run
 from tests.test_members_that_cheat import connected
-from tests.waiting import until
+from tests.waiting import turns, until
 
 CLOCKS = Clocks(join=30.0, lost=20.0, stall=20.0)
 
@@ -113,6 +113,19 @@ async def test_a_client_that_is_lost_before_the_session_begins_ends_it():
         outcomes = await asyncio.gather(*map(program, opened, visits), return_exceptions=True)
         assert [str(outcome) for outcome in outcomes] == ["lab: was lost while the session began"] * 2
         await next_job_works(opened)
+
+
+@pytest.mark.parametrize("closing", range(12))
+async def test_a_node_that_closes_at_any_turn_of_a_handshake_leaves_no_connection(closing):
+    """Else the other takes it for a living one until a clock says otherwise.  One that is cut off before it can say goodbye may come back."""
+    identities, roster = simulated_roster(2)
+    network = MemoryNetwork()
+    a, b = (Node(who, roster, network.of(who.name), clocks=CLOCKS) for who in identities[:2])
+    async with b:
+        async with a:
+            await turns(closing)
+        await turns()
+        assert b.mesh.missing(["p0"]) == ["p0"]
 
 
 # -- a connection that is made again -------------------------------------------------------------------------------

@@ -139,9 +139,8 @@ class Mesh:
             self.log.critical("phase=mesh ended by a fault of this node itself; restart it", exc_info=fault)
 
     async def __aexit__(self, *_: object) -> None:
-        channels = [peer.channel for peer in self._peers.values() if peer.channel is not None]
         # What an interrupted channel still holds must not be lost.
-        await asyncio.gather(*(channel.settled() for channel in channels))
+        await asyncio.gather(*(channel.settled() for channel in self._channels()))
         self._closing = True
         for task in self._tasks.values():
             task.cancel()
@@ -150,10 +149,13 @@ class Mesh:
             unproven.end(PeerLost(unproven.name, "this party is closing"))
         self._refusals.close()
         async with asyncio.TaskGroup() as group:
-            for channel in channels:
+            # Also those whose handshake has ended since: nobody else would close them.
+            for channel in self._channels():
                 group.create_task(self._close(channel))
-        # Last: the links of a relay leave through its one connection.
-        await self._network.close()
+        await self._network.close()  # last: the links of a relay leave through its one connection
+
+    def _channels(self) -> list[Channel]:
+        return [peer.channel for peer in self._peers.values() if peer.channel is not None]
 
     async def _close(self, channel: Channel) -> None:
         closing = asyncio.create_task(channel.close())

@@ -170,7 +170,7 @@ class RelayedLink:
                 self._told_gap = self._incoming.expected
                 self._answer = Kind.GAP
             return
-        if self._handlers is None and len(self._early) + len(fresh) > _EARLY:
+        if (self._handlers is None or self._early) and len(self._early) + len(fresh) > _EARLY:
             return
         self._incoming.expected += len(fresh)
         self._owed += len(fresh)
@@ -186,7 +186,8 @@ class RelayedLink:
             self._finish(None, tell=False)
 
     def _deliver(self, data: memoryview) -> None:
-        if self._handlers is None:
+        if self._handlers is None or self._early:
+            # Also between the start and its first turn, in which a loop may read: what came before goes first.
             self._early += data
             return
         try:
