@@ -217,27 +217,30 @@ class Session:
         """Name a fresh mask for `x` in the current scope; the owner's alone for a private input."""
         return expressions.mask(running(self).ranges.take("mask", x.shape), x.owner)
 
-    async def masked(self, values: Sequence[AShare], names: Sequence[Expression]) -> tuple[Masked, ...]:
-        """Open x - a for several values in one round.  For ops, which name their masks before they open."""
-        await make(running(self), [x.held for x in values])
+    async def masked(self, values: Sequence[AShare], names: Sequence[Expression], scope: Scope | None = None) -> tuple[Masked, ...]:
+        """Open x - a for several values in one round, of the call that runs if no `scope` is given.  For ops, which name their masks before they open."""
+        scope = running(self) if scope is None else scope
+        await make(scope, [x.held for x in values])
         if len(values) == 1:
             (x,), (name,) = values, names
             a = self._mask_share(x, name)
-            opened = await self._open_masks(values, names, (x.words - a).reshape(-1), x.owner)
+            opened = await self._open_masks(scope, values, names, (x.words - a).reshape(-1), x.owner)
             return (Masked.of(x, opened.reshape(x.shape), a, name),)
         # Each mask hides one value: its range was taken for this value and streams are never read for another.
         masks = [self._mask_share(x, name) for x, name in zip(values, names, strict=True)]
         hidden = np.concatenate([(x.words - a).reshape(-1) for x, a in zip(values, masks, strict=True)])
         owners = {x.owner for x in values}
         # Values of several owners travel as one opening: to all but the owner a private input is 0 - 0.
-        opened = await self._open_masks(values, names, hidden, values[0].owner if len(owners) == 1 else None)
+        opened = await self._open_masks(scope, values, names, hidden, values[0].owner if len(owners) == 1 else None)
         stops = accumulate(x.size for x in values)
         parts = [opened[stop - x.size : stop].reshape(x.shape) for stop, x in zip(stops, values, strict=True)]
         return tuple(Masked.of(x, part, a, name) for x, part, a, name in zip(values, parts, masks, names, strict=True))
 
-    async def _open_masks(self, values: Sequence[AShare], names: Sequence[Expression], hidden: Words, owner: int | None) -> Words:
+    async def _open_masks(
+        self, scope: Scope, values: Sequence[AShare], names: Sequence[Expression], hidden: Words, owner: int | None
+    ) -> Words:
         lineages, trees = [x.lineage for x in values], [name.tree for name in names]
-        exchange, scope = self._engine.exchange, running(self)
+        exchange = self._engine.exchange
         if owner is not None:
             return await exchange.publish(scope, "mask", hidden, owner, lineages, trees)
         return await exchange.open(scope, "mask", hidden, lineages, trees, np.add)

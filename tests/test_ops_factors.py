@@ -132,7 +132,8 @@ def test_what_is_no_chain_opens_as_before():
         results = []
         for left, right in ((z, y.share()), (z + 0, y), (z.reshape(2, 3), y.reshape(2, 3)), (y[:1], z), (most, whole)):
             before = s.cost.rounds
-            results.append((await mpc.mul(s, left, right)).words.reshape(-1))
+            await s.made(product := await mpc.mul(s, left, right))
+            results.append(product.words.reshape(-1))
             assert s.cost.rounds - before == 1 == OPS["mul"].cost(s.n, left, right).rounds
         return results
 

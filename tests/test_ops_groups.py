@@ -93,17 +93,26 @@ def test_every_pair_of_products_costs_what_it_declares(n, seed):
 
 
 def test_groups_are_of_plain_factors_or_of_groups_whichever_are_more():
+    rng = np.random.default_rng(3)
     for count in range(MANY + 1, 60):
-        for are_groups in range(count + 1):
-            marks = list(np.random.default_rng(count).permutation(count) < are_groups)
-            columns = chosen(marks)
+        for groups in range(count + 1):
+            levels = list(map(int, rng.permutation([0] * (count - groups) + list(rng.integers(1, 4, groups)))))
+            columns = chosen(levels)
             taken = [at for column in columns for at in column]
-            assert len({marks[at] for at in taken}) == 1 == len(set(map(len, columns)))
+            assert len(set(map(len, columns))) == 1
             assert taken == sorted(set(taken))
-            assert marks[taken[0]] == (2 * are_groups > count)
+            plain = [at for at, level in enumerate(levels) if not level]
+            pool = (
+                plain
+                if len(plain) >= groups
+                else next(
+                    (same for low in (1, 2, 3) if len(same := [at for at, level in enumerate(levels) if level == low]) >= GROUP),
+                    [at for at, level in enumerate(levels) if level],
+                )
+            )
             # As many as there are, of eight or, of fewer, of all; and always fewer factors than before.
-            pool = max(are_groups, count - are_groups)
-            assert (len(columns), len(columns[0])) == (min(GROUP, pool), pool // min(GROUP, pool))
+            assert taken == pool[: len(taken)]
+            assert (len(columns), len(columns[0])) == (min(GROUP, len(pool)), len(pool) // min(GROUP, len(pool)))
             assert len(columns) > 1
 
 

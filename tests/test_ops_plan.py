@@ -173,7 +173,8 @@ def test_a_reveal_that_nobody_looks_at_does_not_end_the_plan(asks):
         x = shared(s, np.array([3], np.uint64), 1, bound=4.0)
         first = await s.reveal(x)
         second = await s.reveal(await mpc.square(s, x), to=0)
-        return first, second, (await mpc.mul(s, x, x)).shape
+        await s.made(product := await mpc.mul(s, x, x))
+        return first, second, product.shape
 
     async def program(s):
         return await s.run(reveals)

@@ -42,7 +42,7 @@ async def chain(s, factors, length):
 
 
 LENGTHS = (13, 14, 20, 97, 257, 600)
-ROUNDS = {(): (1, 1, 1, 2, 2, 2), (2,): (1, 1, 1, 2, 2, 3), (8,): (1, 1, 1, 2, 3, 6)}
+ROUNDS = {(): (1, 1, 1, 2, 2, 2), (2,): (1, 1, 1, 2, 2, 2), (8,): (1, 1, 1, 2, 2, 3)}
 """Of a chain of each of these lengths, by the shape of its values: groups of eight take one, groups of such groups another, and so on."""
 
 

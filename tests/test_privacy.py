@@ -155,7 +155,7 @@ def test_what_the_dealer_receives_does_not_depend_on_inputs(monkeypatch):
         async def program(s):
             x, y = (await s.inputs(np.full(5, value), bound=2.0**9))[:2]
             for _ in range(8):
-                await mpc.mul(s, x, y)
+                await s.made(await mpc.mul(s, x, y))
 
         simulate(3, program)
         monkeypatch.undo()
@@ -171,7 +171,7 @@ def test_dealer_bytes_per_party_are_8_per_product_in_total():
         each = []
         for _ in range(12):
             before = s.cost.corrections
-            await mpc.mul(s, x, y)
+            await s.made(await mpc.mul(s, x, y))
             each.append(s.cost.corrections - before)
         return each
 

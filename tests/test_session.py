@@ -77,6 +77,7 @@ def test_product_of_two_private_values(n, left, right):
         b = s.input(y if s.index == 1 else None, 1, right, bound=2**9)
         before = s.cost.rounds, s.cost.payload
         z = await mpc.mul(s, a, b)
+        await s.made(z)
         spent = s.cost.rounds - before[0], s.cost.payload - before[1]
         return await s.reveal(z), spent, s.cost.corrections
 

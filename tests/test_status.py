@@ -203,7 +203,8 @@ async def test_a_dealer_remembers_the_last_sessions_and_counts_all(monkeypatch):
     async with proxied(2) as network:
 
         async def product(s):
-            return (await mpc.mul(s, s.zero(8), s.zero(8))).shape
+            await s.made(outcome := await mpc.mul(s, s.zero(8), s.zero(8)))
+            return outcome.shape
 
         for number in range(3):
             assert await network.each(product, job=f"job {number}") == [(8,), (8,)]

@@ -169,6 +169,12 @@ class Scope:
         if self.trips < other.trips:  # noqa: PLR1730
             self.trips = other.trips
 
+    def aside(self) -> Scope:
+        """This call, as far as it goes on beside the program: it names everything alike, and its rounds count for whoever waits for it."""
+        aside = Scope(self.path, self.name, self.depth, self.trips, self.parent)
+        aside._ranges = self.ranges
+        return aside
+
     def twin(self) -> Scope:
         """A scope that will name everything as this one will, for a dry run.
 

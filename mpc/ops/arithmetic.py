@@ -65,11 +65,12 @@ async def mul(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
     opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow
 
-    Of operands of one shape, of m elements, the product remembers its k masked factors, as long as k <= 12 and 2^k m <= 2^13.  An operand that is Masked, or
-    such a product, is not opened: if both are, rounds 0 · bytes 0 · dealer 8 (2^k - 1 - k) per element, once something reads the result.  Other ops and
-    reveals do, a further product does not.  Where the factors would be too many, groups of them become one each: their products are opened beside the
-    program, under masks of their own, bytes 8 per element, group and peer, rounds 1 for whoever reads the result, and 1 more where groups make a group.
-    Of m <= 8 elements, a product of the product of the call just before waits with up to 256 / m factors: its groups are opened when something reads it.
+    Of operands of one shape, of m elements, the product remembers its k masked factors, as long as k <= 12 and 2^k m <= 2^13.  What is no factor yet is
+    masked beside the program: only whoever reads the result waits.  An operand that is Masked, or such a product, is not opened: if both are, rounds 0 ·
+    bytes 0 · dealer 8 (2^k - 1 - k) per element, once something reads the result.  Other ops and reveals do, a further product does not.  Where the factors
+    would be too many, groups of them become one each: their products are opened beside the program, under masks of their own, bytes 8 per element, group and
+    peer, rounds 1 for whoever reads the result, and 1 more where groups make a group.  Of m <= 8 elements, a product of the product of the call just before
+    waits with up to 256 / m factors: its groups are opened when something reads it.
     """
     shape = checked_product("mul", x, y)
     if factors.is_known(x, y):

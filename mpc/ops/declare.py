@@ -17,7 +17,7 @@ from mpc.values.masked import Masked
 from mpc.values.shares import AShare
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from mpc.session import Session
     from mpc.values.secret import Secret
@@ -71,8 +71,8 @@ class Operand(Protocol):
         """How many masked factors it remembers; 1 for a masked value itself, 0 if it remembers none, or the name of its mask is too long."""
 
     @property
-    def groups(self) -> int:
-        """How many of these factors are groups: products of several, which are opened, or will be, under a mask of their own."""
+    def groups(self) -> Sequence[int]:
+        """The levels of those factors that are groups: products of several, which are opened, or will be, under a mask of their own."""
 
     @property
     def owner(self) -> int | None:
@@ -88,7 +88,7 @@ class Like:
     owner: int | None = None
     is_quotient: bool = False
     factors: int = 0
-    groups: int = 0
+    groups: Sequence[int] = ()
     since: int = 0
     dropped: int = 0
     is_liftable: bool = False

@@ -2,13 +2,16 @@
 
 (d1 + a1)·(d2 + a2)·... is linear in the products of the masks, which can be dealt before anything is opened.  Where the factors become too many,
 groups of them are opened, and each is one factor in their place; see `mpc.ops.groups`.  As long as a program does nothing but multiply on, its product waits
-with many factors: then its groups are opened side by side.  A product that opens nothing is made when somebody reads its words: the next product does not.
+with many factors: then its groups are opened side by side.  What is no factor yet is masked beside the program (decision 0025), and a product is made when
+somebody reads its words: the next product does not.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mpc.ledger import Cost, together
 from mpc.naming.correlations import products_of
@@ -18,21 +21,21 @@ from mpc.ops.groups import MANY, dealt, group_of, grouped, most_factors, most_wa
 from mpc.ops.groups import cost as groups_cost
 from mpc.ops.later import Later, watched
 from mpc.ring import count
-from mpc.values.derived import Derived, Factors
-from mpc.values.masked import Masked
+from mpc.values.derived import Derived, Factors, Pending
+from mpc.values.masked import Masked, masked_lineage
 from mpc.values.secret import lineage_of
 from mpc.values.shares import AShare
-from mpc.values.unmade import make
+from mpc.values.unmade import begin, make
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from typing import Any
 
+    from mpc.naming.expressions import Expression
     from mpc.naming.scope import Scope
     from mpc.ring import Words
     from mpc.session import Session
-    from mpc.values.derived import Factor
-    from mpc.values.unmade import Held
+    from mpc.values.derived import Factor, Opened
 
 
 def is_known(x: Operand, y: Operand) -> bool:
@@ -46,8 +49,9 @@ def cost(n: int, x: Operand, y: Operand) -> Cost:
     """What the product of x and y costs, if it remembers its factors; its words are made."""
     size, most, fresh = count(x.shape), most_factors(x.shape), [z for z in (x, y) if not z.factors]
     if most >= MANY:
-        groups = x.groups + y.groups
-        opened, left = groups_cost(n, size, x.factors + y.factors - groups, groups, most - len(fresh))
+        groups = [*x.groups, *y.groups]
+        plain = x.factors + y.factors - len(groups)
+        opened, left = groups_cost(n, size, groups + [0] * plain, most - len(fresh))
         return together(masking(n, *fresh), opened, dealt(size, left + len(fresh)))
     sides = [x.factors or 1, y.factors or 1]
     whole = _whole_sides(sides, most)
@@ -64,30 +68,35 @@ def _whole_sides(factors: Sequence[int], most: int) -> list[int]:
 
 
 async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
-    """The product of all factors of x and y.  What is no factor yet is masked now; where nothing is, no words are made before something reads them."""
+    """The product of all factors of x and y.  What is no factor yet is masked beside the program; no words are made before something reads them."""
     scope, most, sides = running(s), most_factors(x.shape), [_factors(x), _factors(y)]
     if (x.factors or 1) + (y.factors or 1) > most:
         known = await _fewer(s, scope, (x, y), sides, most)
     else:
         known = sides[0] + sides[1]
-    words: Held
-    if x.factors and y.factors:
-        kind = Later if len(known) <= most else Waiting
-        words = kind(s, scope, x.shape, partial(_begin, s, scope, known))
-        if watched(s):
-            await make(scope, [words])
-    else:
-        fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
-        names = tuple([s.take_mask(z) for z in fresh])
-        # Asked for beside the opening, which takes as long.
-        fetching = s.source.begin(scope, products_of(scope.ranges, (*[factor.name for factor in known], *names)))
-        try:
-            known = (*known, *await s.masked(fresh, names))
-            words = await _words(s, scope, known, fetching)
-        finally:
-            fetching.close()
+    fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
+    if fresh:
+        known = (*known, *await _masked(s, scope, fresh))
+    kind = Later if len(known) <= most else Waiting
+    words: Later[Words] = kind(s, scope, x.shape, partial(_begin, s, scope, known))
+    if watched(s):
+        await make(scope, [words])
     frac, bound, lineage = x.frac + y.frac, x.bound * y.bound, lineage_of("mul", x.lineage, y.lineage)
     return s.share(words, frac=frac, bound=bound, lineage=lineage, origin=Factors(known, scope.path))
+
+
+async def _masked(s: Session, scope: Scope, fresh: tuple[AShare, ...]) -> list[Pending]:
+    """What is no factor yet, masked beside the program in one opening."""
+    aside, names = scope.aside(), [s.take_mask(z) for z in fresh]
+    await s.room(scope)
+    await begin(scope, [z.held for z in fresh])
+    opening = s.beside(_opened(s, aside, fresh, names))
+    return [Pending(name, masked_lineage(z, name), aside, opening, (row,)) for row, (z, name) in enumerate(zip(fresh, names, strict=True))]
+
+
+async def _opened(s: Session, scope: Scope, fresh: tuple[AShare, ...], names: list[Expression]) -> Opened:
+    masked = await s.masked(fresh, names, scope)
+    return np.stack([each.difference for each in masked]), np.stack([each.mask for each in masked])
 
 
 class Waiting(Later["Words"]):
@@ -123,8 +132,9 @@ async def _fewer(
         known, limit = sides[0] + sides[1], most - sides.count(())
         if () not in sides and any(_was_last(scope, operand) for operand in operands):
             limit = most_waiting(operands[0].shape)
-        if len(known) > limit:
-            await s.room(scope)
+        if len(known) <= limit:
+            return known
+        await s.room(scope)
         return tuple(grouped(s, scope, known, limit))
     for side in _whole_sides([len(factors) or 1 for factors in sides], most):
         operand = operands[side]

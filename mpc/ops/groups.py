@@ -6,6 +6,7 @@ together: one relation, one message and one scope for all of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from mpc.naming.correlations import MASK, products_of
 from mpc.naming.expressions import NAMED_NODES
 from mpc.ops.declare import opening
 from mpc.ring import count
-from mpc.values.derived import Group
+from mpc.values.derived import Pending
 from mpc.values.secret import lineage_of
 from mpc.values.unmade import begin, make
 
@@ -56,10 +57,16 @@ def most_waiting(shape: tuple[int, ...]) -> int:
     return max(most, WAITING // max(count(shape), 1)) if most >= MANY else most
 
 
-def chosen(are_groups: Sequence[bool]) -> list[list[int]]:
-    """Which of many factors become groups: the plain ones or the groups, whichever are more.  One list for each place in a group; the groups are the rows."""
-    plain = 2 * sum(are_groups) <= len(are_groups)
-    pool = [at for at, is_group in enumerate(are_groups) if is_group != plain]
+def chosen(levels: Sequence[int]) -> list[list[int]]:
+    """Which of many factors become groups: one list for each place in a group; the groups are the rows.
+
+    They are plain factors, whose level is 0, or groups, whichever are more; of groups those of the lowest level of which there are enough, else all.
+    """
+    plain = 2 * levels.count(0) >= len(levels)
+    pool = [at for at, level in enumerate(levels) if plain is not bool(level)]
+    if not plain:
+        enough = [level for level, many in sorted(Counter(filter(None, levels)).items()) if many >= GROUP]
+        pool = [at for at in pool if levels[at] == enough[0]] if enough else pool
     size = min(GROUP, len(pool))
     rows = len(pool) // size
     # Neighbours, which are often rows of one masked value, are in one list: together they have a short name.
@@ -71,23 +78,23 @@ def dealt(size: int, factors: int) -> Cost:
     return Cost(dealer=8 * ((1 << factors) - 1 - factors) * size)
 
 
-def cost(n: int, size: int, plain: int, groups: int, limit: int) -> tuple[Cost, int]:
-    """What it costs until at most `limit` of these factors of `size` elements are left, and how many are."""
-    total, factors = Cost(), [*[(True, 0)] * groups, *[(False, 0)] * plain]
+def cost(n: int, size: int, levels: Sequence[int], limit: int) -> tuple[Cost, int]:
+    """What it costs until at most `limit` factors are left, of `size` elements and these levels, and how many are."""
+    total, factors = Cost(), [(level, 0) for level in levels]
     while len(factors) > limit:
-        columns = chosen([is_group for is_group, _ in factors])
+        columns = chosen([level for level, _ in factors])
         taken, rows = {at for column in columns for at in column}, len(columns[0])
-        depth = 1 + max(factors[at][1] for at in taken)
+        level, depth = (1 + max(factors[at][which] for at in taken) for which in range(2))
         opened = Cost(depth, opening(n, size).payload * rows)
         total = together(total, opened, *[dealt(size, len(columns))] * rows)
-        factors = [*(each for at, each in enumerate(factors) if at not in taken), *[(True, depth)] * rows]
+        factors = [*(each for at, each in enumerate(factors) if at not in taken), *[(level, depth)] * rows]
     return total, len(factors)
 
 
 def grouped(s: Session, scope: Scope, factors: Sequence[Factor], limit: int) -> Sequence[Factor]:
     """At most `limit` factors of the same product; what groups of them lack is asked for now, and they are opened beside the program."""
     while len(factors) > limit:
-        columns = chosen([isinstance(factor, Group) for factor in factors])
+        columns = chosen([factor.level for factor in factors])
         taken = {at for column in columns for at in column}
         rest = [factor for at, factor in enumerate(factors) if at not in taken]
         rows = _rows([factors[at] for at in taken], len(columns))
@@ -103,16 +110,17 @@ def _rows(factors: Sequence[Factor], size: int) -> int:
     return max(1, min(terms, NODES // (size * max(factor.name.nodes for factor in factors))))
 
 
-def _groups(s: Session, around: Scope, columns: list[list[Factor]]) -> list[Group]:
+def _groups(s: Session, around: Scope, columns: list[list[Factor]]) -> list[Pending]:
     # A scope of its own, whose rounds count for whoever waits for the groups.
     scope, shape = around.child("group"), (len(columns[0]), *columns[0][0].shape)
+    level = 1 + max(factor.level for column in columns for factor in column)
     name = expressions.mask(scope.ranges.take(MASK, shape))
     lineage = lineage_of("mul", *(factor.lineage for column in columns for factor in column))
     stacks = tuple([expressions.stack([factor.name for factor in column]) for column in columns])
     fetching = s.source.begin(scope, products_of(scope.ranges, stacks))
     opening = s.beside(_opened(s, scope, columns, fetching, name, lineage), fetching)
     names = [expressions.index(name, expressions.normal_index(row, shape)) for row in range(shape[0])]
-    return [Group(each, lineage_of("index", lineage, row), scope, opening, (row, ...)) for row, each in enumerate(names)]
+    return [Pending(each, lineage_of("index", lineage, row), scope, opening, (row, ...), level) for row, each in enumerate(names)]
 
 
 async def _opened(
@@ -139,14 +147,15 @@ def product_of(opened: Sequence[Opened], dealt: Words, first: bool) -> Words:  #
     return folded(differences, masks, dealt, first=first).reshape(opened[0][0].shape)
 
 
-async def group_of(s: Session, around: Scope, product: AShare, factors: Sequence[Factor]) -> Group:
+async def group_of(s: Session, around: Scope, product: AShare, factors: Sequence[Factor]) -> Pending:
     """One factor in place of all of `product`: its words are opened."""
     scope = around.child("group")
     await s.room(scope)
     name = expressions.mask(scope.ranges.take(MASK, product.shape))
     lineage = lineage_of("mul", *(factor.lineage for factor in factors))
     await begin(scope, [product.held])
-    return Group(name, lineage, scope, s.beside(_opened_words(s, scope, product, name, lineage)), (...,))
+    opening = s.beside(_opened_words(s, scope, product, name, lineage))
+    return Pending(name, lineage, scope, opening, (...,), 1 + max(factor.level for factor in factors))
 
 
 async def _opened_words(s: Session, scope: Scope, product: AShare, name: Expression, lineage: int) -> Opened:

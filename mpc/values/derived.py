@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mpc.values.secret import Home
     from mpc.values.unmade import Held
 
-    Factor: TypeAlias = "Masked | Group"
+    Factor: TypeAlias = "Masked | Pending"
     Opened: TypeAlias = tuple[Words, Words]
     Blanks = Callable[[tuple[int, ...]], Words]
 
@@ -47,18 +47,20 @@ class Opening(Protocol):
         """What is open, and this party's share of what is not; raises the fault that ended it."""
 
 
-class Group:
-    """A factor in place of several, whose product is opened under a mask of its own, perhaps still on its way."""
+class Pending:
+    """A factor whose opening may be under way: what a product masked that did not wait for it, or a group."""
 
-    __slots__ = ("_opening", "_place", "_scope", "lineage", "name")
+    __slots__ = ("_opening", "_place", "_scope", "level", "lineage", "name")
 
-    def __init__(self, name: Expression, lineage: int, scope: Scope, opening: Opening, place: tuple[Any, ...]) -> None:
+    def __init__(self, name: Expression, lineage: int, scope: Scope, opening: Opening, place: tuple[Any, ...], level: int = 0) -> None:
         self.name = name
         self.lineage = lineage
         self._scope = scope
         self._opening = opening
         self._place = place
         """Its index in what is opened together."""
+        self.level = level
+        """Of a group, which is one factor in place of several, whose product is opened under a mask of its own: one more than theirs."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,9 +73,10 @@ class Group:
         scope.follow(self._scope)
         return difference[self._place], mask[self._place]
 
-    def at(self, _: Home, blank: Blanks) -> Group:
+    def at(self, _: Home, blank: Blanks) -> Pending:
         """The same without contents."""
-        return Group(self.name, self.lineage, self._scope, Done((blank(self.shape), blank(self.shape))), (...,))
+        opening = Done((blank(self.shape), blank(self.shape)))
+        return Pending(self.name, self.lineage, self._scope, opening, (...,), self.level)
 
 
 class Factors(NamedTuple):
@@ -154,9 +157,9 @@ class Derived(AShare):
         self.since, self.dropped = (len(origin.factors), origin.quotient.drop) if isinstance(origin, Truncation) else (0, 0)
 
     @property
-    def groups(self) -> int:  # type: ignore[override]  # of other shares it is said once
-        """How many of its factors are groups."""
-        return sum(isinstance(value, Group) for value in self.origin.values) if isinstance(self.origin, Factors) else 0
+    def groups(self) -> list[int]:  # type: ignore[override]  # of other shares it is said once
+        """The levels of its factors that are groups."""
+        return [value.level for value in self.origin.values if value.level] if isinstance(self.origin, Factors) else []
 
     @property
     def is_liftable(self) -> bool:  # type: ignore[override]  # of other shares it is said once

@@ -55,6 +55,8 @@ class Masked(Fixed):
 
     __slots__ = ("difference", "factors", "lifting", "mask", "name", "place", "view")
     is_masked = True
+    level = 0
+    """It is no group of factors."""
     owner: int | None = None
     place: tuple[int, ...] | None
     """The scope in which it can be masked anew, where an op of its own has masked it and it is small enough."""
@@ -80,8 +82,7 @@ class Masked(Fixed):
     @classmethod
     def of(cls, x: AShare, difference: Words, mask: Words, name: Expression) -> Masked:
         """`x` after x - a was opened."""
-        lineage = lineage_of("masked", x.lineage, fingerprint(name.key))
-        return cls(difference, mask, name, frac=x.frac, bound=x.bound, home=x.home, lineage=lineage)
+        return cls(difference, mask, name, frac=x.frac, bound=x.bound, home=x.home, lineage=masked_lineage(x, name))
 
     @property
     def is_liftable(self) -> bool:  # type: ignore[override]  # of a share it is said once
@@ -184,3 +185,8 @@ class Masked(Fixed):
 
     def _words(self) -> Words:
         return self.mask + self.difference if self.home.index == 0 else self.mask
+
+
+def masked_lineage(x: AShare, name: Expression) -> int:
+    """That of x, masked under this name."""
+    return lineage_of("masked", x.lineage, fingerprint(name.key))

@@ -19,7 +19,7 @@ from mpc.values.secret import Home, Secret, constant_lineage, fingerprint, linea
 from mpc.values.unmade import Unmade, applied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -80,7 +80,8 @@ class Fixed(Secret):
     is_masked = False
     is_quotient = False
     is_liftable = False
-    factors = groups = since = dropped = 0
+    factors = since = dropped = 0
+    groups: Sequence[int] = ()
 
     def __init__(self, shape: tuple[int, ...], frac: int, bound: float, home: Home, lineage: int) -> None:
         check_fits(bound, frac, "this value")
