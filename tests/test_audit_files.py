@@ -17,6 +17,7 @@ import typer.testing
 
 from mpc.errors import ConfigError
 from mpc.membership.identity import Identity
+from parties.auditing import volumes
 from parties.auditing.audit import AuditLog
 from parties.auditing.entries import digest, opened
 from parties.auditing.volumes import lines_of, lock
@@ -286,6 +287,23 @@ def test_whoever_reads_beside_a_node_sees_the_files_of_one_moment(home):
     log.close()
     assert seen.faults == []
     assert "121 entries in 61 files" in verified(home)[0][0]
+
+
+def test_whoever_looks_just_before_the_first_file_is_closed_sees_it_after(home, monkeypatch):
+    log, plain, looked = log_of(home, 1), volumes.closed, []
+
+    def first(path):
+        files = plain(path)
+        if not looked:
+            looked.append(files)
+            # Closed, and the next file not yet begun.
+            path.rename(volumes.volume(path, 1))
+        return files
+
+    monkeypatch.setattr(volumes, "closed", first)
+    assert [line.file.name for line in lines_of(log.path)] == ["a.audit.log.0001"]
+    assert looked == [{}]
+    log.close()
 
 
 def test_only_one_process_writes_whichever_file_is_the_last(home):

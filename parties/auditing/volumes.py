@@ -106,7 +106,8 @@ def _at_one_moment(log: Path) -> tuple[list[Path], IO[bytes] | None]:
             last = log.open("rb")
         except FileNotFoundError:
             last = None
-            if not before:
+            # The only file there was may have been closed since, and so have another name.
+            if not before and not closed(log):
                 raise
         if list(closed(log).values()) == before:
             return before, last
