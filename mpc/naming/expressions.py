@@ -21,6 +21,8 @@ from mpc.ring import WORD, Words, broadcast, count, outline, without
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     Leaf = Callable[["Expression", int, int], Words]
 
 Tree = tuple[str, tuple[Any, ...], tuple[Any, ...]]
@@ -127,28 +129,22 @@ def wide(where: Range) -> Expression:
 
 def normal_index(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
     """A basic index as data: an int, None, or (start, count, step) for each axis.  ValueError for anything else."""
-    keys = list(key) if isinstance(key, tuple) else [key]
-    used = sum(entry is not None and entry is not Ellipsis for entry in keys)
-    if any(entry is Ellipsis for entry in keys):
-        at = next(number for number, entry in enumerate(keys) if entry is Ellipsis)
-        keys[at : at + 1] = [slice(None)] * (len(shape) - used)
-    else:
-        keys += [slice(None)] * (len(shape) - used)
-    extents = iter(shape)
+    keys, extents = key if isinstance(key, tuple) else (key,), iter(shape)
     normal: list[Any] = []
     for entry in keys:
         if entry is None:
             normal.append(None)
-            continue
-        extent = next(extents)
-        if isinstance(entry, slice):
-            start, stop, step = entry.indices(extent)
+        elif entry is Ellipsis:
+            taken = sum(each is not None and each is not Ellipsis for each in keys)
+            normal += [(0, next(extents), 1) for _ in range(len(shape) - taken)]
+        elif isinstance(entry, slice):
+            start, stop, step = entry.indices(next(extents))
             normal.append((start, len(range(start, stop, step)), step))
-        elif isinstance(entry, int | np.integer) and not isinstance(entry, bool) and -extent <= entry < extent:
+        elif isinstance(entry, int | np.integer) and not isinstance(entry, bool) and -(extent := next(extents)) <= entry < extent:
             normal.append(int(entry) % extent)
         else:
             raise ValueError(entry)
-    return tuple(normal)
+    return (*normal, *[(0, extent, 1) for extent in extents])
 
 
 def numpy_index(normal: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -218,8 +214,13 @@ def pairs(of: Expression) -> Expression:
 
 def pair_differences(array: Any) -> Any:
     """x_i - x_j for all i < j along the last axis, in the order of numpy.triu_indices."""
-    left, right = np.triu_indices(array.shape[-1], 1)
+    left, right = _pairs_of(array.shape[-1])
     return array[..., left] - array[..., right]
+
+
+@lru_cache(maxsize=64)
+def _pairs_of(extent: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.triu_indices(extent, 1)
 
 
 def scale(of: Expression, factor: int) -> Expression:

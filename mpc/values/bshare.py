@@ -10,13 +10,18 @@ from mpc.errors import ProgramError
 from mpc.kernels import bits
 from mpc.kernels.blank import Blank
 from mpc.ring import Words, count, frozen, outline, reshaped
-from mpc.values.secret import Secret, fingerprint, lineage_of
+from mpc.values.secret import Secret, fingerprint, fingerprint_of_integers, lineage_of
 from mpc.values.shares import index_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from mpc.values.secret import Home
+
+KEPT = 1 << 16
+"""Bits that are kept unpacked, once something has indexed them: often a program takes several parts, one after the other."""
 
 
 def _awaited(what: str, call: str) -> Callable[..., NoReturn]:
@@ -33,7 +38,7 @@ class BShare(Secret):
     Reshaping is free; indexing and broadcasting unpack the own share and pack it again.  The bits after the last one mean nothing.
     """
 
-    __slots__ = ("words",)
+    __slots__ = ("_bytes", "words")
     is_masked = False
     owner: int | None = None
 
@@ -43,6 +48,7 @@ class BShare(Secret):
             raise ProgramError(msg)
         super().__init__(shape, home, lineage)
         self.words = frozen(words)
+        self._bytes: NDArray[np.uint8] | None = None
 
     def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> BShare:
         """See Secret."""
@@ -63,14 +69,24 @@ class BShare(Secret):
         return BShare(self.words, target, home=self.home, lineage=lineage_of("reshape", self.lineage, fingerprint(target)))
 
     def _rearranged(self, operation: str, parameters: object, apply: Any) -> BShare:
-        lineage = lineage_of(operation, self.lineage, fingerprint(parameters))
-        shape = apply(outline(self.shape)).shape
+        printed = fingerprint_of_integers(parameters) if isinstance(parameters, tuple) else fingerprint(parameters)
+        lineage = lineage_of(operation, self.lineage, printed)
         words: Any = self.words
         if isinstance(words, Blank):
+            shape = apply(outline(self.shape)).shape
             blank: Any = words.another((bits.word_count(count(shape)),))
             return BShare(blank, shape, home=self.home, lineage=lineage)
-        own = apply(bits.unpack(self.words, self.size).reshape(self.shape))
-        return BShare(bits.pack(np.ascontiguousarray(own).reshape(-1)), shape, home=self.home, lineage=lineage)
+        own = np.asarray(apply(self._unpacked()))
+        return BShare(bits.pack(np.ascontiguousarray(own).reshape(-1)), own.shape, home=self.home, lineage=lineage)
+
+    def _unpacked(self) -> NDArray[np.uint8]:
+        """Its bits, one byte each."""
+        if self._bytes is None:
+            unpacked = bits.unpack(self.words, self.size).reshape(self.shape)
+            if self.size > KEPT:
+                return unpacked
+            self._bytes = unpacked
+        return self._bytes
 
     def __getitem__(self, key: Any) -> BShare:
         if self.ndim == 1 and isinstance(key, slice) and (cut := self._whole_blocks(*key.indices(self.size))) is not None:

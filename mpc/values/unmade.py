@@ -97,11 +97,14 @@ def _there(held: Held) -> Words:
 def applied(apply: Callable[..., Any], *parts: Held) -> Held:
     """`apply` to all words, now if they are there."""
     unmade = [part for part in parts if isinstance(part, Unmade)]
+    if not unmade:
+        # So for nearly every one.
+        return apply(*parts)  # type: ignore[no-any-return]
     if any(part.words is None for part in unmade):
         return Applied(apply, parts)
     words: Words = apply(*map(_there, parts))
     # Whoever reads it counts the rounds that it waited for, whoever made it.
-    return Unmade(words.shape, frozen(words), max(part.depth for part in unmade)) if unmade else words
+    return Unmade(words.shape, frozen(words), max(part.depth for part in unmade))
 
 
 async def begin(scope: Scope, held: Sequence[Held]) -> list[Unmade]:
