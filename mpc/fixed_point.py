@@ -137,12 +137,15 @@ def encode(values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> Word
 
 
 def _outside(real: NDArray[Any], bound: float, names: tuple[str, ...]) -> PrecisionError:
-    outside = ~(np.abs(real.astype(np.float64)) <= bound)
-    first = tuple(int(i) for i in np.argwhere(outside)[0])
-    kind = "not a finite number" if not np.isfinite(real[first]) else f"beyond the declared bound {bound:.6g}"
-    return PrecisionError(
-        f"{_where(first, names)} is {kind} ({int(outside.sum())} such value(s)); mend the data or declare a larger bound="
-    )
+    size = np.abs(real.astype(np.float64))
+    where = tuple(int(i) for i in np.argwhere(~(size <= bound))[0])
+    finite = np.isfinite(size)
+    # A larger bound helps neither NaN nor infinity.
+    if finite[where]:
+        fault, alike, remedy = f"beyond the declared bound {bound:.6g}", finite & (size > bound), "mend the data or declare a larger bound="
+    else:
+        fault, alike, remedy = "not a finite number", ~finite, "put a number in its place, or leave it out"
+    return PrecisionError(f"{_where(where, names)} is {fault} ({int(alike.sum())} such value(s)); {remedy}")
 
 
 def decode(words: Words, frac: int = FRAC) -> Floats | NDArray[np.int64]:

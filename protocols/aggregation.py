@@ -119,7 +119,7 @@ def own_sums(s: Session, sums: Floats, *data: ArrayLike, frac: int) -> Encoded:
     """
     if not np.isfinite(sums).all():
         for each in data:
-            s.encode(each, frac=frac)
+            own(s, each, "a value", frac=frac, names=column_names(each))
     return own(s, sums, "a sum over this party's rows", frac=frac, names=column_names(data[0]) if data else ())
 
 

@@ -59,3 +59,12 @@ def test_a_bound_that_cannot_fit_is_refused_with_the_remedy():
         encode([1.0], bound=2.0**43)
     assert headroom(FRAC, 1) == 2.0**42
     assert headroom(FRAC, 3) * 3 * 2**FRAC <= 2.0**63
+
+
+def test_a_larger_bound_is_advised_for_what_it_helps():
+    table = np.array([[0.0, 3.0], [np.nan, -np.inf], [-4.0, np.nan]])
+    remedy = r"put a number in its place, or leave it out$"
+    with pytest.raises(PrecisionError, match=rf"^row 1, column 0 is not a finite number \(3 such value\(s\)\); {remedy}"):
+        encode(table, bound=3.0)
+    with pytest.raises(PrecisionError, match=r"^row 0, column 1 is beyond the declared bound 2 \(2 such value\(s\)\); .* larger bound=$"):
+        encode(table, bound=2.0)

@@ -193,6 +193,15 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(call, fault, text)
     assert simulate(2, program) == [(0, 0)] * 2
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_no_bound_is_advised_to_a_protocol_that_takes_none():
+    """Also where the sum of what a party has is more than a float64 holds."""
+    for x, text in ((np.full(9, 1e308), r"a value exceeds .* pass a smaller frac=\n"), ([np.nan], r"in its place, or leave it out\n")):
+        for call in (protocols.mean, protocols.variance, protocols.secure_sum):
+            with pytest.raises(PrecisionError, match=text):
+                simulate(2, lambda s, call=call, x=x: call(s, x))
+
+
 def test_a_larger_value_fits_with_fewer_fractional_bits():
     assert simulate(2, lambda s: protocols.mean(s, np.full(100, 1e12), frac=10))[0] == 1e12
     assert simulate(2, lambda s: protocols.variance(s, np.full(100, 1e12), frac=0))[0] == 0
