@@ -7,7 +7,7 @@ import os
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 from mpc.errors import ProgramError
 from mpc.naming.scope import called
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mpc.node import Node
     from mpc.session import Session
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 # Windows does not interrupt a thread that waits, so it looks up from time to time.
@@ -176,7 +177,13 @@ class BlockingSession:
         """What the session cost so far."""
         return self._s.cost
 
-    def run(self, program: Callable[..., Awaitable[R]], *arguments: Any, plan: bool = False, **parameters: Any) -> R:
+    @overload
+    def run(self, program: Callable[Concatenate[Session, P], Awaitable[R]], /, *arguments: P.args, **parameters: P.kwargs) -> R: ...
+    @overload
+    def run(self, program: Callable[..., Awaitable[R]], /, *arguments: Any, plan: bool, **parameters: Any) -> R: ...
+    def run(  # type: ignore[misc]  # a program's own parameter `plan` would not reach it
+        self, program: Callable[..., Awaitable[R]], /, *arguments: Any, plan: bool = False, **parameters: Any
+    ) -> R:
         """The result of `await program(s, *arguments, **parameters)`; its own exception is raised as itself.
 
         With `plan`, correlations are asked for ahead, as `Session.run` does.  One program at a time, from outside of programs only.

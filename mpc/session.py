@@ -8,7 +8,7 @@ from collections import Counter
 from functools import partial
 from itertools import accumulate
 from operator import index
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from mpc.values.unmade import make
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from mpc.engine import Engine, Hearing
     from mpc.ledger import Ledger
@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from mpc.values.secret import Extent, Secret
     from mpc.values.unmade import Held
 
+P = ParamSpec("P")
 R = TypeVar("R")
-Revealed = Any
+Receivers: TypeAlias = "int | str | Iterable[int | str]"
+"""Who gets a result, by index or name."""
 _SILENT = logging.Logger("beaver", 1)  # noqa: LOG001  nobody is to hear of what a dry run reveals
 _SILENT.addHandler(logging.NullHandler())
 
@@ -93,7 +95,7 @@ class Session:
         """Raise the session's fault, if it has one."""
         self._engine.exchange.check_alive()
 
-    async def run(self, program: Callable[..., Awaitable[R]], /, *arguments: Any, **parameters: Any) -> R:
+    async def run(self, program: Callable[Concatenate[Session, P], Awaitable[R]], /, *arguments: P.args, **parameters: P.kwargs) -> R:
         """`await program(s, *arguments, **parameters)`, with its correlations asked for ahead, as far as a dry run can name them.
 
         The dry run does what the program does on shapes alone: let the program have no other side effects before it reveals, and do the same in
@@ -251,8 +253,16 @@ class Session:
             return self._engine.zeros(x.shape)
         return self._engine.streams.mask(name.where, x.words)
 
+    @overload
+    async def reveal(self, /, x: BShare, to: Receivers) -> NDArray[np.bool_] | None: ...
+    @overload
+    async def reveal(self, /, x: BShare, to: None = None) -> NDArray[np.bool_]: ...
+    @overload
+    async def reveal(self, /, x: AShare, to: Receivers) -> NDArray[Any] | None: ...
+    @overload
+    async def reveal(self, /, x: AShare, to: None = None) -> NDArray[Any]: ...
     @protocol
-    async def reveal(self, x: AShare | BShare, to: int | str | Iterable[int | str] | None = None) -> Revealed:
+    async def reveal(self, x: AShare | BShare, to: Receivers | None = None) -> NDArray[Any] | None:
         """The value of `x` at the receivers `to` (all by default): float64, int64 where frac is 0, bool for bits; None elsewhere.
 
         rounds 1 · bytes 8 per element (1/8 per bit) and receiver · reveals x to the receivers and nothing to others
@@ -278,7 +288,7 @@ class Session:
         self.log.info("revealed %s shape=%s to=%s", scope.label, x.shape, ",".join(to_names))
         return None if total is None else self._engine.plain(x, total)
 
-    def receivers(self, to: int | str | Iterable[int | str] | None) -> tuple[int, ...]:
+    def receivers(self, to: Receivers | None) -> tuple[int, ...]:
         """The indices of those that `to` means: all if None.  The client, where there is one, comes after the parties."""
         if to is None:
             return tuple(range(len(self._receiver_names)))
@@ -288,7 +298,7 @@ class Session:
             raise ProgramError(msg)
         return tuple(sorted({self.n if entry in (self.n, self.client) and self.client else self.party(entry) for entry in listed}))
 
-    def everyone(self, to: int | str | Iterable[int | str] | None) -> bool:
+    def everyone(self, to: Receivers | None) -> bool:
         """Whether whoever may get results gets this one."""
         return len(self.receivers(to)) == len(self._receiver_names)
 

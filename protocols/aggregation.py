@@ -8,17 +8,17 @@ columns of the same names in one order: anything else is a Disagreement, and not
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from mpc import ConfigError, Cost, Floats, PrecisionError, ProgramError, Session, as_numbers, column_names, column_of
-from protocols.declare import Received, Receivers, declared, reveal_cost
+from protocols.declare import Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from mpc import Encoded
 
@@ -26,27 +26,35 @@ WEIGHT_BITS = 9
 """Bits that the total weight of a pool must have above its rounding."""
 
 
-def sum_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
+def sum_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
     """What `secure_sum` costs."""
     return reveal_cost(np.size(x))
 
 
+@overload
+async def secure_sum(s: Session, /, x: ArrayLike, *, frac: int = 20, to: Receivers) -> NDArray[Any] | None: ...
+@overload
+async def secure_sum(s: Session, /, x: ArrayLike, *, frac: int = 20, to: None = None) -> NDArray[Any]: ...
 @declared(sum_cost, reveals="the sum")
-async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Received:
-    """Sum over the parties, elementwise.  x: own floats of equal shape -> the same shape, at the receivers
+async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> NDArray[Any] | None:
+    """Sum over the parties, elementwise.  x: own floats of equal shape -> the same shape, at the receivers: float64, int64 for frac=0
 
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
     return await pooled(s, own(s, x, "a value", frac=frac, names=column_names(x)), to, column_names(x))
 
 
-def mean_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
+def mean_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
     """What `mean` costs."""
     return reveal_cost(width(x) + 1)
 
 
+@overload
+async def mean(s: Session, /, x: ArrayLike, *, frac: int = 20, to: Receivers) -> Floats | None: ...
+@overload
+async def mean(s: Session, /, x: ArrayLike, *, frac: int = 20, to: None = None) -> Floats: ...
 @declared(mean_cost, reveals="the mean and the number of rows")
-async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Received:
+async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Floats | None:
     """Mean over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or 0-d, at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σx / n and n, hence also Σx · takes no correlation
@@ -57,16 +65,20 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers = None
     if revealed is None:
         return None
     *total, count = revealed
-    return np.divide(np.reshape(total, rows.shape[1:]), not_empty(count))
+    return np.asarray(np.reshape(total, rows.shape[1:]) / not_empty(count))
 
 
-def weighted_mean_cost(n: int, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
+def weighted_mean_cost(n: int, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
     """What `weighted_mean` costs."""
     return reveal_cost(width(x) + 1)
 
 
+@overload
+async def weighted_mean(s: Session, /, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers) -> Floats | None: ...
+@overload
+async def weighted_mean(s: Session, /, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: None = None) -> Floats: ...
 @declared(weighted_mean_cost, reveals="the weighted mean and the total weight")
-async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers = None) -> Received:
+async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Floats | None:
     """Mean over the pooled rows, each with its own weight.  x: (n_i, d) or (n_i,), w: (n_i,), not negative -> (d,) or 0-d, at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σwx / Σw and Σw, hence also Σwx · takes no correlation
@@ -88,7 +100,7 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
     if 0 < weight < least:
         msg = f"all weights together are less than {least:.2g}, too little for frac={frac}: multiply every weight by a constant, or pass a larger frac="
         raise PrecisionError(msg)
-    return np.divide(np.reshape(total, rows.shape[1:]), not_empty(weight, f"weight that frac={frac} tells from 0"))
+    return np.asarray(np.reshape(total, rows.shape[1:]) / not_empty(weight, f"weight that frac={frac} tells from 0"))
 
 
 def own_rows(x: ArrayLike) -> Floats:
@@ -139,7 +151,11 @@ def own(s: Session, values: ArrayLike, what: str, *, frac: int, names: tuple[str
         raise PrecisionError(msg) from fault
 
 
-def pooled(s: Session, mine: Encoded, to: Receivers = None, names: tuple[str, ...] = ()) -> Coroutine[Any, Any, Received]:
+@overload
+def pooled(s: Session, mine: Encoded, *, names: tuple[str, ...] = ()) -> Coroutine[Any, Any, NDArray[Any]]: ...
+@overload
+def pooled(s: Session, mine: Encoded, to: Receivers | None, names: tuple[str, ...] = ()) -> Coroutine[Any, Any, NDArray[Any] | None]: ...
+def pooled(s: Session, mine: Encoded, to: Receivers | None = None, names: tuple[str, ...] = ()) -> Coroutine[Any, Any, NDArray[Any] | None]:
     """Reveal the sum of what all parties have, in columns of these names."""
     return s.reveal(s.zero(mine.words.shape, frac=mine.frac, terms=names).add_own(mine), to)
 

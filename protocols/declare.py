@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Receivers: TypeAlias = "int | str | Iterable[int | str] | None"
-"""Who gets a result, by index or name; None is everyone."""
-Received = Any
-"""The result at its receivers, None elsewhere."""
+Receivers: TypeAlias = "int | str | Iterable[int | str]"
+"""Who gets a result, by index or name: it at these, None elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from mpc import Cost, Floats, PrecisionError, Session, column_names
 from protocols.aggregation import checked_frac, enough_rows, own_rows, own_sums, pooled, width
-from protocols.declare import Received, Receivers, declared, reveal_cost
+from protocols.declare import Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,13 +26,17 @@ TELLING_BITS = 10
 """Bits that a variance must have above what it may be off by, about half a unit of its DIGITS for each party."""
 
 
-def variance_cost(n: int, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers = None) -> Cost:  # noqa: ARG001
+def variance_cost(n: int, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
     """What `variance` and `standard_deviation` cost."""
     return reveal_cost(width(x) + 1).beside(reveal_cost(width(x))).then(reveal_cost(2 * width(x)))
 
 
+@overload
+async def variance(s: Session, /, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers) -> Floats | None: ...
+@overload
+async def variance(s: Session, /, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: None = None) -> Floats: ...
 @declared(variance_cost, reveals="the number of rows, the mean and the variance", source="chan83")
-async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers = None) -> Received:
+async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers | None = None) -> Floats | None:
     """Variance over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or 0-d, at the receivers
 
     rounds 2 · bytes 8(4d + 1) per peer · reveals n, the mean and the variance, hence also Σx and Σx² · takes no correlation
@@ -62,8 +66,12 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     return np.asarray(spread * np.square(size) * (count / (count - ddof)))
 
 
+@overload
+async def standard_deviation(s: Session, /, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers) -> Floats | None: ...
+@overload
+async def standard_deviation(s: Session, /, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: None = None) -> Floats: ...
 @declared(variance_cost, reveals="the number of rows, the mean and the variance", source="chan83")
-async def standard_deviation(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers = None) -> Received:
+async def standard_deviation(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers | None = None) -> Floats | None:
     """The square root of `variance`, with its arguments, cost and what it reveals.
 
     rounds 2 · bytes 8(4d + 1) per peer

@@ -52,7 +52,7 @@ class Fitted(Protocol):
     def unit(self) -> float:
         """A power of two of about the standard deviation of y, as far as it is public by now: what is revealed in y's units is rounded in it."""
 
-    async def coefficients(self, s: Session, to: Receivers = None) -> tuple[Floats, float] | None:
+    async def coefficients(self, s: Session, to: Receivers | None = None) -> tuple[Floats, float] | None:
         """Reveal coefficients and intercept of the raw columns to the receivers; None elsewhere."""
 
     async def explained(self, s: Session) -> AShare:
@@ -78,7 +78,7 @@ class Pooled:
         """See Fitted."""
         return float(np.ldexp(1.0, np.frexp(self.scale[-1])[1]))
 
-    async def coefficients(self, s: Session, to: Receivers = None) -> tuple[Floats, float] | None:
+    async def coefficients(self, s: Session, to: Receivers | None = None) -> tuple[Floats, float] | None:
         """See Fitted.  rounds 1"""
         weights = await s.reveal(self.weights, to)
         if weights is None:
@@ -115,7 +115,7 @@ class Secluded:
         """See Fitted."""
         return float(np.ldexp(1.0, self.powers[-1]))
 
-    async def coefficients(self, s: Session, to: Receivers = None) -> tuple[Floats, float] | None:
+    async def coefficients(self, s: Session, to: Receivers | None = None) -> tuple[Floats, float] | None:
         """See Fitted.  rounds 2, or 3 where not everyone receives"""
         if not s.everyone(to):
             return await self._to_some(s, s.receivers(to))
@@ -129,7 +129,7 @@ class Secluded:
         *means, target = self.own.part * np.ldexp(self.own.mean, -self.powers)
         offset = await prediction.intercept(s, self.weights, np.asarray(means), float(target), addends=s.n)
         weights, constant = await asyncio.gather(s.reveal(self.weights, to), s.reveal(offset, to))
-        if weights is None:
+        if weights is None or constant is None:
             return None
         return np.ldexp(np.asarray(weights), self.powers[-1] - self.powers[:-1]), float(constant) * self.unit
 
@@ -159,7 +159,7 @@ class Apart:
     right: AShare | None = None
     ridge: Floats | None = None
 
-    async def coefficients(self, s: Session, to: Receivers = None) -> tuple[Floats, float] | None:
+    async def coefficients(self, s: Session, to: Receivers | None = None) -> tuple[Floats, float] | None:
         """See Fitted.  rounds 6, or 7 where not everyone receives"""
         chosen = s.receivers(to)
         raw, (powers, self.unit) = await asyncio.gather(
@@ -183,7 +183,9 @@ class Apart:
         target = np.ldexp(self.local.mean[-1], -exponents[-1]) if s.index == self.layout.target else 0.0
         offset = await prediction.intercept(s, raw, means, float(target), addends=1)
         coefficients, constant = await asyncio.gather(s.reveal(raw, to), s.reveal(offset, to))
-        return None if coefficients is None else (np.asarray(coefficients) * powers, float(constant) * self.unit)
+        if coefficients is None or constant is None:
+            return None
+        return np.asarray(coefficients) * powers, float(constant) * self.unit
 
     async def explained(self, s: Session) -> AShare:
         """See Fitted."""

@@ -19,7 +19,7 @@ from protocols.linear_model import LinearRegression
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from protocols.declare import Received, Receivers
+    from protocols.declare import Receivers
 
 SQUARES_FRAC = 40
 """Most fractional bits of sums of squares: rows that each are at their unit may be 2^21 over n at one party."""
@@ -35,7 +35,7 @@ def square_frac(rows: int) -> int:
 
 
 @protocol
-async def given_sum(s: Session, own: Floats, given: AShare, to: Receivers = None) -> Received:
+async def given_sum(s: Session, own: Floats, given: AShare, to: Receivers | None = None) -> Floats | None:
     """Sums of all columns.  own: own rows (n_i, d), given: (m, d) -> (d,) at the receivers
 
     rounds 1 · bytes 8 d per peer · reveals the sums
@@ -44,7 +44,7 @@ async def given_sum(s: Session, own: Floats, given: AShare, to: Receivers = None
 
 
 @protocol
-async def given_mean(s: Session, own: Floats, given: AShare, to: Receivers = None) -> Received:
+async def given_mean(s: Session, own: Floats, given: AShare, to: Receivers | None = None) -> Floats | None:
     """Means of all columns.  own: own rows (n_i, d), given: (m, d) -> (d,) at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals the means and the number of rows, hence also the sums
@@ -57,7 +57,9 @@ async def given_mean(s: Session, own: Floats, given: AShare, to: Receivers = Non
 
 
 @protocol
-async def given_variance(s: Session, own: Floats, given: AShare, names: Sequence[str], *, ddof: int = 0, to: Receivers = None) -> Received:
+async def given_variance(
+    s: Session, own: Floats, given: AShare, names: Sequence[str], *, ddof: int = 0, to: Receivers | None = None
+) -> Floats | None:
     """Variances of all columns, which have these names.  own: own rows (n_i, d), given: (m, d) -> (d,) at the receivers
 
     rounds 4 (3 from 2^17 shared rows on) · reveals the number of rows, the means and the variances, hence also Σx and Σx²
@@ -87,7 +89,7 @@ async def given_variance(s: Session, own: Floats, given: AShare, names: Sequence
             "tell a variance from rounding: declare a tighter range"
         )
         raise PrecisionError(msg)
-    return apart / (count - ddof)
+    return np.asarray(apart / (count - ddof))
 
 
 def _with_count(s: Session, own: Floats, given: AShare) -> AShare:
@@ -99,7 +101,7 @@ def _with_count(s: Session, own: Floats, given: AShare) -> AShare:
 
 @protocol
 async def given_fit(
-    s: Session, given: AShare, target: int, *, fit_intercept: bool = True, to: Receivers = None
+    s: Session, given: AShare, target: int, *, fit_intercept: bool = True, to: Receivers | None = None
 ) -> tuple[Floats, float] | None:
     """Coefficients of the other columns and the intercept of column `target`.  given: (m, d + 1) -> (d,) and a number at the receivers
 

@@ -82,7 +82,15 @@ class LinearRegression:
 
     # -- fit ---------------------------------------------------------------------------------------------------
 
-    async def fit(self, s: Session, X: Any, y: Any, *, reveal: bool = True, to: Receivers = None) -> Self:  # noqa: N803  scikit-learn's name
+    async def fit(
+        self,
+        s: Session,
+        X: ArrayLike | AShare,  # noqa: N803  scikit-learn's name
+        y: ArrayLike | AShare | None,
+        *,
+        reveal: bool = True,
+        to: Receivers | None = None,
+    ) -> Self:
         """Fit on everyone's data.  `to` names who gets the coefficients and the intercept, which are None elsewhere; all else that the head of
         the class lists is revealed to everyone still.  reveal=False keeps the coefficients shared, for joint `predict`: `coef_` is then an
         AShare of standardised coefficients, and `intercept_` None.
@@ -109,7 +117,7 @@ class LinearRegression:
             self.feature_names_in_ = np.asarray(names, dtype=object)
         return self
 
-    async def fitted_score(self, s: Session, *, to: Receivers = None) -> float | None:
+    async def fitted_score(self, s: Session, *, to: Receivers | None = None) -> float | None:
         """R² on the rows of the fit, from the system that was solved, at the receivers `to`; None elsewhere.
 
         Reveals R² to the receivers, and for rows y'y over its estimate by the fit: the variance of y, which the fit has revealed, to more digits where

@@ -193,6 +193,22 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(call, fault, text)
     assert simulate(2, program) == [(0, 0)] * 2
 
 
+@pytest.mark.parametrize("d", [(), (3,)])
+def test_results_are_arrays_of_float64_whatever_their_shape(d):
+    async def program(s):
+        x, w = np.ones((5, *d)), np.ones(5)
+        return [
+            await protocols.mean(s, x),
+            await protocols.weighted_mean(s, x, w),
+            await protocols.variance(s, x),
+            await protocols.standard_deviation(s, x),
+            await protocols.secure_sum(s, x[0]),
+        ]
+
+    for result in simulate(2, program)[0]:
+        assert isinstance(result, np.ndarray) and result.dtype == np.float64 and result.shape == d
+
+
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_no_bound_is_advised_to_a_protocol_that_takes_none():
     """Also where the sum of what a party has is more than a float64 holds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from mpc.blocking import blocking
 from mpc.errors import RemoteFault
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from mpc.session import Session
     from mpc.transport.link import Link
 
-    Program = Callable[[Session], Awaitable[Any]]
     Tap = Callable[[bytes], None]
 
+R = TypeVar("R")
 CLOCKS = Clocks(join=20.0, lost=20.0, stall=20.0)
 
 
@@ -94,14 +94,14 @@ def simulated_roster(n: int) -> tuple[list[Identity], Roster]:
 
 async def simulate_async(
     n: int,
-    program: Program,
+    program: Callable[[Session], Awaitable[R]],
     *,
     seed: int | None = None,
     window: int | None = None,
     clocks: Clocks = CLOCKS,
     tap: Tap | None = None,
     check_bounds: bool = False,
-) -> list[Any]:
+) -> list[R]:
     """Run `async def program(s)` once per party on the running loop; the n results in party order.
 
     Frames travel sealed over memory links, delayed by `seed`; `tap` sees each as it is sent.  `window` is that of every flow in bytes, `clocks` are
@@ -118,19 +118,19 @@ async def simulate_async(
         ]
         outcomes = await asyncio.gather(*(_party(node, program) for node in nodes[:n]), return_exceptions=True)
     oracle.check()
-    _raise_first(outcomes)
-    return outcomes
+    return _results(outcomes)
 
 
-async def _party(node: Node, program: Program) -> Any:
+async def _party(node: Node, program: Callable[[Session], Awaitable[R]]) -> R:
     async with node.session("simulation") as s:
         return await called(program, s)
 
 
-def _raise_first(outcomes: list[Any]) -> None:
+def _results(outcomes: list[R | BaseException]) -> list[R]:
+    """What the programs gave; the exception that says most is raised, if there is any."""
     faults = [(index, fault) for index, fault in enumerate(outcomes) if isinstance(fault, BaseException)]
     if not faults:
-        return
+        return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
     # A program's own exception explains the others' PeerLost, so it goes first.
     own = [entry for entry in faults if not isinstance(entry[1], RemoteFault)]
     index, fault = (own or faults)[0]
@@ -140,14 +140,14 @@ def _raise_first(outcomes: list[Any]) -> None:
 
 def simulate(
     n: int,
-    program: Program,
+    program: Callable[[Session], Awaitable[R]],
     *,
     seed: int | None = None,
     window: int | None = None,
     clocks: Clocks = CLOCKS,
     tap: Tap | None = None,
     check_bounds: bool = False,
-) -> list[Any]:
+) -> list[R]:
     """As `simulate_async`, for scripts, tests and notebooks: blocks until done, also inside a running loop.
 
     With a `seed`, tasks also resume in an order that it chooses.

@@ -129,7 +129,7 @@ async def _timed(s: mpc.Session, workload: Workload, data: Any, read: Callable[[
 
 async def _begin_together(s: mpc.Session, delay: float) -> None:
     """A barrier.  Over a distance, whoever was first at it is last to leave it, by up to `delay`: there all leave at one time by this machine's clock."""
-    clocks = await s.reveal(s.zero(()).add_own(s.encode(time.monotonic())))
+    clocks = float(await s.reveal(s.zero(()).add_own(s.encode(time.monotonic()))))
     if delay:
         # Nobody came later than `delay` after the mean of all, or left later than `delay` after that.
         begin = clocks / s.n + 2 * delay + SLACK

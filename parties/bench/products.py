@@ -125,7 +125,8 @@ class MatrixProduct(_Truncated):
 
     async def run(self, s: Session, data: list[AShare]) -> AShare:
         """See Workload."""
-        return await s.run(mpc.matmul_trunc, *data, FRAC)
+        left, right = data
+        return await s.run(mpc.matmul_trunc, left, right, FRAC)
 
     def error(self, revealed: Floats) -> float:
         """See Workload.  Sums of products below 2^53 are exact in float64, whatever their order."""
