@@ -28,6 +28,7 @@ class LinearRegression:
 
     split: "rows" (own records, all columns), "columns" (own columns of the same records in the same order; all but one party pass y=None),
     or "shared" (X and y are AShares; a descent takes them standardised, with bounds of at most 64, and has no intercept there).
+    X is (n, d) and y (n,), or (n, 1), which is taken as (n,).
     solver: "exact" (normal equations) or "sgd" (mini-batches, plain steps in the order of the rows).
 
     `await fit(s, X, y)` reveals to every party: the coefficients, the intercept, one bit that says whether the columns are collinear
@@ -180,8 +181,7 @@ class LinearRegression:
         options = least_squares.Options(float(self.alpha), self.fit_intercept, names if self.split == "rows" else ())
         step = self._schedule()
         if self.split == "shared":
-            _check_shared(X, y)
-            return await fitting.on_shares(s, X, y, options, step)
+            return await fitting.on_shares(s, *_as_shares(X, y), options, step)
         x, target = _as_table(X, y, target_needed=self.split == "rows")
         await blockwise.locally(_check_finite, x, target, names)
         labels = names or [f"x{number}" for number in range(x.shape[1])]
@@ -272,15 +272,22 @@ class LinearRegression:
         return self.coef_, self.intercept_
 
 
-def _check_shared(x: Any, y: Any) -> None:
-    if not isinstance(x, AShare) or not isinstance(y, AShare) or x.ndim != 2 or y.shape != x.shape[:1]:
+def _flat(y: Any) -> Any:
+    """Y as (n,), where it is one column of a table, as a frame of one has it."""
+    return y.reshape(len(y)) if y.shape[1:] == (1,) else y
+
+
+def _as_shares(x: Any, y: Any) -> tuple[AShare, AShare]:
+    """X as (n, d) and y as (n,); ProgramError for what is no share, or has another shape."""
+    if not isinstance(x, AShare) or not isinstance(y, AShare) or x.ndim != 2 or _flat(y).shape != x.shape[:1]:
         msg = 'split="shared" takes AShares: X of shape (n, d) and y of shape (n,)'
         raise ProgramError(msg)
+    return x, _flat(y)
 
 
 def _observed(y: Any, x: Any) -> Floats:
     """Own observations (n,), a number for each row of x; ConfigError otherwise."""
-    observed: Floats = as_numbers(y).astype(np.float64)
+    observed: Floats = _flat(as_numbers(y)).astype(np.float64)
     if observed.shape != np.shape(x)[:1]:
         msg = f"y must have shape (n,) for X of shape (n, d), not {observed.shape} for {np.shape(x)}"
         raise ConfigError(msg)
@@ -298,7 +305,7 @@ def _as_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, F
     """X and y in float64, without a copy where they are that already."""
     try:
         table = as_numbers(x).astype(np.float64, copy=False)
-        target = None if y is None else as_numbers(y).astype(np.float64, copy=False)
+        target = None if y is None else _flat(as_numbers(y)).astype(np.float64, copy=False)
     except PrecisionError as fault:  # it names the columns
         msg = "X and y must be numbers: encode text columns first"
         raise ConfigError(msg) from fault

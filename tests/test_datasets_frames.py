@@ -129,6 +129,26 @@ def test_a_regression_on_frames_knows_the_names(make):
         assert score > 0.999
 
 
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, lambda table: pd.DataFrame(table).to_numpy()])
+def test_a_target_of_one_column_is_a_target(make):
+    """As `frame[["score"]]` has it: nothing of a result has another shape for it."""
+    x = np.random.default_rng(1).normal(size=(80, 2))
+    y = make({"score": x @ [2.0, -1.0] + 3})
+
+    async def program(s):
+        model = await LinearRegression().fit(s, x, y)
+        columns = await LinearRegression(split="columns").fit(s, x[:, [s.index]], y if s.index else None)
+        shared = [s.input(own if s.index == 0 else None, 0, own.shape, bound=16.0) for own in (x, np.asarray(y))]
+        both = await LinearRegression(split="shared").fit(s, *shared)
+        score = model.score(x, y), await model.score(s, x, y)
+        return [each.coef_ for each in (model, columns, both)], [each.intercept_ for each in (model, columns, both)], score
+
+    for coefficients, intercepts, score in simulate(2, program):
+        assert np.allclose(coefficients, [[2, -1]] * 3, atol=1e-3)
+        assert np.allclose(intercepts, 3, atol=1e-3)
+        assert np.allclose(score, 1, atol=1e-3)
+
+
 WRONG = {
     "text": ["1", "x" + PLANTED],
     "digits": [PLANTED, PLANTED],

@@ -149,7 +149,7 @@ CASES = {
     "but reveal=False keeps them shared": lambda s: LinearRegression().fit(s, ROWS_OF_X, Y, reveal=False, to=["p0"]),
     "the coefficients are shared, or went to other parties": predicted_alone,
     'split="shared" takes AShares': lambda s: fit(s, split="shared"),
-    "for X of shape (n, d)": lambda s: scored_alone(s, np.ones((2, 1))),
+    "for X of shape (n, d)": lambda s: scored_alone(s, np.ones((2, 2))),
     "encode text columns first": lambda s: fit(s, np.full((9, 2), "x")),
     "X, row N, column N is not a finite number": lambda s: fit(s, np.where(ROWS_OF_X == 0, np.nan, ROWS_OF_X)),
     "y, row N is not a finite number": lambda s: fit(s, y=np.where(Y == 0, np.inf, Y)),

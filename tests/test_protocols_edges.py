@@ -177,7 +177,7 @@ def test_parties_that_fit_with_other_settings_disagree(what, more):
         simulate(3, program)
 
 
-@pytest.mark.parametrize("y", [Y[:1], Y[:5], Y[:, None]])
+@pytest.mark.parametrize("y", [Y[:1], Y[:5], Y[None], np.column_stack([Y, Y])])
 def test_a_score_needs_a_number_for_each_row(y):
     async def program(s):
         model = await LinearRegression().fit(s, X[s.index :: 2], Y[s.index :: 2])
