@@ -18,7 +18,7 @@ def pack(value: object) -> bytes:
 
 
 def _refuse(value: object, *_: object) -> NoReturn:
-    msg = f"a {type(value).__name__} has no canonical encoding"
+    msg = f"{type(value).__name__} has no canonical encoding"
     raise TypeError(msg)
 
 

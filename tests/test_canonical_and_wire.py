@@ -166,6 +166,14 @@ def test_control_fields_are_exact():
             wire.parse_control(pack(bad), "peer")
 
 
+def test_no_name_of_a_kind_or_type_stands_behind_an_article():
+    """Which would have to be "an" for some."""
+    with pytest.raises(PeerMisbehaved, match=r"^peer: a message of kind 'ask' with missing"):
+        wire.parse_control(pack({"kind": "ask"}), "peer")
+    with pytest.raises(TypeError, match=r"^object has no canonical encoding$"):
+        pack([object()])
+
+
 LEFT, RIGHT, OUT = ["mask", ["0.1", 0, [3, 1]], []], ["mask", ["0.1", 2, [4]], []], ["0.1", 0, [12]]
 
 

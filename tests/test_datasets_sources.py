@@ -243,9 +243,9 @@ def test_cells_that_no_job_may_use(tmp_path, write, what):
 TYPES = {
     "text": (["1" + PLANTED], "the column holds text, not numbers", "text, but a number is needed"),
     "dates": ([dt.date(2020, 1, 2)], "the column holds date32[day], not numbers", "a date or time, but a number is needed"),
-    "lists": ([[7]], "the column holds list<", "a list, but a number is needed"),
-    "structures": ([{"a": 7}], "the column holds struct<", "a dict, but a number is needed"),
-    "bytes": ([b"7"], "the column holds binary, not numbers", "a bytes, but a number is needed"),
+    "lists": ([[7]], "the column holds list<", "a value of type list, but a number is needed"),
+    "structures": ([{"a": 7}], "the column holds struct<", "a value of type dict, but a number is needed"),
+    "bytes": ([b"7"], "the column holds binary, not numbers", "a value of type bytes, but a number is needed"),
 }
 
 

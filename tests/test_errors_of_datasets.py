@@ -95,11 +95,11 @@ def damaged_database(home):
     load(load_node_config(home / "a.toml"), "p", ["age"])
 
 
-def dates_of_a_database(home):
+def of_a_database(home, value):
     import duckdb
 
     duckdb.connect(str(home / "x.duck")).close()
-    (home / "a.toml").write_text(HEAD + 'database = "duckdb:x.duck"\nsql = "SELECT DATE \'2020-01-02\' AS age"\n' + COLUMNS)
+    (home / "a.toml").write_text(HEAD + f'database = "duckdb:x.duck"\nsql = "SELECT {value} AS age"\n' + COLUMNS)
     load(load_node_config(home / "a.toml"), "p", ["age"])
 
 
@@ -138,7 +138,8 @@ def changed_meanwhile(home):
 DATASETS = {
     "was changed while it was read": changed_meanwhile,
     **{case: (lambda home, case=case: read(home, case)) for case in READING},
-    "a date or time, but": dates_of_a_database,
+    "a date or time, but": lambda home: of_a_database(home, "DATE '2020-01-02'"),
+    "a value of type": lambda home: of_a_database(home, "'7'::BLOB"),
     "the column holds TYPE": lambda home: parquet(home, ["x"]),
     "which is not installed": without_a_library,
     "the database cannot be opened": damaged_database,

@@ -191,6 +191,6 @@ def parse_control(raw: Part, peer: str) -> Body:
     if fields is None:
         raise PeerMisbehaved(peer, "a control message of unknown kind")
     if data.keys() != {"kind", *fields} or any(type(data[name]) is not wanted for name, wanted in fields.items()):
-        raise PeerMisbehaved(peer, f"a {kind!r} message with missing, unknown or mistyped fields")
+        raise PeerMisbehaved(peer, f"a message of kind {kind!r} with missing, unknown or mistyped fields")
     body: Body = data
     return body

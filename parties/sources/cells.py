@@ -107,7 +107,7 @@ def _number(cell: Any) -> tuple[float, str]:
             return _exact(float(cell), cell)
         except (OverflowError, ValueError):
             return math.nan, NOT_FINITE
-    kind = "a date or time" if isinstance(cell, dt.date | dt.time | dt.timedelta) else f"a {type(cell).__name__}"
+    kind = "a date or time" if isinstance(cell, dt.date | dt.time | dt.timedelta) else f"a value of type {type(cell).__name__}"
     return math.nan, f"{kind}, but a number is needed"
 
 
