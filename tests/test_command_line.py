@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mpc import PrecisionError
 from mpc.membership.identity import Identity
 from mpc.membership.roster import Member, Roster
 from parties.data import load_diabetes
@@ -222,6 +223,29 @@ def test_the_simulations_of_the_readme_run():
     assert np.allclose(results[2][0][1], 5.0, atol=1e-4)
     assert np.allclose(results[1][0], [10.0], atol=1e-4)
     assert results[1][1] is None
+
+
+def test_bounds_and_fractional_bits_are_what_the_readme_says():
+    (example,) = (block for block in blocks("python") if "bound=1000.0" in block)
+    call = "mpc.mul_trunc(s, x, y, 20)"
+    assert f"`{call}` drops 20" in README and "here 20 + 20" in README
+
+    def outcome(*changes):
+        text = example
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        scope = {}
+        exec(compile(text, "README.md", "exec"), scope)  # noqa: S102
+        return scope["results"][0]
+
+    product, revealed = "await mpc.mul(s, x, y)", ("await s.reveal(await mpc.mul(s, x, y), to=[0])", "(await mpc.mul(s, x, y)).frac")
+    assert outcome(revealed) == 40 and outcome(revealed, ("mpc.mul(s, x, y)", call)) == 20
+    with pytest.raises(PrecisionError, match="beyond the declared bound 1000"):
+        outcome(("[2.5]", "[1000.5]"))
+    with pytest.raises(PrecisionError, match="the product of values up to"):
+        outcome((product, f"await mpc.mul(s, {product}, y)"))
+    assert np.allclose(outcome((product, f"await mpc.mul(s, await {call}, y)"), ("bound=1000.0", "bound=100.0")), [40.0], atol=1e-3)
 
 
 async def test_the_embedding_of_the_readme_runs_as_separate_processes(tmp_path):
