@@ -3,20 +3,21 @@
 Everything local stays local: a party's rows enter as their sums, so a million rows cost what one costs.  `frac` is the public number
 of fractional bits of a sum: n parties have 62 - log2(n) - frac bits before the point, and are off by at most n / 2^(frac + 1) together.
 `to` names who gets the result (everyone by default); the others get None and learn nothing.  Where a party has a frame, all have frames with
-columns of the same names in one order: anything else is a Disagreement, and nothing is revealed.
+columns of the same names in one order: anything else is a Disagreement, which has this party's columns in a note, and nothing is revealed.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from mpc import ConfigError, Cost, Floats, PrecisionError, ProgramError, Session, as_numbers, column_names, column_of
+from mpc import ConfigError, Cost, Disagreement, Floats, PrecisionError, ProgramError, Session, as_numbers, column_names, column_of
 from protocols.declare import Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -41,7 +42,8 @@ async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers 
 
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
-    return await pooled(s, own(s, x, "a value", frac=frac, names=column_names(x)), to, column_names(x))
+    with noting(names := column_names(x)):
+        return await pooled(s, own(s, x, "a value", frac=frac, names=names), to, names)
 
 
 def mean_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
@@ -61,7 +63,8 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None
     A party may have no rows; ConfigError if nobody has any.
     """
     rows = own_rows(x)
-    revealed = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), x, frac=checked_frac(frac)), to, column_names(x))
+    with noting(names := column_names(x)):
+        revealed = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), x, frac=checked_frac(frac)), to, names)
     if revealed is None:
         return None
     *total, count = revealed
@@ -92,7 +95,8 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
         msg = f"weight {int(np.argmax(weights < 0))} is negative; weights say how often a row counts"
         raise ConfigError(msg)
     sums = np.append(np.tensordot(weights, rows, axes=1), weights.sum())
-    revealed = await pooled(s, own_sums(s, sums, x, w, frac=frac), to, column_names(x))
+    with noting(names := column_names(x)):
+        revealed = await pooled(s, own_sums(s, sums, x, w, frac=frac), to, names)
     if revealed is None:
         return None
     *total, weight = revealed
@@ -158,6 +162,19 @@ def pooled(s: Session, mine: Encoded, to: Receivers | None, names: tuple[str, ..
 def pooled(s: Session, mine: Encoded, to: Receivers | None = None, names: tuple[str, ...] = ()) -> Coroutine[Any, Any, NDArray[Any] | None]:
     """Reveal the sum of what all parties have, in columns of these names."""
     return s.reveal(s.zero(mine.words.shape, frac=mine.frac, terms=names).add_own(mine), to)
+
+
+@contextmanager
+def noting(names: tuple[str, ...]) -> Iterator[None]:
+    """A Disagreement within gets a note of this party's columns, if they have names.  Those of others never come here: prints of them are compared."""
+    try:
+        yield
+    except Disagreement as fault:
+        if names:
+            fault.add_note(
+                f"this party's columns are {', '.join(map(repr, names))}; all parties pass frames with the same ones in the same order"
+            )
+        raise
 
 
 def enough_rows(count: float, ddof: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from mpc import Cost, Floats, PrecisionError, Session, column_names
-from protocols.aggregation import checked_frac, enough_rows, own_rows, own_sums, pooled, width
+from protocols.aggregation import checked_frac, enough_rows, noting, own_rows, own_sums, pooled, width
 from protocols.declare import Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     sums, squares = _about(rows, np.zeros(rows.shape[1:]))
     first = own_sums(s, np.append(sums, len(rows)), x, frac=checked_frac(frac))
     second = own_sums(s, squares, x, frac=2 * frac - DIGITS)
-    (*total, count), coarse = await asyncio.gather(pooled(s, first, names=column_names(x)), pooled(s, second))
+    with noting(names := column_names(x)):
+        (*total, count), coarse = await asyncio.gather(pooled(s, first, names=names), pooled(s, second))
     enough_rows(count, ddof)
     centre = np.reshape(total, rows.shape[1:]) / count
     size = unit(coarse / count, centre, s.n * 2.0 ** (DIGITS - 2 * frac) / count)
@@ -62,7 +63,7 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     if scaled is None:
         return None
     spread = np.where(scaled[1] > 0, scaled[1] - np.square(scaled[0]), 0.0)
-    _refuse_doubtful((scaled[1] > 0) & (spread < s.n * 2.0 ** (TELLING_BITS - DIGITS)), column_names(x), frac)
+    _refuse_doubtful((scaled[1] > 0) & (spread < s.n * 2.0 ** (TELLING_BITS - DIGITS)), names, frac)
     return np.asarray(spread * np.square(size) * (count / (count - ddof)))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import mpc
 from mpc import AShare, BShare, ConfigError, Floats, PrecisionError, ProgramError, Session
 from protocols import blockwise, hidden, least_squares, prediction
-from protocols.aggregation import not_empty
+from protocols.aggregation import not_empty, noting
 from protocols.descent import FEATURE, FRAC, WEIGHT, Schedule, descend
 
 if TYPE_CHECKING:
@@ -227,14 +227,16 @@ def _ridge(moments: Moments, scale: Floats, alpha: float) -> Floats:
 
 async def on_hidden_rows(s: Session, x: Floats, y: Any, options: Options, labels: Sequence[str]) -> Secluded:
     """Own rows, all columns, secret moments."""
-    return Secluded(*await hidden.by_hidden_rows(s, x, y, options, labels))
+    with noting(options.names):
+        return Secluded(*await hidden.by_hidden_rows(s, x, y, options, labels))
 
 
 async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str]) -> Pooled:
     """Own rows, all columns."""
     if step is not None:
         _few_enough(x.shape[1])
-    pooled, own = await least_squares.moments(s, x, y, centre=options.centre, terms=_terms(options, step))
+    with noting(options.names):
+        pooled, own = await least_squares.moments(s, x, y, centre=options.centre, terms=_terms(options, step))
     scale = least_squares.standard_scale(pooled, options.alpha, labels)
     if step is None:
         ridge = _ridge(pooled, scale, options.alpha)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -73,6 +74,28 @@ def test_columns_of_another_meaning_are_not_added_up(call, what):
 
     with pytest.raises(Disagreement, match="columns or settings"):
         simulate(2, program)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_who_disagrees_about_columns_is_told_the_own_ones_alone(call):
+    """Nobody's names are sent to others: each party is told its own, and compares."""
+    frame, told = pd.DataFrame(NUMBERS)[["age", "bmi"]], {}
+
+    async def program(s):
+        try:
+            await CALLS[call](s, (frame[["bmi", "age"]], frame.rename(columns={"bmi": PLANTED}), frame.to_numpy())[s.index])
+        except Disagreement as fault:
+            told[s.index] = "\n".join([str(fault), *getattr(fault, "__notes__", ())])
+            raise
+
+    with pytest.raises(Disagreement):
+        simulate(3, program)
+    assert [re.findall("this party's columns are (.*); all parties", told[index]) for index in range(3)] == [
+        ["'bmi', 'age'"],
+        [f"'age', '{PLANTED}'"],
+        [],
+    ]
+    assert PLANTED not in told[0] + told[2]
 
 
 def test_names_of_an_arrow_table_are_not_its_data():
