@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,6 +34,8 @@ NO_SYSTEM = (
     'R² from the system that was solved needs solver="exact" with an intercept, and split="columns", or split="rows" with moments="reveal"; '
     "`score` takes others"
 )
+LEFT = 0.01
+"""Part of the error of a descent that nobody is warned of."""
 SAMPLE = 64
 """Rows on which a descent is tried: if it diverged, it is far off everywhere."""
 
@@ -298,6 +301,7 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[
         msg = f"batch_size={step.batch} is too large: a sum over a batch fits the ring for at most {BATCH} rows"
         raise ConfigError(msg)
     _few_enough(x.shape[1])
+    _warn_of_little(s, len(y), step)
     weights = await descend(s, x, y, step)
     # As many rows as squares that are bounded by d·2^12 leave room for.
     count = min(SAMPLE, max((1 << 22) // x.shape[1] ** 2, 1))
@@ -312,6 +316,18 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[
     outside, worse = await asyncio.gather(mpc.ltz(s, within), mpc.ltz(s, better))
     parts = await asyncio.gather(mpc.b2a(s, outside), mpc.b2a(s, worse))
     return weights, await mpc.ltz(s, -(parts[0].sum() + parts[1]))
+
+
+def _warn_of_little(s: Session, rows: int, step: Schedule) -> None:
+    """Log that a descent is too short, whatever the columns: the least eigenvalue of their correlations, along which it is slowest, is at most 1."""
+    steps = step.epochs * math.ceil(rows / step.batch)
+    left = max(1 - step.rate, 0.0) ** steps
+    if left > LEFT:
+        s.log.warning(
+            'a descent of %d steps leaves about %.0f %% of its error, more where columns are correlated: give it more epochs, or use solver="exact"',
+            steps,
+            100 * left,
+        )
 
 
 def _few_enough(columns: int) -> None:

@@ -1,0 +1,66 @@
+"""How near least squares a descent comes: what the head of `LinearRegression` says, measured."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression as Pooled
+
+import mpc
+from mpc.testing import simulate
+from protocols import LinearRegression
+from tests.test_protocols_linear import by_rows, error
+
+ABOUT = " ".join(LinearRegression.__doc__.split())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_few_rows_need_many_epochs(seed, caplog):
+    assert "off by more than 0.2 of the largest (per standard deviation); with epochs=30, by less than 0.02." in ABOUT
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(181, 3))
+    y = x @ [2.0, -1.5, 1.0] + 0.5 * rng.normal(size=181)
+    wanted = Pooled().fit(x, y).coef_
+
+    def off(**settings):
+        return error(by_rows(2, lambda: LinearRegression("sgd", **settings), x, y)[0][0].coef_, wanted, x)
+
+    assert off(epochs=30) < 0.02
+    assert not caplog.records
+    assert off() > 0.2
+    told = "a descent of 10 steps leaves about 26 % of its error, more where columns are correlated"
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [told] * 2
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5])
+def test_less_than_a_hundredth_of_the_error_is_left_after_so_many_steps(rate):
+    assert "less than 1 % of the error is left after 5 / (learning_rate·λ) steps" in ABOUT
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(120, 3)) + rng.normal(size=(120, 1))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    values, directions = np.linalg.eigh(x.T @ x / len(x))
+    assert rate <= 1 / values[-1] <= len(values)
+    wanted = directions @ [1.0, -1.0, 0.5]
+    steps = math.ceil(5 / (rate * values[0]))
+
+    async def program(s):
+        shares = [s.input(own if s.index == 0 else None, 0, own.shape, bound=16.0) for own in (x, x @ wanted)]
+        model = LinearRegression("sgd", "shared", fit_intercept=False, epochs=steps, batch_size=len(x), learning_rate=rate)
+        return (await model.fit(s, *shares)).coef_
+
+    left = (simulate(2, program)[0] - wanted) @ directions / (-wanted @ directions)
+    assert np.allclose(left, (1 - rate * values) ** steps, atol=1e-4)
+    assert np.abs(left).max() < 0.01
+
+
+def test_a_descent_sends_less_from_so_many_columns_on():
+    assert "those of 5 epochs on 1,000 rows at each of 3 parties are fewer from 45 columns on" in ABOUT
+
+    async def fit(s, x, y, *, solver):
+        await LinearRegression(solver).fit(s, x, y)
+
+    for columns, fewer in ((44, False), (45, True)):
+        exact, descent = (mpc.estimate(fit, 3, [(1000, columns), (1000,)], solver=solver).payload for solver in ("exact", "sgd"))
+        assert (descent < exact) == fewer
