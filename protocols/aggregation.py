@@ -57,7 +57,7 @@ async def mean(s: Session, /, x: ArrayLike, *, frac: int = 20, to: Receivers) ->
 async def mean(s: Session, /, x: ArrayLike, *, frac: int = 20, to: None = None) -> Floats: ...
 @declared(mean_cost, reveals="the mean and the number of rows")
 async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Floats | None:
-    """Mean over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or 0-d, at the receivers
+    """Mean over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or a number, at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σx / n and n, hence also Σx · takes no correlation
     A party may have no rows; ConfigError if nobody has any.
@@ -68,7 +68,9 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None
     if revealed is None:
         return None
     *total, count = revealed
-    return np.asarray(np.reshape(total, rows.shape[1:]) / not_empty(count))
+    # Of single numbers it is numpy's scalar, which does what a 0-d array does, and is a float besides.
+    average: Floats = np.divide(np.reshape(total, rows.shape[1:]), not_empty(count))
+    return average
 
 
 def weighted_mean_cost(n: int, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
@@ -82,7 +84,7 @@ async def weighted_mean(s: Session, /, x: ArrayLike, w: ArrayLike, *, frac: int 
 async def weighted_mean(s: Session, /, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: None = None) -> Floats: ...
 @declared(weighted_mean_cost, reveals="the weighted mean and the total weight")
 async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Floats | None:
-    """Mean over the pooled rows, each with its own weight.  x: (n_i, d) or (n_i,), w: (n_i,), not negative -> (d,) or 0-d, at the receivers
+    """Mean over the pooled rows, each with its own weight.  x: (n_i, d) or (n_i,), w: (n_i,), not negative -> (d,) or a number, at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σwx / Σw and Σw, hence also Σwx · takes no correlation
     ConfigError if the pool has no weight, PrecisionError if Σw is so small that `frac` leaves fewer than three digits of it.
@@ -104,7 +106,8 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
     if 0 < weight < least:
         msg = f"all weights together are less than {least:.2g}, too little for frac={frac}: multiply every weight by a constant, or pass a larger frac="
         raise PrecisionError(msg)
-    return np.asarray(np.reshape(total, rows.shape[1:]) / not_empty(weight, f"weight that frac={frac} tells from 0"))
+    average: Floats = np.divide(np.reshape(total, rows.shape[1:]), not_empty(weight, f"weight that frac={frac} tells from 0"))
+    return average
 
 
 def own_rows(x: ArrayLike) -> Floats:

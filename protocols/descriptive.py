@@ -37,7 +37,7 @@ async def variance(s: Session, /, x: ArrayLike, *, ddof: int = 0, frac: int = 20
 async def variance(s: Session, /, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: None = None) -> Floats: ...
 @declared(variance_cost, reveals="the number of rows, the mean and the variance", source="chan83")
 async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers | None = None) -> Floats | None:
-    """Variance over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or 0-d, at the receivers
+    """Variance over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or a number, at the receivers
 
     rounds 2 · bytes 8(4d + 1) per peer · reveals n, the mean and the variance, hence also Σx and Σx² · takes no correlation
     First n, Σx and, coarsely, Σx²; then Σ(x - m) and Σ(x - m)² about the mean m as the first round has it, computed locally and scaled by what that
@@ -64,7 +64,8 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
         return None
     spread = np.where(scaled[1] > 0, scaled[1] - np.square(scaled[0]), 0.0)
     _refuse_doubtful((scaled[1] > 0) & (spread < s.n * 2.0 ** (TELLING_BITS - DIGITS)), names, frac)
-    return np.asarray(spread * np.square(size) * (count / (count - ddof)))
+    pooled_variance: Floats = np.multiply(spread, np.square(size) * (count / (count - ddof)))
+    return pooled_variance
 
 
 @overload
@@ -78,7 +79,8 @@ async def standard_deviation(s: Session, x: ArrayLike, *, ddof: int = 0, frac: i
     rounds 2 · bytes 8(4d + 1) per peer
     """
     spread = await variance(s, x, ddof=ddof, frac=frac, to=to)
-    return None if spread is None else np.asarray(np.sqrt(spread))
+    root: Floats | None = None if spread is None else np.sqrt(spread)
+    return root
 
 
 def _about(rows: Floats, centre: Floats) -> Floats:

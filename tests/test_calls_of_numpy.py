@@ -135,7 +135,7 @@ JOINS = {
     "shapes (2, 3) and (2, 2) do not join along axis 0": lambda x: mpc.concatenate([x, x[:, :2]]),
     "shapes (2, 3) and (3,) do not join along axis 1": lambda x: mpc.concatenate([x, x[0]], axis=1),
     "shapes (3,) and (2,) do not stack": lambda x: mpc.stack([x[0], x[:, 0]]),
-    "only AShares are joined, not a float": lambda x: mpc.stack([x[0, 0], 1.0]),
+    "only AShares are joined, not float": lambda x: mpc.stack([x[0, 0], 1.0]),
 }
 
 
@@ -294,7 +294,7 @@ def test_numpy_functions_that_ask_for_an_array_are_refused_in_a_sentence():
             lambda x: np.array(x, copy=True),
             lambda x: np.asarray(x, float),
         ):
-            with pytest.raises(ProgramError, match=r"the array of a AShare would need its secret contents; await s\.reveal\(x\)"):
+            with pytest.raises(ProgramError, match=r"the array of this AShare would need its secret contents; await s\.reveal\(x\)"):
                 call(x)
 
     simulate(2, program)

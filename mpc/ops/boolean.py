@@ -41,7 +41,7 @@ def and_cost(n: int, *operands: Operand) -> Cost:
 def _aligned(*operands: Any) -> list[BShare]:
     for other in operands:
         if not isinstance(other, BShare):
-            msg = f"logic is on shares of bits, not on a {type(other).__name__}; ltz and eqz give some, and xor takes public bits"
+            msg = f"logic is on shares of bits, not on {type(other).__name__}; ltz and eqz give some, and xor takes public bits"
             raise ProgramError(msg)
         same_home(operands[0], other)
     shapes = [each.shape for each in operands]

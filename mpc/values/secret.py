@@ -74,7 +74,7 @@ def constant_lineage(words: Words) -> int:
 
 def _refuse(what: str, instead: str) -> Callable[..., NoReturn]:
     def method(self: object, *_: object, **__: object) -> NoReturn:  # numpy asks for an array with copy=
-        msg = f"{what} of a {type(self).__name__} would need its secret contents; {instead}"
+        msg = f"{what} of this {type(self).__name__} would need its secret contents; {instead}"
         raise ProgramError(msg)
 
     return method

@@ -239,7 +239,7 @@ class AShare(Fixed):
     def _sum(self, operation: str, apply: Callable[[Any, Any], Any], other: AShare | ArrayLike) -> AShare:
         if isinstance(other, Secret) and not isinstance(other, AShare):
             instead = "x.share() of it can" if isinstance(other, Fixed) else "await mpc.b2a(s, bits) makes numbers of bits"
-            msg = f"a {type(other).__name__} cannot be added to an AShare; {instead}"
+            msg = f"{type(other).__name__} cannot be added to an AShare; {instead}"
             raise ProgramError(msg)
         if not isinstance(other, AShare):
             words, bound, lineage = self._constant(other)
@@ -380,7 +380,7 @@ def _joinable(shares: object) -> list[AShare]:
     parts = []
     for share in shares:
         if not isinstance(share, AShare):
-            msg = f"only AShares are joined, not a {type(share).__name__}; x.share() of a Masked is one"
+            msg = f"only AShares are joined, not {type(share).__name__}; x.share() of a Masked is one"
             raise ProgramError(msg)
         parts.append(share)
     if not parts:
