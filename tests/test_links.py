@@ -142,6 +142,20 @@ def test_frames_arrive_whole_in_order_both_ways(on_links):
     on_links(body)
 
 
+def test_an_empty_part_keeps_no_link_from_closing(on_links):
+    """Where a loop sends parts as they are, nothing empty ever leaves."""
+
+    async def body(near, far):
+        here, there = Inbox(near), Inbox(far)
+        near.send(b"whole", b"")
+        near.close()
+        await there.until(lambda box: box.closed)
+        await here.until(lambda box: box.closed)
+        assert there.frames == [b"whole"]
+
+    on_links(body)
+
+
 def test_frames_sent_before_start_are_kept(on_links):
     async def body(near, far):
         near.send(b"early")

@@ -54,7 +54,7 @@ class TcpLink(asyncio.BufferedProtocol):
         self.label = f"tcp {host}:{port}"
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 4)
+        _limit(stream)
         stream.pause_reading()
         if self._on_link is not None:
             self._on_link(self)
@@ -151,7 +151,11 @@ class TcpLink(asyncio.BufferedProtocol):
         """See Link.send."""
         if not self._over and self._transport is not None and not self._transport.is_closing():
             size = sum(map(len, parts))
-            self._transport.writelines([size.to_bytes(_HEAD, "little"), *parts])
+            # An empty part would never leave where asyncio sends parts as they are (Python 3.12 to 3.14, gh-155888).
+            self._transport.writelines([size.to_bytes(_HEAD, "little"), *filter(len, parts)])
+            if self._writable and self._transport.get_write_buffer_size() > HIGH_WATER:
+                # There it may also not look at its buffer (Python 3.12.0 to 3.13.1, gh-127655): this makes it look.
+                _limit(self._transport)
 
     @property
     def writable(self) -> bool:
@@ -172,6 +176,10 @@ class TcpLink(asyncio.BufferedProtocol):
     async def wait_closed(self) -> None:
         """See Link.wait_closed."""
         await asyncio.shield(self._closed)
+
+
+def _limit(stream: asyncio.WriteTransport) -> None:
+    stream.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 4)
 
 
 def _remedy(fault: OSError) -> str:
