@@ -43,10 +43,10 @@ async def _run(service: Service, request: dict[str, Any], say: Say) -> None:
     if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait <= MAX_WAIT:
         msg = f"a job waits from 0 to {MAX_WAIT} seconds; correct --wait"
         raise ConfigError(msg)
-    record = service.asked(unpack_task(request.get("task")))
+    record = service.asked(unpack_task(request.get("task")), float(wait), lambda text: say({"event": text}))
     telling = asyncio.create_task(_progress(record, say))
     try:
-        done = await service.run(record, float(wait), lambda text: say({"event": text}))
+        done = await service.run(record)
     finally:
         telling.cancel()
         await service.settled()

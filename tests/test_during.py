@@ -74,8 +74,8 @@ class Apart:
     async def run(self, task):
         """The records of all parties, and the seconds that the job took."""
         start = time.monotonic()
-        record = self.services["a"].asked(task)
-        await self.services["a"].run(record, 30.0, lambda _: None)
+        record = self.services["a"].asked(task, 30.0, lambda _: None)
+        await self.services["a"].run(record)
         seconds = time.monotonic() - start
         async with asyncio.timeout(30):
             while any(service.records.get(record.id).state.name != "done" for service in self.services.values()):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpc.errors import BeaverError, ConfigError, JobCancelled, PeerLost
+from mpc.errors import BeaverError, ConfigError, JobCancelled, PeerLost, PolicyDenied
 from mpc.messaging.agreement import GAVE_UP
 from parties.config import load_node_config
 from parties.jobs.job import Task, fresh_id, unpack_task
@@ -145,8 +145,8 @@ class Chaos:
         self.a.cancel(self.job)
 
     def run(self):
-        record = self.a.asked(self.random.choice(self.tasks))
-        self.own.append(asyncio.create_task(self.a.run(record, 2.0, lambda _: None)))
+        record = self.a.asked(self.random.choice(self.tasks), 2.0, lambda _: None)
+        self.own.append(asyncio.create_task(self.a.run(record)))
 
     def hang_up(self):
         if self.own:
@@ -203,8 +203,8 @@ async def test_whatever_comes_in_which_order_a_node_follows_the_table(tmp_path, 
 async def test_nobody_declines_an_own_job_that_waits_here_and_was_proposed_to_nobody(tmp_path):
     async with Apart(governed(tmp_path, a='ask = ["mean"]')) as apart:
         a = apart.services["a"]
-        record = a.asked(unpack_task(TASK.pack()))
-        running = asyncio.create_task(a.run(record, 20.0, lambda _: None))
+        record = a.asked(unpack_task(TASK.pack()), 20.0, lambda _: None)
+        running = asyncio.create_task(a.run(record))
         await until(lambda: isinstance(record.state, Waiting))
         a.control("c", {"kind": "decline", "job": record.id, "party": "c", "reason": DENIED})
         assert isinstance(record.state, Waiting)
@@ -213,15 +213,26 @@ async def test_nobody_declines_an_own_job_that_waits_here_and_was_proposed_to_no
         assert record.state is running.result()
 
 
+async def test_a_policy_that_is_taken_between_the_asking_and_the_running_of_a_job_ends_it(tmp_path):
+    async with Apart(governed(tmp_path, a='ask = ["mean"]')) as apart:
+        a = apart.services["a"]
+        record = a.asked(unpack_task(TASK.pack()), 20.0, lambda _: None)
+        config = load_node_config(tmp_path / "a.toml")
+        await a.renew(config.model_copy(update={"policy": config.policy.model_copy(update={"ask": [], "allow": ["sum"]})}))
+        with pytest.raises(PolicyDenied, match="'mean' is not on the list"):
+            await a.run(record)
+        assert (type(record.state), a._places._held, a._proposing) == (Failed, set(), {})
+
+
 async def test_whoever_is_told_how_a_job_ended_finds_it_over(tmp_path):
     """Also of one that ends before it has done anything: its end is in the log, and its place is free."""
     async with Apart(governed(tmp_path, a='allow = ["mean"]')) as apart:
         a = apart.services["a"]
-        record = a.asked(unpack_task(TASK.pack()))
+        record = a.asked(unpack_task(TASK.pack()), 20.0, lambda _: None)
 
         async def told():
             with pytest.raises(JobCancelled, match="by `beaver jobs cancel`"):
-                await a.run(record, 20.0, lambda _: None)
+                await a.run(record)
             return type(record.state), set(a._places._held), dict(a._running)
 
         running = asyncio.create_task(told())

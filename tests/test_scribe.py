@@ -53,8 +53,8 @@ async def slow(folder, name, *kinds):
 
 async def test_an_end_that_is_being_written_is_the_end(tmp_path):
     async with slow(tmp_path, "b", "ended") as (nodes, services, disk):
-        record = services["a"].asked(TASK)
-        await services["a"].run(record, 20.0, lambda _: None)
+        record = services["a"].asked(TASK, 20.0, lambda _: None)
+        await services["a"].run(record)
         b = services["b"]
         await until(lambda: "ended" in disk.asked)
         with pytest.raises(ConfigError) as caught:
@@ -77,8 +77,8 @@ async def test_an_end_that_is_being_written_is_the_end(tmp_path):
 
 async def test_a_job_that_is_cancelled_while_its_start_is_written_has_an_end(tmp_path):
     async with slow(tmp_path, "b", "started") as (nodes, services, disk):
-        record = services["a"].asked(TASK)
-        running = asyncio.create_task(services["a"].run(record, 20.0, lambda _: None))
+        record = services["a"].asked(TASK, 20.0, lambda _: None)
+        running = asyncio.create_task(services["a"].run(record))
         await until(lambda: "started" in disk.asked)
         services["b"].cancel(record.id)
         disk.ready.set()
@@ -95,14 +95,14 @@ async def test_connections_do_not_wait_for_what_is_written(tmp_path):
         # What b denies and what it cancels is told to all before its disk has it.
         for _ in range(2):
             with pytest.raises(Refused):
-                await services["a"].run(services["a"].asked(other), 20.0, lambda _: None)
+                await services["a"].run(services["a"].asked(other, 20.0, lambda _: None))
         endless = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), (),
                        {"target": "score", "solver": "sgd", "epochs": 1000, "batch_size": 4})  # fmt: skip
         disk.ready.set()
         await services["b"].settled()
         disk.ready.clear()
-        record = services["a"].asked(endless)
-        running = asyncio.create_task(services["a"].run(record, 20.0, lambda _: None))
+        record = services["a"].asked(endless, 20.0, lambda _: None)
+        running = asyncio.create_task(services["a"].run(record))
         await until(lambda: (mine := services["b"].records.get(record.id)) is not None and mine.state.phase == "computing")
         services["b"].cancel(record.id)
         services["b"].cancel(record.id)

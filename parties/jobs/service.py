@@ -97,19 +97,20 @@ class Service:
 
     # -- own jobs ----------------------------------------------------------------------------------------------
 
-    def asked(self, task: Task) -> Record:
-        """A job of this node's own, which `run` proposes."""
-        return self.records.add(fresh_id(), replace(task, pool=max(task.pool, self.admission.least(task))), self.me)
+    def asked(self, task: Task, wait: float, tell: Tell) -> Record:
+        """A job of this node's own, proposed from now on until all accept it or `wait` seconds have passed; `run` tells how it ends."""
+        record = self.records.add(fresh_id(), replace(task, pool=max(task.pool, self.admission.least(task))), self.me)
+        # In the same step: whoever gives the job up finds what proposes it.
+        self._proposing[record.id] = asyncio.create_task(self._propose(record, wait, tell))
+        return record
 
-    async def run(self, record: Record, wait: float, tell: Tell) -> Done:
-        """Propose a job until all accept it or `wait` seconds have passed, and run it; its end has the result if this party is a receiver.
+    async def run(self, record: Record) -> Done:
+        """Run a job that was `asked` for; its end has the result if this party is a receiver.
 
-        Raises PolicyDenied and ConfigError of this organisation before anyone is asked, Refused if another one denies or stays busy, PeerLost
-        if one does not come.
+        Raises PolicyDenied and ConfigError of this party before anyone is asked, Refused if another denies or is busy, PeerLost if one does not come.
         """
-        proposing = self._proposing[record.id] = asyncio.create_task(self._propose(record, wait, tell))
         try:
-            work = await proposing
+            work = await self._proposing[record.id]
         except BaseException as fault:
             if started := self._running.get(record.id):
                 # Cancelled at the very moment of the start, of which the others know already.
