@@ -6,6 +6,7 @@ import asyncio
 import logging
 import resource
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ from mpc.messaging.job import describe
 from mpc.messaging.visit import Visit
 from mpc.naming.correlations import Relation, receiver
 from mpc.naming.expressions import Range, mask
-from mpc.network.mesh import Clocks
+from mpc.network.mesh import Clocks, Mesh
+from mpc.preprocessing.dealer import FAILED, RUNNING
 from mpc.testing import simulate
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.memory import memory_pair
@@ -157,6 +159,53 @@ async def test_who_goes_on_with_a_connection_that_has_ended_here_is_told_so():
     older.end(PeerLost("b", "was not repaired in time"))
     raw.link.send(Sealer(kk.split().send, "AESGCM").seal(wire.record_head(0, 0) + wire.ready(b"o" * len(wire.NEW), 0)))
     assert (await up.until("closed"))[1:] == ("PeerLost", "b: went on with a connection that has ended here")
+
+
+class Order:
+    """Of what a mesh tells of `name`."""
+
+    def __init__(self, mesh, name):
+        self.name, self.heard = name, []
+        mesh.subscribe(self)
+
+    def peer_up(self, name):
+        self.heard += ["up"] if name == self.name else []
+
+    def peer_down(self, name, fault):
+        self.heard += [str(fault)] if name == self.name else []
+
+    def control(self, name, body):
+        pass
+
+
+async def test_who_connects_anew_has_lost_its_older_connection_before():
+    """So a session hears of the loss, at a party and at the dealer, and never of another connection without it."""
+    identities, roster = simulated_roster(2)
+    network, clocks = MemoryNetwork(), replace(CLOCKS, repair=0.0)
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=clocks)) for who in identities]
+        await connected(*opened)
+        began = asyncio.Event()
+
+        async def program(node):
+            async with node.session("j") as s:
+                began.set()
+                while True:
+                    await s.reveal(s.zero(1))
+
+        first, second = (asyncio.create_task(program(node)) for node in opened[:2])
+        await began.wait()
+        await until(lambda: [served.state for served in opened[2].dealer.served] == [RUNNING])
+        orders = [Order(node.mesh, "p0") for node in opened[1:]]
+        async with Mesh(identities[0], roster, network.of("p0"), clocks):
+            with pytest.raises(PeerLost) as caught:
+                await second
+            await until(lambda: opened[2].dealer.outcomes[FAILED])
+        lost = "p0: connected again, and the older connection was dropped"
+        assert str(caught.value).startswith(lost)
+        assert [order.heard[:2] for order in orders] == [[lost, "up"]] * 2
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
 
 
 # -- what a dealer is asked for ------------------------------------------------------------------------------------

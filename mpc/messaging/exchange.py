@@ -354,9 +354,7 @@ class Exchange:
     # -- what the mesh tells -----------------------------------------------------------------------------------
 
     def peer_up(self, name: str) -> None:
-        """A new channel has new seeds: it cannot carry this session."""
-        if self._takes_part(name):
-            self.fail(PeerLost(name, "reconnected; what it had of this session is gone"))
+        """Nothing to do: who connects anew has lost its connection before."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """A member is gone."""

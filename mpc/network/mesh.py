@@ -49,7 +49,7 @@ class Subscriber(Protocol):
     """Who wants to hear of peers: the agreement of a job, a session, the dealer."""
 
     def peer_up(self, name: str) -> None:
-        """A fresh channel to `name` is ready; an older one is gone."""
+        """A fresh channel to `name` is ready; if there was an older one, `peer_down` was told before."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """The channel to `name` is gone."""

@@ -164,9 +164,7 @@ class DealerSession:
             )
 
     def peer_up(self, name: str) -> None:
-        """A new channel cannot carry this session."""
-        if name in self._asks and name not in self._done:
-            self._fail(PeerLost(name, "reconnected; what it had of this session is gone"))
+        """Nothing to do: who connects anew has lost its connection before."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """A party is gone."""
