@@ -93,8 +93,35 @@ async def test_a_session_that_one_has_ended_and_the_other_left_waits_for_no_conf
         await nothing(parties[0])
         for channel in (dealer.mesh.channel("p1"), dealer.mesh.channel("p0")):
             channel.end(PeerLost(channel.name, "the dealer is switched off"))
-        with pytest.raises(PeerLost, match="the-dealer: left before its confirmation came, and the others have ended the session"):
+        with pytest.raises(PeerLost, match="the-dealer: was lost before all had confirmed the session, which others have ended"):
             await asyncio.wait_for(waiting, 20)
+
+
+@pytest.mark.parametrize("first", ["p1", "p2"])
+async def test_a_session_that_one_has_ended_waits_for_nobody_who_is_lost(monkeypatch, first):
+    """The dealer has every confirmation, and serves on; p0 never gets that of p1, which is done and gone, as p2 is."""
+    identities, roster = simulated_roster(3)
+    network = MemoryNetwork()
+
+    def node(number):
+        return Node(identities[number], roster, network.of(identities[number].name), clocks=CLOCKS)
+
+    async with node(3) as dealer, node(0) as stays:
+        async with AsyncExitStack() as stack:
+            # Those that are opened first are closed last.
+            p2, p1 = [await stack.enter_async_context(node(number)) for number in ((2, 1) if first == "p1" else (1, 2))][:: 1 if first == "p1" else -1]
+            await connected(stays, p1, p2, dealer)
+            channel = p1.mesh.channel("p0")
+            plain = channel.control
+            monkeypatch.setattr(channel, "control", lambda **body: None if body["kind"] in {"confirm", "leave"} else plain(**body))
+            waiting = asyncio.create_task(nothing(stays))
+            await asyncio.gather(nothing(p1), nothing(p2))
+            await until(lambda: dealer.dealer.served[0].state == RUNNING)
+        with pytest.raises(PeerLost, match="p1: was lost before all had confirmed the session, which others have ended"):
+            await asyncio.wait_for(waiting, 20)
+        await until(lambda: dealer.dealer.outcomes[FAILED])
+        async with node(1) as p1, node(2) as p2:
+            assert [value for value, _ in await asyncio.gather(*(run(each) for each in (stays, p1, p2)))] == [3.0] * 3
 
 
 async def test_a_client_that_is_lost_before_the_session_begins_ends_it():

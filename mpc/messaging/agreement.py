@@ -296,11 +296,11 @@ class Agreement:
             self._lobby.changed(self._job.name)
 
     def _see_who_ended(self) -> None:
-        """A session that some have ended, and all others are gone from, has no confirmation to wait for."""
+        """A session that some have ended is agreed on over the connections that it began with, or never: what they sent does not come again."""
         ended = {name for name, body in self._agreed.early if body["kind"] == "leave"} if self._agreed is not None else set()
-        gone = [name for name in self._others if name not in ended]
-        if ended and gone and all(self._mesh.channel(name) is None for name in gone):
-            self._left = PeerLost(gone[0], "left before its confirmation came, and the others have ended the session")
+        lost = [name for name in self._others if name not in ended and self._mesh.channel(name) is None]
+        if ended and lost:
+            self._left = PeerLost(lost[0], "was lost before all had confirmed the session, which others have ended")
             self._lobby.changed(self._job.name)
 
     def _withdrawn(self, name: str, body: wire.Body) -> None:
