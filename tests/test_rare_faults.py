@@ -109,7 +109,9 @@ async def test_a_session_that_one_has_ended_waits_for_nobody_who_is_lost(monkeyp
     async with node(3) as dealer, node(0) as stays:
         async with AsyncExitStack() as stack:
             # Those that are opened first are closed last.
-            p2, p1 = [await stack.enter_async_context(node(number)) for number in ((2, 1) if first == "p1" else (1, 2))][:: 1 if first == "p1" else -1]
+            p2, p1 = [await stack.enter_async_context(node(number)) for number in ((2, 1) if first == "p1" else (1, 2))][
+                :: 1 if first == "p1" else -1
+            ]
             await connected(stays, p1, p2, dealer)
             channel = p1.mesh.channel("p0")
             plain = channel.control
@@ -122,6 +124,20 @@ async def test_a_session_that_one_has_ended_waits_for_nobody_who_is_lost(monkeyp
         await until(lambda: dealer.dealer.outcomes[FAILED])
         async with node(1) as p1, node(2) as p2:
             assert [value for value, _ in await asyncio.gather(*(run(each) for each in (stays, p1, p2)))] == [3.0] * 3
+
+
+async def test_what_a_member_sent_before_two_others_met_anew_counts(monkeypatch):
+    """p0 and p1 lose their connection with their confirmations, and agree on the same session over another one, which the others have begun."""
+    async with nodes(3, replace(CLOCKS, repair=0.0)) as opened:
+        await connected(*opened)
+        unconfirmed(monkeypatch, opened[0], "p1")
+        unconfirmed(monkeypatch, opened[1], "p0")
+        tasks = [asyncio.create_task(run(node)) for node in opened[:3]]
+        await until(lambda: [served.state for served in opened[3].dealer.served] == [RUNNING])
+        # p2 has sent what the two wait for.
+        await turns()
+        opened[0].mesh.channel("p1").end(PeerLost("p1", "the connection is cut"))
+        assert [value for value, _ in await asyncio.gather(*tasks)] == [3.0] * 3
 
 
 async def test_a_client_that_is_lost_before_the_session_begins_ends_it():

@@ -24,6 +24,8 @@ from mpc.messaging.lobby import NONCE_BYTES
 from mpc.naming.streams import confirmation, pair_seed
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from mpc.channels.channel import Channel
     from mpc.channels.flow import Flow
     from mpc.framing import wire
@@ -150,10 +152,11 @@ class Agreement:
                     channel.control(kind="leave", session=self._agreed.session, **told._asdict())
         self._void(PeerLost(self._me, "gave up this job"))
 
-    def _void(self, fault: BeaverError) -> None:
+    def _void(self, fault: BeaverError, but: Collection[str] = ()) -> None:
         if self._agreed is not None:
-            for channel in self._agreed.channels.values():
-                channel.close_flow(self._agreed.session, fault)
+            for name, channel in self._agreed.channels.items():
+                if name not in but:
+                    channel.close_flow(self._agreed.session, fault)
             self._agreed = None
 
     # -- one step ----------------------------------------------------------------------------------------------
@@ -239,18 +242,22 @@ class Agreement:
             )
 
     def _begin(self, session: bytes, channels: dict[str, Channel]) -> None:
-        self._void(PeerLost(self._me, "the session was agreed anew"))
+        before = self._agreed if self._agreed is not None and self._agreed.session == session else None
+        # Who is met as before may have begun this very session already: what it sent for it counts, since it does not come again.
+        kept = [name for name, channel in channels.items() if before is not None and before.channels[name] is channel]
+        self._void(PeerLost(self._me, "the session was agreed anew"), kept)
         self._gave_up.clear()
-        self._early.clear()
-        digest = self._job.digest
-        seeds = {
-            name: pair_seed(channel.exporter, channel.transcript, session, digest, self._me, name) for name, channel in channels.items()
-        }
-        # Flows open before our confirmation leaves, so a peer's first data always finds them.
-        flows = {name: channel.open_flow(session, self._mesh.window) for name, channel in channels.items()}
-        self._agreed = Agreed(self._job, session, seeds, flows, channels)
+        self._agreed = Agreed(self._job, session, {}, {}, channels)
         for name, channel in channels.items():
-            channel.control(kind="confirm", job=self._job.name, session=session, proof=confirmation(seeds[name], session, self._me))
+            if before is not None and name in kept:
+                self._agreed.seeds[name], self._agreed.flows[name] = before.seeds[name], before.flows[name]
+                self._agreed.early += [each for each in before.early if each[0] == name]
+                continue
+            seed = pair_seed(channel.exporter, channel.transcript, session, self._job.digest, self._me, name)
+            # Flows open before our confirmation leaves, so a peer's first data always finds them.
+            self._agreed.seeds[name], self._agreed.flows[name] = seed, channel.open_flow(session, self._mesh.window)
+            channel.control(kind="confirm", job=self._job.name, session=session, proof=confirmation(seed, session, self._me))
+        self._early = Counter(name for name, _ in self._agreed.early)
 
     def _all_confirm(self, session: bytes, confirms: dict[str, wire.Body]) -> Agreed | None:
         if self._agreed is None or any(name not in confirms or confirms[name]["session"] != session for name in self._others):
@@ -296,7 +303,7 @@ class Agreement:
             self._lobby.changed(self._job.name)
 
     def _see_who_ended(self) -> None:
-        """A session that some have ended is agreed on over the connections that it began with, or never: what they sent does not come again."""
+        """A session that some have ended has begun: a member that is lost ends it here too, as it would a moment later, and is not waited for."""
         ended = {name for name, body in self._agreed.early if body["kind"] == "leave"} if self._agreed is not None else set()
         lost = [name for name in self._others if name not in ended and self._mesh.channel(name) is None]
         if ended and lost:
