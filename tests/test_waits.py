@@ -14,6 +14,7 @@ from mpc.channels.flow import Flow
 from mpc.messaging.exchange import Exchange
 from mpc.network.mesh import Clocks
 from mpc.testing.simulate import simulate_async
+from tests.error_rows import row_of
 
 LONG = Clocks(join=10.0, lost=30.0, stall=60.0)
 """Whatever ends before this stall was found, not waited out."""
@@ -88,6 +89,26 @@ async def one_forgets(s):
     await s.reveal(s.zero(1))
 
 
+def say(s, *on):
+    """Tell the others that this party waits for those, for a message that nobody knows of."""
+    exchange = s._engine.exchange
+    for name in s.names:
+        if name != s.names[s.index]:
+            about = {"tag": b"t" * 16, "digest": bytes(16), "scope": "9", "at": f"elsewhere.{s.index}", "on": on}
+            exchange._agreed.channels[name].control(kind="waits", session=exchange._agreed.session, **about)
+
+
+async def lies(s, waited):
+    """p0 waits for p1, which takes no step, as nobody does; each says all the time that it waits for whom `waited` tells."""
+    if s.index:
+        while True:
+            s.check_alive()
+            if s.index in waited:
+                say(s, f"p{waited[s.index]}")
+            await asyncio.sleep(0.01)
+    await s.reveal(s.zero(1), to=["p0"])
+
+
 @protocol
 async def after(s, event, to):
     if event is not None:
@@ -99,10 +120,12 @@ FOUND = {
     "of the same step, but for another message": other_receivers,
     "and the program went on without it": one_catches,
 }
-LATER = {"their programs went apart": one_forgets}
+LATER = {"waits itself, as it says": one_forgets}
+SAID = {"which waits in turn, as they say": {1: 2, 2: 1}, "has not sent what OTHER waits for": {1: 2}}
 WAITS = {
     **{key: partial(faults_of, program, 2, Clocks(5.0, 5.0, 4.0)) for key, program in FOUND.items()},
     **{key: partial(faults_of, program, 2, SHORT) for key, program in LATER.items()},
+    **{key: partial(faults_of, partial(lies, waited=waited), 3, SHORT) for key, waited in SAID.items()},
 }
 """For test_errors_document.py."""
 
@@ -133,6 +156,28 @@ async def test_at_the_clock_both_hear_what_the_other_waits_for(n):
     apart = [str(fault) for fault in faults if "their programs went apart" in str(fault)]
     assert apart
     assert all("reveal.1" in text and "inner_most.0/reveal.0" in text and "for 1 s now" in text for text in apart)
+
+
+ELSEWHERE = "they run different programs, shapes, bounds or settings, says p0"
+TOLD = {
+    "which waits in turn, as they say": [
+        f"p2: disagrees with p1 at elsewhere.1: {ELSEWHERE}",
+        f"p1: disagrees with p2 at elsewhere.1: {ELSEWHERE}",
+    ],
+    "has not sent what OTHER waits for": [
+        "p2: was lost at reveal.0, says p0",
+        "p0: ended the session at reveal.0, since it found p2 lost",
+    ],
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+async def test_what_is_told_of_others_is_what_they_say_themselves(case):
+    """Those who wait for each other differ from each other, and not from the one that waits behind them; nothing proves who keeps whom waiting."""
+    mine, *theirs = await WAITS[case]()
+    row = row_of(case)
+    assert (type(mine).__name__, row.shows(str(mine))) == (row.kind, True), mine
+    assert [str(fault) for fault in theirs] == TOLD[case]
 
 
 @pytest.mark.parametrize("n", [3, 4, 5])

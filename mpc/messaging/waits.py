@@ -11,7 +11,7 @@ from mpc.errors import BeaverError, Disagreement, PeerLost
 from mpc.messaging.departure import Departure, departure, place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mpc.channels.flow import Arrivals
     from mpc.framing import wire
@@ -65,9 +65,9 @@ class Waits:
             lasted = time.monotonic() - wait[1]
             if lasted > self._limit and on:
                 label = wait[0].label
-                fault, surely = self._overdue(arrivals, on[0], label)
+                fault, told, surely = self._overdue(arrivals, on[0], label)
                 if surely or lasted > self._limit + GRACE * self._pause:
-                    self._end(fault, label)
+                    self._fail(fault, told)
                     return
             if lasted > self._pause and on:
                 self._tell(wait, on)
@@ -82,7 +82,7 @@ class Waits:
 
     def heard(self, name: str, body: wire.Body) -> None:
         """A party says what it waits for: a Disagreement if that will never come."""
-        at, on = place(body["at"]), tuple(other for other in body["on"] if other in self._agreed.job.members)
+        at, on = place(body["at"]), tuple(other for other in body["on"] if other in self._agreed.job.members and other != name)
         self._told[name] = Told(at, on, time.monotonic(), body["tag"])
         for scope, _, tag, digest in self.pending.values():
             # The digest is of the step, not of who takes it: all who take the same one have the same.
@@ -100,24 +100,41 @@ class Waits:
                 remedy = "Let a fault that one party alone may have end the program: catch none, or only what all parties raise."
                 self._end(Disagreement(name, text + remedy), at)
 
-    def _overdue(self, arrivals: Arrivals, late: str, here: str) -> tuple[BeaverError, bool]:
-        """Who is late with a message for the place `here`, and whether others cannot know better.
+    def _overdue(self, arrivals: Arrivals, late: str, here: str) -> tuple[BeaverError, Departure, bool]:
+        """Who is late with a message for the place `here`, what to tell the others, and whether they cannot know better.
 
-        It is the one at the end, if that party waits itself for another; nobody if all do.
+        It is the one at the end, if that party says that it waits itself for another; nobody if all do.  Whose word that is, the text says.
         """
-        seen, first, at = {self._me}, late, here
+        chain = [late]
         # Of what comes already only the rest is late, whatever its sender waits for.
         following = None if self._agreed.flows[late].brings(arrivals) else self._waited_for(late)
-        while following is not None:
-            seen.add(late)
-            if following in seen:
-                text = f"waits itself, at {self._told[first].at} for {self._waited_for(first)}, while this party waits for it at {here}, "
-                remedy = f"for {self._limit:g} s now: their programs went apart. All parties must call the same ops in the same order."
-                return Disagreement(first, text + remedy), following == self._me
-            late, at = following, self._told[late].at
-            following = self._waited_for(late)
-        text = f"is alive, but its message for {at} did not come within {self._limit:g} s. "
-        return PeerLost(late, text + "Raise the clock stall if its program takes longer before that."), True
+        while following is not None and following != self._me and following not in chain:
+            chain.append(following)
+            following = self._waited_for(following)
+        fault: BeaverError
+        if following is None:
+            fault = self._late(chain, here)
+            return fault, departure(fault, self._me, here), True
+        first = late if following == self._me else following
+        at, other, remedy = self._told[first].at, self._waited_for(first) or first, "All parties must call the same ops in the same order."
+        if following == self._me:
+            text = f"waits itself, as it says, at {at} for {other}, while this party waits for it at {here}, for {self._limit:g} s now: "
+            fault = Disagreement(first, f"{text}their programs went apart. {remedy}")
+            return fault, departure(fault, self._me, here), True
+        text = f"waits at {at} for {other}, which waits in turn, as they say, and this party waits for them at {here}, for {self._limit:g} s now: "
+        fault = Disagreement(first, f"{text}they went apart, or what they have sent each other is slow. {remedy}")
+        # Not with this party, which only waits behind them.
+        return fault, Departure("disagreement", first, other, at), False
+
+    def _late(self, chain: Sequence[str], here: str) -> PeerLost:
+        """The last of `chain` is: this party waits at `here` for the first, and each, as it says, for the next."""
+        *others, late = chain
+        if others:
+            at = self._told[others[-1]].at
+            text = f"has not sent what {others[-1]} waits for at {at}, as that one says, and this party waits at {here}, for {self._limit:g} s now. "
+        else:
+            text = f"is alive, but its message for {here} did not come within {self._limit:g} s. "
+        return PeerLost(late, text + "Raise the clock stall if its program takes longer before that.")
 
     def _waited_for(self, name: str) -> str | None:
         """For whom this party waits itself, as it said a moment ago, if it is for one that has not sent that message."""
