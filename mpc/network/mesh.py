@@ -31,8 +31,8 @@ MAX_STRANGERS = 128
 """Accepted links whose ends have not proved who they are: for one more, the oldest is dropped."""
 CLIENTS_SAY = frozenset({"propose", "answer", "decline", "check", "checked"})
 """Control messages that a client may send: it takes part in no session, so it has no join, no confirmation and nothing to ask a dealer."""
-_BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before the next attempt to connect."""
+_BACKOFF, _CONTESTED = (0.05, 0.1, 0.2, 0.5, 1.0), 5.0
+"""Seconds before the next attempt to connect: who starts is met within the last of them, however long it was away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +326,7 @@ class Mesh:
         """Seconds until the next attempt; where a channel waits, many fit into the time that it has."""
         if self.contested(peer.member.name):
             # Two nodes that cut each other off at once would do nothing else, and fill every member's log.
-            return _BACKOFF[-1]
+            return _CONTESTED
         pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
         return min(pause, self.clocks.repair / 20) if peer.interrupted else pause
 
