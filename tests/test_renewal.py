@@ -271,6 +271,8 @@ async def test_files_of_a_disk_that_does_not_answer_hold_nothing_up(tmp_path, ca
         await asyncio.wait([serving])
     assert [each.name for each in taken] == ["a"]
     assert nodes.names == ("a", "b", "c")
+    # Whoever reads it shall not do so for ever in this process, beside other tests.
+    (tmp_path / "pipe.toml").open("w").close()
 
 
 async def test_what_needs_a_restart_is_named_and_all_else_is_taken(tmp_path):
