@@ -47,7 +47,7 @@ async def beaver(folder, *arguments):
 class Nodes:
     """a, b, c and the dealer, each with a configuration, a key and data in one folder."""
 
-    def __init__(self, folder, *, names=("a", "b", "c"), extra="", allow=ALLOW, options=(), clients=(), lost=3.0, stall=600.0, repair=0.0):
+    def __init__(self, folder, *, names=("a", "b", "c"), extra="", allow=ALLOW, options=(), clients=(), lost=10.0, stall=600.0, repair=0.0):
         self.folder, self.names, self.options, self.processes, self.logs = folder, names, options, {}, {}
         everyone = [*names, "dealer", *clients]
         identities = {name: Identity.generate(name) for name in everyone}

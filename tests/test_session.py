@@ -287,7 +287,7 @@ def test_a_stall_names_who_is_late_and_not_whoever_comes_first():
         second.close()
 
     with pytest.raises(PeerLost):
-        simulate(3, program, clocks=Clocks(join=5.0, lost=5.0, stall=0.5))
+        simulate(3, program, clocks=Clocks(join=30.0, lost=30.0, stall=2.0))
     assert {index for index, fault in told if fault.startswith("p2: ")} == {0, 1}
 
 
