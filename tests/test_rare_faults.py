@@ -26,7 +26,7 @@ from mpc.messaging.visit import Visit
 from mpc.naming.correlations import Relation, receiver
 from mpc.naming.expressions import Range, mask
 from mpc.network.mesh import Clocks, Mesh
-from mpc.preprocessing.dealer import FAILED, RUNNING
+from mpc.preprocessing.dealer import DONE, FAILED, RUNNING
 from mpc.testing import simulate
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.memory import memory_pair
@@ -124,6 +124,31 @@ async def test_a_session_that_one_has_ended_waits_for_nobody_who_is_lost(monkeyp
         await until(lambda: dealer.dealer.outcomes[FAILED])
         async with node(1) as p1, node(2) as p2:
             assert [value for value, _ in await asyncio.gather(*(run(each) for each in (stays, p1, p2)))] == [3.0] * 3
+
+
+async def test_a_session_that_one_member_never_began_does_not_keep_the_dealer_from_the_next(monkeypatch):
+    """Nothing of how p1 and p2 ended it comes to p0, which agrees on the next run with them; the dealer still waits for it in the one before."""
+    identities, roster = simulated_roster(3)
+    network = MemoryNetwork()
+
+    def node(number):
+        return Node(identities[number], roster, network.of(identities[number].name), clocks=CLOCKS)
+
+    async with node(3) as dealer, node(0) as stays:
+        async with node(1) as p1, node(2) as p2:
+            await connected(stays, p1, p2, dealer)
+            for channel in (p1.mesh.channel("p0"), p2.mesh.channel("p0")):
+                plain = channel.control
+                monkeypatch.setattr(
+                    channel, "control", lambda plain=plain, **body: None if body["kind"] in {"confirm", "leave"} else plain(**body)
+                )
+            waiting = asyncio.create_task(run(stays))
+            await asyncio.gather(nothing(p1), nothing(p2))
+            await until(lambda: [served.state for served in dealer.dealer.served] == [RUNNING])
+        async with node(1) as p1, node(2) as p2:
+            again = asyncio.gather(waiting, run(p1), run(p2))
+            assert [value for value, _ in await asyncio.wait_for(again, 20)] == [3.0] * 3
+        await until(lambda: dealer.dealer.outcomes == {FAILED: 1, DONE: 1})
 
 
 async def test_what_a_member_sent_before_two_others_met_anew_counts(monkeypatch):

@@ -173,7 +173,12 @@ class DealerSession:
 
     def control(self, name: str, body: wire.Body) -> None:
         """An ask, or the end."""
-        if body.get("session") != self._agreed.session or name not in self._asks:
+        if name not in self._asks or name in self._done:
+            return
+        if body.get("session") != self._agreed.session:
+            if body["kind"] == "confirm" and body["job"] == self._agreed.job.name:
+                # Who began this one says how it ended before it agrees on another.
+                self._fail(PeerLost(name, "never began this session, and agrees on another one of its job"))
             return
         if body["kind"] == "ask":
             try:
