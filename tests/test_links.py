@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from contextlib import asynccontextmanager
 
@@ -107,7 +108,13 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS)
+# It forgets to close connections whose first packet it could not read, such as those of MQTT 5: from Python 3.12 on, their streams say so, and when they are collected.
+FORGETFUL = pytest.mark.filterwarnings(
+    r"ignore:Exception ignored in. <function StreamWriter\.__del__:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=FORGETFUL if "amqtt" in kind else ()) for kind in KINDS])
 def on_links(request, tmp_path):
     connect, factory = KINDS[request.param]
 
@@ -121,6 +128,8 @@ def on_links(request, tmp_path):
 
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(whole())
+        # What was forgotten is told here, and in no other test.
+        gc.collect()
 
     return run
 
