@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import shutil
+import sys
 import warnings
 
 import pytest
@@ -76,6 +77,8 @@ class Amqtt:
     """The same with amqtt on this event loop."""
 
     def __init__(self, folder=None):
+        if sys.version_info[:2] == (3, 12):
+            pytest.skip("on Python 3.12 amqtt does not end: servers wait there for connections, of which it forgets to close some")
         self.relay = Relay("127.0.0.1", free_port(), tls=False)
         self._broker = None
 
