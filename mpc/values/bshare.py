@@ -10,7 +10,7 @@ from mpc.errors import ProgramError
 from mpc.kernels import bits
 from mpc.kernels.blank import Blank
 from mpc.ring import Words, count, frozen, outline, reshaped
-from mpc.values.secret import Secret, fingerprint, fingerprint_of_integers, lineage_of
+from mpc.values.secret import Secret, extent_of, fingerprint, fingerprint_of_integers, lineage_of
 from mpc.values.shares import index_data
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mpc.values.secret import Home
+    from mpc.values.secret import Extent, Home
 
 KEPT = 1 << 16
 """Bits that are kept unpacked, once something has indexed them: often a program takes several parts, one after the other."""
@@ -100,9 +100,11 @@ class BShare(Secret):
         ends = stop == self.size or not stop % bits.BLOCK
         return range(start, stop) if step == 1 and start < stop and ends and not start % bits.BLOCK else None
 
-    def broadcast_to(self, shape: tuple[int, ...]) -> BShare:
+    def broadcast_to(self, shape: Extent) -> BShare:
         """The bits repeated to `shape`, as numpy does."""
-        return self if shape == self.shape else self._rearranged("broadcast", shape, lambda array: np.broadcast_to(array, shape))
+        # Python's own integers: numpy's are equal to them and written otherwise, so that parties would seem to differ.
+        extent = extent_of(shape)
+        return self if extent == self.shape else self._rearranged("broadcast", extent, lambda array: np.broadcast_to(array, extent))
 
     @property
     def T(self) -> BShare:  # noqa: N802  numpy's name
