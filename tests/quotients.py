@@ -30,6 +30,12 @@ async def times(s, value, factor, drop=16):
     return (await mpc.mul_trunc(s, value, factor, drop)).assume_bound(101.0, "factors are at most 1")
 
 
+async def made(s, share):
+    """Its words, for which this waits."""
+    await s.made(share)
+    return share.words
+
+
 def exactly(words, dropped):
     """The products of these words, as Python's integers, less so many bits."""
     return [math.prod(map(int, element)) >> dropped for element in zip(*words, strict=True)]

@@ -9,7 +9,7 @@ import mpc
 from mpc.errors import PrecisionError
 from mpc.ops.declare import OPS
 from mpc.testing import simulate
-from tests.quotients import cost_is_that_of_the_dry_run, own, words_of
+from tests.quotients import cost_is_that_of_the_dry_run, made, own, words_of
 
 STEPS = 24
 
@@ -27,8 +27,8 @@ async def chain(s, drop=20):
         before = s.cost.rounds
         value = (await mpc.mul_trunc(s, x, y, drop)).assume_bound(1001.0, "factors are at most 1")
         assert value.is_quotient
+        quotients.append(await made(s, value))
         rounds.append(s.cost.rounds - before)
-        quotients.append(value.words)
     assert rounds == [2, *[1] * (STEPS - 1)]
     return [factors.share().words, *quotients]
 
@@ -71,7 +71,7 @@ def test_words_of_every_size(n, drop):
         z = z.ldexp(-1).assume_bound(2.0 ** (62 - drop), "as large as before")
         result = await mpc.mul_trunc(s, z, factor.ldexp(1), drop)
         assert z.is_quotient
-        return [z.words, result.words]
+        return [z.words, await made(s, result)]
 
     z, result = words_of(simulate(n, program))
     exact = [int(left) * int(right) >> drop for left, right in zip(z, factors, strict=True)]
@@ -88,6 +88,7 @@ def test_what_is_no_chain_goes_the_usual_way():
         for left, right, rounds in ((z, y.share(), 2), (z + 0.0, y, 2), (z.reshape(-1, 1)[:, 0], y, 2), (y, z, 1), (z, y[:1], 2)):
             before = s.cost.rounds
             product = await mpc.mul_trunc(s, left, right, 20)
+            await s.made(product)
             assert s.cost.rounds - before == rounds
             assert OPS["mul_trunc"].cost(s.n, left, right, 20).rounds == rounds
             results.append(await s.reveal(product))

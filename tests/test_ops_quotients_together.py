@@ -12,7 +12,7 @@ from mpc.errors import ProgramError
 from mpc.naming.correlations import MAX_TERMS
 from mpc.ops.declare import OPS
 from mpc.testing import simulate
-from tests.quotients import CLOCKS, above, chain, cost_is_that_of_the_dry_run, exactly, own, times, words_of
+from tests.quotients import CLOCKS, above, chain, cost_is_that_of_the_dry_run, exactly, made, own, times, words_of
 
 STEPS = 12
 FRAC = 16
@@ -41,11 +41,11 @@ def test_two_products_take_one_round_and_are_rounded_once(n, reads):
             one = await times(s, value, factors[number])
             assert (one.since, one.dropped) == (1, FRAC)
             value = await times(s, factors[number + 1], one)
+            words = await made(s, value)
             rounds.append(s.cost.rounds - before)
             if reads:
-                await s.made(one)
-                seen.append(one.words)
-            seen.append(value.words)
+                seen.append(await made(s, one))
+            seen.append(words)
         assert rounds == [1] * len(rounds)
         return seen
 
@@ -78,7 +78,7 @@ def test_words_of_every_size(n, one, two):
         middle = await mpc.mul_trunc(s, z, y.ldexp(1), one)
         result = await mpc.mul_trunc(s, middle.ldexp(one), y2, two)
         assert middle.since == 1 and result.since == 0
-        return [z.words, result.words]
+        return [z.words, await made(s, result)]
 
     z, result = words_of(simulate(n, program, clocks=CLOCKS))
     assert above(result, exactly((z, first, second), one + two)) <= {0, 1}

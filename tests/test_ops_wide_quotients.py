@@ -16,7 +16,7 @@ from mpc.ops.continued import _wide_folded
 from mpc.ops.declare import OPS
 from mpc.ops.quotients import truncated
 from mpc.testing import simulate
-from tests.quotients import CLOCKS, above, chain, cost_is_that_of_the_dry_run, exactly, own, times, words_of
+from tests.quotients import CLOCKS, above, chain, cost_is_that_of_the_dry_run, exactly, made, own, times, words_of
 from tests.waiting import turns
 
 STEPS = 15
@@ -112,7 +112,7 @@ def test_many_products_take_one_round_and_are_rounded_once(n, frac, elements, to
         for number in range(1, 1 + 2 * together):
             value = await times(s, value, factors[number], frac)
             if number % together == 0:
-                seen.append(value.words)
+                seen.append(await made(s, value))
                 # And one for all that masks them anew.
                 assert s.cost.rounds - before == number // together + 1
             else:
@@ -147,11 +147,6 @@ def test_masked_words_of_every_size_are_lifted(n):
     small, one, large, result = words_of(simulate(n, program, clocks=CLOCKS))
     assert large.tolist() == values.tolist()
     assert above(result, exactly((small, one, one, large), 34)) <= {0, 1}
-
-
-async def made(s, share):
-    await s.made(share)
-    return share.words
 
 
 async def views(s, value, factors):
@@ -228,7 +223,7 @@ def test_a_chain_goes_on_from_numbers_to_words_and_back(n):
         value, factors = await begun(s)
         for number in range(1, 7):
             value = await times(s, value, factors[number])
-        seen = [value.words, factors.share().words]
+        seen = [await made(s, value), factors.share().words]
         one = await times(s, value, factors[7])
         await s.made(one)
         two = await times(s, await times(s, value, factors[7]), factors[8])

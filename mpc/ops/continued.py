@@ -20,11 +20,11 @@ from mpc.naming.correlations import DROPPED, MASK, MAX_CONTINUED, MAX_WIDE, QUOT
 from mpc.naming.expressions import NAMED_NODES
 from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
-from mpc.ops.later import Later, watched
+from mpc.ops.later import Opens, watched
 from mpc.ops.lift import lifted_name, lifted_whole, lifting_of, open_numbers, part_of
 from mpc.ops.quotients import LIMIT, WIDE_LIMIT, lifted, lifted_numbers, lost_in, public_numbers, rounded, whole_of, wrapped
 from mpc.ring import count, frozen
-from mpc.values.derived import Done, Known, Quotient, Truncation
+from mpc.values.derived import Known, Quotient, Truncation
 from mpc.values.secret import lineage_of
 from mpc.values.unmade import begin, make
 
@@ -120,32 +120,23 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
             await begin(scope, fresh)
     lineage = lineage_of("trunc", lineage_of("mul", z.lineage, y.lineage), drop)
     steps = Steps(scope, base, factors, dropped, lineage, is_wide=kind == WIDE)
-    words: Held
+    held: Held
+    held = words = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
     if y.factors and base.mask.nodes <= MAX_NODES and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
         # A further product like this one takes no opening of it.
-        words = later = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
-        truncation = Truncation(Quotient(steps, dropped, later), base, factors, liftable, steps.is_wide)
+        truncation = Truncation(Quotient(steps, dropped, words), base, factors, liftable, steps.is_wide)
         if watched(s):
-            await make(scope, [later])
+            await make(scope, [words])
     else:
-        work, fetching = _begin(s, scope, steps, scope)
-        try:
-            c, words = await work
-        finally:
-            fetching.close()
-        truncation = Truncation(Quotient(Known(steps.mask), dropped, Done((c, words))))
-    return wrapped(s, words, z.frac + y.frac, z.bound * y.bound, drop, lineage, truncation)
+        held = await words.at_once()
+        truncation = Truncation(Quotient(Known(steps.mask), dropped, words))
+    return wrapped(s, held, z.frac + y.frac, z.bound * y.bound, drop, lineage, truncation)
 
 
-class QuotientWords(Later["Opened"]):
+class QuotientWords(Opens["Opened"]):
     """The words of a quotient, and what was opened for them, c."""
 
     __slots__ = ("_c",)
-
-    @property
-    def opens(self) -> bool:
-        """See Unmade."""
-        return True
 
     def take(self, outcome: Opened) -> None:
         """See Later."""

@@ -19,7 +19,7 @@ from mpc.naming.scope import running
 from mpc.ops.declare import Operand, masking, opening
 from mpc.ops.groups import MANY, dealt, group_of, grouped, most_factors, most_waiting, product_of
 from mpc.ops.groups import cost as groups_cost
-from mpc.ops.later import Later, watched
+from mpc.ops.later import Later, Opens, watched
 from mpc.ring import count
 from mpc.values.derived import Derived, Factors, Pending
 from mpc.values.masked import Masked, masked_lineage
@@ -77,7 +77,8 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
     if fresh:
         known = (*known, *await _masked(s, scope, fresh))
-    kind = Later if len(known) <= most else Waiting
+    # Of a product of more factors than are dealt for, groups are opened when somebody reads it.
+    kind = Later if len(known) <= most else Opens
     words: Later[Words] = kind(s, scope, x.shape, partial(_begin, s, scope, known))
     if watched(s):
         await make(scope, [words])
@@ -97,17 +98,6 @@ async def _masked(s: Session, scope: Scope, fresh: tuple[AShare, ...]) -> list[P
 async def _opened(s: Session, scope: Scope, fresh: tuple[AShare, ...], names: list[Expression]) -> Opened:
     masked = await s.masked(fresh, names, scope)
     return np.stack([each.difference for each in masked]), np.stack([each.mask for each in masked])
-
-
-class Waiting(Later["Words"]):
-    """Words of a product of more factors than are dealt for: groups of them are opened when somebody reads it."""
-
-    __slots__ = ()
-
-    @property
-    def opens(self) -> bool:
-        """See Unmade."""
-        return True
 
 
 def _begin(s: Session, of: Scope, factors: Sequence[Factor], scope: Scope) -> tuple[Any, Any]:

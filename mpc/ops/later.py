@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from mpc.naming.scope import running
-from mpc.ring import frozen
-from mpc.values.unmade import Product
+from mpc.ring import count, frozen
+from mpc.values.unmade import Product, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from mpc.naming.scope import Scope
     from mpc.session import Session
     from mpc.values.derived import Done
-    from mpc.values.unmade import Applied
+    from mpc.values.unmade import Applied, Held
 
     Begin = Callable[[Scope], tuple[Coroutine[None, None, Any], Coroutine[Any, Any, Any]]]
 
 R = TypeVar("R")
+
+
+FEW = 1 << 9
+"""Words for which no op waits that opens something for them."""
 
 
 class Making(NamedTuple, Generic[R]):
@@ -55,9 +59,23 @@ class Later(Product, Generic[R]):
             if self.opens:
                 # What it opens leaves now, and not when the call was made.
                 own.depth = max(own.depth, scope.depth)
-            work, fetching = self._start(own)
-            self._start = None
-            self._making = Making(own, self._session.beside(work, fetching))
+            self._go(self._start, own)
+
+    async def at_once(self) -> Held:
+        """Begin them in the call itself, whoever reads them: beside the program, unless they are too many to keep what is under way (decision 0026)."""
+        scope = self._scope
+        await self._session.room(scope)
+        if self._start is not None:
+            self._go(self._start, scope.aside())
+        if count(self.shape) <= FEW:
+            return self
+        await make(scope, [self])
+        return self.there()
+
+    def _go(self, start: Begin, own: Scope) -> None:
+        self._start = None
+        work, fetching = start(own)
+        self._making = Making(own, self._session.beside(work, fetching))
 
     async def finish(self, scope: Scope) -> None:
         """See Product."""
@@ -71,6 +89,17 @@ class Later(Product, Generic[R]):
     def take(self, outcome: Any) -> None:
         """The work is done."""
         self.words = frozen(outcome)
+
+
+class Opens(Later[R]):
+    """Words for which something is opened."""
+
+    __slots__ = ()
+
+    @property
+    def opens(self) -> bool:
+        """See Unmade."""
+        return True
 
 
 def watched(s: Session) -> bool:

@@ -126,7 +126,7 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
     - bytes 8 · dealer 56, for k = 2, m <= 512, 32 bits dropped in all, and a product below 2^62 as a word before any are;
     - bytes 24 · dealer 12 + 16 (3·2^k - 1 - k), for k from 2 to 6, m <= 8, 2^k m <= 2^8, 96 bits dropped in all, and a product below 2^126.  Each factor is
       then a result of `Session.mask` of at most 4096 elements, or a view of one, which is masked anew once: rounds 1 · bytes 24 · dealer 24.
-    Anything else that reads a product that waits opens it by itself.
+    Anything else that reads a product that waits opens it by itself.  One of m <= 512 elements that no further product can join is opened beside the program.
     """
     shape = checked_product("mul", x, y)
     drop = check_drop(x.bound * y.bound, x.frac + y.frac, drop)

@@ -227,7 +227,9 @@ class FixedChain(Workload):
 
     async def run(self, s: Session, data: list[AShare]) -> AShare:
         """See Workload."""
-        return await s.run(_fixed_chain, *data)
+        value = await _fixed_chain(s, *data)
+        await s.made(value)
+        return value
 
     async def reveal(self, s: Session, outcome: AShare) -> Any:
         """See Workload."""
