@@ -44,6 +44,7 @@ def forbid_core_dumps() -> None:
     if sys.platform != "win32":
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
+
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
 """Python's own 700 are made by a few calls of ops, and what a program computed from them lives on: to go through it took 6 % of a chain's CPU time."""
 

@@ -10,8 +10,8 @@ from mpc.errors import ProgramError
 from mpc.kernels import bits
 from mpc.kernels.blank import Blank
 from mpc.ring import Words, count, frozen, outline, reshaped
+from mpc.values.indexes import index_data
 from mpc.values.secret import Secret, extent_of, fingerprint, fingerprint_of_integers, lineage_of
-from mpc.values.shares import index_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable

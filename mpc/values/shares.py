@@ -13,8 +13,9 @@ import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
 from mpc.fixed_point import as_numbers, check_fits, encode, headroom
-from mpc.naming.expressions import normal_index, pair_differences
-from mpc.ring import WORD, Words, broadcast, frozen, outline, reshaped
+from mpc.naming.expressions import pair_differences
+from mpc.ring import WORD, Words, broadcast, frozen, reshaped
+from mpc.values.indexes import basic_index, index_data
 from mpc.values.secret import Home, Secret, constant_lineage, fingerprint, lineage_of, same_home
 from mpc.values.unmade import Unmade, applied
 
@@ -36,30 +37,6 @@ class Encoded:
 
     def __repr__(self) -> str:
         return f"Encoded(shape={self.words.shape}, frac={self.frac})"
-
-
-def basic_index(key: Any, shape: tuple[int, ...]) -> Any:
-    """A public index of integers and slices as data; ValueError for arrays, IndexError where numpy has one."""
-    if type(key) is int and shape and -shape[0] <= key < shape[0]:
-        # By far the most common one, and the rest takes as long as sending a message.
-        return (key % shape[0], *[(0, extent, 1) for extent in shape[1:]])
-    for entry in key if isinstance(key, tuple) else (key,):
-        if isinstance(entry, Secret):
-            msg = "a secret is never an index; use select or a one-hot product"
-            raise ProgramError(msg)
-    outline(shape)[key]
-    return normal_index(key, shape)
-
-
-def index_data(key: Any, shape: tuple[int, ...]) -> Any:
-    """Any public index as data: all of it, so that parties that take different elements of equal shape differ."""
-    try:
-        return basic_index(key, shape)
-    except ProgramError:
-        raise
-    except (ValueError, TypeError):
-        entries = key if isinstance(key, tuple) else (key,)
-        return [np.asarray(entry).tolist() if isinstance(entry, np.ndarray | list) else repr(entry) for entry in entries]
 
 
 def _needs(what: str, call: str) -> Callable[..., NoReturn]:
