@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 FAR = 28.0
 """Root mean square of a standardised row up to which z·w fits the ring whatever w is: |z·w| <= |z| 2^11 / sqrt(d) (docs/precision.md)."""
-BATCH = 255
-"""Rows of a batch up to which a gradient fits the ring: FEATURE·ERROR·BATCH < 2^(62 - 2 FRAC)."""
 COLUMNS = 1023
 """Columns up to which what a descent is tried by fits the ring: FEATURE·WEIGHT·COLUMNS < 2^(62 - 2 FRAC)."""
 NO_SYSTEM = (
@@ -297,9 +295,6 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[
 
     rounds those of descend + 10 · reveals nothing
     """
-    if min(step.batch, len(y)) > BATCH:
-        msg = f"batch_size={step.batch} is too large: a sum over a batch fits the ring for at most {BATCH} rows"
-        raise ConfigError(msg)
     _few_enough(x.shape[1])
     _warn_of_little(s, len(y), step)
     weights = await descend(s, x, y, step)

@@ -123,11 +123,6 @@ async def multiplied_far_in(s, depth=120):
     return await mpc.mul_trunc(s, await mpc.mul_trunc(s, *factors[:2], 4), factors[2], 4)
 
 
-def large_batches(s):
-    x = np.random.default_rng(s.index).normal(size=(300, 2))
-    return fit(s, x, x[:, 0], solver="sgd", batch_size=300)
-
-
 CASES = {
     "rows need weights of shape": lambda s: protocols.weighted_mean(s, [[1.0], [2.0]], [1.0]),
     "weight N is negative": lambda s: protocols.weighted_mean(s, [1.0], [-1.0]),
@@ -138,7 +133,6 @@ CASES = {
     "a prediction from shared weights needs": lambda s: predicted(s, np.ones((2, 2)), moments="secret"),
     "columns and predicts with": lambda s: predicted_columns(s, 3),
     "too far for shared coefficients": lambda s: predicted(s, np.full((1, 2), 1e6)),
-    "a sum over a batch fits the ring": lambda s: large_batches(s),
     "have standard deviations above": lambda s: fit(s, np.linspace(-3e6, 3e6, 9)[:, None], moments="secret"),
     "sum to more than the ring holds": lambda s: fit(s, ROWS_OF_X * 1e30),
     "there is nothing to fit, unless it is scaled": lambda s: fit(s, y=np.ones(9)),

@@ -217,16 +217,6 @@ def test_a_descent_that_diverges_is_named(split, reveal):
         simulate(2, program)
 
 
-def test_a_batch_too_large_for_the_ring_is_named():
-    x, y = data(600)
-
-    async def program(s):
-        await LinearRegression("sgd", batch_size=256).fit(s, x[s.index :: 2], y[s.index :: 2])
-
-    with pytest.raises(ConfigError, match="batch_size=256 is too large"):
-        simulate(2, program)
-
-
 def test_a_variance_is_right_down_to_the_unit_that_the_document_names():
     rows = np.random.default_rng(0).normal(size=(600, 1))
     for scale, offset in ((1e-4, 0.0), (1.0, 1e6), (1e5, 1e7)):

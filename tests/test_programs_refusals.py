@@ -48,7 +48,7 @@ REFUSED = {
     "choice": ({**REGRESSION, "split": "rowz"}, "linear_regression: parameter split='rowz' must be rows or columns"),
     "alpha": ({**REGRESSION, "alpha": -1.0}, "linear_regression: parameter alpha=-1.0 must be a number from 0.0"),
     "infinite": ({**REGRESSION, "alpha": float("inf")}, "linear_regression: parameter alpha=inf must be a number"),
-    "batch": ({**REGRESSION, "batch_size": 1000}, "linear_regression: parameter batch_size=1000 must be a whole number from 1 to 255"),
+    "batch": ({**REGRESSION, "batch_size": 0}, "linear_regression: parameter batch_size=0 must be a whole number from 1"),
     "no epochs": ({**REGRESSION, "epochs": 0}, "linear_regression: parameter epochs=0 must be a whole number from 1"),
     "penalised descent": ({**REGRESSION, "solver": "sgd", "alpha": 1.0}, 'linear_regression: solver="sgd" has no penalty'),
     "secret columns": ({**REGRESSION, "split": "columns", "moments": "secret"}, 'linear_regression: moments="secret" is for split="rows"'),

@@ -1,4 +1,4 @@
-"""How near least squares a descent comes: what the head of `LinearRegression` says, measured."""
+"""How near least squares a descent comes, which the head of `LinearRegression` says, measured; and batches of any size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression as Pooled
 import mpc
 from mpc.testing import simulate
 from protocols import LinearRegression
+from protocols.descent import Schedule, descend
 from tests.test_protocols_linear import by_rows, error
 
 ABOUT = " ".join(LinearRegression.__doc__.split())
@@ -64,3 +65,34 @@ def test_a_descent_sends_less_from_so_many_columns_on():
     for columns, fewer in ((44, False), (45, True)):
         exact, descent = (mpc.estimate(fit, 3, [(1000, columns), (1000,)], solver=solver).payload for solver in ("exact", "sgd"))
         assert (descent < exact) == fewer
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize(("rows", "batch"), [(600, 256), (600, 600), (511, 4096), (515, 256)])
+def test_a_batch_may_have_more_rows_than_one_sum_holds(n, rows, batch):
+    """As plain floats descend; of errors as large as the bound allows no sum overflows."""
+    rng = np.random.default_rng(rows)
+    x = rng.normal(size=(rows, 3))
+    y = x @ [2.0, -1.0, 0.25] + rng.normal(size=rows)
+    x[:, 2], y[:] = np.where(batch == rows, 60.0, x[:, 2]), np.where(batch == rows, 60.0, y)
+
+    async def program(s):
+        shares = [s.input(own if s.index == 0 else None, 0, own.shape, bound=64.0) for own in (x, y)]
+        return await s.reveal(await descend(s, *shares, Schedule(2, batch, 2.0**-13)))
+
+    w = np.zeros(3)
+    for start in [*range(0, rows, batch)] * 2:
+        part, target = x[start : start + batch], y[start : start + batch]
+        w -= 2.0**-13 * part.T @ (part @ w - target) / len(part)
+    for found in simulate(n, program):
+        assert np.allclose(found, w, atol=1e-4)
+
+
+def test_a_large_batch_takes_the_rounds_of_a_small_one():
+    async def program(s, batch):
+        await descend(s, s.zero((1024, 4)).assume_bound(1.0, "zeros"), s.zero(1024).assume_bound(1.0, "zeros"), Schedule(1, batch, 0.125))
+
+    small, large = (mpc.estimate(program, 3, batch=batch) for batch in (128, 512))
+    assert (small.rounds, large.rounds) == (1 + 4 * 8, 1 + 4 * 2)
+    # 512 rows are three parts.
+    assert large.payload == 8 * (1024 * 4 + 2 * (4 + 512 + 512 + 3 * 4))

@@ -11,7 +11,6 @@ from parties.data import Table
 from parties.programs.groups import told_apart
 from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, Settings, by_column, units
 from protocols import LinearRegression
-from protocols.fitting import BATCH
 from protocols.given import given_fit
 from protocols.hidden import PARTIES
 
@@ -147,7 +146,7 @@ REGRESSION = (
                 "moments", str, "reveal", f"secret hides means and variances: rows, exact, up to {PARTIES} parties", ("reveal", "secret")
             ),
             Setting("epochs", int, 5, "passes over the rows, for sgd", least=1, most=10**6),
-            Setting("batch_size", int, 128, "rows of a step, for sgd", least=1, most=BATCH),
+            Setting("batch_size", int, 128, "rows of a step, for sgd", least=1),
             Setting("learning_rate", float, 0.125, "length of a step, for sgd", least=1e-6, most=1000.0),
             Setting("score", bool, False, "true to compute R² on the rows of the fit as well"),
         ),
