@@ -11,7 +11,7 @@ import mpc
 from mpc import PeerLost
 from mpc.messaging.exchange import Exchange
 from mpc.ops.later import FEW
-from mpc.testing import simulate
+from mpc.testing import ExceededBoundError, simulate
 from tests.quotients import CLOCKS, above, cost_is_that_of_the_dry_run, exactly, made, own, times, words_of
 
 STEPS = 31
@@ -87,6 +87,17 @@ async def counted(s):
 def test_chains_that_need_nothing_of_each_other_take_the_rounds_of_one(n):
     # Masking, the first product, which masks its other operand and is opened, and four for both chains.
     assert cost_is_that_of_the_dry_run(counted, n).rounds == 1 + 2 + 4
+
+
+@pytest.mark.parametrize("elements", [1, 20, FEW + 1])
+def test_bounds_are_checked_of_what_nobody_waits_for(elements):
+    async def program(s):
+        value, factors = await begun(s, elements, 20)
+        for number in range(1, 4):
+            value = (await mpc.mul_trunc(s, value, factors[number], 20)).assume_bound(101.0 if number < 3 else 2.0**-14, "a lie")
+
+    with pytest.raises(ExceededBoundError):
+        simulate(2, program, clocks=CLOCKS, check_bounds=True)
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])

@@ -125,11 +125,11 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
     if y.factors and base.mask.nodes <= MAX_NODES and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
         # A further product like this one takes no opening of it.
         truncation = Truncation(Quotient(steps, dropped, words), base, factors, liftable, steps.is_wide)
-        if watched(s):
-            await make(scope, [words])
     else:
         held = await words.at_once()
         truncation = Truncation(Quotient(Known(steps.mask), dropped, words))
+    if watched(s):
+        await make(scope, [words])
     return wrapped(s, held, z.frac + y.frac, z.bound * y.bound, drop, lineage, truncation)
 
 
