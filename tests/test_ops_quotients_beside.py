@@ -9,6 +9,7 @@ import pytest
 
 import mpc
 from mpc import PeerLost
+from mpc.estimate import estimate
 from mpc.messaging.exchange import Exchange
 from mpc.ops.later import FEW
 from mpc.testing import ExceededBoundError, simulate
@@ -98,6 +99,25 @@ def test_bounds_are_checked_of_what_nobody_waits_for(elements):
 
     with pytest.raises(ExceededBoundError):
         simulate(2, program, clocks=CLOCKS, check_bounds=True)
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_trips_of_a_product_count_for_whatever_goes_on_from_it(others):
+    """Whichever of several products is first to wait for it."""
+
+    async def program(s):
+        value, factors = await begun(s, 20, 20)
+        for number in range(1, 4):
+            value = await times(s, value, factors[number], 20)
+        for number in range(others):
+            await times(s, value, factors[10 + number], 20)
+        for number in range(4, 7):
+            value = await times(s, value, factors[number], 20)
+        await s.made(value)
+
+    said = estimate(program, 2)
+    # Masking, the first product, and six more, for all of which the dealer is asked when the first is there.
+    assert (said.rounds, said.trips) == (1 + 2 + 6, 1 + 2 + 2 + 6)
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])

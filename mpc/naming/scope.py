@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
     from weakref import ref
 
-    from mpc.values.unmade import Applied
+    from mpc.values.unmade import Applied, Unmade
 
 OFTEN = 256
 """Calls after which a program makes what it computed from words that nobody has read."""
@@ -161,8 +161,8 @@ class Scope:
             scope = scope.parent
         return scope
 
-    def follow(self, other: Scope) -> None:
-        """Be at least as deep as `other`, whose calls have ended."""
+    def follow(self, other: Scope | Unmade) -> None:
+        """Be at least as deep as `other`, whose calls have ended, or whose words are there."""
         # Not max(...): these run twice for every op.
         if self.depth < other.depth:  # noqa: PLR1730
             self.depth = other.depth

@@ -146,7 +146,7 @@ class QuotientWords(Opens["Opened"]):
     async def result(self, scope: Scope) -> Opened:
         """See Opening; somebody has begun it."""
         await self.finish(scope)
-        scope.depth = max(scope.depth, self.depth)
+        scope.follow(self)
         return self._c, self.there()
 
 

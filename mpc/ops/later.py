@@ -83,8 +83,7 @@ class Later(Product, Generic[R]):
             own, work = self._making
             self.take(await work.result(scope))
             # Nothing that it took is kept.
-            self.depth, self._making = own.depth, None
-            scope.trips = max(scope.trips, own.trips)
+            self.depth, self.trips, self._making = own.depth, own.trips, None
 
     def take(self, outcome: Any) -> None:
         """The work is done."""

@@ -63,7 +63,7 @@ class Lifting(Later[Lifted]):
     async def result(self, scope: Scope) -> Lifted:
         """What it gives; somebody has begun it."""
         await self.finish(scope)
-        scope.depth = max(scope.depth, self.depth)
+        scope.follow(self)
         return self._lifted
 
     def at(self, blank: Blanks) -> Ready | None:

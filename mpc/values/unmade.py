@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 class Unmade:
-    """Stands for words of `shape`, which are None until they are made; `depth` is that of the rounds which they wait for."""
+    """Stands for words of `shape`, which are None until they are made; `depth` is that of the rounds which they wait for, `trips` as in Scope."""
 
-    __slots__ = ("__weakref__", "depth", "shape", "words")
+    __slots__ = ("__weakref__", "depth", "shape", "trips", "words")
 
-    def __init__(self, shape: tuple[int, ...], words: Words | None = None, depth: int = 0) -> None:
+    def __init__(self, shape: tuple[int, ...], words: Words | None = None, depth: int = 0, trips: int = 0) -> None:
         self.shape = shape
         self.depth = depth
+        self.trips = trips
         self.words = words
 
     @property
@@ -81,7 +82,7 @@ class Applied(Unmade):
         """The parts are there."""
         if self._apply is not None:
             self.words = frozen(self._apply(*map(_there, self.parts)))
-            self.depth = max(part.depth for part in self.parts if isinstance(part, Unmade))
+            self.depth, self.trips = _latest([part for part in self.parts if isinstance(part, Unmade)])
             # However long the chain of what was computed before: none of it is kept.
             self._apply, self.parts, self.product = None, (), None
 
@@ -104,7 +105,12 @@ def applied(apply: Callable[..., Any], *parts: Held) -> Held:
         return Applied(apply, parts)
     words: Words = apply(*map(_there, parts))
     # Whoever reads it counts the rounds that it waited for, whoever made it.
-    return Unmade(words.shape, frozen(words), max(part.depth for part in unmade))
+    return Unmade(words.shape, frozen(words), *_latest(unmade))
+
+
+def _latest(parts: Sequence[Unmade]) -> tuple[int, int]:
+    """Of rounds and trips, those of whichever is there last."""
+    return max(part.depth for part in parts), max(part.trips for part in parts)
 
 
 async def begin(scope: Scope, held: Sequence[Held]) -> list[Unmade]:
@@ -128,8 +134,10 @@ async def make(scope: Scope, held: Sequence[Held]) -> None:
     for each in order:
         if isinstance(each, Applied):
             each.compute()
-    # Rounds count for whoever reads the words, also where another has made them.
-    scope.depth = max(scope.depth, *(each.depth for each in held if isinstance(each, Unmade)), 0)
+    # Rounds and trips count for whoever reads the words, also where another has made them.
+    for read in held:
+        if isinstance(read, Unmade):
+            scope.follow(read)
 
 
 def _in_order(held: Sequence[Held]) -> list[Unmade]:
