@@ -95,6 +95,10 @@ class Session:
         """Raise the session's fault, if it has one."""
         self._engine.exchange.check_alive()
 
+    def cancelled(self, scope: Scope) -> None:
+        """A call of `scope` was cancelled before it was done: this ends the session, for its peers would wait for it."""
+        self._engine.cancelled(scope)
+
     async def run(self, program: Callable[Concatenate[Session, P], Awaitable[R]], /, *arguments: P.args, **parameters: P.kwargs) -> R:
         """`await program(s, *arguments, **parameters)`, with its correlations asked for ahead, as far as a dry run can name them.
 
@@ -113,7 +117,7 @@ class Session:
             await run_dry(on_shapes(), plan)
             await self._engine.ask(plan)
         except asyncio.CancelledError:
-            self._engine.cancelled(scope)
+            self.cancelled(scope)
             raise
         try:
             outcome = await program(self, *arguments, **parameters)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import PeerLost
+from mpc import PeerLost, ProgramError
 from mpc.estimate import estimate
 from mpc.messaging.exchange import Exchange
 from mpc.ops.later import FEW
@@ -157,6 +157,26 @@ def test_what_nobody_reads_is_opened_all_the_same_and_ends_before_the_session():
     for cost, before in simulate(3, program, clocks=CLOCKS):
         # To each peer.
         assert cost.payload - before == 5 * 8 * 20
+
+
+def test_a_chain_that_is_cancelled_while_it_lets_others_have_a_turn_ends_the_session():
+    """As every op that is cancelled while it waits: a call that its peers make and this party does not is told at once."""
+    told = []
+
+    async def program(s):
+        value, factors = await begun(s, 20, 20)
+        try:
+            # It waits for nothing, so the clock is heard when it lets others have a turn.
+            async with asyncio.timeout(0 if s.index == 0 else None):
+                for number in range(1, 300):
+                    value = await times(s, value, factors[number % STEPS], 20)
+        except TimeoutError:
+            told.append(s.index)
+        await s.reveal(value)
+
+    with pytest.raises(ProgramError, match=r"an op was cancelled at mul_trunc.255, so this session ended at every party"):
+        simulate(2, program, clocks=CLOCKS)
+    assert told == [0]
 
 
 def test_a_peer_that_is_lost_on_the_way_ends_who_reads_the_end(monkeypatch):

@@ -207,6 +207,9 @@ class Scoped(Protocol):
     def check_alive(self) -> None:
         """Raise the session's fault if it has one."""
 
+    def cancelled(self, scope: Scope) -> None:
+        """A call of `scope` was cancelled before it was done."""
+
 
 _current: ContextVar[tuple[Scoped, Scope] | None] = ContextVar("beaver_scope", default=None)
 
@@ -282,7 +285,12 @@ async def _run(
 ) -> R:
     scope.task = task = asyncio.current_task()
     if scope.path[-1] % OFTEN == OFTEN - 1:
-        await parent.relieve()
+        try:
+            await parent.relieve()
+        except asyncio.CancelledError:
+            # It has its number, and its peers do what it does no more.
+            s.cancelled(scope)
+            raise
     if task is parent.task:
         # Awaited in place, not gathered: it begins when what came before it has ended.
         scope.follow(parent)
