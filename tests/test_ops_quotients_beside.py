@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import mpc
 from mpc import PeerLost, ProgramError
 from mpc.estimate import estimate
 from mpc.messaging.exchange import Exchange
+from mpc.naming import scope
 from mpc.ops.later import FEW
 from mpc.testing import ExceededBoundError, simulate
+from mpc.values.unmade import Applied
 from tests.quotients import CLOCKS, above, cost_is_that_of_the_dry_run, exactly, made, own, times, words_of
 
 STEPS = 31
@@ -157,6 +160,39 @@ def test_what_nobody_reads_is_opened_all_the_same_and_ends_before_the_session():
     for cost, before in simulate(3, program, clocks=CLOCKS):
         # To each peer.
         assert cost.payload - before == 5 * 8 * 20
+
+
+@pytest.mark.parametrize("planned", [True, False])
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_sum_of_what_is_on_its_way_keeps_few_addends(n, planned, monkeypatch):
+    """What the calls have begun themselves may be waited for: it is on its way at every party that has come so far."""
+    monkeypatch.setattr(scope, "OFTEN", 16)
+    most = []
+
+    async def sums(s, value, factors):
+        total = value
+        for number in range(1, 120):
+            value = await times(s, value, factors[number % STEPS], 20)
+            total = (total + value).assume_bound(2000.0, "a test's own numbers")
+            if number > 100:
+                most.append(sum(isinstance(each, Applied) and each.words is None for each in gc.get_objects()))
+        return total
+
+    async def program(s):
+        value, factors = await begun(s, 20, 20)
+        total = await (s.run(sums, value, factors) if planned else sums(s, value, factors))
+        total = await s.reveal(total)
+        return s.cost.rounds - 1, total
+
+    wanted, value = np.zeros(20), numbers(20)[-1]
+    for number in range(120):
+        value = value * numbers(20)[number % STEPS]
+        wanted += value
+    for rounds, total in simulate(n, program, clocks=CLOCKS):
+        # Masking, the first product, and those of the chain, whoever has waited for them.
+        assert rounds == 1 + 2 + 119
+        assert np.allclose(total, wanted, atol=1e-3)
+    assert max(most) <= n * 16
 
 
 def test_a_chain_that_is_cancelled_while_it_lets_others_have_a_turn_ends_the_session():

@@ -61,17 +61,6 @@ class Later(Product, Generic[R]):
                 own.depth = max(own.depth, scope.depth)
             self._go(self._start, own)
 
-    async def at_once(self) -> Held:
-        """Begin them in the call itself, whoever reads them: beside the program, unless they are too many to keep what is under way (decision 0026)."""
-        scope = self._scope
-        await self._session.room(scope)
-        if self._start is not None:
-            self._go(self._start, scope.aside())
-        if count(self.shape) <= FEW:
-            return self
-        await make(scope, [self])
-        return self.there()
-
     def _go(self, start: Begin, own: Scope) -> None:
         self._start = None
         work, fetching = start(own)
@@ -91,14 +80,30 @@ class Later(Product, Generic[R]):
 
 
 class Opens(Later[R]):
-    """Words for which something is opened."""
+    """Words for which something is opened, by whoever reads them first or by the call itself."""
 
-    __slots__ = ()
+    __slots__ = ("_waits",)
+
+    def __init__(self, s: Session, scope: Scope, shape: tuple[int, ...], start: Begin) -> None:
+        super().__init__(s, scope, shape, start)
+        self._waits = True
 
     @property
     def opens(self) -> bool:
-        """See Unmade."""
-        return True
+        """See Unmade.  What the call has begun is on its way, at every party that has come to anything computed from it."""
+        return self._waits
+
+    async def at_once(self) -> Held:
+        """Begin them in the call itself, whoever reads them: beside the program, unless they are too many to keep what is under way (decision 0026)."""
+        scope = self._scope
+        await self._session.room(scope)
+        self._waits = False
+        if self._start is not None:
+            self._go(self._start, scope.aside())
+        if count(self.shape) <= FEW:
+            return self
+        await make(scope, [self])
+        return self.there()
 
 
 def watched(s: Session) -> bool:
