@@ -88,6 +88,8 @@ class Books:
     def __init__(self) -> None:
         self.on_round: Callable[[float], None] | None = None
         """Is given to the ledgers of sessions that begin from now on."""
+        self.on_fault: Callable[[], None] | None = None
+        """Is told that a session ends with a fault."""
         self._closed = Ledger()
         self._open: dict[int, Ledger] = {}
 
@@ -98,6 +100,10 @@ class Books:
         self._open[id(ledger)] = ledger
         try:
             yield ledger
+        except BaseException:
+            if self.on_fault is not None:
+                self.on_fault()
+            raise
         finally:
             del self._open[id(ledger)]
             self._closed.add(ledger)

@@ -17,7 +17,7 @@ from parties.door import handler
 from parties.jobs.service import Service
 from parties.programs import PROGRAMS
 from parties.renewal import Renewal
-from parties.run import hangups
+from parties.run import collect_after_faults, hangups
 from parties.status import shown
 
 if TYPE_CHECKING:
@@ -25,14 +25,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mpc.membership.roster import Roster
+    from mpc.node import Node
     from parties.config import NodeConfig
+
+
+def lasting(settings: NodeConfig, listener: socket.socket | None = None) -> Node:
+    """A node that stays up, whatever becomes of its jobs.  Within a loop."""
+    node = node_of(settings, listener)
+    collect_after_faults(node.books)
+    return node
 
 
 async def party(config: Path, listener: socket.socket | None = None) -> None:
     """Serve jobs until cancelled."""
     settings, check = load_node_config(config), partial(_check_party, config)
     check(settings)
-    node = node_of(settings, listener)
+    node = lasting(settings, listener)
     audit = log_of(settings, node.mesh.roster)
     asked = hangups()
     async with node, audit:
@@ -54,7 +62,7 @@ async def dealer(config: Path, listener: socket.socket | None = None) -> None:
     """Serve correlations until cancelled."""
     settings, check = load_node_config(config), partial(_check_dealer, config)
     check(settings)
-    node = node_of(settings, listener)
+    node = lasting(settings, listener)
     asked = hangups()
 
     async def take(renewed: NodeConfig) -> None:

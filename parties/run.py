@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
+    from mpc.ledger import Books
+
 R = TypeVar("R")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -47,6 +49,31 @@ def forbid_core_dumps() -> None:
 
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
 """Python's own 700 are made by a few calls of ops, and what a program computed from them lives on: to go through it took 6 % of a chain's CPU time."""
+
+
+_FAULTS_LET_GO = 1.0
+"""Seconds after which nobody tells of a fault any more."""
+
+
+def collect_after_faults(books: Books) -> None:
+    """Look for garbage soon after a session of this node has failed: its fault, and the frames that it came through, keep each other and all of its arrays.
+
+    Few objects keep them, so that Python would not look for long; a second of one fault after the other takes one look.
+    """
+    loop, due = asyncio.get_running_loop(), False
+
+    def failed() -> None:
+        nonlocal due
+        if not due:
+            due = True
+            loop.call_later(_FAULTS_LET_GO, collect)
+
+    def collect() -> None:
+        nonlocal due
+        due = False
+        gc.collect()
+
+    books.on_fault = failed
 
 
 def keep_memory() -> None:
