@@ -177,6 +177,7 @@ CASES = {
     "largest or smallest element": lambda s: protocols.maximum(s, numbers(s, 0)),
     "is made of too many others": summed_up,
     "too long a name to ask for": multiplied_far_in,
+    "takes the session first": lambda s: protocols.mean([1.0]),
 }
 
 
@@ -192,6 +193,8 @@ BESIDE = [
     ("largest or smallest element", lambda s: protocols.minimum(s, numbers(s, 2, 0), axis=1)),
     ("takes KIND here", lambda s: mpc.and_(s, numbers(s, 3), flags(s, 3))),
     ("encode text columns first", lambda s: fit(s, y=np.full(9, "y"))),
+    ("takes the session first", lambda s: protocols.mean(mpc.connect_sync("a.toml", job="j"), [1.0])),
+    ("takes the session first", lambda s: mpc.mul(numbers(s, 3), numbers(s, 3))),
 ]
 """Other calls that a row is about."""
 

@@ -269,6 +269,12 @@ def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concat
 
     @functools.wraps(body)
     def call(s: S, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        if not hasattr(s, "check_alive"):
+            msg = (
+                f"{body.__name__} takes the session first, not {type(s).__name__}: in a program `await {body.__name__}(s, ...)`, "
+                f"of a session from mpc.connect_sync `s.run({body.__name__}, ...)`"
+            )
+            raise ProgramError(msg)
         s.check_alive()
         parent = current(s)
         scope = parent.child(body.__name__)
