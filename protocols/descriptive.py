@@ -26,6 +26,10 @@ TELLING_BITS = 10
 """Bits that a variance must have above what it may be off by, about half a unit of its DIGITS for each party."""
 
 
+REVEALS = "the variance; to everyone, whomever `to` names, the number of rows, the mean and a rounded sum of squares"
+"""What both reveal: the first of their rounds has no receivers of its own."""
+
+
 def variance_cost(n: int, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
     """What `variance` and `standard_deviation` cost."""
     return reveal_cost(width(x) + 1).beside(reveal_cost(width(x))).then(reveal_cost(2 * width(x)))
@@ -35,7 +39,7 @@ def variance_cost(n: int, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Re
 async def variance(s: Session, /, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers) -> Floats | None: ...
 @overload
 async def variance(s: Session, /, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: None = None) -> Floats: ...
-@declared(variance_cost, reveals="the number of rows, the mean and the variance", source="chan83")
+@declared(variance_cost, reveals=REVEALS, source="chan83")
 async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers | None = None) -> Floats | None:
     """Variance over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or a number, at the receivers
 
@@ -72,7 +76,7 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
 async def standard_deviation(s: Session, /, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers) -> Floats | None: ...
 @overload
 async def standard_deviation(s: Session, /, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: None = None) -> Floats: ...
-@declared(variance_cost, reveals="the number of rows, the mean and the variance", source="chan83")
+@declared(variance_cost, reveals=REVEALS, source="chan83")
 async def standard_deviation(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers | None = None) -> Floats | None:
     """The square root of `variance`, with its arguments, cost and what it reveals.
 

@@ -38,7 +38,7 @@ for n = 2 to 5. Figures are for {PARTIES} parties: rounds are simultaneous excha
 OWN = f"""
 ## Statistics of own data
 
-Each party passes its own rows, and what is revealed goes to everyone, or to those alone that `to=` names. Figures are for {ROWS:,} rows of {COLUMNS} columns at each party; the number of rows does not change them, except for `secure_sum`,
+Each party passes its own rows, and what is revealed goes to everyone, or to those alone that `to=` names, but for what the row says goes to everyone. Figures are for {ROWS:,} rows of {COLUMNS} columns at each party; the number of rows does not change them, except for `secure_sum`,
 which adds whole arrays.
 """
 
@@ -52,6 +52,11 @@ FITTED = """
 ## Regression
 
 """
+
+MODEL = """
+The methods; what `predict` and `score` take first is a session where they are joint.
+"""
+METHODS = ("fit", "predict", "score", "fitted_score")
 
 SESSION = """
 ## The session
@@ -145,6 +150,8 @@ def document() -> str:
         about,
         "",
         *fits(),
+        MODEL,
+        *calls(LinearRegression, "model.", METHODS),
         SESSION,
         *calls(mpc.Session, "s.", CALLS),
         AROUND,

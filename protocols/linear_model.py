@@ -99,8 +99,8 @@ class LinearRegression:
         reveal: bool = True,
         to: Receivers | None = None,
     ) -> Self:
-        """Fit on everyone's data.  `to` names who gets the coefficients and the intercept, which are None elsewhere; all else that the head of
-        the class lists is revealed to everyone still.  reveal=False keeps the coefficients shared, for joint `predict`: `coef_` is then an
+        """Fit on everyone's data.  `to` names who gets the coefficients and the intercept, which are None elsewhere; all else that
+        `LinearRegression` reveals goes to everyone still.  reveal=False keeps the coefficients shared, for joint `predict`: `coef_` is then an
         AShare of standardised coefficients, and `intercept_` None.
 
         Raises ConfigError for settings, shapes, constant and collinear columns, PrecisionError for values that do not fit; all before a

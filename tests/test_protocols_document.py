@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,14 @@ def test_every_protocol_has_a_row_that_says_what_it_reveals():
     for each in PROTOCOLS.values():
         (row,) = [line for line in lines if line.startswith(f"| `{each.name}(")]
         assert each.reveals == "nothing" or f" | {each.reveals} | " in row
+
+
+def test_what_a_model_does_on_shares_has_a_row():
+    text = document()
+    for name, call in vars(LinearRegression).items():
+        if not name.startswith("_") and "Session" in str(inspect.signature(call)):
+            assert f"| `model.{name}(" in text
+    assert "to=None" in text.split("| `model.fit(")[1].split("`")[0]
 
 
 @pytest.mark.parametrize("solver", FITS)

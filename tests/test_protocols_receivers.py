@@ -51,6 +51,7 @@ def test_the_last_reveal_goes_to_the_receivers_and_what_everyone_needs_to_everyo
     assert lines.count("p2") == 3
     assert lines.count("p0,p1,p2") == (6 if name in {"variance", "standard_deviation"} else 0)
     assert len(lines) == lines.count("p2") + lines.count("p0,p1,p2")
+    assert ("to everyone" in protocols.PROTOCOLS[name].reveals) == ("p0,p1,p2" in lines), "what its row of docs/protocols.md says"
 
 
 def test_someone_must_receive_and_receivers_must_exist():
