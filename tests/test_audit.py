@@ -25,6 +25,7 @@ AUDIT = [
     "The audit log was changed: keep it",
     "is not the audit log of NAME",
     "in the audit log, listed above",
+    "who signed every entry",
     "no audit log can be read there",
     "lacks an entry that FILE knows of",
     "does not say how far the audit log goes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shutil
 
 import pytest
 import typer.testing
@@ -103,3 +104,29 @@ def test_a_log_that_was_cut_off_is_not_copied_as_if_it_were_whole(home):
     head_file(home).write_bytes(earlier)
     assert "4 entries" in exported(home).stdout
     log_of(home).close()
+
+
+def test_a_copy_is_verified_elsewhere_with_the_configuration_of_its_member(home, tmp_path_factory):
+    """Three lines, as docs/operations.md says; with another member's, the error names both and not every line."""
+    filled(home, 3)
+    last = exported(home).stdout.split("the last, ")[1][:64]
+    elsewhere = tmp_path_factory.mktemp("auditor")
+    for name in ("copy.log", "roster.toml"):
+        shutil.copy(home / name, elsewhere)
+    (elsewhere / "a.toml").write_text('name = "a"\nkey = "is.not.there"\nroster = "roster.toml"\n')
+    told, fault = verified(elsewhere, "--log", elsewhere / "copy.log", "--head", last)
+    assert (told[0].split(": ")[1], fault) == (f"3 entries, all in order and signed; the last is {last}", None)
+    (elsewhere / "a.toml").write_text('name = "b"\nkey = "is.not.there"\nroster = "roster.toml"\n')
+    told, fault = verified(elsewhere, "--log", elsewhere / "copy.log")
+    shown(fault, "who signed every entry")
+    assert (told, "is the audit log of a, who" in str(fault), "a.toml is of b: give a configuration of a." in str(fault)) == (
+        [],
+        True,
+        True,
+    )
+    # Signed by a, but for one line: then this is what every line says.
+    copy = (elsewhere / "copy.log").read_bytes()
+    (elsewhere / "copy.log").write_bytes(copy.replace(b"reason 1", b"reason 7"))
+    told, fault = verified(elsewhere, "--log", elsewhere / "copy.log")
+    shown(fault, "in the audit log, listed above")
+    assert len(told) == 3

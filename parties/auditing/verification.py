@@ -35,6 +35,8 @@ class Verification:
         self.heads = {self.chain.head}
         self.files: set[Path] = set()
         self.endless: dict[str, None] = {}
+        self._lines = 0
+        self._others: dict[str, int] = {}
         self._name = config.name
         self._roster = Roster.load(config.roster_path)
         self._keys = [*self._roster.keys_of(config.name), *keys]
@@ -44,6 +46,7 @@ class Verification:
         """Line by line what is wrong."""
         for line in lines_of(path):
             self.files.add(line.file)
+            self._lines += 1
             if not line.whole:
                 yield line, TORN if line.file == path else ALTERED
                 continue
@@ -61,8 +64,15 @@ class Verification:
         """What is wrong if the entry with the digest `head` must be there; empty if nothing is."""
         return "" if head in self.heads else f"no entry has the digest {head}: entries were cut off or replaced"
 
+    def stranger(self) -> str:
+        """The other member whose signature every line has, since this is its log; empty if there is none."""
+        return next((name for name, lines in self._others.items() if lines == self._lines), "")
+
     def _fault(self, entry: Entry) -> str:
-        if entry.get("member") != self._name or not signed(entry, self._keys):
+        member = entry.get("member")
+        if member != self._name or not signed(entry, self._keys):
+            if isinstance(member, str) and member in self._roster and signed(entry, self._roster.keys_of(member)):
+                self._others[member] = self._others.get(member, 0) + 1
             return f"{UNSIGNED}, or its key is none of {self._name}'s in the roster (an earlier one can be given with --key)"
         try:
             if entry["kind"] == ENDED:

@@ -205,6 +205,12 @@ def verify(
     last = known(path)
     check = Verification(settings, [decode_key(text) for text in key or ()])
     found = [f"{line.place}: {text}" for line, text in check.problems(path)]
+    if other := check.stranger():
+        msg = (
+            f"{path}: is the audit log of {other}, who signed every entry, and {config} is of {settings.name}: give a configuration of {other}. "
+            "To verify, `name`, `roster` and `key` are enough, and the key need not be there"
+        )
+        raise ConfigError(msg)
     for wanted, source in ((head, "--head"), (last and last.digest, path_of(path))):
         if wanted is not None and (text := check.missing(wanted)):
             found.append(f"{path}, after entry {check.chain.number}: {text} ({source})")
