@@ -301,7 +301,8 @@ def answering(node: mpc.Node, others: Handler | None = None) -> Handler:
         if request.get("do") == "alive":
             say({"alive": node.mesh.identity.name})
         elif request.get("do") == "check":
-            say({"peers": [asdict(row) for row in await examine(node, _seconds(request.get("wait")))]})
+            rows, used = await examine(node, _seconds(request.get("wait"))), node.mesh.roster
+            say({"peers": list(map(asdict, rows)), "roster": {"version": used.content.version, "digest": used.digest.hex()}})
         elif others is not None:
             await others(request, say)
         else:

@@ -96,6 +96,8 @@ async def test_a_node_takes_the_next_version_of_the_roster_while_it_runs(tmp_pat
         *before, hangup, shown = (line.replace("$NODE", str(nodes.processes["hospital_a"].pid)) for line in RENEW)
         said = await done(nodes, before)
         assert "version 2, digest" in said[before[-1]]
+        # Its node does not know of that yet, and so the peers' rosters are the same as its own.
+        assert f"roster in use: version 1, digest {first.digest.hex()[:16]}: the node takes the file's" in said[before[-1]]
         await done(nodes, [hangup])
         await until(lambda: f"version 2 of the roster with digest {second.digest.hex()} count" in nodes.log("hospital_a"))
         assert "renewed" in (await done(nodes, [shown]))[shown]
@@ -105,7 +107,14 @@ async def test_a_node_takes_the_next_version_of_the_roster_while_it_runs(tmp_pat
             nodes.processes[name].send_signal(signal.SIGHUP)
             await until(lambda name=name: "version 2 of the roster" in nodes.log(name))
         await mean(nodes)
+        assert "in use" not in (await done(nodes, before[-1:]))[before[-1]]
         assert [(entry["kind"], entry["roster"]) for entry in entries(nodes, "hospital_a")] == [
             *[(kind, first.digest.hex()) for kind in ("started", "ended")],
             *[(kind, second.digest.hex()) for kind in ("renewed", "started", "ended")],
         ]
+        # Another day's backup has the newer version, and the key that a rotation made.
+        (tmp_path / "hospital_a.0123abcd.key").touch()
+        await done(nodes, BACKUP)
+        assert {"roster.toml", "roster.v2.toml", "hospital_a.key", "hospital_a.0123abcd.key"} <= {
+            file.name for file in (tmp_path / "backup").iterdir()
+        }

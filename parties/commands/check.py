@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path  # noqa: TC003  typer reads it from the annotation
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -42,7 +42,8 @@ def check(
     try:
         settings = load_node_config(config)
         own = own_files(settings, config)
-        rows, running = commanded(_rows(settings, config, wait))
+        rows, running, used = commanded(_rows(settings, config, wait))
+        own += _behind(settings, used)
         fault = first_fault(own, rows)
     except ConfigError as broken:
         # No node starts like this, so there is nobody to try the others with.
@@ -79,28 +80,38 @@ def _quiet(*, verbose: bool) -> None:
         logging.getLogger("beaver").setLevel(logging.CRITICAL)
 
 
-async def _rows(settings: NodeConfig, config: Path, wait: float) -> tuple[list[Row], bool]:
-    """The peers' rows, and whether a running node made them."""
+async def _rows(settings: NodeConfig, config: Path, wait: float) -> tuple[list[Row], bool, dict[str, Any]]:
+    """The peers' rows, whether a running node made them, and what that said of its roster."""
     lock = IdentityLock(settings.key_path)
     try:
         lock.acquire()
     except ConfigError:
-        return await _asked(settings, wait), True
+        answer = await _asked(settings, wait)
+        return [Row(**row) for row in answer["peers"]], True, answer.get("roster", {})
     lock.release()
     async with mpc.open_node(config) as node:
-        return await examine(node, wait), False
+        return await examine(node, wait), False, {}
 
 
-async def _asked(settings: NodeConfig, wait: float) -> list[Row]:
+def _behind(settings: NodeConfig, used: dict[str, Any]) -> list[Own]:
+    """Of a node that runs with another roster than the file has: the rows of its peers are about the one that it uses."""
+    if used.get("digest") in {None, settings.load_roster().digest.hex()}:
+        return []
+    digest = used["digest"][:16]
+    return [
+        Own("roster in use", f"version {used['version']}, digest {digest}: the node takes the file's on SIGHUP, or when it starts again")
+    ]
+
+
+async def _asked(settings: NodeConfig, wait: float) -> dict[str, Any]:
     try:
-        answer = await ask.request(settings, {"do": "check", "wait": wait})
+        return await ask.request(settings, {"do": "check", "wait": wait})
     except ConfigError as fault:
         msg = (
             f"{settings.key_path}: a program with this identity runs, and it answers no `beaver check` as `beaver party` and `beaver dealer` do "
             f"({fault}); stop it first"
         )
         raise ConfigError(msg) from None
-    return [Row(**row) for row in answer["peers"]]
 
 
 def _show(own: list[Own], rows: list[Row], *, running: bool) -> None:
