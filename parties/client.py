@@ -1,6 +1,6 @@
 """A client: a member of the roster that runs no node.  It gives rows to a computation as shares, gets results, or both, and computes nothing.
 
-    answer = await ask("lab.toml", "mean", rows=table, to="me")
+    answer = await ask("lab.toml", "mean", rows=rows_of(table), to="me")
 
 Each party gets a share of the rows that is uniform by itself; all but one of them together know nothing.  The job goes the way of every job:
 every party checks it against its own policy and signs it.
@@ -17,13 +17,14 @@ import numpy as np
 
 import mpc
 from mpc.blocking import blocking
-from mpc.errors import BeaverError, ConfigError, Disagreement, LocalFault, PeerLost, PrecisionError, Refused
+from mpc.errors import BeaverError, ConfigError, Disagreement, LocalFault, PeerLost, PrecisionError, ProgramError, Refused
 from mpc.fixed_point import encode
 from mpc.following import follow
 from mpc.messaging.agreement import GAVE_UP
 from mpc.messaging.job import described
 from mpc.messaging.visit import Visit
 from mpc.values.sharing import split
+from parties.data import Table
 from parties.datasets import load
 from parties.jobs.computation import computed, followed, large_enough
 from parties.jobs.job import MAX_ROWS, MAX_WORDS, Client, Task, fresh_id, unpack_task
@@ -39,10 +40,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import ArrayLike
+
     from mpc.framing.wire import Body
     from mpc.values.sharing import Portion
     from parties.config import NodeConfig
-    from parties.data import Table
     from parties.sources.halt import Halt
 
     Tell = Callable[[str], None]
@@ -66,13 +68,17 @@ class Rows:
         return f"Rows(shape={self.table.rows.shape})"
 
 
-def rows_of(table: Table, ranges: Mapping[str, tuple[float, float]] | None = None) -> Rows:
-    """The rows of `table`, of which column NAME lies within ranges[NAME].
+def rows_of(table: ArrayLike, ranges: Mapping[str, tuple[float, float]] | None = None) -> Rows:
+    """The rows of `table`, a Table or a data frame, of which column NAME lies within ranges[NAME].
 
     The parties learn the power of two above each range, and never the data's own: say what is known of everyone's data, not of these.
+    Raises ProgramError unless each column has its name, PrecisionError where something else than numbers is in it.
     """
-    known = ranges or {}
-    return Rows(table, tuple(power_above(known.get(name)) for name in table.columns))
+    known, names, numbers = ranges or {}, mpc.column_names(table), mpc.as_numbers(table)
+    if numbers.ndim != 2 or numbers.shape[1] != len(names):
+        msg = f"a client's rows are a Table, or a data frame, with a name for each column, not {len(names)} name(s) and an array of shape {numbers.shape}"
+        raise ProgramError(msg)
+    return Rows(Table(list(names), numbers.astype(np.float64, copy=False)), tuple(power_above(known.get(name)) for name in names))
 
 
 def declared(config: NodeConfig, dataset: str, columns: Sequence[str], halt: Halt | None = None) -> Rows:
@@ -110,8 +116,9 @@ async def ask(
     """Run one job as the client that the file `config` describes: its id, and the result if the client is a receiver.
 
     `rows` go to the parties as shares; with `dataset` the parties' own rows count, too, or alone.  `to` is "me", "parties", "both" or names.
-    Raises ConfigError and PrecisionError before anyone is asked, Refused if a party denies the job, PeerLost and its kind if one is lost.
+    Raises ConfigError, PrecisionError and ProgramError before anyone is asked, Refused if a party denies the job, PeerLost and its kind if one is lost.
     """
+    _check_rows(rows)
     node = mpc.open_node(config)
     me, roster = node.mesh.identity.name, node.mesh.roster
     check_role(roster, me, config, "client")
@@ -129,6 +136,13 @@ async def ask(
     # Nobody hears of a client whose job cannot be.
     async with node:
         return await asking.run(wait)
+
+
+def _check_rows(rows: object) -> None:
+    """ProgramError for a table that nobody said the ranges of."""
+    if not isinstance(rows, Rows | None):
+        msg = f"rows= takes what `rows_of(table)` gives, not {type(rows).__name__}"
+        raise ProgramError(msg)
 
 
 def ask_sync(config: str | Path, protocol: str, **what: Any) -> dict[str, Any]:

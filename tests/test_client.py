@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mpc
@@ -53,6 +54,8 @@ CLIENTS = [
     "a client gets the result of split=rows",
     "is none of me, parties, both",
     "a client gives from 1 to",
+    "a client's rows are a Table",
+    "rows= takes what",
     "nothing to compute on",
     "the power of two above the column's range",
     "the roster has no client",
@@ -316,6 +319,7 @@ def test_a_client_is_told_what_is_wrong_before_it_asks_anyone(tmp_path):
         refused("is no party of the roster", lab, "mean", rows=rows, parties=names)
     refused("is no party of the roster", lab, "mean", rows=rows, to=["zed"])
     refused("a client gives from 1 to", lab, "mean", rows=given(np.zeros((0, 3))))
+    refused("rows= takes what", lab, "mean", rows=nodes.data["lab"])
     with pytest.raises(mpc.ConfigError) as caught:
         client("mean", "age", lab)
     shown("nothing to compute on", caught.value)
@@ -324,6 +328,22 @@ def test_a_client_is_told_what_is_wrong_before_it_asks_anyone(tmp_path):
     text = refused("the power of two above the column's range", lab, "mean", rows=given(far))
     assert text.startswith("column 'bmi', row 4 is missing, infinite or beyond 2^6") and "(2 such value(s))" in text
     assert "7310481" not in text and repr(rows) == "Rows(shape=(40, 3))"
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 3), (2, 3, 1)])
+def test_rows_have_a_name_for_each_column(shape):
+    """One column under two names was given as both."""
+    for table in (Table(["age", "bmi"], np.ones(shape)), np.ones(shape)):
+        with pytest.raises(mpc.ProgramError) as caught:
+            rows_of(table)
+        shown("a client's rows are a Table", caught.value)
+
+
+def test_a_frame_gives_its_columns_and_text_is_refused():
+    rows = rows_of(pd.DataFrame({"age": [63, 51], "bmi": [27.5, 30.1]}), {"age": (0, 120)})
+    assert (rows.table.columns, rows.table.rows.tolist(), rows.powers) == (["age", "bmi"], [[63.0, 27.5], [51.0, 30.1]], (7, 20))
+    with pytest.raises(mpc.PrecisionError, match="column 'sex' holds str"):
+        rows_of(pd.DataFrame({"age": [63, 51], "sex": ["m", "f"]}))
 
 
 def test_a_party_refuses_a_client_that_speaks_for_another(tmp_path):
