@@ -25,6 +25,8 @@ LIMIT_BITS = 63
 
 Floats = NDArray[np.float64]
 _NUMBERS = (int, float, Decimal, np.number, np.bool_)
+_OTHERS = {"U": "text", "S": "text", "M": "dates", "m": "spans of time", "c": "complex numbers"}
+"""What arrays of these kinds hold."""
 
 
 def headroom(frac: int, addends: int = 1) -> float:
@@ -96,6 +98,8 @@ def as_numbers(values: ArrayLike) -> NDArray[Any]:
 
 def _what_else(array: NDArray[Any], names: tuple[str, ...]) -> str:
     """Where an array holds something else than numbers, of which types, and what to do; nothing where each entry is a number by itself."""
+    if array.dtype.kind in _OTHERS:
+        return f": it holds {_OTHERS[array.dtype.kind]}; encode that as numbers, or leave it out"
     if array.dtype.kind != "O" or array.ndim not in {1, 2}:
         return ""
     columns = {"it": array} if array.ndim == 1 else {column_of(number, names): column for number, column in enumerate(array.T)}

@@ -52,6 +52,9 @@ def test_what_is_no_number_is_refused():
     for values in (["a"], [1 + 2j], [{}]):
         with pytest.raises(PrecisionError, match="numbers are needed"):
             encode(values)
+    for values, held in ((["a"], "text"), ([1 + 2j], "complex numbers"), (np.array(["2024-01-31"], "M8[D]"), "dates")):
+        with pytest.raises(PrecisionError, match=f": it holds {held}; encode that as numbers, or leave it out"):
+            encode(values)
 
 
 def test_a_bound_that_cannot_fit_is_refused_with_the_remedy():
