@@ -323,6 +323,10 @@ def test_a_client_is_told_what_is_wrong_before_it_asks_anyone(tmp_path):
     with pytest.raises(mpc.ConfigError) as caught:
         client("mean", "age", lab)
     shown("nothing to compute on", caught.value)
+    (tmp_path / "own.csv").write_text("age\n63\n")
+    # A file is called what the command calls it.
+    with pytest.raises(mpc.ConfigError, match=r"own\.csv: dataset '.*own\.csv', line 1, column 'bmi': there is no such column"):
+        client("mean", "age,bmi", lab, data=str(tmp_path / "own.csv"))
     far = nodes.data["lab"].copy()
     far[3, 1], far[5, 1] = CANARY, np.nan
     text = refused("the power of two above the column's range", lab, "mean", rows=given(far))

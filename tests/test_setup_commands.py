@@ -113,6 +113,8 @@ def test_who_takes_no_jobs_has_no_policy(role):
     beaver(f"init d --role {role}")
     assert not Path("d.policy.toml").exists()
     assert load_config("d.toml").identity().name == "d"
+    # A client dials, and has nowhere to listen.
+    assert ("listen" in read("d.toml")) == (role == "dealer")
 
 
 @pytest.mark.parametrize("file", ["a.key", "a.toml", "a.policy.toml", "a.public"])

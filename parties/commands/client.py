@@ -23,9 +23,6 @@ from parties.reading import Reading, in_time
 from parties.run import commanded
 from parties.schema import ColumnSettings, DatasetSettings
 
-GIVEN = "given"
-"""What the file of `--data` is called where it stands in no configuration."""
-
 UNASKED = "stopped before the rows were read, so nobody was asked"
 """What is said of an interrupt while this client reads."""
 
@@ -88,7 +85,7 @@ def _rows(config: NodeConfig, data: str, columns: tuple[str, ...]) -> Rows:
             msg = f"--data {data}: is no file, and no dataset of this configuration ({known})"
             raise ConfigError(msg)
         there = DatasetSettings(path=str(Path(data).absolute()), columns={name: ColumnSettings() for name in columns})
-        config, data = config.model_copy(update={"datasets": {GIVEN: there}}), GIVEN
+        config = config.model_copy(update={"datasets": {data: there}})
     return commanded(_read(config, data, columns), UNASKED)
 
 

@@ -22,7 +22,9 @@ key = "{name}.key"
 
 # The roster that all members share: the same file everywhere, signed by all.
 roster = "roster.toml"
+"""
 
+_LISTEN = """
 # Where to listen, if that differs from this member's endpoint in the roster.
 # listen = "0.0.0.0:9001"
 """
@@ -50,7 +52,7 @@ version = "1"
 allow = []
 # allow = ["mean", "linear_regression"]
 
-# The protocols whose jobs wait until somebody here says `beaver jobs approve ID`.
+# The protocols whose jobs wait until somebody here says `beaver jobs approve ID DIGEST`.
 # ask = ["maximum"]
 
 # Who may ask for jobs, and who may get results: any party of the roster, unless they are named.
@@ -92,7 +94,7 @@ def init(
     identity = Identity.generate(check_name(name))
     member = Member(name, identity.public, parse_endpoint(endpoint) if endpoint is not None else None, role)
     public = f"# Fingerprint: {spoken(identity.public)}\n{member_lines(member)}"
-    parts = {"party": _CONFIG + _RULES + _DATA, "client": _CONFIG + _DATA, "dealer": _CONFIG}
+    parts = {"party": _CONFIG + _LISTEN + _RULES + _DATA, "client": _CONFIG + _DATA, "dealer": _CONFIG + _LISTEN}
     templates = {f"{name}.toml": parts[role]} | ({f"{name}.policy.toml": _POLICY} if role == "party" else {})
     texts = {file: text.format(name=name, role=role) for file, text in templates.items()} | {f"{name}.public": public}
     key = folder / f"{name}.key"
