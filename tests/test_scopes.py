@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import numpy as np
 import pytest
@@ -86,6 +87,21 @@ def test_gathers_of_any_width_have_equal_tags(n, seed, tags):
     assert np.allclose(results, [wanted] * n, atol=0.5)
     assert all(tags[index] == tags[0] for index in range(n))
     assert len({tag for _, _, tag in tags[0]}) == len(tags[0])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks of Python 3.11 never begin at once")
+@pytest.mark.parametrize("n", PARTIES)
+def test_tasks_that_begin_at_once_have_the_tags_of_those_that_do_not(n, tags):
+    """At party 0 alone tasks run when they are made (`asyncio.eager_task_factory`), at the others when the loop comes to them."""
+
+    async def program(s):
+        loop = asyncio.get_running_loop()
+        calls = [wide(s, 8), product(s, 2.0), leaf(s, 5.0), product(s, 4.0)]
+        tasks = [asyncio.eager_task_factory(loop, call) if s.index == 0 else loop.create_task(call) for call in calls]
+        return [await task for task in tasks]
+
+    assert np.allclose(simulate(n, program, seed=n), [[n * 28 + 42, 6.0, n * 5, 12.0]] * n, atol=0.5)
+    assert all(tags[index] == tags[0] for index in range(n))
 
 
 def test_ranges_of_a_whole_run_never_overlap(monkeypatch):
