@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import shutil
-import sys
 import warnings
 
 import pytest
@@ -19,6 +17,7 @@ from mpc.transport.mqtt import MqttNetwork
 from tests.ports import free_port
 
 PATIENCE = 20.0
+LISTENER = "default"
 
 
 def of_mosquitto(name):
@@ -77,10 +76,8 @@ class Amqtt:
     """The same with amqtt on this event loop."""
 
     def __init__(self, folder=None):
-        if sys.version_info[:2] == (3, 12):
-            pytest.skip("on Python 3.12 amqtt does not end: servers wait there for connections, of which it forgets to close some")
         self.relay = Relay("127.0.0.1", free_port(), tls=False)
-        self._broker = None
+        self._broker = self._server = None
 
     async def __aenter__(self):
         await self.start()
@@ -94,20 +91,24 @@ class Amqtt:
         logging.getLogger("transitions").setLevel(logging.CRITICAL)
         self._broker = Broker(
             {
-                "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.relay.port}"}},
+                "listeners": {LISTENER: {"type": "external"}},
                 "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
             }
         )
         await self._broker.start()
+        self._server = await asyncio.start_server(self._connected, self.relay.host, self.relay.port)
+
+    async def _connected(self, reader, writer):
+        try:
+            await self._broker.stream_connected(reader, writer, LISTENER)
+        finally:
+            # It forgets those whose first packet it could not read, such as those of MQTT 5; servers of Python 3.12 and later wait for them.
+            writer.close()
 
     async def stop(self):
+        self._server.close()
         await self._broker.shutdown()
-        self._broker = None
-        await asyncio.sleep(0)
-        with warnings.catch_warnings():
-            # It forgets to close connections whose first packet it could not read, such as those of MQTT 5.
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+        await self._server.wait_closed()
 
     async def __aexit__(self, *_):
         await self.stop()

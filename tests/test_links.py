@@ -108,13 +108,7 @@ KINDS = {
 }
 
 
-# It forgets to close connections whose first packet it could not read, such as those of MQTT 5: from Python 3.12 on, their streams say so, and when they are collected.
-FORGETFUL = pytest.mark.filterwarnings(
-    r"ignore:Exception ignored in. <function StreamWriter\.__del__:pytest.PytestUnraisableExceptionWarning"
-)
-
-
-@pytest.fixture(params=[pytest.param(kind, marks=FORGETFUL if "amqtt" in kind else ()) for kind in KINDS])
+@pytest.fixture(params=KINDS)
 def on_links(request, tmp_path):
     connect, factory = KINDS[request.param]
 
