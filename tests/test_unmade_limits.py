@@ -16,7 +16,7 @@ from mpc.testing import simulate
 from tests.references import shared, total
 from tests.waiting import turns
 
-CLOCKS = Clocks(join=20.0, lost=20.0, stall=20.0)
+CLOCKS = Clocks(join=30.0, lost=30.0, stall=30.0)
 WORDS = np.random.default_rng(8).integers(0, 2**64, 40, dtype=np.uint64) | np.uint64(1)
 SEEDS = [None, 1, 2]
 
