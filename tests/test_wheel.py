@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -41,3 +42,12 @@ def test_the_wheel_runs_the_demo_elsewhere(tmp_path):
     assert "pooled plaintext" in shown
     where = run(str(binaries / "python"), "-c", "import mpc; print(mpc.__file__)", cwd=elsewhere)
     assert str(tmp_path / "clean") in where
+
+
+def test_the_versions_of_python_are_the_same_wherever_they_are_named():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    prefix = "Programming Language :: Python :: "
+    versions = [name.removeprefix(prefix) for name in project["classifiers"] if name.startswith(prefix + "3.")]
+    assert project["requires-python"] == f">={versions[0]}"
+    assert f"pass on Python {', '.join(versions[:-1])} and {versions[-1]};" in (ROOT / "README.md").read_text()
+    assert f"in {' '.join(f'python{version}' for version in versions)} python3;" in (ROOT / "Makefile").read_text()
