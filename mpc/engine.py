@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mpc.preprocessing.source import Source
     from mpc.values.shares import AShare
 
+    Kernel = Callable[..., Words]
     Hearing = Callable[[Plan, Sequence[str], int], DryExchange]
 
 R = TypeVar("R")
@@ -67,8 +68,8 @@ class Engine(ABC):
         """This party's own reals as words; see `fixed_point.encode`."""
 
     @abstractmethod
-    async def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:
-        """`kernel(*arguments)`, words of `shape`, which is `work` word operations long; a dry run skips it."""
+    async def compute(self, scope: Scope, kernel: Kernel, shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:
+        """`kernel(*arguments)` for a call of `scope`, words of `shape`, which is `work` word operations long; a dry run skips it."""
 
     def plain(self, x: AShare | BShare, total: Any) -> Any:
         """What the program gets for x, of which the sum or XOR of all shares, flat, is `total`."""
@@ -132,9 +133,15 @@ class Live(Engine):
         """See Engine."""
         return encode(values, frac=frac, bound=bound)
 
-    async def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:  # noqa: ARG002
+    async def compute(self, scope: Scope, kernel: Kernel, shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:  # noqa: ARG002
         """See Engine."""
-        return await asyncio.to_thread(kernel, *arguments) if work > THREAD_WORK else kernel(*arguments)
+        if work <= THREAD_WORK:
+            return kernel(*arguments)
+        try:
+            return await asyncio.to_thread(kernel, *arguments)
+        except asyncio.CancelledError:
+            self.exchange.cancelled(scope)
+            raise
 
     async def ask(self, plan: Plan) -> None:
         """See Engine."""
@@ -194,7 +201,7 @@ class Dry(Engine):
         """See Engine."""
         return self.zeros(shape_of(values))
 
-    async def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:  # noqa: ARG002
+    async def compute(self, scope: Scope, kernel: Kernel, shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:  # noqa: ARG002
         """See Engine."""
         return self.zeros(shape)
 

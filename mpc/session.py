@@ -367,7 +367,7 @@ class Session:
 
     def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], *arguments: Any, work: int = 0) -> Coroutine[Any, Any, Words]:
         """`kernel(*arguments)`, words of `shape`, to be awaited; in a thread if it is `work` word operations long.  A dry run skips it."""
-        return self._engine.compute(kernel, shape, arguments, work)
+        return self._engine.compute(running(self), kernel, shape, arguments, work)
 
     def share(self, words: Held, *, frac: int, bound: float, lineage: int, origin: Truncation | Factors | None = None) -> AShare:
         """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""

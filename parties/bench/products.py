@@ -81,7 +81,7 @@ class Products(_Truncated):
 
     async def run(self, s: Session, data: list[AShare]) -> AShare:
         """See Workload."""
-        return await s.run(_products, *data)
+        return await _products(s, *data)
 
     def error(self, revealed: Floats) -> float:
         """See Workload.  A product is below 2^53 as an integer."""
@@ -126,7 +126,7 @@ class MatrixProduct(_Truncated):
     async def run(self, s: Session, data: list[AShare]) -> AShare:
         """See Workload."""
         left, right = data
-        return await s.run(mpc.matmul_trunc, left, right, FRAC)
+        return await mpc.matmul_trunc(s, left, right, FRAC)
 
     def error(self, revealed: Floats) -> float:
         """See Workload.  Sums of products below 2^53 are exact in float64, whatever their order."""

@@ -1,0 +1,67 @@
+"""An op that is cancelled ends its session at every party at once, wherever in it that happens (see also test_agreement, test_ops_groups)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+import mpc
+from mpc import engine
+from mpc.errors import ProgramError
+from mpc.messaging import exchange
+from mpc.network.mesh import Clocks
+from mpc.testing import simulate
+from tests.waiting import turns
+
+CLOCKS = Clocks(join=30.0, lost=30.0, stall=30.0)
+
+
+def cancelling(monkeypatch, module, name, at):
+    """The `at`-th call of asyncio's function `name` in this module finds its task cancelled."""
+    plain, calls = getattr(asyncio, name), []
+
+    class Asyncio:
+        def __getattr__(self, other):
+            return getattr(asyncio, other)
+
+    async def cancelled(*arguments):
+        calls.append(arguments)
+        if len(calls) == at:
+            asyncio.current_task().cancel()
+        return await plain(*arguments)
+
+    stand_in = Asyncio()
+    setattr(stand_in, name, cancelled)
+    monkeypatch.setattr(module, "asyncio", stand_in)
+
+
+async def program(s):
+    x = s.zero((8, 8)).add_own(s.encode(np.eye(8))).assume_bound(8.0, "units")
+    try:
+        product = await asyncio.create_task(product_of(s, x))
+    except asyncio.CancelledError:
+        product = x
+    return await s.reveal(product)
+
+
+@mpc.protocol
+async def product_of(s, x):
+    if s.index == 0:
+        # What its peer sends for the product is here when it begins.
+        await turns()
+    return await mpc.matmul(s, x, x)
+
+
+def test_an_op_whose_kernel_is_in_a_thread(monkeypatch):
+    monkeypatch.setattr(engine, "THREAD_WORK", 0)
+    cancelling(monkeypatch, engine, "to_thread", 1)
+    with pytest.raises(ProgramError, match=r"an op was cancelled at product_of.0/matmul.0, so this session ended at every party"):
+        simulate(2, program, clocks=CLOCKS)
+
+
+def test_an_op_that_has_all_messages_and_lets_others_have_a_turn(monkeypatch):
+    cancelling(monkeypatch, exchange, "sleep", 1)
+    with pytest.raises(ProgramError, match=r"an op was cancelled at product_of.0/matmul.0, so this session ended at every party"):
+        simulate(2, program, clocks=CLOCKS)
