@@ -195,6 +195,7 @@ BESIDE = [
     ("encode text columns first", lambda s: fit(s, y=np.full(9, "y"))),
     ("takes the session first", lambda s: protocols.mean(mpc.connect_sync("a.toml", job="j"), [1.0])),
     ("takes the session first", lambda s: mpc.mul(numbers(s, 3), numbers(s, 3))),
+    ("takes the session first", lambda s: mpc.mul(np.ones(3), np.ones(3))),
 ]
 """Other calls that a row is about."""
 

@@ -264,17 +264,22 @@ def current(s: Scoped) -> Scope:
     return scope
 
 
+def check_session(s: object, name: str) -> None:
+    """Raise ProgramError where something else stands in the place of the session."""
+    if not hasattr(s, "check_alive"):
+        msg = (
+            f"{name} takes the session first, not {type(s).__name__}: in a program `await {name}(s, ...)`, "
+            f"of a session from mpc.connect_sync `s.run({name}, ...)`"
+        )
+        raise ProgramError(msg)
+
+
 def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
     """Make `async def body(s, ...)` an op or protocol: calling it numbers the call, awaiting it runs it in its own scope."""
 
     @functools.wraps(body)
     def call(s: S, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        if not hasattr(s, "check_alive"):
-            msg = (
-                f"{body.__name__} takes the session first, not {type(s).__name__}: in a program `await {body.__name__}(s, ...)`, "
-                f"of a session from mpc.connect_sync `s.run({body.__name__}, ...)`"
-            )
-            raise ProgramError(msg)
+        check_session(s, body.__name__)
         s.check_alive()
         parent = current(s)
         scope = parent.child(body.__name__)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from mpc.ledger import Cost
 from mpc.messaging.exchange import scatters, stripes
-from mpc.naming.scope import protocol
+from mpc.naming.scope import check_session, protocol
 from mpc.ring import count
 from mpc.values.bshare import BShare
 from mpc.values.masked import Masked
@@ -129,6 +129,7 @@ def op(
 
         @functools.wraps(body)
         def checked(s: Session, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+            check_session(s, name)
             # Before a mask is spent: of another kind or session it would hide nothing.
             home = s.home
             given: Any = args
