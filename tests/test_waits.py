@@ -197,7 +197,10 @@ async def test_whoever_keeps_all_waiting_is_named_by_all(n):
     faults = await faults_of(program, n, SHORT)
     assert {fault.party for fault in faults[:-1]} == {f"p{n - 1}"}
     assert {type(fault) for fault in faults} == {PeerLost}
-    assert any(f"p{n - 1}: is alive, but its message for reveal.0 did not come within 1 s. Raise the clock stall" in str(f) for f in faults)
+    # Whose clock ends first is a matter of chance: that of p0, or of one that waits behind it.
+    itself = f"p{n - 1}: is alive, but its message for reveal.0 did not come within 1 s. Raise the clock stall"
+    behind = f"p{n - 1}: has not sent what p0 waits for at reveal.0, as that one says"
+    assert any(itself in str(fault) or behind in str(fault) for fault in faults)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
