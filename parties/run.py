@@ -23,6 +23,10 @@ R = TypeVar("R")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST_KEPT, _MOST_KEPT = 1 << 25, 1 << 28
+_OBJECTS_BETWEEN_COLLECTIONS = 20_000
+"""Python's own 700 are made by a few calls of ops, and what a program computed from them lives on: to go through it took 6 % of a chain's CPU time."""
+_FAULTS_LET_GO = 1.0
+"""Seconds after which nobody tells of a fault any more."""
 
 STDERR = 2
 INTERRUPTED = 130
@@ -45,14 +49,6 @@ def forbid_core_dumps() -> None:
     """
     if sys.platform != "win32":
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-_OBJECTS_BETWEEN_COLLECTIONS = 20_000
-"""Python's own 700 are made by a few calls of ops, and what a program computed from them lives on: to go through it took 6 % of a chain's CPU time."""
-
-
-_FAULTS_LET_GO = 1.0
-"""Seconds after which nobody tells of a fault any more."""
 
 
 def collect_after_faults(books: Books) -> None:

@@ -129,16 +129,17 @@ def op(
 
         @functools.wraps(body)
         def checked(s: Session, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-            check_session(s, name)
             # Before a mask is spent: of another kind or session it would hide nothing.
-            home = s.home
+            home = getattr(s, "home", None)
             given: Any = args
             for at, (operand, wanted) in enumerate(zip(args, positional, strict=False)):
                 # What is right is found so without a call, since these run for every op.
                 if wanted and not (isinstance(operand, wanted) and operand.home is home):
+                    check_session(s, name)
                     given = (*given[:at], s.operand(operand, wanted, name), *given[at + 1 :])
             for keyword, wanted in kinds if kwargs else ():
                 if keyword in kwargs and wanted:
+                    check_session(s, name)
                     kwargs[keyword] = s.operand(kwargs[keyword], wanted, name)
             return call(s, *given, **kwargs)
 
