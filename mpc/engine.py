@@ -90,6 +90,10 @@ class Engine(ABC):
         """`work`, begun, with what is awaited in it."""
 
     @abstractmethod
+    async def departure(self, scope: Scope) -> None:
+        """Wait in a call of `scope` until what was begun beside the program has left: its peers compute on it, however long the program goes on."""
+
+    @abstractmethod
     def cancelled(self, scope: Scope) -> None:
         """A call of `scope` was cancelled while it waited."""
 
@@ -155,6 +159,11 @@ class Live(Engine):
     def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
         """See Engine."""
         return self.work.start(work, *awaited)
+
+    async def departure(self, scope: Scope) -> None:
+        """See Engine: the work begins, then its messages are written."""
+        await self.exchange.turn(scope)
+        await self.exchange.turn(scope)
 
     def cancelled(self, scope: Scope) -> None:
         """See Engine."""
@@ -226,6 +235,9 @@ class Dry(Engine):
             return Done(end.value)
         msg = "work of a dry run waits for something"
         raise RuntimeError(msg)
+
+    async def departure(self, scope: Scope) -> None:
+        """See Engine: nothing leaves."""
 
     def cancelled(self, scope: Scope) -> None:
         """See Engine: nobody waits for it."""

@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections import Counter
 from functools import partial
-from itertools import accumulate
 from operator import index
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar, overload
 
 import numpy as np
 
+from mpc import masking
 from mpc.engine import Dry, Live
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
 from mpc.fixed_point import BOUND, FRAC, headroom, shape_of
@@ -199,11 +199,11 @@ class Session:
         ]
 
     async def made(self, *outcomes: Any) -> None:
-        """See that the words of all shares in `outcomes` are there; those of products that nobody has read are not.  Ops do it by themselves.
+        """See that all shares and masked values in `outcomes` are there; those that nobody has read may not be.  Ops do it by themselves.
 
         rounds 0 (what `mul` says of large numbers of factors) · dealer what `mul` says
         """
-        await make(running(self), [x.held for x in secrets_in(outcomes) if isinstance(x, AShare) and x.home is self.home])
+        await make(running(self), [x.held for x in secrets_in(outcomes) if isinstance(x, AShare | Masked) and x.home is self.home])
 
     # -- openings and outputs ----------------------------------------------------------------------------------
 
@@ -212,50 +212,25 @@ class Session:
         """Open x - a for a fresh mask a: every later product with x is free of openings (paper: turbospeedz).
 
         rounds 1 · bytes 8 per element and peer (a private input: from its owner only) · dealer 0 · opens x - a, uniform
+
+        Of at most 4096 elements it is opened beside the program: only whoever reads the result waits.
         """
         x = self.operand(x, (AShare,), "mask")
-        (masked,) = await self.masked((x,), (self.take_mask(x),))
+        scope = running(self)
+        masked = await masking.mask(self, self._engine, scope, x, self.take_mask(x))
         if masked.size <= correlations.MAX_LIFTED:
-            masked.place = (*running(self).path, 0)
+            masked.place = (*scope.path, 0)
         return masked
 
     def take_mask(self, x: AShare) -> Expression:
         """Name a fresh mask for `x` in the current scope; the owner's alone for a private input."""
         return expressions.mask(running(self).ranges.take("mask", x.shape), x.owner)
 
-    async def masked(self, values: Sequence[AShare], names: Sequence[Expression], scope: Scope | None = None) -> tuple[Masked, ...]:
-        """Open x - a for several values in one round, of the call that runs if no `scope` is given.  For ops, which name their masks before they open."""
-        scope = running(self) if scope is None else scope
-        await make(scope, [x.held for x in values])
-        if len(values) == 1:
-            (x,), (name,) = values, names
-            a = self._mask_share(x, name)
-            opened = await self._open_masks(scope, values, names, (x.words - a).reshape(-1), x.owner)
-            return (Masked.of(x, opened.reshape(x.shape), a, name),)
-        # Each mask hides one value: its range was taken for this value and streams are never read for another.
-        masks = [self._mask_share(x, name) for x, name in zip(values, names, strict=True)]
-        hidden = np.concatenate([(x.words - a).reshape(-1) for x, a in zip(values, masks, strict=True)])
-        owners = {x.owner for x in values}
-        # Values of several owners travel as one opening: to all but the owner a private input is 0 - 0.
-        opened = await self._open_masks(scope, values, names, hidden, values[0].owner if len(owners) == 1 else None)
-        stops = accumulate(x.size for x in values)
-        parts = [opened[stop - x.size : stop].reshape(x.shape) for stop, x in zip(stops, values, strict=True)]
-        return tuple(Masked.of(x, part, a, name) for x, part, a, name in zip(values, parts, masks, names, strict=True))
-
-    async def _open_masks(
-        self, scope: Scope, values: Sequence[AShare], names: Sequence[Expression], hidden: Words, owner: int | None
-    ) -> Words:
-        lineages, trees = [x.lineage for x in values], [name.tree for name in names]
-        exchange = self._engine.exchange
-        if owner is not None:
-            return await exchange.publish(scope, "mask", hidden, owner, lineages, trees)
-        return await exchange.open(scope, "mask", hidden, lineages, trees, np.add)
-
-    def _mask_share(self, x: AShare, name: Expression) -> Words:
-        # An owner mask is the owner's stream alone; the others' words of a private input are 0 and stay so.
-        if name.owner is not None and name.owner != self.index:
-            return self._engine.zeros(x.shape)
-        return self._engine.streams.mask(name.where, x.words)
+    async def masked(
+        self, values: Sequence[AShare | Masked], names: Sequence[Expression], scope: Scope | None = None
+    ) -> tuple[Masked, ...]:
+        """All of these masked, in one opening of the call that runs if no `scope` is given.  For ops, which name their masks before they open."""
+        return await masking.masked(self._engine, running(self) if scope is None else scope, values, names)
 
     @overload
     async def reveal(self, /, x: BShare, to: Receivers) -> NDArray[np.bool_] | None: ...

@@ -150,12 +150,24 @@ async def private(s, words, lineage):
     return owned(s, words, lineage)
 
 
-async def masked(s, words, lineage):
-    return await s.mask(shared(s, words, lineage))
+async def opened(s, x):
+    """`x` masked, and open before the program goes on, so that what is counted from here on is what comes after."""
+    value = await s.mask(x)
+    await s.made(value)
+    return value
 
 
-async def private_masked(s, words, lineage):
-    return await s.mask(owned(s, words, lineage))
+async def on_its_way(s, x):
+    """`x` masked, of which whoever reads it waits until it is open."""
+    return await s.mask(x)
+
+
+async def masked(s, words, lineage, mask=opened):
+    return await mask(s, shared(s, words, lineage))
+
+
+async def private_masked(s, words, lineage, mask=opened):
+    return await mask(s, owned(s, words, lineage))
 
 
 def padded(words):
@@ -164,29 +176,29 @@ def padded(words):
     return np.concatenate([zero, rows, zero])
 
 
-async def sliced(s, words, lineage):
+async def sliced(s, words, lineage, mask=opened):
     """Rows of something larger that was masked once."""
-    whole = await s.mask(shared(s, padded(words), lineage))
+    whole = await mask(s, shared(s, padded(words), lineage))
     return whole[1] if not words.ndim else whole[1:-1]
 
 
-async def transposed(s, words, lineage):
-    return (await s.mask(shared(s, np.array(words.T, order="C"), lineage))).T
+async def transposed(s, words, lineage, mask=opened):
+    return (await mask(s, shared(s, np.array(words.T, order="C"), lineage))).T
 
 
-async def linear(s, words, lineage):
+async def linear(s, words, lineage, mask=opened):
     """3 x - y of two masked values."""
     x = np.random.default_rng(lineage).integers(0, 2**64, words.shape, dtype=np.uint64)
     x = np.asarray(x)
-    both = await s.mask(shared(s, x, lineage)), await s.mask(shared(s, np.asarray(x * WORD.type(3) - words), lineage + 1))
+    both = await mask(s, shared(s, x, lineage)), await mask(s, shared(s, np.asarray(x * WORD.type(3) - words), lineage + 1))
     return both[0] * 3 - both[1]
 
 
-async def backwards(s, words, lineage):
+async def backwards(s, words, lineage, mask=opened):
     """Every second row from the end."""
     if not words.ndim:
-        return (await s.mask(shared(s, np.stack([words, words]), lineage)))[-1]
-    return (await s.mask(shared(s, np.repeat(words, 2, axis=0)[::-1], lineage)))[::-2]
+        return (await mask(s, shared(s, np.stack([words, words]), lineage)))[-1]
+    return (await mask(s, shared(s, np.repeat(words, 2, axis=0)[::-1], lineage)))[::-2]
 
 
 async def whole_bits(s, plain, lineage):
@@ -220,3 +232,17 @@ def added_up(values):
         pairs = zip(values[::2], values[1::2], strict=False)
         values = [*(left + right for left, right in pairs), *values[len(values) // 2 * 2 :]]
     return values[0].assume_bound(1.0, "a lie, or of zeros")
+
+
+def check_words(name, values, words):
+    """All parties' words of the result of one op against its reference; the shape that it should have."""
+    case = CASES[name]
+    expected = np.asarray(case.reference(*values, *case.parameters))
+    if expected.dtype == np.uint64:
+        summed = np.sum(words, axis=0, dtype=np.uint64)
+        above = signed(np.atleast_1d(summed - expected))
+        assert ((above >= 0) & (above <= case.slack)).all(), (name, values, summed, expected)
+    else:
+        found = bits.unpack(np.bitwise_xor.reduce(words), expected.size).reshape(expected.shape)
+        assert np.array_equal(found, expected), (name, values)
+    return expected.shape

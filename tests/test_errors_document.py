@@ -250,7 +250,7 @@ CASES = {
     "different sessions or parties": another_session,
     "from another task": lambda: each(foreign_task),
     "an op was cancelled at": lambda: after_the_end(cancelled),
-    "nobody has read this product": lambda: each(looks_at_unmade_words),
+    "nobody has read this value": lambda: each(looks_at_unmade_words),
     "the program raised TYPE": lambda: after_the_end(divides),
     "this session has ended": lambda: after_the_end(lambda s: s.reveal(s.zero(1))),
     "this process was forked": forked,

@@ -32,6 +32,8 @@ LAYERS = {
     "mpc.messaging": 5,
     "mpc.preprocessing": 6,
     "mpc.engine": 7,
+    "mpc.later": 7,
+    "mpc.masking": 7,
     "mpc.session": 7,
     "mpc.config": 7,
     "mpc.estimate": 7,

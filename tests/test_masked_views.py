@@ -8,6 +8,7 @@ import pytest
 import mpc
 from mpc import Disagreement, ProgramError
 from mpc.testing import simulate
+from tests.references import opened
 
 X = np.arange(6.0).reshape(2, 3)
 KEYS = {
@@ -25,7 +26,7 @@ KEYS = {
 
 
 async def masked_x(s):
-    return await s.mask(s.input(X if s.index == 0 else None, 0, X.shape, bound=8.0))
+    return await opened(s, s.input(X if s.index == 0 else None, 0, X.shape, bound=8.0))
 
 
 @pytest.mark.parametrize("what", KEYS)

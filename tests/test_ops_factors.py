@@ -15,7 +15,7 @@ from mpc.naming.correlations import MAX_TERMS
 from mpc.ops.declare import OPS
 from mpc.ops.groups import GROUP, MANY, most_factors
 from mpc.testing import simulate
-from tests.references import added_up, shared
+from tests.references import added_up, opened, shared
 
 STEPS = 20
 EDGES = np.array([0, 1, 2**64 - 1, 2**63, 2**63 - 1, 2**32, 3, 2**64 - 5], np.uint64)
@@ -53,7 +53,7 @@ def test_every_word_of_a_chain_is_exact_and_it_opens_as_rarely_as_declared(n, sh
 
     async def chain(s):
         value = shared(s, start, 1)
-        masked = [await s.mask(shared(s, factor, 2 + number)) for number, factor in enumerate(factors)]
+        masked = [await opened(s, shared(s, factor, 2 + number)) for number, factor in enumerate(factors)]
         steps = []
         for number, factor in enumerate(masked):
             x, y = (value, factor) if number % 2 else (factor, value)
@@ -75,7 +75,7 @@ def test_slices_transposes_and_powers_are_factors_too(n):
     words = words_at((4, 4), np.random.default_rng(9))
 
     async def program(s):
-        x = await s.mask(shared(s, words, 1))
+        x = await opened(s, shared(s, words, 1))
         before = s.cost.rounds
         square = await mpc.mul(s, x, x.T)
         cube = await mpc.mul(s, square, x[::-1])
@@ -99,7 +99,7 @@ def test_products_of_products_open_no_more_than_is_declared(n):
 
     async def program(s):
         x = shared(s, words, 1)
-        powers = [x, await s.mask(x)]
+        powers = [x, await opened(s, x)]
         while len(powers) <= most:
             powers.append((await mpc.mul(s, powers[-1], powers[1])).assume_bound(1.0, "a lie"))
         results = []

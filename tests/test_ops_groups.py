@@ -17,7 +17,7 @@ from mpc.network.mesh import Clocks
 from mpc.ops.declare import OPS
 from mpc.ops.groups import GROUP, MANY, chosen, most_factors
 from mpc.testing import simulate
-from tests.references import shared, total
+from tests.references import opened, shared, total
 from tests.waiting import turns
 
 CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
@@ -37,7 +37,7 @@ async def chain(s, value, factors):
 
 async def masked(s, words):
     """Each of the words under a mask of its own."""
-    return [(await s.mask(shared(s, each, number))).assume_bound(1.0, "a lie") for number, each in enumerate(words)]
+    return [(await opened(s, shared(s, each, number))).assume_bound(1.0, "a lie") for number, each in enumerate(words)]
 
 
 @pytest.mark.parametrize("shape", [(), (8,), (9,), (300,)])

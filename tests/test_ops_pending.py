@@ -14,7 +14,7 @@ from mpc.messaging.exchange import Exchange
 from mpc.network.mesh import Clocks
 from mpc.ops.declare import OPS
 from mpc.testing import simulate
-from tests.references import shared, total
+from tests.references import opened, shared, total
 
 PARTIES = (2, 3, 4, 5)
 SHAPES = [(), (3,), (9,), (2, 300)]
@@ -98,7 +98,7 @@ def test_an_op_costs_what_it_declares_whichever_operand_is_masked():
 
     async def program(s):
         x, y = (shared(s, each, number) for number, each in enumerate(words))
-        mx, my = await s.mask(x), await s.mask(y)
+        mx, my = await opened(s, x), await opened(s, y)
         results = []
         for left, right in ((x, y), (mx, y), (x, my), (mx, my), (x, x), (await times(s, mx, my), x)):
             before = s.cost.rounds, s.cost.payload

@@ -11,12 +11,13 @@ import pytest
 import mpc
 from mpc import PeerLost, ProgramError
 from mpc.estimate import estimate
+from mpc.later import FEW
 from mpc.messaging.exchange import Exchange
 from mpc.naming import scope
-from mpc.ops.later import FEW
 from mpc.testing import ExceededBoundError, simulate
 from mpc.values.unmade import Applied
 from tests.quotients import CLOCKS, above, cost_is_that_of_the_dry_run, exactly, made, own, times, words_of
+from tests.references import opened
 
 STEPS = 31
 
@@ -27,7 +28,7 @@ def numbers(elements, steps=STEPS):
 
 async def begun(s, elements, frac, steps=STEPS):
     """A quotient, and factors that are masked, what takes two openings."""
-    factors = await s.mask(own(s, numbers(elements, steps), 1.0, frac))
+    factors = await opened(s, own(s, numbers(elements, steps), 1.0, frac))
     value = await mpc.mul_trunc(s, own(s, numbers(elements)[-1], 101.0, frac), factors[0], frac)
     return value.assume_bound(101.0, "factors are at most 1"), factors
 

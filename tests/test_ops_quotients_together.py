@@ -13,6 +13,7 @@ from mpc.naming.correlations import MAX_TERMS
 from mpc.ops.declare import OPS
 from mpc.testing import simulate
 from tests.quotients import CLOCKS, above, chain, cost_is_that_of_the_dry_run, exactly, made, own, times, words_of
+from tests.references import opened
 
 STEPS = 12
 FRAC = 16
@@ -23,7 +24,7 @@ FACTORS = np.random.default_rng(5).uniform(-1, 1, (STEPS, START.size))
 
 async def begun(s, frac=FRAC):
     """A quotient, and factors that are masked."""
-    factors = await s.mask(own(s, FACTORS, 1.0, frac))
+    factors = await opened(s, own(s, FACTORS, 1.0, frac))
     value = await mpc.mul_trunc(s, own(s, START, 101.0, frac), factors[0], frac)
     return value.assume_bound(101.0, "factors are at most 1"), factors
 
@@ -144,7 +145,7 @@ def test_words_that_are_not_open_are_told():
     async def program(s):
         value, factors = await begun(s)
         one = await times(s, value, factors[1])
-        with pytest.raises(ProgramError, match="nobody has read this product yet"):
+        with pytest.raises(ProgramError, match="nobody has read this value yet"):
             print(one.words)
         return s.cost.rounds
 

@@ -349,7 +349,7 @@ def test_words_are_made_before_they_are_there():
     async def program(s):
         square = await mpc.mul(s, *[await s.mask(shared(s, WORDS, 1))] * 2)
         for unmade in (square, square + 1):
-            with pytest.raises(ProgramError, match="nobody has read this product yet.*await s.made"):
+            with pytest.raises(ProgramError, match="nobody has read this value yet.*await s.made"):
                 print(unmade.words)
         await s.made({"in": [(square + 1,)]})
         return square.words

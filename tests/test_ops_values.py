@@ -17,7 +17,7 @@ from mpc.messaging.exchange import SCATTER_WORDS, Exchange
 from mpc.ops.arithmetic import mask_cost
 from mpc.ring import WORD, signed
 from mpc.testing import simulate
-from tests.references import EDGES, owned, shared, shared_bits, split
+from tests.references import EDGES, opened, owned, shared, shared_bits, split
 
 WORDS = st.one_of(st.sampled_from([edge % 2**64 for edge in EDGES]), st.integers(0, 2**64 - 1))
 FEW = settings(max_examples=25, deadline=None)
@@ -106,18 +106,18 @@ def test_large_openings_of_many_parties_scatter(n, size):
         x, y = shared(s, words, 1), owned(s, words, 3)
         assert (mask_cost(n, x).rounds, mask_cost(n, x).payload) == (rounds, payload)
         assert mask_cost(n, y) == Cost(rounds=1, payload=8 * size)
-        masked = await s.mask(x)
-        opened = s.cost.rounds, s.cost.payload
-        own = await s.mask(y)
-        return masked.difference, masked.mask, opened, own.difference + own.mask, (s.cost.rounds, s.cost.payload)
+        masked = await opened(s, x)
+        cost = s.cost.rounds, s.cost.payload
+        own = await opened(s, y)
+        return masked.difference, masked.mask, cost, own.difference + own.mask, (s.cost.rounds, s.cost.payload)
 
     results = simulate(n, program, seed=n)
     first = results[0][0]
     assert all(np.array_equal(difference, first) for difference, *_ in results)
     assert np.array_equal(first + sum(mask for _, mask, *_ in results), words)
     assert np.array_equal(results[n - 2][3], words)
-    assert {opened[0] for _, _, opened, *_ in results} == {rounds}
-    assert max(opened[1] for _, _, opened, *_ in results) == payload
+    assert {cost[0] for _, _, cost, *_ in results} == {rounds}
+    assert max(cost[1] for _, _, cost, *_ in results) == payload
     assert results[n - 2][4] == (rounds + 1, results[n - 2][2][1] + 8 * size)
 
 

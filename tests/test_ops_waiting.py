@@ -14,7 +14,7 @@ from mpc.messaging.exchange import Exchange
 from mpc.network.mesh import Clocks
 from mpc.ops.groups import most_factors, most_waiting
 from mpc.testing import simulate
-from tests.references import added_up, shared, total
+from tests.references import added_up, opened, shared, total
 
 EDGES = np.array([0, 1, 2**64 - 1, 2**63, 2**63 - 1, 2**32, 3, 2**64 - 5], np.uint64)
 
@@ -31,7 +31,7 @@ async def times(s, value, factor):
 
 async def masked(s, words):
     """All of them under one mask."""
-    return (await s.mask(shared(s, words, 1))).assume_bound(1.0, "a lie")
+    return (await opened(s, shared(s, words, 1))).assume_bound(1.0, "a lie")
 
 
 async def chain(s, factors, length):
@@ -75,7 +75,7 @@ def test_every_prefix_of_a_chain_is_that_of_the_plain_one_whatever_is_read_when(
     words = np.concatenate([np.tile(EDGES, 4), words_at((28,), n, odd=False)])
 
     async def program(s):
-        factors = [(await s.mask(shared(s, word, number))).assume_bound(1.0, "a lie") for number, word in enumerate(words)]
+        factors = [(await opened(s, shared(s, word, number))).assume_bound(1.0, "a lie") for number, word in enumerate(words)]
         value, products = factors[0], []
         for number in range(1, len(words)):
             factor = factors[number].share() if number == 25 else factors[number]
@@ -233,7 +233,7 @@ def test_long_names_wait_too_and_every_relation_fits_into_a_message(n):
     async def program(s, depth=60):
         if depth:
             return await mpc.protocol(program)(s, depth - 1)
-        factor = added_up([(await s.mask(shared(s, EDGES[1:2], number))).assume_bound(1.0, "it is 1") for number in range(20)])
+        factor = added_up([(await opened(s, shared(s, EDGES[1:2], number))).assume_bound(1.0, "it is 1") for number in range(20)])
         value, before = factor, s.cost.rounds
         for _ in range(29):
             value = await times(s, value, factor)

@@ -17,6 +17,7 @@ from mpc.ops.declare import OPS
 from mpc.ops.quotients import truncated
 from mpc.testing import simulate
 from tests.quotients import CLOCKS, above, chain, cost_is_that_of_the_dry_run, exactly, made, own, times, words_of
+from tests.references import opened
 from tests.waiting import turns
 
 STEPS = 15
@@ -27,7 +28,7 @@ START = np.array([-100.0, 100.0, 1.0, -1.0, 0.0, 2.0, 0.5, -3.0])
 
 async def begun(s, frac=16, elements=1):
     """A quotient, and factors that are masked."""
-    factors = await s.mask(own(s, FACTORS[:, :elements], 1.0, frac))
+    factors = await opened(s, own(s, FACTORS[:, :elements], 1.0, frac))
     value = await mpc.mul_trunc(s, own(s, START[:elements], 101.0, frac), factors[0], frac)
     return value.assume_bound(101.0, "factors are at most 1"), factors
 
@@ -135,8 +136,8 @@ def test_masked_words_of_every_size_are_lifted(n):
     async def program(s):
         shares = np.random.default_rng(1).integers(0, 2**64, (s.n, values.size), dtype=np.uint64)
         shares[0] += values.view(np.uint64) - np.sum(shares, axis=0, dtype=np.uint64)
-        large = await s.mask(s.share(shares[s.index], frac=0, bound=2.0**60, lineage=1))
-        one = await s.mask(own(s, np.ones(8), 1.0, 1))
+        large = await opened(s, s.share(shares[s.index], frac=0, bound=2.0**60, lineage=1))
+        one = await opened(s, own(s, np.ones(8), 1.0, 1))
         small = (await mpc.mul_trunc(s, one, one, 1)).assume_bound(1.0, "ones")
         # Three factors, of which the large one is read as a fraction.
         product = await mpc.mul_trunc(s, await mpc.mul_trunc(s, small, one, 1), one, 1)

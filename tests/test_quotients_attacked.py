@@ -21,6 +21,7 @@ from mpc.preprocessing.dealer import DealerSession
 from mpc.preprocessing.plan import Plan
 from mpc.testing import simulate
 from tests.quotients import CLOCKS, above, exactly, own, times, words_of
+from tests.references import opened
 from tests.waiting import until
 
 RNG = np.random.default_rng(3)
@@ -42,7 +43,7 @@ def again_and_again(y):
 
 
 async def begun(s, factors=FACTORS, start=(5.0,)):
-    masked = await s.mask(own(s, factors, 1.0, 16))
+    masked = await opened(s, own(s, factors, 1.0, 16))
     value = await mpc.mul_trunc(s, own(s, np.array(start), 101.0, 16), own(s, np.ones(len(start)), 1.0, 16), 16)
     return value.assume_bound(101.0, "the factor is 1"), masked
 

@@ -13,7 +13,7 @@ from mpc.naming import scope
 from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealt
 from mpc.testing import simulate
-from tests.references import shared, total
+from tests.references import opened, shared, total
 from tests.waiting import turns
 
 CLOCKS = Clocks(join=30.0, lost=30.0, stall=30.0)
@@ -23,7 +23,7 @@ SEEDS = [None, 1, 2]
 
 async def masked(s):
     """Each word under a mask of its own."""
-    return [(await s.mask(shared(s, word, number))).assume_bound(1.0, "a lie") for number, word in enumerate(WORDS)]
+    return [(await opened(s, shared(s, word, number))).assume_bound(1.0, "a lie") for number, word in enumerate(WORDS)]
 
 
 async def times(s, x, y):

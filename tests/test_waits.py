@@ -47,7 +47,7 @@ async def other_receivers(s):
 
 
 async def other_owners(s):
-    await s.mask(s.input(None, (s.index + 1) % s.n, 1))
+    await s.made(await s.mask(s.input(None, (s.index + 1) % s.n, 1)))
 
 
 async def one_catches(s):

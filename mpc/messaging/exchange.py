@@ -258,14 +258,15 @@ class Exchange:
         self._waits.taken.append(tag)
         if arrivals.future.done():
             # What this party sends leaves now: its peers compute on it while this party goes on.
-            await self._turn(scope)
+            await self.turn(scope)
         await self._wait(arrivals, scope, tag, digest)
         scope.depth += 1
         self._ledger.rounds = max(self._ledger.rounds, scope.depth)
         if self._ledger.on_round is not None:
             self._ledger.on_round(time.monotonic() - began)
 
-    async def _turn(self, scope: Scope) -> None:
+    async def turn(self, scope: Scope) -> None:
+        """Let others have a turn, in a call of `scope`."""
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:

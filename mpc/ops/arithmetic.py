@@ -158,7 +158,7 @@ async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation
     relation = value_relation(s, masks_product(s.n, operation, *names))
     fetching = s.source.begin(running(s), relation)
     try:
-        left, right = await masked_both(s, x, y, names)
+        left, right = await s.masked((x, y), names)
         (c,) = await fetching
     finally:
         fetching.close()
@@ -168,16 +168,6 @@ async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation
     )
     bound = product_bound(operation, x, y, known)
     return s.share(words, frac=x.frac + y.frac, bound=bound, lineage=lineage_of(operation, x.lineage, y.lineage))
-
-
-async def masked_both(s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression]) -> tuple[Masked, Masked]:
-    """Both operands masked, those that were not under the given names, in one opening."""
-    if isinstance(x, Masked):
-        return x, y if isinstance(y, Masked) else (await s.masked((y,), names[1:]))[0]
-    if isinstance(y, Masked):
-        return (await s.masked((x,), names[:1]))[0], y
-    left, right = await s.masked((x, y), names)
-    return left, right
 
 
 def product_work(operation: str, x: Fixed, y: Fixed) -> int:
@@ -221,7 +211,7 @@ async def _square(s: Session, x: AShare | Masked) -> AShare:
     relation = value_relation(s, expressions.combine("mul", name, name))
     fetching = s.source.begin(running(s), relation)
     try:
-        (opened,) = (x,) if isinstance(x, Masked) else await s.masked((x,), (name,))
+        (opened,) = await s.masked((x,), (name,))
         (c,) = await fetching
     finally:
         fetching.close()

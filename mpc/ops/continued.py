@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from mpc.kernels import wide
 from mpc.kernels.sets import folded, of_several
 from mpc.kernels.wide import LANES
+from mpc.later import Opens, watched
 from mpc.ledger import Cost
 from mpc.naming import correlations, expressions
 from mpc.naming.correlations import DROPPED, MASK, MAX_CONTINUED, MAX_WIDE, QUOTIENT, SHORT_NODES, WIDE, WIDE_DROPPED, Relation, layout_of
 from mpc.naming.expressions import NAMED_NODES
 from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
-from mpc.ops.later import Opens, watched
 from mpc.ops.lift import lifted_name, lifted_whole, lifting_of, open_numbers, part_of
 from mpc.ops.quotients import LIMIT, WIDE_LIMIT, lifted, lifted_numbers, lost_in, public_numbers, rounded, whole_of, wrapped
 from mpc.ring import count, frozen
@@ -125,11 +125,11 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
     if y.factors and base.mask.nodes <= MAX_NODES and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
         # A further product like this one takes no opening of it.
         truncation = Truncation(Quotient(steps, dropped, words), base, factors, liftable, steps.is_wide)
+        if watched(s):
+            await make(scope, [words])
     else:
         held = await words.at_once()
         truncation = Truncation(Quotient(Known(steps.mask), dropped, words))
-    if watched(s):
-        await make(scope, [words])
     return wrapped(s, held, z.frac + y.frac, z.bound * y.bound, drop, lineage, truncation)
 
 
@@ -163,6 +163,7 @@ async def _opened(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[An
     base, factors, drop, rho = steps.base, steps.factors, steps.drop, steps.mask
     c, z = await base.opening.result(scope)
     high, products, top, tops = await fetching
+    await make(scope, [y.held for y in factors])
     own = await s.compute(_times, rho.shape, z, c, base.drop, factors, products, tops, s.first)
     opened, _ = await s.open_masked(scope, own, rho, steps.lineage)
     c = lifted(opened)

@@ -118,8 +118,6 @@ async def _select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
 
 @protocol
 async def _masked_as(s: Session, x: AShare | Masked, name: Expression) -> Masked:
-    if isinstance(x, Masked):
-        return x
     (masked,) = await s.masked((x,), (name,))
     return masked
 

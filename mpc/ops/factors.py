@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpc.later import Later, Opens, watched
 from mpc.ledger import Cost, together
 from mpc.naming.correlations import products_of
 from mpc.naming.scope import running
 from mpc.ops.declare import Operand, masking, opening
 from mpc.ops.groups import MANY, dealt, group_of, grouped, most_factors, most_waiting, product_of
 from mpc.ops.groups import cost as groups_cost
-from mpc.ops.later import Later, Opens, watched
 from mpc.ring import count
 from mpc.values.derived import Derived, Factors, Pending
 from mpc.values.masked import Masked, masked_lineage

@@ -13,13 +13,13 @@ import numpy as np
 
 from mpc.kernels import wide
 from mpc.kernels.wide import LANES
+from mpc.later import Later
 from mpc.naming import expressions
 from mpc.naming.correlations import LIFT, MASK, Relation
 from mpc.naming.scope import Scope, running
-from mpc.ops.later import Later
 from mpc.ring import BITS, WORD, count
 from mpc.values.secret import lineage_of
-from mpc.values.unmade import Unmade
+from mpc.values.unmade import Unmade, make
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -133,6 +133,7 @@ def _begin(
 
 async def _lifted(s: Session, scope: Scope, whole: Masked, name: Expression, fetching: Coroutine[Any, Any, list[Words]]) -> Lifted:
     r, top = await fetching
+    await make(scope, [whole.held])
     own = await s.compute(_own, name.where.shape, whole.difference, r, top, s.first)
     mask = s.mask_words(name.where, own)
     lanes = await open_numbers(s, scope, own, mask, name, lineage_of("lift", whole.lineage))

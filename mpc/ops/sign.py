@@ -97,7 +97,7 @@ async def _compare(s: Session, x: AShare | Masked, kind: str) -> Words:
     of_tree = Relation.fresh(scope.ranges, f"{kind} tree", (x.size,), (), (rho,))
     fetching = [s.source.begin(scope, relation) for relation in (of_mask, of_tree)]
     try:
-        (masked,) = (x,) if isinstance(x, Masked) else await s.masked((x,), (name,))
+        (masked,) = await s.masked((x,), (name,))
         return await _merged(s, masked, rho, fetching, circuit, [size * part for size in opened], of_tree.key)
     finally:
         for each in fetching:

@@ -18,7 +18,7 @@ from mpc.naming import expressions
 from mpc.naming.correlations import DROPPED, Relation
 from mpc.naming.scope import running
 from mpc.ops import continued, quotients
-from mpc.ops.arithmetic import checked_product, masked_both, masks_product, own_term, product_bound, product_work
+from mpc.ops.arithmetic import checked_product, masks_product, own_term, product_bound, product_work
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
 from mpc.ring import broadcast, count
 from mpc.values.derived import Derived, Done, Known, Quotient, Truncation
@@ -73,7 +73,7 @@ async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
     # c = d + 2^62 with r = -a, so that a masked value needs no further opening.
     fetching = _begin(s, name, drop)
     try:
-        (opened,) = (x,) if isinstance(x, Masked) else await s.masked((x,), (name,))
+        (opened,) = await s.masked((x,), (name,))
         high, top = await fetching
     finally:
         fetching.close()
@@ -160,7 +160,7 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
     mask = expressions.combine("add", rho, product)
     fetching = _begin(s, mask, drop)
     try:
-        left, right = await masked_both(s, x, y, names)
+        left, right = await s.masked((x, y), names)
         own = await s.compute(own_term, product.shape, s.index, s.n, left, right, operation, work=product_work(operation, left, right))
         lineage = lineage_of(operation, x.lineage, y.lineage)
         opened, _ = await s.open_masked(running(s), own, rho, lineage)

@@ -13,6 +13,7 @@ from mpc.naming.correlations import SHORT_NODES
 from mpc.ring import Words, broadcast, frozen
 from mpc.values.secret import Home, constant_lineage, fingerprint, fingerprint_of_integers, lineage_of, same_home
 from mpc.values.shares import AShare, Fixed, check_broadcast, constant, integers
+from mpc.values.unmade import Unmade, applied, combined, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
     from mpc.naming.scope import Scope
     from mpc.values.secret import Secret
+    from mpc.values.unmade import Held
 
 _MAPS: dict[str, Callable[..., Expression]] = {
     "index": expressions.index,
@@ -49,11 +51,11 @@ class View(NamedTuple):
 class Masked(Fixed):
     """A secret x whose difference d = x - a from the mask `a` is public; products with it need no further opening.
 
-    `difference` is d; `mask` is this party's share of a; `name` says which mask it is.  Closed under public linear maps: slices,
+    `difference` is d, once it is open; `mask` is this party's share of a; `name` says which mask it is.  Closed under public linear maps: slices,
     transposes, sums, integer multiples and sums of masked values refer to the mask that was opened once.
     """
 
-    __slots__ = ("difference", "factors", "lifting", "mask", "name", "place", "view")
+    __slots__ = ("_held", "factors", "lifting", "mask", "name", "place", "view")
     is_masked = True
     level = 0
     """It is no group of factors."""
@@ -61,27 +63,30 @@ class Masked(Fixed):
     place: tuple[int, ...] | None
     """The scope in which it can be masked anew, where an op of its own has masked it and it is small enough."""
 
-    def __init__(self, difference: Words, mask: Words, name: Expression, *, frac: int, bound: float, home: Home, lineage: int) -> None:
-        if difference.shape != name.shape or mask.shape != name.shape:
-            msg = f"a masked value of shape {difference.shape} under a mask of shape {name.shape}"
+    def __init__(
+        self, difference: Held | View, mask: Words, name: Expression, *, frac: int, bound: float, home: Home, lineage: int
+    ) -> None:
+        if mask.shape != name.shape or not (isinstance(difference, View) or difference.shape == name.shape):
+            msg = f"a masked value of shape {mask.shape} under a mask of shape {name.shape}"
             raise ProgramError(msg)
         super().__init__(name.shape, frac, bound, home, lineage)
         expressions.check_named(name)
         # Of a long name no relation between several would fit into a message.
         self.factors = int(name.nodes <= SHORT_NODES)
-        self.difference = frozen(difference)
+        self._held: Held | View = difference if isinstance(difference, View) else frozen(difference)
+        self.view = difference if isinstance(difference, View) else None
+        """Which part of another one it is, if it is known."""
         self.mask = frozen(mask)
         self.name = name
         self.place = None
-        self.view: View | None = None
         self.lifting: Any = None
         """That masking anew, once somebody has begun it."""
-        if home.watch is not None:
-            home.watch.makes(home.index, lineage, self._words(), frac, bound)
+        if home.watch is not None and not (isinstance(self.held, Unmade) and self.held.words is None):
+            home.watch.makes(home.index, lineage, self._words(self.difference), frac, bound)
 
     @classmethod
-    def of(cls, x: AShare, difference: Words, mask: Words, name: Expression) -> Masked:
-        """`x` after x - a was opened."""
+    def of(cls, x: AShare, difference: Held, mask: Words, name: Expression) -> Masked:
+        """`x` of which x - a is open, or will be."""
         return cls(difference, mask, name, frac=x.frac, bound=x.bound, home=x.home, lineage=masked_lineage(x, name))
 
     @property
@@ -89,34 +94,51 @@ class Masked(Fixed):
         """Whether it can be masked anew as numbers mod 2^128."""
         return self.view is not None or self.place is not None
 
-    async def opened(self, _: Scope) -> tuple[Words, Words]:
-        """Its difference and this party's share of its mask."""
-        return self.difference, self.mask
+    @property
+    def held(self) -> Held:
+        """The difference, or what stands for it until it is open."""
+        if isinstance(self._held, View):
+            # Taken when it is first asked for, which is seldom before the whole is open.  No deeper than a name is.
+            self._held = combined(self._held.apply, self._held.whole.held, shape=self.shape)
+        return self._held
+
+    @property
+    def difference(self) -> Words:
+        """What is public of it; ProgramError if it is not open yet (`Session.made`)."""
+        return self.held.there() if isinstance(self.held, Unmade) else self.held
+
+    async def opened(self, scope: Scope) -> tuple[Words, Words]:
+        """Its difference, for which whoever asks in `scope` may have to wait, and this party's share of its mask."""
+        held = self.held
+        if not isinstance(held, Unmade):
+            return held, self.mask
+        await make(scope, [held])
+        return held.there(), self.mask
 
     def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Masked:
         """See Secret."""
         if id(self) in home.twins:
             return home.twins[id(self)][1]
-        parts = (blank(self.shape), blank(self.shape))
-        masked = Masked(*parts, self.name, frac=self.frac, bound=self.bound, home=home, lineage=self.lineage)
+        difference = blank(self.shape) if self.view is None else self.view._replace(whole=self.view.whole.at(home, blank))
+        masked = Masked(difference, blank(self.shape), self.name, frac=self.frac, bound=self.bound, home=home, lineage=self.lineage)
         masked.place = self.place
-        if self.view is not None:
-            masked.view = self.view._replace(whole=self.view.whole.at(home, blank))
         if self.lifting is not None:
             masked.lifting = self.lifting.at(blank)
         home.twins[id(self)] = (self, masked)
         return masked
 
-    def _make(self, difference: Words, mask: Words, name: Expression, bound: float, lineage: int) -> Masked:
+    def _make(self, difference: Held | View, mask: Words, name: Expression, bound: float, lineage: int) -> Masked:
         return Masked(difference, mask, name, frac=self.frac, bound=bound, home=self.home, lineage=lineage)
 
     def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> Masked:
         name = _MAPS[operation](self.name, parameters)
         lineage = lineage_of(operation, self.lineage, fingerprint_of_integers(parameters))
-        masked = self._make(apply(self.difference), apply(self.mask), name, self.bound * growth, lineage)
+        difference: Held | View
         if operation in expressions.VIEWS and self.is_liftable:
-            masked.view = self._same() if name is self.name else View(self, operation, parameters, apply)
-        return masked
+            difference = self._same() if name is self.name else View(self, operation, parameters, apply)
+        else:
+            difference = combined(apply, self.held, shape=name.shape)
+        return self._make(difference, apply(self.mask), name, self.bound * growth, lineage)
 
     def _same(self) -> View:
         """Of the same words: however often they are read anew, that is one view."""
@@ -124,10 +146,8 @@ class Masked(Fixed):
 
     def _read(self, operation: str, frac: int, bound: float) -> Masked:
         lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
-        masked = Masked(self.difference, self.mask, self.name, frac=frac, bound=bound, home=self.home, lineage=lineage)
-        if self.is_liftable:
-            masked.view = self._same()
-        return masked
+        difference = self._same() if self.is_liftable else self.held
+        return Masked(difference, self.mask, self.name, frac=frac, bound=bound, home=self.home, lineage=lineage)
 
     def _index(self, key: Any) -> Any:
         try:
@@ -153,8 +173,8 @@ class Masked(Fixed):
             if other.frac != self.frac:
                 msg = f"masked values with {self.frac} and {other.frac} fractional bits cannot be added"
                 raise ProgramError(msg)
-            difference, mask = apply(self.difference, other.difference), apply(self.mask, other.mask)
             name = expressions.combine(operation, self.name, other.name)
+            difference, mask = combined(apply, self.held, other.held, shape=name.shape), apply(self.mask, other.mask)
             return self._make(difference, mask, name, self.bound + other.bound, lineage_of(operation, self.lineage, other.lineage))
         if isinstance(other, Fixed):
             msg = "a masked value and a share: use x.share() to add them, or mask the share"
@@ -166,7 +186,8 @@ class Masked(Fixed):
             raise ProgramError(msg)
         # A constant moves the public difference; the mask, and so its name, stay.
         lineage = lineage_of(operation, self.lineage, constant_lineage(words))
-        return self._make(apply(self.difference, words), self.mask, self.name, self.bound + bound, lineage)
+        difference = combined(lambda own: apply(own, words), self.held, shape=self.shape)
+        return self._make(difference, self.mask, self.name, self.bound + bound, lineage)
 
     def __mul__(self, factor: ArrayLike | Secret) -> Masked:
         array = integers(factor)
@@ -181,10 +202,10 @@ class Masked(Fixed):
     def share(self) -> AShare:
         """The same secret as an additive share: x = a + d, and d is added at party 0."""
         lineage = lineage_of("share", self.lineage)
-        return AShare(self._words(), frac=self.frac, bound=self.bound, home=self.home, lineage=lineage)
+        return AShare(applied(self._words, self.held), frac=self.frac, bound=self.bound, home=self.home, lineage=lineage)
 
-    def _words(self) -> Words:
-        return self.mask + self.difference if self.home.index == 0 else self.mask
+    def _words(self, difference: Words) -> Words:
+        return self.mask + difference if self.home.index == 0 else self.mask
 
 
 def masked_lineage(x: AShare, name: Expression) -> int:

@@ -33,10 +33,14 @@ class Unmade:
         """Whether to make them is to open something, which all parties must do."""
         return False
 
+    def is_there(self) -> bool:
+        """Whether the words are made, or can be from words that are."""
+        return self.words is not None
+
     def there(self) -> Words:
         """The words; ProgramError if nobody made them."""
         if self.words is None:
-            msg = "nobody has read this product yet, so its words are not made: await s.made(x) first"
+            msg = "nobody has read this value yet, so its words are not there: await s.made(x) first"
             raise ProgramError(msg)
         return self.words
 
@@ -64,19 +68,33 @@ class Applied(Unmade):
 
     __slots__ = ("_apply", "_opens", "parts", "product")
 
-    def __init__(self, apply: Callable[..., Any], parts: Sequence[Held]) -> None:
-        super().__init__(apply(*(outline(part.shape) for part in parts)).shape)
+    def __init__(self, apply: Callable[..., Any], parts: Sequence[Held], shape: tuple[int, ...] | None) -> None:
+        super().__init__(apply(*(outline(part.shape) for part in parts)).shape if shape is None else shape)
         self._apply: Callable[..., Any] | None = apply
         self.parts = parts
         # As it is now: whether something else has made the parts by the time that somebody asks may differ between parties.
-        self._opens = any(isinstance(part, Unmade) and part.words is None and part.opens for part in parts)
-        self.product: Product | None = next(filter(None, map(_unmade_product, parts)))
-        self.product.waiting().append(ref(self))
+        self._opens = False
+        self.product: Product | None = None
+        for part in parts:
+            if isinstance(part, Unmade) and part.words is None:
+                self._opens = self._opens or part.opens
+                self.product = self.product or _product(part)
+
+    def remember(self) -> None:
+        """Let the call that is running make it now and then, if somebody still has it."""
+        if self.product is not None:
+            self.product.waiting().append(ref(self))
 
     @property
     def opens(self) -> bool:
         """See Unmade."""
         return self._opens
+
+    def is_there(self) -> bool:
+        """See Unmade."""
+        if self.words is None and not any(isinstance(part, Unmade) and part.words is None for part in self.parts):
+            self.compute()
+        return self.words is not None
 
     def compute(self) -> None:
         """The parts are there."""
@@ -87,8 +105,8 @@ class Applied(Unmade):
             self._apply, self.parts, self.product = None, (), None
 
 
-def _unmade_product(held: Held) -> Product | None:
-    return held if isinstance(held, Product) and held.words is None else held.product if isinstance(held, Applied) else None
+def _product(unmade: Unmade) -> Product | None:
+    return unmade if isinstance(unmade, Product) else unmade.product if isinstance(unmade, Applied) else None
 
 
 def _there(held: Held) -> Words:
@@ -96,13 +114,21 @@ def _there(held: Held) -> Words:
 
 
 def applied(apply: Callable[..., Any], *parts: Held) -> Held:
-    """`apply` to all words, now if they are there."""
+    """`apply` to all words, now if they are there; if not, the call that is running remembers it."""
+    outcome = combined(apply, *parts)
+    if isinstance(outcome, Applied):
+        outcome.remember()
+    return outcome
+
+
+def combined(apply: Callable[..., Any], *parts: Held, shape: tuple[int, ...] | None = None) -> Held:
+    """`apply` to all words, now if they are there; `shape` is that of what it gives, if known."""
     unmade = [part for part in parts if isinstance(part, Unmade)]
     if not unmade:
         # So for nearly every one.
         return apply(*parts)  # type: ignore[no-any-return]
     if any(part.words is None for part in unmade):
-        return Applied(apply, parts)
+        return Applied(apply, parts, shape)
     words: Words = apply(*map(_there, parts))
     # Whoever reads it counts the rounds that it waited for, whoever made it.
     return Unmade(words.shape, frozen(words), *_latest(unmade))
@@ -124,20 +150,19 @@ async def begin(scope: Scope, held: Sequence[Held]) -> list[Unmade]:
 
 async def make(scope: Scope, held: Sequence[Held]) -> None:
     """See that all of these are there: what they lack is asked for before any of it is waited for."""
-    if not any(isinstance(each, Unmade) for each in held):
-        # So for nearly every opening.
-        return
-    order = await begin(scope, held)
-    for each in order:
-        if isinstance(each, Product):
-            await each.finish(scope)
-    for each in order:
-        if isinstance(each, Applied):
-            each.compute()
+    unmade = [each for each in held if isinstance(each, Unmade)]
+    missing = [each for each in unmade if not each.is_there()]
+    if missing:
+        order = await begin(scope, missing)
+        for each in order:
+            if isinstance(each, Product):
+                await each.finish(scope)
+        for each in order:
+            if isinstance(each, Applied):
+                each.compute()
     # Rounds and trips count for whoever reads the words, also where another has made them.
-    for read in held:
-        if isinstance(read, Unmade):
-            scope.follow(read)
+    for read in unmade:
+        scope.follow(read)
 
 
 def _in_order(held: Sequence[Held]) -> list[Unmade]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mpc.values.derived import Done
     from mpc.values.unmade import Applied, Held
 
-    Begin = Callable[[Scope], tuple[Coroutine[None, None, Any], Coroutine[Any, Any, Any]]]
+    Begin = Callable[[Scope], tuple[Coroutine[None, None, Any], *tuple[Coroutine[Any, Any, Any], ...]]]
 
 R = TypeVar("R")
 
@@ -35,7 +35,7 @@ class Making(NamedTuple, Generic[R]):
 
 
 class Later(Product, Generic[R]):
-    """Words of a call whose scope is `scope`.  `start` gives, in another of their own, the work that makes them and what it fetches from the dealer."""
+    """Words of a call whose scope is `scope`.  `start` gives, in another of their own, the work that makes them, and what it fetches from the dealer if it does."""
 
     __slots__ = ("_making", "_scope", "_session", "_start")
 
@@ -63,8 +63,7 @@ class Later(Product, Generic[R]):
 
     def _go(self, start: Begin, own: Scope) -> None:
         self._start = None
-        work, fetching = start(own)
-        self._making = Making(own, self._session.beside(work, fetching))
+        self._making = Making(own, self._session.beside(*start(own)))
 
     async def finish(self, scope: Scope) -> None:
         """See Product."""
@@ -83,6 +82,7 @@ class Opens(Later[R]):
     """Words for which something is opened, by whoever reads them first or by the call itself."""
 
     __slots__ = ("_waits",)
+    few = FEW
 
     def __init__(self, s: Session, scope: Scope, shape: tuple[int, ...], start: Begin) -> None:
         super().__init__(s, scope, shape, start)
@@ -100,7 +100,7 @@ class Opens(Later[R]):
         self._waits = False
         if self._start is not None:
             self._go(self._start, scope.aside())
-        if count(self.shape) <= FEW:
+        if count(self.shape) <= self.few and not watched(self._session):
             return self
         await make(scope, [self])
         return self.there()
