@@ -9,6 +9,7 @@ every party checks it against its own policy and signs it.
 from __future__ import annotations
 
 import asyncio
+import difflib
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -72,12 +73,21 @@ def rows_of(table: ArrayLike, ranges: Mapping[str, tuple[float, float]] | None =
     """The rows of `table`, a Table or a data frame, of which column NAME lies within ranges[NAME].
 
     The parties learn the power of two above each range, and never the data's own: say what is known of everyone's data, not of these.
-    Raises ProgramError unless each column has its name, PrecisionError where something else than numbers is in it.
+    Raises ProgramError unless each column has its name, ConfigError for a range of a column that is not there, PrecisionError where something else
+    than numbers is in the table.
     """
-    known, names, numbers = ranges or {}, mpc.column_names(table), mpc.as_numbers(table)
+    # A frame may call its columns by numbers.
+    known = {str(name): limits for name, limits in (ranges or {}).items()}
+    names, numbers = mpc.column_names(table), mpc.as_numbers(table)
     if numbers.ndim != 2 or numbers.shape[1] != len(names):
         msg = f"a client's rows are a Table, or a data frame, with a name for each column, not {len(names)} name(s) and an array of shape {numbers.shape}"
         raise ProgramError(msg)
+    for stray in known.keys() - set(names):
+        alike = difflib.get_close_matches(stray, names, 1)
+        msg = f"ranges= has a column {stray!r}, and the rows have {', '.join(names)}; " + (
+            f"did you mean {alike[0]!r}?" if alike else "correct its name"
+        )
+        raise ConfigError(msg)
     return Rows(Table(list(names), numbers.astype(np.float64, copy=False)), tuple(power_above(known.get(name)) for name in names))
 
 

@@ -55,6 +55,7 @@ CLIENTS = [
     "is none of me, parties, both",
     "a client gives from 1 to",
     "a client's rows are a Table",
+    "ranges= has a column",
     "rows= takes what",
     "nothing to compute on",
     "the power of two above the column's range",
@@ -348,6 +349,16 @@ def test_a_frame_gives_its_columns_and_text_is_refused():
     assert (rows.table.columns, rows.table.rows.tolist(), rows.powers) == (["age", "bmi"], [[63.0, 27.5], [51.0, 30.1]], (7, 20))
     with pytest.raises(mpc.PrecisionError, match="column 'sex' holds str"):
         rows_of(pd.DataFrame({"age": [63, 51], "sex": ["m", "f"]}))
+
+
+def test_a_range_is_of_a_column_that_is_there():
+    """One of a misspelt column was left out without a word, and the column's values went with a power of its own."""
+    table = Table(["age", "bmi"], np.ones((2, 2)))
+    for name, hint in (("agee", "did you mean 'age'?"), ("income", "correct its name")):
+        with pytest.raises(mpc.ConfigError, match=re.escape(f"a column {name!r}, and the rows have age, bmi; {hint}")) as caught:
+            rows_of(table, {"bmi": (0, 60), name: (0, 120)})
+        shown("ranges= has a column", caught.value)
+    assert rows_of(pd.DataFrame(np.ones((2, 2))), {1: (0, 60)}).powers == (20, 6)
 
 
 def test_a_party_refuses_a_client_that_speaks_for_another(tmp_path):
