@@ -14,7 +14,7 @@ from mpc.membership.lock import IdentityLock
 from mpc.membership.remembered import RosterMemory
 from mpc.membership.roster import transport_between
 from mpc.messaging.agreement import Agreement
-from mpc.messaging.job import describe
+from mpc.messaging.job import check_name, describe
 from mpc.messaging.lobby import Lobby
 from mpc.network.checks import Checks
 from mpc.network.mesh import Clocks, Mesh
@@ -140,6 +140,7 @@ class Node:
         if not self._open:
             msg = "this node is not open: use its sessions inside `async with node:`"
             raise ProgramError(msg)
+        check_name(job)
         if job in self._live:
             msg = f"job {job!r} runs at this node already; a job name is used by one session at a time: wait for its end, or choose another"
             raise ConfigError(msg)

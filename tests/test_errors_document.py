@@ -240,6 +240,7 @@ def wrong_key():
 
 CASES = {
     "is text of at most N bytes": lambda: joined((0, "j" * 257, {})),
+    "a job needs a name": lambda: joined((0, "", {})),
     "is already being agreed on": lambda: joined((0, "j", {}), (0, "j", {})),
     "the roster names no dealer": no_dealer,
     "is the dealer and never": lambda: joined((0, "j", {"parties": ["p0", "the-dealer"]})),

@@ -59,12 +59,18 @@ def describe(
     return job
 
 
+def check_name(job: object) -> None:
+    """ConfigError unless a program may call its job so: all parties must mean the same one by it."""
+    _check_text("job", job, 256)
+    if isinstance(job, str) and not job.strip():
+        msg = "a job needs a name, by which its parties tell it from others: pass job= the same text at all of them"
+        raise ConfigError(msg)
+
+
 def described(name: str, roster: Roster, parties: tuple[str, ...] | None, program: str, terms: Mapping[str, str] | None = None) -> Job:
     """The same job for whoever looks at it from outside."""
-    for what, text, most in (("job", name, 256), ("program", program, 1024)):
-        if not isinstance(text, str) or len(text.encode()) > most:
-            msg = f"the name of a {what} is text of at most {most} bytes; choose such a one"
-            raise ConfigError(msg)
+    _check_text("job", name, 256)
+    _check_text("program", program, 1024)
     chosen = tuple(sorted(parties or [member.name for member in roster.parties]))
     if roster.dealer is None:
         raise ConfigError(NO_DEALER)
@@ -87,6 +93,13 @@ def described(name: str, roster: Roster, parties: tuple[str, ...] | None, progra
         "terms": dict(terms or {}),
     }
     return Job(name, members, description)
+
+
+def _check_text(what: str, text: object, most: int) -> None:
+    # Half of a surrogate pair has no bytes.
+    if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text) or len(text.encode()) > most:
+        msg = f"the name of a {what} is text of at most {most} bytes; choose such a one"
+        raise ConfigError(msg)
 
 
 def session_id(job: Job, nonces: dict[str, bytes]) -> bytes:
