@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import signal
 import time
@@ -222,6 +223,7 @@ async def test_a_client_is_told_which_party_is_lost(tmp_path):
         (job,) = (each["id"] for each in (await requested(nodes, {"do": "jobs"}, at="b"))[-1]["jobs"])
         status, out, complaints = await nodes.beaver("jobs", "show", job, "-c", "b.toml")
         assert status == 0 and "none: only the client gives rows" in out, complaints
+        assert re.search(r"rows given by the client *\S* *40", out), out
         await nodes.kill("b")
         with pytest.raises(mpc.PeerLost, match="^b: "):
             await asking

@@ -175,7 +175,7 @@ def _request(task: Task) -> dict[str, Any]:
         "receivers": list(task.receivers),
         "reveals": wanted.reveals,
         "rows wanted": task.pool,
-        "rows given by the client": task.given,
+        **({} if task.client is None else {"rows given by the client": task.given}),
     }
 
 
