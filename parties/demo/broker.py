@@ -9,7 +9,6 @@ import asyncio
 import logging
 import socket
 import sys
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -39,11 +38,32 @@ async def serve(listener: socket.socket) -> None:
     """Pass messages on until cancelled."""
     broker = _amqtt()
     await broker.start()
+    guests: set[asyncio.Task[None]] = set()
+
+    def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of this function's own, not of the server's: that complains of one that is cancelled.
+        guest = asyncio.create_task(_attend(broker, reader, writer))
+        guests.add(guest)
+        guest.add_done_callback(guests.discard)
+
+    server = await asyncio.start_server(welcome, sock=listener)
     try:
-        async with await asyncio.start_server(partial(broker.stream_connected, listener_name=_LISTENER), sock=listener):
-            await asyncio.Event().wait()
+        await asyncio.Event().wait()
     finally:
+        server.close()
         await broker.shutdown()
+        # Who has said nothing yet is no session that the broker knows, and would keep the server open.
+        for guest in guests:
+            guest.cancel()
+        await asyncio.gather(*guests, return_exceptions=True)
+        await server.wait_closed()
+
+
+async def _attend(broker: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        await broker.stream_connected(reader, writer, _LISTENER)
+    finally:
+        writer.close()
 
 
 def main(argv: list[str]) -> int:
