@@ -84,12 +84,14 @@ async def weighted_mean(s: Session, /, x: ArrayLike, w: ArrayLike, *, frac: int 
 async def weighted_mean(s: Session, /, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: None = None) -> Floats: ...
 @declared(weighted_mean_cost, reveals="the weighted mean and the total weight")
 async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Floats | None:
-    """Mean over the pooled rows, each with its own weight.  x: (n_i, d) or (n_i,), w: (n_i,), not negative -> (d,) or a number, at the receivers
+    """Mean over the pooled rows, each with its own weight.  x: (n_i, d) or (n_i,), w: (n_i,) or (n_i, 1), not negative -> (d,) or a number, at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σwx / Σw and Σw, hence also Σwx · takes no correlation
     ConfigError if the pool has no weight, PrecisionError if Σw is so small that `frac` leaves fewer than three digits of it.
     """
     rows, weights = own_rows(x), own_rows(w)
+    # As a frame of one column has them.
+    weights = weights.reshape(len(weights)) if weights.shape[1:] == (1,) else weights
     if weights.shape != (len(rows),):
         msg = f"{len(rows)} rows need weights of shape ({len(rows)},), not {weights.shape}"
         raise ProgramError(msg)

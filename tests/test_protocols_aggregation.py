@@ -6,6 +6,7 @@ import logging
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import protocols
@@ -191,6 +192,31 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(call, fault, text)
         return s.cost.rounds, s.cost.payload
 
     assert simulate(2, program) == [(0, 0)] * 2
+
+
+@pytest.mark.parametrize("d", [(), (1,), (3,)])
+def test_weights_may_be_a_column_as_of_a_frame(d):
+    """They were refused, where y of a model may be one."""
+    rng = np.random.default_rng(7)
+    x, w = rng.normal(size=(2, 5, *d)), rng.uniform(size=(2, 5, 1))
+
+    async def program(s):
+        frame = await protocols.weighted_mean(s, x[s.index], pd.DataFrame(w[s.index], columns=["w"]))
+        return await measured(s, "weighted_mean", x[s.index], w[s.index]), frame
+
+    outcomes, frames = zip(*simulate(2, program), strict=True)
+    expected = np.average(np.concatenate(x), axis=0, weights=w.reshape(10))
+    check(outcomes, expected, {"rtol": 0, "atol": 1e-4})
+    assert all(np.array_equal(frame, outcomes[0][0]) for frame in frames)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (1, 5), (5, 1, 1), (4, 1), ()])
+def test_other_weights_are_no_column(shape):
+    async def program(s):
+        with pytest.raises(ProgramError, match="need"):
+            await protocols.weighted_mean(s, np.ones((5, 3)), np.ones(shape))
+
+    simulate(2, program)
 
 
 @pytest.mark.parametrize("d", [(), (3,)])
