@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpc.blocking import blocking
-from mpc.errors import ConfigError
+from mpc.errors import ConfigError, ProgramError
 from mpc.naming.scope import called
 from mpc.preprocessing.plan import Estimate, Plan
 from mpc.session import Session
+from mpc.values.secret import extent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from mpc.values.secret import Extent
 
 
-def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[tuple[int, ...]] = (), **parameters: Any) -> Plan:
-    """The plan of `await program(s, *data, **parameters)` among n parties, each with data of these shapes.
+def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[Extent] = (), **parameters: Any) -> Plan:
+    """The plan of `await program(s, *data, **parameters)` among n parties, each with data of these shapes, one for each array.
 
     It has `rounds`, `payload` (bytes to the peer that gets most), `dealer` (bytes to all parties together), `relations` (in order) and `peak` (bytes of
     arrays at one party), for the party that sends most.  The program runs once for every party, on zeros; every revealed real is 1 or a little above,
     every whole number 1, or 24 in arrays, and every bit 0: a program that branches on revealed values is estimated on that branch.
+    Raises ProgramError where the program cannot be called so.
     """
     if n < 2:
         msg = f"an estimate is for two parties or more, not {n}"
         raise ConfigError(msg)
+    data = _data_of(shapes)
+    _check_call(program, data, parameters)
     names = [f"p{index}" for index in range(n)]
 
     async def dry(index: int) -> Plan:
@@ -34,6 +42,36 @@ def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[tu
         await called(partial(program, **parameters), s, *(np.broadcast_to(np.float64(0.0), shape) for shape in data))
         return plan
 
-    data = tuple(shapes)
     # The parties differ in what they own and receive: the one that sends most counts.
     return max((blocking(dry(index)) for index in range(n)), key=lambda plan: plan.payload)
+
+
+def _data_of(shapes: object) -> list[tuple[int, ...]]:
+    # What has a shape is data; to go through it would take every row for a shape.
+    if not isinstance(shapes, Iterable) or isinstance(shapes, str) or hasattr(shapes, "shape"):
+        msg = f"shapes= lists the shape of each array that the program takes, such as [(100, 3)] for one, and is no {type(shapes).__name__}"
+        raise ProgramError(msg)
+    return [extent_of(shape) for shape in shapes]
+
+
+def _check_call(program: Callable[..., Awaitable[Any]], data: list[tuple[int, ...]], parameters: Mapping[str, Any]) -> None:
+    """ProgramError unless the program takes a session, so many arrays, and these parameters."""
+    try:
+        signature = inspect.signature(program)
+    except (TypeError, ValueError):
+        # It does not say what it takes.
+        return
+    try:
+        signature.bind(None, *data, **parameters)
+    except TypeError as fault:
+        bare = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
+        taken = signature.replace(parameters=bare, return_annotation=signature.empty)
+        name = getattr(program, "__name__", "the program")
+        given = f"arrays of shapes {', '.join(map(str, data))}" if data else "no array"
+        # Numbers side by side were meant as one shape.
+        flat = len(data) > 1 and all(len(shape) == 1 for shape in data)
+        one = tuple(extent for (extent,) in data) if flat else (100, 3)
+        msg = (
+            f"{name}{taken} cannot be called with a session and {given}: {fault}. shapes= lists the shape of each array, as [{one}] for one"
+        )
+        raise ProgramError(msg) from None

@@ -54,6 +54,8 @@ LOCAL = {
     "in another thread": in_a_thread,
     "this share holds whole numbers": lambda s: s.zero(3, frac=0) + 0.5,
     "an estimate is for two parties": lambda s: mpc.estimate(repr, 1),
+    "cannot be called with a session": lambda s: mpc.estimate(mpc.square, 2),
+    "shapes= lists the shape of each array that": lambda s: mpc.estimate(mpc.square, 2, 3),
     "there are no shares to join": lambda s: mpc.stack([]),
     "comes as a list of AShares": lambda s: mpc.concatenate(s.zero(3)),
     "takes KIND here": lambda s: mpc.mul(s, s.zero(2), 3.0),
@@ -138,6 +140,50 @@ def test_a_program_is_a_coroutine_function():
             simulate(2, wrong)
         with pytest.raises(ProgramError, match="a program is an `async def"):
             estimate(wrong, 2)
+
+
+ONE = "shapes= lists the shape of each array, as [(100, 3)] for one"
+TAKES = "program(s, x, w=None, *, frac=20) cannot be called with a session and "
+
+
+@pytest.mark.parametrize(
+    ("shapes", "parameters", "texts"),
+    [
+        (
+            (100, 3, 2),
+            {},
+            [f"{TAKES}arrays of shapes (100,), (3,), (2,): too many", "as [(100, 3, 2)] for one"],
+        ),
+        ((100, 3), {"w": 1.0}, [f"{TAKES}arrays of shapes (100,), (3,): multiple values for argument 'w'", ONE]),
+        ((), {}, [f"{TAKES}no array: missing a required argument: 'x'. {ONE}"]),
+        ([(4, 3)], {"ddof": 1}, [f"{TAKES}arrays of shapes (4, 3): got an unexpected keyword argument 'ddof'"]),
+        (100, {}, ["such as [(100, 3)] for one, and is no int"]),
+        (np.full((2, 2), 4711.5), {}, ["and is no ndarray"]),
+        ("xy", {}, ["and is no str"]),
+        ([np.full((2, 2), 4711.5)], {}, ["a shape is a number of elements, or a tuple of them, not ndarray"]),
+        ([(-1, 3)], {}, ["a shape is a number of elements, or a tuple of them, not (-1, 3)"]),
+    ],
+)
+def test_an_estimate_says_what_its_program_takes(shapes, parameters, texts):
+    """It was a TypeError of Python's, of a call that the user never made."""
+
+    async def program(s, x: object, w: object = None, *, frac: int = 20) -> None:
+        raise TypeError
+
+    with pytest.raises(ProgramError) as caught:
+        estimate(program, 3, shapes, **parameters)
+    assert all(text in str(caught.value) for text in texts), caught.value
+    assert "4711" not in str(caught.value)
+
+
+def test_a_fault_of_the_estimated_program_passes_and_shapes_may_be_numbers_of_elements():
+    async def program(s, x, **more):
+        assert x.shape == (100,)
+        raise TypeError(more["own"])
+
+    with pytest.raises(TypeError, match="mine") as caught:
+        estimate(program, 2, [100], own="mine")
+    assert caught.type is TypeError
 
 
 @pytest.mark.parametrize("what", MISUSES)

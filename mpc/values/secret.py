@@ -84,10 +84,12 @@ def extent_of(shape: Extent) -> tuple[int, ...]:
     """A public shape that a program gives, as a tuple; ProgramError for what is none."""
     try:
         extent = (index(shape),) if isinstance(shape, int | np.integer) else tuple(map(index, shape))
+        given = repr(shape)
     except TypeError:
-        extent = (-1,)
+        # Of data that someone took for a shape, no value.
+        extent, given = (-1,), type(shape).__name__
     if any(each < 0 for each in extent):
-        msg = f"a shape is a number of elements, or a tuple of them, not {shape!r}"
+        msg = f"a shape is a number of elements, or a tuple of them, not {given}"
         raise ProgramError(msg)
     return extent
 
