@@ -20,7 +20,8 @@ from mpc.testing import simulate
 from tests.references import opened, shared, total
 from tests.waiting import turns
 
-CLOCKS = Clocks(join=5.0, lost=5.0, stall=5.0)
+CLOCKS = Clocks(join=60.0, lost=60.0, stall=60.0)
+"""Guards against hanging only: no test waits for one of them."""
 LENGTHS = (9, 12, 13, 24, 31, 47, 60)
 
 
