@@ -72,6 +72,21 @@ def test_the_socket_is_found_by_the_same_paths_as_the_key(home, tmp_path_factory
     assert socket_path(load_node_config(written(home, NODE))) == home / "run" / "a.sock"
 
 
+def test_a_key_has_one_socket_by_whatever_links_and_ways_its_file_is_named(home, tmp_path_factory, monkeypatch):
+    """`beaver jobs` in another folder, or by another name of the configuration, asks the node that runs."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "soft.key").symlink_to(home / "a.key")
+    (elsewhere / "folder").symlink_to(home)
+    whole = socket_path(load_node_config(written(home, OWN)))
+    monkeypatch.chdir(home)
+    assert socket_path(load_node_config("a.toml")) == whole
+    monkeypatch.chdir(elsewhere)
+    assert socket_path(load_node_config("folder/./a.toml")) == whole
+    for key in ("soft.key", "./soft.key", "folder/a.key", f"folder/../{home.name}/a.key"):
+        (elsewhere / "a.toml").write_text(OWN.replace("a.key", key))
+        assert socket_path(load_node_config("a.toml")) == whole, key
+
+
 # -- good files -----------------------------------------------------------------------------------------------
 
 
