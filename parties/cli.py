@@ -19,7 +19,7 @@ from parties.commands import audit, bench, check, client, data, estimate, jobs, 
 from parties.config import load_node_config
 from parties.demo.organisations import demo
 from parties.faults import LOCAL, as_object, code, exit_status
-from parties.jobs.job import Task, names_in
+from parties.jobs.job import Task, chosen_in, names_in
 from parties.logs import LogFormat, configure
 from parties.programs import PROGRAMS, program, table_of_programs
 from parties.run import commanded
@@ -129,9 +129,10 @@ def _task(
     settings: NodeConfig, protocol: str, dataset: str, columns: str, parties: str | None, to: str | None, parameters: list[str] | None
 ) -> Task:
     roster = settings.load_roster()
-    everyone = tuple(sorted(names_in(parties) or (member.name for member in roster.parties)))
+    everyone = tuple(sorted(chosen_in("--parties", parties) or (member.name for member in roster.parties)))
+    receivers = chosen_in("--to", to)
     task = Task(
-        protocol, dataset, settings.expand(dataset, names_in(columns)), everyone, names_in(to), program(protocol).parse(parameters or [])
+        protocol, dataset, settings.expand(dataset, names_in(columns)), everyone, receivers, program(protocol).parse(parameters or [])
     )
     program(protocol).check(task, len(everyone))
     return task

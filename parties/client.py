@@ -28,7 +28,7 @@ from mpc.values.sharing import split
 from parties.data import Table
 from parties.datasets import load
 from parties.jobs.computation import computed, followed, large_enough
-from parties.jobs.job import MAX_ROWS, MAX_WORDS, Client, Task, fresh_id, unpack_task
+from parties.jobs.job import MAX_ROWS, MAX_WORDS, Client, Task, fresh_id, nobody, unpack_task
 from parties.jobs.proposals import DONE, JOB, LOST, Proposal
 from parties.jobs.records import Record, named
 from parties.jobs.visits import heard
@@ -134,6 +134,9 @@ async def ask(
     check_role(roster, me, config, "client")
     everyone = tuple(sorted(parties or (member.name for member in roster.parties)))
     receivers = {ME: (me,), PARTIES: (), BOTH: (*everyone, me)}.get(to) if isinstance(to, str) else tuple(to)
+    if not to:
+        option = "to="
+        raise nobody(option)
     if receivers is None:
         msg = f"to={to!r} is none of me, parties, both; name other receivers in a list"
         raise ConfigError(msg)

@@ -140,6 +140,7 @@ OFFLINE = {
     "is given twice": (None, "estimate variance --columns age --set ddof=1 --set ddof=0"),
     "is named twice among the columns": (None, "estimate mean --columns age,age"),
     "receiver 'NAME' is no party of the job": (None, "run mean --dataset patients --columns age --to zed -c a.toml"),
+    "names nobody": (None, "run mean --dataset patients --columns age --to= -c a.toml"),
     "there is no workload": (None, "bench --only W99"),
     "needs a size of at least": (None, "bench --only W7 --size 5"),
     "a picture is an .svg or a .png file": (None, "bench --plot times.pdf"),

@@ -17,7 +17,7 @@ from parties.client import ME, Rows, declared
 from parties.client import ask as ask_parties
 from parties.config import NodeConfig, load_node_config
 from parties.faults import as_object
-from parties.jobs.job import names_in
+from parties.jobs.job import chosen_in, names_in
 from parties.programs import program
 from parties.reading import Reading, in_time
 from parties.run import commanded
@@ -39,7 +39,7 @@ def client(
     ] = None,
     dataset: Annotated[str, typer.Option(help="A dataset of the parties, whose own rows then count, too.")] = "",
     to: Annotated[str, typer.Option(help="Who gets the result: me, parties, both, or names with commas between.")] = ME,
-    parties: Annotated[str, typer.Option(help="Who computes, with commas between; all parties of the roster by default.")] = "",
+    parties: Annotated[str | None, typer.Option(help="Who computes, with commas between; all parties of the roster by default.")] = None,
     parameters: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the protocol, NAME=VALUE.")] = None,
     purpose: Annotated[str, typer.Option(help="What the result is for; every party's policy decides whether that is allowed.")] = "",
     wait: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for parties that are missing, busy, or must approve.")] = 60.0,
@@ -60,9 +60,9 @@ def client(
                 protocol,
                 dataset=dataset,
                 columns=settings.expand(dataset, names),
-                to=to if "," not in to and to not in settings.load_roster() else names_in(to),
+                to=to if to.strip() and "," not in to and to not in settings.load_roster() else chosen_in("--to", to),
                 parameters=program(protocol).parse(parameters or []),
-                parties=names_in(parties),
+                parties=chosen_in("--parties", parties),
                 purpose=purpose,
                 wait=wait,
                 tell=lambda text: print(f"{time.monotonic() - start:7.2f} s  {text}", file=sys.stderr, flush=True),

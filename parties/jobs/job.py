@@ -31,6 +31,22 @@ def names_in(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
 
 
+def chosen_in(option: str, text: str | None) -> tuple[str, ...]:
+    """The names in the text of an option that means all, or another default, where it is left out.
+
+    ConfigError if it is there and names nobody, as from an empty variable of a script: that must not make everybody a receiver.
+    """
+    names = names_in(text)
+    if text is not None and not names:
+        raise nobody(option)
+    return names
+
+
+def nobody(option: str) -> ConfigError:
+    """What is said of members to choose, of whom none is named."""
+    return ConfigError(f"{option} names nobody: name members with commas between, or leave it out")
+
+
 def fresh_id() -> str:
     """128 random bits."""
     return secrets.token_hex(16)
