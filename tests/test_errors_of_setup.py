@@ -125,6 +125,7 @@ COMMANDS = {
     "has no retiring key, or": (None, "roster revoke roster.toml a --reason x --retiring"),
     "--new describes NAME": (public("b", KEY), "roster revoke roster.toml a --reason x --new new.public"),
     "this is no signature of": (None, f'roster accept roster.toml a="{NO_SIGNATURE}"'),
+    "give a file of lines that a member sent": (None, "roster accept roster.toml none.line"),
     "holds no signature": (lambda home: (home / "empty.line").touch(), "roster accept roster.toml empty.line"),
     "the roster gives NAME another": (renewed(file="other.toml"), "roster sign -c a.toml --roster other.toml"),
     "replaces this key in it; sign": (renewed(SOON, "other.toml"), "roster sign -c a.toml --roster other.toml"),

@@ -69,6 +69,17 @@ def made():
     beaver("roster add a/roster.toml a/a.public b/b.public d/d.public")
 
 
+def test_lines_may_stand_in_the_command_however_many_they_are(made):
+    """More of them than a file's name has room for were taken for the name of the output that could not be written."""
+    remark = f"# {'as told by telephone; ' * 20}\n"
+    lines = [remark + read(f"{name}/{name}.public") for name in "abd"]
+    beaver("roster add", "one.toml", "\n".join(lines))
+    beaver("roster add", "three.toml", *lines)
+    assert read("one.toml") == read("three.toml") == read("a/roster.toml")
+    beaver("roster accept", "one.toml", remark + "".join(line_of(name) for name in "abd"))
+    assert "signed by all 3 members" in beaver("roster verify one.toml")
+
+
 def line_of(name):
     return beaver(f"roster sign -c {name}/{name}.toml --roster a/roster.toml")
 

@@ -50,7 +50,7 @@ def add(
     """Put members into a roster, from the public lines that they sent; the file is made if it is not there."""
     given = [member for source in sources for member in _fragment(source)]
     with _changing(roster):
-        content, signatures = _read(roster) if roster.exists() else (Content(), {})
+        content, signatures = _read(roster) if _is_there(roster) else (Content(), {})
         before = content
         for member in given:
             content = replace(content, members=_with(content.members, member))
@@ -58,7 +58,7 @@ def add(
             content = replace(content, relay=parse_relay(relay))
         if transport is not None:
             content = replace(content, transport=transport)
-        if roster.exists() and set(content.members) == set(before.members) and replace(content, members=before.members) == before:
+        if _is_there(roster) and set(content.members) == set(before.members) and replace(content, members=before.members) == before:
             print(f"{roster} says all that already; nothing was written", file=sys.stderr)
             return
         _save(roster, content, signatures)
@@ -287,9 +287,22 @@ def _text(source: str) -> tuple[str, str]:
     """What an argument stands for, and its name in errors."""
     if source == "-":
         return sys.stdin.read(), "standard input"
-    if "=" in source and not Path(source).exists():
+    if "=" in source and not _is_there(Path(source)):
         return source, "the lines"
-    return read_text(source), source
+    try:
+        return Path(source).read_text("utf-8"), source
+    except (OSError, UnicodeDecodeError) as fault:
+        why = getattr(fault, "strerror", None) or "it is not UTF-8 text"
+        msg = f"{source}: cannot be read ({why}); give a file of lines that a member sent, these lines themselves, or - for standard input"
+        raise ConfigError(msg) from None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # Lines that are longer than a name may be, or a folder that is closed to this user: whoever reads or writes there says so.
+        return False
 
 
 def _read(path: Path) -> tuple[Content, dict[str, bytes]]:

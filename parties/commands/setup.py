@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -122,7 +123,7 @@ def init(
 
 def _unused(paths: list[Path]) -> None:
     for path in paths:
-        if path.exists() or path.is_symlink():
+        if os.path.lexists(path):
             msg = f"{path}: exists already, and nothing was written; choose another --dir, or move it away if it is no longer used"
             raise ConfigError(msg)
 
