@@ -115,8 +115,19 @@ def test_a_log_that_is_gone_is_not_made_anew(home):
     assert verified(home)[1] is None
 
 
-def test_a_folder_is_no_log_to_read(home):
-    shown(verified(home, "--log", home)[1], "no audit log can be read there")
+@pytest.mark.parametrize("folder", [None, ".", "..", "/", ""])
+def test_a_folder_is_no_log_to_read(home, monkeypatch, folder):
+    """Those without a name of their own, which an empty variable gives too, ended in a traceback."""
+    monkeypatch.chdir(home)
+    shown(verified(home, "--log", home if folder is None else folder)[1], "no audit log can be read there")
+
+
+@pytest.mark.parametrize("folder", [".", "/"])
+def test_nor_to_write(home, monkeypatch, folder):
+    monkeypatch.chdir(home)
+    identity = Identity.load(home / "a.key")
+    text = refused(AuditLog(Path(folder), identity).open, "the audit log cannot be opened")
+    assert text.startswith(f"{folder}: the audit log cannot be opened (Is a directory)")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ def path_of(log: Path) -> Path:
 
 def known(log: Path) -> Head | None:
     """How far the node says that the log at `log` goes, None if nothing says it; ConfigError if the file says nothing clear."""
+    if not log.name:
+        # "." or "/": a folder, as whoever opens the log says.
+        return None
     path = path_of(log)
     try:
         data = path.read_bytes()
