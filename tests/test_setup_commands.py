@@ -80,6 +80,18 @@ def test_lines_may_stand_in_the_command_however_many_they_are(made):
     assert "signed by all 3 members" in beaver("roster verify one.toml")
 
 
+def test_what_is_no_text_is_told_as_such_from_a_file_and_from_standard_input(made):
+    """From standard input it was a traceback."""
+    Path("noise").write_bytes(b"\x80\x92\xff")
+    for source, name in (("noise", "noise"), ("-", "standard input")):
+        for command in ("add", "accept"):
+            text = refused(f"roster {command} a/roster.toml {source}", stdin=b"\x80\x92\xff")
+            assert text.startswith(f"{name}: cannot be read (it is not UTF-8 text); give a file of lines")
+    # As a file of another system.
+    beaver("roster add windows.toml -", stdin="".join(read(f"{name}/{name}.public") for name in "abd").replace("\n", "\r\n").encode())
+    assert read("windows.toml") == read("a/roster.toml")
+
+
 def line_of(name):
     return beaver(f"roster sign -c {name}/{name}.toml --roster a/roster.toml")
 

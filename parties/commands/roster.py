@@ -285,15 +285,14 @@ def _changing(roster: Path) -> Iterator[None]:
 
 def _text(source: str) -> tuple[str, str]:
     """What an argument stands for, and its name in errors."""
-    if source == "-":
-        return sys.stdin.read(), "standard input"
-    if "=" in source and not _is_there(Path(source)):
+    name = "standard input" if source == "-" else source
+    if source != "-" and "=" in source and not _is_there(Path(source)):
         return source, "the lines"
     try:
-        return Path(source).read_text("utf-8"), source
+        return (sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()).decode(), name
     except (OSError, UnicodeDecodeError) as fault:
         why = getattr(fault, "strerror", None) or "it is not UTF-8 text"
-        msg = f"{source}: cannot be read ({why}); give a file of lines that a member sent, these lines themselves, or - for standard input"
+        msg = f"{name}: cannot be read ({why}); give a file of lines that a member sent, these lines themselves, or - for standard input"
         raise ConfigError(msg) from None
 
 
