@@ -328,6 +328,9 @@ def test_a_client_is_told_what_is_wrong_before_it_asks_anyone(tmp_path):
     # A file is called what the command calls it.
     with pytest.raises(mpc.ConfigError, match=r"own\.csv: dataset '.*own\.csv', line 1, column 'bmi': there is no such column"):
         client("mean", "age,bmi", lab, data=str(tmp_path / "own.csv"))
+    # What cannot even be looked for was told as an output that cannot be written.
+    with pytest.raises(mpc.ConfigError, match=r"cannot be read \(File name too long\); correct its path"):
+        client("mean", "age", lab, data="x" * 300)
     far = nodes.data["lab"].copy()
     far[3, 1], far[5, 1] = CANARY, np.nan
     text = refused("the power of two above the column's range", lab, "mean", rows=given(far))
