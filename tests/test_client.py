@@ -328,6 +328,10 @@ def test_a_client_is_told_what_is_wrong_before_it_asks_anyone(tmp_path):
     # A file is called what the command calls it.
     with pytest.raises(mpc.ConfigError, match=r"own\.csv: dataset '.*own\.csv', line 1, column 'bmi': there is no such column"):
         client("mean", "age,bmi", lab, data=str(tmp_path / "own.csv"))
+    # Before it reads anything: a party's own rows were read first.
+    with pytest.raises(mpc.ConfigError) as caught:
+        client("mean", "age,weight", tmp_path / "a.toml", data="patients")
+    shown("its role in the roster must be", caught.value)
     # What cannot even be looked for was told as an output that cannot be written.
     with pytest.raises(mpc.ConfigError, match=r"cannot be read \(File name too long\); correct its path"):
         client("mean", "age", lab, data="x" * 300)

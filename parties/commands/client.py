@@ -18,6 +18,7 @@ from parties.client import ask as ask_parties
 from parties.config import NodeConfig, load_node_config
 from parties.faults import as_object
 from parties.jobs.job import chosen_in, names_in
+from parties.nodes import check_role
 from parties.programs import program
 from parties.reading import Reading, in_time
 from parties.run import commanded
@@ -67,7 +68,7 @@ def client(
                 wait=wait,
                 tell=lambda text: print(f"{time.monotonic() - start:7.2f} s  {text}", file=sys.stderr, flush=True),
                 # Last: it may take long, and all else that is wrong is known before.
-                rows=None if data is None else _rows(settings, data, names),
+                rows=None if data is None else _rows(settings, data, names, config),
             )
             answer = commanded(work)
         try:
@@ -77,8 +78,8 @@ def client(
             ask.show(answer, as_json=as_json)
 
 
-def _rows(config: NodeConfig, data: str, columns: tuple[str, ...]) -> Rows:
-    """The rows of a declared dataset, or of a file whose columns are all numbers."""
+def _rows(config: NodeConfig, data: str, columns: tuple[str, ...], file: Path) -> Rows:
+    """The rows of a declared dataset, or of a file whose columns are all numbers; `file` is the configuration's, for errors."""
     if data not in config.datasets:
         if not _is_there(Path(data)):
             known = ", ".join(config.datasets) or "none"
@@ -86,6 +87,8 @@ def _rows(config: NodeConfig, data: str, columns: tuple[str, ...]) -> Rows:
             raise ConfigError(msg)
         there = DatasetSettings(path=str(Path(data).absolute()), columns={name: ColumnSettings() for name in columns})
         config = config.model_copy(update={"datasets": {data: there}})
+    # Before all is read, which may take long.
+    check_role(config.load_roster(), config.name, file, "client")
     return commanded(_read(config, data, columns), UNASKED)
 
 
