@@ -24,6 +24,8 @@ LIMIT_BITS = 63
 """A signed word holds -2^63 <= x < 2^63."""
 
 Floats = NDArray[np.float64]
+_BLOCK = 1 << 14
+"""Elements that stay in cache."""
 _NUMBERS = (int, float, Decimal, np.number, np.bool_)
 _OTHERS = {"U": "text", "S": "text", "M": "dates", "m": "spans of time", "c": "complex numbers"}
 """What arrays of these kinds hold."""
@@ -159,4 +161,17 @@ def decode(words: Words, frac: int = FRAC) -> Floats | NDArray[np.int64]:
         return whole.astype(np.int64)
     real = np.asarray(whole.astype(np.float64))
     real *= 2.0**-frac
+    return real
+
+
+def decoded(words: Words, frac: int = FRAC) -> Floats | NDArray[np.int64]:
+    """The same values, contiguous, in the memory of `words`, which holds no words any more: what is large is never there twice."""
+    whole = signed(words)
+    if not frac:
+        return whole.view(np.int64)
+    real: Floats = words.view(np.float64)
+    for start in range(0, words.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        # Of a copy of a few at a time, so that no value is written over a word that is still to be read.
+        np.multiply(whole[part].astype(np.float64), 2.0**-frac, out=real[part])
     return real

@@ -38,11 +38,10 @@ class Difference(Opens["Words"]):
 async def mask(s: Session, engine: Engine, scope: Scope, x: AShare, name: Expression) -> Masked:
     """`x` under the mask `name`, for the call of `scope`; one of few elements is opened beside the program (decision 0027)."""
     await make(scope, [x.held])
-    a = _share(engine, x, name)
-    difference = Difference(s, scope, x.shape, lambda own: (_opened(engine, own, [x], [name], (x.words - a).reshape(-1), x.owner),))
-    held = await difference.at_once()
+    hidden = hide(engine, name, x.words)
+    held = await Difference(s, scope, x.shape, lambda own: (_opened(engine, own, [x], [name], hidden, x.owner),)).at_once()
     await engine.departure(scope)
-    return Masked.of(x, held, a, name)
+    return Masked.of(x, held, _mask(x, hidden), name)
 
 
 async def masked(engine: Engine, scope: Scope, values: Sequence[AShare | Masked], names: Sequence[Expression]) -> tuple[Masked, ...]:
@@ -54,19 +53,40 @@ async def masked(engine: Engine, scope: Scope, values: Sequence[AShare | Masked]
     return everything
 
 
+async def difference(engine: Engine, scope: Scope, x: AShare | Masked, name: Expression) -> Words:
+    """That of x from its mask, flat, for an op of `scope`; of x that is not masked yet, nothing is kept of its mask `name`."""
+    await make(scope, [x.held])
+    if isinstance(x, Masked):
+        return x.difference.reshape(-1)
+    return await _opened(engine, scope, [x], [name], hide(engine, name, x.words), x.owner)
+
+
+def hide(engine: Engine, name: Expression, words: Words) -> Words:
+    """This party's `words`, flat, less its share of the fresh mask `name`."""
+    # An owner mask is the owner's stream alone; the others' words of a private input are 0 and stay so.
+    if name.owner is not None and name.owner != engine.home.index:
+        return engine.zeros(words.shape).reshape(-1)
+    return engine.streams.hide(name.where, words).reshape(-1)
+
+
 async def _masked(engine: Engine, scope: Scope, fresh: Sequence[tuple[AShare, Expression]]) -> list[Masked]:
     values, names = zip(*fresh, strict=True)
     await make(scope, [x.held for x in values])
     # Each mask hides one value: its range was taken for this value and streams are never read for another.
-    masks = [_share(engine, x, name) for x, name in fresh]
-    hidden = [(x.words - a).reshape(-1) for x, a in zip(values, masks, strict=True)]
+    hidden = [hide(engine, name, x.words) for x, name in fresh]
+    together = hidden[0] if len(hidden) == 1 else np.concatenate(hidden)
+    del hidden  # as large as what is opened, which may take long
+    cuts = [slice(stop - x.size, stop) for stop, x in zip(accumulate(x.size for x in values), values, strict=True)]
     owners = {x.owner for x in values}
     # Values of several owners travel as one opening: to all but the owner a private input is 0 - 0.
-    owner = values[0].owner if len(owners) == 1 else None
-    opened = await _opened(engine, scope, values, names, hidden[0] if len(hidden) == 1 else np.concatenate(hidden), owner)
-    stops = accumulate(x.size for x in values)
-    parts = [opened[stop - x.size : stop].reshape(x.shape) for stop, x in zip(stops, values, strict=True)]
-    return [Masked.of(x, part, a, name) for x, part, a, name in zip(values, parts, masks, names, strict=True)]
+    opened = await _opened(engine, scope, values, names, together, values[0].owner if len(owners) == 1 else None)
+    parts = zip(values, cuts, names, strict=True)
+    return [Masked.of(x, opened[cut].reshape(x.shape), _mask(x, together[cut]), name) for x, cut, name in parts]
+
+
+def _mask(x: AShare, hidden: Words) -> Words:
+    """This party's share a of the mask of x, of which it hid x - a: so a is not there while the opening is under way, which keeps that."""
+    return x.words - hidden.reshape(x.shape)
 
 
 async def _opened(
@@ -76,10 +96,3 @@ async def _opened(
     if owner is not None:
         return await engine.exchange.publish(scope, "mask", hidden, owner, lineages, trees)
     return await engine.exchange.open(scope, "mask", hidden, lineages, trees, np.add)
-
-
-def _share(engine: Engine, x: AShare, name: Expression) -> Words:
-    # An owner mask is the owner's stream alone; the others' words of a private input are 0 and stay so.
-    if name.owner is not None and name.owner != engine.home.index:
-        return engine.zeros(x.shape)
-    return engine.streams.mask(name.where, x.words)

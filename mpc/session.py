@@ -232,6 +232,10 @@ class Session:
         """All of these masked, in one opening of the call that runs if no `scope` is given.  For ops, which name their masks before they open."""
         return await masking.masked(self._engine, running(self) if scope is None else scope, values, names)
 
+    async def difference(self, x: AShare | Masked, name: Expression) -> Words:
+        """That of x from its mask, flat; a fresh one of this `name`, of which nothing is kept, if it is not masked yet.  For ops."""
+        return await masking.difference(self._engine, running(self), x, name)
+
     @overload
     async def reveal(self, /, x: BShare, to: Receivers) -> NDArray[np.bool_] | None: ...
     @overload
@@ -253,15 +257,18 @@ class Session:
         scope, exchange = current(self), self._engine.exchange
         await self.made(x)
         usage, combine = ("zero-xor", np.bitwise_xor) if isinstance(x, BShare) else ("zero", np.add)
-        zero = self._engine.streams.zero(scope.ranges.take(usage, x.words.shape), usage)
-        # Re-randomised afresh: what a receiver sees of each share is uniform but for the sum.
-        fresh = (x.words ^ zero if isinstance(x, BShare) else x.words + zero).reshape(-1)
+        fresh = self._engine.streams.zero(scope.ranges.take(usage, x.words.shape), usage)
+        # Re-randomised afresh, in the memory of the zero sharing: what a receiver sees of each share is uniform but for the sum.
+        if isinstance(x, BShare):
+            fresh ^= x.words
+        else:
+            fresh += x.words
         # Before a share leaves: what a failure leaves half sent is recorded, too.
         calls = "/".join(call.rpartition(".")[0] for call in scope.label.split("/"))
         self.releases[Release(calls, x.shape, to_names)] += 1
         self.cost.revealing += 1
         try:
-            total: Any = await exchange.to_receivers(scope, fresh, receivers, x.lineage, x.shape, combine)
+            total: Any = await exchange.to_receivers(scope, fresh.reshape(-1), receivers, x.lineage, x.shape, combine)
         finally:
             self.cost.revealing -= 1
         self.log.info("revealed %s shape=%s to=%s", scope.label, x.shape, ",".join(to_names))
@@ -314,11 +321,9 @@ class Session:
         """Whether this party adds the public constants of an op."""
         return self.index == 0
 
-    async def open_masked(self, scope: Scope, words: Words, name: Expression, lineage: int) -> tuple[Words, Words]:
-        """What opening words - a gives, and a, for the fresh mask `name` of their shape."""
-        a = self.mask_words(name.where, words)
-        opened = await self.open_hidden(scope, (words - a).reshape(-1), name, lineage)
-        return opened.reshape(words.shape), a
+    def hide(self, name: Expression, words: Words) -> Words:
+        """This party's `words`, flat, less its share of the fresh mask `name`."""
+        return masking.hide(self._engine, name, words)
 
     async def open_hidden(self, scope: Scope, words: Words, name: Expression, lineage: int) -> Words:
         """The sum of every party's `words`, flat, which the caller hid under its fresh mask `name`."""

@@ -24,9 +24,9 @@ COSTS = {
     "W4": (5000, (4, 61488, 207928), (4, 122976, 207928), (5, 124464, 207928), (5, 149952, 207928)),
     "W5": (24, (2, 13824, 6912), (2, 27648, 6912), (2, 41472, 6912), (2, 55296, 6912)),
     "W5-vector": (100, (2, 104224, 1536), (2, 208448, 1536), (3, 157872, 1536), (3, 169216, 1536)),
-    "W6": (20, (3, 184, 4912), (3, 368, 4912), (3, 552, 4912), (3, 736, 4912)),
-    "W6-fixed": (10, (6, 384, 3556), (6, 768, 3556), (6, 1152, 3556), (6, 1536, 3556)),
-    "W6-fine": (10, (7, 392, 1676), (7, 784, 1676), (7, 1176, 1676), (7, 1568, 1676)),
+    "W6": (20, (2, 184, 4912), (2, 368, 4912), (2, 552, 4912), (2, 736, 4912)),
+    "W6-fixed": (10, (5, 384, 3556), (5, 768, 3556), (5, 1152, 3556), (5, 1536, 3556)),
+    "W6-fine": (10, (6, 392, 1676), (6, 784, 1676), (6, 1176, 1676), (6, 1568, 1676)),
     "W7": (256, (10, 212896, 5472), (10, 425792, 5472), (11, 331488, 5472), (11, 360064, 5472)),
     "W9": (300, (13, 13768, 107976), (13, 27536, 107976), (13, 41304, 107976), (13, 55072, 107976)),
     "W10": (1000, (72, 1788728, 1329432), (72, 3577456, 1329432), (73, 5306184, 1329432), (73, 7058912, 1329432)),
@@ -78,13 +78,11 @@ _floats = np.ldexp(_words[0].view(np.int64).astype(np.float64), -44)
 
 def compare_first():
     """The first party's work on a chunk of comparisons, whatever is opened."""
-    party = carry.less_than_zero(bits.blocked(_words[1]), _material, _rho, _tree, first=True)
-    opened = None
-    while True:
-        try:
-            opened = party.send(opened)
-        except StopIteration as end:
-            return end.value
+    party = carry.less_than_zero(bits.blocked(_words[1]), _material, _rho, first=True)
+    opened = party.send((next(party), _tree))
+    with pytest.raises(StopIteration) as end:
+        party.send((opened,))
+    return end.value.value
 
 
 def numpy_pass():

@@ -9,6 +9,7 @@ import pytest
 
 import mpc
 from mpc import Disagreement, PeerLost
+from mpc.messaging.sinks import Store
 from mpc.naming.correlations import BIT_MASK, BIT_SHARE, MASK, SHARE, Relation, receiver
 from mpc.naming.expressions import Range, combine, mask, scale
 from mpc.network.mesh import Clocks
@@ -131,7 +132,7 @@ async def answer(s, relation):
     if receiver(tag, s.n) != s.index:
         return None
     target = np.empty(relation.nbytes, np.uint8)
-    arrivals = exchange.expect_correction(s.root, tag, relation.key, target)
+    arrivals = exchange.expect_correction(s.root, tag, relation.key, target.nbytes, Store(target))
     exchange.ask([relation])
     await exchange.arrived(s.root, arrivals, target.size)
     return target.tobytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -23,19 +25,20 @@ def share(rng, words, n):
     return [np.bitwise_xor.reduce([words, *shares]), *shares]
 
 
-def run(parties):
+def run(parties, trees):
     """All parties in step: what they yield is opened by XOR; the result, and the words opened in each round."""
-    sizes, opened = [], None
+    sizes, sent = [], [None] * len(parties)
     while True:
         shares, results = [], []
-        for party in parties:
+        for party, given in zip(parties, sent, strict=True):
             try:
-                shares.append(party.send(opened))
+                shares.append(party.send(given))
             except StopIteration as stop:
                 results.append(stop.value)
         if results:
             return np.bitwise_xor.reduce(results), sizes
         opened = np.bitwise_xor.reduce(shares)
+        sent = [(opened,) if sizes else (opened, tree) for tree in trees]
         sizes.append(opened.size)
 
 
@@ -57,9 +60,9 @@ def compare(name, x, n, rng):
     tree = tree_of(rho, blocks)
     assert (material.size, tree.size) == (per_bit * parts, per_tree * parts)
     e = bits.blocked(x - a)
-    dealt = zip(share(rng, material, n), share(rng, rho, n), share(rng, tree, n), strict=True)
+    dealt = zip(share(rng, material, n), share(rng, rho, n), strict=True)
     before = e.copy()
-    result, sizes = run([circuit(e, *shares, first=party == 0) for party, shares in enumerate(dealt)])
+    result, sizes = run([circuit(e, *shares, first=party == 0) for party, shares in enumerate(dealt)], share(rng, tree, n))
     assert sizes == [count * parts for count in opened]
     assert np.array_equal(e, before)
     return result.reshape(-1)
@@ -135,3 +138,16 @@ def test_shortened_rows_come_back(vacancy, count, vacant):
         assert np.array_equal(short[:, x], rows[:, x] & vacancy.rest | moved << width * vacant)
     assert np.array_equal(vacancy.lengthen(short), rows & vacancy.rest)
     assert np.array_equal(vacancy.shorten(rows & others), short & vacancy.shorten(others))
+
+
+@pytest.mark.parametrize("name", CIRCUITS)
+def test_what_the_first_step_alone_reads_is_free_while_a_round_takes_long(name):
+    rng = np.random.default_rng(7)
+    material_of, _, circuit, _, opened, _ = CIRCUITS[name]
+    masks = random_words(rng, sum(opened) * BLOCK // 64)
+    given = [bits.blocked(random_words(rng, BLOCK)), material_of(bits.blocked(random_words(rng, BLOCK)))]
+    read = [weakref.ref(each) for each in given]
+    steps = circuit(*given, masks, first=True)
+    del given
+    next(steps)
+    assert [each() for each in read] == [None, None]

@@ -14,6 +14,7 @@ import protocols
 from mpc import Node, protocol
 from mpc.channels.flow import ON_FRAME, Flow
 from mpc.framing import wire
+from mpc.messaging.sinks import Store
 from mpc.naming.correlations import Relation, receiver
 from mpc.naming.expressions import Range, combine, mask
 from mpc.naming.scope import current
@@ -158,7 +159,7 @@ async def test_what_the_dealer_hears_is_the_same_for_any_inputs(monkeypatch):
 async def fetched(s, relation):
     exchange, key = s._engine.exchange, relation.key
     target = np.empty(relation.nbytes, np.uint8)
-    arrivals = exchange.expect_correction(current(s), exchange.correction_tag(key), key, target)
+    arrivals = exchange.expect_correction(current(s), exchange.correction_tag(key), key, target.nbytes, Store(target))
     exchange.ask([relation])
     await exchange.arrived(current(s), arrivals, target.nbytes)
     return target.tobytes()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpc import PrecisionError
-from mpc.fixed_point import BOUND, FRAC, decode, encode, headroom
+from mpc.fixed_point import BOUND, FRAC, decode, decoded, encode, headroom
 
 
 @given(st.floats(-BOUND, BOUND))
@@ -21,6 +21,17 @@ def test_integers_are_exact_without_fraction(value):
     words = encode(np.array([value]), frac=0, bound=2.0**62)
     assert decode(words, 0)[0] == value
     assert decode(words, 0).dtype == np.int64
+
+
+@pytest.mark.parametrize("frac", [0, FRAC])
+@pytest.mark.parametrize("size", [0, 1, 1 << 14, 100_003])
+def test_words_become_their_values_in_place(size, frac):
+    words = np.random.default_rng(size).integers(0, 2**64, size, np.uint64)
+    wanted = decode(words, frac)
+    found = decoded(words, frac)
+    assert np.shares_memory(found, words) == (size > 0)
+    assert found.dtype == wanted.dtype
+    assert np.array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 4), (2, 3)])

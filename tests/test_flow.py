@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mpc import Disagreement, PeerLost, PeerMisbehaved, protocol
-from mpc.channels.flow import BLOCK, CREDITS, ON_FRAME, Arrivals, Flow
+from mpc.channels.flow import BLOCK, CREDITS, ON_FRAME, TURN, Arrivals, Flow
 from mpc.framing import wire
 from mpc.naming.scope import current
 from mpc.network.mesh import Clocks
@@ -210,6 +210,23 @@ async def test_messages_of_many_frames_in_any_order_of_sends_posts_and_arrivals(
     arrive(200)
     near.send(tag(100), DIGEST, memoryview(bytes(window // 2 + 8)))
     assert near._unsent == 0
+
+
+async def test_messages_take_turns_of_many_blocks():
+    """Of the chunks of an op the first is there while others travel, and a message that is larger than a turn keeps no other one waiting for all of it."""
+    near_wire, far_wire = Wire(), Wire()
+    near, far = Flow(SESSION, "peer", near_wire), Flow(SESSION, "peer", far_wire)
+    near_wire.wants_pump = lambda flow: None
+    for number in (1, 2):
+        await post(far, number, 2 * TURN)
+        near.send(tag(number), DIGEST, memoryview(bytes(2 * TURN)))
+    while near.pump():
+        pass
+    blocks = TURN // BLOCK
+    order = [1 if tag(1) in frame[:64] else 2 for frame in near_wire.sent]
+    assert order == [1, 2, *[1] * (blocks - 1), *[2] * (blocks - 1), *[1] * blocks, *[2] * blocks]
+    near_wire.deliver(far)
+    assert far.waiting() is None
 
 
 OVERRUN = {

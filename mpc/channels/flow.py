@@ -24,7 +24,9 @@ WINDOW = 1 << 25
 CREDITS = 8
 """Consumed bytes are returned in so many parts of the window: what was consumed and not returned cannot be sent meanwhile."""
 BLOCK = 1 << 18
-"""Bytes of a message in one frame, at most, so that the messages of several ops and sessions take turns."""
+"""Bytes of a message in one frame, at most, so that several sessions take turns."""
+TURN = 8 * BLOCK
+"""Bytes of a message that follow each other before others have their turn: more than a chunk of an op has in most openings."""
 MAX_EARLY = 1 << 16
 """Messages that a peer may have begun before this party posts their receives, however small they are."""
 
@@ -254,7 +256,7 @@ class Flow:
             raise PeerMisbehaved(self._peer, "returned more credit than was used")
 
     def pump(self) -> bool:
-        """Send one block of a message that may go on; False if there is none.  Messages take turns."""
+        """Send one block of a message that may go on; False if there is none.  Messages take turns, of TURN bytes."""
         if not self._sending:
             return False
         outgoing = self._sending.popleft()
@@ -264,7 +266,9 @@ class Flow:
         outgoing.sent += len(block)
         self._unsent -= len(block)
         if outgoing.sent < outgoing.allowed:
-            self._sending.append(outgoing)
+            # Whole turns, so that what is sent by chunks arrives chunk by chunk: the first is done with while others travel.
+            over = outgoing.sent // TURN > (outgoing.sent - len(block)) // TURN
+            (self._sending.append if over else self._sending.appendleft)(outgoing)
         elif outgoing.sent == len(outgoing.data):
             self._progressed()
         return True

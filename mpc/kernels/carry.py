@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -332,22 +332,29 @@ def _hide(values: Iterable[Words], masks: Words) -> Words:
     return out
 
 
-def less_than_zero(e: Words, material: Words, masks: Words, tree: Words, *, first: bool) -> Generator[Words, Words, Words]:
-    """Share of the signs of e + a, (B, W) packed: yields its share of what is to be opened, 27 parts and then 6, and is sent what was opened.
+Circuit: TypeAlias = "Generator[Words, tuple[Words, ...], Words]"
+"""Yields this party's share of what is to be opened, twice, and is sent what was opened: the first time together with the tree, which nothing before reads."""
 
-    e (B, 64, W) is public. The others are shares: of `sign_material(a)`, of 33 parts of masks rho, of `sign_tree(rho, B)`.
+
+def less_than_zero(e: Words, material: Words, masks: Words, *, first: bool) -> Circuit:
+    """Share of the signs of e + a, (B, W) packed: opens 27 parts and then 6.
+
+    e (B, 64, W) is public. The others are shares: of `sign_material(a)`, of 33 parts of masks rho; the tree is one of `sign_tree(rho, B)`.
     """
-    rho, dealt = _merges(masks, (6, 1), len(e)), _merges(tree, (15, 7), len(e))
+    blocks = len(e)
+    rho = _merges(masks, (6, 1), blocks)
     generate, propagate, before = sign_nibbles(e, material, first=first)
     g, p = regroup(generate), regroup(propagate)
-    del generate, propagate  # the largest arrays here, and a round may take long
-    delta = yield _hide([*p[1:], *g[:3], LOW_QUARTER.shorten(p[0])], masks[: -rho.second.size])
+    kept, hidden = g[3].copy(), _hide([*p[1:], *g[:3], LOW_QUARTER.shorten(p[0])], masks[: -rho.second.size])
+    del e, material, generate, propagate, g, p  # much, and a round may take long
+    delta, tree = yield hidden
+    dealt = _merges(tree, (15, 7), blocks)
     opened, p0 = delta[: rho.first.size].reshape(rho.first.shape), delta[rho.first.size :].reshape(rho.short.shape[1:])
-    carry, three = _carry(g[3], opened, rho.first, dealt.first, first=first)
+    carry, three = _carry(kept, opened, rho.first, dealt.first, first=first)
     three, *factors = [LOW_QUARTER.shorten(value) for value in (three, *opened[:3])]
     four = _times(p0, three, [rho.short[0], *dealt.short], factors)
     g, p = regroup2(carry), regroup2(LOW_QUARTER.lengthen(four))
-    delta = yield _hide([*p[1:], *g[:3]], masks[-rho.second.size :])
+    (delta,) = yield _hide([*p[1:], *g[:3]], masks[-rho.second.size :])
     carry, _ = _carry(g[3], delta.reshape(rho.second.shape), rho.second, dealt.second, first=first)
     return before ^ carry
 
@@ -362,14 +369,17 @@ def zero_tree(rho: Words, blocks: int) -> Words:
     return flat
 
 
-def equals_zero(e: Words, material: Words, masks: Words, tree: Words, *, first: bool) -> Generator[Words, Words, Words]:
+def equals_zero(e: Words, material: Words, masks: Words, *, first: bool) -> Circuit:
     """Share of whether e + a is 0, (B, W) packed: as `less_than_zero`, opening 16 parts and then 4.
 
     The shares are of `zero_material(a)`, of 20 parts of masks rho, of `zero_tree(rho, B)`.
     """
-    rho, dealt = _merges(masks, (4, 0), len(e)), _merges(tree, (11, 0), len(e))
+    blocks = len(e)
+    rho = _merges(masks, (4, 0), blocks)
     p = regroup(zero_nibbles(e, material, first=first))
-    delta = yield _hide(p, masks[: rho.first.size])
+    del e, material  # the largest arrays here, and a round may take long
+    delta, tree = yield _hide(p, masks[: rho.first.size])
+    dealt = _merges(tree, (11, 0), blocks)
     p = regroup2(fold(by_set(rho.first, dealt.first, first=first), delta.reshape(rho.first.shape))[-1])
-    delta = yield _hide(p, masks[rho.first.size :])
+    (delta,) = yield _hide(p, masks[rho.first.size :])
     return fold(by_set(rho.second, dealt.second, first=first), delta.reshape(rho.second.shape))[-1]

@@ -23,7 +23,7 @@ from mpc.ring import WORD, Words
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from mpc.channels.flow import Flow
+    from mpc.channels.flow import Flow, Sink
     from mpc.ledger import Ledger
     from mpc.messaging.agreement import Agreed
     from mpc.messaging.visit import Visit
@@ -130,10 +130,9 @@ class Exchange:
         digest = self._digest_of(op, words.shape, lineages, names)
         if scatters(len(self.names), words.size):
             return await self._scatter(scope, digest, words, combine)
-        total = np.empty_like(words)
-        sink = Sum(words, total, combine)
-        await self._trade(scope, digest, [(name, words, sink, total.nbytes) for name in self._peers])
-        return total
+        sink = Sum(words, combine=combine)
+        await self._trade(scope, digest, [(name, words, sink, words.nbytes) for name in self._peers])
+        return sink.total
 
     async def _scatter(self, scope: Scope, digest: Callable[[bytes], bytes], words: Words, combine: np.ufunc) -> Words:
         """Every party sums one stripe and sends the sum to all: 2(n - 1)/n messages' worth of bytes instead of n - 1.
@@ -200,11 +199,11 @@ class Exchange:
         """That of a correction in this session."""
         return correction_tag(self._agreed.session, key)
 
-    def expect_correction(self, scope: Scope, tag: bytes, key: bytes, target: Bytes) -> Arrivals:
-        """Post the receive of a correction from the dealer into `target`."""
+    def expect_correction(self, scope: Scope, tag: bytes, key: bytes, size: int, sink: Sink) -> Arrivals:
+        """Post the receive of a correction of `size` bytes from the dealer."""
         self.check_alive()
         arrivals = Arrivals(1)
-        self._agreed.flows[self.dealer].post(tag, correction_digest(tag, key), target.nbytes, Store(target), arrivals, scope.label)
+        self._agreed.flows[self.dealer].post(tag, correction_digest(tag, key), size, sink, arrivals, scope.label)
         return arrivals
 
     def ask(self, relations: Iterable[Relation]) -> None:

@@ -129,6 +129,9 @@ class Expansion(Protocol):
     def mask(self, where: Range, hides: Words, usage: str = "mask") -> Words:
         """This party's share of a mask, to be spent on the share `hides` and on nothing else, ever."""
 
+    def hide(self, where: Range, words: Words) -> Words:
+        """The share `words` less this party's share of a mask that is spent on it and kept by nobody."""
+
     def share(self, usage: str, out: Range, relation: bytes) -> Words:
         """This party's share of the correlation `relation` at `out`."""
 
@@ -167,6 +170,11 @@ class Streams:
         if self._watch:
             self._watch.spends(self._index, usage, where, hides)
         return self._dealer.words(usage, where)
+
+    def hide(self, where: Range, words: Words) -> Words:
+        """See Expansion.  In the memory of the mask."""
+        a = self.mask(where, words)
+        return np.subtract(words, a, out=a)
 
     def share(self, usage: str, out: Range, relation: bytes) -> Words:
         """See Expansion."""

@@ -165,8 +165,7 @@ async def _opened(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[An
     high, products, top, tops = await fetching
     await make(scope, [y.held for y in factors])
     own = await s.compute(_times, rho.shape, z, c, base.drop, factors, products, tops, s.first)
-    opened, _ = await s.open_masked(scope, own, rho, steps.lineage)
-    c = lifted(opened)
+    c = lifted(await s.open_hidden(scope, s.hide(rho, own), rho, steps.lineage))
     return c, await rounded(s, c, high, top, drop, rho.shape)
 
 

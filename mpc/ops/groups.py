@@ -133,7 +133,7 @@ async def _opened(
 ) -> Opened:
     opened = [[await factor.opened(scope) for factor in column] for column in columns]
     (words,) = await fetching
-    return await s.open_masked(scope, await s.compute(_products, name.shape, opened, words, s.first), name, lineage)
+    return await _under(s, scope, await s.compute(_products, name.shape, opened, words, s.first), name, lineage)
 
 
 def _products(columns: list[list[Opened]], dealt: Words, first: bool) -> Words:  # noqa: FBT001
@@ -160,4 +160,11 @@ async def group_of(s: Session, around: Scope, product: AShare, factors: Sequence
 
 async def _opened_words(s: Session, scope: Scope, product: AShare, name: Expression, lineage: int) -> Opened:
     await make(scope, [product.held])
-    return await s.open_masked(scope, product.words, name, lineage)
+    return await _under(s, scope, product.words, name, lineage)
+
+
+async def _under(s: Session, scope: Scope, words: Words, name: Expression, lineage: int) -> Opened:
+    """What opening words - a gives, and this party's share of a, for the fresh mask `name` of their shape."""
+    a = s.mask_words(name.where, words)
+    opened = await s.open_hidden(scope, (words - a).reshape(-1), name, lineage)
+    return opened.reshape(words.shape), a

@@ -16,20 +16,18 @@ from mpc.naming.correlations import BIT_MASK, Relation
 from mpc.naming.scope import running
 from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
 from mpc.ring import count
-from mpc.values.masked import Masked
+from mpc.values.masked import Masked, masked_lineage
 from mpc.values.secret import lineage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
-    from typing import Any
+    from collections.abc import Callable
 
-    from mpc.naming.expressions import Range
     from mpc.ring import Words
     from mpc.session import Session
     from mpc.values.bshare import BShare
     from mpc.values.shares import AShare
 
-    Circuit = Callable[..., Generator[Words, Words, Words]]
+    Circuit = Callable[..., carry.Circuit]
 
 
 def _cost(n: int, x: Operand, opened: tuple[int, int], dealt: int) -> Cost:
@@ -96,33 +94,31 @@ async def _compare(s: Session, x: AShare | Masked, kind: str) -> Words:
     of_mask = Relation.fresh(scope.ranges, kind, (), (name,))
     of_tree = Relation.fresh(scope.ranges, f"{kind} tree", (x.size,), (), (rho,))
     fetching = [s.source.begin(scope, relation) for relation in (of_mask, of_tree)]
-    try:
-        (masked,) = await s.masked((x,), (name,))
-        return await _merged(s, masked, rho, fetching, circuit, [size * part for size in opened], of_tree.key)
-    finally:
-        for each in fetching:
-            each.close()
+    run: list[carry.Circuit] = []
 
-
-async def _merged(
-    s: Session, x: Masked, rho: Range, fetching: list[Coroutine[Any, Any, list[Words]]], circuit: Circuit, sizes: list[int], key: bytes
-) -> Words:
-    blocks, width = bits.grid(x.size)
-    (material,), (tree,) = [await each for each in fetching]
-    # The masks are spent on the values of both openings, which the circuit computes; the first mask words go to the first.
-    masks = s.mask_words(rho, x.mask, BIT_MASK)
-    run: list[Generator[Words, Words, Words]] = []
-
-    def begin(difference: Words) -> Words:
-        run.append(circuit(bits.blocked(difference), material, masks, tree, first=s.first))
+    def begin(difference: Words, material: Words, masks: Words) -> Words:
+        run.append(circuit(bits.blocked(difference), material, masks, first=s.first))
         return next(run[0])
 
-    def resume(opened: Words) -> Words:
+    def resume(*opened: Words) -> Words:
         try:
             return run[0].send(opened)
         except StopIteration as result:
             return np.asarray(result.value).reshape(-1)
 
-    share = await s.compute(begin, (sizes[0],), x.difference)
-    share = await s.compute(resume, (sizes[1],), await s.open_bits(share, [x.lineage], [key]))
-    return await s.compute(resume, (blocks * width,), await s.open_bits(share, [x.lineage], [key]))
+    sizes, lineage = [size * part for size in opened], x.lineage if isinstance(x, Masked) else masked_lineage(x, name)
+    try:
+        difference = await s.difference(x, name)
+        (material,) = await fetching[0]
+        # The masks are spent on the values of both openings, which the circuit computes; the first mask words go to the first.
+        masks = s.mask_words(rho, x.mask if isinstance(x, Masked) else x.words, BIT_MASK)
+        share = await s.compute(begin, (sizes[0],), difference, material, masks)
+        # What the first step alone needs is most of what there is: it ends here, and the circuit has what it still reads.
+        del difference, material, masks
+        merged = await s.open_bits(share, [lineage], [of_tree.key])
+        share = await s.compute(resume, (sizes[1],), merged, *await fetching[1])
+        del merged
+        return await s.compute(resume, (part,), await s.open_bits(share, [lineage], [of_tree.key]))
+    finally:
+        for each in fetching:
+            each.close()

@@ -7,7 +7,7 @@ its own share, this one is never far off.  `mpc.ops.quotients` has the formula.
 from __future__ import annotations
 
 from operator import index
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -73,11 +73,11 @@ async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
     # c = d + 2^62 with r = -a, so that a masked value needs no further opening.
     fetching = _begin(s, name, drop)
     try:
-        (opened,) = await s.masked((x,), (name,))
+        c = quotients.lifted(await s.difference(x, name))
         high, top = await fetching
     finally:
         fetching.close()
-    words = await quotients.rounded(s, quotients.lifted(opened.difference), high, top, drop, x.shape)
+    words = await quotients.rounded(s, c, high, top, drop, x.shape)
     return quotients.wrapped(s, words, x.frac, x.bound, drop, lineage_of("trunc", x.lineage, drop))
 
 
@@ -134,7 +134,7 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
         if isinstance(z, Derived) and isinstance(z.origin, Truncation) and isinstance(other, Masked) and continued.continues(z, other):
             return await continued.product(s, z, z.origin, other, drop)
     if x.shape == y.shape and x.size > CHUNK:
-        parts = await in_chunks(s, _fused, cut(x.size), (x.reshape(-1), y.reshape(-1)), "mul", drop)
+        parts = await in_chunks(s, _part, cut(x.size), (x.reshape(-1), y.reshape(-1)), drop)
         return concatenate(parts).reshape(shape)
     return await _fused(s, x, y, "mul", drop)
 
@@ -152,7 +152,28 @@ async def matmul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop:
     return await _fused(s, x, y, "matmul", drop, bound)
 
 
+class Rounded(NamedTuple):
+    """A truncated product: its words, its lineage, and what is known of it: c, which was opened for it, and the name of its mask."""
+
+    words: Words
+    lineage: int
+    c: Words
+    mask: Expression
+
+
+async def _part(s: Session, x: AShare | Masked, y: AShare | Masked, drop: int) -> AShare:
+    """A chunk of a product.  It remembers nothing: that would be as large as the product, of which chunks are used up."""
+    product = await _rounded(s, x, y, "mul", drop)
+    return quotients.wrapped(s, product.words, x.frac + y.frac, x.bound * y.bound, drop, product.lineage)
+
+
 async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, known: float | None = None) -> AShare:
+    words, lineage, c, mask = await _rounded(s, x, y, operation, drop)
+    origin = Truncation(Quotient(Known(mask), drop, Done((c, words)))) if count(words.shape) <= CHUNK else None
+    return quotients.wrapped(s, words, x.frac + y.frac, product_bound(operation, x, y, known), drop, lineage, origin)
+
+
+async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int) -> Rounded:
     names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
     product = masks_product(s.n, operation, *names)
     rho = expressions.mask(running(s).ranges.take("mask", product.shape))
@@ -160,19 +181,21 @@ async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: 
     mask = expressions.combine("add", rho, product)
     fetching = _begin(s, mask, drop)
     try:
-        left, right = await s.masked((x, y), names)
-        own = await s.compute(own_term, product.shape, s.index, s.n, left, right, operation, work=product_work(operation, left, right))
         lineage = lineage_of(operation, x.lineage, y.lineage)
-        opened, _ = await s.open_masked(running(s), own, rho, lineage)
-        c = quotients.lifted(opened)
+        hidden = await _hidden(s, x, y, names, operation, rho)
+        c = quotients.lifted(await s.open_hidden(running(s), hidden, rho, lineage))
         high, top = await fetching
         words = await quotients.rounded(s, c, high, top, drop, product.shape)
-        # Large ones are used up in chunks, and what they remember would be as large as they are.
-        origin = Truncation(Quotient(Known(mask), drop, Done((c, words)))) if count(product.shape) <= CHUNK else None
-        bound = product_bound(operation, x, y, known)
-        return quotients.wrapped(s, words, x.frac + y.frac, bound, drop, lineage_of("trunc", lineage, drop), origin)
+        return Rounded(words, lineage_of("trunc", lineage, drop), c, mask)
     finally:
         fetching.close()
+
+
+async def _hidden(s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression], operation: str, rho: Expression) -> Words:
+    """What this party adds to x·y under the mask `rho`.  What it opened for that and its shares of those masks, twice the operands, end here."""
+    left, right = await s.masked((x, y), names)
+    own = await s.compute(own_term, rho.shape, s.index, s.n, left, right, operation, work=product_work(operation, left, right))
+    return s.hide(rho, own)
 
 
 def scale_cost(n: int, x: Operand, factor: Any, drop: int = FRAC) -> Cost:

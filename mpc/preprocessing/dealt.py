@@ -7,10 +7,9 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from mpc.messaging.sinks import Awaited
 from mpc.naming.correlations import LIFT, receiver
-from mpc.ring import WORD
+from mpc.ring import count
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -113,9 +112,8 @@ class Dealt:
         if relation.kind == LIFT:
             self._lifted.add(key)
         self._streams.expect(relation.usage, relation.out, key)
-        target = np.empty(relation.out.shape, WORD)
-        wanted = target.view(np.uint8)[: relation.nbytes]
-        arrivals = self._exchange.expect_correction(scope, tag, key, wanted)
+        share = Awaited(count(relation.out.shape))
+        arrivals = self._exchange.expect_correction(scope, tag, key, relation.nbytes, share)
         if key in self._asked:
             self._asked.remove(key)
             self._ahead.remove(relation)
@@ -129,14 +127,14 @@ class Dealt:
         # Due until it is here, whether or not its op takes it before: that may wait for an opening whose correction is asked for next.
         arrivals.future.add_done_callback(partial(self._came, relation))
         self._ask_ahead()
-        return self._corrected(scope, arrivals, relation, target)
+        return self._corrected(scope, arrivals, relation, share)
 
     async def _expanded(self, relation: Relation, key: bytes) -> list[Words]:
         return relation.split(self._streams.share(relation.usage, relation.out, key))
 
-    async def _corrected(self, scope: Scope, arrivals: Arrivals, relation: Relation, target: Words) -> list[Words]:
+    async def _corrected(self, scope: Scope, arrivals: Arrivals, relation: Relation, share: Awaited) -> list[Words]:
         await self._exchange.arrived(scope, arrivals, relation.nbytes)
-        return relation.split(target)
+        return relation.split(share.words)
 
     def _came(self, relation: Relation, arrival: asyncio.Future[None]) -> None:
         if arrival.cancelled() or arrival.exception() is not None:

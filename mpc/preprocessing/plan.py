@@ -226,6 +226,10 @@ class DryStreams:
         """See Expansion."""
         return self._plan.blanks.blank(where.shape)
 
+    def hide(self, where: Range, words: Words) -> Any:  # noqa: ARG002
+        """See Expansion."""
+        return self._plan.blanks.blank(where.shape)
+
     def share(self, usage: str, out: Range, relation: bytes) -> Any:  # noqa: ARG002
         """See Expansion."""
         return self._plan.blanks.blank(out.shape)
