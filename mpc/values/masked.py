@@ -109,11 +109,17 @@ class Masked(Fixed):
 
     async def opened(self, scope: Scope) -> tuple[Words, Words]:
         """Its difference, for which whoever asks in `scope` may have to wait, and this party's share of its mask."""
-        held = self.held
-        if not isinstance(held, Unmade):
-            return held, self.mask
-        await make(scope, [held])
-        return held.there(), self.mask
+        held = self._held
+        if isinstance(held, View):
+            # Nothing is made of a view that is read once, as the many factors of a product are.
+            whole, _ = await held.whole.opened(scope)
+            return held.apply(whole), self.mask
+        if isinstance(held, Unmade):
+            if held.words is None:
+                await make(scope, [held])
+            scope.follow(held)
+            held = held.there()
+        return held, self.mask
 
     def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Masked:
         """See Secret."""
