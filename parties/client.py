@@ -73,7 +73,7 @@ def rows_of(table: ArrayLike, ranges: Mapping[str, tuple[float, float]] | None =
     """The rows of `table`, a Table or a data frame, of which column NAME lies within ranges[NAME].
 
     The parties learn the power of two above each range, and never the data's own: say what is known of everyone's data, not of these.
-    Raises ProgramError unless each column has its name, ConfigError for a range of a column that is not there, PrecisionError where something else
+    Raises ProgramError unless each column has its name, ConfigError for a range that is none or of a column that is not there, PrecisionError where something else
     than numbers is in the table.
     """
     # A frame may call its columns by numbers.
@@ -88,7 +88,18 @@ def rows_of(table: ArrayLike, ranges: Mapping[str, tuple[float, float]] | None =
             f"did you mean {alike[0]!r}?" if alike else "correct its name"
         )
         raise ConfigError(msg)
-    return Rows(Table(list(names), numbers.astype(np.float64, copy=False)), tuple(power_above(known.get(name)) for name in names))
+    powers = tuple(power_above(_limits(name, known[name]) if name in known else None) for name in names)
+    return Rows(Table(list(names), numbers.astype(np.float64, copy=False)), powers)
+
+
+def _limits(name: str, given: object) -> tuple[float, float]:
+    """A range, as a configuration has it too; ConfigError for what is none: of one without an end, the parties would learn a power that holds nothing."""
+    ends = list(given) if isinstance(given, list | tuple) else []
+    numbers = [float(end) for end in ends if isinstance(end, int | float | np.number) and not isinstance(end, bool) and math.isfinite(end)]
+    if not len(ends) == len(numbers) == 2 or not numbers[0] < numbers[1]:
+        msg = f"ranges= of column {name!r} takes two finite numbers, the lowest value that there may be and the highest, such as (0, 120)"
+        raise ConfigError(msg)
+    return numbers[0], numbers[1]
 
 
 def declared(config: NodeConfig, dataset: str, columns: Sequence[str], halt: Halt | None = None) -> Rows:

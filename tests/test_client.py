@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import stat
 from contextlib import nullcontext
@@ -56,6 +57,7 @@ CLIENTS = [
     "a client gives from 1 to",
     "a client's rows are a Table",
     "ranges= has a column",
+    "ranges= of column",
     "rows= takes what",
     "nothing to compute on",
     "the power of two above the column's range",
@@ -359,13 +361,17 @@ def test_a_frame_gives_its_columns_and_text_is_refused():
 
 
 def test_a_range_is_of_a_column_that_is_there():
-    """One of a misspelt column was left out without a word, and the column's values went with a power of its own."""
     table = Table(["age", "bmi"], np.ones((2, 2)))
     for name, hint in (("agee", "did you mean 'age'?"), ("income", "correct its name")):
         with pytest.raises(mpc.ConfigError, match=re.escape(f"a column {name!r}, and the rows have age, bmi; {hint}")) as caught:
             rows_of(table, {"bmi": (0, 60), name: (0, 120)})
         shown("ranges= has a column", caught.value)
     assert rows_of(pd.DataFrame(np.ones((2, 2))), {1: (0, 60)}).powers == (20, 6)
+    # Of one without an end, the parties learnt the power of a column of zeros.
+    for limits in ((0, math.inf), (math.nan, 1), (120, 0), (3, 3), 120, (0, 1, 2), ((0, 1), 2), ("0", "120"), (False, True)):
+        with pytest.raises(mpc.ConfigError, match=re.escape("ranges= of column 'bmi' takes two finite numbers")) as caught:
+            rows_of(table, {"bmi": limits})
+        shown("ranges= of column", caught.value)
 
 
 def test_a_party_refuses_a_client_that_speaks_for_another(tmp_path):
