@@ -194,6 +194,8 @@ async def test_commands_without_a_network(tmp_path):
     status, out, _ = await nodes.beaver("estimate", "mean", "--columns", "age,bmi", "--rows", "100", "--json")
     assert status == 0
     assert json.loads(out)["rounds"] == 1
+    status, _, complaints = await nodes.beaver("estimate", "mean", "--columns", "age", "--parties", "40000")
+    assert (status, "--parties" in complaints) == (2, True)
     status, _, complaints = await nodes.run("meen", *COLUMNS)
     assert status == 1
     assert "did you mean" in complaints

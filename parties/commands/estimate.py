@@ -24,7 +24,7 @@ LEFT_OUT = "Not in the seconds: reading data, computing at each party (`beaver b
 def estimate(
     protocol: Annotated[str, typer.Argument(help="What to compute.")],
     columns: Annotated[str, typer.Option(help="Its columns, with commas between.")],
-    parties: Annotated[int, typer.Option(min=2, help="How many parties.")] = 3,
+    parties: Annotated[int, typer.Option(min=2, max=256, help="How many parties.")] = 3,
     rows: Annotated[int, typer.Option(min=0, help="Rows of each party.")] = 1000,
     receivers: Annotated[int | None, typer.Option(min=1, help="How many parties get the result; all by default.")] = None,
     parameters: Annotated[
