@@ -146,6 +146,19 @@ def test_a_loop_keeps_few_addends_and_a_long_one_of_views_ends(waits):
     assert product.tolist() == (WORDS[0] * WORDS[0]).tolist()
 
 
+@pytest.mark.parametrize("check_bounds", [False, True])
+def test_single_elements_of_a_masked_value_are_added_without_a_warning(check_bounds):
+    """Their differences are words of any size, also where they are open before the call returns; numpy warns where its scalars wrap."""
+
+    async def program(s):
+        x = await s.mask(own(s, np.arange(20.0), 20.0))
+        first, *others = [x[at + 1] - x[at] for at in range(19)]
+        return await s.reveal(sum(others, first).share())
+
+    for found in simulate(2, program, check_bounds=check_bounds):
+        assert round(float(found)) == 19
+
+
 def test_many_masks_in_a_row():
     """More than may be under way at once."""
 

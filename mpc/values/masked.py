@@ -99,7 +99,7 @@ class Masked(Fixed):
         """The difference, or what stands for it until it is open."""
         if isinstance(self._held, View):
             # Taken when it is first asked for, which is seldom before the whole is open.  No deeper than a name is.
-            self._held = combined(self._held.apply, self._held.whole.held, shape=self.shape)
+            self._held = frozen(combined(self._held.apply, self._held.whole.held, shape=self.shape))
         return self._held
 
     @property
