@@ -91,7 +91,10 @@ class Engine(ABC):
 
     @abstractmethod
     async def departure(self, scope: Scope) -> None:
-        """Wait in a call of `scope` until what was begun beside the program has left: its peers compute on it, however long the program goes on."""
+        """Wait in a call of `scope` until what was begun beside the program has left: its peers compute on it, however long the program goes on.
+
+        Where very much is under way, until it is done.
+        """
 
     @abstractmethod
     def cancelled(self, scope: Scope) -> None:
@@ -164,6 +167,7 @@ class Live(Engine):
         """See Engine: the work begins, then its messages are written."""
         await self.exchange.turn(scope)
         await self.exchange.turn(scope)
+        await self.work.pace(scope)
 
     def cancelled(self, scope: Scope) -> None:
         """See Engine."""

@@ -11,6 +11,8 @@ import pytest
 
 import mpc
 from mpc import OPS, Disagreement, protocol
+from mpc.channels import flow
+from mpc.messaging import beside
 from mpc.naming.correlations import MAX_LIFTED
 from mpc.naming.scope import OFTEN
 from mpc.testing import simulate, simulate_async
@@ -31,6 +33,7 @@ from tests.references import (
     transposed,
     values_for,
 )
+from tests.waiting import turns
 
 WORDS = np.random.default_rng(27).integers(0, 2**64, (4, 5), dtype=np.uint64)
 
@@ -169,6 +172,23 @@ def test_many_masks_in_a_row():
         return summed.words
 
     assert total(simulate(3, program)).tolist() == (WORDS.sum(axis=0, dtype=np.uint64) * np.uint64(275)).tolist()
+
+
+def test_masks_that_are_gathered_in_a_loop_run_no_further_ahead_than_a_peer_takes(monkeypatch):
+    """Each has a task of its own, which has ended: no task has many of them."""
+    monkeypatch.setattr(flow, "MAX_EARLY", 100)
+    monkeypatch.setattr(beside, "MOST", 50)
+
+    async def program(s):
+        if s.index:
+            # The other one goes on as far as it can.
+            await turns(5000)
+        pairs = [await asyncio.gather(s.mask(shared(s, WORDS[0], 1)), s.mask(shared(s, WORDS[1], 2))) for _ in range(100)]
+        summed = mpc.stack([(x + y).share() for x, y in pairs]).sum(axis=0)
+        await s.made(summed)
+        return summed.words
+
+    assert total(simulate(2, program)).tolist() == ((WORDS[0] + WORDS[1]) * np.uint64(100)).tolist()
 
 
 @pytest.mark.parametrize("n", [2, 3])

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
     from mpc.naming.scope import Scope
 
@@ -18,6 +18,8 @@ R = TypeVar("R")
 
 UNDER_WAY = 1 << 10
 """Pieces of work that a task has begun, after which it waits for them: nothing else would keep it from running ahead of its peers."""
+MOST = 1 << 14
+"""Pieces of all tasks of a session, above which a mask is waited for: a peer that is slow takes only MAX_EARLY messages ahead."""
 
 
 class Work(Generic[R]):
@@ -45,6 +47,7 @@ class Beside:
     def __init__(self, cancelled: Cancelled) -> None:
         self._cancelled = cancelled
         self._tasks: dict[Doer, set[asyncio.Task[Any]]] = {}
+        self._many = 0
         self._fault: BaseException | None = None
 
     async def room(self, scope: Scope) -> None:
@@ -52,20 +55,34 @@ class Beside:
         # For its own only: what other tasks have begun may need what this one does next, at a peer that came here first.
         mine = self._tasks.get(asyncio.current_task(), ())
         if len(mine) >= UNDER_WAY:
-            try:
-                await asyncio.wait(mine)
-            except asyncio.CancelledError:
-                self._cancelled(scope)
-                raise
+            await self._done(mine, scope)
+
+    async def pace(self, scope: Scope) -> None:
+        """Wait, in a call of `scope` that has begun one, for those of this task if there are too many in all.
+
+        A program that gathers calls in a loop has each in a task of its own, which ends with the call: `room` finds none of its pieces.
+        """
+        mine = self._tasks.get(asyncio.current_task(), ())
+        if mine and self._many >= MOST:
+            await self._done(mine, scope)
+
+    async def _done(self, pieces: Collection[asyncio.Task[Any]], scope: Scope) -> None:
+        try:
+            await asyncio.wait(pieces)
+        except asyncio.CancelledError:
+            self._cancelled(scope)
+            raise
 
     def start(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R]:
         """Begin it.  What is `awaited` in it is closed when it ends, be it before it began."""
         doer, task = asyncio.current_task(), asyncio.create_task(work)
         self._tasks.setdefault(doer, set()).add(task)
+        self._many += 1
         task.add_done_callback(partial(self._ended, doer, awaited))
         return Work(task, self._cancelled)
 
     def _ended(self, doer: Doer, awaited: tuple[Coroutine[Any, Any, Any], ...], task: asyncio.Task[Any]) -> None:
+        self._many -= 1
         self._tasks[doer].discard(task)
         if not self._tasks[doer]:
             del self._tasks[doer]
