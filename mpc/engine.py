@@ -86,15 +86,16 @@ class Engine(ABC):
         """Wait until `beside` may begin more."""
 
     @abstractmethod
+    async def pace(self, scope: Scope) -> None:
+        """Wait, in a call of `scope` that has begun something beside the program, for what its task has begun, where very much is under way."""
+
+    @abstractmethod
     def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
         """`work`, begun, with what is awaited in it."""
 
     @abstractmethod
     async def departure(self, scope: Scope) -> None:
-        """Wait in a call of `scope` until what was begun beside the program has left: its peers compute on it, however long the program goes on.
-
-        Where very much is under way, until it is done.
-        """
+        """Wait in a call of `scope` until what was begun beside the program has left: its peers compute on it, however long the program goes on."""
 
     @abstractmethod
     def cancelled(self, scope: Scope) -> None:
@@ -159,6 +160,10 @@ class Live(Engine):
         """See Engine."""
         await self.work.room(scope)
 
+    async def pace(self, scope: Scope) -> None:
+        """See Engine."""
+        await self.work.pace(scope)
+
     def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
         """See Engine."""
         return self.work.start(work, *awaited)
@@ -167,7 +172,6 @@ class Live(Engine):
         """See Engine: the work begins, then its messages are written."""
         await self.exchange.turn(scope)
         await self.exchange.turn(scope)
-        await self.work.pace(scope)
 
     def cancelled(self, scope: Scope) -> None:
         """See Engine."""
@@ -230,6 +234,9 @@ class Dry(Engine):
 
     async def room(self, scope: Scope) -> None:
         """See Engine: nothing waits, so it always may."""
+
+    async def pace(self, scope: Scope) -> None:
+        """See Engine: nothing is under way."""
 
     def beside(self, work: Coroutine[None, None, R], *_: Coroutine[Any, Any, Any]) -> Done[R]:
         """See Engine: it is done at once, for it waits for nothing."""

@@ -100,6 +100,7 @@ class Opens(Later[R]):
         self._waits = False
         if self._start is not None:
             self._go(self._start, scope.aside())
+        await self._session.pace(scope)
         if count(self.shape) <= self.few and not watched(self._session):
             return self
         await make(scope, [self])

@@ -19,7 +19,7 @@ R = TypeVar("R")
 UNDER_WAY = 1 << 10
 """Pieces of work that a task has begun, after which it waits for them: nothing else would keep it from running ahead of its peers."""
 MOST = 1 << 14
-"""Pieces of all tasks of a session, above which a mask is waited for: a peer that is slow takes only MAX_EARLY messages ahead."""
+"""Pieces of all tasks of a session, above which the call that has begun one waits for it: a peer that is slow takes only MAX_EARLY messages ahead."""
 
 
 class Work(Generic[R]):

@@ -77,6 +77,7 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
     if fresh:
         known = (*known, *await _masked(s, scope, fresh))
+    await s.pace(scope)
     # Of a product of more factors than are dealt for, groups are opened when somebody reads it.
     kind = Later if len(known) <= most else Opens
     words: Later[Words] = kind(s, scope, x.shape, partial(_begin, s, scope, known))
