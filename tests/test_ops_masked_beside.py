@@ -16,6 +16,7 @@ from mpc.messaging import beside
 from mpc.naming.correlations import MAX_LIFTED
 from mpc.naming.scope import OFTEN
 from mpc.testing import simulate, simulate_async
+from mpc.values.masked import View
 from tests.quotients import own, times
 from tests.references import (
     CASES,
@@ -172,6 +173,15 @@ def test_many_masks_in_a_row():
         return summed.words
 
     assert total(simulate(3, program)).tolist() == (WORDS.sum(axis=0, dtype=np.uint64) * np.uint64(275)).tolist()
+
+
+def test_a_simulation_takes_views_when_they_are_read_as_other_runs_do():
+    async def program(s):
+        x = await s.mask(shared(s, WORDS, 1))
+        parts = [x[0], x.T, x.reshape(-1)]
+        return all(isinstance(part._held, View) for part in parts)
+
+    assert simulate(2, program) == [True, True]
 
 
 GATHERED = {"mask": Session.mask, "mul": lambda s, x: mpc.mul(s, x, x)}
