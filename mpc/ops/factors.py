@@ -77,7 +77,7 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
     if fresh:
         known = (*known, *await _masked(s, scope, fresh))
-    await s.pace(scope)
+        await s.pace(scope)
     # Of a product of more factors than are dealt for, groups are opened when somebody reads it.
     kind = Later if len(known) <= most else Opens
     words: Later[Words] = kind(s, scope, x.shape, partial(_begin, s, scope, known))
@@ -126,11 +126,14 @@ async def _fewer(
         if len(known) <= limit:
             return known
         await s.room(scope)
-        return tuple(grouped(s, scope, known, limit))
+        known = tuple(grouped(s, scope, known, limit))
+        await s.pace(scope)
+        return known
     for side in _whole_sides([len(factors) or 1 for factors in sides], most):
         operand = operands[side]
         if isinstance(operand, AShare):
             sides[side] = (await group_of(s, scope, operand, sides[side]),)
+    await s.pace(scope)
     return sides[0] + sides[1]
 
 
