@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mpc.fixed_point import decoded, encode, shape_of
+from mpc.fixed_point import decode, encode, shape_of
 from mpc.kernels import THREAD_WORK, bits
 from mpc.kernels.blank import Blank
 from mpc.messaging.beside import Beside
@@ -75,7 +75,7 @@ class Engine(ABC):
         """What the program gets for x, of which the sum or XOR of all shares, flat, is `total`; nobody else may have that, whose memory it takes."""
         if isinstance(x, BShare):
             return bits.unpack(total, x.size).view(np.bool_).reshape(x.shape)
-        return decoded(total, x.frac).reshape(x.shape)
+        return decode(total.reshape(x.shape), x.frac)
 
     @abstractmethod
     async def ask(self, plan: Plan) -> None:

@@ -155,23 +155,14 @@ def _outside(real: NDArray[Any], bound: float, names: tuple[str, ...]) -> Precis
 
 
 def decode(words: Words, frac: int = FRAC) -> Floats | NDArray[np.int64]:
-    """float64 values of `words`; exact int64 where `frac` is 0."""
-    whole = signed(words)
+    """float64 values of contiguous `words`, exact int64 where `frac` is 0, in their memory, which holds no words any more: what is large is never there twice."""
+    flat = words.reshape(-1)
+    whole = signed(flat).view(np.int64)
     if not frac:
-        return whole.astype(np.int64)
-    real = np.asarray(whole.astype(np.float64))
-    real *= 2.0**-frac
-    return real
-
-
-def decoded(words: Words, frac: int = FRAC) -> Floats | NDArray[np.int64]:
-    """The same values, contiguous, in the memory of `words`, which holds no words any more: what is large is never there twice."""
-    whole = signed(words)
-    if not frac:
-        return whole.view(np.int64)
-    real: Floats = words.view(np.float64)
-    for start in range(0, words.size, _BLOCK):
+        return whole.reshape(words.shape)
+    real: Floats = flat.view(np.float64)
+    for start in range(0, flat.size, _BLOCK):
         part = slice(start, start + _BLOCK)
         # Of a copy of a few at a time, so that no value is written over a word that is still to be read.
         np.multiply(whole[part].astype(np.float64), 2.0**-frac, out=real[part])
-    return real
+    return real.reshape(words.shape)

@@ -9,7 +9,6 @@ every party checks it against its own policy and signs it.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from mpc.blocking import blocking
 from mpc.errors import BeaverError, ConfigError, Disagreement, LocalFault, PeerLost, PrecisionError, ProgramError, Refused
 from mpc.fixed_point import encode
 from mpc.following import follow
+from mpc.membership.toml_text import did_you_mean
 from mpc.messaging.agreement import GAVE_UP
 from mpc.messaging.job import described
 from mpc.messaging.visit import Visit
@@ -83,10 +83,7 @@ def rows_of(table: ArrayLike, ranges: Mapping[str, tuple[float, float]] | None =
         msg = f"a client's rows are a Table, or a data frame, with a name for each column, not {len(names)} name(s) and an array of shape {numbers.shape}"
         raise ProgramError(msg)
     for stray in known.keys() - set(names):
-        alike = difflib.get_close_matches(stray, names, 1)
-        msg = f"ranges= has a column {stray!r}, and the rows have {', '.join(names)}; " + (
-            f"did you mean {alike[0]!r}?" if alike else "correct its name"
-        )
+        msg = f"ranges= has a column {stray!r}, which the rows have not; {did_you_mean(stray, names)}"
         raise ConfigError(msg)
     powers = tuple(power_above(_limits(name, known[name]) if name in known else None) for name in names)
     return Rows(Table(list(names), numbers.astype(np.float64, copy=False)), powers)

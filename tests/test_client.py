@@ -362,8 +362,8 @@ def test_a_frame_gives_its_columns_and_text_is_refused():
 
 def test_a_range_is_of_a_column_that_is_there():
     table = Table(["age", "bmi"], np.ones((2, 2)))
-    for name, hint in (("agee", "did you mean 'age'?"), ("income", "correct its name")):
-        with pytest.raises(mpc.ConfigError, match=re.escape(f"a column {name!r}, and the rows have age, bmi; {hint}")) as caught:
+    for name, hint in (("agee", "did you mean 'age'?"), ("income", "known are: age, bmi")):
+        with pytest.raises(mpc.ConfigError, match=re.escape(f"a column {name!r}, which the rows have not; {hint}")) as caught:
             rows_of(table, {"bmi": (0, 60), name: (0, 120)})
         shown("ranges= has a column", caught.value)
     assert rows_of(pd.DataFrame(np.ones((2, 2))), {1: (0, 60)}).powers == (20, 6)

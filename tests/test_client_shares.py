@@ -176,7 +176,7 @@ async def test_a_variance_is_right_or_refused(spread, centre, own):
         assert isinstance(found, PrecisionError)
         assert re.search(r"column\(s\) 'age' are constant, or vary too little .* declare a tighter range", str(found))
         return
-    pool = np.concatenate([decode(rows, 32), *[mine] * 3])
+    pool = np.concatenate([decode(rows.copy(), 32), *[mine] * 3])
     assert np.allclose(found, pool.var(axis=0), rtol=2.0**-8)
 
 
