@@ -337,6 +337,10 @@ class Session:
         """Wait in an op of `scope`, which has begun something beside the program, for what its task has begun, where very much is under way."""
         await self._engine.pace(scope)
 
+    async def departure(self, scope: Scope) -> None:
+        """Wait in an op of `scope`, which has begun something beside the program, until its messages have left."""
+        await self._engine.departure(scope)
+
     def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
         """`work`, which goes on while the program does, and ends before the session; what is `awaited` in it ends with it."""
         return self._engine.beside(work, *awaited)

@@ -157,6 +157,24 @@ async def opened(s, x):
     return value
 
 
+class Turns:
+    """`work`, awaited; `waited` says whether it ever waited for something, and not only let others have a turn."""
+
+    def __init__(self, work):
+        self._work = work
+        self.waited = False
+
+    def __await__(self):
+        steps = self._work.__await__()
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return end.value
+            self.waited = self.waited or step is not None
+            yield step
+
+
 async def on_its_way(s, x):
     """`x` masked, of which whoever reads it waits until it is open."""
     return await s.mask(x)

@@ -14,7 +14,7 @@ from mpc.messaging.exchange import Exchange
 from mpc.network.mesh import Clocks
 from mpc.ops.groups import most_factors, most_waiting
 from mpc.testing import simulate
-from tests.references import added_up, opened, shared, total
+from tests.references import Turns, added_up, opened, shared, total
 
 EDGES = np.array([0, 1, 2**64 - 1, 2**63, 2**63 - 1, 2**32, 3, 2**64 - 5], np.uint64)
 
@@ -42,7 +42,7 @@ async def chain(s, factors, length):
 
 
 LENGTHS = (13, 14, 20, 97, 257, 600)
-ROUNDS = {(): (1, 1, 1, 2, 2, 2), (2,): (1, 1, 1, 2, 2, 2), (8,): (1, 1, 1, 2, 2, 3)}
+ROUNDS = {(): (1, 1, 1, 2, 2, 2), (2,): (1, 1, 1, 2, 2, 3), (8,): (1, 1, 1, 2, 2, 3)}
 """Of a chain of each of these lengths, by the shape of its values: groups of eight take one, groups of such groups another, and so on."""
 
 
@@ -54,15 +54,14 @@ def test_a_chain_that_is_read_at_its_end_is_exact_and_takes_few_rounds(n, shape,
 
     async def program(s):
         factors = await masked(s, words)
-        before = s.cost.rounds
-        value = await chain(s, factors, length)
-        waits = s.cost.rounds == before
+        before, multiplies = s.cost.rounds, Turns(chain(s, factors, length))
+        value = await multiplies
         await s.made(value)
-        return value.words, waits, s.cost.rounds - before, (s.cost.rounds, s.cost.payload), s.cost.corrections
+        return value.words, multiplies.waited, s.cost.rounds - before, (s.cost.rounds, s.cost.payload), s.cost.corrections
 
-    shares, waits, rounds, costs, corrections = zip(*simulate(n, program), strict=True)
+    shares, waited, rounds, costs, corrections = zip(*simulate(n, program), strict=True)
     assert np.array_equal(total(shares), np.multiply.reduce(words, axis=0, dtype=np.uint64))
-    assert all(waits)
+    assert not any(waited)
     assert set(rounds) == {ROUNDS[shape][LENGTHS.index(length)]}
     said = estimate(program, n)
     assert set(costs) == {(said.rounds, said.payload)}
@@ -90,6 +89,33 @@ def test_every_prefix_of_a_chain_is_that_of_the_plain_one_whatever_is_read_when(
     wanted.append(wanted[40] * wanted[-1])
     for shares, expected in zip(zip(*simulate(n, program), strict=True), wanted, strict=True):
         assert total(shares) == expected
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_chains_that_are_multiplied_in_turn_wait_for_nothing_and_take_few_rounds(n):
+    """Neither follows its own call before, so groups are made with every few factors, and of groups as soon as there are enough."""
+    words = words_at((120,), 4)
+
+    async def both(s, factors):
+        there, back = factors[0], factors[-1]
+        for number in range(1, len(words)):
+            there, back = await times(s, there, factors[number]), await times(s, back, factors[-1 - number])
+        return there, back
+
+    async def program(s):
+        multiplies = Turns(both(s, await masked(s, words)))
+        products = await multiplies
+        await s.made(products)
+        return [product.words for product in products], multiplies.waited, (s.cost.rounds, s.cost.payload), s.cost.corrections
+
+    shares, waited, costs, corrections = zip(*simulate(n, program), strict=True)
+    product = np.multiply.reduce(words, dtype=np.uint64)
+    assert [total(parts) for parts in zip(*shares, strict=True)] == [product] * 2
+    assert not any(waited)
+    said = estimate(program, n)
+    assert set(costs) == {(said.rounds, said.payload)}
+    assert said.rounds == 3
+    assert sum(corrections) == said.dealer
 
 
 def test_how_long_a_product_waits_depends_on_its_size():

@@ -43,12 +43,12 @@ class Plain:
     async def greet(self):
         theirs = await self.frame()
         magic, version, sender, receiver, digest, suites, _, key = struct.unpack("<8sH32s32s32sH32s16s", theirs)
-        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 13, b"zoe", self.digest)
+        assert (magic, version, receiver.rstrip(b"\0"), digest) == (b"BEAVER\r\n", 14, b"zoe", self.digest)
         assert suites & 1
         self.peer = sender.rstrip(b"\0").decode()
         assert key == documented_fingerprint(self.keys[self.peer])
         nonce, own = secrets.token_bytes(32), documented_fingerprint(self.keys["zoe"])
-        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 13, b"zoe", sender, self.digest, 1, nonce, own)
+        mine = struct.pack("<8sH32s32s32sH32s16s", b"BEAVER\r\n", 14, b"zoe", sender, self.digest, 1, nonce, own)
         self.put(mine)
         await self.shake(theirs + mine)
 
@@ -139,7 +139,7 @@ async def greeted(arrived, identity, roster):
 async def computed(channels, roster, values):
     members = ["ann", "zoe", "the-dealer"]
     described = {"job": "doc", "program": "", "members": members, "roster": documented_digest(roster)}
-    description = described | {"wire": 13, "ring": 64, "frac": 20, "terms": {}}
+    description = described | {"wire": 14, "ring": 64, "frac": 20, "terms": {}}
     job = b2(fields("job", canonical(description)))
     nonces = {"zoe": secrets.token_bytes(32)}
     for name, channel in channels.items():

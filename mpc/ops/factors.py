@@ -70,8 +70,9 @@ def _whole_sides(factors: Sequence[int], most: int) -> list[int]:
 async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     """The product of all factors of x and y.  What is no factor yet is masked beside the program; no words are made before something reads them."""
     scope, most, sides = running(s), most_factors(x.shape), [_factors(x), _factors(y)]
-    if (x.factors or 1) + (y.factors or 1) > most:
-        known = await _fewer(s, scope, (x, y), sides, most)
+    limit = _may_wait(scope, x, y, most)
+    if (x.factors or 1) + (y.factors or 1) > limit:
+        known = await _fewer(s, scope, (x, y), sides, limit)
     else:
         known = sides[0] + sides[1]
     fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
@@ -116,25 +117,28 @@ def _factors(z: AShare | Masked) -> tuple[Factor, ...]:
 
 
 async def _fewer(
-    s: Session, scope: Scope, operands: tuple[AShare | Masked, ...], sides: list[tuple[Factor, ...]], most: int
+    s: Session, scope: Scope, operands: tuple[AShare | Masked, ...], sides: list[tuple[Factor, ...]], limit: int
 ) -> tuple[Factor, ...]:
-    """The factors of both operands that are known, with groups in place of those that are too many."""
-    if most >= MANY:
-        known, limit = sides[0] + sides[1], most - sides.count(())
-        if () not in sides and any(_was_last(scope, operand) for operand in operands):
-            limit = most_waiting(operands[0].shape)
-        if len(known) <= limit:
-            return known
+    """The factors of both operands that are known, at most `limit` with those that are not, with groups in place of the others."""
+    if limit >= MANY:
         await s.room(scope)
-        known = tuple(grouped(s, scope, known, limit))
+        known = tuple(grouped(s, scope, sides[0] + sides[1], limit - sides.count(())))
+        await s.departure(scope)
         await s.pace(scope)
         return known
-    for side in _whole_sides([len(factors) or 1 for factors in sides], most):
+    for side in _whole_sides([len(factors) or 1 for factors in sides], limit):
         operand = operands[side]
         if isinstance(operand, AShare):
             sides[side] = (await group_of(s, scope, operand, sides[side]),)
     await s.pace(scope)
     return sides[0] + sides[1]
+
+
+def _may_wait(scope: Scope, x: AShare | Masked, y: AShare | Masked, most: int) -> int:
+    """How many factors their product may have: more than the `most` that are dealt for where it goes on from the call just before, until it is read."""
+    # Where one has none, its words are masked, and read for that.
+    goes_on = most >= MANY and x.factors and y.factors and (_was_last(scope, x) or _was_last(scope, y))
+    return most_waiting(x.shape) if goes_on else most
 
 
 def _was_last(scope: Scope, z: AShare | Masked) -> bool:

@@ -6,9 +6,8 @@ together: one relation, one message and one scope for all of them.
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -34,8 +33,10 @@ if TYPE_CHECKING:
     from mpc.values.derived import Factor, Opened
     from mpc.values.shares import AShare
 
+F = TypeVar("F")
+
 MANY = 10
-"""Where so many factors may be known, groups are of plain factors alone, or of groups alone, so that only few wait for others; else of all that a product has."""
+"""Where so many factors may be known, groups are of factors of one level, so that what is early does not wait for what is late; else of all that a product has."""
 GROUP = 8
 """Factors of a group, where many are known."""
 NODES = 2 * NAMED_NODES
@@ -57,20 +58,28 @@ def most_waiting(shape: tuple[int, ...]) -> int:
     return max(most, WAITING // max(count(shape), 1)) if most >= MANY else most
 
 
-def chosen(levels: Sequence[int]) -> list[list[int]]:
-    """Which of many factors become groups: one list for each place in a group; the groups are the rows.
+def chosen(levels: Sequence[int]) -> list[list[list[int]]]:
+    """Which of many factors become groups, by their levels: 0 for plain ones, for groups one more than the highest in them.
 
-    They are plain factors, whose level is 0, or groups, whichever are more; of groups those of the lowest level of which there are enough, else all.
+    Of every level that has enough, for they are there at one time; else of the lowest, and where these are few, of the next ones with them.  For each such
+    pool, one list for each place in a group: the groups are the rows.
     """
-    plain = 2 * levels.count(0) >= len(levels)
-    pool = [at for at, level in enumerate(levels) if plain is not bool(level)]
-    if not plain:
-        enough = [level for level, many in sorted(Counter(filter(None, levels)).items()) if many >= GROUP]
-        pool = [at for at in pool if levels[at] == enough[0]] if enough else pool
+    pools: dict[int, list[int]] = {}
+    for at, level in enumerate(levels):
+        pools.setdefault(level, []).append(at)
+    in_order = [pools[level] for level in sorted(pools)]
+    enough = [pool for pool in in_order if len(pool) >= GROUP]
+    if enough:
+        return list(map(_places, enough))
+    lowest = in_order[0] if len(in_order[0]) >= GROUP // 2 else [at for pool in in_order for at in pool][:GROUP]
+    return [_places(lowest)]
+
+
+def _places(pool: Sequence[int]) -> list[list[int]]:
     size = min(GROUP, len(pool))
     rows = len(pool) // size
     # Neighbours, which are often rows of one masked value, are in one list: together they have a short name.
-    return [pool[place * rows : (place + 1) * rows] for place in range(size)]
+    return [list(pool[place * rows : (place + 1) * rows]) for place in range(size)]
 
 
 def dealt(size: int, factors: int) -> Cost:
@@ -82,26 +91,34 @@ def cost(n: int, size: int, levels: Sequence[int], limit: int) -> tuple[Cost, in
     """What it costs until at most `limit` factors are left, of `size` elements and these levels, and how many are."""
     total, factors = Cost(), [(level, 0) for level in levels]
     while len(factors) > limit:
-        columns = chosen([level for level, _ in factors])
-        taken, rows = {at for column in columns for at in column}, len(columns[0])
-        level, depth = (1 + max(factors[at][which] for at in taken) for which in range(2))
-        opened = Cost(depth, opening(n, size).payload * rows)
-        total = together(total, opened, *[dealt(size, len(columns))] * rows)
-        factors = [*(each for at, each in enumerate(factors) if at not in taken), *[(level, depth)] * rows]
+        pools = chosen([level for level, _ in factors])
+        rest = _rest(factors, pools)
+        for columns in pools:
+            rows = len(columns[0])
+            level, depth = (1 + max(factors[at][which] for column in columns for at in column) for which in range(2))
+            opened = Cost(depth, opening(n, size).payload * rows)
+            total = together(total, opened, *[dealt(size, len(columns))] * rows)
+            rest += [(level, depth)] * rows
+        factors = rest
     return total, len(factors)
 
 
 def grouped(s: Session, scope: Scope, factors: Sequence[Factor], limit: int) -> Sequence[Factor]:
     """At most `limit` factors of the same product; what groups of them lack is asked for now, and they are opened beside the program."""
     while len(factors) > limit:
-        columns = chosen([factor.level for factor in factors])
-        taken = {at for column in columns for at in column}
-        rest = [factor for at, factor in enumerate(factors) if at not in taken]
-        rows = _rows([factors[at] for at in taken], len(columns))
-        for start in range(0, len(columns[0]), rows):
-            rest += _groups(s, scope, [[factors[at] for at in column[start : start + rows]] for column in columns])
+        pools = chosen([factor.level for factor in factors])
+        rest = _rest(factors, pools)
+        for columns in pools:
+            rows = _rows([factors[at] for column in columns for at in column], len(columns))
+            for start in range(0, len(columns[0]), rows):
+                rest += _groups(s, scope, [[factors[at] for at in column[start : start + rows]] for column in columns])
         factors = rest
     return factors
+
+
+def _rest(factors: Sequence[F], pools: list[list[list[int]]]) -> list[F]:
+    taken = {at for columns in pools for column in columns for at in column}
+    return [factor for at, factor in enumerate(factors) if at not in taken]
 
 
 def _rows(factors: Sequence[Factor], size: int) -> int:
