@@ -200,8 +200,9 @@ class BlockingSession:
             pending: Future[R] = Future()
             call = partial(program, **parameters)
             work = partial(s.run, program, *arguments, **parameters) if plan else partial(called, call, s, *arguments)
-            background.tell(self._start, work, pending)
             try:
+                # From here on it may run, and whoever sees that may interrupt: before this thread goes on.
+                background.tell(self._start, work, pending)
                 _until(pending, background.ended)
             except BaseException as fault:
                 self._interrupt = fault

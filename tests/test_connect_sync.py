@@ -33,7 +33,7 @@ configure(1)
 
 async def blocks(s):
     say(rounds=0)
-    time.sleep(60)
+    time.sleep(600)
 
 async def spins(s):
     while True:
