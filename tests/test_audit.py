@@ -14,7 +14,7 @@ from mpc.membership.members import Revoked
 from mpc.membership.roster import Roster
 from parties.auditing.audit import AuditLog
 from parties.auditing.entries import opened
-from tests.audit_logs import filled, head_file, log_of, refused, shown, verified
+from tests.audit_logs import exported, filled, head_file, log_of, refused, shown, verified
 from tests.nodes import ROOT
 
 AUDIT = [
@@ -26,6 +26,7 @@ AUDIT = [
     "is not the audit log of NAME",
     "in the audit log, listed above",
     "who signed every entry",
+    "has no entries, and nothing says",
     "no audit log can be read there",
     "lacks an entry that FILE knows of",
     "does not say how far the audit log goes",
@@ -165,6 +166,30 @@ def test_entries_cut_off_at_the_end_are_found_by_the_digest_of_one(home):
     told, fault = verified(home, "--head", head)
     assert "entries were cut off or replaced" in told[0]
     assert fault is not None
+
+
+def test_a_log_without_entries_is_never_in_order(home):
+    """Whoever empties it, and what is beside it, leaves nothing that could be in order; one that was just begun has a head that says so."""
+    path = filled(home, 0)
+    (told,), fault = verified(home)
+    assert (fault, "order" in told) == (None, False)
+    assert told.startswith(f"{path}: has no entries, so nothing was verified. {head_file(home)} says that none was written yet")
+    filled(home, 3)
+    last = verified(home)[0][0].rpartition(" ")[2]
+    path.write_bytes(b"")
+    assert "entries were cut off or replaced" in verified(home)[0][0]
+    for beside in (b"", None):
+        if beside is None:
+            head_file(home).unlink()
+        else:
+            head_file(home).write_bytes(beside)
+        told, fault = verified(home)
+        assert told == []
+        shown(fault, "has no entries, and nothing says")
+        assert "entries were cut off or replaced" in verified(home, "--head", last)[0][0]
+    copied = exported(home).output.partition("the last, ")[2][:64]
+    (told, _), fault = verified(home, "--log", copy := home / "copy.log", "--head", copied)
+    assert (fault, f"{copy}: has no entries, so nothing was verified. --head says" in told) == (None, True)
 
 
 @pytest.mark.parametrize("left", [1, 40, -2, -1])

@@ -361,6 +361,7 @@ async def test_the_page_in_a_browser(tmp_path, browser):
         await page.until(lambda: all("up" in page.row("peers", peer) for peer in ("b", "c", "dealer")))
         assert (page.text("name"), page.text("role"), page.text("no-jobs")) == ("a", "party", "No jobs since this node started.")
         await page.until(lambda: page.row("peers", "b")[5].endswith(" ms"))
+        await page.until(lambda: page.text("audit-state") == "no entries")
         answer = await nodes.asked(MEAN, at="b")
         await page.until(lambda: "done" in page.row("jobs", answer["id"]))
         assert page.row("jobs", answer["id"])[1:4] == ["mean", "b", "a, b, c"]

@@ -218,8 +218,18 @@ def verify(
         print("\n".join(found))
         msg = f"{path}: {len(found)} fault(s) in the audit log, listed above: it is not as the node wrote it. Keep it for whoever looks into that"
         raise ConfigError(msg)
-    files = f" in {len(check.files)} files" if len(check.files) > 1 else ""
-    print(f"{path}: {check.chain.number} entries{files}, all in order and signed; the last is {check.chain.head}")
+    if check.chain.number:
+        files = f" in {len(check.files)} files" if len(check.files) > 1 else ""
+        print(f"{path}: {check.chain.number} entries{files}, all in order and signed; the last is {check.chain.head}")
+    elif last is not None or head is not None:
+        print(_empty(path, path_of(path) if last is not None else "--head"))
+    else:
+        msg = (
+            f"{path}: has no entries, and nothing says whether it had any: {path_of(path)} is not there, or is empty. If this member took part "
+            "in a job since the log began, the log was emptied; the other parties' logs have the start of each such job. If it never did, "
+            "start the node, which writes that file, and verify again; of a copy, give the digest that `beaver audit export` printed (--head)"
+        )
+        raise ConfigError(msg)
     if check.endless:
         print(f"What these jobs revealed is not known, since the node stopped in them or they run now: {', '.join(check.endless)}")
     if result is not None:
@@ -228,6 +238,14 @@ def verify(
         print(
             f"Nothing says whether more followed: {path_of(path)} is not there. Compare the last digest with one kept elsewhere (--head)."
         )
+
+
+def _empty(path: Path, source: Path | str) -> str:
+    """What is known of a log without entries if `source` says that it has none."""
+    return (
+        f"{path}: has no entries, so nothing was verified. {source} says that none was written yet, which is right only if this member took "
+        "part in no job since the log began: the other parties' logs have the start of each"
+    )
 
 
 def _path(config: NodeConfig, log: Path | None) -> Path:
