@@ -141,6 +141,7 @@ OFFLINE = {
     "is named twice among the columns": (None, "estimate mean --columns age,age"),
     "receiver 'NAME' is no party of the job": (None, "run mean --dataset patients --columns age --to zed -c a.toml"),
     "names nobody": (None, "run mean --dataset patients --columns age --to= -c a.toml"),
+    "names no workload": (None, "bench --only= --size 128 --repeats 1"),
     "there is no workload": (None, "bench --only W99"),
     "needs a size of at least": (None, "bench --only W7 --size 5"),
     "a picture is an .svg or a .png file": (None, "bench --plot times.pdf"),

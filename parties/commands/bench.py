@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 from rich.console import Console
 
-from mpc import BeaverError
+from mpc import BeaverError, ConfigError
 from parties.ask import wide
 from parties.bench import picture
 from parties.bench.catalogue import chosen
 from parties.bench.machine import machine
 from parties.bench.report import line, result, show
 from parties.bench.runner import REPEATS, BenchmarkError, measure
+from parties.jobs.job import names_in
 from parties.run import commanded
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ WIDTH = 150
 
 
 def bench(
-    only: Annotated[str, typer.Option(help="Workloads, with commas between, such as W3,W4; all by default.")] = "",
+    only: Annotated[str | None, typer.Option(help="Workloads, with commas between, such as W3,W4; all by default.")] = None,
     parties: Annotated[int | None, typer.Option(min=2, max=32, help="How many parties, instead of the workload's own 2 or 3.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Elements, rows, products or side, instead of the workload's own.")] = None,
     rtt: Annotated[float, typer.Option(min=0.0, max=2000.0, help="Milliseconds that every round trip takes longer.")] = 0.0,
@@ -44,7 +45,12 @@ def bench(
     plot: Annotated[Path | None, typer.Option(help="Draw the times to this .svg or .png file.")] = None,
 ) -> None:
     """Time the workloads between processes of this machine, sealed and with a dealer process, and compare every result with plaintext."""
-    workloads = chosen([name.strip() for name in only.split(",") if name.strip()], parties, size)
+    names = names_in(only)
+    if only is not None and not names:
+        # As from an empty variable of a script: all of them take minutes.
+        msg = "--only names no workload: name workloads with commas between, or leave it out for all"
+        raise ConfigError(msg)
+    workloads = chosen(names, parties, size)
     if plot is not None:
         picture.check(plot)
     faults: list[str] = []
