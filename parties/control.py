@@ -131,10 +131,20 @@ async def _alive(path: Path) -> bool:
         _, writer = await asyncio.open_unix_connection(str(path))
     except (ConnectionRefusedError, FileNotFoundError):
         return False
-    except OSError:
+    except BlockingIOError:
+        # So many ask it now that it takes no more.
         return True
+    except OSError as fault:
+        raise _unclear(path, fault) from None
     writer.close()
     return True
+
+
+def _unclear(path: Path, fault: OSError) -> ConfigError:
+    return ConfigError(
+        f"{path}: whether a node answers there cannot be told ({fault.strerror}); let this user enter the folder, and remove what is in the way, or set "
+        "control = in the configuration. Where another user runs the node, ask as that user"
+    )
 
 
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
@@ -189,12 +199,14 @@ async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, An
     try:
         _check_folder(path.parent)
         reader, writer = await asyncio.open_unix_connection(str(path), limit=LIMIT)
-    except OSError:
+    except (ConnectionError, FileNotFoundError, BlockingIOError):
         msg = (
             f"no node answers at {path}: start it with `beaver party -c`, the dealer's with `beaver dealer -c`, and this configuration. "
             "Where another user runs it, ask as that user. A client runs none: it asks with `beaver client`"
         )
         raise ConfigError(msg) from None
+    except OSError as fault:
+        raise _unclear(path, fault) from None
     try:
         writer.write(json.dumps(request).encode() + b"\n")
         while line := await reader.readline():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -13,8 +14,9 @@ from subprocess import PIPE
 
 import pytest
 
-from mpc import PolicyDenied
+from mpc import ConfigError, PolicyDenied
 from parties import control
+from tests.error_rows import row_of
 from tests.nodes import PATIENCE, ROOT
 from tests.waiting import until
 
@@ -114,3 +116,41 @@ async def test_a_node_makes_its_socket_in_turn_with_those_that_remove_dead_ones(
         if process is not None:
             await asyncio.wait_for(process.communicate(b""), PATIENCE)
     assert not path.exists()
+
+
+def below_a_file(folder):
+    (folder / "file").touch()
+    return folder / "file" / "a.sock"
+
+
+def a_link_to_itself(folder):
+    (folder / "a.sock").symlink_to("a.sock")
+    return folder / "a.sock"
+
+
+def not_to_be_entered(folder):
+    if os.geteuid() == 0:
+        pytest.skip("root may enter every folder")
+    (folder / "closed").mkdir(0o600)
+    return folder / "closed" / "a.sock"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(below_a_file, errno.ENOTDIR), (a_link_to_itself, errno.ELOOP), (not_to_be_entered, errno.EACCES)],
+)
+async def test_where_nobody_can_tell_whether_a_node_answers_it_is_said_why(tmp_path, make, reason):
+    """Neither that one answers, nor that none does: and what is there stays as it is."""
+    path = make(tmp_path)
+    before = list(tmp_path.rglob("*"))
+    if make is not below_a_file:
+        with pytest.raises(ConfigError) as caught:
+            async with control.serve(path, echo, logging.getLogger("beaver.a")):
+                pass
+        assert row_of("whether a node answers there").shows(str(caught.value)), caught.value
+        assert f"({os.strerror(reason)})" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        [message async for message in control.ask(path, {"do": "x"})]
+    assert row_of("whether a node answers there").shows(str(caught.value)), caught.value
+    assert f"({os.strerror(reason)})" in str(caught.value)
+    assert list(tmp_path.rglob("*")) == before

@@ -125,6 +125,7 @@ OFFLINE = {
     "is no address of this machine": (top('listen = "192.0.2.1:9001"'), PARTY),
     "must belong to this user": (open_folder, PARTY),
     "PATH: cannot be made": (edit("a.toml", '"a.sock"', '"a.csv/a.sock"'), PARTY),
+    "whether a node answers there": (lambda home: (home / "a.sock").symlink_to("a.sock"), PARTY),
     "is there already and no socket": (lambda home: (home / "a.sock").touch(), PARTY),
     "no node answers at": (None, "jobs list -c a.toml"),
     "cannot be written (REASON); choose": (None, "run mean --dataset patients --columns age --out a.csv -c a.toml"),
