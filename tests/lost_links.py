@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import SimpleNamespace
 
 from mpc import Node
@@ -14,7 +15,8 @@ from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.memory import memory_pair
 from tests.waiting import until
 
-PATIENT = Clocks(5.0, 5.0, 5.0)
+PATIENT = Clocks(30.0, 30.0, 30.0)
+"""Guards: no test waits for one of them, however busy the machine is."""
 
 
 async def each(program, n=2, clocks=PATIENT, network=None):
@@ -50,7 +52,7 @@ class Faulty(MemoryNetwork):
         return near
 
 
-async def broken(how, lost=5.0, repair=0.0, stall=5.0):
+async def broken(how, lost=PATIENT.lost, repair=0.0, stall=PATIENT.stall):
     """What three parties see when the link between the first two breaks."""
     network = Faulty()
 
@@ -60,7 +62,7 @@ async def broken(how, lost=5.0, repair=0.0, stall=5.0):
         for _ in range(10_000):
             await s.reveal(s.zero(1))
 
-    return await each(program, 3, Clocks(5.0, lost, stall, repair), network)
+    return await each(program, 3, Clocks(PATIENT.join, lost, stall, repair), network)
 
 
 async def one_is_lost_early():
@@ -74,7 +76,7 @@ async def one_is_lost_early():
 
     async with AsyncExitStack() as stack:
         parties = [
-            await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=Clocks(5.0, 5.0, 5.0, 0.0)))
+            await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=replace(PATIENT, repair=0.0)))
             for who in identities[:3]
         ]
         waiting = [asyncio.create_task(early(node)) for node in parties]

@@ -88,7 +88,8 @@ class Proxy:
             pass
 
 
-CLOCKS = Clocks(join=10.0, lost=5.0, stall=10.0, repair=5.0)
+CLOCKS = Clocks(join=30.0, lost=30.0, stall=30.0, repair=30.0)
+"""Guards: what is tested of clocks has its own."""
 
 
 class Proxied:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,8 @@ from mpc.preprocessing.dealer import FAILED
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from tests.waiting import until
 
-CLOCKS = Clocks(join=3.0, lost=5.0, stall=5.0)
+CLOCKS = Clocks(join=30.0, lost=30.0, stall=30.0)
+"""Guards: no test here waits for one of them."""
 
 
 @asynccontextmanager
@@ -54,7 +56,7 @@ async def test_failing_jobs_leave_no_task_behind():
             outcomes = await asyncio.gather(*(broken(node, number) for node in parties), return_exceptions=True)
             assert sorted(type(outcome).__name__ for outcome in outcomes) == ["KeyError", "PeerLost", "PeerLost"]
             assert [value for value, _ in await asyncio.gather(*(run(node, f"right-{number}") for node in parties))] == [3.0] * 3
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(CLOCKS.join):
                 # The dealer's session ends in its own time.
                 while counts and len(asyncio.all_tasks()) > counts[0]:
                     await asyncio.sleep(0)
@@ -169,7 +171,11 @@ async def test_the_dealer_waits_for_nobody_once_a_member_has_left_the_session():
     """p1, which began the session and left it, withdraws nothing: its join is spent."""
     identities, roster = simulated_roster(2)
     network, confirmed = MemoryNetwork(), set()
-    async with Node(identities[2], roster, network.of("the-dealer"), clocks=CLOCKS) as node, AsyncExitStack() as stack, asyncio.timeout(20):
+    async with (
+        Node(identities[2], roster, network.of("the-dealer"), clocks=CLOCKS) as node,
+        AsyncExitStack() as stack,
+        asyncio.timeout(CLOCKS.join),
+    ):
         p0, p1 = [await stack.enter_async_context(Mesh(each, roster, network.of(each.name), CLOCKS, None)) for each in identities[:2]]
         while node.mesh.missing(["p0", "p1"]) or p0.missing(["the-dealer"]) or p1.missing(["the-dealer"]):
             await asyncio.sleep(0)
@@ -218,7 +224,7 @@ async def test_rosters_that_differ_never_connect():
     network = MemoryNetwork()
     async with AsyncExitStack() as stack:
         both = [
-            await stack.enter_async_context(Node(identity, which, network.of(identity.name), clocks=Clocks(0.5, 5, 5)))
+            await stack.enter_async_context(Node(identity, which, network.of(identity.name), clocks=replace(CLOCKS, join=0.5)))
             for identity, which in zip(identities, (roster, other, roster), strict=True)
         ]
         results = await asyncio.gather(*(run(node, parties=["p0", "p1"]) for node in both[:2]), return_exceptions=True)

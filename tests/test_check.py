@@ -34,7 +34,9 @@ from tests.ports import free_port
 from tests.rosters import signed
 from tests.test_errors_of_commands import answers, framed, keyless
 
-CLOCKS = Clocks(5.0, 5.0, 5.0)
+PATIENCE = 30.0
+CLOCKS = Clocks(PATIENCE, PATIENCE, PATIENCE)
+"""Guards: what is tested of clocks has its own."""
 
 
 async def checked(nodes, name="a", *more):
@@ -288,7 +290,7 @@ async def test_what_was_wrong_when_a_peer_dialled_counts_until_it_dials_again():
     a, b = (Member(each.name, each.public, ("127.0.0.1", free_port())) for each in people)
     roster, another = Roster([a, b]), Roster([a, b, Member("c", Identity.generate("c").public, None)])
     async with Node(people[1], roster, TcpNetwork(b.endpoint), clocks=CLOCKS) as node:
-        async with Node(people[0], another, TcpNetwork(a.endpoint), clocks=CLOCKS), asyncio.timeout(20):
+        async with Node(people[0], another, TcpNetwork(a.endpoint), clocks=CLOCKS), asyncio.timeout(PATIENCE):
             while node.mesh.fault("a") is None:
                 await asyncio.sleep(0.01)
         with socket.create_server(a.endpoint):
@@ -326,7 +328,7 @@ def answering(**answer):
 async def test_a_wrong_clock_is_told():
     async with AsyncExitStack() as stack:
         ours, *_ = await pair(stack, lies=answering())
-        rows = {row.peer: row for row in await examine(ours, 5.0)}
+        rows = {row.peer: row for row in await examine(ours, PATIENCE)}
     assert rows["the-dealer"].problem == ""
     assert abs(rows["p1"].ahead) > MAX_AHEAD
     assert shows("its clock is N s", rows["p1"])
@@ -337,7 +339,7 @@ async def test_a_wrong_clock_is_told():
 async def test_an_impossible_answer_ends_the_channel(answer):
     async with AsyncExitStack() as stack:
         ours, *_ = await pair(stack, lies=answering(**answer))
-        (row,) = (row for row in await examine(ours, 5.0) if row.peer == "p1")
+        (row,) = (row for row in await examine(ours, PATIENCE) if row.peer == "p1")
     assert shows("with an impossible version or time", row)
     assert (row.kind, "impossible version or time" in row.problem) == (PeerMisbehaved.__name__, True)
 
@@ -356,7 +358,7 @@ async def test_nobody_can_make_a_member_keep_answers_or_send_more_than_it_was_se
     """p0 asks without reading: its answers stop once they would wait in p1's memory."""
     async with AsyncExitStack() as stack:
         ours, theirs, _ = await pair(stack)
-        await examine(ours, 5.0)
+        await examine(ours, PATIENCE)
         channel = theirs.mesh.channel("p0")
         sent = channel.wire_bytes
         full = type("Full", (), {"writable": False, "control": lambda self, **body: pytest.fail("answered")})()
@@ -365,7 +367,7 @@ async def test_nobody_can_make_a_member_keep_answers_or_send_more_than_it_was_se
         theirs.mesh._peers["p0"].channel = channel
         for number in range(100):
             ours.mesh.channel("p1").control(kind="check", number=number, filler=bytes(50_000))
-        await ours.checks.measure("p1", 5.0)
+        await ours.checks.measure("p1", PATIENCE)
         assert channel.wire_bytes - sent < 50_000
 
 

@@ -17,14 +17,13 @@ from mpc.errors import BeaverError, LocalFault, RemoteFault
 from mpc.framing import wire
 from mpc.framing.handshake import negotiate
 from mpc.membership.roster import Member, Roster
-from mpc.network.mesh import Clocks
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.incoming import Incoming
 from parties.cli import exit_status
 from tests.attackers import flipped
 from tests.channels import greet, hello, live, people, responder
 from tests.error_rows import DOCUMENT, ROWS, row_of
-from tests.lost_links import broken, cut, deafen, each, misbehave, one_is_lost_early, swallow, unplug
+from tests.lost_links import PATIENT, broken, cut, deafen, each, misbehave, one_is_lost_early, swallow, unplug
 from tests.test_agreement import nodes
 from tests.test_approvals import APPROVALS
 from tests.test_audit import AUDIT
@@ -65,7 +64,7 @@ from tests.waiting import until
 
 async def joined(*calls, n=2):
     """The outcomes of sessions whose settings are given per node."""
-    async with nodes(n, Clocks(0.5, 5.0, 5.0)) as opened:
+    async with nodes(n, dataclasses.replace(PATIENT, join=0.5)) as opened:
 
         async def one(number, job, more):
             async with opened[number].session(job, **more) as s:
@@ -198,7 +197,7 @@ async def takes_late(s):
 
 async def alone():
     identities, roster = simulated_roster(2)
-    async with Node(identities[0], roster, MemoryNetwork().of("p0"), clocks=Clocks(0.2, 5.0, 5.0)) as node:
+    async with Node(identities[0], roster, MemoryNetwork().of("p0"), clocks=dataclasses.replace(PATIENT, join=0.2)) as node:
         with pytest.raises(BeaverError) as caught:
             await node.session("j").__aenter__()
         return [caught.value]
@@ -263,13 +262,13 @@ CASES = {
     "and not repaired within": lambda: broken(unplug, repair=0.2),
     "no bytes for": lambda: broken(swallow, lost=0.4),
     "but acknowledged nothing for": lambda: broken(deafen, lost=0.4, stall=0.8),
-    "its message for PLACE": lambda: each(stalled, clocks=Clocks(5.0, 5.0, 0.4)),
+    "its message for PLACE": lambda: each(stalled, clocks=dataclasses.replace(PATIENT, stall=0.4)),
     "its program ended there": lambda: each(divides),
     "what the wire format does not allow": lambda: broken(misbehave),
     "a record was altered": lambda: at_the_channel(lambda link, seal: link.send(flipped(seal(wire.ready(wire.NEW, 0)), 0))),
-    "since it found NAME": lambda: each(stalled, clocks=Clocks(5.0, 5.0, 0.4)),
+    "since it found NAME": lambda: each(stalled, clocks=dataclasses.replace(PATIENT, stall=0.4)),
     "of the relay's framing": lambda: raised(lambda: list(Incoming("b").frames(memoryview(b"\2")))),
-    "did not take what this party has": lambda: each(takes_late, clocks=Clocks(5.0, 5.0, 0.4)),
+    "did not take what this party has": lambda: each(takes_late, clocks=dataclasses.replace(PATIENT, stall=0.4)),
     "a control message of unknown kind": lambda: at_the_channel(
         lambda link, seal: link.send(seal(wire.ready(wire.NEW, 0) + wire.control({"kind": "nonsense"})))
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,7 @@ import pytest
 import mpc
 import protocols
 from mpc.framing.unacknowledged import Unacknowledged
-from mpc.network.mesh import Clocks
-from tests.proxies import proxied
+from tests.proxies import CLOCKS, proxied
 
 NUMBERS = np.arange(8.0)
 
@@ -57,6 +57,9 @@ async def test_cut_at_any_byte(seed):
                     proxy.cut_after = int(rng.integers(1, 4000))
 
         right(await network.each(lambda s: many_rounds(s, 40, after=disturb)), 40)
+        for proxy in network.proxies.values():
+            # Whoever closes says so, and is waited for no longer.
+            proxy.cut_after = None
         assert sum(proxy.connections for proxy in network.proxies.values()) > 8
         traffic = network.nodes[0].mesh.traffic("p1")
         assert (traffic.connections, traffic.repairs > 0, traffic.sent > 0, traffic.received > 0) == (1, True, True, True)
@@ -86,7 +89,7 @@ async def test_large_messages_survive_cuts():
 
 
 async def test_a_cut_that_lasts_too_long_ends_the_session_everywhere():
-    async with proxied(3, Clocks(join=10.0, lost=5.0, stall=10.0, repair=0.4)) as network:
+    async with proxied(3, replace(CLOCKS, repair=0.4)) as network:
 
         def disturb(number):
             if number == 20:
@@ -102,7 +105,7 @@ async def test_a_cut_that_lasts_too_long_ends_the_session_everywhere():
 
 
 async def test_silence_is_an_interruption_too():
-    async with proxied(2, Clocks(join=10.0, lost=0.5, stall=20.0, repair=5.0)) as network:
+    async with proxied(2, replace(CLOCKS, lost=0.5)) as network:
         proxy = network.proxies["p1"]
 
         def disturb(number):
