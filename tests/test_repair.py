@@ -104,6 +104,30 @@ async def test_a_cut_that_lasts_too_long_ends_the_session_everywhere():
         right(await network.each(lambda s: many_rounds(s, 5), job="again"), 5)
 
 
+async def test_whoever_waits_for_a_member_that_is_lost_gets_the_one_fault_of_the_session():
+    """So that a task group ends with it, which says where this party was, and not with a group of another one."""
+    async with proxied(2, Clocks(join=10.0, lost=5.0, stall=10.0, repair=0.2)) as network:
+        both = asyncio.Barrier(2)
+
+        @mpc.protocol
+        async def goes_on(s):
+            while True:
+                await s.reveal(s.zero(1))
+
+        async def program(s):
+            await s.reveal(s.zero(1))
+            await both.wait()
+            network.proxies["p1"].open = False
+            network.proxies["p1"].cut()
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(2):
+                    tasks.create_task(goes_on(s))
+
+        for outcome in await network.each(program):
+            assert isinstance(outcome, mpc.PeerLost), repr(outcome)
+            assert "(at goes_on." in str(outcome)
+
+
 async def test_silence_is_an_interruption_too():
     async with proxied(2, replace(CLOCKS, lost=0.5)) as network:
         proxy = network.proxies["p1"]

@@ -389,7 +389,8 @@ class Channel:
         self._queue.clear()
         self._unacknowledged.clear()
         self._pumps.clear()
+        # First, so that a session ends with one fault, which says where it was, and whoever waits for a message gets that one.
+        self._upstairs.closed(self, fault)
         for flow in self._flows.values():
             flow.cut_off(fault)
         self._flows.clear()
-        self._upstairs.closed(self, fault)
