@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 
 import numpy as np
@@ -200,49 +199,3 @@ class Zoe:
         half = d @ (e + 2 * own.reshape(shape).astype(object)) // 2
         product = (half % 2**64).astype(np.uint64) + np.frombuffer(share, "<u8").reshape(shape)
         return await self.reveal(str(first + 1), product, lineage("share", lineage("matmul", x, y), first), 20)
-
-    async def chain(self, number, values):
-        """Of 3 numbers of ann and 14 of these, mul of one after the other, and reveal: two groups of eight, as 19 more calls of the program."""
-        m, first = len(values), 1 + 20 * ROUNDS + 19 * number
-        product = str(first + 17)
-        x = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number), 0), 0, 3)
-        y = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number) + 1, 0), 1, m)
-        a, b = ["own", [str(first), 0, [3], 0], []], ["own", [str(first + 1), 0, [m], 1], []]
-        d = np.frombuffer(await self.receive("ann", *self.name(str(first), 0, "mask", (3,), [x], [a]), 24), "<u8")
-        own = self.dealt("mask", str(first + 1), 0, m)
-        e = encoded(values, 0) - own
-        self.send(self.name(str(first + 1), 0, "mask", (m,), [y], [b]), e)
-        x, y = (lineage("masked", of, printed(repr(canonical(mask)))) for of, mask in ((x, a), (y, b)))
-        histories = [lineage("index", of, printed((row,))) for of, rows in ((x, 3), (y, m)) for row in range(rows)]
-        history = histories[0]
-        for call, factor in enumerate(histories[1:], first + 2):
-            history = lineage("share", lineage("mul", history, factor), call)
-        opened, shares = [int(word) for word in (*d, *e)], [0, 0, 0, *map(int, own)]
-        scope, rows = (
-            product + ".0.0",
-            [["index", [[row, 2, 1]], [of]] for of, row in ((a, 0), (b, 1), (b, 3), (b, 5), (b, 7), (b, 9), (b, 11))],
-        )
-        stacks = [rows[0], ["stack", [], [["index", [2], [a]], ["index", [0], [b]]]], *rows[1:]]
-        dealt = np.frombuffer(await self.relation(["products 8", [], stacks, [], [scope, 0, [494]]], 8 * 494), "<u8").reshape(247, 2)
-        groups = [multiplied(opened[row:16:2], shares[row:16:2], dealt[:, row]) for row in range(2)]
-        rho, mask = ["mask", [scope, 0, [2]], []], self.dealt("mask", scope, 0, 2)
-        hidden = documented.mod64(groups) - mask
-        opened_groups = hidden + await self.message(scope, 0, "fused", (2,), [lineage("mul", *histories[:16])], [rho], hidden)
-        masks = [["index", [13], [b]], ["index", [0], [rho]], ["index", [1], [rho]]]
-        dealt = np.frombuffer(await self.relation(["products 3", [], masks, [], [product, 0, [4]]], 32), "<u8")
-        result = multiplied([opened[16], *map(int, opened_groups)], [shares[16], *map(int, mask)], dealt)
-        return await self.reveal(str(first + 18), documented.mod64([result])[0], history, 0)
-
-
-def printed(what):
-    return int.from_bytes(b2(str(what).encode(), 15), "little")
-
-
-def multiplied(differences, masks, dealt):
-    """The second party's share of the product of all d + a."""
-    sets, dealt, total = 1 << len(masks), [int(word) for word in dealt], 0
-    for chosen in range(1, sets):
-        members = [place for place in range(len(masks)) if chosen >> place & 1]
-        share = masks[members[0]] if len(members) == 1 else dealt.pop(0)
-        total += share * math.prod(differences[place] for place in range(len(masks)) if place not in members)
-    return total % 2**64

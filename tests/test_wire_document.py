@@ -18,11 +18,12 @@ from mpc.membership.identity import Identity
 from mpc.membership.roster import Member, Roster
 from mpc.transport.tcp import TcpNetwork
 from tests.documented import b2, canonical, derive, ed_to_curve, fields, hkdf
-from tests.documented_party import ROUNDS, Zoe
+from tests.documented_chain import LENGTHS, Multiplier
+from tests.documented_party import ROUNDS
 from tests.rosters import documented_digest, documented_fingerprint
 
 OURS, THEIRS = [1.5, -2.25, 1000.0], [0.5, 10.0, -0.125]
-SIGNS = [[1.0, -1.0, -1.0], [-1.0, 1.0, 1.0, -1.0] * 3 + [1.0, -1.0]]
+SIGNS = [[1.0, -1.0, -1.0], np.random.default_rng(2).choice([1.0, -1.0], max(LENGTHS)).tolist()]
 MATRIX = np.random.default_rng(1).integers(-4096, 4096, (96, 96)) / 1024.0
 
 
@@ -32,6 +33,7 @@ class Plain:
     def __init__(self, reader, writer, secret, roster_digest, keys):
         self.reader, self.writer, self.secret, self.digest, self.keys = reader, writer, secret, roster_digest, keys
         self.sent = self.received = 0
+        self.kept = []
 
     async def frame(self):
         (length,) = struct.unpack("<I", await self.reader.readexactly(4))
@@ -95,14 +97,17 @@ class Plain:
         self.sent += 1
 
     async def until(self, wanted):
-        """The first frame that `wanted` picks; pings and the rest are passed over."""
+        """The first frame that `wanted` picks; what comes before it is kept, for messages come in any order."""
+        at = 0
         while True:
-            if not getattr(self, "kept", []):
-                self.kept = await self.frames()
-            kind, contents = self.kept.pop(0)
+            while at == len(self.kept):
+                self.kept += await self.frames()
+            kind, contents = self.kept[at]
             body = msgpack.unpackb(contents) if kind == 6 else contents
             if wanted(kind, body):
+                del self.kept[at]
                 return body
+            at += 1
 
 
 async def independent_party(sock, identity, roster, values):
@@ -154,7 +159,7 @@ async def computed(channels, roster, values):
     for name, channel in channels.items():
         theirs = await channel.until(lambda kind, body: kind == 6 and body["kind"] == "confirm" and body["session"] == session)
         assert theirs["proof"] == derive(seeds[name], "confirm", session, name)
-    zoe = Zoe(channels, seeds, session)
+    zoe = Multiplier(channels, seeds, session)
     waits = {"tag": bytes(12), "digest": bytes(12), "scope": "999", "at": "reveal.999", "on": ["ann"]}
     channels["ann"].send(6, canonical({"kind": "waits", "session": session, **waits}))
     results = [await zoe.sum("0", values), *[await zoe.quotient(number, values * (1 + number % 4)) for number in range(ROUNDS)]]
@@ -162,7 +167,7 @@ async def computed(channels, roster, values):
     for several in (2, 3):
         results += [await zoe.quotient_times(several, number, values) for number in range(ROUNDS)]
     results += [await zoe.matrix(number, MATRIX) for number in range(ROUNDS)]
-    results += [await zoe.chain(number, SIGNS[1]) for number in range(ROUNDS)]
+    results += [await zoe.chain(number, SIGNS[1][: LENGTHS[number % len(LENGTHS)]]) for number in range(ROUNDS)]
     for channel in channels.values():
         channel.send(6, canonical({"kind": "leave", "session": session, "reason": "done", "party": "zoe", "by": "zoe", "at": "the end"}))
     return results
@@ -217,10 +222,11 @@ async def test_a_party_written_from_the_document_computes_with_ours():
             for _ in range(ROUNDS):
                 x, y = s.input(MATRIX.T, 0, frac=10, bound=8.0), s.input(None, 1, MATRIX.shape, frac=10, bound=8.0)
                 results.append((await s.reveal(await mpc.matmul(s, x, y))).reshape(-1).tolist())
-            for _ in range(ROUNDS):
+            for number in range(ROUNDS):
+                length = LENGTHS[number % len(LENGTHS)]
                 x = await s.mask(s.input(SIGNS[0], 0, frac=0, bound=1.0))
-                y = await s.mask(s.input(None, 1, 14, frac=0, bound=1.0))
-                results.append(await chained(s, *(x[row] for row in range(3)), *(y[row] for row in range(14))))
+                y = await s.mask(s.input(None, 1, length, frac=0, bound=1.0))
+                results.append(await chained(s, *(x[row] for row in range(3)), *(y[row] for row in range(length))))
             return results
 
     async with asyncio.timeout(20), nodes[0] as ours, nodes[1]:
@@ -230,7 +236,7 @@ async def test_a_party_written_from_the_document_computes_with_ours():
     assert total == [2.0, 7.75, 999.875]
     quotients, products, cubes, fourths, matrices, chains = (others[start : start + ROUNDS] for start in range(0, 6 * ROUNDS, ROUNDS))
     assert len(others) == 6 * ROUNDS
-    assert chains == [[float(np.prod(SIGNS[0] + SIGNS[1]))]] * ROUNDS
+    assert chains == [[float(np.prod(SIGNS[0] + SIGNS[1][:length]))] for length in LENGTHS] * (ROUNDS // len(LENGTHS))
     for matrix in matrices:
         assert matrix == (MATRIX.T @ MATRIX).reshape(-1).tolist()
     for cube in cubes:

@@ -1,0 +1,128 @@
+"""Chains of products of numbers as docs/wire.md has them: groups of factors, groups of groups, and what waits for them."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tests.documented import b2, canonical, encoded, lineage, mod64
+from tests.documented_party import ROUNDS, Zoe
+
+LENGTHS = (14, 98, 254, 297)
+"""How many numbers of zoe follow ann's three, in turn: 256 factors may wait, so the third has the first groups of its words made as it ends."""
+
+
+class Factor(NamedTuple):
+    """One number, open but for its mask: the name of that, the lineage, what is open, and this party's share of the mask."""
+
+    mask: list
+    lineage: int
+    difference: int
+    share: int
+    level: int = 0
+
+
+class Multiplier(Zoe):
+    """Zoe, who multiplies on."""
+
+    async def chain(self, number, values):
+        """Of 3 numbers of ann and all of these, mul of one after the other, and reveal: 5 more calls of the program than there are values."""
+        first = 1 + 20 * ROUNDS + sum(LENGTHS[before % len(LENGTHS)] + 5 for before in range(number))
+        start, *others = await self.factors(number, first, encoded(values, 0))
+        factors, history, scope, groups = [start], start.lineage, "", 0
+        for call, factor in enumerate(others, first + 2):
+            scope, history = str(call), lineage("share", lineage("mul", history, factor.lineage), call)
+            factors, groups = await self.grouped(scope, [*factors, factor], 256)
+        few, _ = await self.grouped(f"{scope}.{groups}", factors, 12)
+        (dealt,) = await self.products(scope, [[factor] for factor in few], [factor.mask for factor in few])
+        return await self.reveal(str(call + 1), mod64([multiplied(few, dealt)])[0], history, 0)
+
+    async def factors(self, number, first, values):
+        """Each of ann's numbers and of these, masked by the calls `first` and the next one."""
+        m = len(values)
+        x = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number), 0), 0, 3)
+        y = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number) + 1, 0), 1, m)
+        a, b = ["own", [str(first), 0, [3], 0], []], ["own", [str(first + 1), 0, [m], 1], []]
+        d = np.frombuffer(await self.receive("ann", *self.name(str(first), 0, "mask", (3,), [x], [a]), 24), "<u8")
+        own = self.dealt("mask", str(first + 1), 0, m)
+        e = values - own
+        self.send(self.name(str(first + 1), 0, "mask", (m,), [y], [b]), e)
+        x, y = (lineage("masked", of, printed(repr(canonical(mask)))) for of, mask in ((x, a), (y, b)))
+        return rows(a, x, d, [0] * 3) + rows(b, y, e, own)
+
+    async def grouped(self, scope, factors, most):
+        """At most so many factors, of whose groups the children 0, 1, ... of `scope` are; and how many of these there are."""
+        children = 0
+        while len(factors) > most:
+            made, taken = [], set()
+            for pool in pools(factors):
+                size = min(8, len(pool))
+                h = len(pool) // size
+                places = [pool[place * h : (place + 1) * h] for place in range(size)]
+                together = sum(places, [])
+                taken |= {id(factor) for factor in together}
+                at_most = max(1, min(2**13 // 2**size, 512 // (size * max(nodes(factor.mask) for factor in together))))
+                for row in range(0, h, at_most):
+                    made += await self.group(f"{scope}.{children}", [place[row : row + at_most] for place in places])
+                    children += 1
+            factors = [factor for factor in factors if id(factor) not in taken] + made
+        return factors, children
+
+    async def group(self, scope, places):
+        """Factors, each in place of one of every place."""
+        h = len(places[0])
+        dealt = await self.products(scope, places, [stack([factor.mask for factor in place]) for place in places])
+        rho, mask = ["mask", [scope, 0, [h]], []], self.dealt("mask", scope, 0, h)
+        hidden = mod64([multiplied([place[row] for place in places], dealt[row]) for row in range(h)]) - mask
+        history = lineage("mul", *(factor.lineage for place in places for factor in place))
+        opened = hidden + await self.message(scope, 0, "fused", (h,), [history], [rho], hidden)
+        level = 1 + max(factor.level for place in places for factor in place)
+        return [
+            Factor(["index", [row], [rho]], lineage("index", history, row), int(opened[row]), int(mask[row]), level) for row in range(h)
+        ]
+
+    async def products(self, scope, places, masks):
+        """Of every row, this party's shares of the products of its masks, one for each set."""
+        h, sets = len(places[0]), (1 << len(places)) - 1 - len(places)
+        relation = [f"products {len(places)}", [], masks, [], [scope, 0, [sets * h]]]
+        return np.frombuffer(await self.relation(relation, 8 * sets * h), "<u8").reshape(sets, h).T
+
+
+def pools(factors):
+    """Of which factors groups are made next."""
+    same = [[factor for factor in factors if factor.level == level] for level in sorted({factor.level for factor in factors})]
+    many = [pool for pool in same if len(pool) >= 8]
+    return many or [same[0] if len(same[0]) >= 4 else sum(same, [])[:8]]
+
+
+def stack(masks):
+    """Of rows."""
+    (row,), (whole,) = masks[0][1:]
+    if masks != [["index", [row + at], [whole]] for at in range(len(masks))]:
+        return ["stack", [], masks]
+    return whole if whole[1][2] == [len(masks)] else ["index", [[row, len(masks), 1]], [whole]]
+
+
+def nodes(mask):
+    return 1 + sum(map(nodes, mask[2]))
+
+
+def rows(mask, history, differences, shares):
+    each = enumerate(zip(map(int, differences), map(int, shares), strict=True))
+    return [Factor(["index", [row], [mask]], lineage("index", history, printed((row,))), *words) for row, words in each]
+
+
+def printed(what):
+    return int.from_bytes(b2(str(what).encode(), 15), "little")
+
+
+def multiplied(factors, dealt):
+    """The second party's share of the product."""
+    dealt, total = iter(map(int, dealt)), 0
+    for chosen in range(1, 1 << len(factors)):
+        members = [factor.share for place, factor in enumerate(factors) if chosen >> place & 1]
+        share = members[0] if len(members) == 1 else next(dealt)
+        total += share * math.prod(factor.difference for place, factor in enumerate(factors) if not chosen >> place & 1)
+    return total % 2**64
