@@ -102,7 +102,7 @@ def test_groups_are_of_one_level_where_there_are_enough_and_of_the_lowest_else()
             taken = [[at for column in columns for at in column] for columns in pools]
             each = [[at for at, level in enumerate(levels) if level == low] for low in sorted(set(levels))]
             enough = [same for same in each if len(same) >= GROUP]
-            lowest = each[0] if len(each[0]) >= GROUP // 2 else sum(each, [])[:GROUP]
+            lowest = next(low for to in range(1, len(each) + 1) if len(low := sum(each[:to], [])) >= GROUP // 2)[:GROUP]
             # As many as there are, of eight or, of fewer, of all; the first ones, and so always fewer factors than before.
             for columns, its, pool in zip(pools, taken, enough or [lowest], strict=True):
                 assert its == pool[: len(its)]

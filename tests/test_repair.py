@@ -106,7 +106,7 @@ async def test_a_cut_that_lasts_too_long_ends_the_session_everywhere():
 
 async def test_whoever_waits_for_a_member_that_is_lost_gets_the_one_fault_of_the_session():
     """So that a task group ends with it, which says where this party was, and not with a group of another one."""
-    async with proxied(2, Clocks(join=10.0, lost=5.0, stall=10.0, repair=0.2)) as network:
+    async with proxied(2, replace(CLOCKS, repair=0.2)) as network:
         both = asyncio.Barrier(2)
 
         @mpc.protocol

@@ -61,8 +61,8 @@ def most_waiting(shape: tuple[int, ...]) -> int:
 def chosen(levels: Sequence[int]) -> list[list[list[int]]]:
     """Which of many factors become groups, by their levels: 0 for plain ones, for groups one more than the highest in them.
 
-    Of every level that has enough, for they are there at one time; else of the lowest, and where these are few, of the next ones with them.  For each such
-    pool, one list for each place in a group: the groups are the rows.
+    Of every level that has enough, for they are there at one time; else of all of the lowest level, and where these are few, of all of the next ones with
+    them: so what is new does not go into what is old.  For each such pool, one list for each place in a group: the groups are the rows.
     """
     pools: dict[int, list[int]] = {}
     for at, level in enumerate(levels):
@@ -71,8 +71,10 @@ def chosen(levels: Sequence[int]) -> list[list[list[int]]]:
     enough = [pool for pool in in_order if len(pool) >= GROUP]
     if enough:
         return list(map(_places, enough))
-    lowest = in_order[0] if len(in_order[0]) >= GROUP // 2 else [at for pool in in_order for at in pool][:GROUP]
-    return [_places(lowest)]
+    lowest: list[int] = []
+    while len(lowest) < GROUP // 2:
+        lowest += in_order.pop(0)
+    return [_places(lowest[:GROUP])]
 
 
 def _places(pool: Sequence[int]) -> list[list[int]]:
