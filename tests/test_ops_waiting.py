@@ -91,19 +91,20 @@ def test_every_prefix_of_a_chain_is_that_of_the_plain_one_whatever_is_read_when(
         assert total(shares) == expected
 
 
+async def both(s, factors, length):
+    """Two chains that are multiplied in turn: neither follows its own call before, so groups are made with every few factors."""
+    there, back = factors[0], factors[-1]
+    for number in range(1, length):
+        there, back = await times(s, there, factors[number]), await times(s, back, factors[-1 - number])
+    return there, back
+
+
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
-def test_chains_that_are_multiplied_in_turn_wait_for_nothing_and_take_few_rounds(n):
-    """Neither follows its own call before, so groups are made with every few factors, and of groups as soon as there are enough."""
+def test_chains_that_are_multiplied_in_turn_wait_for_nothing(n):
     words = words_at((120,), 4)
 
-    async def both(s, factors):
-        there, back = factors[0], factors[-1]
-        for number in range(1, len(words)):
-            there, back = await times(s, there, factors[number]), await times(s, back, factors[-1 - number])
-        return there, back
-
     async def program(s):
-        multiplies = Turns(both(s, await masked(s, words)))
+        multiplies = Turns(both(s, await masked(s, words), len(words)))
         products = await multiplies
         await s.made(products)
         return [product.words for product in products], multiplies.waited, (s.cost.rounds, s.cost.payload), s.cost.corrections
@@ -116,6 +117,17 @@ def test_chains_that_are_multiplied_in_turn_wait_for_nothing_and_take_few_rounds
     assert set(costs) == {(said.rounds, said.payload)}
     assert said.rounds == 3
     assert sum(corrections) == said.dealer
+
+
+@pytest.mark.parametrize(("shape", "rounds"), [((), (4, 5)), ((8,), (5, 6))])
+def test_the_rounds_of_chains_that_are_multiplied_in_turn_grow_as_their_logarithm(shape, rounds):
+    """As long as what is new does not go into what is old."""
+    for length, wanted in zip((1000, 3000), rounds, strict=True):
+
+        async def program(s, length=length):
+            await s.made(await both(s, await masked(s, words_at((length, *shape), 5)), length))
+
+        assert estimate(program, 2).rounds == wanted
 
 
 def test_how_long_a_product_waits_depends_on_its_size():
