@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import protocols
-from mpc import Node
-from mpc.preprocessing.dealer import DONE, JOINING
+from mpc import Node, PeerLost
+from mpc.preprocessing.dealer import DONE, FAILED, JOINING
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from tests.test_agreement import CLOCKS, run
 from tests.waiting import until
@@ -78,3 +78,40 @@ async def test_a_party_that_has_left_before_the_last_confirmation_came_took_part
         # And the next run is as any other.
         async with node(2) as again:
             assert [value for value, _ in await asyncio.gather(*(run(each) for each in (first, second, again)))] == [3.0] * 3
+
+
+@pytest.mark.parametrize("how", ["they die", "the link breaks"])
+async def test_a_party_whose_others_were_done_before_it_began_is_not_left_waiting(monkeypatch, how):
+    """p0 never hears the confirmation of p1, nor that p1 and p2 have ended the session; the dealer, which knows, says that they have."""
+    node = opened()
+    async with node(3) as dealer, node(0) as first:
+        async with node(1) as second, node(2) as third:
+            others = (second, third)
+            await until(
+                lambda: (
+                    not any(each.mesh.missing({"p0", "p1", "p2", "the-dealer"} - {each.mesh.identity.name}) for each in (first, *others))
+                )
+            )
+            silent(monkeypatch, second.mesh.channel("p0"), {"confirm", "leave"})
+            silent(monkeypatch, third.mesh.channel("p0"), {"leave"})
+            waiting = asyncio.create_task(run(first))
+            assert await asyncio.gather(*map(gives, others)) == [[None]] * 2
+            if how == "the link breaks":
+                first.mesh.channel("p1").end(PeerLost("p1", "the connection is cut"))
+                await ended(waiting)
+                assert [value for value, _ in await asyncio.gather(*map(run, (first, *others)))] == [3.0] * 3
+        await ended(waiting)
+        await until(lambda: dealer.dealer.outcomes[FAILED] == 1)
+        async with node(1) as again, node(2) as too:
+            assert [value for value, _ in await asyncio.gather(*map(run, (first, again, too)))] == [3.0] * 3
+
+
+async def ended(waiting):
+    with pytest.raises(PeerLost, match=r"p[12]: was lost before all had confirmed the session, which others have ended"):
+        await waiting
+
+
+def silent(monkeypatch, channel, kinds):
+    """This channel loses the control messages of these kinds, as when its member dies, or the link breaks, before they leave."""
+    through = channel.control
+    monkeypatch.setattr(channel, "control", lambda **body: None if body["kind"] in kinds else through(**body))

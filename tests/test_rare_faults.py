@@ -127,9 +127,11 @@ async def test_a_session_that_one_has_ended_waits_for_nobody_who_is_lost(monkeyp
 
 
 async def test_a_session_that_one_member_never_began_does_not_keep_the_dealer_from_the_next(monkeypatch):
-    """Nothing of how p1 and p2 ended it comes to p0, which agrees on the next run with them; the dealer still waits for it in the one before."""
+    """Nothing of how p1 and p2 ended it comes to p0 in time, nor from the dealer; it agrees on the next run with them.  The dealer still waits for it in
+    the one before.
+    """
     identities, roster = simulated_roster(3)
-    network = MemoryNetwork()
+    network, late = MemoryNetwork(), []
 
     def node(number):
         return Node(identities[number], roster, network.of(identities[number].name), clocks=CLOCKS)
@@ -142,12 +144,18 @@ async def test_a_session_that_one_member_never_began_does_not_keep_the_dealer_fr
                 monkeypatch.setattr(
                     channel, "control", lambda plain=plain, **body: None if body["kind"] in {"confirm", "leave"} else plain(**body)
                 )
+            slow = dealer.mesh.channel("p0")
+            at_once = slow.control
+            monkeypatch.setattr(slow, "control", lambda **body: late.append(body) if body["kind"] == "over" else at_once(**body))
             waiting = asyncio.create_task(run(stays))
             await asyncio.gather(nothing(p1), nothing(p2))
             await until(lambda: [served.state for served in dealer.dealer.served] == [RUNNING])
         async with node(1) as p1, node(2) as p2:
             again = asyncio.gather(waiting, run(p1), run(p2))
             assert [value for value, _ in await asyncio.wait_for(again, 20)] == [3.0] * 3
+            assert {body["party"] for body in late} >= {"p1", "p2"}
+            for body in late:
+                at_once(**body)
         await until(lambda: dealer.dealer.outcomes == {FAILED: 1, DONE: 1})
 
 

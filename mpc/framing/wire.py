@@ -171,6 +171,7 @@ FIELDS: dict[str, dict[str, type]] = {
     "answer": {"job": str, "verdict": str, "signatures": dict, "rows": int},
     "decline": {"job": str, "party": str, "reason": str},
     "ended": {"job": str, "reason": str, "party": str},
+    "over": {"session": bytes, "party": str},
     "leave": {"session": bytes, "reason": str, "party": str, "by": str, "at": str},
     "waits": {"session": bytes, "tag": bytes, "digest": bytes, "scope": str, "at": str, "on": list},
     "check": {"number": int, "filler": bytes},

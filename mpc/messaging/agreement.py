@@ -74,6 +74,8 @@ class Agreement:
         self._said: dict[str, dict[str, Any]] = {}
         self._early: Counter[str] = Counter()
         self._gave_up: set[str] = set()
+        self._over: set[str] = set()
+        """Members of which the dealer said that they have ended the session."""
 
     async def reach(self, within: float | None = None) -> Agreed:
         """Return when every member confirmed the same session; its channels are those of the mesh until the caller awaits something else.
@@ -247,6 +249,8 @@ class Agreement:
         kept = [name for name, channel in channels.items() if before is not None and before.channels[name] is channel]
         self._void(PeerLost(self._me, "the session was agreed anew"), kept)
         self._gave_up.clear()
+        if before is None:
+            self._over.clear()
         self._agreed = Agreed(self._job, session, {}, {}, channels)
         for name, channel in channels.items():
             if before is not None and name in kept:
@@ -276,7 +280,7 @@ class Agreement:
         """The lobby wakes us; we wait for it to come back until the `join` clock ends, unless everyone was there already."""
         if self._all_present and name in self._others and name not in self._lobby.attempt(self._job.name).ended:
             self._left = PeerLost(name, f"{getattr(fault, 'text', fault)} (before job {self._job.name!r} started)")
-        self._see_who_ended()
+        self._see_who_is_lost()
 
     def control(self, name: str, body: wire.Body) -> None:
         """Someone who already started has left again, or gives up, or refuses to start."""
@@ -285,8 +289,12 @@ class Agreement:
             self._said[name] = body["description"]
         elif body["kind"] == "withdraw":
             self._withdrawn(name, body)
-        elif body["kind"] not in {"ask", "leave"} or self._agreed is None or body["session"] != self._agreed.session:
+        elif body["kind"] not in {"ask", "leave", "over"} or self._agreed is None or body["session"] != self._agreed.session:
             return
+        elif body["kind"] == "over":
+            if name == self._job.members[-1] and body["party"] in self._others:
+                self._over.add(body["party"])
+                self._see_who_is_lost()
         elif body["kind"] == "ask" or body["reason"] == "done":
             self._early[name] += 1
             if self._early[name] > MAX_EARLY:
@@ -295,20 +303,28 @@ class Agreement:
             if body["kind"] == "leave":
                 self._lobby.attempt(self._job.name).ended.add(name)
                 self._agreed.flows[name].peer_finished()
-            self._see_who_ended()
+            self._see_who_is_lost()
         elif name not in self._gave_up:
             # It may only pass on what another member did.
             self._heard = Departure(body["reason"], body["party"], body["by"], body["at"])
             self._left = reported(name, self._heard, self._me, self._job.members)
             self._lobby.changed(self._job.name)
 
-    def _see_who_ended(self) -> None:
+    def _see_who_is_lost(self) -> None:
         """A session that some have ended has begun: a member that is lost ends it here too, as it would a moment later, and is not waited for."""
-        ended = {name for name, body in self._agreed.early if body["kind"] == "leave"} if self._agreed is not None else set()
-        lost = [name for name in self._others if name not in ended and self._mesh.channel(name) is None]
-        if ended and lost:
+        if self._agreed is None:
+            return
+        ended = {name for name, body in self._agreed.early if body["kind"] == "leave"}
+        # Who has ended it does not come back to it, and whoever else is lost neither once this party has heard of an end.
+        lost = [name for name in self._others if name not in ended and self._is_lost(name) and (ended or name in self._over)]
+        if lost:
             self._left = PeerLost(lost[0], "was lost before all had confirmed the session, which others have ended")
             self._lobby.changed(self._job.name)
+
+    def _is_lost(self, name: str) -> bool:
+        """Whether what `name` has sent for the session can come no more."""
+        channel = self._mesh.channel(name)
+        return channel is None or (name in self._over and self._agreed is not None and self._agreed.channels[name] is not channel)
 
     def _withdrawn(self, name: str, body: wire.Body) -> None:
         if body["job"] != self._job.name or name not in self._others:

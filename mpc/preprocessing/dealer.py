@@ -68,6 +68,8 @@ class DealerSession:
         self._waiting = dict.fromkeys(agreed.job.parties, 0)
         """Bytes of the names in each queue."""
         self._done: set[str] = set()
+        self._begun: set[str] = set()
+        """Parties that have asked for something, and so have all confirmations."""
         self._told: Departure | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -181,6 +183,7 @@ class DealerSession:
                 self._fail(PeerLost(name, "never began this session, and agrees on another one of its job"))
             return
         if body["kind"] == "ask":
+            self._begun.add(name)
             try:
                 for key in body["relations"]:
                     self._queue(name, unpack_relation(key, name))
@@ -193,6 +196,14 @@ class DealerSession:
                 self._fail(reported(name, self._told, self._mesh.identity.name, self._agreed.job.members))
             elif len(self._done) == len(self._asks) and not self._over.done():
                 self._over.set_result(None)
+            else:
+                self._tell_that_over(name)
+
+    def _tell_that_over(self, party: str) -> None:
+        """Whoever misses a confirmation of `party` hears of nobody else that it has ended the session, where those that know are gone."""
+        for name in self._asks.keys() - self._begun - self._done:
+            if (channel := self._agreed.channels[name]) is self._mesh.channel(name):
+                channel.control(kind="over", session=self._agreed.session, party=party)
 
     def _queue(self, name: str, relation: Relation) -> None:
         self._waiting[name] += len(relation.key)
