@@ -19,10 +19,12 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from mpc.errors import BeaverError
 from parties.bench.catalogue import chosen
 from parties.bench.machine import machine
 from parties.bench.report import line, result, seconds
 from parties.bench.runner import BenchmarkError, measure
+from parties.jobs.job import names_in
 from parties.run import run
 
 
@@ -85,20 +87,30 @@ def timed(scripts: Path, framework: Framework, workload: str, parties: int) -> f
     return float(results[-1]["seconds_median"])
 
 
+def numbers(text: str) -> list[int]:
+    """Those with commas between."""
+    return [int(number) for number in text.split(",")]
+
+
 def main() -> None:
     """Time all, print the table, write JSON lines if asked."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("scripts", type=Path)
-    options.add_argument("--only", default="", help="our names, with commas between")
-    options.add_argument("--parties", default="2,3")
+    options.add_argument("--only", help="our names, with commas between; all by default")
+    options.add_argument("--parties", type=numbers, default=[2, 3], help="how many, with commas between")
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--json", type=Path)
     asked = options.parse_args()
     if not asked.scripts.is_dir():
         options.error(f"{asked.scripts} is no folder: it has a script for each of {', '.join(each.name for each in FRAMEWORKS)}")
-    counts = [int(count) for count in asked.parties.split(",")]
-    wanted = [name for name in asked.only.split(",") if name]
-    workloads = [each for each in chosen(wanted, None, None) if (each.key, each.size) in THEIRS and each.n in counts]
+    names = names_in(asked.only)
+    if asked.only is not None and not names:
+        options.error("--only names no workload: leave it out for all")
+    try:
+        every = chosen(names, None, None)
+    except BeaverError as fault:
+        options.error(str(fault))
+    workloads = [each for each in every if (each.key, each.size) in THEIRS and each.n in asked.parties]
     table = Table(title="one run on one machine; medians", caption=line(machine()), title_justify="left", caption_justify="left")
     for heading in ("workload", "n", "Beaver", "result", *(framework.name for framework in FRAMEWORKS)):
         table.add_column(heading)

@@ -240,6 +240,11 @@ MISTAKES = {
     "roles.py": (["W99"], "there is no workload 'W99'"),
     "rivals.py": (["nowhere"], "nowhere is no folder"),
 }
+LISTS = {
+    "--only=": "--only names no workload",
+    "--only=W99": "there is no workload 'W99'",
+    "--parties=": "argument --parties: invalid numbers value: ''",
+}
 
 
 @pytest.mark.parametrize("script", MISTAKES)
@@ -251,6 +256,15 @@ def test_scripts_say_what_is_wrong_with_their_arguments(script, tmp_path):
         assert done.returncode == 2
         assert wanted in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("given", LISTS)
+def test_lists_of_a_script_are_refused_where_they_name_nothing(given, tmp_path):
+    """As from an empty variable: all of them would take half an hour."""
+    command = [sys.executable, ROOT / "benchmarks" / "rivals.py", tmp_path, given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert LISTS[given] in done.stderr
 
 
 SCRIPTS = ("sums", "products", "comparisons", "regression", "scale", "rivals", "roles")
