@@ -20,11 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mpc.errors import BeaverError
-from parties.bench.catalogue import chosen
+from parties.bench.catalogue import chosen, listed
 from parties.bench.machine import machine
 from parties.bench.report import line, result, seconds
 from parties.bench.runner import BenchmarkError, measure
-from parties.jobs.job import names_in
 from parties.run import run
 
 
@@ -103,11 +102,8 @@ def main() -> None:
     asked = options.parse_args()
     if not asked.scripts.is_dir():
         options.error(f"{asked.scripts} is no folder: it has a script for each of {', '.join(each.name for each in FRAMEWORKS)}")
-    names = names_in(asked.only)
-    if asked.only is not None and not names:
-        options.error("--only names no workload: leave it out for all")
     try:
-        every = chosen(names, None, None)
+        every = chosen(listed(asked.only))
     except BeaverError as fault:
         options.error(str(fault))
     workloads = [each for each in every if (each.key, each.size) in THEIRS and each.n in asked.parties]

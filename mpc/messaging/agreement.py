@@ -314,17 +314,14 @@ class Agreement:
         """A session that some have ended has begun: a member that is lost ends it here too, as it would a moment later, and is not waited for."""
         if self._agreed is None:
             return
+        began_over = self._agreed.channels
         ended = {name for name, body in self._agreed.early if body["kind"] == "leave"}
-        # Who has ended it does not come back to it, and whoever else is lost neither once this party has heard of an end.
-        lost = [name for name in self._others if name not in ended and self._is_lost(name) and (ended or name in self._over)]
+        now = {name: self._mesh.channel(name) for name in self._others if name not in ended}
+        # Who has ended it does not come back to it, not over another channel either; nor does whoever is lost once this party has heard of an end.
+        lost = [name for name, at in now.items() if (ended and at is None) or (name in self._over and at is not began_over[name])]
         if lost:
             self._left = PeerLost(lost[0], "was lost before all had confirmed the session, which others have ended")
             self._lobby.changed(self._job.name)
-
-    def _is_lost(self, name: str) -> bool:
-        """Whether what `name` has sent for the session can come no more."""
-        channel = self._mesh.channel(name)
-        return channel is None or (name in self._over and self._agreed is not None and self._agreed.channels[name] is not channel)
 
     def _withdrawn(self, name: str, body: wire.Body) -> None:
         if body["job"] != self._job.name or name not in self._others:

@@ -70,8 +70,8 @@ def _whole_sides(factors: Sequence[int], most: int) -> list[int]:
 async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     """The product of all factors of x and y.  What is no factor yet is masked beside the program; no words are made before something reads them."""
     scope, most, sides = running(s), most_factors(x.shape), [_factors(x), _factors(y)]
-    limit = _may_wait(scope, x, y, most)
-    if (x.factors or 1) + (y.factors or 1) > limit:
+    many = (x.factors or 1) + (y.factors or 1)
+    if many > most and many > (limit := _may_wait(scope, x, y, most)):
         known = await _fewer(s, scope, (x, y), sides, limit)
     else:
         known = sides[0] + sides[1]

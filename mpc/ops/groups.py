@@ -77,11 +77,11 @@ def chosen(levels: Sequence[int]) -> list[list[list[int]]]:
     return [_places(lowest[:GROUP])]
 
 
-def _places(pool: Sequence[int]) -> list[list[int]]:
+def _places(pool: list[int]) -> list[list[int]]:
     size = min(GROUP, len(pool))
     rows = len(pool) // size
     # Neighbours, which are often rows of one masked value, are in one list: together they have a short name.
-    return [list(pool[place * rows : (place + 1) * rows]) for place in range(size)]
+    return [pool[place * rows : (place + 1) * rows] for place in range(size)]
 
 
 def dealt(size: int, factors: int) -> Cost:

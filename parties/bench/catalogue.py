@@ -9,6 +9,7 @@ from parties.bench.fits import ColumnsRegression, Descent, RowsRegression
 from parties.bench.orders import Comparisons, Maximum
 from parties.bench.products import Chain, FineChain, FixedChain, MatrixProduct, MatrixVectorProduct, Products
 from parties.bench.sums import Moments, Sum
+from parties.jobs.job import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,15 @@ WORKLOADS: dict[str, type[Workload]] = {
         ColumnsRegression,
     )
 }
+
+
+def listed(only: str | None) -> tuple[str, ...]:
+    """The names in the text of `--only`, none if it is left out.  ConfigError if it names nothing, as from an empty variable of a script: all take minutes."""
+    names = names_in(only)
+    if only is not None and not names:
+        msg = "--only names no workload: name workloads with commas between, or leave it out for all"
+        raise ConfigError(msg)
+    return names
 
 
 def chosen(names: Sequence[str], parties: int | None = None, size: int | None = None) -> list[Workload]:

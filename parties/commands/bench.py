@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 from rich.console import Console
 
-from mpc import BeaverError, ConfigError
+from mpc import BeaverError
 from parties.ask import wide
 from parties.bench import picture
-from parties.bench.catalogue import chosen
+from parties.bench.catalogue import chosen, listed
 from parties.bench.machine import machine
 from parties.bench.report import line, result, show
 from parties.bench.runner import REPEATS, BenchmarkError, measure
-from parties.jobs.job import names_in
 from parties.run import commanded
 
 if TYPE_CHECKING:
@@ -45,12 +44,7 @@ def bench(
     plot: Annotated[Path | None, typer.Option(help="Draw the times to this .svg or .png file.")] = None,
 ) -> None:
     """Time the workloads between processes of this machine, sealed and with a dealer process, and compare every result with plaintext."""
-    names = names_in(only)
-    if only is not None and not names:
-        # As from an empty variable of a script: all of them take minutes.
-        msg = "--only names no workload: name workloads with commas between, or leave it out for all"
-        raise ConfigError(msg)
-    workloads = chosen(names, parties, size)
+    workloads = chosen(listed(only), parties, size)
     if plot is not None:
         picture.check(plot)
     faults: list[str] = []
