@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mpc
-from mpc import AShare, BShare, Cost, Like, Masked, ProgramError, Session, concatenate, mask_cost
+from mpc import AShare, BShare, Cost, Like, Masked, ProgramError, Session, mask_cost
 from protocols.declare import declared, like, op_cost
 
 if TYPE_CHECKING:
@@ -198,12 +198,7 @@ def opponents(size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 async def _picked(s: Session, won: BShare, x: Masked | AShare | NDArray[np.int64], rows: int) -> AShare:
     """The element of each row of x that won: (groups, size) -> (rows, groups / rows)."""
     chosen = await mpc.select(s, won, x) if isinstance(x, AShare | Masked) else await mpc.b2a(s, won) * x
-    while (left := chosen.shape[1]) > 1:
-        # A plain sum would need a ring that holds as many of the largest as there are addends.
-        half = left // 2
-        added = (chosen[:, :half] + chosen[:, half : 2 * half]).assume_bound(chosen.bound, "all addends but one are 0")
-        chosen = concatenate([added, chosen[:, 2 * half :]], axis=1) if left % 2 else added
-    return chosen.reshape(rows, -1)
+    return chosen.sum(axis=1, bound=chosen.bound).reshape(rows, -1)
 
 
 def rows_of(shape: tuple[int, ...], axis: int | None) -> tuple[int, int]:

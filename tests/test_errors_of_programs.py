@@ -166,7 +166,7 @@ CASES = {
     "cannot be joined": lambda s: mpc.concatenate([numbers(s, 2), s.zero(2, frac=8)]),
     "multiplied by one integer only": times_an_array,
     "a 0-d secret has no pairs": lambda s: numbers(s).pairs(),
-    "needs a finite bound and the reason": lambda s: numbers(s, 3).assume_bound(np.inf, "none"),
+    "a stated bound is a finite number": lambda s: numbers(s, 3).assume_bound(np.inf, "none"),
     "wraps around in a word of 64 bits": lambda s: numbers(s, 3) * 2**63,
     "the value has N fractional bits": lambda s: s.zero(2).add_own(s.encode([1.0, 2.0], frac=8)),
     "the value has shape SHAPE": lambda s: s.zero(2).add_own(s.encode([1.0])),

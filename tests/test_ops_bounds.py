@@ -154,6 +154,34 @@ def test_assume_bound_wants_a_reason_and_a_number():
         assert revealed.tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_sum_takes_the_bound_that_mathematics_knows(masked):
+    async def program(s):
+        one_of_many = s.input(np.eye(5)[2] * 3.0 if s.index == 0 else None, 0, 5, bound=2.0**42)
+        x = await s.mask(one_of_many) if masked else one_of_many
+        with pytest.raises(PrecisionError, match="bound="):
+            x.sum()
+        total = x.sum(bound=2.0**42)
+        assert total.bound == x.sum(0, 2.0**42).bound == 2.0**42
+        # Larger than that of an element, too, and where the elements are known to be 0.
+        assert x.ldexp(-4).sum(bound=1.5 * 2.0**38).bound == 1.5 * 2.0**38
+        assert s.zero(3).sum(bound=1.0).bound == 1.0
+        for bound in (-1.0, np.nan, np.inf):
+            with pytest.raises((ProgramError, PrecisionError), match="bound"):
+                x.sum(bound=bound)
+        return await s.reveal(total.share() if masked else total)
+
+    assert [float(total) for total in simulate(2, program, check_bounds=True)] == [3.0, 3.0]
+
+
+def test_parties_that_state_other_bounds_of_a_sum_disagree():
+    async def program(s):
+        await s.reveal(s.zero(3).sum(bound=1.0 + s.index))
+
+    with pytest.raises(mpc.Disagreement):
+        simulate(2, program)
+
+
 async def false_on_a_share(s):
     (s.zero(3).add_own(s.encode([0.5, 0.0, 1.0]))).assume_bound(1.5, "wrong: 1 + 1 is 2")
 
@@ -172,7 +200,11 @@ async def false_claim_of_a_negative_number(s):
     s.input([-4.0] if s.index == 0 else None, 0, 1, bound=4.0).assume_bound(3.9, "wrong: -4 is larger")
 
 
-FALSE = [false_on_a_share, false_on_a_masked_value, false_on_a_result, false_claim_of_a_negative_number]
+async def false_claim_of_a_sum(s):
+    s.input([2.0, 2.0] if s.index == 0 else None, 0, 2, bound=2.0).sum(bound=3.9)
+
+
+FALSE = [false_on_a_share, false_claim_of_a_sum, false_on_a_masked_value, false_on_a_result, false_claim_of_a_negative_number]
 
 
 @pytest.mark.parametrize("program", FALSE, ids=lambda program: program.__name__)

@@ -228,6 +228,29 @@ def test_xor_with_public_bits(n):
     assert all(np.array_equal(revealed, expected) for _, revealed in results)
 
 
+@pytest.mark.parametrize(("shape", "public"), [((1, 3), (4, 1)), ((2, 3), ()), ((), (5,)), ((0, 3), (3,)), ((130, 1, 2), (130, 63, 1))])
+def test_xor_with_public_bits_broadcasts_both_ways(shape, public):
+    generator = np.random.default_rng(3)
+    plain, flips = generator.integers(0, 2, shape, dtype=np.uint8), generator.integers(0, 2, public).astype(bool)
+
+    async def program(s):
+        return await s.reveal(await mpc.xor(s, shared_bits(s, plain, 1), flips))
+
+    for revealed in simulate(3, program):
+        assert np.array_equal(revealed, plain ^ flips)
+
+
+def test_public_bits_of_another_shape_at_one_party_are_a_disagreement():
+    """Though they would give the same."""
+
+    async def program(s):
+        public = np.ones(2 if s.first else (2, 1), bool)
+        await s.reveal(await mpc.xor(s, flags(s, 4).reshape(2, 2), public))
+
+    with pytest.raises(mpc.Disagreement):
+        simulate(2, program)
+
+
 def test_other_public_bits_at_one_party_are_a_disagreement():
     async def program(s):
         public = np.array([True, s.index == 0])

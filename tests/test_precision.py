@@ -253,7 +253,7 @@ def stated_bounds():
                 written = [keyword.value for keyword in call.keywords if keyword.arg == "bound"]
                 if name == "assume_bound":
                     yield f"{path.stem}.{function.name}", ast.unparse((call.args[:1] or written)[0])
-                elif name in {"add_own", "matmul", "matmul_trunc", "times"} and written:
+                elif name in {"add_own", "matmul", "matmul_trunc", "sum", "times"} and written:
                     yield f"{path.stem}.{function.name}", ast.unparse(written[0])
 
 

@@ -14,7 +14,7 @@ from mpc.naming.scope import running
 from mpc.ops.declare import Operand, op, opening
 from mpc.ring import broadcast, count
 from mpc.values.bshare import BShare
-from mpc.values.secret import constant_lineage, lineage_of, same_home
+from mpc.values.secret import Secret, constant_lineage, lineage_of, same_home
 
 if TYPE_CHECKING:
     from typing import Any
@@ -44,29 +44,36 @@ def _aligned(*operands: Any) -> list[BShare]:
             msg = f"logic is on shares of bits, not on {type(other).__name__}; ltz and eqz give some, and xor takes public bits"
             raise ProgramError(msg)
         same_home(operands[0], other)
-    shapes = [each.shape for each in operands]
-    try:
-        shape = broadcast(*shapes)
-    except ValueError:
-        msg = f"bits of shapes {', '.join(map(str, shapes[:-1]))} and {shapes[-1]} do not broadcast"
-        raise ProgramError(msg) from None
+    shape = _common(*(each.shape for each in operands))
     return [each.broadcast_to(shape) for each in operands]
 
 
-def _public(s: Session, like: BShare, y: ArrayLike) -> BShare:
-    """Public bits as a share that party 0 holds alone."""
-    array = np.asarray(y)
-    if array.dtype != np.bool_:
-        msg = f"public bits are an array of bool, not of {array.dtype}"
+def _common(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    try:
+        return broadcast(*shapes)
+    except ValueError:
+        msg = f"bits of shapes {', '.join(map(str, shapes[:-1]))} and {shapes[-1]} do not broadcast"
+        raise ProgramError(msg) from None
+
+
+def _flipped(s: Session, x: BShare, y: ArrayLike) -> BShare:
+    """X ^ y for public bits y, which party 0 alone adds."""
+    flips = np.asarray(y)
+    if flips.dtype != np.bool_:
+        msg = f"public bits are an array of bool, not of {flips.dtype}"
         raise ProgramError(msg)
-    words = bits.pack(array.reshape(-1))
-    return BShare(words if s.first else np.zeros_like(words), array.shape, home=like.home, lineage=constant_lineage(words))
+    x = x.broadcast_to(_common(x.shape, flips.shape))
+    lineage = lineage_of("xor", x.lineage, constant_lineage(bits.pack(flips.reshape(-1))), *flips.shape)
+    words = x.words ^ bits.pack(np.broadcast_to(flips, x.shape).reshape(-1)) if s.first else x.words
+    return s.bit_share(words, x.shape, lineage)
 
 
 @op(free, source="beaver91", opens="nothing")
 async def xor(s: Session, x: BShare, y: BShare | ArrayLike) -> BShare:
     """X ^ y with broadcasting; y may be public bits.  rounds 0 · bytes 0"""
-    x, y = _aligned(x, y if isinstance(y, BShare) else _public(s, x, y))
+    if isinstance(x, BShare) and not isinstance(y, Secret):
+        return _flipped(s, x, y)
+    x, y = _aligned(x, y)
     return s.bit_share(x.words ^ y.words, x.shape, lineage_of("xor", x.lineage, y.lineage))
 
 

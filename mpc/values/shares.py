@@ -106,12 +106,14 @@ class Fixed(Secret):
         """The transpose."""
         return self.transpose()
 
-    def sum(self, axis: int | None = None) -> Self:
-        """Sum over one axis or over all elements; the bound grows by their number."""
+    def sum(self, axis: int | None = None, bound: float | None = None) -> Self:
+        """Sum over one axis or over all elements; the bound grows by their number, or is the `bound` that mathematics guarantees for the result."""
         if axis is None:
-            return self.reshape(self.size).sum(axis=0)
+            return self.reshape(self.size).sum(0, bound)
         axis = self.axis(axis)
-        return self._linear("sum", (axis,), lambda array: array.sum(axis=axis, dtype=array.dtype), max(self.shape[axis], 1))
+        growth = max(self.shape[axis], 1) if bound is None or not self.bound else _stated(bound) / self.bound
+        total = self._linear("sum", (axis,), lambda array: array.sum(axis=axis, dtype=array.dtype), growth)
+        return total if bound is None else total.assume_bound(bound, "the caller of sum says so")
 
     def axis(self, axis: Any) -> int:
         """The number, from 0 on, of an axis that may be counted from the last back; ProgramError if there is none."""
@@ -145,14 +147,19 @@ class Fixed(Secret):
 
         Nothing checks it in production: `simulate(check_bounds=True)` verifies it on the plaintext.
         """
-        if not reason.strip() or not 0 <= bound < math.inf:
-            msg = "assume_bound needs a finite bound and the reason why it holds"
-            raise ProgramError(msg)
-        return self._read("assume", self.frac, bound)
+        return self._read("assume", self.frac, _stated(bound, reason))
 
     def ldexp(self, exponent: int) -> Self:
         """The value times 2^exponent, exactly and at no cost: the same words read with `frac - exponent` fractional bits."""
         return self._read("ldexp", self.frac - exponent, math.ldexp(self.bound, exponent))
+
+
+def _stated(bound: float, reason: str = "of a sum") -> float:
+    """A bound that the ring cannot see."""
+    if not reason.strip() or not 0 <= bound < math.inf:
+        msg = f"a stated bound is a finite number, 0 or more, not {bound}; and assume_bound needs the reason why it holds"
+        raise ProgramError(msg)
+    return bound
 
 
 class AShare(Fixed):
