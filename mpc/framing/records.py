@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 
 from mpc.errors import PeerMisbehaved, ProgramError
@@ -79,7 +80,7 @@ class Opener(_Direction):
         super().__init__(key, suite, rekey_after)
         self._peer = peer
         self._dead = False
-        self._plaintext = bytearray()
+        self._plaintext = memoryview(bytearray())
 
     def open(self, record: Part) -> memoryview:
         """The plaintext, valid until the next record is opened; PeerMisbehaved if it is not the peer's next record."""
@@ -88,8 +89,9 @@ class Opener(_Direction):
             raise PeerMisbehaved(self._peer, "sent a record of an impossible length, or went on after a wrong one")
         size = len(record) - SEAL_BYTES
         if size > len(self._plaintext):
-            self._plaintext = bytearray(min(2 * size, MAX_RECORD))
-        plaintext = memoryview(self._plaintext)[:size]
+            # Not filled with zeros: only the pages that a record needs ever become memory.
+            self._plaintext = np.empty(min(2 * size, MAX_RECORD), np.uint8).data
+        plaintext = self._plaintext[:size]
         try:
             # Into memory that is used again: fresh pages would cost as much as the cipher.
             self._aead.decrypt_into(self._next_nonce(), record, None, plaintext)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FEW = 8
 """Ranges of so few words come from one hash."""
+PIECE = 1 << 15
+"""Words of a zero sharing that are made at a time, so that those of all pairs stay in cache."""
 KEPT = 1 << 11
 """Of ranges of so many words one is kept whole, since whoever reads a row of it often reads the next."""
 
@@ -191,15 +193,16 @@ class Streams:
     def zero(self, where: Range, usage: str = "zero") -> Words:
         """See Expansion.  Every pair shares a seed, never a ring of neighbours."""
         self._refuse_fork()
-        total = None
-        for other, seed in self._pairs.items():
+        for other in self._pairs:
             if self._watch:
                 self._watch.spends(self._index, f"{usage} {other}", where, b"zero")
-            words = seed.words(usage, where)
-            if usage != "zero-xor" and self._index > other:
-                np.negative(words, out=words)
-            if total is None:
-                total = words
-            else:
-                (np.bitwise_xor if usage == "zero-xor" else np.add)(total, words, out=total)
-        return zeros(where.shape) if total is None else total
+        total = zeros(where.shape)
+        flat = total.reshape(-1)
+        for start in range(0, flat.size, PIECE):
+            part = flat[start : start + PIECE]
+            for other, seed in self._pairs.items():
+                words = seed.slice(usage, where, start, start + part.size)
+                # One of the two adds what the other one subtracts.
+                combine = np.bitwise_xor if usage == "zero-xor" else np.subtract if self._index > other else np.add
+                combine(part, words, out=part)
+        return total

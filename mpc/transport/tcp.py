@@ -7,6 +7,8 @@ import errno
 import socket
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
 from mpc.errors import ConfigError, PeerMisbehaved
 from mpc.membership.endpoints import format_endpoint
 from mpc.transport.link import HIGH_WATER, MAX_FRAME, check_length, reason
@@ -32,7 +34,7 @@ class TcpLink(asyncio.BufferedProtocol):
         self.heard = asyncio.get_running_loop().time()
         self._on_link = on_link
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray(_FIRST_BUFFER)
+        self._buffer = memoryview(bytearray(_FIRST_BUFFER))
         self._filled = 0
         self._due = 0
         self._handlers: tuple[OnFrame, OnClosed, OnWritable] | None = None
@@ -61,7 +63,7 @@ class TcpLink(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  the buffer is as large as the frame that is due
         """Where the next bytes go: of a large frame just the rest, so that nothing behind it has to be moved to the front."""
-        return memoryview(self._buffer)[self._filled : max(self._due, _FIRST_BUFFER)]
+        return self._buffer[self._filled : max(self._due, _FIRST_BUFFER)]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand over every complete frame, keep the rest."""
@@ -75,7 +77,7 @@ class TcpLink(asyncio.BufferedProtocol):
 
     def _deliver(self, on_frame: OnFrame) -> None:
         start = 0
-        view = memoryview(self._buffer)
+        view = self._buffer
         while self._filled - start >= _HEAD and not self._over:
             length = int.from_bytes(view[start : start + _HEAD], "little")
             try:
@@ -92,13 +94,14 @@ class TcpLink(asyncio.BufferedProtocol):
 
     def _keep(self, start: int) -> None:
         """The bytes from `start` on begin a frame that is not complete: they move to the front of a buffer that can hold it."""
-        old = memoryview(self._buffer)[start : self._filled]
+        old = self._buffer[start : self._filled]
         self._due = _HEAD + int.from_bytes(old[:_HEAD], "little") if len(old) >= _HEAD else 0
         if not start and self._due <= len(self._buffer):
             return
         rest = bytes(old)
         if self._due > len(self._buffer):
-            self._buffer = bytearray(_FULL_BUFFER)
+            # Not filled with zeros: of a frame that is smaller, only its own pages ever become memory.
+            self._buffer = np.empty(_FULL_BUFFER, np.uint8).data
         self._buffer[: len(rest)] = rest
         self._filled = len(rest)
 
