@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import socket
 import struct
+from pathlib import Path
 
 import msgpack
 import numpy as np
@@ -14,6 +16,7 @@ from nacl import bindings as sodium
 
 import mpc
 import protocols
+from mpc.framing.handshake import WIRE_VERSION
 from mpc.membership.identity import Identity
 from mpc.membership.roster import Member, Roster
 from mpc.transport.tcp import TcpNetwork
@@ -248,3 +251,9 @@ async def test_a_party_written_from_the_document_computes_with_ours():
     for quotient in quotients:
         # Rounded down or up in the last place.
         assert np.allclose(quotient, np.resize(np.multiply(OURS, THEIRS), len(quotient)), rtol=0, atol=2.0**-20)
+
+
+def test_the_document_names_the_version_that_is_spoken():
+    text = (Path(__file__).resolve().parent.parent / "docs" / "wire.md").read_text("utf-8")
+    named = re.findall(r"(?:^# Wire format, version|\| wire version,) (\d+)", text, re.MULTILINE)
+    assert named == [str(WIRE_VERSION)] * 2
