@@ -79,6 +79,7 @@ def test_expressions(what):
     again = unpack_expression(unpack_sequence(expression.key), {})
     assert again == expression
     assert again.key == expression.key
+    assert len(expression.key) <= expression.length
 
 
 def test_every_stack_has_one_name():
@@ -97,6 +98,24 @@ def test_every_stack_has_one_name():
     wide = ex.wide(Range("3", 400, (3, 2)))
     with pytest.raises(ValueError, match="stack"):
         unpack_expression(("stack", (), (ex.mask(Range("3", 0, (3,))).tree, wide.tree)), {})
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        ex.mask(Range("7." * 500 + "1", (1 << 60) - 1, (1,) * 32)),
+        ex.mask(Range("", (1 << 60) - 1, (1 << 30,)), owner=1 << 16),
+        ex.wide(Range("0" * 300, (1 << 60) - 1, (1 << 29, 2))),
+        ex.index(ex.mask(Range("0", 0, (1 << 30,) + (1,) * 20)), ((0, 1, 1 << 62), *[(0, 1, -(1 << 40))] * 20)),
+        ex.index(ex.mask(Range("0", 0, (1 << 30, 1))), (((1 << 30) - 1, 1 << 30, -1), *[None] * 20, (0, 1, 1))),
+        ex.scale(ex.mask(Range("0", 0, ())), -1),
+        ex.reshape(ex.mask(Range("0", 0, (1 << 30,))), (*[1] * 31, 1 << 30)),
+        ex.stack([ex.mask(Range(str(number), 0, ())) for number in range(70000)]),
+    ],
+)
+def test_no_name_is_longer_than_said(expression):
+    """Else a relation that is put together by these lengths would not fit into a message."""
+    assert len(expression.key) <= expression.length
 
 
 def test_a_sum_is_named_without_adding_up():

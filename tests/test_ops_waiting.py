@@ -281,3 +281,25 @@ def test_long_names_wait_too_and_every_relation_fits_into_a_message(n):
     shares, rounds = zip(*simulate(n, program), strict=True)
     assert total(shares) == np.uint64(20**30 % 2**64)
     assert set(rounds) == {1}
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_long_chain_in_a_call_far_inside_of_others(n):
+    """Of 300 factors that are each masked by itself 32 groups of eight have names that do not fit into one message; nor do twelve sums of 20."""
+    words = words_at((300,), 9)
+
+    async def program(s, depth=150):
+        if depth:
+            return await mpc.protocol(program)(s, depth - 1)
+        factors = [(await s.mask(shared(s, word, number))).assume_bound(1.0, "a lie") for number, word in enumerate(words)]
+        value = await chain(s, factors, 300)
+        sums = added_up(factors[:20]).assume_bound(1.0, "a lie")
+        power = await chain(s, [sums] * 12, 12)
+        await s.made(value, power)
+        return value.words, power.words, (s.cost.rounds, s.cost.payload)
+
+    values, powers, costs = zip(*simulate(n, program), strict=True)
+    assert total(values) == np.multiply.reduce(words, dtype=np.uint64)
+    assert total(powers) == np.multiply.reduce(np.full(12, np.sum(words[:20], dtype=np.uint64)), dtype=np.uint64)
+    said = estimate(program, n)
+    assert set(costs) == {(said.rounds, said.payload)}

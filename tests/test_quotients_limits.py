@@ -14,6 +14,7 @@ from mpc.naming.scope import OFTEN
 from mpc.network.mesh import Clocks
 from mpc.testing import simulate
 from tests.quotients import CLOCKS, times
+from tests.references import added_up
 from tests.test_ops_quotients_together import FACTORS, FRAC, START, begun
 from tests.waiting import turns
 
@@ -176,3 +177,20 @@ def test_a_long_sum_of_what_waits_takes_no_square_of_its_length(monkeypatch):
     for ratio, total in results:
         assert ratio < 8
         assert np.allclose(total, 512 * START * FACTORS[0] * FACTORS[1], rtol=1e-3, atol=1.0)
+
+
+def test_long_names_in_a_call_far_inside_of_others_are_opened_one_by_one():
+    """Two sums of 62 masked values, whose product is multiplied by a sum of ten twice: no message takes the names of all four."""
+
+    async def program(s, depth=215):
+        if depth:
+            return await mpc.protocol(program)(s, depth - 1)
+        one = (s.zero(2, frac=4) + 1).assume_bound(1.0, "it is 1")
+        masked = [await s.mask(one) for _ in range(124)]
+        value, factor = await mpc.mul_trunc(s, added_up(masked[:62]), added_up(masked[62:]), 4), added_up(masked[:10])
+        for _ in range(2):
+            value = await mpc.mul_trunc(s, value, factor, 4)
+        return (await s.reveal(value)).tolist(), s.cost.rounds
+
+    outcomes = simulate(2, program, clocks=CLOCKS)
+    assert outcomes == [([62.0 * 62 * 100] * 2, estimate(program, 2).rounds)] * 2

@@ -15,7 +15,7 @@ import numpy as np
 from mpc.canonical import pack_sequence
 from mpc.errors import ProgramError
 from mpc.kernels import bits, carry, sets, wide
-from mpc.naming.expressions import NAMED_NODES, Expression, Range
+from mpc.naming.expressions import MAX_SCOPE, NAMED_NODES, Expression, Range
 from mpc.ring import BITS, WORD, Words, count
 
 if TYPE_CHECKING:
@@ -28,13 +28,17 @@ _TOP = WORD.type(BITS - 1)
 MAX_FACTORS = 12
 """Masked values whose product takes one relation, which doubles with each."""
 SHORT_NODES = 2 * NAMED_NODES // MAX_FACTORS
-"""What the name of a mask may have so that a relation between so many fits where one between two of NAMED_NODES does."""
+"""Nodes of the name of a mask that may be one of so many."""
 MAX_TERMS = 1 << 13
 """Words that the product of k factors may take, 2^k for each element: beyond, they cost the dealer more than an opening costs the parties."""
 MAX_OPERANDS = 4
 """Bits whose product takes one round."""
 MAX_KEY = 65_000
 """Bytes of the name of a relation: it is asked for in one message."""
+MAX_NAMES = MAX_KEY - MAX_SCOPE - 200
+"""Bytes of the names of all masks in it."""
+SHORT = MAX_NAMES // MAX_FACTORS
+"""Bytes of the name of a mask of which as many fit."""
 PRODUCTS, QUOTIENT, WIDE, LIFT = "products ", "quotient ", "wide ", "lift"
 MAX_CONTINUED = 2
 """Masked values by which a quotient is multiplied before it is truncated anew."""

@@ -35,6 +35,8 @@ VIEWS = {"index", "reshape", "transpose"}
 """Operations whose value has elements of another one's, unchanged."""
 PRODUCTS = {"mul", "matmul", "cross"}
 MATRIX_PRODUCTS = {"matmul", "cross"}
+NODE_BYTES, ENTRY_BYTES, EXTENT_BYTES = 40, 20, 5
+"""What a node, each of its parameters and each extent of a mask take at most of a packed name, beside the scope of a mask."""
 NAMED_DEPTH, NAMED_NODES = 20, 256
 """What the name of one masked value may have, so that a relation between two of them stays within MAX_DEPTH and one message."""
 
@@ -58,7 +60,7 @@ class Expression:
     `tree` is the expression as plain data, whose canonical bytes are its `key`: equal exactly if the expressions are.
     """
 
-    __slots__ = ("depth", "is_wide", "nodes", "operation", "parameters", "parts", "shape", "tree")
+    __slots__ = ("depth", "is_wide", "length", "nodes", "operation", "parameters", "parts", "shape", "tree")
 
     def __init__(self, operation: str, parameters: tuple[Any, ...], parts: tuple[Expression, ...], shape: tuple[int, ...]) -> None:
         self.operation = operation
@@ -66,14 +68,18 @@ class Expression:
         self.parts = parts
         self.shape = shape
         nodes, depth, trees = 1, 0, []
+        length = NODE_BYTES + (ENTRY_BYTES * len(parameters) if parts else len(parameters[0]) + EXTENT_BYTES * len(shape))
         for part in parts:
             nodes += part.nodes
+            length += part.length
             if depth <= part.depth:
                 depth = part.depth + 1
             trees.append(part.tree)
         self.is_wide: bool = operation == "wide" or (operation in VIEWS and parts[0].is_wide)
         """Whether its value is of numbers mod 2^128."""
         self.nodes: int = nodes
+        self.length: int = length
+        """Bytes that its key has at most."""
         self.depth: int = depth
         self.tree: Tree = (operation, parameters, tuple(trees))
 

@@ -17,8 +17,19 @@ from mpc.kernels.wide import LANES
 from mpc.later import Opens, watched
 from mpc.ledger import Cost
 from mpc.naming import correlations, expressions
-from mpc.naming.correlations import DROPPED, MASK, MAX_CONTINUED, MAX_WIDE, QUOTIENT, SHORT_NODES, WIDE, WIDE_DROPPED, Relation, layout_of
-from mpc.naming.expressions import NAMED_NODES
+from mpc.naming.correlations import (
+    DROPPED,
+    MASK,
+    MAX_CONTINUED,
+    MAX_NAMES,
+    MAX_WIDE,
+    QUOTIENT,
+    SHORT,
+    WIDE,
+    WIDE_DROPPED,
+    Relation,
+    layout_of,
+)
 from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
 from mpc.ops.lift import lifted_name, lifted_whole, lifting_of, open_numbers, part_of
@@ -45,8 +56,8 @@ if TYPE_CHECKING:
 
 MAX_EXPONENT = 1000
 """Of a scale that floats can hold together with a bound."""
-MAX_NODES = 2 * NAMED_NODES - MAX_WIDE * SHORT_NODES
-"""What the name of a quotient's mask may have so that a relation of it and as many short ones fits into a message."""
+MAX_BASE = MAX_NAMES - MAX_WIDE * SHORT
+"""Bytes that the name of a quotient's mask may have so that a relation of it and as many short ones fits into a message."""
 
 
 def continues(z: Operand, y: Operand) -> bool:
@@ -122,7 +133,7 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
     steps = Steps(scope, base, factors, dropped, lineage, is_wide=kind == WIDE)
     held: Held
     held = words = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
-    if y.factors and base.mask.nodes <= MAX_NODES and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
+    if y.factors and base.mask.length <= MAX_BASE and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
         # A further product like this one takes no opening of it.
         truncation = Truncation(Quotient(steps, dropped, words), base, factors, liftable, steps.is_wide)
         if watched(s):

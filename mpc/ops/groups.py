@@ -15,7 +15,6 @@ from mpc.kernels.sets import folded
 from mpc.ledger import Cost, together
 from mpc.naming import correlations, expressions
 from mpc.naming.correlations import MASK, products_of
-from mpc.naming.expressions import NAMED_NODES
 from mpc.ops.declare import opening
 from mpc.ring import count
 from mpc.values.derived import Pending
@@ -39,8 +38,6 @@ MANY = 10
 """Where so many factors may be known, groups are of factors of one level, so that what is early does not wait for what is late; else of all that a product has."""
 GROUP = 8
 """Factors of a group, where many are known."""
-NODES = 2 * NAMED_NODES
-"""What the names of the masks in one relation may have to fit into a message, as those of two masked values do."""
 WAITING = 1 << 8
 """Words of factors that a product may have which nobody reads, before groups of them are opened."""
 
@@ -126,7 +123,7 @@ def _rest(factors: Sequence[F], pools: list[list[list[int]]]) -> list[F]:
 def _rows(factors: Sequence[Factor], size: int) -> int:
     """How many groups of so many of these factors one relation may have: its words are few, and its name fits into a message."""
     terms = (correlations.MAX_TERMS >> size) // max(count(factors[0].shape), 1)
-    return max(1, min(terms, NODES // (size * max(factor.name.nodes for factor in factors))))
+    return max(1, min(terms, correlations.MAX_NAMES // (size * max(factor.name.length for factor in factors))))
 
 
 def _groups(s: Session, around: Scope, columns: list[list[Factor]]) -> list[Pending]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mpc.errors import ProgramError
 from mpc.naming import expressions
-from mpc.naming.correlations import SHORT_NODES
+from mpc.naming.correlations import SHORT, SHORT_NODES
 from mpc.ring import Words, broadcast, frozen
 from mpc.values.secret import Home, constant_lineage, fingerprint, fingerprint_of_integers, lineage_of, same_home
 from mpc.values.shares import AShare, Fixed, check_broadcast, constant, integers
@@ -72,7 +72,7 @@ class Masked(Fixed):
         super().__init__(name.shape, frac, bound, home, lineage)
         expressions.check_named(name)
         # Of a long name no relation between several would fit into a message.
-        self.factors = int(name.nodes <= SHORT_NODES)
+        self.factors = int(name.nodes <= SHORT_NODES and name.length <= SHORT)
         self._held: Held | View = difference if isinstance(difference, View) else frozen(difference)
         self.view = difference if isinstance(difference, View) else None
         """Which part of another one it is, if it is known."""
