@@ -123,6 +123,18 @@ async def multiplied_far_in(s, depth=120):
     return await mpc.mul_trunc(s, await mpc.mul_trunc(s, *factors[:2], 4), factors[2], 4)
 
 
+@mpc.protocol
+async def nothing(s):
+    pass
+
+
+async def far_in(s, depth=350):
+    """Each call is the eleventh of the one around it."""
+    for _ in range(10):
+        await nothing(s)
+    return await (mpc.protocol(far_in)(s, depth - 1) if depth else s.reveal(s.zero(1)))
+
+
 CASES = {
     "rows need weights of shape": lambda s: protocols.weighted_mean(s, [[1.0], [2.0]], [1.0]),
     "weight N is negative": lambda s: protocols.weighted_mean(s, [1.0], [-1.0]),
@@ -178,6 +190,7 @@ CASES = {
     "is made of too many others": summed_up,
     "too long a name to ask for": multiplied_far_in,
     "takes the session first": lambda s: protocols.mean([1.0]),
+    "calls deep, too far in": far_in,
 }
 
 

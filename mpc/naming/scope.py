@@ -142,7 +142,7 @@ class Scope:
         """This call ended with `fault`: the calls that it had not made by then it never makes."""
         root = self._root
         root.faults = root.faults or deque(maxlen=MAX_ENDED)
-        root.faults.append(Ended(self.ranges.scope, self._children, self.label, type(fault).__name__))
+        root.faults.append(Ended(".".join(map(str, self.path)), self._children, self.label, type(fault).__name__))
 
     def ended(self, path: str) -> Ended | None:
         """The call of this session that ended with a fault before it came to the one at `path`, if there is one."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mpc.errors import ProgramError
-from mpc.naming.expressions import Range
+from mpc.naming.expressions import MAX_SCOPE, Range
 from mpc.prg import Stream, blocks_for, derive
 from mpc.ring import WORD, Words, count, zeros
 
@@ -92,7 +92,12 @@ class Ranges:
     @classmethod
     def of(cls, path: tuple[int, ...]) -> Ranges:
         """Those of the scope at `path`, of which nothing was taken."""
-        return cls(".".join(map(str, path)))
+        scope = ".".join(map(str, path))
+        if len(scope) > MAX_SCOPE:
+            # At every party: a dealer would take the one that asks for a correlation of it for one that misbehaves.
+            msg = f"this call is {len(path)} calls deep, too far in to have a name of its own: call it from further out"
+            raise ProgramError(msg)
+        return cls(scope)
 
     def take(self, usage: str, shape: tuple[int, ...]) -> Range:
         """A range of `shape` words that no one else in this session will ever get."""
