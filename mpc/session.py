@@ -139,7 +139,7 @@ class Session:
         Raises PrecisionError for NaN, infinity and values beyond `bound`, naming row and column.
         """
         frac = index(frac)
-        limit = headroom(frac, self.n) if bound is None else bound
+        limit = headroom(frac, self.n) if bound is None else float(bound)
         return Encoded(self._engine.encode(values, frac, limit), frac, limit)
 
     def zero(self, shape: Extent, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:

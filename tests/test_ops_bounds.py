@@ -215,6 +215,44 @@ def test_a_false_assumption_is_found_in_simulation(program):
     assert "nan" not in str(caught.value)
 
 
+BOUNDS = [np.uint8(200), np.int64(200), np.float32(200), 200, 200.0]
+"""One bound as programs have it."""
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: type(bound).__name__)
+def test_a_bound_is_a_float_whatever_number_it_was(bound):
+    """Of numpy's whole numbers the product of two bounds would wrap around: 200 * 200 is 64 as a byte."""
+
+    async def program(s):
+        own = s.encode([1.0, 2.0], bound=bound)
+        x = s.input([100.0, -100.0] if s.index == 0 else None, 0, 2, bound=bound)
+        summed, stated = s.zero(2).add_own(own), x.sum(bound=bound)
+        # At each party of another type: what they have is the same all the same.
+        assumed = x.assume_bound(BOUNDS[s.index], "it is 100")
+        await s.reveal(assumed)
+        await s.reveal(await mpc.square(s, assumed))
+        products = await mpc.square(s, x), await mpc.mul(s, x, x), await mpc.matmul(s, x, x, bound=bound)
+        bounds = [each.bound for each in (x, own, summed, stated, assumed, *products)]
+        assert {type(each) for each in bounds} == {float}
+        return bounds
+
+    for bounds in simulate(3, program):
+        assert bounds == [200.0, 200.0, 600.0, 200.0, 200.0, 40000.0, 40000.0, 200.0]
+
+
+def test_the_stated_bound_of_a_sum_is_taken_as_it_is():
+    """Not as a multiple of that of the addends, which may be rounded up beyond what the ring holds."""
+
+    async def program(s):
+        largest = float(np.nextafter(2.0**42, 0.0))
+        for bound in (1e-310, *np.random.default_rng(1).uniform(1e-3, 1e9, 50)):
+            x = s.zero((2, 3)).assume_bound(bound, "zeros")
+            assert x.sum(0, largest).bound == (await s.mask(x)).sum(0, largest).bound == largest
+        assert x.ldexp(np.int64(-3)).frac == x.ldexp(-3).frac
+
+    simulate(2, program)
+
+
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
 def test_equal_calls_at_the_same_time_are_not_mixed_up(seed):
     """The same values multiplied and masked several times are several sharings, which finish in any order."""

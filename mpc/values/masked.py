@@ -137,7 +137,7 @@ class Masked(Fixed):
     def _make(self, difference: Held | View, mask: Words, name: Expression, bound: float, lineage: int) -> Masked:
         return Masked(difference, mask, name, frac=self.frac, bound=bound, home=self.home, lineage=lineage)
 
-    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> Masked:
+    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], bound: float | None = None) -> Masked:
         name = _MAPS[operation](self.name, parameters)
         lineage = lineage_of(operation, self.lineage, fingerprint_of_integers(parameters))
         difference: Held | View
@@ -145,7 +145,7 @@ class Masked(Fixed):
             difference = self._same() if name is self.name else View(self, operation, parameters, apply)
         else:
             difference = combined(apply, self.held, shape=name.shape)
-        return self._make(difference, apply(self.mask), name, self.bound * growth, lineage)
+        return self._make(difference, apply(self.mask), name, self.bound if bound is None else bound, lineage)
 
     def _same(self) -> View:
         """Of the same words: however often they are read anew, that is one view."""
@@ -202,7 +202,8 @@ class Masked(Fixed):
             msg = "a masked value is multiplied by one integer only, so that its mask keeps a name; use x.share()"
             raise ProgramError(msg)
         number = int(array)
-        return self._linear("scale", (number,), lambda words: words * np.full((), number % (1 << 64), words.dtype), abs(number))
+        bound = self.bound * abs(number)
+        return self._linear("scale", (number,), lambda words: words * np.full((), number % (1 << 64), words.dtype), bound)
 
     __rmul__ = __mul__
 

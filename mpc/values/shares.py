@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
-from operator import add, sub
+from operator import add, index, sub
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
@@ -64,13 +64,14 @@ class Fixed(Secret):
         check_fits(bound, frac, "this value")
         super().__init__(shape, home, lineage)
         self.frac = frac
-        self.bound = bound
+        # Of numpy's whole numbers a product would wrap around.
+        self.bound = float(bound)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, frac={self.frac}, bound={self.bound:.4g}, party={self.home.index})"
 
-    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> Self:
-        """`apply` to whatever holds the secret.  `parameters` are public data that say what `apply` does."""
+    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], bound: float | None = None) -> Self:
+        """`apply` to whatever holds the secret, whose bound stays if none is given.  `parameters` are public data that say what `apply` does."""
         raise NotImplementedError
 
     def _read(self, operation: str, frac: int, bound: float) -> Self:
@@ -111,8 +112,8 @@ class Fixed(Secret):
         if axis is None:
             return self.reshape(self.size).sum(0, bound)
         axis = self.axis(axis)
-        growth = max(self.shape[axis], 1) if bound is None or not self.bound else _stated(bound) / self.bound
-        total = self._linear("sum", (axis,), lambda array: array.sum(axis=axis, dtype=array.dtype), growth)
+        reach = self.bound * max(self.shape[axis], 1) if bound is None else _stated(bound)
+        total = self._linear("sum", (axis,), lambda array: array.sum(axis=axis, dtype=array.dtype), reach)
         return total if bound is None else total.assume_bound(bound, "the caller of sum says so")
 
     def axis(self, axis: Any) -> int:
@@ -129,7 +130,7 @@ class Fixed(Secret):
         if not self.ndim:
             msg = "a 0-d secret has no pairs"
             raise ProgramError(msg)
-        return self._linear("pairs", (), pair_differences, 2.0)
+        return self._linear("pairs", (), pair_differences, 2.0 * self.bound)
 
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _needs("a quotient", "mpc.scale(s, x, 1 / divisor, drop) by what is public")
     __matmul__ = __rmatmul__ = _needs(
@@ -151,6 +152,7 @@ class Fixed(Secret):
 
     def ldexp(self, exponent: int) -> Self:
         """The value times 2^exponent, exactly and at no cost: the same words read with `frac - exponent` fractional bits."""
+        exponent = index(exponent)
         return self._read("ldexp", self.frac - exponent, math.ldexp(self.bound, exponent))
 
 
@@ -159,7 +161,8 @@ def _stated(bound: float, reason: str = "of a sum") -> float:
     if not reason.strip() or not 0 <= bound < math.inf:
         msg = f"a stated bound is a finite number, 0 or more, not {bound}; and assume_bound needs the reason why it holds"
         raise ProgramError(msg)
-    return bound
+    # Written alike at all parties, whatever type it has.
+    return float(bound)
 
 
 class AShare(Fixed):
@@ -194,9 +197,9 @@ class AShare(Fixed):
     def _make(self, words: Held, lineage: int, bound: float, owner: int | None) -> AShare:
         return AShare(words, frac=self.frac, bound=bound, home=self.home, lineage=lineage, owner=owner)
 
-    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], growth: float = 1.0) -> AShare:
+    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], bound: float | None = None) -> AShare:
         lineage = lineage_of(operation, self.lineage, fingerprint(parameters))
-        return self._make(applied(apply, self._words), lineage, self.bound * growth, self.owner)
+        return self._make(applied(apply, self._words), lineage, self.bound if bound is None else bound, self.owner)
 
     def _read(self, operation: str, frac: int, bound: float) -> AShare:
         lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
