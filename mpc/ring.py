@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WORD = np.dtype("<u8")
 BITS = 64
+LITTLE, LARGE = 1 << 16, 1 << 13
+"""Words that are copied at most, and of which a whole may be kept for any of them."""
 
 _NUMPY = (np.ndarray, np.generic)
 
@@ -60,6 +62,17 @@ def outline(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def reshaped(shape: tuple[int, ...], *target: int | tuple[int, ...]) -> tuple[int, ...]:
     """What numpy makes of `shape` on reshape(*target); ValueError if it does not fit."""
     return outline(shape).reshape(*target).shape  # type: ignore[arg-type]
+
+
+def is_little_of(part: int, whole: int) -> bool:
+    """Whether so many words of a whole are copied, which would else be kept as long as they are; never what is as large as a chunk of an op."""
+    return part <= LITTLE and 16 * part <= whole and whole > LARGE
+
+
+def taken(array: Any, key: Any) -> Any:
+    """array[key], which keeps none of a large array for a little of it."""
+    part = array[key]
+    return part.copy() if isinstance(part, np.ndarray) and is_little_of(part.size, array.size) else part
 
 
 def without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import pytest
 
 import mpc
 from mpc import Disagreement, ProgramError
+from mpc.estimate import estimate
 from mpc.testing import simulate
 from tests.references import opened
 
@@ -79,3 +80,26 @@ def test_bits_indexed_differently_are_a_disagreement():
 
     with pytest.raises(Disagreement):
         simulate(2, program)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_row_that_is_kept_keeps_none_of_the_others(masked):
+    """Not in memory, and not in what an estimate says of it; parts that are large themselves are views, as numpy's are."""
+    rows, columns = 1000, 64
+
+    async def program(s):
+        kept = []
+        for number in range(5):
+            x = s.input(np.full((rows, columns), float(number)) if s.index == 0 else None, 0, (rows, columns), bound=8.0)
+            part = (await s.mask(x) if masked else x)[number]
+            kept.append(part.share() if masked else part)
+            held = [part.mask, part.difference] if masked else [part.words]
+            assert all(getattr(words, "base", None) is None for words in held)
+        whole = x[: rows // 2].words
+        return [await s.reveal(each) for each in kept], getattr(whole, "base", x.words) is not None
+
+    for parts, is_view in simulate(2, program):
+        assert is_view
+        assert [part.tolist() for part in parts] == [[float(number)] * columns for number in range(5)]
+    # The encoded and the masked value of one round of the loop, but not those of all.
+    assert estimate(program, 2).peak < 4.5 * 8 * rows * columns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from mpc.ring import WORD, broadcast, count, outline, reshaped, without
+from mpc.ring import WORD, broadcast, count, is_little_of, outline, reshaped, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,8 @@ class Blank:
         return blank(shape)
 
     def __getitem__(self, key: Any) -> Blank:
-        return self._view(outline(self.shape)[key].shape)
+        shape = outline(self.shape)[key].shape
+        return self.another(shape) if is_little_of(count(shape), self.size) else self._view(shape)
 
     def reshape(self, *shape: Any) -> Blank:
         """As numpy's."""

@@ -14,7 +14,7 @@ import numpy as np
 from mpc.errors import PrecisionError, ProgramError
 from mpc.fixed_point import as_numbers, check_fits, encode, headroom
 from mpc.naming.expressions import pair_differences
-from mpc.ring import WORD, Words, broadcast, frozen, reshaped
+from mpc.ring import WORD, Words, broadcast, frozen, reshaped, taken
 from mpc.values.indexes import basic_index, index_data
 from mpc.values.secret import Home, Secret, constant_lineage, fingerprint, lineage_of, same_home
 from mpc.values.unmade import Unmade, applied
@@ -79,7 +79,7 @@ class Fixed(Secret):
         raise NotImplementedError
 
     def __getitem__(self, key: Any) -> Self:
-        return self._linear("index", self._index(key), lambda array: array[key])
+        return self._linear("index", self._index(key), lambda array: taken(array, key))
 
     def _index(self, key: Any) -> Any:
         return basic_index(key, self.shape)
@@ -211,7 +211,7 @@ class AShare(Fixed):
         data = self._index(key)
         # Its elements are taken later, when the caller may have changed the array that said which.
         kept = deepcopy(key)
-        return self._linear("index", data, lambda array: array[kept])
+        return self._linear("index", data, lambda array: taken(array, kept))
 
     def _index(self, key: Any) -> Any:
         """Also by public arrays, which only a share allows."""
