@@ -47,7 +47,8 @@ class LinearRegression:
     Afterwards: `coef_` (d,) in party order, `intercept_`, `n_features_in_`, `feature_names_in_` where X has names.
     """
 
-    coef_: Any
+    # Any: None where others are the receivers, and an AShare where nobody is.  Whoever reveals to all need not say that it is neither.
+    coef_: Floats | Any
     intercept_: float | None
 
     def __init__(

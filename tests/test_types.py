@@ -48,6 +48,13 @@ async def shares(s: Session) -> tuple[bool, float] | None:
     return None if found is None else (bool((await s.reveal(less)).any()), float(found[0, 0]))
 
 
+async def fitted(s: Session) -> tuple[Floats, float | None]:
+    model = await protocols.LinearRegression().fit(s, ROWS, [1.0, 2.0])
+    assert_type(await model.predict(s, ROWS), Floats)
+    assert_type(model.n_features_in_, int)
+    return model.coef_, model.intercept_
+
+
 assert_type(mpc.testing.simulate(2, shares), list[tuple[bool, float] | None])
 with mpc.connect_sync("a.toml", job="j") as opened:
     assert_type(opened.run(protocols.mean, ROWS), Floats)
@@ -58,6 +65,7 @@ WRONG = {
     "a sum of what may be None": "async def f(s: Session) -> float:\n    return float((await protocols.mean(s, [1.0], to=0)).sum())",
     "a keyword that nobody takes": "async def f(s: Session) -> None:\n    await s.run(protocols.mean, [1.0], too=0)",
     "another type of result": "async def f(s: Session) -> int:\n    return 1\n\n\nx: list[str] = mpc.testing.simulate(2, f)",
+    "what coefficients have not": "async def f(s: Session) -> None:\n    (await protocols.LinearRegression().fit(s, [[1.0]], [1.0])).coef_.reveal()",
     "a program of no session": "async def f(s: str) -> int:\n    return 1\n\n\nmpc.testing.simulate(2, f)",
 }
 HEAD = "import mpc.testing\nimport protocols\nfrom mpc import Session\n\n\n"
