@@ -47,8 +47,11 @@ async def alive(config: NodeConfig, patience: float = PATIENCE) -> str:
         async with asyncio.timeout(patience):
             replies = [reply async for reply in ask(socket_path(config), {"do": "alive"})]
     except TimeoutError:
-        # The system takes the connection, be the process stopped or stuck.
-        msg = f"the node at {socket_path(config)} did not answer within {patience:g} s: it is stopped, or hangs. Let it run on, or start it again"
+        # The system takes connections, be the process stopped or stuck, until its queue is full.
+        msg = (
+            f"the node at {socket_path(config)} did not answer within {patience:g} s: it is stopped, hangs, or is asked too much at once. "
+            "Let it run on, ask again later, or start it again"
+        )
         raise ConfigError(msg) from None
     if not replies:
         raise _ended()

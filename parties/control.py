@@ -34,6 +34,8 @@ MAX_UNREAD = 1 << 16
 _MADE = re.compile(r"[0-9a-f]{16}[.]sock")
 SHORT = 100
 """Bytes that every system allows in the path of a socket."""
+_AGAIN = 0.05
+"""Seconds until the next try at a socket that takes no more."""
 
 
 def socket_path(config: NodeConfig) -> Path:
@@ -128,16 +130,36 @@ def _listener(path: Path) -> socket.socket:
 
 async def _alive(path: Path) -> bool:
     try:
-        _, writer = await asyncio.open_unix_connection(str(path))
+        _called(path).close()
     except (ConnectionRefusedError, FileNotFoundError):
         return False
     except BlockingIOError:
-        # So many ask it now that it takes no more.
         return True
     except OSError as fault:
         raise _unclear(path, fault) from None
-    writer.close()
     return True
+
+
+def _called(path: Path) -> socket.socket:
+    """A connection to the node at `path`; BlockingIOError where so many ask it now that it takes no more."""
+    caller = socket.socket(socket.AF_UNIX)
+    try:
+        # Not asyncio's: it waits for such a connection, and takes it for made.
+        caller.setblocking(False)
+        caller.connect(str(path))
+    except BaseException:
+        caller.close()
+        raise
+    return caller
+
+
+async def _called_in_turn(path: Path) -> socket.socket:
+    """The same, once it takes one."""
+    while True:
+        try:
+            return _called(path)
+        except BlockingIOError:
+            await asyncio.sleep(_AGAIN)
 
 
 def _unclear(path: Path, fault: OSError) -> ConfigError:
@@ -195,11 +217,11 @@ def _user(writer: asyncio.StreamWriter) -> int:
 
 
 async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """Send one request to the node at `path`; its messages until it hangs up."""
+    """Send one request to the node at `path`, as soon as it takes one more; its messages until it hangs up."""
     try:
         _check_folder(path.parent)
-        reader, writer = await asyncio.open_unix_connection(str(path), limit=LIMIT)
-    except (ConnectionError, FileNotFoundError, BlockingIOError):
+        reader, writer = await asyncio.open_unix_connection(sock=await _called_in_turn(path), limit=LIMIT)
+    except (ConnectionError, FileNotFoundError):
         msg = (
             f"no node answers at {path}: start it with `beaver party -c`, the dealer's with `beaver dealer -c`, and this configuration. "
             "Where another user runs it, ask as that user. A client runs none: it asks with `beaver client`"

@@ -13,6 +13,7 @@ import sys
 from subprocess import PIPE
 
 import pytest
+import uvloop
 
 from mpc import ConfigError, PolicyDenied
 from parties import control
@@ -47,21 +48,58 @@ async def echo(request, say):
     say(request)
 
 
+@contextlib.contextmanager
+def full(path):
+    """A node at `path` that has taken none of as many requests as there is room for."""
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
+        listener.bind(str(path))
+        listener.listen(0)
+        while (one := waiting.enter_context(socket.socket(socket.AF_UNIX))).setblocking(False) or not one.connect_ex(str(path)):
+            pass
+        yield listener, waiting
+
+
+@pytest.mark.parametrize("loop", [None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_node_that_takes_no_more_is_asked_once_it_does(tmp_path, loop):
+    """It is there: whoever asks waits for it, and another node does not take its place."""
+    path, log = tmp_path / "a.sock", logging.getLogger("beaver.a")
+
+    async def ask():
+        return [message async for message in control.ask(path, {"do": "x"})]
+
+    async def main():
+        with full(path) as (listener, waiting):
+            with pytest.raises(ConfigError, match="another node answers there"):
+                async with control.serve(path, echo, log):
+                    pass
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(ask(), 0.3)
+            asking = asyncio.create_task(ask())
+            waiting.close()
+            async with await asyncio.start_unix_server(answered, sock=listener):
+                assert await asyncio.wait_for(asking, PATIENCE) == [{"said": "now"}]
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+
+
+async def answered(reader, writer):
+    if await reader.readline():
+        writer.write(b'{"said": "now"}\n')
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_start_removes_the_sockets_that_killed_nodes_left_and_nothing_else(tmp_path):
-    mine, alive, full, dead = (tmp_path / f"{number:016x}.sock" for number in range(4))
+    mine, alive, busy, dead = (tmp_path / f"{number:016x}.sock" for number in range(4))
     others = [tmp_path / name for name in ("chosen.sock", f"{5:016x}", f"{6:016x}.sock")]
     for path in (mine, dead, *others[:2]):
         left_by_the_dead(path)
     others[2].write_text("no socket")
     log = logging.getLogger("beaver.a")
-    with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as waiting:
-        busy.bind(str(full))
-        busy.listen(0)
-        # As many as there is room for, and nobody takes them.
-        while (one := waiting.enter_context(socket.socket(socket.AF_UNIX))).setblocking(False) or not one.connect_ex(str(full)):
-            pass
+    with full(busy):
         async with control.serve(alive, echo, log), control.serve(mine, echo, log):
-            assert sorted(tmp_path.iterdir()) == sorted([mine, alive, full, *others])
+            assert sorted(tmp_path.iterdir()) == sorted([mine, alive, busy, *others])
             for path in (mine, alive):
                 assert len([message async for message in control.ask(path, {"do": "x"})]) == 1
 

@@ -29,6 +29,7 @@ from tests.error_rows import row_of
 from tests.nodes import BEAVER, PATIENCE, ROOT, Nodes, environment
 from tests.ports import free_port
 from tests.rosters import signed
+from tests.test_control import full
 from tests.waiting import until
 
 STOPPED = ["did not answer within N s: it is stopped"]
@@ -147,6 +148,10 @@ async def test_a_node_that_is_stopped_is_told_from_one_that_is_not_there(tmp_pat
         stopped.listen()
         with pytest.raises(ConfigError) as caught:
             await alive(config, 0.2)
+    assert row_of(STOPPED[0]).shows(str(caught.value))
+    (tmp_path / "a.sock").unlink()
+    with full(tmp_path / "a.sock"), pytest.raises(ConfigError) as caught:
+        await alive(config, 0.2)
     assert row_of(STOPPED[0]).shows(str(caught.value))
     with pytest.raises(ConfigError, match="no node answers at"):
         await alive(config, 0.2)
