@@ -131,6 +131,7 @@ class Agreement:
         )
 
     def _give_up(self, fault: BaseException) -> None:
+        self._tell_that_over()
         reason = fault.text if isinstance(fault, Disagreement) else GAVE_UP
         party = fault.party if isinstance(fault, RemoteFault) else self._me
         joins = self._lobby.attempt(self._job.name).joins
@@ -153,6 +154,16 @@ class Agreement:
                 if channel is self._mesh.channel(name):
                     channel.control(kind="leave", session=self._agreed.session, **told._asdict())
         self._void(PeerLost(self._me, "gave up this job"))
+
+    def _tell_that_over(self) -> None:
+        """A dealer that will not serve the session says who has ended it, as one that serves it does, to parties that may hear of it from nobody else."""
+        if self._agreed is None or self._me != self._job.members[-1]:
+            return
+        ended = {name for name, body in self._agreed.early if body["kind"] == "leave"}
+        for name in set(self._others).difference(name for name, _ in self._agreed.early):
+            if (channel := self._agreed.channels[name]) is self._mesh.channel(name):
+                for party in ended:
+                    channel.control(kind="over", session=self._agreed.session, party=party)
 
     def _void(self, fault: BeaverError, but: Collection[str] = ()) -> None:
         if self._agreed is not None:
