@@ -12,6 +12,7 @@ from mpc import Node, PeerLost
 from mpc.preprocessing.dealer import DONE, FAILED, JOINING
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from tests.test_agreement import CLOCKS, run
+from tests.test_members_that_cheat import connected
 from tests.waiting import until
 
 
@@ -80,11 +81,6 @@ async def test_a_party_that_has_left_before_the_last_confirmation_came_took_part
             assert [value for value, _ in await asyncio.gather(*(run(each) for each in (first, second, again)))] == [3.0] * 3
 
 
-async def all_connected(*opened):
-    names = {each.mesh.identity.name for each in opened}
-    await until(lambda: not any(each.mesh.missing(names - {each.mesh.identity.name}) for each in opened))
-
-
 @pytest.mark.parametrize("how", ["they die", "the link breaks"])
 async def test_a_party_whose_others_were_done_before_it_began_is_not_left_waiting(monkeypatch, how):
     """p0 never hears the confirmation of p1, nor that p1 and p2 have ended the session; the dealer, which knows, says that they have."""
@@ -92,7 +88,7 @@ async def test_a_party_whose_others_were_done_before_it_began_is_not_left_waitin
     async with node(3) as dealer, node(0) as first:
         async with node(1) as second, node(2) as third:
             others = (second, third)
-            await all_connected(dealer, first, *others)
+            await connected(dealer, first, *others)
             silent(monkeypatch, second.mesh.channel("p0"), {"confirm", "leave"})
             silent(monkeypatch, third.mesh.channel("p0"), {"leave"})
             waiting = asyncio.create_task(run(first))
@@ -114,7 +110,7 @@ async def test_a_dealer_that_never_began_says_who_has_ended_what_it_gives_up(mon
     async with node(3) as dealer, node(0) as first:
         async with node(last) as one, node(3 - last) as other:
             second, third = (one, other) if last == 1 else (other, one)
-            await all_connected(dealer, first, second, third)
+            await connected(dealer, first, second, third)
             for waits in ("p0", "the-dealer"):
                 silent(monkeypatch, second.mesh.channel(waits), {"confirm", "leave"})
             silent(monkeypatch, third.mesh.channel("p0"), {"leave"})

@@ -242,6 +242,7 @@ class Dealer:
         self._lobby = lobby
         self._books = books
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._closing = False
         lobby.on_join.append(self._joined)
         mesh.subscribe(self)
 
@@ -319,7 +320,7 @@ class Dealer:
             served.state = outcome
             self.outcomes[outcome] += 1
             del self._jobs[job.name]
-            for name, join in self._lobby.waiting(job.name):
+            for name, join in () if self._closing else self._lobby.waiting(job.name):
                 self._joined(name, join)
 
     def _remember(self, job: Job, by: str) -> Served:
@@ -330,7 +331,8 @@ class Dealer:
         return served
 
     async def close(self) -> None:
-        """End every session."""
+        """End every session, and begin none for those who still wait for one."""
+        self._closing = True
         self._lobby.on_join.clear()
         tasks = list(self._jobs.values())
         for task in tasks:
