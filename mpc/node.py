@@ -71,12 +71,22 @@ class Node:
         self.books = Books()
         self.dealer = Dealer(self.mesh, self._lobby, self.books) if roster[identity.name].role == "dealer" else None
         self._pid = os.getpid()
-        self._open = False
+        self._open = self._claimed = False
         self._live: set[str] = set()
 
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the identity before it opens, and until after it has closed, for what has to be ready when the others connect."""
+        self._take_lock()
+        self._claimed = True
+        try:
+            yield
+        finally:
+            self._claimed = False
+            self._unlock()
+
     async def __aenter__(self) -> Self:
-        if self._lock is not None:
-            self._lock.acquire()
+        self._take_lock()
         try:
             if self._memory is not None:
                 # Under the lock: one process at a time reads and writes it.
@@ -105,8 +115,12 @@ class Node:
         finally:
             self._live.discard(job)
 
+    def _take_lock(self) -> None:
+        if self._lock is not None and not self._claimed:
+            self._lock.acquire()
+
     def _unlock(self) -> None:
-        if self._lock is not None:
+        if self._lock is not None and not self._claimed:
             self._lock.release()
 
     @asynccontextmanager

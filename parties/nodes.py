@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -43,19 +44,18 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
     node = lasting(settings, listener)
     audit = log_of(settings, node.mesh.roster)
     asked = hangups()
-    async with node, audit:
-        node.mesh.log.info("phase=start the audit log %s has %s", audit.path, audit.head)
-        service = Service(settings, node, audit)
-        try:
-            async with (
-                shown(settings, node, service, audit),
-                control.serve(control.socket_path(settings), answering(node, handler(service)), node.mesh.log),
-            ):
-                allowed = ", ".join((*settings.rules.allow, *settings.rules.ask)) or "none are allowed"
-                print(f"{settings.name} takes jobs ({allowed}); stop it with Ctrl-C", flush=True)
-                await Renewal(config, settings, node, check, service.renew).serve(asked)
-        finally:
-            await service.close()
+    with node.claimed():
+        async with audit, AsyncExitStack() as stack:
+            node.mesh.log.info("phase=start the audit log %s has %s", audit.path, audit.head)
+            # Before anyone connects: a proposal that comes then is answered, and not waited for in vain.
+            service = Service(settings, node, audit)
+            await stack.enter_async_context(node)
+            stack.push_async_callback(service.close)
+            await stack.enter_async_context(shown(settings, node, service, audit))
+            await stack.enter_async_context(control.serve(control.socket_path(settings), answering(node, handler(service)), node.mesh.log))
+            allowed = ", ".join((*settings.rules.allow, *settings.rules.ask)) or "none are allowed"
+            print(f"{settings.name} takes jobs ({allowed}); stop it with Ctrl-C", flush=True)
+            await Renewal(config, settings, node, check, service.renew).serve(asked)
 
 
 async def dealer(config: Path, listener: socket.socket | None = None) -> None:
