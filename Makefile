@@ -27,6 +27,9 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 demo: env
 	@$(BIN)/beaver demo
 
+# Hundreds of processes start: what they import is compiled once, whatever the environment says of bytecode.
+test slow: export PYTHONDONTWRITEBYTECODE :=
+
 # Three workers for two cores: while a test waits for a clock, the others compute.
 test: dev
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
