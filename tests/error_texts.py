@@ -54,8 +54,11 @@ class Module:
     def __init__(self, path, text):
         self.path = path
         self.tree = ast.parse(text)
-        self.parents = {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
-        self.nodes = list(ast.walk(self.tree))
+        self.parents, self.nodes = {}, [self.tree]
+        for node in self.nodes:
+            children = list(ast.iter_child_nodes(node))
+            self.parents |= dict.fromkeys(children, node)
+            self.nodes += children
         self.imported = {name.name for node in self.nodes if isinstance(node, ast.ImportFrom) for name in node.names}
 
     def above(self, node):

@@ -24,7 +24,12 @@ TOLD = {"PeerLost", "PeerMisbehaved", "AuthenticationFailed"}
 """Kinds whose section of the document says for all texts of one clause, which say what the peer did and no more, what to do."""
 FINDINGS = {"parties/check.py", "mpc/network/checks.py"}
 """Where `beaver check` finds faults, which it tells with what to do behind."""
-BY_MODULE = {path: list(found) for path, found in groupby(Sources(product()).raised(), lambda each: each.path)}
+
+
+@cache
+def raised_in_product():
+    """Every error of the product, by its module: of no use to a process that runs other tests, which all collect these."""
+    return {path: list(found) for path, found in groupby(Sources(product()).raised(), lambda each: each.path)}
 
 
 def one_clause(text):
@@ -60,15 +65,15 @@ def is_known(raised):
     return raised.text in UNSEEN or not LETTERS.search(raised.text) or documented(raised.kind, raised.text, found=raised.path in FINDINGS)
 
 
-@pytest.mark.parametrize("path", BY_MODULE)
-def test_every_error_of_a_module_is_documented(path):
+def test_every_error_of_every_module_is_documented():
     lacking = []
-    for line, raised in groupby(BY_MODULE[path], lambda each: each.line):
-        # A repr of a number has no quotes, and a variable kind comes with the texts of all kinds.
-        texts = {}
-        for each in raised:
-            texts.setdefault(each.text.replace(f"'{Q}'", Q), []).append(is_known(each))
-        lacking += [(line, text) for text, known in texts.items() if not any(known)]
+    for path, found in raised_in_product().items():
+        for line, raised in groupby(found, lambda each: each.line):
+            # A repr of a number has no quotes, and a variable kind comes with the texts of all kinds.
+            texts = {}
+            for each in raised:
+                texts.setdefault(each.text.replace(f"'{Q}'", Q), []).append(is_known(each))
+            lacking += [(path, line, text) for text, known in texts.items() if not any(known)]
     assert not lacking
 
 
@@ -79,7 +84,7 @@ def test_what_is_wrong_with_a_cell_is_documented():
 
 
 def test_what_is_unseen_is_written_and_has_no_row():
-    written = {each.text: each.kind for found in BY_MODULE.values() for each in found}
+    written = {each.text: each.kind for found in raised_in_product().values() for each in found}
     assert written.keys() >= UNSEEN.keys()
     assert not any(documented(written[text], text) for text in UNSEEN)
 
