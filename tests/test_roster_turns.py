@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import subprocess
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,7 +14,7 @@ from mpc.membership.identity import Identity, encode_key
 from mpc.membership.members import Content, Member
 from mpc.membership.roster import Roster
 from mpc.membership.roster_file import signature_line
-from tests.nodes import BEAVER, environment
+from tests import nodes
 from tests.waiting import until
 
 PEOPLE = [Identity.generate(name) for name in "abcdef"]
@@ -34,9 +33,7 @@ async def begun(folder, command, *more):
     """`beaver roster` in a process of its own, as far as its last argument: the yielded function gives that the text that it waits for."""
     way = folder / f"way{len(list(folder.iterdir()))}"
     os.mkfifo(way)
-    process = await asyncio.create_subprocess_exec(
-        *BEAVER, "roster", command, *more, way, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = await nodes.spawn(folder, "roster", command, *more, way)
     ends = []
 
     def open_there():

@@ -6,7 +6,7 @@ import asyncio
 import re
 
 from mpc.membership.identity import Identity, spoken
-from tests.nodes import BEAVER, PATIENCE, environment
+from tests.nodes import BEAVER, PATIENCE, beaver, environment
 from tests.ports import free_port
 
 SCORES = "score\n200\n"
@@ -24,11 +24,17 @@ async def piped(folder, *arguments, status=0, **changes):
     return out.decode()
 
 
+async def made(folder, *arguments):
+    """What a command makes, whatever it prints."""
+    status, _, complaints = await beaver(folder, *arguments)
+    assert status == 0, complaints
+
+
 async def organisations(folder, *names):
     for name in names:
         role = "dealer" if name == "the_dealer" else "party"
-        await piped(folder, "init", name, "--role", role, "--endpoint", f"127.0.0.1:{free_port()}")
-    await piped(folder, "roster", "add", "roster.toml", *(f"{name}.public" for name in names))
+        await made(folder, "init", name, "--role", role, "--endpoint", f"127.0.0.1:{free_port()}")
+    await made(folder, "roster", "add", "roster.toml", *(f"{name}.public" for name in names))
 
 
 async def test_tables_in_a_pipe_are_cut_nowhere(tmp_path):
@@ -46,7 +52,7 @@ async def test_tables_in_a_pipe_are_cut_nowhere(tmp_path):
 
 
 async def test_letters_that_the_output_does_not_have_are_escaped(tmp_path):
-    await piped(tmp_path, "init", "hospital_a")
+    await made(tmp_path, "init", "hospital_a")
     (tmp_path / "größe.csv").write_text("score\n20\n")
     with (tmp_path / "hospital_a.toml").open("a", encoding="utf-8") as config:
         config.write(SETTINGS.replace("FILE", "größe.csv"))
