@@ -19,7 +19,8 @@ from mpc.transport.envelopes import Pair, sender
 from mpc.transport.link import HIGH_WATER
 from mpc.transport.office import Office
 from mpc.transport.outgoing import Outgoing
-from mpc.transport.relayed import Kind
+from mpc.transport.relayed import _MESSAGE, Kind
+from mpc.transport.talks import TALKS
 from tests.brokers import Mosquitto, meeting
 from tests.test_links import Inbox
 from tests.waiting import until
@@ -229,6 +230,50 @@ async def test_a_repeated_old_presence_costs_no_link_but_a_peer_that_started_aga
         postman.offices[0].arrived(old, another.announce(bytes(16), b"t" * 16))
         await box.until(lambda box: box.closed)
         assert str(box.reason) == "b: was started again"
+
+
+def ask_after(office, pair, envelopes, link):
+    """What `office` answers a process of its peer that asks after a link which it never opened."""
+    office.arrived(pair.outbound, envelopes.seal(_MESSAGE.pack(Kind.PROBE, link, 0, 0)))
+    _, answer = office.next_message()
+    return answer
+
+
+async def test_a_member_that_says_that_it_was_started_again_and_again_is_not_remembered_without_end():
+    a, b = Identity.generate("a"), Identity.generate("b")
+    office = Office("the relay", a, [Member("b", b.public, None)], 10.0, 1 << 14)
+    office.on_link = lambda link: None
+    (peer,) = office._peers
+    topics = len(office.topics)
+    asked = []
+    for number in range(4 * TALKS):
+        pair = Pair(b, "a", a.curve_public, number.to_bytes(16, "big"))
+        asked.append((pair, pair.envelopes(peer.pair.process)))
+        assert sender(ask_after(office, *asked[-1], 4)) == peer.pair.process
+        office.arrived(pair.presence_outbound, pair.announce(number.to_bytes(16, "little"), b"t" * 16))
+    assert len(peer.talks) == TALKS
+    assert len(office.topics) == topics + 1
+    assert len(office.subscriptions) == 1
+    # The very first one, forgotten by now, has the same keys as ever: nothing may be sealed with a number that was used.
+    numbers = [int.from_bytes(ask_after(office, *asked[0], 4)[16:24], "big") for _ in range(2)]
+    assert numbers == [4 * TALKS + 1, 4 * TALKS + 2]
+
+
+async def test_a_process_with_a_link_is_remembered_whatever_others_of_its_member_say():
+    async with delivered(lambda number, topic, payload: [(topic, payload)]) as (postman, near, far):
+        here, there = Inbox(near), Inbox(far)
+        (peer,) = postman.offices[1]._peers
+        ours = postman.offices[0]._peers[0].pair
+        for number in range(2 * TALKS):
+            other = Pair.__new__(Pair)
+            other.__dict__.update(ours.__dict__, process=number.to_bytes(16, "big"))
+            ask_after(postman.offices[1], other, other.envelopes(peer.pair.process), 5)
+        assert len(peer.talks) == TALKS
+        assert ours.process in peer.talks
+        near.send(b"still here")
+        await there.until(lambda box: box.frames)
+        assert there.frames == [b"still here"]
+        assert here.closed == there.closed == 0
 
 
 def test_envelopes_open_once_in_order_at_the_right_process_only():

@@ -11,6 +11,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import count
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
@@ -21,6 +22,8 @@ from mpc.errors import ProgramError
 from mpc.prg import derive
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mpc.membership.identity import Identity
     from mpc.transport.link import Part
 
@@ -77,6 +80,8 @@ class Pair:
         self.outbound, self.inbound = (topic(key) for key in self._both("messages"))
         self.presence_outbound, self.presence_inbound = (topic(key) for key in self._both("presence"))
         self._seal, self._open = (AESGCM(key) for key in self._both("presence key"))
+        # Of all envelopes of this process: those to a process that was forgotten meanwhile, under the same key again, go on with it.
+        self._numbers = count(1)
 
     def __repr__(self) -> str:
         return f"Pair({self.me}, {self.peer})"
@@ -106,20 +111,21 @@ class Pair:
 
     def envelopes(self, theirs: bytes) -> Envelopes:
         """Messages between this process and the peer's process `theirs`."""
-        return Envelopes(self.process, self._both("envelope", self.process, theirs))
+        return Envelopes(self.process, self._both("envelope", self.process, theirs), self._numbers)
 
 
 class Envelopes:
-    """Sealed messages between two processes: the sender's 16 bytes, a counter from 1, ciphertext and tag.
+    """Sealed messages between two processes: the sender's 16 bytes, a counter that only rises, ciphertext and tag.
 
     Both processes chose their 16 bytes at random when they started, so a key never serves a second run, and a message of an
     earlier run does not open.
     """
 
-    def __init__(self, mine: bytes, keys: tuple[bytes, bytes]) -> None:
+    def __init__(self, mine: bytes, keys: tuple[bytes, bytes], numbers: Iterator[int]) -> None:
         self._mine = mine
         self._seal, self._open = (AESGCM(key) for key in keys)
-        self._sealed = self._opened = 0
+        self._numbers = numbers
+        self._opened = 0
         self._pid = os.getpid()
 
     def seal(self, *parts: Part) -> bytes:
@@ -128,8 +134,7 @@ class Envelopes:
             # A forked child would seal with the counters of its parent.
             msg = "this process was forked from the one that connected to the relay; open a node of its own"
             raise ProgramError(msg)
-        self._sealed += 1
-        number = self._sealed.to_bytes(_COUNTER_BYTES, "big")
+        number = next(self._numbers).to_bytes(_COUNTER_BYTES, "big")
         return b"".join((self._mine, number, self._seal.encrypt(bytes(4) + number, b"".join(parts), None)))
 
     def open(self, message: bytes) -> memoryview | None:

@@ -291,8 +291,10 @@ class MqttNetwork:
         office = self._office
         while True:
             office.work.clear()
-            while office.subscriptions:
-                await client.subscribe(office.subscriptions.pop(), qos=1)
+            # Those of now, and then messages: a peer may name another topic as often as it likes.
+            wanted, office.subscriptions = office.subscriptions, []
+            for topic in wanted:
+                await client.subscribe(topic, qos=1)
             while (message := office.next_message()) is not None:
                 await client.publish(*message, timeout=math.inf)
                 client.hurry()

@@ -124,11 +124,16 @@ class Office:
                 while True:
                     for peer in peers:
                         if peer.presence is not None and peer.here:
-                            return peer.talks.setdefault(peer.presence.process, Talk(self, peer.pair, peer.presence.process)).open()
+                            return self._talk(peer, peer.presence.process).open()
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
             return None
+
+    def _talk(self, peer: Peer, process: bytes) -> Talk:
+        if process not in peer.talks:
+            peer.keep(process, Talk(self, peer.pair, process))
+        return peer.talks[process]
 
     def abort(self) -> None:
         """End all links."""
@@ -154,7 +159,8 @@ class Office:
         plain = talk.envelopes.open(payload)
         if plain is not None:
             # Only what the peer sealed for this process makes it remember anything.
-            peer.talks[process] = talk
+            if known is None:
+                peer.keep(process, talk)
             talk.receive(plain)
 
     def _on_presence(self, peer: Peer, payload: bytes) -> None:
@@ -164,8 +170,10 @@ class Office:
         peer.presence = presence
         topic = envelopes.topic(presence.farewell)
         if topic not in self._farewells:
+            self._farewells.pop(peer.farewell, None)
             self._farewells[topic] = peer
-            self.subscriptions.append(topic)
+            self.subscriptions = [each for each in self.subscriptions if each != peer.farewell] + [topic]
+            peer.farewell = topic
             self.work.set()
         for process, talk in peer.talks.items():
             for link in tuple(talk.links.values()):

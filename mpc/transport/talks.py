@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from mpc.transport.office import Office
 
 
+TALKS = 64
+"""Processes of one peer of which it is remembered what they said, beside those that have links now: how often it starts, or says so, is its own affair."""
+
+
 class Sender(Protocol):
     """Who has messages to send."""
 
@@ -88,8 +92,20 @@ class Peer:
         self.pair = pair
         self.presence: Presence | None = None
         self.token = b""
+        self.farewell = ""
+        """The topic of its farewell, of which it has one."""
         self.talks: dict[bytes, Talk] = {}
-        """Of old processes too: what they said must never be taken twice.  One for each time that the peer was started."""
+        """Of old processes too, so that what they said is not taken twice."""
+
+    def keep(self, process: bytes, talk: Talk) -> None:
+        """Remember `talk` with this process, and of too many forget the oldest without a link.
+
+        Who repeats what a forgotten process said gets a link, over which no handshake comes to its end: that needs fresh material of this side.
+        """
+        self.talks[process] = talk
+        spare = [each for each, known in self.talks.items() if each != process and not known.links]
+        if spare and len(self.talks) > TALKS:
+            del self.talks[spare[0]]
 
     @property
     def here(self) -> bool:
