@@ -124,6 +124,37 @@ async def test_orders_that_make_no_sense_change_nothing(tmp_path):
         assert f"job={early} phase=withdrawn" not in nodes.log("a")
 
 
+def wants_more_rows(c, name, body):
+    c.send(name, kind="answer", job=body["job"], verdict="rows", signatures={}, rows=body["task"]["pool"] + 1)
+
+
+def waits_and_waits(c, name, body):
+    c.answer(name, body["job"], "waiting")
+    if c.got[-1][1] is body:
+        asyncio.get_running_loop().call_later(0.3, waits_and_waits, c, name, body)
+
+
+def waits_for_a_moment(c, name, body):
+    c.answer(name, body["job"], "waiting")
+    signature = c.signature(body["job"], body["task"])
+    asyncio.get_running_loop().call_later(0.3, c.answer, name, body["job"], "accepted", signature)
+
+
+@pytest.mark.parametrize("answers", [wants_more_rows, waits_and_waits, waits_for_a_moment])
+async def test_a_party_that_always_wants_another_try_does_not_keep_a_proposal_beyond_its_time(tmp_path, answers):
+    async with hostile(tmp_path) as (nodes, c):
+
+        def control(name, body):
+            c.got.append((name, body))
+            if body["kind"] == "propose":
+                answers(c, name, body)
+
+        c.control = control
+        async with asyncio.timeout(30):
+            answer = (await requested(nodes, {"do": "run", "task": MEAN, "wait": 1}))[-1]
+        assert (answer["error"], answer["text"].partition(".")[0]) == ("Refused", "c: did not approve the job within 1 s"), answer
+
+
 async def test_a_proposer_is_told_clearly_of_odd_missing_and_lost_answers(tmp_path):
     run = {"do": "run", "task": MEAN, "wait": 2}
     async with hostile(tmp_path, extra="max_jobs = 1\n") as (nodes, c):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ DONE, CANCELLED = "done", "cancelled"
 """What a client hears of a job's end, besides these and the reasons of a departure."""
 JOB = "job"
 """What the signature of a job is for."""
+LATE = 4
+"""Tries that one party may make necessary when time is up: it may want more rows, and approval.  Whoever wants another one after that takes no job."""
 
 
 def denied_by(name: str, teller: str) -> Refused:
@@ -83,6 +86,7 @@ class Proposal:
         self._changed = False
         self._apart = False
         self._asking = False
+        self._late: Counter[str] = Counter()
         self._answers: asyncio.Queue[tuple[str, Body | None]] = asyncio.Queue()
 
     @property
@@ -116,7 +120,7 @@ class Proposal:
     async def agree(self, full: Callable[[], bool], hold: Callable[[], bool]) -> str | None:
         """None if all accepted at the same time and this node could `hold` a place; else who stayed busy to the end.
 
-        Raises Refused if a party denies the job, PeerLost if one does not come or stays without a connection to another, Disagreement if one accepts without signing it.
+        Raises Refused if a party denies the job, or always wants another try, PeerLost if one does not come or stays without a connection to another, Disagreement if one accepts without signing it.
         """
         while True:
             await self._present()
@@ -167,14 +171,14 @@ class Proposal:
         self._tell(f"proposed {self.record.id} to {', '.join(others)}")
         try:
             say(self._mesh, others, kind="propose", job=self.record.id, task=self.record.task.pack())
-            while asked.pending and not (asked.rows and asked.settled):
-                async with asyncio.timeout(self.left):
-                    name, body = await self._answers.get()
-                self._take(asked, name, body)
-                if asked.settled and asked.pending and asked.accepted:
-                    # Approval may take hours: nobody else holds a place meanwhile.
-                    self.withdraw(asked.accepted)
-                    asked.accepted, asked.again = [], True
+            # Of the whole try, however many answers come.
+            async with asyncio.timeout(self.left):
+                while asked.pending and not (asked.rows and asked.settled):
+                    self._take(asked, *await self._answers.get())
+                    if asked.settled and asked.pending and asked.accepted:
+                        # Approval may take hours: nobody else holds a place meanwhile.
+                        self.withdraw(asked.accepted)
+                        asked.accepted, asked.again = [], min(asked.pending)
         except BaseException as fault:
             self._give_up(asked, fault)
             if isinstance(fault, TimeoutError):
@@ -187,6 +191,10 @@ class Proposal:
         if asked.complete:
             return ""
         self.withdraw(others)
+        if asked.again and time.monotonic() > self._deadline:
+            self._late[asked.again] += 1
+            if self._late[asked.again] > LATE:
+                raise unapproved(asked.again, self._wait)
         if asked.rows:
             self.record.task = replace(self.record.task, pool=asked.rows)
             self._changed = True
@@ -222,7 +230,7 @@ class Proposal:
         elif verdict in (BUSY, APART):
             asked.busy, self._apart = name, verdict == APART
         elif verdict == ROWS and self.record.task.pool < body["rows"] <= MAX_POOL:
-            asked.rows = max(asked.rows, body["rows"])
+            asked.rows, asked.again = max(asked.rows, body["rows"]), name
         else:
             raise denied_by(name, name)
 
@@ -242,7 +250,8 @@ class _Try:
         self.pending = set(others)
         self.awaits: set[str] = set()
         self.accepted: list[str] = []
-        self.again = False
+        self.again = ""
+        """Whose answer makes another try necessary."""
         self.busy = ""
         self.rows = 0
 
@@ -254,4 +263,4 @@ class _Try:
     @property
     def complete(self) -> bool:
         """Whether everyone accepted, at the same time."""
-        return not (self.pending or self.again or self.busy or self.rows)
+        return not (self.pending or self.again or self.busy)
