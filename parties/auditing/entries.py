@@ -30,8 +30,8 @@ START = blake2b(b"", digest_size=32, person=b"beaver/audit/v1").hexdigest()
 """What the first line names as the one before."""
 ALTERED, UNSIGNED = "is no entry, or was altered", "its signature is not right: it was altered"
 CLOSED, CONTINUED = "closed", "continued"
-STARTED, ENDED, RENEWED = "started", "ended", "renewed"
 """The last entry of a file that is closed, and the first of the one after it."""
+STARTED, ENDED, RENEWED = "started", "ended", "renewed"
 UNKNOWN = "unknown"
 """The outcome of a job whose end the log has not."""
 Entry = dict[str, Any]
