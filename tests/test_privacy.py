@@ -329,6 +329,23 @@ def test_canaries_never_reach_a_log_or_an_exception(caplog):
         assert shown not in said
 
 
+def test_what_a_product_remembers_is_not_shown():
+    async def program(s):
+        x, y = await s.inputs(np.array([1.5, -2.0]), bound=2.0)
+        z = await mpc.mul_trunc(s, x, y, 20)
+        shown = [repr(z.origin)]
+        twice = await mpc.mul_trunc(s, z, masked := await s.mask(y), 20)
+        shown += [repr(twice.origin), repr(await mpc.mul(s, masked, masked)), repr(masked.view), repr(masked.lifting)]
+        await s.made(twice)
+        shown += [repr(twice.origin)]
+        return shown, z.words.tolist() + masked.mask.tolist() + twice.words.tolist()
+
+    for shown, words in simulate(2, program):
+        assert "drop=20" in shown[0]
+        # Who does not own y has words of 0 of its mask.
+        assert not any(str(word) in text for word in words if word for text in shown)
+
+
 def test_sizes_number_and_order_of_messages_do_not_depend_on_secrets(monkeypatch):
     plain = Flow.send
 

@@ -35,6 +35,10 @@ class Done(NamedTuple, Generic[R]):
 
     outcome: R
 
+    def __repr__(self) -> str:
+        # Shares, mostly: what a product remembers is shown with it.
+        return "Done(...)"
+
     async def result(self, _: Scope) -> R:
         """What it gave."""
         return self.outcome
