@@ -161,6 +161,7 @@ TAKES = "program(s, x, w=None, *, frac=20) cannot be called with a session and "
         (np.full((2, 2), 4711.5), {}, ["and is no ndarray"]),
         ("xy", {}, ["and is no str"]),
         ([np.full((2, 2), 4711.5)], {}, ["a shape is a number of elements, or a tuple of them, not ndarray"]),
+        ([np.array([4711, -4711])], {}, ["a shape is a number of elements, or a tuple of them, not ndarray"]),
         ([(-1, 3)], {}, ["a shape is a number of elements, or a tuple of them, not (-1, 3)"]),
     ],
 )

@@ -84,11 +84,12 @@ def extent_of(shape: Extent) -> tuple[int, ...]:
     """A public shape that a program gives, as a tuple; ProgramError for what is none."""
     try:
         extent = (index(shape),) if isinstance(shape, int | np.integer) else tuple(map(index, shape))
-        given = repr(shape)
+        is_shape = isinstance(shape, int | np.integer | tuple)
     except TypeError:
-        # Of data that someone took for a shape, no value.
-        extent, given = (-1,), type(shape).__name__
+        extent, is_shape = (-1,), False
     if any(each < 0 for each in extent):
+        # Of data that someone took for a shape, no value, not of whole numbers either.
+        given = repr(shape) if is_shape else type(shape).__name__
         msg = f"a shape is a number of elements, or a tuple of them, not {given}"
         raise ProgramError(msg)
     return extent
