@@ -17,7 +17,8 @@ from cryptography.x509.oid import NameOID
 
 from mpc.errors import ConfigError, PeerLost
 from mpc.membership.endpoints import Relay
-from mpc.transport.mqtt import Login
+from mpc.transport.envelopes import OVERHEAD
+from mpc.transport.mqtt import MAX_TAKEN, Login
 from tests.brokers import Mosquitto, meeting, networks, of_mosquitto
 from tests.error_rows import row_of
 from tests.ports import free_port
@@ -233,6 +234,30 @@ async def test_messages_fit_what_the_broker_takes_whether_it_tells_or_drops(tmp_
     async with Mosquitto(tmp_path, limit) as broker, meeting(broker.relay) as (near, far):
         await exchange(near, far)
         assert limit.startswith("message") or "oversize" not in broker.log
+
+
+async def test_a_broker_is_told_what_a_member_takes_at_most_and_more_is_not_looked_at():
+    first = asyncio.get_running_loop().create_future()
+
+    async def connected(reader, writer):
+        if not first.done():
+            first.set_result(await reader.read(1 << 10))
+        writer.close()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with networks(Relay(host, port, tls=False)) as ((a, b), _), asyncio.TaskGroup() as group:
+            listening = group.create_task(a.listen(lambda link: None))
+            # The property 39 of MQTT 5, Maximum Packet Size.
+            assert b"\x27" + MAX_TAKEN.to_bytes(4, "big") in await first
+            listening.cancel()
+            (here,), (there,) = a._office._peers, b._office._peers
+            envelopes = there.pair.envelopes(here.pair.process)
+            for size in (MAX_TAKEN + 1, 1000):
+                payload = envelopes.seal(bytes(size - OVERHEAD))
+                assert len(payload) == size
+                a._on_message(aiomqtt.Message(there.pair.outbound, payload, 0, False, 1, None))  # noqa: FBT003  as the library has it
+                assert bool(here.talks) == (size <= MAX_TAKEN)
 
 
 async def test_whoever_leaves_takes_its_presence_away(tmp_path):

@@ -18,6 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from mpc.errors import ConfigError, PeerLost
 from mpc.transport import envelopes
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE = 1 << 17
 """Bytes of a message to the broker, topic and all: what the strictest of the usual brokers take."""
+MAX_TAKEN = 2 * MAX_MESSAGE
+"""Bytes of a message from the broker: a member's own ones are shorter, and whoever reaches the broker may publish what is not one."""
 _BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _TICK = 0.05
 _CONNECT = 5.0
@@ -123,6 +127,13 @@ class _Client(aiomqtt.Client):
         if self._own_socket is not None and hasattr(socket, "TCP_QUICKACK"):
             with contextlib.suppress(OSError):
                 self._own_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def _taken() -> Properties:
+    """What a broker of version 5 is told when this member connects: it drops what is larger."""
+    taken = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # it has no types
+    taken.MaximumPacketSize = MAX_TAKEN
+    return taken
 
 
 @contextlib.asynccontextmanager
@@ -244,6 +255,7 @@ class MqttNetwork:
             keepalive=max(5, min(60, round(self._patience))),
             tls_context=self._tls,
             clean_session=None if self._version is aiomqtt.ProtocolVersion.V5 else True,
+            properties=_taken() if self._version is aiomqtt.ProtocolVersion.V5 else None,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
 
@@ -310,7 +322,9 @@ class MqttNetwork:
             self._office.down()
 
     def _on_message(self, message: aiomqtt.Message) -> None:
-        self._office.arrived(message.topic.value, message.payload)
+        # Before it is opened, which takes as much memory again.
+        if len(message.payload) <= MAX_TAKEN:
+            self._office.arrived(message.topic.value, message.payload)
 
     def _failed(self, fault: aiomqtt.MqttError, tried: asyncio.Future[None]) -> None:
         cause, code = fault.__context__, getattr(getattr(fault, "rc", None), "value", None)
