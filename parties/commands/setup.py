@@ -69,7 +69,7 @@ min_pool_rows = 0
 # max_parameters_per_row = 0.1
 # max_jobs_per_day = 20
 
-# The datasets of the configuration that jobs may use, and which columns of them.
+# The datasets of the configuration that jobs may use, and which columns of them: none before they are named here.
 [datasets]
 # [datasets.patients]
 # columns = ["age", "bmi"]
