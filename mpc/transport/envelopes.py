@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nacl import bindings
 
 from mpc.errors import ProgramError
+from mpc.framing.handshake import SEAL_BYTES
 from mpc.prg import derive
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ _PURPOSE = "beaver/relay/v1"
 _NONCE_BYTES = 12
 _COUNTER_BYTES = 8
 _PREFIX = ID_BYTES + _COUNTER_BYTES
-_TAG = 16
-OVERHEAD = _PREFIX + _TAG
+OVERHEAD = _PREFIX + SEAL_BYTES
 """Bytes of a sealed message beyond what it carries."""
 
 

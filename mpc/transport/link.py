@@ -12,12 +12,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from mpc.errors import PeerMisbehaved
+from mpc.framing.handshake import SEAL_BYTES
+from mpc.framing.records import MAX_RECORD
 
 if TYPE_CHECKING:
     from mpc.membership.members import Member
 
-MAX_FRAME = (1 << 20) + 16
+MAX_FRAME = MAX_RECORD + SEAL_BYTES
+"""Bytes of a frame: the largest is a whole record, sealed."""
 HIGH_WATER = 1 << 20
+"""Bytes that wait to leave, above which a link takes no more blocks."""
 
 OnFrame = Callable[[memoryview], None]
 OnClosed = Callable[[Exception | None], None]
