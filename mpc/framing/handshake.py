@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from nacl import bindings
 from nacl.exceptions import CryptoError
 
-from mpc.errors import AuthenticationFailed, Disagreement, PeerMisbehaved
-from mpc.membership.identity import FINGERPRINT_BYTES, curve_public_of, fingerprint
+from mpc.errors import AuthenticationFailed, ConfigError, Disagreement, PeerMisbehaved
+from mpc.membership.identity import FINGERPRINT_BYTES, check_name, curve_public_of, fingerprint
 from mpc.membership.members import minute
 
 if TYPE_CHECKING:
@@ -49,14 +49,11 @@ def _pad(name: str) -> bytes:
 
 
 def _unpad(raw: bytes, peer: str) -> str:
-    text = raw.rstrip(b"\0")
+    # As a roster has it: a log line may begin with it, before anything is proven.
     try:
-        name = text.decode("ascii")
-    except UnicodeDecodeError:
-        name = ""
-    if not name or not name.isprintable():
-        raise PeerMisbehaved(peer, "sent a hello with an impossible name")
-    return name
+        return check_name(raw.rstrip(b"\0").decode("ascii"))
+    except (UnicodeDecodeError, ConfigError):
+        raise PeerMisbehaved(peer, "sent a hello with an impossible name") from None
 
 
 @dataclass(frozen=True, slots=True)
