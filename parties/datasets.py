@@ -10,7 +10,6 @@ import numpy as np
 
 from mpc.canonical import pack
 from mpc.errors import ConfigError
-from mpc.fixed_point import BOUND
 from parties.data import Table
 from parties.schema import DatasetSettings
 from parties.sources import batches, source_of
@@ -67,12 +66,6 @@ def table_of(table: Any, columns: Mapping[str, ColumnSettings], names: Sequence[
     origins = [_known(settings, name) for name in chosen]
     sheet = Sheet("the frame", {name: settings.columns[name] for name, _ in origins}, Halt())
     return _table(sheet, frame(table, sheet), chosen, origins)
-
-
-def bounds(config: NodeConfig, dataset: str, columns: Sequence[str]) -> list[float]:
-    """For each of `columns` the largest absolute value that its declared range allows; without a range, the engine's default."""
-    found = [(config.column(dataset, column).range, config.source(dataset, column)[1]) for column in columns]
-    return [(BOUND if category is None else 1.0) if declared is None else max(map(abs, declared)) for declared, category in found]
 
 
 def meaning(config: NodeConfig, task: Task) -> dict[str, str]:
@@ -162,4 +155,4 @@ def _fill(sheet: Sheet, name: str, values: Floats) -> None:
         values[missing] = values[~missing].mean()
 
 
-__all__ = ["bounds", "load", "meaning", "objections", "table_of"]
+__all__ = ["load", "meaning", "objections", "table_of"]

@@ -41,7 +41,8 @@ def _categories(value: list[str]) -> list[str]:
 
 
 class ColumnSettings(BaseModel):
-    """One column that jobs may use.  Without a range its values may reach the engine's default bound.
+    """One column that jobs may use.  Without a range its values are any finite numbers: a protocol refuses what it has no room for, and a client
+    gives none beyond 2^20.
 
     A column with `categories` is text; for jobs it is a column `NAME=CATEGORY` of ones and zeros for each of them.
     """

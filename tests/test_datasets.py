@@ -13,10 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpc import ConfigError
-from mpc.fixed_point import BOUND
 from parties.config import load_node_config
 from parties.data import load_diabetes
-from parties.datasets import bounds, load
+from parties.datasets import load
 from parties.sources import text
 
 CONFIG = """\
@@ -117,13 +116,6 @@ def test_the_diabetes_data_as_it_ships(tmp_path):
     np.testing.assert_array_equal(load(load_node_config(tmp_path / "d.toml"), "d", expected.columns).rows, expected.rows)
 
 
-def test_bounds_come_from_the_declared_ranges(clinic):
-    assert bounds(clinic.config, "patients", ["bmi", "dose", "age"]) == [80.0, BOUND, 120.0]
-    assert bounds(clinic.config, "patients", []) == []
-    clinic.toml.write_text(CONFIG.replace("[0, 120]", "[-200, 120]"))
-    assert bounds(load_node_config(clinic.toml), "patients", ["age"]) == [200.0]
-
-
 def test_values_at_the_ends_of_the_range_are_in_it(clinic):
     assert clinic.load(HEADER + "0,-5.5,1e300\n120,80,-1e300\n").rows.shape == (2, 3)
 
@@ -131,14 +123,13 @@ def test_values_at_the_ends_of_the_range_are_in_it(clinic):
 # -- what is refused ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", [load, bounds])
-def test_datasets_and_columns_that_are_not_declared(clinic, call):
+def test_datasets_and_columns_that_are_not_declared(clinic):
     clinic.csv.write_text(GOOD)
     with pytest.raises(ConfigError) as caught:
-        call(clinic.config, "patient", ["age"])
+        load(clinic.config, "patient", ["age"])
     assert str(caught.value) == f"{clinic.toml}, line 4: unknown dataset 'patient'; did you mean 'patients'?"
     with pytest.raises(ConfigError) as caught:
-        call(clinic.config, "patients", ["age", "bmj"])
+        load(clinic.config, "patients", ["age", "bmj"])
     assert str(caught.value) == f"{clinic.toml}, line 6: dataset 'patients' declares no column 'bmj'; did you mean 'bmi'?"
 
 
