@@ -49,6 +49,8 @@ async def test_a_confirmation_with_another_seed_is_no_session(monkeypatch):
 
 BODIES = {
     "a nonce of another size": ("join", {"nonce": bytes(31)}, "joined with a nonce of the wrong size"),
+    "many empty lists": ("join", {"members": [[]] * (1 << 13)}, "joined with more than 8192 values"),
+    "many keys": ("join", {"description": {str(number): {} for number in range(1 << 12)}}, "joined with more than 8192 values"),
     "too many jobs": ("join", {}, "announced more than 2 jobs at once"),
 }
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_JOBS = 256
 """Jobs that one member may announce at once."""
+MAX_VALUES = 1 << 13
+"""Values in one join: the largest job of a node has fewer, and an empty list takes a byte on the way and sixty here."""
 NONCE_BYTES = 32
 
 
@@ -128,6 +130,8 @@ class Lobby:
         job = body["job"]
         if kind == "join" and len(body["nonce"]) != NONCE_BYTES:
             raise PeerMisbehaved(name, "joined with a nonce of the wrong size")
+        if kind == "join" and _values(body) > MAX_VALUES:
+            raise PeerMisbehaved(name, f"joined with more than {MAX_VALUES} values")
         if job not in self._jobs and kind != "join" and job not in self._news:
             return
         # Of each sender by itself: nobody is cut off for what another announced.
@@ -150,3 +154,16 @@ class Lobby:
             attempt.confirms.pop(name, None)
         self.drop_empty(job)
         self.changed(job)
+
+
+def _values(body: wire.Body) -> int:
+    """How many values a message has, inside each other and beside."""
+    count, left = 0, list[object](body.values())
+    while left:
+        each = left.pop()
+        count += 1
+        if isinstance(each, dict):
+            left += (*each, *each.values())
+        elif isinstance(each, list):
+            left += each
+    return count
