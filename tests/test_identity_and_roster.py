@@ -52,6 +52,13 @@ def test_signatures_are_bound_to_purpose_and_message():
     assert not verify(A.public, "audit", b"text", b"")
 
 
+def test_what_was_signed_for_one_purpose_and_ends_as_another_does_is_no_signature_for_that():
+    signature = A.sign("audit", b"text" + b"beaver/job/v1\0" + b"digest")
+    longer = signature + b"beaver/audit/v1\0" + b"text"
+    assert not verify(A.public, "job", b"digest", longer)
+    assert not verify(A.public, "audit", b"text" + b"beaver/job/v1\0" + b"digest", signature + b"more")
+
+
 def test_wycheproof_ed25519(vectors):
     """The purpose prefix is ours; below it is the library's verification, called as here."""
     from nacl import bindings

@@ -20,6 +20,7 @@ from mpc.errors import ConfigError
 from mpc.prg import fields
 
 KEY_BYTES = 32
+SIGNATURE_BYTES = 64
 FINGERPRINT_BYTES = 16
 _KEY_PREFIX = "ed25519:"
 _FILE_MARK = "beaver-ed25519-v1"
@@ -82,6 +83,9 @@ def _purposed(purpose: str, message: bytes) -> bytes:
 
 def verify(public: bytes, purpose: str, message: bytes, signature: bytes) -> bool:
     """Whether `signature` is the key's for exactly this purpose and message."""
+    # It is checked with the message behind it: a longer one would hold the beginning of another message, which was signed for another purpose.
+    if len(signature) != SIGNATURE_BYTES:
+        return False
     try:
         bindings.crypto_sign_open(signature + _purposed(purpose, message), public)
     except (BadSignatureError, CryptoError, ValueError):
@@ -135,8 +139,8 @@ class Identity:
         return curve_public_of(self.public)
 
     def sign(self, purpose: str, message: bytes) -> bytes:
-        """A 64-byte signature that is valid for this purpose only."""
-        return bindings.crypto_sign(_purposed(purpose, message), bindings.crypto_sign_seed_keypair(self.seed)[1])[:64]
+        """A signature that is valid for this purpose only."""
+        return bindings.crypto_sign(_purposed(purpose, message), bindings.crypto_sign_seed_keypair(self.seed)[1])[:SIGNATURE_BYTES]
 
     def save(self, path: str | Path) -> None:
         """Write the key to a new file that only its owner can read; an existing file is never replaced."""

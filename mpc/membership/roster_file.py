@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from mpc.errors import ConfigError
 from mpc.membership.endpoints import format_endpoint, parse_endpoint, parse_relay
-from mpc.membership.identity import check_name, decode_key, encode_key
+from mpc.membership.identity import SIGNATURE_BYTES, check_name, decode_key, encode_key
 from mpc.membership.members import Content, Member, Revoked, Role, Transport
 from mpc.membership.toml_text import MisplacedError, at_line, did_you_mean
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SIGNATURE_BYTES = 64
 _SIGNATURE = "signature:"
 _TOP: dict[str, type | tuple[type, ...]] = {
     "version": int,
