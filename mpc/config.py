@@ -16,7 +16,7 @@ from mpc.membership.endpoints import Endpoint, parse_endpoint
 from mpc.membership.identity import Identity, private_text
 from mpc.membership.members import minute
 from mpc.membership.roster import Roster
-from mpc.membership.toml_text import at_line, did_you_mean
+from mpc.membership.toml_text import at_line, did_you_mean, parsed
 from mpc.network.mesh import Clocks
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = ()) ->
     try:
         text = where.read_text("utf-8-sig")
         # With a last line end, a fault at the end of the file has a line too.
-        data = tomllib.loads(text + "\n")
+        data = parsed(text + "\n")
     except (OSError, UnicodeDecodeError) as fault:
         msg = f"{where}: cannot be read ({getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}); correct its path, or let this user read it"
         raise ConfigError(msg) from None

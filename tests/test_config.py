@@ -46,6 +46,8 @@ BAD = {
     "negative": (GOOD + "[clocks]\nlost = -1.0", "line 5: key 'clocks.lost': input should be greater than 0"),
     "text clock": (GOOD + '[clocks]\nlost = "3"', "line 5: key 'clocks.lost'"),
     "endpoint": (GOOD + 'listen = "nowhere"', "'nowhere' is no endpoint"),
+    "endless number": (GOOD + "x = " + "9" * 5000, "is not TOML: a number has more than 64 bits"),
+    "bottomless": (GOOD + "x = " + "[" * 5000, "more than 16 tables and lists are inside each other"),
     "toml": (GOOD + "x = = 3", "is not TOML"),
     "inner": (GOOD + 'folder = "/"', "unknown key 'folder'"),
 }

@@ -117,6 +117,11 @@ def test_roster_round_trip_and_digest():
 
 BAD = {
     "no toml": ("[[member", "is not TOML"),
+    "endless number": ("version = " + "9" * 5000, "is not TOML: a number has more than 64 bits"),
+    "long number": ("version = 0x" + "f" * 17, "is not TOML: a number has more than 64 bits"),
+    "endless number in hexadecimal": ("member = [0x" + "f" * 5000 + "]", "is not TOML: a number has more than 64 bits"),
+    "deep": ("member = " + "[" * 17 + "]" * 17, "more than 16 tables and lists are inside each other"),
+    "bottomless": ("member = " + "[" * 5000, "more than 16 tables and lists are inside each other"),
     "no members": ("x = 1", "unknown key 'x'"),
     "empty": ("", "list of"),
     "table": ("member = 3", "list of"),

@@ -113,6 +113,7 @@ def plain(roster):
         (f'previous = "{"AB" * 32}"\n', "64 hexadecimal digits"),
         ('[signatures]\na = "signature:x"\n', r'\[signatures\] a: a signature reads "signature:"'),
         ("[signatures]\na = 3\n", r"\[signatures\] a: a signature reads"),
+        (f'[signatures]\n"\\u001b[2J" = "signature:{"A" * 86}=="\n', r"line 1: \[signatures\] '\\x1b\[2J' is no name"),
         (f'[signatures]\nzed = "signature:{"A" * 86}=="\n', "zed: is not in the roster"),
         ('[[revoked]]\nname = "x"\n', r"\[\[revoked\]\] 1: key is missing"),
         ("revoked = 1\n", "revoked must be a list of tables, not int"),

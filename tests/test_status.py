@@ -282,6 +282,7 @@ REQUESTS = {
     "of old": (b"GET / HTTP/1.0\r\n\r\n", "421"),
     "to change something": (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", "405"),
     "for the head": (b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n", "405"),
+    "for the head by a name": (b"HEAD / HTTP/1.1\r\nHost: evil.example\r\n\r\n", "405"),
     "for a file": (b"GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n", "404"),
     "for what fails": (b"GET /bad HTTP/1.1\r\nHost: localhost\r\n\r\n", "500"),
     "rubbish": (b"\x16\x03\x01\x02\x00\r\n\r\n", "400"),

@@ -13,7 +13,7 @@ from mpc.errors import ConfigError
 from mpc.membership.endpoints import format_endpoint, parse_endpoint, parse_relay
 from mpc.membership.identity import SIGNATURE_BYTES, check_name, decode_key, encode_key
 from mpc.membership.members import Content, Member, Revoked, Role, Transport
-from mpc.membership.toml_text import MisplacedError, at_line, did_you_mean
+from mpc.membership.toml_text import MisplacedError, at_line, did_you_mean, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ def _parsed(text: str, source: str, take: Callable[[dict[str, Any]], T]) -> T:
     """What `take` finds in a TOML document; ConfigError names `source` and the line."""
     text += "\n"  # so that a fault at the end of the file has a line too
     try:
-        return take(tomllib.loads(text))
+        return take(parsed(text))
     except tomllib.TOMLDecodeError as fault:
         msg = f"{source}: is not TOML: {fault}"
         raise ConfigError(msg) from None
@@ -127,6 +127,13 @@ def read_signatures(text: str, source: str) -> dict[str, bytes]:
 
 
 def _signatures(table: dict[str, Any]) -> dict[str, bytes]:
+    for name in table:
+        # Before it is told in an error: whoever sends a line could write anything there.
+        try:
+            check_name(name)
+        except ConfigError as fault:
+            msg = f"[signatures] {fault}"
+            raise MisplacedError(msg, "signatures") from None
     return {name: _value(table, name, decode_signature, f"[signatures] {name}", ("signatures",)) for name in table}
 
 

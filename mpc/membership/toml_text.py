@@ -1,4 +1,4 @@
-"""Where a value stands in a TOML document, and what a misspelt word may have meant."""
+"""TOML documents: what they say, where a value stands in one, and what a misspelt word may have meant."""
 
 from __future__ import annotations
 
@@ -11,6 +11,35 @@ from mpc.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+MAX_DEPTH, MAX_BITS = 16, 64
+"""Tables and lists inside each other, and bits of a whole number: no file of ours has more, and TOML itself promises no longer numbers."""
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """The TOML document `text`; TOMLDecodeError says what is wrong, also of what the library takes or does not call so."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except (ValueError, RecursionError):
+        # Python reads no number of thousands of digits, and the library calls itself for what is inside.
+        raise _beyond() from None
+    level: list[Any] = [document]
+    for _ in range(MAX_DEPTH):
+        if any(isinstance(each, int) and each.bit_length() > MAX_BITS for each in level):
+            raise _beyond()
+        level = [inner for each in level if isinstance(each, dict | list) for inner in (each.values() if isinstance(each, dict) else each)]
+    if level:
+        raise _beyond()
+    return document
+
+
+def _beyond() -> tomllib.TOMLDecodeError:
+    return tomllib.TOMLDecodeError(
+        f"a number has more than {MAX_BITS} bits, or more than {MAX_DEPTH} tables and lists are inside each other"
+    )
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -102,12 +102,13 @@ class _Site:
             return _sent(connection, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _answered(self, connection: h11.Connection, request: h11.Request) -> bytes:
+        # Before all else that has an answer: this one alone has no body, which HEAD must not get.
+        if request.method != b"GET":
+            return _sent(connection, HTTPStatus.METHOD_NOT_ALLOWED)
         host = next((value.decode("latin-1") for name, value in request.headers if name == b"host"), "")
         if not _is_address(host):
             # Whoever got here by a name may be a page of somebody else's, whose name was made to mean this machine.
             return _sent(connection, HTTPStatus.MISDIRECTED_REQUEST)
-        if request.method != b"GET":
-            return _sent(connection, HTTPStatus.METHOD_NOT_ALLOWED)
         page = self._pages.get(request.target.decode("latin-1").partition("?")[0])
         return _sent(connection, HTTPStatus.NOT_FOUND) if page is None else _sent(connection, HTTPStatus.OK, page())
 
