@@ -81,7 +81,7 @@ class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
         parts = [_time(record.created), record.levelname, *(f"{name}={_quoted(value)}" for name, value in _about(record).items())]
-        parts.append(_printable(record.getMessage()) if _ours(record) else f"source={_quoted(record.name)} {_foreign(record)}")
+        parts.append(printable(record.getMessage()) if _ours(record) else f"source={_quoted(record.name)} {_foreign(record)}")
         if record.exc_info and record.exc_info[1] is not None:
             parts.append(self._fault(record.exc_info[1]))
         return " ".join(parts)
@@ -171,7 +171,7 @@ def _quoted(value: str) -> str:
     return value if _PLAIN.fullmatch(value) and value.isprintable() else json.dumps(value)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """With every control character as its escape, so that an event stays one line."""
     return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

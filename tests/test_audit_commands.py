@@ -39,8 +39,9 @@ def test_a_result_is_told_from_another_by_its_seal(home):
             assert f"the result of job {answer['id']}, as it was handed over" in said[1]
         else:
             shown(fault, "is not the result that the log has")
-    file.write_text("[]")
-    shown(verified(home, "--result", file)[1], "is no result of a job")
+    for rubbish in ("[]", "[" * 100_000, f'{{"id": 1, "seal": "00", "result": {"[" * 900}{"]" * 900}}}'):
+        file.write_text(rubbish)
+        shown(verified(home, "--result", file)[1], "is no result of a job")
     shown(verified(home, "--result", home / "none.json")[1], "the result cannot be read")
 
 

@@ -114,8 +114,28 @@ def test_a_node_goes_on_with_its_own_log_only(home, member, by, own):
         log.close()
 
 
-@pytest.mark.parametrize("wrong", [{"key": 7}, {"key": None}, {"kind": ["declined"]}, {"signature": {}}, {"previous": 1.5}])
-def test_a_line_whose_fields_are_no_text_is_no_entry(home, wrong):
+def deep(levels):
+    return [deep(levels - 1)] if levels else []
+
+
+ODD = {
+    "before all times": ({"time": "0001-01-01T00:00:00+00:00"}, "is no entry, or was altered"),
+    "no zone": ({"time": "2026-03-01"}, "is no entry, or was altered"),
+    "large": ({"description": {"roster": "", "members": [], "job": 1 << 64}}, "its digest is not that of its job"),
+    "deep": ({"description": {"roster": "", "members": [], "job": deep(500)}}, "its digest is not that of its job"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_is_rightly_signed_and_no_node_writes_is_told_with_its_line(home, case):
+    wrong, text = ODD[case]
+    written(home, started(RETIRED, B, **wrong))
+    assert verified(home)[0] == [f"{home / 'a.audit.log'}, line 1: {text}"]
+
+
+@pytest.mark.parametrize("wrong", [{"key": 7}, {"key": None}, {"kind": ["declined"]}, {"signature": {}}, {"previous": 1.5}, {"number": "\x1b[2J"}, {"number": True},
+                                   {"number": -1}, {"number": 10**20}])  # fmt: skip
+def test_a_line_whose_fields_are_of_another_type_is_no_entry(home, wrong):
     line = canonical({**opened(sealed({"number": 1, "previous": START, "kind": "declined", "member": "b"}, B)), **wrong})
     (home / "a.audit.log").write_bytes(line + b"\n")
     refused(AuditLog(home / "a.audit.log", B).open, "The audit log was changed: keep it")

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import typer.testing
 
-from mpc.errors import PolicyDenied
-from parties.auditing.entries import opened
+from mpc.errors import ConfigError, PolicyDenied
+from parties.auditing.entries import START, canonical, digest, opened
 from parties.auditing.history import History, Use, used
 from parties.cli import app
 from parties.jobs.job import Client, Task
@@ -111,6 +111,41 @@ def found(home, *options):
         ([int(each["id"], 16) for each in pair["jobs"]], pair["difference"])
         for pair in map(json.loads, listed(home, *options, "--json").out.splitlines())
     ]
+
+
+ODD = {
+    "rows in words": {"rows": "x"},
+    "rows in parts": {"rows": 99.5},
+    "a name that is a number": {"columns": ["age", 1]},
+    "a list for a name": {"asker": ["b"]},
+    "a time after all times": {"time": "9999-12-31T23:59:59-23:00"},
+    "a time before them": {"time": "0001-01-01T00:00:00+23:00"},
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_a_pair_of_what_no_node_writes_is_no_traceback(home, case):
+    log = log_of(home)
+    job(log, 1, 100)
+    job(log, 2, 99)
+    log.close()
+    path, previous, lines = home / "a.audit.log", START, []
+    for line in path.read_bytes().splitlines():
+        entry = opened(line)
+        entry |= {"previous": previous} | {name: value for name, value in ODD[case].items() if name in entry}
+        lines.append(canonical(entry))
+        previous = digest(lines[-1])
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    fault = listed(home).fault
+    assert isinstance(fault, ConfigError) and "is no entry, or was altered" in str(fault), fault
+
+
+def test_names_that_move_the_cursor_do_not(home):
+    log = log_of(home)
+    for number in (1, 2):
+        job(log, number, 100 + number, columns=("\x1b[2J",))
+    out = listed(home).out
+    assert "\\x1b[2J" in out and "\x1b" not in out
 
 
 def test_pairs_are_listed_from_the_log(home):

@@ -63,7 +63,7 @@ class RosterMemory:
         try:
             last = json.loads(text)["roster"]
             return int(last["version"]), str(last["digest"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             msg = (
                 f"{self.path}: does not say which roster was used last; restore it, or compare the roster with the others' and move it away"
             )

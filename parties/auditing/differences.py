@@ -12,6 +12,7 @@ from parties.auditing.audit import changed
 from parties.auditing.entries import Chain
 from parties.auditing.history import History
 from parties.auditing.volumes import lines_of
+from parties.logs import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -63,9 +64,9 @@ def table(found: Iterable[Pair]) -> Grid:
         # An id is copied, so it is whole at any width.
         grid.add_column(heading, overflow="fold", no_wrap=heading == "jobs", min_width=32 if heading == "jobs" else None)
     for pair in map(as_object, found):
-        jobs = ("\n".join(str(job[key]) for job in pair["jobs"]) for key in ("id", "time", "asker", "protocol", "rows"))
-        about = f"{pair['dataset']}: {', '.join(pair['columns'])}"
-        grid.add_row(*map(escape, (*jobs, f"{pair['difference']:+}", about, ", ".join(pair["learned_by"]))))
+        jobs = ("\n".join(printable(str(job[key])) for job in pair["jobs"]) for key in ("id", "time", "asker", "protocol", "rows"))
+        about = printable(f"{pair['dataset']}: {', '.join(pair['columns'])}")
+        grid.add_row(*map(escape, (*jobs, f"{pair['difference']:+}", about, printable(", ".join(pair["learned_by"])))))
     return grid
 
 

@@ -34,6 +34,8 @@ CLOSED, CONTINUED = "closed", "continued"
 STARTED, ENDED, RENEWED = "started", "ended", "renewed"
 UNKNOWN = "unknown"
 """The outcome of a job whose end the log has not."""
+NOT_WRITTEN = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+"""What reading an entry raises that no node writes: fields that are missing, of another type, too large or too deep."""
 Entry = dict[str, Any]
 
 
@@ -57,10 +59,15 @@ def opened(line: bytes) -> Entry:
     """The entry of a line; ValueError unless it is one, written the one way."""
     try:
         entry: Entry = json.loads(line)
-        right = isinstance(entry, dict) and canonical(entry) == line and "number" in entry
+        right = isinstance(entry, dict) and canonical(entry) == line and type(entry.get("number")) is int
     except RecursionError:
         right = False
-    if not right or not all(isinstance(entry.get(field), str) for field in ("previous", "kind", "key", "signature")):
+    # As many digits as a head has: every number can be written.
+    if (
+        not right
+        or not 0 <= entry["number"] < 10**20
+        or not all(isinstance(entry.get(field), str) for field in ("previous", "kind", "key", "signature"))
+    ):
         raise ValueError(len(line))
     return entry
 
@@ -80,7 +87,7 @@ class Chain:
             entry = opened(line)
         except ValueError:
             raise ValueError(ALTERED) from None
-        self.number = entry["number"] if type(entry["number"]) is int else number
+        self.number = entry["number"]
         if entry["number"] != number or entry["previous"] != head:
             msg = f"does not follow the line before: entry {entry['number']} where {number} belongs, a file before it is missing, or the line before was altered"
             raise ValueError(msg)
@@ -135,7 +142,7 @@ def fault_of(entry: Entry) -> str:
         job = Job(entry["job"], tuple(said["members"]), said)
         task = unpack_task(entry["task"])
         right = job.digest.hex() == entry["digest"] and said["job"] == entry["job"] and task.program in said["program"].split()
-    except (KeyError, TypeError, ValueError, AttributeError, ConfigError):
+    except (*NOT_WRITTEN, ConfigError):
         right = False
     return "" if right else "its digest is not that of its job"
 
@@ -150,6 +157,7 @@ __all__ = [
     "CLOSED",
     "CONTINUED",
     "ENDED",
+    "NOT_WRITTEN",
     "PURPOSE",
     "RENEWED",
     "START",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import count
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from parties.auditing.entries import ALTERED, ENDED, STARTED
+from parties.auditing.entries import ALTERED, ENDED, NOT_WRITTEN, STARTED
 from parties.programs import tells_all
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ class Use:
     learners: frozenset[str]
     rows: int
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All its texts."""
+        return (self.job, self.asker, self.protocol, self.dataset, *self.columns, *self.learners)
+
     def near(self, other: Use, least: int) -> bool:
         """Whether someone learns something of common columns from both, and their rows differ by fewer than `least`, and not by none."""
         alike = self.dataset == other.dataset and not self.columns.isdisjoint(other.columns)
@@ -47,6 +52,11 @@ def used(about: Entry, rows: int, when: float) -> Use:
     learners = {*(task["to"] or task["parties"]), *(task["parties"] if tells_all(task["protocol"], given) else ())} - {about["member"]}
     columns = frozenset(about["columns"])
     return Use(about["job"], about["asker"], when, task["protocol"], task["dataset"], columns, frozenset(learners), rows)
+
+
+def _seconds(time: str) -> float:
+    """The time of an entry since 1970; OverflowError for one that is no time in UTC."""
+    return datetime.fromisoformat(time).astimezone(UTC).timestamp()
 
 
 class History:
@@ -76,18 +86,20 @@ class History:
         """
         try:
             return self._read(entry)
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except NOT_WRITTEN:
             raise ValueError(ALTERED) from None
 
     def _read(self, entry: Entry) -> Use | None:
         if entry["kind"] == STARTED:
             task = entry["task"]
-            self.started(entry["job"], task["dataset"], entry["columns"], datetime.fromisoformat(entry["time"]).timestamp())
+            self.started(entry["job"], task["dataset"], entry["columns"], _seconds(entry["time"]))
             self.unended[entry["job"]] = entry
         elif entry["kind"] == ENDED:
             start = self.unended.pop(entry["job"], None)
             if start is not None and entry.get("rows") is not None:
-                use = used(start, entry["rows"], datetime.fromisoformat(start["time"]).timestamp())
+                use = used(start, entry["rows"], _seconds(start["time"]))
+                if type(use.rows) is not int or not all(isinstance(name, str) for name in use.names):
+                    raise TypeError(use)
                 self.begins(use)
                 return self.ends(use.job, left=bool(entry["released"]))
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import ConfigError
 from mpc.membership.roster import Roster
-from parties.auditing.entries import ALTERED, ENDED, STARTED, UNKNOWN, UNSIGNED, Chain, decoded, fault_of, seal_of, signed
+from parties.auditing.entries import ALTERED, ENDED, NOT_WRITTEN, STARTED, UNKNOWN, UNSIGNED, Chain, decoded, fault_of, seal_of, signed
 from parties.auditing.volumes import lines_of
 from parties.jobs.proposals import JOB
 
@@ -82,7 +82,7 @@ class Verification:
             elif entry["kind"] == STARTED:
                 self.endless[entry["job"]] = None
                 return fault_of(entry) or self._unsigned(entry)
-        except (AttributeError, KeyError, TypeError, ValueError, ConfigError):
+        except (*NOT_WRITTEN, ConfigError):
             # Rightly signed, and yet nothing that a node writes.
             return ALTERED
         return ""
@@ -108,7 +108,7 @@ class Verification:
         except OSError as fault:
             msg = f"{file}: the result cannot be read ({fault.strerror}); give the file that `beaver run --out` wrote"
             raise ConfigError(msg) from None
-        except (ValueError, KeyError, TypeError):
+        except NOT_WRITTEN:
             msg = f"{file}: is no result of a job; give the file that `beaver run --out` wrote"
             raise ConfigError(msg) from None
         if self._outputs.get(job) != seal:

@@ -19,12 +19,13 @@ from mpc.membership.roster import Roster
 from parties.ask import request, wide
 from parties.auditing.audit import changed, log_of
 from parties.auditing.differences import as_object, pairs, table
-from parties.auditing.entries import RENEWED, Chain, opened
+from parties.auditing.entries import NOT_WRITTEN, RENEWED, Chain, opened
 from parties.auditing.head import known, path_of
 from parties.auditing.verification import Verification
 from parties.auditing.volumes import lines_of, volume
 from parties.config import load_node_config
 from parties.jobs.job import DIGEST
+from parties.logs import printable
 from parties.run import run
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def show(
         if as_json:
             print(json.dumps(entry or {"number": number, "kind": "unreadable"}))
         else:
-            grid.add_row(*(escape(_printable(cell)) for cell in _row(number, entry)))
+            # Names in denied proposals are whatever a peer wrote.
+            grid.add_row(*(escape(printable(cell)) for cell in _row(number, entry)))
     if job is not None and not found:
         msg = f"{path}: has no entry of a job {job!r}; `beaver audit show` lists all"
         raise ConfigError(msg)
@@ -70,16 +72,11 @@ def show(
         wide().print(grid)
 
 
-def _printable(text: str) -> str:
-    """Names in denied proposals are whatever a peer wrote."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
-
-
 def _row(number: int, entry: Entry | None) -> tuple[str, ...]:
     try:
         if entry is not None:
             return _cells(entry)
-    except (AttributeError, KeyError, TypeError):
+    except NOT_WRITTEN:
         # Something else than a node writes: as unreadable as no entry.
         pass
     return (str(number), "", "unreadable", "", "", "run `beaver audit verify`")
