@@ -124,6 +124,14 @@ def test_a_sum_is_named_without_adding_up():
         assert blanks.blank((4, 1 << 50)).sum(axis=-1).shape == (4,)
 
 
+def test_the_places_of_many_pairs_are_not_kept():
+    kept = ex._few_pairs.cache_info().currsize
+    for extent in (ex.KEPT_PAIRS_OF + 1, ex.KEPT_PAIRS_OF + 2):
+        differences = ex.pair_differences(np.arange(extent))
+        assert (differences.shape, differences[0], differences[-1]) == ((extent * (extent - 1) // 2,), -1, -1)
+    assert ex._few_pairs.cache_info().currsize == kept
+
+
 def test_what_takes_more_words_than_it_gives_counts_as_work():
     big = ex.mask(Range("0", 0, (1 << 12, 1 << 10)))
     for name, work in (
@@ -131,9 +139,19 @@ def test_what_takes_more_words_than_it_gives_counts_as_work():
         (ex.index(big, ex.normal_index((slice(None), 3), big.shape)), 1 << 22),
         (ex.index(big, ex.normal_index(3, big.shape)), 0),
         (ex.scale(ex.add_up(ex.transpose(big, (1, 0)), 1), 2), 1 << 22),
+        # However often it is written, each time it is made; in part only where nothing else is needed.
+        (ex.index(ex.combine("add", big, ex.combine("add", big, big)), ex.normal_index(3, big.shape)), 4 << 10),
+        (ex.add_up(ex.combine("add", big, ex.combine("add", big, big)), 0), 5 << 22),
+        (ex.index(ex.transpose(big, (1, 0)), ex.normal_index(3, (1 << 10, 1 << 12))), 1 << 22),
+        (
+            ex.index(ex.combine("mul", big, ex.index(big, ex.normal_index(0, big.shape))), ex.normal_index(3, big.shape)),
+            (2 << 22) + (1 << 10),
+        ),
+        (ex.add_up(ex.pairs(ex.reshape(big, (1 << 22, 1))), 1), 1 << 22),
+        (ex.combine("matmul", big, ex.mask(Range("1", 0, (1 << 10, 0)))), 1 << 22),
     ):
         relation = Relation.fresh(Ranges("1"), "value", (), (name,))
-        assert work_of(relation) == work + name.shape[0]
+        assert work_of(relation) == work + count(name.shape)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ MAX_NDIM = 32
 """Axes of an array; also of a shape that a party announces."""
 MAX_SCOPE, MAX_WORDS, MAX_DEPTH, MAX_MACS = 1024, 1 << 30, 24, 1 << 44
 """What the dealer takes of others: characters of a scope, words of an array, operations inside each other, and multiplications of a matrix product."""
+KEPT_PAIRS_OF = 1 << 8
+"""Of so many elements the places of all pairs are kept for the next time, half a megabyte; those of more take as much as is computed with them."""
 VIEWS = {"index", "reshape", "transpose"}
 """Operations whose value has elements of another one's, unchanged."""
 PRODUCTS = {"mul", "matmul", "cross"}
@@ -220,12 +222,13 @@ def pairs(of: Expression) -> Expression:
 
 def pair_differences(array: Any) -> Any:
     """x_i - x_j for all i < j along the last axis, in the order of numpy.triu_indices."""
-    left, right = _pairs_of(array.shape[-1])
+    extent = array.shape[-1]
+    left, right = _few_pairs(extent) if extent <= KEPT_PAIRS_OF else np.triu_indices(extent, 1)
     return array[..., left] - array[..., right]
 
 
 @lru_cache(maxsize=64)
-def _pairs_of(extent: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _few_pairs(extent: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return np.triu_indices(extent, 1)
 
 
@@ -312,6 +315,18 @@ def leading_rows(expression: Expression) -> tuple[int, int] | None:
     return start * row, (start + rows) * row
 
 
+def in_part(expression: Expression) -> bool:
+    """Whether words of its flat value that follow each other are made of as many words of each of its parts, and of no others."""
+    operation, parts = expression.operation, expression.parts
+    if operation == "index":
+        return leading_rows(expression) is not None
+    return (
+        not parts
+        or operation in {"reshape", "scale"}
+        or (operation in _ELEMENTWISE and all(part.shape == expression.shape for part in parts))
+    )
+
+
 def _flat(expression: Expression, start: int, stop: int, leaf: Leaf, shares: Sequence[Leaf]) -> Words:
     """Words start:stop of the flat value: of masks, only the words that are needed are expanded, since streams can be sought."""
     operation, parts = expression.operation, expression.parts
@@ -323,6 +338,6 @@ def _flat(expression: Expression, start: int, stop: int, leaf: Leaf, shares: Seq
         return _flat(parts[0], span[0] + start, span[0] + stop, leaf, shares)
     if operation == "scale":
         return _flat(parts[0], start, stop, leaf, shares) * WORD.type(expression.parameters[0])
-    if operation in _ELEMENTWISE and all(part.shape == expression.shape for part in parts):
+    if in_part(expression):
         return _ELEMENTWISE[operation](*(_flat(part, start, stop, leaf, shares) for part in parts))
     return evaluate(expression, leaf, shares).reshape(-1)[start:stop]

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpc.kernels import wide
 from mpc.naming.correlations import BIT_MASK, MASK
-from mpc.naming.expressions import MATRIX_PRODUCTS, evaluate, leading_rows, multiplications
+from mpc.naming.expressions import MATRIX_PRODUCTS, evaluate, in_part, leading_rows, multiplications
 from mpc.ring import WORD, count, zeros
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
     from mpc.naming.streams import Seed
     from mpc.ring import Words
+
+_OF_ONE_SIZE = {"reshape", "transpose", "scale"}
 
 
 def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
@@ -85,11 +87,20 @@ def work_of(relation: Relation) -> int:
 
 
 def _work(expression: Expression) -> int:
-    parts = expression.parts
+    """What is made on the way to its words: who asks chooses how much that is, however few these are."""
+    parts, operation = expression.parts, expression.operation
+    if operation == "index" and leading_rows(expression) is not None:
+        return _work_of_some(parts[0], count(expression.shape))
     total = sum(map(_work, parts))
-    if expression.operation in MATRIX_PRODUCTS:
+    if operation in MATRIX_PRODUCTS:
         left, right = parts
-        return total + multiplications(left.shape, right.shape)
-    # Here more words are made than the size of the result shows.
-    whole = expression.operation == "sum" or (expression.operation == "index" and leading_rows(expression) is None)
-    return total + count(parts[0].shape) if whole else total
+        return total + max(multiplications(left.shape, right.shape), count(left.shape), count(right.shape))
+    return total if operation in _OF_ONE_SIZE else total + sum(count(part.shape) for part in parts)
+
+
+def _work_of_some(expression: Expression, words: int) -> int:
+    """The same where so many words that follow each other are made, and no others if `evaluate` can."""
+    parts = expression.parts
+    if not in_part(expression):
+        return _work(expression) + count(expression.shape)
+    return sum(_work_of_some(part, words) for part in parts) + (words * len(parts) if len(parts) > 1 else 0)
