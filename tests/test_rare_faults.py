@@ -61,18 +61,29 @@ def unconfirmed(monkeypatch, node, to):
     return sessions
 
 
-async def test_a_member_that_says_too_much_before_the_last_confirmation_is_cut_off(monkeypatch, caplog):
+EARLY = {
+    "too many": ([[]] * 4, "sent more than 3 messages, or 400 bytes in them, before the session was confirmed"),
+    "too long": ([[bytes(200)], [bytes(200)]], "sent more than 3 messages, or 400 bytes in them, before the session was confirmed"),
+    "too many names": ([[b""] * 7], "sent more than 3 messages, or 400 bytes in them, before the session was confirmed"),
+    "no names": ([[[[]]]], "asked for a relation that is not defined"),
+}
+
+
+@pytest.mark.parametrize("what", EARLY)
+async def test_a_member_that_says_too_much_before_the_last_confirmation_is_cut_off(monkeypatch, caplog, what):
+    asks, message = EARLY[what]
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(agreement, "MAX_EARLY", 3)
+    monkeypatch.setattr(agreement, "MAX_EARLY_BYTES", 400)
     async with nodes(2, CLOCKS) as opened:
         await connected(*opened)
         sessions = unconfirmed(monkeypatch, opened[2], "p1")
         first, second = (asyncio.create_task(run(node)) for node in opened[:2])
         await until(lambda: sessions)
         channel = opened[0].mesh.channel("p1")
-        for _ in range(4):
-            channel.control(kind="ask", session=sessions[-1], relations=[])
-        await until(lambda: "p0: sent more than 3 messages before the session was confirmed" in caplog.text)
+        for relations in asks:
+            channel.control(kind="ask", session=sessions[-1], relations=relations)
+        await until(lambda: f"p0: {message}" in caplog.text)
         assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], PeerLost)
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 MAX_EARLY = 1 << 14
 """Asks and endings that one member may send before this one has the last confirmation."""
+MAX_EARLY_BYTES = 1 << 26
+"""Of all names in those asks, with ASK_BYTES for each: twice what a party asks for before it has an answer."""
+ASK_BYTES = 64
+"""About what it takes to keep a name, however short it is."""
 ON_ITS_WAY = 1.0
 """Seconds to wait for the others' descriptions when one member has refused a job for them."""
 GAVE_UP = "gave up waiting"
@@ -73,6 +77,7 @@ class Agreement:
         self._refusal: tuple[str, str, float] | None = None
         self._said: dict[str, dict[str, Any]] = {}
         self._early: Counter[str] = Counter()
+        self._early_bytes: Counter[str] = Counter()
         self._gave_up: set[str] = set()
         self._over: set[str] = set()
         """Members of which the dealer said that they have ended the session."""
@@ -272,7 +277,10 @@ class Agreement:
             # Flows open before our confirmation leaves, so a peer's first data always finds them.
             self._agreed.seeds[name], self._agreed.flows[name] = seed, channel.open_flow(session, self._mesh.window)
             channel.control(kind="confirm", job=self._job.name, session=session, proof=confirmation(seed, session, self._me))
-        self._early = Counter(name for name, _ in self._agreed.early)
+        self._early, self._early_bytes = Counter(), Counter()
+        for name, body in self._agreed.early:
+            self._early[name] += 1
+            self._early_bytes[name] += _size(body, name)
 
     def _all_confirm(self, session: bytes, confirms: dict[str, wire.Body]) -> Agreed | None:
         if self._agreed is None or any(name not in confirms or confirms[name]["session"] != session for name in self._others):
@@ -308,8 +316,11 @@ class Agreement:
                 self._see_who_is_lost()
         elif body["kind"] == "ask" or body["reason"] == "done":
             self._early[name] += 1
-            if self._early[name] > MAX_EARLY:
-                raise PeerMisbehaved(name, f"sent more than {MAX_EARLY} messages before the session was confirmed")
+            self._early_bytes[name] += _size(body, name)
+            if self._early[name] > MAX_EARLY or self._early_bytes[name] > MAX_EARLY_BYTES:
+                raise PeerMisbehaved(
+                    name, f"sent more than {MAX_EARLY} messages, or {MAX_EARLY_BYTES} bytes in them, before the session was confirmed"
+                )
             self._agreed.early.append((name, body))
             if body["kind"] == "leave":
                 self._lobby.attempt(self._job.name).ended.add(name)
@@ -347,3 +358,11 @@ class Agreement:
             self._refusal = self._refusal or (name, whose, until)
             asyncio.get_running_loop().call_later(1.1 * ON_ITS_WAY, self._lobby.changed, self._job.name)
         self._lobby.changed(self._job.name)
+
+
+def _size(body: wire.Body, name: str) -> int:
+    """About what an ask or an ending of `name` takes while it waits."""
+    asked = body.get("relations", ())
+    if not all(isinstance(relation, bytes) for relation in asked):
+        raise PeerMisbehaved(name, "asked for a relation that is not defined")
+    return sum(ASK_BYTES + len(relation) for relation in asked)
