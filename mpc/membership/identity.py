@@ -139,7 +139,7 @@ class Identity:
         return curve_public_of(self.public)
 
     def sign(self, purpose: str, message: bytes) -> bytes:
-        """A signature that is valid for this purpose only."""
+        """A 64-byte signature that is valid for this purpose only."""
         return bindings.crypto_sign(_purposed(purpose, message), bindings.crypto_sign_seed_keypair(self.seed)[1])[:SIGNATURE_BYTES]
 
     def save(self, path: str | Path) -> None:
