@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections import Counter
 from contextlib import AsyncExitStack
 
@@ -14,9 +15,12 @@ import protocols
 from mpc import Node, protocol
 from mpc.channels.flow import ON_FRAME, Flow
 from mpc.framing import wire
+from mpc.ledger import Ledger
+from mpc.messaging.agreement import Agreed
+from mpc.messaging.job import describe
 from mpc.messaging.sinks import Store
 from mpc.naming.correlations import Relation, receiver
-from mpc.naming.expressions import Range, combine, mask
+from mpc.naming.expressions import Range, combine, mask, stack
 from mpc.naming.scope import current
 from mpc.network.mesh import Clocks
 from mpc.preprocessing.dealer import DealerSession
@@ -237,3 +241,23 @@ async def test_a_second_name_ends_the_session_at_everyone_and_is_never_answered(
     assert [type(result) for result in results] == [mpc.PeerLost] * 3
     for result in results[1:]:
         assert str(result).startswith("p0: sent the-dealer what the wire format does not allow")
+
+
+async def test_what_a_party_asks_for_ahead_is_held_by_its_name_alone():
+    """What is made of a name takes up to thirty times as much."""
+    identities, roster = simulated_roster(2)
+    node = Node(identities[-1], roster, MemoryNetwork().of("the-dealer"), clocks=CLOCKS)
+    session = DealerSession(Agreed(describe("j", node.mesh, None, ""), bytes(32), {}, {}, {}), node.mesh, Ledger())
+    masks = [mask(Range("", block, (1,))) for block in range(2000)]
+    names = [Relation("value", (), (stack(masks),), (), Range("", block, (2000,))).key for block in range(30)]
+    tracemalloc.start()
+    try:
+        session.control("p0", {"kind": "ask", "session": bytes(32), "relations": names})
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < len(names[0])
+    assert not session._over.done()
+    session.control("p0", {"kind": "ask", "session": bytes(32), "relations": [["no name"]]})
+    with pytest.raises(mpc.PeerMisbehaved, match="p0: asked for a relation that is not defined"):
+        await session._over

@@ -174,7 +174,7 @@ def test_swapped_tags_are_a_disagreement(monkeypatch):
         flow, pair = self._agreed.flows[name], []
         seeds = [Seed(self._agreed.seeds[party]) for party in self._agreed.job.parties]
         while len(pair) < 2:
-            relation = await self._asks[name].get()
+            relation = dealing.unpack_relation(await self._asks[name].get(), name)
             pair.append((self._tag(relation, index, name), relation))
         (first, one), (second, other) = pair
         for tag, relation in ((first, other), (second, one)):

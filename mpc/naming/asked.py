@@ -44,10 +44,15 @@ if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
 
 
-def unpack_relation(key: object, peer: str) -> Relation:
+def undefined(peer: str) -> PeerMisbehaved:
+    """What `peer` asked for is none."""
+    return PeerMisbehaved(peer, "asked for a relation that is not defined")
+
+
+def unpack_relation(key: bytes, peer: str) -> Relation:
     """The relation of this key; PeerMisbehaved on anything else, before anything is allocated."""
     try:
-        match unpack_sequence(key) if isinstance(key, bytes) else None:
+        match unpack_sequence(key):
             case (str() as kind, tuple() as parameters, tuple() as expressions, tuple() as masks, out) if kind in KINDS:
                 relation = _relation(kind, parameters, expressions, masks, unpack_range(out))
                 # A key that parties would not have written is none: every relation has one name.
@@ -55,7 +60,7 @@ def unpack_relation(key: object, peer: str) -> Relation:
                     return relation
     except (ValueError, TypeError, IndexError, OverflowError):
         pass
-    raise PeerMisbehaved(peer, "asked for a relation that is not defined")
+    raise undefined(peer)
 
 
 def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ...], masks: tuple[Any, ...], out: Range) -> Relation:

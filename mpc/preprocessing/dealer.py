@@ -20,7 +20,7 @@ from mpc.messaging.agreement import Agreement
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.exchange import correction_digest, correction_tag, raw
 from mpc.messaging.job import describe
-from mpc.naming.asked import unpack_relation
+from mpc.naming.asked import undefined, unpack_relation
 from mpc.naming.correlations import BIT_MASK, MASK, WIDE, receiver
 from mpc.naming.streams import Seed
 from mpc.preprocessing.bindings import Bindings
@@ -64,7 +64,8 @@ class DealerSession:
         self._ledger = ledger
         self._n = len(agreed.job.parties)
         self._bindings = Bindings()
-        self._asks: dict[str, asyncio.Queue[Relation]] = {name: asyncio.Queue(MAX_ASKS) for name in agreed.job.parties}
+        self._asks: dict[str, asyncio.Queue[bytes]] = {name: asyncio.Queue(MAX_ASKS) for name in agreed.job.parties}
+        """Names of relations: what is made of one takes up to thirty times as much, so that it is made when its turn comes."""
         self._waiting = dict.fromkeys(agreed.job.parties, 0)
         """Bytes of the names in each queue."""
         self._done: set[str] = set()
@@ -114,8 +115,9 @@ class DealerSession:
         seeds = [Seed(self._agreed.seeds[party]) for party in self._agreed.job.parties]
         began = time.monotonic()
         while True:
-            relation = await self._asks[name].get()
-            self._waiting[name] -= len(relation.key)
+            key = await self._asks[name].get()
+            self._waiting[name] -= len(key)
+            relation = unpack_relation(key, name)
             tag = self._tag(relation, index, name)
             try:
                 # A long kernel runs in a thread, so that heartbeats go on.
@@ -186,7 +188,7 @@ class DealerSession:
             self._begun.add(name)
             try:
                 for key in body["relations"]:
-                    self._queue(name, unpack_relation(key, name))
+                    self._queue(name, key)
             except PeerMisbehaved as fault:
                 self._fail(fault)
         elif body["kind"] == "leave":
@@ -205,11 +207,13 @@ class DealerSession:
             if (channel := self._agreed.channels[name]) is self._mesh.channel(name):
                 channel.control(kind="over", session=self._agreed.session, party=party)
 
-    def _queue(self, name: str, relation: Relation) -> None:
-        self._waiting[name] += len(relation.key)
+    def _queue(self, name: str, key: object) -> None:
+        if not isinstance(key, bytes):
+            raise undefined(name)
+        self._waiting[name] += len(key)
         if self._asks[name].full() or self._waiting[name] > MAX_NAMES:
             raise PeerMisbehaved(name, f"asked for more than {MAX_ASKS} correlations, or {MAX_NAMES} bytes of their names, ahead")
-        self._asks[name].put_nowait(relation)
+        self._asks[name].put_nowait(key)
 
 
 @dataclass(slots=True, eq=False)
