@@ -9,6 +9,7 @@ import mpc
 import protocols
 from mpc import ProgramError
 from mpc.testing import simulate
+from protocols import comparison
 from tests.test_protocols_comparison import TRIALS, measured, run, share
 
 TABLE = np.array([[3.5, -1.0, 7.25, -1.0], [0.0, 0.0, 2.0**41, -(2.0**40)], [5.0, 4.0, 3.0, 2.0]])
@@ -89,3 +90,11 @@ def test_what_has_no_order_is_refused():
                 await call()
 
     simulate(2, program)
+
+
+def test_lists_of_opponents_are_kept_for_few_elements_only():
+    """That of a thousand takes 9 MB, and programs may order any number."""
+    for size in (comparison.FEW, comparison.FEW + 1):
+        pair, first = comparison.opponents(size)
+        assert pair.shape == first.shape == (size - 1, size)
+        assert (comparison.opponents(size)[0] is pair) == (size <= comparison.FEW)
