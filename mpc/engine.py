@@ -68,8 +68,8 @@ class Engine(ABC):
         """This party's own reals as words; see `fixed_point.encode`."""
 
     @abstractmethod
-    async def compute(self, scope: Scope, kernel: Kernel, shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:
-        """`kernel(*arguments)` for a call of `scope`, words of `shape`, which is `work` word operations long; a dry run skips it."""
+    async def compute(self, kernel: Kernel, shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:
+        """`kernel(*arguments)`, words of `shape`, which is `work` word operations long; a dry run skips it."""
 
     def plain(self, x: AShare | BShare, total: Any) -> Any:
         """What the program gets for x, of which the sum or XOR of all shares, flat, is `total`; nobody else may have that, whose memory it takes."""
@@ -82,24 +82,24 @@ class Engine(ABC):
         """Ask for what `plan` names, so that the asks leave before its program begins, which may do much before it waits for anything."""
 
     @abstractmethod
-    async def room(self, scope: Scope) -> None:
+    async def room(self) -> None:
         """Wait until `beside` may begin more."""
 
     @abstractmethod
-    async def pace(self, scope: Scope) -> None:
-        """Wait, in a call of `scope` that has begun something beside the program, for what its task has begun, where very much is under way."""
+    async def pace(self) -> None:
+        """Wait, in a call that has begun something beside the program, for what its task has begun, where very much is under way."""
 
     @abstractmethod
     def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
         """`work`, begun, with what is awaited in it."""
 
     @abstractmethod
-    async def departure(self, scope: Scope) -> None:
-        """Wait in a call of `scope` until what was begun beside the program has left: its peers compute on it, however long the program goes on."""
+    async def departure(self) -> None:
+        """Wait until what was begun beside the program has left: its peers compute on it, however long the program goes on."""
 
     @abstractmethod
     def cancelled(self, scope: Scope) -> None:
-        """A call of `scope` was cancelled while it waited."""
+        """A call of `scope` was cancelled before it was done."""
 
     @abstractmethod
     async def finish(self) -> None:
@@ -126,7 +126,7 @@ class Live(Engine):
         streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watch)
         exchange = Exchange(agreed, mesh, cost, visit)
         home, source = Home(index, len(names), agreed.session, watch), Dealt(exchange, streams, cost)
-        return cls(home, exchange, streams, source, cost, Beside(exchange.cancelled))
+        return cls(home, exchange, streams, source, cost, Beside())
 
     @property
     def takes(self) -> Home:
@@ -141,37 +141,33 @@ class Live(Engine):
         """See Engine."""
         return encode(values, frac=frac, bound=bound)
 
-    async def compute(self, scope: Scope, kernel: Kernel, shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:  # noqa: ARG002
+    async def compute(self, kernel: Kernel, shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:  # noqa: ARG002
         """See Engine."""
         if work <= THREAD_WORK:
             return kernel(*arguments)
-        try:
-            return await asyncio.to_thread(kernel, *arguments)
-        except asyncio.CancelledError:
-            self.exchange.cancelled(scope)
-            raise
+        return await asyncio.to_thread(kernel, *arguments)
 
     async def ask(self, plan: Plan) -> None:
         """See Engine."""
         self.source.plan(plan)
         await asyncio.sleep(0)
 
-    async def room(self, scope: Scope) -> None:
+    async def room(self) -> None:
         """See Engine."""
-        await self.work.room(scope)
+        await self.work.room()
 
-    async def pace(self, scope: Scope) -> None:
+    async def pace(self) -> None:
         """See Engine."""
-        await self.work.pace(scope)
+        await self.work.pace()
 
     def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
         """See Engine."""
         return self.work.start(work, *awaited)
 
-    async def departure(self, scope: Scope) -> None:
+    async def departure(self) -> None:
         """See Engine: the work begins, then its messages are written."""
-        await self.exchange.turn(scope)
-        await self.exchange.turn(scope)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     def cancelled(self, scope: Scope) -> None:
         """See Engine."""
@@ -218,7 +214,7 @@ class Dry(Engine):
         """See Engine."""
         return self.zeros(shape_of(values))
 
-    async def compute(self, scope: Scope, kernel: Kernel, shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:  # noqa: ARG002
+    async def compute(self, kernel: Kernel, shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:  # noqa: ARG002
         """See Engine."""
         return self.zeros(shape)
 
@@ -232,10 +228,10 @@ class Dry(Engine):
         """See Engine."""
         self.source.plan(plan)
 
-    async def room(self, scope: Scope) -> None:
+    async def room(self) -> None:
         """See Engine: nothing waits, so it always may."""
 
-    async def pace(self, scope: Scope) -> None:
+    async def pace(self) -> None:
         """See Engine: nothing is under way."""
 
     def beside(self, work: Coroutine[None, None, R], *_: Coroutine[Any, Any, Any]) -> Done[R]:
@@ -247,7 +243,7 @@ class Dry(Engine):
         msg = "work of a dry run waits for something"
         raise RuntimeError(msg)
 
-    async def departure(self, scope: Scope) -> None:
+    async def departure(self) -> None:
         """See Engine: nothing leaves."""
 
     def cancelled(self, scope: Scope) -> None:

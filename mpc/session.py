@@ -203,7 +203,12 @@ class Session:
 
         rounds 0 (what `mul` says of large numbers of factors) · dealer what `mul` says
         """
-        await make(running(self), [x.held for x in secrets_in(outcomes) if isinstance(x, AShare | Masked) and x.home is self.home])
+        scope = running(self)
+        try:
+            await make(scope, [x.held for x in secrets_in(outcomes) if isinstance(x, AShare | Masked) and x.home is self.home])
+        except asyncio.CancelledError:
+            self.cancelled(scope)
+            raise
 
     # -- openings and outputs ----------------------------------------------------------------------------------
 
@@ -329,17 +334,17 @@ class Session:
         """The sum of every party's `words`, flat, which the caller hid under its fresh mask `name`."""
         return await self._engine.exchange.open(scope, "fused", words, [lineage], [name.tree], np.add)
 
-    async def room(self, scope: Scope) -> None:
-        """Wait in an op of `scope` until `beside` may begin more."""
-        await self._engine.room(scope)
+    async def room(self) -> None:
+        """Wait until `beside` may begin more."""
+        await self._engine.room()
 
-    async def pace(self, scope: Scope) -> None:
-        """Wait in an op of `scope`, which has begun something beside the program, for what its task has begun, where very much is under way."""
-        await self._engine.pace(scope)
+    async def pace(self) -> None:
+        """Wait, in an op that has begun something beside the program, for what its task has begun, where very much is under way."""
+        await self._engine.pace()
 
-    async def departure(self, scope: Scope) -> None:
-        """Wait in an op of `scope`, which has begun something beside the program, until its messages have left."""
-        await self._engine.departure(scope)
+    async def departure(self) -> None:
+        """Wait, in an op that has begun something beside the program, until its messages have left."""
+        await self._engine.departure()
 
     def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
         """`work`, which goes on while the program does, and ends before the session; what is `awaited` in it ends with it."""
@@ -355,7 +360,7 @@ class Session:
 
     def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], *arguments: Any, work: int = 0) -> Coroutine[Any, Any, Words]:
         """`kernel(*arguments)`, words of `shape`, to be awaited; in a thread if it is `work` word operations long.  A dry run skips it."""
-        return self._engine.compute(running(self), kernel, shape, arguments, work)
+        return self._engine.compute(kernel, shape, arguments, work)
 
     def share(self, words: Held, *, frac: int, bound: float, lineage: int, origin: Truncation | Factors | None = None) -> AShare:
         """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""

@@ -65,3 +65,37 @@ def test_an_op_that_has_all_messages_and_lets_others_have_a_turn(monkeypatch):
     cancelling(monkeypatch, exchange, "sleep", 1)
     with pytest.raises(ProgramError, match=r"an op was cancelled at product_of.0/matmul.0, so this session ended at every party"):
         simulate(2, program, clocks=CLOCKS)
+
+
+async def halfway(s):
+    part = asyncio.create_task(alone(s))
+    await turns()
+    if s.index == 0:
+        part.cancel()
+    await asyncio.gather(part, return_exceptions=True)
+    return await s.reveal(s.zero(2))
+
+
+@mpc.protocol
+async def alone(s):
+    if s.index == 0:
+        # Of the program's own, and not an op.
+        await asyncio.Event().wait()
+    return await s.reveal(s.zero(1))
+
+
+async def reads_words_on_their_way(s):
+    x = s.zero(4).add_own(s.encode(np.ones(4))).assume_bound(8.0, "units")
+    product = await mpc.mul(s, x, x)
+    reading = asyncio.create_task(s.made(product))
+    await asyncio.sleep(0)
+    if s.index == 0:
+        reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    return await s.reveal(product)
+
+
+@pytest.mark.parametrize(("cancels", "where"), [(halfway, "alone.0"), (reads_words_on_their_way, "the program")])
+def test_a_call_that_is_cancelled_as_it_waits_for_something_else(cancels, where):
+    with pytest.raises(ProgramError, match=f"an op was cancelled at {where}, so this session ended at every party"):
+        simulate(2, cancels, clocks=CLOCKS)

@@ -7,12 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
+    from collections.abc import Coroutine
 
     from mpc.naming.scope import Scope
 
     Doer = asyncio.Task[Any] | None
-    Cancelled = Callable[[Scope], None]
 
 R = TypeVar("R")
 
@@ -25,53 +24,40 @@ MOST = 1 << 14
 class Work(Generic[R]):
     """One piece; any number of calls may wait for it, or none."""
 
-    def __init__(self, task: asyncio.Task[R], cancelled: Cancelled) -> None:
+    def __init__(self, task: asyncio.Task[R]) -> None:
         self._task = task
-        self._cancelled = cancelled
 
-    async def result(self, scope: Scope) -> R:
-        """What it gives, or the fault that ended it; an op of `scope` waits for it."""
+    async def result(self, _: Scope) -> R:
+        """What it gives, or the fault that ended it."""
         if self._task.done():
             return self._task.result()
-        try:
-            # Shielded: who waits for it does not end it.
-            return await asyncio.shield(self._task)
-        except asyncio.CancelledError:
-            self._cancelled(scope)
-            raise
+        # Shielded: who waits for it does not end it.
+        return await asyncio.shield(self._task)
 
 
 class Beside:
-    """What is under way in one session; `cancelled` is told of ops that are cancelled while they wait for it."""
+    """What is under way in one session."""
 
-    def __init__(self, cancelled: Cancelled) -> None:
-        self._cancelled = cancelled
+    def __init__(self) -> None:
         self._tasks: dict[Doer, set[asyncio.Task[Any]]] = {}
         self._many = 0
         self._fault: BaseException | None = None
 
-    async def room(self, scope: Scope) -> None:
-        """Wait, in an op of `scope`, until this task may begin another piece."""
+    async def room(self) -> None:
+        """Wait until this task may begin another piece."""
         # For its own only: what other tasks have begun may need what this one does next, at a peer that came here first.
         mine = self._tasks.get(asyncio.current_task(), ())
         if len(mine) >= UNDER_WAY:
-            await self._done(mine, scope)
+            await asyncio.wait(mine)
 
-    async def pace(self, scope: Scope) -> None:
-        """Wait, in a call of `scope` that has begun one, for those of this task if there are too many in all.
+    async def pace(self) -> None:
+        """Wait, in a call that has begun one, for those of this task if there are too many in all.
 
         A program that gathers calls in a loop has each in a task of its own, which ends with the call: `room` finds none of its pieces.
         """
         mine = self._tasks.get(asyncio.current_task(), ())
         if mine and self._many >= MOST:
-            await self._done(mine, scope)
-
-    async def _done(self, pieces: Collection[asyncio.Task[Any]], scope: Scope) -> None:
-        try:
-            await asyncio.wait(pieces)
-        except asyncio.CancelledError:
-            self._cancelled(scope)
-            raise
+            await asyncio.wait(mine)
 
     def start(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R]:
         """Begin it.  What is `awaited` in it is closed when it ends, be it before it began."""
@@ -79,7 +65,7 @@ class Beside:
         self._tasks.setdefault(doer, set()).add(task)
         self._many += 1
         task.add_done_callback(partial(self._ended, doer, awaited))
-        return Work(task, self._cancelled)
+        return Work(task)
 
     def _ended(self, doer: Doer, awaited: tuple[Coroutine[Any, Any, Any], ...], task: asyncio.Task[Any]) -> None:
         self._many -= 1

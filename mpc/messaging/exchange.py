@@ -257,20 +257,12 @@ class Exchange:
         self._waits.taken.append(tag)
         if arrivals.future.done():
             # What this party sends leaves now: its peers compute on it while this party goes on.
-            await self.turn(scope)
+            await asyncio.sleep(0)
         await self._wait(arrivals, scope, tag, digest)
         scope.depth += 1
         self._ledger.rounds = max(self._ledger.rounds, scope.depth)
         if self._ledger.on_round is not None:
             self._ledger.on_round(time.monotonic() - began)
-
-    async def turn(self, scope: Scope) -> None:
-        """Let others have a turn, in a call of `scope`."""
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            self.cancelled(scope)
-            raise
 
     async def _wait(self, arrivals: Arrivals, scope: Scope, tag: bytes = b"", digest: bytes = b"") -> None:
         if arrivals.future.done():
@@ -281,16 +273,13 @@ class Exchange:
             if len(self._waits.pending) == 1:
                 self._lookout.look_for(arrivals.future)
             await arrivals.future
-        except asyncio.CancelledError:
-            self.cancelled(scope)
-            raise
         finally:
             del self._waits.pending[arrivals]
 
     # -- faults and the end ------------------------------------------------------------------------------------
 
     def cancelled(self, scope: Scope) -> None:
-        """An op was cancelled while it waited."""
+        """A call of `scope` was cancelled before it was done."""
         msg = f"an op was cancelled at {scope.label or 'the program'}, so this session ended at every party; a retry is a new session"
         self.fail(ProgramError(msg))
 

@@ -295,22 +295,22 @@ async def _run(
     s: Scoped, parent: Scope, scope: Scope, body: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> R:
     scope.task = task = asyncio.current_task()
-    if scope.path[-1] % OFTEN == OFTEN - 1:
-        try:
-            await parent.relieve()
-        except asyncio.CancelledError:
-            # It has its number, and its peers do what it does no more.
-            s.cancelled(scope)
-            raise
-    if task is parent.task:
-        # Awaited in place, not gathered: it begins when what came before it has ended.
-        scope.follow(parent)
-    token = _current.set((s, scope))
     try:
-        return await body(s, *args, **kwargs)
+        if scope.path[-1] % OFTEN == OFTEN - 1:
+            await parent.relieve()
+        if task is parent.task:
+            # Awaited in place, not gathered: it begins when what came before it has ended.
+            scope.follow(parent)
+        token = _current.set((s, scope))
+        try:
+            return await body(s, *args, **kwargs)
+        finally:
+            _current.reset(token)
+            parent.follow(scope)
+    except asyncio.CancelledError:
+        # It has its number, and its peers do what it does no more.
+        s.cancelled(scope)
+        raise
     except Exception as fault:
         scope.raised(fault)
         raise
-    finally:
-        _current.reset(token)
-        parent.follow(scope)

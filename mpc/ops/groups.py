@@ -166,7 +166,7 @@ def product_of(opened: Sequence[Opened], dealt: Words, first: bool) -> Words:  #
 async def group_of(s: Session, around: Scope, product: AShare, factors: Sequence[Factor]) -> Pending:
     """One factor in place of all of `product`: its words are opened."""
     scope = around.child("group")
-    await s.room(scope)
+    await s.room()
     name = expressions.mask(scope.ranges.take(MASK, product.shape))
     lineage = lineage_of("mul", *(factor.lineage for factor in factors))
     await begin(scope, [product.held])
