@@ -11,6 +11,7 @@ import pytest
 
 import mpc
 from mpc import Node, PeerLost
+from mpc.preprocessing.dealer import RUNNING
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from tests.test_agreement import CLOCKS, run
 from tests.test_early_ends import opened
@@ -30,6 +31,16 @@ async def test_a_dealer_that_closes_begins_no_session_for_a_party_that_still_wai
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
     assert asyncio.all_tasks() == before
+
+
+async def test_a_dealer_that_closes_in_a_session_has_left_it():
+    node = opened(2)
+    async with node(0) as first, node(1) as second:
+        async with node(2) as dealer:
+            working = [asyncio.create_task(works(each)) for each in (first, second)]
+            await until(lambda: any(served.state == RUNNING for served in dealer.dealer.served))
+        for said in await asyncio.gather(*working, return_exceptions=True):
+            assert str(said).startswith("the-dealer: left at the dealer: its program ended there"), said
 
 
 async def works(node):

@@ -21,6 +21,8 @@ MEMBERS = ["p0", "p1", "p2", "the-dealer"]
         (PeerMisbehaved("p1", "x 4711"), "misbehaved", "p1"),
         (PrecisionError("x 4711"), "program", "p0"),
         (ValueError("x 4711"), "program", "p0"),
+        # Nobody is lost to itself.
+        (PeerLost("p0", "x 4711"), "program", "p0"),
     ],
 )
 def test_what_is_told_comes_from_fixed_lists(fault, reason, party):

@@ -26,7 +26,7 @@ class Departure(NamedTuple):
 def departure(fault: BaseException, me: str, at: str) -> Departure:
     """What to tell of `fault`.  From fixed lists only: an abort carries no secret-dependent text."""
     match fault:
-        case PeerLost():
+        case PeerLost() if fault.party != me:
             return Departure("lost", fault.party, me, at)
         case Disagreement():
             return Departure("disagreement", fault.party, me, at)
