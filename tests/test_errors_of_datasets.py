@@ -103,6 +103,17 @@ def of_a_database(home, value):
     load(load_node_config(home / "a.toml"), "p", ["age"])
 
 
+def of_a_folder_that_cannot_be_written(home):
+    with sqlite3.connect(home / "p.db") as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t (age)")
+    connection.close()
+    # Not even the superuser makes a file there.
+    (home / "p.db-shm").symlink_to("missing/folder")
+    (home / "a.toml").write_text(HEAD + query("SELECT age FROM t") + "\n" + COLUMNS)
+    load(load_node_config(home / "a.toml"), "p", ["age"])
+
+
 def locked(home):
     with sqlite3.connect(home / "p.db") as connection:
         connection.execute("CREATE TABLE t (age)")
@@ -144,6 +155,7 @@ DATASETS = {
     "which is not installed": without_a_library,
     "the database cannot be opened": damaged_database,
     "the database is locked": locked,
+    "SQLite cannot make a file": of_a_folder_that_cannot_be_written,
     "is no table": lambda home: table_of(3, {"age": ColumnSettings()}),
     "one column or more, each once": named_twice,
     "is declared for the frame": lambda home: table_of({"age": [1]}, {"age": ColumnSettings()}, ["bmi"]),

@@ -23,6 +23,8 @@ BLOCK = 4096
 PATIENCE = 10
 """Seconds for a connection, and for a lock that someone else holds."""
 _LOCKED = {"SQLITE_BUSY", "SQLITE_LOCKED", "55P03"}
+_NO_FILE = "SQLITE_CANTOPEN"
+"""Of the database itself `_file` has seen that it opens."""
 Source = tuple[Any, Any, Any]
 """A driver, what connects, and what interrupts the connection that it is given."""
 
@@ -47,6 +49,11 @@ def read(config: NodeConfig, settings: DatasetSettings, sheet: Sheet) -> Generat
     # Out here: the driver's own words may hold values.
     if failed in _LOCKED:
         sheet.refuse(f"the database is locked by another program ({failed}); let it finish, and try again")
+    if failed == _NO_FILE:
+        sheet.refuse(
+            f"SQLite cannot make a file ({failed}): in WAL mode it needs one beside the database; "
+            "let this process write there, or end that mode (`PRAGMA journal_mode = DELETE`)"
+        )
     if failed:
         sheet.refuse(f"{doing} ({failed}); the database's own shell says why")
 
