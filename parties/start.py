@@ -33,11 +33,17 @@ def hold_hangups() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
 
+def hear_stops() -> None:
+    """Let SIGTERM end this process as Ctrl-C does until `run` hears it: no default of the system ends the first process of a container."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def main() -> None:
-    """Run the command line; Ctrl-C at any moment ends with status 130 and no traceback."""
+    """Run the command line; Ctrl-C or SIGTERM at any moment ends with status 130 and no traceback."""
     stand_in_for_closed_streams()
     escape_what_cannot_be_shown()
     hold_hangups()
+    hear_stops()
     try:
         # What imports make stays: to look for garbage among it would take a fifth of the start.
         gc.disable()

@@ -80,30 +80,31 @@ async def test_a_reload_ends_no_node_without_a_terminal(tmp_path):
         assert status == 0, complaints
 
 
-RELOADED = """
+SIGNALLED = """
 import os, signal, sys
-class Reload:
+class Signal:
     def find_spec(self, name, *_):
         if name == "parties.cli":
-            os.kill(os.getpid(), signal.SIGHUP)
-sys.meta_path.insert(0, Reload())
+            os.kill(os.getpid(), int(number))
+number = sys.argv.pop(1)
+sys.meta_path.insert(0, Signal())
 from parties.start import main
 main()
 """
-"""The command, which gets SIGHUP when it has begun to import what it needs."""
+"""The command after a signal's number: it gets that when it has begun to import what it needs."""
 
 
-async def reloaded(folder, *arguments):
+async def signalled(folder, number, *arguments):
     pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", RELOADED, *arguments), cwd=folder, env=environment(), start_new_session=True, **pipes
+        *(sys.executable, "-c", SIGNALLED, str(int(number)), *arguments), cwd=folder, env=environment(), start_new_session=True, **pipes
     )
 
 
 @pytest.mark.parametrize("kind", ["party", "dealer"])
 async def test_a_reload_of_a_node_that_still_starts_is_heard_when_it_has(tmp_path, kind):
     Nodes(tmp_path)
-    process = await reloaded(tmp_path, kind, "-c", f"{'a' if kind == 'party' else kind}.toml")
+    process = await signalled(tmp_path, signal.SIGHUP, kind, "-c", f"{'a' if kind == 'party' else kind}.toml")
     async with asyncio.timeout(PATIENCE):
         while b"phase=renewal from now on" not in (line := await process.stderr.readline()):
             assert line, process.returncode
@@ -113,9 +114,17 @@ async def test_a_reload_of_a_node_that_still_starts_is_heard_when_it_has(tmp_pat
 
 
 async def test_a_closed_terminal_ends_every_other_command_while_it_starts(tmp_path):
-    process = await reloaded(tmp_path, "keygen", "a")
+    process = await signalled(tmp_path, signal.SIGHUP, "keygen", "a")
     await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == -signal.SIGHUP
+
+
+@pytest.mark.parametrize("words", [("party", "-c", "a.toml"), ("keygen", "a")])
+async def test_a_stop_ends_what_still_starts_as_ctrl_c_does(tmp_path, words):
+    Nodes(tmp_path)
+    process = await signalled(tmp_path, signal.SIGTERM, *words)
+    assert await asyncio.wait_for(process.communicate(), PATIENCE) == (b"", b"stopped\n")
+    assert process.returncode == INTERRUPTED
 
 
 async def test_a_closed_terminal_ends_its_node(tmp_path):
@@ -263,3 +272,10 @@ async def test_a_node_is_the_first_process_where_only_its_state_can_be_written_a
         *BEAVER, *words(health)[1:], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=asyncio.subprocess.PIPE
     )
     assert (await asked.wait(), b"no node" in await asked.stderr.read()) == (1, True)
+
+
+async def test_the_first_process_of_a_container_hears_a_stop_while_it_starts(tmp_path):
+    # The system ends no first process by a signal that it does not handle.
+    process = await confined(tmp_path, sys.executable, "-c", SIGNALLED, str(int(signal.SIGTERM)), "keygen", "a")
+    assert await asyncio.wait_for(process.communicate(), PATIENCE) == (b"", b"stopped\n")
+    assert process.returncode == INTERRUPTED
