@@ -59,6 +59,8 @@ def test_the_unit_runs_what_the_document_prepares_and_takes_a_stop_for_a_success
     assert "systemctl reload beaver-party" in OPERATIONS
     assert f"useradd --system --home-dir /var/lib/{service['StateDirectory']}" in OPERATIONS
     assert f'control = "/run/{service["RuntimeDirectory"]}/' in OPERATIONS
+    # `beaver check` writes its state there before the service has ever run.
+    assert f"install --directory --owner=beaver --mode=0700 /etc/beaver /var/lib/{service['StateDirectory']}\n" in OPERATIONS
     # It hides /proc/stat, without which there are no metrics of the process.
     assert "ProcSubset" not in service
 
