@@ -200,6 +200,21 @@ def test_bools_are_no_integers_on_the_wire():
         unpack_relation(pack(product(["own", ["0", 0, [1], True], []], leaf(*one), one)), "peer")
 
 
+def test_an_array_without_words_has_no_endless_extents():
+    """No array of them could be made: the dealer would end by a fault of its own."""
+    for shape, right in (([0, 1 << 30], True), ([0, 1 << 30, 2], False), ([1 << 15, 0, 1 << 16], False)):
+        masks = [leaf("0", 0, shape)] * 2
+        data = ["products 2", [], masks, [], ["0", 0, [0]]]
+        if right:
+            assert unpack_relation(pack(data), "peer").nbytes == 0
+        else:
+            with pytest.raises(PeerMisbehaved):
+                unpack_relation(pack(data), "peer")
+    # Nor does an operation make one.
+    with pytest.raises(PeerMisbehaved):
+        unpack_relation(pack(["value", [], [["pairs", [], [leaf("0", 0, [0, 1 << 16])]]], [], ["0", 0, [0]]]), "peer")
+
+
 A, B = mask(Range("0.1", 0, (3, 1))), mask(Range("0.1", 2, (4,)))
 RELATION = Relation("value", (), (combine("mul", A, B),), (), Range("0.1", 0, (12,)))
 

@@ -148,6 +148,7 @@ def test_what_takes_more_words_than_it_gives_counts_as_work():
             (2 << 22) + (1 << 10),
         ),
         (ex.add_up(ex.pairs(ex.reshape(big, (1 << 22, 1))), 1), 1 << 22),
+        (ex.pairs(ex.mask(Range("1", 0, (0, 1 << 12)))), (1 << 11) * ((1 << 12) - 1)),
         (ex.combine("matmul", big, ex.mask(Range("1", 0, (1 << 10, 0)))), 1 << 22),
     ):
         relation = Relation.fresh(Ranges("1"), "value", (), (name,))

@@ -131,7 +131,7 @@ def unpack_range(data: object) -> Range:
             and 0 <= block < 1 << 60
             and len(shape) <= MAX_NDIM
             and all(type(extent) is int and 0 <= extent <= MAX_WORDS for extent in shape)
-            and count(shape) <= MAX_WORDS
+            and _fits(shape)
         ):
             return Range(scope, block, shape)
     raise ValueError(data)
@@ -157,7 +157,7 @@ def unpack_expression(data: object, masks: dict[object, Expression], depth: int 
             built = _rebuild(operation, parameters, parts)
             if any(part.is_wide for part in parts) and not built.is_wide:
                 raise ValueError(operation)
-            if count(built.shape) <= MAX_WORDS:
+            if _fits(built.shape):
                 return built
     raise ValueError(data)
 
@@ -186,6 +186,11 @@ def _rebuild(operation: str, parameters: tuple[Any, ...], parts: list[Expression
             return combine(operation, left, right)
         case _:
             raise ValueError(operation)
+
+
+def _fits(shape: tuple[int, ...]) -> bool:
+    """Whether an array of `shape` may be made.  One without words has extents too, beyond which there is no array, and parts of it may have words."""
+    return (count(shape) or count(tuple(filter(None, shape)))) <= MAX_WORDS
 
 
 def _whole(parameters: tuple[Any, ...]) -> bool:

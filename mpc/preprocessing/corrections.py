@@ -92,6 +92,9 @@ def _work(expression: Expression) -> int:
     if operation == "index" and leading_rows(expression) is not None:
         return _work_of_some(parts[0], count(expression.shape))
     total = sum(map(_work, parts))
+    if operation == "pairs":
+        # Their places, which one of no rows has as well.
+        total += expression.shape[-1]
     if operation in MATRIX_PRODUCTS:
         left, right = parts
         return total + max(multiplications(left.shape, right.shape), count(left.shape), count(right.shape))
