@@ -27,12 +27,20 @@ def read(path: Path, kind: str, sheet: Sheet) -> Generator[Batch]:
     damaged = False
     with opened(path, sheet, "rb") as file:
         try:
-            yield from _batches(sheet, *(_parquet if kind == "parquet" else _arrow)(sheet, file))
-        except (arrow.ArrowException, OSError):
+            schema, parts = (_parquet if kind == "parquet" else _arrow)(sheet, file)
+            yield from _batches(sheet, schema, map(_whole, parts))
+        except (arrow.ArrowException, OSError, UnicodeDecodeError, MemoryError):
+            # The last for a length that no memory has room for.
             damaged = True
     if damaged:
         # Out here: the library's own words may hold values.
         sheet.refuse(f"cannot be read (no {kind} file, or its contents are damaged); write it anew")
+
+
+def _whole(batch: Any) -> Any:
+    """The batch; ArrowInvalid if its lengths and places are not those of its arrays: to read one that lies about them could end the process."""
+    batch.validate(full=True)
+    return batch
 
 
 def frame(table: Any, sheet: Sheet) -> Iterator[Batch]:

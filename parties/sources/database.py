@@ -44,7 +44,8 @@ def read(config: NodeConfig, settings: DatasetSettings, sheet: Sheet) -> Generat
         with closing(connect()) as connection, sheet.halt.interrupting(lambda: interrupt(connection)):
             doing = "the query failed"
             yield from _batches(sheet, connection.execute(settings.sql))
-    except driver.Error as fault:
+    except (driver.Error, UnicodeDecodeError) as fault:
+        # What SQLite says quotes a damaged database as it is.
         failed = str(getattr(fault, "sqlite_errorname", None) or getattr(fault, "sqlstate", None) or type(fault).__name__)
     # Out here: the driver's own words may hold values.
     if failed in _LOCKED:
