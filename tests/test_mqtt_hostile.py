@@ -15,6 +15,7 @@ from mpc.errors import ProgramError
 from mpc.membership.identity import Identity
 from mpc.membership.members import Member
 from mpc.prg import Stream
+from mpc.transport import envelopes
 from mpc.transport.envelopes import Pair, sender
 from mpc.transport.link import HIGH_WATER
 from mpc.transport.office import Office
@@ -274,6 +275,23 @@ async def test_a_process_with_a_link_is_remembered_whatever_others_of_its_member
         await there.until(lambda box: box.frames)
         assert there.frames == [b"still here"]
         assert here.closed == there.closed == 0
+
+
+async def test_a_member_with_many_farewells_is_listened_to_at_the_last_one():
+    a, b = Identity.generate("a"), Identity.generate("b")
+    office = Office("the relay", a, [Member("b", b.public, None)], 10.0, 1 << 14)
+    there = Pair(b, "a", a.curve_public, bytes(16))
+    before, (peer,) = len(office.topics), office._peers
+    for number in range(50):
+        farewell = number.to_bytes(16, "big")
+        office.arrived(there.presence_outbound, there.announce(farewell, b"gone"))
+    assert office.subscriptions == [envelopes.topic(farewell)]
+    assert len(office.topics) == before + 1
+    assert peer.here
+    office.arrived(envelopes.topic(bytes(16)), b"gone")
+    assert peer.here
+    office.arrived(envelopes.topic(farewell), b"gone")
+    assert not peer.here
 
 
 def test_envelopes_open_once_in_order_at_the_right_process_only():

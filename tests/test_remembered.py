@@ -83,9 +83,10 @@ async def test_another_branch_is_refused_and_versions_may_be_skipped(home):
 
 
 async def test_a_state_that_cannot_be_used_says_so(home):
-    (home / "a.state").write_text("{}")
-    (home / "a.state").chmod(0o600)
-    await refused(home, REVOKING, "which roster was used last")
+    for rubbish in ("{}", "[" * 100_000, '{"roster": {"version": Infinity, "digest": ""}}', f'{{"roster": {{"version": {"9" * 5000}}}}}'):
+        (home / "a.state").write_text(rubbish)
+        (home / "a.state").chmod(0o600)
+        await refused(home, REVOKING, "which roster was used last")
     (home / "a.state").chmod(0o644)
     await refused(home, REVOKING, "others may read or write this state")
     (home / "a.toml").write_text('state = "missing/a.state"\n' + (home / "a.toml").read_text())
