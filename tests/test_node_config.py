@@ -224,6 +224,12 @@ b = 1"""
     assert at_line(text, ("nowhere", "b")) == at_line(text, ()) == at_line("", ("a",)) == ""
 
 
+def test_a_value_of_many_lines_takes_no_longer_than_they_are_many():
+    """Their square would be half an hour."""
+    assert at_line("a = [\n" + "1,\n" * 20_000 + "]\nb = 1\n", ("b",)) == ", line 20003"
+    assert at_line("a = [\n" + "[1],\n" * 20_000 + "]\nb = 1\n", ("b",)) == ""
+
+
 def test_protocols_must_exist(home):
     config = load_node_config(written(home, NODE))
     check_policy(config, ["mean", "linear_regression", "sum"], config.load_roster())

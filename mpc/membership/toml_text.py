@@ -17,6 +17,12 @@ MAX_DEPTH, MAX_BITS = 16, 64
 """Tables and lists inside each other, and bits of a whole number: no file of ours has more, and TOML itself promises no longer numbers."""
 
 
+MAX_TRIED = 100
+"""Lines at which one statement might end and does not: to try all of them would take as long as their square."""
+_CLOSING = ("]", "}", '"""', "'''")
+"""What is in the last line of a value of many lines."""
+
+
 def parsed(text: str) -> dict[str, Any]:
     """The TOML document `text`; TOMLDecodeError says what is wrong, also of what the library takes or does not call so."""
     try:
@@ -52,21 +58,26 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def at_line(text: str, location: Sequence[str | int]) -> str:
     """`, line N`: where the value at `location` of the TOML document `text` begins, or the deepest table around it that exists.
 
-    Empty if not even the first step exists.  `text` must be valid TOML; keys are names, list entries count from 0.
+    Empty if not even the first step exists, or a value before it has too many lines that might be its last.  `text` must be valid TOML; keys are names, list entries count from 0.
     """
     lines = text.split("\n")
     begins: list[int] = []
     ends: list[int] = []
-    begin = 0
+    begin = tried = 0
     for end in range(1, len(lines) + 1):
+        if end > begin + 1 and not any(mark in lines[end - 1] for mark in _CLOSING):
+            continue
         # A statement ends at the first line with which it parses; so values of many lines, quotes and comments are no special cases.
         try:
             tomllib.loads("\n".join(lines[begin:end]))
         except tomllib.TOMLDecodeError:
+            tried += 1
+            if tried > MAX_TRIED:
+                return ""
             continue
         begins.append(begin)
         ends.append(end)
-        begin = end
+        begin, tried = end, 0
     depth = _depth(text, location)
     found = bisect.bisect_left(ends, depth, key=lambda end: _depth("\n".join(lines[:end]), location))
     return f", line {begins[found] + 1}" if depth and found < len(begins) else ""
