@@ -99,3 +99,34 @@ async def reads_words_on_their_way(s):
 def test_a_call_that_is_cancelled_as_it_waits_for_something_else(cancels, where):
     with pytest.raises(ProgramError, match=f"an op was cancelled at {where}, so this session ended at every party"):
         simulate(2, cancels, clocks=CLOCKS)
+
+
+@mpc.protocol
+async def local_work_first(s, x, is_done):
+    await is_done.wait()
+    return await mpc.square(s, x)
+
+
+@mpc.protocol
+async def several(s, x, is_done):
+    is_done.set()
+    return sum(await asyncio.gather(*(mpc.square(s, x) for _ in range(3))))
+
+
+@pytest.mark.parametrize("call", [local_work_first, several], ids=lambda call: call.__name__)
+def test_a_call_that_waits_for_no_message(call):
+    """For work of its own, or for calls of which none has begun: its peers wait for what it does no more."""
+
+    async def cancels(s):
+        x, is_done = s.zero(3).assume_bound(1.0, "zeros"), asyncio.Event()
+        task = asyncio.create_task(call(s, x, is_done))
+        if s.index == 0:
+            await (is_done.wait() if call is several else turns())
+            task.cancel()
+        else:
+            is_done.set()
+        await asyncio.wait([task])
+        return await s.reveal(x)
+
+    with pytest.raises(ProgramError, match=rf"an op was cancelled at {call.__name__}.0, so this session ended at every party"):
+        simulate(2, cancels, clocks=CLOCKS)
