@@ -125,7 +125,7 @@ def test_a_call_that_waits_for_no_message(call):
             task.cancel()
         else:
             is_done.set()
-        await asyncio.wait([task])
+        await asyncio.gather(task, return_exceptions=True)
         return await s.reveal(x)
 
     with pytest.raises(ProgramError, match=rf"an op was cancelled at {call.__name__}.0, so this session ended at every party"):
