@@ -203,7 +203,7 @@ NAMED = {"create": "link", "replace": "replace", "stream": "link", "key": "link"
 
 
 @pytest.mark.parametrize("work", NAMED)
-def test_killed_before_every_call_there_is_the_old_file_the_new_one_or_none(tmp_path, work):
+def test_killed_before_every_call_there_is_the_old_file_the_new_one_or_none_and_all_is_flushed(tmp_path, work):
     replaces = NAMED[work] == "replace"
     files, folder = tmp_path / "files", tmp_path / "folder"
     files.mkdir()
@@ -222,25 +222,14 @@ def test_killed_before_every_call_there_is_the_old_file_the_new_one_or_none(tmp_
     # Deterministic: one more call is reached each time.
     assert len(killed) == len(calls)
     name = calls.index(NAMED[work])
+    # Data, then the name, then the folder are flushed: without the last, a loss of power takes the name of what is on the disk.
+    assert [call for call in calls[:name] if call != "chmod"][-3:] == ["write", "fsync", "close"]
+    assert [call for call in calls[name + 1 :] if call != "unlink"][:3] == ["open", "fsync", "close"]
     assert [found for _, found, _ in killed] == [old] * (name + 1) + [whole] * (len(killed) - name - 1)
     for _, _, hidden in killed:
         assert len(hidden) <= 1
         assert all(each.startswith(".beaver-") for each in hidden)
     assert any(hidden for _, _, hidden in killed)
-
-
-@pytest.mark.parametrize("work", ["create", "replace", "stream"])
-def test_data_then_name_then_folder_are_flushed(tmp_path, work):
-    """Without the last, a loss of power takes the name of what is on the disk."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    for name in ("old", "new"):
-        (tmp_path / name).write_bytes(NEW if name == "new" else b"")
-    _, calls = in_child(folder, KILLED, work, tmp_path / "old", tmp_path / "new")
-    named = NAMED[work]
-    at = calls.index(named)
-    assert calls[at - 3 : at + 1] == ["write", "fsync", "close", named]
-    assert [call for call in calls[at + 1 :] if call != "unlink"] == ["open", "fsync", "close"]
 
 
 # -- no room, no right -------------------------------------------------------------------------------------------------
