@@ -39,9 +39,13 @@ def test_a_result_is_told_from_another_by_its_seal(home):
             assert f"the result of job {answer['id']}, as it was handed over" in said[1]
         else:
             shown(fault, "is not the result that the log has")
-    for rubbish in ("[]", "[" * 100_000, f'{{"id": 1, "seal": "00", "result": {"[" * 900}{"]" * 900}}}'):
+    for rubbish in ("[]", "[" * 100_000):
         file.write_text(rubbish)
         shown(verified(home, "--result", file)[1], "is no result of a job")
+    file.write_text(f'{{"id": 1, "seal": "00", "result": {"[" * 900}{"]" * 900}}}')
+    deep = str(verified(home, "--result", file)[1])
+    # Python 3.11 does not go so deep; others do, and find another result.
+    assert any(row_of(case).shows(deep) for case in ("is no result of a job", "is not the result that the log has")), deep
     shown(verified(home, "--result", home / "none.json")[1], "the result cannot be read")
 
 
