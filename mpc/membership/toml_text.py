@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 MAX_DEPTH, MAX_BITS = 16, 64
 """Tables and lists inside each other, and bits of a whole number: no file of ours has more, and TOML itself promises no longer numbers."""
-
-
 MAX_TRIED = 100
 """Lines at which one statement might end and does not: to try all of them would take as long as their square."""
 _CLOSING = ("]", "}", '"""', "'''")

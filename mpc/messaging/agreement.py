@@ -164,7 +164,7 @@ class Agreement:
         """A dealer that will not serve the session says who has ended it, as one that serves it does, to parties that may hear of it from nobody else."""
         if self._agreed is None or self._me != self._job.members[-1]:
             return
-        ended = {name for name, body in self._agreed.early if body["kind"] == "leave"}
+        ended = _who_ended(self._agreed)
         for name in set(self._others).difference(name for name, _ in self._agreed.early):
             if (channel := self._agreed.channels[name]) is self._mesh.channel(name):
                 for party in ended:
@@ -279,8 +279,11 @@ class Agreement:
             channel.control(kind="confirm", job=self._job.name, session=session, proof=confirmation(seed, session, self._me))
         self._early, self._early_bytes = Counter(), Counter()
         for name, body in self._agreed.early:
-            self._early[name] += 1
-            self._early_bytes[name] += _size(body, name)
+            self._count_early(name, body)
+
+    def _count_early(self, name: str, body: wire.Body) -> None:
+        self._early[name] += 1
+        self._early_bytes[name] += _size(body, name)
 
     def _all_confirm(self, session: bytes, confirms: dict[str, wire.Body]) -> Agreed | None:
         if self._agreed is None or any(name not in confirms or confirms[name]["session"] != session for name in self._others):
@@ -315,8 +318,7 @@ class Agreement:
                 self._over.add(body["party"])
                 self._see_who_is_lost()
         elif body["kind"] == "ask" or body["reason"] == "done":
-            self._early[name] += 1
-            self._early_bytes[name] += _size(body, name)
+            self._count_early(name, body)
             if self._early[name] > MAX_EARLY or self._early_bytes[name] > MAX_EARLY_BYTES:
                 raise PeerMisbehaved(
                     name, f"sent more than {MAX_EARLY} messages, or {MAX_EARLY_BYTES} bytes in them, before the session was confirmed"
@@ -337,7 +339,7 @@ class Agreement:
         if self._agreed is None:
             return
         began_over = self._agreed.channels
-        ended = {name for name, body in self._agreed.early if body["kind"] == "leave"}
+        ended = _who_ended(self._agreed)
         now = {name: self._mesh.channel(name) for name in self._others if name not in ended}
         # Who has ended it does not come back to it, not over another channel either; nor does whoever is lost once this party has heard of an end.
         lost = [name for name, at in now.items() if (ended and at is None) or (name in self._over and at is not began_over[name])]
@@ -358,6 +360,11 @@ class Agreement:
             self._refusal = self._refusal or (name, whose, until)
             asyncio.get_running_loop().call_later(1.1 * ON_ITS_WAY, self._lobby.changed, self._job.name)
         self._lobby.changed(self._job.name)
+
+
+def _who_ended(agreed: Agreed) -> set[str]:
+    """Members that have said so, before this one began."""
+    return {name for name, body in agreed.early if body["kind"] == "leave"}
 
 
 def _size(body: wire.Body, name: str) -> int:
