@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,8 +16,6 @@ FEATURE = 2.0**6
 """Bound of a standardised feature or target: further than 64 standard deviations is an error, not an observation."""
 WEIGHT = 2.0**6
 ERROR = 2.0**8
-ADDENDS = 255
-"""Rows up to which a gradient fits the ring: FEATURE·ERROR·ADDENDS < 2^(62 - 2 FRAC)."""
 MAX_SHIFT = 12
 
 
@@ -43,9 +40,9 @@ def check(schedule: Schedule) -> Schedule:
 async def descend(s: Session, x: AShare, y: AShare, schedule: Schedule) -> AShare:
     """Plain mini-batches in order, from w = 0.  x: (n, d), y: (n,), both with FRAC -> w: (d,) with FRAC
 
-    x is masked once; a step masks w and the errors of its batch.  rate / batch is a shift where it is a power of two from 2^-12 on, else one round more.
-    The gradient of a large batch is the sum of those of 255 rows each, all at once.
-    rounds 1 + 4 per step (5) · bytes 8 n d once, then 8(2 d + 2 batch) per step and peer, and 8 d for every 255 rows of a batch after the first
+    x is masked once.  The errors of a batch and w are quotients, so that a step masks neither; that of more than 2^14 elements masks both, and the first masks w.
+    rate / batch is a shift where it is a power of two from 2^-12 on, else one more truncation.
+    rounds 2 + 2 per step (3) · bytes 8 n d once, then 8(batch + d) per step and peer (8(2 batch + d)) · dealer 8 batch d per step
     reveals nothing
     """
     n, d = x.shape
@@ -62,23 +59,15 @@ def _batches(n: int, batch: int) -> Iterator[tuple[int, int]]:
 
 @protocol
 async def _step(s: Session, x: Masked, y: AShare, w: AShare, pace: float) -> AShare:
-    """One step: w - pace · x'(x w - y)."""
+    """One step: w + pace · x'(y - x w)."""
     mantissa, exponent = math.frexp(pace)
     shift = min(1 - exponent, MAX_SHIFT)
-    error = (await mpc.matmul_trunc(s, x, w, FRAC, bound=ERROR) - y).assume_bound(ERROR, "errors of a descent that does not diverge")
-    move = (await _gradient(s, x, error, shift)).ldexp(-shift)
+    error = await mpc.matmul_trunc(s, -x, w, FRAC, bound=ERROR, plus=_finer(y, FRAC))
     if mantissa != 0.5 or shift != 1 - exponent:
-        move = await mpc.scale(s, move.assume_bound(ERROR, "a step of such a descent"), math.ldexp(pace, shift), 20)
-    return (w - move).assume_bound(WEIGHT, "weights of standardised features, in a descent that does not diverge")
+        error = await mpc.scale(s, error, math.ldexp(pace, shift), 20)
+    return await mpc.matmul_trunc(s, x.T.ldexp(-shift), error, FRAC + shift, bound=WEIGHT, plus=_finer(w, FRAC + shift))
 
 
-async def _gradient(s: Session, x: Masked, error: AShare, shift: int) -> AShare:
-    """The product of x' and error with FRAC - shift: each part of it is truncated before they are added, since the ring holds no more."""
-    parts = [
-        mpc.matmul_trunc(s, x[start:stop].T, error[start:stop], FRAC + shift, bound=FEATURE * ERROR * (stop - start))
-        for start, stop in _batches(len(error), ADDENDS)
-    ]
-    total, *others = await asyncio.gather(*parts) if len(parts) > 1 else [await parts[0]]
-    for part in others:
-        total += part
-    return total
+def _finer(x: AShare, bits: int) -> AShare:
+    """The same value with so many fractional bits more."""
+    return (x * (1 << bits)).ldexp(-bits)

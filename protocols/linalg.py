@@ -42,7 +42,7 @@ async def solve(s: Session, a: AShare, b: AShare) -> tuple[AShare, BShare]:
     a: (d, d) with A_FRAC, b: (d,) with B_FRAC -> w: (d,) with W_FRAC, and one bit: 1 where A is singular or nearly so, and w is 0.
     V <- V(2I - AV) from V = I/d (I/2 for d = 1); then w <- w + V(b - Aw).
 
-    rounds 2·STEPS + 2·TRUE_STEPS + 20 · reveals nothing
+    rounds 2·STEPS + 2·TRUE_STEPS + 16 (20 for more than 128 columns) · reveals nothing
     """
     system = await s.mask(a)
     v, residue = await _inverse(s, system)

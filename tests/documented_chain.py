@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.documented import b2, canonical, encoded, lineage, mod64
+from tests.documented import b2, canonical, encoded, lineage, mod64, truncated
 from tests.documented_party import ROUNDS, Zoe
 
 LENGTHS = (14, 98, 254, 297)
@@ -39,6 +39,39 @@ class Multiplier(Zoe):
         (dealt,) = await self.products(scope, [[factor] for factor in few], [factor.mask for factor in few])
         return await self.reveal(str(call + 1), mod64([multiplied(few, dealt)])[0], history, 0)
 
+    async def mapped(self, number, values):
+        """A matrix of these under a mask times ann's quotient, with 3 more numbers of ann added: mask, mul_trunc, matmul_trunc and reveal, as 4 more calls."""
+        first = 1 + 20 * ROUNDS + sum(LENGTHS[before % len(LENGTHS)] + 5 for before in range(ROUNDS)) + 4 * number
+        masked, scope, last, revealed = (str(first + call) for call in range(4))
+        zeros = (lineage("zero", 2 * 6 * ROUNDS + 3 * number + place, frac) for place, frac in enumerate((10, 10, 20)))
+        x, y, plus = (
+            lineage("input", zero, owner, *shape) for zero, owner, shape in zip(zeros, (0, 1, 0), ((3,), (2, 3), (2,)), strict=True)
+        )
+        own, b = self.dealt("mask", masked, 0, 6), ["own", [masked, 0, [2, 3], 1], []]
+        e = encoded(values.reshape(-1), 10) - own
+        self.send(self.name(masked, 0, "mask", (6,), [y], [b]), e)
+        y, row = lineage("masked", y, printed(repr(canonical(b)))), [0, [0, 3, 1]]
+        z, c, p, history = await self.of_row(scope, x, lineage("index", y, printed((0, (0, 3, 1)))), ["index", row, [b]], own[:3])
+        rho = ["mask", [last, 0, [2]], []]
+        share = await self.relation(["quotient map", [10, 10], [p, b, rho], [], [last, 0, [8]]], 64)
+        (high, dealt), halves = np.frombuffer(share[:32], "<u8").reshape(2, 2), np.frombuffer(share[32:], "<u4").astype(np.uint64)
+        top, tops = halves[:2], halves[2:].reshape(2, 3)
+        whole, k = (c >> np.uint64(10)) - np.uint64(2**52), (np.uint64(1) - (c >> np.uint64(63))) << np.uint64(54)
+        hidden = e.reshape(2, 3) @ z + own.reshape(2, 3) @ whole - dealt + tops @ k - self.dealt("mask", last, 0, 2)
+        history = lineage("plus", lineage("matmul", y, history), plus)
+        c = hidden + await self.message(last, 0, "fused", (2,), [history], [rho], hidden) + np.uint64(2**62)
+        return await self.reveal(revealed, truncated(c, 10, high, top), lineage("share", lineage("trunc", history, 10), int(last)), 10)
+
+    async def of_row(self, scope, x, y, b, own):
+        """mul_trunc of ann's numbers with a masked row, by 10 bits: this party's share, c, its mask's name, and the lineage."""
+        a, rho = ["own", [scope, 0, [3], 0], []], ["mask", [scope, 2, [3]], []]
+        p = ["add", [], [rho, ["mul", [], [a, b]]]]
+        high, top = self.parts(await self.relation(["truncation", [10], [p], [], [scope, 0, [5]]], 36), 3, 1)
+        d = np.frombuffer(await self.receive("ann", *self.name(scope, 0, "mask", (3,), [x], [a]), 24), "<u8")
+        hidden, history = d * own - self.dealt("mask", scope, 2, 3), lineage("mul", x, y)
+        c = hidden + await self.message(scope, 1, "fused", (3,), [history], [rho], hidden) + np.uint64(2**62)
+        return truncated(c, 10, high[0], top[0]), c, p, lineage("share", lineage("trunc", history, 10), int(scope))
+
     async def factors(self, number, first, values):
         """Each of ann's numbers and of these, masked by the calls `first` and the next one."""
         m = len(values)
@@ -63,7 +96,7 @@ class Multiplier(Zoe):
                 places = [pool[place * h : (place + 1) * h] for place in range(size)]
                 together = sum(places, [])
                 taken |= {id(factor) for factor in together}
-                at_most = max(1, min(2**13 // 2**size, 512 // (size * max(nodes(factor.mask) for factor in together))))
+                at_most = max(1, min(2**13 // 2**size, 63_776 // (size * max(length(factor.mask) for factor in together))))
                 for row in range(0, h, at_most):
                     made += await self.group(f"{scope}.{children}", [place[row : row + at_most] for place in places])
                     children += 1
@@ -105,8 +138,9 @@ def stack(masks):
     return whole if whole[1][2] == [len(masks)] else ["index", [[row, len(masks), 1]], [whole]]
 
 
-def nodes(mask):
-    return 1 + sum(map(nodes, mask[2]))
+def length(mask):
+    _, parameters, parts = mask
+    return 40 + (20 * len(parameters) + sum(map(length, parts)) if parts else len(parameters[0]) + 5 * len(parameters[2]))
 
 
 def rows(mask, history, differences, shares):

@@ -83,7 +83,7 @@ class Zoe:
         hidden = product - self.dealt("mask", scope, 0, m)
         opened = hidden + await self.message(scope, 0, "mask", (m,), [history], [r], hidden)
         lost = np.uint64(1) - (opened + np.uint64(2**62) >> np.uint64(63))
-        history = lineage("concatenate", 0, lineage("share", lineage("trunc", history, 20), int(second)))
+        history = lineage("share", lineage("trunc", history, 20), int(second))
         return await self.reveal(third, (lost << np.uint64(44)) * top - high, history)
 
     async def product_of_three(self, number, values):

@@ -11,7 +11,7 @@ from mpc import PeerMisbehaved
 from mpc.canonical import MAX_BYTES, pack, unpack
 from mpc.framing import wire
 from mpc.naming.asked import unpack_relation
-from mpc.naming.correlations import KINDS, MAX_TERMS, Relation, layout_of
+from mpc.naming.correlations import KINDS, MAP, MAX_TERMS, Relation, layout_of, sizes_of
 from mpc.naming.expressions import Range, add_up, combine, index, mask, reshape, scale, transpose, wide
 from mpc.ring import count
 
@@ -230,13 +230,17 @@ def one_of_each_kind():
     values = {"value": chain()}
     for kind, rules in KINDS.items():
         m = MAX_TERMS >> rules.expressions if kind.startswith("products") else 4 if kind.startswith("wide") else 70
-        parameters = {"truncation": (20,), "quotient 1": (20, 32), "quotient 2": (32, 16)}.get(kind, (m,) * rules.parameters)
+        parameters = {"truncation": (20,), "quotient 1": (20, 32), "quotient 2": (32, 16), MAP: (20, 27)}.get(kind, (m,) * rules.parameters)
         expressions = tuple(values.get(kind, mask(Range("7", 3, (m,)), 1)) for _ in range(rules.expressions))
         if kind.startswith("wide"):
             parameters, expressions = (32, 96), (expressions[0], *(wide(Range("7", 3, (m, 2))) for _ in expressions[1:]))
+        if kind == MAP:
+            expressions = (*expressions[:1], mask(Range("7", 3, (3, m))), mask(Range("7", 9, (3,))))
         elements = count(expressions[0].shape) if expressions else m
         masks = tuple(Range("8", 100 * at, (size,)) for at, size in enumerate(rules.bit_words(elements)))
-        yield Relation(kind, parameters, expressions, masks, Range("9", 0, (layout_of(kind, elements).words,)))
+        yield Relation(
+            kind, parameters, expressions, masks, Range("9", 0, (layout_of(kind, *sizes_of(kind, parameters, expressions)).words,))
+        )
 
 
 def test_relations_round_trip():
@@ -253,6 +257,10 @@ ONE = ["0", 0, [1]]
 
 def several(k, m, sets):
     return [f"products {k}", [], [leaf("0", 0, [m])] * k, [], ["0", 0, [sets * m]]]
+
+
+def of_map(shape, k, rows, words, drops=(16, 16)):
+    return ["quotient map", [*drops], [leaf("0", 0, [k]), leaf("0", 0, shape), leaf("0", 0, [rows])], [], ["0", 0, [words]]]
 
 
 def of_quotient(k, m, words):
@@ -280,6 +288,14 @@ def test_wide_relations_are_taken():
     assert unpack_relation(pack(["lift", [], [leaf("0", 0, [2])], [], ["0", 0, [6]]]), "peer").nbytes == 48
 
 
+def test_maps_of_quotients_are_taken():
+    assert unpack_relation(pack(of_map([2, 3], 3, 2, 8)), "peer").nbytes == 64
+    assert unpack_relation(pack(of_map([2, 1 << 13], 1 << 13, 2, (1 << 13) + 5)), "peer").nbytes == 40 + (1 << 16)
+    wide_one = of_map([2, 2], 2, 2, 7, (96, 32))
+    wide_one[2][0] = WIDE
+    assert unpack_relation(pack(wide_one), "peer").nbytes == 56
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -303,6 +319,15 @@ def test_wide_relations_are_taken():
         of_quotient(2, MAX_TERMS // 16 + 1, 7),
         of_quotient(0, 2, 2),
         of_quotient(3, 2, 16),
+        of_map([2, 3], 3, 2, 7),
+        of_map([2, 3], 3, 3, 9),
+        of_map([2, 3], 2, 2, 8),
+        of_map([6], 3, 2, 8),
+        of_map([2, 3, 1], 3, 2, 8),
+        of_map([2, (1 << 13) + 1], (1 << 13) + 1, 2, (1 << 13) + 6),
+        of_map([2, 3], 3, 2, 8, (33, 1)),
+        of_map([2, 3], 3, 2, 8, (1, 33)),
+        of_map([2, 3], 3, 2, 8, (16,)),
         of_wide(1),
         of_wide(7),
         of_wide(drops=(33, 96)),

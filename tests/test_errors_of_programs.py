@@ -188,6 +188,7 @@ CASES = {
     "there is no party N": lambda s: s.party(2),
     "largest or smallest element": lambda s: protocols.maximum(s, numbers(s, 0)),
     "is made of too many others": summed_up,
+    "what is added has shape": lambda s: mpc.matmul_trunc(s, numbers(s, 2, 2), numbers(s, 2), 20, plus=numbers(s, 3)),
     "too long a name to ask for": multiplied_far_in,
     "takes the session first": lambda s: protocols.mean([1.0]),
     "calls deep, too far in": far_in,

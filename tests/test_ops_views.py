@@ -174,6 +174,24 @@ def test_all_but_one_together_see_the_same_of_a_chain_of_quotients(n, view):
     check_alike(view, n, chain)
 
 
+@pytest.mark.parametrize("n", [2, 3])
+def test_all_but_one_together_see_the_same_of_a_matrix_times_a_quotient(n, view, monkeypatch):
+    monkeypatch.setitem(SHAPES, "mul_trunc", ((SIZE // 4,), (SIZE // 4,)))
+
+    async def mapped(s, value):
+        x, y = await operands_of(s, "mul_trunc", value, "masked")
+        z = (await mpc.mul_trunc(s, x[:4], y[:4], 23)).assume_bound(2.0**24, "within a unit of 2^23 times 2^23 over 2^23")
+        for matrix in (x.reshape(-1, 4), x.reshape(4, -1)):
+            before = s.cost.rounds
+            z = (await mpc.matmul_trunc(s, matrix, z, 23, bound=2.0**38)).assume_bound(
+                2.0**24, "a lie, which wraps: only what is seen matters"
+            )
+            assert s.cost.rounds == before + 1
+        return z
+
+    check_alike(view, n, mapped)
+
+
 async def waiting(s, value, drop, rounds):
     """A quotient times three masked values, and how many rounds each product takes; the bounds are lies, since what matters is what is seen."""
     x, y = await operands_of(s, "mul_trunc", value, "masked")

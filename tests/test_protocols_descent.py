@@ -57,19 +57,19 @@ def test_less_than_a_hundredth_of_the_error_is_left_after_so_many_steps(rate):
 
 
 def test_a_descent_sends_less_from_so_many_columns_on():
-    assert "those of 5 epochs on 1,000 rows at each of 3 parties are fewer from 45 columns on" in ABOUT
+    assert "those of 5 epochs on 1,000 rows at each of 3 parties are fewer from 41 columns on" in ABOUT
 
     async def fit(s, x, y, *, solver):
         await LinearRegression(solver).fit(s, x, y)
 
-    for columns, fewer in ((44, False), (45, True)):
+    for columns, fewer in ((40, False), (41, True)):
         exact, descent = (mpc.estimate(fit, 3, [(1000, columns), (1000,)], solver=solver).payload for solver in ("exact", "sgd"))
         assert (descent < exact) == fewer
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
 @pytest.mark.parametrize(("rows", "batch"), [(600, 256), (600, 600), (511, 4096), (515, 256)])
-def test_a_batch_may_have_more_rows_than_one_sum_holds(n, rows, batch):
+def test_a_batch_may_have_any_number_of_rows(n, rows, batch):
     """As plain floats descend; of errors as large as the bound allows no sum overflows."""
     rng = np.random.default_rng(rows)
     x = rng.normal(size=(rows, 3))
@@ -88,12 +88,12 @@ def test_a_batch_may_have_more_rows_than_one_sum_holds(n, rows, batch):
         assert np.allclose(found, w, atol=1e-4)
 
 
-def test_a_large_batch_takes_the_rounds_of_a_small_one():
+@pytest.mark.parametrize(("rate", "rounds"), [(0.125, 2), (0.1, 3)])
+def test_a_step_takes_so_many_rounds(rate, rounds):
     async def program(s, batch):
-        await descend(s, s.zero((1024, 4)).assume_bound(1.0, "zeros"), s.zero(1024).assume_bound(1.0, "zeros"), Schedule(1, batch, 0.125))
+        await descend(s, s.zero((1024, 4)).assume_bound(1.0, "zeros"), s.zero(1024).assume_bound(1.0, "zeros"), Schedule(1, batch, rate))
 
     # The data are masked beside the weights of the first step.
     small, large = (mpc.estimate(program, 3, batch=batch) for batch in (128, 512))
-    assert (small.rounds, large.rounds) == (4 * 8, 4 * 2)
-    # 512 rows are three parts.
-    assert large.payload == 8 * (1024 * 4 + 2 * (4 + 512 + 512 + 3 * 4))
+    assert (small.rounds, large.rounds) == (1 + 8 * rounds, 1 + 2 * rounds)
+    assert large.payload == 8 * (1024 * 4 + 4 + 2 * (512 + 4) + (rounds - 2) * 1024)

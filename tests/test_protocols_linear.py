@@ -379,7 +379,7 @@ def test_rows_in_any_order_with_any_offset():
         assert error(model.coef_, Pooled().fit(X, Y).coef_ * 1e2, x) < 1e-5
 
 
-ROUNDS = {"rows": 4 + 2 * 22 + 2 * 2 + 20, "secret": 16 + 2 * 22 + 2 * 2 + 20, "columns": 10 + 2 * 22 + 2 * 2 + 20}
+ROUNDS = {"rows": 4 + 2 * 22 + 2 * 2 + 16, "secret": 16 + 2 * 22 + 2 * 2 + 16, "columns": 10 + 2 * 22 + 2 * 2 + 16}
 
 
 @pytest.mark.parametrize("how", ROUNDS)

@@ -172,6 +172,7 @@ async def computed(channels, roster, values):
         results += [await zoe.quotient_times(several, number, values) for number in range(ROUNDS)]
     results += [await zoe.matrix(number, MATRIX) for number in range(ROUNDS)]
     results += [await zoe.chain(number, SIGNS[1][: LENGTHS[number % len(LENGTHS)]]) for number in range(ROUNDS)]
+    results += [await zoe.mapped(number, MATRIX[:2, :3]) for number in range(ROUNDS)]
     for channel in channels.values():
         channel.send(6, canonical({"kind": "leave", "session": session, "reason": "done", "party": "zoe", "by": "zoe", "at": "the end"}))
     return results
@@ -192,6 +193,45 @@ async def chained(s, product, *factors):
     return [float(await s.reveal(product))]
 
 
+async def ann(node):
+    async with node.session("doc") as s:
+        results = [(await protocols.secure_sum(s, OURS)).tolist()]
+        for number in range(ROUNDS):
+            x = s.input(OURS * (1 + number % 4), 0, bound=2.0**10)
+            y = s.input(None, 1, x.shape, bound=2.0**10)
+            results.append((await s.reveal(await mpc.trunc(s, await mpc.mul(s, x, y), 20))).tolist())
+        for number in range(ROUNDS):
+            x = s.input(OURS * (1 + number % 4), 0, frac=10, bound=2.0**10)
+            y = await s.mask(s.input(None, 1, x.shape, frac=10, bound=2.0**10))
+            results.append((await s.reveal(await mpc.mul(s, await mpc.mul(s, x, y), y))).tolist())
+        for _ in range(ROUNDS):
+            x = s.input(OURS, 0, frac=10, bound=2.0**10)
+            y = await s.mask(s.input(None, 1, x.shape, frac=10, bound=8.0))
+            z = await mpc.mul_trunc(s, await mpc.mul_trunc(s, x, y, 10), y, 10)
+            results.append((await s.reveal(await mpc.mul_trunc(s, z, y, 10))).tolist())
+        for _ in range(ROUNDS):
+            z = s.input(OURS, 0, frac=10, bound=2.0**10)
+            y = await s.mask(s.input(None, 1, z.shape, frac=10, bound=8.0))
+            for _ in range(4):
+                z = await mpc.mul_trunc(s, z, y, 10)
+            results.append((await s.reveal(z)).tolist())
+        for _ in range(ROUNDS):
+            x, y = s.input(MATRIX.T, 0, frac=10, bound=8.0), s.input(None, 1, MATRIX.shape, frac=10, bound=8.0)
+            results.append((await s.reveal(await mpc.matmul(s, x, y))).reshape(-1).tolist())
+        for number in range(ROUNDS):
+            length = LENGTHS[number % len(LENGTHS)]
+            x = await s.mask(s.input(SIGNS[0], 0, frac=0, bound=1.0))
+            y = await s.mask(s.input(None, 1, length, frac=0, bound=1.0))
+            results.append(await chained(s, *(x[row] for row in range(3)), *(y[row] for row in range(length))))
+        for _ in range(ROUNDS):
+            x, y = s.input(OURS, 0, frac=10, bound=2.0**10), s.input(None, 1, (2, 3), frac=10, bound=8.0)
+            plus = s.input(OURS[:2], 0, bound=2.0**10)
+            y = await s.mask(y)
+            z = await mpc.mul_trunc(s, x, y[0], 10)
+            results.append((await s.reveal(await mpc.matmul_trunc(s, y, z, 10, plus=plus))).tolist())
+        return results
+
+
 async def test_a_party_written_from_the_document_computes_with_ours():
     identities = [Identity.generate(name) for name in ("ann", "zoe", "the-dealer")]
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in identities]
@@ -201,46 +241,16 @@ async def test_a_party_written_from_the_document_computes_with_ours():
     )
     nodes = [mpc.Node(identities[i], roster, TcpNetwork(None, sockets[i])) for i in (0, 2)]
 
-    async def ann(node):
-        async with node.session("doc") as s:
-            results = [(await protocols.secure_sum(s, OURS)).tolist()]
-            for number in range(ROUNDS):
-                x = s.input(OURS * (1 + number % 4), 0, bound=2.0**10)
-                y = s.input(None, 1, x.shape, bound=2.0**10)
-                results.append((await s.reveal(await mpc.trunc(s, await mpc.mul(s, x, y), 20))).tolist())
-            for number in range(ROUNDS):
-                x = s.input(OURS * (1 + number % 4), 0, frac=10, bound=2.0**10)
-                y = await s.mask(s.input(None, 1, x.shape, frac=10, bound=2.0**10))
-                results.append((await s.reveal(await mpc.mul(s, await mpc.mul(s, x, y), y))).tolist())
-            for _ in range(ROUNDS):
-                x = s.input(OURS, 0, frac=10, bound=2.0**10)
-                y = await s.mask(s.input(None, 1, x.shape, frac=10, bound=8.0))
-                z = await mpc.mul_trunc(s, await mpc.mul_trunc(s, x, y, 10), y, 10)
-                results.append((await s.reveal(await mpc.mul_trunc(s, z, y, 10))).tolist())
-            for _ in range(ROUNDS):
-                z = s.input(OURS, 0, frac=10, bound=2.0**10)
-                y = await s.mask(s.input(None, 1, z.shape, frac=10, bound=8.0))
-                for _ in range(4):
-                    z = await mpc.mul_trunc(s, z, y, 10)
-                results.append((await s.reveal(z)).tolist())
-            for _ in range(ROUNDS):
-                x, y = s.input(MATRIX.T, 0, frac=10, bound=8.0), s.input(None, 1, MATRIX.shape, frac=10, bound=8.0)
-                results.append((await s.reveal(await mpc.matmul(s, x, y))).reshape(-1).tolist())
-            for number in range(ROUNDS):
-                length = LENGTHS[number % len(LENGTHS)]
-                x = await s.mask(s.input(SIGNS[0], 0, frac=0, bound=1.0))
-                y = await s.mask(s.input(None, 1, length, frac=0, bound=1.0))
-                results.append(await chained(s, *(x[row] for row in range(3)), *(y[row] for row in range(length))))
-            return results
-
     async with asyncio.timeout(20), nodes[0] as ours, nodes[1]:
         results = await asyncio.gather(ann(ours), independent_party(sockets[1], identities[1], roster, THEIRS))
     assert results[0] == results[1]
     total, *others = results[0]
     assert total == [2.0, 7.75, 999.875]
-    quotients, products, cubes, fourths, matrices, chains = (others[start : start + ROUNDS] for start in range(0, 6 * ROUNDS, ROUNDS))
-    assert len(others) == 6 * ROUNDS
+    quotients, products, cubes, fourths, matrices, chains, maps = (others[start : start + ROUNDS] for start in range(0, 7 * ROUNDS, ROUNDS))
+    assert len(others) == 7 * ROUNDS
     assert chains == [[float(np.prod(SIGNS[0] + SIGNS[1][:length]))] for length in LENGTHS] * (ROUNDS // len(LENGTHS))
+    for mapped in maps:
+        assert np.allclose(mapped, MATRIX[:2, :3] @ (OURS * MATRIX[0, :3]) + OURS[:2], rtol=0, atol=0.1)
     for matrix in matrices:
         assert matrix == (MATRIX.T @ MATRIX).reshape(-1).tolist()
     for cube in cubes:

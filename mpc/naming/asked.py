@@ -11,6 +11,7 @@ from mpc.naming.correlations import (
     DROPPED,
     KINDS,
     LIFT,
+    MAP,
     PRODUCTS,
     QUOTIENT,
     WIDE,
@@ -75,23 +76,31 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
     known: dict[object, Expression] = {}
     named = tuple([unpack_expression(each, known) for each in expressions])
     relation = Relation(kind, parameters, named, tuple(map(unpack_range, masks)), out)
-    elements = elements_of(parameters, relation.expressions)
+    elements = elements_of(parameters, named)
     _check_parameters(relation, elements)
     if expressions and masks and elements != parameters[0]:
         raise ValueError(parameters)
     # Of a quotient times one masked value, there are no more words than those of the elements: any number may be.
     has_terms = kind.startswith(PRODUCTS) or kind == f"{QUOTIENT}{correlations.MAX_CONTINUED}"
-    if (kind == LIFT and elements > correlations.MAX_LIFTED) or any(map(_is_large, relation.expressions)):
+    if (kind == LIFT and elements > correlations.MAX_LIFTED) or any(map(_is_large, named)):
         raise ValueError(elements)
     if has_terms and elements << len(expressions) > correlations.MAX_TERMS:
         raise ValueError(elements)
-    if any(each.shape != relation.expressions[0].shape for each in relation.expressions):
+    if kind == MAP:
+        _check_map(*named)
+    elif any(each.shape != named[0].shape for each in named):
         raise ValueError(expressions)
     if out.shape != (relation.layout.words,):
         raise ValueError(out)
     if tuple(where.shape for where in relation.bits) != tuple((size,) for size in rules.bit_words(elements)):
         raise ValueError(masks)
     return relation
+
+
+def _check_map(earlier: Expression, matrix: Expression, last: Expression) -> None:
+    """ValueError unless the matrix, of no more elements than parties multiply so, takes the one vector to the other."""
+    if len(matrix.shape) != 2 or count(matrix.shape) > correlations.MAX_MAPPED or matrix.shape != last.shape + earlier.shape:
+        raise ValueError(matrix)
 
 
 def _is_large(expression: Expression) -> bool:

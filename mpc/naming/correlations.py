@@ -14,17 +14,16 @@ import numpy as np
 
 from mpc.canonical import pack_sequence
 from mpc.errors import ProgramError
-from mpc.kernels import bits, carry, sets, wide
+from mpc.kernels import bits, carry, rounding, sets, wide
+from mpc.kernels.rounding import HALF
 from mpc.naming.expressions import MAX_SCOPE, NAMED_NODES, Expression, Range
-from mpc.ring import BITS, WORD, Words, count
+from mpc.ring import WORD, Words, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mpc.naming.streams import Ranges
 
-HALF = np.dtype("<u4")
-_TOP = WORD.type(BITS - 1)
 MAX_FACTORS = 12
 """Masked values whose product takes one relation, which doubles with each."""
 SHORT_NODES = 2 * NAMED_NODES // MAX_FACTORS
@@ -40,6 +39,9 @@ MAX_NAMES = MAX_KEY - MAX_SCOPE - 200
 SHORT = MAX_NAMES // MAX_FACTORS
 """Bytes of the name of a mask of which as many fit."""
 PRODUCTS, QUOTIENT, WIDE, LIFT = "products ", "quotient ", "wide ", "lift"
+MAP = f"{QUOTIENT}map"
+MAX_MAPPED = 1 << 14
+"""Elements of a masked matrix by which a quotient is multiplied: beyond, what the dealer sends takes longer than the opening that is saved."""
 MAX_CONTINUED = 2
 """Masked values by which a quotient is multiplied before it is truncated anew."""
 MAX_WIDE = 6
@@ -78,13 +80,13 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a relation of one kind is laid out and what its value is.  `layout` and `bit_words` are of a number of elements."""
+    """How a relation of one kind is laid out and what its value is.  `layout` is of its `sizes_of`, `bit_words` of a number of elements."""
 
     usage: str
     expressions: int
     masks: int
     parameters: int
-    layout: Callable[[int], tuple[Part, ...]]
+    layout: Callable[..., tuple[Part, ...]]
     bit_words: Callable[[int], tuple[int, ...]]
     value: Callable[[Relation, list[Words], list[Words]], list[Words]]
 
@@ -105,7 +107,7 @@ class Relation:
         self.expressions = expressions
         self.bits = bits
         self.out = out
-        self.layout = layout_of(kind, elements_of(parameters, expressions))
+        self.layout = layout_of(kind, *sizes_of(kind, parameters, expressions))
         self.key = pack_sequence((kind, parameters, [expression.tree for expression in expressions], bits, out))
 
     @classmethod
@@ -113,7 +115,7 @@ class Relation:
         cls, ranges: Ranges, kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...] = (), bits: tuple[Range, ...] = ()
     ) -> Relation:
         """A relation whose shares nobody had before: they are the next words of the stream."""
-        words = layout_of(kind, elements_of(parameters, expressions)).words
+        words = layout_of(kind, *sizes_of(kind, parameters, expressions)).words
         relation = cls(kind, parameters, expressions, bits, ranges.take(KINDS[kind].usage, (words,)))
         if len(relation.key) > MAX_KEY:
             # At every party, not only at the one that asks for it.
@@ -169,9 +171,9 @@ class Relation:
 
 
 @lru_cache(maxsize=1 << 10)
-def layout_of(kind: str, elements: int) -> Layout:
-    """How the share of a relation of so many elements is laid out."""
-    parts = KINDS[kind].layout(elements)
+def layout_of(kind: str, *sizes: int) -> Layout:
+    """How the share of a relation of so many elements is laid out; see `sizes_of`."""
+    parts = KINDS[kind].layout(*sizes)
     nbytes = sum(part.nbytes for part in parts)
     return Layout(parts, nbytes, _in_words(nbytes), tuple(_in_words(part.nbytes) for part in parts))
 
@@ -183,6 +185,11 @@ def _in_words(nbytes: int) -> int:
 def elements_of(parameters: tuple[int, ...], expressions: tuple[Expression, ...]) -> int:
     """How many elements a relation of these is of."""
     return count(expressions[0].shape) if expressions else parameters[0]
+
+
+def sizes_of(kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...]) -> tuple[int, ...]:
+    """The same, which is one number but for a map: there it is that of each of its masks."""
+    return tuple([count(each.shape) for each in expressions]) if kind == MAP else (elements_of(parameters, expressions),)
 
 
 def _words(*sizes: int) -> tuple[Part, ...]:
@@ -228,47 +235,13 @@ def _chosen(relation: Relation, values: list[Words], masks: list[Words]) -> list
     return [rho, rho * values[0].reshape(-1)]
 
 
-def _parted(mask: Words, drop: int) -> tuple[Words, Words]:
-    """Of a value under this mask, r = -mask is what is added to it: r >> m and the top bit of r, as words."""
-    if mask.dtype == object:
-        high, top = _parts(mask, drop)
-        return wide.low(high), wide.low(top)
-    r = np.negative(mask.reshape(-1))
-    return r >> WORD.type(drop), r >> _TOP
-
-
-def _parts(mask: Words, drop: int) -> tuple[list[int], list[int]]:
-    """The same as integers."""
-    if mask.dtype == object:
-        return wide.parted(mask.reshape(-1).tolist(), drop)
-    high, top = _parted(mask, drop)
-    return high.tolist(), top.tolist()
-
-
-def _truncation(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
-    high, top = _parted(values[0], *relation.parameters)
-    return [high, top.astype(HALF)]
-
-
-def _lift(_: Relation, values: list[Words], __: list[Words]) -> list[Words]:
-    r = np.negative(values[0].reshape(-1))
-    return [wide.words_of(r.tolist()), r >> _TOP]
+def _rounding(deal: Callable[..., list[Words]]) -> Callable[[Relation, list[Words], list[Words]], list[Words]]:
+    return lambda relation, values, _: deal(*values, *relation.parameters)
 
 
 def _quotient_kind(factors: int) -> Kind:
     """For a quotient times so many masked values, truncated anew: what lacks are the products of their masks with both parts of the earlier r."""
     halves = (1 << factors) - 1
-
-    def value(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
-        (before, drop), (earlier, *masks, rho) = relation.parameters, values
-        high, top = _parted(rho, drop)
-        products = np.empty((halves, high.size), WORD)
-        sets.products([b.reshape(-1) for b in masks], products, np.multiply)
-        # In the order of sets whose last factor is a part of the earlier r.
-        shifted, tops = (products * part for part in _parted(earlier, before))
-        without = products[sets.of_several(factors) - 1]
-        return [high, np.concatenate([without, shifted]).reshape(-1), top.astype(HALF), tops.astype(HALF).reshape(-1)]
-
     return Kind(
         SHARE,
         factors + 2,
@@ -276,35 +249,22 @@ def _quotient_kind(factors: int) -> Kind:
         2,
         lambda m: (Part(WORD, m), Part(WORD, (2 * halves - factors) * m), Part(HALF, m), Part(HALF, halves * m)),
         lambda _: (),
-        value,
+        _rounding(rounding.of_products),
     )
 
 
 def _wide_kind(factors: int) -> Kind:
     """The same in numbers mod 2^128, and the earlier r's parts alone."""
-
-    def value(relation: Relation, values: list[Words], _: list[Words]) -> list[Words]:
-        (before, drop), (earlier, *masks, rho) = relation.parameters, values
-        high, top = _parted(rho, drop)
-        columns = zip(*(b.reshape(-1).tolist() for b in masks), *_parts(earlier, before), strict=True)
-        # By elements here, in the order of sets there.
-        products = zip(*(_wide_products(*column) for column in columns), strict=True)
-        return [high, wide.words_of([number for of_set in products for number in of_set]), top.astype(HALF)]
-
     terms = 3 * (1 << factors) - 1 - factors
     return Kind(
-        SHARE, factors + 2, 0, 2, lambda m: (Part(WORD, m), Part(WORD, 2 * terms * m, wide=True), Part(HALF, m)), lambda _: (), value
+        SHARE,
+        factors + 2,
+        0,
+        2,
+        lambda m: (Part(WORD, m), Part(WORD, 2 * terms * m, wide=True), Part(HALF, m)),
+        lambda _: (),
+        _rounding(rounding.of_wide_products),
     )
-
-
-def _wide_products(*masks_and_parts: int) -> list[int]:
-    """Of one element: the products of two masks and more, then those of all sets, the empty one too, with either part of the earlier r."""
-    *masks, shifted, top = masks_and_parts
-    products = [1]
-    for mask in masks:
-        products += [product * mask for product in products]
-    without = [products[number] for number in sets.of_several(len(masks)).tolist()]
-    return [*without, *[product * shifted for product in products], *[product * top for product in products]]
 
 
 def products_of(ranges: Ranges, masks: tuple[Expression, ...]) -> Relation:
@@ -350,13 +310,23 @@ KINDS: dict[str, Kind] = {
         1,
         lambda m: (Part(WORD, m), Part(HALF, m)),
         lambda _: (),
-        _truncation,
+        _rounding(rounding.of_truncation),
     ),
     # As a truncation, and products with the parts of an earlier one, those of its top bit mod 2^l only.
     **{f"{QUOTIENT}{number}": _quotient_kind(number) for number in range(1, MAX_CONTINUED + 1)},
+    # As a truncation, and products of a masked matrix with the parts of an earlier one: with r >> l summed up for each row, with its top bits one by one.
+    MAP: Kind(
+        SHARE,
+        3,
+        0,
+        2,
+        lambda _, terms, rows: (Part(WORD, rows), Part(WORD, rows), Part(HALF, rows), Part(HALF, terms)),
+        lambda _: (),
+        _rounding(rounding.of_map),
+    ),
     **{f"{WIDE}{number}": _wide_kind(number) for number in range(2, MAX_WIDE + 1)},
     # r = -mask as a number mod 2^128, and its top bit.
-    LIFT: Kind(SHARE, 1, 0, 0, lambda m: (Part(WORD, 2 * m, wide=True), Part(WORD, m)), lambda _: (), _lift),
+    LIFT: Kind(SHARE, 1, 0, 0, lambda m: (Part(WORD, 2 * m, wide=True), Part(WORD, m)), lambda _: (), _rounding(rounding.of_lifting)),
     # All products of two and more of so many masks.
     **{f"{PRODUCTS}{number}": _products_kind(number) for number in range(2, MAX_FACTORS + 1)},
     # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.

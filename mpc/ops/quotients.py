@@ -7,10 +7,11 @@ M = K·(msb r) - (r >> m) the dealer knows both parts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.kernels import wide
 from mpc.kernels.wide import WIDTH
+from mpc.values.secret import lineage_of
 
 if TYPE_CHECKING:
     from mpc.kernels.wide import Numbers
@@ -76,6 +77,26 @@ def public_numbers(c: Words | Numbers, drop: int) -> list[tuple[int, int]]:
     """C and K of each element, as integers, which do not wrap."""
     width = WIDTH if c.dtype == object else 8 * c.dtype.itemsize
     return [((value >> drop) - (1 << (width - 2 - drop)), (1 - (value >> (width - 1))) << (width - drop)) for value in c.tolist()]
+
+
+class Whole(NamedTuple):
+    """What is truncated: a value of so many fractional bits; if it is a product, the share that is added to it, too."""
+
+    frac: int
+    bound: float
+    lineage: int
+    plus: AShare | None = None
+
+    async def added(self, s: Session, product: Words) -> Words:
+        """This party's share of the sum, in the memory of its share of the product."""
+        if self.plus is not None:
+            await s.made(self.plus)
+            product += self.plus.words
+        return product
+
+    def truncated(self, s: Session, words: Words, drop: int, origin: Truncation | None = None) -> AShare:
+        """The share of it with `drop` bits less, of which this party has `words`."""
+        return wrapped(s, words, self.frac, self.bound, drop, lineage_of("trunc", self.lineage, drop), origin)
 
 
 def wrapped(s: Session, words: Held, frac: int, bound: float, drop: int, lineage: int, origin: Truncation | None = None) -> AShare:

@@ -17,9 +17,11 @@ from mpc.ledger import Cost, together
 from mpc.naming import expressions
 from mpc.naming.correlations import DROPPED, Relation
 from mpc.naming.scope import running
-from mpc.ops import continued, quotients
+from mpc.ops import continued, mapped, quotients
 from mpc.ops.arithmetic import checked_product, masks_product, own_term, product_bound, product_work
+from mpc.ops.continued import MAX_BASE
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
+from mpc.ops.quotients import Whole
 from mpc.ring import broadcast, count
 from mpc.values.derived import Derived, Done, Known, Quotient, Truncation
 from mpc.values.masked import Masked
@@ -37,6 +39,14 @@ if TYPE_CHECKING:
     from mpc.session import Session
 
 
+class Rounded(NamedTuple):
+    """What was truncated: this party's words, c, which is open, and the name of its mask."""
+
+    words: Words
+    c: Words
+    mask: Expression
+
+
 def trunc_cost(n: int, x: Operand, drop: int) -> Cost:  # noqa: ARG001  12 bytes whatever is dropped
     """What `trunc` costs."""
     size = count(x.shape)
@@ -50,6 +60,8 @@ async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
     rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element · raises PrecisionError unless |x| < 2^62 as a word, ProgramError for another `drop`
     """
     drop = check_drop(x.bound, x.frac, drop)
+    if x.size <= CHUNK:
+        return _remembered(s, Whole(x.frac, x.bound, x.lineage), await _truncated(s, x, drop), drop)
     parts = await in_chunks(s, _trunc, cut(x.size), (x.reshape(-1),), drop)
     return concatenate(parts).reshape(x.shape)
 
@@ -69,6 +81,11 @@ def check_drop(bound: float, frac: int, drop: int) -> int:
 
 
 async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
+    """A chunk.  It remembers nothing: that would be as large as the whole, of which chunks are used up."""
+    return Whole(x.frac, x.bound, x.lineage).truncated(s, (await _truncated(s, x, drop)).words, drop)
+
+
+async def _truncated(s: Session, x: AShare | Masked, drop: int) -> Rounded:
     name = x.name if isinstance(x, Masked) else s.take_mask(x)
     # c = d + 2^62 with r = -a, so that a masked value needs no further opening.
     fetching = _begin(s, name, drop)
@@ -77,8 +94,7 @@ async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
         high, top = await fetching
     finally:
         fetching.close()
-    words = await quotients.rounded(s, c, high, top, drop, x.shape)
-    return quotients.wrapped(s, words, x.frac, x.bound, drop, lineage_of("trunc", x.lineage, drop))
+    return Rounded(await quotients.rounded(s, c, high, top, drop, x.shape), c, name)
 
 
 def _begin(s: Session, mask: Expression, drop: int) -> Coroutine[Any, Any, list[Words]]:
@@ -105,9 +121,9 @@ def mul_trunc_cost(n: int, x: Operand, y: Operand, drop: int) -> Cost:
     return fused_cost("mul", n, x, y)
 
 
-def matmul_trunc_cost(n: int, x: Operand, y: Operand, drop: int, *, bound: float | None = None) -> Cost:  # noqa: ARG001
+def matmul_trunc_cost(n: int, x: Operand, y: Operand, drop: int, *, bound: float | None = None, plus: Operand | None = None) -> Cost:  # noqa: ARG001
     """What `matmul_trunc` costs."""
-    return fused_cost("matmul", n, x, y)
+    return mapped.cost(n, x) if mapped.maps(x, y) else fused_cost("matmul", n, x, y)
 
 
 _FUSED_OPENS = "x - a, y - b and x·y - rho, uniform"
@@ -120,7 +136,7 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
 
-    A result of `mul_trunc` or `matmul_trunc` of m <= 2^17 elements is a *quotient*.  Times a Masked y of its shape: rounds 1 · bytes 8 · dealer 24.
+    A result of `trunc`, `mul_trunc` or `matmul_trunc` of m <= 2^17 elements is a *quotient*.  Times a Masked y of its shape: rounds 1 · bytes 8 · dealer 24.
     That product is not opened before something reads it.  A further such product is opened in its place, together with it, and rounded once: for k masked
     factors rounds 1 in all, and
     - bytes 8 · dealer 56, for k = 2, m <= 512, 32 bits dropped in all, and a product below 2^62 as a word before any are;
@@ -136,44 +152,58 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
     if x.shape == y.shape and x.size > CHUNK:
         parts = await in_chunks(s, _part, cut(x.size), (x.reshape(-1), y.reshape(-1)), drop)
         return concatenate(parts).reshape(shape)
-    return await _fused(s, x, y, "mul", drop)
+    return await _fused(s, x, y, "mul", drop, _elementwise(x, y))
 
 
 @op(matmul_trunc_cost, source="dalskov20", opens=_FUSED_OPENS, leaks=_FUSED_LEAKS)
-async def matmul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: int, *, bound: float | None = None) -> AShare:
-    """The matrix product x @ y with `drop` fractional bits less: the product itself is never shared.
+async def matmul_trunc(
+    s: Session, x: AShare | Masked, y: AShare | Masked, drop: int, *, bound: float | None = None, plus: AShare | None = None
+) -> AShare:
+    """The matrix product x @ y, and what is to be added to it, with `drop` fractional bits less: the product itself is never shared.
 
-    `bound` is a public bound of the product that the caller can prove, where it is below what follows from the bounds of x and y and the number of addends.
+    `plus` has the shape of the product, and its frac, which is the sum of both.  `bound` is a public bound of the sum that the caller can prove, where it is
+    below what follows from the bounds of x, y and `plus` and the number of addends.
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
+
+    Of a Masked x of (m, k), with m k <= 2^14, and a *quotient* y of (k,), which a result of `trunc`, `mul_trunc` or `matmul_trunc` is: rounds 1 ·
+    bytes 8 per output · dealer 20 per output and 4 m k.
     """
-    checked_product("matmul", x, y, bound)
-    drop = check_drop(product_bound("matmul", x, y, bound), x.frac + y.frac, drop)
-    return await _fused(s, x, y, "matmul", drop, bound)
-
-
-class Rounded(NamedTuple):
-    """A truncated product: its words, its lineage, and what is known of it: c, which was opened for it, and the name of its mask."""
-
-    words: Words
-    lineage: int
-    c: Words
-    mask: Expression
+    shape, frac = checked_product("matmul", x, y, bound), x.frac + y.frac
+    most, lineage = product_bound("matmul", x, y, bound), lineage_of("matmul", x.lineage, y.lineage)
+    if plus is not None:
+        plus = s.operand(plus, (AShare,), "matmul_trunc")
+        if plus.shape != shape or plus.frac != frac:
+            msg = f"what is added has shape {plus.shape} and {plus.frac} fractional bits, and the product {shape} and {frac}: give it the same"
+            raise ProgramError(msg)
+        most, lineage = most + plus.bound if bound is None else bound, lineage_of("plus", lineage, plus.lineage)
+    drop, whole = check_drop(most, frac, drop), Whole(frac, most, lineage, plus)
+    if isinstance(x, Masked) and isinstance(y, Derived) and isinstance(y.origin, Truncation) and mapped.maps(x, y):
+        return await mapped.product(s, x, y, y.origin, whole, drop)
+    return await _fused(s, x, y, "matmul", drop, whole)
 
 
 async def _part(s: Session, x: AShare | Masked, y: AShare | Masked, drop: int) -> AShare:
-    """A chunk of a product.  It remembers nothing: that would be as large as the product, of which chunks are used up."""
-    product = await _rounded(s, x, y, "mul", drop)
-    return quotients.wrapped(s, product.words, x.frac + y.frac, x.bound * y.bound, drop, product.lineage)
+    whole = _elementwise(x, y)
+    return whole.truncated(s, (await _rounded(s, x, y, "mul", drop, whole)).words, drop)
 
 
-async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, known: float | None = None) -> AShare:
-    words, lineage, c, mask = await _rounded(s, x, y, operation, drop)
-    origin = Truncation(Quotient(Known(mask), drop, Done((c, words)))) if count(words.shape) <= CHUNK else None
-    return quotients.wrapped(s, words, x.frac + y.frac, product_bound(operation, x, y, known), drop, lineage, origin)
+def _elementwise(x: AShare | Masked, y: AShare | Masked) -> Whole:
+    return Whole(x.frac + y.frac, x.bound * y.bound, lineage_of("mul", x.lineage, y.lineage))
 
 
-async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int) -> Rounded:
+async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, whole: Whole) -> AShare:
+    return _remembered(s, whole, await _rounded(s, x, y, operation, drop, whole), drop)
+
+
+def _remembered(s: Session, whole: Whole, rounded: Rounded, drop: int) -> AShare:
+    """A quotient, if it is no longer than a chunk, and the name of its mask fits beside others in a relation."""
+    words, c, mask = rounded
+    remembers = count(words.shape) <= CHUNK and mask.length <= MAX_BASE
+    return whole.truncated(s, words, drop, Truncation(Quotient(Known(mask), drop, Done((c, words)))) if remembers else None)
+
+
+async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, whole: Whole) -> Rounded:
     names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
     product = masks_product(s.n, operation, *names)
     rho = expressions.mask(running(s).ranges.take("mask", product.shape))
@@ -181,21 +211,21 @@ async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation
     mask = expressions.combine("add", rho, product)
     fetching = _begin(s, mask, drop)
     try:
-        lineage = lineage_of(operation, x.lineage, y.lineage)
-        hidden = await _hidden(s, x, y, names, operation, rho)
-        c = quotients.lifted(await s.open_hidden(running(s), hidden, rho, lineage))
+        hidden = await _hidden(s, x, y, names, operation, rho, whole)
+        c = quotients.lifted(await s.open_hidden(running(s), hidden, rho, whole.lineage))
         high, top = await fetching
-        words = await quotients.rounded(s, c, high, top, drop, product.shape)
-        return Rounded(words, lineage_of("trunc", lineage, drop), c, mask)
+        return Rounded(await quotients.rounded(s, c, high, top, drop, product.shape), c, mask)
     finally:
         fetching.close()
 
 
-async def _hidden(s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression], operation: str, rho: Expression) -> Words:
+async def _hidden(
+    s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression], operation: str, rho: Expression, whole: Whole
+) -> Words:
     """What this party adds to x·y under the mask `rho`.  What it opened for that and its shares of those masks, twice the operands, end here."""
     left, right = await s.masked((x, y), names)
     own = await s.compute(own_term, rho.shape, s.index, s.n, left, right, operation, work=product_work(operation, left, right))
-    return s.hide(rho, own)
+    return s.hide(rho, await whole.added(s, own))
 
 
 def scale_cost(n: int, x: Operand, factor: Any, drop: int = FRAC) -> Cost:

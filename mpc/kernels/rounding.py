@@ -1,0 +1,90 @@
+"""What the dealer shares so that parties can drop bits, and multiply what has lost some (papers: catrina10, dalskov20; decisions 0012, 0018, 0020, 0029).
+
+A mask says what was subtracted from a value, so r = -mask is what was added to it. A truncation takes r >> m and the top bit of r, that of later products too,
+which is needed mod 2^m only, m <= 32.  Dealer only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpc.kernels import sets, wide
+from mpc.kernels.products import matmul
+from mpc.ring import BITS, WORD, Words
+
+if TYPE_CHECKING:
+    from typing import Any
+
+HALF = np.dtype("<u4")
+_TOP = WORD.type(BITS - 1)
+
+
+def of_truncation(mask: Words, drop: int) -> list[Words]:
+    """All r >> drop, and their top bits."""
+    high, top = _parted(mask, drop)
+    return [high, top.astype(HALF)]
+
+
+def of_lifting(mask: Words) -> list[Words]:
+    """All r as numbers mod 2^128, and their top bits."""
+    r = np.negative(mask.reshape(-1))
+    return [wide.words_of(r.tolist()), r >> _TOP]
+
+
+def of_map(earlier: Words, matrix: Words, rho: Words, before: int, drop: int) -> list[Words]:
+    """As a truncation of rho, and products of a matrix (m, k) with the parts of an earlier r, (k,): with r >> l summed up, with its top bits one by one."""
+    high, top = _parted(rho, drop)
+    shifted, tops = _parted(earlier, before)
+    # Each of these top bits is multiplied by what is opened later: so they cannot be summed up here.
+    return [high, matmul(matrix, shifted), top.astype(HALF), (matrix.astype(HALF) * tops.astype(HALF)).reshape(-1)]
+
+
+def of_products(earlier: Words, *others: Any) -> list[Words]:
+    """As a truncation of rho, and products of masks b, ... with the parts of an earlier r, those of its top bit mod 2^32: `others` are b, ..., rho, l, m."""
+    *masks, rho, before, drop = others
+    high, top = _parted(rho, drop)
+    products = np.empty(((1 << len(masks)) - 1, high.size), WORD)
+    sets.products([b.reshape(-1) for b in masks], products, np.multiply)
+    # In the order of sets whose last factor is a part of the earlier r.
+    shifted, tops = (products * part for part in _parted(earlier, before))
+    without = products[sets.of_several(len(masks)) - 1]
+    return [high, np.concatenate([without, shifted]).reshape(-1), top.astype(HALF), tops.astype(HALF).reshape(-1)]
+
+
+def of_wide_products(earlier: Words, *others: Any) -> list[Words]:
+    """The same in numbers mod 2^128, and the earlier r's parts alone."""
+    *masks, rho, before, drop = others
+    high, top = _parted(rho, drop)
+    columns = zip(*(b.reshape(-1).tolist() for b in masks), *_parts(earlier, before), strict=True)
+    # By elements here, in the order of sets there.
+    products = zip(*(_wide_products(*column) for column in columns), strict=True)
+    return [high, wide.words_of([number for of_set in products for number in of_set]), top.astype(HALF)]
+
+
+def _parted(mask: Words, drop: int) -> tuple[Words, Words]:
+    """All r >> drop and their top bits, as words."""
+    if mask.dtype == object:
+        high, top = _parts(mask, drop)
+        return wide.low(high), wide.low(top)
+    r = np.negative(mask.reshape(-1))
+    return r >> WORD.type(drop), r >> _TOP
+
+
+def _parts(mask: Words, drop: int) -> tuple[list[int], list[int]]:
+    """The same as integers."""
+    if mask.dtype == object:
+        return wide.parted(mask.reshape(-1).tolist(), drop)
+    high, top = _parted(mask, drop)
+    return high.tolist(), top.tolist()
+
+
+def _wide_products(*masks_and_parts: int) -> list[int]:
+    """Of one element: the products of two masks and more, then those of all sets, the empty one too, with either part of the earlier r."""
+    *masks, shifted, top = masks_and_parts
+    products = [1]
+    for mask in masks:
+        products += [product * mask for product in products]
+    without = [products[number] for number in sets.of_several(len(masks)).tolist()]
+    return [*without, *[product * shifted for product in products], *[product * top for product in products]]
