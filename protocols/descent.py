@@ -62,12 +62,7 @@ async def _step(s: Session, x: Masked, y: AShare, w: AShare, pace: float) -> ASh
     """One step: w + pace · x'(y - x w)."""
     mantissa, exponent = math.frexp(pace)
     shift = min(1 - exponent, MAX_SHIFT)
-    error = await mpc.matmul_trunc(s, -x, w, FRAC, bound=ERROR, plus=_finer(y, FRAC))
+    error = await mpc.matmul_trunc(s, -x, w, FRAC, bound=ERROR, plus=y)
     if mantissa != 0.5 or shift != 1 - exponent:
         error = await mpc.scale(s, error, math.ldexp(pace, shift), 20)
-    return await mpc.matmul_trunc(s, x.T.ldexp(-shift), error, FRAC + shift, bound=WEIGHT, plus=_finer(w, FRAC + shift))
-
-
-def _finer(x: AShare, bits: int) -> AShare:
-    """The same value with so many fractional bits more."""
-    return (x * (1 << bits)).ldexp(-bits)
+    return await mpc.matmul_trunc(s, x.T.ldexp(-shift), error, FRAC + shift, bound=WEIGHT, plus=w)

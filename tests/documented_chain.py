@@ -53,11 +53,11 @@ class Multiplier(Zoe):
         y, row = lineage("masked", y, printed(repr(canonical(b)))), [0, [0, 3, 1]]
         z, c, p, history = await self.of_row(scope, x, lineage("index", y, printed((0, (0, 3, 1)))), ["index", row, [b]], own[:3])
         rho = ["mask", [last, 0, [2]], []]
-        share = await self.relation(["quotient map", [10, 10], [p, b, rho], [], [last, 0, [8]]], 64)
+        share = await self.relation(["matrix 1", [10, 10], [b, p, rho], [], [last, 0, [8]]], 64)
         (high, dealt), halves = np.frombuffer(share[:32], "<u8").reshape(2, 2), np.frombuffer(share[32:], "<u4").astype(np.uint64)
         top, tops = halves[:2], halves[2:].reshape(2, 3)
         whole, k = (c >> np.uint64(10)) - np.uint64(2**52), (np.uint64(1) - (c >> np.uint64(63))) << np.uint64(54)
-        hidden = e.reshape(2, 3) @ z + own.reshape(2, 3) @ whole - dealt + tops @ k - self.dealt("mask", last, 0, 2)
+        hidden = e.reshape(2, 3) @ z + own.reshape(2, 3) @ whole + dealt + tops @ k - self.dealt("mask", last, 0, 2)
         history = lineage("plus", lineage("matmul", y, history), plus)
         c = hidden + await self.message(last, 0, "fused", (2,), [history], [rho], hidden) + np.uint64(2**62)
         return await self.reveal(revealed, truncated(c, 10, high, top), lineage("share", lineage("trunc", history, 10), int(last)), 10)

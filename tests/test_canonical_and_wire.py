@@ -11,7 +11,7 @@ from mpc import PeerMisbehaved
 from mpc.canonical import MAX_BYTES, pack, unpack
 from mpc.framing import wire
 from mpc.naming.asked import unpack_relation
-from mpc.naming.correlations import KINDS, MAP, MAX_TERMS, Relation, layout_of, sizes_of
+from mpc.naming.correlations import KINDS, MATRIX, MAX_TERMS, Relation, layout_of, sizes_of
 from mpc.naming.expressions import Range, add_up, combine, index, mask, reshape, scale, transpose, wide
 from mpc.ring import count
 
@@ -230,12 +230,18 @@ def one_of_each_kind():
     values = {"value": chain()}
     for kind, rules in KINDS.items():
         m = MAX_TERMS >> rules.expressions if kind.startswith("products") else 4 if kind.startswith("wide") else 70
-        parameters = {"truncation": (20,), "quotient 1": (20, 32), "quotient 2": (32, 16), MAP: (20, 27)}.get(kind, (m,) * rules.parameters)
+        parameters = {
+            "truncation": (20,),
+            "quotient 1": (20, 32),
+            "quotient 2": (32, 16),
+            "matrix 1": (20, 27),
+            "matrix 2": (20, 1, 32),
+        }.get(kind, (m,) * rules.parameters)
         expressions = tuple(values.get(kind, mask(Range("7", 3, (m,)), 1)) for _ in range(rules.expressions))
         if kind.startswith("wide"):
             parameters, expressions = (32, 96), (expressions[0], *(wide(Range("7", 3, (m, 2))) for _ in expressions[1:]))
-        if kind == MAP:
-            expressions = (*expressions[:1], mask(Range("7", 3, (3, m))), mask(Range("7", 9, (3,))))
+        if kind.startswith(MATRIX):
+            expressions = tuple(mask(Range("7", 3, shape)) for shape in ((3, m), (m, 2), (3, 2)))
         elements = count(expressions[0].shape) if expressions else m
         masks = tuple(Range("8", 100 * at, (size,)) for at, size in enumerate(rules.bit_words(elements)))
         yield Relation(
@@ -259,8 +265,8 @@ def several(k, m, sets):
     return [f"products {k}", [], [leaf("0", 0, [m])] * k, [], ["0", 0, [sets * m]]]
 
 
-def of_map(shape, k, rows, words, drops=(16, 16)):
-    return ["quotient map", [*drops], [leaf("0", 0, [k]), leaf("0", 0, shape), leaf("0", 0, [rows])], [], ["0", 0, [words]]]
+def of_matrix(left, right, last, words, drops=(16, 16)):
+    return [f"matrix {len(drops) - 1}", [*drops], [leaf("0", 0, shape) for shape in (left, right, last)], [], ["0", 0, [words]]]
 
 
 def of_quotient(k, m, words):
@@ -288,12 +294,19 @@ def test_wide_relations_are_taken():
     assert unpack_relation(pack(["lift", [], [leaf("0", 0, [2])], [], ["0", 0, [6]]]), "peer").nbytes == 48
 
 
-def test_maps_of_quotients_are_taken():
-    assert unpack_relation(pack(of_map([2, 3], 3, 2, 8)), "peer").nbytes == 64
-    assert unpack_relation(pack(of_map([2, 1 << 13], 1 << 13, 2, (1 << 13) + 5)), "peer").nbytes == 40 + (1 << 16)
-    wide_one = of_map([2, 2], 2, 2, 7, (96, 32))
-    wide_one[2][0] = WIDE
-    assert unpack_relation(pack(wide_one), "peer").nbytes == 56
+def test_matrix_products_with_quotients_are_taken():
+    for data, nbytes in (
+        (of_matrix([2, 3], [3], [2], 8), 64),
+        (of_matrix([2, 3], [3, 1], [2, 1], 8), 64),
+        (of_matrix([2, 3], [3], [2], 11, (1, 32, 16)), 88),
+        (of_matrix([2, 1 << 13], [1 << 13], [2], (1 << 13) + 5), 40 + (1 << 16)),
+    ):
+        assert unpack_relation(pack(data), "peer").nbytes == nbytes
+    for drops, wide_ones in (((96, 32), [1]), ((96, 32, 16), [0]), ((96, 96, 16), [0, 1])):
+        data = of_matrix([2, 2], [2, 2], [2, 2], 14 if len(drops) == 2 else 18, drops)
+        for place in wide_ones:
+            data[2][place] = ["wide", ["0", 0, [2, 2, 2]], []]
+        assert unpack_relation(pack(data), "peer").kind.startswith("matrix")
 
 
 @pytest.mark.parametrize(
@@ -319,15 +332,25 @@ def test_maps_of_quotients_are_taken():
         of_quotient(2, MAX_TERMS // 16 + 1, 7),
         of_quotient(0, 2, 2),
         of_quotient(3, 2, 16),
-        of_map([2, 3], 3, 2, 7),
-        of_map([2, 3], 3, 3, 9),
-        of_map([2, 3], 2, 2, 8),
-        of_map([6], 3, 2, 8),
-        of_map([2, 3, 1], 3, 2, 8),
-        of_map([2, (1 << 13) + 1], (1 << 13) + 1, 2, (1 << 13) + 6),
-        of_map([2, 3], 3, 2, 8, (33, 1)),
-        of_map([2, 3], 3, 2, 8, (1, 33)),
-        of_map([2, 3], 3, 2, 8, (16,)),
+        of_matrix([2, 3], [3], [2], 7),
+        of_matrix([2, 3], [3], [3], 9),
+        of_matrix([2, 3], [2], [2], 8),
+        of_matrix([6], [6], [], 8),
+        of_matrix([2, 3], [3], [2, 1], 8),
+        of_matrix([2, 3, 1], [3], [2], 8),
+        of_matrix([2, 1], [1, 1, 1], [1, 2, 1], 5),
+        of_matrix([2, (1 << 13) + 1], [(1 << 13) + 1], [2], (1 << 13) + 6),
+        of_matrix([2, 1 << 12], [1 << 12, 3], [2, 3], 3 * (1 << 12) + 15),
+        of_matrix([2, 1 << 13], [1 << 13], [2], (1 << 14) + 5, (1, 1, 1)),
+        of_matrix([2, 3], [3], [2], 8, (33, 1)),
+        of_matrix([2, 3], [3], [2], 8, (1, 33)),
+        of_matrix([2, 3], [3], [2], 11, (33, 1, 1)),
+        of_matrix([2, 3], [3], [2], 11, (1, 33, 1)),
+        of_matrix([2, 3], [3], [2], 8, (16,)),
+        of_matrix([2, 0], [0, 2], [2, 2], 10),
+        of_matrix([2, 1 << 20], [1 << 20, 0], [2, 0], 0),
+        ["matrix 1", [16, 16], [["wide", ["0", 0, [2, 2, 2]], []], leaf("0", 0, [2]), leaf("0", 0, [2])], [], ["0", 0, [7]]],
+        ["matrix 1", [16, 16], [leaf("0", 0, [2, 2]), leaf("0", 0, [2]), WIDE], [], ["0", 0, [7]]],
         of_wide(1),
         of_wide(7),
         of_wide(drops=(33, 96)),

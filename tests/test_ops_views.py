@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,24 +10,20 @@ import pytest
 import mpc
 from mpc import OPS
 from mpc.channels.flow import Flow
-from mpc.kernels import bits, wide
+from mpc.kernels import bits
 from mpc.kernels.cross import PARTIES, pays
-from mpc.kernels.wide import LANE_BITS
-from mpc.messaging.exchange import Exchange
 from mpc.naming import correlations
-from mpc.naming.streams import Streams
 from mpc.ops import factors, groups
 from mpc.preprocessing.dealer import DealerSession
-from mpc.preprocessing.dealt import Dealt
 from mpc.ring import WORD
 from mpc.testing import simulate
 from mpc.values.bshare import BShare
 from mpc.values.derived import Derived
 from mpc.values.shares import AShare
 from tests.references import CASES, shared_bits
+from tests.views import FAR, INPUTS, check_alike, check_uniform, distance, joint, noted
 
 SIZE = 1 << 14
-INPUTS = (0, 1 << 23)
 SHAPES = {"matmul": ((128, 2), (2, 128)), "matmul_trunc": ((128, 2), (2, 128))}
 FORMS = [(name, form) for name in OPS for form in ("share", "private", "masked") if form == "share" or "x" in CASES[name].kinds]
 
@@ -58,69 +53,7 @@ async def run(s, name, value, form):
 
 @pytest.fixture
 def view(monkeypatch):
-    """All that the parties but the last see, by kind and in order: own streams, corrections, and what the last one sends them."""
-    seen = {}
-
-    def note(party, kind, words):
-        seen.setdefault((party, kind), []).append(np.array(words).reshape(-1).view(np.uint8).copy())
-
-    mask, opened, published = Streams.mask, Exchange._trade, Dealt._corrected
-
-    def noted_mask(self, where, hides, usage="mask"):
-        words = mask(self, where, hides, usage)
-        note(self._index, usage, words)
-        return words
-
-    async def noted_trade(self, scope, digest_of, messages):
-        for name, words, *_ in messages:
-            if words is not None and name == "p0":
-                # Lanes are noted as the numbers that they are of: uniform words are never all so small.
-                lanes = words.size and int(words.max()) < 1 << LANE_BITS
-                note(self.index, "sends", wide.words_of(wide.opened(words)) if lanes else words)
-        await opened(self, scope, digest_of, messages)
-
-    async def noted_material(self, plain, *arguments):
-        parts = await plain(self, *arguments)
-        for part in parts:
-            note(self._exchange.index, "material", part)
-        return parts
-
-    expanded = Dealt._expanded
-    monkeypatch.setattr(Streams, "mask", noted_mask)
-    monkeypatch.setattr(Exchange, "_trade", noted_trade)
-    monkeypatch.setattr(Dealt, "_corrected", lambda self, *arguments: noted_material(self, published, *arguments))
-    monkeypatch.setattr(Dealt, "_expanded", lambda self, *arguments: noted_material(self, expanded, *arguments))
-    return seen
-
-
-def seen_by_all_but_the_last(seen, n):
-    """Their own material, and the messages of the last party, by name."""
-    mine = {key: arrays for key, arrays in seen.items() if (key[0] < n - 1) != (key[1] == "sends")}
-    return {(*key, number): array for key, arrays in mine.items() for number, array in enumerate(arrays)}
-
-
-def distance(counts, others):
-    """Chi-squared of two histograms of equal totals."""
-    total = counts + others
-    some = total > 0
-    return float(((counts - others)[some] ** 2 / total[some]).sum())
-
-
-# 255 degrees of freedom: mean 255, standard deviation 22.6; beyond 450 less than once in 10^11 comparisons.
-FAR = 450
-
-
-def check_uniform(view):
-    for key, array in view.items():
-        if array.size > 4096:
-            counts = np.bincount(array, minlength=256)
-            assert ((counts - array.size / 256) ** 2 / (array.size / 256)).sum() < FAR, key
-
-
-def joint(left, right):
-    """Histogram of the pairs of lower half bytes at the same places of both arrays."""
-    size = min(left.size, right.size) // 8 * 8
-    return np.bincount((left[:size] & 15) * 16 + (right[:size] & 15), minlength=256)
+    return noted(monkeypatch)
 
 
 @pytest.mark.parametrize(("name", "form"), FORMS)
@@ -129,29 +62,6 @@ def test_all_but_one_together_see_the_same_for_two_inputs(name, form, view):
     local = name in {"xor", "not_"}
     for n in (2, 3) if form == "share" else (3,):
         check_alike(view, n, lambda s, value: run(s, name, value, form), local=local)
-
-
-def check_alike(view, n, op, *, local=False):
-    views = []
-    for value in INPUTS:
-        view.clear()
-
-        async def program(s, value=value):
-            result = await op(s, value)
-            await s.made(result)
-            return result.words
-
-        results = simulate(n, program)
-        views.append(seen_by_all_but_the_last(view, n))
-        for index, words in enumerate(results[:-1]):
-            views[-1][index, "result", 0] = np.ascontiguousarray(words).reshape(-1).view(np.uint8)
-    first, second = views
-    assert first.keys() == second.keys()
-    assert local or any(key[1] == "sends" for key in first)
-    for one in views:
-        check_uniform({key: array for key, array in one.items() if key[1] != "result" or not local})
-    for left, right in combinations(first, 2):
-        assert distance(joint(first[left], first[right]), joint(second[left], second[right])) < FAR, (left, right)
 
 
 @pytest.mark.parametrize("n", PARTIES)
@@ -172,24 +82,6 @@ def test_all_but_one_together_see_the_same_of_a_chain_of_quotients(n, view):
         return await mpc.mul_trunc(s, z, x, 23)
 
     check_alike(view, n, chain)
-
-
-@pytest.mark.parametrize("n", [2, 3])
-def test_all_but_one_together_see_the_same_of_a_matrix_times_a_quotient(n, view, monkeypatch):
-    monkeypatch.setitem(SHAPES, "mul_trunc", ((SIZE // 4,), (SIZE // 4,)))
-
-    async def mapped(s, value):
-        x, y = await operands_of(s, "mul_trunc", value, "masked")
-        z = (await mpc.mul_trunc(s, x[:4], y[:4], 23)).assume_bound(2.0**24, "within a unit of 2^23 times 2^23 over 2^23")
-        for matrix in (x.reshape(-1, 4), x.reshape(4, -1)):
-            before = s.cost.rounds
-            z = (await mpc.matmul_trunc(s, matrix, z, 23, bound=2.0**38)).assume_bound(
-                2.0**24, "a lie, which wraps: only what is seen matters"
-            )
-            assert s.cost.rounds == before + 1
-        return z
-
-    check_alike(view, n, mapped)
 
 
 async def waiting(s, value, drop, rounds):

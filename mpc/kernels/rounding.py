@@ -12,7 +12,7 @@ import numpy as np
 
 from mpc.kernels import sets, wide
 from mpc.kernels.products import matmul
-from mpc.ring import BITS, WORD, Words
+from mpc.ring import BITS, WORD, Words, count
 
 if TYPE_CHECKING:
     from typing import Any
@@ -33,12 +33,28 @@ def of_lifting(mask: Words) -> list[Words]:
     return [wide.words_of(r.tolist()), r >> _TOP]
 
 
-def of_map(earlier: Words, matrix: Words, rho: Words, before: int, drop: int) -> list[Words]:
-    """As a truncation of rho, and products of a matrix (m, k) with the parts of an earlier r, (k,): with r >> l summed up, with its top bits one by one."""
+def of_map(left: Words, earlier: Words, rho: Words, before: int, drop: int) -> list[Words]:
+    """As a truncation of rho, and matrix products of a mask with the parts of an earlier r: with -(r >> l) as they are, with its top bits one by one."""
     high, top = _parted(rho, drop)
-    shifted, tops = _parted(earlier, before)
+    shifted, tops = (part.reshape(earlier.shape) for part in _parted(earlier, before))
     # Each of these top bits is multiplied by what is opened later: so they cannot be summed up here.
-    return [high, matmul(matrix, shifted), top.astype(HALF), (matrix.astype(HALF) * tops.astype(HALF)).reshape(-1)]
+    return [high, np.negative(matmul(left, shifted)).reshape(-1), top.astype(HALF), _one_by_one(left, tops).reshape(-1)]
+
+
+def of_quotients(left: Words, right: Words, rho: Words, left_before: int, before: int, drop: int) -> list[Words]:
+    """The same of the parts of two earlier r: those without a top bit as they are, those with one of them times -1.  Others are not needed."""
+    high, top = _parted(rho, drop)
+    (h, t), (shifted, tops) = (
+        [part.reshape(mask.shape) for part in _parted(mask, lost)] for mask, lost in ((left, left_before), (right, before))
+    )
+    alone = np.concatenate([_one_by_one(t, shifted), _one_by_one(h, tops)])
+    return [high, matmul(h, shifted).reshape(-1), top.astype(HALF), np.negative(alone, out=alone).reshape(-1)]
+
+
+def _one_by_one(left: Words, right: Words) -> Words:
+    """All left_ij right_jl, (m, j, l), mod 2^32."""
+    (m, j), columns = left.shape, count(right.shape[1:])
+    return left.astype(HALF).reshape(m, j, 1) * right.astype(HALF).reshape(1, j, columns)
 
 
 def of_products(earlier: Words, *others: Any) -> list[Words]:

@@ -11,7 +11,7 @@ from mpc.naming.correlations import (
     DROPPED,
     KINDS,
     LIFT,
-    MAP,
+    MATRIX,
     PRODUCTS,
     QUOTIENT,
     WIDE,
@@ -33,6 +33,7 @@ from mpc.naming.expressions import (
     mask,
     multiplications,
     pairs,
+    product_shape,
     reshape,
     scale,
     stack,
@@ -86,8 +87,8 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
         raise ValueError(elements)
     if has_terms and elements << len(expressions) > correlations.MAX_TERMS:
         raise ValueError(elements)
-    if kind == MAP:
-        _check_map(*named)
+    if kind.startswith(MATRIX):
+        _check_matrices(relation)
     elif any(each.shape != named[0].shape for each in named):
         raise ValueError(expressions)
     if out.shape != (relation.layout.words,):
@@ -97,10 +98,14 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
     return relation
 
 
-def _check_map(earlier: Expression, matrix: Expression, last: Expression) -> None:
-    """ValueError unless the matrix, of no more elements than parties multiply so, takes the one vector to the other."""
-    if len(matrix.shape) != 2 or count(matrix.shape) > correlations.MAX_MAPPED or matrix.shape != last.shape + earlier.shape:
-        raise ValueError(matrix)
+def _check_matrices(relation: Relation) -> None:
+    """ValueError unless the masks are of two matrices, or a matrix and a vector, and their product, of which parties take so many one by one."""
+    left, right, last = relation.expressions
+    if len(left.shape) != 2 or len(right.shape) > 2 or product_shape(left.shape, right.shape) != last.shape:
+        raise ValueError(relation)
+    # Without any, the dealer would make whole matrices for nothing, of any size.
+    if not 0 < relation.layout.parts[-1].nbytes <= correlations.MAX_MATRIX:
+        raise ValueError(relation)
 
 
 def _is_large(expression: Expression) -> bool:
@@ -119,6 +124,13 @@ def _check_parameters(relation: Relation, elements: int) -> None:
             raise ValueError(masks)
         if is_wide and (elements > correlations.MAX_WIDE_ELEMENTS or elements << len(factors) > correlations.MAX_WIDE_TERMS):
             raise ValueError(elements)
+        return
+    if kind.startswith(MATRIX):
+        # One less than there are parameters are of quotients, and what is masked comes before them.
+        masked = 3 - len(parameters)
+        _check_drops(masks[masked:], parameters)
+        if any(each.is_wide for each in (*masks[:masked], masks[-1])):
+            raise ValueError(masks)
         return
     if any(each.is_wide for each in masks) or not all(parameter <= MAX_WORDS for parameter in parameters):
         raise ValueError(masks)

@@ -39,9 +39,9 @@ MAX_NAMES = MAX_KEY - MAX_SCOPE - 200
 SHORT = MAX_NAMES // MAX_FACTORS
 """Bytes of the name of a mask of which as many fit."""
 PRODUCTS, QUOTIENT, WIDE, LIFT = "products ", "quotient ", "wide ", "lift"
-MAP = f"{QUOTIENT}map"
-MAX_MAPPED = 1 << 14
-"""Elements of a masked matrix by which a quotient is multiplied: beyond, what the dealer sends takes longer than the opening that is saved."""
+MATRIX = "matrix "
+MAX_MATRIX = 1 << 16
+"""Bytes of the products that the dealer shares one by one for a matrix product with a quotient: beyond, they take longer than the opening that is saved."""
 MAX_CONTINUED = 2
 """Masked values by which a quotient is multiplied before it is truncated anew."""
 MAX_WIDE = 6
@@ -188,8 +188,11 @@ def elements_of(parameters: tuple[int, ...], expressions: tuple[Expression, ...]
 
 
 def sizes_of(kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...]) -> tuple[int, ...]:
-    """The same, which is one number but for a map: there it is that of each of its masks."""
-    return tuple([count(each.shape) for each in expressions]) if kind == MAP else (elements_of(parameters, expressions),)
+    """The same, which is one number; of a matrix product with a quotient that of the products of elements, and of the result."""
+    if not kind.startswith(MATRIX):
+        return (elements_of(parameters, expressions),)
+    left, _, rho = expressions
+    return count(left.shape) * count(rho.shape[1:]), count(rho.shape)
 
 
 def _words(*sizes: int) -> tuple[Part, ...]:
@@ -250,6 +253,19 @@ def _quotient_kind(factors: int) -> Kind:
         lambda m: (Part(WORD, m), Part(WORD, (2 * halves - factors) * m), Part(HALF, m), Part(HALF, halves * m)),
         lambda _: (),
         _rounding(rounding.of_products),
+    )
+
+
+def _matrix_kind(quotients: int) -> Kind:
+    """For the matrix product of a masked value, or a quotient, and a quotient, truncated anew."""
+    return Kind(
+        SHARE,
+        3,
+        0,
+        quotients + 1,
+        lambda terms, m: (Part(WORD, m), Part(WORD, m), Part(HALF, m), Part(HALF, quotients * terms)),
+        lambda _: (),
+        _rounding(rounding.of_map if quotients == 1 else rounding.of_quotients),
     )
 
 
@@ -314,16 +330,8 @@ KINDS: dict[str, Kind] = {
     ),
     # As a truncation, and products with the parts of an earlier one, those of its top bit mod 2^l only.
     **{f"{QUOTIENT}{number}": _quotient_kind(number) for number in range(1, MAX_CONTINUED + 1)},
-    # As a truncation, and products of a masked matrix with the parts of an earlier one: with r >> l summed up for each row, with its top bits one by one.
-    MAP: Kind(
-        SHARE,
-        3,
-        0,
-        2,
-        lambda _, terms, rows: (Part(WORD, rows), Part(WORD, rows), Part(HALF, rows), Part(HALF, terms)),
-        lambda _: (),
-        _rounding(rounding.of_map),
-    ),
+    # As a truncation, and products with the parts of one or two earlier ones: those with r >> l summed up, those with a top bit one by one.
+    **{f"{MATRIX}{number}": _matrix_kind(number) for number in (1, 2)},
     **{f"{WIDE}{number}": _wide_kind(number) for number in range(2, MAX_WIDE + 1)},
     # r = -mask as a number mod 2^128, and its top bit.
     LIFT: Kind(SHARE, 1, 0, 0, lambda m: (Part(WORD, 2 * m, wide=True), Part(WORD, m)), lambda _: (), _rounding(rounding.of_lifting)),

@@ -37,7 +37,7 @@ one of each vector. All three are for 2^14 elements, a matrix product for two 12
 
 With n > 3 parties an opening of 4096 words or more goes reduce-scatter and then all-gather: one round more each, and 16/n bytes in place of 8.
 What `trunc`, `mul_trunc` or `matmul_trunc` gives, of up to 2^17 elements, counts as masked in a `mul_trunc` with a Masked of its shape: one round, 8 bytes, and 24 bytes
-of the dealer in place of 12; and a vector in a `matmul_trunc` of a Masked matrix of up to 2^14 elements with it, for 4 bytes of the dealer for each of these. Of few elements, several such products are opened together; the docstring of `mul_trunc` says when. What `mul` gives of operands of one shape remembers its masked factors:
+of the dealer in place of 12; and as the second factor of a `matmul_trunc` whose first one is Masked or such a result, too, if the products of single elements are few: the docstring says how many. Of few elements, several such products are opened together; the docstring of `mul_trunc` says when. What `mul` gives of operands of one shape remembers its masked factors:
 a further `mul` with a Masked of that shape costs no round, and 8 (2^k - 1 - k) bytes of the dealer per element for k factors in all, as long as k is at most 12 and 2^k times the number of elements at most 2^13;
 and that only once something reads the result, which a further product does not; what is no factor yet is masked beside the program, and whoever reads the result waits. Beyond, groups of factors are opened beside the program; the docstring of `mul` says when.
 `and_` is for two operands; of three it takes 0.375 and 0.5 bytes, of four 0.5 and 1.375. The words of a private input go from its owner alone to each other party, in one round, whatever n is.

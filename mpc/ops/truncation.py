@@ -17,7 +17,7 @@ from mpc.ledger import Cost, together
 from mpc.naming import expressions
 from mpc.naming.correlations import DROPPED, Relation
 from mpc.naming.scope import running
-from mpc.ops import continued, mapped, quotients
+from mpc.ops import continued, matrices, quotients
 from mpc.ops.arithmetic import checked_product, masks_product, own_term, product_bound, product_work
 from mpc.ops.continued import MAX_BASE
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
@@ -123,7 +123,8 @@ def mul_trunc_cost(n: int, x: Operand, y: Operand, drop: int) -> Cost:
 
 def matmul_trunc_cost(n: int, x: Operand, y: Operand, drop: int, *, bound: float | None = None, plus: Operand | None = None) -> Cost:  # noqa: ARG001
     """What `matmul_trunc` costs."""
-    return mapped.cost(n, x) if mapped.maps(x, y) else fused_cost("matmul", n, x, y)
+    kind = matrices.kind_of(x, y)
+    return fused_cost("matmul", n, x, y) if kind is None else matrices.cost(n, kind, x, y)
 
 
 _FUSED_OPENS = "x - a, y - b and x·y - rho, uniform"
@@ -161,25 +162,28 @@ async def matmul_trunc(
 ) -> AShare:
     """The matrix product x @ y, and what is to be added to it, with `drop` fractional bits less: the product itself is never shared.
 
-    `plus` has the shape of the product, and its frac, which is the sum of both.  `bound` is a public bound of the sum that the caller can prove, where it is
+    `plus` has the shape of the product, and no more than its frac, which is the sum of both.  `bound` is a public bound of the sum that the caller can prove, where it is
     below what follows from the bounds of x, y and `plus` and the number of addends.
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
 
-    Of a Masked x of (m, k), with m k <= 2^14, and a *quotient* y of (k,), which a result of `trunc`, `mul_trunc` or `matmul_trunc` is: rounds 1 ·
-    bytes 8 per output · dealer 20 per output and 4 m k.
+    Of a Masked x (m, k) and a *quotient* y (k, n) or (k,), which a result of `trunc`, `mul_trunc` or `matmul_trunc` is: rounds 1 · bytes 8 per output ·
+    dealer 20 per output and 4 m k n, as long as this is at most 2^16.  If x is a quotient, too, the same with 8 in place of 4.
     """
     shape, frac = checked_product("matmul", x, y, bound), x.frac + y.frac
     most, lineage = product_bound("matmul", x, y, bound), lineage_of("matmul", x.lineage, y.lineage)
     if plus is not None:
         plus = s.operand(plus, (AShare,), "matmul_trunc")
-        if plus.shape != shape or plus.frac != frac:
-            msg = f"what is added has shape {plus.shape} and {plus.frac} fractional bits, and the product {shape} and {frac}: give it the same"
+        if plus.shape != shape or plus.frac > frac:
+            msg = f"what is added has shape {plus.shape} and {plus.frac} fractional bits: give it that of the product, {shape}, and no more than its {frac}"
             raise ProgramError(msg)
+        finer = frac - plus.frac
+        plus = (plus * (1 << finer)).ldexp(-finer) if finer else plus
         most, lineage = most + plus.bound if bound is None else bound, lineage_of("plus", lineage, plus.lineage)
     drop, whole = check_drop(most, frac, drop), Whole(frac, most, lineage, plus)
-    if isinstance(x, Masked) and isinstance(y, Derived) and isinstance(y.origin, Truncation) and mapped.maps(x, y):
-        return await mapped.product(s, x, y, y.origin, whole, drop)
+    kind = matrices.kind_of(x, y)
+    if kind is not None:
+        return await matrices.product(s, kind, x, y, whole, drop)
     return await _fused(s, x, y, "matmul", drop, whole)
 
 

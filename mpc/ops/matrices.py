@@ -1,0 +1,101 @@
+"""Matrix products with a quotient, truncated, in one opening (papers: dalskov20, turbospeedz; decision 0029).
+
+A quotient is z = C - h + K·t, where C and K are public once it is open, and h = q >> l and t, the top bit of q, are of a mask q that the dealer knows.  With X = D + A
+
+    X z = D z + A C - A h + sum over j of K_j A_ij t_j
+
+of which the dealer shares -A h, and every A_ij t_j by itself, mod 2^32: so they can be asked for before z is there.  If X is a quotient, too, then D is its C, and A
+its K·t - h: there h h is added up, and -t_ij h_j and -h_ij t_j come one by one.  No product of top bits is needed, since that of both K is 0 mod 2^64.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpc.kernels.products import matmul
+from mpc.ledger import Cost
+from mpc.naming import expressions
+from mpc.naming.correlations import MASK, MATRIX, MAX_MATRIX, Relation, layout_of
+from mpc.naming.scope import running
+from mpc.ops.declare import Operand, opening
+from mpc.ops.quotients import lifted, lost_in, rounded, whole_of
+from mpc.ring import WORD, count
+from mpc.values.derived import Derived, Done, Known, Quotient, Truncation
+from mpc.values.masked import Masked
+from mpc.values.unmade import begin, make
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpc.naming.correlations import Layout
+    from mpc.ops.quotients import Whole
+    from mpc.ring import Words
+    from mpc.session import Session
+    from mpc.values.derived import Opened
+    from mpc.values.shares import AShare
+
+ONE, TWO = f"{MATRIX}1", f"{MATRIX}2"
+
+
+def kind_of(x: Operand, z: Operand) -> str | None:
+    """By which kind of relation x @ z is opened once, if so.  A function of public data: the same at all parties and in a dry run."""
+    kind = None if not z.is_quotient else TWO if x.is_quotient else ONE if x.is_masked and x.factors else None
+    if kind is None or len(x.shape) != 2 or len(z.shape) not in {1, 2}:
+        return None
+    return kind if 0 < _layout(kind, x, z).parts[-1].nbytes <= MAX_MATRIX else None
+
+
+def _layout(kind: str, x: Operand, z: Operand) -> Layout:
+    columns = count(z.shape[1:])
+    return layout_of(kind, count(x.shape) * columns, x.shape[0] * columns)
+
+
+def cost(n: int, kind: str, x: Operand, z: Operand) -> Cost:
+    """What x @ z, truncated, costs."""
+    return opening(n, x.shape[0] * count(z.shape[1:])).then(Cost(dealer=_layout(kind, x, z).nbytes))
+
+
+async def product(s: Session, kind: str, x: AShare | Masked, z: AShare | Masked, whole: Whole, drop: int) -> AShare:
+    """The sum of x @ z and what is added to it, truncated; see `matmul_trunc`."""
+    scope, factors = running(s), [x] if isinstance(x, Masked) else []
+    known = [each for each in (x, z) if isinstance(each, Derived)]
+    origins = [each.origin for each in known if isinstance(each.origin, Truncation)]
+    # One that waits for a further factor, which this is none, is opened by itself.
+    await begin(scope, [each.held for each, origin in zip(known, origins, strict=True) if origin.base is not None])
+    quotients = [origin.quotient for origin in origins]
+    rho = expressions.mask(scope.ranges.take(MASK, expressions.product_shape(x.shape, z.shape)))
+    drops = [quotient.drop for quotient in quotients]
+    names = (*[each.name for each in factors], *[quotient.mask for quotient in quotients], rho)
+    fetching = s.source.begin(scope, Relation.fresh(scope.ranges, kind, (*drops, drop), names))
+    try:
+        opened = [await quotient.opening.result(scope) for quotient in quotients]
+        await make(scope, [each.held for each in factors])
+        high, products, top, alone = await fetching
+        own = await s.compute(_times, rho.shape, factors, opened, drops, products, alone, s.first)
+        c = lifted(await s.open_hidden(scope, s.hide(rho, await whole.added(s, own)), rho, whole.lineage))
+        words = await rounded(s, c, high, top, drop, rho.shape)
+    finally:
+        fetching.close()
+    return whole.truncated(s, words, drop, Truncation(Quotient(Known(rho), drop, Done((c, words)))))
+
+
+def _times(factors: Sequence[Masked], opened: Sequence[Opened], drops: Sequence[int], products: Words, alone: Words, first: bool) -> Words:  # noqa: FBT001
+    """This party's share of X z, from what was opened of each quotient and its shares of them."""
+    (z_whole, z_lost, z), (x_whole, x_lost, x) = (_parts(*opened[at], drops[at]) for at in (-1, 0))
+    d, a = (factors[0].difference, factors[0].mask) if factors else (x_whole, x - x_whole if first else x)
+    columns = count(z.shape[1:])
+    by_tops = alone.astype(WORD).reshape(len(opened), *d.shape, columns)
+    words: Words = products.reshape(len(d), columns) + np.einsum("ijl,jl->il", by_tops[-1], z_lost.reshape(len(z), columns))
+    if not factors:
+        words += np.einsum("ijl,ij->il", by_tops[0], x_lost)
+    words = words.reshape(d.shape[:1] + z.shape[1:])
+    words += matmul(d, z)
+    words += matmul(a, z_whole)
+    return words
+
+
+def _parts(c: Words, share: Words, drop: int) -> tuple[Words, Words, Words]:
+    """C, K, and this party's share of a quotient, in its shape."""
+    return whole_of(c, drop).reshape(share.shape), lost_in(c, drop).reshape(share.shape), share
