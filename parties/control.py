@@ -76,10 +76,11 @@ async def serve(path: Path, handler: Handler, log: logging.Logger) -> AsyncItera
     Whoever asks is told the kind and the text of an error of ours; of any other fault its kind alone, and `log` has the rest.
     """
     _private_folder(path.parent)
-    if await _alive(path):
-        msg = f"{path}: another node answers there; every node needs a control socket of its own"
-        raise ConfigError(msg)
     with in_turn(path.parent) as fault:
+        # In the same turn as the socket is made: of two nodes that start at one moment the second finds the first.
+        if _answers(path):
+            msg = f"{path}: another node answers there; every node needs a control socket of its own"
+            raise ConfigError(msg)
         if fault is None:
             _clear(path.parent)
         listener = _listener(path)
@@ -128,7 +129,8 @@ def _listener(path: Path) -> socket.socket:
     return listener
 
 
-async def _alive(path: Path) -> bool:
+def _answers(path: Path) -> bool:
+    """Whether a node is there, be it that it takes no more now; ConfigError where nobody can tell."""
     try:
         _called(path).close()
     except (ConnectionRefusedError, FileNotFoundError):

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import sys
+from pathlib import Path
 from subprocess import PIPE
 
 import pytest
@@ -20,6 +21,8 @@ from parties import control
 from tests.error_rows import row_of
 from tests.nodes import PATIENCE, ROOT
 from tests.waiting import until
+
+LOCKS = Path("/proc/locks")
 
 
 @pytest.mark.parametrize(
@@ -121,14 +124,18 @@ asyncio.run(main())
 """
 
 
+async def serving(path):
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SERVES, path), env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+
+
 async def test_a_node_makes_its_socket_in_turn_with_those_that_remove_dead_ones(tmp_path):
     path, handle = tmp_path / f"{1:016x}.sock", os.open(tmp_path, os.O_RDONLY)
     process = None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", SERVES, path), env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=PIPE, stdout=PIPE
-        )
+        process = await serving(path)
         assert await asyncio.wait_for(process.stdout.readline(), PATIENCE) == b"begins\n"
         # However slow this machine is, there is none; and one that was made out of turn would be there by now.
         with pytest.raises(TimeoutError):
@@ -154,6 +161,28 @@ async def test_a_node_makes_its_socket_in_turn_with_those_that_remove_dead_ones(
         if process is not None:
             await asyncio.wait_for(process.communicate(b""), PATIENCE)
     assert not path.exists()
+
+
+@pytest.mark.skipif(not LOCKS.exists(), reason="Linux tells who waits for a lock")
+async def test_a_node_that_starts_beside_another_does_not_take_its_socket(tmp_path):
+    """Two files that name one control socket: whoever comes second is refused, though nobody was there yet when it began."""
+    path, handle = tmp_path / "a.sock", os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    process = await serving(path)
+    try:
+        await until(lambda: f"-> FLOCK  ADVISORY  WRITE {process.pid} " in LOCKS.read_text(), within=PATIENCE)
+        with socket.socket(socket.AF_UNIX) as first:
+            first.bind(str(path))
+            first.listen()
+            there = path.lstat()
+            os.close(handle)
+            _, said = await asyncio.wait_for(process.communicate(b""), PATIENCE)
+            assert os.path.samestat(path.lstat(), there)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert row_of("another node answers there").shows(said.decode().strip().splitlines()[-1].partition("ConfigError: ")[2]), said
 
 
 def below_a_file(folder):
