@@ -145,17 +145,36 @@ async def test_jobs_that_are_given_up_while_a_query_runs_leave_the_node_as_it_wa
         assert "never retrieved" not in nodes.log("b")
 
 
+def is_read(pipe, writer):
+    """Whether somebody reads it; what is read comes when the `writer` is closed, and not before."""
+    with suppress(OSError):
+        writer.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    return writer
+
+
+async def test_verifying_the_audit_log_does_not_hold_the_node(tmp_path):
+    """However long it takes: here, because what it reads first never comes."""
+    nodes, writer = Nodes(tmp_path, names=("a", "b")), []
+    with (tmp_path / "a.toml").open("a") as file:
+        file.write(f'[status]\naddress = "127.0.0.1:{nodes.spare_ports["a"]}"\nverify = 0.01\n')
+    await nodes.start("a")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "pipe").rename(tmp_path / "roster.toml")
+    await until(partial(is_read, tmp_path / "roster.toml", writer))
+    a = nodes.processes["a"]
+    try:
+        a.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(a.wait(), PATIENCE) == INTERRUPTED
+    finally:
+        os.close(*writer)
+    assert "Traceback" not in nodes.log("a")
+
+
 async def test_a_place_is_kept_while_what_cannot_be_interrupted_is_read(tmp_path):
     source = 'database = "postgresql://me@127.0.0.1:1/x"\npassword_file = "pipe"\nsql = "SELECT 1 AS age"'
     os.mkfifo(tmp_path / "pipe", 0o600)
     writer = []
-
-    def opened():
-        # Only where somebody reads; what is read comes when this is closed, and not before.
-        with suppress(OSError):
-            writer.append(os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK))
-        return writer
-
+    opened = partial(is_read, tmp_path / "pipe", writer)
     async with Slow(tmp_path, source, extra="max_jobs = 1\n") as nodes:
         await nodes.give_up(opened)
         await until(lambda: "keeps its place until its data's reading ends" in nodes.log("b"))

@@ -12,6 +12,7 @@ from mpc.errors import BeaverError
 from mpc.membership.endpoints import format_endpoint
 from mpc.membership.roster import transport_between
 from parties.auditing.verification import TORN, Verification
+from parties.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -229,7 +230,8 @@ class Watch:
         every = self.config.status.verify if self.config.status is not None else EVERY
         while True:
             began = time.monotonic()
-            self.verdict = await asyncio.to_thread(self._verified, audit)
+            # In a thread of its own: a long log takes minutes, in which the node may have to end.
+            self.verdict = await Reading(lambda _: self._verified(audit)).within(None)
             await asyncio.sleep(max(every, SHARE * (time.monotonic() - began)))
 
     def _verified(self, audit: AuditLog) -> Verdict:
