@@ -13,7 +13,7 @@ from parties.auditing.volumes import lines_of
 from parties.jobs.proposals import JOB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from parties.auditing.entries import Entry
@@ -26,15 +26,16 @@ TORN = "is torn; the node mends it when it starts. If the node runs, look again"
 
 
 class Verification:
-    """One reading of a log: `chain` is how far it came, `heads` are the digests of all its lines, `files` those where they are, `endless` the jobs
-    without a known end.
+    """One reading of a log: `chain` is how far it came, `files` are where its lines are, `endless` the jobs without a known end.
+
+    `heads` are the digests of entries that must be there.
     """
 
-    def __init__(self, config: NodeConfig, keys: Sequence[bytes] = ()) -> None:
+    def __init__(self, config: NodeConfig, keys: Sequence[bytes], heads: Iterable[str]) -> None:
         self.chain = Chain()
-        self.heads = {self.chain.head}
         self.files: set[Path] = set()
         self.endless: dict[str, None] = {}
+        self._missing = {*heads} - {self.chain.head}
         self._lines = 0
         self._others: dict[str, int] = {}
         self._name = config.name
@@ -56,13 +57,13 @@ class Verification:
                 yield line, str(fault)
                 continue
             finally:
-                self.heads.add(self.chain.head)
+                self._missing.discard(self.chain.head)
             if text := self._fault(entry):
                 yield line, text
 
     def missing(self, head: str) -> str:
-        """What is wrong if the entry with the digest `head` must be there; empty if nothing is."""
-        return "" if head in self.heads else f"no entry has the digest {head}: entries were cut off or replaced"
+        """What is wrong with one of the `heads`, once all was read; empty if nothing is."""
+        return f"no entry has the digest {head}: entries were cut off or replaced" if head in self._missing else ""
 
     def stranger(self) -> str:
         """The other member whose signature every line has, since this is its log; empty if there is none."""

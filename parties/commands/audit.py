@@ -143,7 +143,7 @@ def _copied(path: Path, copy: NewFile) -> tuple[int, str]:
     """How many entries were copied, and the digest of the last; ConfigError if one is missing, be it one of which only the head knows."""
     # Before the log: a node that runs may add to it meanwhile.
     head, chain = known(path), Chain()
-    there = {chain.head}
+    missing = set() if head is None else {head.digest} - {chain.head}
     for line in lines_of(path):
         if line.whole:
             try:
@@ -151,8 +151,8 @@ def _copied(path: Path, copy: NewFile) -> tuple[int, str]:
             except ValueError as fault:
                 raise changed(line, str(fault)) from None
             copy.write(line.data + b"\n")
-            there.add(chain.head)
-    if head is not None and head.digest not in there:
+            missing.discard(chain.head)
+    if missing:
         msg = f"{path}: lacks an entry that {path_of(path)} knows of, so nothing was copied. `beaver audit verify` tells more; keep both files"
         raise ConfigError(msg)
     return chain.number, chain.head
@@ -200,7 +200,8 @@ def verify(
         raise ConfigError(msg)
     # Before the log: a node that runs may add to it meanwhile.
     last = known(path)
-    check = Verification(settings, [decode_key(text) for text in key or ()])
+    wanted = [(text, source) for text, source in ((head, "--head"), (last and last.digest, path_of(path))) if text is not None]
+    check = Verification(settings, [decode_key(text) for text in key or ()], [text for text, _ in wanted])
     found = [f"{line.place}: {text}" for line, text in check.problems(path)]
     if other := check.stranger():
         msg = (
@@ -208,9 +209,7 @@ def verify(
             "To verify, `name`, `roster` and `key` are enough, and the key need not be there"
         )
         raise ConfigError(msg)
-    for wanted, source in ((head, "--head"), (last and last.digest, path_of(path))):
-        if wanted is not None and (text := check.missing(wanted)):
-            found.append(f"{path}, after entry {check.chain.number}: {text} ({source})")
+    found += [f"{path}, after entry {check.chain.number}: {text} ({source})" for each, source in wanted if (text := check.missing(each))]
     if found:
         print("\n".join(found))
         msg = f"{path}: {len(found)} fault(s) in the audit log, listed above: it is not as the node wrote it. Keep it for whoever looks into that"

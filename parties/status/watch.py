@@ -242,10 +242,9 @@ class Watch:
             for _ in range(2):
                 # A line that is being written looks torn, once.
                 if fault.endswith(TORN):
-                    check = Verification(self.config, self.config.earlier_keys)
-                    fault = next(
-                        (f"{line.file.name}, line {line.number}: {text}" for line, text in check.problems(audit.path)), ""
-                    ) or check.missing(head)
+                    check = Verification(self.config, self.config.earlier_keys, [head])
+                    problems = check.problems(audit.path)
+                    fault = next((f"{line.file.name}, line {line.number}: {text}" for line, text in problems), "") or check.missing(head)
         except BeaverError as trouble:
             return Verdict(time.time(), 0, str(trouble))
         return Verdict(time.time(), check.chain.number, fault)
