@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
 import resource
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -50,6 +52,17 @@ def refused(command, *more, stdin=None):
 
 def everything():
     return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+@contextlib.contextmanager
+def disk_of(room):
+    """As a full disk: no file gets more bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def read(path):
@@ -154,13 +167,9 @@ def test_init_that_cannot_be_done_leaves_nothing(tmp_path):
     assert "is no endpoint" in refused("init a --endpoint nowhere")
     write("file", "")
     assert "cannot be written" in refused("init a --dir file/x")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # As a full disk: the key fits, the configuration does not.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
-    try:
+    # The key fits, the configuration does not.
+    with disk_of(200):
         assert "cannot be written (File too large)" in refused("init a")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert os.listdir() == ["file"]
 
 
@@ -310,6 +319,15 @@ def test_a_further_version_in_the_overlap_is_signed_with_the_new_key(agreed):
 def test_a_rotation_that_cannot_be_written_leaves_no_key(agreed):
     write("a/roster.v2.toml", "")
     assert "another next version" in refused("roster rotate -c a/a.toml")
+
+
+def test_no_roster_names_a_new_key_that_a_full_disk_let_go(made):
+    """In place, where nobody has signed: the roster fits, and its signature does not."""
+    shutil.copytree("a", "there")
+    beaver("roster rotate -c there/a.toml")
+    with disk_of(len(read("there/roster.toml")) - 1):
+        assert "cannot be written (File too large)" in refused("roster rotate -c a/a.toml")
+    beaver("roster rotate -c a/a.toml")
 
 
 def test_a_revoked_key_never_comes_back(agreed):

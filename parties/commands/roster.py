@@ -163,12 +163,13 @@ def _rotated(settings: PartyConfig, source: Path, days: int) -> tuple[Path, Path
     key = settings.folder / f"{settings.name}.{fresh.public.hex()[:8]}.key"
     fresh.save(key)
     try:
-        path, known = _save(source, after, signatures)
-        if known is not None:
-            _sign(path, known, fresh)
+        # Signed before it is written: the file that names the new key is the last thing that can fail.
+        path, known = _save(source, after, signatures, fresh)
     except ConfigError:
         key.unlink()
         raise
+    if known is not None:
+        _say_signed(path, known, settings.name)
     return key, path, retires
 
 
@@ -229,18 +230,22 @@ def sign(
     signer = settings if key is None else settings.model_copy(update={"key": str(key.absolute())})
     identity = signer.identity()
     with _changing(path):
-        _sign(path, Roster.load(path), identity)
+        known = Roster.load(path)
+        _sign(path, known, identity)
+        _write(path, known.dump(), new=False)
+    _say_signed(path, known, identity.name)
 
 
 def _sign(path: Path, roster: Roster, identity: Identity) -> None:
     try:
-        signature = roster.sign(identity)
+        roster.accept(identity.name, roster.sign(identity))
     except ConfigError as fault:
         msg = f"{path}: {fault}"
         raise ConfigError(msg) from None
-    roster.accept(identity.name, signature)
-    _write(path, roster.dump(), new=False)
-    print(roster_file.signature_line(identity.name, signature))
+
+
+def _say_signed(path: Path, roster: Roster, name: str) -> None:
+    print(roster_file.signature_line(name, roster.signatures[name]))
     print(
         f"Signed {path}: version {roster.content.version}, digest {roster.digest.hex()}. Send the line above to all other members.\n"
         + (f"Still missing: {', '.join(roster.unsigned)}." if roster.unsigned else "All members have signed."),
@@ -316,8 +321,8 @@ def _find(content: Content, name: str) -> Member:
     raise ConfigError(msg)
 
 
-def _save(path: Path, content: Content, signatures: dict[str, bytes]) -> tuple[Path, Roster | None]:
-    """Write what a roster says now: in place while nobody has signed it, as the next version beside it otherwise.
+def _save(path: Path, content: Content, signatures: dict[str, bytes], signer: Identity | None = None) -> tuple[Path, Roster | None]:
+    """Write what a roster says now, signed by `signer`: in place while nobody has signed it, as the next version beside it otherwise.
 
     Where it is, and the roster; None while it has fewer than two parties, since then it is none yet.
     """
@@ -332,7 +337,9 @@ def _save(path: Path, content: Content, signatures: dict[str, bytes]) -> tuple[P
     except ConfigError as fault:
         msg = f"{path}: {fault}"
         raise ConfigError(msg) from None
-    _write(path, roster_file.write(content, {}), new=bool(signatures))
+    if roster is not None and signer is not None:
+        _sign(path, roster, signer)
+    _write(path, roster_file.write(content, {}) if roster is None else roster.dump(), new=bool(signatures))
     if roster is None:
         print(f"Wrote {path}; a roster needs at least two parties.", file=sys.stderr)
     else:
