@@ -27,8 +27,8 @@ from mpc.messaging.visit import Visit
 from mpc.values.sharing import split
 from parties.data import Table
 from parties.datasets import load
-from parties.jobs.computation import computed, followed, large_enough
 from parties.jobs.job import MAX_ROWS, MAX_WORDS, Client, Task, fresh_id, nobody, unpack_task
+from parties.jobs.pool import large_enough
 from parties.jobs.proposals import DONE, JOB, LOST, Proposal
 from parties.jobs.records import Record, named
 from parties.jobs.visits import heard
@@ -271,10 +271,11 @@ class _Asking:
         if not task.told:
             return None
         s = follow(task.parties, self._me, [self._visits[name] for name in task.parties])
-        table = followed(task)
+        # In place of a party's rows: of the zeros nothing but the shape is used.
+        table = Table(list(task.columns), np.zeros((1, len(task.columns))))
         if not await large_enough(s, task, len(table.rows)):
             raise too_few(task)
-        return await computed(s, task, table, None)
+        return await program(task.protocol).compute(s, table, task)
 
     # -- what the mesh tells -----------------------------------------------------------------------------------
 

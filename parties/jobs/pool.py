@@ -8,6 +8,12 @@ import mpc
 
 if TYPE_CHECKING:
     from mpc import Session
+    from parties.jobs.job import Task
+
+
+async def large_enough(s: Session, task: Task, rows: int) -> bool:
+    """Whether all rows together, this party's `rows` among them, are as many as the job asks for."""
+    return not task.compares_pool or await s.run(enough, rows, task.pool)
 
 
 @mpc.protocol

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import Disagreement, PeerLost, PolicyDenied
 from parties.datasets import meaning
-from parties.jobs.computation import computed, large_enough
+from parties.jobs.pool import large_enough
 from parties.jobs.proposals import JOB
 from parties.jobs.records import named
 from parties.jobs.states import Computing, Done, Ending, Joining, Started
 from parties.policy import check_difference, check_limits, rows_for, too_few
+from parties.programs import PROGRAMS
 from parties.reading import Reading, in_time
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class Work:
             try:
                 # All parties see the same answer and end the session in order, so none takes the others' denial for a loss.
                 if await large_enough(s, task, len(table.rows)):
-                    return s, await computed(s, task, table, words)
+                    return s, await PROGRAMS[task.protocol].compute(s, table, task, words)
             finally:
                 self._record.effort.stops()
         raise too_few(task)

@@ -14,7 +14,7 @@ from mpc.errors import ConfigError, PrecisionError
 from mpc.membership.toml_text import did_you_mean
 from parties.data import Table
 from parties.jobs.job import MAX_NAMES, Parameter, Task
-from parties.jobs.pool import enough
+from parties.jobs.pool import large_enough
 from parties.programs.dry import dry
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Body = Callable[["Session", Table, Task, Settings], Awaitable["Result | None"]]
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
 COLUMN, PARTY = "column", "party"
 GIVEN_FRAC = 32
-"""Fractional bits of the rows that a client gives."""
+"""Fractional bits of the rows that a client gives, in units of which every value is at most 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +219,14 @@ class Program:
             msg = f"{self.name}: is computed on the rows of a client alone; name no dataset of the parties"
             raise ConfigError(msg)
 
+    async def compute(self, s: Session, table: Table, task: Task, words: Words | None = None) -> Result | None:
+        """What every party of a job calls once its pool is large enough, and whoever follows or plans it: `run`, with all that it needs asked for ahead.
+
+        `words` are this party's share of what a client gives.
+        """
+        given = s.given(words, (task.given, len(task.columns)), frac=GIVEN_FRAC, bound=1.0) if task.given else None
+        return await s.run(self.run, table, task, given)
+
     async def run(self, s: Session, table: Table, task: Task, given: AShare | None = None) -> Result | None:
         """Compute; the result at the receivers, None elsewhere.  `given` are the shared rows of a client, where the job has any.
 
@@ -273,9 +281,8 @@ class Program:
         ]
 
         async def as_a_node(s: Session) -> None:
-            if job.compares_pool:
-                await s.run(enough, counts[s.index], job.pool)
-            await s.run(self.run, tables[s.index], job, given_rows(s, job))
+            await large_enough(s, job, counts[s.index])
+            await self.compute(s, tables[s.index], job)
 
         return dry(as_a_node, task.parties, task.told, wanted)
 
@@ -291,11 +298,6 @@ def _dealt_out(task: Task, n: int, settings: Settings) -> list[list[str]]:
 def by_column(columns: Sequence[str], values: Any) -> dict[str, float]:
     """One number for every column."""
     return {name: float(value) for name, value in zip(columns, np.atleast_1d(values), strict=True)}
-
-
-def given_rows(s: Session, task: Task, words: Words | None = None) -> AShare | None:
-    """The rows that a client gives, of which this party holds `words`, in units of which every value is at most 1; None where it gives none."""
-    return s.given(words, (task.given, len(task.columns)), frac=GIVEN_FRAC, bound=1.0) if task.given else None
 
 
 def units(task: Task) -> Floats:
