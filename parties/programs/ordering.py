@@ -9,7 +9,7 @@ import numpy as np
 import mpc
 import protocols
 from mpc.errors import ConfigError, PrecisionError
-from parties.programs.program import PARTY, Program, Result, Setting, Settings, by_column, fraction
+from parties.programs.program import PARTY, Body, Program, Result, Setting, Settings, by_column, fraction
 
 if TYPE_CHECKING:
     from mpc import AShare, Floats, Session
@@ -45,50 +45,41 @@ def _of_everyone(s: Session, table: Table, own: Floats, frac: int) -> AShare:
     return mpc.concatenate([share.reshape(1, len(table.columns)) for share in shares])
 
 
-async def _maximum(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    each = _of_everyone(s, table, _own(s, table, np.max), settings["frac"])
-    largest = await s.reveal(await protocols.maximum(s, each, axis=0), task.to or None)
-    return None if largest is None else {"maximum": by_column(table.columns, largest)}
+def _extreme(name: str, reduce: Any, find: Any) -> Body:
+    """The largest or the smallest value of each column."""
+
+    async def body(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
+        each = _of_everyone(s, table, _own(s, table, reduce), settings["frac"])
+        found = await s.reveal(await find(s, each, axis=0), task.to or None)
+        return None if found is None else {name: by_column(table.columns, found)}
+
+    return body
 
 
-async def _minimum(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    each = _of_everyone(s, table, _own(s, table, np.min), settings["frac"])
-    smallest = await s.reveal(await protocols.minimum(s, each, axis=0), task.to or None)
-    return None if smallest is None else {"minimum": by_column(table.columns, smallest)}
+def _party(name: str, find: Any) -> Body:
+    """Which party has the highest or the lowest mean."""
+
+    async def body(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
+        means = _of_everyone(s, table, _own(s, table, np.mean), settings["frac"])
+        place = await s.reveal(await find(s, means.reshape(s.n)), task.to or None)
+        return None if place is None else {"column": table.columns[0], name: s.names[int(place)]}
+
+    return body
 
 
-async def _highest(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    means = _of_everyone(s, table, _own(s, table, np.mean), settings["frac"])
-    place = await s.reveal(await protocols.argmax(s, means.reshape(s.n)), task.to or None)
-    return None if place is None else {"column": table.columns[0], "highest": s.names[int(place)]}
+def _verdict(name: str, compare: Any) -> Body:
+    """How the means of two parties compare."""
 
+    async def body(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
+        means = []
+        for owner in (s.party(settings["first"]), s.party(settings["second"])):
+            own = _own(s, table, np.mean) if owner == s.index else None
+            means.append(_shared(s, table, own, owner, settings["frac"]).reshape(()))
+        bit = await s.reveal(await compare(s, *means), task.to or None)
+        about = {"column": table.columns[0], "first": settings["first"], "second": settings["second"]}
+        return None if bit is None else {**about, name: bool(bit)}
 
-async def _lowest(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    means = _of_everyone(s, table, _own(s, table, np.mean), settings["frac"])
-    place = await s.reveal(await protocols.argmin(s, means.reshape(s.n)), task.to or None)
-    return None if place is None else {"column": table.columns[0], "lowest": s.names[int(place)]}
-
-
-def _two_means(s: Session, table: Table, settings: Settings) -> list[AShare]:
-    shares = []
-    for owner in (s.party(settings["first"]), s.party(settings["second"])):
-        own = _own(s, table, np.mean) if owner == s.index else None
-        shares.append(_shared(s, table, own, owner, settings["frac"]).reshape(()))
-    return shares
-
-
-async def _less_than(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    bit = await s.reveal(await protocols.less_than(s, *_two_means(s, table, settings)), task.to or None)
-    return None if bit is None else _verdict(table, settings, "less_than", bit)
-
-
-async def _equal(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    bit = await s.reveal(await protocols.equal(s, *_two_means(s, table, settings)), task.to or None)
-    return None if bit is None else _verdict(table, settings, "equal", bit)
-
-
-def _verdict(table: Table, settings: Settings, name: str, bit: Any) -> Result:
-    return {"column": table.columns[0], "first": settings["first"], "second": settings["second"], name: bool(bit)}
+    return body
 
 
 def _two_different(_: Task, settings: Settings) -> None:
@@ -110,7 +101,7 @@ ORDERING = (
         1,
         "the largest value of each column over the rows of all parties",
         "to the receivers the largest value of each column, and not whose it is",
-        _maximum,
+        _extreme("maximum", np.max, protocols.maximum),
         ("maximum",),
         (_FRAC,),
     ),
@@ -119,7 +110,7 @@ ORDERING = (
         1,
         "the smallest value of each column over the rows of all parties",
         "to the receivers the smallest value of each column, and not whose it is",
-        _minimum,
+        _extreme("minimum", np.min, protocols.minimum),
         ("minimum", "maximum"),
         (_FRAC,),
     ),
@@ -128,7 +119,7 @@ ORDERING = (
         1,
         "which party has the highest mean of a column, the first one among equals",
         "to the receivers which party has the highest mean, and no mean",
-        _highest,
+        _party("highest", protocols.argmax),
         ("argmax",),
         (_FRAC,),
         at_most=1,
@@ -138,7 +129,7 @@ ORDERING = (
         1,
         "which party has the lowest mean of a column, the first one among equals",
         "to the receivers which party has the lowest mean, and no mean",
-        _lowest,
+        _party("lowest", protocols.argmin),
         ("argmin", "argmax"),
         (_FRAC,),
         at_most=1,
@@ -148,7 +139,7 @@ ORDERING = (
         1,
         "whether one party's mean of a column is below another's",
         "to the receivers one bit: whether the first party's mean is below the second's, and no mean",
-        _less_than,
+        _verdict("less_than", protocols.less_than),
         ("less_than",),
         _TWO,
         at_most=1,
@@ -159,7 +150,7 @@ ORDERING = (
         1,
         "whether two parties have the same mean of a column, rounded to frac fractional bits",
         "to the receivers one bit: whether both rounded means are the same, and no mean",
-        _equal,
+        _verdict("equal", protocols.equal),
         ("equal",),
         _TWO,
         at_most=1,
