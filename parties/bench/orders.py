@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import mpc
 import protocols
-from parties.bench.numbers import uniform
-from parties.bench.workload import PIECE, Workload, as_integers, in_pieces, share_of
+from parties.bench.workload import OnShares, as_integers, in_pieces, pieces
 
 if TYPE_CHECKING:
-    from mpc import AShare, Floats, Session
-
-LIMIT = 100.0
+    from mpc import AShare, Session
 
 
-class _Ordered(Workload):
-    allowed = 0.0
-    names: ClassVar[str]
-    """Of its shared vectors."""
-
-    def _of(self, name: str, party: int, start: int, stop: int) -> Floats:
-        return uniform(f"{self.key} {name}", party, start, stop, LIMIT / self.n)
-
-    def own(self, party: int) -> list[Floats]:
-        """See Workload."""
-        return [self._of(name, party, 0, self.size) for name in self.names]
-
-    def load(self, s: Session, own: list[Floats]) -> list[AShare]:
-        """See Workload."""
-        return [share_of(s, mine, LIMIT / s.n) for mine in own]
-
-    def _whole(self, name: str, start: int, stop: int) -> Any:
-        return np.sum([as_integers(self._of(name, party, start, stop)) for party in range(self.n)], axis=0)
-
-
-class Comparisons(_Ordered):
+class Comparisons(OnShares):
     """W4."""
 
     key = "W4"
-    names = "ab"
     title = "comparisons a < b of shared vectors, revealed"
     parties = (2, 3)
     sizes = (1_000_000, 100_000)
+    limit = 100.0
+    allowed = 0.0
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See OnShares."""
+        return {"a": (self.size,), "b": (self.size,)}
 
     @property
     def moved(self) -> int:
@@ -57,8 +40,7 @@ class Comparisons(_Ordered):
 
     def error(self, revealed: Any) -> float:
         """How many are wrong."""
-        cuts = [(start, min(start + PIECE, self.size)) for start in range(0, self.size, PIECE)]
-        return float(sum(np.count_nonzero(revealed[slice(*cut)] != (self._whole("a", *cut) < self._whole("b", *cut))) for cut in cuts))
+        return float(sum(np.count_nonzero(revealed[cut] != (self._whole("a", cut) < self._whole("b", cut))) for cut in pieces(self.size)))
 
 
 async def _comparisons(s: Session, a: AShare, b: AShare) -> Any:
@@ -70,14 +52,20 @@ async def _comparisons(s: Session, a: AShare, b: AShare) -> Any:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-class Maximum(_Ordered):
+class Maximum(OnShares):
     """W9."""
 
     key = "W9"
-    names = "x"
     title = "maximum of a shared vector, revealed"
     parties = (2, 3)
     sizes = (10_000,)
+    limit = 100.0
+    allowed = 0.0
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See OnShares."""
+        return {"x": (self.size,)}
 
     @property
     def moved(self) -> int:
@@ -90,7 +78,7 @@ class Maximum(_Ordered):
 
     def error(self, revealed: Any) -> float:
         """Units in the last place."""
-        return float(abs(as_integers(revealed) - self._whole("x", 0, self.size).max()))
+        return float(abs(as_integers(revealed) - self._whole("x", slice(0, self.size)).max()))
 
 
 async def _maximum(s: Session, x: AShare) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +10,13 @@ import mpc
 from mpc.fixed_point import FRAC
 from mpc.ring import count
 from parties.bench.numbers import uniform
-from parties.bench.workload import PIECE, Workload, as_integers, in_pieces, share_of
+from parties.bench.workload import OnShares, Workload, as_integers, in_pieces, pieces, share_of
 
 if TYPE_CHECKING:
     from mpc import AShare, Floats, Session
 
 
-class _Truncated(Workload):
+class _Truncated(OnShares):
     """A product of shared x and y that loses FRAC bits: rounded down, or up by one unit in the last place."""
 
     allowed = 1.0
@@ -32,26 +31,6 @@ class _Truncated(Workload):
 
         flat = outcome.reshape(outcome.size)
         return np.concatenate(await in_pieces(s, outcome.size, part)).reshape(outcome.shape)
-
-    def _of(self, name: str, party: int, start: int, stop: int) -> Floats:
-        return uniform(f"{self.key} {name}", party, start, stop, self.limit / self.n)
-
-    @property
-    @abstractmethod
-    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of both factors."""
-
-    def own(self, party: int) -> list[Floats]:
-        """See Workload."""
-        return [self._of(name, party, 0, count(shape)).reshape(shape) for name, shape in zip("xy", self.shapes, strict=True)]
-
-    def load(self, s: Session, own: list[Floats]) -> list[AShare]:
-        """See Workload."""
-        return [share_of(s, mine, self.limit / self.n) for mine in own]
-
-    def _whole(self, name: str, start: int, stop: int) -> Any:
-        """Everyone's parts together, as integers in float64."""
-        return np.sum([as_integers(self._of(name, party, start, stop)) for party in range(self.n)], axis=0)
 
 
 def _over(found: Any, product: Any) -> float:
@@ -70,9 +49,9 @@ class Products(_Truncated):
     limit = 8.0
 
     @property
-    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """See _Truncated."""
-        return (self.size,), (self.size,)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See OnShares."""
+        return {"x": (self.size,), "y": (self.size,)}
 
     @property
     def moved(self) -> int:
@@ -85,8 +64,7 @@ class Products(_Truncated):
 
     def error(self, revealed: Floats) -> float:
         """See Workload.  A product is below 2^53 as an integer."""
-        cuts = [(start, min(start + PIECE, self.size)) for start in range(0, self.size, PIECE)]
-        return max(_over(revealed[slice(*cut)], self._whole("x", *cut) * self._whole("y", *cut)) for cut in cuts)
+        return max(_over(revealed[cut], self._whole("x", cut) * self._whole("y", cut)) for cut in pieces(self.size))
 
 
 async def _products(s: Session, x: AShare, y: AShare) -> AShare:
@@ -107,20 +85,20 @@ class MatrixProduct(_Truncated):
     sizes = (1024,)
 
     @property
-    def shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """See _Truncated."""
-        return (self.size, self.size), (self.size, self.size)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See OnShares."""
+        return {"x": (self.size, self.size), "y": (self.size, self.size)}
 
     @property
     def dimensions(self) -> str:
         """See Workload."""
-        left, right = self.shapes
+        left, right = self.shapes.values()
         return f"{left[0]}x{left[1]} by {right[0]}x{right[1]}"
 
     @property
     def moved(self) -> int:
         """See Workload."""
-        (rows, inner), (_, columns) = self.shapes
+        (rows, inner), (_, columns) = self.shapes.values()
         return 8 * (rows * inner + inner * columns + rows * columns)
 
     async def run(self, s: Session, data: list[AShare]) -> AShare:
@@ -130,7 +108,7 @@ class MatrixProduct(_Truncated):
 
     def error(self, revealed: Floats) -> float:
         """See Workload.  Sums of products below 2^53 are exact in float64, whatever their order."""
-        left, right = (self._whole(name, 0, count(shape)).reshape(shape) for name, shape in zip("xy", self.shapes, strict=True))
+        left, right = (self._whole(name, slice(0, count(shape))).reshape(shape) for name, shape in self.shapes.items())
         return _over(revealed, left @ right)
 
 
@@ -142,9 +120,9 @@ class MatrixVectorProduct(MatrixProduct):
     sizes = (1000,)
 
     @property
-    def shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """See _Truncated."""
-        return (128, self.size), (self.size, 1)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See OnShares."""
+        return {"x": (128, self.size), "y": (self.size, 1)}
 
 
 class Chain(Workload):

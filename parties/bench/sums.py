@@ -10,7 +10,7 @@ import numpy as np
 import mpc
 import protocols
 from parties.bench.numbers import uniform
-from parties.bench.workload import PIECE, Workload, as_integers, in_pieces
+from parties.bench.workload import PIECE, Workload, as_integers, in_pieces, pieces
 
 if TYPE_CHECKING:
     from mpc import Floats, Session
@@ -53,8 +53,7 @@ class Sum(Workload):
     def error(self, revealed: Floats) -> float:
         """Units in the last place."""
         worst = 0.0
-        for start in range(0, self.size, PIECE):
-            cut = slice(start, min(start + PIECE, self.size))
+        for cut in pieces(self.size):
             wanted = np.sum([as_integers(self._of(party, cut)) for party in range(self.n)], axis=0)
             worst = max(worst, float(np.abs(as_integers(revealed[cut]) - wanted).max()))
         return worst

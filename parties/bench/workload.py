@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from mpc.fixed_point import FRAC
+from mpc.ring import count
+from parties.bench.numbers import uniform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from mpc import AShare, Floats, Session
 
@@ -78,6 +80,32 @@ class Workload(ABC):
         return f"{self.size:,}"
 
 
+class OnShares(Workload):
+    """A workload that starts from shares: every party has a part of each of some arrays, whose sum is within `limit`."""
+
+    limit: ClassVar[float]
+
+    @property
+    @abstractmethod
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of the arrays, by name."""
+
+    def own(self, party: int) -> list[Floats]:
+        """See Workload."""
+        return [self._of(name, party, slice(0, count(shape))).reshape(shape) for name, shape in self.shapes.items()]
+
+    def load(self, s: Session, own: list[Floats]) -> list[AShare]:
+        """See Workload."""
+        return [share_of(s, mine, self.limit / self.n) for mine in own]
+
+    def _of(self, name: str, party: int, cut: slice) -> Floats:
+        return uniform(f"{self.key} {name}", party, cut.start, cut.stop, self.limit / self.n)
+
+    def _whole(self, name: str, cut: slice) -> Any:
+        """Everyone's parts of a piece together, as integers in float64."""
+        return np.sum([as_integers(self._of(name, party, cut)) for party in range(self.n)], axis=0)
+
+
 def share_of(s: Session, mine: Floats, bound: float, frac: int = FRAC) -> AShare:
     """The sum of what all parties have, as a share of all: nobody owns it, so nobody's part of an opening is spared."""
     return s.zero(mine.shape, frac=frac).add_own(s.encode(mine, frac=frac, bound=bound))
@@ -88,9 +116,14 @@ def as_integers(real: Any, frac: int = FRAC) -> Any:
     return np.rint(np.ldexp(real, frac))
 
 
+def pieces(size: int) -> list[slice]:
+    """0:size in pieces."""
+    return [slice(start, min(start + PIECE, size)) for start in range(0, size, PIECE)]
+
+
 async def in_pieces(s: Session, size: int, part: Callable[[Session, slice], Coroutine[Any, Any, R]]) -> list[R]:
     """`part(s, cut)` for every piece of 0:size, few of them at a time; the results in order.  `part` is a protocol."""
-    cuts = [slice(start, min(start + PIECE, size)) for start in range(0, size, PIECE)]
+    cuts = pieces(size)
     if len(cuts) < 2:
         return [await part(s, cut) for cut in cuts]
     done: list[R] = []
