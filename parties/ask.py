@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from mpc import errors
 from mpc.durable import NewFile
-from mpc.errors import BeaverError, ConfigError, RemoteFault
+from mpc.errors import ConfigError
 from parties.auditing.entries import finite
 from parties.control import ask, socket_path
+from parties.faults import told
 from parties.jobs.progress import Foresight, shown
 
 if TYPE_CHECKING:
@@ -30,15 +30,6 @@ PATIENCE = 5.0
 """Seconds within which a node says that it is there, whatever else it does."""
 WIDTH = 200
 """Characters of a line of a table where no terminal has a width: an id is copied from it."""
-
-
-def told(message: dict[str, Any]) -> BeaverError:
-    """The node's fault as the same kind of fault here."""
-    kind = getattr(errors, str(message["error"]), BeaverError)
-    if isinstance(kind, type) and issubclass(kind, RemoteFault):
-        party, _, text = str(message["text"]).partition(": ")
-        return kind(party, text)
-    return kind(message["text"]) if isinstance(kind, type) and issubclass(kind, BeaverError) else BeaverError(message["text"])
 
 
 async def alive(config: NodeConfig, patience: float = PATIENCE) -> str:
@@ -64,7 +55,7 @@ async def request(config: NodeConfig, message: dict[str, Any], heard: Callable[[
     last: dict[str, Any] | None = None
     async for reply in ask(socket_path(config), message):
         if "error" in reply:
-            raise told(reply)
+            raise told(str(reply["error"]), str(reply["text"]))
         if heard is not None:
             heard(reply)
         last = reply

@@ -23,6 +23,7 @@ from mpc.network.ways import dials
 from mpc.transport.link import reason
 from parties.config import check_policy
 from parties.control import socket_path
+from parties.faults import told
 from parties.programs import PROGRAMS
 
 if TYPE_CHECKING:
@@ -318,9 +319,7 @@ def first_fault(own: list[Own], rows: list[Row]) -> BeaverError | None:
             return ConfigError(f"{each.found}; {each.remedy}")
     for row in rows:
         if row.problem:
-            kinds = {kind.__name__: kind for kind in RemoteFault.__subclasses__()}
-            text = f"{row.problem}; {row.remedy}"
-            return kinds[row.kind](row.peer, text) if row.kind in kinds else ConfigError(f"{row.peer}: {text}")
+            return told(row.kind, f"{row.peer}: {row.problem}; {row.remedy}")
     return None
 
 

@@ -72,7 +72,7 @@ def _result(job: str, done: Done) -> dict[str, Any]:
 async def _jobs(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001
     # What is told is in the audit log, too.
     await service.settled()
-    say({"jobs": [record.summary() for record in (*service.records, *service.approvals.beside(service.records))]})
+    say({"jobs": [record.summary() for record in service.approvals.with_standing(service.records)]})
 
 
 async def _show(service: Service, request: dict[str, Any], say: Say) -> None:

@@ -1,4 +1,4 @@
-"""What a command ends with: the status and the code of a fault; docs/operations.md lists them."""
+"""What a command ends with: the status and the code of a fault, be it one of which a node told; docs/operations.md lists them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 import mpc
+from mpc import errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,17 @@ def exit_status(fault: mpc.BeaverError) -> int:
 def code(fault: mpc.BeaverError) -> str:
     """The stable name of this kind of fault: what a message begins with."""
     return type(fault).__name__
+
+
+def told(kind: str, text: str) -> mpc.BeaverError:
+    """The fault of which another process told, by its code and text, as the same kind of fault here."""
+    known = getattr(errors, kind, mpc.BeaverError)
+    if not isinstance(known, type) or not issubclass(known, mpc.BeaverError):
+        return mpc.BeaverError(text)
+    if issubclass(known, errors.RemoteFault):
+        party, _, rest = text.partition(": ")
+        return known(party, rest)
+    return known(text)
 
 
 @contextlib.contextmanager

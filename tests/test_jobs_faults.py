@@ -12,7 +12,8 @@ import pytest
 
 import mpc
 from mpc.errors import ConfigError
-from parties.ask import finite, told
+from parties.auditing.entries import finite
+from parties.faults import told
 from parties.jobs.job import fresh_id, unpack_task
 from tests.jobs import COLUMNS, ENDLESS, MEAN, hostile, mean_is_right, near, requested
 from tests.nodes import Nodes
@@ -314,7 +315,7 @@ async def test_names_with_brackets_and_letters_of_the_world(tmp_path):
 
 def test_numbers_and_tasks_that_json_or_the_wire_cannot_have():
     assert finite({"a": [1.0, float("nan")], "b": {"c": float("-inf")}, "d": None}) == {"a": [1.0, None], "b": {"c": None}, "d": None}
-    assert str(told({"error": "PeerLost", "text": "b: gone"})) == "b: gone"
+    assert str(told("PeerLost", "b: gone")) == "b: gone"
     with pytest.raises(ConfigError, match="60000 bytes"):
         unpack_task({**MEAN, "columns": ["x" * 200 + str(n) for n in range(1000)]})
 

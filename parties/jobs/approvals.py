@@ -66,9 +66,9 @@ class Approvals:
         """All those jobs."""
         return [record for record, _ in self._given.values()]
 
-    def beside(self, records: Records) -> list[Record]:
-        """Those of them that `records` does not have, since nobody proposes them now."""
-        return [record for record in self.all_standing if records.get(record.id) is None]
+    def with_standing(self, records: Records) -> list[Record]:
+        """`records`, and the approved jobs that it does not have, since nobody proposes them now."""
+        return [*records, *(record for record in self.all_standing if records.get(record.id) is None)]
 
     def ask(self, record: Record, decided: Decided) -> None:
         """Let the job wait.  `decided` is called with what someone decides, unless it is withdrawn before; and again if an approval is taken back."""

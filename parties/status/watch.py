@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mpc.node import Node
     from parties.auditing.audit import AuditLog
     from parties.config import NodeConfig
-    from parties.jobs.records import Record
     from parties.jobs.service import Service
 
 EVERY = 10.0
@@ -192,10 +191,11 @@ class Watch:
     @property
     def approved(self) -> list[str]:
         """The jobs that someone here approved and that have not started; none at a dealer."""
-        return [] if self.service is None else [record.id for record in _all(self.service) if record.approval_stands]
+        known = [] if self.service is None else self.service.approvals.with_standing(self.service.records)
+        return [record.id for record in known if record.approval_stands]
 
     def _records(self, service: Service) -> Iterable[Shown]:
-        for record in _all(service):
+        for record in service.approvals.with_standing(service.records):
             # The kind of a fault alone: its text may name a file or a column.
             fault = record.error.partition(":")[0]
             task, state = record.task, record.state
@@ -248,10 +248,6 @@ class Watch:
         except BeaverError as trouble:
             return Verdict(time.time(), 0, str(trouble))
         return Verdict(time.time(), check.chain.number, fault)
-
-
-def _all(service: Service) -> Iterable[Record]:
-    return (*service.records, *service.approvals.beside(service.records))
 
 
 __all__ = ["DOWN", "INTERRUPTED", "UP", "Contact", "Shown", "Verdict", "Watch"]
