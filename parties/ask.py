@@ -7,19 +7,16 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table as Grid
-from rich.text import Text
-
 from mpc.durable import NewFile
 from mpc.errors import ConfigError
+from parties import tables
 from parties.auditing.entries import finite
 from parties.control import ask, socket_path
 from parties.faults import told
 from parties.jobs.progress import Foresight, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from parties.config import NodeConfig
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0
 """Seconds within which a node says that it is there, whatever else it does."""
-WIDTH = 200
-"""Characters of a line of a table where no terminal has a width: an id is copied from it."""
 
 
 async def alive(config: NodeConfig, patience: float = PATIENCE) -> str:
@@ -96,23 +91,7 @@ def show(answer: dict[str, Any], *, as_json: bool) -> None:
         print(f"job {answer['id']} is done; the result is at its receivers")
         return
     print(f"job {answer['id']}")
-    table(row for name, value in result.items() for row in _rows(name, value))
-
-
-def wide(columns: int = WIDTH, *, highlight: bool = True) -> Console:
-    """A terminal as it is; where there is none, as in a pipe, a page that is wide enough for a table."""
-    console = Console(highlight=highlight)
-    return console if console.is_terminal else Console(width=columns, highlight=highlight)
-
-
-def table(rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and what they stand for, whole at any width and as they are: someone decides by it."""
-    grid = Grid(show_header=False)
-    for _ in range(2):
-        grid.add_column(overflow="fold")
-    for row in rows:
-        grid.add_row(*map(Text, row))
-    Console().print(grid)
+    tables.pairs(row for name, value in result.items() for row in _rows(name, value))
 
 
 def _rows(name: str, value: Any) -> list[tuple[str, str]]:

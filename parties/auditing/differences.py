@@ -6,17 +6,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table as Grid
 
 from parties.auditing.audit import changed
 from parties.auditing.entries import Chain
 from parties.auditing.history import History
 from parties.auditing.volumes import lines_of
 from parties.logs import printable
+from parties.tables import grid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from rich.table import Table as Grid
 
     from parties.auditing.history import Use
 
@@ -59,15 +61,12 @@ def _described(use: Use) -> dict[str, Any]:
 
 def table(found: Iterable[Pair]) -> Grid:
     """Pairs for people: one row for each, with a line for each of its jobs."""
-    grid = Grid()
-    for heading in ("jobs", "started (UTC)", "asked by", "protocol", "rows", "difference", "dataset: columns", "learned by"):
-        # An id is copied, so it is whole at any width.
-        grid.add_column(heading, overflow="fold", no_wrap=heading == "jobs", min_width=32 if heading == "jobs" else None)
+    listed = grid("jobs", "started (UTC)", "asked by", "protocol", "rows", "difference", "dataset: columns", "learned by", ids="jobs")
     for pair in map(as_object, found):
         jobs = ("\n".join(printable(str(job[key])) for job in pair["jobs"]) for key in ("id", "time", "asker", "protocol", "rows"))
         about = printable(f"{pair['dataset']}: {', '.join(pair['columns'])}")
-        grid.add_row(*map(escape, (*jobs, f"{pair['difference']:+}", about, printable(", ".join(pair["learned_by"])))))
-    return grid
+        listed.add_row(*map(escape, (*jobs, f"{pair['difference']:+}", about, printable(", ".join(pair["learned_by"])))))
+    return listed
 
 
 __all__ = ["as_object", "pairs", "table"]

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table as Grid
 
 from mpc.durable import NewFile
 from mpc.errors import ConfigError
 from mpc.membership.identity import decode_key
 from mpc.membership.lock import IdentityLock
 from mpc.membership.roster import Roster
-from parties.ask import request, wide
+from parties.ask import request
 from parties.auditing.audit import changed, log_of
 from parties.auditing.differences import as_object, pairs, table
 from parties.auditing.entries import NOT_WRITTEN, RENEWED, Chain, opened
@@ -27,6 +26,7 @@ from parties.config import load_node_config
 from parties.jobs.job import DIGEST
 from parties.logs import printable
 from parties.run import run
+from parties.tables import grid, wide
 
 if TYPE_CHECKING:
     from parties.auditing.entries import Entry
@@ -47,10 +47,7 @@ def show(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Show the entries; `beaver audit verify` checks them."""
-    grid = Grid()
-    for heading in ("entry", "time (UTC)", "what", "job", "asked by", "protocol or reason"):
-        # Whole at any width, and an id to be copied.
-        grid.add_column(heading, overflow="fold", no_wrap=heading == "job", min_width=32 if heading == "job" else None)
+    listed = grid("entry", "time (UTC)", "what", "job", "asked by", "protocol or reason", ids="job")
     path, found = _path(load_node_config(config), log), False
     for number, line in enumerate(lines_of(path), 1):
         try:
@@ -64,12 +61,12 @@ def show(
             print(json.dumps(entry or {"number": number, "kind": "unreadable"}))
         else:
             # Names in denied proposals are whatever a peer wrote.
-            grid.add_row(*(escape(printable(cell)) for cell in _row(number, entry)))
+            listed.add_row(*(escape(printable(cell)) for cell in _row(number, entry)))
     if job is not None and not found:
         msg = f"{path}: has no entry of a job {job!r}; `beaver audit show` lists all"
         raise ConfigError(msg)
     if not as_json:
-        wide().print(grid)
+        wide().print(listed)
 
 
 def _row(number: int, entry: Entry | None) -> tuple[str, ...]:

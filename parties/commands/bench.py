@@ -12,13 +12,13 @@ import typer
 from rich.console import Console
 
 from mpc import BeaverError
-from parties.ask import wide
 from parties.bench import picture
 from parties.bench.catalogue import chosen, listed
 from parties.bench.machine import machine
 from parties.bench.report import line, result, show
 from parties.bench.runner import REPEATS, BenchmarkError, measure
 from parties.run import commanded
+from parties.tables import wide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 import mpc
 from mpc.errors import ConfigError
 from mpc.membership.lock import IdentityLock
 from mpc.network.checks import own_version
-from parties import ask
+from parties import ask, tables
 from parties.check import MAX_PATIENCE, PATIENCE, Own, Row, examine, first_fault, own_files
 from parties.config import load_node_config
 from parties.logs import configure
@@ -115,7 +114,7 @@ async def _asked(settings: NodeConfig, wait: float) -> dict[str, Any]:
 
 
 def _show(own: list[Own], rows: list[Row], *, running: bool) -> None:
-    console = ask.wide(highlight=False)
+    console = tables.wide(highlight=False)
     for each in own:
         mark = "[red]wrong[/red]" if each.remedy else "[green]ok[/green]"
         console.print(f"{mark:<20} {escape(each.what)}: {escape(each.found)}", soft_wrap=True)
@@ -124,13 +123,11 @@ def _show(own: list[Own], rows: list[Row], *, running: bool) -> None:
     console.print(
         "The running node was asked." if running else "No node runs here; this command took its place.", f"Version {own_version()}."
     )
-    grid = Table()
-    for heading in ("peer", "address", "name", "port", "handshake", "roster", "version", "clock", "round trip", "to it"):
-        grid.add_column(heading, overflow="fold")
+    listed = tables.grid("peer", "address", "name", "port", "handshake", "roster", "version", "clock", "round trip", "to it")
     for row in rows:
         cells = (row.peer, row.address, row.resolved, row.reached, row.handshake, row.roster, row.version, *_figures(row))
-        grid.add_row(*map(escape, cells), style="red" if row.problem else None)
-    console.print(grid)
+        listed.add_row(*map(escape, cells), style="red" if row.problem else None)
+    console.print(listed)
     for row in rows:
         if row.problem:
             console.print(f"[red]{escape(row.peer)}[/red]: {escape(row.problem)}\n    what to do: {escape(row.remedy)}", soft_wrap=True)

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 from rich.markup import escape
-from rich.table import Table as Grid
 
 from mpc.errors import ConfigError
-from parties.ask import wide
 from parties.config import load_node_config
 from parties.datasets import objections
 from parties.reading import Reading, in_time
 from parties.run import commanded
 from parties.sources import batches, source_of
 from parties.sources.sheet import Sheet
+from parties.tables import grid, wide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,12 +108,11 @@ def show(reports: list[DatasetReport], *, as_json: bool) -> None:
         if report.error:
             console.print(escape(report.error), soft_wrap=True)
             continue
-        grid = Grid(title=f"{report.dataset}: {report.rows:,} rows from {report.source}", title_justify="left")
-        for heading in ("column", "unit", "missing", "rule", "refused", "first refused"):
-            grid.add_column(heading, overflow="fold")
+        title = f"{report.dataset}: {report.rows:,} rows from {report.source}"
+        listed = grid("column", "unit", "missing", "rule", "refused", "first refused", title=title)
         for one in report.columns:
-            grid.add_row(*map(escape, (one.column, one.unit, f"{one.missing:,}", one.rule, f"{one.refused:,}", one.why)))
-        console.print(grid)
+            listed.add_row(*map(escape, (one.column, one.unit, f"{one.missing:,}", one.rule, f"{one.refused:,}", one.why)))
+        console.print(listed)
 
 
 @app.command()

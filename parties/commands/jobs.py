@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table as Grid
 
 from mpc.errors import ConfigError
-from parties import ask
+from parties import ask, tables
 from parties.config import load_node_config
 from parties.faults import as_object
 from parties.jobs.job import unpack_task
@@ -50,17 +49,13 @@ def list_command(config: Config, as_json: AsJson = False) -> None:  # noqa: FBT0
     if as_json:
         print(json.dumps(jobs))
         return
-    grid = Grid()
-    # Whole at any width: it is there to be copied.
-    grid.add_column("id", no_wrap=True, min_width=32)
-    for heading in ("protocol", "dataset", "parties", "asked by", "since (UTC)", "state", "progress"):
-        grid.add_column(heading, overflow="fold")
+    listed = tables.grid("id", "protocol", "dataset", "parties", "asked by", "since (UTC)", "state", "progress", ids="id")
     for job in jobs:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job["since"]))
         state = job["state"] + (f": {job['error']}" if job["error"] else "")
         cells = (job["id"], job["protocol"], job["dataset"], ", ".join(job["parties"]), job["asker"], since, state, _progress(job))
-        grid.add_row(*map(escape, cells))
-    ask.wide().print(grid)
+        listed.add_row(*map(escape, cells))
+    tables.wide().print(listed)
 
 
 def _progress(job: dict[str, Any]) -> str:
@@ -111,7 +106,7 @@ def _show_running(answer: dict[str, Any], me: str, *, as_json: bool) -> None:
         rows.append((name, f"{progress[name]:,}" + ("" if progress[planned] is None else f" of {progress[planned]:,}")))
     seconds = [name for name in ("seconds", "seconds_left") if progress[name] is not None]
     rows += [(name.replace("_", " "), f"{progress[name]:.1f}") for name in seconds]
-    ask.table(rows)
+    tables.pairs(rows)
 
 
 def _show_waiting(answer: dict[str, Any], config: Path, *, as_json: bool) -> None:
@@ -127,10 +122,10 @@ def _show_waiting(answer: dict[str, Any], config: Path, *, as_json: bool) -> Non
         print(json.dumps({name.replace(" ", "_"): value for name, value in whole.items()}, allow_nan=False))
         return
     print(f"job {job} " + ("is approved and has not started" if standing else "waits for approval here"))
-    ask.table((name, _text(value)) for name, value in request.items())
+    tables.pairs((name, _text(value)) for name, value in request.items())
     # Who asks says what is to be worked out, and could say so much that nothing else were ever shown.
     sys.stdout.flush()
-    ask.table([("cost", _text(_cost(task) or f"is not known: to work it out takes longer than {PATIENCE:g} s"))])
+    tables.pairs([("cost", _text(_cost(task) or f"is not known: to work it out takes longer than {PATIENCE:g} s"))])
     if standing:
         print(f"Take that back with `beaver jobs deny {job} -c {config}`.")
     else:

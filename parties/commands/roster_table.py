@@ -6,12 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.table import Table
 
 from mpc.membership.endpoints import format_endpoint
 from mpc.membership.identity import encode_key, spoken
 from mpc.membership.members import minute
-from parties.ask import wide
+from parties.tables import grid, wide
 
 if TYPE_CHECKING:
     from mpc.membership.members import Member
@@ -37,15 +36,13 @@ def address(member: Member) -> str:
 
 def table(roster: Roster) -> None:
     """Print it."""
-    grid = Table()
-    for heading in ("name", "role", "address", "fingerprint of the key", "signature"):
-        grid.add_column(heading, overflow="fold")
+    listed = grid("name", "role", "address", "fingerprint of the key", "signature")
     for member in roster.members:
         key = spoken(member.public)
         if member.retiring is not None:
             key += f"\n{spoken(member.retiring)} until {minute(member.retires)}"
-        grid.add_row(*map(escape, (member.name, member.role, address(member), key, standing(roster, member))))
-    wide(highlight=False).print(grid)
+        listed.add_row(*map(escape, (member.name, member.role, address(member), key, standing(roster, member))))
+    wide(highlight=False).print(listed)
     said = roster.content
     print(f"version   {said.version}\ndigest    {roster.digest.hex()}")
     if said.previous:
