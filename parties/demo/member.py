@@ -6,32 +6,22 @@ FD is a bound socket that the parent hands down, or - over MQTT, where nobody ne
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import socket
 import sys
 from pathlib import Path
 
-import numpy as np
-
 import mpc
 from parties.child import attended, exit_of
-from parties.data import Table
+from parties.data import load_csv
 from parties.demo.study import Holding, study
 
 JOB = "diabetes-study"
 
 
-def load(path: Path) -> Table:
-    """One table of this hospital."""
-    with path.open(encoding="ascii") as file:
-        header, *lines = csv.reader(file)
-    return Table(header, np.array(lines, dtype=np.float64))
-
-
 async def hospital(config: Path, listener: socket.socket | None, data: Path) -> None:
     """Take part in the study with the own data, and print what came out."""
-    own = Holding(load(data / "patients.csv"), load(data / "columns.csv"))
+    own = Holding(load_csv(data / "patients.csv"), load_csv(data / "columns.csv"))
     async with mpc.connect(config, job=JOB, program="parties.demo.study/1", listener=listener) as s:
         results = await study(s, own)
     print(json.dumps(results), flush=True)
