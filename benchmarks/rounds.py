@@ -19,9 +19,7 @@ import numpy as np
 
 import mpc
 import protocols
-from parties.data import Table
-from parties.demo.organisations import outcome, prepare, spawn, stop
-from parties.demo.study import Holding
+from parties.demo.organisations import DEALER, outcome, prepare, spawn, stop
 from parties.run import INTERRUPTED, run
 
 REPEATS = 7
@@ -68,15 +66,14 @@ async def dealer(listener: socket.socket, config: str) -> None:
 
 async def medians() -> dict[str, float]:
     """Start two parties and a dealer; the median of every measurement of the first party.  DemoError if a party fails."""
-    empty = Holding(*[Table([], np.zeros((0, 0)))] * 2)
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         parties = []
-        for each in prepare(Path(folder), {"a": empty, "b": empty}):
-            role = "dealer" if each.data is None else "party"
+        for each in prepare(Path(folder), "ab"):
+            role = "dealer" if each.name == DEALER else "party"
             process = await spawn((__file__, role), each.listener, str(each.config))
             stack.push_async_callback(stop, process)
-            parties += [] if each.data is None else [outcome(each, process)]
+            parties += [outcome(each, process)] if role == "party" else []
         printed, _ = await asyncio.gather(*parties)
     return {name: statistics.median(values) for name, values in printed.items()}
 

@@ -10,14 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mpc import BeaverError
 from parties.bench.figures import Figures
 from parties.bench.member import Task
-from parties.data import Table
 from parties.demo.organisations import outcome, prepare, spawn, stop
-from parties.demo.study import Holding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,9 +56,8 @@ async def measure(workload: Workload, *, rtt: float = 0.0, repeats: int = REPEAT
     `member` is what python runs for each of them, with the arguments of `parties.bench.member` after it.
     """
     task = Task(workload.key, workload.n, workload.size, repeats, rtt / 2000, 0)
-    nothing = Holding(*[Table([], np.zeros((0, 0)))] * 2)
     with tempfile.TemporaryDirectory(prefix="beaver-bench-") as folder:
-        *parties, dealing = prepare(Path(folder), {f"party{index:02}": nothing for index in range(workload.n)})
+        *parties, dealing = prepare(Path(folder), [f"party{index:02}" for index in range(workload.n)])
         async with contextlib.AsyncExitStack() as stack:
             dealer = await start(dealing, task, member)
             stack.push_async_callback(stop, dealer)

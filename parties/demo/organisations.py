@@ -26,7 +26,7 @@ from parties.demo.report import report
 from parties.demo.study import pooled, split, tolerance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mpc.membership.members import Transport
     from parties.data import Table
@@ -44,17 +44,19 @@ class DemoError(BeaverError):
 
 @dataclass(slots=True)
 class Organisation:
-    """One process to be: its configuration, its listening socket unless all meet at a broker, and its data unless it is the dealer."""
+    """One process to be: its configuration, and its listening socket unless all meet at a broker."""
 
     name: str
     config: Path
     listener: socket.socket | None
-    data: Path | None
 
 
-def prepare(folder: Path, holdings: dict[str, Holding], relay: Relay | None = None) -> list[Organisation]:
-    """Write everyone's key, configuration and data, and the roster that all share.  With a `relay` nobody has an endpoint."""
-    names = [*holdings, DEALER]
+def prepare(folder: Path, parties: Iterable[str], relay: Relay | None = None) -> list[Organisation]:
+    """Write the key and the configuration of each of the `parties` and of the dealer, who comes last, and the roster that all share.
+
+    With a `relay` nobody has an endpoint.
+    """
+    names = [*parties, DEALER]
     identities = {name: Identity.generate(name) for name in names}
     listeners = {} if relay is not None else {name: bound() for name in names}
     endpoints = {name: listener.getsockname() for name, listener in listeners.items()}
@@ -71,11 +73,7 @@ def prepare(folder: Path, holdings: dict[str, Holding], relay: Relay | None = No
         (home / "roster.toml").write_text(roster.dump())
         config = home / "party.toml"
         config.write_text(f'name = "{name}"\nkey = "key"\nroster = "roster.toml"\n\n[clocks]\njoin = {PATIENCE}\n')
-        data = home if name in holdings else None
-        if data is not None:
-            write(data / "patients.csv", holdings[name].rows)
-            write(data / "columns.csv", holdings[name].columns)
-        organisations.append(Organisation(name, config, listeners.get(name), data))
+        organisations.append(Organisation(name, config, listeners.get(name)))
     return organisations
 
 
@@ -117,9 +115,14 @@ async def spawn(
     return process
 
 
-async def start(organisation: Organisation) -> asyncio.subprocess.Process:
-    """The process of one organisation."""
-    data = [] if organisation.data is None else [str(organisation.data)]
+async def start(organisation: Organisation, holding: Holding | None) -> asyncio.subprocess.Process:
+    """The process of a hospital, with its `holding` as files, or of the dealer, who has none."""
+    data = []
+    if holding is not None:
+        home = organisation.config.parent
+        write(home / "patients.csv", holding.rows)
+        write(home / "columns.csv", holding.columns)
+        data = [str(home)]
     return await spawn(("-m", "parties.demo.member"), organisation.listener, str(organisation.config), *data)
 
 
@@ -161,7 +164,7 @@ async def compute(folder: Path, holdings: dict[str, Holding], transport: Transpo
         organisations = prepare(folder, holdings, relay)
         processes = []
         for organisation in organisations:
-            process = await start(organisation)
+            process = await start(organisation, holdings.get(organisation.name))
             stack.push_async_callback(stop, process)
             processes.append(process)
         hospitals = list(zip(organisations, processes, strict=True))[:-1]
