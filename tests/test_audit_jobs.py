@@ -102,6 +102,9 @@ async def test_on_a_full_disk_no_data_is_read_and_no_result_handed_over(tmp_path
         assert [entry["kind"] for entry in entries(nodes, "a")] == ["started", "ended", "started"]
         limit(nodes, "a", None)
         assert "result" in (await requested(nodes, two))[-1]
+        # What could not be written was no job: neither an earlier one of this, nor one of those that may start.
+        starts = [entry for entry in entries(nodes, "a") if entry["kind"] == "started"]
+        assert starts[-1]["overlaps"] == dict.fromkeys(two["task"]["columns"], {"jobs": 2, "last": starts[1]["job"]})
         assert (await verified(nodes, "a"))[0] == 0
 
 

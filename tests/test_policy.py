@@ -275,6 +275,24 @@ def test_a_wrong_date_makes_no_job_forgotten():
     assert (history.within_a_day(), history.ever("patients")) == (0, 4)
 
 
+def test_a_job_counts_while_its_start_is_written_and_no_more_if_that_fails(home):
+    history = History()
+    history.started("1", "patients", ["age"])
+    for job in ("2", "3"):
+        history.starting(job, "patients", ["age"])
+    assert (history.within_a_day(), history.within_a_day("patients"), history.within_a_day("others"), history.ever("patients")) == (
+        3,
+        3,
+        0,
+        3,
+    )
+    assert history.overlaps("patients", ["age", "bmi"]) == {"age": {"jobs": 3, "last": "3"}}
+    history.unstarted("3")
+    history.started("2", "patients", ["age"])
+    assert (history.within_a_day(), history.ever("patients")) == (2, 2)
+    assert history.overlaps("patients", ["age"]) == {"age": {"jobs": 2, "last": "2"}}
+
+
 def test_overlaps_are_told_by_column(home):
     history = History()
     assert history.overlaps("patients", ["age"]) == {}

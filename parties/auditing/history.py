@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
+from itertools import chain, count
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,7 @@ class History:
         self._recent: deque[tuple[float, float | None, str]] = deque()
         self._ever: Counter[str] = Counter()
         self._columns: dict[tuple[str, str], tuple[int, str]] = {}
+        self._starting: dict[str, tuple[str, frozenset[str]]] = {}
         self._running: dict[str, Use] = {}
         self._uses: dict[tuple[str, int], dict[tuple[object, ...], tuple[int, Use]]] = {}
         self._numbers = count()
@@ -104,8 +105,17 @@ class History:
                 return self.ends(use.job, left=bool(entry["released"]))
         return None
 
+    def starting(self, job: str, dataset: str, columns: Iterable[str]) -> None:
+        """The start of a job is being written.  It counts already: two of them do not both pass for the last one.  `started` or `unstarted` says what came of it."""
+        self._starting[job] = dataset, frozenset(columns)
+
+    def unstarted(self, job: str) -> None:
+        """Its start could not be written: it is no earlier job of any other."""
+        del self._starting[job]
+
     def started(self, job: str, dataset: str, columns: Iterable[str], when: float | None = None) -> None:
         """A job starts on `columns` of this organisation's `dataset`, or started on the date `when`."""
+        self._starting.pop(job, None)
         self._recent.append((self._elapsed(), when, dataset))
         self._ever[dataset] += 1
         for column in columns:
@@ -116,16 +126,27 @@ class History:
         while self._recent and self._recent[0][0] <= self._elapsed() - DAY:
             self._recent.popleft()
         yesterday = self._clock() - DAY
-        return sum(dataset in (None, name) for _, when, name in self._recent if when is None or when > yesterday)
+        recent = (name for _, when, name in self._recent if when is None or when > yesterday)
+        return sum(dataset in (None, name) for name in chain(recent, self._datasets))
+
+    @property
+    def _datasets(self) -> list[str]:
+        """Of the jobs whose start is being written."""
+        return [dataset for dataset, _ in self._starting.values()]
 
     def ever(self, dataset: str) -> int:
         """How many jobs ever started on `dataset`."""
-        return self._ever[dataset]
+        return self._ever[dataset] + self._datasets.count(dataset)
 
     def overlaps(self, dataset: str, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
         """For each of `columns` that earlier jobs used: how many, and the last of them."""
-        found = {column: self._columns[dataset, column] for column in columns if (dataset, column) in self._columns}
-        return {column: {"jobs": count, "last": last} for column, (count, last) in found.items()}
+        found = {}
+        for column in columns:
+            jobs, last = self._columns.get((dataset, column), (0, ""))
+            beside = [job for job, (name, used) in self._starting.items() if name == dataset and column in used]
+            if jobs or beside:
+                found[column] = {"jobs": jobs + len(beside), "last": [last, *beside][-1]}
+        return found
 
     def begins(self, use: Use) -> None:
         """A job is about to share rows of this party.  It counts from now on: of two that run side by side, each sees the other."""

@@ -50,11 +50,15 @@ class Journal:
         """Which of this party's columns of a job earlier jobs used."""
         return self._audit.history.overlaps(record.task.dataset, self._columns(record))
 
-    def counted(self, record: Record) -> dict[str, dict[str, Any]]:
-        """A job starts, and counts from now on; its overlaps until then.  Not in the log yet: `started` writes it."""
+    def starting(self, record: Record) -> dict[str, dict[str, Any]]:
+        """A job starts, and counts from now on; its overlaps until then.  Not in the log yet: `started` writes it, and then it `counts`."""
         before = self.overlaps(record)
-        self._audit.history.started(record.id, record.task.dataset, self._columns(record))
+        self._audit.history.starting(record.id, record.task.dataset, self._columns(record))
         return before
+
+    def counts(self, record: Record) -> None:
+        """Its start is in the log."""
+        self._audit.history.started(record.id, record.task.dataset, self._columns(record))
 
     def use(self, record: Record, rows: int) -> Use:
         """What a job uses of this party, whose rows are there."""

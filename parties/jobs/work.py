@@ -80,8 +80,7 @@ class Work:
         self._compare(terms)
         # Counted before anything is awaited: two jobs that start together do not both pass for the last one.
         check_limits(self._config.rules, self._admission.history, record.task)
-        overlaps = self._journal.counted(record)
-        await self._started(overlaps)
+        await self._started(self._journal.starting(record))
         self._tell("reading")
         table = await self._rows()
         use = self._journal.use(record, len(table.rows))
@@ -109,9 +108,16 @@ class Work:
         """Its start is in the audit log when this returns, and also where it raises CancelledError."""
         try:
             await self._scribe.write(self._journal.started, self._record, self._signatures, overlaps)
-        except asyncio.CancelledError:
-            self._record.becomes(Started())
+        except Exception:
+            self._admission.history.unstarted(self._record.id)
             raise
+        except asyncio.CancelledError:
+            self._is_started()
+            raise
+        self._is_started()
+
+    def _is_started(self) -> None:
+        self._journal.counts(self._record)
         self._record.becomes(Started())
 
     def _check_signatures(self) -> None:
