@@ -18,7 +18,7 @@ from parties import ask, nodes
 from parties.commands import audit, bench, check, client, data, estimate, jobs, roster, setup
 from parties.config import load_node_config
 from parties.demo.organisations import demo
-from parties.faults import LOCAL, as_object, code, exit_status
+from parties.faults import LOCAL, as_object, exit_status
 from parties.jobs.job import Task, chosen_in, names_in
 from parties.logs import LogFormat, configure
 from parties.programs import PROGRAMS, program, table_of_programs
@@ -150,7 +150,7 @@ def main() -> None:
         app()
         sys.stdout.flush()
     except mpc.BeaverError as fault:
-        print(f"{code(fault)}: {fault}", file=sys.stderr)
+        print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
         sys.exit(exit_status(fault))
     except OSError as fault:
         # Standard output is a full disk or a closed pipe; the interpreter must not try to flush it again.

@@ -1,4 +1,4 @@
-"""What a command ends with: the status and the code of a fault, be it one of which a node told; docs/operations.md lists them."""
+"""What a command ends with: the status of a fault, and its code, which is the name of its class; docs/operations.md lists them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,6 @@ def exit_status(fault: mpc.BeaverError) -> int:
     return next(STATUS[kind] for kind in type(fault).__mro__ if kind in STATUS)
 
 
-def code(fault: mpc.BeaverError) -> str:
-    """The stable name of this kind of fault: what a message begins with."""
-    return type(fault).__name__
-
-
 def told(kind: str, text: str) -> mpc.BeaverError:
     """The fault of which another process told, by its code and text, as the same kind of fault here."""
     known = getattr(errors, kind, mpc.BeaverError)
@@ -56,5 +51,5 @@ def as_object(*, wanted: bool) -> Iterator[None]:
     except mpc.BeaverError as fault:
         if wanted:
             party = getattr(fault, "party", None)
-            print(json.dumps({"error": code(fault), "status": exit_status(fault), "party": party, "text": str(fault)}))
+            print(json.dumps({"error": type(fault).__name__, "status": exit_status(fault), "party": party, "text": str(fault)}))
         raise

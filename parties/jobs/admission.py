@@ -80,7 +80,7 @@ class Admission:
         return least_pool(self.config.rules, task)
 
     def proposed(self, job: str, asker: str, task: Task) -> bool:
-        """The same of a job that another member proposes; ConfigError too unless it is one of its own, under an id that is free for it."""
+        """Whether someone here must approve a job that another member proposes, as `admits`; ConfigError too unless it is one of its own, under an id that is free."""
         if self._records.spent(job, asker):
             msg = f"{asker} proposed a job under an id that was used before; it runs its job again, under a new one"
             raise ConfigError(msg)
