@@ -21,10 +21,9 @@ from mpc.membership.roster import ADD_DEALER, DEALERLESS, transport_between
 from mpc.network.peer import SOON
 from mpc.network.ways import dials
 from mpc.transport.link import reason
-from parties.config import check_policy
 from parties.control import socket_path
 from parties.faults import told
-from parties.programs import PROGRAMS
+from parties.policy import check_policy
 
 if TYPE_CHECKING:
     from mpc.membership.endpoints import Endpoint
@@ -111,7 +110,7 @@ def own_files(config: NodeConfig, path: Path) -> list[Own]:
             found.append(Own("certificates", f"{config.relay_ca} cannot be read", "correct `ca` under [relay]"))
     files = [("configuration", path), ("roster file", config.roster_path)]
     if me.role == "party":
-        check_policy(config, PROGRAMS, roster)
+        check_policy(config)
         files += [("policy", config.rules.file)] if config.rules.file not in (None, path) else []
     found += [_guarded(what, file) for what, file in files]
     return [*found, *_datasets(config), *shadows(Path.cwd())]

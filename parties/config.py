@@ -18,10 +18,9 @@ from parties.rules import Policy
 from parties.schema import ColumnSettings, DatasetSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from mpc.membership.endpoints import Endpoint
-    from mpc.membership.roster import Roster
 
 
 def _policy(value: object, info: ValidationInfo) -> object:
@@ -157,39 +156,4 @@ def load_node_config(path: str | Path) -> NodeConfig:
     return config
 
 
-def check_policy(config: NodeConfig, known: Iterable[str], roster: Roster) -> None:
-    """ConfigError unless every protocol of the policy is in `known`, and all else that it names is declared or in the roster."""
-    rules, protocols = config.rules, list(known)
-    clients = [member.name for member in roster.members if member.role == "client"]
-    people = [*(member.name for member in roster.parties), *clients]
-    for location, names, there, what in (
-        (("allow",), rules.allow, protocols, "protocol"),
-        (("ask",), rules.ask, protocols, "protocol"),
-        (("receivers",), rules.receivers, people, "party"),
-        (("askers",), rules.askers, people, "party"),
-        *((("clients", name, "gives"), client.gives, protocols, "protocol") for name, client in rules.clients.items()),
-        *((("clients", name, "gets"), client.gets, protocols, "protocol") for name, client in rules.clients.items()),
-    ):
-        for entry, name in enumerate(names or ()):
-            if name not in there:
-                text = f"key {'.'.join(location)!r}, entry {entry + 1}: unknown {what} {name!r}; {did_you_mean(name, there)}"
-                raise config.rule_fault((*location, entry), text)
-    for name in rules.clients:
-        if name not in clients:
-            text = f"key 'clients': the roster has no client {name!r}; {did_you_mean(name, clients)}"
-            raise config.rule_fault(("clients", name), text)
-    for entry, name in enumerate(rules.ask):
-        if name in rules.allow:
-            raise config.rule_fault(("ask", entry), f"key 'ask', entry {entry + 1}: {name!r} is in `allow` too; decide for one of them")
-    for name, dataset in rules.datasets.items():
-        if name not in config.datasets:
-            text = f"key 'datasets': the configuration declares no dataset {name!r}; {did_you_mean(name, config.datasets)}"
-            raise config.rule_fault(("datasets", name), text)
-        for entry, column in enumerate(dataset.columns):
-            declared = config.datasets[name].columns
-            if column not in declared:
-                text = f"key 'datasets.{name}.columns', entry {entry + 1}: unknown column {column!r}; {did_you_mean(column, declared)}"
-                raise config.rule_fault(("datasets", name, "columns", entry), text)
-
-
-__all__ = ["NodeConfig", "StatusSettings", "check_policy", "load_node_config"]
+__all__ = ["NodeConfig", "StatusSettings", "load_node_config"]

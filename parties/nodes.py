@@ -13,10 +13,10 @@ from mpc.node import node_of
 from parties import control
 from parties.auditing.audit import log_of
 from parties.check import answering
-from parties.config import check_policy, load_node_config
+from parties.config import load_node_config
 from parties.door import handler
 from parties.jobs.service import Service
-from parties.programs import PROGRAMS
+from parties.policy import check_policy
 from parties.renewal import Renewal
 from parties.run import collect_after_faults, hangups
 from parties.status import shown
@@ -80,7 +80,7 @@ def _check_party(config: Path, settings: NodeConfig) -> None:
     check_role(roster, settings.name, config, "party")
     if roster.dealer is None:
         logging.getLogger(f"beaver.{settings.name}").warning(NO_DEALER)
-    check_policy(settings, PROGRAMS, roster)
+    check_policy(settings)
 
 
 def _check_dealer(config: Path, settings: NodeConfig) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from mpc.errors import ConfigError, PolicyDenied
+from mpc.membership.toml_text import did_you_mean
 from parties.data import Table
 from parties.datasets import load
 from parties.programs import PROGRAMS, tells_all
@@ -28,12 +29,47 @@ if TYPE_CHECKING:
 ANY = "*"
 
 
-def admit(config: NodeConfig, roster: Roster, history: History, task: Task, asker: str) -> bool:
+def check_policy(config: NodeConfig) -> None:
+    """ConfigError unless every protocol of the policy is one of this version, and all else that it names is declared or in the roster."""
+    rules, roster = config.rules, config.load_roster()
+    clients = [member.name for member in roster.members if member.role == "client"]
+    people = [*(member.name for member in roster.parties), *clients]
+    for location, names, there, what in (
+        (("allow",), rules.allow, PROGRAMS, "protocol"),
+        (("ask",), rules.ask, PROGRAMS, "protocol"),
+        (("receivers",), rules.receivers, people, "party"),
+        (("askers",), rules.askers, people, "party"),
+        *((("clients", name, "gives"), client.gives, PROGRAMS, "protocol") for name, client in rules.clients.items()),
+        *((("clients", name, "gets"), client.gets, PROGRAMS, "protocol") for name, client in rules.clients.items()),
+    ):
+        for entry, name in enumerate(names or ()):
+            if name not in there:
+                text = f"key {'.'.join(location)!r}, entry {entry + 1}: unknown {what} {name!r}; {did_you_mean(name, there)}"
+                raise config.rule_fault((*location, entry), text)
+    for name in rules.clients:
+        if name not in clients:
+            text = f"key 'clients': the roster has no client {name!r}; {did_you_mean(name, clients)}"
+            raise config.rule_fault(("clients", name), text)
+    for entry, name in enumerate(rules.ask):
+        if name in rules.allow:
+            raise config.rule_fault(("ask", entry), f"key 'ask', entry {entry + 1}: {name!r} is in `allow` too; decide for one of them")
+    for name, dataset in rules.datasets.items():
+        if name not in config.datasets:
+            text = f"key 'datasets': the configuration declares no dataset {name!r}; {did_you_mean(name, config.datasets)}"
+            raise config.rule_fault(("datasets", name), text)
+        for entry, column in enumerate(dataset.columns):
+            declared = config.datasets[name].columns
+            if column not in declared:
+                text = f"key 'datasets.{name}.columns', entry {entry + 1}: unknown column {column!r}; {did_you_mean(column, declared)}"
+                raise config.rule_fault(("datasets", name, "columns", entry), text)
+
+
+def admit(config: NodeConfig, history: History, task: Task, asker: str) -> bool:
     """Whether someone here must approve the job first.
 
     PolicyDenied names the rule that denies it, and the column; ConfigError says what the job lacks.
     """
-    rules = config.rules
+    rules, roster = config.rules, config.load_roster()
     if task.protocol not in (*rules.allow, *rules.ask):
         allowed = ", ".join((*rules.allow, *rules.ask)) or "nothing"
         _deny("allow", f"{task.protocol!r} is not on the list of {config.name} ({allowed})")
@@ -203,4 +239,15 @@ def own_declared(config: NodeConfig, columns: Iterable[str], dataset: str) -> li
     return list(dict.fromkeys(config.source(dataset, column)[0] for column in columns))
 
 
-__all__ = ["admit", "check_difference", "check_limits", "check_parties", "least_pool", "own_columns", "own_declared", "rows_for", "too_few"]
+__all__ = [
+    "admit",
+    "check_difference",
+    "check_limits",
+    "check_parties",
+    "check_policy",
+    "least_pool",
+    "own_columns",
+    "own_declared",
+    "rows_for",
+    "too_few",
+]

@@ -14,15 +14,14 @@ import pandas as pd
 import pytest
 
 import mpc
-from mpc.membership.roster import Roster
 from parties.auditing.history import History
 from parties.client import ask, ask_sync, declared, power_above, rows_of
 from parties.commands.client import client
-from parties.config import check_policy, load_node_config
+from parties.config import load_node_config
 from parties.data import Table
 from parties.jobs.job import Client, Task, unpack_task
-from parties.policy import admit
-from parties.programs import PROGRAMS, program
+from parties.policy import admit, check_policy
+from parties.programs import program
 from parties.status.watch import Watch
 from tests.brokers import Mosquitto
 from tests.error_rows import row_of
@@ -377,15 +376,14 @@ def test_a_range_is_of_a_column_that_is_there():
 def test_a_party_refuses_a_client_that_speaks_for_another(tmp_path):
     served(tmp_path, ("a", "b"))
     config = load_node_config(tmp_path / "a.toml")
-    roster = Roster.load(tmp_path / "roster.toml")
-    assert not admit(config, roster, History(), JOB, "lab")
+    assert not admit(config, History(), JOB, "lab")
     for asker in ("other", "b"):
         with pytest.raises(mpc.ConfigError) as caught:
-            admit(config, roster, History(), JOB, asker)
+            admit(config, History(), JOB, asker)
         shown("asks, so the client of the job must be", caught.value)
     (tmp_path / "a.toml").write_text((tmp_path / "a.toml").read_text().replace("clients.lab", "clients.lib"))
     with pytest.raises(mpc.ConfigError) as caught:
-        check_policy(load_node_config(tmp_path / "a.toml"), PROGRAMS, roster)
+        check_policy(load_node_config(tmp_path / "a.toml"))
     shown("the roster has no client", caught.value)
 
 

@@ -16,8 +16,9 @@ from mpc.membership.identity import Identity, encode_key
 from mpc.membership.roster import Member, Roster
 from mpc.membership.toml_text import at_line
 from mpc.transport.tcp import TcpListener, dial
-from parties.config import NodeConfig, check_policy, load_node_config
+from parties.config import NodeConfig, load_node_config
 from parties.control import socket_path
+from parties.policy import check_policy
 from tests.ports import free_port
 from tests.rosters import signed
 
@@ -232,10 +233,10 @@ def test_a_value_of_many_lines_takes_no_longer_than_they_are_many():
 
 def test_protocols_must_exist(home):
     config = load_node_config(written(home, NODE))
-    check_policy(config, ["mean", "linear_regression", "sum"], config.load_roster())
-    check_policy(load_node_config(written(home, OWN)), [], config.load_roster())
+    check_policy(config)
+    check_policy(load_node_config(written(home, OWN)))
     config = load_node_config(written(home, NODE.replace('"linear_regression"', '"meen"')))
-    message = refusal(check_policy, config, iter(["mean", "sum"]), config.load_roster())
+    message = refusal(check_policy, config)
     assert message == f"{home / 'a.toml'}, line 4: key 'allow', entry 2: unknown protocol 'meen'; did you mean 'mean'?"
 
 

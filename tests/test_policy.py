@@ -11,10 +11,9 @@ import pytest
 from mpc.errors import BeaverError, ConfigError, PolicyDenied
 from mpc.membership.roster import Roster
 from parties.auditing.history import DAY, History
-from parties.config import check_policy, load_node_config
+from parties.config import load_node_config
 from parties.jobs.job import Task, unpack_task
-from parties.policy import admit, least_pool, rows_for, too_few
-from parties.programs import PROGRAMS
+from parties.policy import admit, check_policy, least_pool, rows_for, too_few
 from tests.error_rows import row_of
 from tests.nodes import Nodes
 
@@ -47,9 +46,8 @@ def configured(home, rules, where="table"):
 def checked(home, rules, task=MEAN, asker="b", history=None, where="table"):
     """Whether the job is for someone to approve; raises what the policy says."""
     config = configured(home, '[policy]\nallow = ["mean"]\n' + rules, where)
-    roster = config.load_roster()
-    check_policy(config, PROGRAMS, roster)
-    return admit(config, roster, history or History(), task, asker)
+    check_policy(config)
+    return admit(config, history or History(), task, asker)
 
 
 def denial(home, *arguments, **more):
@@ -137,7 +135,7 @@ def test_what_is_named_is_allowed(home, case):
 def test_nothing_is_allowed_that_is_not_named(home):
     config = configured(home, "[policy]\n")
     with pytest.raises(PolicyDenied, match=r"'mean' is not on the list of a \(nothing\)"):
-        admit(config, config.load_roster(), History(), MEAN, "b")
+        admit(config, History(), MEAN, "b")
     assert "is not on the list" in str(denial(home, "", task=replace(MEAN, purpose="because")))
     assert "declares no column" in str(denial(home, "", task=replace(MEAN, columns=("age", "weight"))))
     assert "unknown dataset" in str(denial(home, "", task=replace(MEAN, dataset="others")))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from mpc import ConfigError
-from mpc.membership.roster import Roster
 from mpc.testing import simulate
 from parties.auditing.history import History
 from parties.config import load_node_config
@@ -34,14 +33,14 @@ def test_a_party_refuses_secret_moments_of_too_many_before_it_reads(tmp_path):
     names = tuple(string.ascii_lowercase[: PARTIES + 1])
     Nodes(tmp_path, names=names)
     (tmp_path / "a.csv").unlink()
-    config, roster = load_node_config(tmp_path / "a.toml"), Roster.load(tmp_path / "roster.toml")
+    config = load_node_config(tmp_path / "a.toml")
     task = Task(FIT.name, "patients", ("age", "bmi"), names, parameters={"target": "bmi", "moments": "secret"})
     for asker in ("a", "b"):
         with pytest.raises(
             ConfigError, match=r'linear_regression: moments="secret" is for at most 12 parties, not 13: use moments="reveal"'
         ):
-            admit(config, roster, History(), task, asker)
-    assert not admit(config, roster, History(), replace(task, parties=names[:-1]), "a")
+            admit(config, History(), task, asker)
+    assert not admit(config, History(), replace(task, parties=names[:-1]), "a")
 
 
 def test_columns_of_more_parties_than_there_are_columns():

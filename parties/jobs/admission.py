@@ -54,7 +54,7 @@ class Admission:
 
     def admits(self, task: Task, asker: str) -> bool:
         """Whether someone here must approve a job first, by what counts now; PolicyDenied or ConfigError as `admit` of the policy."""
-        return admit(self.config, self.config.load_roster(), self.history, task, asker)
+        return admit(self.config, self.history, task, asker)
 
     def follow(self, config: NodeConfig) -> bool:
         """From now on `config` counts; whether its roster is another one, and so the digest of every job."""
