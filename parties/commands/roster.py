@@ -53,7 +53,7 @@ def add(
         content, signatures = _read(roster) if _is_there(roster) else (Content(), {})
         before = content
         for member in given:
-            content = replace(content, members=_with(content.members, member))
+            content = _with(content, member)
         if relay is not None:
             content = replace(content, relay=parse_relay(relay))
         if transport is not None:
@@ -69,16 +69,21 @@ def _fragment(source: str) -> tuple[Member, ...]:
     return roster_file.read(text, name)[0].members
 
 
-def _with(members: tuple[Member, ...], member: Member) -> tuple[Member, ...]:
-    """`members` and `member`, which may replace itself but not its key."""
-    for known in members:
+def _with(content: Content, member: Member) -> Content:
+    """`content` and `member`, which may replace itself but not its key."""
+    for known in content.members:
         if known.name == member.name and known.public != member.public:
             msg = (
                 f"{member.name} is in the roster with another key ({spoken(known.public)}); it changes its own with `beaver roster rotate`, "
                 "or somebody who cannot use the old one any more with `beaver roster revoke --new`"
             )
             raise ConfigError(msg)
-    return (*(known for known in members if known.name != member.name), member)
+    return _in_place_of(content, member.name, member)
+
+
+def _in_place_of(content: Content, name: str, *members: Member) -> Content:
+    """`content` with these in place of the member `name`."""
+    return replace(content, members=(*(each for each in content.members if each.name != name), *members))
 
 
 @app.command()
@@ -87,7 +92,7 @@ def remove(roster: RosterFile, name: Annotated[str, typer.Argument(help="The mem
     with _changing(roster):
         content, signatures = _read(roster)
         _find(content, name)
-        _save(roster, replace(content, members=tuple(member for member in content.members if member.name != name)), signatures)
+        _save(roster, _in_place_of(content, name), signatures)
 
 
 @app.command()
@@ -111,19 +116,15 @@ def _without(content: Content, name: str, reason: str, given: tuple[Member, ...]
     if retiring and (member.retiring is None or given):
         msg = f"{name} has no retiring key, or --new was given too; leave out --retiring to revoke all its keys"
         raise ConfigError(msg)
+    for each in given:
+        if each.name != name:
+            msg = f"--new describes {each.name}, not {name}; give the public lines of {name}"
+            raise ConfigError(msg)
     spoilt = member.publics[1:] if retiring else member.publics
-    stay = tuple(each for each in content.members if each.name != name)
-    stay = (*stay, replace(member, retiring=None, retires=None)) if retiring else (*stay, *(each for each in given if _is(each, name)))
+    back = (replace(member, retiring=None, retires=None),) if retiring else given
     why, today = roster_file.one_line(reason), datetime.now(UTC).date()
     listed = (*content.revoked, *(Revoked(name, public, why, today) for public in spoilt))
-    return replace(content, members=stay, revoked=listed)
-
-
-def _is(member: Member, name: str) -> bool:
-    if member.name != name:
-        msg = f"--new describes {member.name}, not {name}; give the public lines of {name}"
-        raise ConfigError(msg)
-    return True
+    return replace(_in_place_of(content, name, *back), revoked=listed)
 
 
 @app.command()
@@ -159,7 +160,7 @@ def _rotated(settings: PartyConfig, source: Path, days: int) -> tuple[Path, Path
     fresh = Identity.generate(settings.name)
     retires = (datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0)
     changed = replace(member, public=fresh.public, retiring=old.public, retires=retires)
-    after = replace(content, members=(*(each for each in content.members if each.name != settings.name), changed))
+    after = _in_place_of(content, settings.name, changed)
     key = settings.folder / f"{settings.name}.{fresh.public.hex()[:8]}.key"
     fresh.save(key)
     try:

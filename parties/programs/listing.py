@@ -75,8 +75,4 @@ def _lines(each: Row, width: int) -> list[str]:
 
 def _parameter(entry: Row) -> str:
     default = "" if entry["default"] is None else f" [{json.dumps(entry['default'])}]"
-    return (
-        f"{entry['name']}={default}  {entry['wants']}: {entry['help']}"
-        if default
-        else f"{entry['name']}=  {entry['wants']}: {entry['help']}"
-    )
+    return f"{entry['name']}={default}  {entry['wants']}: {entry['help']}"

@@ -14,7 +14,7 @@ from mpc.network.checks import own_version
 from parties.status.watch import UP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from prometheus_client import Metric
 
@@ -118,8 +118,7 @@ def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> M
 
 
 def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, float]) -> Metric:
-    pairs: Iterable[tuple[str, float]] = sorted(values.items())
-    for each, value in pairs:
+    for each, value in sorted(values.items()):
         family.add_metric([each], float(value))
     return family
 
