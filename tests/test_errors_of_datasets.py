@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 
+import pyarrow as pa
 import pytest
 
 from mpc import ConfigError
@@ -16,6 +17,7 @@ from parties.sources import text as csv_text
 from parties.sources.halt import Halt
 from parties.sources.sheet import Sheet
 from tests.error_rows import row_of
+from tests.test_datasets_sources import as_duckdb, as_parquet, configured
 
 HEAD = 'name = "a"\nkey = "a.key"\nroster = "roster.toml"\n[datasets.p]\n'
 COLUMNS = '[datasets.p.columns]\nage = { missing = "mean" }\nward = { categories = ["a", "b"] }\n'
@@ -167,3 +169,15 @@ def test_a_dataset_that_provokes_the_row(tmp_path, case):
     with pytest.raises(ConfigError) as caught:
         DATASETS[case](tmp_path)
     assert row_of(case).shows(str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize("write", [as_parquet, as_duckdb])
+def test_whole_numbers_that_are_kept_as_decimals_are_changed_no_more_silently_than_others(tmp_path, write):
+    """As PostgreSQL keeps the sum of large integers."""
+    for last, scale in ((2**53 + 2, 0), (2**53 + 1, 1)):
+        config = configured(tmp_path, write(tmp_path, {"bmi": pa.array([1, last], pa.decimal128(20, scale))}))
+        assert load(config, "p", ["bmi"]).rows[:, 0].tolist() == [1, float(last)]
+    config = configured(tmp_path, write(tmp_path, {"bmi": pa.array([1, 2**53 + 1], pa.decimal128(20, 0))}))
+    with pytest.raises(ConfigError) as caught:
+        load(config, "p", ["bmi"])
+    assert row_of("beyond 2^53").shows(str(caught.value)), caught.value

@@ -115,7 +115,7 @@ def _exact(value: float, cell: Any) -> tuple[float, str]:
     if not abs(value) >= EXACT or not math.isfinite(value):
         return value, ""
     try:
-        return value, INEXACT if isinstance(cell, int | str) and int(cell) != int(value) else ""
+        return value, INEXACT if int(str(cell)) != int(value) else ""
     except ValueError:
         # Not written as a whole number.
         return value, ""

@@ -90,7 +90,8 @@ def _cells(sheet: Sheet, name: str, column: ColumnSettings, array: Any) -> Cells
     kind = array.type
     text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
     plain = types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)
-    if column.categories is not None and (text or plain):
+    if (types.is_decimal(kind) and not kind.scale) or (column.categories is not None and (text or plain)):
+        # Whole numbers that are kept as decimals one by one, too: made floats here, they would not tell that they have changed.
         return of_objects(array.to_pylist(), column)
     if not plain:
         needed = "numbers" if column.categories is None else "text"
