@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mpc
 import parties
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mpc.membership.members import Member
     from mpc.network.mesh import Mesh
     from parties.config import NodeConfig
-    from parties.control import Handler, Say
 
 PATIENCE = 8.0
 """Seconds to wait for a peer, and for its answers; one that dials again after a failure takes 5."""
@@ -289,28 +288,6 @@ async def _measure(node: mpc.Node, row: Row, patience: float) -> None:
         )
 
 
-def _seconds(value: object) -> float:
-    """How long a request wants to wait; without a sensible wish, as long as by default."""
-    return float(value) if isinstance(value, int | float) and 0 <= value <= MAX_PATIENCE else PATIENCE
-
-
-def answering(node: mpc.Node, others: Handler | None = None) -> Handler:
-    """What every kind of node answers at its control socket: `alive` and `check`; and whatever `others` answers."""
-
-    async def handle(request: dict[str, Any], say: Say) -> None:
-        if request.get("do") == "alive":
-            say({"alive": node.mesh.identity.name})
-        elif request.get("do") == "check":
-            rows, used = await examine(node, _seconds(request.get("wait"))), node.mesh.roster
-            say({"peers": list(map(asdict, rows)), "roster": {"version": used.content.version, "digest": used.digest.hex()}})
-        elif others is not None:
-            await others(request, say)
-        else:
-            say({"error": "ConfigError", "text": f"{node.mesh.identity.name} is the dealer: it takes no jobs. Ask the node of a party"})
-
-    return handle
-
-
 def first_fault(own: list[Own], rows: list[Row]) -> BeaverError | None:
     """The failure that decides the exit status."""
     for each in own:
@@ -322,4 +299,4 @@ def first_fault(own: list[Own], rows: list[Row]) -> BeaverError | None:
     return None
 
 
-__all__ = ["Own", "Row", "answering", "examine", "first_fault", "own_files", "shadows"]
+__all__ = ["Own", "Row", "examine", "first_fault", "own_files", "shadows"]

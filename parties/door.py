@@ -1,17 +1,20 @@
-"""What a node answers at its control socket: run, jobs, show, cancel, approve, deny, rotate."""
+"""What a node answers at its control socket: alive and check; a party's also run, jobs, show, cancel, approve, deny, rotate."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import ConfigError
+from parties.check import MAX_PATIENCE, PATIENCE, examine
 from parties.jobs.job import unpack_task
 from parties.jobs.states import Approved, Done, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mpc.node import Node
     from parties.control import Handler, Say
     from parties.jobs.records import Record
     from parties.jobs.service import Service
@@ -21,21 +24,32 @@ PERIOD = 0.2
 """Seconds between two messages of how far a job is."""
 
 
-def handler(service: Service) -> Handler:
-    """Serve requests with `service`."""
+def handler(node: Node, service: Service | None = None) -> Handler:
+    """Answer for `node`, with the `service` of a party; a dealer has none."""
 
     async def handle(request: dict[str, Any], say: Say) -> None:
-        await _ACTIONS[_action(request)](service, request, say)
+        action = request.get("do")
+        if action == "alive":
+            say({"alive": node.mesh.identity.name})
+        elif action == "check":
+            await _check(node, request, say)
+        elif service is None:
+            msg = f"{node.mesh.identity.name} is the dealer: it takes no jobs. Ask the node of a party"
+            raise ConfigError(msg)
+        elif not isinstance(action, str) or action not in _ACTIONS:
+            msg = f"this node does not know how to {action!r}: it is of another version than `beaver`; start it again"
+            raise ConfigError(msg)
+        else:
+            await _ACTIONS[action](service, request, say)
 
     return handle
 
 
-def _action(request: dict[str, Any]) -> str:
-    action = request.get("do")
-    if not isinstance(action, str) or action not in _ACTIONS:
-        msg = f"this node does not know how to {action!r}: it is of another version than `beaver`; start it again"
-        raise ConfigError(msg)
-    return action
+async def _check(node: Node, request: dict[str, Any], say: Say) -> None:
+    wait = request.get("wait")
+    rows = await examine(node, float(wait) if isinstance(wait, int | float) and 0 <= wait <= MAX_PATIENCE else PATIENCE)
+    used = node.mesh.roster
+    say({"peers": list(map(asdict, rows)), "roster": {"version": used.content.version, "digest": used.digest.hex()}})
 
 
 async def _run(service: Service, request: dict[str, Any], say: Say) -> None:

@@ -12,7 +12,6 @@ from mpc.membership.roster import NO_DEALER
 from mpc.node import node_of
 from parties import control
 from parties.auditing.audit import log_of
-from parties.check import answering
 from parties.config import load_node_config
 from parties.door import handler
 from parties.jobs.service import Service
@@ -52,7 +51,7 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
             await stack.enter_async_context(node)
             stack.push_async_callback(service.close)
             await stack.enter_async_context(shown(settings, node, service, audit))
-            await stack.enter_async_context(control.serve(control.socket_path(settings), answering(node, handler(service)), node.mesh.log))
+            await stack.enter_async_context(control.serve(control.socket_path(settings), handler(node, service), node.mesh.log))
             allowed = ", ".join((*settings.rules.allow, *settings.rules.ask)) or "none are allowed"
             print(f"{settings.name} takes jobs ({allowed}); stop it with Ctrl-C", flush=True)
             await Renewal(config, settings, node, check, service.renew).serve(asked)
@@ -70,7 +69,7 @@ async def dealer(config: Path, listener: socket.socket | None = None) -> None:
 
     async with node:
         me = node.mesh.identity.name
-        async with shown(settings, node), control.serve(control.socket_path(settings), answering(node), node.mesh.log):
+        async with shown(settings, node), control.serve(control.socket_path(settings), handler(node), node.mesh.log):
             print(f"{me} serves {len(node.mesh.roster.parties)} parties; stop it with Ctrl-C", flush=True)
             await Renewal(config, settings, node, check, take).serve(asked)
 

@@ -36,6 +36,8 @@ from tests.test_errors_of_commands import answers, framed, keyless
 
 PATIENCE = 30.0
 CLOCKS = Clocks(PATIENCE, PATIENCE, PATIENCE)
+DEALERS = ["is the dealer: it takes no jobs"]
+"""A row of docs/errors.md that this file provokes."""
 """Guards: what is tested of clocks has its own."""
 
 
@@ -171,8 +173,9 @@ async def test_a_running_node_is_asked_and_a_job_does_not_mind(tmp_path):
         assert status == 4
         (lost,) = (row for row in found["peers"] if row["problem"])
         assert (lost["peer"], "nothing listens" in lost["problem"]) == ("b", True)
-        with pytest.raises(ConfigError, match="is the dealer: it takes no jobs"):
+        with pytest.raises(ConfigError) as caught:
             await request(load_node_config(tmp_path / "dealer.toml"), {"do": "jobs"})
+        assert row_of(DEALERS[0]).shows(str(caught.value))
 
 
 async def test_a_relay_is_checked_like_a_port(tmp_path):

@@ -62,7 +62,9 @@ class Apart:
                 self.services[name] = Service(settings, opened[name], audit)
                 self.stack.push_async_callback(self.services[name].close)
                 service = self.services[name]
-                await self.stack.enter_async_context(control.serve(control.socket_path(settings), handler(service), service.log))
+                await self.stack.enter_async_context(
+                    control.serve(control.socket_path(settings), handler(opened[name], service), service.log)
+                )
         async with asyncio.timeout(60):
             while any(node.mesh.missing([name for name in opened if name != me]) for me, node in opened.items()):
                 await asyncio.sleep(0.02)

@@ -29,6 +29,7 @@ from tests.test_approvals import APPROVALS
 from tests.test_audit import AUDIT
 from tests.test_bench import BENCH
 from tests.test_bindings import BOUND
+from tests.test_check import DEALERS
 from tests.test_client import CLIENTS
 from tests.test_client_faults import CLIENT_FAULTS
 from tests.test_command_line import DEMO
@@ -292,7 +293,7 @@ CASES = {
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
     commands = [*COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO]
-    jobs = [*JOBS, *POLICY, *POLICY_JOBS, *APPROVALS, *DIFFERENCES, *CLIENTS, *CLIENT_FAULTS, *SCRIBE, *SECONDS]
+    jobs = [*JOBS, *POLICY, *POLICY_JOBS, *APPROVALS, *DIFFERENCES, *CLIENTS, *CLIENT_FAULTS, *SCRIBE, *SECONDS, *DEALERS]
     members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK, *FLOW, *LINKS, *BOUND, *RELAYED]
     cases = [*CASES, *PROGRAMS, *OF_NODES, *SYNC, *commands, *jobs, *members]
     assert len(set(cases)) == len(cases)

@@ -56,7 +56,7 @@ JOBS = {
     "column 'NAME', row N is negative": with_data("negative weight"),
     "column 'NAME', row N is not a finite number": with_data("nan"),
     "the most at frac=N: scale": with_data("too large"),
-    "does not know how to": lambda: asyncio.run(handler(None)({"do": "dance"}, print)),
+    "does not know how to": lambda: asyncio.run(handler(None, object())({"do": "dance"}, print)),
     "a proposed job is none": told(more=1),
     "bytes together, not N": told(columns=[f"{'x' * 200}{number}" for number in range(400)]),
 }
