@@ -235,20 +235,17 @@ async def _reach(row: Row, member: Member, where: Endpoint) -> None:
             PeerLost(member.name, f"no address is known for the host {where[0]}"), "correct the host in the roster, or the name server"
         )
         return
-    at = format_endpoint(where)
+    at, row.reached = format_endpoint(where), "failed"
     try:
         async with asyncio.timeout(_STEP):
             _, writer = await asyncio.open_connection(*where)
     except TimeoutError:
-        row.reached = "failed"
         row.fail(PeerLost(member.name, f"nothing answers at {at}"), "a firewall, or a wrong address: let this machine reach it")
     except ConnectionRefusedError:
-        row.reached = "failed"
         row.fail(
             PeerLost(member.name, f"nothing listens at {at}"), "start what should listen there, or correct host and port in the roster"
         )
     except OSError as fault:
-        row.reached = "failed"
         row.fail(
             PeerLost(member.name, f"{at} cannot be reached: {reason(fault)}"), "correct the address in the roster, or the network's routes"
         )

@@ -20,8 +20,7 @@ from parties.jobs.admission import Admission
 from parties.jobs.approvals import Approvals, denied, stale
 from parties.jobs.job import ID, Task, fresh_id, unpack_task
 from parties.jobs.places import Places
-from parties.jobs.proposals import ACCEPTED as YES
-from parties.jobs.proposals import APART, AWAITS, BUSY, DENIED, LOST, ROWS, START, Proposal, given_up, no_place, say
+from parties.jobs.proposals import ACCEPTED, APART, AWAITS, BUSY, DENIED, LOST, ROWS, START, Proposal, given_up, no_place, say
 from parties.jobs.records import Record, Records
 from parties.jobs.states import Accepted, Cancelled, Computing, Ending, Failed, Proposed, Running, Starting, Unshared, Waiting
 from parties.jobs.visits import Visits
@@ -301,7 +300,7 @@ class Service:
         self._visits.open(record, self.admission.digest(record))
         record.becomes(Accepted())
         self._places.expect(record.id, lambda: self._lapse(record))
-        self._answer(record.asker, record.id, YES, signatures={self.me: signature})
+        self._answer(record.asker, record.id, ACCEPTED, signatures={self.me: signature})
 
     def _lapse(self, record: Record) -> None:
         self.log.warning("job=%s phase=withdrawn %s did not start it within %g s", record.id, record.asker, self._places.patience)
