@@ -43,7 +43,7 @@ class Multiplier(Zoe):
         """A matrix of these under a mask times ann's quotient, with 3 more numbers of ann added: mask, mul_trunc, matmul_trunc and reveal, as 4 more calls."""
         first = 1 + 20 * ROUNDS + sum(LENGTHS[before % len(LENGTHS)] + 5 for before in range(ROUNDS)) + 4 * number
         masked, scope, last, revealed = (str(first + call) for call in range(4))
-        zeros = (lineage("zero", 2 * 6 * ROUNDS + 3 * number + place, frac) for place, frac in enumerate((10, 10, 20)))
+        zeros = (lineage("zero", 2 * 6 * ROUNDS + 3 * number + place, frac) for place, frac in enumerate((10, 10, 10)))
         x, y, plus = (
             lineage("input", zero, owner, *shape) for zero, owner, shape in zip(zeros, (0, 1, 0), ((3,), (2, 3), (2,)), strict=True)
         )
@@ -58,7 +58,7 @@ class Multiplier(Zoe):
         top, tops = halves[:2], halves[2:].reshape(2, 3)
         whole, k = (c >> np.uint64(10)) - np.uint64(2**52), (np.uint64(1) - (c >> np.uint64(63))) << np.uint64(54)
         hidden = e.reshape(2, 3) @ z + own.reshape(2, 3) @ whole + dealt + tops @ k - self.dealt("mask", last, 0, 2)
-        history = lineage("plus", lineage("matmul", y, history), plus)
+        history = lineage("plus", lineage("matmul", y, history), plus, 10)
         c = hidden + await self.message(last, 0, "fused", (2,), [history], [rho], hidden) + np.uint64(2**62)
         return await self.reveal(revealed, truncated(c, 10, high, top), lineage("share", lineage("trunc", history, 10), int(last)), 10)
 

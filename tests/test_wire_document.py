@@ -225,7 +225,7 @@ async def ann(node):
             results.append(await chained(s, *(x[row] for row in range(3)), *(y[row] for row in range(length))))
         for _ in range(ROUNDS):
             x, y = s.input(OURS, 0, frac=10, bound=2.0**10), s.input(None, 1, (2, 3), frac=10, bound=8.0)
-            plus = s.input(OURS[:2], 0, bound=2.0**10)
+            plus = s.input(OURS[:2], 0, frac=10, bound=2.0**10)
             y = await s.mask(y)
             z = await mpc.mul_trunc(s, x, y[0], 10)
             results.append((await s.reveal(await mpc.matmul_trunc(s, y, z, 10, plus=plus))).tolist())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.kernels import wide
 from mpc.kernels.wide import WIDTH
+from mpc.ring import BITS, WORD
 from mpc.values.secret import lineage_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Whole(NamedTuple):
         """This party's share of the sum, in the memory of its share of the product."""
         if self.plus is not None:
             await s.made(self.plus)
-            product += self.plus.words
+            product += self.plus.words * WORD.type((1 << self.frac - self.plus.frac) % (1 << BITS))
         return product
 
     def truncated(self, s: Session, words: Words, drop: int, origin: Truncation | None = None) -> AShare:

@@ -177,9 +177,7 @@ async def matmul_trunc(
         if plus.shape != shape or plus.frac > frac:
             msg = f"what is added has shape {plus.shape} and {plus.frac} fractional bits: give it that of the product, {shape}, and no more than its {frac}"
             raise ProgramError(msg)
-        finer = frac - plus.frac
-        plus = (plus * (1 << finer)).ldexp(-finer) if finer else plus
-        most, lineage = most + plus.bound if bound is None else bound, lineage_of("plus", lineage, plus.lineage)
+        most, lineage = most + plus.bound if bound is None else bound, lineage_of("plus", lineage, plus.lineage, plus.frac)
     drop, whole = check_drop(most, frac, drop), Whole(frac, most, lineage, plus)
     kind = matrices.kind_of(x, y)
     if kind is not None:
