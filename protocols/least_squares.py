@@ -269,7 +269,8 @@ def own_ridge(s: Session, scale: Floats, alpha: float, layout: Layout) -> Floats
     """The penalty, alpha / (n scale²), of own columns, 0 for the others'."""
     start, stop = layout.span(s.index)
     diagonal = np.zeros(layout.offsets[-1])
-    diagonal[start:stop] = alpha / layout.rows / np.square(scale[: stop - start])
+    # The scale has the penalty in it: above 1, for a column that hardly varies beside it, is rounding alone.
+    diagonal[start:stop] = np.minimum(alpha / layout.rows / np.square(scale[: stop - start]), 1.0)
     return diagonal
 
 
