@@ -83,11 +83,7 @@ def as_numbers(values: ArrayLike) -> NDArray[Any]:
 
     Raises PrecisionError, without any value, for text, dates, rows of different lengths and whatever else is no number; it names the columns.
     """
-    try:
-        array = np.asarray(np.ma.filled(values.astype(np.float64), math.nan) if isinstance(values, np.ma.MaskedArray) else values)
-    except ValueError:
-        msg = "these rows are of different lengths, and so no array: fill what is missing, or drop it"
-        raise PrecisionError(msg) from None
+    array = _array(values)
     if array.dtype.kind == "O" and all(_missing(entry) or isinstance(entry, _NUMBERS) for entry in array.flat):
         # Frames give objects for columns of different types, of decimals, and where something is missing.
         with suppress(OverflowError, ValueError):
@@ -98,11 +94,25 @@ def as_numbers(values: ArrayLike) -> NDArray[Any]:
     return array
 
 
+def _array(values: ArrayLike) -> NDArray[Any]:
+    """The array of whatever this is; PrecisionError for rows of different lengths."""
+    try:
+        return np.asarray(np.ma.filled(values.astype(np.float64), math.nan) if isinstance(values, np.ma.MaskedArray) else values)
+    except ValueError:
+        msg = "these rows are of different lengths, and so no array: fill what is missing, or drop it"
+        raise PrecisionError(msg) from None
+    except TypeError:
+        # The columns of an Arrow table, dates beside numbers, have no type in common but this.
+        return np.asarray(values, object)
+
+
 def _what_else(array: NDArray[Any], names: tuple[str, ...]) -> str:
     """Where an array holds something else than numbers, of which types, and what to do; nothing where each entry is a number by itself."""
     if array.dtype.kind in _OTHERS:
         return f": it holds {_OTHERS[array.dtype.kind]}; encode that as numbers, or leave it out"
-    if array.dtype.kind != "O" or array.ndim not in {1, 2}:
+    if array.dtype.kind == "O" and not array.ndim:
+        return f": it is a {type(array.item()).__name__}; make an array of numbers of it"
+    if array.dtype.kind != "O" or array.ndim > 2:
         return ""
     columns = {"it": array} if array.ndim == 1 else {column_of(number, names): column for number, column in enumerate(array.T)}
     held = {
