@@ -149,6 +149,10 @@ class LinearRegression:
             if getattr(self, name) not in allowed:
                 msg = f"{name}={getattr(self, name)!r} is none of {', '.join(map(repr, allowed))}"
                 raise ConfigError(msg)
+        intercept: Any = self.fit_intercept
+        if not isinstance(intercept, bool | np.bool_):
+            msg = f"fit_intercept={intercept!r} must be True or False"
+            raise ConfigError(msg)
         if self.moments == "secret" and (self.split, self.solver) != ("rows", "exact"):
             msg = (
                 'moments="secret" is for split="rows" with solver="exact": split columns reveal no moments, a descent needs scaled features'
@@ -293,12 +297,22 @@ def _as_shares(x: Any, y: Any) -> tuple[AShare, AShare]:
     return x, _flat(y)
 
 
+def _numbers(name: str, values: Any) -> Floats:
+    """`values` in float64, without a copy where they are that already; ConfigError, which names the columns, for what is no number."""
+    try:
+        return as_numbers(values).astype(np.float64, copy=False)
+    except PrecisionError as fault:
+        msg = f"{name} must be numbers: {fault}"
+        raise ConfigError(msg) from None
+
+
 def _observed(y: Any, x: Any) -> Floats:
-    """Own observations (n,), a number for each row of x; ConfigError otherwise."""
-    observed: Floats = _flat(as_numbers(y)).astype(np.float64)
+    """Own observations (n,), a finite number for each row of x; ConfigError otherwise."""
+    observed: Floats = _flat(_numbers("y", y))
     if observed.shape != np.shape(x)[:1]:
         msg = f"y must have shape (n,) for X of shape (n, d), not {observed.shape} for {np.shape(x)}"
         raise ConfigError(msg)
+    _check_target(observed)
     return observed
 
 
@@ -310,17 +324,12 @@ def own_table(x: Any) -> Floats:
 
 
 def _as_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, Floats | None]:
-    """X and y in float64, without a copy where they are that already."""
-    try:
-        table = as_numbers(x).astype(np.float64, copy=False)
-        target = None if y is None else _flat(as_numbers(y)).astype(np.float64, copy=False)
-    except PrecisionError as fault:  # it names the columns
-        msg = "X and y must be numbers: encode text columns first"
-        raise ConfigError(msg) from fault
+    """X and y in float64."""
+    table = _numbers("X", x)
+    target = None if y is None else _flat(_numbers("y", y))
     if table.ndim != 2 or (target is not None and target.shape != table.shape[:1]):
         shape = None if target is None else target.shape
-        nothing = ": a party without columns or rows passes an array with 0 of them, such as np.empty((n, 0))" if x is None else ""
-        msg = f"X must have shape (n, d) and y (n,), not {table.shape} and {shape}{nothing}"
+        msg = f"X must have shape (n, d) and y (n,), not {table.shape} and {shape}{_as_two_axes(x, table)}"
         raise ConfigError(msg)
     if target is None and target_needed:
         msg = 'with split="rows" every party passes y for its own rows'
@@ -328,11 +337,23 @@ def _as_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, F
     return table, target
 
 
+def _as_two_axes(x: Any, table: Floats) -> str:
+    """How X gets both axes, where it has no rows or columns, or is one column."""
+    if x is None or not table.size:
+        return ": a party without columns or rows passes an array with 0 of them, such as np.empty((n, 0)) or np.empty((0, d))"
+    return ": one column is X.reshape(-1, 1)" if table.ndim == 1 else ""
+
+
 def _check_finite(table: Floats, target: Floats | None, names: tuple[str, ...]) -> None:
     if bad := blockwise.not_finite(table):
         (row, column), many = bad
         msg = f"X, row {row}, {column_of(column, names)} is not a finite number ({many} such value(s)); mend or drop these rows"
         raise ConfigError(msg)
-    if target is not None and (bad := blockwise.not_finite(target)):
-        msg = f"y, row {bad[0][0]} is not a finite number; mend or drop these rows"
+    if target is not None:
+        _check_target(target)
+
+
+def _check_target(target: Floats) -> None:
+    if bad := blockwise.not_finite(target):
+        msg = f"y, row {bad[0][0]} is not a finite number ({bad[1]} such value(s)); mend or drop these rows"
         raise ConfigError(msg)

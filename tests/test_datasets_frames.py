@@ -230,7 +230,8 @@ def test_columns_that_hold_no_numbers_are_named_with_what_they_hold():
             assert PLANTED not in str(caught.value)
         with pytest.raises(BeaverError) as caught:
             simulate(2, lambda s, frame=frame: LinearRegression().fit(s, frame, [1.0, 2.0]))
-        assert told.format(date) in str(caught.value.__cause__)
+        assert told.format(date) in str(caught.value)
+        assert PLANTED not in str(caught.value)
 
 
 def test_the_column_is_named_whose_values_or_sums_do_not_fit():

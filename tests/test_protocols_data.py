@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.linear_model import Ridge
 
 import mpc
-from mpc import PrecisionError
+from mpc import ConfigError, PrecisionError
+from mpc.testing import simulate
 from protocols import LinearRegression
 from tests.test_protocols_linear import X, Y, by_columns, by_rows
 
@@ -39,3 +41,42 @@ def test_dates_beside_numbers_are_named_in_an_arrow_table_too():
 def test_what_is_no_array_is_told_by_its_type(values):
     with pytest.raises(PrecisionError, match=rf"^numbers are needed, .*: it is a {type(values).__name__}; make an array of numbers of it$"):
         mpc.as_numbers(values)
+
+
+DAYS = pd.DataFrame({"bmi": [1.0, 2.0], "sex": ["m", "f"], "seen": pd.to_datetime(["2020-01-01", "2020-01-02"])})
+BAD = {
+    "text": (DAYS[["bmi", "sex"]], [1.0, 2.0], "^X must be numbers: .*column 'sex' holds str; encode that"),
+    "dates": (DAYS[["bmi", "seen"]], [1.0, 2.0], "^X must be numbers: .*column 'seen' holds Timestamp; encode that"),
+    "text of y": (np.ones((2, 1)), DAYS["sex"], "^y must be numbers: "),
+    "lengths": ([[1.0], [1.0, 2.0]], [1.0, 2.0], "^X must be numbers: these rows are of different lengths"),
+    "no rows": ([], [], r"or np\.empty\(\(0, d\)\)"),
+    "one column": ([1.0, 2.0], [1.0, 2.0], r"not \(2,\) and \(2,\): one column is X\.reshape\(-1, 1\)"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_is_no_table_of_numbers_is_told_with_its_columns(what):
+    x, y, message = BAD[what]
+    with pytest.raises(ConfigError, match=message):
+        simulate(2, lambda s: LinearRegression().fit(s, x, y))
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_score_of_what_is_missing_is_refused_by_its_row(joint):
+    y = np.where(np.arange(len(Y)) == 7, np.nan, Y)
+
+    async def program(s):
+        model = await LinearRegression().fit(s, X, Y)
+        rounds = s.cost.rounds
+        with pytest.raises(ConfigError, match=r"^y, row 7 is not a finite number \(1 such value\(s\)\); mend or drop these rows"):
+            await model.score(s, X, y) if joint else model.score(X, y)
+        return s.cost.rounds - rounds
+
+    assert simulate(2, program) == [0, 0]
+
+
+@pytest.mark.parametrize("value", ["no", None, 2])
+@pytest.mark.parametrize("split", ["rows", "columns"])
+def test_an_intercept_is_fitted_or_not(split, value):
+    with pytest.raises(ConfigError, match=rf"^fit_intercept={value!r} must be True or False"):
+        simulate(2, lambda s: LinearRegression(split=split, fit_intercept=value).fit(s, X, Y))
