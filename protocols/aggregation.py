@@ -134,17 +134,19 @@ def checked_frac(frac: int) -> int:
     return frac
 
 
-def own_sums(s: Session, sums: Floats, *data: ArrayLike, frac: int) -> Encoded:
+def own_sums(
+    s: Session, sums: Floats, *data: ArrayLike, frac: int, what: str = "a sum over this party's rows", asked: int | None = None
+) -> Encoded:
     """This party's `sums` over its `data` as ring words.  PrecisionError names the datum that is no number, or the column whose sum does not
-    fit and how to make it fit.  The sums begin with those of the columns of the first of `data`.
+    fit and how to make it fit.  The sums begin with those of the columns of the first of `data`.  The caller of the protocol `asked` for a frac.
     """
     if not np.isfinite(sums).all():
         for each in data:
             own(s, each, "a value", frac=frac, names=column_names(each))
-    return own(s, sums, "a sum over this party's rows", frac=frac, names=column_names(data[0]) if data else ())
+    return own(s, sums, what, frac=frac, names=column_names(data[0]) if data else (), asked=asked)
 
 
-def own(s: Session, values: ArrayLike, what: str, *, frac: int, names: tuple[str, ...] = ()) -> Encoded:
+def own(s: Session, values: ArrayLike, what: str, *, frac: int, names: tuple[str, ...] = (), asked: int | None = None) -> Encoded:
     """This party's `values` as ring words, with a remedy that helps if they do not fit; `names` are of the columns, along the last axis."""
     try:
         return s.encode(values, frac=frac)
@@ -156,7 +158,7 @@ def own(s: Session, values: ArrayLike, what: str, *, frac: int, names: tuple[str
         column = int(np.argwhere(np.abs(numbers) > limit)[0][-1]) if names else 0
         if column < len(names):
             what = f"{what} ({column_of(column, names)})"
-        msg = f"{what} exceeds {limit:.4g}, the most for {s.n} parties at frac={frac}: scale the data or pass a smaller frac="
+        msg = f"{what} exceeds {limit:.4g}, the most for {s.n} parties at frac={frac if asked is None else asked}: scale the data or pass a smaller frac="
         raise PrecisionError(msg) from fault
 
 

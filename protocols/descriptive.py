@@ -54,7 +54,7 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     rows = own_rows(x)
     sums, squares = _about(rows, np.zeros(rows.shape[1:]))
     first = own_sums(s, np.append(sums, len(rows)), x, frac=checked_frac(frac))
-    second = own_sums(s, squares, x, frac=2 * frac - DIGITS)
+    second = own_sums(s, squares, x, frac=2 * frac - DIGITS, what="a sum of squares over this party's rows", asked=frac)
     with noting(names := column_names(x)):
         (*total, count), coarse = await asyncio.gather(pooled(s, first, names=names), pooled(s, second))
     enough_rows(count, ddof)

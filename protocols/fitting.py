@@ -237,7 +237,7 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
     if step is not None:
         _few_enough(x.shape[1])
     with noting(options.names):
-        pooled, own = await least_squares.moments(s, x, y, centre=options.centre, terms=_terms(options, step))
+        pooled, own = await least_squares.moments(s, x, y, labels, centre=options.centre, terms=_terms(options, step))
     scale = least_squares.standard_scale(pooled, options.alpha, labels)
     if step is None:
         ridge = _ridge(pooled, scale, options.alpha)

@@ -115,7 +115,9 @@ def _column(x: AShare, width: int) -> AShare:
 
 
 @protocol
-async def spreads(s: Session, own: Hidden, apart: AShare, ridge: float) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+async def spreads(
+    s: Session, own: Hidden, apart: AShare, ridge: float, labels: Sequence[str]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """The E with which every column over 2^E has a variance below 1 (at least 1/4 where it is not below 2^SMALLEST), ridge included.
 
     rounds 7 · reveals the power of two of each column's standard deviation
@@ -123,7 +125,7 @@ async def spreads(s: Session, own: Hidden, apart: AShare, ridge: float) -> np.nd
     coarse = await mpc.trunc(s, apart, 32)
     squares = (await mpc.square(s, coarse)).sum(axis=0)
     within = np.diag(own.scatter) + np.append(np.full(len(own.mean) - 1, ridge), 0.0) * own.part
-    mine = encoded(s, within, SPREAD_FRAC, 2.0**LARGEST)
+    mine = encoded(s, within, SPREAD_FRAC, labels, 2.0**LARGEST)
     variance = squares.add_own(mine)
     return await exponents(s, variance)
 
@@ -139,7 +141,7 @@ async def by_hidden_rows(
     count, own = await own_part(s, x, y, centre=options.centre, terms=options.terms)
     _check_means(s, own.mean, labels)
     apart = await between(s, own)
-    powers = await spreads(s, own, apart, options.alpha / count)
+    powers = await spreads(s, own, apart, options.alpha / count, labels)
     _refuse_sizes(powers, labels, options.alpha)
     scale = np.ldexp(1.0, powers)
     up = 20

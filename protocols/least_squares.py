@@ -57,7 +57,9 @@ class Options(NamedTuple):
 
 
 @protocol
-async def moments(s: Session, x: Floats, y: Floats, *, centre: bool = True, terms: tuple[float | str, ...] = ()) -> tuple[Moments, Floats]:
+async def moments(
+    s: Session, x: Floats, y: Floats, labels: Sequence[str], *, centre: bool = True, terms: tuple[float | str, ...] = ()
+) -> tuple[Moments, Floats]:
     """Pooled moments of own rows with y as the last of k columns, whatever their offset and unit; and own `blockwise.products`, which stay here.
 
     rounds 2 · bytes 8(4k + 1) per peer · reveals count, sums of columns and of their squares (coarsely, then about the mean)
@@ -65,14 +67,14 @@ async def moments(s: Session, x: Floats, y: Floats, *, centre: bool = True, term
     own = await _own_products(s, x, y)
     raw = blockwise.about(own, np.zeros(x.shape[1] + 1))
     # Both are encoded before either is on its way: what does not fit leaves no call that nobody awaits.
-    first, second = encoded(s, raw[-1], SUM_FRAC), encoded(s, np.diag(raw)[:-1], SQUARE_FRAC)
+    first, second = encoded(s, raw[-1], SUM_FRAC, labels), encoded(s, np.diag(raw)[:-1], SQUARE_FRAC, labels)
     (*total, count), coarse = await asyncio.gather(_pooled(s, first, terms), _pooled(s, second))
     not_empty(count, lacks="nothing to fit")
     about = np.divide(total, count) if centre else np.zeros(len(total))
     size = unit(coarse / count, about, s.n * 2.0**-SQUARE_FRAC / count)
     apart = blockwise.about(own, about)
     rest = np.concatenate([apart[-1, :-1] / size, np.diag(apart)[:-1] / np.square(size)]) / count
-    left, squares = np.split(await _pooled(s, encoded(s, rest, DIGITS)), 2)
+    left, squares = np.split(await _pooled(s, s.encode(rest, frac=DIGITS)), 2)
     left *= centre
     doubt = s.n * 2.0 ** (3 - DIGITS) * np.square(size)
     return Moments(float(count), about + left * size, np.maximum(squares - np.square(left), 0.0) * np.square(size), doubt), own
@@ -94,12 +96,14 @@ def _pooled(s: Session, own: Encoded, terms: tuple[float | str, ...] = ()) -> Co
     return s.reveal(s.zero(own.words.shape, frac=own.frac, terms=terms).add_own(own))
 
 
-def encoded(s: Session, own: Floats, frac: int, bound: float | None = None) -> Encoded:
-    """Own sums, means or scatter as ring words, with a remedy that helps where they do not fit."""
+def encoded(s: Session, own: Floats, frac: int, labels: Sequence[str], bound: float | None = None) -> Encoded:
+    """Own sums or scatter of all columns, y last, as ring words; PrecisionError names the columns that do not fit."""
     try:
         return s.encode(own, frac=frac, bound=bound)
     except PrecisionError as fault:
-        msg = "the values of this party's columns, or their squares, sum to more than the ring holds: scale the columns (or y) to smaller numbers"
+        limit = s.encode(0, frac=frac, bound=bound).bound
+        far = ", ".join(repr(name) for name, value in zip([*labels, "y"], own, strict=False) if not abs(value) <= limit)
+        msg = f"column(s) {far}, or their squares, sum to more than the ring holds at this party: scale them to smaller numbers"
         raise PrecisionError(msg) from fault
 
 

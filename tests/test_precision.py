@@ -118,7 +118,7 @@ BEYOND = {
     "constant y, rows": ("reveal", 1.0, 0.0, ConfigError, "y is constant over the pooled rows, or"),
     "huge column, secret": ("secret", 2.5e6, 1.0, ConfigError, "'x3' have standard deviations above 1e\\+06"),
     "huge y, secret": ("secret", 1.0, 1.5e6, ConfigError, "'y' have standard deviations above"),
-    "huge": ("reveal", 1e14, 1.0, PrecisionError, "scale the columns"),
+    "huge": ("reveal", 1e14, 1.0, PrecisionError, "'x0', .*'x3', or their squares, sum to more"),
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 import mpc
+import protocols
 from mpc import ConfigError, PrecisionError
 from mpc.testing import simulate
 from protocols import LinearRegression
@@ -80,3 +81,23 @@ def test_a_score_of_what_is_missing_is_refused_by_its_row(joint):
 def test_an_intercept_is_fitted_or_not(split, value):
     with pytest.raises(ConfigError, match=rf"^fit_intercept={value!r} must be True or False"):
         simulate(2, lambda s: LinearRegression(split=split, fit_intercept=value).fit(s, X, Y))
+
+
+INCOMES = pd.DataFrame({"age": [40.0, 50.0, 60.0], "income": [1e8, 2e11, 4e8]})
+
+
+@pytest.mark.parametrize("spread", [protocols.variance, protocols.standard_deviation])
+def test_squares_that_do_not_fit_are_told_for_the_frac_that_was_asked_for(spread):
+    told = r"^a sum of squares over this party's rows \(column 'income'\) exceeds 9.445e\+21, the most for 2 parties at frac=20"
+    with pytest.raises(PrecisionError, match=told):
+        simulate(2, lambda s: spread(s, INCOMES))
+    for found in simulate(2, lambda s: spread(s, INCOMES, frac=16)):
+        assert found[1] == pytest.approx(INCOMES["income"].var(ddof=0) ** (0.5 if spread is protocols.standard_deviation else 1), rel=1e-9)
+
+
+@pytest.mark.parametrize("settings", [{}, {"moments": "secret"}])
+def test_columns_of_a_fit_whose_squares_do_not_fit_are_named(settings):
+    x = INCOMES.assign(age=[0.1, 0.2, 0.4]) if settings else INCOMES
+    x = x.assign(income=x["income"] - x["income"].mean())
+    with pytest.raises(PrecisionError, match=r"^column\(s\) 'income', or their squares, sum to more than the ring holds at this party"):
+        simulate(2, lambda s: LinearRegression(**settings).fit(s, x, [1.0, 3.0, 2.0]))

@@ -271,8 +271,8 @@ FAULTS = {
     "shared": (lambda: LinearRegression(split="shared"), X, Y, ProgramError, "takes AShares"),
     "empty": (LinearRegression, X[:0], Y[:0], ConfigError, "the pool is empty"),
     # Their sums fit: no reveal of those is left behind unawaited, which Python warns of.
-    "huge squares": (LinearRegression, X, Y * 1e8, PrecisionError, "more than the ring holds: scale the columns"),
-    "huge": (LinearRegression, X * 1e30, Y, PrecisionError, "more than the ring holds: scale the columns"),
+    "huge squares": (LinearRegression, X, Y * 1e8, PrecisionError, r"column\(s\) 'y', or their squares, sum to more than the ring holds"),
+    "huge": (LinearRegression, X * 1e30, Y, PrecisionError, r"column\(s\) 'x0', 'x1', .*'x9', or their squares, sum to more"),
 }
 
 
