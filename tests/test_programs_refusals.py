@@ -103,6 +103,7 @@ def test_an_unknown_program_is_named_with_the_closest():
         program("maen")
 
 
+TALL = Table(list(SOME), np.array([[1.0, 1e15, 2.0]]))
 BAD_DATA = {
     "other columns": (
         "mean",
@@ -121,7 +122,10 @@ BAD_DATA = {
         PrecisionError,
         "column 'bmi' exceeds .* smaller frac=",
     ),
-    "sum too large": ("sum", {}, Table(list(SOME), np.full((1, 3), 1e15)), PrecisionError, "smaller frac="),
+    "sum too large": ("sum", {}, TALL, PrecisionError, r"\(column 'bp'\) exceeds .* smaller frac="),
+    "mean too large": ("mean", {}, TALL, PrecisionError, r"\(column 'bp'\) exceeds .* smaller frac="),
+    "weighted too large": ("weighted_mean", {"weights": "bmi"}, TALL, PrecisionError, r"\(column 'bp'\) exceeds .* smaller frac="),
+    "variance too large": ("variance", {}, TALL, PrecisionError, r"\(column 'bp'\) exceeds .* smaller frac="),
     "constant": (
         "linear_regression",
         {"target": "age"},

@@ -8,6 +8,7 @@ import numpy as np
 
 import protocols
 from mpc.errors import ConfigError
+from parties.data import Table
 from parties.programs.groups import weighted
 from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, Settings, by_column, fraction, units
 from protocols.aggregation import enough_rows
@@ -15,17 +16,16 @@ from protocols.given import given_mean, given_sum, given_variance
 
 if TYPE_CHECKING:
     from mpc import AShare, Session
-    from parties.data import Table
     from parties.jobs.job import Task
 
 
 async def _sum(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    total = await protocols.secure_sum(s, table.rows.sum(axis=0), frac=settings["frac"], to=task.to or None)
+    total = await protocols.secure_sum(s, table._replace(rows=table.rows.sum(axis=0)), frac=settings["frac"], to=task.to or None)
     return None if total is None else {"sum": by_column(table.columns, total)}
 
 
 async def _mean(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    mean = await protocols.mean(s, table.rows, frac=settings["frac"], to=task.to or None)
+    mean = await protocols.mean(s, table, frac=settings["frac"], to=task.to or None)
     return None if mean is None else {"mean": by_column(table.columns, mean)}
 
 
@@ -35,8 +35,9 @@ async def _weighted_mean(s: Session, table: Table, task: Task, settings: Setting
     if (weights < 0).any():
         msg = f"column {settings['weights']!r}, row {int(np.argmax(weights < 0))} is negative; weights say how often a row counts: mend or drop such rows"
         raise ConfigError(msg)
-    mean = await protocols.weighted_mean(s, np.delete(table.rows, at, axis=1), weights, frac=settings["frac"], to=task.to or None)
     names = [name for name in table.columns if name != settings["weights"]]
+    others = Table(names, np.delete(table.rows, at, axis=1))
+    mean = await protocols.weighted_mean(s, others, weights, frac=settings["frac"], to=task.to or None)
     return None if mean is None else {"weighted_mean": by_column(names, mean)}
 
 
