@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mpc
-from mpc import AShare, BShare, Cost, Like, Masked, ProgramError, Session, mask_cost
+from mpc import AShare, BShare, Cost, Like, Masked, ProgramError, Session, as_numbers, mask_cost
 from protocols.declare import declared, like, op_cost
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def difference(a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -
     try:
         if any(side.is_masked for side in secret) and not compared(a, b).is_masked:
             a, b = (side.share() if isinstance(side, Masked) else side for side in (a, b))
-        less: AShare | Masked = sub(a, b)
+        # A frame or column on the left might subtract by rules of its own.
+        less: AShare | Masked = sub(a if isinstance(a, AShare | Masked) else as_numbers(a), b)
     except ValueError:
         msg = f"shapes {like(a).shape} and {like(b).shape} do not broadcast"
         raise ProgramError(msg) from None

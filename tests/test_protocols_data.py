@@ -6,6 +6,7 @@ import datetime as dt
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from sklearn.linear_model import Ridge
@@ -101,3 +102,19 @@ def test_columns_of_a_fit_whose_squares_do_not_fit_are_named(settings):
     x = x.assign(income=x["income"] - x["income"].mean())
     with pytest.raises(PrecisionError, match=r"^column\(s\) 'income', or their squares, sum to more than the ring holds at this party"):
         simulate(2, lambda s: LinearRegression(**settings).fit(s, x, [1.0, 3.0, 2.0]))
+
+
+LESS = (protocols.less_than, protocols.less_equal)
+
+
+def test_columns_of_any_frame_are_compared_from_either_side():
+    values = [1.0, 2.0, 3.0]
+
+    async def program(s):
+        x = s.input([2.0, 2.0, 2.0] if s.index == 0 else None, 0, 3)
+        columns = (pl.Series(values), pd.Series(values, index=[7, 8, 9]), pa.array(values), values)
+        return [[await s.reveal(await less(s, *pair)) for pair in ((each, x), (x, each))] for less in LESS for each in columns]
+
+    for found in simulate(2, program):
+        assert np.array_equal(found[:4], [[[True, False, False], [False, False, True]]] * 4)
+        assert np.array_equal(found[4:], [[[True, True, False], [False, True, True]]] * 4)
