@@ -41,8 +41,8 @@ class LinearRegression:
     `await fit(s, X, y)` reveals to every party: the coefficients, the intercept, one bit that says whether the columns are collinear
     (whether the descent diverged), and
     - rows and shared: number of rows, mean and variance of every column and of y; with moments="secret" (rows only, for up to 12 parties) the
-      number of rows, and the power of two of every column's standard deviation;
-    - columns: numbers of rows and columns, and the power of two of every column's standard deviation.
+      number of rows, and the power of two of every column's standard deviation; a descent on rows also every party's number of rows;
+    - columns: numbers of rows and columns, who has y, and the power of two of the standard deviation of every column and of y.
 
     Afterwards: `coef_` (d,) in party order, `intercept_`, `n_features_in_`, `feature_names_in_` where X has names.
     """
@@ -210,9 +210,10 @@ class LinearRegression:
     @overload
     def predict(self, first: Session, x: Any, /) -> Coroutine[Any, Any, Floats]: ...
     def predict(self, first: Any, x: Any = None, /) -> Any:
-        """Predictions (n,): local for a full-width X alone; joint for a session and what each party has, to be awaited.
-
-        Joint, split="rows": each party gets those of its own rows.  Joint, split="columns": everyone gets those of the common rows.
+        """Predictions (n,): local for a full-width X alone; joint for a session and what each party has, to be awaited.  Joint, split="rows": each
+        party gets those of its own rows; where not everyone has the coefficients, everyone learns how many rows each party predicts.  Joint,
+        split="columns": everyone gets those of the common rows.  Where everyone has the coefficients, one of two parties so learns what the
+        other's columns add to each; where not, everyone learns the power of two of y's standard deviation.
         """
         if isinstance(first, Session):
             fitted = self._fit_result()
@@ -225,9 +226,8 @@ class LinearRegression:
     @overload
     def score(self, first: Session, second: Any, y: Any, /) -> Coroutine[Any, Any, float]: ...
     def score(self, first: Any, second: Any, y: Any = None, /) -> Any:
-        """R²: local for X and y; for a session, own X and own y (None where it is not here) over everyone's rows, to be awaited.
-
-        The joint score reveals what `prediction.r_squared` does.
+        """R²: local for X and y; for a session, own X and own y (None where it is not here) over everyone's rows, to be awaited.  Joint, it reveals
+        to everyone the number of rows, the mean of y, the sums of squares about it and of the errors, and what the joint `predict` does.
         """
         if isinstance(first, Session):
             return self._joint_score(first, second, y)

@@ -118,3 +118,24 @@ def test_columns_of_any_frame_are_compared_from_either_side():
     for found in simulate(2, program):
         assert np.array_equal(found[:4], [[[True, False, False], [False, False, True]]] * 4)
         assert np.array_equal(found[4:], [[[True, True, False], [False, True, True]]] * 4)
+
+
+@pytest.mark.parametrize("to", [None, [0]])
+@pytest.mark.parametrize("split", ["columns", "secret"])
+@pytest.mark.parametrize("n", [2, 5])
+def test_a_model_with_secret_means_goes_through_them_to_its_stated_precision(n, split, to):
+    rng = np.random.default_rng(n)
+    x = 100.0 * rng.normal(size=(300, 5)) + 2e4 * rng.normal(size=5)
+    y = x @ rng.normal(size=5) + 30.0 * rng.normal(size=300)
+    mine = np.array_split(np.arange(5), n)
+
+    async def program(s):
+        if split == "columns":
+            model = await LinearRegression(split=split).fit(s, x[:, mine[s.index]], y if s.index == 1 else None, to=to)
+        else:
+            model = await LinearRegression(moments="secret").fit(s, x[s.index :: n], y[s.index :: n], to=to)
+        return model.coef_, model.intercept_
+
+    coefficients, intercept = simulate(n, program)[0]
+    allowed = n * 2.0**-20 * y.std() * (1 if to is None else 1 + np.abs(coefficients * x.std(axis=0)).sum() / y.std())
+    assert abs(intercept + coefficients @ x.mean(axis=0) - y.mean()) < allowed
