@@ -98,7 +98,7 @@ class Pooled:
         """See Fitted: each party gets those of its own rows."""
         if public is not None:
             return np.asarray(own @ public[0] + public[1])
-        z = _near((own - self.mean[:-1]) / self.scale[:-1], own.shape[1])
+        z = await _near(s, own, self.mean[:-1], self.scale[:-1], own.shape[1])
         return np.asarray(await prediction.of_own_rows(s, z, self.weights) * self.scale[-1] + self.mean[-1])
 
 
@@ -207,14 +207,22 @@ class Apart:
         if public is not None:
             partial = own @ public[0][start:stop] + (public[1] if s.index == 0 else 0.0)
             return np.asarray(await prediction.add_up(s, partial / self.unit) * self.unit)
-        z = _near((own - self.local.mean[: stop - start]) / self.local.scale[: stop - start], self.layout.offsets[-1])
+        z = await _near(s, own, self.local.mean[: stop - start], self.local.scale[: stop - start], self.layout.offsets[-1])
         standard = await prediction.of_own_columns(s, z, self.weights, self.layout.spans, len(own))
         result, self.unit = await least_squares.unstandardised(s, standard, self.local, self.layout)
         return result
 
 
-def _near(z: Floats, columns: int) -> Floats:
-    """Own standardised rows; PrecisionError for one that is too far out to predict from shared weights."""
+async def _near(s: Session, own: Floats, mean: Floats, scale: Floats, columns: int) -> Floats:
+    """Own rows, standardised, of so many columns in all; an estimate, which has no data, has zeros."""
+    kernel: Any = _standard_rows
+    z: Any = await s.compute(kernel, own.shape, own, mean, scale, columns, work=blockwise.WORK * own.size)
+    return z if isinstance(z, np.ndarray) else np.zeros(z.shape)
+
+
+def _standard_rows(own: Floats, mean: Floats, scale: Floats, columns: int) -> Floats:
+    """PrecisionError for a row that is too far out to predict from shared weights."""
+    z = (own - mean) / scale
     far = np.flatnonzero(np.square(z).sum(axis=1) > FAR**2 * columns)
     if len(far):
         msg = f"row {far[0]} is further than {FAR:g} standard deviations out, too far for shared coefficients: reveal them, or drop the row"

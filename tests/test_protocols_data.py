@@ -139,3 +139,17 @@ def test_a_model_with_secret_means_goes_through_them_to_its_stated_precision(n, 
     coefficients, intercept = simulate(n, program)[0]
     allowed = n * 2.0**-20 * y.std() * (1 if to is None else 1 + np.abs(coefficients * x.std(axis=0)).sum() / y.std())
     assert abs(intercept + coefficients @ x.mean(axis=0) - y.mean()) < allowed
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_predictions_from_shared_coefficients_cost_what_is_estimated(n):
+    async def program(s, x, y):
+        model = await LinearRegression().fit(s, x, y, reveal=False)
+        await model.predict(s, x)
+        await model.score(s, x, y)
+        return s.cost.rounds, s.cost.payload, s.cost.corrections
+
+    found = simulate(n, lambda s: program(s, X[s.index * 100 :][:100], Y[s.index * 100 :][:100]))
+    plan = mpc.estimate(program, n, [(100, 10), (100,)])
+    assert (plan.rounds, plan.payload) == (max(each[0] for each in found), max(each[1] for each in found))
+    assert plan.dealer == sum(each[2] for each in found)
