@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge
 
 import mpc
 import protocols
-from mpc import ConfigError, PrecisionError
+from mpc import ConfigError, PrecisionError, ProgramError
 from mpc.testing import simulate
 from protocols import LinearRegression
 from tests.test_protocols_linear import X, Y, by_columns, by_rows
@@ -153,3 +153,13 @@ def test_predictions_from_shared_coefficients_cost_what_is_estimated(n):
     plan = mpc.estimate(program, n, [(100, 10), (100,)])
     assert (plan.rounds, plan.payload) == (max(each[0] for each in found), max(each[1] for each in found))
     assert plan.dealer == sum(each[2] for each in found)
+
+
+def test_what_is_missing_multiplies_nothing():
+    async def program(s):
+        x = s.zero(3) + 2.0
+        with pytest.raises(ProgramError, match="only integers multiply a share"):
+            x * np.ma.masked_array([1, 1000, 3], [False, True, False])
+        return await s.reveal(x * np.ma.masked_array([1, 2, 3], [False, False, False]))
+
+    assert [found.tolist() for found in simulate(2, program)] == [[2.0, 4.0, 6.0]] * 2

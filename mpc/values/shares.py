@@ -319,7 +319,8 @@ def integers(factor: ArrayLike | Secret) -> np.ndarray[Any, np.dtype[np.int64]]:
         call = "mul(s, x, y)" if isinstance(factor, Fixed) else "select(s, bits, x)"
         msg = f"a product of two secrets needs the network: await {call}"
         raise ProgramError(msg)
-    array = np.asarray(factor)
+    # What numpy's own masks hide is missing, and no integer.
+    array = as_numbers(factor) if np.ma.is_masked(factor) else np.asarray(factor)
     if array.dtype.kind not in "iub":
         msg = "only integers multiply a share locally; for reals await mpc.scale(s, x, factor)"
         raise ProgramError(msg)
