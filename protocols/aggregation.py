@@ -95,8 +95,10 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
     if weights.shape != (len(rows),):
         msg = f"{len(rows)} rows need weights of shape ({len(rows)},), not {weights.shape}"
         raise ProgramError(msg)
-    if (weights < 0).any():
-        msg = f"weight {int(np.argmax(weights < 0))} is negative; weights say how often a row counts"
+    # NaN compares as false.
+    if (bad := ~((weights >= 0) & (weights < np.inf))).any():
+        row = int(np.argmax(bad))
+        msg = f"weight {row} is {'negative' if weights[row] < 0 else 'not a finite number'}; weights say how often a row counts"
         raise ConfigError(msg)
     sums = np.append(np.tensordot(weights, rows, axes=1), weights.sum())
     with noting(names := column_names(x)):

@@ -137,7 +137,7 @@ async def far_in(s, depth=350):
 
 CASES = {
     "rows need weights of shape": lambda s: protocols.weighted_mean(s, [[1.0], [2.0]], [1.0]),
-    "weight N is negative": lambda s: protocols.weighted_mean(s, [1.0], [-1.0]),
+    "weight N is WHAT": lambda s: protocols.weighted_mean(s, [1.0], [-1.0]),
     "or (n,) are needed, not a single number": lambda s: protocols.mean(s, 1.0),
     "have at least 0 fractional bits": lambda s: protocols.mean(s, [1.0], frac=-1),
     "neither side is a share or a masked value": lambda s: protocols.less_than(s, 1.0, 2.0),

@@ -163,3 +163,9 @@ def test_what_is_missing_multiplies_nothing():
         return await s.reveal(x * np.ma.masked_array([1, 2, 3], [False, False, False]))
 
     assert [found.tolist() for found in simulate(2, program)] == [[2.0, 4.0, 6.0]] * 2
+
+
+@pytest.mark.parametrize(("weight", "what"), [(np.nan, "not a finite number"), (np.inf, "not a finite number"), (-np.inf, "negative")])
+def test_a_weight_that_counts_nothing_is_told_from_a_datum(weight, what):
+    with pytest.raises(ConfigError, match=f"^weight 2 is {what}; weights say how often a row counts"):
+        simulate(2, lambda s: protocols.weighted_mean(s, INCOMES, [1.0, 2.0, weight]))
