@@ -66,6 +66,7 @@ def server():
                 connection.execute(
                     f"INSERT INTO t VALUES (50, 21.5, 'a', '2020-01-02', {2**53 + 1}, '{PASSWORD}'), (60, NULL, 'b', NULL, 1, '')"
                 )
+                connection.execute("CREATE DATABASE plain ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
             yield database
         finally:
             call("pg_ctl", "-m", "immediate", "stop")
@@ -73,7 +74,7 @@ def server():
 
 @pytest.fixture
 def read(server, tmp_path):
-    def read(sql, *columns, password=PASSWORD):
+    def read(sql, *columns, password=PASSWORD, server=server):
         (tmp_path / "password").write_text(password + "\n")
         (tmp_path / "password").chmod(0o600)
         (tmp_path / "a.toml").write_text(
@@ -87,6 +88,13 @@ def read(server, tmp_path):
 def test_a_table(read):
     assert read("SELECT * FROM t ORDER BY age", "age", "bmi", "ward=b") == [[50, 21.5, 0], [60, 21.5, 1]]
     assert read("SELECT * FROM t WHERE false", "age", "bmi") == []
+
+
+def test_text_of_a_database_without_an_encoding_is_text(read, server):
+    plain = server.removesuffix("postgres") + "plain"
+    assert read("SELECT 50 AS age, 'b'::text AS ward", "age", "ward=b", server=plain) == [[50, 1]]
+    with pytest.raises(ConfigError, match=r"the query failed \(22021\)"):
+        read(r"SELECT 50 AS age, convert_from('\\xe4'::bytea, 'SQL_ASCII') AS ward", "ward=b", server=plain)
 
 
 @pytest.mark.parametrize(

@@ -97,12 +97,12 @@ def damaged_database(home):
     load(load_node_config(home / "a.toml"), "p", ["age"])
 
 
-def of_a_database(home, value):
+def of_a_database(home, value, column="age"):
     import duckdb
 
     duckdb.connect(str(home / "x.duck")).close()
-    (home / "a.toml").write_text(HEAD + f'database = "duckdb:x.duck"\nsql = "SELECT {value} AS age"\n' + COLUMNS)
-    load(load_node_config(home / "a.toml"), "p", ["age"])
+    (home / "a.toml").write_text(HEAD + f'database = "duckdb:x.duck"\nsql = "SELECT {value} AS {column.partition("=")[0]}"\n' + COLUMNS)
+    load(load_node_config(home / "a.toml"), "p", [column])
 
 
 def of_a_folder_that_cannot_be_written(home):
@@ -152,7 +152,8 @@ DATASETS = {
     "was changed while it was read": changed_meanwhile,
     **{case: (lambda home, case=case: read(home, case)) for case in READING},
     "a date or time, but": lambda home: of_a_database(home, "DATE '2020-01-02'"),
-    "a value of type": lambda home: of_a_database(home, "'7'::BLOB"),
+    "a value of type TYPE, but a number": lambda home: of_a_database(home, "'7'::BLOB"),
+    "a value of type TYPE, but a category": lambda home: of_a_database(home, "'a'::BLOB", "ward=a"),
     "the column holds TYPE": lambda home: parquet(home, ["x"]),
     "which is not installed": without_a_library,
     "the database cannot be opened": damaged_database,

@@ -107,8 +107,11 @@ def _number(cell: Any) -> tuple[float, str]:
             return _exact(float(cell), cell)
         except (OverflowError, ValueError):
             return math.nan, NOT_FINITE
-    kind = "a date or time" if isinstance(cell, dt.date | dt.time | dt.timedelta) else f"a value of type {type(cell).__name__}"
-    return math.nan, f"{kind}, but a number is needed"
+    return math.nan, f"{_kind(cell)}, but a number is needed"
+
+
+def _kind(cell: Any) -> str:
+    return "a date or time" if isinstance(cell, dt.date | dt.time | dt.timedelta) else f"a value of type {type(cell).__name__}"
 
 
 def _exact(value: float, cell: Any) -> tuple[float, str]:
@@ -128,7 +131,9 @@ def _category(cell: Any, places: dict[Any, float]) -> tuple[float, str]:
         cell = f"{cell:.15g}" if isinstance(cell, float) else str(cell)
     if cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and math.isnan(cell)):
         return math.nan, NO_CATEGORY
-    place = places.get(cell.strip()) if isinstance(cell, str) else None
+    if not isinstance(cell, str):
+        return math.nan, f"{_kind(cell)}, but a category is text, a whole number, or true or false"
+    place = places.get(cell.strip())
     return (math.nan, UNKNOWN) if place is None else (place, "")
 
 

@@ -93,7 +93,8 @@ def _postgresql(sheet: Sheet, database: str, password: str | None) -> Source:
 
     def connect() -> Any:
         try:
-            connection = driver.connect(database, connect_timeout=PATIENCE, **given)
+            # A database without an encoding (SQL_ASCII) would give its text as bytes, which are no category.
+            connection = driver.connect(database, connect_timeout=PATIENCE, client_encoding="UTF8", **given)
         except driver.OperationalError as fault:
             # No query was asked yet: these words are about the server and the user.
             sheet.refuse(f"the server cannot be reached, or refuses: {' '.join(str(fault).split())}")
