@@ -108,6 +108,8 @@ def own_files(config: NodeConfig, path: Path) -> list[Own]:
         if config.relay_ca is not None and not os.access(config.relay_ca, os.R_OK):
             found.append(Own("certificates", f"{config.relay_ca} cannot be read", "correct `ca` under [relay]"))
     files = [("configuration", path), ("roster file", config.roster_path)]
+    if me.role == "client" and (far := [member.name for member in roster.parties if not dials(me, member)]):
+        found.append(Own("out of reach", f"{', '.join(far)}: no endpoint, and a client only dials; ask the others (--parties)"))
     if me.role == "party":
         check_policy(config)
         files += [("policy", config.rules.file)] if config.rules.file not in (None, path) else []

@@ -151,6 +151,10 @@ async def ask(
     names = tuple(rows.table.columns if rows is not None else columns)
     task = Task(protocol, dataset, names, everyone, receivers, dict(parameters or {}), purpose, client=Client(me))
     check_parties(roster, task)
+    for name in everyone:
+        if not node.mesh.meets(name):
+            msg = f"{name} has no endpoint in the roster, and a client only dials; leave it out (--parties), or let one of the two use the relay"
+            raise ConfigError(msg)
     task, portions = await asyncio.to_thread(_split, task, rows)
     program(protocol).check(task, len(everyone))
     asking = _Asking(node, task, portions, tell)

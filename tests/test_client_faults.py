@@ -24,7 +24,9 @@ from mpc.membership.roster import Member, Roster
 from mpc.messaging.job import described
 from mpc.messaging.visit import Visit
 from mpc.values.sharing import split
+from parties.check import own_files
 from parties.client import ask
+from parties.config import load_node_config
 from parties.jobs.job import Client, Task, fresh_id, unpack_task
 from parties.jobs.records import named
 from parties.jobs.visits import heard
@@ -315,12 +317,18 @@ def test_a_client_speaks_with_parties_only(receiver):
     shown("a client, which speaks with parties only", caught.value)
 
 
-async def test_a_client_needs_a_way_to_every_party_and_no_party_needs_one_to_it():
-    identities, roster = people(lab=None, other=None, a=None)
+async def test_a_client_asks_those_that_it_can_reach(tmp_path):
+    nodes, file = served(tmp_path), tmp_path / "roster.toml"
+    file.write_text(Roster(replace(each, endpoint=None) if each.name == "c" else each for each in Roster.load(file).members).dump())
+    what = {"rows": given(nodes.data["lab"])}
     with pytest.raises(mpc.ConfigError) as caught:
-        mpc.Node(identities["lab"], roster, None)
+        await asked(nodes, "mean", **what)
     shown("and a client only dials", caught.value)
-    mpc.Node(identities["a"], roster, None)
+    (own,) = [each for each in own_files(load_node_config(tmp_path / "lab.toml"), tmp_path / "lab.toml") if each.what == "out of reach"]
+    assert own.found.startswith("c: no endpoint") and not own.remedy
+    async with nodes:
+        found = await asked(nodes, "mean", parties=["a", "b"], **what)
+        assert near(found["mean"], nodes.data["lab"].mean(axis=0))
 
 
 def test_what_a_party_says_of_another_names_both():

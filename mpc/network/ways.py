@@ -32,19 +32,16 @@ def dials(me: Member, other: Member) -> bool:
 
 
 def met(name: str, roster: Roster) -> dict[str, Member]:
-    """Whom `name` meets; ConfigError if there is no way to one of them."""
+    """Whom `name` meets; ConfigError if there is no way to one of them.  A client meets those that it can dial: its job may do without the others."""
     me = roster[name]
     others = [member for member in roster.members if member.name != name and meet(me, member)]
+    if me.role == "client":
+        return {member.name: member for member in others if dials(me, member)}
     for member in others:
         if member.role != "client" and not dials(me, member) and not dials(member, me):
-            raise ConfigError(_no_way(me, member))
+            msg = f"neither {me.name} nor {member.name} has an endpoint in the roster; one of them needs one"
+            raise ConfigError(msg)
     return {member.name: member for member in others}
-
-
-def _no_way(me: Member, other: Member) -> str:
-    if me.role == "client":
-        return f"{other.name} has no endpoint in the roster, and a client only dials; it needs one, or the relay"
-    return f"neither {me.name} nor {other.name} has an endpoint in the roster; one of them needs one"
 
 
 def unreachable(member: Member, fault: OSError | UnicodeError | PeerLost) -> PeerLost:
