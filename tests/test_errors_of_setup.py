@@ -119,6 +119,7 @@ COMMANDS = {
     "read or write this password": (with_password("x", 0o644), CHECK),
     "is empty; write the password": (with_password(""), CHECK),
     "choose another --dir": (None, "init a"),
+    "no member was given to make it of": (None, "roster add none.toml --relay mqtts://h:1"),
     "is in the roster with another key": (public("b", KEY), "roster add roster.toml new.public"),
     "it is another next version": (next_version, "roster remove roster.toml c"),
     "rotate from the key that": (renewed(SOON), "roster rotate -c a.toml"),

@@ -25,7 +25,7 @@ from mpc.membership.identity import Identity, spoken
 from mpc.membership.members import Content, Member, Revoked, Transport, minute
 from mpc.membership.roster import NO_DEALER, Roster, read_text
 from mpc.membership.toml_text import did_you_mean
-from parties.commands.roster_table import as_json_object, table
+from parties.commands.roster_table import as_json_object, changes, table
 from parties.turns import in_turn
 
 if TYPE_CHECKING:
@@ -37,18 +37,21 @@ app = typer.Typer(no_args_is_help=True, help="Build, sign and change the roster 
 
 RosterFile = Annotated[Path, typer.Argument(metavar="ROSTER", help="The roster file.")]
 Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
-Sources = Annotated[list[str], typer.Argument(metavar="FILE_OR_LINES...", help="Files, the lines themselves, or - for standard input.")]
+SOURCES = "Files, the lines themselves, or - for standard input."
 
 
 @app.command()
 def add(
     roster: RosterFile,
-    sources: Sources,
+    sources: Annotated[list[str] | None, typer.Argument(metavar="FILE_OR_LINES...", help=SOURCES)] = None,
     relay: Annotated[str | None, typer.Option(metavar="URL", help="The MQTT broker, mqtts://HOST:PORT.")] = None,
     transport: Annotated[Transport | None, typer.Option(help="How members speak that do not say it themselves.")] = None,
 ) -> None:
-    """Put members into a roster, from the public lines that they sent; the file is made if it is not there."""
-    given = [member for source in sources for member in _fragment(source)]
+    """Put members into a roster, from the public lines that they sent, or the broker; the file is made if it is not there."""
+    if not sources and not _is_there(roster):
+        msg = f"{roster}: is not there yet, and no member was given to make it of; name the files that `beaver init` wrote at the members"
+        raise ConfigError(msg)
+    given = [member for source in sources or () for member in _fragment(source)]
     with _changing(roster):
         content, signatures = _read(roster) if _is_there(roster) else (Content(), {})
         before = content
@@ -177,14 +180,21 @@ def _rotated(settings: PartyConfig, source: Path, days: int) -> tuple[Path, Path
 @app.command()
 def show(
     roster: RosterFile,
+    previous: Annotated[
+        Path | None, typer.Option(help="The version before, from which this one must be made: also show what has changed.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,  # noqa: FBT002
 ) -> None:
-    """Show members, fingerprints, version, digest and who has signed."""
-    known = Roster.load(roster)
+    """Show members, fingerprints, version, digest and who has signed; and what has changed since the version before."""
+    known, before = Roster.load(roster), None
+    if previous is not None:
+        _follows(roster, known, before := Roster.load(previous), previous)
     if as_json:
-        print(as_json_object(known))
+        print(as_json_object(known, before))
     else:
         table(known)
+        for line in changes(before, known) if before is not None else ():
+            print(f"changed   {line}")
     _warn(known)
 
 
@@ -248,7 +258,7 @@ def _sign(path: Path, roster: Roster, identity: Identity) -> None:
 def _say_signed(path: Path, roster: Roster, name: str) -> None:
     print(roster_file.signature_line(name, roster.signatures[name]))
     print(
-        f"Signed {path}: version {roster.content.version}, digest {roster.digest.hex()}. Send the line above to all other members.\n"
+        f"Signed {path}: version {roster.content.version}, digest {roster.digest.hex()}. Send the printed line to all other members.\n"
         + (f"Still missing: {', '.join(roster.unsigned)}." if roster.unsigned else "All members have signed."),
         file=sys.stderr,
     )
@@ -256,7 +266,7 @@ def _say_signed(path: Path, roster: Roster, name: str) -> None:
 
 
 @app.command()
-def accept(roster: RosterFile, sources: Sources) -> None:
+def accept(roster: RosterFile, sources: Annotated[list[str], typer.Argument(metavar="FILE_OR_LINES...", help=SOURCES)]) -> None:
     """Put the signatures that other members sent into a roster."""
     given: list[tuple[str, bytes]] = []
     for source in sources:

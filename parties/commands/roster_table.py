@@ -13,6 +13,8 @@ from mpc.membership.members import minute
 from parties.tables import grid, wide
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mpc.membership.members import Member
     from mpc.membership.roster import Roster
 
@@ -53,8 +55,42 @@ def table(roster: Roster) -> None:
         print(f"revoked   {each.name}, {spoken(each.public)}, since {each.since}: {each.reason}")
 
 
-def as_json_object(roster: Roster) -> str:
-    """The same as one JSON object."""
+def changes(before: Roster, after: Roster) -> list[str]:
+    """What is another in `after`, one line for each: what its members agree to when they sign it."""
+    names = sorted({member.name for member in (*before.members, *after.members)})
+    found = [line for name in names for line in _changed(name, before, after)]
+    found += [
+        f"{each.name}: the key {spoken(each.public)} is revoked ({each.reason})"
+        for each in after.content.revoked
+        if each not in before.content.revoked
+    ]
+    was, now = (roster.content.relay.url if roster.content.relay is not None else "none" for roster in (before, after))
+    return found if was == now else [*found, f"the broker is {now}, was {was}"]
+
+
+def _changed(name: str, before: Roster, after: Roster) -> Iterator[str]:
+    if name not in after:
+        yield f"{name} leaves"
+        return
+    new = after[name]
+    if name not in before:
+        yield f"{name} joins: {new.role}, {address(new)}, key {spoken(new.public)}"
+        return
+    old = before[name]
+    if new.public != old.public:
+        yield f"{name}: the key is {spoken(new.public)}, was {spoken(old.public)}"
+    for public in sorted({*old.publics, *new.publics} - {new.public}):
+        if public not in new.publics:
+            yield f"{name}: the key {spoken(public)} does not count any more"
+        elif new.retires != old.retires:
+            yield f"{name}: the key {spoken(public)} counts until {minute(new.retires)}"
+    for what, is_now, was in (("role", new.role, old.role), ("address", address(new), address(old))):
+        if is_now != was:
+            yield f"{name}: the {what} is {is_now}, was {was}"
+
+
+def as_json_object(roster: Roster, previous: Roster | None) -> str:
+    """The same as one JSON object, and what has changed since `previous`."""
     said = roster.content
     return json.dumps(
         {
@@ -79,8 +115,9 @@ def as_json_object(roster: Roster) -> str:
                 {"name": each.name, "key": encode_key(each.public), "reason": each.reason, "since": each.since.isoformat()}
                 for each in said.revoked
             ],
+            **({} if previous is None else {"changes": changes(previous, roster)}),
         }
     )
 
 
-__all__ = ["address", "as_json_object", "standing", "table"]
+__all__ = ["address", "as_json_object", "changes", "standing", "table"]
