@@ -50,7 +50,8 @@ AHEAD_BYTES = 1 << 25
 """Bytes of corrections that one party has not taken, beyond which the dealer makes no more for it."""
 KEPT = 100
 """Sessions that `Dealer.served` remembers."""
-JOINING, RUNNING, DONE, FAILED, ABANDONED = "joining", "running", "done", "failed", "abandoned"
+JOINING, RUNNING = "joining", "running"
+DONE, FAILED, ABANDONED = OUTCOMES = ("done", "failed", "abandoned")
 TURN = 5e-4
 """Seconds that the dealer answers one party before what it answered leaves and others have their turn."""
 

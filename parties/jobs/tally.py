@@ -12,6 +12,8 @@ DECLINED = "declined"
 """The outcome of a job that never started: denied here or elsewhere, busy, or someone did not come."""
 CONFIGURATION = "configuration"
 """Stands for a rule where the job named what this organisation does not have."""
+OUTCOMES = ("done", "failed", "cancelled", "denied", DECLINED)
+"""How a job may end at a party."""
 _NAMED = re.compile(r"(datasets|clients)\.(.+)\.(\w+)")
 
 
@@ -33,4 +35,4 @@ class Tally:
                 self.denials[CONFIGURATION] += 1
 
 
-__all__ = ["CONFIGURATION", "DECLINED", "Tally"]
+__all__ = ["CONFIGURATION", "DECLINED", "OUTCOMES", "Tally"]

@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 
 from mpc.framing.handshake import WIRE_VERSION
 from mpc.network.checks import own_version
+from mpc.preprocessing import dealer
+from parties.jobs import tally
 from parties.status.watch import UP
 
 if TYPE_CHECKING:
@@ -91,7 +93,9 @@ class _Numbers(Collector):
         if self._watch.service is not None:
             text = "Jobs that someone of this organisation approved and that have not started."
             yield GaugeMetricFamily("beaver_standing_approvals", text, len(self._watch.approved))
-        yield _counter("beaver_jobs", "Jobs that are over.", "outcome", self._watch.outcomes)
+        known = dealer.OUTCOMES if self._watch.service is None else tally.OUTCOMES
+        # A count that were not there before its first event would hide that from `increase()` in Prometheus.
+        yield _counter("beaver_jobs", "Jobs that are over.", "outcome", dict.fromkeys(known, 0) | self._watch.outcomes)
         yield _counter("beaver_denials", "Jobs that a rule of this organisation denied.", "rule", self._watch.denials)
 
     def _cost(self) -> Iterator[Metric]:
