@@ -61,7 +61,7 @@ def main() -> None:
     asked = options.parse_args()
     try:
         rows = rows_of(asked.rows)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         options.error(f"{asked.rows} has no rows of `beaver bench --json`")
     machine = run(medians())
     rate = product_rate()

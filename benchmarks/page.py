@@ -141,23 +141,50 @@ BLOCK = re.compile(r"^```\n.*?^```\n", re.MULTILINE | re.DOTALL)
 
 def put(page: str, heading: str, parts: Sequence[str], shape: re.Pattern[str] = TABLE) -> str:
     """The page with these in place of the first tables under a heading; ValueError if there are not so many."""
-    start = page.index(f"\n## {heading}\n")
+    start = page.find(f"\n## {heading}\n")
     end = page.find("\n## ", start + 1) % (len(page) + 1)
     section, news = page[start:end], iter(parts)
-    if len(shape.findall(section)) < len(parts):
-        raise ValueError(heading)
+    if start < 0 or len(shape.findall(section)) < len(parts):
+        msg = f"the page has no heading {heading!r} with {len(parts)} table(s) or block(s) to replace"
+        raise ValueError(msg)
     return page[:start] + shape.sub(lambda _: next(news) + "\n", section, count=len(parts)) + page[end:]
 
 
 def told(page: str, before: str, what: str, after: str) -> str:
     """The page with a measured phrase in place of the one between these two."""
+    if before not in page:
+        msg = f"the page does not say {before!r}"
+        raise ValueError(msg)
     start = page.index(before) + len(before)
     return page[:start] + what + page[page.index(after, start) :]
 
 
 def rows_in(file: Path) -> Rows:
-    """A line each."""
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    """A line each; ValueError, which says where, unless each is a JSON object."""
+    rows: Rows = []
+    for number, text in enumerate(file.read_bytes().splitlines(), 1):
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            msg = f"{file}, line {number}: is no JSON object; measure again, or take the file out of the folder"
+            raise ValueError(msg)  # noqa: TRY004  the file is wrong, not the call
+        rows.append(row)
+    if not rows:
+        msg = f"{file}: has no line; measure again, or take the file out of the folder"
+        raise ValueError(msg)
+    return rows
+
+
+def made(file: Path, make: Callable[..., list[str]], *more: Rows) -> list[str]:
+    """The tables of what a file has; ValueError, which names it, where its rows are of something else."""
+    rows = rows_in(file)
+    try:
+        return make(rows, *more)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration) as fault:
+        msg = f"{file}: has rows that the command of this file does not write ({fault!r}); measure again, or take it out of the folder"
+        raise ValueError(msg) from None
 
 
 WRITTEN: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
@@ -169,26 +196,36 @@ WRITTEN: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
 }
 
 
+def filled(page: str, folder: Path) -> tuple[str, list[str]]:
+    """The page with what there is in `folder`, and the headings under which it stands; ValueError for a file that holds something else."""
+    done: list[str] = []
+    for name, (heading, make) in WRITTEN.items():
+        if (file := folder / name).exists():
+            page, done = put(page, heading, made(file, make)), [*done, heading]
+    far, near, ops = (folder / name for name in ("rtt.jsonl", "rows.jsonl", "ops.txt"))
+    if far.exists() and near.exists():
+        page, done = put(page, "Over a distance", made(far, distance, rows_in(near))), [*done, "Over a distance"]
+    if ops.exists():
+        page, done = put(page, "Ops beside numpy", [f"```\n{ops.read_text().rstrip()}\n```"], BLOCK), [*done, "Ops beside numpy"]
+    if near.exists():
+        (machine,) = made(near, lambda rows: [line(rows[0]["machine"])])
+        page = told(page, "run on one machine: ", machine, ". Machines differ")
+    if (file := folder / "floors.jsonl").exists():
+        (measured,) = made(file, lambda rows: [rows[0]["measured"]])
+        page = told(page, "Measured: ", measured, ".\n")
+    return page, done
+
+
 def main() -> None:
     """Write what there is."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder", type=Path)
     options.add_argument("--page", type=Path, default=PAGE)
     asked = options.parse_args()
-    page = asked.page.read_text()
-    done: list[str] = []
-    for name, (heading, make) in WRITTEN.items():
-        if (file := asked.folder / name).exists():
-            page, done = put(page, heading, make(rows_in(file))), [*done, heading]
-    far, near, ops = (asked.folder / name for name in ("rtt.jsonl", "rows.jsonl", "ops.txt"))
-    if far.exists() and near.exists():
-        page, done = put(page, "Over a distance", distance(rows_in(far), rows_in(near))), [*done, "Over a distance"]
-    if ops.exists():
-        page, done = put(page, "Ops beside numpy", [f"```\n{ops.read_text().rstrip()}\n```"], BLOCK), [*done, "Ops beside numpy"]
-    if near.exists():
-        page = told(page, "run on one machine: ", line(rows_in(near)[0]["machine"]), ". Machines differ")
-    if (file := asked.folder / "floors.jsonl").exists():
-        page = told(page, "Measured: ", rows_in(file)[0]["measured"], ".\n")
+    try:
+        page, done = filled(asked.page.read_text(), asked.folder)
+    except (OSError, ValueError) as fault:
+        options.error(str(fault))
     if not done:
         options.error(f"{asked.folder} has none of {', '.join(WRITTEN)}, ops.txt and rtt.jsonl")
     asked.page.write_text(page)

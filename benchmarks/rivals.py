@@ -79,11 +79,15 @@ def timed(scripts: Path, framework: Framework, workload: str, parties: int) -> f
     except (OSError, subprocess.TimeoutExpired) as fault:
         print(f"{framework.name} {workload}, {parties} parties: {fault}", file=sys.stderr)
         return None
-    results = [json.loads(row.removeprefix("RESULT ")) for row in done.stdout.splitlines() if row.startswith("RESULT ")]
+    results = [row.removeprefix("RESULT ") for row in done.stdout.splitlines() if row.startswith("RESULT ")]
     if not results:
         print(f"{framework.name} {workload}, {parties} parties: no result; {done.stderr[-300:]}", file=sys.stderr)
         return None
-    return float(results[-1]["seconds_median"])
+    try:
+        return float(json.loads(results[-1])["seconds_median"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        print(f"{framework.name} {workload}, {parties} parties: its RESULT is no JSON object with seconds_median", file=sys.stderr)
+        return None
 
 
 def numbers(text: str) -> list[int]:

@@ -73,6 +73,49 @@ def test_the_page_says_what_every_workload_is():
     assert listed == {key: workload.title for key, workload in WORKLOADS.items()}
 
 
+RUBBISH = {
+    "cut": ("rows.jsonl", b'{"workload": "W3"', "rows.jsonl, line 1: is no JSON object"),
+    "noise": ("rows.jsonl", b"\x80\xff\n", "rows.jsonl, line 1: is no JSON object"),
+    "deep": ("rows.jsonl", b"[" * 100_000, "rows.jsonl, line 1: is no JSON object"),
+    "list": ("floors.jsonl", b"[1]", "floors.jsonl, line 1: is no JSON object"),
+    "empty": ("rivals.jsonl", b"", "rivals.jsonl: has no line"),
+    "fields": ("rows.jsonl", b'{"workload": "W3"}', "rows.jsonl: has rows that the command of this file does not write (KeyError("),
+    "order": ("scale.jsonl", b'{"workload": "W3"}', "scale.jsonl: has rows that the command of this file does not write (StopIteration("),
+    "types": ("roles.jsonl", b'{"roles": [1]}', "roles.jsonl: has rows that the command of this file does not write (AttributeError("),
+}
+
+
+@pytest.mark.parametrize("what", RUBBISH)
+def test_rubbish_is_told_in_one_line_and_the_page_stays(tmp_path, what):
+    name, content, message = RUBBISH[what]
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.read_text())
+    (tmp_path / name).write_bytes(content)
+    done = script("page.py", tmp_path, "--page", page)
+    assert (done.returncode, page.read_text()) == (2, PAGE.read_text())
+    assert f"page.py: error: {tmp_path / message}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_page_without_the_place_is_told(tmp_path, rows):
+    (tmp_path / "page.md").write_text("# Performance\n")
+    (tmp_path / "rows.jsonl").write_text(rows[0])
+    done = script("page.py", tmp_path, "--page", tmp_path / "page.md")
+    assert done.returncode == 2
+    assert done.stderr.endswith("the page has no heading 'Times' with 1 table(s) or block(s) to replace\n")
+
+
+@pytest.mark.parametrize("told", ["{", "[1]", "{}", '{"seconds_median": "fast"}'])
+def test_a_launcher_that_prints_rubbish_has_no_result(tmp_path, told):
+    launcher = tmp_path / "run.sh"
+    launcher.write_text(f"#!/bin/sh\nprintf 'RESULT %s\\n' '{told}'\n")
+    launcher.chmod(0o755)
+    done = script("rivals.py", tmp_path, "--only", "W7", "--parties", "3", "--repeats", "1")
+    assert done.returncode == 0, done.stderr
+    assert "mpyc W7, 3 parties: its RESULT is no JSON object with seconds_median\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_folder_without_measurements_is_told(tmp_path):
     done = script("page.py", tmp_path)
     assert done.returncode == 2
