@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 FIELDS = ("job", "peer", "phase")
+LONGEST = 4000
+"""Characters of one text of an event; what is beyond is counted.  A job may name 60,000 bytes of columns and parameters."""
 _OURS = "beaver"
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 _KNOWN = frozenset({"Task exception was never retrieved", "Future exception was never retrieved", "Task was destroyed but it is pending!"})
@@ -81,14 +83,14 @@ class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
         parts = [_time(record.created), record.levelname, *(f"{name}={_quoted(value)}" for name, value in _about(record).items())]
-        parts.append(printable(record.getMessage()) if _ours(record) else f"source={_quoted(record.name)} {_foreign(record)}")
+        parts.append(bounded(printable(record.getMessage())) if _ours(record) else f"source={_quoted(record.name)} {_foreign(record)}")
         if record.exc_info and record.exc_info[1] is not None:
             parts.append(self._fault(record.exc_info[1]))
         return " ".join(parts)
 
     def _fault(self, fault: BaseException) -> str:
         # A text of ours names the cause already; what another exception says may be a value.
-        text = f" text={_quoted(str(fault))}" if isinstance(fault, BeaverError) else ""
+        text = f" text={_quoted(bounded(str(fault)))}" if isinstance(fault, BeaverError) else ""
         line = f"fault={type(fault).__name__}{text}{_at(self._places(fault))}"
         return line + "".join(f" after={type(cause).__name__}{_at(self._places(cause))}" for cause in self._causes(fault))
 
@@ -113,11 +115,11 @@ class JsonFormatter(Formatter):
         event: dict[str, Any] = {"time": _time(record.created), "level": record.levelname, **_about(record)}
         if _ours(record):
             fields, text = _parsed(record)
-            event |= fields | _code(record) | {"text": text}
+            event |= fields | _code(record) | {"text": bounded(text)}
         else:
             event |= {"source": record.name, "text": _foreign(record)}
         if record.exc_info and (fault := record.exc_info[1]) is not None:
-            event["fault"] = self._told(fault) | ({"text": str(fault)} if isinstance(fault, BeaverError) else {})
+            event["fault"] = self._told(fault) | ({"text": bounded(str(fault))} if isinstance(fault, BeaverError) else {})
             if causes := [self._told(cause) for cause in self._causes(fault)]:
                 event["fault"]["after"] = causes
         return json.dumps(event)
@@ -152,7 +154,7 @@ def _parsed(record: logging.LogRecord) -> tuple[dict[str, Any], str]:
     template, arguments, fields = str(record.msg), list(record.args), {}
     while match := _LEADING.match(template):
         name, value = match.groups()
-        fields[name] = _NUMBERS.get(value, str)(value % (arguments.pop(0),) if value.startswith("%") else value)
+        fields[name] = _NUMBERS.get(value, bounded)(value % (arguments.pop(0),) if value.startswith("%") else value)
         template = template[match.end() :]
     return fields, template % tuple(arguments) if record.args else template
 
@@ -174,6 +176,11 @@ def _quoted(value: str) -> str:
 def printable(text: str) -> str:
     """With every control character as its escape, so that an event stays one line."""
     return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def bounded(text: str) -> str:
+    """The text, or its beginning and how much is left out."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text) - LONGEST:,} characters more)"
 
 
 def _foreign(record: logging.LogRecord) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 import mpc
 from mpc.testing import simulate
-from parties.logs import Formatter, LogFormat, configure
+from parties.logs import LONGEST, Formatter, LogFormat, configure
 from parties.run import INTERRUPTED
 from tests.organisations import PATIENCE, ROOT
 
@@ -91,6 +91,26 @@ def test_json_has_the_same_fields_and_no_argument_passes_for_one(written):
         error | {"text": "again", "fault": {"kind": "ValueError", "after": [{"kind": "KeyError"}]}},
     ]
     assert PLANTED not in written.getvalue()
+
+
+def test_what_is_too_long_is_cut_and_says_so(written):
+    """A job may name 60,000 bytes, and whoever denies it names them in its log."""
+    log, names = logging.getLogger("beaver.a"), "x" * 60_000
+    cut = "x" * LONGEST + "... (56,000 characters more)"
+    for form in LogFormat:
+        configure(0, written, form)
+        log.info("%s", names)
+        log.info("phase=started parties=%s", names)
+        try:
+            raise mpc.ConfigError(names)  # noqa: TRY301
+        except mpc.ConfigError:
+            log.exception("it failed")
+    *plain, whole, fields, failed = written.getvalue().splitlines()
+    assert plain[0].endswith(f"node=a {cut}")
+    assert plain[1].endswith(" characters more)")
+    assert f'text="{cut}"' in plain[2]
+    assert json.loads(whole)["text"] == json.loads(fields)["parties"] == json.loads(failed)["fault"]["text"] == cut
+    assert max(map(len, (*plain, whole, fields, failed))) < LONGEST + 250
 
 
 def test_times_are_utc_in_milliseconds():
