@@ -269,7 +269,9 @@ def _silence(node: mpc.Node, me: Member, member: Member, patience: float, known:
         return PeerLost(member.name, f"did not finish the handshake within {patience:g} s"), "see that its node runs, and what its log says"
     back = format_endpoint(me.endpoint) if me.endpoint is not None else "nowhere"
     text = f"dials this member at {back}, and did not within {patience:g} s"
-    return PeerLost(member.name, text), "start its node, and see that it can reach that address through all firewalls"
+    return PeerLost(
+        member.name, text
+    ), "start its node, see that it has taken the same roster, and that it can reach that address through all firewalls"
 
 
 async def _measure(node: mpc.Node, row: Row, patience: float) -> None:

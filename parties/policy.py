@@ -145,8 +145,9 @@ def _check_data(config: NodeConfig, task: Task, columns: list[str]) -> None:
 
 def _check_people(rules: Policy, roster: Roster, task: Task, asker: str) -> None:
     if ANY not in rules.purposes and task.purpose not in rules.purposes:
-        stated = f"the purpose {task.purpose!r} is not on the list" if task.purpose else "a job must state its purpose (--purpose)"
-        _deny("purposes", stated)
+        listed = ", ".join(repr(text) for text in rules.purposes if text) or "nothing"
+        stated = f"the purpose {task.purpose!r} is not on the list" if task.purpose else "a job must state its purpose with --purpose"
+        _deny("purposes", f"{stated} ({listed})")
     if rules.askers is not None and asker not in rules.askers:
         _deny("askers", f"{asker} is not on the list")
     for name in task.receivers:

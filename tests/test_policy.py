@@ -136,7 +136,8 @@ def test_nothing_is_allowed_that_is_not_named(home):
     config = configured(home, "[policy]\n")
     with pytest.raises(PolicyDenied, match=r"'mean' is not on the list of a \(nothing\)"):
         admit(config, History(), MEAN, "b")
-    assert "is not on the list" in str(denial(home, "", task=replace(MEAN, purpose="because")))
+    assert "'because' is not on the list (nothing)" in str(denial(home, "", task=replace(MEAN, purpose="because")))
+    assert str(denial(home, PURPOSES)).endswith("with --purpose ('trial-7')")
     assert "declares no column" in str(denial(home, "", task=replace(MEAN, columns=("age", "weight"))))
     assert "unknown dataset" in str(denial(home, "", task=replace(MEAN, dataset="others")))
 

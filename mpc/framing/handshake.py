@@ -105,7 +105,7 @@ def negotiate(mine: Hello, theirs: Hello) -> str:
         raise Disagreement(
             peer,
             f"has another roster ({theirs.roster_digest.hex()[:16]}) than this party ({mine.roster_digest.hex()[:16]}); "
-            "give both the same file",
+            "give both the same file, and let both nodes take it",
         )
     common = mine.suites & theirs.suites
     for suite, flag in SUITES.items():

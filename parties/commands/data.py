@@ -108,8 +108,8 @@ def show(reports: list[DatasetReport], *, as_json: bool) -> None:
         if report.error:
             console.print(escape(report.error), soft_wrap=True)
             continue
-        title = f"{report.dataset}: {report.rows:,} rows from {report.source}"
-        listed = grid("column", "unit", "missing", "rule", "refused", "first refused", title=title)
+        console.print(escape(f"{report.dataset}: {report.rows:,} rows from {report.source}"), soft_wrap=True)
+        listed = grid("column", "unit", "missing", "rule", "refused", "first refused")
         for one in report.columns:
             listed.add_row(*map(escape, (one.column, one.unit, f"{one.missing:,}", one.rule, f"{one.refused:,}", one.why)))
         console.print(listed)

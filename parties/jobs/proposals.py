@@ -159,7 +159,10 @@ class Proposal:
         fault = self._mesh.fault(name)
         if isinstance(fault, Disagreement | AuthenticationFailed | PeerMisbehaved):
             return type(fault)(fault.party, fault.text)
-        return PeerLost(name, f"did not come within {self._wait:g} s ({self._mesh.problem(name)}). Start it, or raise --wait.")
+        return PeerLost(
+            name,
+            f"did not come within {self._wait:g} s ({self._mesh.problem(name)}). Start it, raise --wait, or name others with --parties.",
+        )
 
     async def _ask(self) -> str | None:
         """One try: nothing if all accepted, who was busy, or None to ask again at once."""

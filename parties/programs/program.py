@@ -166,7 +166,7 @@ class Program:
         for setting in self.parameters:
             value = given.get(setting.name, setting.default)
             if value is None:
-                msg = f"{self.name}: parameter {setting.name!r} is missing: {setting.wants}, {setting.help}"
+                msg = f"{self.name}: parameter {setting.name!r} is missing: {setting.wants}, {setting.help}; give it with --set {setting.name}=VALUE"
                 raise ConfigError(msg)
             known = {COLUMN: task.columns, PARTY: task.parties}.get(setting.names)
             if known is not None and value not in known:
