@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,16 @@ def numbers(value):
     if isinstance(value, dict | list):
         return [number for each in (value.values() if isinstance(value, dict) else value) for number in numbers(each)]
     return [value]
+
+
+async def test_a_check_says_who_the_broker_refuses_and_prints_nothing_of_a_library(tmp_path):
+    (tmp_path / "passwords").touch()
+    async with Mosquitto(tmp_path, access=f"allow_anonymous false\npassword_file {tmp_path / 'passwords'}") as broker:
+        nodes = Nodes(tmp_path)
+        meet_at(tmp_path, broker.relay)
+        status, _, complaints = await nodes.beaver("check", "-c", "a.toml", "--json")
+        assert status == 1
+        assert re.fullmatch(r"ConfigError: the relay .* refuses this member .*\n", complaints)
 
 
 @pytest.mark.parametrize("kind", BROKERS)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from mpc.membership.members import Member
     from mpc.transport.relayed import RelayedLink
 
+# Where a program logs nothing, Python would print the library's events, which may hold data.
+logging.getLogger("mqtt").addHandler(logging.NullHandler())
+
 MAX_MESSAGE = 1 << 17
 """Bytes of a message to the broker, topic and all: what the strictest of the usual brokers take."""
 MAX_TAKEN = 2 * MAX_MESSAGE
