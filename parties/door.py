@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def handler(node: Node, service: Service | None = None) -> Handler:
         if action == "alive":
             say({"alive": node.mesh.identity.name})
         elif action == "check":
-            await _check(node, request, say)
+            await _check(node, service, request, say)
         elif service is None:
             msg = f"{node.mesh.identity.name} is the dealer: it takes no jobs. Ask the node of a party"
             raise ConfigError(msg)
@@ -45,11 +46,16 @@ def handler(node: Node, service: Service | None = None) -> Handler:
     return handle
 
 
-async def _check(node: Node, request: dict[str, Any], say: Say) -> None:
+async def _check(node: Node, service: Service | None, request: dict[str, Any], say: Say) -> None:
     wait = request.get("wait")
     rows = await examine(node, float(wait) if isinstance(wait, int | float) and 0 <= wait <= MAX_PATIENCE else PATIENCE)
     used = node.mesh.roster
-    say({"peers": list(map(asdict, rows)), "roster": {"version": used.content.version, "digest": used.digest.hex()}})
+    answer = {"peers": list(map(asdict, rows)), "process": os.getpid()}
+    answer["roster"] = {"version": used.content.version, "digest": used.digest.hex()}
+    if service is not None:
+        rules = service.admission.config.rules
+        answer["policy"] = {"version": rules.version, "digest": rules.digest.hex()}
+    say(answer)
 
 
 async def _run(service: Service, request: dict[str, Any], say: Say) -> None:

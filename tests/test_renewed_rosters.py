@@ -1,10 +1,11 @@
-"""A mesh that follows another roster while it runs: who is cut off, who stays, who comes, and what jobs under way do (invariants 16, 19)."""
+"""A mesh that follows another roster while it runs: who is cut off, who stays, who comes, what jobs under way do (invariants 16, 19), and what a check says of it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
+import json
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -15,8 +16,10 @@ from mpc.membership.identity import Identity
 from mpc.membership.roster import Member, Revoked, Roster
 from mpc.network.mesh import Clocks, Mesh
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
+from parties.config import load_node_config
 from tests.channels import CLOCKS, Raw, connected, greet, hello, people
 from tests.error_rows import row_of
+from tests.test_renewal import Renewed
 from tests.waiting import until
 
 FOLLOWED = ["of the roster any more", "before this member took another roster"]
@@ -187,3 +190,21 @@ async def test_what_was_agreed_under_the_roster_before_runs_and_two_rosters_in_o
         joining.cancel()
         await asyncio.wait([joining])
         assert first.mesh.channel("the-dealer") is channel
+
+
+async def test_a_check_names_the_process_and_the_policy_that_counts(tmp_path):
+    async with Renewed(tmp_path, names=("a", "b")) as nodes:
+
+        async def own():
+            status, printed, complaint = await nodes.beaver("check", "-c", "a.toml", "--json", "--wait", "5")
+            assert status == 0, complaint
+            found = json.loads(printed)
+            assert found["process"] == nodes.processes["a"].pid
+            return [each["found"] for each in found["own"] if each["what"] == "policy in use"]
+
+        assert await own() == []
+        digest = load_node_config(tmp_path / "a.toml").rules.digest.hex()
+        nodes.policy("a", 'allow = ["mean"]\nversion = "2"')
+        assert await own() == [f"version '', digest {digest[:16]}: the node takes the file's on SIGHUP, or when it starts again"]
+        await nodes.hangup("a")
+        assert await own() == []

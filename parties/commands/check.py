@@ -37,12 +37,13 @@ def check(
     """
     _quiet(verbose=verbose)
     rows: list[Row] = []
-    running, fault = False, None
+    node: dict[str, Any] = {}
+    fault = None
     try:
         settings = load_node_config(config)
         own = own_files(settings, config)
-        rows, running, used = commanded(_rows(settings, config, wait))
-        own += _behind(settings, used)
+        rows, node = commanded(_rows(settings, config, wait))
+        own += _behind(settings, node)
         fault = first_fault(own, rows)
     except ConfigError as broken:
         # No node starts like this, so there is nobody to try the others with.
@@ -52,13 +53,14 @@ def check(
         found = {
             "own": list(map(asdict, own)),
             "version": own_version(),
-            "node_runs": running,
+            "node_runs": bool(node),
+            "process": node.get("process"),
             "peers": list(map(asdict, rows)),
             "ok": fault is None,
         }
         print(json.dumps(found))
     else:
-        _show(own, rows, running=running)
+        _show(own, rows, node)
     if fault is not None:
         raise fault
 
@@ -79,26 +81,29 @@ def _quiet(*, verbose: bool) -> None:
         logging.getLogger("beaver").setLevel(logging.CRITICAL)
 
 
-async def _rows(settings: NodeConfig, config: Path, wait: float) -> tuple[list[Row], bool, dict[str, Any]]:
-    """The peers' rows, whether a running node made them, and what that said of its roster."""
+async def _rows(settings: NodeConfig, config: Path, wait: float) -> tuple[list[Row], dict[str, Any]]:
+    """The peers' rows, and what a running node said that made them; nothing where none runs."""
     lock = IdentityLock(settings.key_path)
     try:
         lock.acquire()
     except ConfigError:
         answer = await _asked(settings, wait)
-        return [Row(**row) for row in answer["peers"]], True, answer.get("roster", {})
+        return [Row(**row) for row in answer["peers"]], answer
     lock.release()
     async with mpc.open_node(config) as node:
-        return await examine(node, wait), False, {}
+        return await examine(node, wait), {}
 
 
-def _behind(settings: NodeConfig, used: dict[str, Any]) -> list[Own]:
-    """Of a node that runs with another roster than the file has: the rows of its peers are about the one that it uses."""
-    if used.get("digest") in {None, settings.load_roster().digest.hex()}:
-        return []
-    digest = used["digest"][:16]
+def _behind(settings: NodeConfig, node: dict[str, Any]) -> list[Own]:
+    """Of a node that runs with another roster or policy than the file has: the rows of its peers are about the roster that it uses."""
+    files = {"roster": settings.load_roster().digest, "policy": settings.rules.digest}
     return [
-        Own("roster in use", f"version {used['version']}, digest {digest}: the node takes the file's on SIGHUP, or when it starts again")
+        Own(
+            f"{what} in use",
+            f"version {used['version']!r}, digest {used['digest'][:16]}: the node takes the file's on SIGHUP, or when it starts again",
+        )
+        for what, digest in files.items()
+        if (used := node.get(what)) is not None and used["digest"] != digest.hex()
     ]
 
 
@@ -113,7 +118,7 @@ async def _asked(settings: NodeConfig, wait: float) -> dict[str, Any]:
         raise ConfigError(msg) from None
 
 
-def _show(own: list[Own], rows: list[Row], *, running: bool) -> None:
+def _show(own: list[Own], rows: list[Row], node: dict[str, Any]) -> None:
     console = tables.wide(highlight=False)
     for each in own:
         mark = "[red]wrong[/red]" if each.remedy else "[green]ok[/green]"
@@ -121,7 +126,8 @@ def _show(own: list[Own], rows: list[Row], *, running: bool) -> None:
     if not rows:
         return
     console.print(
-        "The running node was asked." if running else "No node runs here; this command took its place.", f"Version {own_version()}."
+        f"The running node was asked, process {node.get('process')}." if node else "No node runs here; this command took its place.",
+        f"Version {own_version()}.",
     )
     listed = tables.grid("peer", "address", "name", "port", "handshake", "roster", "version", "clock", "round trip", "to it")
     for row in rows:
