@@ -143,7 +143,9 @@ def cancel(job: Id, config: Config) -> None:
 def approve(
     job: Id,
     config: Config,
-    digest: Annotated[str, typer.Argument(help="Its digest, as `beaver jobs show` prints it: then no other job can be approved.")] = "",
+    digest: Annotated[
+        str, typer.Argument(help="Its digest, as `beaver jobs show` prints it: then no job can be approved but the one that was shown.")
+    ] = "",
 ) -> None:
     """Let a job run that waits for approval."""
     _asked(config, "approve", id=job, digest=digest)

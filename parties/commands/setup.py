@@ -116,7 +116,8 @@ def init(
     print(
         f"Send these lines, which are in {folder / f'{name}.public'}, to the other members, and read them the fingerprint by telephone.\n"
         f"{key} is secret and readable by you only: keep a copy of it where nobody else can read it.\n"
-        f"Next: put all members into {folder / 'roster.toml'} with `beaver roster add`, sign it, and try `beaver check -c {folder / f'{name}.toml'}`.",
+        f"Next: one member puts all into a roster with `beaver roster add`, and sends it to all, as {folder / 'roster.toml'} here. All sign it with "
+        f"`beaver roster sign`, and add the others' lines with `beaver roster accept`. Then try `beaver check -c {folder / f'{name}.toml'}`.",
         file=sys.stderr,
     )
 
