@@ -152,8 +152,8 @@ async def test_an_approval_stands_where_everyone_sees_it_and_can_be_taken_back(t
 
 
 async def test_who_approved_is_in_the_log_and_in_the_audit_log(tmp_path):
-    async with governed(tmp_path, b=ASKS) as nodes:
-        run = {"do": "run", "task": Task("mean", "patients", ("age",), ("a", "b")).pack(), "wait": 20}
+    async with governed(tmp_path, a=ASKS.replace("ask", "allow"), b=ASKS) as nodes:
+        run = {"do": "run", "task": Task("mean", "patients", ("age",), ("a", "b"), purpose="trial 7").pack(), "wait": 20}
         for decision in ("approve", "deny"):
             asked = asyncio.create_task(requested(nodes, run))
             job = await waiting(nodes, "b")
@@ -168,6 +168,10 @@ async def test_who_approved_is_in_the_log_and_in_the_audit_log(tmp_path):
         assert [entry["approval"] for entry in entries(nodes, "a") if entry["kind"] == "started"] == [None]
         status, out, complaints = await nodes.beaver("audit", "verify", "-c", "b.toml")
         assert (status, "all in order and signed" in out) == (0, True), out + complaints
+        _, out, _ = await nodes.beaver("audit", "show", "-c", "b.toml", "--job", started["job"])
+        told = " ".join(re.sub(r"[│┃]", " ", out).split())
+        assert f"mean on patients: age; to a, b; purpose 'trial 7'; approved by the user {os.getuid()}" in told
+        assert f"{len(nodes.data['b'])} rows of this party; revealed to a, b" in told
 
 
 async def test_an_approval_ends_with_its_age():

@@ -18,7 +18,7 @@ from mpc.membership.roster import Roster
 from parties.ask import request
 from parties.auditing.audit import changed, log_of
 from parties.auditing.differences import as_object, pairs, table
-from parties.auditing.entries import NOT_WRITTEN, RENEWED, Chain, opened
+from parties.auditing.entries import ENDED, NOT_WRITTEN, RENEWED, STARTED, Chain, opened
 from parties.auditing.head import known, path_of
 from parties.auditing.verification import Verification
 from parties.auditing.volumes import lines_of, volume
@@ -29,6 +29,8 @@ from parties.run import run
 from parties.tables import grid, wide
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from parties.auditing.entries import Entry
     from parties.config import NodeConfig
 
@@ -47,7 +49,7 @@ def show(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Show the entries; `beaver audit verify` checks them."""
-    listed = grid("entry", "time (UTC)", "what", "job", "asked by", "protocol or reason", ids="job")
+    listed = grid("entry", "time (UTC)", "what", "job", "asked by", "details", ids="job")
     path, found = _path(load_node_config(config), log), False
     for number, line in enumerate(lines_of(path), 1):
         try:
@@ -85,10 +87,27 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     file = f"file {entry['file']}" if "file" in entry else ""
     if entry["kind"] == RENEWED:
         about = f"version {entry['roster_version']} of the roster, policy {entry['policy']['digest'][:16]}"
-    text = "; ".join(part for part in (about, file, str(entry.get("reason", ""))) if part)
+    text = "; ".join(part for part in (about, file, *_decided(entry), *_left(entry), str(entry.get("reason", ""))) if part)
     what = str(entry.get("outcome", entry["kind"]))
     time = str(entry.get("time", "")).replace("T", " ").removesuffix("+00:00")
     return (str(entry["number"]), time, what, str(entry.get("job", "")), str(entry.get("asker", "")), text)
+
+
+def _decided(entry: Entry) -> Iterator[str]:
+    """Of the start of a job: who was to get its result, what for, and who approved it."""
+    if entry["kind"] == STARTED:
+        task, approval = entry["task"], entry.get("approval")
+        yield f"to {', '.join(task['to'] or task['parties'])}"
+        yield f"purpose {task['purpose']!r}" if task["purpose"] else ""
+        yield f"approved by the user {approval['user']}" if approval else ""
+
+
+def _left(entry: Entry) -> Iterator[str]:
+    """Of the end of a job: what it read here, and to whom something was revealed."""
+    if entry["kind"] == ENDED:
+        rows, names = entry.get("rows"), sorted({name for each in entry.get("released") or () for name in each["to"]})
+        yield f"{rows:,} rows of this party" if rows is not None else ""
+        yield f"revealed to {', '.join(names)}" if names else ""
 
 
 @app.command()
