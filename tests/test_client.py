@@ -180,6 +180,7 @@ async def test_the_command_and_what_every_party_records_of_it(tmp_path):
         status, out, complaints = await nodes.beaver("check", "-c", "lab.toml", "--json")
         assert (status, [row["peer"] for row in json.loads(out)["peers"]]) == (0, ["a", "b"]), complaints
         assert (await nodes.beaver("audit", "verify", "-c", "a.toml"))[0] == 0
+        assert "mean on rows of the client alone: age, income; to a, b, lab" in (await nodes.beaver("audit", "show", "-c", "a.toml"))[1]
 
 
 async def test_what_a_policy_does_not_name_is_denied_and_the_rule_stays_there(tmp_path):

@@ -83,7 +83,7 @@ def _row(number: int, entry: Entry | None) -> tuple[str, ...]:
 
 def _cells(entry: Entry) -> tuple[str, ...]:
     task = entry.get("task") or {}
-    about = f"{task['protocol']} on {task['dataset']}: {', '.join(task['columns'])}" if task else ""
+    about = f"{task['protocol']} on {task['dataset'] or 'rows of the client alone'}: {', '.join(task['columns'])}" if task else ""
     file = f"file {entry['file']}" if "file" in entry else ""
     if entry["kind"] == RENEWED:
         about = f"version {entry['roster_version']} of the roster, policy {entry['policy']['digest'][:16]}"
