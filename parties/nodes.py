@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mpc.membership.roster import Roster
     from mpc.node import Node
     from parties.config import NodeConfig
+    from parties.rules import Policy
 
 
 def lasting(settings: NodeConfig, listener: socket.socket | None = None) -> Node:
@@ -52,8 +53,7 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
             stack.push_async_callback(service.close)
             await stack.enter_async_context(shown(settings, node, service, audit))
             await stack.enter_async_context(control.serve(control.socket_path(settings), handler(node, service), node.mesh.log))
-            allowed = ", ".join((*settings.rules.allow, *settings.rules.ask)) or "none are allowed"
-            print(f"{settings.name} takes jobs ({allowed}); stop it with Ctrl-C", flush=True)
+            print(f"{settings.name} takes jobs ({_allowed(settings.rules)}); stop it with Ctrl-C", flush=True)
             await Renewal(config, settings, node, check, service.renew).serve(asked)
 
 
@@ -72,6 +72,11 @@ async def dealer(config: Path, listener: socket.socket | None = None) -> None:
         async with shown(settings, node), control.serve(control.socket_path(settings), handler(node), node.mesh.log):
             print(f"{me} serves {len(node.mesh.roster.parties)} parties; stop it with Ctrl-C", flush=True)
             await Renewal(config, settings, node, check, take).serve(asked)
+
+
+def _allowed(rules: Policy) -> str:
+    kinds = (", ".join(rules.allow), f"once approved here: {', '.join(rules.ask)}" if rules.ask else "")
+    return "; ".join(filter(None, kinds)) or "none are allowed"
 
 
 def _check_party(config: Path, settings: NodeConfig) -> None:

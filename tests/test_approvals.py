@@ -12,12 +12,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
+import pytest
+
 import mpc
 from parties.jobs import records
 from parties.jobs.approvals import LASTS, Approvals
 from parties.jobs.job import Task, fresh_id
 from parties.jobs.records import Records
 from parties.jobs.states import Accepted
+from parties.nodes import _allowed
+from parties.rules import Policy
 from tests import warm
 from tests.error_rows import row_of
 from tests.jobs import Hostile, entries, governed, jobs_of, requested, waiting
@@ -149,6 +153,19 @@ async def test_an_approval_stands_where_everyone_sees_it_and_can_be_taken_back(t
         assert await c.proposed(replace(MEAN, purpose=""), job) == (job, "denied")
         assert all(each["id"] != job for each in await jobs_of(nodes, "a"))
         assert [entry["kind"] for entry in entries(nodes, "a")] == ["declined"] * 4
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({}, "none are allowed"),
+        ({"allow": ["mean", "sum"]}, "mean, sum"),
+        ({"ask": ["mean"]}, "once approved here: mean"),
+        ({"allow": ["mean"], "ask": ["sum", "variance"]}, "mean; once approved here: sum, variance"),
+    ],
+)
+def test_a_node_says_what_runs_at_once_and_what_must_be_approved(rules, said):
+    assert _allowed(Policy(**rules)) == said
 
 
 async def test_who_approved_is_in_the_log_and_in_the_audit_log(tmp_path):
