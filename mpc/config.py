@@ -240,7 +240,15 @@ def _explain(error: dict[str, Any], kind: type[BaseModel], ignored: Sequence[str
     location = error["loc"]
     name = ".".join(step for step in location if isinstance(step, str))
     entries = "".join(f", entry {step + 1}" for step in location if isinstance(step, int))
+    *table, key = location
+    # In TOML, what is appended to a file is of its last table.
+    misplaced = (
+        f"{key!r} stands in the table [{'.'.join(map(str, table))}], and is a key of the whole file: write it above the first [table]"
+    )
+    astray = bool(table) and key in (*kind.model_fields, *ignored)
     match error["type"]:
+        case "extra_forbidden" | "dict_type" | "model_type" if astray:
+            return misplaced
         case "extra_forbidden":
             known = _keys_at(kind, location) + (list(ignored) if len(location) == 1 else [])
             return f"unknown key {name!r}; {did_you_mean(str(location[-1]), known)}"

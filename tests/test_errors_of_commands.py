@@ -96,6 +96,7 @@ OFFLINE = {
     "input should be": (top('min_rows = "10"'), PARTY),
     "must be two finite numbers": (edit("a.toml", "[0, 120]", "[0]"), PARTY),
     "must be less than the second": (edit("a.toml", "[0, 120]", "[120, 0]"), PARTY),
+    "is a key of the whole file": (status(max_jobs=3), PARTY),
     "key 'KEY' must be a table": (top("relay = 3"), PARTY),
     "is no endpoint; write": (top('listen = "nowhere"'), PARTY),
     "unknown protocol 'NAME'": (edit("a.toml", '"mean"', '"meen"'), PARTY),

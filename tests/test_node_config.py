@@ -166,6 +166,14 @@ BAD = {
     "truth": (OWN + "max_jobs = true", ", line 4: key 'max_jobs': input should be a valid integer"),
     "negative": (OWN + "min_rows = -1", ", line 4: key 'min_rows': input should be greater than or equal to 0"),
     "no jobs": (OWN + "max_jobs = 0", ", line 4: key 'max_jobs': input should be greater than or equal to 1"),
+    "appended": (
+        OWN + "[datasets.p]\npath = 'p.csv'\n[datasets.p.columns]\nage = {}\nmax_jobs = 3",
+        ", line 8: 'max_jobs' stands in the table [datasets.p.columns], and is a key of the whole file: write it above the first [table]",
+    ),
+    "appended rule": (
+        OWN + "[policy]\nallow = []\n[policy.clients]\nlisten = 'h:1'",
+        ", line 7: 'listen' stands in the table [policy.clients], and is a key of the whole file: write it above the first [table]",
+    ),
     "table": (OWN + "datasets = 3", ", line 4: key 'datasets' must be a table"),
     "dataset": (OWN + '[datasets]\np = "p.csv"', ", line 5: key 'datasets.p' must be a table"),
     "column": (COLUMNS + "age = [0, 120]", ", line 7: key 'datasets.patients.columns.age' must be a table"),

@@ -248,6 +248,16 @@ def test_mistakes_of_a_policy(home, case):
         assert str(caught.value).startswith(f"{home / 'policy.toml'}, line ")
 
 
+def test_a_rule_that_is_appended_to_a_policy_is_of_its_last_table(home):
+    """As to what `beaver init` writes, whose last line is `[clients]`."""
+    (home / "policy.toml").write_text("allow = []\n[clients]\nmax_jobs_per_day = 5\n")
+    (home / "bad.toml").write_text('policy = "policy.toml"\n' + (home / "bare.toml").read_text())
+    with pytest.raises(
+        ConfigError, match=r"line 3: 'max_jobs_per_day' stands in the table \[clients\], .* write it above the first \[table\]$"
+    ):
+        load_node_config(home / "bad.toml")
+
+
 def test_a_policys_digest_is_that_of_all_it_says(home):
     digests = [
         configured(home, rules).rules.digest
