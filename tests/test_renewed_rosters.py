@@ -19,6 +19,7 @@ from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from parties.config import load_node_config
 from tests.channels import CLOCKS, Raw, connected, greet, hello, people
 from tests.error_rows import row_of
+from tests.jobs import mean_is_right
 from tests.test_renewal import Renewed
 from tests.waiting import until
 
@@ -208,3 +209,15 @@ async def test_a_check_names_the_process_and_the_policy_that_counts(tmp_path):
         assert await own() == [f"version '', digest {digest[:16]}: the node takes the file's on SIGHUP, or when it starts again"]
         await nodes.hangup("a")
         assert await own() == []
+
+
+async def test_a_member_that_moved_is_met_at_its_new_address(tmp_path):
+    """By nodes that took the roster while they ran."""
+    async with Renewed(tmp_path, names=("a", "b")) as nodes:
+        moved = dataclasses.replace(nodes.roster["b"], endpoint=("127.0.0.1", nodes.spare_ports["b"]))
+        nodes.publish(nodes.next(moved))
+        for name in ("a", "dealer"):
+            await nodes.hangup(name)
+        await nodes.kill("b")
+        await nodes.start("b")
+        await mean_is_right(nodes)
