@@ -88,7 +88,8 @@ def check_parties(roster: Roster, task: Task) -> None:
     """ConfigError unless those who compute, and whoever else gets the result, are parties of the roster."""
     for name in (*task.parties, *(name for name in task.to if name != task.told)):
         if name not in roster or roster[name].role != "party":
-            msg = f"job of {task.protocol!r}: {name!r} is no party of the roster"
+            hint = did_you_mean(name, [party.name for party in roster.parties])
+            msg = f"job of {task.protocol!r}: {name!r} is no party of the roster; {hint}"
             raise ConfigError(msg)
 
 

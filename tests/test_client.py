@@ -320,7 +320,7 @@ def test_a_client_is_told_what_is_wrong_before_it_asks_anyone(tmp_path):
     refused("is none of me, parties, both", lab, "mean", rows=rows, to="all")
     for names in (("a", "zed"), ("a", "dealer"), ("a", "lab")):
         refused("is no party of the roster", lab, "mean", rows=rows, parties=names)
-    refused("is no party of the roster", lab, "mean", rows=rows, to=["zed"])
+    assert refused("is no party of the roster", lab, "mean", rows=rows, to=["zed"]).endswith("known are: a, b")
     refused("a client gives from 1 to", lab, "mean", rows=given(np.zeros((0, 3))))
     refused("rows= takes what", lab, "mean", rows=nodes.data["lab"])
     with pytest.raises(mpc.ConfigError) as caught:

@@ -161,7 +161,7 @@ class Proposal:
             return type(fault)(fault.party, fault.text)
         return PeerLost(
             name,
-            f"did not come within {self._wait:g} s ({self._mesh.problem(name)}). Start it, raise --wait, or name others with --parties.",
+            f"did not come within {self._wait:g} s ({self._mesh.problem(name)}). Start it, or raise --wait; a party may be left out with --parties.",
         )
 
     async def _ask(self) -> str | None:
