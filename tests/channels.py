@@ -33,6 +33,9 @@ class Upstairs:
     def opened(self, channel):
         self.note("opened", channel.name)
 
+    def welcomes(self, name):
+        return True
+
     def previous(self, name):
         return None
 
@@ -44,6 +47,9 @@ class Upstairs:
 
     def closed(self, channel, fault):
         self.note("closed", type(fault).__name__, str(fault))
+
+    def parted(self, channel, fault):
+        self.note("parted", channel.name, fault)
 
     async def until(self, kind):
         async with asyncio.timeout(60):

@@ -30,8 +30,9 @@ async def test_two_channels_find_each_other():
     assert len(one.exporter) == 64
     one.control(kind="withdraw", job="j", reason="r", party="", answers=b"")
     assert await up_b.until("control") == ("control", "withdraw")
-    await one.close()
+    one.close()
     assert "closed the connection" in (await up_b.until("closed"))[2]
+    assert (await up_a.until("parted"), await up_b.until("parted")) == (("parted", "b", None), ("parted", "a", None))
     assert one.exporter == b""
 
 

@@ -311,7 +311,7 @@ def people(**endpoints):
 @pytest.mark.parametrize("receiver", ["dealer", "other"])
 def test_a_client_speaks_with_parties_only(receiver):
     identities, roster = people(lab=None, other=None)
-    script = respond(Wire(), identities[receiver], roster)
+    script = respond(Wire(), identities[receiver], roster, lambda _: True)
     next(script)
     hello = Hello("lab", receiver, roster.digest, local_suites(), secrets.token_bytes(32), fingerprint(identities["lab"].public))
     with pytest.raises(mpc.AuthenticationFailed) as caught:

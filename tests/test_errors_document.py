@@ -42,6 +42,7 @@ from tests.test_errors_of_programs import CASES as PROGRAMS
 from tests.test_errors_of_programs import OF_NODES
 from tests.test_errors_of_setup import SETUP
 from tests.test_flow import FLOW
+from tests.test_goodbyes import CLOSING
 from tests.test_handshake import MINE, THEIRS, pair
 from tests.test_identity_lock import LOCK
 from tests.test_links import LINKS
@@ -294,7 +295,7 @@ def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
     commands = [*COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO]
     jobs = [*JOBS, *POLICY, *POLICY_JOBS, *APPROVALS, *DIFFERENCES, *CLIENTS, *CLIENT_FAULTS, *SCRIBE, *SECONDS, *DEALERS]
-    members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK, *FLOW, *LINKS, *BOUND, *RELAYED]
+    members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK, *FLOW, *LINKS, *BOUND, *RELAYED, *CLOSING]
     cases = [*CASES, *PROGRAMS, *OF_NODES, *SYNC, *commands, *jobs, *members]
     assert len(set(cases)) == len(cases)
     for row in ROWS:

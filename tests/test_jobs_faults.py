@@ -111,7 +111,9 @@ async def test_orders_that_make_no_sense_change_nothing(tmp_path):
         job = c.propose(MEAN)
         assert await c.answers({job}) == ["accepted"]
         c.answer("a", job, "start", c.signatures(job) | c.signature(job, MEAN))
-        await c.mesh.channel("a").close()
+        channel = c.mesh.channel("a")
+        channel.close()
+        await until(lambda: not channel.parting)
         (state,) = (entry for entry in (await requested(nodes, {"do": "jobs"}))[-1]["jobs"] if entry["id"] == job)
         assert (state["state"], state["error"]) == ("failed", "PeerLost: c: was lost before the job started")
         await until(lambda: not c.mesh.missing(["a"]))

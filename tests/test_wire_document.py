@@ -179,12 +179,9 @@ async def computed(channels, roster, values):
 
 
 async def part(channel):
-    """CLOSE, and then to stay until the other side's CLOSE or the end of the link."""
+    """CLOSE, and then to stay until the other side's CLOSE."""
     channel.send(8, b"")
-    try:
-        await channel.until(lambda kind, body: kind == 8)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
+    await channel.until(lambda kind, body: kind == 8)
 
 
 async def chained(s, product, *factors):

@@ -38,6 +38,9 @@ class Upstairs(Protocol):
     def opened(self, channel: Channel) -> None:
         """The peer proved who it is; for a responder only after the initiator's first sealed record."""
 
+    def welcomes(self, name: str) -> bool:
+        """Whether to answer the hello of a link that says that it is from `name`."""
+
     def previous(self, name: str) -> Channel | None:
         """The channel to `name` that a new link to it may go on with."""
 
@@ -51,7 +54,10 @@ class Upstairs(Protocol):
         """A control message arrived; a fault raised here ends the channel."""
 
     def closed(self, channel: Channel, fault: BeaverError) -> None:
-        """The channel is gone, or never came to be; called exactly once."""
+        """Nothing goes through the channel any more, or it never came to be; called exactly once.  It may be `parting` now."""
+
+    def parted(self, channel: Channel, fault: BeaverError | None) -> None:
+        """It is parting no more: the goodbyes were heard, or given up because of `fault`."""
 
 
 class Channel:
@@ -78,13 +84,17 @@ class Channel:
         self._owed = Owed(lambda: self.send(wire.bare(wire.Kind.PING)))
         self._unacknowledged = Unacknowledged()
         self._over = False
-        self._parting = False
+        self.parting = False
+        """Over, but its line is needed still: for the peer's goodbye, and for what has not left yet."""
+        self._heard_goodbye = False
+        self.interrupted = False
+        """Whether its link is gone and another one is waited for."""
         self._older: Channel | None = None
-        self._settled = asyncio.Event()
-        self._settled.set()
         self._initiator = dialled is not None
         self._addressed = False
-        self._script = initiate(link, identity, roster, dialled) if dialled is not None else respond(link, identity, roster)
+        self._script = (
+            initiate(link, identity, roster, dialled) if dialled is not None else respond(link, identity, roster, upstairs.welcomes)
+        )
         next(self._script)
         self._line.start()
 
@@ -116,18 +126,14 @@ class Channel:
         """Ready and not closed."""
         return self.ready and not self._over
 
+    @property
+    def resumable(self) -> bool:
+        """Whether another link may carry on: until the peer has said goodbye, it may lack what this side sent before its own."""
+        return self.ready and (not self._over or self.parting) and not self._heard_goodbye
+
     def unheeded(self, seconds: float) -> bool:
         """Whether the peer has acknowledged nothing of what waits for `seconds`: it lives, but no record comes through to it."""
         return self._unacknowledged.overdue(seconds)
-
-    async def settled(self) -> None:
-        """Return when it is not interrupted (any more)."""
-        await self._settled.wait()
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether its link is gone and another one is waited for."""
-        return not self._settled.is_set()
 
     # -- hello and handshake -----------------------------------------------------------------------------------
 
@@ -144,7 +150,7 @@ class Channel:
                 if older is not None:
                     # From here on nothing more may come over the older line: the peer sends what was not received by now again.
                     older.interrupt(PeerLost(self.name, "the connection was replaced"))
-                self._older = older if older is not None and older.alive else None
+                self._older = older if older is not None and older.resumable else None
                 self._say_ready(self._older)
 
     def _say_ready(self, older: Channel | None) -> None:
@@ -157,7 +163,7 @@ class Channel:
             raise PeerMisbehaved(self.name, "spoke before it was ready")
         # Of a responder, this record proves that the initiator holds its key now: message 1 alone could be a replay.
         older = self._older if self._initiator else self._upstairs.previous(self.name)
-        going_on = older is not None and older.alive and frame.digest == older.transcript
+        going_on = older is not None and older.resumable and frame.digest == older.transcript
         if not self._initiator:
             self._say_ready(older if going_on else None)
         if older is not None and going_on:
@@ -171,13 +177,14 @@ class Channel:
     # -- interruption ------------------------------------------------------------------------------------------
 
     def interrupt(self, fault: BeaverError) -> None:
-        """The link is gone, or silent: wait for another one, or end with `fault` if nobody wants to wait."""
-        if not self.alive or self.interrupted:
-            return
-        self._settled.clear()
-        self._line.link.abort()
-        if not self._upstairs.interrupted(self, fault):
-            self._finish(fault)
+        """The link is gone, or silent: wait for another one, or end with `fault` if nobody wants to wait, or nothing is left to wait for."""
+        if not self.resumable:
+            self.end(fault)
+        elif not self.interrupted:
+            self.interrupted = True
+            self._line.link.abort()
+            if not self._upstairs.interrupted(self, fault):
+                self.end(fault)
 
     def hand_over(self, to: Channel) -> Line:
         """The line, for the channel that goes on over it; this one never comes to be."""
@@ -192,7 +199,7 @@ class Channel:
         old, self._line = self._line, through.hand_over(self)
         self.roster = through.roster
         old.link.abort()
-        self._settled.set()
+        self.interrupted = False
         for number, parts in self._unacknowledged.again():
             self._transmit(number, parts)
         self._upstairs.resumed(self, through)
@@ -202,32 +209,18 @@ class Channel:
 
     def on_frame(self, line: Line, frame: memoryview) -> None:
         """See Owner."""
-        if line is not self._line:
-            return
-        if self._over:
-            self._after_the_end(frame)
+        if line is not self._line or (self._over and not self.parting):
             return
         try:
             if line.opener is None:
                 self._advance(bytes(frame))
             else:
-                self._owed.add(len(frame))
+                if not self._over:
+                    self._owed.add(len(frame))
                 self.wire_received += len(frame) + 4
                 self._on_record(line.opener.open(frame))
         except BeaverError as fault:
             self.end(fault)
-
-    def _after_the_end(self, frame: memoryview) -> None:
-        """Both sides say CLOSE at the same time: whoever said it and hears it is done."""
-        opener = self._line.opener
-        if not self._parting or opener is None:
-            return
-        try:
-            sequence, self.received = self.received, self.received + 1
-            if any(part.kind is wire.Kind.CLOSE for part in wire.parse(opener.open(frame), sequence, self.name)):
-                self._line.link.close()
-        except BeaverError:
-            self._line.link.abort()
 
     def _on_record(self, record: wire.Part) -> None:
         sequence, self.received = self.received, self.received + 1
@@ -235,15 +228,17 @@ class Channel:
         for frame in wire.parse(record, sequence, self.name):
             if not self.ready:
                 self._greeted(frame)
+            elif frame.kind is wire.Kind.CLOSE:
+                self._on_goodbye()
+            elif self._over:
+                continue
             elif frame.tag:
                 flow = self._flows.get(frame.tag[: wire.SESSION_PREFIX])
                 if flow is not None:
                     self._to_flow(flow, frame)
             elif frame.kind is wire.Kind.CONTROL:
                 self._upstairs.control(self, wire.parse_control(frame.data, self.name))
-            elif frame.kind is wire.Kind.CLOSE:
-                self.end(PeerLost(self.name, "closed the connection"))
-            if self._over:
+            if self._over and not self.parting:
                 return
 
     def _to_flow(self, flow: Flow, frame: wire.Frame) -> None:
@@ -346,9 +341,11 @@ class Channel:
         if line is not self._line or self.interrupted:
             return
         lost = reason if isinstance(reason, PeerLost) else PeerLost(self.name, "the connection was lost")
-        if isinstance(reason, PeerMisbehaved):
+        if self._heard_goodbye:
+            self._part(None)
+        elif isinstance(reason, PeerMisbehaved):
             # The link knows an address only.
-            self._finish(PeerMisbehaved(self.name, reason.text))
+            self.end(PeerMisbehaved(self.name, reason.text))
         elif self.ready:
             self.interrupt(lost)
         elif reason is lost:
@@ -356,41 +353,48 @@ class Channel:
         else:
             self._finish(broken_off(self.name, dialled=self._initiator, addressed=self._addressed))
 
+    def close(self) -> None:
+        """Say goodbye.  It is `parting` until the peer has answered: then it has all that was sent before."""
+        if self.alive:
+            self._say_goodbye(PeerLost(self.name, "this party closed the connection"))
+
+    def _say_goodbye(self, fault: BeaverError) -> None:
+        self.send(wire.bare(wire.Kind.CLOSE))
+        self._seal()
+        self.parting = True
+        self._finish(fault)
+
+    def _on_goodbye(self) -> None:
+        """All that the peer sent is here, and it waits for nothing but this side's goodbye, which it may have had."""
+        self._heard_goodbye = True
+        if not self.parting:
+            self._say_goodbye(PeerLost(self.name, "closed the connection"))
+        self._line.link.close()
+
     def end(self, fault: BeaverError) -> None:
         """Drop the link at once; everything on it fails with `fault`."""
         self._line.link.abort()
         self._finish(fault)
-
-    def abort(self) -> None:
-        """Give up a `close` that the peer does not let end."""
-        self._line.link.abort()
-
-    async def close(self) -> None:
-        """Say goodbye, and return when the peer has heard it: a socket closed earlier could lose what the system still holds."""
-        await self._settled.wait()
-        if self._over:
-            return
-        if self.ready:
-            self.send(wire.bare(wire.Kind.CLOSE))
-            self._seal()
-            self._parting = True
-        else:
-            self._line.link.close()
-        self._finish(PeerLost(self.name, "this party closed the connection"))
-        await self._line.link.wait_closed()
+        self._part(None if self._heard_goodbye else fault)
 
     def _finish(self, fault: BeaverError) -> None:
         if self._over:
             return
         self._over = True
         self._owed.clear()
-        self._settled.set()
         self.exporter = b""
         self._queue.clear()
-        self._unacknowledged.clear()
         self._pumps.clear()
+        if not self.parting:
+            self._unacknowledged.clear()
         # First, so that a session ends with one fault, which says where it was, and whoever waits for a message gets that one.
         self._upstairs.closed(self, fault)
         for flow in self._flows.values():
             flow.cut_off(fault)
         self._flows.clear()
+
+    def _part(self, fault: BeaverError | None) -> None:
+        if self.parting:
+            self.parting = False
+            self._unacknowledged.clear()
+            self._upstairs.parted(self, fault)

@@ -11,7 +11,7 @@ from mpc.membership.identity import fingerprint
 from mpc.membership.members import meet
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from mpc.errors import RemoteFault
     from mpc.membership.identity import Identity
@@ -54,10 +54,12 @@ def initiate(link: Outgoing, identity: Identity, roster: Roster, peer: Member) -
     return Greeted(peer.shown_by(theirs.key), kk.split(), suite)
 
 
-def respond(link: Outgoing, identity: Identity, roster: Roster) -> Generator[None, bytes, Greeted]:
-    """The responder's side, to whom the hello names."""
+def respond(link: Outgoing, identity: Identity, roster: Roster, welcomes: Callable[[str], bool]) -> Generator[None, bytes, Greeted]:
+    """The responder's side, to whom the hello names; PeerLost, and no word, for who is not one that it `welcomes`."""
     raw = yield
     theirs = Hello.decode(raw, link.label)
+    if not welcomes(theirs.sender):
+        raise PeerLost(link.label, f"comes as {theirs.sender!r} while this party is closing")
     mine = _hello(identity, roster, theirs.sender)
     # Answered before it is judged: from our hello the peer sees which version, roster or name does not match.
     link.send(mine.encode())

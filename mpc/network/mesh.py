@@ -6,16 +6,14 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 from mpc.channels.channel import Channel
 from mpc.channels.flow import WINDOW
 from mpc.errors import AuthenticationFailed, BeaverError, PeerLost, PeerMisbehaved, RemoteFault
-from mpc.framing import wire
-from mpc.framing.handshake import retired
-from mpc.membership.members import meet, minute
+from mpc.membership.members import meet
+from mpc.network.heartbeat import Heartbeat
 from mpc.network.peer import Peer, Traffic
 from mpc.network.refusals import Refusals
 from mpc.network.ways import dials, met, still, unreachable
@@ -23,6 +21,7 @@ from mpc.network.ways import dials, met, still, unreachable
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
 
+    from mpc.framing import wire
     from mpc.membership.identity import Identity
     from mpc.membership.roster import Roster
     from mpc.transport.link import Link, Network
@@ -69,6 +68,7 @@ class Mesh:
         self.window = window or WINDOW
         self.log = logging.getLogger(f"beaver.{identity.name}")
         self._network = network
+        self._heart = Heartbeat(self.clocks, self.log)
         self._peers: dict[str, Peer] = {}
         self._adopt(roster)
         self.former: Roster | None = None
@@ -82,9 +82,7 @@ class Mesh:
     def _adopt(self, roster: Roster) -> None:
         others = met(self.identity.name, roster)
         self.roster, self._me = roster, roster[self.identity.name]
-        self._retires = self._me.retires if self._me.retiring == self.identity.public else None
-        if self._retires is not None:
-            self.log.warning("phase=start the own key retires on %s; set `key` to the new one before, and restart", minute(self._retires))
+        self._heart.use(self._me, self.identity.public)
         for name, member in others.items():
             # Who leaves stays known: jobs of an earlier roster may ask for it still.
             self._peers.setdefault(name, Peer(member)).member = member
@@ -139,32 +137,38 @@ class Mesh:
             self.log.critical("phase=mesh ended by a fault of this node itself; restart it", exc_info=fault)
 
     async def __aexit__(self, *_: object) -> None:
-        # What an interrupted channel still holds must not be lost.
-        await asyncio.gather(*(channel.settled() for channel in self._channels()))
         self._closing = True
-        for task in self._tasks.values():
+        # Others are dialled no more; where a connection is lost now, it is made again, or what it holds would be lost.
+        await self._stop([name for name in self._tasks if name in self._peers and self._peers[name].last is None])
+        try:
+            async with asyncio.timeout(self.clocks.stall):
+                await self._part()
+        except TimeoutError:
+            for peer in self._peers.values():
+                if peer.last is not None:
+                    peer.last.end(PeerLost(peer.member.name, f"did not say goodbye within {self.clocks.stall:g} s"))
+        finally:
+            # First, or its handshake could end meanwhile: nobody would close it.
+            for unproven in (*self._strangers, *self._dialling):
+                unproven.end(PeerLost(unproven.name, "this party is closing"))
+            await self._stop(list(self._tasks))
+            self._refusals.close()
+            await self._network.close()  # last: the links of a relay leave through its one connection
+
+    async def _part(self) -> None:
+        """Say goodbye to all, and return when all have answered, or cannot."""
+        while there := [peer for peer in self._peers.values() if peer.last is not None]:
+            for peer in there:
+                # Also one that was made meanwhile: nobody else would close it.
+                if peer.channel is not None:
+                    peer.channel.close()
+            await there[0].next_change()
+
+    async def _stop(self, names: list[str]) -> None:
+        stopped = [self._tasks.pop(name) for name in names]
+        for task in stopped:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        for unproven in (*self._strangers, *self._dialling):
-            unproven.end(PeerLost(unproven.name, "this party is closing"))
-        self._refusals.close()
-        async with asyncio.TaskGroup() as group:
-            # Also those whose handshake has ended since: nobody else would close them.
-            for channel in self._channels():
-                group.create_task(self._close(channel))
-        await self._network.close()  # last: the links of a relay leave through its one connection
-
-    def _channels(self) -> list[Channel]:
-        return [peer.channel for peer in self._peers.values() if peer.channel is not None]
-
-    async def _close(self, channel: Channel) -> None:
-        closing = asyncio.create_task(channel.close())
-        began = asyncio.get_running_loop().time()
-        while not (await asyncio.wait([closing], timeout=self.clocks.lost / 10))[0]:
-            # A living peer is heard from all the time, however slow the link is.
-            if asyncio.get_running_loop().time() - max(channel.heard, began) > self.clocks.lost:
-                self.log.warning("peer=%s phase=closing did not take the last bytes before the connection was closed", channel.name)
-                channel.abort()
+        await asyncio.gather(*stopped, return_exceptions=True)
 
     # -- who is there ------------------------------------------------------------------------------------------
 
@@ -217,7 +221,7 @@ class Mesh:
     # -- channels come and go ----------------------------------------------------------------------------------
 
     def _accept(self, link: Link) -> None:
-        if self._closing:
+        if self._closing and not any(peer.parting for peer in self._peers.values()):
             link.abort()
             return
         if len(self._strangers) >= MAX_STRANGERS:
@@ -230,8 +234,8 @@ class Mesh:
         """A channel proved its peer: it replaces an older one."""
         self._no_longer_unproven(channel)
         peer = self._peers[channel.name]
-        if peer.channel is not None:
-            peer.channel.end(PeerLost(channel.name, "connected again, and the older connection was dropped"))
+        if peer.last is not None:
+            peer.last.end(PeerLost(channel.name, "connected again, and the older connection was dropped"))
         peer.channel, peer.problem = channel, None
         self._refusals.let_in(channel.name)
         peer.traffic.connections += 1
@@ -241,14 +245,18 @@ class Mesh:
         for subscriber in tuple(self._subscribers):
             subscriber.peer_up(channel.name)
 
+    def welcomes(self, name: str) -> bool:
+        """See Upstairs: while this member closes, only whom it has not parted with may come, to hear what it lacks."""
+        return not self._closing or (name in self._peers and self._peers[name].parting is not None)
+
     def previous(self, name: str) -> Channel | None:
         """See Upstairs."""
-        return self._peers[name].channel
+        return self._peers[name].last
 
     def interrupted(self, channel: Channel, fault: BeaverError) -> bool:
         """See Upstairs: another link is waited for as long as the clock `repair` says."""
         peer = self._peers[channel.name]
-        if peer.channel is not channel or self._closing or not self.clocks.repair:
+        if peer.last is not channel or not self.clocks.repair:
             return False
         self.log.warning("peer=%s phase=repair %s; waiting %g s for another connection", channel.name, fault, self.clocks.repair)
         peer.problem = fault
@@ -284,7 +292,10 @@ class Mesh:
             return
         peer = self._peers[channel.name]
         if peer.channel is channel:
-            peer.stop_waiting()
+            if channel.parting:
+                peer.parting = channel
+            else:
+                peer.stop_waiting()
             peer.channel, peer.problem = None, fault
             peer.traffic.count(channel)
             self.log.info("peer=%s disconnected: %s", channel.name, fault)
@@ -294,6 +305,16 @@ class Mesh:
             if str(fault) != str(peer.problem):
                 self.log.warning("peer=%s phase=handshake not connected: %s", channel.name, fault)
             peer.problem = fault
+        peer.changed.set()
+
+    def parted(self, channel: Channel, fault: BeaverError | None) -> None:
+        """See Upstairs."""
+        peer = self._peers[channel.name]
+        if peer.parting is channel:
+            peer.stop_waiting()
+            peer.parting = None
+        if fault is not None:
+            self.log.warning("peer=%s phase=closing the last bytes for it may be lost: %s", channel.name, fault)
         peer.changed.set()
 
     def _diagnose(self, fault: BeaverError) -> None:
@@ -313,7 +334,7 @@ class Mesh:
 
     async def _dial(self, peer: Peer) -> None:
         failures = 0
-        while True:
+        while not self._closing or peer.last is not None:
             # Of the many attempts in a hurry none counts against the peer.
             failures = 0 if await self._tried(peer) or peer.interrupted else failures
             with contextlib.suppress(TimeoutError):
@@ -349,7 +370,7 @@ class Mesh:
                     await peer.next_change()
         if channel in self._dialling:
             channel.end(PeerLost(channel.name, f"did not finish the handshake within {limit:g} s"))
-        while peer.connected:
+        while peer.last is not None and not peer.interrupted:
             await peer.next_change()
         return channel.served
 
@@ -368,33 +389,12 @@ class Mesh:
             await asyncio.sleep(pause)
             now = loop.time()
             held_up = now - before - pause
-            self._see_own_key()
+            self._heart.see_own_key()
             # `held_up` is time in which this process itself did not run: it is not the peers' silence.
             limit = self.clocks.lost + held_up
             for channel in (*self._strangers, *self._dialling):
                 if now - channel.born > limit:
                     channel.end(PeerLost(channel.name, f"did not finish the handshake within {self.clocks.lost:g} s"))
             for peer in self._peers.values():
-                if peer.channel is not None and peer.connected:
-                    self._beat(peer.channel, now, held_up)
-
-    def _see_own_key(self) -> None:
-        """The others cut this member off when its key retires, and cannot tell it why."""
-        if self._retires is not None and self._retires <= datetime.now(UTC):
-            self.log.error(
-                "the own key retired on %s, and nobody takes it any more; set `key` to the new one, and restart", minute(self._retires)
-            )
-            self._retires = None
-
-    def _beat(self, channel: Channel, now: float, held_up: float) -> None:
-        # Before a job gives up its message: another connection can still save it.
-        heed = 0.75 * self.clocks.stall
-        if channel.peer is not None and channel.peer.retires is not None and channel.peer.retires <= datetime.now(UTC):
-            # By the clock of the wall, as at the handshake: a connection does not outlive the key that it was made with.
-            channel.end(retired(channel.peer))
-        elif now - channel.heard > self.clocks.lost + held_up:
-            channel.interrupt(PeerLost(channel.name, f"no bytes for {self.clocks.lost:g} s: the process is stopped, or the network is cut"))
-        elif channel.unheeded(heed + held_up):
-            channel.interrupt(PeerLost(channel.name, f"is alive, but acknowledged nothing for {heed:g} s: the way to it is disturbed"))
-        elif channel.ready and now - channel.spoke > self.clocks.lost / 5:
-            channel.send(wire.bare(wire.Kind.PING))
+                if peer.last is not None and not peer.interrupted:
+                    self._heart.beat(peer.last, now, held_up)

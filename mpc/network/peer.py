@@ -38,6 +38,8 @@ class Peer:
 
     member: Member
     channel: Channel | None = None
+    parting: Channel | None = None
+    """The last one, as long as its goodbyes are on their way."""
     traffic: Traffic = field(default_factory=Traffic)
     """Without the channel that is there now."""
     problem: BeaverError | None = None
@@ -55,9 +57,14 @@ class Peer:
         return self.channel is not None and not self.channel.interrupted
 
     @property
+    def last(self) -> Channel | None:
+        """Its channel, or the one that is parting."""
+        return self.channel or self.parting
+
+    @property
     def interrupted(self) -> bool:
-        """Whether its channel waits for another link."""
-        return self.channel is not None and self.channel.interrupted
+        """Whether its last channel waits for another link."""
+        return self.last is not None and self.last.interrupted
 
     def met_anew(self, now: float) -> str:
         """A new channel came to be, which goes on with no older one.  A warning for the log where it is one of too many."""
@@ -72,7 +79,7 @@ class Peer:
         return self.in_a_row >= IN_A_ROW and now - self.born < SOON
 
     def stop_waiting(self) -> None:
-        """Its interrupted channel goes on, or is over."""
+        """Its interrupted channel goes on, or is not waited for any more."""
         if self.expiry is not None:
             self.expiry.cancel()
             self.expiry = None
