@@ -12,6 +12,7 @@ import mpc
 import protocols
 from mpc.framing.unacknowledged import Unacknowledged
 from tests.proxies import CLOCKS, proxied
+from tests.waiting import until
 
 NUMBERS = np.arange(8.0)
 
@@ -63,6 +64,22 @@ async def test_cut_at_any_byte(seed):
         assert sum(proxy.connections for proxy in network.proxies.values()) > 8
         traffic = network.nodes[0].mesh.traffic("p1")
         assert (traffic.connections, traffic.repairs > 0, traffic.sent > 0, traffic.received > 0) == (1, True, True, True)
+
+
+async def test_a_connection_is_made_again_however_many_new_ones_there_were_before():
+    """As where somebody changes bytes on the way again and again: that must not take from a channel the time in which it can go on."""
+    async with proxied(2, replace(CLOCKS, repair=4.0)) as network:
+        peer = network.nodes[0].mesh._peers["p1"]
+        await until(lambda: peer.connected)
+        while not peer.contested(peer.born):
+            peer.met_anew(peer.born)
+
+        def disturb(number):
+            if number == 5:
+                network.proxies["p1"].cut()
+
+        right(await network.each(lambda s: many_rounds(s, 10, after=disturb)), 10)
+        assert peer.traffic.repairs == 1
 
 
 async def test_large_messages_survive_cuts():

@@ -344,10 +344,10 @@ class Mesh:
             failures += 1
 
     def _pause(self, peer: Peer, failures: int) -> float:
-        """Seconds until the next attempt; where a channel waits, many fit into the time that it has."""
+        """Seconds until the next attempt; where a channel waits, several fit into the time that it has."""
         if self.contested(peer.member.name):
-            # Two nodes that cut each other off at once would do nothing else, and fill every member's log.
-            return _CONTESTED
+            # Two nodes that cut each other off at once would do nothing else, and fill every member's log; what waits gets a few attempts.
+            return min(_CONTESTED, self.clocks.repair / 4) if peer.interrupted else _CONTESTED
         pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
         return min(pause, self.clocks.repair / 20) if peer.interrupted else pause
 
