@@ -21,7 +21,7 @@ from mpc.transport.link import HIGH_WATER
 from mpc.transport.office import Office
 from mpc.transport.outgoing import Outgoing
 from mpc.transport.relayed import _MESSAGE, Kind
-from mpc.transport.talks import TALKS
+from mpc.transport.talks import RESETS, TALKS
 from tests.brokers import Mosquitto, meeting
 from tests.test_links import Inbox
 from tests.waiting import until
@@ -292,6 +292,36 @@ async def test_a_member_with_many_farewells_is_listened_to_at_the_last_one():
     assert peer.here
     office.arrived(envelopes.topic(farewell), b"gone")
     assert not peer.here
+
+
+async def test_a_member_that_names_the_farewell_of_another_makes_nobody_deaf_to_it():
+    a, b, m = (Identity.generate(name) for name in "abm")
+    office = Office("the relay", a, [Member("m", m.public, None), Member("b", b.public, None)], 10.0, 1 << 14)
+    cheat, honest = (Pair(who, "a", a.curve_public, bytes(16)) for who in (m, b))
+    topic = envelopes.farewell_topic(b)
+    for number in range(50):
+        for named in (envelopes.named(topic), number.to_bytes(16, "big")):
+            office.arrived(cheat.presence_outbound, cheat.announce(named, b"gone"))
+            office.arrived(honest.presence_outbound, honest.announce(envelopes.named(topic), b"the token"))
+    assert office.subscriptions.count(topic) == 1
+    assert len(office.subscriptions) <= 2
+    assert all(peer.here for peer in office._peers)
+    office.arrived(topic, b"the token")
+    assert [peer.here for peer in office._peers] == [True, False]
+
+
+async def test_a_member_that_asks_after_links_without_end_fills_no_memory_while_nothing_leaves():
+    a, b = Identity.generate("a"), Identity.generate("b")
+    office = Office("the relay", a, [Member("b", b.public, None)], 10.0, 1 << 14)
+    (peer,) = office._peers
+    pair = Pair(b, "a", a.curve_public, bytes(16))
+    sealed = pair.envelopes(peer.pair.process)
+    for link in range(0, 20 * RESETS, 2):
+        office.arrived(pair.outbound, sealed.seal(_MESSAGE.pack(Kind.PROBE, link, 0, 0)))
+    answers = []
+    while (message := office.next_message()) is not None:
+        answers.append(message)
+    assert len(answers) == RESETS
 
 
 def test_envelopes_open_once_in_order_at_the_right_process_only():

@@ -50,7 +50,6 @@ class Office:
         self._peers = [Peer(pair) for pair in pairs]
         self._messages = {peer.pair.inbound: peer for peer in self._peers}
         self._presences = {peer.pair.presence_inbound: peer for peer in self._peers}
-        self._farewells: dict[str, Peer] = {}
         self.flight = max(4, min(_FLIGHT, _MESSAGES_AT_BROKER // max(1, len(self._peers))))
         self._ready: dict[Sender, Talk] = {}
         self._news = asyncio.Event()
@@ -61,6 +60,10 @@ class Office:
     def topics(self) -> list[str]:
         """Where to listen."""
         return [*self._messages, *self._presences, *self._farewells]
+
+    @property
+    def _farewells(self) -> set[str]:
+        return {peer.farewell for peer in self._peers if peer.farewell}
 
     def announcements(self, token: bytes) -> Iterator[tuple[str, bytes]]:
         """What to leave at which topic: this member is there, until `token` comes at its farewell."""
@@ -149,8 +152,11 @@ class Office:
             self._on_envelope(self._messages[topic], payload)
         elif topic in self._presences:
             self._on_presence(self._presences[topic], payload)
-        elif topic in self._farewells:
-            self._on_farewell(self._farewells[topic], payload)
+        else:
+            # A member may name the topic of another one, which must not become deaf by that.
+            for peer in self._peers:
+                if peer.farewell == topic:
+                    self._on_farewell(peer, payload)
 
     def _on_envelope(self, peer: Peer, payload: bytes) -> None:
         process = envelopes.sender(payload)
@@ -169,11 +175,10 @@ class Office:
             return
         peer.presence = presence
         topic = envelopes.topic(presence.farewell)
-        if topic not in self._farewells:
-            self._farewells.pop(peer.farewell, None)
-            self._farewells[topic] = peer
-            self.subscriptions = [each for each in self.subscriptions if each != peer.farewell] + [topic]
+        if topic != peer.farewell:
             peer.farewell = topic
+            # Each once, and no more than there are peers.
+            self.subscriptions = [each for each in dict.fromkeys((*self.subscriptions, topic)) if each in self._farewells]
             self.work.set()
         for process, talk in peer.talks.items():
             for link in tuple(talk.links.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from mpc.transport.relayed import Kind, Message, RelayedLink, reset
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 TALKS = 64
 """Processes of one peer of which it is remembered what they said, beside those that have links now: how often it starts, or says so, is its own affair."""
+
+
+RESETS = 64
+"""Links that are no more and of which the peer is to be told, at most: while nothing leaves it may ask after any number, and asks again."""
 
 
 class Sender(Protocol):
@@ -33,7 +38,7 @@ class Talk:
         # Each of the two numbers the links that it opens: the lower name in even, the other in odd numbers.
         self._mine = 0 if pair.me < pair.peer else 1
         self._opened = self._taken = 0
-        self._resets: list[int] = []
+        self._resets: deque[int] = deque(maxlen=RESETS)
 
     def open(self) -> RelayedLink:
         """A new link to the peer."""
