@@ -37,10 +37,18 @@ async def test_a_dealer_that_closes_in_a_session_has_left_it():
     node = opened(2)
     async with node(0) as first, node(1) as second:
         async with node(2) as dealer:
-            working = [asyncio.create_task(works(each)) for each in (first, second)]
+            working = [asyncio.create_task(stays(each)) for each in (first, second)]
             await until(lambda: any(served.state == RUNNING for served in dealer.dealer.served))
         for said in await asyncio.gather(*working, return_exceptions=True):
             assert str(said).startswith("the-dealer: left at the dealer: its program ended there"), said
+
+
+async def stays(node):
+    """One session, until somebody ends it."""
+    async with node.session("j") as s:
+        x = s.input([1.0] * 4 if s.index == 0 else None, 0, 4, bound=4.0)
+        while True:
+            await s.reveal(await mpc.mul(s, x, x))
 
 
 async def works(node):
