@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,20 +16,18 @@ from mpc.messaging.beside import Beside
 from mpc.messaging.exchange import Exchange
 from mpc.naming.streams import Streams
 from mpc.preprocessing.dealt import Dealt
-from mpc.preprocessing.plan import DryExchange, DryStreams, Plan
+from mpc.preprocessing.plan import DryBeside, DryExchange, DryStreams, Plan
 from mpc.ring import Words, zeros
 from mpc.values.bshare import BShare
-from mpc.values.derived import Done
 from mpc.values.secret import Home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
 
     from mpc.ledger import Ledger
     from mpc.messaging.agreement import Agreed
-    from mpc.messaging.beside import Work
     from mpc.messaging.visit import Visit
     from mpc.naming.scope import Scope
     from mpc.naming.streams import Expansion, Watch
@@ -41,8 +39,6 @@ if TYPE_CHECKING:
     Kernel = Callable[..., Words]
     Hearing = Callable[[Plan, Sequence[str], int], DryExchange]
 
-R = TypeVar("R")
-
 
 @dataclass(frozen=True, slots=True)
 class Engine(ABC):
@@ -53,6 +49,7 @@ class Engine(ABC):
     streams: Expansion
     source: Source
     cost: Ledger
+    beside: Beside | DryBeside
 
     @property
     @abstractmethod
@@ -82,22 +79,6 @@ class Engine(ABC):
         """Ask for what `plan` names, so that the asks leave before its program begins, which may do much before it waits for anything."""
 
     @abstractmethod
-    async def room(self) -> None:
-        """Wait until `beside` may begin more."""
-
-    @abstractmethod
-    async def pace(self) -> None:
-        """Wait, in a call that has begun something beside the program, for what its task has begun, where very much is under way."""
-
-    @abstractmethod
-    def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
-        """`work`, begun, with what is awaited in it."""
-
-    @abstractmethod
-    async def departure(self) -> None:
-        """Wait until what was begun beside the program has left: its peers compute on it, however long the program goes on."""
-
-    @abstractmethod
     def cancelled(self, scope: Scope) -> None:
         """A call of `scope` was cancelled before it was done."""
 
@@ -115,7 +96,7 @@ class Live(Engine):
     """The real thing."""
 
     exchange: Exchange
-    work: Beside
+    beside: Beside
 
     @classmethod
     def of(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None, visit: Visit | None) -> Live:
@@ -152,35 +133,18 @@ class Live(Engine):
         self.source.plan(plan)
         await asyncio.sleep(0)
 
-    async def room(self) -> None:
-        """See Engine."""
-        await self.work.room()
-
-    async def pace(self) -> None:
-        """See Engine."""
-        await self.work.pace()
-
-    def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
-        """See Engine."""
-        return self.work.start(work, *awaited)
-
-    async def departure(self) -> None:
-        """See Engine: the work begins, then its messages are written."""
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-
     def cancelled(self, scope: Scope) -> None:
         """See Engine."""
         self.exchange.cancelled(scope)
 
     async def finish(self) -> None:
         """See Engine."""
-        await self.work.ended()
+        await self.beside.ended()
         await self.exchange.finish()
 
     def abort(self, fault: BaseException) -> BaseException:
         """See Engine.  A task group wraps the one fault of the session once per task; it comes out as itself."""
-        self.work.cancel()
+        self.beside.cancel()
         self.exchange.leave_early(fault)
         known = self.exchange.fault
         if known is not None and isinstance(fault, BaseExceptionGroup) and fault.split(lambda leaf: leaf is known)[1] is None:
@@ -198,7 +162,7 @@ class Dry(Engine):
     def of(cls, names: Sequence[str], index: int, hearing: Hearing, source: type[DrySource]) -> tuple[Dry, Plan]:
         """One, and the plan that it writes."""
         plan, home = Plan(len(names), source.blanks()), Home(index, len(names), b"dry run")
-        return cls(home, hearing(plan, names, index), DryStreams(plan), source(plan), plan.ledger), plan
+        return cls(home, hearing(plan, names, index), DryStreams(plan), source(plan), plan.ledger, DryBeside()), plan
 
     @property
     def takes(self) -> None:
@@ -227,24 +191,6 @@ class Dry(Engine):
     async def ask(self, plan: Plan) -> None:
         """See Engine."""
         self.source.plan(plan)
-
-    async def room(self) -> None:
-        """See Engine: nothing waits, so it always may."""
-
-    async def pace(self) -> None:
-        """See Engine: nothing is under way."""
-
-    def beside(self, work: Coroutine[None, None, R], *_: Coroutine[Any, Any, Any]) -> Done[R]:
-        """See Engine: it is done at once, for it waits for nothing."""
-        try:
-            work.send(None)
-        except StopIteration as end:
-            return Done(end.value)
-        msg = "work of a dry run waits for something"
-        raise RuntimeError(msg)
-
-    async def departure(self) -> None:
-        """See Engine: nothing leaves."""
 
     def cancelled(self, scope: Scope) -> None:
         """See Engine: nobody waits for it."""

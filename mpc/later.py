@@ -52,7 +52,7 @@ class Later(Product, Generic[R]):
 
     async def begin(self, scope: Scope) -> None:
         """See Product."""
-        await self._session.room()
+        await self._session.beside.room()
         if self._start is not None:
             own = self._scope.child("words")
             own.trips = max(own.trips, scope.trips)
@@ -63,7 +63,7 @@ class Later(Product, Generic[R]):
 
     def _go(self, start: Begin, own: Scope) -> None:
         self._start = None
-        self._making = Making(own, self._session.beside(*start(own)))
+        self._making = Making(own, self._session.beside.start(*start(own)))
 
     async def finish(self, scope: Scope) -> None:
         """See Product."""
@@ -96,11 +96,11 @@ class Opens(Later[R]):
     async def at_once(self) -> Held:
         """Begin them in the call itself, whoever reads them: beside the program, unless they are too many to keep what is under way (decision 0026)."""
         scope = self._scope
-        await self._session.room()
+        await self._session.beside.room()
         self._waits = False
         if self._start is not None:
             self._go(self._start, scope.aside())
-        await self._session.pace()
+        await self._session.beside.pace()
         if count(self.shape) <= self.few and not watched(self._session):
             return self
         await make(scope, [self])

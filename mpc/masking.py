@@ -40,7 +40,7 @@ async def mask(s: Session, engine: Engine, scope: Scope, x: AShare, name: Expres
     await make(scope, [x.held])
     hidden = hide(engine, name, x.words)
     held = await Difference(s, scope, x.shape, lambda own: (_opened(engine, own, [x], [name], hidden, x.owner),)).at_once()
-    await engine.departure()
+    await engine.beside.departure()
     return Masked.of(x, held, _mask(x, hidden), name)
 
 

@@ -21,7 +21,7 @@ from mpc.naming.scope import Scope, called, close_innermost, current, protocol, 
 from mpc.preprocessing.plan import DryExchange, DrySource, Plan, Planning, run_dry
 from mpc.ring import count
 from mpc.values.bshare import BShare
-from mpc.values.derived import Derived, Done, Factors, Truncation
+from mpc.values.derived import Derived, Factors, Truncation
 from mpc.values.masked import Masked
 from mpc.values.secret import check_operand, emptied, extent_of, fingerprint, lineage_of, secrets_in
 from mpc.values.shares import AShare, Encoded
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from mpc.engine import Engine, Hearing
     from mpc.ledger import Ledger
     from mpc.messaging.agreement import Agreed
-    from mpc.messaging.beside import Work
+    from mpc.messaging.beside import Beside
     from mpc.messaging.visit import Visit
     from mpc.naming.expressions import Expression
     from mpc.naming.streams import Watch
     from mpc.network.mesh import Mesh
+    from mpc.preprocessing.plan import DryBeside
     from mpc.preprocessing.source import Source
     from mpc.ring import Words
     from mpc.values.secret import Extent, Secret
@@ -322,6 +323,11 @@ class Session:
         return self._engine.source
 
     @property
+    def beside(self) -> Beside | DryBeside:
+        """What goes on while the program does, and ends before the session."""
+        return self._engine.beside
+
+    @property
     def first(self) -> bool:
         """Whether this party adds the public constants of an op."""
         return self.index == 0
@@ -333,22 +339,6 @@ class Session:
     async def open_hidden(self, scope: Scope, words: Words, name: Expression, lineage: int) -> Words:
         """The sum of every party's `words`, flat, which the caller hid under its fresh mask `name`."""
         return await self._engine.exchange.open(scope, "fused", words, [lineage], [name.tree], np.add)
-
-    async def room(self) -> None:
-        """Wait until `beside` may begin more."""
-        await self._engine.room()
-
-    async def pace(self) -> None:
-        """Wait, in an op that has begun something beside the program, for what its task has begun, where very much is under way."""
-        await self._engine.pace()
-
-    async def departure(self) -> None:
-        """Wait, in an op that has begun something beside the program, until its messages have left."""
-        await self._engine.departure()
-
-    def beside(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R] | Done[R]:
-        """`work`, which goes on while the program does, and ends before the session; what is `awaited` in it ends with it."""
-        return self._engine.beside(work, *awaited)
 
     async def open_bits(self, words: Words, lineages: Sequence[int], keys: Sequence[bytes]) -> Words:
         """Open the XOR of every party's `words`, which the caller hid under fresh bit masks."""

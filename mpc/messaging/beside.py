@@ -59,6 +59,12 @@ class Beside:
         if mine and self._many >= MOST:
             await asyncio.wait(mine)
 
+    async def departure(self) -> None:
+        """Wait, in a call that has begun one, until its messages have left: peers compute on them, however long the program goes on."""
+        # The work begins, then its messages are written.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
     def start(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R]:
         """Begin it.  What is `awaited` in it is closed when it ends, be it before it began."""
         doer, task = asyncio.current_task(), asyncio.create_task(work)

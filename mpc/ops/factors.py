@@ -78,7 +78,7 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
     if fresh:
         known = (*known, *await _masked(s, scope, fresh))
-        await s.pace()
+        await s.beside.pace()
     # Of a product of more factors than are dealt for, groups are opened when somebody reads it.
     kind = Later if len(known) <= most else Opens
     words: Later[Words] = kind(s, scope, x.shape, partial(_begin, s, scope, known))
@@ -91,9 +91,9 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
 async def _masked(s: Session, scope: Scope, fresh: tuple[AShare, ...]) -> list[Pending]:
     """What is no factor yet, masked beside the program in one opening."""
     aside, names = scope.aside(), [s.take_mask(z) for z in fresh]
-    await s.room()
+    await s.beside.room()
     await begin(scope, [z.held for z in fresh])
-    opening = s.beside(_opened(s, aside, fresh, names))
+    opening = s.beside.start(_opened(s, aside, fresh, names))
     return [Pending(name, masked_lineage(z, name), aside, opening, (row,)) for row, (z, name) in enumerate(zip(fresh, names, strict=True))]
 
 
@@ -121,16 +121,16 @@ async def _fewer(
 ) -> tuple[Factor, ...]:
     """The factors of both operands that are known, at most `limit` with those that are not, with groups in place of the others."""
     if limit >= MANY:
-        await s.room()
+        await s.beside.room()
         known = tuple(grouped(s, scope, sides[0] + sides[1], limit - sides.count(())))
-        await s.departure()
-        await s.pace()
+        await s.beside.departure()
+        await s.beside.pace()
         return known
     for side in _whole_sides([len(factors) or 1 for factors in sides], limit):
         operand = operands[side]
         if isinstance(operand, AShare):
             sides[side] = (await group_of(s, scope, operand, sides[side]),)
-    await s.pace()
+    await s.beside.pace()
     return sides[0] + sides[1]
 
 

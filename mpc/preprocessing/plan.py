@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from mpc.kernels.blank import Meter, Uncounted
 from mpc.ledger import Ledger
 from mpc.messaging.exchange import scatters, stripes
 from mpc.naming.expressions import MAX_NDIM
+from mpc.values.derived import Done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mpc.naming.scope import Scope
     from mpc.ring import Words
 
+R = TypeVar("R")
 
 NEARLY_ONE = 2.0**-16
 POWER = 24
@@ -214,6 +216,24 @@ class Estimate(DryExchange):
             return np.full(shape, POWER if shape else 1, np.int64)
         size = int(np.prod(shape))
         return 1.0 + NEARLY_ONE * np.reshape(np.arange(size) / max(size, 1) ** 2, shape)
+
+
+class DryBeside:
+    """Work that is done when it is begun, for it waits for nothing: nothing is ever under way, nor leaves."""
+
+    async def room(self) -> None:
+        """See Beside."""
+
+    pace = departure = room
+
+    def start(self, work: Coroutine[None, None, R], *_: Coroutine[Any, Any, Any]) -> Done[R]:
+        """See Beside."""
+        try:
+            work.send(None)
+        except StopIteration as end:
+            return Done(end.value)
+        msg = "work of a dry run waits for something"
+        raise RuntimeError(msg)
 
 
 class DryStreams:
