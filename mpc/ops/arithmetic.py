@@ -6,6 +6,7 @@ public d·e is added at party 0.  Large matrix products among two or three parti
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,12 +157,9 @@ def product_bound(operation: str, x: Fixed, y: Fixed, known: float | None = None
 async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, known: float | None = None) -> AShare:
     names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
     relation = value_relation(s, masks_product(s.n, operation, *names))
-    fetching = s.source.begin(running(s), relation)
-    try:
+    with closing(s.source.begin(running(s), relation)) as fetching:
         left, right = await s.masked((x, y), names)
         (c,) = await fetching
-    finally:
-        fetching.close()
     shape = relation.expressions[0].shape
     words = await s.compute(
         _combined, shape, s.index, s.n, left, right, c.reshape(shape), operation, work=product_work(operation, left, right)
@@ -209,12 +207,9 @@ def _combined(index: int, n: int, x: Masked, y: Masked, c: Words, operation: str
 async def _square(s: Session, x: AShare | Masked) -> AShare:
     name = x.name if isinstance(x, Masked) else s.take_mask(x)
     relation = value_relation(s, expressions.combine("mul", name, name))
-    fetching = s.source.begin(running(s), relation)
-    try:
+    with closing(s.source.begin(running(s), relation)) as fetching:
         (opened,) = await s.masked((x,), (name,))
         (c,) = await fetching
-    finally:
-        fetching.close()
     words = await s.compute(_squared, x.shape, opened, c.reshape(x.shape), s.first)
     return s.share(words, frac=2 * x.frac, bound=x.bound**2, lineage=lineage_of("square", x.lineage))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,14 +99,11 @@ async def and_(s: Session, x: BShare, y: BShare, *more: BShare) -> BShare:
     scope = running(s)
     ranges = tuple(scope.ranges.take(BIT_MASK, words) for _ in operands)
     relation = Relation.fresh(scope.ranges, f"and {k}", (operands[0].size,), (), ranges)
-    fetching = s.source.begin(scope, relation)
-    try:
+    with closing(s.source.begin(scope, relation)) as fetching:
         masks = [s.mask_words(where, each.words, BIT_MASK) for where, each in zip(ranges, operands, strict=True)]
         hidden = np.concatenate([each.words ^ mask for each, mask in zip(operands, masks, strict=True)])
         opened = await s.open_bits(hidden, [each.lineage for each in operands], [relation.key])
         (dealt,) = await fetching
-    finally:
-        fetching.close()
     result = await s.compute(_and, words, opened, masks, dealt, s.first)
     return s.bit_share(result, operands[0].shape, lineage_of("and", *(each.lineage for each in operands)))
 

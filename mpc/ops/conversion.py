@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,12 +61,9 @@ async def _open_bit(s: Session, b: BShare, relation: Relation) -> Words:
 
 async def _b2a(s: Session, b: BShare) -> AShare:
     relation = _relation(s, "bit", b.size, ())
-    fetching = s.source.begin(running(s), relation)
-    try:
+    with closing(s.source.begin(running(s), relation)) as fetching:
         opened = await _open_bit(s, b, relation)
         (rho,) = await fetching
-    finally:
-        fetching.close()
     words = await s.compute(_flipped, (b.size,), opened, rho, s.first)
     return s.share(words, frac=0, bound=1.0, lineage=lineage_of("b2a", b.lineage))
 
@@ -106,12 +104,9 @@ async def select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
 async def _select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
     name = x.name if isinstance(x, Masked) else s.take_mask(x)
     relation = _relation(s, "choice", x.size, (name,))
-    fetching = s.source.begin(running(s), relation)
-    try:
+    with closing(s.source.begin(running(s), relation)) as fetching:
         masked, opened = await asyncio.gather(_masked_as(s, x, name), _open_bit(s, b, relation))
         rho, product = await fetching
-    finally:
-        fetching.close()
     words = await s.compute(_chosen, x.shape, masked, opened, rho, product, s.first)
     return s.share(words, frac=x.frac, bound=x.bound, lineage=lineage_of("select", b.lineage, x.lineage))
 

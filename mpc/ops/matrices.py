@@ -10,6 +10,7 @@ its K·t - h: there h h is added up, and -t_ij h_j and -h_ij t_j come one by one
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,16 +69,13 @@ async def product(s: Session, kind: str, x: AShare | Masked, z: AShare | Masked,
     rho = expressions.mask(scope.ranges.take(MASK, expressions.product_shape(x.shape, z.shape)))
     drops = [quotient.drop for quotient in quotients]
     names = (*[each.name for each in factors], *[quotient.mask for quotient in quotients], rho)
-    fetching = s.source.begin(scope, Relation.fresh(scope.ranges, kind, (*drops, drop), names))
-    try:
+    with closing(s.source.begin(scope, Relation.fresh(scope.ranges, kind, (*drops, drop), names))) as fetching:
         opened = [await quotient.opening.result(scope) for quotient in quotients]
         await make(scope, [each.held for each in factors])
         high, products, top, alone = await fetching
         own = await s.compute(_times, rho.shape, factors, opened, drops, products, alone, s.first)
         c = lifted(await s.open_hidden(scope, s.hide(rho, await whole.added(s, own)), rho, whole.lineage))
         words = await rounded(s, c, high, top, drop, rho.shape)
-    finally:
-        fetching.close()
     return whole.truncated(s, words, drop, Truncation(Quotient(Known(rho), drop, Done((c, words)))))
 
 

@@ -6,6 +6,7 @@ groups each leave the carry into bit 63.  mpc.kernels.carry has the circuit.
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,7 +94,6 @@ async def _compare(s: Session, x: AShare | Masked, kind: str) -> Words:
     rho = scope.ranges.take(BIT_MASK, (sum(opened) * part,))
     of_mask = Relation.fresh(scope.ranges, kind, (), (name,))
     of_tree = Relation.fresh(scope.ranges, f"{kind} tree", (x.size,), (), (rho,))
-    fetching = [s.source.begin(scope, relation) for relation in (of_mask, of_tree)]
     run: list[carry.Circuit] = []
 
     def begin(difference: Words, material: Words, masks: Words) -> Words:
@@ -107,18 +107,15 @@ async def _compare(s: Session, x: AShare | Masked, kind: str) -> Words:
             return np.asarray(result.value).reshape(-1)
 
     sizes, lineage = [size * part for size in opened], x.lineage if isinstance(x, Masked) else masked_lineage(x, name)
-    try:
+    with closing(s.source.begin(scope, of_mask)) as fetching_material, closing(s.source.begin(scope, of_tree)) as fetching_tree:
         difference = await s.difference(x, name)
-        (material,) = await fetching[0]
+        (material,) = await fetching_material
         # The masks are spent on the values of both openings, which the circuit computes; the first mask words go to the first.
         masks = s.mask_words(rho, x.mask if isinstance(x, Masked) else x.words, BIT_MASK)
         share = await s.compute(begin, (sizes[0],), difference, material, masks)
         # What the first step alone needs is most of what there is: it ends here, and the circuit has what it still reads.
         del difference, material, masks
         merged = await s.open_bits(share, [lineage], [of_tree.key])
-        share = await s.compute(resume, (sizes[1],), merged, *await fetching[1])
+        share = await s.compute(resume, (sizes[1],), merged, *await fetching_tree)
         del merged
         return await s.compute(resume, (part,), await s.open_bits(share, [lineage], [of_tree.key]))
-    finally:
-        for each in fetching:
-            each.close()

@@ -6,6 +6,7 @@ its own share, this one is never far off.  `mpc.ops.quotients` has the formula.
 
 from __future__ import annotations
 
+from contextlib import closing
 from operator import index
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -88,12 +89,9 @@ async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
 async def _truncated(s: Session, x: AShare | Masked, drop: int) -> Rounded:
     name = x.name if isinstance(x, Masked) else s.take_mask(x)
     # c = d + 2^62 with r = -a, so that a masked value needs no further opening.
-    fetching = _begin(s, name, drop)
-    try:
+    with closing(_begin(s, name, drop)) as fetching:
         c = quotients.lifted(await s.difference(x, name))
         high, top = await fetching
-    finally:
-        fetching.close()
     return Rounded(await quotients.rounded(s, c, high, top, drop, x.shape), c, name)
 
 
@@ -211,14 +209,11 @@ async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation
     rho = expressions.mask(running(s).ranges.take("mask", product.shape))
     # The parties' own terms sum to x·y less a·b or their cross, and so does what is opened under rho: the mask is rho + a·b, and a·b is never dealt.
     mask = expressions.combine("add", rho, product)
-    fetching = _begin(s, mask, drop)
-    try:
+    with closing(_begin(s, mask, drop)) as fetching:
         hidden = await _hidden(s, x, y, names, operation, rho, whole)
         c = quotients.lifted(await s.open_hidden(running(s), hidden, rho, whole.lineage))
         high, top = await fetching
         return Rounded(await quotients.rounded(s, c, high, top, drop, product.shape), c, mask)
-    finally:
-        fetching.close()
 
 
 async def _hidden(
