@@ -80,9 +80,9 @@ def test_an_announced_shape_that_is_none_is_refused(monkeypatch, table):
             exchange = s._engine.exchange
             plain = exchange._trade
 
-            async def lies(scope, digest_of, messages):
+            async def lies(scope, about, messages):
                 told = [(name, np.array(table, np.uint64), *rest) for name, _, *rest in messages]
-                return await plain(scope, digest_of, told)
+                return await plain(scope, about, told)
 
             monkeypatch.setattr(exchange, "_trade", lies)
         await s.inputs(np.ones(3))

@@ -30,13 +30,13 @@ def noted(monkeypatch):
         note(self._index, usage, words)
         return words
 
-    async def noted_trade(self, scope, digest_of, messages):
+    async def noted_trade(self, scope, about, messages):
         for name, words, *_ in messages:
             if words is not None and name == "p0":
                 # Lanes are noted as the numbers that they are of: uniform words are never all so small.
                 lanes = words.size and int(words.max()) < 1 << LANE_BITS
                 note(self.index, "sends", wide.words_of(wide.opened(words)) if lanes else words)
-        await opened(self, scope, digest_of, messages)
+        await opened(self, scope, about, messages)
 
     async def noted_material(self, plain, *arguments):
         parts = await plain(self, *arguments)

@@ -21,7 +21,7 @@ from mpc.network.lookout import Lookout
 from mpc.ring import WORD, Words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from mpc.channels.flow import Flow, Sink
     from mpc.ledger import Ledger
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mpc.naming.expressions import Tree
     from mpc.naming.scope import Scope
     from mpc.network.mesh import Mesh
+
+    About = tuple[str, Sequence[int], Sequence[int], Sequence[Tree | bytes]]
 
 MAX_EXTENT = wire.MAX_TOTAL // WORD.itemsize
 """Of an axis that a party announces: no message could hold more words."""
@@ -115,11 +117,12 @@ class Exchange:
         name = session + pack_sequence((scope.ranges.scope, number))
         return session[: wire.SESSION_PREFIX] + blake2b(name, digest_size=wire.TAG_HASH_BYTES, person=b"beaver/tag").digest()
 
-    def digest(self, tag: bytes, op: str, shape: Sequence[int], lineages: Iterable[int], names: Sequence[Tree | bytes] = ()) -> bytes:
-        """What both ends must agree on before a value under `tag` is used."""
+    def _digest(self, tag: bytes, about: About) -> bytes:
+        """What both ends must agree on before a value under `tag` is used: op, shape, lineages, and names of masks or of a relation."""
+        op, shape, lineages, names = about
         histories = [lineage.to_bytes(16, "little") for lineage in lineages]
-        about = self._agreed.session + pack_sequence((tag, op, shape, histories, names))
-        return blake2b(about, digest_size=wire.DIGEST_BYTES, person=b"beaver/message").digest()
+        packed = self._agreed.session + pack_sequence((tag, op, shape, histories, names))
+        return blake2b(packed, digest_size=wire.DIGEST_BYTES, person=b"beaver/message").digest()
 
     # -- exchanges ---------------------------------------------------------------------------------------------
 
@@ -127,14 +130,14 @@ class Exchange:
         self, scope: Scope, op: str, words: Words, lineages: Sequence[int], names: Sequence[Tree | bytes], combine: np.ufunc
     ) -> Words:
         """The sum (or XOR) of every party's `words` (1-d, uniform by the caller's masks), at every party.  One round, two if it scatters."""
-        digest = self._digest_of(op, words.shape, lineages, names)
+        about = op, words.shape, lineages, names
         if scatters(len(self.names), words.size):
-            return await self._scatter(scope, digest, words, combine)
+            return await self._scatter(scope, about, words, combine)
         sink = Sum(words, combine=combine)
-        await self._trade(scope, digest, [(name, words, sink, words.nbytes) for name in self._peers])
+        await self._trade(scope, about, [(name, words, sink, words.nbytes) for name in self._peers])
         return sink.total
 
-    async def _scatter(self, scope: Scope, digest: Callable[[bytes], bytes], words: Words, combine: np.ufunc) -> Words:
+    async def _scatter(self, scope: Scope, about: About, words: Words, combine: np.ufunc) -> Words:
         """Every party sums one stripe and sends the sum to all: 2(n - 1)/n messages' worth of bytes instead of n - 1.
 
         What a party gets of each other is uniform by that one's own share of the mask, as in one round; the sums are what all are to know.
@@ -144,21 +147,21 @@ class Exchange:
         total = np.empty_like(words)
         mine = total[own]
         sink = Sum(words[own], mine, combine)
-        await self._trade(scope, digest, [(name, words[slice(*cuts[name])], sink, mine.nbytes) for name in self._peers])
+        await self._trade(scope, about, [(name, words[slice(*cuts[name])], sink, mine.nbytes) for name in self._peers])
         rest = [(name, total[slice(*cuts[name])]) for name in self._peers]
-        await self._trade(scope, digest, [(name, mine, Store(part), part.nbytes) for name, part in rest])
+        await self._trade(scope, about, [(name, mine, Store(part), part.nbytes) for name, part in rest])
         return total
 
     async def publish(
         self, scope: Scope, op: str, words: Words, owner: int, lineages: Sequence[int], names: Sequence[Tree | bytes]
     ) -> Words:
         """The `words` of party `owner` (uniform by its mask), at every party; those of others are only a shape.  One round."""
-        digest = self._digest_of(op, words.shape, lineages, names)
+        about = op, words.shape, lineages, names
         if self.index == owner:
-            await self._trade(scope, digest, [(name, words, None, 0) for name in self._peers])
+            await self._trade(scope, about, [(name, words, None, 0) for name in self._peers])
             return words
         target = np.empty_like(words)
-        await self._trade(scope, digest, [(self.names[owner], None, Store(target), target.nbytes)])
+        await self._trade(scope, about, [(self.names[owner], None, Store(target), target.nbytes)])
         return target
 
     async def to_receivers(
@@ -168,29 +171,27 @@ class Exchange:
 
         A receiver beyond the parties is the client.
         """
-        about = [*shape, len(receivers), *receivers]
-        digest = self._digest_of("reveal", about, [lineage])
+        whom = [*shape, len(receivers), *receivers]
         total = np.empty_like(words) if self.index in receivers else None
         sink = None if total is None else Sum(words, total, combine)
         to = {self.names[i] for i in receivers if i < len(self.names)}
         if self._visit is not None and len(to) < len(receivers):
             self.check_alive()
-            self._visit.tell("reveal", scope.ranges.scope, [*about, lineage.to_bytes(16, "little")], words)
+            self._visit.tell("reveal", scope.ranges.scope, [*whom, lineage.to_bytes(16, "little")], words)
             self._ledger.sends(self._visit.client, words.nbytes)
         await self._trade(
             scope,
-            digest,
+            ("reveal", whom, [lineage], ()),
             [(name, words if name in to else None, sink, words.nbytes) for name in self._peers if name in to or total is not None],
         )
         return total
 
     async def announce(self, scope: Scope, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Every party's public `shape`, in party order.  One round of fixed size."""
-        digest = self._digest_of("shapes", (MAX_NDIM,), ())
         mine = np.zeros(MAX_NDIM + 1, WORD)
         mine[: len(shape) + 1] = (len(shape), *shape)
         tables = {name: mine if name == self.me else np.empty_like(mine) for name in self.names}
-        await self._trade(scope, digest, [(name, mine, Store(tables[name]), mine.nbytes) for name in self._peers])
+        await self._trade(scope, ("shapes", (MAX_NDIM,), (), ()), [(name, mine, Store(tables[name]), mine.nbytes) for name in self._peers])
         return [_shape(name, table) for name, table in tables.items()]
 
     # -- corrections -------------------------------------------------------------------------------------------
@@ -230,17 +231,12 @@ class Exchange:
 
     # -- one round ---------------------------------------------------------------------------------------------
 
-    def _digest_of(
-        self, op: str, shape: Sequence[int], lineages: Iterable[int], names: Sequence[Tree | bytes] = ()
-    ) -> Callable[[bytes], bytes]:
-        return lambda tag: self.digest(tag, op, shape, lineages, names)
-
-    async def _trade(self, scope: Scope, digest_of: Callable[[bytes], bytes], messages: Sequence[Message]) -> None:
-        """One round: `messages` are (peer, what it gets or None, where its message goes or None, how many bytes that has)."""
+    async def _trade(self, scope: Scope, about: About, messages: Sequence[Message]) -> None:
+        """One round of what its digest is `about`: `messages` are (peer, what it gets or None, where its message goes or None, how many bytes that has)."""
         self.check_alive()
         began = time.monotonic()
         tag = self.tag(scope)
-        digest = digest_of(tag)
+        digest = self._digest(tag, about)
         arrivals = Arrivals(sum([sink is not None for _, _, sink, _ in messages]))
         try:
             # Posted before anything is sent, so no cycle of parties that wait for each other's buffers can form.
