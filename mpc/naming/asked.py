@@ -67,8 +67,8 @@ def unpack_relation(key: bytes, peer: str) -> Relation:
 
 def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ...], masks: tuple[Any, ...], out: Range) -> Relation:
     """ValueError where no party would have named one."""
-    rules, numbers = KINDS[kind], (len(expressions), len(masks), len(parameters))
-    if numbers != (rules.expressions, rules.masks, rules.parameters):
+    rules, numbers = KINDS[kind], (len(expressions), len(parameters))
+    if numbers != (rules.expressions, rules.parameters):
         raise ValueError(numbers)
     if not all(type(parameter) is int and parameter >= 0 for parameter in parameters):
         raise ValueError(parameters)

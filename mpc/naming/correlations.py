@@ -80,15 +80,18 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a relation of one kind is laid out and what its value is.  `layout` is of its `sizes_of`, `bit_words` of a number of elements."""
+    """How a relation of one kind is laid out and what its value is.
+
+    `layout` is of its `sizes_of`, `bit_words`, the words of each bit mask, of a number of elements; `value` is of the parameters, the values of so many
+    expressions, and the bit masks.
+    """
 
     usage: str
-    expressions: int
-    masks: int
-    parameters: int
     layout: Callable[..., tuple[Part, ...]]
-    bit_words: Callable[[int], tuple[int, ...]]
-    value: Callable[[Relation, list[Words], list[Words]], list[Words]]
+    value: Callable[[tuple[int, ...], list[Words], list[Words]], list[Words]]
+    expressions: int = 0
+    parameters: int = 0
+    bit_words: Callable[[int], tuple[int, ...]] = lambda _: ()
 
 
 class Relation:
@@ -167,7 +170,7 @@ class Relation:
 
     def value(self, expressions: list[Words], masks: list[Words]) -> list[Words]:
         """What the shares sum to, from the whole masks.  Dealer only."""
-        return KINDS[self.kind].value(self, expressions, masks)
+        return KINDS[self.kind].value(self.parameters, expressions, masks)
 
 
 @lru_cache(maxsize=1 << 10)
@@ -210,36 +213,31 @@ def _circuit(
     """The two relations of a comparison on one chunk: products of a mask's bits, and products of the bit masks of its openings."""
     of_mask = Kind(
         BIT_SHARE,
-        1,
-        0,
-        0,
         lambda m: _words(_circuit_words(m, material)),
-        lambda _: (),
         lambda _, values, __: [make(bits.blocked(values[0].reshape(-1)))],
+        expressions=1,
     )
     of_tree = Kind(
         BIT_SHARE,
-        0,
-        1,
-        1,
         lambda m: _words(_circuit_words(m, tree)),
-        lambda m: (_circuit_words(m, sum(opened)),),
-        lambda relation, _, masks: [trees(masks[0], bits.grid(relation.parameters[0])[0])],
+        lambda parameters, _, masks: [trees(masks[0], bits.grid(parameters[0])[0])],
+        parameters=1,
+        bit_words=lambda m: (_circuit_words(m, sum(opened)),),
     )
     return of_mask, of_tree
 
 
-def _spread(relation: Relation, masks: list[Words]) -> Words:
-    return bits.spread(masks[0], relation.parameters[0])
+def _bit(parameters: tuple[int, ...], _: list[Words], masks: list[Words]) -> list[Words]:
+    return [bits.spread(masks[0], parameters[0])]
 
 
-def _chosen(relation: Relation, values: list[Words], masks: list[Words]) -> list[Words]:
-    rho = _spread(relation, masks)
+def _choice(parameters: tuple[int, ...], values: list[Words], masks: list[Words]) -> list[Words]:
+    (rho,) = _bit(parameters, values, masks)
     return [rho, rho * values[0].reshape(-1)]
 
 
-def _rounding(deal: Callable[..., list[Words]]) -> Callable[[Relation, list[Words], list[Words]], list[Words]]:
-    return lambda relation, values, _: deal(*values, *relation.parameters)
+def _rounding(deal: Callable[..., list[Words]]) -> Callable[[tuple[int, ...], list[Words], list[Words]], list[Words]]:
+    return lambda parameters, values, _: deal(*values, *parameters)
 
 
 def _quotient_kind(factors: int) -> Kind:
@@ -247,12 +245,10 @@ def _quotient_kind(factors: int) -> Kind:
     halves = (1 << factors) - 1
     return Kind(
         SHARE,
-        factors + 2,
-        0,
-        2,
         lambda m: (Part(WORD, m), Part(WORD, (2 * halves - factors) * m), Part(HALF, m), Part(HALF, halves * m)),
-        lambda _: (),
         _rounding(rounding.of_products),
+        expressions=factors + 2,
+        parameters=2,
     )
 
 
@@ -260,12 +256,10 @@ def _matrix_kind(quotients: int) -> Kind:
     """For the matrix product of a masked value, or a quotient, and a quotient, truncated anew."""
     return Kind(
         SHARE,
-        3,
-        0,
-        quotients + 1,
         lambda terms, m: (Part(WORD, m), Part(WORD, m), Part(HALF, m), Part(HALF, quotients * terms)),
-        lambda _: (),
         _rounding(rounding.of_map if quotients == 1 else rounding.of_quotients),
+        expressions=3,
+        parameters=quotients + 1,
     )
 
 
@@ -274,12 +268,10 @@ def _wide_kind(factors: int) -> Kind:
     terms = 3 * (1 << factors) - 1 - factors
     return Kind(
         SHARE,
-        factors + 2,
-        0,
-        2,
         lambda m: (Part(WORD, m), Part(WORD, 2 * terms * m, wide=True), Part(HALF, m)),
-        lambda _: (),
         _rounding(rounding.of_wide_products),
+        expressions=factors + 2,
+        parameters=2,
     )
 
 
@@ -291,24 +283,19 @@ def products_of(ranges: Ranges, masks: tuple[Expression, ...]) -> Relation:
 def _products_kind(factors: int) -> Kind:
     return Kind(
         SHARE,
-        factors,
-        0,
-        0,
         lambda m: _words(((1 << factors) - 1 - factors) * m),
-        lambda _: (),
         lambda _, values, __: [sets.several(values, np.multiply).reshape(-1)],
+        expressions=factors,
     )
 
 
 def _and_kind(masks: int) -> Kind:
     return Kind(
         BIT_SHARE,
-        0,
-        masks,
-        1,
         lambda m: _words(((1 << masks) - 1 - masks) * bits.word_count(m)),
-        lambda m: (bits.word_count(m),) * masks,
         lambda _, __, values: [sets.several(values).reshape(-1)],
+        parameters=1,
+        bit_words=lambda m: (bits.word_count(m),) * masks,
     )
 
 
@@ -317,46 +304,22 @@ _ZERO, _ZERO_TREE = _circuit(carry.ZERO_MATERIAL, carry.ZERO_OPENED, carry.ZERO_
 
 KINDS: dict[str, Kind] = {
     # The value of the expression itself: products of masks.  A view of one backwards is no array of bytes.
-    "value": Kind(SHARE, 1, 0, 0, _words, lambda _: (), lambda _, values, __: [np.ascontiguousarray(values[0]).reshape(-1)]),
+    "value": Kind(SHARE, _words, lambda _, values, __: [np.ascontiguousarray(values[0]).reshape(-1)], expressions=1),
     # r >> m, and the top bit of r = -mask; that is needed mod 2^m only, m <= 32.
-    "truncation": Kind(
-        SHARE,
-        1,
-        0,
-        1,
-        lambda m: (Part(WORD, m), Part(HALF, m)),
-        lambda _: (),
-        _rounding(rounding.of_truncation),
-    ),
+    "truncation": Kind(SHARE, lambda m: (Part(WORD, m), Part(HALF, m)), _rounding(rounding.of_truncation), expressions=1, parameters=1),
     # As a truncation, and products with the parts of an earlier one, those of its top bit mod 2^l only.
     **{f"{QUOTIENT}{number}": _quotient_kind(number) for number in range(1, MAX_CONTINUED + 1)},
     # As a truncation, and products with the parts of one or two earlier ones: those with r >> l summed up, those with a top bit one by one.
     **{f"{MATRIX}{number}": _matrix_kind(number) for number in (1, 2)},
     **{f"{WIDE}{number}": _wide_kind(number) for number in range(2, MAX_WIDE + 1)},
     # r = -mask as a number mod 2^128, and its top bit.
-    LIFT: Kind(SHARE, 1, 0, 0, lambda m: (Part(WORD, 2 * m, wide=True), Part(WORD, m)), lambda _: (), _rounding(rounding.of_lifting)),
+    LIFT: Kind(SHARE, lambda m: (Part(WORD, 2 * m, wide=True), Part(WORD, m)), _rounding(rounding.of_lifting), expressions=1),
     # All products of two and more of so many masks.
     **{f"{PRODUCTS}{number}": _products_kind(number) for number in range(2, MAX_FACTORS + 1)},
     # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.
-    "bit": Kind(
-        SHARE,
-        0,
-        1,
-        1,
-        _words,
-        lambda m: (bits.word_count(m),),
-        lambda r, _, masks: [_spread(r, masks)],
-    ),
+    "bit": Kind(SHARE, _words, _bit, parameters=1, bit_words=lambda m: (bits.word_count(m),)),
     # A random bit, and it times the value.
-    "choice": Kind(
-        SHARE,
-        1,
-        1,
-        1,
-        lambda m: _words(m, m),
-        lambda m: (bits.word_count(m),),
-        _chosen,
-    ),
+    "choice": Kind(SHARE, lambda m: _words(m, m), _choice, expressions=1, parameters=1, bit_words=lambda m: (bits.word_count(m),)),
     # All ANDs of two and more of so many bit masks.
     **{f"and {number}": _and_kind(number) for number in range(2, MAX_OPERANDS + 1)},
     "sign": _SIGN,
