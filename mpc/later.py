@@ -1,4 +1,4 @@
-"""Words that take a relation of their own, and that are on their way once somebody has begun them (decision 0017)."""
+"""Words that take a relation or an opening of their own, and that are on their way once somebody has begun them (decision 0017)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from mpc.naming.scope import running
 from mpc.ring import count, frozen
-from mpc.values.unmade import Product, make
+from mpc.values.unmade import Unmade, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -34,7 +34,7 @@ class Making(NamedTuple, Generic[R]):
     work: Work[R] | Done[R]
 
 
-class Later(Product, Generic[R]):
+class Later(Unmade, Generic[R]):
     """Words of a call whose scope is `scope`.  `start` gives, in another of their own, the work that makes them, and what it fetches from the dealer if it does."""
 
     __slots__ = ("_making", "_scope", "_session", "_start")
@@ -47,11 +47,11 @@ class Later(Product, Generic[R]):
         self._making: Making[R] | None = None
 
     def waiting(self) -> list[ref[Applied]]:
-        """See Product."""
+        """See Unmade."""
         return running(self._session).waiting
 
     async def begin(self, scope: Scope) -> None:
-        """See Product."""
+        """See Unmade."""
         await self._session.beside.room()
         if self._start is not None:
             own = self._scope.child("words")
@@ -66,7 +66,7 @@ class Later(Product, Generic[R]):
         self._making = Making(own, self._session.beside.start(*start(own)))
 
     async def finish(self, scope: Scope) -> None:
-        """See Product."""
+        """See Unmade."""
         if self._making is not None:
             own, work = self._making
             self.take(await work.result(scope))

@@ -44,29 +44,21 @@ class Unmade:
             raise ProgramError(msg)
         return self.words
 
-
-class Product(Unmade):
-    """Words that take a correlation."""
-
-    __slots__ = ()
-
     def waiting(self) -> list[ref[Applied]]:
         """What the call that is running has computed from unmade words."""
         raise NotImplementedError
 
     async def begin(self, scope: Scope) -> None:
-        """Ask for what they take, unless somebody has; `scope` will wait for them."""
-        raise NotImplementedError
+        """Ask for what they take, or open it, unless somebody has; `scope` will wait for them."""
 
     async def finish(self, scope: Scope) -> None:
-        """Wait for them."""
-        raise NotImplementedError
+        """Wait for them.  All parts are there."""
 
 
 class Applied(Unmade):
-    """`apply` to the words of `parts`, some of which are unmade: as those of `product` are."""
+    """`apply` to the words of `parts`, some of which are unmade."""
 
-    __slots__ = ("_apply", "_opens", "parts", "product")
+    __slots__ = ("_apply", "_opens", "leaf", "parts")
 
     def __init__(self, apply: Callable[..., Any], parts: Sequence[Held], shape: tuple[int, ...] | None) -> None:
         super().__init__(apply(*(outline(part.shape) for part in parts)).shape if shape is None else shape)
@@ -74,16 +66,12 @@ class Applied(Unmade):
         self.parts = parts
         # As it is now: whether something else has made the parts by the time that somebody asks may differ between parties.
         self._opens = False
-        self.product: Product | None = None
+        self.leaf: Unmade | None = None
+        """One of those that it waits for, without parts: they know which call is running."""
         for part in parts:
             if isinstance(part, Unmade) and part.words is None:
                 self._opens = self._opens or part.opens
-                self.product = self.product or _product(part)
-
-    def remember(self) -> None:
-        """Let the call that is running make it now and then, if somebody still has it."""
-        if self.product is not None:
-            self.product.waiting().append(ref(self))
+                self.leaf = self.leaf or (part.leaf if isinstance(part, Applied) else part)
 
     @property
     def opens(self) -> bool:
@@ -93,20 +81,19 @@ class Applied(Unmade):
     def is_there(self) -> bool:
         """See Unmade."""
         if self.words is None and not any(isinstance(part, Unmade) and part.words is None for part in self.parts):
-            self.compute()
+            self._compute()
         return self.words is not None
 
-    def compute(self) -> None:
-        """The parts are there."""
+    async def finish(self, _: Scope) -> None:
+        """See Unmade."""
+        self._compute()
+
+    def _compute(self) -> None:
         if self._apply is not None:
             self.words = frozen(self._apply(*map(_there, self.parts)))
             self.depth, self.trips = _latest([part for part in self.parts if isinstance(part, Unmade)])
             # However long the chain of what was computed before: none of it is kept.
-            self._apply, self.parts, self.product = None, (), None
-
-
-def _product(unmade: Unmade) -> Product | None:
-    return unmade if isinstance(unmade, Product) else unmade.product if isinstance(unmade, Applied) else None
+            self._apply, self.parts, self.leaf = None, (), None
 
 
 def _there(held: Held) -> Words:
@@ -114,10 +101,10 @@ def _there(held: Held) -> Words:
 
 
 def applied(apply: Callable[..., Any], *parts: Held) -> Held:
-    """`apply` to all words, now if they are there; if not, the call that is running remembers it."""
+    """`apply` to all words, now if they are there; if not, the call that is running makes it now and then, if somebody still has it."""
     outcome = combined(apply, *parts)
-    if isinstance(outcome, Applied):
-        outcome.remember()
+    if isinstance(outcome, Applied) and outcome.leaf is not None:
+        outcome.leaf.waiting().append(ref(outcome))
     return outcome
 
 
@@ -143,8 +130,7 @@ async def begin(scope: Scope, held: Sequence[Held]) -> list[Unmade]:
     """Ask for whatever these lack, for an op of `scope`; all that is unmade in them, each after its parts."""
     order = _in_order(held)
     for each in order:
-        if isinstance(each, Product):
-            await each.begin(scope)
+        await each.begin(scope)
     return order
 
 
@@ -153,13 +139,8 @@ async def make(scope: Scope, held: Sequence[Held]) -> None:
     unmade = [each for each in held if isinstance(each, Unmade)]
     missing = [each for each in unmade if not each.is_there()]
     if missing:
-        order = await begin(scope, missing)
-        for each in order:
-            if isinstance(each, Product):
-                await each.finish(scope)
-        for each in order:
-            if isinstance(each, Applied):
-                each.compute()
+        for each in await begin(scope, missing):
+            await each.finish(scope)
     # Rounds and trips count for whoever reads the words, also where another has made them.
     for read in unmade:
         scope.follow(read)
