@@ -7,7 +7,7 @@ import pytest
 
 import mpc
 from mpc.ops.arithmetic import beaver
-from mpc.ops.quotients import _shaped, lifted, truncated
+from mpc.ops.quotients import _shaped, biased, truncated
 from mpc.ring import WORD, signed
 from mpc.testing import simulate
 from tests.references import shared
@@ -180,6 +180,6 @@ def test_words_without_axes_wrap_silently(first):
         for high in ends:
             for top in (0, 1, 2**32 - 1):
                 arguments = np.array([high]), np.array([top], np.uint32), 1, first
-                scalar = _shaped(lifted(np.array(difference)), *arguments, ())
+                scalar = _shaped(biased(np.array(difference)), *arguments, ())
                 assert scalar.shape == ()
-                assert scalar == _shaped(lifted(np.array([difference])), *arguments, (1,))[0]
+                assert scalar == _shaped(biased(np.array([difference])), *arguments, (1,))[0]

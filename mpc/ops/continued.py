@@ -33,7 +33,7 @@ from mpc.naming.correlations import (
 from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
 from mpc.ops.lift import lifted_name, lifted_whole, lifting_of, open_numbers, part_of
-from mpc.ops.quotients import LIMIT, WIDE_LIMIT, lifted, lifted_numbers, lost_in, public_numbers, rounded, whole_of, wrapped
+from mpc.ops.quotients import LIMIT, WIDE_LIMIT, biased, biased_numbers, lost_in, public_numbers, rounded, whole_of, wrapped
 from mpc.ring import count, frozen
 from mpc.values.derived import Known, Quotient, Truncation
 from mpc.values.secret import lineage_of
@@ -176,7 +176,7 @@ async def _opened(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[An
     high, products, top, tops = await fetching
     await make(scope, [y.held for y in factors])
     own = await s.compute(_times, rho.shape, z, c, base.drop, factors, products, tops, s.first)
-    c = lifted(await s.open_hidden(scope, s.hide(rho, own), rho, steps.lineage))
+    c = biased(await s.open_hidden(scope, s.hide(rho, own), rho, steps.lineage))
     return c, await rounded(s, c, high, top, drop, rho.shape)
 
 
@@ -199,7 +199,7 @@ async def _opened_wide(s: Session, scope: Scope, steps: Steps, fetching: Corouti
     high, products, top = await fetching
     own = await s.compute(_wide_times, rho.where.shape, c, base.drop, wholes, products, s.first, rho.shape)
     lanes = await open_numbers(s, scope, own, s.mask_words(rho.where, own), rho, steps.lineage)
-    c = await s.compute(lifted_numbers, (count(rho.shape),), lanes)
+    c = await s.compute(biased_numbers, (count(rho.shape),), lanes)
     return c, await rounded(s, c, high, top, drop, rho.shape)
 
 

@@ -17,7 +17,8 @@ from mpc.later import Later
 from mpc.naming import expressions
 from mpc.naming.correlations import LIFT, MASK, Relation
 from mpc.naming.scope import Scope, running
-from mpc.ring import BITS, WORD, count
+from mpc.ops.quotients import biased, public_numbers
+from mpc.ring import count
 from mpc.values.secret import lineage_of
 from mpc.values.unmade import Unmade, make
 
@@ -141,13 +142,9 @@ async def _lifted(s: Session, scope: Scope, whole: Masked, name: Expression, fet
 
 
 def _own(difference: Words, r: Words, top: Words, first: bool) -> Words:  # noqa: FBT001
-    c = difference.reshape(-1) + WORD.type(1 << (BITS - 2))
-    # The carry is lost mod 2^64 just if r's top bit is 1 and c's is 0.
-    lost = ~c >> WORD.type(BITS - 1)
-    own = [
-        (top << BITS if lost else 0) - r + (first and c - (1 << (BITS - 2)))
-        for c, lost, r, top in zip(c.tolist(), lost.tolist(), wide.integers(r), top.tolist(), strict=True)
-    ]
+    # The quotient of y that has lost no bits, C - r + K·(msb r), in numbers.
+    publics = public_numbers(biased(difference), 0)
+    own = [(first and whole) - r + lost * top for (whole, lost), r, top in zip(publics, wide.integers(r), top.tolist(), strict=True)]
     return wide.words_of(own).reshape(*difference.shape, 2)
 
 

@@ -21,7 +21,7 @@ from mpc.naming import expressions
 from mpc.naming.correlations import MASK, MATRIX, MAX_MATRIX, Relation, layout_of
 from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
-from mpc.ops.quotients import lifted, lost_in, rounded, whole_of
+from mpc.ops.quotients import biased, lost_in, rounded, whole_of
 from mpc.ring import WORD, count
 from mpc.values.derived import Derived, Done, Known, Quotient, Truncation
 from mpc.values.masked import Masked
@@ -74,7 +74,7 @@ async def product(s: Session, kind: str, x: AShare | Masked, z: AShare | Masked,
         await make(scope, [each.held for each in factors])
         high, products, top, alone = await fetching
         own = await s.compute(_times, rho.shape, factors, opened, drops, products, alone, s.first)
-        c = lifted(await s.open_hidden(scope, s.hide(rho, await whole.added(s, own)), rho, whole.lineage))
+        c = biased(await s.open_hidden(scope, s.hide(rho, await whole.added(s, own)), rho, whole.lineage))
         words = await rounded(s, c, high, top, drop, rho.shape)
     return whole.truncated(s, words, drop, Truncation(Quotient(Known(rho), drop, Done((c, words)))))
 

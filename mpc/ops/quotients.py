@@ -26,12 +26,12 @@ LIMIT, WIDE_LIMIT = 2.0**62, 2.0 ** (WIDTH - 2)
 """What a word, or a number mod 2^128, stays below that is truncated."""
 
 
-def lifted(opened: Words) -> Words:
-    """C = x + 2^(k-2) + r from x + r, in words of k bits; flat, since numpy warns where 0-d words wrap."""
+def biased(opened: Words) -> Words:
+    """The words c = x + 2^(k-2) + r, of k bits, from x + r; flat, since numpy warns where 0-d words wrap."""
     return opened.reshape(-1) + opened.dtype.type(1 << (8 * opened.dtype.itemsize - 2))
 
 
-def lifted_numbers(lanes: Words) -> Numbers:
+def biased_numbers(lanes: Words) -> Numbers:
     """The same of numbers mod 2^128, from what their lanes sum to."""
     return wide.array([(value + (1 << (WIDTH - 2))) % (1 << WIDTH) for value in wide.opened(lanes)], (-1,))
 
@@ -77,7 +77,8 @@ def lost_in(c: Words | Numbers, drop: int) -> Words:
 def public_numbers(c: Words | Numbers, drop: int) -> list[tuple[int, int]]:
     """C and K of each element, as integers, which do not wrap."""
     width = WIDTH if c.dtype == object else 8 * c.dtype.itemsize
-    return [((value >> drop) - (1 << (width - 2 - drop)), (1 - (value >> (width - 1))) << (width - drop)) for value in c.tolist()]
+    bias, carry = 1 << (width - 2 - drop), 1 << (width - drop)
+    return [((value >> drop) - bias, 0 if value >> (width - 1) else carry) for value in c.tolist()]
 
 
 class Whole(NamedTuple):

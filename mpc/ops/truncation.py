@@ -90,7 +90,7 @@ async def _truncated(s: Session, x: AShare | Masked, drop: int) -> Rounded:
     name = x.name if isinstance(x, Masked) else s.take_mask(x)
     # c = d + 2^62 with r = -a, so that a masked value needs no further opening.
     with closing(_begin(s, name, drop)) as fetching:
-        c = quotients.lifted(await s.difference(x, name))
+        c = quotients.biased(await s.difference(x, name))
         high, top = await fetching
     return Rounded(await quotients.rounded(s, c, high, top, drop, x.shape), c, name)
 
@@ -211,7 +211,7 @@ async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation
     mask = expressions.combine("add", rho, product)
     with closing(_begin(s, mask, drop)) as fetching:
         hidden = await _hidden(s, x, y, names, operation, rho, whole)
-        c = quotients.lifted(await s.open_hidden(running(s), hidden, rho, whole.lineage))
+        c = quotients.biased(await s.open_hidden(running(s), hidden, rho, whole.lineage))
         high, top = await fetching
         return Rounded(await quotients.rounded(s, c, high, top, drop, product.shape), c, mask)
 
