@@ -23,7 +23,7 @@ _TOP = WORD.type(BITS - 1)
 
 def of_truncation(mask: Words, drop: int) -> list[Words]:
     """All r >> drop, and their top bits."""
-    high, top = _parted(mask, drop)
+    high, top = _high_and_top(mask, drop)
     return [high, top.astype(HALF)]
 
 
@@ -35,17 +35,17 @@ def of_lifting(mask: Words) -> list[Words]:
 
 def of_map(left: Words, earlier: Words, rho: Words, before: int, drop: int) -> list[Words]:
     """As a truncation of rho, and matrix products of a mask with the parts of an earlier r: with -(r >> l) as they are, with its top bits one by one."""
-    high, top = _parted(rho, drop)
-    shifted, tops = (part.reshape(earlier.shape) for part in _parted(earlier, before))
+    high, top = _high_and_top(rho, drop)
+    shifted, tops = (part.reshape(earlier.shape) for part in _high_and_top(earlier, before))
     # Each of these top bits is multiplied by what is opened later: so they cannot be summed up here.
     return [high, np.negative(matmul(left, shifted)).reshape(-1), top.astype(HALF), _one_by_one(left, tops).reshape(-1)]
 
 
 def of_quotients(left: Words, right: Words, rho: Words, left_before: int, before: int, drop: int) -> list[Words]:
     """The same of the parts of two earlier r: those without a top bit as they are, those with one of them times -1.  Others are not needed."""
-    high, top = _parted(rho, drop)
+    high, top = _high_and_top(rho, drop)
     (h, t), (shifted, tops) = (
-        [part.reshape(mask.shape) for part in _parted(mask, lost)] for mask, lost in ((left, left_before), (right, before))
+        [part.reshape(mask.shape) for part in _high_and_top(mask, lost)] for mask, lost in ((left, left_before), (right, before))
     )
     alone = np.concatenate([_one_by_one(t, shifted), _one_by_one(h, tops)])
     return [high, matmul(h, shifted).reshape(-1), top.astype(HALF), np.negative(alone, out=alone).reshape(-1)]
@@ -60,11 +60,11 @@ def _one_by_one(left: Words, right: Words) -> Words:
 def of_products(earlier: Words, *others: Any) -> list[Words]:
     """As a truncation of rho, and products of masks b, ... with the parts of an earlier r, those of its top bit mod 2^32: `others` are b, ..., rho, l, m."""
     *masks, rho, before, drop = others
-    high, top = _parted(rho, drop)
+    high, top = _high_and_top(rho, drop)
     products = np.empty(((1 << len(masks)) - 1, high.size), WORD)
     sets.products([b.reshape(-1) for b in masks], products, np.multiply)
     # In the order of sets whose last factor is a part of the earlier r.
-    shifted, tops = (products * part for part in _parted(earlier, before))
+    shifted, tops = (products * part for part in _high_and_top(earlier, before))
     without = products[sets.of_several(len(masks)) - 1]
     return [high, np.concatenate([without, shifted]).reshape(-1), top.astype(HALF), tops.astype(HALF).reshape(-1)]
 
@@ -72,27 +72,27 @@ def of_products(earlier: Words, *others: Any) -> list[Words]:
 def of_wide_products(earlier: Words, *others: Any) -> list[Words]:
     """The same in numbers mod 2^128, and the earlier r's parts alone."""
     *masks, rho, before, drop = others
-    high, top = _parted(rho, drop)
-    columns = zip(*(b.reshape(-1).tolist() for b in masks), *_parts(earlier, before), strict=True)
+    high, top = _high_and_top(rho, drop)
+    columns = zip(*(b.reshape(-1).tolist() for b in masks), *_high_and_top_integers(earlier, before), strict=True)
     # By elements here, in the order of sets there.
     products = zip(*(_wide_products(*column) for column in columns), strict=True)
     return [high, wide.words_of([number for of_set in products for number in of_set]), top.astype(HALF)]
 
 
-def _parted(mask: Words, drop: int) -> tuple[Words, Words]:
+def _high_and_top(mask: Words, drop: int) -> tuple[Words, Words]:
     """All r >> drop and their top bits, as words."""
     if mask.dtype == object:
-        high, top = _parts(mask, drop)
+        high, top = _high_and_top_integers(mask, drop)
         return wide.low(high), wide.low(top)
     r = np.negative(mask.reshape(-1))
     return r >> WORD.type(drop), r >> _TOP
 
 
-def _parts(mask: Words, drop: int) -> tuple[list[int], list[int]]:
+def _high_and_top_integers(mask: Words, drop: int) -> tuple[list[int], list[int]]:
     """The same as integers."""
     if mask.dtype == object:
-        return wide.parted(mask.reshape(-1).tolist(), drop)
-    high, top = _parted(mask, drop)
+        return wide.high_and_top(mask.reshape(-1).tolist(), drop)
+    high, top = _high_and_top(mask, drop)
     return high.tolist(), top.tolist()
 
 

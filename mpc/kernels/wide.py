@@ -66,7 +66,7 @@ def opened(lanes: Words) -> list[int]:
     return [sum([lane << LANE_BITS * number for number, lane in enumerate(column)]) & _WHOLE for column in zip(*rows, strict=True)]
 
 
-def parted(mask: list[int], drop: int) -> tuple[list[int], list[int]]:
+def high_and_top(mask: list[int], drop: int) -> tuple[list[int], list[int]]:
     """Of r = -mask mod 2^128: r >> drop, and the top bit."""
     r = [-value & _WHOLE for value in mask]
     return [value >> drop for value in r], [value >> (WIDTH - 1) for value in r]

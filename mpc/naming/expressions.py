@@ -35,7 +35,7 @@ KEPT_PAIRS_OF = 1 << 8
 """Of so many elements the places of all pairs are kept for the next time, half a megabyte; those of more take as much as is computed with them."""
 VIEWS = {"index", "reshape", "transpose"}
 """Operations whose value has elements of another one's, unchanged."""
-PRODUCTS = {"mul", "matmul", "cross"}
+_PRODUCTS = {"mul", "matmul", "cross"}
 MATRIX_PRODUCTS = {"matmul", "cross"}
 NODE_BYTES, ENTRY_BYTES, EXTENT_BYTES = 40, 20, 5
 """What a node, each of its parameters and each extent of a mask take at most of a packed name, beside the scope of a mask."""
@@ -102,7 +102,7 @@ class Expression:
     @property
     def is_linear(self) -> bool:
         """Whether it is no product, nor made of one: parties have shares of its value."""
-        return self.operation not in PRODUCTS and all(part.is_linear for part in self.parts)
+        return self.operation not in _PRODUCTS and all(part.is_linear for part in self.parts)
 
     def uses(self, operation: str) -> bool:
         """Whether it is made by this operation, or of what is."""
