@@ -223,13 +223,15 @@ class Session:
         """
         x = self.operand(x, (AShare,), "mask")
         scope = running(self)
-        masked = await masking.mask(self, self._engine, scope, x, self.take_mask(x))
+        masked = await masking.mask(self, self._engine, scope, x, self.name_mask(x))
         if masked.size <= correlations.MAX_LIFTED:
             masked.place = (*scope.path, 0)
         return masked
 
-    def take_mask(self, x: AShare) -> Expression:
-        """Name a fresh mask for `x` in the current scope; the owner's alone for a private input."""
+    def name_mask(self, x: AShare | Masked) -> Expression:
+        """The mask of `x`: its own if it is masked, else a fresh one of the current scope; the owner's alone for a private input.  For ops."""
+        if isinstance(x, Masked):
+            return x.name
         return expressions.mask(running(self).ranges.take("mask", x.shape), x.owner)
 
     async def masked(

@@ -303,7 +303,7 @@ def test_the_oracle_catches_reuse():
 def test_the_oracle_runs_under_every_simulation():
     async def program(s):
         x = s.zero(2).add_own(s.encode([1.0, 2.0]))
-        name = s.take_mask(x)
+        name = s.name_mask(x)
         await s.masked((x,), (name,))
         await s.masked((x + 1.0,), (name,))
 

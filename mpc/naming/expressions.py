@@ -164,8 +164,9 @@ def numpy_index(normal: tuple[Any, ...]) -> tuple[Any, ...]:
         start, extent, step = item
         if not extent:
             return slice(0, 0)
-        stop: int | None = start + extent * step
-        return slice(start, None if stop is not None and stop < 0 else stop, step)
+        stop = start + extent * step
+        # Below 0 it would count from the end.
+        return slice(start, stop if stop >= 0 else None, step)
 
     return tuple(map(entry, normal))
 

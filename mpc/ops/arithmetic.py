@@ -22,7 +22,6 @@ from mpc.naming.scope import running
 from mpc.ops import factors
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
 from mpc.ring import broadcast, count
-from mpc.values.masked import Masked
 from mpc.values.secret import lineage_of, same_home
 from mpc.values.shares import AShare, Fixed, concatenate
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
+    from mpc.values.masked import Masked
 
 
 def value_relation(s: Session, expression: Expression) -> Relation:
@@ -155,7 +155,7 @@ def product_bound(operation: str, x: Fixed, y: Fixed, known: float | None = None
 
 
 async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, known: float | None = None) -> AShare:
-    names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
+    names = [s.name_mask(x), s.name_mask(y)]
     relation = value_relation(s, masks_product(s.n, operation, *names))
     with closing(s.source.begin(running(s), relation)) as fetching:
         left, right = await s.masked((x, y), names)
@@ -205,7 +205,7 @@ def _combined(index: int, n: int, x: Masked, y: Masked, c: Words, operation: str
 
 
 async def _square(s: Session, x: AShare | Masked) -> AShare:
-    name = x.name if isinstance(x, Masked) else s.take_mask(x)
+    name = s.name_mask(x)
     relation = value_relation(s, expressions.combine("mul", name, name))
     with closing(s.source.begin(running(s), relation)) as fetching:
         (opened,) = await s.masked((x,), (name,))

@@ -15,7 +15,6 @@ from mpc.naming.correlations import BIT_MASK, Relation
 from mpc.naming.scope import protocol, running
 from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
 from mpc.ring import count
-from mpc.values.masked import Masked
 from mpc.values.secret import lineage_of, same_home
 from mpc.values.shares import concatenate
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from mpc.ring import Words
     from mpc.session import Session
     from mpc.values.bshare import BShare
+    from mpc.values.masked import Masked
     from mpc.values.shares import AShare
 
 
@@ -102,7 +102,7 @@ async def select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
 
 
 async def _select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
-    name = x.name if isinstance(x, Masked) else s.take_mask(x)
+    name = s.name_mask(x)
     relation = _relation(s, "choice", x.size, (name,))
     with closing(s.source.begin(running(s), relation)) as fetching:
         masked, opened = await asyncio.gather(_masked_as(s, x, name), _open_bit(s, b, relation))

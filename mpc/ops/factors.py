@@ -90,7 +90,7 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
 
 async def _masked(s: Session, scope: Scope, fresh: tuple[AShare, ...]) -> list[Pending]:
     """What is no factor yet, masked beside the program in one opening."""
-    aside, names = scope.aside(), [s.take_mask(z) for z in fresh]
+    aside, names = scope.aside(), [s.name_mask(z) for z in fresh]
     await s.beside.room()
     await begin(scope, [z.held for z in fresh])
     opening = s.beside.start(_opened(s, aside, fresh, names))

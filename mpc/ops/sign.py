@@ -89,7 +89,7 @@ async def _compare(s: Session, x: AShare | Masked, kind: str) -> Words:
     circuit, opened = _CIRCUITS[kind]
     blocks, width = bits.grid(x.size)
     part = blocks * width
-    name = x.name if isinstance(x, Masked) else s.take_mask(x)
+    name = s.name_mask(x)
     scope = running(s)
     rho = scope.ranges.take(BIT_MASK, (sum(opened) * part,))
     of_mask = Relation.fresh(scope.ranges, kind, (), (name,))

@@ -87,7 +87,7 @@ async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
 
 
 async def _truncated(s: Session, x: AShare | Masked, drop: int) -> Rounded:
-    name = x.name if isinstance(x, Masked) else s.take_mask(x)
+    name = s.name_mask(x)
     # c = d + 2^62 with r = -a, so that a masked value needs no further opening.
     with closing(_begin(s, name, drop)) as fetching:
         c = quotients.biased(await s.difference(x, name))
@@ -204,7 +204,7 @@ def _remembered(s: Session, whole: Whole, rounded: Rounded, drop: int) -> AShare
 
 
 async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, whole: Whole) -> Rounded:
-    names = [value.name if isinstance(value, Masked) else s.take_mask(value) for value in (x, y)]
+    names = [s.name_mask(x), s.name_mask(y)]
     product = masks_product(s.n, operation, *names)
     rho = expressions.mask(running(s).ranges.take("mask", product.shape))
     # The parties' own terms sum to x·y less a·b or their cross, and so does what is opened under rho: the mask is rho + a·b, and a·b is never dealt.
