@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mpc.naming.scope import running
 from mpc.ring import count, frozen
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mpc.messaging.beside import Work
     from mpc.naming.scope import Scope
+    from mpc.ring import Words
     from mpc.session import Session
     from mpc.values.derived import Done
     from mpc.values.unmade import Applied, Held
@@ -27,24 +28,18 @@ FEW = 1 << 9
 """Words for which no op waits that opens something for them."""
 
 
-class Making(NamedTuple, Generic[R]):
-    """Words on their way, in a scope of their own, which what they wait for makes deep, and not the op that reads them."""
-
-    scope: Scope
-    work: Work[R] | Done[R]
-
-
 class Later(Unmade, Generic[R]):
     """Words of a call whose scope is `scope`.  `start` gives, in another of their own, the work that makes them, and what it fetches from the dealer if it does."""
 
-    __slots__ = ("_making", "_scope", "_session", "_start")
+    __slots__ = ("_making", "_outcome", "_scope", "_session", "_start")
 
     def __init__(self, s: Session, scope: Scope, shape: tuple[int, ...], start: Begin) -> None:
         super().__init__(shape)
         self._session = s
         self._scope = scope
         self._start: Begin | None = start
-        self._making: Making[R] | None = None
+        self._making: tuple[Scope, Work[R] | Done[R]] | None = None
+        """A scope of their own, which what they wait for makes deep, and not the op that reads them; and the work in it."""
 
     def waiting(self) -> list[ref[Applied]]:
         """See Unmade."""
@@ -63,19 +58,27 @@ class Later(Unmade, Generic[R]):
 
     def _go(self, start: Begin, own: Scope) -> None:
         self._start = None
-        self._making = Making(own, self._session.beside.start(*start(own)))
+        self._making = own, self._session.beside.start(*start(own))
 
     async def finish(self, scope: Scope) -> None:
         """See Unmade."""
         if self._making is not None:
             own, work = self._making
-            self.take(await work.result(scope))
+            self._outcome = await work.result(scope)
+            self.words = frozen(self.words_of(self._outcome))
             # Nothing that it took is kept.
             self.depth, self.trips, self._making = own.depth, own.trips, None
 
-    def take(self, outcome: Any) -> None:
-        """The work is done."""
-        self.words = frozen(outcome)
+    def words_of(self, outcome: Any) -> Words:
+        """The words, of what the work gave: all of it."""
+        words: Words = outcome
+        return words
+
+    async def result(self, scope: Scope) -> R:
+        """What the work gives, which somebody has begun."""
+        await self.finish(scope)
+        scope.follow(self)
+        return self._outcome
 
 
 class Opens(Later[R]):

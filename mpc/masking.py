@@ -9,7 +9,6 @@ import numpy as np
 
 from mpc.later import Opens
 from mpc.naming.correlations import MAX_LIFTED
-from mpc.ring import frozen
 from mpc.values.masked import Masked
 from mpc.values.shares import AShare
 from mpc.values.unmade import make
@@ -30,9 +29,9 @@ class Difference(Opens["Words"]):
     __slots__ = ()
     few = MAX_LIFTED
 
-    def take(self, outcome: Words) -> None:
+    def words_of(self, outcome: Words) -> Words:
         """See Later.  What is opened is flat."""
-        self.words = frozen(outcome.reshape(self.shape))
+        return outcome.reshape(self.shape)
 
 
 async def mask(s: Session, engine: Engine, scope: Scope, x: AShare, name: Expression) -> Masked:

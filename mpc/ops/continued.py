@@ -34,7 +34,7 @@ from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
 from mpc.ops.lift import lifted_name, lifted_whole, lifting_of, open_numbers, part_of
 from mpc.ops.quotients import LIMIT, WIDE_LIMIT, biased, biased_numbers, lost_in, public_numbers, rounded, whole_of, wrapped
-from mpc.ring import count, frozen
+from mpc.ring import count
 from mpc.values.derived import Known, Quotient, Truncation
 from mpc.values.secret import lineage_of
 from mpc.values.unmade import begin, make
@@ -145,20 +145,14 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
 
 
 class QuotientWords(Opens["Opened"]):
-    """The words of a quotient, and what was opened for them, c."""
+    """The words of a quotient; c is opened for them."""
 
-    __slots__ = ("_c",)
+    __slots__ = ()
 
-    def take(self, outcome: Opened) -> None:
+    def words_of(self, outcome: Opened) -> Words:
         """See Later."""
-        self._c, words = outcome
-        self.words = frozen(words)
-
-    async def result(self, scope: Scope) -> Opened:
-        """See Opening; somebody has begun it."""
-        await self.finish(scope)
-        scope.follow(self)
-        return self._c, self.there()
+        _, words = outcome
+        return words
 
 
 def _begin(s: Session, of: Scope, steps: Steps, scope: Scope) -> tuple[Coroutine[Any, Any, Opened], Coroutine[Any, Any, list[Words]]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mpc.kernels import wide
 from mpc.kernels.wide import LANES
-from mpc.later import Later
+from mpc.later import Opens
 from mpc.naming import expressions
 from mpc.naming.correlations import LIFT, MASK, Relation
 from mpc.naming.scope import Scope, running
@@ -41,10 +41,10 @@ class Lifted(NamedTuple):
     mask: Numbers
 
 
-class Lifting(Later[Lifted]):
+class Lifting(Opens[Lifted]):
     """The masking anew of `whole`, of which others are views, under the mask `name`."""
 
-    __slots__ = ("_lifted", "name")
+    __slots__ = ("name",)
 
     def __init__(self, s: Session, whole: Masked, place: tuple[int, ...]) -> None:
         # A scope that the op which masked it has left for this: whoever begins it, all parties name it alike.
@@ -52,20 +52,9 @@ class Lifting(Later[Lifted]):
         self.name = expressions.wide(scope.ranges.take(MASK, (*whole.shape, 2)))
         super().__init__(s, scope, whole.shape, partial(_begin, s, scope, whole, self.name))
 
-    @property
-    def opens(self) -> bool:
-        """See Unmade."""
-        return True
-
-    def take(self, outcome: Lifted) -> None:
+    def words_of(self, outcome: Lifted) -> Numbers:
         """See Later."""
-        self._lifted, self.words = outcome, outcome.difference
-
-    async def result(self, scope: Scope) -> Lifted:
-        """What it gives; somebody has begun it."""
-        await self.finish(scope)
-        scope.follow(self)
-        return self._lifted
+        return outcome.difference
 
     def at(self, blank: Blanks) -> Ready | None:
         """The same without contents if it has begun; if not, a dry run begins it as the real one will."""
