@@ -38,7 +38,7 @@ async def mask(s: Session, engine: Engine, scope: Scope, x: AShare, name: Expres
     """`x` under the mask `name`, for the call of `scope`; one of few elements is opened beside the program (decision 0027)."""
     await make(scope, [x.held])
     hidden = hide(engine, name, x.words)
-    held = await Difference(s, scope, x.shape, lambda own: (_opened(engine, own, [x], [name], hidden, x.owner),)).at_once()
+    held = await Difference(s, scope, x.shape, lambda own: (_opened(engine, own, [x], [name], hidden),)).at_once()
     await engine.beside.departure()
     return Masked.of(x, held, _mask(x, hidden), name)
 
@@ -57,7 +57,7 @@ async def difference(engine: Engine, scope: Scope, x: AShare | Masked, name: Exp
     await make(scope, [x.held])
     if isinstance(x, Masked):
         return x.difference.reshape(-1)
-    return await _opened(engine, scope, [x], [name], hide(engine, name, x.words), x.owner)
+    return await _opened(engine, scope, [x], [name], hide(engine, name, x.words))
 
 
 def hide(engine: Engine, name: Expression, words: Words) -> Words:
@@ -76,9 +76,7 @@ async def _masked(engine: Engine, scope: Scope, fresh: Sequence[tuple[AShare, Ex
     together = hidden[0] if len(hidden) == 1 else np.concatenate(hidden)
     del hidden  # as large as what is opened, which may take long
     cuts = [slice(stop - x.size, stop) for stop, x in zip(accumulate(x.size for x in values), values, strict=True)]
-    owners = {x.owner for x in values}
-    # Values of several owners travel as one opening: to all but the owner a private input is 0 - 0.
-    opened = await _opened(engine, scope, values, names, together, values[0].owner if len(owners) == 1 else None)
+    opened = await _opened(engine, scope, values, names, together)
     parts = zip(values, cuts, names, strict=True)
     return [Masked.of(x, opened[cut].reshape(x.shape), _mask(x, together[cut]), name) for x, cut, name in parts]
 
@@ -88,10 +86,10 @@ def _mask(x: AShare, hidden: Words) -> Words:
     return x.words - hidden.reshape(x.shape)
 
 
-async def _opened(
-    engine: Engine, scope: Scope, values: Sequence[AShare], names: Sequence[Expression], hidden: Words, owner: int | None
-) -> Words:
+async def _opened(engine: Engine, scope: Scope, values: Sequence[AShare], names: Sequence[Expression], hidden: Words) -> Words:
     lineages, trees = [x.lineage for x in values], [name.tree for name in names]
-    if owner is not None:
+    owner, *others = {x.owner for x in values}
+    # Values of several owners travel as one opening: to all but the owner a private input is 0 - 0.
+    if owner is not None and not others:
         return await engine.exchange.publish(scope, "mask", hidden, owner, lineages, trees)
     return await engine.exchange.open(scope, "mask", hidden, lineages, trees, np.add)

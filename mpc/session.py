@@ -202,7 +202,7 @@ class Session:
     async def made(self, *outcomes: Any) -> None:
         """See that all shares and masked values in `outcomes` are there; those that nobody has read may not be.  Ops do it by themselves.
 
-        rounds 0 (what `mul` says of large numbers of factors) · dealer what `mul` says
+        rounds, bytes and dealer are what `mul` and `mul_trunc` say of products that something reads
         """
         scope = running(self)
         try:

@@ -168,7 +168,7 @@ def _stated(bound: float, reason: str = "of a sum") -> float:
 class AShare(Fixed):
     """An additive share: the n parties' words sum to the value mod 2^64.
 
-    `owner` is the party that alone holds non-zero words, for a private input that nothing else was added to; None otherwise.
+    `owner` is the party that alone holds non-zero words: its private inputs, and what is local of these and public constants; None otherwise.
     """
 
     __slots__ = ("_words", "owner")
