@@ -18,6 +18,7 @@ from mpc.fixed_point import BOUND, FRAC, headroom, shape_of
 from mpc.ledger import Release
 from mpc.naming import correlations, expressions
 from mpc.naming.scope import Scope, called, close_innermost, current, protocol, running
+from mpc.naming.streams import MASK, ZERO, ZERO_XOR
 from mpc.preprocessing.plan import DryExchange, DrySource, Plan, Planning, run_dry
 from mpc.ring import count
 from mpc.values.bshare import BShare
@@ -147,7 +148,7 @@ class Session:
         """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names: others at another party are a Disagreement when it is opened."""
         extent, frac, scope = extent_of(shape), index(frac), current(self)
         # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
-        lineage = lineage_of("zero", *scope.path, scope.ranges.take("zero", ()).block, frac, *extent, *map(fingerprint, terms))
+        lineage = lineage_of("zero", *scope.path, scope.ranges.take(ZERO, ()).block, frac, *extent, *map(fingerprint, terms))
         return AShare(self._engine.zeros(extent), frac=frac, bound=0.0, home=self.home, lineage=lineage)
 
     def input(
@@ -232,7 +233,7 @@ class Session:
         """The mask of `x`: its own if it is masked, else a fresh one of the current scope; the owner's alone for a private input.  For ops."""
         if isinstance(x, Masked):
             return x.name
-        return expressions.mask(running(self).ranges.take("mask", x.shape), x.owner)
+        return running(self).ranges.mask(x.shape, x.owner)
 
     async def masked(
         self, values: Sequence[AShare | Masked], names: Sequence[Expression], scope: Scope | None = None
@@ -264,7 +265,7 @@ class Session:
         to_names = tuple(self._receiver_names[i] for i in receivers)
         scope, exchange = current(self), self._engine.exchange
         await self.made(x)
-        usage, combine = ("zero-xor", np.bitwise_xor) if isinstance(x, BShare) else ("zero", np.add)
+        usage, combine = (ZERO_XOR, np.bitwise_xor) if isinstance(x, BShare) else (ZERO, np.add)
         fresh = self._engine.streams.zero(scope.ranges.take(usage, x.words.shape), usage)
         # Re-randomised afresh, in the memory of the zero sharing: what a receiver sees of each share is uniform but for the sum.
         if isinstance(x, BShare):
@@ -346,7 +347,7 @@ class Session:
         """Open the XOR of every party's `words`, which the caller hid under fresh bit masks."""
         return await self._engine.exchange.open(running(self), "bits", words, lineages, keys, np.bitwise_xor)
 
-    def mask_words(self, where: expressions.Range, hides: Words, usage: str = correlations.MASK) -> Words:
+    def mask_words(self, where: expressions.Range, hides: Words, usage: str = MASK) -> Words:
         """This party's share of the mask at `where`, to be spent on `hides` alone."""
         return self._engine.streams.mask(where, hides, usage)
 

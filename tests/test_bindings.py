@@ -10,8 +10,9 @@ import pytest
 import mpc
 from mpc import Disagreement, PeerLost
 from mpc.messaging.sinks import Store
-from mpc.naming.correlations import BIT_MASK, BIT_SHARE, MASK, SHARE, Relation, receiver
+from mpc.naming.correlations import Relation, receiver
 from mpc.naming.expressions import Range, combine, mask, scale
+from mpc.naming.streams import BIT_MASK, BIT_SHARE, MASK, SHARE
 from mpc.network.mesh import Clocks
 from mpc.preprocessing import bindings as keeping
 from mpc.preprocessing.bindings import Bindings

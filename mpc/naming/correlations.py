@@ -17,6 +17,7 @@ from mpc.errors import ProgramError
 from mpc.kernels import bits, carry, rounding, sets, wide
 from mpc.kernels.rounding import HALF
 from mpc.naming.expressions import MAX_SCOPE, NAMED_NODES, Expression, Range
+from mpc.naming.streams import BIT_SHARE, SHARE
 from mpc.ring import WORD, Words, count
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ MAX_LIFTED = 1 << 12
 """Elements of a masked value that may be masked anew as numbers mod 2^128."""
 DROPPED, WIDE_DROPPED = 32, 96
 """Bits that words and numbers mod 2^128 may lose: the top bit of r is dealt mod 2^32."""
-SHARE, BIT_SHARE, MASK, BIT_MASK = "share", "bit-share", "mask", "bit-mask"
 
 
 class Part(NamedTuple):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mpc.errors import ProgramError
+from mpc.naming import expressions
 from mpc.naming.expressions import MAX_SCOPE, Range
 from mpc.prg import Stream, blocks_for, derive
 from mpc.ring import WORD, Words, count, zeros
@@ -16,6 +17,10 @@ from mpc.ring import WORD, Words, count, zeros
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mpc.naming.expressions import Expression
+
+MASK, BIT_MASK, SHARE, BIT_SHARE, ZERO, ZERO_XOR = "mask", "bit-mask", "share", "bit-share", "zero", "zero-xor"
+"""Usages of streams, of which no two have the same words."""
 FEW = 8
 """Ranges of so few words come from one hash."""
 PIECE = 1 << 15
@@ -105,6 +110,14 @@ class Ranges:
         self._next[usage] = block + blocks_for(count(shape))
         return Range(self.scope, block, shape)
 
+    def mask(self, shape: tuple[int, ...], owner: int | None = None) -> Expression:
+        """The name of a fresh mask, of `owner` alone if one is given."""
+        return expressions.mask(self.take(MASK, shape), owner)
+
+    def wide_mask(self, shape: tuple[int, ...]) -> Expression:
+        """The same of numbers mod 2^128, which are two words each."""
+        return expressions.wide(self.take(MASK, (*shape, 2)))
+
     def twin(self) -> Ranges:
         """Ranges that will hand out the same; for a dry run, which spends nothing."""
         twin = Ranges(self.scope)
@@ -133,7 +146,7 @@ class Watch(Protocol):
 class Expansion(Protocol):
     """Everything that a party can make without help: its masks, its shares, and zero sharings with each other party."""
 
-    def mask(self, where: Range, hides: Words, usage: str = "mask") -> Words:
+    def mask(self, where: Range, hides: Words, usage: str = MASK) -> Words:
         """This party's share of a mask, to be spent on the share `hides` and on nothing else, ever."""
 
     def hide(self, where: Range, words: Words) -> Words:
@@ -145,7 +158,7 @@ class Expansion(Protocol):
     def expect(self, usage: str, out: Range, relation: bytes) -> None:
         """This party's share of `relation` at `out` comes as a correction; its own stream is not read there."""
 
-    def zero(self, where: Range, usage: str = "zero") -> Words:
+    def zero(self, where: Range, usage: str = ZERO) -> Words:
         """Words that sum (usage `zero`) or XOR (`zero-xor`) to 0 over the parties, uniform to any n - 1 of them."""
 
 
@@ -167,11 +180,11 @@ class Streams:
             msg = "this process was forked from the one that runs the session, whose streams it would repeat; open a node of its own"
             raise ProgramError(msg)
 
-    def mask(self, where: Range, hides: Words, usage: str = "mask") -> Words:
+    def mask(self, where: Range, hides: Words, usage: str = MASK) -> Words:
         """See Expansion."""
         self._refuse_fork()
         # The masks of a comparison's bits hide more than the share that they are spent on.
-        if usage == "mask" and hides.shape != where.shape:
+        if usage == MASK and hides.shape != where.shape:
             msg = f"a mask of shape {where.shape} cannot hide words of shape {hides.shape}: some of it would hide two"
             raise ProgramError(msg)
         if self._watch:
@@ -195,7 +208,7 @@ class Streams:
         if self._watch:
             self._watch.spends(self._index, usage, out, relation)
 
-    def zero(self, where: Range, usage: str = "zero") -> Words:
+    def zero(self, where: Range, usage: str = ZERO) -> Words:
         """See Expansion.  Every pair shares a seed, never a ring of neighbours."""
         self._refuse_fork()
         for other in self._pairs:
@@ -208,6 +221,6 @@ class Streams:
             for other, seed in self._pairs.items():
                 words = seed.slice(usage, where, start, start + part.size)
                 # One of the two adds what the other one subtracts.
-                combine = np.bitwise_xor if usage == "zero-xor" else np.subtract if self._index > other else np.add
+                combine = np.bitwise_xor if usage == ZERO_XOR else np.subtract if self._index > other else np.add
                 combine(part, words, out=part)
         return total

@@ -10,8 +10,9 @@ import numpy as np
 from mpc.errors import ProgramError
 from mpc.kernels import bits, carry
 from mpc.ledger import Cost
-from mpc.naming.correlations import BIT_MASK, MAX_OPERANDS, Relation
+from mpc.naming.correlations import MAX_OPERANDS, Relation
 from mpc.naming.scope import running
+from mpc.naming.streams import BIT_MASK
 from mpc.ops.declare import Operand, op, opening
 from mpc.ring import broadcast, count
 from mpc.values.bshare import BShare

@@ -16,10 +16,9 @@ from mpc.kernels.sets import folded, of_several
 from mpc.kernels.wide import LANES
 from mpc.later import Opens, watched
 from mpc.ledger import Cost
-from mpc.naming import correlations, expressions
+from mpc.naming import correlations
 from mpc.naming.correlations import (
     DROPPED,
-    MASK,
     MAX_CONTINUED,
     MAX_NAMES,
     MAX_WIDE,
@@ -109,7 +108,7 @@ class Steps:
         """Named when first asked for: most products that wait are never opened.  It is the only mask of its scope, so it has one name whenever that is."""
         if self._mask is None:
             shape, ranges = self.factors[0].shape, self._scope.ranges
-            self._mask = expressions.wide(ranges.take(MASK, (*shape, 2))) if self.is_wide else expressions.mask(ranges.take(MASK, shape))
+            self._mask = ranges.wide_mask(shape) if self.is_wide else ranges.mask(shape)
         return self._mask
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from mpc.errors import ProgramError
 from mpc.kernels import bits
 from mpc.ledger import Cost, together
-from mpc.naming.correlations import BIT_MASK, Relation
+from mpc.naming.correlations import Relation
 from mpc.naming.scope import protocol, running
+from mpc.naming.streams import BIT_MASK
 from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
 from mpc.ring import count
 from mpc.values.secret import lineage_of, same_home

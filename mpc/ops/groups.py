@@ -14,7 +14,7 @@ import numpy as np
 from mpc.kernels.sets import folded
 from mpc.ledger import Cost, together
 from mpc.naming import correlations, expressions
-from mpc.naming.correlations import MASK, products_of
+from mpc.naming.correlations import products_of
 from mpc.ops.declare import opening
 from mpc.ring import count
 from mpc.values.derived import Pending
@@ -130,7 +130,7 @@ def _groups(s: Session, around: Scope, columns: list[list[Factor]]) -> list[Pend
     # A scope of its own, whose rounds count for whoever waits for the groups.
     scope, shape = around.child("group"), (len(columns[0]), *columns[0][0].shape)
     level = 1 + max(factor.level for column in columns for factor in column)
-    name = expressions.mask(scope.ranges.take(MASK, shape))
+    name = scope.ranges.mask(shape)
     lineage = lineage_of("mul", *(factor.lineage for column in columns for factor in column))
     stacks = tuple([expressions.stack([factor.name for factor in column]) for column in columns])
     fetching = s.source.begin(scope, products_of(scope.ranges, stacks))
@@ -167,7 +167,7 @@ async def group_of(s: Session, around: Scope, product: AShare, factors: Sequence
     """One factor in place of all of `product`: its words are opened."""
     scope = around.child("group")
     await s.beside.room()
-    name = expressions.mask(scope.ranges.take(MASK, product.shape))
+    name = scope.ranges.mask(product.shape)
     lineage = lineage_of("mul", *(factor.lineage for factor in factors))
     await begin(scope, [product.held])
     opening = s.beside.start(_opened_words(s, scope, product, name, lineage))

@@ -14,8 +14,7 @@ import numpy as np
 from mpc.kernels import wide
 from mpc.kernels.wide import LANES
 from mpc.later import Opens
-from mpc.naming import expressions
-from mpc.naming.correlations import LIFT, MASK, Relation
+from mpc.naming.correlations import LIFT, Relation
 from mpc.naming.scope import Scope, running
 from mpc.ops.quotients import biased, public_numbers
 from mpc.ring import count
@@ -49,7 +48,7 @@ class Lifting(Opens[Lifted]):
     def __init__(self, s: Session, whole: Masked, place: tuple[int, ...]) -> None:
         # A scope that the op which masked it has left for this: whoever begins it, all parties name it alike.
         scope = Scope(place, "lift", 0, parent=running(s))
-        self.name = expressions.wide(scope.ranges.take(MASK, (*whole.shape, 2)))
+        self.name = scope.ranges.wide_mask(whole.shape)
         super().__init__(s, scope, whole.shape, partial(_begin, s, scope, whole, self.name))
 
     def words_of(self, outcome: Lifted) -> Numbers:

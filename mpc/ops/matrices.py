@@ -18,7 +18,7 @@ import numpy as np
 from mpc.kernels.products import matmul
 from mpc.ledger import Cost
 from mpc.naming import expressions
-from mpc.naming.correlations import MASK, MATRIX, MAX_MATRIX, Relation, layout_of
+from mpc.naming.correlations import MATRIX, MAX_MATRIX, Relation, layout_of
 from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
 from mpc.ops.quotients import biased, lost_in, rounded, whole_of
@@ -66,7 +66,7 @@ async def product(s: Session, kind: str, x: AShare | Masked, z: AShare | Masked,
     # One that waits for a further factor, which this is none, is opened by itself.
     await begin(scope, [each.held for each, origin in zip(known, origins, strict=True) if origin.base is not None])
     quotients = [origin.quotient for origin in origins]
-    rho = expressions.mask(scope.ranges.take(MASK, expressions.product_shape(x.shape, z.shape)))
+    rho = scope.ranges.mask(expressions.product_shape(x.shape, z.shape))
     drops = [quotient.drop for quotient in quotients]
     names = (*[each.name for each in factors], *[quotient.mask for quotient in quotients], rho)
     with closing(s.source.begin(scope, Relation.fresh(scope.ranges, kind, (*drops, drop), names))) as fetching:

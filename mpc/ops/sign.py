@@ -13,8 +13,9 @@ import numpy as np
 
 from mpc.kernels import bits, carry
 from mpc.ledger import Cost, together
-from mpc.naming.correlations import BIT_MASK, Relation
+from mpc.naming.correlations import Relation
 from mpc.naming.scope import running
+from mpc.naming.streams import BIT_MASK
 from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
 from mpc.ring import count
 from mpc.values.masked import Masked, masked_lineage

@@ -206,7 +206,7 @@ def _remembered(s: Session, whole: Whole, rounded: Rounded, drop: int) -> AShare
 async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, whole: Whole) -> Rounded:
     names = [s.name_mask(x), s.name_mask(y)]
     product = masks_product(s.n, operation, *names)
-    rho = expressions.mask(running(s).ranges.take("mask", product.shape))
+    rho = running(s).ranges.mask(product.shape)
     # The parties' own terms sum to x·y less a·b or their cross, and so does what is opened under rho: the mask is rho + a·b, and a·b is never dealt.
     mask = expressions.combine("add", rho, product)
     with closing(_begin(s, mask, drop)) as fetching:

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from mpc.naming.correlations import BIT_MASK, BIT_SHARE, MASK, SHARE
+from mpc.naming.streams import BIT_MASK, BIT_SHARE, MASK, SHARE
 from mpc.prg import blocks_for
 from mpc.ring import count
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc.kernels import wide
-from mpc.naming.correlations import BIT_MASK, MASK
 from mpc.naming.expressions import MATRIX_PRODUCTS, evaluate, in_part, leading_rows, multiplications
+from mpc.naming.streams import BIT_MASK, MASK
 from mpc.ring import WORD, count, zeros
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.exchange import correction_digest, correction_tag, raw
 from mpc.messaging.job import describe
 from mpc.naming.asked import undefined, unpack_relation
-from mpc.naming.correlations import BIT_MASK, MASK, WIDE, receiver
-from mpc.naming.streams import Seed
+from mpc.naming.correlations import WIDE, receiver
+from mpc.naming.streams import BIT_MASK, MASK, Seed
 from mpc.preprocessing.bindings import Bindings
 from mpc.preprocessing.corrections import correction, work_of
 

@@ -15,6 +15,7 @@ from mpc.kernels.blank import Meter, Uncounted
 from mpc.ledger import Ledger
 from mpc.messaging.exchange import scatters, stripes
 from mpc.naming.expressions import MAX_NDIM
+from mpc.naming.streams import MASK, ZERO
 from mpc.values.derived import Done
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ class DryStreams:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
-    def mask(self, where: Range, hides: Words, usage: str = "mask") -> Any:  # noqa: ARG002
+    def mask(self, where: Range, hides: Words, usage: str = MASK) -> Any:  # noqa: ARG002
         """See Expansion."""
         return self._plan.blanks.blank(where.shape)
 
@@ -257,7 +258,7 @@ class DryStreams:
     def expect(self, usage: str, out: Range, relation: bytes) -> None:
         """See Expansion."""
 
-    def zero(self, where: Range, usage: str = "zero") -> Any:  # noqa: ARG002
+    def zero(self, where: Range, usage: str = ZERO) -> Any:  # noqa: ARG002
         """See Expansion."""
         return self._plan.blanks.blank(where.shape)
 
