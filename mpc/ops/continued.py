@@ -34,7 +34,7 @@ from mpc.ops.declare import Operand, opening
 from mpc.ops.lift import lifted_name, lifted_whole, lifting_of, open_numbers, part_of
 from mpc.ops.quotients import LIMIT, WIDE_LIMIT, biased, biased_numbers, lost_in, public_numbers, rounded, whole_of, wrapped
 from mpc.ring import count
-from mpc.values.derived import Known, Quotient, Truncation
+from mpc.values.derived import Quotient, Truncation
 from mpc.values.secret import lineage_of
 from mpc.values.unmade import begin, make
 
@@ -103,9 +103,8 @@ class Steps:
         self._scope = scope
         self._mask: Expression | None = None
 
-    @property
-    def mask(self) -> Expression:
-        """Named when first asked for: most products that wait are never opened.  It is the only mask of its scope, so it has one name whenever that is."""
+    def name(self) -> Expression:
+        """That of its mask, given when first asked for: most products that wait are never opened.  It is the only mask of its scope, so it has one name whenever that is."""
         if self._mask is None:
             shape, ranges = self.factors[0].shape, self._scope.ranges
             self._mask = ranges.wide_mask(shape) if self.is_wide else ranges.mask(shape)
@@ -134,12 +133,14 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
     held = words = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
     if y.factors and base.mask.length <= MAX_BASE and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
         # A further product like this one takes no opening of it.
-        truncation = Truncation(Quotient(steps, dropped, words), base, factors, liftable, steps.is_wide)
+        truncation = Truncation(Quotient(steps.name, dropped, words), base, factors, liftable, steps.is_wide)
         if watched(s):
             await make(scope, [words])
     else:
         held = await words.at_once()
-        truncation = Truncation(Quotient(Known(steps.mask), dropped, words))
+        # Of its steps, which it does not keep, only the mask.
+        mask = steps.name()
+        truncation = Truncation(Quotient(lambda: mask, dropped, words))
     return wrapped(s, held, z.frac + y.frac, z.bound * y.bound, drop, lineage, truncation)
 
 
@@ -157,14 +158,14 @@ class QuotientWords(Opens["Opened"]):
 def _begin(s: Session, of: Scope, steps: Steps, scope: Scope) -> tuple[Coroutine[Any, Any, Opened], Coroutine[Any, Any, list[Words]]]:
     """The work in `scope`, and what it fetches: the only relation of the op's own scope `of`."""
     kind, name, opened = (WIDE, lifted_name, _opened_wide) if steps.is_wide else (QUOTIENT, attrgetter("name"), _opened)
-    names = (steps.base.mask, *map(name, steps.factors), steps.mask)
+    names = (steps.base.mask, *map(name, steps.factors), steps.name())
     relation = Relation.fresh(of.ranges, f"{kind}{len(steps.factors)}", (steps.base.drop, steps.drop), names)
     fetching = s.source.begin(scope, relation)
     return opened(s, scope, steps, fetching), fetching
 
 
 async def _opened(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
-    base, factors, drop, rho = steps.base, steps.factors, steps.drop, steps.mask
+    base, factors, drop, rho = steps.base, steps.factors, steps.drop, steps.name()
     c, z = await base.opening.result(scope)
     high, products, top, tops = await fetching
     await make(scope, [y.held for y in factors])
@@ -186,7 +187,7 @@ def _times(z: Words, c: Words, drop: int, factors: tuple[Masked, ...], products:
 
 
 async def _opened_wide(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
-    base, drop, rho = steps.base, steps.drop, steps.mask
+    base, drop, rho = steps.base, steps.drop, steps.name()
     c, _ = await base.opening.result(scope)
     wholes = [(y, await lifted_whole(scope, y)) for y in steps.factors]
     high, products, top = await fetching

@@ -23,7 +23,7 @@ from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
 from mpc.ops.quotients import biased, lost_in, rounded, whole_of
 from mpc.ring import WORD, count
-from mpc.values.derived import Derived, Done, Known, Quotient, Truncation
+from mpc.values.derived import Derived, Done, Quotient, Truncation
 from mpc.values.masked import Masked
 from mpc.values.unmade import begin, make
 
@@ -76,7 +76,7 @@ async def product(s: Session, kind: str, x: AShare | Masked, z: AShare | Masked,
         own = await s.compute(_times, rho.shape, factors, opened, drops, products, alone, s.first)
         c = biased(await s.open_hidden(scope, s.hide(rho, await whole.added(s, own)), rho, whole.lineage))
         words = await rounded(s, c, high, top, drop, rho.shape)
-    return whole.truncated(s, words, drop, Truncation(Quotient(Known(rho), drop, Done((c, words)))))
+    return whole.truncated(s, words, drop, Truncation(Quotient(lambda: rho, drop, Done((c, words)))))
 
 
 def _times(factors: Sequence[Masked], opened: Sequence[Opened], drops: Sequence[int], products: Words, alone: Words, first: bool) -> Words:  # noqa: FBT001

@@ -24,7 +24,7 @@ from mpc.ops.continued import MAX_BASE
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
 from mpc.ops.quotients import Whole
 from mpc.ring import broadcast, count
-from mpc.values.derived import Derived, Done, Known, Quotient, Truncation
+from mpc.values.derived import Derived, Done, Quotient, Truncation
 from mpc.values.masked import Masked
 from mpc.values.secret import lineage_of
 from mpc.values.shares import AShare, concatenate, constant
@@ -200,7 +200,7 @@ def _remembered(s: Session, whole: Whole, rounded: Rounded, drop: int) -> AShare
     """A quotient, if it is no longer than a chunk, and the name of its mask fits beside others in a relation."""
     words, c, mask = rounded
     remembers = count(words.shape) <= CHUNK and mask.length <= MAX_BASE
-    return whole.truncated(s, words, drop, Truncation(Quotient(Known(mask), drop, Done((c, words)))) if remembers else None)
+    return whole.truncated(s, words, drop, Truncation(Quotient(lambda: mask, drop, Done((c, words)))) if remembers else None)
 
 
 async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, whole: Whole) -> Rounded:

@@ -95,35 +95,22 @@ class Factors(NamedTuple):
         return self._replace(values=tuple(value.at(home, blank) for value in self.values))
 
 
-class Named(Protocol):
-    """What has a mask."""
-
-    @property
-    def mask(self) -> Expression:
-        """Its name."""
-
-
-class Known(NamedTuple):
-    """A mask that has been named."""
-
-    mask: Expression
-
-
 class Quotient(NamedTuple):
     """A value that lost `drop` bits: C - (r >> drop) + K·(msb r), where r = -mask, and C and K follow from the public c = value + 2^62 + r.
 
     `mpc.ops.quotients` has the formulas; of numbers mod 2^128, 2^126 stands in place of 2^62.
     """
 
-    named: Named
+    name: Callable[[], Expression]
+    """That of its mask: one that no relation needs is never named."""
     drop: int
     opening: Opening
     """Of c, flat; and this party's share of the quotient."""
 
     @property
     def mask(self) -> Expression:
-        """The name of its mask: one that no relation needs is never named."""
-        return self.named.mask
+        """The name of its mask, from now on."""
+        return self.name()
 
     def at(self, blank: Blanks) -> Quotient:
         """The same without contents."""
