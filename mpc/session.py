@@ -172,13 +172,13 @@ class Session:
                 msg = f"party {self.names[number]} owns this input: pass values=None and its public shape="
                 raise ProgramError(msg)
             words = self._engine.zeros(extent_of(shape))
-        lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape)
+        lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape, fingerprint(float(bound)))
         return AShare(words, frac=frac, bound=bound, home=self.home, lineage=lineage, owner=number)
 
     def given(self, words: Words | None, shape: Extent, *, frac: int, bound: float) -> AShare:
         """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
         extent, frac = extent_of(shape), index(frac)
-        lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent)
+        lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent, fingerprint(float(bound)))
         return AShare(self._engine.zeros(extent) if words is None else words, frac=frac, bound=bound, home=self.home, lineage=lineage)
 
     @protocol

@@ -89,3 +89,8 @@ def mod64(values):
 
 def ed_to_curve(public):
     return sodium.crypto_sign_ed25519_pk_to_curve25519(public)
+
+
+def printed(what):
+    """The print of public data, of which this is the text."""
+    return int.from_bytes(b2(str(what).encode(), 15), "little")

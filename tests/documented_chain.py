@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.documented import b2, canonical, encoded, lineage, mod64, truncated
+from tests.documented import canonical, encoded, lineage, mod64, printed, truncated
 from tests.documented_party import ROUNDS, Zoe
 
 LENGTHS = (14, 98, 254, 297)
@@ -45,7 +45,8 @@ class Multiplier(Zoe):
         masked, scope, last, revealed = (str(first + call) for call in range(4))
         zeros = (lineage("zero", 2 * 6 * ROUNDS + 3 * number + place, frac) for place, frac in enumerate((10, 10, 10)))
         x, y, plus = (
-            lineage("input", zero, owner, *shape) for zero, owner, shape in zip(zeros, (0, 1, 0), ((3,), (2, 3), (2,)), strict=True)
+            lineage("input", zero, owner, *shape, printed(bound))
+            for zero, owner, shape, bound in zip(zeros, (0, 1, 0), ((3,), (2, 3), (2,)), (1024.0, 8.0, 1024.0), strict=True)
         )
         own, b = self.dealt("mask", masked, 0, 6), ["own", [masked, 0, [2, 3], 1], []]
         e = encoded(values.reshape(-1), 10) - own
@@ -75,8 +76,8 @@ class Multiplier(Zoe):
     async def factors(self, number, first, values):
         """Each of ann's numbers and of these, masked by the calls `first` and the next one."""
         m = len(values)
-        x = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number), 0), 0, 3)
-        y = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number) + 1, 0), 1, m)
+        x = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number), 0), 0, 3, printed(1.0))
+        y = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number) + 1, 0), 1, m, printed(1.0))
         a, b = ["own", [str(first), 0, [3], 0], []], ["own", [str(first + 1), 0, [m], 1], []]
         d = np.frombuffer(await self.receive("ann", *self.name(str(first), 0, "mask", (3,), [x], [a]), 24), "<u8")
         own = self.dealt("mask", str(first + 1), 0, m)
@@ -146,10 +147,6 @@ def length(mask):
 def rows(mask, history, differences, shares):
     each = enumerate(zip(map(int, differences), map(int, shares), strict=True))
     return [Factor(["index", [row], [mask]], lineage("index", history, printed((row,))), *words) for row, words in each]
-
-
-def printed(what):
-    return int.from_bytes(b2(str(what).encode(), 15), "little")
 
 
 def multiplied(factors, dealt):

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 
 from tests import documented
-from tests.documented import b2, canonical, encoded, lineage, stream, truncated
+from tests.documented import b2, canonical, encoded, lineage, printed, stream, truncated
 
 ROUNDS = 12
 """Products, of 3, 6, 9 and 12 words in turn: which party receives a correction is drawn anew for each, so both parties do."""
@@ -49,7 +49,7 @@ class Zoe:
         return ((fresh + theirs).view(np.int64) / 2.0**frac).tolist()
 
     async def sum(self, scope, values):
-        history = lineage("add_own", lineage("zero", int(scope), 0, 20, len(values)), 0)
+        history = lineage("add_own", lineage("zero", int(scope), 0, 20, len(values)), printed(2.0**42))
         return await self.reveal(f"{scope}.0", encoded(values), history)
 
     async def relation(self, relation, size):
@@ -65,8 +65,8 @@ class Zoe:
     async def quotient(self, number, values):
         """mul of ann's input and this one, trunc by 20 bits, and reveal, as the calls 1, 2 and 3 more of the program."""
         m, (first, second, third) = len(values), (str(1 + 3 * number + call) for call in range(3))
-        x = lineage("input", lineage("zero", 2 * number, 20), 0, m)
-        y = lineage("input", lineage("zero", 2 * number + 1, 20), 1, m)
+        x = lineage("input", lineage("zero", 2 * number, 20), 0, m, printed(1024.0))
+        y = lineage("input", lineage("zero", 2 * number + 1, 20), 1, m, printed(1024.0))
         blocks = -(-m // 2)
         scope = first
         a, b = ["own", [scope, 0, [m], 0], []], ["own", [scope, blocks, [m], 1], []]
@@ -89,13 +89,13 @@ class Zoe:
     async def product_of_three(self, number, values):
         """Of ann's input, this one and this one again: mask of this one, two times mul, and reveal, as 4 more calls of the program."""
         m, first = len(values), 1 + 3 * ROUNDS + 4 * number
-        x = lineage("input", lineage("zero", 2 * (ROUNDS + number), 10), 0, m)
-        y = lineage("input", lineage("zero", 2 * (ROUNDS + number) + 1, 10), 1, m)
+        x = lineage("input", lineage("zero", 2 * (ROUNDS + number), 10), 0, m, printed(1024.0))
+        y = lineage("input", lineage("zero", 2 * (ROUNDS + number) + 1, 10), 1, m, printed(1024.0))
         a, b = ["own", [str(first + 1), 0, [m], 0], []], ["own", [str(first), 0, [m], 1], []]
         own = self.dealt("mask", str(first), 0, m)
         e = encoded(values, 10) - own
         self.send(self.name(str(first), 0, "mask", (m,), [y], [b]), e)
-        y = lineage("masked", y, int.from_bytes(b2(repr(canonical(b)).encode(), 15), "little"))
+        y = lineage("masked", y, printed(repr(canonical(b))))
         # The product of two is only multiplied further: its relation is not asked for.
         d = np.frombuffer(await self.receive("ann", *self.name(str(first + 1), 0, "mask", (m,), [x], [a]), 8 * m), "<u8")
         history = lineage("share", lineage("mul", x, y), first + 1)
@@ -108,14 +108,14 @@ class Zoe:
         """Of ann's input: mask of this one, mul_trunc with it, by 10 bits each, all but the first together, and reveal."""
         m, before = len(values), 2 * ROUNDS + (several - 2) * ROUNDS
         first = 1 + 7 * ROUNDS + (5 * ROUNDS if several == 3 else 0) + (3 + several) * number
-        x = lineage("input", lineage("zero", 2 * (before + number), 10), 0, m)
-        y = lineage("input", lineage("zero", 2 * (before + number) + 1, 10), 1, m)
+        x = lineage("input", lineage("zero", 2 * (before + number), 10), 0, m, printed(1024.0))
+        y = lineage("input", lineage("zero", 2 * (before + number) + 1, 10), 1, m, printed(8.0))
         masked, scope, *others = (str(first + call) for call in range(2 + several))
         a, b = ["own", [scope, 0, [m], 0], []], ["own", [masked, 0, [m], 1], []]
         own = self.dealt("mask", masked, 0, m)
         e = encoded(values, 10) - own
         self.send(self.name(masked, 0, "mask", (m,), [y], [b]), e)
-        y = lineage("masked", y, int.from_bytes(b2(repr(canonical(b)).encode(), 15), "little"))
+        y = lineage("masked", y, printed(repr(canonical(b))))
         rho = ["mask", [scope, -(-m // 2), [m]], []]
         p = ["add", [], [rho, ["mul", [], [a, b]]]]
         high, top = self.parts(await self.relation(["truncation", [10], [p], [], [scope, 0, [-(-12 * m // 8)]]], 12 * m), m, 1)
@@ -187,8 +187,8 @@ class Zoe:
     async def matrix(self, number, values):
         """matmul of ann's input and this one, large enough for a cross, and reveal, as 2 more calls of the program."""
         shape, size, first = values.shape, values.size, 1 + 18 * ROUNDS + 2 * number
-        x = lineage("input", lineage("zero", 2 * (4 * ROUNDS + number), 10), 0, *shape)
-        y = lineage("input", lineage("zero", 2 * (4 * ROUNDS + number) + 1, 10), 1, *shape)
+        x = lineage("input", lineage("zero", 2 * (4 * ROUNDS + number), 10), 0, *shape, printed(8.0))
+        y = lineage("input", lineage("zero", 2 * (4 * ROUNDS + number) + 1, 10), 1, *shape, printed(8.0))
         scope = str(first)
         a, b = ["own", [scope, 0, [*shape], 0], []], ["own", [scope, -(-size // 2), [*shape], 1], []]
         share = await self.relation(["value", [], [["cross", [], [a, b]]], [], [scope, 0, [size]]], 8 * size)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import numpy as np
 import pytest
 
 import mpc
-from mpc import OPS, PrecisionError, ProgramError
+from mpc import OPS, Disagreement, PrecisionError, ProgramError
 from mpc.testing import ExceededBoundError, simulate
 from tests.references import shared, shared_bits
 
@@ -266,3 +267,33 @@ def test_equal_calls_at_the_same_time_are_not_mixed_up(seed):
 
     for n in (2, 3):
         simulate(n, program, seed=seed, check_bounds=True)
+
+
+def own_bound(s):
+    """Not the same at all parties."""
+    return 8.0 + s.index
+
+
+UNLIKE = {
+    "an input": lambda s: s.input([1.0] if s.index == 0 else None, 0, 1, bound=own_bound(s)),
+    "what a client gives": lambda s: s.given(np.zeros(1, np.uint64), (1,), frac=20, bound=own_bound(s)),
+    "an own value": lambda s: s.zero(1).add_own(s.encode([1.0], bound=own_bound(s))),
+    "a sum of own values": lambda s: s.zero(1).add_own(s.encode([1.0], bound=1.0), bound=own_bound(s)),
+    "a multiple": lambda s: (s.zero(1) + 1.0).times([2], own_bound(s)),
+    "a sum": lambda s: (s.zero((2, 1)) + 1.0).sum(0, bound=own_bound(s)),
+    "a value": lambda s: (s.zero(1) + 1.0).assume_bound(own_bound(s), "a test"),
+    "a product": lambda s: mpc.matmul(s, s.zero((1, 1)) + 1.0, s.zero(1) + 1.0, bound=own_bound(s)),
+    "a truncated product": lambda s: mpc.matmul_trunc(s, s.zero((1, 1)) + 1.0, s.zero(1) + 1.0, 20, bound=own_bound(s)),
+}
+
+
+@pytest.mark.parametrize("what", UNLIKE)
+def test_bounds_that_differ_between_parties_are_a_disagreement(what):
+    """Else one would compute on what another one refuses, and no words are known to fit (invariant 28)."""
+
+    async def program(s):
+        x = UNLIKE[what](s)
+        await s.reveal(await x if inspect.isawaitable(x) else x)
+
+    with pytest.raises(Disagreement, match="runs a different program"):
+        simulate(2, program)

@@ -12,7 +12,7 @@ import numpy as np
 from mpc.channels.flow import WINDOW, Arrivals
 from mpc.messaging.sinks import Store
 from mpc.values.sharing import split
-from tests.documented import b2, lineage, stream
+from tests.documented import b2, lineage, printed, stream
 from tests.test_client_shares import JOB, together
 
 ROWS = np.array([[1.5, -2.0], [0.25, 100.0], [-3.0, 7.0]])
@@ -62,7 +62,7 @@ async def test_a_client_from_the_document_gives_rows_and_gets_them_back():
     portions = one + difference.tobytes(), two
     committed = [documented_commitment(one, words.shape, difference.tobytes()), documented_commitment(two, words.shape)]
     # A zero sharing, number 0 of the program's own scope, then the rows, of which the first call reveals all to the client alone.
-    made = lineage("given", lineage("zero", 0, 32), *words.shape)
+    made = lineage("given", lineage("zero", 0, 32), *words.shape, printed(1.0))
     about = [*words.shape, 1, 2, made.to_bytes(16, "little")]
 
     async def client(node):

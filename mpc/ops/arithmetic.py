@@ -22,7 +22,7 @@ from mpc.naming.scope import running
 from mpc.ops import factors
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
 from mpc.ring import broadcast, count
-from mpc.values.secret import lineage_of, same_home
+from mpc.values.secret import fingerprint, lineage_of, same_home
 from mpc.values.shares import AShare, Fixed, concatenate
 
 if TYPE_CHECKING:
@@ -154,6 +154,11 @@ def product_bound(operation: str, x: Fixed, y: Fixed, known: float | None = None
     return x.bound * y.bound * (max(x.shape[-1], 1) if operation == "matmul" else 1)
 
 
+def product_lineage(operation: str, x: Fixed, y: Fixed, known: float | None = None) -> int:
+    """How a product came to be; what is `known` of its bound is a part of that, as all parties must claim the same."""
+    return lineage_of(operation, x.lineage, y.lineage, *(() if known is None else (fingerprint(float(known)),)))
+
+
 async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, known: float | None = None) -> AShare:
     names = [s.name_mask(x), s.name_mask(y)]
     relation = value_relation(s, masks_product(s.n, operation, *names))
@@ -165,7 +170,7 @@ async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation
         _combined, shape, s.index, s.n, left, right, c.reshape(shape), operation, work=product_work(operation, left, right)
     )
     bound = product_bound(operation, x, y, known)
-    return s.share(words, frac=x.frac + y.frac, bound=bound, lineage=lineage_of(operation, x.lineage, y.lineage))
+    return s.share(words, frac=x.frac + y.frac, bound=bound, lineage=product_lineage(operation, x, y, known))
 
 
 def product_work(operation: str, x: Fixed, y: Fixed) -> int:

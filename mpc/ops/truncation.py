@@ -19,7 +19,7 @@ from mpc.naming import expressions
 from mpc.naming.correlations import DROPPED, Relation
 from mpc.naming.scope import running
 from mpc.ops import continued, matrices, quotients
-from mpc.ops.arithmetic import checked_product, masks_product, own_term, product_bound, product_work
+from mpc.ops.arithmetic import checked_product, masks_product, own_term, product_bound, product_lineage, product_work
 from mpc.ops.continued import MAX_BASE
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
 from mpc.ops.quotients import Whole
@@ -169,7 +169,7 @@ async def matmul_trunc(
     dealer 20 per output and 4 m k n, as long as this is at most 2^16.  If x is a quotient, too, the same with 8 in place of 4.
     """
     shape, frac = checked_product("matmul", x, y, bound), x.frac + y.frac
-    most, lineage = product_bound("matmul", x, y, bound), lineage_of("matmul", x.lineage, y.lineage)
+    most, lineage = product_bound("matmul", x, y, bound), product_lineage("matmul", x, y, bound)
     if plus is not None:
         plus = s.operand(plus, (AShare,), "matmul_trunc")
         if plus.shape != shape or plus.frac > frac:

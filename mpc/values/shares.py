@@ -253,9 +253,9 @@ class AShare(Fixed):
         if mine.words.shape != self.shape:
             msg = f"the value has shape {mine.words.shape}, the share {self.shape}"
             raise ProgramError(msg)
-        reach = self.bound + self.home.n * mine.bound if bound is None else bound
+        reach = float(self.bound + self.home.n * mine.bound if bound is None else bound)
         total = applied(lambda own: own + mine.words, self._words)
-        return self._make(total, lineage_of("add_own", self.lineage, 0), reach, None)
+        return self._make(total, lineage_of("add_own", self.lineage, fingerprint(reach)), reach, None)
 
     def __add__(self, other: AShare | ArrayLike) -> AShare:
         return self._sum("add", add, other)
@@ -277,8 +277,8 @@ class AShare(Fixed):
         factors = integers(factor)
         check_broadcast(self.shape, factors.shape)
         words = factors.view(WORD)
-        product = applied(lambda own: own * words, self._words)
-        return self._make(product, lineage_of("scale", self.lineage, constant_lineage(words)), bound, self.owner)
+        product, bound = applied(lambda own: own * words, self._words), float(bound)
+        return self._make(product, lineage_of("scale", self.lineage, constant_lineage(words), fingerprint(bound)), bound, self.owner)
 
     __rmul__ = __mul__
 
