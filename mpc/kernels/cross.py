@@ -15,6 +15,7 @@ they save.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from mpc.kernels.products import halved, is_large, matmul
@@ -54,7 +55,7 @@ def cross(a: Sequence[Words], b: Sequence[Words]) -> Words:
         return matmul(a[0] - a[1], b[1] - b[0])
     # Side by side where the dealer has two cores: no party makes two products, so none should wait for them.
     with ThreadPoolExecutor(1, "cross") as beside:
-        second = beside.submit(lambda: matmul(a[1] + a[2], b[0] + b[2]))
+        second = beside.submit(copy_context().run, lambda: matmul(a[1] + a[2], b[0] + b[2]))
         words = matmul(a[0] + a[2], b[1] + b[2])
         words += second.result()
     return words

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc.kernels import limbs
+from mpc.kernels.halting import hear
 from mpc.ring import WORD, Words, count, signed, zeros
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
     Shape = tuple[int, ...]
 
 # Measured on two cores. PyTorch's int64 loops can compete with AVX-512 only; with AVX2 they were twenty times slower than limbs.
 LIMBS_FROM = 32  # multiplications per word that is split or joined; below, numpy's integers are faster
 TORCH_FROM = 1 << 30  # multiplications; below, loading PyTorch takes longer than it could save
+TORCH_ROWS = 1 << 10  # of a product that PyTorch makes at a time: none can be halted meanwhile
 
 
 def matmul(a: Words, b: Words) -> Words:
@@ -77,26 +77,38 @@ def by_integers(a: Words, b: Words) -> Words:
 
 def by_limbs(a: Words, b: Words) -> Words:
     """(..., m, k), (..., k, n) -> (..., m, n) of 64-bit words in float64 BLAS."""
+    return _by_matrices(a, b, limbs.add_product)
+
+
+def by_torch(a: Words, b: Words) -> Words:
+    """(..., m, k), (..., k, n) -> (..., m, n) of 64-bit words in PyTorch's int64, which wraps as words do."""
+    return _by_matrices(a, b, _torch_product)
+
+
+def _by_matrices(a: Words, b: Words, put: Callable[[Words, Words, Words], None]) -> Words:
+    """The same by `put(a, b, product)` of matrices, whose product is 0 before."""
     if b.ndim == 2:  # a stack times one matrix is one tall product
         product = zeros((*a.shape[:-1], b.shape[-1]))
         m = count(a.shape[:-1])
-        limbs.add_product(a.reshape(m, a.shape[-1]), b, product.reshape(m, b.shape[-1]))
+        put(a.reshape(m, a.shape[-1]), b, product.reshape(m, b.shape[-1]))
         return product
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     left, right = np.broadcast_to(a, stack + a.shape[-2:]), np.broadcast_to(b, stack + b.shape[-2:])
     product = zeros((*stack, a.shape[-2], b.shape[-1]))
     for place in np.ndindex(stack):
-        limbs.add_product(left[place], right[place], product[place])
+        put(left[place], right[place], product[place])
     return product
 
 
-def by_torch(a: Words, b: Words) -> Words:
-    """(..., m, k), (..., k, n) -> (..., m, n) of 64-bit words in PyTorch's int64, which wraps as words do."""
+def _torch_product(a: Words, b: Words, product: Words) -> None:
     torch = _torch()
     # PyTorch warns of read-only memory and refuses negative strides; such factors are copied.
     left, right = (torch.from_numpy(np.require(signed(words), requirements=["C", "W"])) for words in (a, b))
-    product: NDArray[np.int64] = torch.matmul(left, right).numpy()
-    return product.view(WORD)
+    out = torch.from_numpy(signed(product))
+    for start in range(0, len(a), TORCH_ROWS):
+        hear()
+        rows = slice(start, start + TORCH_ROWS)
+        torch.matmul(left[rows], right, out=out[rows])
 
 
 def halved(u: Words, d: Words, v: Words, e: Words, *, up: bool) -> Words:

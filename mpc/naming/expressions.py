@@ -14,6 +14,7 @@ import numpy as np
 from mpc.canonical import pack_sequence
 from mpc.errors import ProgramError
 from mpc.kernels.cross import cross
+from mpc.kernels.halting import hear
 from mpc.kernels.products import matmul
 from mpc.prg import blocks_for
 from mpc.ring import WORD, Words, broadcast, count, outline, without
@@ -271,6 +272,7 @@ def check_named(expression: Expression) -> None:
 
 def evaluate(expression: Expression, leaf: Leaf, shares: Sequence[Leaf] = ()) -> Words:
     """The words of an expression; `leaf(mask, start, stop)` gives flat words start:stop of a mask, `shares` each party's share of them.  Dealer only."""
+    hear()
     operation, parameters = expression.operation, expression.parameters
     if not expression.parts:
         return leaf(expression, 0, count(expression.shape)).reshape(expression.shape)

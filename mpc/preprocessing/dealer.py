@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
 from mpc.kernels import THREAD_WORK
 from mpc.kernels.cross import PARTIES
+from mpc.kernels.halting import halt_when
 from mpc.messaging.agreement import Agreement
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.exchange import correction_digest, correction_tag, raw
@@ -74,6 +77,9 @@ class DealerSession:
         """Parties that have asked for something, and so have all confirmations."""
         self._told: Departure | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._halted = False
+        # Its own, so that what one session asks for never waits for what another did.
+        self._threads = ThreadPoolExecutor(min(self._n, os.cpu_count() or 1), "dealer", halt_when, (lambda: self._halted,))
 
     async def serve(self) -> None:
         """Return when every party is done; raise the first fault."""
@@ -96,6 +102,8 @@ class DealerSession:
             self._mesh.unsubscribe(self)
             for pending in (self._over, *workers):
                 pending.cancel()
+            self._halted = True
+            self._threads.shutdown(wait=False, cancel_futures=True)
             await asyncio.gather(self._over, *workers, return_exceptions=True)
             self._close(fault)
 
@@ -123,7 +131,7 @@ class DealerSession:
             try:
                 # A long kernel runs in a thread, so that heartbeats go on.
                 share = (
-                    await asyncio.to_thread(correction, relation, seeds, index)
+                    await asyncio.get_running_loop().run_in_executor(self._threads, correction, relation, seeds, index)
                     if work_of(relation) > THREAD_WORK
                     else correction(relation, seeds, index)
                 )
