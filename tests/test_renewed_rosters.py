@@ -14,7 +14,9 @@ import protocols
 from mpc import AuthenticationFailed, ConfigError, Disagreement, Node, PeerLost
 from mpc.membership.identity import Identity
 from mpc.membership.roster import Member, Revoked, Roster
+from mpc.messaging.job import describe
 from mpc.network.mesh import Clocks, Mesh
+from mpc.preprocessing.dealer import RUNNING
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from parties.config import load_node_config
 from tests.channels import CLOCKS, Raw, connected, greet, hello, people
@@ -221,3 +223,39 @@ async def test_a_member_that_moved_is_met_at_its_new_address(tmp_path):
         await nodes.kill("b")
         await nodes.start("b")
         await mean_is_right(nodes)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "refused"), [(False, "a job of another roster than counts here"), (True, "proposed a job that cannot run")]
+)
+async def test_a_join_that_the_roster_of_now_does_not_allow_is_left_aside_and_the_next_one_is_served(caplog, ahead, refused):
+    """It was allowed when it came, or named a roster that the dealer did not have yet: no other join of that job is lost for it."""
+    identities, roster = simulated_roster(3)
+    network, waits = MemoryNetwork(), asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        nodes = [
+            await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=Clocks(5.0, 5.0, 5.0))) for who in identities
+        ]
+        first, other, _, dealer = nodes
+
+        async def held(node):
+            async with node.session("j", parties=["p0", "p1"]):
+                await waits.wait()
+
+        running = asyncio.gather(held(first), held(other))
+        await until(lambda: [each.state for each in dealer.dealer.served] == [RUNNING])
+        channels = [dealer.mesh.channel(name) for name in ("p0", "p1")]
+        second = after(roster, dataclasses.replace(roster["p2"], role="client"))
+        for node, parties, roster_of in ((first, ("p0", "p1", "p2"), after(second) if ahead else roster), (other, ("p0", "p1"), roster)):
+            job = describe("j", node.mesh, parties, "")
+            description = job.description | {"roster": roster_of.digest}
+            join = {"description": description, "members": list(job.members), "nonce": bytes(32)}
+            node.mesh.channel("the-dealer").control(kind="join", job="j", **join)
+        await until(lambda: {name for name, _ in dealer.dealer._lobby.waiting("j")} == {"p0", "p1"})
+        dealer.mesh.follow(second)
+        dealer.mesh.follow(after(second))
+        waits.set()
+        await running
+        await until(lambda: [each.by for each in dealer.dealer.served] == ["p0", "p1"])
+        assert f"peer=p0 phase=refused {refused}" in caplog.text
+        assert [dealer.mesh.channel(name) for name in ("p0", "p1")] == channels

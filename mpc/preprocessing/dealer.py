@@ -260,12 +260,18 @@ class Dealer:
         mesh.subscribe(self)
 
     def _joined(self, name: str, join: wire.Body) -> None:
-        if self._is_of_another_roster(join):
+        said = join["description"].get("roster")
+        roster = self._roster_of(said)
+        try:
+            described = self._described(name, join, roster)
+        except PeerMisbehaved:
+            if said == roster.digest:
+                raise
+            # By a roster that this dealer has not, or has no more, it may be a job: nobody is cut off for that.
             self._mesh.log.warning(
                 "peer=%s phase=refused a job of another roster than counts here; see that both use the same version", name
             )
             return
-        described = self._described(name, join)
         if described.name in self._jobs:
             return
         announced = sum(each.by == name and each.state == JOINING for each in self.served)
@@ -279,15 +285,9 @@ class Dealer:
             return
         self._jobs[described.name] = asyncio.create_task(self._serve(described, name))
 
-    def _is_of_another_roster(self, join: wire.Body) -> bool:
-        """Whether a job names members that this dealer does not know, and a roster that it has not, or has no more: nobody is cut off for that."""
-        said = join["description"].get("roster")
-        known = self._roster_of(said)
-        return said != known.digest and any(isinstance(member, str) and member not in known for member in join["members"])
-
-    def _described(self, name: str, join: wire.Body) -> Job:
-        """The job that `name` joins, as this dealer says it; PeerMisbehaved if there can be none."""
-        members, roster = join["members"], self._roster_of(join["description"].get("roster"))
+    def _described(self, name: str, join: wire.Body, roster: Roster) -> Job:
+        """The job that `name` joins, as this dealer says it; PeerMisbehaved if there can be none by this roster."""
+        members = join["members"]
         if not all(isinstance(member, str) and member in roster for member in members) or name not in members:
             raise PeerMisbehaved(name, "proposed a job with members that are not in the roster")
         program, terms = join["description"].get("program"), join["description"].get("terms")
@@ -334,7 +334,11 @@ class Dealer:
             self.outcomes[outcome] += 1
             del self._jobs[job.name]
             for name, join in () if self._closing else self._lobby.waiting(job.name):
-                self._joined(name, join)
+                try:
+                    self._joined(name, join)
+                except PeerMisbehaved as fault:
+                    # It came before the roster that forbids it: left aside, so that it costs the others none of theirs.
+                    log.warning("peer=%s phase=refused %s", name, fault.text)
 
     def _remember(self, job: Job, by: str) -> Served:
         if len(self.served) >= KEPT:
