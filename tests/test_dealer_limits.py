@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,15 +16,22 @@ from mpc.kernels import products
 from mpc.kernels.cross import cross
 from mpc.kernels.halting import HaltedError, halt_when
 from mpc.kernels.limbs import COLUMNS, ROWS
-from mpc.naming.correlations import Relation, receiver
+from mpc.naming import expressions as ex
+from mpc.naming.correlations import KINDS, Relation, receiver
 from mpc.naming.expressions import Range, combine, mask
+from mpc.naming.streams import Ranges, Seed
+from mpc.network.mesh import Clocks
+from mpc.preprocessing.corrections import correction
+from mpc.preprocessing.memory import Memory, memory_of
 from mpc.ring import zeros
 from tests.test_agreement import nodes
-from tests.waiting import until
+from tests.waiting import turns, until
 
 SIDE = 1024
-GREEDY = 4
-"""Sessions of two parties, each of which asks for what takes minutes: more than the shared pool of a machine with two cores has threads."""
+CLOCKS = Clocks(join=120.0, lost=120.0, stall=120.0)
+"""Guards: who multiplies beside many others takes its time."""
+GREEDY = 3
+"""Sessions of two parties, each of which asks for what takes minutes: as many as the one pool of a process with two cores has threads."""
 
 
 def long(scope):
@@ -43,8 +52,20 @@ def kernels():
     return [thread for thread in threading.enumerate() if thread.name.startswith("dealer")]
 
 
+async def both_multiply(pair):
+    """A product that the dealer makes in a thread, in a session of two."""
+
+    async def multiplied(node):
+        async with node.session("honest", parties=[each.mesh.identity.name for each in pair]) as s:
+            x, y = (s.input(np.ones((176, 176)) if s.index == owner else None, owner, (176, 176), bound=4.0) for owner in range(2))
+            return await s.reveal(await mpc.matmul(s, x, y))
+
+    for product in await asyncio.gather(*map(multiplied, pair)):
+        assert np.array_equal(product, np.full((176, 176), 176.0))
+
+
 async def test_what_takes_minutes_holds_up_no_other_session_and_ends_with_its_own():
-    async with nodes(4) as opened:
+    async with nodes(4, CLOCKS) as opened:
 
         async def greedy(node, job):
             async with node.session(job, parties=["p0", "p1"]) as s:
@@ -52,16 +73,10 @@ async def test_what_takes_minutes_holds_up_no_other_session_and_ends_with_its_ow
                 while True:
                     await protocols.secure_sum(s, [1.0])
 
-        async def honest(node):
-            async with node.session("honest", parties=["p2", "p3"]) as s:
-                x, y = (s.input(np.ones((256, 256)) if s.index == owner else None, owner, (256, 256), bound=4.0) for owner in range(2))
-                return await s.reveal(await mpc.matmul(s, x, y))
-
         waiting = [asyncio.create_task(greedy(node, f"greedy-{number}")) for number in range(GREEDY) for node in opened[:2]]
         try:
-            await until(lambda: len(kernels()) >= GREEDY)
-            for product in await asyncio.gather(*(honest(node) for node in opened[2:4])):
-                assert np.array_equal(product, np.full((256, 256), 256.0))
+            await until(lambda: len(kernels()) >= GREEDY * min(2, os.cpu_count() or 1))
+            await both_multiply(opened[2:4])
             assert not any(task.done() for task in waiting)
         finally:
             for task in waiting:
@@ -99,3 +114,138 @@ def test_a_product_halts_between_its_parts(monkeypatch, which):
     assert len(ended) == 1
     assert len(heard) <= 6
     assert len(set(heard)) == (2 if which == "cross" else 1)
+
+
+# -- memory --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_waits_for_memory_of_its_own_and_leaves_some_to_others():
+    relation = long("7")
+    async with nodes(4, CLOCKS) as opened:
+        opened[-1].dealer._memory = Memory(3 * memory_of(relation, 2))
+
+        async def greedy(node):
+            async with node.session("greedy", parties=["p0", "p1"]) as s:
+                s._engine.exchange.ask([received(s, long)])
+                while True:
+                    await protocols.secure_sum(s, [1.0])
+
+        waiting = [asyncio.create_task(greedy(node)) for node in opened[:2]]
+        try:
+            await until(kernels)
+            await both_multiply(opened[2:4])
+            # The other correction of the first session would not fit into its half.
+            await until(lambda: len(kernels()) == 1)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        await until(lambda: not kernels())
+
+
+async def test_memory_that_is_given_back_is_for_all_who_wait():
+    memory, freed, ends = Memory(10), asyncio.Event(), []
+
+    async def held(size):
+        async with memory.holding(size):
+            await freed.wait()
+            ends.append(size)
+
+    waiting = [asyncio.create_task(held(size)) for size in (6, 10, 5, 4, 1)]
+    await turns()
+    waiting[2].cancel()
+    freed.set()
+    await asyncio.wait(waiting)
+    assert ends == [6, 4, 10, 1]
+    assert waiting[2].cancelled()
+
+
+async def test_what_would_take_more_memory_than_a_session_has_is_refused_before_any_is_taken(caplog):
+    relation = long("7")
+    async with nodes(2) as opened:
+        opened[-1].dealer._memory = Memory(2 * memory_of(relation, 2) - 1)
+
+        async def program(node):
+            async with node.session("j") as s:
+                if s.index == 0:
+                    s._engine.exchange.ask([received(s, long)])
+                while True:
+                    await protocols.secure_sum(s, [1.0])
+
+        outcomes = await asyncio.gather(*(program(node) for node in opened[:2]), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [mpc.PeerLost] * 2
+    assert f"p0: asked for what takes {memory_of(relation, 2)} bytes to make, more than the dealer has memory for" in caplog.text
+
+
+TALL = ex.mask(Range("0", 0, (2000, 400)))
+SQUARE = ex.mask(Range("1", 0, (700, 700)))
+STACK = ex.mask(Range("2", 0, (30, 100, 100)))
+OTHERS = ex.transpose(ex.mask(Range("3", 0, (600, 2000))), (1, 0))
+
+
+def part(of, *key):
+    return ex.index(of, ex.normal_index(key, of.shape))
+
+
+VALUES = {
+    "a mask": TALL,
+    "of one party": ex.mask(Range("4", 0, (2000, 400)), 1),
+    "rows": part(TALL, slice(100, 1900)),
+    "columns": part(TALL, slice(None), slice(0, 20)),
+    "backwards": part(TALL, slice(None, None, -1)),
+    "sum": ex.add_up(TALL, 0),
+    "scaled": ex.scale(ex.reshape(TALL, (400, 2000)), 3),
+    "reshaped": ex.reshape(OTHERS, (1200000,)),
+    "stack": ex.stack([TALL, ex.scale(TALL, 3), ex.mask(Range("5", 0, (2000, 400)))]),
+    "pairs": ex.pairs(ex.reshape(part(TALL, 0), (400,))),
+    "pairs of rows": ex.pairs(part(TALL, slice(0, 20))),
+    "elementwise": combine("add", combine("mul", TALL, TALL), TALL),
+    "rows of an elementwise": part(combine("add", combine("mul", TALL, TALL), TALL), slice(0, 1000)),
+    "outer": combine("mul", part(TALL, slice(None), slice(0, 1)), part(TALL, slice(0, 1))),
+    "matrices": combine("matmul", SQUARE, SQUARE),
+    "three matrices": combine("matmul", combine("matmul", SQUARE, SQUARE), SQUARE),
+    "one above the other": combine("matmul", STACK, part(SQUARE, slice(0, 100), slice(0, 100))),
+    "stacks": combine("matmul", STACK, STACK),
+    "transposed": combine("matmul", ex.transpose(TALL, (1, 0)), OTHERS),
+    "a vector": combine("matmul", TALL, part(TALL, 0)),
+    "cross": combine("cross", SQUARE, SQUARE),
+    "cross of transposed": combine("cross", ex.transpose(TALL, (1, 0)), OTHERS),
+    "cross with a vector": combine("cross", TALL, ex.reshape(part(TALL, 0), (400, 1))),
+}
+ELEMENTS = 1 << 17
+
+
+def relations():
+    ranges = Ranges("9")
+    yield from ((name, Relation.fresh(ranges, "value", (), (expression,))) for name, expression in VALUES.items())
+    for name, parameters in (
+        ("truncation", (16,)),
+        ("quotient 2", (16, 16)),
+        ("choice", (ELEMENTS,)),
+        ("bit", (ELEMENTS,)),
+        ("and 4", (ELEMENTS,)),
+    ):
+        yield name, kind(ranges, name, parameters)
+    for name in ("sign", "sign tree", "zero", "zero tree"):
+        yield name, kind(ranges, name, (ELEMENTS,) * KINDS[name].parameters)
+
+
+def kind(ranges, name, parameters):
+    rules = KINDS[name]
+    masks = tuple(ex.mask(ranges.take("mask", (ELEMENTS,))) for _ in range(rules.expressions))
+    return Relation.fresh(ranges, name, parameters, masks, tuple(ranges.take("bit-mask", (words,)) for words in rules.bit_words(ELEMENTS)))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize(("name", "relation"), list(relations()), ids=lambda each: each if isinstance(each, str) else "")
+def test_a_correction_takes_no_more_memory_than_is_said_and_not_much_less(name, relation, n):
+    seeds = [Seed(bytes([number] * 32)) for number in range(n)]
+    tracemalloc.start()
+    try:
+        correction(relation, seeds, 0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    said = memory_of(relation, n)
+    assert peak < 1.05 * said + (1 << 18)
+    assert said < 4 * peak

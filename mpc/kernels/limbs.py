@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     Limbs = NDArray[np.float64]
     Terms = tuple[tuple[int, int, int, np.uint64], ...]
 
-ROWS, DEPTH, COLUMNS = 512, 1024, 1024  # of a tile; beside the result at most 64 MiB are in use, whatever the shapes
+ROWS, DEPTH, COLUMNS = 512, 1024, 1024  # of a tile
+AT_MOST = 1 << 23  # words that are in use beside the result
 CACHED = 1 << 14  # words that are split or summed at a time, so that what lies between words and limbs stays in cache
 FLOAT = WORD.type(0x433 << 52)  # an integer below 2^52 with these bits above it is, as a float64, 2^52 more
 

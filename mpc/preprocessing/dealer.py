@@ -28,6 +28,7 @@ from mpc.naming.correlations import WIDE, receiver
 from mpc.naming.streams import BIT_MASK, MASK, Seed
 from mpc.preprocessing.bindings import Bindings
 from mpc.preprocessing.corrections import correction, work_of
+from mpc.preprocessing.memory import Memory, half_of_the_machine, memory_of
 
 if TYPE_CHECKING:
     from mpc.framing import wire
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mpc.messaging.agreement import Agreed
     from mpc.messaging.job import Job
     from mpc.messaging.lobby import Lobby
+    from mpc.messaging.sinks import Bytes
     from mpc.naming.correlations import Relation
     from mpc.naming.expressions import Range
     from mpc.network.mesh import Mesh
@@ -62,8 +64,11 @@ TURN = 5e-4
 class DealerSession:
     """One job that the dealer serves: a queue of asks per party, answered in order."""
 
-    def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger) -> None:
+    def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger, memory: Memory) -> None:
         self._agreed = agreed
+        self._memory = memory
+        # Half of what all sessions have: one alone leaves room for others.
+        self._own_memory = Memory(memory.most // 2)
         self._mesh = mesh
         self._ledger = ledger
         self._n = len(agreed.job.parties)
@@ -119,7 +124,6 @@ class DealerSession:
             self._over.set_exception(fault)
 
     async def _answer(self, index: int, name: str) -> None:
-        flow = self._agreed.flows[name]
         # Its own, since a long kernel reads them in a thread.
         seeds = [Seed(self._agreed.seeds[party]) for party in self._agreed.job.parties]
         began = time.monotonic()
@@ -128,23 +132,34 @@ class DealerSession:
             self._waiting[name] -= len(key)
             relation = unpack_relation(key, name)
             tag = self._tag(relation, index, name)
-            try:
-                # A long kernel runs in a thread, so that heartbeats go on.
-                share = (
-                    await asyncio.get_running_loop().run_in_executor(self._threads, correction, relation, seeds, index)
-                    if work_of(relation) > THREAD_WORK
-                    else correction(relation, seeds, index)
-                )
-            except MemoryError:
-                raise PeerMisbehaved(name, f"asked for {relation.nbytes} bytes at once, more than the dealer has memory for") from None
-            flow.send(tag, correction_digest(tag, relation.key), raw(share))
-            self._ledger.sends(name, share.nbytes)
-            self._ledger.relations += 1
-            # Some way ahead of the party, and no further: what it has not taken yet is held here.
-            await flow.drained(AHEAD_BYTES)
+            if work_of(relation) > THREAD_WORK:
+                await self._make_in_thread(relation, tag, seeds, index, name)
+            else:
+                await self._send(relation, tag, correction(relation, seeds, index), name)
             if time.monotonic() - began > TURN:
                 await asyncio.sleep(0)
                 began = time.monotonic()
+
+    async def _make_in_thread(self, relation: Relation, tag: bytes, seeds: list[Seed], index: int, name: str) -> None:
+        """A long kernel, so that heartbeats go on, as soon as there is memory for it and until the party has taken what it made."""
+        size, loop = memory_of(relation, self._n), asyncio.get_running_loop()
+        too_much = PeerMisbehaved(name, f"asked for what takes {size} bytes to make, more than the dealer has memory for")
+        if size > self._own_memory.most:
+            raise too_much
+        async with self._own_memory.holding(size), self._memory.holding(size):
+            try:
+                share = await loop.run_in_executor(self._threads, correction, relation, seeds, index)
+            except MemoryError:
+                raise too_much from None
+            await self._send(relation, tag, share, name)
+
+    async def _send(self, relation: Relation, tag: bytes, share: Bytes, name: str) -> None:
+        flow = self._agreed.flows[name]
+        flow.send(tag, correction_digest(tag, relation.key), raw(share))
+        self._ledger.sends(name, share.nbytes)
+        self._ledger.relations += 1
+        # Some way ahead of the party, and no further: what it has not taken yet is held here.
+        await flow.drained(AHEAD_BYTES)
 
     def _tag(self, relation: Relation, index: int, name: str) -> bytes:
         """The tag of a relation that this party may ask for, and nobody asked under another name."""
@@ -254,6 +269,7 @@ class Dealer:
         self._mesh = mesh
         self._lobby = lobby
         self._books = books
+        self._memory = Memory(half_of_the_machine())
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._closing = False
         lobby.on_join.append(self._joined)
@@ -319,7 +335,7 @@ class Dealer:
             log.info("phase=started parties=%s", ",".join(job.parties))
             with self._books.ledger() as served.cost:
                 served.state = RUNNING
-                await DealerSession(agreed, self._mesh, served.cost).serve()
+                await DealerSession(agreed, self._mesh, served.cost, self._memory).serve()
             log.info("phase=done")
             outcome = DONE
         except BeaverError as fault:

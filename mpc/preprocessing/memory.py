@@ -1,0 +1,109 @@
+"""How much memory corrections take while they are made, and how much all of them may: who asks chooses shapes, however short its message is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from mpc.kernels.limbs import AT_MOST
+from mpc.naming.expressions import MATRIX_PRODUCTS, in_part, leading_rows
+from mpc.ring import WORD, count
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from mpc.naming.correlations import Relation
+    from mpc.naming.expressions import Expression
+
+
+class Memory:
+    """`most` bytes; whoever wants more of them than are free waits."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._free = most
+        self._returned = asyncio.Event()
+
+    @asynccontextmanager
+    async def holding(self, size: int) -> AsyncIterator[None]:
+        """While the body runs, `size` bytes, at most all, are held."""
+        while size > self._free:
+            self._returned.clear()
+            await self._returned.wait()
+        self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
+            self._returned.set()
+
+
+def half_of_the_machine() -> int:
+    """Bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+class Size(NamedTuple):
+    """Of a value: words that are kept for it, and that there are at the worst moment while it is made."""
+
+    kept: int
+    peak: int
+
+
+def memory_of(relation: Relation, n: int) -> int:
+    """About how many bytes there are at most while `correction` makes that of this relation between n parties."""
+    values = _together(relation.expressions, lambda each: _value(each, n))
+    masks = sum(count(where.shape) for where in relation.bits)
+    # The masks and a party's share of one; the arrays of the value, a share of it, and all of them in one.
+    made = WORD.itemsize * 2 * masks + 3 * relation.nbytes
+    return max(WORD.itemsize * values.peak, WORD.itemsize * values.kept + made)
+
+
+def _together(parts: Iterable[Expression], of: Callable[[Expression], Size]) -> Size:
+    """Of values that are made one after the other, and kept."""
+    kept = peak = 0
+    for each in map(of, parts):
+        peak = max(peak, kept + each.peak)
+        kept += each.kept
+    return Size(kept, peak)
+
+
+def _value(expression: Expression, n: int) -> Size:
+    operation, parts, words = expression.operation, expression.parts, count(expression.shape)
+    if not parts:
+        # The sum, and the stream that is added to it.
+        return Size(words, 2 * words)
+    if operation == "index" and leading_rows(expression) is not None:
+        return _part(parts[0], words, n)
+    made = _together(parts * n if operation == "cross" else parts, lambda each: _value(each, n))
+    if operation in {"index", "transpose"}:
+        return made
+    peak = max(made.peak, made.kept + words + _beside(expression, n))
+    # What is reshaped is copied if it must be.
+    return Size(max(words, made.kept) if operation == "reshape" else words, peak)
+
+
+def _part(expression: Expression, words: int, n: int) -> Size:
+    """Of so many words of a value that follow each other, as `evaluate` makes them."""
+    operation, parts = expression.operation, expression.parts
+    if not parts or not in_part(expression):
+        return _value(expression, n) if parts else Size(words, 2 * words)
+    made = _together(parts, lambda each: _part(each, words, n))
+    return made if operation in {"reshape", "index"} else Size(words, max(made.peak, made.kept + words))
+
+
+def _beside(expression: Expression, n: int) -> int:
+    """What an operation makes beside its value."""
+    operation, words = expression.operation, count(expression.shape)
+    sizes = [count(part.shape) for part in expression.parts]
+    if operation == "pairs":
+        # Both elements of each, and their places: numpy finds these among all that there could be, which are bytes.
+        extent = expression.parts[0].shape[-1]
+        return 2 * words + extent**2 * 3 // 2
+    if operation not in MATRIX_PRODUCTS:
+        return 0
+    # Factors in another order of memory, and limbs.
+    product = max(sizes) + min(AT_MOST, 4 * sum(sizes) + words)
+    return product if operation == "matmul" else (n - 1) * (sum(sizes) + product) + (n - 2) * words
