@@ -13,6 +13,7 @@ from mpc.messaging import lobby
 from mpc.messaging.job import describe
 from mpc.naming.expressions import Range
 from mpc.network.mesh import Clocks
+from mpc.preprocessing import dealer as dealing
 from mpc.ring import zeros
 from mpc.testing import simulate
 from tests.test_agreement import nodes, run
@@ -71,6 +72,44 @@ async def test_a_join_that_is_none_ends_the_channel_and_not_the_node(monkeypatch
         await until(lambda: opened[0].mesh.channel("p1") is not channel)
         await connected(*opened)
         assert [value for value, _ in await asyncio.gather(*(run(node) for node in opened[:2]))] == [2.0] * 2
+
+
+def join(node, name, parties):
+    """What `node` sends the dealer of a job that it may never run."""
+    job = describe(name, node.mesh, parties, "")
+    body = {"description": job.description, "members": list(job.members), "nonce": bytes(32)}
+    node.mesh.channel("the-dealer").control(kind="join", job=job.name, **body)
+
+
+async def test_who_never_confirms_what_others_gave_up_takes_none_of_their_room_at_the_dealer(monkeypatch):
+    monkeypatch.setattr(dealing, "MAX_JOINING", 2)
+    async with nodes(3, CLOCKS) as opened:
+        await connected(*opened)
+
+        def waiting(job):
+            return [name for name, _ in opened[-1].dealer._lobby.waiting(job)]
+
+        for number, node in enumerate((opened[1], opened[1], opened[2], opened[2])):
+            job, name = f"j{number}", node.mesh.identity.name
+            left = asyncio.create_task(run(node, job, parties=["p0", name]))
+            await until(lambda job=job, name=name: waiting(job) == [name])
+            join(opened[0], job, ("p0", name))
+            await until(lambda job=job, name=name: waiting(job) == [name, "p0"])
+            left.cancel()
+            await asyncio.wait([left])
+            await until(lambda job=job: waiting(job) == ["p0"])
+        both = await asyncio.gather(*(run(node, "theirs", parties=["p1", "p2"]) for node in opened[1:3]))
+        assert [value for value, _ in both] == [2.0] * 2
+
+
+async def test_who_announces_many_jobs_at_once_takes_no_more_room_at_the_dealer(monkeypatch, caplog):
+    monkeypatch.setattr(dealing, "MAX_JOINING", 2)
+    async with nodes(3, CLOCKS) as opened:
+        await connected(*opened)
+        for number in range(4):
+            join(opened[0], f"j{number}", ("p0", "p1"))
+        await until(lambda: caplog.text.count("for 2 that wait for others it has waited longest") == 2)
+        assert [each.job for each in opened[-1].dealer.served] == ["j0", "j1"]
 
 
 @pytest.mark.parametrize("table", [[33, *[1] * 32], [1, 3, 3, *[0] * 30], [1, 1 << 60, *[0] * 31]])

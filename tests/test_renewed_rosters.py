@@ -256,6 +256,6 @@ async def test_a_join_that_the_roster_of_now_does_not_allow_is_left_aside_and_th
         dealer.mesh.follow(after(second))
         waits.set()
         await running
-        await until(lambda: [each.by for each in dealer.dealer.served] == ["p0", "p1"])
+        await until(lambda: [each.job for each in dealer.dealer.served] == ["j", "j"])
         assert f"peer=p0 phase=refused {refused}" in caplog.text
         assert [dealer.mesh.channel(name) for name in ("p0", "p1")] == channels

@@ -53,6 +53,10 @@ class Lobby:
         """Who wants to run `job`, with its join."""
         return list(self._jobs[job].joins.items()) if job in self._jobs else []
 
+    def first(self, job: str) -> str | None:
+        """Who of them has waited longest."""
+        return next(iter(self._jobs[job].joins), None) if job in self._jobs else None
+
     def watch(self, job: str) -> asyncio.Event:
         """An event that is set at every change; one watcher per job."""
         if job in self._news:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 MAX_SESSIONS = 64
 """Sessions that are served, or wait for members, at once."""
 MAX_JOINING = 16
-"""Sessions that one member announced and that wait for others: no member takes all that there is room for."""
+"""Sessions that wait for others and for which one member has waited longest: no member takes all that there is room for."""
 MAX_ASKS = 1 << 16
 """Correlations that one party may have asked for ahead."""
 MAX_NAMES = 1 << 26
@@ -242,11 +242,10 @@ class DealerSession:
 
 @dataclass(slots=True, eq=False)
 class Served:
-    """One session as the dealer knows it; `by` announced it first."""
+    """One session as the dealer knows it."""
 
     job: str
     parties: tuple[str, ...]
-    by: str
     state: str = JOINING
     since: float = field(default_factory=time.time)
     cost: Ledger | None = None
@@ -290,16 +289,19 @@ class Dealer:
             return
         if described.name in self._jobs:
             return
-        announced = sum(each.by == name and each.state == JOINING for each in self.served)
-        if len(self._jobs) >= MAX_SESSIONS or announced >= MAX_JOINING:
+        # Not by who announced them: whoever has left them to a member that never confirms takes no room any more.
+        waits = sum(each.state == JOINING and self._lobby.first(each.job) == name for each in self.served)
+        if len(self._jobs) >= MAX_SESSIONS or waits >= MAX_JOINING:
             self._log(described.name).warning(
-                "peer=%s phase=refused %d sessions are being served, and %d of those that it announced wait for others",
+                "peer=%s phase=refused %d sessions are being served, and for %d that wait for others it has waited longest",
                 name,
                 len(self._jobs),
-                announced,
+                waits,
             )
             return
-        self._jobs[described.name] = asyncio.create_task(self._serve(described, name))
+        # Remembered now: many may come before the first of their tasks begins.
+        served = self._remember(described)
+        self._jobs[described.name] = asyncio.create_task(self._serve(described, served))
 
     def _described(self, name: str, join: wire.Body, roster: Roster) -> Job:
         """The job that `name` joins, as this dealer says it; PeerMisbehaved if there can be none by this roster."""
@@ -326,9 +328,8 @@ class Dealer:
     def _log(self, job: str) -> logging.LoggerAdapter[logging.Logger]:
         return logging.LoggerAdapter(self._mesh.log, {"job": job})
 
-    async def _serve(self, job: Job, by: str) -> None:
+    async def _serve(self, job: Job, served: Served) -> None:
         log = self._log(job.name)
-        served = self._remember(job, by)
         outcome = ABANDONED
         try:
             agreed = await Agreement(self._mesh, self._lobby, job).reach()
@@ -356,11 +357,11 @@ class Dealer:
                     # It came before the roster that forbids it: left aside, so that it costs the others none of theirs.
                     log.warning("peer=%s phase=refused %s", name, fault.text)
 
-    def _remember(self, job: Job, by: str) -> Served:
+    def _remember(self, job: Job) -> Served:
         if len(self.served) >= KEPT:
             # There is one: fewer are served at once.
             self.served.remove(next(each for each in self.served if each.over))
-        self.served.append(served := Served(job.name, job.parties, by))
+        self.served.append(served := Served(job.name, job.parties))
         return served
 
     async def close(self) -> None:
