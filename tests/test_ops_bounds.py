@@ -295,5 +295,5 @@ def test_bounds_that_differ_between_parties_are_a_disagreement(what):
         x = UNLIKE[what](s)
         await s.reveal(await x if inspect.isawaitable(x) else x)
 
-    with pytest.raises(Disagreement, match="runs a different program"):
+    with pytest.raises(Disagreement, match="differ"):
         simulate(2, program)

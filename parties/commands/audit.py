@@ -216,7 +216,7 @@ def verify(
         raise ConfigError(msg)
     # Before the log: a node that runs may add to it meanwhile.
     last = known(path)
-    wanted = [(text, source) for text, source in ((head, "--head"), (last and last.digest, path_of(path))) if text is not None]
+    wanted = ([(head, "--head")] if head is not None else []) + ([(last.digest, str(path_of(path)))] if last is not None else [])
     check = Verification(settings, [decode_key(text) for text in key or ()], [text for text, _ in wanted])
     found = [f"{line.place}: {text}" for line, text in check.problems(path)]
     if other := check.stranger():
