@@ -209,7 +209,7 @@ async def test_a_node_that_closes_at_any_turn_of_a_handshake_leaves_no_connectio
     """Else the other takes it for a living one until a clock says otherwise.  One that is cut off before it can say goodbye may come back."""
     identities, roster = simulated_roster(2)
     network = MemoryNetwork()
-    a, b = (Node(who, roster, network.of(who.name), clocks=CLOCKS) for who in identities[:2])
+    a, b = (Node(who, roster, network.of(who.name), clocks=replace(CLOCKS, repair=0.2)) for who in identities[:2])
     async with b:
         async with a:
             await turns(closing)

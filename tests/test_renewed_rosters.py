@@ -19,11 +19,15 @@ from mpc.network.mesh import Clocks, Mesh
 from mpc.preprocessing.dealer import RUNNING
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from parties.config import load_node_config
-from tests.channels import CLOCKS, Raw, connected, greet, hello, people
+from tests.channels import CLOCKS as LONG
+from tests.channels import Raw, connected, greet, hello, people
 from tests.error_rows import row_of
 from tests.jobs import mean_is_right
 from tests.test_renewal import Renewed
 from tests.waiting import until
+
+CLOCKS = dataclasses.replace(LONG, repair=0.2)
+"""Who was cut off and closes waits so long for whom it cannot hear any more."""
 
 FOLLOWED = ["of the roster any more", "before this member took another roster"]
 """Rows of docs/errors.md that this file provokes."""
@@ -137,7 +141,8 @@ async def test_a_job_under_way_goes_on_without_the_revoked_and_ends_with_them():
 
     async with contextlib.AsyncExitStack() as stack:
         nodes = [
-            await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=Clocks(5.0, 5.0, 5.0))) for who in identities
+            await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=Clocks(5.0, 5.0, 5.0, repair=0.2)))
+            for who in identities
         ]
         begun = asyncio.Semaphore(0)
         two = [asyncio.create_task(party(node, "two", ["p0", "p1"])) for node in nodes[:2]]
@@ -164,7 +169,8 @@ async def test_what_was_agreed_under_the_roster_before_runs_and_two_rosters_in_o
     second = after(roster, leaves=["p2"])
     async with contextlib.AsyncExitStack() as stack:
         nodes = [
-            await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=Clocks(5.0, 5.0, 5.0))) for who in identities
+            await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=Clocks(5.0, 5.0, 5.0, repair=0.2)))
+            for who in identities
         ]
         first, other, _, dealer = nodes
         await until(lambda: all(not node.mesh.missing({"p0", "p1", "the-dealer"} - {node.mesh.identity.name}) for node in nodes))
@@ -234,7 +240,8 @@ async def test_a_join_that_the_roster_of_now_does_not_allow_is_left_aside_and_th
     network, waits = MemoryNetwork(), asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         nodes = [
-            await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=Clocks(5.0, 5.0, 5.0))) for who in identities
+            await stack.enter_async_context(Node(who, roster, network.of(who.name), clocks=Clocks(5.0, 5.0, 5.0, repair=0.2)))
+            for who in identities
         ]
         first, other, _, dealer = nodes
 
