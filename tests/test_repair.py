@@ -10,6 +10,7 @@ import pytest
 
 import mpc
 import protocols
+from mpc import PeerLost
 from mpc.framing.unacknowledged import Unacknowledged
 from tests.proxies import CLOCKS, proxied
 from tests.waiting import until
@@ -80,6 +81,23 @@ async def test_a_connection_is_made_again_however_many_new_ones_there_were_befor
 
         right(await network.each(lambda s: many_rounds(s, 10, after=disturb)), 10)
         assert peer.traffic.repairs == 1
+
+
+async def test_who_fell_silent_is_dialled_at_once_however_many_new_ones_there_were_before():
+    """Its side may have lost the connection when it fell silent, and waits since then; another node with one key would have said something."""
+    async with proxied(2, replace(CLOCKS, repair=4.0)) as network:
+        mesh = network.nodes[0].mesh
+        peer = mesh._peers["p1"]
+        await until(lambda: peer.connected)
+        while not peer.contested(peer.born):
+            peer.met_anew(peer.born)
+        peer.last.interrupt(PeerLost("p1", "a test"))
+        assert mesh._pause(peer, 0) == 1.0
+        # As if it had been so long: nothing else runs meanwhile.
+        clocks, mesh.clocks = mesh.clocks, replace(mesh.clocks, lost=-1.0)
+        assert mesh._pause(peer, 0) <= 0.2
+        mesh.clocks = clocks
+        await until(lambda: peer.traffic.repairs == 1)
 
 
 async def test_large_messages_survive_cuts():

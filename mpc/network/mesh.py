@@ -344,12 +344,12 @@ class Mesh:
             failures += 1
 
     def _pause(self, peer: Peer, failures: int) -> float:
-        """Seconds until the next attempt; where a channel waits, several fit into the time that it has."""
-        if self.contested(peer.member.name):
-            # Two nodes that cut each other off at once would do nothing else, and fill every member's log; what waits gets a few attempts.
-            return min(_CONTESTED, self.clocks.repair / 4) if peer.interrupted else _CONTESTED
-        pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
-        return min(pause, self.clocks.repair / 20) if peer.interrupted else pause
+        """Seconds until the next attempt; where a channel waits, many fit into the time that it has."""
+        # Two nodes that cut each other off at once would do nothing else; who was not, and heard nothing for so long, is waited for as long already.
+        silent = peer.last is not None and asyncio.get_running_loop().time() - peer.last.heard > self.clocks.lost
+        hurried = self.contested(peer.member.name) and not silent
+        pause = _CONTESTED if hurried else _BACKOFF[min(failures, len(_BACKOFF) - 1)]
+        return min(pause, self.clocks.repair / (4 if hurried else 20)) if peer.interrupted else pause
 
     async def _tried(self, peer: Peer) -> bool:
         """One attempt to connect, and all the time that the channel then lives; whether the link came to be used."""
