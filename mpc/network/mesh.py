@@ -345,7 +345,7 @@ class Mesh:
 
     def _pause(self, peer: Peer, failures: int) -> float:
         """Seconds until the next attempt; where a channel waits, many fit into the time that it has."""
-        # Two nodes that cut each other off at once would do nothing else; who was not, and heard nothing for so long, is waited for as long already.
+        # Two nodes that cut each other off at once would do nothing else. After a silence it was no other node, and the peer may have waited as long.
         silent = peer.last is not None and asyncio.get_running_loop().time() - peer.last.heard > self.clocks.lost
         hurried = self.contested(peer.member.name) and not silent
         pause = _CONTESTED if hurried else _BACKOFF[min(failures, len(_BACKOFF) - 1)]

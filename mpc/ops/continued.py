@@ -20,10 +20,8 @@ from mpc.naming import correlations
 from mpc.naming.correlations import (
     DROPPED,
     MAX_CONTINUED,
-    MAX_NAMES,
     MAX_WIDE,
     QUOTIENT,
-    SHORT,
     WIDE,
     WIDE_DROPPED,
     Relation,
@@ -55,8 +53,6 @@ if TYPE_CHECKING:
 
 MAX_EXPONENT = 1000
 """Of a scale that floats can hold together with a bound."""
-MAX_BASE = MAX_NAMES - MAX_WIDE * SHORT
-"""Bytes that the name of a quotient's mask may have so that a relation of it and as many short ones fits into a message."""
 
 
 def continues(z: Operand, y: Operand) -> bool:
@@ -131,7 +127,7 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
     steps = Steps(scope, base, factors, dropped, lineage, is_wide=kind == WIDE)
     held: Held
     held = words = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
-    if y.factors and base.mask.length <= MAX_BASE and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
+    if y.factors and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
         # A further product like this one takes no opening of it.
         truncation = Truncation(Quotient(steps.name, dropped, words), base, factors, liftable, steps.is_wide)
         if watched(s):

@@ -21,9 +21,9 @@ from mpc.naming import expressions
 from mpc.naming.correlations import MATRIX, MAX_MATRIX, Relation, layout_of
 from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
-from mpc.ops.quotients import biased, lost_in, rounded, whole_of
+from mpc.ops.quotients import Rounded, biased, lost_in, rounded, whole_of
 from mpc.ring import WORD, count
-from mpc.values.derived import Derived, Done, Quotient, Truncation
+from mpc.values.derived import Derived, Truncation
 from mpc.values.masked import Masked
 from mpc.values.unmade import begin, make
 
@@ -76,18 +76,21 @@ async def product(s: Session, kind: str, x: AShare | Masked, z: AShare | Masked,
         own = await s.compute(_times, rho.shape, factors, opened, drops, products, alone, s.first)
         c = biased(await s.open_hidden(scope, s.hide(rho, await whole.added(s, own)), rho, whole.lineage))
         words = await rounded(s, c, high, top, drop, rho.shape)
-    return whole.truncated(s, words, drop, Truncation(Quotient(lambda: rho, drop, Done((c, words)))))
+    return whole.quotient(s, Rounded(words, c, rho), drop)
 
 
 def _times(factors: Sequence[Masked], opened: Sequence[Opened], drops: Sequence[int], products: Words, alone: Words, first: bool) -> Words:  # noqa: FBT001
     """This party's share of X z, from what was opened of each quotient and its shares of them."""
-    (z_whole, z_lost, z), (x_whole, x_lost, x) = (_parts(*opened[at], drops[at]) for at in (-1, 0))
-    d, a = (factors[0].difference, factors[0].mask) if factors else (x_whole, x - x_whole if first else x)
+    *left, (z_whole, z_lost, z) = [_parts(c, share, drop) for (c, share), drop in zip(opened, drops, strict=True)]
     columns = count(z.shape[1:])
-    by_tops = alone.astype(WORD).reshape(len(opened), *d.shape, columns)
-    words: Words = products.reshape(len(d), columns) + np.einsum("ijl,jl->il", by_tops[-1], z_lost.reshape(len(z), columns))
-    if not factors:
-        words += np.einsum("ijl,ij->il", by_tops[0], x_lost)
+    by_tops = alone.astype(WORD).reshape(len(opened), -1, len(z), columns)
+    words: Words = products.reshape(-1, columns) + np.einsum("ijl,jl->il", by_tops[-1], z_lost.reshape(-1, columns))
+    if left:
+        ((d, lost, x),) = left
+        a = x - d if first else x
+        words += np.einsum("ijl,ij->il", by_tops[0], lost)
+    else:
+        d, a = factors[0].difference, factors[0].mask
     words = words.reshape(d.shape[:1] + z.shape[1:])
     words += matmul(d, z)
     words += matmul(a, z_whole)

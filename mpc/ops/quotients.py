@@ -11,19 +11,32 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.kernels import wide
 from mpc.kernels.wide import WIDTH
+from mpc.naming.correlations import MAX_NAMES, MAX_WIDE, SHORT
+from mpc.ops.declare import CHUNK
 from mpc.ring import BITS, WORD
+from mpc.values.derived import Done, Quotient, Truncation
 from mpc.values.secret import lineage_of
 
 if TYPE_CHECKING:
     from mpc.kernels.wide import Numbers
+    from mpc.naming.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
-    from mpc.values.derived import Truncation
     from mpc.values.shares import AShare
     from mpc.values.unmade import Held
 
 LIMIT, WIDE_LIMIT = 2.0**62, 2.0 ** (WIDTH - 2)
 """What a word, or a number mod 2^128, stays below that is truncated."""
+MAX_MASK = MAX_NAMES - MAX_WIDE * SHORT
+"""Bytes that the name of a quotient's mask may have, so that a relation of it and as many short ones fits into a message."""
+
+
+class Rounded(NamedTuple):
+    """What was truncated: this party's words, c, which is open, and the name of its mask."""
+
+    words: Words
+    c: Words
+    mask: Expression
 
 
 def biased(opened: Words) -> Words:
@@ -99,6 +112,12 @@ class Whole(NamedTuple):
     def truncated(self, s: Session, words: Words, drop: int, origin: Truncation | None = None) -> AShare:
         """The share of it with `drop` bits less, of which this party has `words`."""
         return wrapped(s, words, self.frac, self.bound, drop, lineage_of("trunc", self.lineage, drop), origin)
+
+    def quotient(self, s: Session, rounded: Rounded, drop: int) -> AShare:
+        """The same, which remembers how it was rounded, unless that is more than a chunk or the name of its mask is too long."""
+        words, c, mask = rounded
+        remembers = words.size <= CHUNK and mask.length <= MAX_MASK
+        return self.truncated(s, words, drop, Truncation(Quotient(lambda: mask, drop, Done((c, words)))) if remembers else None)
 
 
 def wrapped(s: Session, words: Held, frac: int, bound: float, drop: int, lineage: int, origin: Truncation | None = None) -> AShare:

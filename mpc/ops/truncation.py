@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from operator import index
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,11 +20,10 @@ from mpc.naming.correlations import DROPPED, Relation
 from mpc.naming.scope import running
 from mpc.ops import continued, matrices, quotients
 from mpc.ops.arithmetic import checked_product, masks_product, own_term, product_bound, product_lineage, product_work
-from mpc.ops.continued import MAX_BASE
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
-from mpc.ops.quotients import Whole
+from mpc.ops.quotients import Rounded, Whole
 from mpc.ring import broadcast, count
-from mpc.values.derived import Derived, Done, Quotient, Truncation
+from mpc.values.derived import Derived, Truncation
 from mpc.values.masked import Masked
 from mpc.values.secret import lineage_of
 from mpc.values.shares import AShare, concatenate, constant
@@ -38,14 +37,6 @@ if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
-
-
-class Rounded(NamedTuple):
-    """What was truncated: this party's words, c, which is open, and the name of its mask."""
-
-    words: Words
-    c: Words
-    mask: Expression
 
 
 def trunc_cost(n: int, x: Operand, drop: int) -> Cost:  # noqa: ARG001  12 bytes whatever is dropped
@@ -62,7 +53,7 @@ async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
     """
     drop = check_drop(x.bound, x.frac, drop)
     if x.size <= CHUNK:
-        return _remembered(s, Whole(x.frac, x.bound, x.lineage), await _truncated(s, x, drop), drop)
+        return Whole(x.frac, x.bound, x.lineage).quotient(s, await _truncated(s, x, drop), drop)
     parts = await in_chunks(s, _trunc, cut(x.size), (x.reshape(-1),), drop)
     return concatenate(parts).reshape(x.shape)
 
@@ -193,14 +184,7 @@ def _elementwise(x: AShare | Masked, y: AShare | Masked) -> Whole:
 
 
 async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, whole: Whole) -> AShare:
-    return _remembered(s, whole, await _rounded(s, x, y, operation, drop, whole), drop)
-
-
-def _remembered(s: Session, whole: Whole, rounded: Rounded, drop: int) -> AShare:
-    """A quotient, if it is no longer than a chunk, and the name of its mask fits beside others in a relation."""
-    words, c, mask = rounded
-    remembers = count(words.shape) <= CHUNK and mask.length <= MAX_BASE
-    return whole.truncated(s, words, drop, Truncation(Quotient(lambda: mask, drop, Done((c, words)))) if remembers else None)
+    return whole.quotient(s, await _rounded(s, x, y, operation, drop, whole), drop)
 
 
 async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, whole: Whole) -> Rounded:
