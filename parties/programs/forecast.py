@@ -18,7 +18,8 @@ BEGINNING = 5
 class Forecast:
     """`payload`, `rounds` and `peak` are those of the party that sends most, as its ledger will have them; `dealt` is what the dealer sends to all.
 
-    `trips` is how many messages travel one after the other, and `busiest` the bytes, without headers and seals, that the line of the busiest
+    `trips` is how many messages travel one after the other at most (a party that gets a correction is a trip ahead of the others, and where it asks
+    for the next one, the wait for the dealer is one trip shorter: a hash chooses it), and `busiest` the bytes, without headers and seals, that the line of the busiest
     member carries one way.
     """
 
