@@ -159,7 +159,7 @@ async def test_a_party_that_always_wants_another_try_does_not_keep_a_proposal_be
 
 
 async def test_a_proposer_is_told_clearly_of_odd_missing_and_lost_answers(tmp_path):
-    run = {"do": "run", "task": MEAN, "wait": 2}
+    run = {"do": "run", "task": MEAN, "wait": 1}
     async with hostile(tmp_path, extra="max_jobs = 1\n") as (nodes, c):
         for c.reply, kind, text in (("perhaps", "Refused", "c: the job was denied by c"), ("start", "Refused", "c: the job was denied"), ("lost", "Refused", "c: "),
                                     ("busy", "Refused", "c: is busy"), (None, "PeerLost", "c: is connected but does not answer")):  # fmt: skip

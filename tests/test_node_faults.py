@@ -253,7 +253,7 @@ async def test_a_slow_link_is_not_a_lost_peer():
 
     async def party(name):
         async with Node(identities[name], roster, TcpNetwork(None, sockets[name]), clocks=clocks) as node, node.session("j") as s:
-            return float((await protocols.secure_sum(s, np.ones(1 << 17)))[-1])
+            return float((await protocols.secure_sum(s, np.ones(1 << 16)))[-1])
 
     async with Node(identities["d"], roster, TcpNetwork(None, sockets["d"]), clocks=clocks):
         results = await asyncio.gather(party("a"), party("b"), return_exceptions=True)

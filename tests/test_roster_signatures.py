@@ -306,7 +306,8 @@ async def test_a_connection_ends_with_the_key_that_it_was_made_with_and_its_job_
     """p1 still uses its old key when that retires, p2 its new one: p1 is cut off in the middle of a job, p2 is not."""
     identities, plain = simulated_roster(3)
     fresh = [Identity.generate(name) for name in ("p1", "p2")]
-    clocks = Clocks(5.0, 2.0, 5.0)
+    # The dealer waits so long for p1 to come back before the job ends there.
+    clocks = Clocks(5.0, 2.0, 5.0, repair=0.5)
 
     async def cut_off(margin):
         """Whether all were connected in time; then the rest is checked."""
