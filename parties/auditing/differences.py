@@ -5,24 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from parties.auditing.audit import changed
 from parties.auditing.entries import Chain
 from parties.auditing.history import History
 from parties.auditing.volumes import lines_of
 from parties.logs import printable
-from parties.tables import grid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from rich.table import Table as Grid
 
     from parties.auditing.history import Use
 
     Pair = tuple[Use, Use]
+
+HEADINGS = ("jobs", "started (UTC)", "asked by", "protocol", "rows", "difference", "dataset: columns", "learned by")
 
 
 def pairs(log: Path, least: int) -> Iterator[Pair]:
@@ -59,14 +56,12 @@ def _described(use: Use) -> dict[str, Any]:
     return {"id": use.job, "time": time, "asker": use.asker, "protocol": use.protocol, "rows": use.rows}
 
 
-def table(found: Iterable[Pair]) -> Grid:
-    """Pairs for people: one row for each, with a line for each of its jobs."""
-    listed = grid("jobs", "started (UTC)", "asked by", "protocol", "rows", "difference", "dataset: columns", "learned by", ids="jobs")
-    for pair in map(as_object, found):
-        jobs = ("\n".join(printable(str(job[key])) for job in pair["jobs"]) for key in ("id", "time", "asker", "protocol", "rows"))
-        about = printable(f"{pair['dataset']}: {', '.join(pair['columns'])}")
-        listed.add_row(*map(escape, (*jobs, f"{pair['difference']:+}", about, printable(", ".join(pair["learned_by"])))))
-    return listed
+def cells(pair: Pair) -> tuple[str, ...]:
+    """A pair for people, under HEADINGS: one row, with a line for each of its jobs."""
+    told = as_object(pair)
+    jobs = ("\n".join(printable(str(job[key])) for job in told["jobs"]) for key in ("id", "time", "asker", "protocol", "rows"))
+    about = printable(f"{told['dataset']}: {', '.join(told['columns'])}")
+    return (*jobs, f"{told['difference']:+}", about, printable(", ".join(told["learned_by"])))
 
 
-__all__ = ["as_object", "pairs", "table"]
+__all__ = ["HEADINGS", "as_object", "cells", "pairs"]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from mpc.durable import NewFile
 from mpc.errors import ConfigError
@@ -17,7 +16,7 @@ from mpc.membership.lock import IdentityLock
 from mpc.membership.roster import Roster
 from parties.ask import request
 from parties.auditing.audit import changed, log_of
-from parties.auditing.differences import as_object, pairs, table
+from parties.auditing.differences import HEADINGS, as_object, cells, pairs
 from parties.auditing.entries import ENDED, NOT_WRITTEN, RENEWED, STARTED, Chain, opened
 from parties.auditing.head import known, path_of
 from parties.auditing.verification import Verification
@@ -26,7 +25,7 @@ from parties.config import load_node_config
 from parties.jobs.job import DIGEST
 from parties.logs import printable
 from parties.run import run
-from parties.tables import grid, wide
+from parties.tables import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,26 +48,31 @@ def show(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Show the entries; `beaver audit verify` checks them."""
-    listed = grid("entry", "time (UTC)", "what", "job", "asked by", "details", ids="job")
-    path, found = _path(load_node_config(config), log), False
+    path = _path(load_node_config(config), log)
+    found = _entries(path, job)
+    if as_json:
+        for number, entry in found:
+            print(json.dumps(entry or {"number": number, "kind": "unreadable"}))
+    else:
+        # Names in denied proposals are whatever a peer wrote.
+        rows = (tuple(map(printable, _row(number, entry))) for number, entry in found)
+        listing(("entry", "time (UTC)", "what", "job", "asked by", "details"), rows, ids="job")
+
+
+def _entries(path: Path, job: str | None) -> Iterator[tuple[int, Entry | None]]:
+    """Each line of the log, or of one job, with its number, and None where it is no entry; ConfigError if there is none of that job."""
+    found = False
     for number, line in enumerate(lines_of(path), 1):
         try:
             entry = opened(line.data) if line.whole else None
         except ValueError:
             entry = None
-        if job is not None and (entry is None or entry.get("job") != job):
-            continue
-        found = True
-        if as_json:
-            print(json.dumps(entry or {"number": number, "kind": "unreadable"}))
-        else:
-            # Names in denied proposals are whatever a peer wrote.
-            listed.add_row(*(escape(printable(cell)) for cell in _row(number, entry)))
+        if job is None or (entry is not None and entry.get("job") == job):
+            found = True
+            yield number, entry
     if job is not None and not found:
         msg = f"{path}: has no entry of a job {job!r}; `beaver audit show` lists all"
         raise ConfigError(msg)
-    if not as_json:
-        wide().print(listed)
 
 
 def _row(number: int, entry: Entry | None) -> tuple[str, ...]:
@@ -134,7 +138,7 @@ def differences(
         return
     listed = list(found)
     if listed:
-        wide().print(table(listed))
+        listing(HEADINGS, map(cells, listed), ids="jobs")
     print(f"{path}: {len(listed)} pair(s) of jobs whose rows differ by fewer than {least}, and not by none")
 
 

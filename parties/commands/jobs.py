@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from mpc.errors import ConfigError
 from parties import ask, tables
@@ -49,13 +48,14 @@ def list_command(config: Config, as_json: AsJson = False) -> None:  # noqa: FBT0
     if as_json:
         print(json.dumps(jobs))
         return
-    listed = tables.grid("id", "protocol", "dataset", "parties", "asked by", "since (UTC)", "state", "progress", ids="id")
-    for job in jobs:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job["since"]))
-        state = job["state"] + (f": {job['error']}" if job["error"] else "")
-        cells = (job["id"], job["protocol"], job["dataset"], ", ".join(job["parties"]), job["asker"], since, state, _progress(job))
-        listed.add_row(*map(escape, cells))
-    tables.wide().print(listed)
+    headings = ("id", "protocol", "dataset", "parties", "asked by", "since (UTC)", "state", "progress")
+    tables.listing(headings, map(_row, jobs), ids="id")
+
+
+def _row(job: dict[str, Any]) -> tuple[str, ...]:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job["since"]))
+    state = job["state"] + (f": {job['error']}" if job["error"] else "")
+    return (job["id"], job["protocol"], job["dataset"], ", ".join(job["parties"]), job["asker"], since, state, _progress(job))
 
 
 def _progress(job: dict[str, Any]) -> str:
