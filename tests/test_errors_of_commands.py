@@ -272,7 +272,8 @@ async def odd_members(stack, home):
     known = Roster.load(home / "roster.toml")
 
     async def node(identity, listed):
-        await stack.enter_async_context(Node(identity, listed, TcpNetwork(known[identity.name].endpoint), clocks=Clocks(5.0, 5.0, 5.0)))
+        clocks = Clocks(5.0, 5.0, 5.0, repair=0.0)
+        await stack.enter_async_context(Node(identity, listed, TcpNetwork(known[identity.name].endpoint), clocks=clocks))
 
     stranger = Member("stranger", Identity.generate("stranger").public, None)
     await node(Identity.load(home / "other.key"), Roster([*known.members, stranger]))
