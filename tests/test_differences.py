@@ -93,6 +93,14 @@ def test_a_job_counts_while_it_runs_and_further_only_if_something_left():
     assert [each.job for each in history.near(use("x", 99), 5)] == ["9"]
 
 
+def test_near_jobs_are_found_among_many_and_whoever_learned_of_them():
+    history = after(*(use(str(rows), rows) for rows in range(80, 121)))
+    assert [each.rows for each in history.near(use("x", 100), 5)] == [96, 97, 98, 99, 101, 102, 103, 104]
+    # As many rows of the same columns are another job where others learn of it.
+    history = after(use("1", 100, to=("b",)), use("2", 100, to=("c",)))
+    assert [each.job for each in history.near(use("3", 99, to=("b",)), 5)] == ["1"]
+
+
 def job(log, number, rows, released=("mean/reveal",), *, columns=("age",), **more):
     """A job in a's log."""
     task = Task("mean", "patients", columns, ("a", "b", "c"), **more)

@@ -12,7 +12,7 @@ from mpc.errors import BeaverError, ConfigError, PolicyDenied
 from mpc.membership.roster import Roster
 from parties.auditing.history import DAY, History
 from parties.config import load_node_config
-from parties.jobs.job import Task, unpack_task
+from parties.jobs.job import Client, Task, unpack_task
 from parties.policy import admit, check_policy, least_pool, rows_for, too_few
 from tests.error_rows import row_of
 from tests.nodes import Nodes
@@ -333,3 +333,35 @@ def test_purposes_and_pools_that_are_none(change):
 def test_the_roster_that_a_policy_names(home):
     digest = Roster.load(home / "roster.toml").digest.hex()
     assert checked(home, f'rosters = ["{digest}"]\n') is False
+
+
+CLIENT = '[policy]\nallow = ["mean", "sum"]\nmin_rows = 20\n[policy.clients.lab]\ngives = ["mean"]\ngets = ["sum"]\n'
+
+
+def given(protocol, rows, *, to=("a",), dataset="", **more):
+    """A job that lab asks for."""
+    return Task(protocol, dataset, ("age",), ("a", "b", "c"), to, client=Client("lab", rows, (7,) if rows else ()), **more)
+
+
+def test_a_client_does_what_it_is_named_for_with_rows_enough_and_is_no_party(tmp_path):
+    """Without nodes: all parties of a job may have one policy, so each limit is looked at alone."""
+    Nodes(tmp_path, clients=("lab",))
+    text = "\n".join(line for line in (tmp_path / "a.toml").read_text().splitlines() if not line.startswith("allow"))
+    (tmp_path / "bare.toml").write_text(text)
+    config = configured(tmp_path, CLIENT)
+    for task in (given("mean", 20), given("mean", 1, dataset="patients"), given("sum", 0, to=("lab",), dataset="patients")):
+        assert admit(config, History(), task, "lab") is False
+    for task, rule in (
+        (given("mean", 19), "min_rows"),
+        (given("mean", 29, pool=30), "min_pool_rows"),
+        (given("sum", 20), "clients.lab.gives"),
+        (given("mean", 20, to=("lab",)), "clients.lab.gets"),
+    ):
+        with pytest.raises(PolicyDenied) as caught:
+            admit(config, History(), task, "lab")
+        assert caught.value.rule == rule
+    assert admit(config, History(), given("mean", 30, pool=30), "lab") is False
+    # Whom the roster calls a party is nobody's client, whatever the policy names.
+    posing = replace(given("mean", 20), client=Client("b", 20, (7,)))
+    with pytest.raises(ConfigError, match='must be b, with the role "client" in the roster'):
+        admit(config, History(), posing, "b")
