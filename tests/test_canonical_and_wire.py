@@ -376,6 +376,7 @@ def test_matrix_products_with_quotients_are_taken():
         ["truncation", [20], [WIDE], [], ["0", 0, [3]]],
         ["products 2", [], [WIDE, WIDE], [], ["0", 0, [2]]],
         ["quotient 1", [16, 16], [leaf("0", 0, [2]), leaf("0", 0, [2]), WIDE], [], ["0", 0, [6]]],
+        ["choice", [2], [leaf("0", 0, [3])], [["0", 0, [1]]], ["0", 0, [6]]],
         ["quotient 1", [97, 16], [WIDE, leaf("0", 0, [2]), leaf("0", 0, [2])], [], ["0", 0, [6]]],
     ],
 )

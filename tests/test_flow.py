@@ -234,7 +234,7 @@ OVERRUN = {
     "the same tag twice": [wire.first(tag(1), DIGEST, 8, 8) + bytes(8)] * 2,
     "more than the window in several frames": [
         wire.first(tag(1), DIGEST, 2 * WINDOW, WINDOW) + bytes(WINDOW),
-        wire.ahead(tag(1), 8) + bytes(8),
+        wire.ahead(tag(1), 1) + bytes(1),
     ],
     "more than the message ahead": [wire.first(tag(1), DIGEST, 16, 8) + bytes(8), wire.ahead(tag(1), 16) + bytes(16)],
     "bytes ahead of a message that did not begin": [wire.ahead(tag(1), 8) + bytes(8)],
@@ -308,9 +308,14 @@ async def test_the_end_of_the_peer_while_something_is_due(ends):
         await post(near, 2, 8)
 
 
-async def test_the_end_of_the_peer_while_something_is_not_taken(ends):
-    (near, _), _ = ends
+@pytest.mark.parametrize("granted", [False, True])
+async def test_the_end_of_the_peer_while_something_is_not_taken(ends, granted):
+    """Also of what it has granted, and the link has no room for yet."""
+    (near, out), _ = ends
     near.send(tag(1), DIGEST, memoryview(bytes(2 * WINDOW)))
+    if granted:
+        out.wants_pump = lambda flow: None
+        push(near, wire.grant(tag(1)))
     with pytest.raises(Disagreement, match="without taking") as caught:
         near.peer_finished()
     assert row_of(FLOW[1]).shows(str(caught.value))
