@@ -42,6 +42,11 @@ async def faults_of(program, n, clocks):
     return [raised[index] for index in sorted(raised)]
 
 
+async def faults_at_once(programs):
+    """The same of several programs, by their numbers of parties: all wait out the short clock together."""
+    return await asyncio.gather(*(faults_of(program, n, SHORT) for n, program in programs.items()))
+
+
 async def other_receivers(s):
     await s.reveal(s.zero(1), to=[s.index])
 
@@ -149,13 +154,12 @@ async def test_programs_that_never_meet_are_told_long_before_the_clock(program, 
         assert any("receivers, owners of inputs, ops or shapes differ there" in str(fault) for fault in faults)
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 5])
-async def test_at_the_clock_both_hear_what_the_other_waits_for(n):
-    faults = await faults_of(one_forgets, n, SHORT)
-    assert {type(fault) for fault in faults} == {Disagreement}
-    apart = [str(fault) for fault in faults if "their programs went apart" in str(fault)]
-    assert apart
-    assert all("reveal.1" in text and "inner_most.0/reveal.0" in text and "for 1 s now" in text for text in apart)
+async def test_at_the_clock_both_hear_what_the_other_waits_for():
+    for faults in await faults_at_once(dict.fromkeys((2, 3, 4, 5), one_forgets)):
+        assert {type(fault) for fault in faults} == {Disagreement}
+        apart = [str(fault) for fault in faults if "their programs went apart" in str(fault)]
+        assert apart
+        assert all("reveal.1" in text and "inner_most.0/reveal.0" in text and "for 1 s now" in text for text in apart)
 
 
 ELSEWHERE = "they run different programs, shapes, bounds or settings, says p0"
@@ -180,12 +184,10 @@ async def test_what_is_told_of_others_is_what_they_say_themselves(case):
     assert [str(fault) for fault in theirs] == TOLD[case]
 
 
-@pytest.mark.parametrize("n", [3, 4, 5])
-async def test_whoever_keeps_all_waiting_is_named_by_all(n):
+async def test_whoever_keeps_all_waiting_is_named_by_all():
     """p0 waits for the last party, which is slow, and all others for p0, which waits."""
-    over = asyncio.Event()
 
-    async def program(s):
+    async def program(s, over):
         try:
             if s.index == s.n - 1:
                 await over.wait()
@@ -194,17 +196,17 @@ async def test_whoever_keeps_all_waiting_is_named_by_all(n):
         finally:
             over.set()
 
-    faults = await faults_of(program, n, SHORT)
-    assert {fault.party for fault in faults[:-1]} == {f"p{n - 1}"}
-    assert {type(fault) for fault in faults} == {PeerLost}
-    # Whose clock ends first is a matter of chance: that of p0, or of one that waits behind it.
-    itself = f"p{n - 1}: is alive, but its message for reveal.0 did not come within 1 s. Raise the clock stall"
-    behind = f"p{n - 1}: has not sent what p0 waits for at reveal.0, as that one says"
-    assert any(itself in str(fault) or behind in str(fault) for fault in faults)
+    for faults in await faults_at_once({n: partial(program, over=asyncio.Event()) for n in (3, 4, 5)}):
+        last = f"p{len(faults) - 1}"
+        assert {fault.party for fault in faults[:-1]} == {last}
+        assert {type(fault) for fault in faults} == {PeerLost}
+        # Whose clock ends first is a matter of chance: that of p0, or of one that waits behind it.
+        itself = f"{last}: is alive, but its message for reveal.0 did not come within 1 s. Raise the clock stall"
+        behind = f"{last}: has not sent what p0 waits for at reveal.0, as that one says"
+        assert any(itself in str(fault) or behind in str(fault) for fault in faults)
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 5])
-async def test_a_slow_line_is_none_that_programs_went_apart_on(n, monkeypatch):
+async def test_a_slow_line_is_none_that_programs_went_apart_on(monkeypatch):
     """p1 waits for what the others have sent long ago, and these for p1 at the next step: nobody does anything else than the others."""
     pump = Flow.pump
     monkeypatch.setattr(Flow, "pump", lambda self: self._peer != "p1" and pump(self))
@@ -213,9 +215,9 @@ async def test_a_slow_line_is_none_that_programs_went_apart_on(n, monkeypatch):
         await s.reveal(s.zero(1 << 16))
         await s.reveal(s.zero(1))
 
-    faults = await faults_of(program, n, SHORT)
-    assert {type(fault) for fault in faults} == {PeerLost}
-    assert any("did not come within 1 s. Raise the clock stall" in str(fault) for fault in faults)
+    for faults in await faults_at_once(dict.fromkeys((2, 3, 4, 5), program)):
+        assert {type(fault) for fault in faults} == {PeerLost}
+        assert any("did not come within 1 s. Raise the clock stall" in str(fault) for fault in faults)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
