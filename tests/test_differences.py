@@ -82,6 +82,7 @@ def test_a_job_counts_while_it_runs_and_further_only_if_something_left():
     history.begins(use("1", 100))
     with pytest.raises(PolicyDenied):
         check_difference(RULES, history, use("2", 99))
+    assert history.near(use("2", 99, dataset="others"), 5) == []
     assert history.ends("1", left=False) is None
     check_difference(RULES, history, use("2", 99))
     # It never began.

@@ -156,11 +156,25 @@ def test_rows_of_one_party_and_of_all(home):
     assert len(rows_for(config, MEAN).rows) == 20
     # Two coefficients and an intercept want 100 rows; a mean has no parameters.
     assert (least_pool(config.rules, MEAN), least_pool(config.rules, FIT)) == (70, 100)
+    # As many whole rows as are enough.
+    assert least_pool(config.rules.model_copy(update={"max_parameters_per_row": 0.04}), FIT) == 75
+    assert least_pool(config.rules.model_copy(update={"max_parameters_per_row": 0.0399}), FIT) == 76
     split = replace(FIT, parameters={"target": "score", "split": "columns"}, pool=21)
     with pytest.raises(PolicyDenied) as caught:
         rows_for(config, split)
     shown(caught.value, "rule `min_pool_rows`: all")
     assert str(too_few(split)) == str(caught.value)
+
+
+def test_what_is_no_job_of_this_party_is_refused(home):
+    for task, text in (
+        (replace(MEAN, parties=("a", "b"), to=("c",)), "a and all receivers must be among its parties a, b"),
+        (replace(MEAN, parties=("b", "c")), "a and all receivers must be among its parties b, c"),
+        # On no data at all.
+        (replace(MEAN, dataset=""), "unknown dataset ''"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            checked(home, "", task=task)
 
 
 def grouped(home, task, *columns):
