@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -22,14 +23,14 @@ def script(name, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=ROOT)
 
 
-@pytest.fixture
-async def rows():
+@pytest.fixture(scope="module")
+def rows():
     """What `beaver bench --json` writes of one small workload, near and far."""
-    figures = [await measure(WORKLOADS["W3"](2, 1000), rtt=rtt, repeats=1) for rtt in (0.0, 10.0)]
+    figures = [asyncio.run(measure(WORKLOADS["W3"](2, 1000), rtt=rtt, repeats=1)) for rtt in (0.0, 10.0)]
     return [json.dumps({**each.as_json(), "machine": machine()}) + "\n" for each in figures]
 
 
-async def test_tables_are_written_and_the_rest_stays(tmp_path, rows):
+def test_tables_are_written_and_the_rest_stays(tmp_path, rows):
     near, far = rows
     page, folder = tmp_path / "page.md", tmp_path / "results"
     folder.mkdir()
