@@ -82,6 +82,37 @@ def test_bits_indexed_differently_are_a_disagreement():
         simulate(2, program)
 
 
+DIFFERENT = {
+    "another mask of the same value": lambda own, x, again, other: (x, again)[own],
+    "another row": lambda own, x, again, other: x[own],
+    "another axis": lambda own, x, again, other: x[:, :2].sum(axis=own),
+    "another order": lambda own, x, again, other: (x[:, :2], x[:, :2].T)[own],
+    "another factor": lambda own, x, again, other: x * (2 + own),
+    "another constant": lambda own, x, again, other: x + float(own),
+    "another addend": lambda own, x, again, other: x + (again, other)[own],
+    "another sign": lambda own, x, again, other: (x + other, x - other)[own],
+    "another bound": lambda own, x, again, other: x.assume_bound(6.0 + own, "by hand"),
+    "another unit": lambda own, x, again, other: x.ldexp(-1 - own),
+}
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_what_parties_read_differently_of_masked_values_is_a_disagreement(what, n):
+    """All shapes and costs are the same: without the lineages, what is revealed would be garbage, or of another program."""
+
+    async def program(s, apart):
+        value = s.input(X if s.index == 0 else None, 0, X.shape, bound=8.0)
+        x, again, other = await opened(s, value), await opened(s, value), await masked_x(s)
+        view = DIFFERENT[what](int(apart and s.index == 1), x, again, other)
+        return await s.reveal(view.share())
+
+    with pytest.raises(Disagreement):
+        simulate(n, lambda s: program(s, apart=True))
+    first, *others = simulate(n, lambda s: program(s, apart=False))
+    assert all(np.array_equal(first, each) for each in others)
+
+
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_row_that_is_kept_keeps_none_of_the_others(masked):
     """Not in memory, and not in what an estimate says of it; parts that are large themselves are views, as numpy's are."""
