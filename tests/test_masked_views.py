@@ -68,6 +68,17 @@ def test_what_has_no_name_is_refused(key):
     simulate(2, program)
 
 
+def test_masked_values_in_other_units_are_not_added():
+    async def program(s):
+        x = await masked_x(s)
+        for one, other in ((x, x.ldexp(-1)), (x.ldexp(-1), x)):
+            for add in (lambda a, b: a + b, lambda a, b: a - b):
+                with pytest.raises(ProgramError, match="fractional bits cannot be added"):
+                    add(one, other)
+
+    simulate(2, program)
+
+
 def test_bits_indexed_differently_are_a_disagreement():
     places = np.arange(2000)
 

@@ -293,8 +293,11 @@ def test_a_wrong_date_makes_no_job_forgotten():
     for jump, count in ((365 * DAY, 1), (-365 * DAY, 4), (0.0, 3)):
         at.date = 1e9 + jump
         assert history.within_a_day("patients") == count, jump
+    # A moment before a day has passed, those count that started here, and what a clock that was ahead wrote.
+    at.date, at.elapsed = at.date + DAY - 1.0, at.elapsed + DAY - 1.0
+    assert history.within_a_day("patients") == 2
     # It has been right ever since: after a day, nothing counts any more, not even what a clock that was ahead wrote.
-    at.date, at.elapsed = at.date + DAY, at.elapsed + DAY
+    at.date, at.elapsed = at.date + 1.0, at.elapsed + 1.0
     assert (history.within_a_day(), history.ever("patients")) == (0, 4)
 
 

@@ -11,9 +11,11 @@ import pytest
 import mpc
 from mpc.errors import PeerMisbehaved
 from mpc.kernels import wide
+from mpc.kernels.bits import word_count
+from mpc.messaging.exchange import correction_tag
 from mpc.naming import expressions
 from mpc.naming.asked import unpack_relation
-from mpc.naming.correlations import MAX_LIFTED, Relation, elements_of, layout_of
+from mpc.naming.correlations import MAX_LIFTED, Relation, elements_of, layout_of, receiver
 from mpc.naming.expressions import Range
 from mpc.ops.lift import Lifting
 from mpc.preprocessing.bindings import Bindings
@@ -146,6 +148,34 @@ def test_one_range_is_never_of_words_and_of_numbers(order):
     session._tag(first, 0, "peer")
     with pytest.raises(PeerMisbehaved, match="under a second name"):
         session._tag(second, 0, "peer")
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_mask_is_of_one_of_the_parties(n):
+    session = DealerSession.__new__(DealerSession)
+    session._agreed, session._bindings, session._n = Agreed, Bindings(), n
+    for owner in (n - 1, n):
+        own_one = expressions.mask(Range("1", 0, (4,)), owner)
+        relation = asked("value", (), own_one, scope=f"9.{owner}")
+        index = receiver(correction_tag(Agreed.session, relation.key), n)
+        if owner < n:
+            session._tag(relation, index, "peer")
+        else:
+            with pytest.raises(PeerMisbehaved, match="of a party that is not there"):
+                session._tag(relation, index, "peer")
+
+
+def test_bits_that_are_masks_of_one_relation_are_no_part_of_another():
+    session = DealerSession.__new__(DealerSession)
+    session._agreed, session._bindings, session._n = Agreed, Bindings(), 1
+
+    def bits(number, size):
+        rho = Range("1", 0, (word_count(size),))
+        return Relation("bit", (size,), (), (rho,), Range(f"9.{number}", 0, (size,)))
+
+    session._tag(bits(1, 640), 0, "peer")
+    with pytest.raises(PeerMisbehaved, match="under a second name"):
+        session._tag(bits(2, 641), 0, "peer")
 
 
 def test_integers_are_made_of_what_a_view_shows_alone(monkeypatch):

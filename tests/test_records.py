@@ -46,10 +46,14 @@ ATTACKS = {
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attacked_directions_are_dead_for_ever(ends, attack):
     sealer, opener = ends
-    frames = ATTACKS[attack](sealer.seal(b"one"), sealer.seal(b"two"))
+    right = sealer.seal(b"one"), sealer.seal(b"two")
     with pytest.raises(PeerMisbehaved, match="peer"):
-        for frame in frames:
+        for frame in ATTACKS[attack](*right):
             opener.open(frame)
+    # What would have been the next one is none any more.
+    for record in right:
+        with pytest.raises(PeerMisbehaved):
+            opener.open(record)
     dead(opener, sealer)
 
 
