@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from mpc.membership.identity import Identity, encode_key
 from mpc.membership.members import Revoked
 from mpc.membership.roster import Roster
 from parties.auditing.audit import AuditLog
-from parties.auditing.entries import opened
+from parties.auditing.entries import canonical, opened, sealed
 from tests.audit_logs import exported, filled, head_file, log_of, refused, shown, verified
 from tests.nodes import ROOT
 
@@ -65,8 +66,6 @@ def swapped(lines):
 
 def resigned(lines):
     """Entry 3 changed and signed again, with another key."""
-    from parties.auditing.entries import sealed
-
     entry = {**opened(lines[2]), "reason": "other"}
     lines[2] = sealed({name: value for name, value in entry.items() if name not in {"key", "signature"}}, Identity.generate("a"))
 
@@ -219,6 +218,27 @@ def test_blocks_that_were_never_written_are_a_torn_line(home):
         assert path.read_bytes().startswith(good)
         assert opened(path.read_bytes().splitlines()[-1])["torn_bytes"] > 0
         assert verified(home)[1] is None
+
+
+@pytest.mark.parametrize("change", ["job", "previous"])
+def test_an_entry_without_its_line_end_that_is_not_right_is_a_torn_line(home, change):
+    """It is whole as far as its form goes: only a signature, and the entry before it, tell that this node wrote it here."""
+    filled(home, 4)
+    head = head_file(home).read_bytes()
+    path = filled(home, 1)
+    *lines, last = path.read_bytes().splitlines(keepends=True)
+    entry = json.loads(last)
+    if change == "job":
+        altered = canonical({**entry, "job": "f" * 32})
+    else:
+        body = {**entry, "previous": "0" * 64}
+        del body["signature"], body["key"]
+        altered = sealed(body, Identity.load(home / "a.key"))
+    path.write_bytes(b"".join(lines) + altered)
+    head_file(home).write_bytes(head)
+    log_of(home).close()
+    assert [opened(line)["kind"] for line in path.read_bytes().splitlines()] == ["declined"] * 4 + ["repaired"]
+    assert verified(home)[1] is None
 
 
 def test_a_file_in_which_nothing_but_a_torn_line_is(home):
