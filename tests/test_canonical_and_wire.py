@@ -157,6 +157,7 @@ def test_control_fields_are_exact():
         {**good, "more": 1},
         {"kind": "withdraw", "job": "j"},
         {**good, "job": 1},
+        {"kind": "check", "number": True, "filler": b""},
         {**good, "kind": "nothing"},
         {**good, "kind": 3},
         [],

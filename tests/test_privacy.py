@@ -22,6 +22,7 @@ from mpc.preprocessing.bindings import Bindings
 from mpc.preprocessing.corrections import correction
 from mpc.ring import WORD
 from mpc.testing import MaskOracle, ReusedRandomnessError, simulate
+from tests.references import shared_bits
 
 CANARY = 7_310_481.0
 
@@ -119,7 +120,8 @@ def test_only_the_owner_of_a_private_input_sends_when_it_is_masked(monkeypatch):
     assert sent == [800, 800]
 
 
-def test_revealed_shares_are_fresh_each_time(monkeypatch):
+@pytest.mark.parametrize("what", ["numbers", "bits"])
+def test_revealed_shares_are_fresh_each_time(what, monkeypatch):
     sent = []
     plain = Exchange.to_receivers
 
@@ -130,7 +132,7 @@ def test_revealed_shares_are_fresh_each_time(monkeypatch):
     monkeypatch.setattr(Exchange, "to_receivers", noted)
 
     async def program(s):
-        x = s.zero(4).add_own(s.encode([1.0] * 4))
+        x = s.zero(4).add_own(s.encode([1.0] * 4)) if what == "numbers" else shared_bits(s, np.array([1, 0, 1, 1], np.uint8), 1)
         for _ in range(3):
             await s.reveal(x)
 
