@@ -246,6 +246,12 @@ def test_a_key_is_one_members_only_once_and_never_revoked():
             Roster([FAR[0], dataclasses.replace(FAR[1], retiring=bad, retires=SOON)])
 
 
+def test_a_key_has_retired_in_the_moment_that_the_roster_names():
+    member = rotating(PAST)["b"]
+    assert member.valid(PAST - timedelta(microseconds=1)) == (B.public, OLD.public)
+    assert member.valid(PAST) == (B.public,)
+
+
 def hello(sender, key):
     return Hello(sender, "a", bytes(32), 3, bytes(32), fingerprint(key))
 
