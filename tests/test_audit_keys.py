@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -80,6 +81,28 @@ def test_a_job_counts_by_the_keys_of_its_own_time(home):
     told, fault = verified(home)
     shown(fault, "in the audit log, listed above")
     assert told == [f"{home / 'a.audit.log'}, line {number}: b did not sign this job" for number in (1, 3, 4)]
+
+
+def rewritten(what):
+    """A job that b signed, in which a, whose log it is, changed one thing and signed the line anew."""
+    entry = started(RETIRED, B)
+    other = started(RETIRED, B)
+    if what == "task":
+        return {**entry, "task": replace(TASK, columns=("bmi",)).pack()}
+    if what == "job":
+        return {**entry, "job": other["job"]}
+    if what == "description":
+        return {**entry, "description": {**entry["description"], "job": other["job"]}}
+    # All of another job, and of this one the signatures with what they are for.
+    return {**other, **{name: entry[name] for name in ("digest", "signatures")}}
+
+
+@pytest.mark.parametrize("what", ["task", "job", "description", "all but the signatures"])
+def test_what_others_signed_cannot_be_rewritten_by_whose_log_it_is(home, what):
+    written(home, rewritten(what))
+    told, fault = verified(home)
+    shown(fault, "in the audit log, listed above")
+    assert told == [f"{home / 'a.audit.log'}, line 1: its digest is not that of its job"]
 
 
 @pytest.mark.parametrize("wrong", [{"time": "soon"}, {"time": "2026-02-01"}, {"signatures": []}, {"task": "mean"}])
