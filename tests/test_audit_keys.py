@@ -83,6 +83,17 @@ def test_a_job_counts_by_the_keys_of_its_own_time(home):
     assert told == [f"{home / 'a.audit.log'}, line {number}: b did not sign this job" for number in (1, 3, 4)]
 
 
+def test_a_node_goes_on_with_no_log_whose_last_line_is_not_signed(home):
+    written(home, started(RETIRED, B), started(RETIRED, B))
+    path = home / "a.audit.log"
+    first, last = path.read_bytes().splitlines()
+    path.write_bytes(first + b"\n" + canonical({**opened(last), "asker": "b"}) + b"\n")
+    before = path.read_bytes()
+    text = refused(AuditLog(path, A, ROSTER.keys_of("a")).open, "The audit log was changed: keep it")
+    assert text.startswith(f"{path}, line 2: its signature is not right: it was altered")
+    assert path.read_bytes() == before
+
+
 def rewritten(what):
     """A job that b signed, in which a, whose log it is, changed one thing and signed the line anew."""
     entry = started(RETIRED, B)
