@@ -18,7 +18,7 @@ import mpc
 from parties.jobs import records
 from parties.jobs.approvals import LASTS, Approvals
 from parties.jobs.job import Task, fresh_id
-from parties.jobs.records import Records
+from parties.jobs.records import Record, Records
 from parties.jobs.states import Accepted
 from parties.nodes import _allowed
 from parties.rules import Policy
@@ -205,6 +205,24 @@ async def test_an_approval_ends_with_its_age():
     assert lapsed == [withdrawn]
     assert not approvals.given(withdrawn)
     assert LASTS <= 86_400
+
+
+async def test_an_approval_is_for_one_job_of_one_asker():
+    approvals = Approvals("a", logging.getLogger("beaver"), lambda record: bytes(32), lambda record: None)
+    job = fresh_id()
+    approved = Record(job, MEAN, "c")
+    approvals.ask(approved, lambda record, approved: record.becomes(Accepted()))
+    approvals.approve(job, 1000)
+    for other in (Record(job, MEAN, "b"), Record(job, replace(MEAN, columns=("score",)), "c")):
+        assert not approvals.given(other)
+        assert other.approval is None
+    # Nor does another asker use it up, or lose it for this one.
+    approvals.spend(job, "b")
+    assert approvals.void("b") == []
+    assert approvals.given(again := Record(job, MEAN, "c"))
+    assert again.approval == approved.approval
+    approvals.spend(job, "c")
+    assert not approvals.given(again)
 
 
 async def test_what_waits_is_shown_whole_and_at_once_whatever_it_would_cost(tmp_path):
