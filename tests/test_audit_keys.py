@@ -94,6 +94,16 @@ def test_a_node_goes_on_with_no_log_whose_last_line_is_not_signed(home):
     assert path.read_bytes() == before
 
 
+def test_entries_are_counted_without_a_gap(home):
+    """Also where each follows the one before by its digest, and all are signed."""
+    first = sealed({**started(RETIRED, B), "member": "a", "number": 1, "previous": START}, A)
+    third = sealed({**started(RETIRED, B), "member": "a", "number": 3, "previous": digest(first)}, A)
+    (home / "a.audit.log").write_bytes(first + b"\n" + third + b"\n")
+    told, fault = verified(home)
+    shown(fault, "in the audit log, listed above")
+    assert "line 2: does not follow the line before: entry 3 where 2 belongs" in told[0]
+
+
 def rewritten(what):
     """A job that b signed, in which a, whose log it is, changed one thing and signed the line anew."""
     entry = started(RETIRED, B)
