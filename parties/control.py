@@ -92,8 +92,10 @@ async def serve(path: Path, handler: Handler, log: logging.Logger) -> AsyncItera
     try:
         yield
     finally:
+        # While it listens, what has this name is its own: after that another node may have put its socket there.  One that stays is replaced.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(path.unlink)
         server.close()
-        await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
 def _clear(folder: Path) -> None:

@@ -10,6 +10,8 @@ import logging
 import os
 import socket
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import PIPE
 
@@ -221,3 +223,35 @@ async def test_where_nobody_can_tell_whether_a_node_answers_it_is_said_why(tmp_p
     assert row_of("whether a node answers there").shows(str(caught.value)), caught.value
     assert f"({os.strerror(reason)})" in str(caught.value)
     assert list(tmp_path.rglob("*")) == before
+
+
+async def test_a_node_that_closes_leaves_the_socket_of_the_next(tmp_path):
+    """Its socket is removed in a thread, which here is not free before another node of the same `control` was started."""
+    path, log, busy = tmp_path / "a.sock", logging.getLogger("beaver.a"), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        first = control.serve(path, echo, log)
+        await first.__aenter__()
+        threads.submit(busy.wait, PATIENCE)
+        closing = asyncio.create_task(first.__aexit__(None, None, None))
+        await asyncio.sleep(0)
+        try:
+            with pytest.raises(ConfigError, match="another node answers there"):
+                async with control.serve(path, echo, log):
+                    pass
+            assert [said["do"] async for said in control.ask(path, {"do": "alive"})] == ["alive"]
+            # Also the connection of the node that did not start is over.
+            await until(lambda: asyncio.all_tasks() == {asyncio.current_task(), closing})
+        finally:
+            busy.set()
+            await closing
+        async with control.serve(path, echo, log):
+            assert [said["do"] async for said in control.ask(path, {"do": "alive"})] == ["alive"]
+
+
+async def test_a_node_ends_where_its_socket_cannot_be_removed(tmp_path):
+    path = tmp_path / "a.sock"
+    async with control.serve(path, echo, logging.getLogger("beaver.a")):
+        path.unlink()
+        path.mkdir()
+    assert path.is_dir()
