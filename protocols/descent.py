@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import mpc
 from mpc import AShare, ConfigError, Masked, Session, protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 FRAC = 20
 FEATURE = 2.0**6
@@ -37,9 +38,10 @@ def check(schedule: Schedule) -> Schedule:
 
 
 @protocol
-async def descend(s: Session, x: AShare, y: AShare, schedule: Schedule) -> AShare:
+async def descend(s: Session, x: AShare, y: AShare, schedule: Schedule, parts: Sequence[int] = ()) -> AShare:
     """Plain mini-batches in order, from w = 0.  x: (n, d), y: (n,), both with FRAC -> w: (d,) with FRAC
 
+    `parts` are the numbers of rows of the owners that have some of the n each; none where the rows have no owners, or all of them each.
     x is masked once.  The errors of a batch and w are quotients, so that a step masks neither; that of more than 2^14 elements masks both, and the first masks w.
     rate / batch is a shift where it is a power of two from 2^-12 on, else one more truncation.
     rounds 2 + 2 per step (3) · bytes 8 n d once, then 8(batch + d) per step and peer (8(2 batch + d)) · dealer 8 batch d per step
@@ -47,14 +49,30 @@ async def descend(s: Session, x: AShare, y: AShare, schedule: Schedule) -> AShar
     """
     n, d = x.shape
     epochs, batch, rate = check(schedule)
+    spans = list(batches(parts or (n,), batch))
     features, w = await s.mask(x), s.zero((d,), frac=FRAC)
-    for start, stop in (cut for _ in range(epochs) for cut in _batches(n, batch)):
+    for start, stop in (span for _ in range(epochs) for span in spans):
         w = await _step(s, features[start:stop], y[start:stop], w, rate / (stop - start))
     return w
 
 
-def _batches(n: int, batch: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + batch, n)) for start in range(0, n, batch))
+def batches(parts: Sequence[int], batch: int) -> Iterator[tuple[int, int]]:
+    """Where an epoch begins and ends each step, of about `batch` rows, on the rows of owners that have `parts` of them.
+
+    A step of a few rows, or of a few of one owner, would tell of these few.  So no cut is nearer than half a batch to where another owner's rows begin,
+    or the last ones end: it is made there instead, and a step has of each owner none of the rows or `least_of_a_step`.
+    """
+    ends = [0, *accumulate(parts)]
+    cuts = {0, ends[-1]}
+    for cut in range(batch, ends[-1], batch):
+        nearest = min(ends, key=lambda end: abs(end - cut))
+        cuts.add(cut if 2 * abs(nearest - cut) >= batch else nearest)
+    return pairwise(sorted(cuts))
+
+
+def least_of_a_step(rows: int, batch: int) -> int:
+    """How many rows at least of an owner that has `rows` are in a step that has any of them."""
+    return min(rows, (batch + 1) // 2)
 
 
 @protocol

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +13,7 @@ import mpc
 from mpc import AShare, BShare, ConfigError, Floats, PrecisionError, ProgramError, Session
 from protocols import blockwise, hidden, least_squares, prediction
 from protocols.aggregation import not_empty, noting
-from protocols.descent import FEATURE, FRAC, WEIGHT, Schedule, descend
+from protocols.descent import FEATURE, FRAC, WEIGHT, Schedule, batches, descend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -256,8 +255,9 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
         return Pooled(weights, singular, pooled.mean, scale, *system)
     z = await blockwise.locally(blockwise.scaled, x, y, pooled.mean, scale, FRAC)
     with _naming(z, [*labels, "y"]):
-        shared = mpc.concatenate(await s.inputs(z, frac=FRAC, bound=FEATURE))
-    return Pooled(*await _descended(s, shared[:, :-1], shared[:, -1], step), pooled.mean, scale)
+        each = await s.inputs(z, frac=FRAC, bound=FEATURE)
+    shared = mpc.concatenate(each)
+    return Pooled(*await _descended(s, shared[:, :-1], shared[:, -1], step, [len(own) for own in each]), pooled.mean, scale)
 
 
 async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Schedule | None) -> Pooled:
@@ -298,14 +298,14 @@ async def on_columns(s: Session, x: Floats, y: Any, options: Options, step: Sche
 
 
 @mpc.protocol
-async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[AShare, BShare]:
-    """The weights of a descent, and one bit: 1 where it diverged.
+async def _descended(s: Session, x: AShare, y: AShare, step: Schedule, parts: Sequence[int] = ()) -> tuple[AShare, BShare]:
+    """The weights of a descent on the rows of owners that have `parts` of them, and one bit: 1 where it diverged.
 
     rounds those of descend + 10 · reveals nothing
     """
     _few_enough(x.shape[1])
-    _warn_of_little(s, len(y), step)
-    weights = await descend(s, x, y, step)
+    _warn_of_little(s, parts or (len(y),), step)
+    weights = await descend(s, x, y, step, parts)
     # As many rows as squares that are bounded by d·2^12 leave room for.
     count = min(SAMPLE, max((1 << 22) // x.shape[1] ** 2, 1))
     every = max(len(y) // count, 1)
@@ -321,9 +321,9 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule) -> tuple[
     return weights, await mpc.ltz(s, -(parts[0].sum() + parts[1]))
 
 
-def _warn_of_little(s: Session, rows: int, step: Schedule) -> None:
+def _warn_of_little(s: Session, parts: Sequence[int], step: Schedule) -> None:
     """Log that a descent is too short, whatever the columns: the least eigenvalue of their correlations, along which it is slowest, is at most 1."""
-    steps = step.epochs * math.ceil(rows / step.batch)
+    steps = step.epochs * len(list(batches(parts, step.batch)))
     left = max(1 - step.rate, 0.0) ** steps
     if left > LEFT:
         s.log.warning(

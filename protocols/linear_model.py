@@ -34,9 +34,10 @@ class LinearRegression:
     A descent only comes near least squares, and few rows need many epochs: use "exact" unless its bytes, which grow with d², are too many (those of 5 epochs
     on 1,000 rows at each of 3 parties are fewer from 41 columns on).  Where a batch holds all rows, less than 1 % of the error is left after 5 / (learning_rate·λ)
     steps, λ the least eigenvalue of the columns' correlations, at most 1, for a learning_rate of at most 1 / the largest one (d or less); an epoch has
-    rows / batch_size steps, rounded up, and each party's log warns of a descent that leaves more than 1 % along λ = 1.  Smaller batches also leave noise, less of it the
-    lower the learning_rate.  With the defaults, 181 rows of three independent columns take 10 steps, which leave coefficients off by more than 0.2 of the
-    largest (per standard deviation); with epochs=30, by less than 0.02.
+    about rows / batch_size steps, and each party's log warns of a descent that leaves more than 1 % along λ = 1.  A step has of each party's rows none, all, or half
+    of batch_size at least, so that it does not tell of a few.  Smaller batches also leave noise, less of it the lower the learning_rate.  With the
+    defaults, 181 rows of three independent columns take 10 steps, which leave coefficients off by more than 0.2 of the largest (per standard
+    deviation); with epochs=30, by less than 0.02.
 
     `await fit(s, X, y)` reveals to every party: the coefficients, the intercept, one bit that says whether the columns are collinear
     (whether the descent diverged), and

@@ -32,8 +32,8 @@ async def mean_is_right(nodes, at="a"):
     return answer
 
 
-ENDLESS = ("linear_regression", "--columns", "age,bmi,score", "--set", "target=score", "--set", "solver=sgd", "--set", "epochs=1000",
-           "--set", "batch_size=4")  # fmt: skip
+ENDLESS = ("linear_regression", "--columns", "age,bmi,score", "--set", "target=score", "--set", "solver=sgd", "--set", "epochs=5000",
+           "--set", "batch_size=20")  # fmt: skip
 
 
 MEAN = Task("mean", "patients", ("age", "bmi"), ("a", "b", "c")).pack()

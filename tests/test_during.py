@@ -39,7 +39,7 @@ LOCAL_SECONDS = 10.0
 """What four members in one busy process may compute beside a job's messages."""
 MEAN = ("run", "mean", "--dataset", "patients", "--columns", "age,bmi", "-c", "a.toml")
 DESCENT = ("run", "linear_regression", "--dataset", "patients", "--columns", "age,bmi,score", "-c", "a.toml",
-           "--set", "target=score", "--set", "solver=sgd", "--set", "batch_size=4")  # fmt: skip
+           "--set", "target=score", "--set", "solver=sgd", "--set", "batch_size=20")  # fmt: skip
 
 
 # -- before ------------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class Apart:
 JOBS = [(name, {}) for name in PROGRAMS if name != "linear_regression"] + [
     ("linear_regression", {"score": True}),
     ("linear_regression", {"moments": "secret"}),
-    ("linear_regression", {"solver": "sgd", "epochs": 1, "batch_size": 16}),
+    ("linear_regression", {"solver": "sgd", "epochs": 1, "batch_size": 20}),
 ]
 NAMED = {"weights": "age", "target": "score", "first": "a", "second": "c"}
 
@@ -258,14 +258,14 @@ async def test_lines_where_there_is_no_terminal(nodes):
     )
     assert "\x1b" not in lines
     task = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), (),
-                {"target": "score", "solver": "sgd", "batch_size": 4, "epochs": 8})  # fmt: skip
+                {"target": "score", "solver": "sgd", "batch_size": 20, "epochs": 8})  # fmt: skip
     plan = PROGRAMS["linear_regression"].plans(task, 3, [len(nodes.data[name]) for name in "abc"])[0]
     assert f"done: {plan.rounds} rounds, {plan.payload} bytes to each peer" in lines
 
 
 def test_a_dry_run_that_nobody_waits_for_ends():
     """It would take minutes, and a process that ends would wait for its memory."""
-    endless = {"target": "score", "solver": "sgd", "batch_size": 4, "epochs": 100_000}
+    endless = {"target": "score", "solver": "sgd", "batch_size": 20, "epochs": 100_000}
     foresight = Foresight(Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), (), endless))
     before = set(threading.enumerate())
     foresight.begin({"rows": 40, "pool": 0})

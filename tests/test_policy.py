@@ -85,7 +85,7 @@ MISTAKES = {
     "the configuration declares no dataset": '[policy.datasets.patient]\ncolumns = ["age"]\n',
     "unknown column 'NAME'": '[policy.datasets.patients]\ncolumns = ["agee"]\n',
 }
-GROUPS = ["fewer than N rows have a weight", "fewer than N rows differ from the rest"]
+GROUPS = ["fewer than N rows have a weight", "fewer than N rows differ from the rest", "fewer than N rows may be in one step"]
 POLICY = [*DENIED, *MISTAKES, *GROUPS, "rule `min_pool_rows`: all", "is the policy's where there is one"]
 """Rows of docs/errors.md that this file provokes."""
 
@@ -209,6 +209,18 @@ def test_a_small_group_of_rows_is_not_told_apart(home, case):
         shown(caught.value, row)
     # A mean is of all rows, and so is what no column sets apart.
     assert grouped(home, Task("mean", "wards", ("age", "flag"), ("a", "b")), AGES, FLAGS[case]) == 7
+
+
+def test_a_step_of_a_descent_has_as_many_rows_as_there_must_be(home):
+    def descent(**parameters):
+        task = replace(WEIGHTED, protocol="linear_regression", parameters={"target": "age", "solver": "sgd", **parameters})
+        return grouped(home, task, AGES, AGES[::-1])
+
+    assert descent() == descent(batch_size=5) == descent(split="columns", batch_size=6) == 7
+    for split, batch in (("rows", 4), ("rows", 1), ("columns", 4)):
+        with pytest.raises(PolicyDenied) as caught:
+            descent(split=split, batch_size=batch)
+        shown(caught.value, GROUPS[2])
 
 
 def test_groups_that_are_large_enough_or_not_there(home):

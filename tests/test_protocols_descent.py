@@ -1,8 +1,9 @@
-"""How near least squares a descent comes, which the head of `LinearRegression` says, measured; and batches of any size."""
+"""How near least squares a descent comes, which the head of `LinearRegression` says, measured; batches of any size, and what a step tells of rows.  Invariant 26."""
 
 from __future__ import annotations
 
 import math
+from itertools import accumulate, pairwise, product
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from sklearn.linear_model import LinearRegression as Pooled
 import mpc
 from mpc.testing import simulate
 from protocols import LinearRegression
-from protocols.descent import Schedule, descend
+from protocols.descent import Schedule, batches, descend, least_of_a_step
 from tests.test_protocols_linear import by_rows, error
 
 ABOUT = " ".join(LinearRegression.__doc__.split())
@@ -68,8 +69,10 @@ def test_a_descent_sends_less_from_so_many_columns_on():
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
-@pytest.mark.parametrize(("rows", "batch"), [(600, 256), (600, 600), (511, 4096), (515, 256)])
-def test_a_batch_may_have_any_number_of_rows(n, rows, batch):
+@pytest.mark.parametrize(
+    ("rows", "batch", "cuts"), [(600, 256, (256,)), (600, 600, ()), (511, 4096, ()), (515, 256, (256,)), (640, 256, (256, 512))]
+)
+def test_a_batch_may_have_any_number_of_rows(n, rows, batch, cuts):
     """As plain floats descend; of errors as large as the bound allows no sum overflows."""
     rng = np.random.default_rng(rows)
     x = rng.normal(size=(rows, 3))
@@ -81,8 +84,8 @@ def test_a_batch_may_have_any_number_of_rows(n, rows, batch):
         return await s.reveal(await descend(s, *shares, Schedule(2, batch, 2.0**-13)))
 
     w = np.zeros(3)
-    for start in [*range(0, rows, batch)] * 2:
-        part, target = x[start : start + batch], y[start : start + batch]
+    for start, stop in [*pairwise((0, *cuts, rows))] * 2:
+        part, target = x[start:stop], y[start:stop]
         w -= 2.0**-13 * part.T @ (part @ w - target) / len(part)
     for found in simulate(n, program):
         assert np.allclose(found, w, atol=1e-4)
@@ -97,3 +100,30 @@ def test_a_step_takes_so_many_rounds(rate, rounds):
     small, large = (mpc.estimate(program, 3, batch=batch) for batch in (128, 512))
     assert (small.rounds, large.rounds) == (1 + 8 * rounds, 1 + 2 * rounds)
     assert large.payload == 8 * (1024 * 4 + 4 + 2 * (512 + 4) + (rounds - 2) * 1024)
+
+
+def test_no_step_has_few_rows_of_anyone():
+    for parts, batch in product(product(range(12), repeat=3), range(1, 14)):
+        spans = list(batches(parts, batch))
+        assert [row for start, stop in spans for row in range(start, stop)] == list(range(sum(parts)))
+        assert all(stop - start < 2 * batch for start, stop in spans)
+        for rows, end in zip(parts, accumulate(parts), strict=True):
+            shared = [min(stop, end) - max(start, end - rows) for start, stop in spans]
+            assert all(of_these <= 0 or of_these >= least_of_a_step(rows, batch) for of_these in shared), (parts, batch)
+
+
+def test_three_descents_do_not_tell_the_last_row():
+    """One with a step for that row alone would: with public moments, three results are three equations for it."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(120, 3))
+    y = x @ [1.0, -0.5, 0.3] + 0.3 * rng.normal(size=120)
+    x, y = (x - x.mean(axis=0)) / x.std(axis=0), (y - y.mean()) / y.std()
+
+    def moves(batch, rate):
+        """The weights of one epoch, over the rate."""
+        return by_rows(2, lambda: LinearRegression("sgd", epochs=1, batch_size=batch, learning_rate=rate), x, y)[0][0].coef_ / rate
+
+    # Where the last row z, t is a step: m + z (t - rate z·m), with m the mean of the others' products; without: that of all.
+    whole, fast, slow = moves(120, 1.0), moves(119, 1.0), moves(119, 0.5)
+    assert np.allclose(whole, x.T @ y / 120, atol=1e-3)
+    assert np.allclose(fast, whole, atol=1e-3) and np.allclose(slow, whole, atol=1e-3)

@@ -178,8 +178,8 @@ def test_sgd_steps_are_those_of_numpy(rate):
     rng = np.random.default_rng(6)
     x, y = rng.normal(size=(100, 4)), rng.normal(size=100)
     w = np.zeros(4)
-    for start in range(0, 100, 32):
-        part = slice(start, start + 32)
+    # The last 4 rows are no step by themselves.
+    for part in (slice(0, 32), slice(32, 64), slice(64, 100)):
         w -= rate / len(y[part]) * x[part].T @ (x[part] @ w - y[part])
 
     async def program(s):

@@ -97,7 +97,7 @@ async def test_connections_do_not_wait_for_what_is_written(tmp_path):
             with pytest.raises(Refused):
                 await services["a"].run(services["a"].asked(other, 20.0, lambda _: None))
         endless = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), (),
-                       {"target": "score", "solver": "sgd", "epochs": 1000, "batch_size": 4})  # fmt: skip
+                       {"target": "score", "solver": "sgd", "epochs": 5000, "batch_size": 20})  # fmt: skip
         disk.ready.set()
         await services["b"].settled()
         disk.ready.clear()

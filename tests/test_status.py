@@ -32,7 +32,7 @@ from tests.jobs import MEAN, RUN, decided, entries, jobs_of, near, requested, wa
 from tests.nodes import PATIENCE, Nodes
 from tests.proxies import proxied
 
-SLOW = {"target": "score", "solver": "sgd", "epochs": 1000, "batch_size": 4}
+SLOW = {"target": "score", "solver": "sgd", "epochs": 5000, "batch_size": 20}
 ENDLESS = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), parameters=SLOW).pack()
 CANARY = 33.7142857
 WORD = "canary-8675309"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from protocols.descent import least_of_a_step
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,4 +31,12 @@ def weighted(table: Table, settings: Settings) -> Iterator[Group]:
     yield from told_apart(table._replace(rows=table.rows[counts]), settings)
 
 
-__all__ = ["told_apart", "weighted"]
+def fitted(table: Table, settings: Settings) -> Iterator[Group]:
+    """What a regression tells apart: what the columns do, and the rows of each step of a descent, of which a result is made."""
+    if settings["solver"] == "sgd":
+        batch = settings["batch_size"]
+        yield f"may be in one step of the descent, for batch_size={batch}", least_of_a_step(len(table.rows), batch)
+    yield from told_apart(table, settings)
+
+
+__all__ = ["fitted", "told_apart", "weighted"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from mpc.errors import ConfigError
 from parties.data import Table
-from parties.programs.groups import told_apart
+from parties.programs.groups import fitted
 from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, Settings, by_column, units
 from protocols import LinearRegression
 from protocols.given import given_fit
@@ -154,7 +154,7 @@ REGRESSION = (
         at_most=CHUNK * CHUNK,
         rule=_rule,
         sample=_sample,
-        groups=told_apart,
+        groups=fitted,
         given=OnGiven(_fit_given, ("target", "fit_intercept"), pools=False),
         tells_all=True,
     ),
