@@ -239,6 +239,22 @@ BUILDING_BLOCKS = {
 }
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_whoever_is_no_receiver_learns_something_only_where_a_program_says_so(name):
+    """By that the rule `receivers` and `min_difference` go (invariants 24 and 26)."""
+    chosen = ("bmi", "bp", "age")[: PROGRAMS[name].at_most]
+    given = {"weights": "age", "target": "bp", "first": "p0", "second": "p2"}
+    task = job(name, 3, chosen, ("p1",), **{each.name: given[each.name] for each in PROGRAMS[name].parameters if each.default is None})
+
+    async def work(s):
+        # Weights are not negative.
+        table = table_of(task, s.index)
+        await PROGRAMS[name].run(s, table._replace(rows=np.abs(table.rows)), task)
+        return {receiver for release in s.releases for receiver in release.to}
+
+    assert simulate(3, work)[0] == ({"p0", "p1", "p2"} if PROGRAMS[name].tells_all else {"p1"})
+
+
 def test_every_protocol_is_a_job_or_a_building_block():
     reached = {name for entry in PROGRAMS.values() for name in entry.uses}
     assert reached.isdisjoint(BUILDING_BLOCKS)
