@@ -317,8 +317,8 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule, parts: Se
     better = (still.sum() + float(len(target))) * 4 - apart.sum()
     within = mpc.concatenate([weights + WEIGHT, -weights + WEIGHT])
     outside, worse = await asyncio.gather(mpc.ltz(s, within), mpc.ltz(s, better))
-    parts = await asyncio.gather(mpc.b2a(s, outside), mpc.b2a(s, worse))
-    return weights, await mpc.ltz(s, -(parts[0].sum() + parts[1]))
+    counts = await asyncio.gather(mpc.b2a(s, outside), mpc.b2a(s, worse))
+    return weights, await mpc.ltz(s, -(counts[0].sum() + counts[1]))
 
 
 def _warn_of_little(s: Session, parts: Sequence[int], step: Schedule) -> None:
