@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow"}
 DATABASES = ("sqlite:", "duckdb:", "postgresql://", "postgres://")
-_PASSWORD = re.compile(r"//[^/@]*:[^/]*@|[?&\s]password\s*=")
+_PASSWORD = re.compile(r"//[^/@]*:[^/]*@|[?&\s](\w*password|oauth_client_secret)\s*=")
+"""What is secret in a database's address, as libpq has it: the address is shown in messages and logs."""
 
 
 def _range(value: object) -> tuple[float, float]:

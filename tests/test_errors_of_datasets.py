@@ -172,6 +172,15 @@ def test_a_dataset_that_provokes_the_row(tmp_path, case):
     assert row_of(case).shows(str(caught.value)), str(caught.value)
 
 
+@pytest.mark.parametrize("secret", ["password", "sslpassword", "oauth_client_secret"])
+def test_no_secret_of_a_database_is_in_its_address_which_messages_show(tmp_path, secret):
+    (tmp_path / "a.toml").write_text(HEAD + POSTGRESQL.replace("/x", f"/x?sslkey=me.key&{secret}=canary") + "\n" + COLUMNS)
+    with pytest.raises(ConfigError) as caught:
+        load(load_node_config(tmp_path / "a.toml"), "p", ["age"])
+    assert "canary" not in str(caught.value)
+    assert row_of("'database' holds a password").shows(str(caught.value))
+
+
 @pytest.mark.parametrize("write", [as_parquet, as_duckdb])
 def test_whole_numbers_that_are_kept_as_decimals_are_changed_no_more_silently_than_others(tmp_path, write):
     """As PostgreSQL keeps the sum of large integers."""
