@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import time
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from mpc import ConfigError
 from parties.config import load_node_config
-from parties.data import load_diabetes
+from parties.data import Table, load_diabetes
 from parties.datasets import load
 from parties.sources import text
 
@@ -114,6 +115,15 @@ def test_the_diabetes_data_as_it_ships(tmp_path):
     columns = "".join(f"{column} = {{}}\n" for column in expected.columns)
     (tmp_path / "d.toml").write_text(f'name = "a"\nkey = "k"\nroster = "r"\n[datasets.d]\npath = "d.csv"\n[datasets.d.columns]\n{columns}')
     np.testing.assert_array_equal(load(load_node_config(tmp_path / "d.toml"), "d", expected.columns).rows, expected.rows)
+
+
+async def test_what_prints_a_table_prints_no_rows():
+    """Tasks and futures show their results wherever they are shown (invariant 34)."""
+    table = Table(["age"], np.array([[147.25]]))
+    told = asyncio.get_running_loop().create_future()
+    told.set_result(table)
+    assert repr(table) == "Table(columns=['age'], shape=(1, 1))"
+    assert "147" not in f"{told!r} {table} {(table,)}"
 
 
 def test_values_at_the_ends_of_the_range_are_in_it(clinic):

@@ -20,6 +20,10 @@ class Table(NamedTuple):
     columns: list[str]
     rows: Floats
 
+    def __repr__(self) -> str:
+        # Whatever prints it, such as a task that has one as its result, must not print rows of people.
+        return f"Table(columns={self.columns!r}, shape={np.shape(self.rows)})"
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Floats:  # noqa: FBT001  numpy's protocol
         return np.array(self.rows, dtype, copy=copy)
 
