@@ -7,6 +7,7 @@ import json
 import signal
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import typer.testing
 
@@ -242,6 +243,29 @@ async def test_a_node_denies_a_job_that_differs_by_few_rows_over_restarts(tmp_pa
         assert status == 0, complaints
         (pair,) = map(json.loads, out.splitlines())
         assert (pair["columns"], pair["learned_by"], pair["difference"]) == (["bmi"], ["c"], -1)
+
+
+async def test_rows_without_a_weight_are_none_of_a_weighted_mean(tmp_path):
+    """Two weights that differ in one row would else tell what that row holds: both jobs read the same rows."""
+    limited, allowed = LIMITED.replace('"mean", "sum"', '"weighted_mean", "mean"'), 'allow = ["weighted_mean", "mean"]\n'
+    async with governed(tmp_path, a=limited, b=allowed, c=allowed) as nodes:
+        for name, rows in nodes.data.items():
+            rows = rows.copy()
+            rows[:, 1], rows[:, 2] = np.arange(len(rows)) < 12, np.arange(len(rows)) < 13
+            nodes.write(name, rows)
+
+        async def weighted(by):
+            task = Task("weighted_mean", "patients", ("age", by), ("a", "b", "c"), (), {"weights": by}).pack()
+            return (await requested(nodes, {**RUN, "task": task}, at="b"))[-1]
+
+        for by in ("bmi", "bmi"):
+            assert "result" in await weighted(by)
+        answer = await weighted("score")
+        assert answer["text"].startswith("a: the job was denied by a; "), answer
+        assert "rule `datasets.patients.min_difference`: its rows are fewer than 3" in nodes.log("a")
+        # A mean of all 20 rows is far from either.
+        assert "result" in (await requested(nodes, {**RUN, "task": {**MEAN, "columns": ["age"]}}, at="b"))[-1]
+        assert [entry["rows"] for entry in entries(nodes, "a") if entry["kind"] == "ended"] == [12, 12, None, 20]
 
 
 def test_a_job_is_compared_with_few_however_many_there_were():

@@ -26,7 +26,7 @@ MAX_IDS = 1 << 16
 
 @dataclass(slots=True)
 class Effort:
-    """What a job took of this party until now: the `rows` that were read for it, the `cost` of its session, and seconds by a clock without dates."""
+    """What a job took of this party until now: how many `rows` of this party count in it, the `cost` of its session, and seconds by a clock without dates."""
 
     rows: int | None = None
     cost: Ledger | None = None

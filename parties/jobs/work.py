@@ -83,7 +83,7 @@ class Work:
         await self._started(self._journal.starting(record))
         self._tell("reading")
         table = await self._rows()
-        use = self._journal.use(record, len(table.rows))
+        use = self._journal.use(record, PROGRAMS[record.task.protocol].counted(table, record.task))
         check_difference(self._config.rules, self._admission.history, use)
         self._admission.history.begins(use)
         record.effort.rows = use.rows

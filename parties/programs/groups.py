@@ -25,10 +25,14 @@ def told_apart(table: Table, _: Settings) -> Iterator[Group]:
 
 def weighted(table: Table, settings: Settings) -> Iterator[Group]:
     """The rows that count, and what the columns tell apart among them."""
-    at = table.columns.index(settings["weights"])
-    counts = table.rows[:, at] != 0
-    yield f"have a weight in column {settings['weights']!r} that is not 0", int(counts.sum())
-    yield from told_apart(table._replace(rows=table.rows[counts]), settings)
+    there = with_weight(table, settings)
+    yield f"have a weight in column {settings['weights']!r} that is not 0", len(there.rows)
+    yield from told_apart(there, settings)
+
+
+def with_weight(table: Table, settings: Settings) -> Table:
+    """The rows that count."""
+    return table._replace(rows=table.rows[table.rows[:, table.columns.index(settings["weights"])] != 0])
 
 
 def fitted(table: Table, settings: Settings) -> Iterator[Group]:
@@ -39,4 +43,4 @@ def fitted(table: Table, settings: Settings) -> Iterator[Group]:
     yield from told_apart(table, settings)
 
 
-__all__ = ["fitted", "told_apart", "weighted"]
+__all__ = ["fitted", "told_apart", "weighted", "with_weight"]

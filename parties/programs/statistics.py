@@ -9,7 +9,7 @@ import numpy as np
 import protocols
 from mpc.errors import ConfigError
 from parties.data import Table
-from parties.programs.groups import weighted
+from parties.programs.groups import weighted, with_weight
 from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, Settings, by_column, fraction, units
 from protocols.aggregation import enough_rows
 from protocols.given import given_mean, given_sum, given_variance
@@ -114,6 +114,7 @@ STATISTICS = (
         (Setting("weights", str, None, "which of the job's columns holds the weights", names=COLUMN), fraction()),
         at_least=2,
         groups=weighted,
+        counting=with_weight,
     ),
     Program(
         "variance",
