@@ -31,7 +31,7 @@ ROOM = 1.25
 REFINEMENTS: Sequence[tuple[int, float]] = ((34, ROOM * 2.0**7), (37, ROOM * 2.0**4), (38, ROOM * 2.0**3))
 """Fractional bits of each residual, and the bound of the correction that follows from it (docs/precision.md)."""
 LARGEST = 2.0**11
-"""|w| <= sqrt(V_jj b'Vb) <= sqrt(2^STEPS), since b'A^-1 b <= 1 for correlations of real data."""
+"""|w| <= sqrt(V_jj b'Vb) <= 2^11 sqrt(1.5 / d) for d >= 2, since V <= 2^STEPS / d and b'Vb <= 1.5; docs/precision.md has the proof, and d = 1."""
 SINGULAR = 0.35
 """What trace(I - AV) must stay below before the last step; an eigenvalue that is out of reach contributes 1."""
 

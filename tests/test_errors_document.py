@@ -87,7 +87,7 @@ MISUSES = {
     "a secret is never an index": lambda s: numbers(s, 3)[numbers(s)],
     "shapes SHAPE and SHAPE do not": lambda s: mpc.matmul(s, numbers(s, 2, 3), numbers(s, 2, 3)),
     "dot takes two vectors": lambda s: mpc.dot(s, numbers(s, 2, 2), numbers(s, 2, 2)),
-    "trunc drops": lambda s: mpc.trunc(s, numbers(s, 2), 33),
+    "a truncation drops": lambda s: mpc.trunc(s, numbers(s, 2), 33),
     "cannot be added; truncate": lambda s: s.zero(2) + s.zero(2, frac=8),
     "cannot be added to an AShare": lambda s: s.zero(3) + flags(s, 3),
     "a product of two secrets": lambda s: s.zero(2) * s.zero(2),

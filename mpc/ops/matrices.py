@@ -1,6 +1,7 @@
 """Matrix products with a quotient, truncated, in one opening (papers: dalskov20, turbospeedz; decision 0029).
 
-A quotient is z = C - h + K·t, where C and K are public once it is open, and h = q >> l and t, the top bit of q, are of a mask q that the dealer knows.  With X = D + A
+A quotient is z = C - h + K·t, where C and K are public once it is open, and h = q >> l and t, the top bit of q, follow from q, the negative of a mask that the
+dealer knows.  With X = D + A
 
     X z = D z + A C - A h + sum over j of K_j A_ij t_j
 

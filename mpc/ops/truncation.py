@@ -21,7 +21,7 @@ from mpc.naming.scope import running
 from mpc.ops import continued, matrices, quotients
 from mpc.ops.arithmetic import checked_product, masks_product, own_term, product_bound, product_lineage, product_work
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
-from mpc.ops.quotients import Rounded, Whole
+from mpc.ops.quotients import LIMIT, Rounded, Whole
 from mpc.ring import broadcast, count
 from mpc.values.derived import Derived, Truncation
 from mpc.values.masked import Masked
@@ -61,9 +61,9 @@ async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
 def check_drop(bound: float, frac: int, drop: int) -> int:
     """`drop`, as an int of Python's; raises unless a value within `bound` can lose so many bits."""
     if not isinstance(drop, int | np.integer) or not 1 <= drop <= DROPPED:
-        msg = f"trunc drops 1 to {DROPPED} bits, not {drop}"
+        msg = f"a truncation drops 1 to {DROPPED} bits, not {drop}"
         raise ProgramError(msg)
-    if not bound * 2.0**frac < 2.0**62:
+    if not bound * 2.0**frac < LIMIT:
         msg = (
             f"a value up to {bound:.4g} with {frac} fractional bits is too large to truncate (limit {2.0 ** (62 - frac):.4g}). "
             "Declare a smaller bound=, use a smaller frac=, or scale the data."
