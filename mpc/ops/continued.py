@@ -30,7 +30,7 @@ from mpc.naming.correlations import (
 from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
 from mpc.ops.lift import lifted_name, lifted_whole, lifting_of, open_numbers, part_of
-from mpc.ops.quotients import LIMIT, WIDE_LIMIT, biased, biased_numbers, lost_in, public_numbers, rounded, whole_of, wrapped
+from mpc.ops.quotients import LIMIT, WIDE_LIMIT, biased, biased_numbers, lost_carry, public_numbers, public_part, rounded, wrapped
 from mpc.ring import count
 from mpc.values.derived import Quotient, Truncation
 from mpc.values.secret import lineage_of
@@ -172,14 +172,14 @@ async def _opened(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[An
 
 def _times(z: Words, c: Words, drop: int, factors: tuple[Masked, ...], products: Words, tops: Words, first: bool) -> Words:  # noqa: FBT001
     halves = (1 << len(factors)) - 1
-    whole, lost, m = whole_of(c, drop), lost_in(c, drop), z.reshape(-1)
+    public, carry, m = public_part(c, drop), lost_carry(c, drop), z.reshape(-1)
     if first:
-        m = m - whole
+        m = m - public
     # Products with M, of sets that come last: those with K·msb(r), less those with r >> m.
     dealt = products.reshape(2 * halves - len(factors), -1)
-    dealt[-halves:] = lost * tops.reshape(halves, -1) - dealt[-halves:]
+    dealt[-halves:] = carry * tops.reshape(halves, -1) - dealt[-halves:]
     differences, masks = [y.difference.reshape(-1) for y in factors], [y.mask.reshape(-1) for y in factors]
-    return folded([*differences, whole], [*masks, m], dealt, first=first).reshape(z.shape)
+    return folded([*differences, public], [*masks, m], dealt, first=first).reshape(z.shape)
 
 
 async def _opened_wide(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
@@ -204,7 +204,7 @@ def _wide_times(
     publics = public_numbers(c, drop)
     size = len(publics)
     # What is multiplied by K comes last.
-    dealt = wide.integers(products if any(lost for _, lost in publics) else products[: -2 * size << len(factors)])
+    dealt = wide.integers(products if any(carry for _, carry in publics) else products[: -2 * size << len(factors)])
     parts = [[numbers.reshape(-1).tolist() for numbers in part_of(y, whole)] for y, whole in factors]
     own = [
         _wide_folded(publics[at], [d[at] for d, _ in parts], [mask[at] for _, mask in parts], dealt[at::size], first=first)
@@ -213,9 +213,9 @@ def _wide_times(
     return wide.words_of(own).reshape(*shape, 2)
 
 
-def _wide_folded(public: tuple[int, int], differences: list[int], masks: list[int], dealt: list[int], *, first: bool) -> int:
+def _wide_folded(parts: tuple[int, int], differences: list[int], masks: list[int], dealt: list[int], *, first: bool) -> int:
     """Of one element, this party's share of (C + M) times all d + a."""
-    whole, lost = public
+    public, carry = parts
     sets, several = 1 << len(masks), of_several(len(masks)).tolist()
     alone = [0] * sets
     alone[0] = int(first)
@@ -225,9 +225,9 @@ def _wide_folded(public: tuple[int, int], differences: list[int], masks: list[in
         alone[number] = product
     shifted, tops = dealt[len(several) : len(several) + sets], dealt[len(several) + sets :]
     # Row S is a share of the product of the masks in S and of C + M; with each d, the sets without its mask take it in their place.
-    terms = [whole * product - less for product, less in zip(alone, shifted, strict=True)]
-    if lost:
-        terms = [term + lost * top for term, top in zip(terms, tops, strict=True)]
+    terms = [public * product - less for product, less in zip(alone, shifted, strict=True)]
+    if carry:
+        terms = [term + carry * top for term, top in zip(terms, tops, strict=True)]
     for d in reversed(differences):
         half = len(terms) // 2
         terms = [d * lower + upper for lower, upper in zip(terms[:half], terms[half:], strict=True)]

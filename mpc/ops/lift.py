@@ -132,7 +132,7 @@ async def _lifted(s: Session, scope: Scope, whole: Masked, name: Expression, fet
 def _own(difference: Words, r: Words, top: Words, first: bool) -> Words:  # noqa: FBT001
     # The quotient of y that has lost no bits, C - r + K·(msb r), in numbers.
     publics = public_numbers(biased(difference), 0)
-    own = [(first and whole) - r + lost * top for (whole, lost), r, top in zip(publics, wide.integers(r), top.tolist(), strict=True)]
+    own = [(first and public) - r + carry * top for (public, carry), r, top in zip(publics, wide.integers(r), top.tolist(), strict=True)]
     return wide.words_of(own).reshape(*difference.shape, 2)
 
 

@@ -22,7 +22,7 @@ from mpc.naming import expressions
 from mpc.naming.correlations import MATRIX, MAX_MATRIX, Relation, layout_of
 from mpc.naming.scope import running
 from mpc.ops.declare import Operand, opening
-from mpc.ops.quotients import Rounded, biased, lost_in, rounded, whole_of
+from mpc.ops.quotients import Rounded, biased, lost_carry, public_part, rounded
 from mpc.ring import WORD, count
 from mpc.values.derived import Derived, Truncation
 from mpc.values.masked import Masked
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mpc.naming.correlations import Layout
-    from mpc.ops.quotients import Whole
+    from mpc.ops.quotients import Dividend
     from mpc.ring import Words
     from mpc.session import Session
     from mpc.values.derived import Opened
@@ -59,7 +59,7 @@ def cost(n: int, kind: str, x: Operand, z: Operand) -> Cost:
     return opening(n, x.shape[0] * count(z.shape[1:])).then(Cost(dealer=_layout(kind, x, z).nbytes))
 
 
-async def product(s: Session, kind: str, x: AShare | Masked, z: AShare | Masked, whole: Whole, drop: int) -> AShare:
+async def product(s: Session, kind: str, x: AShare | Masked, z: AShare | Masked, dividend: Dividend, drop: int) -> AShare:
     """The sum of x @ z and what is added to it, truncated; see `matmul_trunc`."""
     scope, factors = running(s), [x] if isinstance(x, Masked) else []
     known = [each for each in (x, z) if isinstance(each, Derived)]
@@ -75,17 +75,17 @@ async def product(s: Session, kind: str, x: AShare | Masked, z: AShare | Masked,
         await make(scope, [each.held for each in factors])
         high, products, top, alone = await fetching
         own = await s.compute(_times, rho.shape, factors, opened, drops, products, alone, s.first)
-        c = biased(await s.open_hidden(scope, s.hide(rho, await whole.added(s, own)), rho, whole.lineage))
+        c = biased(await s.open_hidden(scope, s.hide(rho, await dividend.added(s, own)), rho, dividend.lineage))
         words = await rounded(s, c, high, top, drop, rho.shape)
-    return whole.quotient(s, Rounded(words, c, rho), drop)
+    return dividend.quotient(s, Rounded(words, c, rho), drop)
 
 
 def _times(factors: Sequence[Masked], opened: Sequence[Opened], drops: Sequence[int], products: Words, alone: Words, first: bool) -> Words:  # noqa: FBT001
     """This party's share of X z, from what was opened of each quotient and its shares of them."""
-    *left, (z_whole, z_lost, z) = [_parts(c, share, drop) for (c, share), drop in zip(opened, drops, strict=True)]
+    *left, (z_public, z_carry, z) = [_parts(c, share, drop) for (c, share), drop in zip(opened, drops, strict=True)]
     columns = count(z.shape[1:])
     by_tops = alone.astype(WORD).reshape(len(opened), -1, len(z), columns)
-    words: Words = products.reshape(-1, columns) + np.einsum("ijl,jl->il", by_tops[-1], z_lost.reshape(-1, columns))
+    words: Words = products.reshape(-1, columns) + np.einsum("ijl,jl->il", by_tops[-1], z_carry.reshape(-1, columns))
     if left:
         ((d, lost, x),) = left
         a = x - d if first else x
@@ -94,10 +94,10 @@ def _times(factors: Sequence[Masked], opened: Sequence[Opened], drops: Sequence[
         d, a = factors[0].difference, factors[0].mask
     words = words.reshape(d.shape[:1] + z.shape[1:])
     words += matmul(d, z)
-    words += matmul(a, z_whole)
+    words += matmul(a, z_public)
     return words
 
 
 def _parts(c: Words, share: Words, drop: int) -> tuple[Words, Words, Words]:
     """C, K, and this party's share of a quotient, in its shape."""
-    return whole_of(c, drop).reshape(share.shape), lost_in(c, drop).reshape(share.shape), share
+    return public_part(c, drop).reshape(share.shape), lost_carry(c, drop).reshape(share.shape), share

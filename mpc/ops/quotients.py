@@ -60,28 +60,28 @@ def _shaped(c: Words | Numbers, high: Words, top: Words, drop: int, first: bool,
 
 def truncated(c: Words | Numbers, high: Words, top: Words, drop: int, *, first: bool) -> Words:
     """This party's share of x >> drop, from c = x + 2^(k-2) + r open and shares of r >> drop and of the top bit of r."""
-    share = lost_in(c, drop)
+    share = lost_carry(c, drop)
     share *= top.astype(share.dtype)
     share -= high
     if first:
-        share += whole_of(c, drop)
+        share += public_part(c, drop)
     return share
 
 
-def whole_of(c: Words | Numbers, drop: int) -> Words:
+def public_part(c: Words | Numbers, drop: int) -> Words:
     """C as words, from c open."""
     if c.dtype == object:
-        return wide.low([whole for whole, _ in public_numbers(c, drop)])
+        return wide.low([part for part, _ in public_numbers(c, drop)])
     word, width = c.dtype.type, 8 * c.dtype.itemsize
-    whole = c >> word(drop)
-    whole -= word(1 << (width - 2 - drop))
-    return whole
+    part = c >> word(drop)
+    part -= word(1 << (width - 2 - drop))
+    return part
 
 
-def lost_in(c: Words | Numbers, drop: int) -> Words:
+def lost_carry(c: Words | Numbers, drop: int) -> Words:
     """K as words."""
     if c.dtype == object:
-        return wide.low([lost for _, lost in public_numbers(c, drop)])
+        return wide.low([carry for _, carry in public_numbers(c, drop)])
     # The carry out of x + 2^(k-2) + r is lost mod 2^k; it happened just if r's top bit is 1 and c's is 0.
     word, width = c.dtype.type, 8 * c.dtype.itemsize
     return (~c >> word(width - 1)) << word(width - drop)
@@ -94,7 +94,7 @@ def public_numbers(c: Words | Numbers, drop: int) -> list[tuple[int, int]]:
     return [((value >> drop) - bias, 0 if value >> (width - 1) else carry) for value in c.tolist()]
 
 
-class Whole(NamedTuple):
+class Dividend(NamedTuple):
     """What is truncated: a value of so many fractional bits; if it is a product, the share that is added to it, too."""
 
     frac: int

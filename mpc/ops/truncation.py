@@ -21,7 +21,7 @@ from mpc.naming.scope import running
 from mpc.ops import continued, matrices, quotients
 from mpc.ops.arithmetic import checked_product, masks_product, own_term, product_bound, product_lineage, product_work
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
-from mpc.ops.quotients import LIMIT, Rounded, Whole
+from mpc.ops.quotients import LIMIT, Dividend, Rounded
 from mpc.ring import broadcast, count
 from mpc.values.derived import Derived, Truncation
 from mpc.values.masked import Masked
@@ -53,7 +53,7 @@ async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
     """
     drop = check_drop(x.bound, x.frac, drop)
     if x.size <= CHUNK:
-        return Whole(x.frac, x.bound, x.lineage).quotient(s, await _truncated(s, x, drop), drop)
+        return Dividend(x.frac, x.bound, x.lineage).quotient(s, await _truncated(s, x, drop), drop)
     parts = await in_chunks(s, _trunc, cut(x.size), (x.reshape(-1),), drop)
     return concatenate(parts).reshape(x.shape)
 
@@ -74,7 +74,7 @@ def check_drop(bound: float, frac: int, drop: int) -> int:
 
 async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
     """A chunk.  It remembers nothing: that would be as large as the whole, of which chunks are used up."""
-    return Whole(x.frac, x.bound, x.lineage).truncated(s, (await _truncated(s, x, drop)).words, drop)
+    return Dividend(x.frac, x.bound, x.lineage).truncated(s, (await _truncated(s, x, drop)).words, drop)
 
 
 async def _truncated(s: Session, x: AShare | Masked, drop: int) -> Rounded:
@@ -167,46 +167,46 @@ async def matmul_trunc(
             msg = f"what is added has shape {plus.shape} and {plus.frac} fractional bits: give it that of the product, {shape}, and no more than its {frac}"
             raise ProgramError(msg)
         most, lineage = most + plus.bound if bound is None else bound, lineage_of("plus", lineage, plus.lineage, plus.frac)
-    drop, whole = check_drop(most, frac, drop), Whole(frac, most, lineage, plus)
+    drop, dividend = check_drop(most, frac, drop), Dividend(frac, most, lineage, plus)
     kind = matrices.kind_of(x, y)
     if kind is not None:
-        return await matrices.product(s, kind, x, y, whole, drop)
-    return await _fused(s, x, y, "matmul", drop, whole)
+        return await matrices.product(s, kind, x, y, dividend, drop)
+    return await _fused(s, x, y, "matmul", drop, dividend)
 
 
 async def _part(s: Session, x: AShare | Masked, y: AShare | Masked, drop: int) -> AShare:
-    whole = _elementwise(x, y)
-    return whole.truncated(s, (await _rounded(s, x, y, "mul", drop, whole)).words, drop)
+    dividend = _elementwise(x, y)
+    return dividend.truncated(s, (await _rounded(s, x, y, "mul", drop, dividend)).words, drop)
 
 
-def _elementwise(x: AShare | Masked, y: AShare | Masked) -> Whole:
-    return Whole(x.frac + y.frac, x.bound * y.bound, lineage_of("mul", x.lineage, y.lineage))
+def _elementwise(x: AShare | Masked, y: AShare | Masked) -> Dividend:
+    return Dividend(x.frac + y.frac, x.bound * y.bound, lineage_of("mul", x.lineage, y.lineage))
 
 
-async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, whole: Whole) -> AShare:
-    return whole.quotient(s, await _rounded(s, x, y, operation, drop, whole), drop)
+async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, dividend: Dividend) -> AShare:
+    return dividend.quotient(s, await _rounded(s, x, y, operation, drop, dividend), drop)
 
 
-async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, whole: Whole) -> Rounded:
+async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, dividend: Dividend) -> Rounded:
     names = [s.name_mask(x), s.name_mask(y)]
     product = masks_product(s.n, operation, *names)
     rho = running(s).ranges.mask(product.shape)
     # The parties' own terms sum to x·y less a·b or their cross, and so does what is opened under rho: the mask is rho + a·b, and a·b is never dealt.
     mask = expressions.combine("add", rho, product)
     with closing(_begin(s, mask, drop)) as fetching:
-        hidden = await _hidden(s, x, y, names, operation, rho, whole)
-        c = quotients.biased(await s.open_hidden(running(s), hidden, rho, whole.lineage))
+        hidden = await _hidden(s, x, y, names, operation, rho, dividend)
+        c = quotients.biased(await s.open_hidden(running(s), hidden, rho, dividend.lineage))
         high, top = await fetching
         return Rounded(await quotients.rounded(s, c, high, top, drop, product.shape), c, mask)
 
 
 async def _hidden(
-    s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression], operation: str, rho: Expression, whole: Whole
+    s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression], operation: str, rho: Expression, dividend: Dividend
 ) -> Words:
     """What this party adds to x·y under the mask `rho`.  What it opened for that and its shares of those masks, twice the operands, end here."""
     left, right = await s.masked((x, y), names)
     own = await s.compute(own_term, rho.shape, s.index, s.n, left, right, operation, work=product_work(operation, left, right))
-    return s.hide(rho, await whole.added(s, own))
+    return s.hide(rho, await dividend.added(s, own))
 
 
 def scale_cost(n: int, x: Operand, factor: Any, drop: int = FRAC) -> Cost:
