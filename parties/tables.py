@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from parties.logs import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -37,7 +39,8 @@ def listing(headings: Sequence[str], rows: Iterable[Sequence[str]], ids: str) ->
 
     A year of jobs is a hundred thousand rows, and Rich takes a millisecond for each.
     """
-    console, listed = wide(), list(rows)
+    # What a peer wrote must not move the cursor of whoever reads it.
+    console, listed = wide(), [["\n".join(map(printable, cell.split("\n"))) for cell in row] for row in rows]
     widths = _widths(console.width, headings, listed, headings.index(ids))
     edges, padded = box.HEAVY_HEAD.substitute(console.options), [width + 2 for width in widths]
     print(edges.get_top(padded))

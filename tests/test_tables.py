@@ -36,6 +36,11 @@ def test_a_listing_without_rows_has_its_headings(capsys):
     assert "┃ job ┃ protocol ┃" in capsys.readouterr().out
 
 
+def test_a_listing_writes_no_control_characters(capsys):
+    listing(("job", "protocol"), [(JOB, "mean\r\x1b[2Jsum")], ids="job")
+    assert r"mean\r\x1b[2Jsum" in capsys.readouterr().out
+
+
 def seconds(home, *options):
     before = time.process_time()
     assert typer.testing.CliRunner().invoke(app, ["audit", "show", "-c", str(home / "a.toml"), *options]).exit_code == 0
