@@ -143,3 +143,9 @@ def entries(nodes, at, *kinds):
     """What its audit log has, of these kinds only if some are named."""
     listed = [json.loads(line) for line in (nodes.folder / f"{at}.audit.log").read_text().splitlines()]
     return [entry for entry in listed if not kinds or entry["kind"] in kinds]
+
+
+async def recorded(nodes, at, number, *kinds):
+    """The same once there are so many: a party that did not ask may write a job's end after the asker has the answer."""
+    await until(lambda: len(entries(nodes, at, *kinds)) >= number)
+    return entries(nodes, at, *kinds)

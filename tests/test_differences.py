@@ -20,7 +20,7 @@ from parties.policy import check_difference
 from parties.rules import Policy
 from tests.audit_logs import log_of, shown
 from tests.error_rows import row_of
-from tests.jobs import COLUMNS, MEAN, RUN, entries, governed, requested
+from tests.jobs import COLUMNS, MEAN, RUN, governed, recorded, requested
 from tests.nodes import PATIENCE
 
 DIFFERENCES = ["rule `datasets.NAME.min_difference`"]
@@ -222,9 +222,8 @@ async def test_a_node_denies_a_job_that_differs_by_few_rows_over_restarts(tmp_pa
         assert "result" in (await requested(nodes, {**RUN, "task": MEAN}, at="b"))[-1]
         nodes.write("a", nodes.data["a"][1:])
         await denied(nodes)
-        assert [(entry["outcome"], entry["rows"], entry["released"]) for entry in entries(nodes, "a") if entry["kind"] == "ended"][1:] == [
-            ("denied", None, [])
-        ]
+        _, end = await recorded(nodes, "a", 2, "ended")
+        assert (end["outcome"], end["rows"], end["released"]) == ("denied", None, [])
         nodes.processes["a"].send_signal(signal.SIGTERM)
         await asyncio.wait_for(nodes.processes["a"].wait(), PATIENCE)
         await nodes.start("a")
@@ -265,7 +264,7 @@ async def test_rows_without_a_weight_are_none_of_a_weighted_mean(tmp_path):
         assert "rule `datasets.patients.min_difference`: its rows are fewer than 3" in nodes.log("a")
         # A mean of all 20 rows is far from either.
         assert "result" in (await requested(nodes, {**RUN, "task": {**MEAN, "columns": ["age"]}}, at="b"))[-1]
-        assert [entry["rows"] for entry in entries(nodes, "a") if entry["kind"] == "ended"] == [12, 12, None, 20]
+        assert [entry["rows"] for entry in await recorded(nodes, "a", 4, "ended")] == [12, 12, None, 20]
 
 
 def test_a_job_is_compared_with_few_however_many_there_were():
