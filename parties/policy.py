@@ -62,6 +62,21 @@ def check_policy(config: NodeConfig) -> None:
             if column not in declared:
                 text = f"key 'datasets.{name}.columns', entry {entry + 1}: unknown column {column!r}; {did_you_mean(column, declared)}"
                 raise config.rule_fault(("datasets", name, "columns", entry), text)
+    _check_parameters_there(config)
+
+
+def _check_parameters_there(config: NodeConfig) -> None:
+    for protocol, parameters in config.rules.parameters.items():
+        if protocol not in PROGRAMS:
+            text = f"key 'parameters': no protocol {protocol!r}; {did_you_mean(protocol, PROGRAMS)}"
+            raise config.rule_fault(("parameters", protocol), text)
+        for name, values in parameters.items():
+            for entry, value in enumerate(values):
+                try:
+                    PROGRAMS[protocol].value(name, value)
+                except ConfigError as fault:
+                    text = f"key 'parameters.{protocol}.{name}', entry {entry + 1}: {fault}"
+                    raise config.rule_fault(("parameters", protocol, name, entry), text) from None
 
 
 def admit(config: NodeConfig, history: History, task: Task, asker: str) -> bool:
@@ -74,6 +89,7 @@ def admit(config: NodeConfig, history: History, task: Task, asker: str) -> bool:
         allowed = ", ".join((*rules.allow, *rules.ask)) or "nothing"
         _deny("allow", f"{task.protocol!r} is not on the list of {config.name} ({allowed})")
     _check_form(config, roster, task)
+    _check_parameters(rules, task)
     _check_client(rules, roster, task, asker)
     columns = own_columns(config, task)
     if task.dataset or not task.given:
@@ -108,6 +124,14 @@ def _check_form(config: NodeConfig, roster: Roster, task: Task) -> None:
         msg = f"{task.protocol!r} is no protocol of this version; `beaver protocols` lists them"
         raise ConfigError(msg)
     PROGRAMS[task.protocol].check(task, len(task.parties))
+
+
+def _check_parameters(rules: Policy, task: Task) -> None:
+    """That each parameter is one of those listed, also where the job leaves it out."""
+    settings = PROGRAMS[task.protocol].settings(task)
+    for name, values in rules.parameters.get(task.protocol, {}).items():
+        if settings[name] not in values:
+            _deny(f"parameters.{task.protocol}.{name}", f"{settings[name]!r} is not on the list ({', '.join(map(repr, values))})")
 
 
 def _check_client(rules: Policy, roster: Roster, task: Task, asker: str) -> None:

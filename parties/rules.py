@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Count = Annotated[int, Field(ge=0, le=1 << 40)]
+Values = Annotated[list[bool | int | float | str], Field(min_length=1)]
 
 
 class DatasetRules(BaseModel):
@@ -45,7 +46,8 @@ class Policy(BaseModel):
 
     `allow` and `ask` name protocols; jobs of the second wait until someone here approves them.  Without `purposes` only jobs that state none
     run, and "*" there is any; without `datasets` the configuration's declarations say which data there is; without `receivers`, `askers` and
-    `rosters` the roster says who there is.  A client that `clients` does not name may do nothing.
+    `rosters` the roster says who there is.  A client that `clients` does not name may do nothing.  A parameter of a protocol that `parameters`
+    does not name may be anything that the protocol takes.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -55,6 +57,7 @@ class Policy(BaseModel):
     ask: list[str] = []
     datasets: dict[str, DatasetRules] = {}
     clients: dict[str, ClientRules] = {}
+    parameters: dict[str, dict[str, Values]] = {}
     purposes: list[str] = [""]
     receivers: list[str] | None = None
     askers: list[str] | None = None

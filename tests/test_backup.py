@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from mpc.membership.identity import Identity
 from mpc.membership.roster import Roster
-from tests.jobs import entries
+from tests.jobs import entries, recorded
 from tests.nodes import PATIENCE, Nodes
 from tests.rosters import signed
 from tests.test_operations import TEXT, blocks
@@ -79,6 +79,7 @@ async def test_a_node_is_copied_while_it_runs_and_brought_back_from_an_older_cop
         assert [entry["kind"] for entry in entries(nodes, "hospital_a")] == ["continued", "started", "ended"]
         status, out, _ = await nodes.beaver("audit", "verify", "-c", "hospital_a.toml", "--head", noted)
         assert (status, "entries were cut off or replaced" in out) == (1, True), out
+        await recorded(nodes, "hospital_b", 6)
         assert (await nodes.beaver("audit", "verify", "-c", "hospital_b.toml"))[1].count("6 entries, all in order") == 1
 
 

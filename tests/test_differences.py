@@ -20,7 +20,7 @@ from parties.policy import check_difference
 from parties.rules import Policy
 from tests.audit_logs import log_of, shown
 from tests.error_rows import row_of
-from tests.jobs import COLUMNS, MEAN, RUN, governed, recorded, requested
+from tests.jobs import COLUMNS, MEAN, RUN, entries, governed, recorded, requested
 from tests.nodes import PATIENCE
 
 DIFFERENCES = ["rule `datasets.NAME.min_difference`"]
@@ -238,6 +238,7 @@ async def test_a_node_denies_a_job_that_differs_by_few_rows_over_restarts(tmp_pa
         nodes.write("a", nodes.data["a"])
         status, _, complaints = await nodes.run("sum", "--columns", "bmi", "--to", "c")
         assert status == 0, complaints
+        await recorded(nodes, "b", len(entries(nodes, "b", "started")), "ended")
         status, out, complaints = await nodes.beaver("audit", "differences", "-c", "b.toml", "--json")
         assert status == 0, complaints
         (pair,) = map(json.loads, out.splitlines())

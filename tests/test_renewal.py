@@ -19,7 +19,7 @@ from mpc.node import node_of
 from parties.config import load_node_config
 from parties.renewal import Renewal
 from tests.error_rows import logged, row_of
-from tests.jobs import MEAN, RUN, Hostile, decided, entries, jobs_of, mean_is_right, requested, waiting
+from tests.jobs import MEAN, RUN, Hostile, decided, entries, jobs_of, mean_is_right, recorded, requested, waiting
 from tests.nodes import PATIENCE, Nodes
 from tests.rosters import signed
 from tests.waiting import until
@@ -131,6 +131,7 @@ async def test_a_new_policy_counts_for_new_jobs_and_what_was_admitted_before_fin
             await nodes.hangup(name)
         assert (await answer(ask(nodes, SUM)))["text"].startswith("b: the job was denied by b")
         assert "rule `min_rows`" in nodes.log("b")
+        await recorded(nodes, "b", 2, "ended")
         said = [(entry["kind"], entry.get("job"), entry["policy"]["digest"]) for entry in entries(nodes, "b")]
         assert said[0] == ("started", job, before)
         assert said[1] == ("renewed", None, after)

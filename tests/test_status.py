@@ -28,7 +28,7 @@ from parties.jobs.tally import OUTCOMES
 from parties.logs import Formatter
 from parties.status import server
 from parties.status.server import Answer, serve
-from tests.jobs import MEAN, RUN, decided, entries, jobs_of, near, requested, waiting
+from tests.jobs import MEAN, RUN, decided, entries, jobs_of, near, recorded, requested, waiting
 from tests.nodes import PATIENCE, Nodes
 from tests.proxies import proxied
 
@@ -383,8 +383,8 @@ async def test_the_page_in_a_browser(tmp_path, browser):
         assert (await job)["error"] == "PeerLost"
         assert "c: " in page.text("problems")
         log = tmp_path / "a.audit.log"
-        head = entries(nodes, "b")[-1]
-        assert len(entries(nodes, "a")) == 6 == head["number"]
+        head = (await recorded(nodes, "b", 6))[-1]
+        assert len(await recorded(nodes, "a", 6)) == 6 == head["number"]
         await page.until(lambda: (page.text("audit-state"), page.text("audit-entries")) == ("in order and signed", "6"))
         log.write_text(log.read_text().replace('"outcome":"done"', '"outcome":"dine"'))
         await page.until(lambda: page.text("audit-state").startswith("a.audit.log, line 2: "))

@@ -74,6 +74,10 @@ min_pool_rows = 0
 # [datasets.patients]
 # columns = ["age", "bmi"]
 
+# The values that parameters of jobs may have, defaults included: any that the protocol takes, unless they are listed.
+# [parameters.linear_regression]
+# solver = ["exact"]
+
 # The clients of the roster, to which protocols each may give rows, and of which it may get results.
 [clients]
 # [clients.lab]

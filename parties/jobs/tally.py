@@ -14,11 +14,11 @@ CONFIGURATION = "configuration"
 """Stands for a rule where the job named what this organisation does not have."""
 OUTCOMES = ("done", "failed", "cancelled", "denied", DECLINED)
 """How a job may end at a party."""
-_NAMED = re.compile(r"(datasets|clients)\.(.+)\.(\w+)")
+_NAMED = re.compile(r"(datasets|clients|parameters)\.(.+)\.(\w+)")
 
 
 class Tally:
-    """Counts by outcome, in the audit log's words, and by rule.  A rule of a dataset or a client counts without the name of that."""
+    """Counts by outcome, in the audit log's words, and by rule.  A rule of a dataset, a client or a protocol counts without the name of that."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()

@@ -146,10 +146,11 @@ class Program:
             if name in found:
                 msg = f"{self.name}: parameter {name!r} is given twice; give it once"
                 raise ConfigError(msg)
-            found[name] = self._value(name, value, written=True)
+            found[name] = self.value(name, value, written=True)
         return found
 
-    def _value(self, name: str, value: Any, *, written: bool) -> Parameter:
+    def value(self, name: str, value: Any, *, written: bool = False) -> Parameter:
+        """What the parameter `name` is, given as `value` or as a text that is written so; ConfigError if there is no such parameter or it cannot be that."""
         known = {setting.name: setting for setting in self.parameters}
         try:
             if name not in known:
@@ -163,7 +164,7 @@ class Program:
 
     def settings(self, task: Task) -> Settings:
         """All parameters of a job, defaults included; ConfigError for what does not exist or fit."""
-        given = {name: self._value(name, value, written=False) for name, value in task.parameters.items()}
+        given = {name: self.value(name, value) for name, value in task.parameters.items()}
         settings: dict[str, Any] = {}
         for setting in self.parameters:
             value = given.get(setting.name, setting.default)
