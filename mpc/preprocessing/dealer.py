@@ -28,7 +28,7 @@ from mpc.naming.correlations import WIDE, receiver
 from mpc.naming.streams import BIT_MASK, MASK, Seed
 from mpc.preprocessing.bindings import Bindings
 from mpc.preprocessing.corrections import correction, work_of
-from mpc.preprocessing.memory import Memory, half_of_the_machine, memory_of
+from mpc.preprocessing.memory import Memory, half_of_all, memory_of
 
 if TYPE_CHECKING:
     from mpc.framing import wire
@@ -268,7 +268,7 @@ class Dealer:
         self._mesh = mesh
         self._lobby = lobby
         self._books = books
-        self._memory = Memory(half_of_the_machine())
+        self._memory = Memory(half_of_all())
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._closing = False
         lobby.on_join.append(self._joined)

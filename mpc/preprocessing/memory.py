@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.kernels.limbs import AT_MOST
@@ -12,7 +13,7 @@ from mpc.naming.expressions import MATRIX_PRODUCTS, in_part, leading_rows
 from mpc.ring import WORD, count
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from mpc.naming.correlations import Relation
     from mpc.naming.expressions import Expression
@@ -40,9 +41,38 @@ class Memory:
             self._returned.set()
 
 
-def half_of_the_machine() -> int:
-    """Bytes."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+def half_of_all() -> int:
+    """Bytes: half of the machine's memory, or of what this container or service may have of it, if that is less."""
+    return min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *limits()) // 2
+
+
+def limits(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Bytes that Linux lets the control groups of this process have, of either version; none where there are no such groups."""
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            base, file = root / "memory", "memory.limit_in_bytes"
+        elif number == "0":
+            base, file = root, "memory.max"
+        else:
+            continue
+        # A group has no more than those that it is in.  Within a container, its own path may be that of the host, and its group the root.
+        group = base / path.strip("/")
+        for each in (group, *group.parents):
+            text = _text(each / file) if each.is_relative_to(base) else ""
+            if text.isdigit():
+                yield int(text)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
 
 
 class Size(NamedTuple):
