@@ -102,7 +102,9 @@ async def _opened(s: Session, scope: Scope, fresh: tuple[AShare, ...], names: li
     return np.stack([each.difference for each in masked]), np.stack([each.mask for each in masked])
 
 
-def _begin(s: Session, of: Scope, factors: Sequence[Factor], scope: Scope) -> tuple[Any, Any]:
+def _begin(
+    s: Session, of: Scope, factors: Sequence[Factor], scope: Scope
+) -> tuple[Coroutine[Any, Any, Words], Coroutine[Any, Any, list[Words]]]:
     """Words of a product, whose relation is the only one of the op's own scope `of`: the work, and what it fetches."""
     few = grouped(s, scope, factors, most_factors(factors[0].shape))
     fetching = s.source.begin(scope, products_of(of.ranges, tuple([factor.name for factor in few])))

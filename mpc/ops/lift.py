@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
-    from mpc.values.derived import Blanks
     from mpc.values.masked import Masked
+    from mpc.values.secret import Blanks
 
 
 class Lifted(NamedTuple):

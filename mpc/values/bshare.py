@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mpc.values.secret import Extent, Home
+    from mpc.values.secret import Blanks, Extent, Home
 
 KEPT = 1 << 16
 """Bits that are kept unpacked, once something has indexed them: often a program takes several parts, one after the other."""
@@ -50,7 +50,7 @@ class BShare(Secret):
         self.words = frozen(words)
         self._bytes: NDArray[np.uint8] | None = None
 
-    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> BShare:
+    def at(self, home: Home, blank: Blanks) -> BShare:
         """See Secret."""
         return BShare(blank(self.words.shape), self.shape, home=home, lineage=self.lineage)
 

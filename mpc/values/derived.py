@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from mpc.naming.scope import Scope
     from mpc.ring import Words
     from mpc.values.masked import Masked
-    from mpc.values.secret import Home
+    from mpc.values.secret import Blanks, Home
     from mpc.values.unmade import Held
 
     Factor: TypeAlias = "Masked | Pending"
     Opened: TypeAlias = tuple[Words, Words]
-    Blanks = Callable[[tuple[int, ...]], Words]
 
 R = TypeVar("R")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mpc.naming.expressions import Expression
     from mpc.naming.scope import Scope
-    from mpc.values.secret import Secret
+    from mpc.values.secret import Blanks, Secret
     from mpc.values.unmade import Held
 
 _MAPS: dict[str, Callable[..., Expression]] = {
@@ -122,7 +122,7 @@ class Masked(Fixed):
             held = held.there()
         return held, self.mask
 
-    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Masked:
+    def at(self, home: Home, blank: Blanks) -> Masked:
         """See Secret."""
         if id(self) in home.twins:
             return home.twins[id(self)][1]

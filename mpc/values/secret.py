@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mpc.naming.streams import Watch
     from mpc.values.masked import Masked
 
+    Blanks = Callable[[tuple[int, ...]], Words]
+
 Extent = int | tuple[int, ...]
 _MERSENNE = (1 << 127) - 1
 
@@ -112,7 +114,7 @@ class Secret:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, party={self.home.index})"
 
-    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Self:
+    def at(self, home: Home, blank: Blanks) -> Self:
         """This value without its contents in another home: what a dry run computes with."""
         raise NotImplementedError
 
@@ -142,7 +144,7 @@ class Secret:
     __reduce__ = __reduce_ex__ = _refuse("pickling", "a share belongs to one session and never leaves it")
 
 
-def emptied(argument: Any, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> Any:
+def emptied(argument: Any, home: Home, blank: Blanks) -> Any:
     """`argument` with every secret in it, also in lists, tuples and dictionaries, as a dry run knows it."""
     kind = type(argument)
     # By the type alone: what stands for a revealed value in a dry run ends it where anyone asks of what class it is.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from mpc.values.secret import Blanks
     from mpc.values.unmade import Held
 
 
@@ -190,7 +191,7 @@ class AShare(Fixed):
         """This party's share, uniform by itself; ProgramError if it is a product that nobody has read (`Session.made`)."""
         return self._words.there() if isinstance(self._words, Unmade) else self._words
 
-    def at(self, home: Home, blank: Callable[[tuple[int, ...]], Words]) -> AShare:
+    def at(self, home: Home, blank: Blanks) -> AShare:
         """See Secret."""
         return AShare(blank(self.shape), frac=self.frac, bound=self.bound, home=home, lineage=self.lineage, owner=self.owner)
 
