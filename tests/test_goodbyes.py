@@ -9,14 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mpc.channels.channel import Channel
 from mpc.framing import wire
 from mpc.framing.handshake import KK
 from mpc.framing.records import Sealer
 from mpc.network.mesh import Mesh
 from mpc.testing.simulate import MemoryNetwork
+from mpc.transport.memory import memory_pair
 from mpc.transport.tcp import TcpNetwork, dial
 from tests.channels import CLOCKS as PATIENT
-from tests.channels import Raw, connected, greet, hello, people
+from tests.channels import Raw, Upstairs, connected, greet, hello, people
 from tests.error_rows import logged
 from tests.proxies import CLOCKS, proxied
 from tests.waiting import turns, until
@@ -112,16 +114,45 @@ async def test_a_connection_that_is_not_made_again_is_waited_for_as_long_as_the_
         assert f"{MAY_BE_LOST}: p1: the connection was lost, and not repaired within 0.3 s" in caplog.text
 
 
-async def keyed(raw, me, other, roster):
-    """Through the handshake with `other`; what seals the records of `me`, of which the first says READY."""
+async def keyed(raw, me, other, roster, transcript=wire.NEW):
+    """Through the handshake with `other`; what seals the records of `me`, of which the first says READY, to go on with `transcript`."""
     mine = hello(me.name, other.name, roster)
     theirs = await greet(raw, mine)
     kk = KK(True, "AESGCM", mine.encode() + theirs.encode(), me.curve_secret, other.curve_public, peer=other.name)
     raw.link.send(kk.write_message())
     kk.read_message(await raw.next())
     sealer = Sealer(kk.split().send, "AESGCM")
-    raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.ready(wire.NEW, 0)))
+    raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.ready(transcript, 0)))
     return sealer
+
+
+class Remembering(Upstairs):
+    """Offers the last channel to whoever comes again, whatever became of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = None
+
+    def previous(self, name):
+        return self.last
+
+    def resumed(self, channel, through):
+        self.note("resumed", channel.name)
+
+
+async def test_who_said_goodbye_cannot_go_on():
+    """It has had this side's goodbye, too: nothing is kept for it any more."""
+    (a, b), roster = people("a", "b")
+    up, channels = Remembering(), []
+    for digest in (lambda: wire.NEW, lambda: channels[0].transcript):
+        near, far = memory_pair("near", "far")
+        channels.append(Channel(far, a, roster, up))
+        sealer = await keyed(Raw(near), b, a, roster, digest())
+        await until(lambda: channels[-1].ready)
+        up.last = channels[-1]
+        near.send(sealer.seal(wire.record_head(1, 0) + wire.bare(wire.Kind.CLOSE)))
+        await until(lambda: not channels[-1].alive)
+    assert [event[0] for event in up.events] == ["opened", "closed", "parted", "opened", "closed", "parted"]
 
 
 async def test_a_peer_that_never_answers_is_not_waited_for_without_end(caplog):

@@ -223,6 +223,32 @@ def test_what_was_sent_before_close_still_arrives_then_both_hear_the_end_once(on
     on_links(body)
 
 
+class Aborting(Inbox):
+    """Aborts its link at the first frame."""
+
+    def frame(self, data):
+        super().frame(data)
+        self.link.abort()
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_no_frame_comes_after_an_abort(on_links, closing):
+    """Whoever goes on over another link needs not look from which one a frame is."""
+
+    async def body(near, far):
+        # All are here when the first is handed over.
+        for number in range(5):
+            near.send(bytes([number]))
+        if closing:
+            near.close()
+        inbox, other = Aborting(far), Inbox(near)
+        await inbox.until(lambda it: it.closed)
+        await other.until(lambda it: it.closed)
+        assert inbox.frames == [bytes(1)]
+
+    on_links(body)
+
+
 def test_abort_ends_both_sides(on_links):
     async def body(near, far):
         there, here = Inbox(far), Inbox(near)

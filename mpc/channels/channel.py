@@ -209,7 +209,7 @@ class Channel:
 
     def on_frame(self, line: Line, frame: memoryview) -> None:
         """See Owner."""
-        if line is not self._line or (self._over and not self.parting):
+        if self._over and not self.parting:
             return
         try:
             if line.opener is None:

@@ -64,7 +64,7 @@ class Link(Protocol):
         """Send what is buffered, then close."""
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once: no frame is handed over any more."""
 
     async def wait_closed(self) -> None:
         """Return when the link is closed."""
