@@ -56,7 +56,7 @@ FITTED = """
 MODEL = """
 The methods; what `predict` and `score` take first is a session where they are joint.
 """
-METHODS = ("fit", "predict", "score", "fitted_score")
+METHODS = ("fit", "predict", "score", "fitted_score", "standard_errors")
 
 SESSION = """
 ## The session

@@ -14,6 +14,7 @@ from mpc import AShare, BShare, ConfigError, Floats, PrecisionError, ProgramErro
 from protocols import blockwise, hidden, least_squares, prediction
 from protocols.aggregation import not_empty, noting
 from protocols.descent import FEATURE, FRAC, WEIGHT, Schedule, batches, descend
+from protocols.inference import Sure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,6 +73,8 @@ class Pooled:
     scale: Floats
     right: AShare | None = None
     ridge: Floats | None = None
+    sure: Sure | None = None
+    """What tells how sure the coefficients are, where there is an intercept and no penalty."""
 
     @property
     def unit(self) -> float:
@@ -250,9 +253,12 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
         ridge = _ridge(pooled, scale, options.alpha)
         part = least_squares.correlations(own, pooled, scale)
         # What was revealed so far ended the plan of the program; from here on it goes on again.
-        weights, singular, right = await s.run(least_squares.by_rows, part, ridge)
-        system = (right, ridge if options.alpha else None) if options.centre else ()
-        return Pooled(weights, singular, pooled.mean, scale, *system)
+        weights, singular, inverse, right = await s.run(least_squares.by_rows, part, ridge)
+        if not options.centre:
+            return Pooled(weights, singular, pooled.mean, scale)
+        if options.alpha:
+            return Pooled(weights, singular, pooled.mean, scale, right, ridge)
+        return Pooled(weights, singular, pooled.mean, scale, right, sure=Sure(inverse, int(pooled.rows) - len(scale)))
     z = await blockwise.locally(blockwise.scaled, x, y, pooled.mean, scale, FRAC)
     with _naming(z, [*labels, "y"]):
         each = await s.inputs(z, frac=FRAC, bound=FEATURE)

@@ -152,7 +152,7 @@ async def by_hidden_rows(
     ridge = np.diag(options.alpha / count / np.square(scale[:-1]))
     a = await _added(s, full[:-1, :-1], within[:-1, :-1] + ridge * own.part, 2 * BETWEEN_FRAC - A_FRAC)
     b = _finest(s, full[:-1, -1], within[:-1, -1])
-    weights, singular = await solve(s, a, b)
+    weights, singular, _ = await solve(s, a, b)
     return weights, singular, own, powers
 
 

@@ -108,7 +108,7 @@ def encoded(s: Session, own: Floats, frac: int, labels: Sequence[str], bound: fl
 
 
 @protocol
-async def by_rows(s: Session, products: Floats, ridge: Floats) -> tuple[AShare, BShare, AShare]:
+async def by_rows(s: Session, products: Floats, ridge: Floats) -> tuple[AShare, BShare, AShare, AShare]:
     """Rows split: own part of the correlations, y last, (d + 1, d + 1).  However many rows, d·d + d numbers are shared.
 
     Returns what `solve` does, and b with y'y as its last element.
@@ -122,13 +122,14 @@ async def by_rows(s: Session, products: Floats, ridge: Floats) -> tuple[AShare, 
 
 @protocol
 async def by_shares(s: Session, z: AShare, ridge: Floats) -> tuple[AShare, BShare]:
-    """The same for shared standardised rows (n, d + 1) with COLUMN_FRAC.
+    """The same for shared standardised rows (n, d + 1) with COLUMN_FRAC: w and the bit.
 
     rounds 2 + those of solve · bytes 8 per element and peer · reveals nothing
     """
     masked = await s.mask(z)
     full = await mpc.matmul_trunc(s, masked.T, masked, 2 * COLUMN_FRAC - A_FRAC, bound=SLACK)
-    return await solve(s, full[:-1, :-1] + np.diag(ridge), _finer(full[:-1, -1]))
+    weights, singular, _ = await solve(s, full[:-1, :-1] + np.diag(ridge), _finer(full[:-1, -1]))
+    return weights, singular
 
 
 def _sum_of(s: Session, own: Floats, frac: int) -> AShare:
@@ -230,7 +231,7 @@ class Local:
 async def by_columns(s: Session, z: Floats, block: Floats, ridge: Floats, layout: Layout) -> tuple[AShare, BShare, AShare]:
     """Columns split: own `standard_columns`, with their products, and `own_ridge`.  Blocks of one owner are local, only cross blocks are secure.
 
-    Returns what `solve` does, and b with y'y, here the public 1, as its last element.
+    Returns w and the bit of `solve`, and b with y'y, here the public 1, as its last element.
 
     rounds 2 + those of solve · bytes 8 n per own column and peer · reveals nothing
     """
@@ -253,7 +254,8 @@ async def by_columns(s: Session, z: Floats, block: Floats, ridge: Floats, layout
     others = [column for column in range(sum(widths)) if column != at]
     b = _finer(full[others][:, at])
     a = full[others][:, others] + _ridge(s, ridge)
-    return *await solve(s, a, b), mpc.concatenate([b, s.zero((1,), frac=b.frac) + 1.0])
+    weights, singular, _ = await solve(s, a, b)
+    return weights, singular, mpc.concatenate([b, s.zero((1,), frac=b.frac) + 1.0])
 
 
 def _owned(s: Session, z: Floats, party: int, shape: tuple[int, ...]) -> AShare:

@@ -37,10 +37,11 @@ SINGULAR = 0.35
 
 
 @protocol
-async def solve(s: Session, a: AShare, b: AShare) -> tuple[AShare, BShare]:
+async def solve(s: Session, a: AShare, b: AShare) -> tuple[AShare, BShare, AShare]:
     """Solve A w = b for a matrix A of correlations (symmetric, positive semidefinite, diagonal at most about 1) and |b| <= 1.
 
-    a: (d, d) with A_FRAC, b: (d,) with B_FRAC -> w: (d,) with W_FRAC, and one bit: 1 where A is singular or nearly so, and w is 0.
+    a: (d, d) with A_FRAC, b: (d,) with B_FRAC -> w: (d,) with W_FRAC, one bit: 1 where A is singular or nearly so, and w is 0,
+    and V, close to the inverse of A, (d, d) with V_FRAC.
     V <- V(2I - AV) from V = I/d (I/2 for d = 1); then w <- w + V(b - Aw).
 
     rounds 41 for d <= 20, 62 for d <= 25, 64 for d <= 128, else 68 · reveals nothing
@@ -50,7 +51,7 @@ async def solve(s: Session, a: AShare, b: AShare) -> tuple[AShare, BShare]:
     inverse, regular = await asyncio.gather(s.mask(v), mpc.ltz(s, residue - SINGULAR))
     # Where A is singular, corrections of w could outgrow their bounds: from here on, b is 0 there.
     w = await _refined(s, system, inverse, await mpc.select(s, regular, b))
-    return w, await mpc.not_(s, regular)
+    return w, await mpc.not_(s, regular), v
 
 
 @protocol

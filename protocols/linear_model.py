@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import numpy as np
 
 from mpc import AShare, ConfigError, Floats, PrecisionError, ProgramError, Session, as_numbers, column_names, column_of
-from protocols import blockwise, descent, fitting, hidden, least_squares, prediction
+from protocols import blockwise, descent, fitting, hidden, inference, least_squares, prediction
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from protocols.declare import Receivers
     from protocols.fitting import Fitted
+    from protocols.inference import StandardErrors
 
 SOLVERS = ("exact", "sgd")
 SPLITS = ("rows", "columns", "shared")
@@ -135,6 +136,18 @@ class LinearRegression:
         """
         revealed = await s.reveal(await self._fit_result().explained(s), s.receivers(to))
         return None if revealed is None else float(revealed[0] / revealed[1])
+
+    async def standard_errors(self, s: Session, *, to: Receivers | None = None) -> StandardErrors | None:
+        """The standard error of each coefficient, not of the intercept, and the degrees of freedom, at the receivers `to`; None elsewhere.
+        A coefficient over its standard error is its t value.  rounds 4
+
+        Reveals to the receivers what `fitted_score` does, and each column's variance inflation factor.  For solver="exact", split="rows",
+        moments="reveal", an intercept and alpha=0; ConfigError for others, and where no row is left beyond the coefficients.
+        """
+        fitted = self._fit_result()
+        if not isinstance(fitted, fitting.Pooled) or fitted.sure is None:
+            raise ConfigError(inference.NO_ERRORS)
+        return await inference.standard_errors(s, fitted.sure, await fitted.explained(s), fitted.scale, s.receivers(to))
 
     def _no_solution(self) -> str:
         if self.solver == "sgd":

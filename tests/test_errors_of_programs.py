@@ -98,6 +98,15 @@ async def scored_by_its_system(s, **settings):
     return await (await fit(s, **settings)).fitted_score(s)
 
 
+async def how_sure(s, *own, **settings):
+    return await (await fit(s, *own, **settings)).standard_errors(s)
+
+
+def of_three_rows(s):
+    rows = slice(s.index, None, 2)
+    return how_sure(s, np.array([[0.0, 1.0], [1.0, 3.0], [2.0, 2.0]])[rows], np.array([1.0, 5.0, 2.0])[rows])
+
+
 def diverging(s):
     """All columns are nearly the same one."""
     rng = np.random.default_rng(0)
@@ -185,6 +194,8 @@ CASES = {
     "the value has shape SHAPE": lambda s: s.zero(2).add_own(s.encode([1.0])),
     "alpha is too large beside": lambda s: shared_rows(s, alpha=1e12),
     "R² from the system": lambda s: scored_by_its_system(s, fit_intercept=False),
+    "standard errors need": lambda s: how_sure(s, alpha=1.0),
+    "no more rows than coefficients": of_three_rows,
     "the descent diverges": diverging,
     "there is no party N": lambda s: s.party(2),
     "largest or smallest element": lambda s: protocols.maximum(s, numbers(s, 0)),

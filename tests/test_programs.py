@@ -17,6 +17,7 @@ from mpc.testing import simulate
 from parties.data import Table, load_diabetes
 from parties.jobs.job import Task
 from parties.programs import PROGRAMS, describe, program, table_of_programs
+from tests.test_protocols_inference import reference as standard_errors
 
 DATA = load_diabetes()
 SOME = ("bmi", "bp", "age")
@@ -137,6 +138,7 @@ def test_results_are_numpys_and_cost_what_was_estimated(case, n):
 REGRESSIONS = {
     "rows": {},
     "rows and score": {"score": True},
+    "rows and errors": {"standard_errors": True, "score": True},
     "ridge": {"alpha": 5, "score": True},
     "secret": {"moments": "secret"},
     "columns": {"split": "columns"},
@@ -166,6 +168,11 @@ def test_regressions_are_scikit_learns_and_cost_what_was_estimated(case, n):
         assert abs(result["intercept"] - model.intercept_) < 1e-2
         assert ("r_squared" in result) == options.get("score", False)
         assert abs(result.get("r_squared", model.score(x, y)) - model.score(x, y)) < 1e-5
+        told = {"standard_errors", "degrees_of_freedom"} & set(result)
+        assert len(told) == (2 if "standard_errors" in options else 0)
+        if told:
+            assert (list(result["standard_errors"]), result["degrees_of_freedom"]) == (features, len(x) - len(features) - 1)
+            np.testing.assert_allclose(list(result["standard_errors"].values()), standard_errors(x, y), rtol=1e-5)
         json.dumps(result, allow_nan=False)
 
 

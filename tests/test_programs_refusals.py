@@ -56,6 +56,12 @@ REFUSED = {
         {**REGRESSION, "split": "columns", "solver": "sgd", "score": True},
         "would tell everyone the predictions of all records: leave score out",
     ),
+    "errors of columns": (
+        {**REGRESSION, "split": "columns", "standard_errors": True},
+        "linear_regression: standard errors need",
+    ),
+    "errors of a penalty": ({**REGRESSION, "alpha": 0.5, "standard_errors": True}, "standard errors need"),
+    "errors of a descent": ({**REGRESSION, "solver": "sgd", "standard_errors": True}, "standard errors need"),
     "score to one": (
         {**REGRESSION, "moments": "secret", "score": True, "to": ("p0",)},
         "so all parties, and nobody else, must be receivers: leave score out, or let the result go to the parties",

@@ -13,6 +13,7 @@ from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, 
 from protocols import LinearRegression
 from protocols.given import given_fit
 from protocols.hidden import PARTIES
+from protocols.inference import NO_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,14 +40,21 @@ async def _fit(s: Session, table: Table, task: Task, settings: Settings) -> Resu
         names = [name for held in holdings for name in held if name != settings["target"]]
     model = await _model(settings).fit(s, x, y, to=task.to or None)
     score = await _score(s, model, x, y, task, settings) if settings["score"] else None
+    errors = await model.standard_errors(s, to=task.to or None) if settings["standard_errors"] else None
     if model.intercept_ is None:
         return None
-    coefficients = by_column(names, model.coef_)
-    result: Result = {
-        "coefficients": {name: coefficients[name] for name in task.columns if name in coefficients},
-        "intercept": float(model.intercept_),
-    }
-    return {**result, "r_squared": score} if settings["score"] else result
+    result: Result = {"coefficients": _in_order(task, names, model.coef_), "intercept": float(model.intercept_)}
+    if settings["score"]:
+        result["r_squared"] = score
+    if errors is not None:
+        result |= {"standard_errors": _in_order(task, names, errors.coefficients), "degrees_of_freedom": errors.degrees_of_freedom}
+    return result
+
+
+def _in_order(task: Task, names: Sequence[str], values: Any) -> dict[str, float]:
+    """One number for every column, in the order of the job."""
+    each = by_column(names, values)
+    return {name: each[name] for name in task.columns if name in each}
 
 
 async def _fit_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:
@@ -95,6 +103,8 @@ def _rule(task: Task, settings: Settings) -> None:
     if task.told and not task.given and (settings["split"] == "columns" or settings["solver"] == "sgd"):
         msg = "a client gets the result of split=rows with solver=exact only: it cannot follow what depends on each party's rows"
         raise ConfigError(msg)
+    if settings["standard_errors"] and not (_has_system(settings) and settings["split"] == "rows" and settings["alpha"] == 0):
+        raise ConfigError(NO_ERRORS)
     if settings["score"] and not _has_system(settings):
         why = 'score=true with solver="sgd", fit_intercept=false or moments="secret" is computed from predictions'
         if settings["split"] == "columns":
@@ -129,7 +139,8 @@ REGRESSION = (
         1,
         "least squares of one column on the others, over the rows of all parties or over the columns of all parties for common records in the "
         "same order",
-        "to the receivers the coefficients, the intercept and with score=true R², and to everyone whether the columns are collinear or the "
+        "to the receivers the coefficients, the intercept and with score=true R² (with standard_errors=true R² and each column's variance inflation "
+        "factor), and to everyone whether the columns are collinear or the "
         "descent diverged, and for split=rows the number of rows, mean and variance of each column (with moments=secret the number of rows and the "
         "power of two of each standard deviation), with solver=sgd also of each party the number of rows, and with a score from predictions "
         "(solver=sgd, moments=secret or no intercept) the mean and both sums of squares of the target; for split=columns the number of rows, "
@@ -149,6 +160,7 @@ REGRESSION = (
             Setting("batch_size", int, 128, "rows of a step, for sgd", least=1),
             Setting("learning_rate", float, 0.125, "length of a step, for sgd", least=1e-6, most=1000.0),
             Setting("score", bool, False, "true to compute R² on the rows of the fit as well"),
+            Setting("standard_errors", bool, False, "true to compute those of the coefficients as well, for rows, exact and alpha=0"),
         ),
         at_least=2,
         at_most=CHUNK * CHUNK,
