@@ -155,6 +155,9 @@ class Node:
             msg = "this node is not open: use its sessions inside `async with node:`"
             raise ProgramError(msg)
         check_name(job)
+        if isinstance(parties, str):
+            msg = f"parties={parties!r} is one name: pass a list of names, of this party and of all others"
+            raise ConfigError(msg)
         if job in self._live:
             msg = f"job {job!r} runs at this node already; a job name is used by one session at a time: wait for its end, or choose another"
             raise ConfigError(msg)
@@ -186,6 +189,7 @@ async def connect(
 ) -> AsyncIterator[Session]:
     """Join `job` as the party that the file `config` describes; the same call at every party.
 
+    The program is this organisation's own: `allow`, `min_rows`, the policy and the audit log are for jobs of `beaver party`, and bind no program.
     `listener` is an already bound socket, for supervisors that hand one down.  Raises ConfigError, and what `Node.session` does.
     """
     async with open_node(config, listener=listener) as node, node.session(job, parties=parties, program=program) as s:
@@ -193,7 +197,7 @@ async def connect(
 
 
 def open_node(config: str | Path, *, listener: socket.socket | None = None) -> Node:
-    """The node that the file `config` describes, to run many jobs; use it with `async with`.
+    """The node that the file `config` describes, to run many jobs; use it with `async with`.  No policy binds what it runs, as for `connect`.
 
     ConfigError when it is opened while another process, or this one, has a node of this identity open, or once used a newer roster.
     """

@@ -156,6 +156,7 @@ class Session:
     ) -> AShare:
         """The private `values` of party `owner` as shares of all; everyone else passes None and the public `shape`.
 
+        The default bound is for sums and comparisons: values to multiply need one whose product fits, such as 2^10 for each with 20 fractional bits.
         rounds 0 · bytes 0 · reveals nothing but the shape.  Raises PrecisionError at the owner as `encode` does.
         """
         number, frac = self.party(owner), index(frac)
@@ -188,7 +189,7 @@ class Session:
 
     @protocol
     async def inputs(self, values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> list[AShare]:
-        """Everyone's private `values` as shares, in party order; the shapes may differ and become public.
+        """Everyone's private `values` as shares, in party order; the shapes may differ and become public.  For `bound` see `input`.
 
         rounds 1 · bytes 8 x 33 per peer · reveals the shapes.  Raises PrecisionError as `encode` does, PeerMisbehaved for a shape that nobody could hold.
         """
@@ -287,7 +288,7 @@ class Session:
         """The indices of those that `to` means: all if None.  The client, where there is one, comes after the parties."""
         if to is None:
             return tuple(range(len(self._receiver_names)))
-        listed = (to,) if isinstance(to, int | str | np.integer) else tuple(to)
+        listed = (to,) if isinstance(to, int | str | np.integer | np.bool_) else tuple(to)
         if not listed:
             msg = "reveal needs at least one receiver"
             raise ProgramError(msg)
@@ -304,7 +305,8 @@ class Session:
                 msg = f"{who!r} is no party of this session; they are {', '.join(self.names)}"
                 raise ConfigError(msg)
             return self.names.index(who)
-        if not 0 <= who < self.n:
+        # True is no party 1.
+        if isinstance(who, bool | np.bool_) or not 0 <= who < self.n:
             msg = f"there is no party {who}: this session has {self.n}, numbered from 0"
             raise ConfigError(msg)
         return int(who)

@@ -13,7 +13,21 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from mpc import ConfigError, Cost, Disagreement, Floats, PrecisionError, ProgramError, Session, as_numbers, column_names, column_of
+from mpc import (
+    AShare,
+    BShare,
+    ConfigError,
+    Cost,
+    Disagreement,
+    Floats,
+    Masked,
+    PrecisionError,
+    ProgramError,
+    Session,
+    as_numbers,
+    column_names,
+    column_of,
+)
 from protocols.declare import Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
@@ -22,6 +36,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from mpc import Encoded
+
+    Terms = tuple[float | str, ...]
 
 WEIGHT_BITS = 9
 """Bits that the total weight of a pool must have above its rounding."""
@@ -42,8 +58,9 @@ async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers 
 
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
+    not_shared(x)
     with noting(names := column_names(x)):
-        return await pooled(s, own(s, x, "a value", frac=frac, names=names), to, names)
+        return await pooled(s, own(s, x, "a value", frac=frac, names=names), to, ("secure_sum", *names))
 
 
 def mean_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
@@ -64,7 +81,9 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None
     """
     rows = own_rows(x)
     with noting(names := column_names(x)):
-        revealed = await pooled(s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), x, frac=checked_frac(frac)), to, names)
+        revealed = await pooled(
+            s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), x, frac=checked_frac(frac)), to, (f"mean {rows.shape[1:]}", *names)
+        )
     if revealed is None:
         return None
     *total, count = revealed
@@ -102,7 +121,7 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
         raise ConfigError(msg)
     sums = np.append(np.tensordot(weights, rows, axes=1), weights.sum())
     with noting(names := column_names(x)):
-        revealed = await pooled(s, own_sums(s, sums, x, w, frac=frac), to, names)
+        revealed = await pooled(s, own_sums(s, sums, x, w, frac=frac), to, (f"weighted_mean {rows.shape[1:]}", *names))
     if revealed is None:
         return None
     *total, weight = revealed
@@ -114,8 +133,19 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
     return average
 
 
+def not_shared(x: ArrayLike) -> None:
+    """ProgramError for a share, where a party's own data are needed."""
+    if isinstance(x, AShare | BShare | Masked):
+        msg = (
+            f"these are for what each party has itself, not for {type(x).__name__}: shares add up by x.sum(axis=0), and their mean is "
+            "await mpc.scale(s, x.sum(axis=0), 1 / rows)"
+        )
+        raise ProgramError(msg)
+
+
 def own_rows(x: ArrayLike) -> Floats:
     """This party's data as float64 with one row per record."""
+    not_shared(x)
     rows: Floats = as_numbers(x).astype(np.float64, copy=False)
     if not rows.ndim:
         msg = "rows of shape (n, d) or (n,) are needed, not a single number"
@@ -165,12 +195,15 @@ def own(s: Session, values: ArrayLike, what: str, *, frac: int, names: tuple[str
 
 
 @overload
-def pooled(s: Session, mine: Encoded, *, names: tuple[str, ...] = ()) -> Coroutine[Any, Any, NDArray[Any]]: ...
+def pooled(s: Session, mine: Encoded, *, terms: Terms = ()) -> Coroutine[Any, Any, NDArray[Any]]: ...
 @overload
-def pooled(s: Session, mine: Encoded, to: Receivers | None, names: tuple[str, ...] = ()) -> Coroutine[Any, Any, NDArray[Any] | None]: ...
-def pooled(s: Session, mine: Encoded, to: Receivers | None = None, names: tuple[str, ...] = ()) -> Coroutine[Any, Any, NDArray[Any] | None]:
-    """Reveal the sum of what all parties have, in columns of these names."""
-    return s.reveal(s.zero(mine.words.shape, frac=mine.frac, terms=names).add_own(mine), to)
+def pooled(s: Session, mine: Encoded, to: Receivers | None, terms: Terms = ()) -> Coroutine[Any, Any, NDArray[Any] | None]: ...
+def pooled(s: Session, mine: Encoded, to: Receivers | None = None, terms: Terms = ()) -> Coroutine[Any, Any, NDArray[Any] | None]:
+    """Reveal the sum of what all parties have.  `terms` are what it means: the protocol, what is public of it, and the columns' names.
+
+    Nothing else says it: the sum of a mean and that of a sum are opened alike, and each party would read the total in its own way.
+    """
+    return s.reveal(s.zero(mine.words.shape, frac=mine.frac, terms=terms).add_own(mine), to)
 
 
 @contextmanager

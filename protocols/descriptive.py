@@ -56,7 +56,9 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     first = own_sums(s, np.append(sums, len(rows)), x, frac=checked_frac(frac))
     second = own_sums(s, squares, x, frac=2 * frac - DIGITS, what="a sum of squares over this party's rows", asked=frac)
     with noting(names := column_names(x)):
-        (*total, count), coarse = await asyncio.gather(pooled(s, first, names=names), pooled(s, second))
+        (*total, count), coarse = await asyncio.gather(
+            pooled(s, first, terms=(f"variance {rows.shape[1:]}", float(ddof), *names)), pooled(s, second)
+        )
     enough_rows(count, ddof)
     centre = np.reshape(total, rows.shape[1:]) / count
     size = unit(coarse / count, centre, s.n * 2.0 ** (DIGITS - 2 * frac) / count)

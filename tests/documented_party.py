@@ -49,7 +49,7 @@ class Zoe:
         return ((fresh + theirs).view(np.int64) / 2.0**frac).tolist()
 
     async def sum(self, scope, values):
-        history = lineage("add_own", lineage("zero", int(scope), 0, 20, len(values)), printed(2.0**42))
+        history = lineage("add_own", lineage("zero", int(scope), 0, 20, len(values), printed(repr("secure_sum"))), printed(2.0**42))
         return await self.reveal(f"{scope}.0", encoded(values), history)
 
     async def relation(self, relation, size):

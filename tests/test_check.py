@@ -58,7 +58,7 @@ FAILURES = {
     "keyless": ("AuthenticationFailed", "hung up during the handshake", "compare both members' keys"),
     "newkey": ("AuthenticationFailed", "uses another key than the roster gives it", "compare both members' keys"),
     "other": ("Disagreement", "has another roster", "give both the same file, and let both nodes take it"),
-    "older": ("Disagreement", "speaks wire version 1, this party 15", "install the same release on both"),
+    "older": ("Disagreement", "speaks wire version 1, this party 16", "install the same release on both"),
     "nowhere": ("PeerLost", "no address is known for the host nowhere.invalid", "correct the host"),
     "silent": ("PeerLost", "did not finish the handshake within", "what its log says"),
     "wordless": ("PeerLost", "hung up without a word", "behind whatever forwards to it"),

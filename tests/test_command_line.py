@@ -145,7 +145,7 @@ def test_the_data_is_the_published_data():
 
 
 async def test_keygen_and_version(tmp_path):
-    assert re.match(r"beaver \d+\.\d+\.\d+\nwire 15\nprotocols .*mean@1", beaver("--version").stdout)
+    assert re.match(r"beaver \d+\.\d+\.\d+\nwire 16\nprotocols .*mean@1", beaver("--version").stdout)
     status, printed, _ = await nodes.beaver(tmp_path, "keygen", "hospital_a")
     assert status == 0
     identity = Identity.load(tmp_path / "hospital_a.key")

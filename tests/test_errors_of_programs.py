@@ -198,6 +198,8 @@ CASES = {
     "no more rows than coefficients": of_three_rows,
     "the descent diverges": diverging,
     "there is no party N": lambda s: s.party(2),
+    "these are for what each party has": lambda s: protocols.mean(s, numbers(s, 3)),
+    "an axis is a number": lambda s: protocols.maximum(s, numbers(s, 3), numbers(s, 3)),
     "largest or smallest element": lambda s: protocols.maximum(s, numbers(s, 0)),
     "is made of too many others": summed_up,
     "what is added has shape": lambda s: mpc.matmul_trunc(s, numbers(s, 2, 2), numbers(s, 2), 20, plus=numbers(s, 3)),
@@ -216,6 +218,11 @@ BESIDE = [
     ("clip takes public numbers", lambda s: protocols.clip(s, numbers(s, 3), numbers(s, 3), None)),
     ("must be a number of at least 0", lambda s: fit(s, alpha=2.0**40)),
     ("R² from the system", lambda s: scored_by_its_system(s, moments="secret")),
+    ("there is no party N", lambda s: protocols.mean(s, [1.0], to=False)),
+    ("there is no party N", lambda s: s.reveal(numbers(s, 3), to=[True])),
+    ("these are for what each party has", lambda s: protocols.secure_sum(s, flags(s, 3))),
+    ("these are for what each party has", lambda s: protocols.weighted_mean(s, [1.0], numbers(s, 1))),
+    ("an axis is a number", lambda s: protocols.argmin(s, numbers(s, 3), axis=numbers(s, 3))),
     ("largest or smallest element", lambda s: protocols.minimum(s, numbers(s, 2, 0), axis=1)),
     ("takes KIND here", lambda s: mpc.and_(s, numbers(s, 3), flags(s, 3))),
     ("NAME must be numbers", lambda s: fit(s, y=np.full(9, "y"))),
@@ -249,15 +256,16 @@ async def test_a_node_that_is_not_open_and_a_job_that_runs_there_already():
     network = MemoryNetwork()
     a, b, dealer = (Node(who, roster, network.of(who.name)) for who in identities)
 
-    async def refused(node, case):
+    async def refused(node, case, **more):
         with pytest.raises(BeaverError) as caught:
-            async with node.session("j"):
+            async with node.session("j", **more):
                 pass
         assert (type(caught.value).__name__, row_of(case).shows(str(caught.value))) == (row_of(case).kind, True), caught.value
 
     await refused(a, "this node is not open")
     async with a, b, dealer:
         await refused(dealer, "this is the dealer's node")
+        await refused(a, "is one name", parties="p1")
 
         async def program(node):
             async with node.session("j") as s:
@@ -269,5 +277,5 @@ async def test_a_node_that_is_not_open_and_a_job_that_runs_there_already():
     await refused(a, "this node is not open")
 
 
-OF_NODES = ["this node is not open", "this is the dealer's node", "runs at this node already"]
+OF_NODES = ["this node is not open", "this is the dealer's node", "runs at this node already", "is one name"]
 """Rows that the test above provokes."""

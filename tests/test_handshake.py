@@ -208,7 +208,7 @@ MINE = Hello("a", "b", bytes(32), 3, bytes(32), fingerprint(A.public))
 THEIRS = Hello("b", "a", bytes(32), 3, bytes(32), fingerprint(B.public))
 
 MISMATCHES = {
-    "version": ({"version": 9}, Disagreement, "speaks wire version 9, this party 15"),
+    "version": ({"version": 9}, Disagreement, "speaks wire version 9, this party 16"),
     "roster": ({"roster_digest": b"\1" * 32}, Disagreement, "has another roster"),
     "address": ({"sender": "c"}, AuthenticationFailed, "is answered by 'c'"),
     "receiver": ({"receiver": "d"}, Disagreement, "expects 'd' at this address"),

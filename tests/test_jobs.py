@@ -201,7 +201,7 @@ async def test_commands_without_a_network(tmp_path):
     assert "did you mean" in complaints
     status, out, _ = await nodes.beaver("--version")
     assert out.startswith("beaver ")
-    assert "\nwire 15\nprotocols " in out
+    assert "\nwire 16\nprotocols " in out
     for command in ("party", "dealer", "run", "jobs", "protocols", "estimate", "keygen", "demo"):
         status, out, _ = await nodes.beaver(command, "--help")
         assert status == 0

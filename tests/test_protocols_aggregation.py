@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 
@@ -281,3 +282,21 @@ def test_weights_too_small_to_tell_are_refused(weight, fault, text):
     with pytest.raises(fault, match=text):
         simulate(2, lambda s: protocols.weighted_mean(s, [1.0, 2.0], [weight, weight]))
     assert simulate(2, lambda s: protocols.weighted_mean(s, [1.0, 2.0], [weight, weight], frac=50))[0] == pytest.approx(1.5, abs=1e-4)
+
+
+CALLS = {
+    "secure_sum": lambda s: protocols.secure_sum(s, [10.0, 5.0]),
+    "mean": lambda s: protocols.mean(s, [1.0, 2.0, 3.0]),
+    "mean of one column": lambda s: protocols.mean(s, [[1.0], [2.0]]),
+    "weighted_mean": lambda s: protocols.weighted_mean(s, [1.0, 2.0], [1.0, 1.0]),
+    "variance": lambda s: protocols.variance(s, [1.0, 2.0, 5.0]),
+    "variance of a sample": lambda s: protocols.variance(s, [1.0, 2.0, 5.0], ddof=1),
+    "standard_deviation": lambda s: protocols.standard_deviation(s, [1.0, 2.0, 5.0]),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(CALLS, 2)))
+def test_parties_that_sum_for_different_ends_disagree(one, other):
+    """Each opens a sum of as many words: a total of one kind, read as another, would be a wrong result without an error."""
+    with pytest.raises(Disagreement):
+        simulate(2, lambda s: CALLS[other if s.index else one](s))

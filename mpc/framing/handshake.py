@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mpc.membership.members import Member
     from mpc.membership.roster import Roster
 
-WIRE_VERSION = 15
+WIRE_VERSION = 16
 SUITES = {"AESGCM": 1, "ChaChaPoly": 2}
 MAGIC = b"BEAVER\r\n"
 NONCE_BYTES = 32

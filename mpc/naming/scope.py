@@ -257,8 +257,9 @@ def current(s: Scoped) -> Scope:
         else:
             # A call from a foreign task would take its number in arrival order, which differs between parties.
             msg = (
-                f"an op was called from another task than the one that runs {scope.label or 'the program'}. Wrap the code of "
-                "that task in a function `async def part(s, ...)` with @mpc.protocol and pass create_task(part(s, ...))."
+                f"an op was called from another task than the one that runs {scope.label or 'the program, which is that of its first op'}. "
+                "create_task and gather, and before Python 3.12 wait_for, run code in a task of its own: wrap that code in a function "
+                "`async def part(s, ...)` with @mpc.protocol and pass part(s, ...) to them."
             )
             raise ProgramError(msg)
     return scope

@@ -119,6 +119,9 @@ class Fixed(Secret):
 
     def axis(self, axis: Any) -> int:
         """The number, from 0 on, of an axis that may be counted from the last back; ProgramError if there is none."""
+        if isinstance(axis, Secret):
+            msg = f"an axis is a number, not {type(axis).__name__}; of two shares, the larger elements are select(s, await less_than(s, x, y), y, x)"
+            raise ProgramError(msg)
         try:
             number: int = range(self.ndim)[axis.__index__()]
         except (AttributeError, IndexError):
