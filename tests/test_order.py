@@ -95,7 +95,7 @@ def test_a_call_from_a_foreign_task_raises_at_once():
             await protocols.secure_sum(s, [1.0])
 
         await s.reveal(s.zero(1))
-        with pytest.raises(ProgramError, match="Wrap the code of that task in a function"):
+        with pytest.raises(ProgramError, match="wrap that code in a function"):
             await asyncio.create_task(part())
 
     simulate(2, program)
