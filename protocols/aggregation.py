@@ -56,6 +56,7 @@ async def secure_sum(s: Session, /, x: ArrayLike, *, frac: int = 20, to: None = 
 async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> NDArray[Any] | None:
     """Sum over the parties, elementwise.  x: own floats of equal shape -> the same shape, at the receivers: float64, int64 for frac=0
 
+    With frac=0 each addend is rounded to a whole number, halves to the even one.
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
     not_shared(x)
@@ -77,7 +78,7 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None
     """Mean over the pooled rows of all parties.  x: own rows (n_i, d) or (n_i,) -> (d,) or a number, at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σx / n and n, hence also Σx · takes no correlation
-    A party may have no rows; ConfigError if nobody has any.
+    A party may have no rows, np.empty((0, d)) or np.empty(0) as the others have; ConfigError if nobody has any.
     """
     rows = own_rows(x)
     with noting(names := column_names(x)):
@@ -133,7 +134,7 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
     return average
 
 
-def not_shared(x: ArrayLike) -> None:
+def not_shared(x: object) -> None:
     """ProgramError for a share, where a party's own data are needed."""
     if isinstance(x, AShare | BShare | Masked):
         msg = (

@@ -66,9 +66,18 @@ WRONG = {
     "a keyword that nobody takes": "async def f(s: Session) -> None:\n    await s.run(protocols.mean, [1.0], too=0)",
     "another type of result": "async def f(s: Session) -> int:\n    return 1\n\n\nx: list[str] = mpc.testing.simulate(2, f)",
     "what coefficients have not": "async def f(s: Session) -> None:\n    (await protocols.LinearRegression().fit(s, [[1.0]], [1.0])).coef_.reveal()",
+    "a quotient of a share": "def f(x: AShare) -> None:\n    x / 2",
+    "a product of matrices of shares": "def f(x: AShare) -> None:\n    x @ x",
+    "an order of shares": "def f(x: AShare) -> bool:\n    return bool(x > 0)",
+    "the number in a share": "def f(x: AShare) -> float:\n    return float(x)",
+    "the elements of a share": "def f(x: AShare) -> None:\n    for _ in x:\n        pass",
+    "a share for numpy": "def f(x: AShare) -> None:\n    np.mean(x)",
+    "a share for own rows": "async def f(s: Session, x: AShare) -> None:\n    await protocols.mean(s, x)",
+    "logic on bits without await": "def f(x: BShare) -> None:\n    x & x",
+    "what comes after a decision by a share": "def f(x: BShare) -> None:\n    if x:\n        pass\n    return 1",
     "a program of no session": "async def f(s: str) -> int:\n    return 1\n\n\nmpc.testing.simulate(2, f)",
 }
-HEAD = "import mpc.testing\nimport protocols\nfrom mpc import Session\n\n\n"
+HEAD = "import mpc.testing\nimport numpy as np\nimport protocols\nfrom mpc import AShare, BShare, Session\n\n\n"
 
 
 UNTYPED = "# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls\n"

@@ -54,14 +54,16 @@ class BShare(Secret):
         """See Secret."""
         return BShare(blank(self.words.shape), self.shape, home=home, lineage=self.lineage)
 
-    __and__ = __rand__ = _awaited("AND of bits", "mpc.and_(s, x, y)")
-    __or__ = __ror__ = _awaited("OR of bits", "mpc.or_(s, x, y)")
-    __xor__ = __rxor__ = _awaited("XOR of bits", "mpc.xor(s, x, y)")
-    __invert__ = _awaited("NOT of bits", "mpc.not_(s, x)")
-    __add__ = __radd__ = __sub__ = __rsub__ = __neg__ = sum = _awaited(
-        "arithmetic on bits", "mpc.b2a(s, bits), which gives numbers 0 and 1"
-    )
-    __mul__ = __rmul__ = _awaited("a product with bits", "mpc.select(s, bits, x), or mpc.b2a(s, bits) for numbers 0 and 1")
+    if not TYPE_CHECKING:
+        # See Secret.
+        __and__ = __rand__ = _awaited("AND of bits", "mpc.and_(s, x, y)")
+        __or__ = __ror__ = _awaited("OR of bits", "mpc.or_(s, x, y)")
+        __xor__ = __rxor__ = _awaited("XOR of bits", "mpc.xor(s, x, y)")
+        __invert__ = _awaited("NOT of bits", "mpc.not_(s, x)")
+        __add__ = __radd__ = __sub__ = __rsub__ = __neg__ = sum = _awaited(
+            "arithmetic on bits", "mpc.b2a(s, bits), which gives numbers 0 and 1"
+        )
+        __mul__ = __rmul__ = _awaited("a product with bits", "mpc.select(s, bits, x), or mpc.b2a(s, bits) for numbers 0 and 1")
 
     def reshape(self, *shape: int | tuple[int, ...]) -> BShare:
         """The same bits in another shape."""

@@ -134,14 +134,16 @@ class Secret:
             raise TypeError(msg)
         return self.shape[0]
 
-    __bool__ = _refuse("the truth value", "compare with protocols.less_than and reveal the bit")
-    __eq__ = _refuse("equality", "use protocols.equal, or `is` for the same object")
-    __ne__ = _refuse("inequality", "use protocols.equal")
-    __lt__ = __le__ = __gt__ = __ge__ = _refuse("the order", "use protocols.less_than")
-    __float__ = __int__ = __index__ = __complex__ = _refuse("the number", "await s.reveal(x)")
-    __iter__ = _refuse("iteration", "index it, or await s.reveal(x)")
-    __array__ = _refuse("the array", "await s.reveal(x)")
-    __reduce__ = __reduce_ex__ = _refuse("pickling", "a share belongs to one session and never leaves it")
+    if not TYPE_CHECKING:
+        # Type checkers do not know of these, so that the use is an error: what never returned would hide all that follows it.
+        __bool__ = _refuse("the truth value", "compare with protocols.less_than and reveal the bit")
+        __eq__ = _refuse("equality", "use protocols.equal, or `is` for the same object")
+        __ne__ = _refuse("inequality", "use protocols.equal")
+        __lt__ = __le__ = __gt__ = __ge__ = _refuse("the order", "use protocols.less_than")
+        __float__ = __int__ = __index__ = __complex__ = _refuse("the number", "await s.reveal(x)")
+        __iter__ = _refuse("iteration", "index it, or await s.reveal(x)")
+        __array__ = _refuse("the array", "await s.reveal(x)")
+        __reduce__ = __reduce_ex__ = _refuse("pickling", "a share belongs to one session and never leaves it")
 
 
 def emptied(argument: Any, home: Home, blank: Blanks) -> Any:

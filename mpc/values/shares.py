@@ -136,13 +136,17 @@ class Fixed(Secret):
             raise ProgramError(msg)
         return self._linear("pairs", (), pair_differences, 2.0 * self.bound)
 
-    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _needs("a quotient", "mpc.scale(s, x, 1 / divisor, drop) by what is public")
-    __matmul__ = __rmatmul__ = _needs(
-        "a matrix product",
-        "mpc.matmul(s, x, y); that of a share and public integers w is (x * w).sum(axis=-1) for a vector, (x[..., None] * w).sum(axis=-2) for a matrix",
-    )
-    __pow__ = __rpow__ = _needs("a power", "mpc.square(s, x), or mpc.mul(s, x, y) several times")
-    __abs__ = _needs("the absolute value", "protocols.absolute(s, x)")
+    if not TYPE_CHECKING:
+        # See Secret.
+        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _needs(
+            "a quotient", "mpc.scale(s, x, 1 / divisor, drop) by what is public"
+        )
+        __matmul__ = __rmatmul__ = _needs(
+            "a matrix product",
+            "mpc.matmul(s, x, y); that of a share and public integers w is (x * w).sum(axis=-1) for a vector, (x[..., None] * w).sum(axis=-2) for a matrix",
+        )
+        __pow__ = __rpow__ = _needs("a power", "mpc.square(s, x), or mpc.mul(s, x, y) several times")
+        __abs__ = _needs("the absolute value", "protocols.absolute(s, x)")
 
     def __neg__(self) -> Self:
         return self._linear("scale", (-1,), lambda array: -array)
@@ -227,7 +231,7 @@ class AShare(Fixed):
         mine = self.home.index == (self.owner or 0)
         return (words if mine else np.zeros_like(words)), bound, constant_lineage(words)
 
-    def _sum(self, operation: str, apply: Callable[[Any, Any], Any], other: AShare | ArrayLike) -> AShare:
+    def _sum(self, operation: str, apply: Callable[[Any, Any], Any], other: Secret | ArrayLike) -> AShare:
         if isinstance(other, Secret) and not isinstance(other, AShare):
             instead = "x.share() of it can" if isinstance(other, Fixed) else "await mpc.b2a(s, bits) makes numbers of bits"
             msg = f"{type(other).__name__} cannot be added to an AShare; {instead}"
