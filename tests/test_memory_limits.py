@@ -41,10 +41,12 @@ def test_limits_are_those_of_the_groups_and_of_what_they_are_in(tmp_path, case):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")
     assert list(limits(tmp_path / "cgroup", tmp_path / "fs")) == found
+    assert half_of_all(tmp_path / "cgroup", tmp_path / "fs") == min([MACHINE, *found]) // 2
 
 
 def test_where_there_are_no_groups_it_is_the_machine(tmp_path):
     assert list(limits(tmp_path / "none", tmp_path)) == []
+    assert half_of_all(tmp_path / "none", tmp_path) == MACHINE // 2
     assert 0 < half_of_all() <= MACHINE // 2
 
 

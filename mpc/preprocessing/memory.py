@@ -41,12 +41,15 @@ class Memory:
             self._returned.set()
 
 
-def half_of_all() -> int:
+GROUPS, ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+def half_of_all(groups: Path = GROUPS, root: Path = ROOT) -> int:
     """Bytes: half of the machine's memory, or of what this container or service may have of it, if that is less."""
-    return min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *limits()) // 2
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *limits(groups, root)]) // 2
 
 
-def limits(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+def limits(groups: Path, root: Path) -> Iterator[int]:
     """Bytes that Linux lets the control groups of this process have, of either version; none where there are no such groups."""
     try:
         lines = groups.read_text().splitlines()

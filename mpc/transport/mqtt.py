@@ -46,6 +46,10 @@ _BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _TICK = 0.05
 _CONNECT = 5.0
 _VERSION_5 = 1.0
+_OTHER = {
+    aiomqtt.ProtocolVersion.V5: aiomqtt.ProtocolVersion.V311,
+    aiomqtt.ProtocolVersion.V311: aiomqtt.ProtocolVersion.V5,
+}
 _REFUSED = {134, 135}
 """Reason codes of MQTT: bad user name or password, not authorised."""
 _NO_RIGHTS = "the broker does not let this member read its topics; allow it to read and write b/#"
@@ -97,6 +101,13 @@ class _Client(aiomqtt.Client):
         self.largest = getattr(properties, "MaximumPacketSize", math.inf)
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        # The library would wait for an answer until its time is over.
+        self._loop.call_soon_threadsafe(
+            self._over, aiomqtt.MqttCodeError(reason_code, "the broker hung up before it answered"), self._connected
+        )
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
     def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
         self._own_socket = sock
         super()._on_socket_open(client, userdata, sock)
@@ -106,20 +117,36 @@ class _Client(aiomqtt.Client):
         super()._on_socket_close(client, userdata, sock)
 
     def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:  # noqa: ARG002  the library's signature
-        """As the library's, but for a socket that is closed by the time the loop gets to it: nothing can be written there."""
+        """As the library's, but for a socket that is closed or broken by the time the loop gets to it: nothing can be written there."""
 
         def write() -> None:
-            try:
-                client.loop_write()
-            except Exception as fault:  # noqa: BLE001  whatever it is, the connection is over
-                if not self._disconnected.done():
-                    self._disconnected.set_exception(fault)
+            self._or_over(client.loop_write)
 
         def register() -> None:
             if sock.fileno() >= 0:
-                self._loop.add_writer(sock.fileno(), write)
+                # uvloop takes no writer for a socket whose connection was reset, and says so to nobody else.
+                self._or_over(lambda: self._loop.add_writer(sock.fileno(), write))
 
         self._loop.call_soon_threadsafe(register)
+
+    def _or_over(self, step: Callable[[], object]) -> None:
+        """Take this step; if it fails, whatever the fault, the connection is over."""
+        try:
+            step()
+        except Exception as fault:  # noqa: BLE001
+            # Before the broker has answered, that is what somebody waits for.
+            self._over(fault, self._disconnected if self._connected.done() else self._connected)
+
+    def _over(self, fault: Exception, waited: asyncio.Future[None]) -> None:
+        if not waited.done():
+            waited.set_exception(fault if isinstance(fault, aiomqtt.MqttError) else aiomqtt.MqttError(str(fault)))
+            # Read here: whoever waited may have given up.
+            waited.exception()
+
+    @property
+    def has_socket(self) -> bool:
+        """Whether it has one that is not closed."""
+        return self._own_socket is not None
 
     def hurry(self) -> None:
         """Let the system confirm what comes at once.
@@ -144,8 +171,8 @@ async def _connected(client: _Client) -> AsyncIterator[_Client]:
     """`client` while it is connected.  MqttError if that fails; then its socket is closed too, which the library leaves open."""
     try:
         await client.__aenter__()
-    except aiomqtt.MqttError as fault:
-        if not isinstance(fault.__context__, OSError) or isinstance(fault.__context__, TimeoutError):
+    except aiomqtt.MqttError:
+        if client.has_socket:
             client.timeout = 0
             with contextlib.suppress(aiomqtt.MqttError):
                 await client.__aexit__(None, None, None)
@@ -169,6 +196,8 @@ class MqttNetwork:
         self._patience = patience
         self._log = logging.getLogger(f"beaver.{identity.name}")
         self._office = Office(self.place, identity, members, patience, self._login.max_message)
+        self._works: aiomqtt.ProtocolVersion | None = None
+        """The newest version in which the broker has ever answered."""
         self._version = aiomqtt.ProtocolVersion.V5
         self._token = b""
         self._connected = False
@@ -223,7 +252,7 @@ class MqttNetwork:
         """Be connected until `close`.  `tried` tells how the first attempt went."""
         failures = 0
         while not self._closing.is_set():
-            version = self._version
+            version, first = self._version, self._works or aiomqtt.ProtocolVersion.V5
             try:
                 async with _connected(self._client()) as client:
                     failures = 0
@@ -232,7 +261,7 @@ class MqttNetwork:
                 self._failed(fault, tried)
             finally:
                 self._down()
-            if version is not self._version:
+            if version is first is not self._version:
                 continue
             if not tried.done():
                 tried.set_result(None)
@@ -254,7 +283,7 @@ class MqttNetwork:
             # The library takes a class here and calls it.
             queue_type=partial(_Inbox, self._on_message),  # type: ignore[arg-type]
             will=aiomqtt.Will(self._office.farewell, self._token, qos=1, retain=True),
-            timeout=_VERSION_5 if self._version is aiomqtt.ProtocolVersion.V5 else _CONNECT,
+            timeout=_VERSION_5 if self._version is aiomqtt.ProtocolVersion.V5 else min(_CONNECT, max(_VERSION_5, self._patience / 2)),
             keepalive=max(5, min(60, round(self._patience))),
             tls_context=self._tls,
             clean_session=None if self._version is aiomqtt.ProtocolVersion.V5 else True,
@@ -288,6 +317,8 @@ class MqttNetwork:
         for topic, presence in self._office.announcements(self._token):
             await client.publish(topic, presence, qos=1, retain=True)
         self._connected = True
+        if self._works is not aiomqtt.ProtocolVersion.V5:
+            self._works = self._version
         self._log.info("phase=relay connected to %s", self.place)
         self._office.up(client.largest)
         if not tried.done():
@@ -333,13 +364,16 @@ class MqttNetwork:
         cause, code = fault.__context__, getattr(getattr(fault, "rc", None), "value", None)
         if self._connected:
             self._problem = "the connection broke"
+            self._version = self._works or self._version
             return
         unanswered = not isinstance(cause, OSError) or isinstance(cause, TimeoutError)
         problem = reason(cause) if isinstance(cause, OSError) and not unanswered else str(fault)
-        if self._version is aiomqtt.ProtocolVersion.V5 and unanswered and code not in _REFUSED:
-            # Brokers of the older version refuse this one, hang up or say nothing.
-            self._version = aiomqtt.ProtocolVersion.V311
-        elif not tried.done() and code in _REFUSED:
+        if unanswered and code not in _REFUSED:
+            # Brokers of one version refuse another, hang up or say nothing; and so does one that goes away just then, whatever its version.
+            self._version = _OTHER[self._version]
+            if self._version is not (self._works or aiomqtt.ProtocolVersion.V5):
+                return
+        if not tried.done() and code in _REFUSED:
             msg = f"{self.place} refuses this member ({problem}); correct `username` and `password_file` in [relay]"
             tried.set_exception(ConfigError(msg))
         elif not tried.done() and isinstance(cause, ssl.SSLCertVerificationError):
