@@ -162,7 +162,8 @@ class Node:
             msg = f"job {job!r} runs at this node already; a job name is used by one session at a time: wait for its end, or choose another"
             raise ConfigError(msg)
         described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program, terms, roster)
-        agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present).reach(self.mesh.clocks.join)
+        client = visit.client if visit is not None else ""
+        agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present, client=client).reach(self.mesh.clocks.join)
         with self.books.ledger() as cost, self._alive(job):
             s = Session.begin(agreed, self.mesh, cost, self._watch, visit)
             s.log.info("phase=started parties=%s", ",".join(s.names))

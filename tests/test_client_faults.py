@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import secrets
 import signal
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -30,7 +32,7 @@ from parties.config import load_node_config
 from parties.jobs.job import Client, Task, fresh_id, unpack_task
 from parties.jobs.records import named
 from parties.jobs.visits import heard
-from tests.jobs import requested
+from tests.jobs import jobs_of, requested
 from tests.test_client import POLICY, asked, given, near, served, shown
 from tests.test_client_shares import pretended, twice
 from tests.waiting import until
@@ -139,6 +141,43 @@ async def test_who_has_accepted_a_job_hears_that_it_has_ended_where_it_began(tmp
         pretended(visits["a"], portions["a"])
         shown("sent another share of its rows", await ended(nodes, "a", job, "lab: sent another share of its rows than the job names"))
         await ended(nodes, "b", job, "PeerLost: lab: gave up the job before it started")
+
+
+async def test_who_began_a_job_does_not_wait_for_others_that_its_client_never_told_to_start(tmp_path):
+    async with served(tmp_path, ("a", "b"), join=60.0) as nodes:
+        async with odd(nodes) as lab:
+            job, portions, visits = await lab.started(nodes.data["lab"][:, :2], at=("a",))
+            visits["a"].give(portions["a"])
+            async with asyncio.timeout(20):
+                while not any(each["progress"]["phase"] == "joining" for each in await jobs_of(nodes, "a")):
+                    await asyncio.sleep(0.02)
+        # Long before the clock `join`, and it names nobody else.
+        assert (await ended(nodes, "a", job, "PeerLost: lab: ")).startswith("lab: ")
+        assert near((await asked(nodes, "mean", rows=given(nodes.data["lab"]), wait=20))["mean"], nodes.data["lab"].mean(axis=0))
+
+
+async def test_a_client_that_leaves_while_the_session_begins_is_named_by_all(tmp_path):
+    """Whenever it leaves; its result may have been on its way."""
+    rng, seen = random.Random(7), Counter()
+    async with served(tmp_path, ("a", "b", "c")) as nodes:
+        for _ in range(30):
+            began = asyncio.Event()
+            what = {
+                "rows": given(nodes.data["lab"]),
+                "to": "me",
+                "tell": lambda text, began=began: began.set() if text == "started" else None,
+            }
+            job = asyncio.create_task(asked(nodes, "sum", **what))
+            await began.wait()
+            await asyncio.sleep(rng.uniform(0.002, 0.03))
+            job.cancel()
+            await asyncio.wait([job])
+        for name in "abc":
+            async with asyncio.timeout(30):
+                while {each["state"] for each in await jobs_of(nodes, name)} & {"running", "accepted"}:
+                    await asyncio.sleep(0.02)
+            seen.update(each["error"].split(", says")[0] or "ended well" for each in await jobs_of(nodes, name))
+    assert not [error for error in seen if error != "ended well" and "lab" not in error], seen
 
 
 async def test_a_client_that_does_what_it_should_not_ends_its_own_job_only(tmp_path):

@@ -61,7 +61,7 @@ class Agreed:
 class Agreement:
     """One attempt of this node at one job."""
 
-    def __init__(self, mesh: Mesh, lobby: Lobby, job: Job, *, all_present: bool = False) -> None:
+    def __init__(self, mesh: Mesh, lobby: Lobby, job: Job, *, all_present: bool = False, client: str = "") -> None:
         self._all_present = all_present
         self._mesh = mesh
         self._lobby = lobby
@@ -69,6 +69,8 @@ class Agreement:
         self._me = mesh.identity.name
         self._log = logging.LoggerAdapter(mesh.log, {"job": job.name, "phase": "agreement"})
         self._others = tuple(name for name in job.members if name != self._me)
+        self._known = (*job.members, client)
+        """Who may be named: also the client that gets results, if there is one."""
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._told: dict[str, Channel] = {}
         self._agreed: Agreed | None = None
@@ -331,7 +333,7 @@ class Agreement:
         elif name not in self._gave_up:
             # It may only pass on what another member did.
             self._heard = Departure(body["reason"], body["party"], body["by"], body["at"])
-            self._left = reported(name, self._heard, self._me, self._job.members)
+            self._left = reported(name, self._heard, self._me, self._known)
             self._lobby.changed(self._job.name)
 
     def _see_who_is_lost(self) -> None:
@@ -353,7 +355,7 @@ class Agreement:
         if body["reason"] == GAVE_UP:
             self._gave_up.add(name)
             if self._all_present and self._heard is None:  # else who left the session has said why
-                self._left = without(name, body["party"], self._others)
+                self._left = without(name, body["party"], [each for each in self._known if each != self._me])
         elif body["answers"] == self._nonce:
             # What it saw may be on its way to this member still.
             whose, until = body["party"] if body["party"] in self._job.members else name, time.monotonic() + ON_ITS_WAY

@@ -343,8 +343,7 @@ class Service:
 
     def _decline(self, record: Record, party: str, why: str) -> None:
         """Tell all other parties who ended the job."""
-        others = [name for name in record.task.parties if name != self.me]
-        say(self._mesh, others, kind="decline", job=record.id, party=party, reason=why)
+        say(self._mesh, [name for name in record.task.parties if name != self.me], kind="decline", job=record.id, party=party, reason=why)
 
     def _declined(self, name: str, body: Body) -> None:
         record = self.records.get(body["job"])
@@ -386,12 +385,14 @@ class Service:
         """Nothing to do."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the mesh tells why
-        """What it proposed and did not start is void; what it has not answered it will not."""
+        """What it proposed and did not start is void, and the others hear of it: a client may have told one to start.  What it has not answered it will not."""
         gone = PeerLost(name, "was lost before the job started")
         for record in self.approvals.void(name):
             self._note(record.id, record.asker, record.task, gone)
         for record in self.records:
             if record.asker == name and isinstance(record.state, Accepted | Waiting):
+                if record.task.client is not None:
+                    self._decline(record, name, LOST)
                 self._forgo(record, gone)
             elif isinstance(record.state, Unshared) and name in self.admission.members(record):
                 self._end(record, gone)
