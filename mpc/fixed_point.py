@@ -6,12 +6,13 @@ import inspect
 import math
 from contextlib import suppress
 from decimal import Decimal
+from operator import index
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mpc.errors import PrecisionError
+from mpc.errors import PrecisionError, ProgramError
 from mpc.ring import WORD, Words, signed
 
 FRAC = 20
@@ -76,6 +77,15 @@ def _where(index: tuple[int, ...], names: tuple[str, ...]) -> str:
             return f"row {row}, {column_of(column, names)}"
         case _:
             return f"index {index}"
+
+
+def fractional_bits(frac: Any) -> int:
+    """`frac` as an int of Python's; ProgramError if it is no whole number."""
+    try:
+        return index(frac)
+    except TypeError:
+        msg = f"there are a whole number of fractional bits, not frac={frac!r}"
+        raise ProgramError(msg) from None
 
 
 def as_numbers(values: ArrayLike) -> NDArray[Any]:

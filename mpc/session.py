@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import Counter
 from functools import partial
-from operator import index
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar, overload
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from mpc import masking
 from mpc.engine import Dry, Live
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
-from mpc.fixed_point import BOUND, FRAC, headroom, shape_of
+from mpc.fixed_point import BOUND, FRAC, fractional_bits, headroom, shape_of
 from mpc.ledger import Release
 from mpc.naming import correlations, expressions
 from mpc.naming.scope import Scope, called, close_innermost, current, protocol, running
@@ -140,13 +139,13 @@ class Session:
 
         Raises PrecisionError for NaN, infinity and values beyond `bound`, naming row and column.
         """
-        frac = index(frac)
+        frac = fractional_bits(frac)
         limit = headroom(frac, self.n) if bound is None else float(bound)
         return Encoded(self._engine.encode(values, frac, limit), frac, limit)
 
     def zero(self, shape: Extent, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
         """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names: others at another party are a Disagreement when it is opened."""
-        extent, frac, scope = extent_of(shape), index(frac), current(self)
+        extent, frac, scope = extent_of(shape), fractional_bits(frac), current(self)
         # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
         lineage = lineage_of("zero", *scope.path, scope.ranges.take(ZERO, ()).block, frac, *extent, *map(fingerprint, terms))
         return AShare(self._engine.zeros(extent), frac=frac, bound=0.0, home=self.home, lineage=lineage)
@@ -159,7 +158,7 @@ class Session:
         The default bound is for sums and comparisons: values to multiply need one whose product fits, such as 2^10 for each with 20 fractional bits.
         rounds 0 · bytes 0 · reveals nothing but the shape.  Raises PrecisionError at the owner as `encode` does.
         """
-        number, frac = self.party(owner), index(frac)
+        number, frac = self.party(owner), fractional_bits(frac)
         if number == self.index:
             if values is None:
                 msg = f"party {self.names[number]} is the owner of this input and must pass its values"
@@ -178,7 +177,7 @@ class Session:
 
     def given(self, words: Words | None, shape: Extent, *, frac: int, bound: float) -> AShare:
         """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
-        extent, frac = extent_of(shape), index(frac)
+        extent, frac = extent_of(shape), fractional_bits(frac)
         lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent, fingerprint(float(bound)))
         return AShare(self._engine.zeros(extent) if words is None else words, frac=frac, bound=bound, home=self.home, lineage=lineage)
 

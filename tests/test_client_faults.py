@@ -178,6 +178,8 @@ async def test_a_client_that_leaves_while_the_session_begins_is_named_by_all(tmp
                     await asyncio.sleep(0.02)
             seen.update(each["error"].split(", says")[0] or "ended well" for each in await jobs_of(nodes, name))
     assert not [error for error in seen if error != "ended well" and "lab" not in error], seen
+    # One client that comes for one job after the other is no second one.
+    assert "a second node runs" not in nodes.log("a")
 
 
 async def test_a_client_that_does_what_it_should_not_ends_its_own_job_only(tmp_path):

@@ -68,7 +68,8 @@ class Peer:
 
     def met_anew(self, now: float) -> str:
         """A new channel came to be, which goes on with no older one.  A warning for the log where it is one of too many."""
-        self.in_a_row = self.in_a_row + 1 if now - self.born < SOON else 1
+        # A client comes for one job, and again for the next.
+        self.in_a_row = self.in_a_row + 1 if now - self.born < SOON and self.member.role != "client" else 1
         self.born = now
         if self.in_a_row % IN_A_ROW:
             return ""
