@@ -1,4 +1,4 @@
-"""How sure the coefficients of a fit are."""
+"""How sure the coefficients of a fit are: their standard errors."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+import mpc
 from mpc import AShare, ConfigError, Floats, Session, protocol
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from protocols.declare import Receivers
+
+DIRECTION = 17
+"""Fractional bits of each component of a direction; the ring has no room for more beside an inverse."""
 
 NO_ERRORS = 'standard errors need solver="exact", split="rows", moments="reveal", an intercept and alpha=0'
 NO_SPARE_ROWS = "there are no more rows than coefficients, so nothing is left to tell how sure these are: use more rows, or fewer columns"
 
 
 class StandardErrors(NamedTuple):
-    """Of the coefficients (d,), and what their t values have: n - d - 1 degrees of freedom."""
+    """Of the coefficients (d,) and the intercept, and what their t values have: n - d - 1 degrees of freedom."""
 
     coefficients: Floats
+    intercept: float
     degrees_of_freedom: int
 
 
@@ -33,23 +40,39 @@ class Sure(NamedTuple):
 
 
 @protocol
-async def standard_errors(s: Session, sure: Sure, explained: AShare, scale: Floats, to: Receivers | None) -> StandardErrors | None:
-    """sqrt(RSS / (n - d - 1) · ((X'X)^-1)_jj) for each coefficient, X being centred, at the receivers; None elsewhere.
+async def standard_errors(
+    s: Session, sure: Sure, explained: AShare, mean: Floats, scale: Floats, to: Receivers | None
+) -> StandardErrors | None:
+    """sqrt(v (X'X)^-1_jj) for each coefficient, and sqrt(v (1/n + m'(X'X)^-1 m)) for the intercept, at the receivers; None elsewhere.
 
-    explained: what the fit explains of y'y, and y'y (2,), scale: by what columns were divided, y last (d + 1,).
-    The diagonal of the inverse has variance inflation factors, which show how collinear each column is with all others.
-    rounds 1 · bytes 8(d + 2) per peer · reveals to the receivers R², y'y and the d variance inflation factors
+    v is RSS / (n - d - 1), X the centred columns, and m their means.
+    explained: what the fit explains of y'y, and y'y (2,), mean: of all columns, scale: by what they were divided, y last (d + 1,).
+    rounds 2 · bytes 8(2 d + 3) per peer · reveals to the receivers R², y'y, the diagonal of the inverse, which has the d variance inflation
+    factors, and its quadratic form of m
     """
     # Fewer than none are in dry runs only: a real system with so few rows is singular, and was refused.
     if not sure.spare:
         raise ConfigError(NO_SPARE_ROWS)
-    every = np.arange(len(sure.inverse))
-    factors, parts = await asyncio.gather(s.reveal(sure.inverse[every, every], to), s.reveal(explained, to))
-    if factors is None or parts is None:
+    far, every = mean[:-1] / scale[:-1], np.arange(len(sure.inverse))
+    length = float(np.linalg.norm(far)) or 1.0
+    form = await _form(s, sure.inverse, np.rint(np.ldexp(far / length, DIRECTION)).astype(np.int64))
+    told = await asyncio.gather(*(s.reveal(share, to) for share in (sure.inverse[every, every], form, explained)))
+    if any(each is None for each in told):
         return None
+    factors, along, (explains, whole) = (np.asarray(each) for each in told)
     # Of a perfect fit rounding is left, on either side of 0.
-    rest = max(float(parts[1] - parts[0]), 0.0)
-    return StandardErrors(np.asarray(np.sqrt(rest / max(sure.spare, 1) * factors) * scale[-1] / scale[:-1]), sure.spare)
+    rest = np.maximum(whole - explains, 0.0) / max(sure.spare, 1)
+    intercept = float(np.sqrt(rest * (1.0 + length**2 * np.maximum(along, 0.0))) * scale[-1])
+    return StandardErrors(np.asarray(np.sqrt(rest * factors) * scale[-1] / scale[:-1]), intercept, sure.spare)
+
+
+@protocol
+async def _form(s: Session, inverse: AShare, direction: NDArray[np.int64]) -> AShare:
+    """The form u'Vu for a public u of length 1, in units of 2^-DIRECTION (d,).  rounds 1 · reveals nothing"""
+    # V is positive semidefinite, so that no element of it or of Vu, nor u'Vu, is above its largest eigenvalue, whose bound its elements have.
+    reach = inverse.bound * 2.0**DIRECTION
+    once = await mpc.trunc(s, inverse.times(direction, bound=reach).sum(1, bound=reach).ldexp(-DIRECTION), DIRECTION)
+    return once.times(direction, bound=reach).sum(0, bound=reach).ldexp(-DIRECTION)
 
 
 __all__ = ["NO_ERRORS", "NO_SPARE_ROWS", "StandardErrors", "Sure", "standard_errors"]

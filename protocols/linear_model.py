@@ -138,16 +138,16 @@ class LinearRegression:
         return None if revealed is None else float(revealed[0] / revealed[1])
 
     async def standard_errors(self, s: Session, *, to: Receivers | None = None) -> StandardErrors | None:
-        """The standard error of each coefficient, not of the intercept, and the degrees of freedom, at the receivers `to`; None elsewhere.
-        A coefficient over its standard error is its t value.  rounds 4
+        """The standard errors of the coefficients and the intercept, and the degrees of freedom, at the receivers `to`; None elsewhere.
+        A coefficient over its standard error is its t value.  rounds 5
 
-        Reveals to the receivers what `fitted_score` does, and each column's variance inflation factor.  For solver="exact", split="rows",
+        Reveals to the receivers what `fitted_score` does, each column's variance inflation factor, and the intercept's.  For solver="exact", split="rows",
         moments="reveal", an intercept and alpha=0; ConfigError for others, and where no row is left beyond the coefficients.
         """
         fitted = self._fit_result()
         if not isinstance(fitted, fitting.Pooled) or fitted.sure is None:
             raise ConfigError(inference.NO_ERRORS)
-        return await inference.standard_errors(s, fitted.sure, await fitted.explained(s), fitted.scale, s.receivers(to))
+        return await inference.standard_errors(s, fitted.sure, await fitted.explained(s), fitted.mean, fitted.scale, s.receivers(to))
 
     def _no_solution(self) -> str:
         if self.solver == "sgd":

@@ -47,7 +47,8 @@ async def _fit(s: Session, table: Table, task: Task, settings: Settings) -> Resu
     if settings["score"]:
         result["r_squared"] = score
     if errors is not None:
-        result |= {"standard_errors": _in_order(task, names, errors.coefficients), "degrees_of_freedom": errors.degrees_of_freedom}
+        result |= {"standard_errors": _in_order(task, names, errors.coefficients), "intercept_standard_error": errors.intercept}
+        result["degrees_of_freedom"] = errors.degrees_of_freedom
     return result
 
 
@@ -139,8 +140,8 @@ REGRESSION = (
         1,
         "least squares of one column on the others, over the rows of all parties or over the columns of all parties for common records in the "
         "same order",
-        "to the receivers the coefficients, the intercept and with score=true R² (with standard_errors=true R² and each column's variance inflation "
-        "factor), and to everyone whether the columns are collinear or the "
+        "to the receivers the coefficients, the intercept and with score=true R² (with standard_errors=true R² and each column's and the intercept's "
+        "variance inflation factor), and to everyone whether the columns are collinear or the "
         "descent diverged, and for split=rows the number of rows, mean and variance of each column (with moments=secret the number of rows and the "
         "power of two of each standard deviation), with solver=sgd also of each party the number of rows, and with a score from predictions "
         "(solver=sgd, moments=secret or no intercept) the mean and both sums of squares of the target; for split=columns the number of rows, "
