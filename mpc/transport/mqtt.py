@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from mpc.membership.members import Member
     from mpc.transport.relayed import RelayedLink
 
+_LIBRARY = logging.getLogger("mqtt")
 # Where a program logs nothing, Python would print the library's events, which may hold data.
-logging.getLogger("mqtt").addHandler(logging.NullHandler())
+_LIBRARY.addHandler(logging.NullHandler())
+# This member's own log says when a connection broke; only what is raised in a callback is nowhere else.
+_LIBRARY.addFilter(lambda record: record.exc_info is not None)
 
 MAX_MESSAGE = 1 << 17
 """Bytes of a message to the broker, topic and all: what the strictest of the usual brokers take."""
