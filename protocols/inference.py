@@ -23,11 +23,12 @@ NO_SPARE_ROWS = "there are no more rows than coefficients, so nothing is left to
 
 
 class StandardErrors(NamedTuple):
-    """Of the coefficients (d,) and the intercept, and what their t values have: n - d - 1 degrees of freedom."""
+    """Of the coefficients (d,) and the intercept; what their t values have, n - d - 1 degrees of freedom; and R² on the rows of the fit."""
 
     coefficients: Floats
     intercept: float
     degrees_of_freedom: int
+    r_squared: float
 
 
 class Sure(NamedTuple):
@@ -63,7 +64,8 @@ async def standard_errors(
     # Of a perfect fit rounding is left, on either side of 0.
     rest = np.maximum(whole - explains, 0.0) / max(sure.spare, 1)
     intercept = float(np.sqrt(rest * (1.0 + length**2 * np.maximum(along, 0.0))) * scale[-1])
-    return StandardErrors(np.asarray(np.sqrt(rest * factors) * scale[-1] / scale[:-1]), intercept, sure.spare)
+    coefficients = np.asarray(np.sqrt(rest * factors) * scale[-1] / scale[:-1])
+    return StandardErrors(coefficients, intercept, sure.spare, float(explains / whole))
 
 
 @protocol

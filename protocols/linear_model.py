@@ -138,7 +138,7 @@ class LinearRegression:
         return None if revealed is None else float(revealed[0] / revealed[1])
 
     async def standard_errors(self, s: Session, *, to: Receivers | None = None) -> StandardErrors | None:
-        """The standard errors of the coefficients and the intercept, and the degrees of freedom, at the receivers `to`; None elsewhere.
+        """The standard errors of the coefficients and the intercept, their degrees of freedom, and R², at the receivers `to`; None elsewhere.
         A coefficient over its standard error is its t value.  rounds 5
 
         Reveals to the receivers what `fitted_score` does, each column's variance inflation factor, and the intercept's.  For solver="exact", split="rows",

@@ -50,6 +50,7 @@ def test_they_are_those_of_the_pooled_rows(n):
     for found in errors(X, Y, n):
         np.testing.assert_allclose(all_of(found), reference(X, Y), rtol=5e-5)
         assert (found.degrees_of_freedom, type(found.degrees_of_freedom)) == (len(X) - 11, int)
+        assert abs(found.r_squared - 0.5177484) < 1e-6
 
 
 def test_they_go_to_the_receivers_and_so_does_what_they_are_made_of(caplog):

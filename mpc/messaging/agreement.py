@@ -69,7 +69,7 @@ class Agreement:
         self._me = mesh.identity.name
         self._log = logging.LoggerAdapter(mesh.log, {"job": job.name, "phase": "agreement"})
         self._others = tuple(name for name in job.members if name != self._me)
-        self._known = (*job.members, client)
+        self._known = (*job.members, client) if client else job.members
         """Who may be named: also the client that gets results, if there is one."""
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._told: dict[str, Channel] = {}

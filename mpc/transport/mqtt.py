@@ -255,7 +255,7 @@ class MqttNetwork:
         """Be connected until `close`.  `tried` tells how the first attempt went."""
         failures = 0
         while not self._closing.is_set():
-            version, first = self._version, self._works or aiomqtt.ProtocolVersion.V5
+            version, first = self._version, self._first
             try:
                 async with _connected(self._client()) as client:
                     failures = 0
@@ -273,6 +273,11 @@ class MqttNetwork:
                 async with asyncio.timeout(min(_BACKOFF[min(failures, len(_BACKOFF) - 1)], self._patience / 4)):
                     await self._closing.wait()
             failures += 1
+
+    @property
+    def _first(self) -> aiomqtt.ProtocolVersion:
+        """The version to try before the other one."""
+        return self._works or aiomqtt.ProtocolVersion.V5
 
     def _client(self) -> _Client:
         self._token = secrets.token_bytes(envelopes.ID_BYTES)
@@ -367,14 +372,14 @@ class MqttNetwork:
         cause, code = fault.__context__, getattr(getattr(fault, "rc", None), "value", None)
         if self._connected:
             self._problem = "the connection broke"
-            self._version = self._works or self._version
+            self._version = self._first
             return
         unanswered = not isinstance(cause, OSError) or isinstance(cause, TimeoutError)
         problem = reason(cause) if isinstance(cause, OSError) and not unanswered else str(fault)
         if unanswered and code not in _REFUSED:
             # Brokers of one version refuse another, hang up or say nothing; and so does one that goes away just then, whatever its version.
             self._version = _OTHER[self._version]
-            if self._version is not (self._works or aiomqtt.ProtocolVersion.V5):
+            if self._version is not self._first:
                 return
         if not tried.done() and code in _REFUSED:
             msg = f"{self.place} refuses this member ({problem}); correct `username` and `password_file` in [relay]"

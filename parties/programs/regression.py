@@ -39,8 +39,11 @@ async def _fit(s: Session, table: Table, task: Task, settings: Settings) -> Resu
         holdings = await _holdings(s, table, task)
         names = [name for held in holdings for name in held if name != settings["target"]]
     model = await _model(settings).fit(s, x, y, to=task.to or None)
-    score = await _score(s, model, x, y, task, settings) if settings["score"] else None
     errors = await model.standard_errors(s, to=task.to or None) if settings["standard_errors"] else None
+    # The errors come with R² already.
+    score = errors.r_squared if errors is not None else None
+    if settings["score"] and not settings["standard_errors"]:
+        score = await _score(s, model, x, y, task, settings)
     if model.intercept_ is None:
         return None
     result: Result = {"coefficients": _in_order(task, names, model.coef_), "intercept": float(model.intercept_)}
