@@ -167,27 +167,6 @@ async def test_who_left_a_session_says_why_and_not_who_gave_up_for_it():
     assert str(caught.value).startswith("p1: left at the start: its program ended there")
 
 
-@pytest.mark.parametrize("kind", ["leave", "withdraw"])
-async def test_who_tells_of_nobody_is_named_itself(kind):
-    """Without a client, no member has an empty name."""
-    identities, roster = simulated_roster(2)
-    network = MemoryNetwork()
-
-    def ends(session):
-        left = {"session": session, "reason": "lost", "party": "", "by": "", "at": "the start"}
-        gave_up = {"job": "j", "reason": GAVE_UP, "party": "", "answers": b""}
-        p1.mesh.channel("p0").control(kind=kind, **(left if kind == "leave" else gave_up))
-
-    async with Node(identities[0], roster, network.of("p0"), clocks=CLOCKS) as node, AsyncExitStack() as stack:
-        p1, _ = [
-            Played(await stack.enter_async_context(Mesh(identity, roster, network.of(identity.name), CLOCKS, None)), ends)
-            for identity in identities[1:]
-        ]
-        with pytest.raises(PeerLost) as caught:
-            await run(node, all_present=True)
-    assert caught.value.party == "p1"
-
-
 async def test_the_dealer_waits_for_nobody_once_a_member_has_left_the_session():
     """p1, which began the session and left it, withdraws nothing: its join is spent."""
     identities, roster = simulated_roster(2)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import pytest
 
-from mpc import Disagreement, PeerLost, PeerMisbehaved, PrecisionError
+from mpc import Disagreement, Node, PeerLost, PeerMisbehaved, PrecisionError
+from mpc.messaging.agreement import GAVE_UP
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.exchange import Exchange
+from mpc.network.mesh import Mesh
 from mpc.testing import simulate
+from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from parties.jobs.visits import heard
+from tests.test_agreement import CLOCKS, Played, run
 
 MEMBERS = ["p0", "p1", "p2", "the-dealer"]
 
@@ -104,3 +110,24 @@ def test_a_client_is_shown_no_words_of_a_party(party):
     assert "gone" in text
     assert "evil" not in text
     assert text.isprintable()
+
+
+@pytest.mark.parametrize("kind", ["leave", "withdraw"])
+async def test_who_tells_of_nobody_is_named_itself(kind):
+    """Without a client, no member has an empty name."""
+    identities, roster = simulated_roster(2)
+    network = MemoryNetwork()
+
+    def ends(session):
+        left = {"session": session, "reason": "lost", "party": "", "by": "", "at": "the start"}
+        gave_up = {"job": "j", "reason": GAVE_UP, "party": "", "answers": b""}
+        p1.mesh.channel("p0").control(kind=kind, **(left if kind == "leave" else gave_up))
+
+    async with Node(identities[0], roster, network.of("p0"), clocks=CLOCKS) as node, AsyncExitStack() as stack:
+        p1, _ = [
+            Played(await stack.enter_async_context(Mesh(identity, roster, network.of(identity.name), CLOCKS, None)), ends)
+            for identity in identities[1:]
+        ]
+        with pytest.raises(PeerLost) as caught:
+            await run(node, all_present=True)
+    assert caught.value.party == "p1"
