@@ -131,3 +131,24 @@ async def test_who_tells_of_nobody_is_named_itself(kind):
         with pytest.raises(PeerLost) as caught:
             await run(node, all_present=True)
     assert caught.value.party == "p1"
+
+
+async def test_what_differs_is_said_rather_than_that_its_member_gave_up():
+    """As of a dealer that takes a roster last: another party's withdrawal lets it give the job up, which may come before this party looked."""
+    identities, roster = simulated_roster(2)
+    network = MemoryNetwork()
+
+    class Late(Played):
+        def control(self, name, body):
+            if name == "p0" and body["kind"] == "join":
+                other = body["description"] | {"roster": bytes(32)}
+                self.mesh.channel("p0").control(**{**body, "description": other, "nonce": bytes(32)})
+                self.mesh.channel("p0").control(kind="withdraw", job="j", reason=GAVE_UP, party="the-dealer", answers=b"")
+
+    async with Node(identities[0], roster, network.of("p0"), clocks=CLOCKS) as node, AsyncExitStack() as stack:
+        meshes = [await stack.enter_async_context(Mesh(each, roster, network.of(each.name), CLOCKS, None)) for each in identities[1:]]
+        for mesh, role in zip(meshes, (Played, Late), strict=True):
+            role(mesh, lambda _: None)
+        with pytest.raises(Disagreement) as caught:
+            await run(node, all_present=True)
+    assert str(caught.value) == "the-dealer: describes job 'j' differently: roster. Start it with the same settings everywhere."

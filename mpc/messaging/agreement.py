@@ -183,9 +183,11 @@ class Agreement:
 
     def _confirmed(self) -> Agreed | None:
         """The session, once everyone has confirmed the one that this member would run now."""
-        if self._left is not None:
-            raise self._left
         attempt = self._lobby.attempt(self._job.name)
+        if self._left is not None:
+            # What differs is why they left, whoever did so first.
+            self._compare(attempt)
+            raise self._left
         if self._refusal is not None:
             # Whom it means, and what differs, is for this member's own eyes to tell.
             self._compare(attempt)
