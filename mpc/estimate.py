@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpc.blocking import blocking
-from mpc.errors import ConfigError, ProgramError
-from mpc.naming.scope import called
+from mpc.errors import ProgramError
+from mpc.naming.scope import called, parties_of
 from mpc.preprocessing.plan import Estimate, Plan
 from mpc.session import Session
 from mpc.values.secret import extent_of
@@ -30,16 +29,14 @@ def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[Ex
     every whole number 1, or 24 in arrays, and every bit 0: a program that branches on revealed values is estimated on that branch.
     Raises ProgramError where the program cannot be called so.
     """
-    if n < 2:
-        msg = f"an estimate is for two parties or more, not {n}"
-        raise ConfigError(msg)
+    n = parties_of(n)
     data = _data_of(shapes)
     _check_call(program, data, parameters)
     names = [f"p{index}" for index in range(n)]
 
     async def dry(index: int) -> Plan:
         s, plan = Session.dry(names, index, Estimate)
-        await called(partial(program, **parameters), s, *(np.broadcast_to(np.float64(0.0), shape) for shape in data))
+        await called(program, s, *(np.broadcast_to(np.float64(0.0), shape) for shape in data), **parameters)
         return plan
 
     # The parties differ in what they own and receive: the one that sends most counts.

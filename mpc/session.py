@@ -112,7 +112,7 @@ class Session:
         dry.root = (scope := current(self)).twin()
 
         async def on_shapes() -> None:
-            await dry.made(await called(partial(program, **dry.emptied(parameters)), dry, *dry.emptied(arguments)))
+            await dry.made(await called(program, dry, *dry.emptied(arguments), **dry.emptied(parameters)))
 
         try:
             await run_dry(on_shapes(), plan)

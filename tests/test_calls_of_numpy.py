@@ -267,9 +267,13 @@ def test_a_plan_shows_what_a_program_costs():
     plan = mpc.estimate(program, 3, [(4, 2)])
     figures = f"rounds=2, payload={plan.payload}, dealer={plan.dealer}, relations=1, peak={plan.peak}, trips={plan.trips}"
     assert repr(plan) == f"Plan(n=3, {figures}, complete=True)"
-    for n in (1, 0, -2):
-        with pytest.raises(ConfigError, match=f"an estimate is for two parties or more, not {n}"):
-            mpc.estimate(program, n, [(4, 2)])
+    for n, named in ((1, "1"), (0, "0"), (-2, "-2"), (2.0, "float"), (program, "function")):
+        for call in (lambda n: mpc.estimate(program, n, [(4, 2)]), lambda n: simulate(n, program)):
+            with pytest.raises(ConfigError, match=f"a program runs among two parties or more, not {named}"):
+                call(n)
+    for swapped in (lambda: mpc.estimate(2, 3), lambda: simulate(2, 3)):
+        with pytest.raises(ProgramError, match=r"a program is an `async def program\(s, ...\)`, and no int"):
+            swapped()
 
 
 def test_what_the_refusal_of_a_real_factor_names_runs_as_it_stands():

@@ -13,7 +13,9 @@ from contextvars import ContextVar
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
-from mpc.errors import ProgramError
+import numpy as np
+
+from mpc.errors import ConfigError, ProgramError
 from mpc.naming.streams import Ranges
 from mpc.values.unmade import make
 
@@ -231,14 +233,26 @@ def close_innermost(s: Scoped, fault: type[BaseException]) -> None:
         running(s).close(fault, s.root)
 
 
-def called(program: Callable[..., Awaitable[R]], s: object, *arguments: object) -> Awaitable[R]:
-    """`program(s, *arguments)`, to be awaited; ProgramError if it is no coroutine function."""
-    outcome: Any = program(s, *arguments)
+def called(program: Callable[..., Awaitable[R]], s: object, /, *arguments: object, **parameters: object) -> Awaitable[R]:
+    """`program(s, *arguments, **parameters)`, to be awaited; ProgramError if it is no coroutine function."""
+    given: object = program
+    if not callable(given):
+        msg = f"a program is an `async def program(s, ...)`, and no {type(given).__name__}"
+        raise ProgramError(msg)
+    outcome: Any = program(s, *arguments, **parameters)
     if not isawaitable(outcome):
         msg = f"a program is an `async def program(s, ...)`; this one gave {type(outcome).__name__}, which nobody can await"
         raise ProgramError(msg)
     awaited: Awaitable[R] = outcome
     return awaited
+
+
+def parties_of(n: object) -> int:
+    """How many parties a program is to run among; ConfigError for too few, and for what is no number of them."""
+    if not isinstance(n, int | np.integer) or n < 2:
+        msg = f"a program runs among two parties or more, not {n if isinstance(n, int | np.integer) else type(n).__name__}"
+        raise ConfigError(msg)
+    return int(n)
 
 
 def current(s: Scoped) -> Scope:

@@ -11,7 +11,7 @@ from mpc.errors import RemoteFault
 from mpc.membership.identity import Identity
 from mpc.membership.members import Member
 from mpc.membership.roster import Roster
-from mpc.naming.scope import called
+from mpc.naming.scope import called, parties_of
 from mpc.network.mesh import Clocks
 from mpc.node import Node
 from mpc.testing.oracle import Oracle
@@ -108,6 +108,7 @@ async def simulate_async(
     everyone's.  An exception of the program is raised as itself, with a note that names the party.  The mask oracle watches every run and raises
     ReusedRandomnessError; with `check_bounds`, every share's public bound is compared with its plaintext, and ExceededBoundError raised.
     """
+    n = parties_of(n)
     identities, roster = simulated_roster(n)
     network = MemoryNetwork(seed, tap)
     oracle = Oracle(n, check_bounds=check_bounds)
