@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -129,3 +131,47 @@ def test_elements_are_those_that_the_index_named_when_it_was_used():
     squares = WORDS[:2] * WORDS[:2]
     for words, wanted in zip(zip(*simulate(2, program), strict=True), [squares, squares, squares[::-1], squares[::-1]], strict=True):
         assert np.array_equal(total(words), wanted)
+
+
+@pytest.mark.parametrize("seed", [None, *range(6)])
+def test_rounds_of_calls_beside_one_that_makes_what_was_computed_are_counted(seed, monkeypatch):
+    """Of two calls that are gathered, the second makes words of its caller, while the first ends."""
+    monkeypatch.setattr(scope, "OFTEN", 8)
+
+    @mpc.protocol
+    async def deep(s, x):
+        for _ in range(3):
+            x = await mpc.trunc(s, x * 2, 1)
+
+    async def program(s):
+        x = s.input(np.arange(4.0) if s.index == 0 else None, owner=0, shape=4, bound=4.0)
+        await s.made(masked := await s.mask(x))
+        computed = []
+        while s.root.calls % scope.OFTEN != scope.OFTEN - 2:
+            computed.append((await mpc.mul(s, masked, masked)) + 1.0)
+        await asyncio.gather(deep(s, x), mpc.trunc(s, x, 1))
+        return s.root.depth
+
+    assert simulate(2, program, seed=seed) == [4, 4]
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_what_a_gathered_call_gave_goes_with_its_last_reference(n):
+    """A task keeps its outcome, and an outcome the call that made it: large arrays must not wait for the collector of cycles."""
+
+    async def program(s):
+        x = await mpc.trunc(s, s.zero(64), 1)
+        y = await s.mask(s.zero(64))
+        (product,) = await asyncio.gather(mpc.mul_trunc(s, x, y, 20))
+        await s.made(product)
+        kept = weakref.ref(product.words)
+        del product
+        # The task's own end is handled a turn after its outcome is taken.
+        await asyncio.sleep(0)
+        return kept() is None
+
+    gc.disable()
+    try:
+        assert simulate(n, program) == [True] * n
+    finally:
+        gc.enable()

@@ -116,10 +116,9 @@ class Scope:
         await asyncio.sleep(0)
         if self._waiting is not None:
             needed = [each for remembered in self._waiting if (each := remembered()) is not None]
-            self._waiting, depth = None, self.depth
+            self._waiting = None
             # What is needed differs between parties, so nothing is opened for it, and no round is counted before it is read.
-            await make(self, [each for each in needed if not each.opens])
-            self.depth = depth
+            await make(self.aside(), [each for each in needed if not each.opens])
 
     def child(self, name: str) -> Scope:
         """The scope of the next call made from this one; it starts at the depth reached so far."""
@@ -322,6 +321,8 @@ async def _run(
         finally:
             _current.reset(token)
             parent.follow(scope)
+            # A task keeps its outcome, whose words remember this call.
+            scope.task = None
     except asyncio.CancelledError:
         # It has its number, and its peers do what it does no more.
         s.cancelled(scope)
