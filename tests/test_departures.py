@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
 
-from mpc import Disagreement, Node, PeerLost, PeerMisbehaved, PrecisionError
+from mpc import ConfigError, Disagreement, Node, PeerLost, PeerMisbehaved, PrecisionError
 from mpc.messaging.agreement import GAVE_UP
 from mpc.messaging.departure import Departure, departure, reported
 from mpc.messaging.exchange import Exchange
@@ -152,3 +153,43 @@ async def test_what_differs_is_said_rather_than_that_its_member_gave_up():
         with pytest.raises(Disagreement) as caught:
             await run(node, all_present=True)
     assert str(caught.value) == "the-dealer: describes job 'j' differently: roster. Start it with the same settings everywhere."
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_a_fault_that_all_programs_have_is_found_by_each(n):
+    """Whoever is first ends the session, while what others sent is on its way still."""
+    found = []
+
+    async def program(s):
+        total = await s.reveal(s.zero(1))
+        found.append(s.index)
+        msg = f"the total is {total[0]:g}"
+        raise ConfigError(msg)
+
+    for seed in range(12):
+        found.clear()
+        with pytest.raises(ConfigError, match="the total is 0"):
+            simulate(n, program, seed=seed)
+        assert len(found) == n
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whoever_needs_more_of_one_that_left_hears_that_its_program_ended(seed):
+    told = {}
+
+    async def program(s):
+        # All have begun.
+        await s.reveal(s.zero(1))
+        if s.index == 0:
+            msg = "only here"
+            raise KeyError(msg)
+        try:
+            await s.reveal(s.zero(1), to=[1, 2])
+        except PeerLost as fault:
+            told[s.index] = str(fault)
+            raise
+
+    with pytest.raises(KeyError):
+        simulate(3, program, seed=seed)
+    assert told.keys() == {1, 2}
+    assert all(text.startswith("p0: left at ") and "its program ended there" in text for text in told.values()), told

@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from mpc.errors import Disagreement, PeerMisbehaved
+from mpc.errors import BeaverError, Disagreement, PeerMisbehaved
 from mpc.framing import wire
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ class Flow:
         self._unsent = 0
         self._fault: Exception | None = None
         self._ended = False
+        self._left: BeaverError | None = None
         self._progress: asyncio.Future[None] | None = None
         self.on_disagreement: Callable[[Disagreement], None] = self.fail
         """Who ends the session when the peer runs another program; the channel lives on for other sessions."""
@@ -135,6 +136,8 @@ class Flow:
             return
         receive = _Receive(digest, total, sink, arrivals, label)
         early = self._early.pop(tag, None)
+        if early is None and self._left is not None:
+            raise self._left
         if early is None and self._ended:
             raise self._ended_early(label)
         self._receives[tag] = receive
@@ -219,9 +222,11 @@ class Flow:
     # -- sending -----------------------------------------------------------------------------------------------
 
     def send(self, tag: bytes, digest: bytes, data: memoryview) -> None:
-        """Send `data` (bytes that never change) under `tag`; its eager part leaves now, the rest when granted."""
+        """Send `data` (bytes that never change) under `tag`; its eager part leaves now, the rest when granted.  To a peer that left goes nothing."""
         if self._fault is not None:
             raise self._fault
+        if self._left is not None:
+            return
         eager = min(len(data), self._room)
         if eager < len(data):
             eager -= eager % 8
@@ -300,6 +305,14 @@ class Flow:
                 self._peer, "finished its program without taking what this party has for it. Run the same program everywhere."
             )
 
+    def peer_left(self, fault: BeaverError) -> None:
+        """The peer's program ended there with a fault: what it sent before counts, whoever needs more raises `fault`, and it takes nothing any more."""
+        self._left = fault
+        self._ungranted.clear()
+        self._sending.clear()
+        self._unsent = 0
+        self._progressed()
+
     def _ended_early(self, label: str) -> Disagreement:
         return Disagreement(
             self._peer,
@@ -319,8 +332,8 @@ class Flow:
         return any(receive.arrivals is arrivals and receive.begun for receive in self._receives.values())
 
     def cut_off(self, fault: Exception) -> None:
-        """The channel is gone.  Of a peer that is done all is here, whether this party has asked for it or not: that stays until it does."""
-        if not self._ended:
+        """The channel is gone.  Of a peer that is done, or left, all is here, whether this party has asked for it or not: that stays until it does."""
+        if not self._ended and self._left is None:
             self.fail(fault)
 
     def fail(self, fault: Exception) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
-from mpc.messaging.departure import Departure, departure, reported, without
+from mpc.messaging.departure import ON_ITS_WAY, Departure, departure, reported, without
 from mpc.messaging.differences import odd_one
 from mpc.messaging.job import session_id
 from mpc.messaging.lobby import NONCE_BYTES
@@ -39,8 +39,6 @@ MAX_EARLY_BYTES = 1 << 26
 """Of all names in those asks, with ASK_BYTES for each: twice what a party asks for before it has an answer."""
 ASK_BYTES = 64
 """About what it takes to keep a name, however short it is."""
-ON_ITS_WAY = 1.0
-"""Seconds to wait for the others' descriptions when one member has refused a job for them."""
 GAVE_UP = "gave up waiting"
 ANEW = "joins anew"
 

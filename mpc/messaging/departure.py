@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 MAX_PLACE = 1 << 12
 """Characters of a place in a program that are believed; deep calls have long ones."""
+ON_ITS_WAY = 1.0
+"""Seconds for what others had sent to come, when one member ends what all have begun."""
 
 
 class Departure(NamedTuple):

@@ -11,9 +11,9 @@ import numpy as np
 
 from mpc.canonical import pack_sequence
 from mpc.channels.flow import Arrivals
-from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, ProgramError
+from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, ProgramError, RemoteFault
 from mpc.framing import wire
-from mpc.messaging.departure import Departure, departure, reported
+from mpc.messaging.departure import ON_ITS_WAY, Departure, departure, reported
 from mpc.messaging.sinks import Bytes, Store, Sum
 from mpc.messaging.waits import Waits
 from mpc.naming.expressions import MAX_NDIM
@@ -95,6 +95,8 @@ class Exchange:
         self._fault: BeaverError | None = None
         self._finished = False
         self._done: set[str] = set()
+        self._left: tuple[BeaverError, Departure] | None = None
+        """Why the first of those left whose program ended there, while this party still goes on with what they sent before."""
         self._label = "the start"
         self._lookout = Lookout()
         self._waits = Waits(agreed, mesh, self.fail)
@@ -301,6 +303,9 @@ class Exchange:
         """End the session with `fault`: cancel all that is pending, tell every peer, free its memory."""
         if self._fault is not None or self._finished:
             return
+        if self._left is not None and isinstance(fault, RemoteFault):
+            # What followed from it.
+            fault, told = self._left
         self._fault = fault
         self._end(told or departure(fault, self.me, self._label))
 
@@ -329,6 +334,9 @@ class Exchange:
                 await self._drained(name, flow)
         if self._visit is not None:
             await self._drained(self._visit.client, self._visit.flow)
+        if self._left is not None:
+            self.fail(*self._left)
+            self.check_alive()
         if self._fault is None:
             self._finished = True
             self._end(Departure("done", self.me, self.me, self._label))
@@ -366,11 +374,23 @@ class Exchange:
             self._waits.heard(name, body)
             return
         if body["reason"] != "done":
-            told = Departure(body["reason"], body["party"], body["by"], body["at"])
-            self.fail(reported(name, told, self.me, self._members), told)
+            self._departed(name, Departure(body["reason"], body["party"], body["by"], body["at"]))
             return
         self._done.add(name)
         try:
             self._agreed.flows[name].peer_finished()
         except Disagreement as fault:
             self.fail(fault)
+
+    def _departed(self, name: str, told: Departure) -> None:
+        """A member left early.  A fault that all programs have alike is found here, too, where all that it takes was sent, or is on its way."""
+        fault = reported(name, told, self.me, self._members)
+        flow = self._agreed.flows[name]
+        if told.reason != "program" or flow.waiting() is not None:
+            self.fail(fault, told)
+            return
+        flow.peer_left(fault)
+        self._done.add(name)
+        if self._left is None:
+            self._left = fault, told
+            asyncio.get_running_loop().call_later(ON_ITS_WAY, self.fail, fault, told)
