@@ -39,7 +39,7 @@ def test_what_is_told_comes_from_fixed_lists(fault, reason, party):
 @pytest.mark.parametrize(
     ("reason", "text"),
     [
-        ("program", "p1: left at x: its program ended there"),
+        ("program", "p1: left at x: its program ended there (its log says why)"),
         ("lost", "p1: was lost at x to p0"),
         ("misbehaved", "p1: sent p0 what the wire format does not allow, at x"),
         ("disagreement", "p1: disagrees with p0 at x: they run different programs, shapes, bounds or settings"),

@@ -58,7 +58,7 @@ def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> Bea
         "lost": f"was lost at {at}" if by == name else f"was lost at {at} to {by}",
         "disagreement": f"disagrees with {by} at {at}: they run different programs, shapes, bounds or settings",
         "misbehaved": f"sent {by} what the wire format does not allow, at {at}",
-    }.get(told.reason, f"left at {at}: its program ended there")
+    }.get(told.reason, f"left at {at}: its program ended there (its log says why)")
     return kind(about, text + says(name, about))
 
 
