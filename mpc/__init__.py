@@ -15,7 +15,7 @@ from mpc.errors import (
     Refused,
 )
 from mpc.estimate import estimate
-from mpc.fixed_point import Floats, as_numbers, column_names, column_of
+from mpc.fixed_point import Floats, as_numbers, column_names, column_of, rounded_bound
 from mpc.ledger import Cost
 from mpc.naming.correlations import MAX_OPERANDS
 from mpc.naming.scope import protocol
@@ -77,6 +77,7 @@ __all__ = [
     "open_node",
     "or_",
     "protocol",
+    "rounded_bound",
     "scale",
     "select",
     "square",

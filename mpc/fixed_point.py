@@ -23,6 +23,10 @@ BOUND = 2.0**20
 
 LIMIT_BITS = 63
 """A signed word holds -2^63 <= x < 2^63."""
+LIMIT = 2.0**LIMIT_BITS * (1 - 2.0**-30)
+"""What words stay below.  A bound is a float64, of which each operation may lose 2^-53: a billion of them do not reach the rest."""
+MOST_FRAC = 512
+"""Fractional bits, above or below 0: the powers of two of these and of the ring are floats."""
 
 Floats = NDArray[np.float64]
 _BLOCK = 1 << 14
@@ -39,17 +43,27 @@ def headroom(frac: int, addends: int = 1) -> float:
 
 def fits(bound: float, frac: int) -> bool:
     """Whether every |x| <= `bound` fits a signed word at `frac` fractional bits."""
-    return bound * 2.0**frac < 2.0**LIMIT_BITS
+    return abs(frac) <= MOST_FRAC and bound * 2.0**frac <= LIMIT
+
+
+def rounded_bound(bound: float, frac: int) -> float:
+    """What no value within `bound` exceeds once it is rounded to a multiple of 2^-frac."""
+    return math.ldexp(math.ceil(math.ldexp(bound, frac)), -frac) if bound >= 0 and fits(bound, frac) else bound
 
 
 def check_fits(bound: float, frac: int, what: str) -> None:
-    """Raise PrecisionError unless every |x| <= `bound` fits a signed word at `frac` fractional bits."""
-    if not fits(bound, frac):
-        msg = (
-            f"{what} may reach {bound:.4g}, which with {frac} fractional bits exceeds the ring "
-            f"(limit {2.0 ** (LIMIT_BITS - frac):.4g}). Declare a smaller bound=, use a smaller frac=, or scale the data."
-        )
-        raise PrecisionError(msg)
+    """Raise PrecisionError unless every |x| <= `bound` fits a signed word at `frac` fractional bits; ProgramError for what is no bound."""
+    if bound >= 0 and fits(bound, frac):
+        return
+    if not bound >= 0:
+        msg = f"a bound is a number, 0 or more, not {bound}"
+        raise ProgramError(msg)
+    fractional_bits(frac)
+    msg = (
+        f"{what} may reach {bound:.4g}, which with {frac} fractional bits exceeds the ring "
+        f"(limit {2.0 ** (LIMIT_BITS - frac):.4g}). Declare a smaller bound=, use a smaller frac=, or scale the data."
+    )
+    raise PrecisionError(msg)
 
 
 def column_names(x: object) -> tuple[str, ...]:
@@ -80,12 +94,16 @@ def _where(index: tuple[int, ...], names: tuple[str, ...]) -> str:
 
 
 def fractional_bits(frac: Any) -> int:
-    """`frac` as an int of Python's; ProgramError if it is no whole number."""
+    """`frac` as an int of Python's; ProgramError if it is no whole number, or too large a one."""
     try:
-        return index(frac)
+        number = index(frac)
     except TypeError:
         msg = f"there are a whole number of fractional bits, not frac={frac!r}"
         raise ProgramError(msg) from None
+    if abs(number) > MOST_FRAC:
+        msg = f"there are at most {MOST_FRAC} fractional bits, above or below 0, not {number}"
+        raise ProgramError(msg)
+    return number
 
 
 def as_numbers(values: ArrayLike) -> NDArray[Any]:

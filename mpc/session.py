@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from functools import partial
+from operator import index
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar, overload
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from mpc import masking
 from mpc.engine import Dry, Live
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
-from mpc.fixed_point import BOUND, FRAC, fractional_bits, headroom, shape_of
+from mpc.fixed_point import BOUND, FRAC, fractional_bits, headroom, rounded_bound, shape_of
 from mpc.ledger import Release
 from mpc.naming import correlations, expressions
 from mpc.naming.scope import Scope, called, close_innermost, current, protocol, running
@@ -107,9 +108,24 @@ class Session:
         both runs.  Every share that it uses is an argument, or in a list, tuple or dictionary that is one: they lose their contents for the dry run.
         Products among what the program gives are made.
         """
+        scope = current(self)
+        # Nothing else of the dry run is kept: every name that it asked for would last as long as the program.
+        named = await self._ask_ahead(scope, program, arguments, parameters)
+        try:
+            outcome = await program(self, *arguments, **parameters)
+        finally:
+            # Of a program that failed on the way, the dealer knows the rest by names that nothing else may have.
+            scope.skip(named)
+        await self.made(outcome)
+        return outcome
+
+    async def _ask_ahead(
+        self, scope: Scope, program: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], parameters: dict[str, Any]
+    ) -> Scope:
+        """Do the dry run and ask for its correlations; the scope that names everything that it named."""
         dry, plan = Session.dry(self.names, self.index, client=self.client, source=Planning)
         # Names go on where this scope is now: nothing that was named before is named again.
-        dry.root = (scope := current(self)).twin()
+        dry.root = scope.twin()
 
         async def on_shapes() -> None:
             await dry.made(await called(program, dry, *dry.emptied(arguments), **dry.emptied(parameters)))
@@ -120,13 +136,7 @@ class Session:
         except asyncio.CancelledError:
             self.cancelled(scope)
             raise
-        try:
-            outcome = await program(self, *arguments, **parameters)
-        finally:
-            # Of a program that failed on the way, the dealer knows the rest by names that nothing else may have.
-            scope.skip(dry.root)
-        await self.made(outcome)
-        return outcome
+        return dry.root
 
     def emptied(self, argument: Any) -> Any:
         """`argument` with every secret in it as this dry run knows it."""
@@ -141,7 +151,7 @@ class Session:
         """
         frac = fractional_bits(frac)
         limit = headroom(frac, self.n) if bound is None else float(bound)
-        return Encoded(self._engine.encode(values, frac, limit), frac, limit)
+        return Encoded(self._engine.encode(values, frac, limit), frac, rounded_bound(limit, frac))
 
     def zero(self, shape: Extent, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
         """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names: others at another party are a Disagreement when it is opened."""
@@ -173,13 +183,14 @@ class Session:
                 raise ProgramError(msg)
             words = self._engine.zeros(extent_of(shape))
         lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape, fingerprint(float(bound)))
-        return AShare(words, frac=frac, bound=bound, home=self.home, lineage=lineage, owner=number)
+        return AShare(words, frac=frac, bound=rounded_bound(bound, frac), home=self.home, lineage=lineage, owner=number)
 
     def given(self, words: Words | None, shape: Extent, *, frac: int, bound: float) -> AShare:
         """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
         extent, frac = extent_of(shape), fractional_bits(frac)
         lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent, fingerprint(float(bound)))
-        return AShare(self._engine.zeros(extent) if words is None else words, frac=frac, bound=bound, home=self.home, lineage=lineage)
+        words = self._engine.zeros(extent) if words is None else words
+        return AShare(words, frac=frac, bound=rounded_bound(bound, frac), home=self.home, lineage=lineage)
 
     @protocol
     async def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -304,11 +315,15 @@ class Session:
                 msg = f"{who!r} is no party of this session; they are {', '.join(self.names)}"
                 raise ConfigError(msg)
             return self.names.index(who)
-        # True is no party 1.
-        if isinstance(who, bool | np.bool_) or not 0 <= who < self.n:
+        try:
+            # True is no party 1, nor is 1.5.
+            number = -1 if isinstance(who, bool | np.bool_) else index(who)
+        except TypeError:
+            number = -1
+        if not 0 <= number < self.n:
             msg = f"there is no party {who}: this session has {self.n}, numbered from 0"
             raise ConfigError(msg)
-        return int(who)
+        return number
 
     # -- for ops -----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mpc
-from mpc import AShare, BShare, Cost, Like, Masked, ProgramError, Session, as_numbers, mask_cost
+from mpc import AShare, BShare, Cost, Like, Masked, ProgramError, Session, as_numbers, mask_cost, rounded_bound
 from protocols.comparison import compared, difference
 from protocols.declare import declared, op_cost
 
@@ -38,11 +38,11 @@ async def select(s: Session, bit: BShare, a: AShare | Masked | ArrayLike, b: ASh
     if choice.shape != shape:
         choice = (choice.share() if isinstance(choice, Masked) else choice) + s.zero(shape, frac=choice.frac)
     chosen = await mpc.select(s, bit, choice) + (b.share() if isinstance(b, Masked) else b)
-    return chosen.assume_bound(max(_bound(a), _bound(b)), "it is one of the two")
+    return chosen.assume_bound(max(_bound(each, chosen.frac) for each in (a, b)), "it is one of the two")
 
 
-def _bound(x: AShare | Masked | ArrayLike) -> float:
-    return x.bound if isinstance(x, AShare | Masked) else float(np.max(np.abs(np.asarray(x, np.float64)), initial=0.0))
+def _bound(x: AShare | Masked | ArrayLike, frac: int) -> float:
+    return x.bound if isinstance(x, AShare | Masked) else rounded_bound(float(np.max(np.abs(np.asarray(x, np.float64)), initial=0.0)), frac)
 
 
 def negative_part_cost(n: int, x: Any) -> Cost:
@@ -98,8 +98,9 @@ async def clip(s: Session, a: AShare | Masked, low: ArrayLike | None, high: Arra
     under, over = difference(masked, low), difference(masked, high)
     below, above = await asyncio.gather(mpc.ltz(s, under), mpc.ltz(s, -over))
     less, more = await asyncio.gather(mpc.select(s, below, under), mpc.select(s, above, over))
-    lifted = (masked.share() - less).assume_bound(max(a.bound, _bound(low)), "a or low")
-    return (lifted - more).assume_bound(max(_bound(low), _bound(high)), "it lies between low and high")
+    lowest, highest = _bound(low, a.frac), _bound(high, a.frac)
+    lifted = (masked.share() - less).assume_bound(max(a.bound, lowest), "a or low")
+    return (lifted - more).assume_bound(max(lowest, highest), "it lies between low and high")
 
 
 def _limits(a: AShare | Masked, low: ArrayLike | None, high: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -117,10 +118,10 @@ def _limits(a: AShare | Masked, low: ArrayLike | None, high: ArrayLike | None) -
         raise ProgramError(msg)
     if not np.all(np.less_equal(least, most)):
         raise ProgramError(wanted)
-    reach = a.bound if a.frac > 0 else float(np.ceil(a.bound))
+    limit = rounded_bound(a.bound, a.frac)
     # Only where needed: whole numbers beyond 2^53 would not be the same as floats.
     if np.isneginf(least).any():
-        least = np.where(np.isneginf(least), -reach, least)
+        least = np.where(np.isneginf(least), -limit, least)
     if np.isposinf(most).any():
-        most = np.where(np.isposinf(most), reach, most)
+        most = np.where(np.isposinf(most), limit, most)
     return least, most

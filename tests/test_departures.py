@@ -16,6 +16,7 @@ from mpc.testing import simulate
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from parties.jobs.visits import heard
 from tests.test_agreement import CLOCKS, Played, run
+from tests.waiting import turns, until
 
 MEMBERS = ["p0", "p1", "p2", "the-dealer"]
 
@@ -34,6 +35,7 @@ MEMBERS = ["p0", "p1", "p2", "the-dealer"]
 )
 def test_what_is_told_comes_from_fixed_lists(fault, reason, party):
     assert departure(fault, "p0", "mean.0") == Departure(reason, party, "p0", "mean.0")
+    assert departure(fault, "p0", "deep/" * 10_000) == Departure(reason, party, "p0", "a place without a name")
 
 
 @pytest.mark.parametrize(
@@ -193,3 +195,28 @@ def test_whoever_needs_more_of_one_that_left_hears_that_its_program_ended(seed):
         simulate(3, program, seed=seed)
     assert told.keys() == {1, 2}
     assert all(text.startswith("p0: left at ") and "its program ended there" in text for text in told.values()), told
+
+
+@pytest.mark.parametrize("reason", ["done", "misbehaved", "program"])
+async def test_who_is_no_member_of_a_job_ends_nothing_of_it(reason):
+    """p2 was told the session of p0 and p1, which p0 still agrees on."""
+    identities, roster = simulated_roster(3)
+    network = MemoryNetwork()
+    async with Node(identities[0], roster, network.of("p0"), clocks=CLOCKS) as node, AsyncExitStack() as stack:
+        others = [await stack.enter_async_context(Mesh(each, roster, network.of(each.name), CLOCKS, None)) for each in identities[1:]]
+        heard = []
+
+        def ends(session):
+            channel = others[1].channel("p0")
+            channel.control(kind="leave", session=session, reason=reason, party="p1", by="p1", at="x")
+            channel.control(kind="ask", session=session, relations=[])
+            heard.append(session)
+
+        for mesh in (others[0], others[2]):
+            Played(mesh, ends)
+        joined = asyncio.create_task(run(node, parties=["p0", "p1"]))
+        await until(lambda: heard)
+        await turns()
+        assert not joined.done()
+        assert node.mesh.channel("p2") is not None
+        joined.cancel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -15,6 +17,7 @@ from mpc.errors import ProgramError
 from mpc.network import mesh
 from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealer, dealt
+from mpc.session import Session
 from mpc.testing import simulate
 from tests.references import shared
 from tests.waiting import turns
@@ -244,3 +247,27 @@ def test_a_planned_program_takes_arguments_by_name_too(n):
         assert mean == pytest.approx((n + n * (n - 1) / 2) / (2 * n), abs=1e-5) if index == 0 else mean is None
     assert len(set(asked)) == 2
     assert len(asked) == 2 * n
+
+
+def test_a_program_that_runs_keeps_nothing_of_its_dry_run(monkeypatch):
+    """However many names it has asked for."""
+    plans = []
+    dry = Session.dry.__func__
+
+    def noted(*arguments, **more):
+        session, plan = dry(*arguments, **more)
+        plans.append(weakref.ref(session))
+        return session, plan
+
+    monkeypatch.setattr(Session, "dry", classmethod(noted))
+
+    async def part(s, x):
+        await s.reveal(await mpc.trunc(s, x, 1))
+        gc.collect()
+        return sum(plan() is not None for plan in plans)
+
+    async def program(s):
+        return await s.run(part, small(s))
+
+    assert simulate(2, program) == [0, 0]
+    assert len(plans) == 2

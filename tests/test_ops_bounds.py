@@ -297,3 +297,29 @@ def test_bounds_that_differ_between_parties_are_a_disagreement(what):
 
     with pytest.raises(Disagreement, match="differ"):
         simulate(2, program)
+
+
+@pytest.mark.parametrize(("bound", "frac", "factor"), [(1.5 * 2.0**-20, 20, 2**62), (1.6, 0, 2**62), (3.6, 0, 2**61), (0.2, 3, 2**62)])
+def test_a_bound_holds_for_what_a_value_is_rounded_to(bound, frac, factor):
+    """Encoded, the value is the next multiple of 2^-frac, which is beyond the bound, and the product would wrap around."""
+
+    async def given(s):
+        return s.input([bound] if s.index == 0 else None, 0, 1, frac=frac, bound=bound)
+
+    async def own(s):
+        return s.zero(1, frac=frac).add_own(s.encode([bound], frac=frac, bound=bound))
+
+    async def public(s):
+        return s.zero(1, frac=frac) + bound
+
+    # Of the two own values each is added.
+    for make, times in ((given, factor), (own, factor // 2), *([(public, factor)] if frac else [])):
+
+        async def program(s, make=make, times=times):
+            x = await make(s)
+            # ExceededBoundError if it is not so.
+            await s.reveal(x)
+            return x * times
+
+        with pytest.raises(PrecisionError, match="this value may reach"):
+            simulate(2, program, check_bounds=True)

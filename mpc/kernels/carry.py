@@ -168,6 +168,9 @@ class Nibbles(NamedTuple):
     propagate: Words
     sign: Words
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
 
 def sign_material(a: Words) -> Words:
     """Mask words a (B, 64, W) -> the products of the bits of each nibble, SIGN_MATERIAL parts: what `sign_nibbles` needs dealt.
@@ -269,6 +272,9 @@ class Merges(NamedTuple):
     first: Words
     short: Words
     second: Words
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
 
 
 def _merges(flat: Words, counts: tuple[int, int], blocks: int) -> Merges:

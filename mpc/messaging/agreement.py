@@ -308,6 +308,8 @@ class Agreement:
 
     def control(self, name: str, body: wire.Body) -> None:
         """Someone who already started has left again, or gives up, or refuses to start."""
+        if name not in self._others:
+            return
         if body["kind"] == "join" and body["job"] == self._job.name:
             # Kept, since whoever finds that others differ takes its own back.
             self._said[name] = body["description"]
@@ -350,7 +352,7 @@ class Agreement:
             self._lobby.changed(self._job.name)
 
     def _withdrawn(self, name: str, body: wire.Body) -> None:
-        if body["job"] != self._job.name or name not in self._others:
+        if body["job"] != self._job.name:
             return
         if body["reason"] == GAVE_UP:
             self._gave_up.add(name)

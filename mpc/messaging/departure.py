@@ -27,6 +27,7 @@ class Departure(NamedTuple):
 
 def departure(fault: BaseException, me: str, at: str) -> Departure:
     """What to tell of `fault`.  From fixed lists only: an abort carries no secret-dependent text."""
+    at = place(at)
     match fault:
         case PeerLost() if fault.party != me:
             return Departure("lost", fault.party, me, at)

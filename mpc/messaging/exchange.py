@@ -13,7 +13,7 @@ from mpc.canonical import pack_sequence
 from mpc.channels.flow import Arrivals
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, ProgramError, RemoteFault
 from mpc.framing import wire
-from mpc.messaging.departure import ON_ITS_WAY, Departure, departure, reported
+from mpc.messaging.departure import ON_ITS_WAY, Departure, departure, place, reported
 from mpc.messaging.sinks import Bytes, Store, Sum
 from mpc.messaging.waits import Waits
 from mpc.naming.expressions import MAX_NDIM
@@ -317,7 +317,7 @@ class Exchange:
     def _end(self, told: Departure) -> None:
         self._watchdog.cancel()
         self._mesh.unsubscribe(self)
-        over = self._fault or PeerLost(self.me, "finished this session")
+        over = self._fault or ProgramError("the program ended while this call was under way; await every call that it makes")
         for name, channel in self._agreed.channels.items():
             if self._mesh.channel(name) is channel:
                 channel.control(kind="leave", session=self._agreed.session, **told._asdict())
@@ -339,7 +339,7 @@ class Exchange:
             self.check_alive()
         if self._fault is None:
             self._finished = True
-            self._end(Departure("done", self.me, self.me, self._label))
+            self._end(Departure("done", self.me, self.me, place(self._label)))
 
     async def _drained(self, name: str, flow: Flow) -> None:
         limit = self._mesh.clocks.stall

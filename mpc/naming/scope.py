@@ -259,6 +259,8 @@ def current(s: Scoped) -> Scope:
     scope = running(s)
     try:
         task = asyncio.current_task()
+    except RecursionError:
+        raise
     except RuntimeError:
         msg = (
             "an op was called in another thread than the one of its session's event loop. Call it there, or use mpc.connect_sync in scripts"

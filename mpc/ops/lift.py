@@ -39,6 +39,9 @@ class Lifted(NamedTuple):
     difference: Numbers
     mask: Numbers
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
 
 class Lifting(Opens[Lifted]):
     """The masking anew of `whole`, of which others are views, under the mask `name`."""

@@ -38,6 +38,9 @@ class Rounded(NamedTuple):
     c: Words
     mask: Expression
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
 
 def biased(opened: Words) -> Words:
     """The words c = x + 2^(k-2) + r, of k bits, from x + r; flat, since numpy warns where 0-d words wrap."""

@@ -75,8 +75,7 @@ class Oracle(MaskOracle):
             self._open[key] = parties, total
             return
         largest = float(np.max(np.abs(signed(np.atleast_1d(total)).astype(np.float64)), initial=0.0)) * 2.0**-frac
-        # Half a unit in the last place is lost where a value is encoded.
-        if largest > bound * (1 + 2.0**-40) + 2.0**-frac:
+        if largest > bound * (1 + 2.0**-40):
             self.violations.append(f"a value of shape {words.shape} reaches {largest:.6g}, beyond its bound {bound:.6g}")
 
     def check(self) -> None:

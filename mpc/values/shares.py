@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
-from mpc.fixed_point import as_numbers, check_fits, encode, headroom
+from mpc.fixed_point import as_numbers, check_fits, encode, headroom, rounded_bound
 from mpc.naming.expressions import pair_differences
 from mpc.ring import WORD, Words, broadcast, frozen, reshaped, taken
 from mpc.values.indexes import basic_index, index_data
@@ -317,8 +317,9 @@ def constant(value: ArrayLike, frac: int) -> tuple[Words, float]:
     if frac <= 0 and array.dtype.kind == "f" and math.isfinite(bound) and (np.rint(array) != array).any():
         msg = "this share holds whole numbers: give it whole numbers too, rounded the way you mean"
         raise ProgramError(msg)
+    bound = rounded_bound(bound, frac)
     # `encode` says where a number is that is none.
-    return encode(array, frac=frac, bound=max(bound, 2.0**-frac) if math.isfinite(bound) else headroom(frac)), bound
+    return encode(array, frac=frac, bound=bound if math.isfinite(bound) else headroom(frac)), bound
 
 
 def integers(factor: ArrayLike | Secret) -> np.ndarray[Any, np.dtype[np.int64]]:
