@@ -19,6 +19,9 @@ BITS = 64
 LITTLE, LARGE = 1 << 16, 1 << 13
 """Words that are copied at most, and of which a whole may be kept for any of them."""
 
+MAX_NDIM = 32
+"""Axes of an array that has a name; also of a shape that a party announces."""
+
 _NUMPY = (np.ndarray, np.generic)
 
 Words = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]

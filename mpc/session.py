@@ -24,7 +24,7 @@ from mpc.ring import count
 from mpc.values.bshare import BShare
 from mpc.values.derived import Derived, Factors, Truncation
 from mpc.values.masked import Masked
-from mpc.values.secret import check_operand, emptied, extent_of, fingerprint, lineage_of, secrets_in
+from mpc.values.secret import check_axes, check_operand, emptied, extent_of, fingerprint, lineage_of, secrets_in
 from mpc.values.shares import AShare, Encoded
 from mpc.values.unmade import make
 
@@ -195,6 +195,7 @@ class Session:
     @protocol
     async def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Everyone's `shape`, in party order.  rounds 1 · bytes 8 x 33 per peer · reveals the shapes"""
+        check_axes(shape)
         return await self._engine.exchange.announce(current(self), shape)
 
     @protocol

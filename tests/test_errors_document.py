@@ -162,6 +162,17 @@ async def divides(s):
     return await s.reveal(s.zero(1))
 
 
+async def left_behind():
+    left = []
+
+    async def program(s):
+        left.append(asyncio.create_task(s.reveal(s.zero(1))))
+        await asyncio.sleep(0)
+
+    await each(program)
+    return await asyncio.gather(*left, return_exceptions=True)
+
+
 async def two_disagree(s):
     """p1 sends p0 alone what p0 does not expect."""
     await s.reveal(s.zero(1) * (1 + (s.index == 1)), to=0)
@@ -255,6 +266,7 @@ CASES = {
     "an op was cancelled at": lambda: after_the_end(cancelled),
     "nobody has read this value": lambda: each(looks_at_unmade_words),
     "the program raised TYPE": lambda: after_the_end(divides),
+    "the program ended while this call": left_behind,
     "this session has ended": lambda: after_the_end(lambda s: s.reveal(s.zero(1))),
     "this process was forked": forked,
     "did not come (": alone,

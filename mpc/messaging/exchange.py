@@ -16,9 +16,8 @@ from mpc.framing import wire
 from mpc.messaging.departure import ON_ITS_WAY, Departure, departure, place, reported
 from mpc.messaging.sinks import Bytes, Store, Sum
 from mpc.messaging.waits import Waits
-from mpc.naming.expressions import MAX_NDIM
 from mpc.network.lookout import Lookout
-from mpc.ring import WORD, Words
+from mpc.ring import MAX_NDIM, WORD, Words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -23,7 +23,6 @@ from mpc.naming.expressions import (
     MATRIX_PRODUCTS,
     MAX_DEPTH,
     MAX_MACS,
-    MAX_NDIM,
     MAX_SCOPE,
     MAX_WORDS,
     Range,
@@ -40,7 +39,7 @@ from mpc.naming.expressions import (
     transpose,
     wide,
 )
-from mpc.ring import count
+from mpc.ring import MAX_NDIM, count
 
 if TYPE_CHECKING:
     from mpc.naming.expressions import Expression

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 Tree = tuple[str, tuple[Any, ...], tuple[Any, ...]]
 
-MAX_NDIM = 32
-"""Axes of an array; also of a shape that a party announces."""
 MAX_SCOPE, MAX_WORDS, MAX_DEPTH, MAX_MACS = 1024, 1 << 30, 24, 1 << 44
 """What the dealer takes of others: characters of a scope, words of an array, operations inside each other, and multiplications of a matrix product."""
 KEPT_PAIRS_OF = 1 << 8

@@ -14,8 +14,8 @@ import numpy as np
 from mpc.kernels.blank import Meter, Uncounted
 from mpc.ledger import Ledger
 from mpc.messaging.exchange import scatters, stripes
-from mpc.naming.expressions import MAX_NDIM
 from mpc.naming.streams import MASK, ZERO
+from mpc.ring import MAX_NDIM
 from mpc.values.derived import Done
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 
 from mpc.errors import ProgramError
-from mpc.ring import Words, count
+from mpc.ring import MAX_NDIM, Words, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +97,13 @@ def extent_of(shape: Extent) -> tuple[int, ...]:
     return extent
 
 
+def check_axes(shape: tuple[int, ...]) -> None:
+    """ProgramError for an array with more axes than one with a name has."""
+    if len(shape) > MAX_NDIM:
+        msg = f"an array has at most {MAX_NDIM} axes here, not {len(shape)}"
+        raise ProgramError(msg)
+
+
 class Secret:
     """What all shares have in common: a shape, a home, a lineage, and no readable contents."""
 
@@ -107,6 +114,7 @@ class Secret:
     __hash__ = object.__hash__
 
     def __init__(self, shape: tuple[int, ...], home: Home, lineage: int) -> None:
+        check_axes(shape)
         self.shape = shape
         self.home = home
         self.lineage = lineage
