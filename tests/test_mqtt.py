@@ -236,6 +236,17 @@ async def test_messages_fit_what_the_broker_takes_whether_it_tells_or_drops(tmp_
         assert limit.startswith("message") or "oversize" not in broker.log
 
 
+async def test_a_broker_that_takes_too_little_is_named_and_no_peer_is(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("mpc.transport.office._DIAL", 0.1)
+    async with Mosquitto(tmp_path, "max_packet_size 500") as broker, networks(broker.relay) as ((a, _), members):
+        await a.listen(lambda link: None)
+        assert "the broker takes packets of 500 bytes at most; let it take " in caplog.text
+        with pytest.raises(PeerLost) as caught:
+            await a.dial(members["b"])
+        assert row_of("cannot be reached, because").shows(str(caught.value))
+        assert "takes packets of 500 bytes" in str(caught.value)
+
+
 async def test_a_broker_is_told_what_a_member_takes_at_most_and_more_is_not_looked_at():
     first = asyncio.get_running_loop().create_future()
 

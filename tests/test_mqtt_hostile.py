@@ -355,6 +355,19 @@ def test_what_was_never_sent_cannot_be_acknowledged():
     assert not out.done
 
 
+async def test_what_a_broker_takes_counts_for_one_connection_and_never_keeps_all_back():
+    async with delivered(lambda number, topic, payload: [(topic, payload)]) as (postman, _, _):
+        office = postman.offices[0]
+        chunk = office.chunk
+        for largest in (100, 5000, float("inf")):
+            office.up(largest)
+            out = Outgoing(office.chunk, 4)
+            out.write(bytes(1 << 15))
+            assert len(out.take(0.0).data) == max(office.chunk, 1024)
+            office.down()
+        assert office.chunk == chunk
+
+
 async def test_a_client_of_the_broker_that_hears_everything_can_neither_read_nor_harm(tmp_path):
     """It repeats, alters and makes up messages on every topic that it sees."""
     async with Mosquitto(tmp_path) as broker, aiomqtt.Client(broker.relay.host, broker.relay.port) as spy:

@@ -24,7 +24,7 @@ from paho.mqtt.properties import Properties
 from mpc.errors import ConfigError, PeerLost
 from mpc.transport import envelopes
 from mpc.transport.link import reason
-from mpc.transport.office import Office
+from mpc.transport.office import LEAST, Office
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -74,6 +74,10 @@ class Login:
         except OSError as fault:
             msg = f"{self.ca}: cannot be used as certificates for the relay ({reason(fault)}); it must be a file in PEM form"
             raise ConfigError(msg) from None
+
+
+class _TooSmall(aiomqtt.MqttError):
+    """The broker takes too little.  It said so: in the other version it only would not say it, and drop what is too large."""
 
 
 def _report(task: asyncio.Task[None]) -> None:
@@ -318,6 +322,9 @@ class MqttNetwork:
 
     async def _work(self, client: _Client, tried: asyncio.Future[None]) -> None:
         """Listen, tell the others, and send until `close`; then take back what was told."""
+        if client.largest < LEAST:
+            msg = f"the broker takes packets of {client.largest:g} bytes at most; let it take {LEAST} or more"
+            raise _TooSmall(msg)
         granted = await client.subscribe([(topic, 1) for topic in self._office.topics])
         if any(getattr(code, "value", code) >= 128 for code in granted):
             raise aiomqtt.MqttError(_NO_RIGHTS)
@@ -374,7 +381,7 @@ class MqttNetwork:
             self._problem = "the connection broke"
             self._version = self._first
             return
-        unanswered = not isinstance(cause, OSError) or isinstance(cause, TimeoutError)
+        unanswered = not isinstance(fault, _TooSmall) and (not isinstance(cause, OSError) or isinstance(cause, TimeoutError))
         problem = reason(cause) if isinstance(cause, OSError) and not unanswered else str(fault)
         if unanswered and code not in _REFUSED:
             # Brokers of one version refuse another, hang up or say nothing; and so does one that goes away just then, whatever its version.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mpc.errors import PeerLost
 from mpc.membership.identity import curve_public_of
 from mpc.transport import envelopes
+from mpc.transport.outgoing import SMALLEST_CHUNK
 from mpc.transport.relayed import MESSAGE_OVERHEAD, RelayedLink
 from mpc.transport.talks import Peer, Talk
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mpc.transport.talks import Sender
 
 _OVERHEAD = 64 + envelopes.OVERHEAD + MESSAGE_OVERHEAD
+LEAST = _OVERHEAD + SMALLEST_CHUNK
+"""Bytes of a message that a broker must take, topic and all."""
 _MESSAGES_AT_BROKER = 900
 """Brokers queue 1000 messages for a client that does not take them, and then drop."""
 _FLIGHT = 64
@@ -40,6 +43,7 @@ class Office:
         self.work = asyncio.Event()
         """Set when there is something to send, or a topic to listen to."""
         self.subscriptions: list[str] = []
+        self._largest = largest
         self.chunk = largest - _OVERHEAD
         self.farewell = envelopes.farewell_topic(identity)
         self.on_link: Callable[[RelayedLink], None] = RelayedLink.abort
@@ -82,8 +86,9 @@ class Office:
         return None
 
     def up(self, largest: float) -> None:
-        """The way is open, for messages of `largest` bytes."""
-        self.chunk = int(min(self.chunk, largest - _OVERHEAD))
+        """The way is open, for messages of `largest` bytes: at least LEAST."""
+        # Of this connection only: what a broker said once must not count for the life of the process.
+        self.chunk = int(min(self._largest, largest)) - _OVERHEAD
         for peer in self._peers:
             for link in peer.links:
                 link.fit(self.chunk)

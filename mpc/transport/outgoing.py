@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 WINDOW = 1 << 22
 """Bytes on their way at most: so much, and no more, of each link waits at the broker."""
 _FIRST_WINDOW = 1 << 20
-_SMALLEST_CHUNK = 1 << 10
+SMALLEST_CHUNK = 1 << 10
+"""Bytes in one message that every broker must take: with less a stream would stand still."""
 _PATIENCE = 0.3
 """Seconds without acknowledgement after which bytes are sent again, at least."""
 _ANSWER_DELAY = 0.1
@@ -36,7 +37,7 @@ class Outgoing:
         self._kept = bytearray()
         self._base = self._next = self._top = self._sent = 0
         self._ended = False
-        self._chunk = chunk
+        self._chunk = max(chunk, SMALLEST_CHUNK)
         self._most = flight
         self._window = _FIRST_WINDOW
         self._flight: deque[tuple[int, float]] = deque()
@@ -68,7 +69,7 @@ class Outgoing:
 
     def fit(self, chunk: int) -> None:
         """Send at most `chunk` bytes in one message from now on."""
-        self._chunk = min(self._chunk, max(chunk, _SMALLEST_CHUNK))
+        self._chunk = min(self._chunk, max(chunk, SMALLEST_CHUNK))
 
     def take(self, now: float) -> Chunk | None:
         """The next chunk that may leave.  Its data are valid until the next call of any method."""
