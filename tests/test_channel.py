@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
 
 from mpc.channels.channel import Channel
 from mpc.framing import handshake, wire
+from mpc.framing.greeting import MAX_GREETING
 from mpc.framing.handshake import KK
 from mpc.framing.records import Sealer
 from mpc.membership.identity import Identity
 from mpc.network.mesh import Clocks, Mesh
 from mpc.testing.simulate import MemoryNetwork
 from mpc.transport.memory import memory_pair
+from mpc.transport.tcp import TcpListener, dial
 from tests.attackers import KeyThief, flipped
 from tests.channels import CLOCKS, Raw, Upstairs, connected, greet, hello, live, people, responder
+from tests.error_rows import row_of
 from tests.waiting import until
 
 
@@ -62,6 +66,25 @@ async def test_garbage_instead_of_a_hello():
         raw, up, _ = responder(a, roster)
         raw.link.send(garbage)
         assert "something else uses this port" in (await up.until("closed"))[2]
+
+
+async def test_a_stranger_can_make_a_listener_hold_no_more_than_a_greeting():
+    (a, b), roster = people("a", "b")
+    up, near = Upstairs(), Upstairs()
+    listener = await TcpListener.listen(lambda link: Channel(link, a, roster, up), endpoint=("127.0.0.1", 0))
+    _, writer = await asyncio.open_connection(*listener.address)
+    writer.write((MAX_GREETING + 1).to_bytes(4, "little"))
+    assert row_of("announced a frame").shows(": ".join((await up.until("closed"))[1:]).partition(": ")[2])
+    writer.close()
+    # Whoever has keys may send whole records.
+    channel = Channel(await dial(*listener.address), b, roster, near, dialled=roster["a"])
+    await near.until("opened")
+    channel.send(bytes([0, 0, 8, wire.Kind.MORE]), bytes(1 << 19))
+    channel.control(kind="withdraw", job="j", reason="r", party="", answers=b"")
+    assert await up.until("control") == ("control", "withdraw")
+    channel.close()
+    await near.until("parted")
+    await listener.close()
 
 
 async def test_the_wrong_key_is_refused_and_says_so():

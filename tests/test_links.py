@@ -18,7 +18,7 @@ from mpc.network.ways import unreachable
 from mpc.prg import Stream
 from mpc.testing.schedule import Delays
 from mpc.transport.link import HIGH_WATER, MAX_FRAME
-from mpc.transport.memory import memory_pair
+from mpc.transport.memory import MemoryLink, memory_pair
 from mpc.transport.relayed import Message, RelayedLink
 from mpc.transport.tcp import TcpListener, TcpNetwork, dial
 from tests.brokers import BROKERS, meeting
@@ -141,6 +141,23 @@ def test_frames_arrive_whole_in_order_both_ways(on_links):
         await there.until(lambda box: len(box.frames) == len(frames))
         await here.until(lambda box: len(box.frames) == len(frames))
         assert there.frames == here.frames == frames
+
+    on_links(body)
+
+
+def test_a_frame_that_is_longer_than_may_come_now_ends_the_link(on_links):
+    async def body(near, far):
+        far.largest = 1000
+        there = Inbox(far)
+        for size in (1000, 1001):
+            near.send(bytes(size))
+        if isinstance(far, MemoryLink):
+            # Nothing is announced, and no place made for it.
+            await there.until(lambda box: len(box.frames) == 2)
+            return
+        await there.until(lambda box: box.closed)
+        assert there.frames == [bytes(1000)]
+        assert row_of("announced a frame").shows(str(there.reason))
 
     on_links(body)
 

@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from mpc.framing import wire
+from mpc.framing.greeting import MAX_GREETING
 from mpc.framing.records import Opener, Sealer
+from mpc.transport.link import MAX_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +45,8 @@ class Line:
 
     def start(self) -> None:
         """Deliver to the owner, whoever that is when something comes."""
+        # Until there are keys the peer may be anyone, and nobody may make this party hold a whole record.
+        self.link.largest = MAX_GREETING
         self.link.start(
             lambda frame: self.owner.on_frame(self, frame),
             lambda reason: self.owner.on_closed(self, reason),
@@ -52,6 +56,7 @@ class Line:
     def key(self, keys: Keys, suite: str, peer: str) -> None:
         """The handshake is over."""
         self._sealer, self.opener = Sealer(keys.send, suite), Opener(keys.receive, suite, peer)
+        self.link.largest = MAX_FRAME
 
     @property
     def keyed(self) -> bool:

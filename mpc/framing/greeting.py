@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from mpc.membership.roster import Roster
 
 
+MAX_GREETING = 1 << 10
+"""Bytes of a frame before the handshake has its end: hellos and messages have fewer, and a hello of another version may have more than this one's."""
+
+
 class Outgoing(Protocol):
     """Where the frames of a greeting go."""
 

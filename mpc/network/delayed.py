@@ -38,6 +38,15 @@ class DelayedLink:
         return f"DelayedLink({self._link!r}, {self._delay})"
 
     @property
+    def largest(self) -> int:
+        """See Link.largest."""
+        return self._link.largest
+
+    @largest.setter
+    def largest(self, size: int) -> None:
+        self._link.largest = size
+
+    @property
     def heard(self) -> float:
         """See Link.heard: when the last frame was handed over."""
         return self._heard

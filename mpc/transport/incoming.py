@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpc.errors import PeerMisbehaved
-from mpc.transport.link import check_length
+from mpc.transport.link import MAX_FRAME, check_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,7 @@ class Incoming:
 
     def __init__(self, label: str) -> None:
         self.expected = 0
+        self.largest = MAX_FRAME
         self.ended = False
         self._label = label
         self._opened = False
@@ -56,7 +57,7 @@ class Incoming:
     def _begin(self) -> None:
         self._length = int.from_bytes(self._head, "little")
         self._head.clear()
-        check_length(self._length, self._label)
+        check_length(self._length, self.largest, self._label)
 
     def _gather(self, part: memoryview) -> memoryview | None:
         """Keep a part of a frame; the frame once it is complete."""

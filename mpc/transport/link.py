@@ -29,9 +29,9 @@ OnWritable = Callable[[], None]
 Part = bytes | bytearray | memoryview
 
 
-def check_length(length: int, label: str) -> None:
+def check_length(length: int, largest: int, label: str) -> None:
     """PeerMisbehaved for a frame that no Beaver party sends: asked before anything is allocated for it."""
-    if not 0 < length <= MAX_FRAME:
+    if not 0 < length <= largest:
         raise PeerMisbehaved(
             label, f"announced a frame of {length} bytes; something else than Beaver uses this port, or changes bytes on the way"
         )
@@ -41,6 +41,8 @@ class Link(Protocol):
     """One connection to one peer."""
 
     label: str
+    largest: int
+    """Bytes of a frame that the peer may announce now, MAX_FRAME unless somebody says less: a longer one ends the link before anything is allocated for it."""
 
     @property
     def heard(self) -> float:

@@ -20,6 +20,8 @@ class MemoryLink:
 
     def __init__(self, label: str, schedule: Callable[[Callable[[], None]], None], tap: Callable[[bytes], None] | None) -> None:
         self.label = label
+        # Of no use here, where nothing is announced: what comes is in memory already.
+        self.largest = MAX_FRAME
         self.heard = asyncio.get_running_loop().time()
         self._schedule = schedule
         self._tap = tap

@@ -98,6 +98,15 @@ class RelayedLink:
     # -- the contract ------------------------------------------------------------------------------------------
 
     @property
+    def largest(self) -> int:
+        """See Link.largest."""
+        return self._incoming.largest
+
+    @largest.setter
+    def largest(self, size: int) -> None:
+        self._incoming.largest = size
+
+    @property
     def heard(self) -> float:
         """See Link.heard.  While the peer is known to be away the carrier decides when it is lost, not the silence."""
         return self._loop.time() if self._doubt else self._heard

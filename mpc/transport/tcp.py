@@ -31,6 +31,7 @@ class TcpLink(asyncio.BufferedProtocol):
 
     def __init__(self, on_link: Callable[[TcpLink], None] | None = None) -> None:
         self.label = "tcp"
+        self.largest = MAX_FRAME
         self.heard = asyncio.get_running_loop().time()
         self._on_link = on_link
         self._transport: asyncio.Transport | None = None
@@ -81,7 +82,7 @@ class TcpLink(asyncio.BufferedProtocol):
         while self._filled - start >= _HEAD and not self._over:
             length = int.from_bytes(view[start : start + _HEAD], "little")
             try:
-                check_length(length, self.label)
+                check_length(length, self.largest, self.label)
             except PeerMisbehaved as fault:
                 self._fail(fault)
                 return
