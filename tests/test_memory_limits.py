@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mpc.preprocessing.memory import half_of_all, limits
+from mpc.preprocessing.memory import ASSUMED, half_of_all, limits
 
 MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 LEGACY, UNIFIED = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
@@ -48,6 +48,11 @@ def test_where_there_are_no_groups_it_is_the_machine(tmp_path):
     assert list(limits(tmp_path / "none", tmp_path)) == []
     assert half_of_all(tmp_path / "none", tmp_path) == MACHINE // 2
     assert 0 < half_of_all() <= MACHINE // 2
+
+
+def test_where_python_cannot_tell_what_the_machine_has_an_amount_is_assumed(tmp_path, monkeypatch):
+    monkeypatch.delattr("os.sysconf")
+    assert half_of_all(tmp_path / "none", tmp_path) == ASSUMED // 2
 
 
 def test_a_process_in_a_group_of_its_own_takes_half_of_that():

@@ -41,12 +41,15 @@ class Memory:
             self._returned.set()
 
 
+ASSUMED = 1 << 33
+"""Bytes of memory that a machine is taken to have where Python cannot tell, as on Windows."""
 GROUPS, ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def half_of_all(groups: Path = GROUPS, root: Path = ROOT) -> int:
     """Bytes: half of the machine's memory, or of what this container or service may have of it, if that is less."""
-    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *limits(groups, root)]) // 2
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else ASSUMED
+    return min([machine, *limits(groups, root)]) // 2
 
 
 def limits(groups: Path, root: Path) -> Iterator[int]:
