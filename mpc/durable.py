@@ -7,7 +7,7 @@ a loss of power may take a name that is in no flushed folder.  So
 - where OSError is raised, as on a full disk or in a folder that may not be written or read, the old file stays and the hidden one is removed.  If the
   folder alone could not be flushed, the new file is there all the same;
 - a crash may leave the hidden file.  Nothing reads it, and no later writer is in its way: anyone may delete it;
-- a link that has the name is never followed: it is in the way of a new file, and a replacement takes its place.
+- a link that has the name is never followed: it is in the way of a new file, and a replacement takes its place, with nothing of what it leads to.
 
 A file is opened with its `mode`, of which the umask of the process takes away.  All of this blocks.
 """
@@ -18,6 +18,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import sys
 from typing import TYPE_CHECKING, Self
 
@@ -97,10 +98,13 @@ def create(path: Path, data: bytes, mode: int = PRIVATE) -> None:
 
 
 def replace(path: Path, data: bytes, mode: int = PRIVATE) -> None:
-    """A file that holds `data` in place of what has its name, whose permissions it keeps; `mode` is for one that is new.  OSError if it cannot be written."""
+    """A file that holds `data` in place of what has its name.  It keeps the permissions of a file, `mode` is for one that is new.  OSError if it cannot be written."""
     with _Draft(path, mode) as draft:
         with contextlib.suppress(FileNotFoundError):
-            draft.hidden.chmod(path.stat().st_mode & 0o777)
+            # Not `stat`: a link's target may be open to everybody, and a link itself always is.
+            before = path.lstat().st_mode
+            if stat.S_ISREG(before):
+                draft.hidden.chmod(before & 0o777)
         draft.write(data)
         draft.flush()
         draft.hidden.replace(path)
