@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import tomllib
 from pathlib import Path
 from types import NoneType
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import PydanticCustomError
 
+from mpc import durable
 from mpc.errors import ConfigError
 from mpc.membership.endpoints import Endpoint, parse_endpoint
 from mpc.membership.identity import Identity, private_text
@@ -204,11 +207,14 @@ def load_config(path: str | Path) -> PartyConfig:
     return read_config(path, PartyConfig, ignored=NODE_KEYS)
 
 
-def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = ()) -> C:
-    """Read a configuration file, or a part that has a file of its own, as `kind`, without the top-level keys `ignored`.  Errors as in `load_config`."""
+def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = (), guarded: str = "") -> C:
+    """Read a configuration file, or a part that has a file of its own, as `kind`, without the top-level keys `ignored`.  Errors as in `load_config`.
+
+    ConfigError too, which calls it `guarded`, if everybody may write it: whoever does decides what runs here.
+    """
     where = Path(path)
     try:
-        text = where.read_text("utf-8-sig")
+        text, mode = durable.read_text(where, "utf-8-sig")
         # With a last line end, a fault at the end of the file has a line too.
         data = parsed(text + "\n")
     except (OSError, UnicodeDecodeError) as fault:
@@ -217,6 +223,9 @@ def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = ()) ->
     except tomllib.TOMLDecodeError as fault:
         msg = f"{where}: is not TOML: {fault}"
         raise ConfigError(msg) from None
+    if guarded and os.name == "posix" and mode & stat.S_IWOTH:
+        msg = f"{where}: everybody may write this {guarded} (mode {stat.S_IMODE(mode):04o}); run `chmod go-w {where}`"
+        raise ConfigError(msg)
     data = {key: value for key, value in data.items() if key not in ignored}
     try:
         return kind.model_validate(data, context={"file": where, "text": text})

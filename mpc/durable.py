@@ -1,4 +1,4 @@
-"""Files that are whole and on the disk, or not there: keys, rosters, results, copies of the audit log, and what is remembered over restarts.
+"""Files that are whole and on the disk, or not there, and that are read as they are found: keys, rosters, results, copies of the audit log, and what is remembered over restarts.
 
 What is written goes into a hidden file beside (`.beaver-` and 16 digits), is flushed to the disk, and gets its name in one step; then the folder is flushed, since
 a loss of power may take a name that is in no flushed folder.  So
@@ -111,6 +111,13 @@ def replace(path: Path, data: bytes, mode: int = PRIVATE) -> None:
         sync_folder(path.parent)
 
 
+def read_text(path: Path, encoding: str = "utf-8") -> tuple[str, int]:
+    """The text of a file, and the mode of that very file.  OSError, UnicodeDecodeError."""
+    with path.open(encoding=encoding) as file:
+        # Asked of what is open: by its name, another file could be asked for than is read.
+        return file.read(), os.fstat(file.fileno()).st_mode
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in `folder` to the disk; OSError if it cannot be read.  Windows has no such call."""
     if sys.platform == "win32":
@@ -126,4 +133,4 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-__all__ = ["PRIVATE", "PUBLIC", "NewFile", "create", "replace", "sync_folder"]
+__all__ = ["PRIVATE", "PUBLIC", "NewFile", "create", "read_text", "replace", "sync_folder"]

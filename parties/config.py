@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -28,7 +26,7 @@ def _policy(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str) or not isinstance(info.context, dict):
         return value
     # Read as strictly as the configuration itself, and with the same errors.
-    return read_config(Path(info.context["file"]).parent / Path(value).expanduser(), Policy)
+    return read_config(Path(info.context["file"]).parent / Path(value).expanduser(), Policy, guarded="policy")
 
 
 def _public_key(text: str) -> str:
@@ -141,14 +139,9 @@ class NodeConfig(PartyConfig):
 def load_node_config(path: str | Path) -> NodeConfig:
     """Read a node's configuration file, and its policy.  ConfigError names the file, the line, the key and what it should be.
 
-    ConfigError too if everybody may write one of them: whoever does decides what runs here.  `beaver check` also tells of groups.
+    ConfigError too if everybody may write one of them.  `beaver check` also tells of groups.
     """
-    config = read_config(path, NodeConfig)
-    for what, file in (("configuration", Path(path)), ("policy", config.rules.file or Path(path))):
-        mode = file.stat().st_mode
-        if os.name == "posix" and mode & stat.S_IWOTH:
-            msg = f"{file}: everybody may write this {what} (mode {stat.S_IMODE(mode):04o}); run `chmod go-w {file}`"
-            raise ConfigError(msg)
+    config = read_config(path, NodeConfig, guarded="configuration")
     if "policy" in config.model_fields_set:
         for key in ("allow", "min_rows"):
             if key in config.model_fields_set:

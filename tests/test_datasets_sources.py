@@ -366,10 +366,10 @@ def test_postgresql_that_does_not_answer(tmp_path):
     assert "127.0.0.1:1/x: dataset 'p': the server cannot be reached, or refuses: " in refusal(load, config, "p", ["age"])
     with_file = 'database = "postgresql://me@127.0.0.1:1/x"\npassword_file = "secret"\nsql = "SELECT 1 AS age"'
     config = configured(tmp_path, with_file)
-    assert "secret cannot be read (No such file or directory)" in refusal(load, config, "p", ["age"])
+    assert "secret: no such database password file" in refusal(load, config, "p", ["age"])
     (tmp_path / "secret").write_text(PLANTED)
     (tmp_path / "secret").chmod(0o644)
-    assert "others may read or write the password file" in refusal(load, config, "p", ["age"])
+    assert "others may read or write this database password (mode 0644)" in refusal(load, config, "p", ["age"])
     (tmp_path / "secret").chmod(0o600)
     assert "the server cannot be reached" in refusal(load, config, "p", ["age"])
 

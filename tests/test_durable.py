@@ -16,12 +16,15 @@ import typer.testing
 
 from mpc import durable
 from mpc.errors import ConfigError
-from mpc.membership.identity import Identity
+from mpc.membership.identity import Identity, private_text
 from mpc.membership.members import Member
 from mpc.membership.remembered import RosterMemory
 from mpc.membership.roster import Roster
 from mpc.membership.roster_file import member_lines
 from parties.cli import app
+from parties.config import load_node_config
+from parties.sources.database import _password
+from parties.sources.sheet import Sheet
 from tests.rosters import signed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,6 +119,43 @@ def test_a_new_file_has_its_mode_less_the_umask(tmp_path, umask, public, write):
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("public", "private")] == [public, 0o600]
 
 
+READERS = {
+    "key": Identity.load,
+    "password": lambda path: private_text(path, "password", "x"),
+    "database password": lambda path: _password(Sheet("a", {}, None), path),
+    "configuration": load_node_config,
+}
+
+
+@pytest.mark.parametrize("what", READERS)
+def test_permissions_are_those_of_the_very_file_that_is_read(tmp_path, monkeypatch, what):
+    """Who can change the folder could else show a file of its own to whoever reads, and another one to whoever asks."""
+    path = tmp_path / "file"
+    Identity.generate("a").save(path)
+    if what == "configuration":
+        path.write_text('name = "a"\nkey = "k"\nroster = "r"\n')
+    for call in ("stat", "lstat"):
+        monkeypatch.setattr(Path, call, lambda self: pytest.fail("asked by name"))
+    READERS[what](path)
+    path.chmod(0o606)
+    with pytest.raises(ConfigError, match="others may read or write|everybody may write"):
+        READERS[what](path)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_the_old_one(tmp_path, monkeypatch):
+    path, ask = tmp_path / "file", os.fstat
+    durable.create(path, OLD)
+
+    def swapped(handle):
+        path.unlink()
+        durable.create(path, NEW, 0o644)
+        return ask(handle)
+
+    monkeypatch.setattr(os, "fstat", swapped)
+    text, mode = durable.read_text(path)
+    assert (text.encode(), stat.S_IMODE(mode)) == (OLD, 0o600)
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_links_are_not_followed(tmp_path, there):
     target, link = tmp_path / "target", tmp_path / "link"
@@ -138,9 +178,12 @@ import json, os, signal, sys
 from itertools import count
 from pathlib import Path
 from mpc import durable
-from mpc.membership.identity import Identity
+from mpc.membership.identity import Identity, private_text
 from parties.ask import reserved
 from parties.cli import app
+from parties.config import load_node_config
+from parties.sources.database import _password
+from parties.sources.sheet import Sheet
 
 def stream(path, data):
     with durable.NewFile(path) as file:

@@ -96,8 +96,7 @@ def verify(public: bytes, purpose: str, message: bytes, signature: bytes) -> boo
 def private_text(path: Path, what: str, remedy: str) -> str:
     """The text of a file that only its owner may read or write.  ConfigError calls it `what`; `remedy` is for a missing one."""
     try:
-        mode = path.stat().st_mode
-        text = path.read_text("utf-8")
+        text, mode = durable.read_text(path)
     except FileNotFoundError:
         msg = f"{path}: no such {what} file; {remedy}"
         raise ConfigError(msg) from None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
+from mpc.errors import ConfigError
+from mpc.membership.identity import private_text
 from parties.sources.cells import of_objects
 from parties.sources.sheet import Batch
 
@@ -113,11 +114,6 @@ def _postgresql(sheet: Sheet, database: str, password: str | None) -> Source:
 
 def _password(sheet: Sheet, path: Path) -> str:
     try:
-        shared = path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
-        password = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as fault:
-        reason = getattr(fault, "strerror", None) or "not UTF-8 text"
-        sheet.refuse(f"the password file {path} cannot be read ({reason}); correct its path, or let this user read it")
-    if shared and os.name == "posix":
-        sheet.refuse(f"others may read or write the password file {path}; run `chmod 600 {path}`")
-    return password
+        return private_text(path, "database password", "write the password into it, or correct `password_file`").strip()
+    except ConfigError as fault:
+        sheet.refuse(str(fault))
