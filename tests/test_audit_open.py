@@ -115,6 +115,27 @@ def test_a_log_that_is_gone_is_not_made_anew(home):
     assert verified(home)[1] is None
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("name", ["a.audit.log", "a.audit.log.head"])
+def test_neither_a_log_nor_its_head_is_where_a_link_leads(home, name, there):
+    filled(home, 2)
+    target, link = home / "target", home / name
+    if name.endswith("head"):
+        link.unlink()
+    else:
+        link.rename(target)
+        head_file(home).unlink()
+    if there:
+        target.touch()
+        target.chmod(0o644)
+    else:
+        target.unlink(missing_ok=True)
+    link.symlink_to(target)
+    text = refused(lambda: log_of(home), "does not say how far" if name.endswith("head") else "the audit log cannot be opened")
+    assert "(Too many levels of symbolic links)" in text
+    assert (target.stat().st_mode & 0o777 if there else target.exists()) == (0o644 if there else False)
+
+
 @pytest.mark.parametrize("folder", [None, ".", "..", "/", ""])
 def test_a_folder_is_no_log_to_read(home, monkeypatch, folder):
     """Those without a name of their own, which an empty variable gives too, ended in a traceback."""

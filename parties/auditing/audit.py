@@ -103,13 +103,15 @@ class AuditLog:
         self._end_jobs()
 
     def _opened(self, head: Head | None) -> int:
+        # No link, as for its head: nothing is made or changed where one leads, and a file that is closed could not get its number there.
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            return os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            return os.open(self.path, flags)
         except FileNotFoundError as fault:
             # What was there before is not made anew: an empty file would hide that it is gone.
             if head is not None and head.number > _closed_at(self.path):
                 raise _unusable(self.path, fault.strerror, f"restore it: {path_of(self.path)} knows of {head.number} entries") from None
-        return os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o600)
+        return os.open(self.path, flags | os.O_CREAT, 0o600)
 
     def close(self) -> None:
         """Give the file back."""
