@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from mpc.channels.flow import ON_FRAME, Flow
+from mpc.channels.flow import ON_FRAME
+from mpc.channels.flows import Flows
 from mpc.channels.line import Line
 from mpc.channels.owed import Owed
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
@@ -23,6 +24,7 @@ from mpc.framing.unacknowledged import Unacknowledged
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mpc.channels.flow import Flow
     from mpc.membership.identity import Identity
     from mpc.membership.members import Member
     from mpc.membership.roster import Roster
@@ -75,7 +77,7 @@ class Channel:
         """Whether its line came to be used, by this channel or by another one."""
         self._line = Line(link, self)
         self._upstairs = upstairs
-        self._flows: dict[bytes, Flow] = {}
+        self._flows = Flows(self)
         self._queue: list[wire.Part] = []
         self._queued = 0
         self._flush_due = False
@@ -233,7 +235,7 @@ class Channel:
             elif self._over:
                 continue
             elif frame.tag:
-                flow = self._flows.get(frame.tag[: wire.SESSION_PREFIX])
+                flow = self._flows.of(frame.tag)
                 if flow is not None:
                     self._to_flow(flow, frame)
             elif frame.kind is wire.Kind.CONTROL:
@@ -320,19 +322,19 @@ class Channel:
 
     # -- flows -------------------------------------------------------------------------------------------------
 
+    def has_twin(self, session: bytes) -> bool:
+        """Whether another session is carried that frames cannot tell from this one: then it must get another id."""
+        return self._flows.twin(session)
+
     def open_flow(self, session: bytes, window: int) -> Flow:
-        """Start carrying the messages of `session`."""
-        flow = Flow(session, self.name, self, window)
-        self._flows[session[: wire.SESSION_PREFIX]] = flow
-        return flow
+        """Start carrying the messages of `session`, which has no twin."""
+        return self._flows.open(session, self.name, window)
 
     def close_flow(self, session: bytes, fault: BeaverError) -> None:
         """Stop carrying `session`; whatever still arrives for it is dropped."""
-        flow = self._flows.pop(session[: wire.SESSION_PREFIX], None)
-        if flow is not None:
-            flow.fail(fault)
-            if flow in self._pumps:
-                self._pumps.remove(flow)
+        flow = self._flows.close(session, fault)
+        if flow is not None and flow in self._pumps:
+            self._pumps.remove(flow)
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -389,9 +391,7 @@ class Channel:
             self._unacknowledged.clear()
         # First, so that a session ends with one fault, which says where it was, and whoever waits for a message gets that one.
         self._upstairs.closed(self, fault)
-        for flow in self._flows.values():
-            flow.cut_off(fault)
-        self._flows.clear()
+        self._flows.cut_off(fault)
 
     def _part(self, fault: BeaverError | None) -> None:
         if self.parting:

@@ -207,6 +207,10 @@ class Agreement:
             # Another member joined anew: those who ended the session before are not in the next one until they join it.
             self._lobby.spend(attempt)
             return self._confirmed()
+        if any(channel.has_twin(session) for channel in live.values()):
+            # Nobody has this member's confirmation of it, so it is nowhere begun: another nonce, another id.
+            self._join_anew()
+            return self._confirmed()
         if self._agreed is None or self._agreed.session != session or self._agreed.channels != live:
             self._begin(session, live)
             if attempt.later:
