@@ -158,6 +158,19 @@ async def test_a_party_that_always_wants_another_try_does_not_keep_a_proposal_be
         assert (answer["error"], answer["text"].partition(".")[0]) == ("Refused", "c: did not approve the job within 1 s"), answer
 
 
+async def test_who_proposes_and_never_starts_leaves_a_place_to_the_others(tmp_path):
+    run = {"do": "run", "task": {**MEAN, "parties": ["a", "b"]}, "wait": 20}
+    async with hostile(tmp_path) as (nodes, c):
+        for to, other in ("ab", "ba"):
+            jobs = [c.propose(MEAN, to=to) for _ in range(6)]
+            assert (await c.answers(jobs, to)).count("accepted") == 3
+            # At the node itself, and at one that is asked.
+            for at in (to, other):
+                assert "result" in (answer := (await requested(nodes, run, at=at))[-1]), answer
+            for job in jobs:
+                c.answer(to, job, "withdrawn")
+
+
 async def test_a_proposer_is_told_clearly_of_odd_missing_and_lost_answers(tmp_path):
     run = {"do": "run", "task": MEAN, "wait": 1}
     async with hostile(tmp_path, extra="max_jobs = 1\n") as (nodes, c):

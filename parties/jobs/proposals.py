@@ -47,9 +47,10 @@ def given_up(name: str, reason: str, teller: str) -> RemoteFault:
     return denied_by(name, teller) if reason == DENIED else PeerLost(name, f"gave up the job before it started{says(teller, name)}")
 
 
-def no_place(name: str, limit: str) -> Refused:
+def no_place(name: str, held: str) -> Refused:
     """`name` has no place for a job."""
-    return Refused(name, f"is busy: it runs {limit} at once. Try again later, or raise max_jobs there.")
+    text = f"is busy: it holds {held} for jobs that run, or were accepted and have not started. Try again later, or raise max_jobs there."
+    return Refused(name, text)
 
 
 def apart(name: str) -> PeerLost:

@@ -138,7 +138,7 @@ class Service:
         finally:
             del self._proposals[record.id]
         if full is not None:
-            raise no_place(full, f"max_jobs = {self._places.most}" if full == self.me else "as many jobs as its max_jobs allows")
+            raise no_place(full, f"all max_jobs = {self._places.most} places" if full == self.me else "the places of its max_jobs")
         proposal.start(self.admission.sign(record))
         return self._start(record, proposal.signatures, tell)
 
@@ -293,13 +293,13 @@ class Service:
             # What begins without a connection ends badly everywhere; a little later it may be there again.
             self._not_now(record, APART, f"{', '.join(missing)} not connected here")
             return
-        if not self._places.hold(record.id):
-            self._not_now(record, BUSY, f"{self._places.most} jobs are running")
+        if not self._places.hold(record.id, record.asker):
+            self._not_now(record, BUSY, "no place: jobs run, or were accepted and have not started")
             return
         signature = self.admission.sign(record)
         self._visits.open(record, self.admission.digest(record))
         record.becomes(Accepted())
-        self._places.expect(record.id, lambda: self._lapse(record))
+        self._places.expect(record.id, record.asker, lambda: self._lapse(record))
         self._answer(record.asker, record.id, ACCEPTED, signatures={self.me: signature})
 
     def _lapse(self, record: Record) -> None:
