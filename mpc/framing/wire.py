@@ -37,7 +37,7 @@ NEW = bytes(64)
 
 
 class Kind(IntEnum):
-    """The first byte of a frame."""
+    """What a frame is: the upper 8 bits of its first word, so in memory its fourth byte."""
 
     READY = 1
     FIRST = 2
