@@ -72,9 +72,10 @@ async def test_odd_proposals_are_denied_and_a_flood_of_them_leaves_nothing_behin
         first = next(body["job"] for _, body in c.got if body.get("verdict") == "accepted")
         c.propose(MEAN, first)
         await until(lambda: [body["verdict"] for _, body in c.got if body.get("job") == first] == ["accepted", "denied"])
-        # c stays, and starts neither: the clock gives the places back.
+        # c stays, and starts neither: one place is left to others, and the clock gives the other one back.
         answer = (await requested(nodes, {"do": "run", "task": {**MEAN, "parties": ["a", "b"]}, "wait": 20}))[-1]
         assert "result" in answer, answer
+        await until(lambda: f"job={first} phase=withdrawn c did not start it within 3 s" in nodes.log("a"))
         c.answer("a", first, "start")
         await until(lambda: any(body["kind"] == "withdraw" and body["job"] == first for _, body in c.got))
         assert open_files(nodes.processes["a"]) <= files
