@@ -15,6 +15,7 @@ from mpc.messaging.exchange import Exchange
 from mpc.network.mesh import Clocks
 from mpc.testing.simulate import simulate_async
 from tests.error_rows import row_of
+from tests.waiting import until
 
 LONG = Clocks(join=10.0, lost=30.0, stall=60.0)
 """Whatever ends before this stall was found, not waited out."""
@@ -349,3 +350,22 @@ async def test_what_a_peer_calls_a_scope_raises_nothing(scope):
     for found, *late in await simulate_async(2, program):
         assert found is None
         assert [(ended.label, ended.calls, ended.fault) for ended in late] == [("two.0", 2, "ZeroDivisionError")] * 2
+
+
+async def test_programs_that_went_apart_are_told_in_the_log_long_before_the_clock(impatient, caplog):
+    async def program(s):
+        await s.reveal(s.zero(1))
+        if s.index:
+            await s.inputs([])
+        await s.reveal(s.zero(2))
+
+    running = asyncio.create_task(simulate_async(2, program, clocks=LONG))
+    await until(lambda: sum("programs went apart" in each.message for each in caplog.records) == 2)
+    # Once, however long it lasts.
+    await asyncio.sleep(0.5)
+    told = [each.message for each in caplog.records if "programs went apart" in each.message]
+    assert len(told) == 2
+    assert any("peer=p1 phase=waiting it waits at inputs.1/shapes.0 for this party, which waits for it at reveal.1: " in each for each in told), told
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

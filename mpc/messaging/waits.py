@@ -23,6 +23,8 @@ TAKEN = 1 << 10
 """Steps of which a party still knows that it took them: who waits for it there has only not got its message yet."""
 PATIENCE = 5.0
 """Seconds after which a party says what it waits for, and how often: at most a quarter of the clock `stall`."""
+SUSPICIOUS = 3
+"""Such pauses after which two that wait for each other are said to have gone apart, in the log: it may only be that something else comes between."""
 GRACE = 2
 """Such pauses in which others that wait for each other, and not for this party, may find that their messages are only slow."""
 Wait = tuple["Scope", float, bytes, bytes]
@@ -51,6 +53,8 @@ class Waits:
         self._me = mesh.identity.name
         self._fail = fail
         self._told: dict[str, Told] = {}
+        self._warned = 0.0
+        """Since when the wait lasted of which the log tells last."""
         self._limit = mesh.clocks.stall
         self._pause = min(self._limit / 4, PATIENCE)
 
@@ -71,6 +75,8 @@ class Waits:
                     return
             if lasted > self._pause and on:
                 self._tell(wait, on)
+            if lasted > SUSPICIOUS * self._pause and on:
+                self._warn(wait, on[0])
 
     def _tell(self, wait: Wait, on: list[str]) -> None:
         scope, _, tag, digest = wait
@@ -79,6 +85,22 @@ class Waits:
             channel = self._agreed.channels.get(name)
             if channel is not None and self._mesh.channel(name) is channel:
                 channel.control(kind="waits", session=self._agreed.session, **about)
+
+    def _warn(self, wait: Wait, late: str) -> None:
+        """Once for each wait: its first message that is late may be that of a party which waits for this one itself."""
+        scope, began, *_ = wait
+        if self._warned >= began or self._waited_for(late) != self._me:
+            return
+        self._warned = began
+        self._mesh.log.warning(
+            "job=%s peer=%s phase=waiting it waits at %s for this party, which waits for it at %s: if that does not end their programs went apart, "
+            "which the clock stall ends after %g s",
+            self._agreed.job.name,
+            late,
+            self._told[late].at,
+            scope.label,
+            self._limit,
+        )
 
     def heard(self, name: str, body: wire.Body) -> None:
         """A party says what it waits for: a Disagreement if that will never come."""
