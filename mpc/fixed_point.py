@@ -67,13 +67,16 @@ def check_fits(bound: float, frac: int, what: str) -> None:
 
 
 def column_names(x: object) -> tuple[str, ...]:
-    """How a frame calls its columns; an array has no names."""
+    """How a frame calls its columns, or a series itself; an array has no names."""
     # An Arrow table's `columns` are its data.
     for attribute in ("column_names", "columns"):
         # Never what `__getattr__` makes up: of a column with that name, a frame gives the data.
         if inspect.getattr_static(x, attribute, None) is not None:
             return tuple(map(str, getattr(x, attribute)))
-    return ()
+    # A series is what can become a frame of one column: other arrays have a `name`, too, such as where they are in a file.
+    # Of pandas, a row has one that is no text: its number in the frame.
+    name = getattr(x, "name", None) if inspect.getattr_static(x, "to_frame", None) is not None else None
+    return (name,) if isinstance(name, str) and name else ()
 
 
 def column_of(number: int, names: tuple[str, ...]) -> str:

@@ -3,12 +3,16 @@
 Everything local stays local: a party's rows enter as their sums, so a million rows cost what one costs.  `frac` is the public number
 of fractional bits of a sum: n parties have 62 - log2(n) - frac bits before the point, and are off by at most n / 2^(frac + 1) together.
 `to` names who gets the result (everyone by default); the others get None and learn nothing.  Where a party has a frame, all have frames with
-columns of the same names in one order: anything else is a Disagreement, which has this party's columns in a note, and nothing is revealed.
+columns of the same names in one order, and where it has a series with a name, all have series of that name: anything else is a Disagreement,
+which has this party's columns in a note, and nothing is revealed.
 """
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
+from functools import partial
+from numbers import Real
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -31,7 +35,7 @@ from mpc import (
 from protocols.declare import Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -56,12 +60,13 @@ async def secure_sum(s: Session, /, x: ArrayLike, *, frac: int = 20, to: None = 
 async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> NDArray[Any] | None:
     """Sum over the parties, elementwise.  x: own floats of equal shape -> the same shape, at the receivers: float64, int64 for frac=0
 
-    With frac=0 each addend is rounded to a whole number, halves to the even one.
+    With frac=0 each addend is rounded to a whole number, halves to the even one.  Rows are added by their place: where the index of a party's frame
+    or series is not 0, 1, ..., such as the groups of a `groupby`, all have the same index in one order, or it is a Disagreement.
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
     not_shared(x)
-    with noting(names := column_names(x)):
-        return await pooled(s, own(s, x, "a value", frac=frac, names=names), to, ("secure_sum", *names))
+    with noting(names := column_names(x), labels := row_labels(x)):
+        return await pooled(s, own(s, x, "a value", frac=frac, place=partial(_element, names=names)), to, ("secure_sum", *names, *labels))
 
 
 def mean_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
@@ -121,8 +126,8 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
         msg = f"weight {row} is {'negative' if weights[row] < 0 else 'not a finite number'}; weights say how often a row counts"
         raise ConfigError(msg)
     sums = np.append(np.tensordot(weights, rows, axes=1), weights.sum())
-    with noting(names := column_names(x)):
-        revealed = await pooled(s, own_sums(s, sums, x, w, frac=frac), to, (f"weighted_mean {rows.shape[1:]}", *names))
+    with noting(names := (*(of_rows := column_names(x)), *column_names(w))):
+        revealed = await pooled(s, own_sums(s, sums, x, w, frac=frac), to, (f"weighted_mean {rows.shape[1:]}", float(len(of_rows)), *names))
     if revealed is None:
         return None
     *total, weight = revealed
@@ -144,6 +149,18 @@ def not_shared(x: object) -> None:
         raise ProgramError(msg)
 
 
+def row_labels(x: object) -> tuple[str, ...]:
+    """One text of what the index of a frame or series calls its rows; nothing where it counts from 0, or where there is none."""
+    # Never what `__getattr__` makes up, and no method, as lists have one of this name.
+    if callable(inspect.getattr_static(x, "index", print)):
+        return ()
+    labels = list(getattr(x, "index"))  # noqa: B009  an object of any type
+    if labels == list(range(len(labels))):
+        return ()
+    # By what they show: a label of two levels is a tuple, in which the types of numbers would differ.
+    return (repr([[str(part) for part in label] if isinstance(label, tuple) else str(label) for label in labels]),)
+
+
 def own_rows(x: ArrayLike) -> Floats:
     """This party's data as float64 with one row per record."""
     not_shared(x)
@@ -160,8 +177,9 @@ def width(x: ArrayLike) -> int:
 
 
 def checked_frac(frac: int) -> int:
-    """ConfigError for fewer than 0 fractional bits where a number of rows is encoded with them, too."""
-    if frac < 0:
+    """ConfigError for fewer than 0 fractional bits where a number of rows is encoded with them, too; what is no number is refused where it encodes."""
+    given: Any = frac
+    if isinstance(given, Real) and frac < 0:
         msg = f"frac={frac}: sums that come with the number of rows have at least 0 fractional bits; scale the data instead"
         raise ConfigError(msg)
     return frac
@@ -175,24 +193,45 @@ def own_sums(
     """
     if not np.isfinite(sums).all():
         for each in data:
-            own(s, each, "a value", frac=frac, names=column_names(each))
-    return own(s, sums, what, frac=frac, names=column_names(data[0]) if data else (), asked=asked)
+            own(s, each, "a value", frac=frac, place=partial(_element, names=column_names(each)))
+    return own(s, sums, what, frac=frac, place=partial(_column, of=data[0] if data else ()), asked=asked)
 
 
-def own(s: Session, values: ArrayLike, what: str, *, frac: int, names: tuple[str, ...] = (), asked: int | None = None) -> Encoded:
-    """This party's `values` as ring words, with a remedy that helps if they do not fit; `names` are of the columns, along the last axis."""
+def _element(at: tuple[int, ...], names: tuple[str, ...] = ()) -> str:
+    """Which element of an array is meant, whose columns have these names."""
+    match at:
+        case ():
+            return ""
+        case (row,):
+            return f" (row {row})"
+        case (row, column):
+            return f" (row {row}, {column_of(column, names)})"
+        case _:
+            return f" (index {at})"
+
+
+def _column(at: tuple[int, ...], of: ArrayLike) -> str:
+    """Which column of a table is meant by a place among sums that begin with those of its columns."""
+    names, columns = column_names(of), width(of) if np.ndim(of) == 2 else 0
+    return f" ({column_of(at[-1], names)})" if at[-1] < max(columns, len(names)) else ""
+
+
+def own(
+    s: Session, values: ArrayLike, what: str, *, frac: int, place: Callable[[tuple[int, ...]], str] = _element, asked: int | None = None
+) -> Encoded:
+    """This party's `values` as ring words, with a remedy that helps if they do not fit: `place` says which of them."""
     try:
         return s.encode(values, frac=frac)
-    except PrecisionError as fault:
+    except PrecisionError:
         numbers = as_numbers(values)
         if not np.isfinite(numbers).all():
             raise
         limit = s.encode(0, frac=frac).bound
-        column = int(np.argwhere(np.abs(numbers) > limit)[0][-1]) if names else 0
-        if column < len(names):
-            what = f"{what} ({column_of(column, names)})"
-        msg = f"{what} exceeds {limit:.4g}, the most for {s.n} parties at frac={frac if asked is None else asked}: scale the data or pass a smaller frac="
-        raise PrecisionError(msg) from fault
+        where = place(tuple(np.argwhere(np.abs(numbers) > limit)[0].tolist()))
+        at_frac = frac if asked is None else asked
+        msg = f"{what}{where} exceeds {limit:.4g}, the most for {s.n} parties at frac={at_frac}: scale the data or pass a smaller frac="
+        # The cause would say to declare a larger bound, which nobody declares here.
+        raise PrecisionError(msg) from None
 
 
 @overload
@@ -208,8 +247,11 @@ def pooled(s: Session, mine: Encoded, to: Receivers | None = None, terms: Terms 
 
 
 @contextmanager
-def noting(names: tuple[str, ...]) -> Iterator[None]:
-    """A Disagreement within gets a note of this party's columns, if they have names.  Those of others never come here: prints of them are compared."""
+def noting(names: tuple[str, ...], labels: tuple[str, ...] = ()) -> Iterator[None]:
+    """A Disagreement within gets notes of this party's columns, if they have names, and of its rows, if these have `labels`, which may be data.
+
+    Those of others never come here: prints of them are compared.
+    """
     try:
         yield
     except Disagreement as fault:
@@ -217,7 +259,20 @@ def noting(names: tuple[str, ...]) -> Iterator[None]:
             fault.add_note(
                 f"this party's columns are {', '.join(map(repr, names))}; all parties pass frames with the same ones in the same order"
             )
+        if labels:
+            fault.add_note(
+                "this party's rows are added by their place, and have an index that does not count from 0: all parties pass the same index in the same "
+                "order, such as frame.reindex(agreed, fill_value=0), or frame.reset_index(drop=True) where the rows have no meaning of their own"
+            )
         raise
+
+
+def checked_ddof(ddof: Any) -> float:
+    """`ddof` as a float; ConfigError for what is no number."""
+    if not isinstance(ddof, Real):
+        msg = f"ddof={ddof!r} must be a number"
+        raise ConfigError(msg)
+    return float(ddof)
 
 
 def enough_rows(count: float, ddof: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from mpc import Cost, Floats, PrecisionError, Session, column_names
-from protocols.aggregation import checked_frac, enough_rows, noting, own_rows, own_sums, pooled, width
+from protocols.aggregation import checked_ddof, checked_frac, enough_rows, noting, own_rows, own_sums, pooled, width
 from protocols.declare import Receivers, declared, reveal_cost
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     second = own_sums(s, squares, x, frac=2 * frac - DIGITS, what="a sum of squares over this party's rows", asked=frac)
     with noting(names := column_names(x)):
         (*total, count), coarse = await asyncio.gather(
-            pooled(s, first, terms=(f"variance {rows.shape[1:]}", float(ddof), *names)), pooled(s, second)
+            pooled(s, first, terms=(f"variance {rows.shape[1:]}", checked_ddof(ddof), *names)), pooled(s, second)
         )
     enough_rows(count, ddof)
     centre = np.reshape(total, rows.shape[1:]) / count
@@ -109,7 +109,8 @@ def _refuse_doubtful(doubtful: np.ndarray[Any, np.dtype[np.bool_]], names: Seque
     """PrecisionError that names the columns whose variance is little more than what it may be off by."""
     if doubtful.any():
         at = [",".join(map(str, index)) for index in np.argwhere(doubtful)]
-        listed = ", ".join(repr(names[int(each)] if names else f"x{each}") for each in at)
+        # A column by itself has no place among others.
+        listed = ", ".join(repr(names[int(each or 0)] if names else f"x{each}") for each in at)
         msg = (
             f"column(s) {listed} do not vary over the pooled rows, or too little beside their mean or the rounding at frac={frac} to tell by how "
             "much: leave them out, subtract a constant, scale the data to larger numbers, or pass a larger frac="

@@ -100,11 +100,11 @@ def encoded(s: Session, own: Floats, frac: int, labels: Sequence[str], bound: fl
     """Own sums or scatter of all columns, y last, as ring words; PrecisionError names the columns that do not fit."""
     try:
         return s.encode(own, frac=frac, bound=bound)
-    except PrecisionError as fault:
+    except PrecisionError:
         limit = s.encode(0, frac=frac, bound=bound).bound
         far = ", ".join(repr(name) for name, value in zip([*labels, "y"], own, strict=False) if not abs(value) <= limit)
         msg = f"column(s) {far}, or their squares, sum to more than the ring holds at this party: scale them to smaller numbers"
-        raise PrecisionError(msg) from fault
+        raise PrecisionError(msg) from None
 
 
 @protocol

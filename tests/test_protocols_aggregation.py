@@ -181,7 +181,7 @@ def test_a_pool_without_weight_or_with_too_few_rows_is_named():
         (lambda s: protocols.variance(s, [1.0, np.inf]), PrecisionError, "row 1 is not a finite number"),
         (lambda s: protocols.mean(s, np.full(100, 1e12)), PrecisionError, "the most for 2 parties at frac=20: scale .* smaller frac="),
         (lambda s: protocols.variance(s, np.full(100, 1e12)), PrecisionError, "smaller frac="),
-        (lambda s: protocols.secure_sum(s, [1.0, 1e15]), PrecisionError, "a value exceeds .* smaller frac="),
+        (lambda s: protocols.secure_sum(s, [1.0, 1e15]), PrecisionError, r"a value \(row 1\) exceeds .* smaller frac="),
         (lambda s: protocols.weighted_mean(s, [1.0, 2.0], [1.0]), ProgramError, r"2 rows need weights of shape \(2,\)"),
         (lambda s: protocols.weighted_mean(s, [1.0, 2.0], [1.0, -1.0]), ConfigError, "weight 1 is negative"),
     ],
@@ -239,7 +239,10 @@ def test_statistics_are_numbers_of_single_numbers_and_else_arrays_of_float64(d):
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_no_bound_is_advised_to_a_protocol_that_takes_none():
     """Also where the sum of what a party has is more than a float64 holds."""
-    for x, text in ((np.full(9, 1e308), r"a value exceeds .* pass a smaller frac=\n"), ([np.nan], r"in its place, or leave it out\n")):
+    for x, text in (
+        (np.full(9, 1e308), r"a value \(row 0\) exceeds .* pass a smaller frac=\n"),
+        ([np.nan], r"in its place, or leave it out\n"),
+    ):
         for call in (protocols.mean, protocols.variance, protocols.secure_sum):
             with pytest.raises(PrecisionError, match=text):
                 simulate(2, lambda s, call=call, x=x: call(s, x))

@@ -82,6 +82,7 @@ EDGES = {
     ),
     "fits no intercept to shared data": lambda s: descent_on_shares(s, 1.0),
     "columns, and the fit had": narrow,
+    "ddof=VALUE must be": lambda s: protocols.variance(s, [1.0, 2.0], ddof="1"),
     "must be a whole number": lambda s: LinearRegression("sgd", epochs=2.5).fit(s, np.ones((9, 2)), np.arange(9.0)),
     "is a copy without its shares": joint_call_of_a_copy,
 }
