@@ -18,7 +18,7 @@ from mpc.estimate import estimate
 from mpc.fixed_point import Floats, as_numbers, column_names, column_of, rounded_bound
 from mpc.ledger import Cost
 from mpc.naming.correlations import MAX_OPERANDS
-from mpc.naming.scope import protocol
+from mpc.naming.scope import check_session, protocol
 from mpc.node import Node, connect, open_node
 from mpc.ops.arithmetic import dot, mask_cost, matmul, mul, square
 from mpc.ops.boolean import and_, not_, or_, xor
@@ -59,6 +59,7 @@ __all__ = [
     "and_",
     "as_numbers",
     "b2a",
+    "check_session",
     "column_names",
     "column_of",
     "concatenate",

@@ -50,6 +50,10 @@ class Fitted(Protocol):
         """Whether the weights mean nothing: the system is singular, or the descent diverged."""
 
     @property
+    def rows(self) -> float:
+        """The number of rows of the fit, of all parties."""
+
+    @property
     def unit(self) -> float:
         """A power of two of about the standard deviation of y, as far as it is public by now: what is revealed in y's units is rounded in it."""
 
@@ -71,6 +75,7 @@ class Pooled:
     singular: BShare
     mean: Floats
     scale: Floats
+    rows: float
     right: AShare | None = None
     ridge: Floats | None = None
     sure: Sure | None = None
@@ -112,6 +117,11 @@ class Secluded:
     singular: BShare
     own: Hidden
     powers: Any
+
+    @property
+    def rows(self) -> float:
+        """See Fitted."""
+        return self.own.rows
 
     @property
     def unit(self) -> float:
@@ -161,6 +171,11 @@ class Apart:
     unit: float = 1.0
     right: AShare | None = None
     ridge: Floats | None = None
+
+    @property
+    def rows(self) -> float:
+        """See Fitted."""
+        return float(self.layout.rows)
 
     async def coefficients(self, s: Session, to: Receivers | None = None) -> tuple[Floats, float] | None:
         """See Fitted.  rounds 6, or 7 where not everyone receives"""
@@ -238,7 +253,7 @@ def _ridge(moments: Moments, scale: Floats, alpha: float) -> Floats:
 
 async def on_hidden_rows(s: Session, x: Floats, y: Any, options: Options, labels: Sequence[str]) -> Secluded:
     """Own rows, all columns, secret moments."""
-    with noting(options.names):
+    with noting((*options.names, *options.target)):
         return Secluded(*await hidden.by_hidden_rows(s, x, y, options, labels))
 
 
@@ -246,7 +261,7 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
     """Own rows, all columns."""
     if step is not None:
         _few_enough(x.shape[1])
-    with noting(options.names):
+    with noting((*options.names, *options.target)):
         pooled, own = await least_squares.moments(s, x, y, labels, centre=options.centre, terms=_terms(options, step))
     scale = least_squares.standard_scale(pooled, options.alpha, labels)
     if step is None:
@@ -255,15 +270,15 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
         # What was revealed so far ended the plan of the program; from here on it goes on again.
         weights, singular, inverse, right = await s.run(least_squares.by_rows, part, ridge)
         if not options.centre:
-            return Pooled(weights, singular, pooled.mean, scale)
+            return Pooled(weights, singular, pooled.mean, scale, pooled.rows)
         if options.alpha:
-            return Pooled(weights, singular, pooled.mean, scale, right, ridge)
-        return Pooled(weights, singular, pooled.mean, scale, right, sure=Sure(inverse, int(pooled.rows) - len(scale)))
+            return Pooled(weights, singular, pooled.mean, scale, pooled.rows, right, ridge)
+        return Pooled(weights, singular, pooled.mean, scale, pooled.rows, right, sure=Sure(inverse, int(pooled.rows) - len(scale)))
     z = await blockwise.locally(blockwise.scaled, x, y, pooled.mean, scale, FRAC)
     with _naming(z, [*labels, "y"]):
         each = await s.inputs(z, frac=FRAC, bound=FEATURE)
     shared = mpc.concatenate(each)
-    return Pooled(*await _descended(s, shared[:, :-1], shared[:, -1], step, [len(own) for own in each]), pooled.mean, scale)
+    return Pooled(*await _descended(s, shared[:, :-1], shared[:, -1], step, [len(own) for own in each]), pooled.mean, scale, pooled.rows)
 
 
 async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Schedule | None) -> Pooled:
@@ -272,13 +287,13 @@ async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Sc
     labels = [f"x{number}" for number in range(x.shape[1])]
     if step is not None:
         _standardised_before(x, y, options)
-        return Pooled(*await _descended(s, x, y, step), np.zeros(len(labels) + 1), np.ones(len(labels) + 1))
+        return Pooled(*await _descended(s, x, y, step), np.zeros(len(labels) + 1), np.ones(len(labels) + 1), float(len(x)))
     columns = mpc.concatenate([x, y.reshape(len(y), 1)], axis=1)
     pooled, centred = await least_squares.shared_moments(s, columns, centre=options.centre)
     scale = least_squares.standard_scale(pooled, options.alpha, labels)
     z, divisor = await least_squares.standardised(s, centred, scale * np.sqrt(pooled.rows))
     scale = divisor / np.sqrt(pooled.rows)
-    return Pooled(*await least_squares.by_shares(s, z, _ridge(pooled, scale, options.alpha)), pooled.mean, scale)
+    return Pooled(*await least_squares.by_shares(s, z, _ridge(pooled, scale, options.alpha)), pooled.mean, scale, pooled.rows)
 
 
 async def on_columns(s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str]) -> Apart:

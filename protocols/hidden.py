@@ -38,8 +38,9 @@ BETWEEN_FRAC = 29
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Hidden:
-    """Own part of the pool: its share of the rows, its means, and its scatter about them over the pooled count."""
+    """The pooled count, and own part of the pool: its share of the rows, its means, and its scatter about them over the count."""
 
+    rows: float
     part: float
     mean: Floats
     scatter: Floats
@@ -52,7 +53,7 @@ async def own_part(s: Session, x: Floats, y: Floats, *, centre: bool, terms: tup
     not_empty(count, lacks="nothing to fit")
     products = await blockwise.locally(blockwise.products, x, y)
     mean = blockwise.mean(products) * centre
-    return float(count), Hidden(len(x) / count, mean, blockwise.about(products, mean)[:-1, :-1] / count)
+    return float(count), Hidden(float(count), len(x) / count, mean, blockwise.about(products, mean)[:-1, :-1] / count)
 
 
 @protocol

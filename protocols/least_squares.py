@@ -44,16 +44,17 @@ class Moments(NamedTuple):
 
 
 class Options(NamedTuple):
-    """The penalty, whether there is an intercept (columns are centred), and the names of columns that all parties have."""
+    """The penalty, whether there is an intercept (columns are centred), and the names of columns, and of y, that all parties have."""
 
     alpha: float
     centre: bool
     names: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
 
     @property
     def terms(self) -> tuple[float | str, ...]:
         """As plain numbers, of which a print is the same whatever types they were given in, and the names."""
-        return float(self.alpha), float(self.centre), *self.names
+        return float(self.alpha), float(self.centre), float(len(self.names)), *self.names, *self.target
 
 
 @protocol
@@ -197,8 +198,10 @@ class Layout(NamedTuple):
 
 
 @protocol
-async def column_layout(s: Session, rows: int, columns: int, *, has_target: bool, terms: tuple[float | str, ...] = ()) -> Layout:
-    """Agree on rows, columns and the terms of the fit.  rounds 1 · reveals everyone's numbers of rows and columns, and who has y"""
+async def column_layout(
+    s: Session, rows: int, columns: int, *, has_target: bool, terms: tuple[float | str, ...] = (), lacks: str = "nothing to fit"
+) -> Layout:
+    """Agree on rows, columns and the terms of the fit; where nobody has a row there is what it `lacks`.  rounds 1 · reveals everyone's numbers of rows and columns, and who has y"""
     shapes = await s.shapes((rows, columns, int(has_target), crc32(repr(terms).encode())))
     for name, shape in zip(s.names, shapes, strict=True):
         if shape[3] != shapes[s.index][3]:
@@ -215,7 +218,7 @@ async def column_layout(s: Session, rows: int, columns: int, *, has_target: bool
         holders = ", ".join(s.names[index] for index in targets) or "no party"
         msg = f"exactly one party passes y, the others None; here it is {holders}"
         raise ConfigError(msg)
-    not_empty(shapes[0][0], lacks="nothing to fit")
+    not_empty(shapes[0][0], lacks=lacks)
     return Layout(shapes[0][0], np.cumsum([0, *(shape[1] for shape in shapes)]).tolist(), targets[0])
 
 

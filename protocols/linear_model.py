@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 import numpy as np
 
-from mpc import AShare, ConfigError, Floats, PrecisionError, ProgramError, Session, as_numbers, column_names, column_of
-from protocols import blockwise, descent, fitting, hidden, inference, least_squares, prediction
+from mpc import AShare, ConfigError, Floats, ProgramError, Session, check_session, column_names
+from protocols import blockwise, descent, features, fitting, hidden, inference, least_squares, prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from numpy.typing import ArrayLike
 
@@ -19,9 +20,21 @@ if TYPE_CHECKING:
     from protocols.fitting import Fitted
     from protocols.inference import StandardErrors
 
+Method = TypeVar("Method", bound="Callable[..., Any]")
 SOLVERS = ("exact", "sgd")
 SPLITS = ("rows", "columns", "shared")
 MOMENTS = ("reveal", "secret")
+
+
+def _joint(method: Method) -> Method:
+    """`method(self, s, ...)`, which refuses what is no session when it is called: awaiting it may be forgotten, as a script has to."""
+
+    @functools.wraps(method)
+    def call(self: LinearRegression, s: Session, *arguments: Any, **parameters: Any) -> Any:
+        check_session(s, f"model.{method.__name__}")
+        return method(self, s, *arguments, **parameters)
+
+    return cast("Method", call)
 
 
 class LinearRegression:
@@ -29,7 +42,7 @@ class LinearRegression:
 
     split: "rows" (own records, all columns), "columns" (own columns of the same records in the same order; all but one party pass y=None),
     or "shared" (X and y are AShares; a descent takes them standardised, with bounds of at most 64, and has no intercept there).
-    X is (n, d) and y (n,), or (n, 1), which is taken as (n,).
+    X is (n, d) and y (n,), or (n, 1), which is taken as (n,).  Of rows, all parties call the columns and y alike, where frames or series name them.
     solver: "exact" (normal equations) or "sgd" (mini-batches, plain steps in the order of the rows).
 
     A descent only comes near least squares, and few rows need many epochs: use "exact" unless its bytes, which grow with d², are too many (those of 5 epochs
@@ -46,7 +59,8 @@ class LinearRegression:
       number of rows, and the power of two of every column's standard deviation; a descent on rows also every party's number of rows;
     - columns: numbers of rows and columns, who has y, and the power of two of the standard deviation of every column and of y.
 
-    Afterwards: `coef_` (d,) in party order, `intercept_`, `n_features_in_`, `feature_names_in_` where X has names.
+    Afterwards: `coef_` (d,) in party order, `intercept_`, `n_features_in_`; for rows, `feature_names_in_` where X has names; for columns, where
+    each party knows the names of its own only, `own_columns_`, the slice of `coef_` that is of these.
     """
 
     # Any: None where others are the receivers, and an AShare where nobody is.  Whoever reveals to all need not say that it is neither.
@@ -93,6 +107,7 @@ class LinearRegression:
 
     # -- fit ---------------------------------------------------------------------------------------------------
 
+    @_joint
     async def fit(
         self,
         s: Session,
@@ -117,17 +132,23 @@ class LinearRegression:
         names = () if self.split == "shared" else column_names(X)
         fitted = await self._solve(s, X, y, names)
         if await s.reveal(fitted.singular):
-            raise ConfigError(self._no_solution())
+            raise ConfigError(self._no_solution(fitted.rows, fitted.weights.shape[0]))
         nothing = (None if reveal else fitted.weights), None
         coefficients, intercept = (await fitted.coefficients(s, chosen) if reveal else None) or nothing
         # All of it at once: a fit that failed leaves what was there before.
         self._fitted, self._known_to_all = fitted, reveal and s.everyone(chosen)
         self.coef_, self.intercept_, self.n_features_in_ = coefficients, intercept, fitted.weights.shape[0]
-        vars(self).pop("feature_names_in_", None)
-        if names:
+        self._names = names
+        for name in ("feature_names_in_", "own_columns_"):
+            vars(self).pop(name, None)
+        if isinstance(fitted, fitting.Apart):
+            # A party knows the names of its own columns only, which are these of all.
+            self.own_columns_ = slice(*fitted.layout.span(s.index))
+        elif names:
             self.feature_names_in_ = np.asarray(names, dtype=object)
         return self
 
+    @_joint
     async def fitted_score(self, s: Session, *, to: Receivers | None = None) -> float | None:
         """R² on the rows of the fit, from the system that was solved, at the receivers `to`; None elsewhere.
 
@@ -137,6 +158,7 @@ class LinearRegression:
         revealed = await s.reveal(await self._fit_result().explained(s), s.receivers(to))
         return None if revealed is None else float(revealed[0] / revealed[1])
 
+    @_joint
     async def standard_errors(self, s: Session, *, to: Receivers | None = None) -> StandardErrors | None:
         """The standard errors of the coefficients and the intercept, their degrees of freedom, and R², at the receivers `to`; None elsewhere.
         A coefficient over its standard error is its t value.  rounds 5
@@ -149,9 +171,12 @@ class LinearRegression:
             raise ConfigError(inference.NO_ERRORS)
         return await inference.standard_errors(s, fitted.sure, await fitted.explained(s), fitted.mean, fitted.scale, s.receivers(to))
 
-    def _no_solution(self) -> str:
+    def _no_solution(self, rows: float, columns: int) -> str:
         if self.solver == "sgd":
             return f'the descent diverges with learning_rate={self.learning_rate!r}: try half of it, or solver="exact"'
+        if not self.alpha and rows < columns + self.fit_intercept:
+            what = f"{columns} coefficients{' and an intercept' if self.fit_intercept else ''}"
+            return f"{rows:.0f} pooled rows are too few for {what}: use more rows, fewer columns, or alpha > 0"
         return (
             "the columns are collinear over the pooled rows, or nearly so, and have no unique coefficients: drop one of those that depend "
             f"on each other, or fit with {'a larger alpha' if self.alpha else 'alpha > 0'}"
@@ -204,12 +229,13 @@ class LinearRegression:
 
     async def _solve(self, s: Session, X: Any, y: Any, names: tuple[str, ...]) -> Fitted:  # noqa: N803
         # Of split columns every party has its own.
-        options = least_squares.Options(float(self.alpha), self.fit_intercept, names if self.split == "rows" else ())
+        shown = (names, column_names(y)) if self.split == "rows" else ()
+        options = least_squares.Options(float(self.alpha), self.fit_intercept, *shown)
         step = self._schedule()
         if self.split == "shared":
-            return await fitting.on_shares(s, *_as_shares(X, y), options, step)
-        x, target = _as_table(X, y, target_needed=self.split == "rows")
-        await blockwise.locally(_check_finite, x, target, names)
+            return await fitting.on_shares(s, *features.as_shares(X, y), options, step)
+        x, target = features.as_table(X, features.needed(y, self.split))
+        await blockwise.locally(features.check_finite, x, target, names)
         labels = names or [f"x{number}" for number in range(x.shape[1])]
         if self.split == "rows" and self.moments == "secret":
             return await fitting.on_hidden_rows(s, x, target, options, labels)
@@ -232,6 +258,8 @@ class LinearRegression:
         if isinstance(first, Session):
             fitted = self._fit_result()
             return fitted.predictions(first, self._own_rows(x, full=self.split != "columns"), self._revealed())
+        if x is not None:
+            check_session(first, "model.predict")
         coefficients, intercept = self._public()
         return self._own_rows(first, full=True) @ coefficients + intercept
 
@@ -241,11 +269,13 @@ class LinearRegression:
     def score(self, first: Session, second: Any, y: Any, /) -> Coroutine[Any, Any, float]: ...
     def score(self, first: Any, second: Any, y: Any = None, /) -> Any:
         """R²: local for X and y; for a session, own X and own y (None where it is not here) over everyone's rows, to be awaited.  Joint, it reveals
-        to everyone the number of rows, the mean of y, the sums of squares about it and of the errors, and what the joint `predict` does.
+        to everyone the number of rows, the mean of y, the sums of squares about it and of the errors, what the joint `predict` does, and for split="columns" who has y.
         """
         if isinstance(first, Session):
             return self._joint_score(first, second, y)
-        observed = _observed(second, first)
+        if y is not None:
+            check_session(first, "model.score")
+        observed = features.observed(second, first)
         if not len(observed) or not np.ptp(observed):
             msg = "y is the same in all of these rows, or there are none: R² compares with how y varies, so score rows in which it does"
             raise ConfigError(msg)
@@ -253,22 +283,36 @@ class LinearRegression:
         return float(1.0 - np.square(observed - self.predict(first)).sum() / apart)
 
     async def _joint_score(self, s: Session, x: Any, y: Any) -> float:
-        mine = np.zeros(0) if y is None else _observed(y, x)
-        predicted = await self.predict(s, x)
+        fitted, apart = self._fit_result(), self.split == "columns"
+        mine = np.zeros(0) if features.needed(y, self.split) is None else features.observed(y, x)
+        own = self._own_rows(x, full=not apart)
+        if apart:
+            await least_squares.column_layout(s, *own.shape, has_target=y is not None, lacks="no score")
+        predicted = await fitted.predictions(s, own, self._revealed())
         # In units of y's standard deviation, in which the sums are encoded.
-        unit = self._fit_result().unit
-        return await prediction.r_squared(s, (predicted if y is not None else mine) / unit, mine / unit)
+        unit = fitted.unit
+        # Of split columns, one party alone has y, and its name.
+        names = () if apart else column_names(y)
+        return await prediction.r_squared(s, (predicted if y is not None else mine) / unit, mine / unit, names)
 
     def _own_rows(self, x: Any, *, full: bool) -> Floats:
         """X as `own_table` has it; ConfigError if it is to be `full` rows, or names its columns, and they are not those of the fit in their order."""
-        names, known = column_names(x), getattr(self, "feature_names_in_", None)
-        # Of split columns, names are of a party's own.
-        if names and known is not None and names != tuple(known) and not (full and self.split == "columns"):
-            msg = f"X has the columns {', '.join(map(str, names))}, and the fit had {', '.join(known)}: pass these, in this order"
+        names, known = column_names(x), getattr(self, "_names", ())
+        mine = getattr(self, "own_columns_", None)
+        if full and mine is not None:
+            # Of split columns, a party knows the names of its own among all.
+            names = names[mine] if len(names) == self.n_features_in_ else ()
+        if names and known and names != known:
+            msg = f"X has the columns {', '.join(names)}, and the fit had {', '.join(known)}: pass these, in this order"
             raise ConfigError(msg)
-        table = own_table(x)
+        table = features.own_table(x)
         if full and table.shape[1] != self.n_features_in_:
             msg = f"X has {table.shape[1]} columns, and the fit had {self.n_features_in_}: pass these, in this order"
+            if mine is not None:
+                msg = (
+                    f"X has {table.shape[1]} columns, and the fit had {self.n_features_in_}, of which this party has {mine.stop - mine.start}: for its own "
+                    "columns, await predict(s, X) or score(s, X, y)"
+                )
             raise ConfigError(msg)
         return table
 
@@ -296,78 +340,3 @@ class LinearRegression:
             msg = "the coefficients are shared, or went to other parties (reveal=False, to=): await predict(s, X_mine)"
             raise ProgramError(msg)
         return self.coef_, self.intercept_
-
-
-def _flat(y: Any) -> Any:
-    """Y as (n,), where it is one column of a table, as a frame of one has it."""
-    return y.reshape(len(y)) if y.shape[1:] == (1,) else y
-
-
-def _as_shares(x: Any, y: Any) -> tuple[AShare, AShare]:
-    """X as (n, d) and y as (n,); ProgramError for what is no share, or has another shape."""
-    if not isinstance(x, AShare) or not isinstance(y, AShare) or x.ndim != 2 or _flat(y).shape != x.shape[:1]:
-        msg = 'split="shared" takes AShares: X of shape (n, d) and y of shape (n,)'
-        raise ProgramError(msg)
-    return x, _flat(y)
-
-
-def _numbers(name: str, values: Any) -> Floats:
-    """`values` in float64, without a copy where they are that already; ConfigError, which names the columns, for what is no number."""
-    try:
-        return as_numbers(values).astype(np.float64, copy=False)
-    except PrecisionError as fault:
-        msg = f"{name} must be numbers: {fault}"
-        raise ConfigError(msg) from None
-
-
-def _observed(y: Any, x: Any) -> Floats:
-    """Own observations (n,), a finite number for each row of x; ConfigError otherwise."""
-    observed: Floats = _flat(_numbers("y", y))
-    if observed.shape != np.shape(x)[:1]:
-        msg = f"y must have shape (n,) for X of shape (n, d), not {observed.shape} for {np.shape(x)}"
-        raise ConfigError(msg)
-    _check_target(observed)
-    return observed
-
-
-def own_table(x: Any) -> Floats:
-    """X as (n, d) in float64; ConfigError, naming row and column but never a value, for what is not finite numbers."""
-    table, _ = _as_table(x, None)
-    _check_finite(table, None, column_names(x))
-    return table
-
-
-def _as_table(x: Any, y: Any, *, target_needed: bool = False) -> tuple[Floats, Floats | None]:
-    """X and y in float64."""
-    table = _numbers("X", x)
-    target = None if y is None else _flat(_numbers("y", y))
-    if table.ndim != 2 or (target is not None and target.shape != table.shape[:1]):
-        shape = None if target is None else target.shape
-        msg = f"X must have shape (n, d) and y (n,), not {table.shape} and {shape}{_as_two_axes(x, table)}"
-        raise ConfigError(msg)
-    if target is None and target_needed:
-        msg = 'with split="rows" every party passes y for its own rows'
-        raise ConfigError(msg)
-    return table, target
-
-
-def _as_two_axes(x: Any, table: Floats) -> str:
-    """How X gets both axes, where it has no rows or columns, or is one column."""
-    if x is None or not table.size:
-        return ": a party without columns or rows passes an array with 0 of them, such as np.empty((n, 0)) or np.empty((0, d))"
-    return ": one column is X.reshape(-1, 1)" if table.ndim == 1 else ""
-
-
-def _check_finite(table: Floats, target: Floats | None, names: tuple[str, ...]) -> None:
-    if bad := blockwise.not_finite(table):
-        (row, column), many = bad
-        msg = f"X, row {row}, {column_of(column, names)} is not a finite number ({many} such value(s)); mend or drop these rows"
-        raise ConfigError(msg)
-    if target is not None:
-        _check_target(target)
-
-
-def _check_target(target: Floats) -> None:
-    if bad := blockwise.not_finite(target):
-        msg = f"y, row {bad[0][0]} is not a finite number ({bad[1]} such value(s)); mend or drop these rows"
-        raise ConfigError(msg)

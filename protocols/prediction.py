@@ -9,7 +9,7 @@ import numpy as np
 
 import mpc
 from mpc import AShare, Floats, Masked, PrecisionError, Session, protocol
-from protocols.aggregation import not_empty
+from protocols.aggregation import not_empty, noting
 from protocols.linalg import B_FRAC, LARGEST, W_FRAC
 
 if TYPE_CHECKING:
@@ -124,13 +124,14 @@ async def explained(s: Session, weights: AShare, right: AShare, ridge: AShare | 
 
 
 @protocol
-async def r_squared(s: Session, predicted: Floats, y: Floats) -> float:
-    """Pooled R² of own predictions and observations (n_i,).
+async def r_squared(s: Session, predicted: Floats, y: Floats, names: tuple[str, ...] = ()) -> float:
+    """Pooled R² of own predictions and observations (n_i,), which all parties call by the same `names`.
 
     rounds 3 · bytes 48 per peer · reveals the number of rows, the mean of y, and both sums of squares, that about the mean first coarsely
     PrecisionError where y hardly varies, or R² is below about -10^6.
     """
-    count, total = await _sums(s, [float(len(y)), float(np.sum(y))], FRAC)
+    with noting(names):
+        count, total = await _sums(s, [float(len(y)), float(np.sum(y))], FRAC, names)
     not_empty(count, lacks="no score")
     apart = y - total / count
     (coarse,), (rest,) = await asyncio.gather(_sums(s, [np.square(apart).sum()], SPREAD_FRAC), _sums(s, [apart.sum()], REST_FRAC))
@@ -144,11 +145,11 @@ async def r_squared(s: Session, predicted: Floats, y: Floats) -> float:
 
 
 @protocol
-async def _sums(s: Session, own: Sequence[float], frac: int) -> Floats:
+async def _sums(s: Session, own: Sequence[float], frac: int, terms: tuple[str, ...] = ()) -> Floats:
     """What everyone's numbers add up to.  rounds 1"""
     try:
         mine = s.encode(own, frac=frac)
-    except PrecisionError as fault:
-        raise PrecisionError(NO_SCORE) from fault
-    revealed: Floats = await s.reveal(s.zero((len(own),), frac=frac).add_own(mine))
+    except PrecisionError:
+        raise PrecisionError(NO_SCORE) from None
+    revealed: Floats = await s.reveal(s.zero((len(own),), frac=frac, terms=terms).add_own(mine))
     return revealed

@@ -56,6 +56,16 @@ async def narrow(s):
     return (await fitted(s)).predict(np.ones((2, 1)))
 
 
+async def own_columns(s):
+    model = await LinearRegression(split="columns").fit(s, X[:, 5 * s.index :][:, :5], Y if s.index else None)
+    return model.predict(X[:, :5])
+
+
+def few_rows(s):
+    own = np.random.default_rng(s.index).normal(size=(2 - s.index, 5))
+    return LinearRegression().fit(s, own[:, 1:], own[:, 0])
+
+
 async def joint_call_of_a_copy(s):
     return await copy.deepcopy(await fitted(s)).score(s, np.ones((2, 2)), np.ones(2))
 
@@ -64,8 +74,11 @@ EDGES = {
     "the pool is empty": lambda s: protocols.mean(s, np.empty((0, 2))),
     "are constant over": lambda s: LinearRegression().fit(s, np.ones((9, 2)), np.arange(9.0)),
     "the columns are collinear": lambda s: LinearRegression().fit(s, np.outer(np.arange(9.0), [1, 2]), np.arange(9.0)),
-    "pooled rows are too few": lambda s: protocols.variance(s, [[1.0]], ddof=5),
-    "X must have shape": lambda s: LinearRegression().fit(s, np.ones(3), np.ones(3)),
+    "pooled rows are too few for ddof": lambda s: protocols.variance(s, [[1.0]], ddof=5),
+    "pooled rows are too few for WHAT": few_rows,
+    "X must have shape (n, d), not": lambda s: LinearRegression(split="columns").fit(s, np.ones(3), None),
+    "of which this party has": own_columns,
+    "X must have shape (n, d) and y": lambda s: LinearRegression().fit(s, np.ones(3), np.ones(3)),
     "the most for N parties at frac": lambda s: protocols.secure_sum(s, [1e15]),
     "is not fitted yet": lambda s: LinearRegression().predict(s, np.ones((2, 2))),
     "all weights together are": lambda s: protocols.weighted_mean(s, [1.0], [1e-5]),
@@ -81,7 +94,7 @@ EDGES = {
         s, s.zero((8, 1024)).assume_bound(1.0, "zeros"), s.zero(8).assume_bound(1.0, "zeros")
     ),
     "fits no intercept to shared data": lambda s: descent_on_shares(s, 1.0),
-    "columns, and the fit had": narrow,
+    "and the fit had N: pass": narrow,
     "ddof=VALUE must be": lambda s: protocols.variance(s, [1.0, 2.0], ddof="1"),
     "must be a whole number": lambda s: LinearRegression("sgd", epochs=2.5).fit(s, np.ones((9, 2)), np.arange(9.0)),
     "is a copy without its shares": joint_call_of_a_copy,

@@ -1,0 +1,96 @@
+"""X and y as a party has them: tables of finite numbers, or what is wrong with them, without a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mpc import AShare, ConfigError, Floats, PrecisionError, ProgramError, as_numbers, column_names, column_of
+from protocols import blockwise
+
+
+def flat(y: Any) -> Any:
+    """Y as (n,), where it is one column of a table, as a frame of one has it."""
+    return y.reshape(len(y)) if y.shape[1:] == (1,) else y
+
+
+def as_shares(x: Any, y: Any) -> tuple[AShare, AShare]:
+    """X as (n, d) and y as (n,); ProgramError for what is no share, or has another shape."""
+    if not isinstance(x, AShare) or not isinstance(y, AShare) or x.ndim != 2 or flat(y).shape != x.shape[:1]:
+        msg = 'split="shared" takes AShares: X of shape (n, d) and y of shape (n,)'
+        raise ProgramError(msg)
+    return x, flat(y)
+
+
+def numbers(name: str, values: Any) -> Floats:
+    """`values` in float64, without a copy where they are that already; ConfigError, which names the columns, for what is no number."""
+    try:
+        return as_numbers(values).astype(np.float64, copy=False)
+    except PrecisionError as fault:
+        msg = f"{name} must be numbers: {fault}"
+        raise ConfigError(msg) from None
+
+
+def observed(y: Any, x: Any) -> Floats:
+    """Own observations (n,), a finite number for each row of x; ConfigError otherwise."""
+    observed: Floats = flat(numbers("y", y))
+    if observed.shape != np.shape(x)[:1]:
+        msg = f"y must have shape (n,) for X of shape (n, d), not {observed.shape} for {np.shape(x)}"
+        raise ConfigError(msg)
+    _check_target(observed)
+    return observed
+
+
+def needed(y: Any, split: str) -> Any:
+    """`y`; ConfigError for None where every party has rows of its own."""
+    if y is None and split != "columns":
+        msg = f'with split="{split}" every party passes y for its own rows'
+        raise ConfigError(msg)
+    return y
+
+
+def own_table(x: Any) -> Floats:
+    """X as (n, d) in float64; ConfigError, naming row and column but never a value, for what is not finite numbers."""
+    table, _ = as_table(x, None)
+    check_finite(table, None, column_names(x))
+    return table
+
+
+def as_table(x: Any, y: Any) -> tuple[Floats, Floats | None]:
+    """X and y in float64."""
+    table = numbers("X", x)
+    target = None if y is None else flat(numbers("y", y))
+    if table.ndim != 2 or (target is not None and target.shape != table.shape[:1]):
+        wanted, given = ("", "") if target is None else (" and y (n,)", f" and {target.shape}")
+        msg = f"X must have shape (n, d){wanted}, not {table.shape}{given}{_as_two_axes(x, table)}"
+        raise ConfigError(msg)
+    return table, target
+
+
+def _as_two_axes(x: Any, table: Floats) -> str:
+    """How X gets both axes, where it has no rows or columns, or is one column."""
+    if x is None or not table.size:
+        return ": a party without columns or rows passes an array with 0 of them, such as np.empty((n, 0)) or np.empty((0, d))"
+    if table.ndim != 1:
+        return ""
+    # A row of a frame, or a column of it.
+    if hasattr(x, "to_frame"):
+        return ': one column is frame[["age"]], and one row frame.iloc[[0]]'
+    return ": one column is X.reshape(-1, 1), and one row X.reshape(1, -1)"
+
+
+def check_finite(table: Floats, target: Floats | None, names: tuple[str, ...]) -> None:
+    """ConfigError that names row and column of what is no finite number."""
+    if bad := blockwise.not_finite(table):
+        (row, column), many = bad
+        msg = f"X, row {row}, {column_of(column, names)} is not a finite number ({many} such value(s)); mend or drop these rows"
+        raise ConfigError(msg)
+    if target is not None:
+        _check_target(target)
+
+
+def _check_target(target: Floats) -> None:
+    if bad := blockwise.not_finite(target):
+        msg = f"y, row {bad[0][0]} is not a finite number ({bad[1]} such value(s)); mend or drop these rows"
+        raise ConfigError(msg)
