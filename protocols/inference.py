@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import mpc
-from mpc import AShare, ConfigError, Floats, Session, protocol
+from mpc import AShare, ConfigError, Floats, PrecisionError, Session, protocol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +19,8 @@ DIRECTION = 17
 """Fractional bits of each component of a direction; the ring has no room for more beside an inverse."""
 
 NO_ERRORS = 'standard errors need solver="exact", split="rows", moments="reveal", an intercept and alpha=0'
+TELLING = 2.0**-22
+"""What a fit must leave of y'y, for each coefficient and the intercept, to be told from rounding (docs/precision.md)."""
 NO_SPARE_ROWS = "there are no more rows than coefficients, so nothing is left to tell how sure these are: use more rows, or fewer columns"
 
 
@@ -50,6 +52,7 @@ async def standard_errors(
     explained: what the fit explains of y'y, and y'y (2,), mean: of all columns, scale: by what they were divided, y last (d + 1,).
     rounds 2 · bytes 8(2 d + 3) per peer · reveals to the receivers R², y'y, the diagonal of the inverse, which has the d variance inflation
     factors, and its quadratic form of m
+    PrecisionError at the receivers for a fit so near to perfect that RSS is rounding.
     """
     # Fewer than none are in dry runs only: a real system with so few rows is singular, and was refused.
     if not sure.spare:
@@ -61,7 +64,13 @@ async def standard_errors(
     if any(each is None for each in told):
         return None
     factors, along, (explains, whole) = (np.asarray(each) for each in told)
-    # Of a perfect fit rounding is left, on either side of 0.
+    least = TELLING * len(mean)
+    if whole - explains < least * whole and sure.spare > 0:
+        msg = (
+            f"the fit leaves less than {least:.1g} of the variance of y, which cannot be told from rounding: so near to perfect, it has no standard "
+            "errors to tell; do without them"
+        )
+        raise PrecisionError(msg)
     rest = np.maximum(whole - explains, 0.0) / max(sure.spare, 1)
     intercept = float(np.sqrt(rest * (1.0 + length**2 * np.maximum(along, 0.0))) * scale[-1])
     coefficients = np.asarray(np.sqrt(rest * factors) * scale[-1] / scale[:-1])

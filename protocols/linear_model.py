@@ -156,7 +156,8 @@ class LinearRegression:
         it is small.  For solver="exact" with an intercept, and split="columns", or split="rows" with moments="reveal".
         """
         revealed = await s.reveal(await self._fit_result().explained(s), s.receivers(to))
-        return None if revealed is None else float(revealed[0] / revealed[1])
+        # Of a perfect fit, rounding may be on either side of 1.
+        return None if revealed is None else min(float(revealed[0] / revealed[1]), 1.0)
 
     @_joint
     async def standard_errors(self, s: Session, *, to: Receivers | None = None) -> StandardErrors | None:
@@ -164,7 +165,8 @@ class LinearRegression:
         A coefficient over its standard error is its t value.  rounds 5
 
         Reveals to the receivers what `fitted_score` does, each column's variance inflation factor, and the intercept's.  For solver="exact", split="rows",
-        moments="reveal", an intercept and alpha=0; ConfigError for others, and where no row is left beyond the coefficients.
+        moments="reveal", an intercept and alpha=0; ConfigError for others, and where no row is left beyond the coefficients;
+        PrecisionError where the fit leaves less than (d + 1)·2^-22 of y's variance, which rounding may be.
         """
         fitted = self._fit_result()
         if not isinstance(fitted, fitting.Pooled) or fitted.sure is None:

@@ -52,6 +52,10 @@ def fitted(s, **settings):
     return LinearRegression(**settings).fit(s, x, x @ [2.0, -1.0] + 3.0)
 
 
+async def errors_of_a_perfect_fit(s):
+    return await (await fitted(s)).standard_errors(s)
+
+
 async def narrow(s):
     return (await fitted(s)).predict(np.ones((2, 1)))
 
@@ -83,6 +87,7 @@ EDGES = {
     "is not fitted yet": lambda s: LinearRegression().predict(s, np.ones((2, 2))),
     "all weights together are": lambda s: protocols.weighted_mean(s, [1.0], [1e-5]),
     "or too little beside their mean": lambda s: protocols.variance(s, [0.1]),
+    "it has no standard errors to tell": errors_of_a_perfect_fit,
     "there is no R² to tell": lambda s: scored(s, np.ones(9)),
     "to tell a variance from rounding": lambda s: given_variance(s, np.zeros((0, 1)), s.zero((4, 1), frac=32), ["x"]),
     "takes standardised data": lambda s: descent_on_shares(s, 65.0),

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from mpc import ConfigError
+from mpc import ConfigError, PrecisionError
 from mpc.testing import simulate
 from parties.data import load_diabetes
 from protocols import LinearRegression
@@ -77,12 +77,53 @@ def test_however_collinear_the_columns_and_however_they_are_scaled(apart, noise)
         np.testing.assert_allclose(all_of(found), reference(x, y), rtol=5e-5)
 
 
-def test_a_perfect_fit_leaves_rounding_and_no_row_beyond_the_coefficients_is_an_error():
-    rng = np.random.default_rng(8)
-    x = rng.standard_normal((20, 2))
-    for found in errors(x, x @ [1.0, 2.0], 2):
-        assert np.isfinite(all_of(found)).all()
-        assert max(all_of(found)) < 1e-4
+@pytest.mark.parametrize("columns", [1, 2, 10])
+@pytest.mark.parametrize("seed", range(3))
+def test_errors_of_a_fit_that_is_nearly_perfect_are_right_or_refused(columns, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((60, columns))
+    noise, line = rng.standard_normal(60), x @ rng.standard_normal(columns) + 5.0
+    noise -= np.column_stack([x, np.ones(60)]) @ np.linalg.lstsq(np.column_stack([x, np.ones(60)]), noise, rcond=None)[0]
+    for left in (0.0, 1e-9, 0.9, 1.1, 30.0):
+        part = left * (columns + 1) * 2.0**-22 if left >= 0.1 else left
+        y = line + noise / noise.std() * line.std() * np.sqrt(part)
+        if left < 1.0:
+            with pytest.raises(
+                PrecisionError, match="^the fit leaves less than .* of the variance of y, which cannot be told from rounding"
+            ):
+                errors(x, y, 2)
+        else:
+            for found in errors(x, y, 2):
+                np.testing.assert_allclose(all_of(found), reference(x, y), rtol=0.025 / left)
+                assert found.r_squared < 1
+
+
+def test_an_error_of_a_perfect_fit_is_that_of_its_receivers():
+    async def program(s):
+        x = np.random.default_rng(s.index).standard_normal((20, 2))
+        model = await LinearRegression().fit(s, x, x @ [2.0, -1.0] + 5.0)
+        score = await model.fitted_score(s)
+        if s.index == 1:
+            with pytest.raises(PrecisionError, match="has no standard errors to tell"):
+                await model.standard_errors(s, to=1)
+        else:
+            assert await model.standard_errors(s, to=1) is None
+        return score
+
+    for score in simulate(2, program):
+        assert 1 - 1e-7 < score <= 1.0
+
+
+def test_no_score_of_a_fit_is_above_1():
+    async def program(s, seed):
+        x = np.random.default_rng([seed, s.index]).standard_normal((20, 2))
+        return await (await LinearRegression().fit(s, x, x @ [2.0, -1.0] + 5.0)).fitted_score(s)
+
+    assert max(max(simulate(2, lambda s, seed=seed: program(s, seed))) for seed in range(8)) <= 1.0
+
+
+def test_no_row_beyond_the_coefficients_is_an_error():
+    x = np.random.default_rng(8).standard_normal((20, 2))
     with pytest.raises(ConfigError, match="no more rows than coefficients"):
         errors(x[:3], np.array([1.0, 2.0, 4.0]), 2)
     assert errors(x[:4], np.array([1.0, 2.0, 4.0, 1.0]), 2)[0].degrees_of_freedom == 1
