@@ -44,7 +44,12 @@ async def in_a_thread(s):
     return await asyncio.to_thread(mpc.mul, s, numbers(s, 2), numbers(s, 2))
 
 
+async def forgets_to_await(s):
+    return s.index, s.reveal(s.zero(1))
+
+
 LOCAL = {
+    "gave a call of": lambda s: s.run(forgets_to_await),
     "there is no axis": lambda s: numbers(s, 3).sum(axis=1),
     "names not every axis": lambda s: numbers(s, 3, 2).transpose(0, 0),
     "does not become": lambda s: numbers(s, 3, 2).reshape(4),

@@ -154,3 +154,13 @@ def test_different_programs_are_a_disagreement_before_any_use(program, seed):
     # Nobody has used a value: all that a party may have come to is the end of a shorter program. Who joins when others have left already runs none.
     assert all(isinstance(entry, mpc.BeaverError) or (entry is None and program is other_length) for entry in seen)
     assert any(isinstance(entry, Disagreement) for entry in seen)
+
+
+@pytest.mark.parametrize("several", [lambda call: call, lambda call: (1, call), lambda call: [call, call], lambda call: {"mean": call}])
+def test_a_call_that_a_program_forgot_to_await_is_no_result(several):
+    async def program(s, *_):
+        return several(protocols.mean(s, [1.0]))
+
+    for run in (lambda: simulate(2, program), lambda: mpc.estimate(program, 2, [(1,)])):
+        with pytest.raises(ProgramError, match="^the program gave a call of mean in place of its result: write `await` before it"):
+            run()

@@ -10,7 +10,7 @@ import asyncio
 import functools
 from collections import deque
 from contextvars import ContextVar
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 import numpy as np
@@ -233,7 +233,7 @@ def close_innermost(s: Scoped, fault: type[BaseException]) -> None:
 
 
 def called(program: Callable[..., Awaitable[R]], s: object, /, *arguments: object, **parameters: object) -> Awaitable[R]:
-    """`program(s, *arguments, **parameters)`, to be awaited; ProgramError if it is no coroutine function."""
+    """`program(s, *arguments, **parameters)`, to be awaited; ProgramError if it is no coroutine function, or gives a call that it has not awaited."""
     given: object = program
     if not callable(given):
         msg = f"a program is an `async def program(s, ...)`, and no {type(given).__name__}"
@@ -242,8 +242,21 @@ def called(program: Callable[..., Awaitable[R]], s: object, /, *arguments: objec
     if not isawaitable(outcome):
         msg = f"a program is an `async def program(s, ...)`; this one gave {type(outcome).__name__}, which nobody can await"
         raise ProgramError(msg)
-    awaited: Awaitable[R] = outcome
-    return awaited
+    return _finished(outcome)
+
+
+async def _finished(program: Awaitable[R]) -> R:
+    outcome: Any = await program
+    several = outcome.values() if isinstance(outcome, dict) else outcome if isinstance(outcome, list | tuple) else (outcome,)
+    forgotten = [each for each in several if iscoroutine(each)]
+    if forgotten:
+        name = forgotten[0].__qualname__
+        for each in forgotten:
+            each.close()
+        msg = f"the program gave a call of {name} in place of its result: write `await` before it"
+        raise ProgramError(msg)
+    given: R = outcome
+    return given
 
 
 def parties_of(n: object) -> int:
