@@ -15,23 +15,21 @@ from protocols import blockwise, hidden, least_squares, prediction
 from protocols.aggregation import not_empty, noting
 from protocols.descent import FEATURE, FRAC, WEIGHT, Schedule, batches, descend
 from protocols.inference import Sure
+from protocols.layout import column_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from protocols.declare import Receivers
     from protocols.hidden import Hidden
-    from protocols.least_squares import Layout, Local, Moments, Options
+    from protocols.layout import Layout
+    from protocols.least_squares import Local, Moments, Options, Refuse
 
 
 FAR = 28.0
 """Root mean square of a standardised row up to which z·w fits the ring whatever w is: |z·w| <= |z| 2^11 / sqrt(d) (docs/precision.md)."""
 COLUMNS = 1023
 """Columns up to which what a descent is tried by fits the ring: FEATURE·WEIGHT·COLUMNS < 2^(62 - 2 FRAC)."""
-NO_SYSTEM = (
-    'R² from the system that was solved needs solver="exact" with an intercept, and split="columns", or split="rows" with moments="reveal"; '
-    "`score` takes others"
-)
 LEFT = 0.01
 """Part of the error of a descent that nobody is warned of."""
 SAMPLE = 64
@@ -97,7 +95,7 @@ class Pooled:
     async def explained(self, s: Session) -> AShare:
         """See Fitted."""
         if self.right is None:
-            raise ConfigError(NO_SYSTEM)
+            raise ConfigError(prediction.NO_SYSTEM)
         penalty = None if self.ridge is None else s.zero(self.ridge.shape, frac=prediction.RIDGE_FRAC) + self.ridge
         return await prediction.explained(s, self.weights, self.right, penalty)
 
@@ -148,7 +146,7 @@ class Secluded:
 
     async def explained(self, s: Session) -> AShare:  # noqa: ARG002  see Fitted
         """See Fitted: the scale of y is known to within a factor of two only."""
-        raise ConfigError(NO_SYSTEM)
+        raise ConfigError(prediction.NO_SYSTEM)
 
     async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None) -> Floats:
         """See Fitted: each party gets those of its own rows; by public coefficients only."""
@@ -208,7 +206,7 @@ class Apart:
     async def explained(self, s: Session) -> AShare:
         """See Fitted."""
         if self.right is None:
-            raise ConfigError(NO_SYSTEM)
+            raise ConfigError(prediction.NO_SYSTEM)
         penalty = None
         if self.ridge is not None:
             own = s.encode(self.ridge, frac=prediction.RIDGE_FRAC, bound=1.0)
@@ -281,16 +279,18 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
     return Pooled(*await _descended(s, shared[:, :-1], shared[:, -1], step, [len(own) for own in each]), pooled.mean, scale, pooled.rows)
 
 
-async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Schedule | None) -> Pooled:
-    """Shared rows."""
+async def on_shares(
+    s: Session, x: AShare, y: AShare, options: Options, step: Schedule | None = None, refuse: Refuse | None = None
+) -> Pooled:
+    """Shared rows; `refuse` says what to do with columns that hardly vary."""
     not_empty(len(x), lacks="nothing to fit")
-    labels = [f"x{number}" for number in range(x.shape[1])]
+    labels = options.names or [f"x{number}" for number in range(x.shape[1])]
     if step is not None:
         _standardised_before(x, y, options)
         return Pooled(*await _descended(s, x, y, step), np.zeros(len(labels) + 1), np.ones(len(labels) + 1), float(len(x)))
     columns = mpc.concatenate([x, y.reshape(len(y), 1)], axis=1)
     pooled, centred = await least_squares.shared_moments(s, columns, centre=options.centre)
-    scale = least_squares.standard_scale(pooled, options.alpha, labels)
+    scale = least_squares.standard_scale(pooled, options.alpha, labels, refuse)
     z, divisor = await least_squares.standardised(s, centred, scale * np.sqrt(pooled.rows))
     scale = divisor / np.sqrt(pooled.rows)
     return Pooled(*await least_squares.by_shares(s, z, _ridge(pooled, scale, options.alpha)), pooled.mean, scale, pooled.rows)
@@ -298,7 +298,7 @@ async def on_shares(s: Session, x: AShare, y: AShare, options: Options, step: Sc
 
 async def on_columns(s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str]) -> Apart:
     """Own columns of common rows."""
-    layout = await least_squares.column_layout(s, *x.shape, has_target=y is not None, terms=_terms(options, step))
+    layout = await column_layout(s, *x.shape, has_target=y is not None, terms=_terms(options, step))
     local = await blockwise.locally(least_squares.local_moments, x, y, options, labels)
     if step is None:
         z, block = await blockwise.locally(least_squares.standard_columns, x, y, local)

@@ -7,19 +7,22 @@ Nothing is revealed but to the receivers `to`; the number of shared rows is publ
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import mpc
-from mpc import AShare, Floats, PrecisionError, Session, protocol
+from mpc import AShare, ConfigError, Floats, PrecisionError, Session, protocol
 from protocols.aggregation import enough_rows, not_empty, own_sums
-from protocols.linear_model import LinearRegression
+from protocols.fitting import on_shares
+from protocols.least_squares import Options, no_solution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from protocols.declare import Receivers
+    from protocols.least_squares import Flags
 
 SQUARES_FRAC = 40
 """Most fractional bits of sums of squares: rows that each are at their unit may be 2^21 over n at one party."""
@@ -101,17 +104,31 @@ def _with_count(s: Session, own: Floats, given: AShare) -> AShare:
 
 @protocol
 async def given_fit(
-    s: Session, given: AShare, target: int, *, fit_intercept: bool = True, to: Receivers | None = None
+    s: Session, given: AShare, names: Sequence[str], target: int, *, fit_intercept: bool = True, to: Receivers | None = None
 ) -> tuple[Floats, float] | None:
-    """Coefficients of the other columns and the intercept of column `target`.  given: (m, d + 1) -> (d,) and a number at the receivers
+    """Coefficients of the other columns, which have these names, and the intercept of column `target`.  given: (m, d + 1) -> (d,) and a number at the receivers
 
     Reveals them to the receivers, and to everyone what a `LinearRegression` of shared rows does: mean and variance of each column.
+    ConfigError where a column varies too little beside its unit, or the columns are collinear.
     """
     columns = await mpc.trunc(s, given, given.frac - COLUMN_FRAC)
     others = [number for number in range(given.shape[1]) if number != target]
-    model = LinearRegression(split="shared", fit_intercept=fit_intercept)
-    await model.fit(s, columns[:, others], columns[:, target], to=to)
-    return None if model.intercept_ is None else (model.coef_, model.intercept_)
+    options = Options(0.0, fit_intercept, tuple(names[number] for number in others))
+    fitted = await on_shares(s, columns[:, others], columns[:, target], options, refuse=partial(_refuse_constant, target=names[target]))
+    if await s.reveal(fitted.singular):
+        raise ConfigError(no_solution(len(given), len(others), 0.0, intercept=fit_intercept))
+    return await fitted.coefficients(s, to)
+
+
+def _refuse_constant(constant: Flags, names: Sequence[str], least: Floats, alpha: float, *, target: str) -> None:  # noqa: ARG001  as others refuse
+    """ConfigError that names the columns which hardly vary, `target` too, by what their client can do."""
+    if any(constant):
+        listed = ", ".join(repr(name) for name, flat in zip([*names, target], constant, strict=True) if flat)
+        msg = (
+            f"column(s) {listed} are constant, or vary too little to fit beside the range that the client declares for them, 2^20 where it declares "
+            "none: declare a tighter range, or leave them out"
+        )
+        raise ConfigError(msg)
 
 
 __all__ = ["given_fit", "given_mean", "given_sum", "given_variance"]

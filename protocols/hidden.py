@@ -187,4 +187,4 @@ def _refuse_sizes(powers: np.ndarray[tuple[int, ...], np.dtype[np.int64]], label
     if huge:
         msg = f"column(s) {', '.join(huge)} have standard deviations above {2.0 ** (LARGEST // 2 - 1):.2g}: scale them"
         raise ConfigError(msg)
-    refuse_constant(powers <= SMALLEST // 2, labels, [2.0 ** (SMALLEST / 2)] * len(powers), alpha)
+    refuse_constant(powers <= SMALLEST // 2, labels, np.full(len(powers), 2.0 ** (SMALLEST / 2)), alpha)

@@ -6,22 +6,25 @@ Columns are centred and scaled before anything is encoded, so that no digits can
 from __future__ import annotations
 
 import asyncio
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zlib import crc32
 
 import numpy as np
 
 import mpc
-from mpc import AShare, BShare, ConfigError, Disagreement, Encoded, Floats, PrecisionError, Session, protocol
+from mpc import AShare, BShare, ConfigError, Encoded, Floats, PrecisionError, Session, protocol
 from protocols import blockwise
 from protocols.aggregation import not_empty
 from protocols.descriptive import DIGITS, unit
 from protocols.linalg import A_FRAC, B_FRAC, W_FRAC, solve
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from protocols.layout import Layout
+
+    Flags = Sequence[bool] | np.ndarray[Any, Any]
+    Refuse = Callable[[Flags, Sequence[str], Floats, float], None]
 
 SUM_FRAC, SQUARE_FRAC = 16, -4
 """Fractional bits of the first sums: neither a centre nor a size need be exact, and sums of 10^6 large rows must fit."""
@@ -32,6 +35,17 @@ COARSE = 8
 """Bits dropped before squares of shared values, whose sum only scales a column."""
 SLACK = 1.25
 CONSTANT = 1e-7
+
+
+def no_solution(rows: float, columns: int, alpha: float, *, intercept: bool) -> str:
+    """What is wrong with a singular system of so many pooled rows, and what to do."""
+    if not alpha and rows < columns + intercept:
+        what = f"{columns} coefficients{' and an intercept' if intercept else ''}"
+        return f"{rows:.0f} pooled rows are too few for {what}: use more rows, fewer columns, or alpha > 0"
+    return (
+        "the columns are collinear over the pooled rows, or nearly so, and have no unique coefficients: drop one of those that depend "
+        f"on each other, or fit with {'a larger alpha' if alpha else 'alpha > 0'}"
+    )
 
 
 class Moments(NamedTuple):
@@ -138,20 +152,18 @@ def _sum_of(s: Session, own: Floats, frac: int) -> AShare:
     return s.zero(own.shape, frac=frac).add_own(s.encode(own, frac=frac, bound=SLACK), bound=SLACK)
 
 
-def standard_scale(pooled: Moments, alpha: float, names: Sequence[str]) -> Floats:
+def standard_scale(pooled: Moments, alpha: float, names: Sequence[str], refuse: Refuse | None = None) -> Floats:
     """What to divide each column by, y last, so that the system to solve has diagonal 1; ConfigError for what is constant."""
     variance = pooled.variance
     least = np.maximum(CONSTANT * np.abs(pooled.mean), np.sqrt(pooled.doubt))
     constant = np.sqrt(variance) <= least
     ridge = np.append(np.full(len(variance) - 1, alpha / pooled.rows), 0.0)
     # A penalty smaller than what may be rounding would be all that such a column is divided by.
-    refuse_constant(constant & (ridge <= np.square(least)), names, least, alpha)
+    (refuse or refuse_constant)(constant & (ridge <= np.square(least)), names, least, alpha)
     return np.asarray(np.sqrt(np.where(constant, 0.0, variance) + ridge))
 
 
-def refuse_constant(
-    constant: Sequence[bool] | np.ndarray[Any, Any], names: Sequence[str], least: Sequence[float] | Floats, alpha: float
-) -> None:
+def refuse_constant(constant: Flags, names: Sequence[str], least: Floats, alpha: float) -> None:
     """ConfigError that names the constant columns, and what penalty helps where `alpha` does not; y is the last."""
     *columns, target = [bool(flat) for flat in constant]
     if any(columns):
@@ -168,58 +180,6 @@ def refuse_constant(
             "nothing to fit, unless it is scaled"
         )
         raise ConfigError(msg)
-
-
-class Layout(NamedTuple):
-    """Whose columns stand where: the offsets of the parties' columns, and who has y."""
-
-    rows: int
-    offsets: list[int]
-    target: int
-
-    @property
-    def spans(self) -> list[tuple[int, int]]:
-        """Start and stop of every party's columns among all features."""
-        return list(itertools.pairwise(self.offsets))
-
-    def span(self, party: int) -> tuple[int, int]:
-        """Those of one party."""
-        return self.spans[party]
-
-    @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """Every party's table, with y as the last column of its owner."""
-        return [(self.rows, stop - start + (party == self.target)) for party, (start, stop) in enumerate(self.spans)]
-
-    @property
-    def target_column(self) -> int:
-        """Where y stands if all tables are put side by side."""
-        return self.offsets[self.target + 1]
-
-
-@protocol
-async def column_layout(
-    s: Session, rows: int, columns: int, *, has_target: bool, terms: tuple[float | str, ...] = (), lacks: str = "nothing to fit"
-) -> Layout:
-    """Agree on rows, columns and the terms of the fit; where nobody has a row there is what it `lacks`.  rounds 1 · reveals everyone's numbers of rows and columns, and who has y"""
-    shapes = await s.shapes((rows, columns, int(has_target), crc32(repr(terms).encode())))
-    for name, shape in zip(s.names, shapes, strict=True):
-        if shape[3] != shapes[s.index][3]:
-            raise Disagreement(name, "fits with other settings: use the same solver, alpha, fit_intercept and schedule everywhere")
-    for name, shape in zip(s.names, shapes, strict=True):
-        if shape[0] != shapes[0][0]:
-            msg = (
-                f"{s.names[0]} has {shapes[0][0]} rows and {name} has {shape[0]}: where columns are split, every party has one row for each "
-                "record, in the same order"
-            )
-            raise ConfigError(msg)
-    targets = [index for index, shape in enumerate(shapes) if shape[2]]
-    if len(targets) != 1:
-        holders = ", ".join(s.names[index] for index in targets) or "no party"
-        msg = f"exactly one party passes y, the others None; here it is {holders}"
-        raise ConfigError(msg)
-    not_empty(shapes[0][0], lacks=lacks)
-    return Layout(shapes[0][0], np.cumsum([0, *(shape[1] for shape in shapes)]).tolist(), targets[0])
 
 
 @dataclass(frozen=True, slots=True, repr=False)

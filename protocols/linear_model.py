@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 import numpy as np
 
 from mpc import AShare, ConfigError, Floats, ProgramError, Session, check_session, column_names
-from protocols import blockwise, descent, features, fitting, hidden, inference, least_squares, prediction
+from protocols import blockwise, descent, features, fitting, hidden, inference, layout, least_squares, prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -176,13 +176,7 @@ class LinearRegression:
     def _no_solution(self, rows: float, columns: int) -> str:
         if self.solver == "sgd":
             return f'the descent diverges with learning_rate={self.learning_rate!r}: try half of it, or solver="exact"'
-        if not self.alpha and rows < columns + self.fit_intercept:
-            what = f"{columns} coefficients{' and an intercept' if self.fit_intercept else ''}"
-            return f"{rows:.0f} pooled rows are too few for {what}: use more rows, fewer columns, or alpha > 0"
-        return (
-            "the columns are collinear over the pooled rows, or nearly so, and have no unique coefficients: drop one of those that depend "
-            f"on each other, or fit with {'a larger alpha' if self.alpha else 'alpha > 0'}"
-        )
+        return least_squares.no_solution(rows, columns, float(self.alpha), intercept=self.fit_intercept)
 
     def check(self, parties: int) -> None:
         """ConfigError unless the settings exist, fit each other, and are for so many parties."""
@@ -289,7 +283,7 @@ class LinearRegression:
         mine = np.zeros(0) if features.needed(y, self.split) is None else features.observed(y, x)
         own = self._own_rows(x, full=not apart)
         if apart:
-            await least_squares.column_layout(s, *own.shape, has_target=y is not None, lacks="no score")
+            await layout.column_layout(s, *own.shape, has_target=y is not None, lacks="no score")
         predicted = await fitted.predictions(s, own, self._revealed())
         # In units of y's standard deviation, in which the sums are encoded.
         unit = fitted.unit

@@ -25,6 +25,10 @@ RIDGE_FRAC = 24
 SYSTEM_FRAC = 28
 SPREAD_FRAC, REST_FRAC, SCORE_FRAC = 16, 32, 40
 """Fractional bits of y's sum of squares when only its size matters, of what its rounded mean leaves, and of what R² is made of in that size."""
+NO_SYSTEM = (
+    'R² from the system that was solved needs solver="exact" with an intercept, and split="columns", or split="rows" with moments="reveal"; '
+    "`score` takes others"
+)
 NO_SCORE = (
     "there is no R² to tell: y is constant over the pooled rows, or varies too little beside its size, or the predictions are more than a thousand of "
     "its standard deviations off"

@@ -16,7 +16,7 @@ from mpc import ConfigError, Disagreement, PrecisionError, ProgramError
 from mpc.fixed_point import encode
 from mpc.testing import simulate
 from protocols import LinearRegression, hidden
-from protocols.given import given_variance
+from protocols.given import given_fit, given_variance
 from tests.test_protocols_linear import TABLE, X, Y, by_columns, by_rows
 
 
@@ -90,6 +90,7 @@ EDGES = {
     "it has no standard errors to tell": errors_of_a_perfect_fit,
     "there is no R² to tell": lambda s: scored(s, np.ones(9)),
     "to tell a variance from rounding": lambda s: given_variance(s, np.zeros((0, 1)), s.zero((4, 1), frac=32), ["x"]),
+    "vary too little to fit": lambda s: given_fit(s, s.zero((8, 2), frac=32), ["x", "y"], 1),
     "takes standardised data": lambda s: descent_on_shares(s, 65.0),
     "y is the same in all": constant_score,
     "only AShares are joined": masked_twice,

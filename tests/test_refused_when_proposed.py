@@ -69,7 +69,7 @@ def test_a_fit_of_fewer_rows_of_a_client_than_it_has_unknowns(intercept):
     def fitted(count):
         async def program(s):
             given = s.input(rows[:count] if s.index == 0 else None, 0, (count, 4), frac=32, bound=1.0)
-            return await given_fit(s, given, 3, fit_intercept=intercept)
+            return await given_fit(s, given, "abcd", 3, fit_intercept=intercept)
 
         return simulate(2, program)[0]
 
@@ -81,7 +81,7 @@ def test_a_fit_of_fewer_rows_of_a_client_than_it_has_unknowns(intercept):
     with pytest.raises(ConfigError, match=f"{least - 1} rows of a client are too few for a fit of 4 columns: give at least {least} rows"):
         FIT.check(of_a_client(task, least - 1), 2)
     # Nor would it have come to anything.
-    with pytest.raises(ConfigError, match="collinear"):
+    with pytest.raises(ConfigError, match=f"^{least - 1} pooled rows are too few for 3 coefficients"):
         fitted(least - 1)
 
 
@@ -126,3 +126,17 @@ def test_nor_is_anything_else_refused_that_shapes_tell(n):
 def test_as_many_columns_as_a_job_may_have_fit_a_descent():
     task = example(FIT, 2, FIT.at_most)
     assert len(task.columns) == FIT.at_most and runs_dry(replace(task, parameters={**task.parameters, "solver": "sgd", "epochs": 1}), 2)
+
+
+@pytest.mark.parametrize(
+    ("spread", "told"), [((1e-6, 1.0, 1.0), "'age' are"), ((1e-6, 0.0, 1.0), "'age', 'bmi' are"), ((1.0, 1.0, 1e-6), "'cost' are")]
+)
+def test_columns_of_a_client_that_hardly_vary_in_their_range_are_named(spread, told):
+    rows = np.random.default_rng(7).uniform(-1, 1, (20, 3)) * spread
+
+    async def program(s):
+        given = s.input(rows if s.index == 0 else None, 0, rows.shape, frac=32, bound=1.0)
+        return await given_fit(s, given, ["age", "bmi", "cost"], 2)
+
+    with pytest.raises(ConfigError, match=rf"^column\(s\) {told} constant, .* 2\^20 where it declares none: declare a tighter range"):
+        simulate(2, program)

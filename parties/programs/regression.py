@@ -63,7 +63,7 @@ def _in_order(task: Task, names: Sequence[str], values: Any) -> dict[str, float]
 
 async def _fit_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:
     at, unit = table.columns.index(settings["target"]), units(task)
-    fitted = await given_fit(s, given, at, fit_intercept=settings["fit_intercept"], to=task.to or None)
+    fitted = await given_fit(s, given, table.columns, at, fit_intercept=settings["fit_intercept"], to=task.to or None)
     if fitted is None:
         return None
     names = [name for name in table.columns if name != settings["target"]]

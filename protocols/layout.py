@@ -1,0 +1,64 @@
+"""Whose columns stand where, if parties have other columns of the same records."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from mpc import ConfigError, Disagreement, Session, protocol
+from protocols.aggregation import not_empty
+
+
+class Layout(NamedTuple):
+    """Whose columns stand where: the offsets of the parties' columns, and who has y."""
+
+    rows: int
+    offsets: list[int]
+    target: int
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Start and stop of every party's columns among all features."""
+        return list(itertools.pairwise(self.offsets))
+
+    def span(self, party: int) -> tuple[int, int]:
+        """Those of one party."""
+        return self.spans[party]
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Every party's table, with y as the last column of its owner."""
+        return [(self.rows, stop - start + (party == self.target)) for party, (start, stop) in enumerate(self.spans)]
+
+    @property
+    def target_column(self) -> int:
+        """Where y stands if all tables are put side by side."""
+        return self.offsets[self.target + 1]
+
+
+@protocol
+async def column_layout(
+    s: Session, rows: int, columns: int, *, has_target: bool, terms: tuple[float | str, ...] = (), lacks: str = "nothing to fit"
+) -> Layout:
+    """Agree on rows, columns and the terms of the fit; where nobody has a row there is what it `lacks`.  rounds 1 · reveals everyone's numbers of rows and columns, and who has y"""
+    shapes = await s.shapes((rows, columns, int(has_target), crc32(repr(terms).encode())))
+    for name, shape in zip(s.names, shapes, strict=True):
+        if shape[3] != shapes[s.index][3]:
+            raise Disagreement(name, "fits with other settings: use the same solver, alpha, fit_intercept and schedule everywhere")
+    for name, shape in zip(s.names, shapes, strict=True):
+        if shape[0] != shapes[0][0]:
+            msg = (
+                f"{s.names[0]} has {shapes[0][0]} rows and {name} has {shape[0]}: where columns are split, every party has one row for each "
+                "record, in the same order"
+            )
+            raise ConfigError(msg)
+    targets = [index for index, shape in enumerate(shapes) if shape[2]]
+    if len(targets) != 1:
+        holders = ", ".join(s.names[index] for index in targets) or "no party"
+        msg = f"exactly one party passes y, the others None; here it is {holders}"
+        raise ConfigError(msg)
+    not_empty(shapes[0][0], lacks=lacks)
+    return Layout(shapes[0][0], np.cumsum([0, *(shape[1] for shape in shapes)]).tolist(), targets[0])
