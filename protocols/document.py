@@ -54,16 +54,39 @@ FITTED = """
 """
 
 MODEL = """
-The methods; what `predict` and `score` take first is a session where they are joint.
+The methods; what `predict` and `score` take first is a session where they are joint, and all but a local `predict` and `score` are awaited.
 """
 METHODS = ("fit", "predict", "score", "fitted_score", "standard_errors")
 
 SESSION = """
 ## The session
 
-What a program gets as `s`; the docstrings have rounds, bytes and errors. A share adds, subtracts, multiplies by public integers, and is indexed, reshaped, transposed and summed as numpy does, with no message.
+What a program gets as `s`; the docstrings have rounds, bytes and errors. Calls are awaited where an `await` stands before them here, ops and protocols always. A share adds, subtracts, multiplies by public integers, and is indexed, reshaped, transposed and summed as numpy does, with no message.
 """
 CALLS = ("encode", "zero", "input", "inputs", "mask", "reveal", "run", "made")
+
+OWN_PROGRAMS = """
+A program of several ops, and a protocol of one's own (`async def name(s, ...)` with `@mpc.protocol`), runs at every party through `mpc.connect` or `mpc.connect_sync`. Nodes (`beaver party`) run what `beaver protocols`
+lists; there is no way yet to offer them another.
+
+### A statistic of each group
+
+What parties compute, how often and in which order is the same at all of them, so that groups are a list that they have agreed on, and never what one finds in its own rows (`frame["region"].unique()`): that has another
+order, or other groups, elsewhere, and the rows of different groups would be added. `terms=` of a zero that is revealed compares any public numbers and texts, here the list itself, in a round of its own. A group
+without a row at any party is an error; of one with rows at a single party, everyone learns that party's mean.
+
+```python
+import asyncio
+import protocols
+
+REGIONS = ("east", "north", "south")
+
+
+async def mean_costs(s, frame, regions=REGIONS):
+    await s.reveal(s.zero((), terms=regions))
+    means = await asyncio.gather(*(protocols.mean(s, frame.loc[frame["region"] == region, "cost"]) for region in regions))
+    return dict(zip(regions, means))
+```"""
 
 AROUND = """
 ## Beside it
@@ -107,10 +130,10 @@ def _call(name: str, call: Callable[..., Any]) -> str:
     return f"{name}({', '.join([*free, *star, *(str(one) for one in given if one.kind is one.KEYWORD_ONLY)])})".replace("'", '"')
 
 
-def _gives(call: object) -> str:
-    """The first paragraph of its docstring, as one cell of a table."""
-    first = (inspect.getdoc(call) or "").split("\n\n")[0]
-    return " ".join(first.split()).replace("|", "\\|")
+def _gives(call: object, *, whole: bool = False) -> str:
+    """The first paragraph of its docstring, or all of it, as one cell of a table."""
+    paragraphs = [" ".join(each.split()) for each in (inspect.getdoc(call) or "").split("\n\n")]
+    return " · ".join(paragraphs if whole else paragraphs[:1]).replace("|", "\\|")
 
 
 async def _fit(s: Session, x: Floats, y: Floats, *, solver: Solver, settings: dict[str, Any]) -> None:
@@ -127,13 +150,14 @@ def fits() -> Iterator[str]:
         yield f"| `{what}` | {ROWS:,} | {COLUMNS} | {plan.rounds:,} | {plan.payload:,} | {plan.dealer:,} |"
 
 
-def calls(owner: object, prefix: str, names: Sequence[str]) -> Iterator[str]:
-    """What these are for."""
+def calls(owner: object, prefix: str, names: Sequence[str], *, awaited: bool = False, whole: bool = False) -> Iterator[str]:
+    """What these are for; written with the `await` that they take, if all of them say by their `async` whether they do."""
     yield "| call | what it is |"
     yield "|---|---|"
     for name in names:
         call = getattr(owner, name)
-        yield f"| `{_call(prefix + name, call).replace('(self, ', '(')}` | {_gives(call)} |"
+        wait = "await " if awaited and inspect.iscoroutinefunction(inspect.unwrap(call)) else ""
+        yield f"| `{wait}{_call(prefix + name, call).replace('(self, ', '(')}` | {_gives(call, whole=whole)} |"
 
 
 def document() -> str:
@@ -151,9 +175,10 @@ def document() -> str:
         "",
         *fits(),
         MODEL,
-        *calls(LinearRegression, "model.", METHODS),
+        *calls(LinearRegression, "model.", METHODS, whole=True),
         SESSION,
-        *calls(mpc.Session, "s.", CALLS),
+        *calls(mpc.Session, "s.", CALLS, awaited=True),
+        OWN_PROGRAMS,
         AROUND,
         *calls(mpc, "mpc.", ENTRIES),
     )

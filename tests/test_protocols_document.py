@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from mpc import Disagreement
 from mpc.testing import simulate
 from protocols import PROTOCOLS, LinearRegression
 from protocols.document import COLUMNS, FITS, PARTIES, ROWS, document
@@ -30,6 +33,34 @@ def test_what_a_model_does_on_shares_has_a_row():
         if not name.startswith("_") and "Session" in str(inspect.signature(call)):
             assert f"| `model.{name}(" in text
     assert "to=None" in text.split("| `model.fit(")[1].split("`")[0]
+
+
+def test_what_a_session_has_to_be_awaited_for_is_written_so():
+    text = document()
+    for name in ("inputs", "mask", "reveal", "run", "made"):
+        assert f"| `await s.{name}(" in text
+    for name in ("encode", "zero", "input"):
+        assert f"| `s.{name}(" in text
+
+
+def test_what_a_model_tells_of_its_fit_stands_with_it():
+    for name, told in (("fitted_score", "R²"), ("standard_errors", "variance inflation factor")):
+        (row,) = [line for line in document().splitlines() if line.startswith(f"| `model.{name}(")]
+        assert f"Reveals {'R²' if name == 'fitted_score' else 'to the receivers'}" in row
+        assert told in row
+        assert 'For solver="exact"' in row
+
+
+def test_the_recipe_for_groups_runs_and_compares_the_groups():
+    (recipe,) = re.findall(r"```python\n(.*?)```", document(), re.DOTALL)
+    scope = {}
+    exec(compile(recipe, "protocols.md", "exec"), scope)  # noqa: S102
+    frame = pd.DataFrame({"region": ["south", "north", "east", "south", "north"], "cost": [1.0, 2.0, 3.0, 4.0, 6.0]})
+    mine = frame[:2], frame[2:]
+    for found in simulate(2, lambda s: scope["mean_costs"](s, mine[s.index])):
+        assert {name: round(float(value), 4) for name, value in found.items()} == {"east": 3.0, "north": 4.0, "south": 2.5}
+    with pytest.raises(Disagreement):
+        simulate(2, lambda s: scope["mean_costs"](s, mine[s.index], tuple(mine[s.index]["region"].unique())))
 
 
 @pytest.mark.parametrize("solver", FITS)
