@@ -21,6 +21,7 @@ from mpc.naming.correlations import KINDS, Relation, receiver
 from mpc.naming.expressions import Range, combine, mask
 from mpc.naming.streams import Ranges, Seed
 from mpc.network.mesh import Clocks
+from mpc.preprocessing import dealer as dealing
 from mpc.preprocessing.corrections import correction
 from mpc.preprocessing.memory import Memory, memory_of
 from mpc.ring import zeros
@@ -156,25 +157,96 @@ async def test_memory_that_is_given_back_is_for_all_who_wait():
     waiting[2].cancel()
     freed.set()
     await asyncio.wait(waiting)
-    assert ends == [6, 4, 10, 1]
+    assert ends == [6, 10, 4, 1]
     assert waiting[2].cancelled()
 
 
-async def test_what_would_take_more_memory_than_a_session_has_is_refused_before_any_is_taken(caplog):
-    relation = long("7")
-    async with nodes(2) as opened:
-        opened[-1].dealer._memory = Memory(2 * memory_of(relation, 2) - 1)
+@pytest.mark.parametrize("gives_up", [False, True])
+async def test_who_wants_much_memory_waits_for_those_before_it_and_for_nobody_else(gives_up):
+    memory, ends = Memory(10), []
+
+    async def held(size, freed):
+        async with memory.holding(size):
+            await freed.wait()
+            ends.append(size)
+
+    first, second, later = (asyncio.Event() for _ in range(3))
+    later.set()
+    waiting = [asyncio.create_task(held(size, freed)) for size, freed in ((4, first), (5, second), (9, later), (1, later))]
+    await turns()
+    if gives_up:
+        waiting[2].cancel()
+        await turns()
+        assert ends == [1]
+    first.set()
+    await turns()
+    # The last would fit, and would wait no longer than the large one did before it.
+    assert ends == ([1, 4] if gives_up else [4])
+    second.set()
+    await asyncio.wait(waiting)
+    assert ends == ([1, 4, 5] if gives_up else [4, 5, 9, 1])
+
+
+async def test_nobody_waits_for_more_memory_than_there_is():
+    with pytest.raises(MemoryError, match="it takes 11 bytes, of 10 that it may have"):
+        async with Memory(10).holding(11):
+            pass
+
+
+LACKS = "the-dealer: has no memory for what the program needs of it at scope {}; let the program take smaller pieces, or give the dealer's machine more memory"
+
+
+async def asks_for_much(of, prepare, n=2):
+    """What sessions end with in which p0 asks for a relation, of a dealer that was prepared; and the scope of that."""
+    asked = []
+    async with nodes(n) as opened:
+        prepare(opened[-1].dealer)
 
         async def program(node):
             async with node.session("j") as s:
                 if s.index == 0:
-                    s._engine.exchange.ask([received(s, long)])
+                    asked.append(received(s, of))
+                    s._engine.exchange.ask(asked)
                 while True:
                     await protocols.secure_sum(s, [1.0])
 
-        outcomes = await asyncio.gather(*(program(node) for node in opened[:2]), return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [mpc.PeerLost] * 2
-    assert f"p0: asked for what takes {memory_of(relation, 2)} bytes to make, more than the dealer has memory for" in caplog.text
+        outcomes = await asyncio.gather(*(program(node) for node in opened[:n]), return_exceptions=True)
+        # Nobody is to blame, and nobody is cut off: the next job is a smaller one.
+        await both_multiply(opened[:2])
+        return outcomes, asked[0].out.scope
+
+
+async def small_machine():
+    """What is found where a program asks for more than the dealer's memory holds."""
+    size = memory_of(long("7"), 2)
+    return (await asks_for_much(long, lambda dealer: setattr(dealer, "_memory", Memory(2 * size - 1))))[0]
+
+
+async def test_what_would_take_more_memory_than_a_session_has_ends_it_before_any_is_taken_and_blames_no_party(caplog):
+    size = memory_of(long("7"), 3)
+    outcomes, scope = await asks_for_much(long, lambda dealer: setattr(dealer, "_memory", Memory(2 * size - 1)), n=3)
+    assert [(type(outcome), str(outcome)) for outcome in outcomes] == [(mpc.Refused, LACKS.format(scope))] * 3
+    assert f"no memory at scope {scope}: it takes {size} bytes, of {size - 1} that it may have" in caplog.text
+
+
+def short(scope):
+    """A relation that is made at once, and no thread is asked for it."""
+    return Relation("value", (), (mask(Range(scope, 0, (4,))),), (), Range(scope, 0, (4,)))
+
+
+@pytest.mark.parametrize("of", [long, short])
+async def test_a_dealer_whose_machine_has_no_memory_left_blames_no_party(monkeypatch, caplog, of):
+    plain = correction
+
+    def fails(relation, *rest):
+        if relation.out.scope.startswith("7."):
+            raise MemoryError("unable to allocate")
+        return plain(relation, *rest)
+
+    monkeypatch.setattr(dealing, "correction", fails)
+    outcomes, scope = await asks_for_much(of, lambda _: None)
+    assert [(type(outcome), str(outcome)) for outcome in outcomes] == [(mpc.Refused, LACKS.format(scope))] * 2
+    assert f"no memory at scope {scope}: unable to allocate" in caplog.text
 
 
 TALL = ex.mask(Range("0", 0, (2000, 400)))

@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from mpc import ConfigError, Disagreement, Node, PeerLost, PeerMisbehaved, PrecisionError
+from mpc import ConfigError, Disagreement, Node, PeerLost, PeerMisbehaved, PrecisionError, Refused
 from mpc.messaging.agreement import GAVE_UP
-from mpc.messaging.departure import Departure, departure, reported
+from mpc.messaging.departure import Departure, departure, no_memory, reported
 from mpc.messaging.exchange import Exchange
 from mpc.network.mesh import Mesh
 from mpc.testing import simulate
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
-from parties.jobs.visits import heard
+from parties.jobs.visits import _ending, heard
 from tests.test_agreement import CLOCKS, Played, run
 from tests.waiting import turns, until
 
@@ -45,6 +45,7 @@ def test_what_is_told_comes_from_fixed_lists(fault, reason, party):
         ("lost", "p1: was lost at x to p0"),
         ("misbehaved", "p1: sent p0 what the wire format does not allow, at x"),
         ("disagreement", "p1: disagrees with p0 at x: they run different programs, shapes, bounds or settings"),
+        ("room", f"p1: {no_memory('x')}"),
     ],
 )
 def test_whoever_tells_it_it_is_of_the_same_two_and_says_whose_word_it_is(reason, text):
@@ -53,11 +54,11 @@ def test_whoever_tells_it_it_is_of_the_same_two_and_says_whose_word_it_is(reason
     assert str(reported("p1", told, "p2", MEMBERS)) == text
     assert str(reported("p0", told, "p2", MEMBERS)) == f"{text.removesuffix(' to p0')}, says p0"
     # Of what this member is said to have found itself.
-    other = told if reason == "program" else told._replace(by="p2")
+    other = told if reason in ("program", "room") else told._replace(by="p2")
     assert str(reported("the-dealer", other, "p2", MEMBERS)) == f"{text.replace('p0', 'p2')}, says the-dealer"
 
 
-@pytest.mark.parametrize("reason", ["lost", "misbehaved", "disagreement", "program", "\x1b[2Jforged\nline"])
+@pytest.mark.parametrize("reason", ["lost", "misbehaved", "disagreement", "program", "room", "\x1b[2Jforged\nline"])
 def test_nothing_that_a_member_wrote_itself_is_shown_as_a_reason(reason):
     for party in ("p1", "p2"):
         told = str(reported("p0", Departure(reason, party, "p1", "x"), "p2", MEMBERS))
@@ -76,6 +77,11 @@ def test_who_is_named_is_told_who_found_it_so_and_not_who_passed_it_on(teller, b
     fault = reported(teller, Departure("misbehaved", "p2", by, "x"), "p2", MEMBERS)
     assert fault.party == ("p1" if by == "p1" else teller)
     assert "found p2 misbehaved" in str(fault)
+
+
+def test_who_is_said_to_have_no_memory_itself_is_told_who_says_so():
+    fault = reported("p0", Departure("room", "p2", "p2", "x"), "p2", MEMBERS)
+    assert (type(fault), fault.party) == (PeerLost, "p0")
 
 
 def test_two_members_cut_off_from_each_other_are_both_named_by_everyone():
@@ -113,6 +119,19 @@ def test_a_client_is_shown_no_words_of_a_party(party):
     assert "gone" in text
     assert "evil" not in text
     assert text.isprintable()
+
+
+async def no_room():
+    """What a client hears of the dealer, which is said to have no room."""
+    return [heard("a", "room", "dealer", "lab")]
+
+
+async def test_a_client_hears_that_the_dealer_has_no_room_and_not_that_it_denied_the_job():
+    assert _ending(Refused("dealer", "has no memory"), "a", ("a", "b")) == ("room", "dealer")
+    assert _ending(Refused("b", "denied"), "a", ("a", "b")) == ("denied", "b")
+    (fault,) = await no_room()
+    assert (type(fault), fault.party) == (Refused, "dealer")
+    assert str(heard("a", "room", "lab", "lab")).startswith("a: ended the job, since it found this client gone")
 
 
 @pytest.mark.parametrize("kind", ["leave", "withdraw"])

@@ -34,6 +34,8 @@ from tests.test_client import CLIENTS
 from tests.test_client_faults import CLIENT_FAULTS
 from tests.test_command_line import DEMO
 from tests.test_connect_sync import SYNC
+from tests.test_dealer_limits import small_machine
+from tests.test_departures import no_room
 from tests.test_differences import DIFFERENCES
 from tests.test_errors_of_commands import COMMANDS
 from tests.test_errors_of_datasets import DATASETS
@@ -296,6 +298,8 @@ CASES = {
     "runs a different program": lambda: each(other_op, 3),
     "finished its program while": lambda: each(other_length, 3),
     "disagrees with OTHER": lambda: each(two_disagree, 3),
+    "has no memory for what the program needs": small_machine,
+    "has no room for the job": no_room,
     **WAITS,
     **{key: (lambda call=call: each(call)) for key, call in MISUSES.items()},
 }

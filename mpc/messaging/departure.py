@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
+from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 
+ROOM = "room"
+"""Why a dealer ends a session that is too large for its machine: nobody is to blame for that."""
 MAX_PLACE = 1 << 12
 """Characters of a place in a program that are believed; deep calls have long ones."""
 ON_ITS_WAY = 1.0
@@ -50,17 +52,23 @@ def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> Bea
     about = told.party if told.party in members else name
     by = told.by if told.by in members else name
     found = told.reason if told.reason in ("lost", "misbehaved") else "gone"
-    kind = Disagreement if told.reason == "disagreement" else PeerLost
+    kind: type[RemoteFault] = {"disagreement": Disagreement, ROOM: Refused}.get(told.reason, PeerLost)
     if about == me:
         about, by = (by if by != me else name), me
-        if kind is PeerLost:
+        if kind is not Disagreement:
             return PeerLost(about, f"ended the session at {at}, since it found {me} {found}{says(name, about)}")
     text = {
         "lost": f"was lost at {at}" if by == name else f"was lost at {at} to {by}",
         "disagreement": f"disagrees with {by} at {at}: they run different programs, shapes, bounds or settings",
         "misbehaved": f"sent {by} what the wire format does not allow, at {at}",
+        ROOM: no_memory(at),
     }.get(told.reason, f"left at {at}: its program ended there (its log says why)")
     return kind(about, text + says(name, about))
+
+
+def no_memory(at: str) -> str:
+    """What is said of a dealer to which that happened at this place of the program."""
+    return f"has no memory for what the program needs of it at {at}; let the program take smaller pieces, or give the dealer's machine more memory"
 
 
 def without(name: str, missed: str, others: Collection[str]) -> PeerLost:

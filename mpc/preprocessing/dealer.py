@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
+from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused
 from mpc.kernels import THREAD_WORK
 from mpc.kernels.cross import PARTIES
 from mpc.kernels.halting import halt_when
 from mpc.messaging.agreement import Agreement
-from mpc.messaging.departure import Departure, departure, reported
+from mpc.messaging.departure import ROOM, Departure, departure, no_memory, reported
 from mpc.messaging.exchange import correction_digest, correction_tag, raw
 from mpc.messaging.job import describe
 from mpc.naming.asked import undefined, unpack_relation
@@ -132,10 +132,13 @@ class DealerSession:
             self._waiting[name] -= len(key)
             relation = unpack_relation(key, name)
             tag = self._tag(relation, index, name)
-            if work_of(relation) > THREAD_WORK:
-                await self._make_in_thread(relation, tag, seeds, index, name)
-            else:
-                await self._send(relation, tag, correction(relation, seeds, index), name)
+            try:
+                if work_of(relation) > THREAD_WORK:
+                    await self._make_in_thread(relation, tag, seeds, index, name)
+                else:
+                    await self._send(relation, tag, correction(relation, seeds, index), name)
+            except MemoryError as lack:
+                raise self._too_large(relation, lack) from None
             if time.monotonic() - began > TURN:
                 await asyncio.sleep(0)
                 began = time.monotonic()
@@ -143,15 +146,16 @@ class DealerSession:
     async def _make_in_thread(self, relation: Relation, tag: bytes, seeds: list[Seed], index: int, name: str) -> None:
         """A long kernel, so that heartbeats go on, as soon as there is memory for it and until the party has taken what it made."""
         size, loop = memory_of(relation, self._n), asyncio.get_running_loop()
-        too_much = PeerMisbehaved(name, f"asked for what takes {size} bytes to make, more than the dealer has memory for")
-        if size > self._own_memory.most:
-            raise too_much
         async with self._own_memory.holding(size), self._memory.holding(size):
-            try:
-                share = await loop.run_in_executor(self._threads, correction, relation, seeds, index)
-            except MemoryError:
-                raise too_much from None
+            share = await loop.run_in_executor(self._threads, correction, relation, seeds, index)
             await self._send(relation, tag, share, name)
+
+    def _too_large(self, relation: Relation, lack: MemoryError) -> Refused:
+        """The end of a session whose program needs a correction that this machine cannot make.  All parties have that program, so that none is to blame."""
+        me, at = self._mesh.identity.name, f"scope {relation.out.scope}"
+        self._told = Departure(ROOM, me, me, at)
+        logging.LoggerAdapter(self._mesh.log, {"job": self._agreed.job.name}).warning("phase=running no memory at %s: %s", at, lack)
+        return Refused(me, no_memory(at))
 
     async def _send(self, relation: Relation, tag: bytes, share: Bytes, name: str) -> None:
         flow = self._agreed.flows[name]

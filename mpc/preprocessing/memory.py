@@ -20,20 +20,26 @@ if TYPE_CHECKING:
 
 
 class Memory:
-    """`most` bytes; whoever wants more of them than are free waits."""
+    """`most` bytes; whoever wants more of them than are free waits, and whoever comes later waits behind it."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._free = most
         self._returned = asyncio.Event()
+        self._next = asyncio.Lock()
 
     @asynccontextmanager
     async def holding(self, size: int) -> AsyncIterator[None]:
-        """While the body runs, `size` bytes, at most all, are held."""
-        while size > self._free:
-            self._returned.clear()
-            await self._returned.wait()
-        self._free -= size
+        """While the body runs, `size` bytes are held.  MemoryError if there are not so many, for which one would wait for ever."""
+        if size > self.most:
+            msg = f"it takes {size} bytes, of {self.most} that it may have"
+            raise MemoryError(msg)
+        # The lock is had in the order in which it was asked for: small ones that go on coming would else keep a large one waiting.
+        async with self._next:
+            while size > self._free:
+                self._returned.clear()
+                await self._returned.wait()
+            self._free -= size
         try:
             yield
         finally:

@@ -182,9 +182,9 @@ class Service:
         if fault is None:
             return
         if isinstance(record.state, Unshared) and record.ended is None:
-            # Nobody must wait for this party's data.
-            lost = isinstance(fault, asyncio.CancelledError | PeerLost | PeerMisbehaved)
-            about = fault.party if isinstance(fault, PeerLost | PeerMisbehaved) else self.me
+            # Nobody must wait for this party's data.  Refused is what the dealer does: of another party's denial the record knows.
+            lost = isinstance(fault, asyncio.CancelledError | PeerLost | PeerMisbehaved | Refused)
+            about = fault.party if isinstance(fault, PeerLost | PeerMisbehaved | Refused) else self.me
             self._decline(record, about, LOST if lost else DENIED)
         self._over(record, fault, work)
 
