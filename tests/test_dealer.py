@@ -23,7 +23,7 @@ from mpc.naming.correlations import Relation, receiver
 from mpc.naming.expressions import Range, combine, mask, stack
 from mpc.naming.scope import current
 from mpc.network.mesh import Clocks
-from mpc.preprocessing.dealer import DealerSession
+from mpc.preprocessing.dealing import DealerSession
 from mpc.preprocessing.memory import Memory
 from mpc.ring import count
 from mpc.testing.simulate import MemoryNetwork, simulated_roster

@@ -21,7 +21,7 @@ from mpc.naming.correlations import KINDS, Relation, receiver
 from mpc.naming.expressions import Range, combine, mask
 from mpc.naming.streams import Ranges, Seed
 from mpc.network.mesh import Clocks
-from mpc.preprocessing import dealer as dealing
+from mpc.preprocessing import dealing
 from mpc.preprocessing.corrections import correction
 from mpc.preprocessing.memory import Memory, memory_of
 from mpc.ring import zeros

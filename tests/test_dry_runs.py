@@ -16,7 +16,7 @@ from mpc.channels import flow
 from mpc.errors import ProgramError
 from mpc.network import mesh
 from mpc.network.mesh import Clocks
-from mpc.preprocessing import dealer, dealt
+from mpc.preprocessing import dealing, dealt
 from mpc.session import Session
 from mpc.testing import simulate
 from tests.references import shared
@@ -176,7 +176,7 @@ async def late(s, x, is_late):
 @pytest.mark.parametrize("n", [2, 3])
 def test_plans_side_by_side_are_asked_for_in_any_order(n, monkeypatch):
     """One party asks for the first plan before the other, another party the other way round: neither waits behind what the other lacks."""
-    for module, name, size in ((mesh, "WINDOW", 1 << 16), (dealer, "AHEAD_BYTES", 1 << 16), (dealt, "AHEAD_DEALT", 1 << 15)):
+    for module, name, size in ((mesh, "WINDOW", 1 << 16), (dealing, "AHEAD_BYTES", 1 << 16), (dealt, "AHEAD_DEALT", 1 << 15)):
         monkeypatch.setattr(module, name, size)
 
     async def program(s):

@@ -13,7 +13,7 @@ import mpc
 from mpc import Session
 from mpc.ledger import Books
 from mpc.membership.roster import Member, Roster
-from mpc.preprocessing.dealer import DealerSession
+from mpc.preprocessing.dealing import DealerSession
 from parties.config import load_node_config
 from parties.nodes import lasting
 from parties.run import collect_after_faults

@@ -12,9 +12,9 @@ from mpc.naming.correlations import Relation, receiver
 from mpc.naming.expressions import Expression, Range, mask, scale
 from mpc.naming.streams import Seed
 from mpc.network.mesh import Clocks
-from mpc.preprocessing import dealer as dealing
+from mpc.preprocessing import dealing
 from mpc.preprocessing.bindings import Bindings
-from mpc.preprocessing.dealer import DealerSession
+from mpc.preprocessing.dealing import DealerSession
 from mpc.testing import simulate
 from tests.references import CASES, form_of, masked, shared, shared_bits, values_for
 

@@ -11,8 +11,7 @@ import mpc
 import protocols
 from mpc import Disagreement, PrecisionError, protocol
 from mpc.messaging.exchange import Exchange
-from mpc.preprocessing import dealer as dealing
-from mpc.preprocessing import dealt
+from mpc.preprocessing import dealing, dealt
 from mpc.testing import simulate
 from tests.references import shared, shared_bits
 

@@ -14,7 +14,7 @@ from mpc.kernels import bits
 from mpc.kernels.cross import PARTIES, pays
 from mpc.naming import correlations
 from mpc.ops import factors, groups
-from mpc.preprocessing.dealer import DealerSession
+from mpc.preprocessing.dealing import DealerSession
 from mpc.ring import WORD
 from mpc.testing import simulate
 from mpc.values.bshare import BShare

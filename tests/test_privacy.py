@@ -17,7 +17,7 @@ from mpc.messaging.exchange import Exchange
 from mpc.naming.correlations import Relation, receiver
 from mpc.naming.expressions import Range, combine, mask
 from mpc.naming.streams import Seed
-from mpc.preprocessing import dealer as dealing
+from mpc.preprocessing import dealing
 from mpc.preprocessing.bindings import Bindings
 from mpc.preprocessing.corrections import correction
 from mpc.ring import WORD

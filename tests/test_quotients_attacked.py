@@ -19,7 +19,7 @@ from mpc.naming.correlations import MAX_LIFTED, Relation, elements_of, layout_of
 from mpc.naming.expressions import Range
 from mpc.ops.lift import Lifting
 from mpc.preprocessing.bindings import Bindings
-from mpc.preprocessing.dealer import DealerSession
+from mpc.preprocessing.dealing import DealerSession
 from mpc.preprocessing.plan import Plan
 from mpc.testing import simulate
 from tests.quotients import CLOCKS, above, exactly, own, times, words_of
