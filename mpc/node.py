@@ -66,10 +66,11 @@ class Node:
         self._watch = watch
         self._lock = lock
         self._memory = memory
-        self._lobby = Lobby(self.mesh)
+        deals = roster[identity.name].role == "dealer"
+        self._lobby = Lobby(self.mesh, by_members=deals)
         self.checks = Checks(self.mesh)
         self.books = Books()
-        self.dealer = Dealer(self.mesh, self._lobby, self.books) if roster[identity.name].role == "dealer" else None
+        self.dealer = Dealer(self.mesh, self._lobby, self.books) if deals else None
         self._pid = os.getpid()
         self._open = self._claimed = False
         self._live: set[str] = set()

@@ -86,18 +86,19 @@ async def test_who_never_confirms_what_others_gave_up_takes_none_of_their_room_a
     async with nodes(3, CLOCKS) as opened:
         await connected(*opened)
 
-        def waiting(job):
-            return [name for name, _ in opened[-1].dealer._lobby.waiting(job)]
+        def waiting(job, name):
+            lobby = opened[-1].dealer._lobby
+            return [each for each, _ in lobby.waiting(lobby.key(job, ["p0", name, "the-dealer"]))]
 
         for number, node in enumerate((opened[1], opened[1], opened[2], opened[2])):
             job, name = f"j{number}", node.mesh.identity.name
             left = asyncio.create_task(run(node, job, parties=["p0", name]))
-            await until(lambda job=job, name=name: waiting(job) == [name])
+            await until(lambda job=job, name=name: waiting(job, name) == [name])
             join(opened[0], job, ("p0", name))
-            await until(lambda job=job, name=name: waiting(job) == [name, "p0"])
+            await until(lambda job=job, name=name: waiting(job, name) == [name, "p0"])
             left.cancel()
             await asyncio.wait([left])
-            await until(lambda job=job: waiting(job) == ["p0"])
+            await until(lambda job=job, name=name: waiting(job, name) == ["p0"])
         both = await asyncio.gather(*(run(node, "theirs", parties=["p1", "p2"]) for node in opened[1:3]))
         assert [value for value, _ in both] == [2.0] * 2
 

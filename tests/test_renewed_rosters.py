@@ -232,7 +232,7 @@ async def test_a_member_that_moved_is_met_at_its_new_address(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ahead", "refused"), [(False, "a job of another roster than counts here"), (True, "proposed a job that cannot run")]
+    ("ahead", "refused"), [(False, "a job of another roster than counts here"), (True, "proposed a job whose terms are not text")]
 )
 async def test_a_join_that_the_roster_of_now_does_not_allow_is_left_aside_and_the_next_one_is_served(caplog, ahead, refused):
     """It was allowed when it came, or named a roster that the dealer did not have yet: no other join of that job is lost for it."""
@@ -244,25 +244,30 @@ async def test_a_join_that_the_roster_of_now_does_not_allow_is_left_aside_and_th
             for who in identities
         ]
         first, other, _, dealer = nodes
+        both, named = ("p0", "p1"), ("p0", "p1") if ahead else ("p0", "p1", "p2")
 
         async def held(node):
-            async with node.session("j", parties=["p0", "p1"]):
+            async with node.session("j", parties=named):
                 await waits.wait()
 
-        running = asyncio.gather(held(first), held(other))
+        running = asyncio.gather(*map(held, nodes[: len(named)]), return_exceptions=True)
         await until(lambda: [each.state for each in dealer.dealer.served] == [RUNNING])
         channels = [dealer.mesh.channel(name) for name in ("p0", "p1")]
         second = after(roster, dataclasses.replace(roster["p2"], role="client"))
-        for node, parties, roster_of in ((first, ("p0", "p1", "p2"), after(second) if ahead else roster), (other, ("p0", "p1"), roster)):
+        said = {"roster": after(second).digest, "terms": {"a": 7}} if ahead else {"roster": roster.digest}
+        for node, parties, changes in ((first, named, said), (other, both, {})):
             job = describe("j", node.mesh, parties, "")
-            description = job.description | {"roster": roster_of.digest}
+            description = job.description | changes
             join = {"description": description, "members": list(job.members), "nonce": bytes(32)}
             node.mesh.channel("the-dealer").control(kind="join", job="j", **join)
-        await until(lambda: {name for name, _ in dealer.dealer._lobby.waiting("j")} == {"p0", "p1"})
+        lobby = dealer.dealer._lobby
+        joined = [lobby.key("j", [*parties, "the-dealer"]) for parties in {named, both}]
+        await until(lambda: {name for key in joined for name, _ in lobby.waiting(key)} == {"p0", "p1"})
         dealer.mesh.follow(second)
         dealer.mesh.follow(after(second))
         waits.set()
         await running
         await until(lambda: [each.job for each in dealer.dealer.served] == ["j", "j"])
-        assert f"peer=p0 phase=refused {refused}" in caplog.text
+        await until(lambda: f"peer=p0 phase=refused {refused}" in caplog.text)
+        assert dealer.dealer.served[1].parties == both
         assert [dealer.mesh.channel(name) for name in ("p0", "p1")] == channels

@@ -64,6 +64,7 @@ class Agreement:
         self._mesh = mesh
         self._lobby = lobby
         self._job = job
+        self._key = lobby.key(job.name, job.members)
         self._me = mesh.identity.name
         self._log = logging.LoggerAdapter(mesh.log, {"job": job.name, "phase": "agreement"})
         self._others = tuple(name for name in job.members if name != self._me)
@@ -87,8 +88,8 @@ class Agreement:
 
         Raises PeerLost if someone does not come `within` seconds, Disagreement if its description differs.
         """
-        event = self._lobby.watch(self._job.name)
-        self._said = {name: join["description"] for name, join in self._lobby.attempt(self._job.name).joins.items()}
+        event = self._lobby.watch(self._key)
+        self._said = self._descriptions(self._lobby.attempt(self._key))
         self._mesh.subscribe(self)
         try:
             async with asyncio.timeout(within):
@@ -96,7 +97,7 @@ class Agreement:
                     await self._next(event)
         except BaseException as fault:
             self._give_up(fault)
-            self._lobby.unwatch(self._job.name)
+            self._lobby.unwatch(self._key)
             if isinstance(fault, TimeoutError):
                 raise self._missing() from None
             raise
@@ -114,14 +115,14 @@ class Agreement:
         event.clear()
 
     def _absent(self) -> list[str]:
-        joins = self._lobby.attempt(self._job.name).joins
-        absent = [name for name in self._others if name not in joins]
+        attempt = self._lobby.attempt(self._key)
+        absent = [name for name in self._others if not self._has_joined(name, attempt)]
         # Who waited for the same missing member and gave up a moment earlier is not to blame.
         return [name for name in absent if name not in self._gave_up] or absent or self._unconfirmed() or ["confirmation"]
 
     def _unconfirmed(self) -> list[str]:
         """Whose confirmation of the session that this member confirmed is missing."""
-        confirms, session = self._lobby.attempt(self._job.name).confirms, self._agreed.session if self._agreed is not None else None
+        confirms, session = self._lobby.attempt(self._key).confirms, self._agreed.session if self._agreed is not None else None
         return [name for name in self._others if name not in confirms or confirms[name]["session"] != session]
 
     def _missing(self) -> BeaverError:
@@ -139,7 +140,7 @@ class Agreement:
         self._tell_that_over()
         reason = fault.text if isinstance(fault, Disagreement) else GAVE_UP
         party = fault.party if isinstance(fault, RemoteFault) else self._me
-        joins = self._lobby.attempt(self._job.name).joins
+        joins = self._lobby.attempt(self._key).joins
         for name, channel in self._told.items():
             if channel is self._mesh.channel(name):
                 # The nonce says which attempt of the peer this is about: its next one must not fail for it.
@@ -181,7 +182,7 @@ class Agreement:
 
     def _confirmed(self) -> Agreed | None:
         """The session, once everyone has confirmed the one that this member would run now."""
-        attempt = self._lobby.attempt(self._job.name)
+        attempt = self._lobby.attempt(self._key)
         if self._left is not None:
             # What differs is why they left, whoever did so first.
             self._compare(attempt)
@@ -197,7 +198,7 @@ class Agreement:
         self._promote(attempt)
         self._tell(attempt)
         channels = {name: self._channel(name, attempt) for name in self._others}
-        if any(channel is None or name not in attempt.joins for name, channel in channels.items()):
+        if any(channel is None or not self._has_joined(name, attempt) for name, channel in channels.items()):
             return None
         self._compare(attempt)
         nonces = {name: attempt.joins[name]["nonce"] for name in self._others} | {self._me: self._nonce}
@@ -226,7 +227,7 @@ class Agreement:
         session = self._agreed.session if self._agreed is not None else None
         stale = [name for name in attempt.later if name not in attempt.confirms or attempt.confirms[name]["session"] != session]
         for name in stale:
-            self._lobby.promote(self._job.name, name)
+            self._lobby.promote(self._key, name)
         if stale:
             self._join_anew()
 
@@ -241,8 +242,10 @@ class Agreement:
     def _tell(self, attempt: Attempt) -> None:
         for name in self._others:
             channel = self._channel(name, attempt)
-            if channel is not None and self._told.get(name) is not channel:
+            away = self._lobby.elsewhere(name, self._job.name, self._key)
+            if channel is not None and self._told.get(name) is not channel and not away:
                 self._told[name] = channel
+                self._lobby.tells(name, self._job.name, self._key)
                 self._gave_up.discard(name)
                 channel.control(
                     kind="join",
@@ -252,10 +255,20 @@ class Agreement:
                     nonce=self._nonce,
                 )
 
+    def _counts(self, name: str, join: wire.Body) -> bool:
+        """Whether a join is about this job: what the dealer says of other members is about another job, whose name they share."""
+        return name != self._job.members[-1] or join["members"] == list(self._job.members)
+
+    def _has_joined(self, name: str, attempt: Attempt) -> bool:
+        return name in attempt.joins and self._counts(name, attempt.joins[name])
+
+    def _descriptions(self, attempt: Attempt) -> dict[str, dict[str, Any]]:
+        return {name: join["description"] for name, join in attempt.joins.items() if self._counts(name, join)}
+
     def _compare(self, attempt: Attempt) -> None:
         """Disagreement if not all say the same, as far as they have said anything."""
         mine = self._said[self._me] = self._job.description
-        self._said |= {name: join["description"] for name, join in attempt.joins.items()}
+        self._said |= self._descriptions(attempt)
         said = {name: self._said.get(name, mine) for name in self._job.members}
         odd = odd_one(self._job.members, self._me, said)
         if odd is not None:
@@ -306,7 +319,7 @@ class Agreement:
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """The lobby wakes us; we wait for it to come back until the `join` clock ends, unless everyone was there already."""
-        if self._all_present and name in self._others and name not in self._lobby.attempt(self._job.name).ended:
+        if self._all_present and name in self._others and name not in self._lobby.attempt(self._key).ended:
             self._left = PeerLost(name, f"{getattr(fault, 'text', fault)} (before job {self._job.name!r} started)")
         self._see_who_is_lost()
 
@@ -315,8 +328,12 @@ class Agreement:
         if name not in self._others:
             return
         if body["kind"] == "join" and body["job"] == self._job.name:
-            # Kept, since whoever finds that others differ takes its own back.
-            self._said[name] = body["description"]
+            if self._lobby.elsewhere(name, self._job.name, self._key):
+                # What it was told of this job is replaced there by what the dealer says of the other.
+                self._told.pop(name, None)
+            elif self._counts(name, body):
+                # Kept, since whoever finds that others differ takes its own back.
+                self._said[name] = body["description"]
         elif body["kind"] == "withdraw":
             self._withdrawn(name, body)
         elif body["kind"] not in {"ask", "leave", "over"} or self._agreed is None or body["session"] != self._agreed.session:
@@ -333,14 +350,14 @@ class Agreement:
                 )
             self._agreed.early.append((name, body))
             if body["kind"] == "leave":
-                self._lobby.attempt(self._job.name).ended.add(name)
+                self._lobby.attempt(self._key).ended.add(name)
                 self._agreed.flows[name].peer_finished()
             self._see_who_is_lost()
         elif name not in self._gave_up:
             # It may only pass on what another member did.
             self._heard = Departure(body["reason"], body["party"], body["by"], body["at"])
             self._left = reported(name, self._heard, self._me, self._known)
-            self._lobby.changed(self._job.name)
+            self._lobby.changed(self._key)
 
     def _see_who_is_lost(self) -> None:
         """A session that some have ended has begun: a member that is lost ends it here too, as it would a moment later, and is not waited for."""
@@ -353,10 +370,10 @@ class Agreement:
         lost = [name for name, at in now.items() if (ended and at is None) or (name in self._over and at is not began_over[name])]
         if lost:
             self._left = PeerLost(lost[0], "was lost before all had confirmed the session, which others have ended")
-            self._lobby.changed(self._job.name)
+            self._lobby.changed(self._key)
 
     def _withdrawn(self, name: str, body: wire.Body) -> None:
-        if body["job"] != self._job.name:
+        if self._lobby.about(name, body) != self._key:
             return
         if body["reason"] == GAVE_UP:
             self._gave_up.add(name)
@@ -366,8 +383,8 @@ class Agreement:
             # What it saw may be on its way to this member still.
             whose, until = body["party"] if body["party"] in self._job.members else name, time.monotonic() + ON_ITS_WAY
             self._refusal = self._refusal or (name, whose, until)
-            asyncio.get_running_loop().call_later(1.1 * ON_ITS_WAY, self._lobby.changed, self._job.name)
-        self._lobby.changed(self._job.name)
+            asyncio.get_running_loop().call_later(1.1 * ON_ITS_WAY, self._lobby.changed, self._key)
+        self._lobby.changed(self._key)
 
 
 def _who_ended(agreed: Agreed) -> set[str]:

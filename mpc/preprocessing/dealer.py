@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mpc.ledger import Books, Ledger
     from mpc.membership.roster import Roster
     from mpc.messaging.job import Job
-    from mpc.messaging.lobby import Lobby
+    from mpc.messaging.lobby import Key, Lobby
     from mpc.network.mesh import Mesh
 
 MAX_SESSIONS = 64
@@ -43,6 +43,7 @@ class Served:
 
     job: str
     parties: tuple[str, ...]
+    key: Key
     state: str = JOINING
     since: float = field(default_factory=time.time)
     cost: Ledger | None = None
@@ -66,9 +67,11 @@ class Dealer:
         self._lobby = lobby
         self._books = books
         self._memory = Memory(half_of_all())
-        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._jobs: dict[Key, asyncio.Task[None]] = {}
+        """By name and parties, since sets of parties may use one name; a party runs one job of a name at a time."""
         self._closing = False
         lobby.on_join.append(self._joined)
+        lobby.serving = self._jobs
         mesh.subscribe(self)
 
     def _joined(self, name: str, join: wire.Body) -> None:
@@ -84,10 +87,11 @@ class Dealer:
                 "peer=%s phase=refused a job of another roster than counts here; see that both use the same version", name
             )
             return
-        if described.name in self._jobs:
+        key = self._lobby.key(described.name, described.members)
+        if key in self._jobs:
             return
         # Not by who announced them: whoever has left them to a member that never confirms takes no room any more.
-        waits = sum(each.state == JOINING and self._lobby.first(each.job) == name for each in self.served)
+        waits = sum(each.state == JOINING and self._lobby.first(each.key) == name for each in self.served)
         if len(self._jobs) >= MAX_SESSIONS or waits >= MAX_JOINING:
             self._log(described.name).warning(
                 "peer=%s phase=refused %d sessions are being served, and for %d that wait for others it has waited longest",
@@ -98,7 +102,7 @@ class Dealer:
             return
         # Remembered now: many may come before the first of their tasks begins.
         served = self._remember(described)
-        self._jobs[described.name] = asyncio.create_task(self._serve(described, served))
+        self._jobs[key] = asyncio.create_task(self._serve(described, served))
 
     def _described(self, name: str, join: wire.Body, roster: Roster) -> Job:
         """The job that `name` joins, as this dealer says it; PeerMisbehaved if there can be none by this roster."""
@@ -110,9 +114,13 @@ class Dealer:
             raise PeerMisbehaved(name, "proposed a job whose terms are not text")
         try:
             parties, said = tuple(members[:-1]), program if isinstance(program, str) else ""
-            return describe(join["job"], self._mesh, parties, said, terms, roster)
+            job = describe(join["job"], self._mesh, parties, said, terms, roster)
         except BeaverError as fault:
             raise PeerMisbehaved(name, f"proposed a job that cannot run ({fault})") from fault
+        if list(job.members) != members:
+            # The others of the job would be looked for among these members, where none of them is.
+            raise PeerMisbehaved(name, "proposed a job with members in another order than all have")
+        return job
 
     def _roster_of(self, digest: object) -> Roster:
         """The roster of a job: parties that have not taken the newest one yet, or began before, go on with the one before.
@@ -146,8 +154,9 @@ class Dealer:
         finally:
             served.state = outcome
             self.outcomes[outcome] += 1
-            del self._jobs[job.name]
-            for name, join in () if self._closing else self._lobby.waiting(job.name):
+            del self._jobs[served.key]
+            self._lobby.drop_empty(served.key)
+            for name, join in () if self._closing else self._lobby.waiting(served.key):
                 try:
                     self._joined(name, join)
                 except PeerMisbehaved as fault:
@@ -158,7 +167,7 @@ class Dealer:
         if len(self.served) >= KEPT:
             # There is one: fewer are served at once.
             self.served.remove(next(each for each in self.served if each.over))
-        self.served.append(served := Served(job.name, job.parties))
+        self.served.append(served := Served(job.name, job.parties, self._lobby.key(job.name, job.members)))
         return served
 
     async def close(self) -> None:
