@@ -11,7 +11,7 @@
     │   └── ProgramError        the API was used in a way that cannot be safe
     └── RemoteFault             theirs: `.party` names the organisation
         ├── PeerLost            silent, dead, never came, or left the session
-        ├── PeerMisbehaved      sent bytes that the wire format does not allow
+        ├── PeerMisbehaved      sent what the wire format does not allow, or too much at once
         ├── AuthenticationFailed  could not prove to be who the roster says
         ├── Disagreement        honest peers that run different programs, rosters or versions
         └── Refused             does not take a job: its policy denies it, or it has no room
@@ -68,7 +68,7 @@ class PeerLost(RemoteFault):
 
 
 class PeerMisbehaved(RemoteFault):
-    """A peer sent bytes that the wire format does not allow."""
+    """A peer sent what the wire format does not allow, or more at once than any member takes."""
 
 
 class AuthenticationFailed(RemoteFault):
@@ -76,7 +76,7 @@ class AuthenticationFailed(RemoteFault):
 
 
 class Refused(RemoteFault):
-    """A peer does not take a job: its policy denies it, or it serves as many as it can."""
+    """A peer does not take a job: its policy denies it, or it serves as many as it can; or the dealer's machine has no memory for it."""
 
 
 class Disagreement(RemoteFault):

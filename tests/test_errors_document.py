@@ -48,6 +48,7 @@ from tests.test_goodbyes import CLOSING
 from tests.test_handshake import MINE, THEIRS, pair
 from tests.test_identity_lock import LOCK
 from tests.test_links import LINKS
+from tests.test_members_that_cheat import full
 from tests.test_mqtt import RELAYED
 from tests.test_ops_misuse import LOCAL, flags, numbers
 from tests.test_order import other_length, other_op
@@ -300,6 +301,7 @@ CASES = {
     "disagrees with OTHER": lambda: each(two_disagree, 3),
     "has no memory for what the program needs": small_machine,
     "has no room for the job": no_room,
+    "serves as many jobs at once": full,
     **WAITS,
     **{key: (lambda call=call: each(call)) for key, call in MISUSES.items()},
 }

@@ -10,6 +10,7 @@ import pytest
 
 import mpc
 from mpc.messaging import lobby
+from mpc.messaging.agreement import NO_ROOM
 from mpc.messaging.job import describe
 from mpc.naming.expressions import Range
 from mpc.network.mesh import Clocks
@@ -111,6 +112,56 @@ async def test_who_announces_many_jobs_at_once_takes_no_more_room_at_the_dealer(
             join(opened[0], f"j{number}", ("p0", "p1"))
         await until(lambda: caplog.text.count("for 2 that wait for others it has waited longest") == 2)
         assert [each.job for each in opened[-1].dealer.served] == ["j0", "j1"]
+
+
+FULL = "the-dealer: serves as many jobs at once as it can, or as this party may have; run it again when some are over"
+
+
+async def holds_places(monkeypatch, most, count):
+    """What p0 and p1 hear that hold `count` sessions of a dealer which has room for `most`, and ask for one more; p2 and p3 have one then."""
+    monkeypatch.setattr(dealing, "MAX_SESSIONS", most)
+    over = asyncio.Event()
+    async with nodes(4, CLOCKS) as opened:
+
+        async def held(node, job):
+            async with node.session(job, parties=["p0", "p1"]):
+                await over.wait()
+
+        holding = asyncio.gather(*(held(node, f"j{number}") for number in range(count) for node in opened[:2]))
+        await until(lambda: [each.state for each in opened[-1].dealer.served] == [dealing.RUNNING] * count)
+        more = await asyncio.gather(*(run(node, "more", parties=["p0", "p1"]) for node in opened[:2]), return_exceptions=True)
+        both = await asyncio.gather(*(run(node, "theirs", parties=["p2", "p3"]) for node in opened[2:4]))
+        assert [value for value, _ in both] == [2.0] * 2
+        over.set()
+        await holding
+        await until(lambda: not opened[-1].dealer._jobs)
+        both = await asyncio.gather(*(run(node, "more", parties=["p0", "p1"]) for node in opened[:2]))
+        assert [value for value, _ in both] == [2.0] * 2
+        return more
+
+
+async def full():
+    with pytest.MonkeyPatch.context() as patch:
+        return await holds_places(patch, 4, 2)
+
+
+async def test_who_has_as_many_places_of_the_dealer_as_are_left_gets_no_more_and_hears_so(monkeypatch):
+    """At once, and others have theirs."""
+    refused = await holds_places(monkeypatch, 4, 2)
+    assert [(type(fault), str(fault)) for fault in refused] == [(mpc.Refused, FULL)] * 2
+    assert [value for value, _ in await holds_places(monkeypatch, 5, 2)] == [2.0] * 2
+
+
+async def test_only_the_dealer_says_that_it_has_no_place():
+    async with nodes(2, CLOCKS) as opened:
+        await connected(*opened)
+        early = asyncio.create_task(run(opened[0]))
+        await until(lambda: opened[1]._lobby.waiting("j"))
+        nonce = opened[1]._lobby.attempt("j").joins["p0"]["nonce"]
+        opened[1].mesh.channel("p0").control(kind="withdraw", job="j", reason=NO_ROOM, party="the-dealer", answers=nonce)
+        opened[-1].mesh.channel("p0").control(kind="withdraw", job="j", reason=NO_ROOM, party="the-dealer", answers=bytes(32))
+        with pytest.raises(mpc.Disagreement, match="p1: refuses job 'j'"):
+            await early
 
 
 @pytest.mark.parametrize("table", [[33, *[1] * 32], [1, 3, 3, *[0] * 30], [1, 1 << 60, *[0] * 31]])

@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
+from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from mpc.messaging.departure import ON_ITS_WAY, Departure, departure, reported, without
 from mpc.messaging.differences import odd_one
 from mpc.messaging.job import session_id
@@ -41,6 +41,8 @@ ASK_BYTES = 64
 """About what it takes to keep a name, however short it is."""
 GAVE_UP = "gave up waiting"
 ANEW = "joins anew"
+NO_ROOM = "no room"
+"""What a dealer says that has no place for the job."""
 
 
 @dataclass(slots=True, repr=False)
@@ -379,6 +381,8 @@ class Agreement:
             self._gave_up.add(name)
             if self._all_present and self._heard is None:  # else who left the session has said why
                 self._left = without(name, body["party"], [each for each in self._known if each != self._me])
+        elif name == self._job.members[-1] and (body["reason"], body["answers"]) == (NO_ROOM, self._nonce):
+            self._left = Refused(name, "serves as many jobs at once as it can, or as this party may have; run it again when some are over")
         elif body["answers"] == self._nonce:
             # What it saw may be on its way to this member still.
             whose, until = body["party"] if body["party"] in self._job.members else name, time.monotonic() + ON_ITS_WAY

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mpc.errors import BeaverError, PeerMisbehaved
-from mpc.messaging.agreement import Agreement
+from mpc.messaging.agreement import NO_ROOM, Agreement
 from mpc.messaging.job import describe
 from mpc.preprocessing.dealing import DealerSession
 from mpc.preprocessing.memory import Memory, half_of_all
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from mpc.messaging.lobby import Key, Lobby
     from mpc.network.mesh import Mesh
 
-MAX_SESSIONS = 64
-"""Sessions that are served, or wait for members, at once."""
+MAX_SESSIONS = 128
+"""Sessions that are served, or wait for members, at once.  Who has as many of them as are left gets no more, so that some are left for others."""
 MAX_JOINING = 16
-"""Sessions that wait for others and for which one member has waited longest: no member takes all that there is room for."""
-KEPT = 100
-"""Sessions that `Dealer.served` remembers."""
+"""Those of one member that wait for others."""
+KEPT = 200
+"""Sessions that `Dealer.served` remembers: more than are served at once."""
 JOINING, RUNNING = "joining", "running"
 DONE, FAILED, ABANDONED = OUTCOMES = ("done", "failed", "abandoned")
 
@@ -90,19 +90,27 @@ class Dealer:
         key = self._lobby.key(described.name, described.members)
         if key in self._jobs:
             return
-        # Not by who announced them: whoever has left them to a member that never confirms takes no room any more.
-        waits = sum(each.state == JOINING and self._lobby.first(each.key) == name for each in self.served)
-        if len(self._jobs) >= MAX_SESSIONS or waits >= MAX_JOINING:
+        held = [each.state for each in self.served if self._has(name, each)]
+        if len(held) >= MAX_SESSIONS - len(self._jobs) or held.count(JOINING) >= MAX_JOINING:
             self._log(described.name).warning(
-                "peer=%s phase=refused %d sessions are being served, and for %d that wait for others it has waited longest",
+                "peer=%s phase=refused %d sessions are being served, of which it takes part in %d, and for %d that wait for others it has waited longest",
                 name,
                 len(self._jobs),
-                waits,
+                held.count(RUNNING),
+                held.count(JOINING),
             )
+            if (channel := self._mesh.channel(name)) is not None:
+                me = self._mesh.identity.name
+                channel.control(kind="withdraw", job=described.name, reason=NO_ROOM, party=me, answers=join["nonce"])
             return
         # Remembered now: many may come before the first of their tasks begins.
         served = self._remember(described)
         self._jobs[key] = asyncio.create_task(self._serve(described, served))
+
+    def _has(self, name: str, served: Served) -> bool:
+        """Whether a session takes one of the places that `name` may have."""
+        # Of those that wait, not by who announced them: whoever has left them to a member that never confirms takes no room any more.
+        return self._lobby.first(served.key) == name if served.state == JOINING else served.state == RUNNING and name in served.parties
 
     def _described(self, name: str, join: wire.Body, roster: Roster) -> Job:
         """The job that `name` joins, as this dealer says it; PeerMisbehaved if there can be none by this roster."""
