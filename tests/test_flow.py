@@ -229,6 +229,23 @@ async def test_messages_take_turns_of_many_blocks():
     assert far.waiting() is None
 
 
+async def test_who_waits_until_little_is_left_waits_for_the_end_of_a_message():
+    """Before that all of it is held, however much has left."""
+    wire = Wire()
+    flow = Flow(SESSION, "peer", wire)
+    wire.wants_pump = lambda flow: None
+    for number, size in ((1, 3), (2, 4)):
+        flow.send(tag(number), DIGEST, memoryview(bytes(size * BLOCK)))
+    waits = asyncio.create_task(flow.drained(4 * BLOCK))
+    for left in (4, 3):
+        await asyncio.sleep(0)
+        assert not waits.done()
+        flow.pump()
+        assert flow._unsent == left * BLOCK
+    await waits
+    await flow.drained(3 * BLOCK)
+
+
 OVERRUN = {
     "more than the window": [wire.first(tag(1), DIGEST, WINDOW, WINDOW) + bytes(WINDOW), wire.first(tag(2), DIGEST, 8, 8) + bytes(8)],
     "the same tag twice": [wire.first(tag(1), DIGEST, 8, 8) + bytes(8)] * 2,

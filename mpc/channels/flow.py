@@ -279,7 +279,10 @@ class Flow:
         return True
 
     async def drained(self, below: int = 0) -> None:
-        """Return when at most `below` bytes of the messages sent wait for the peer; raise the fault that keeps them back."""
+        """Return when at most `below` bytes of the messages sent wait for the peer, now or when one of them has left; raise the fault that keeps them back.
+
+        Not between: until all of a message has left, the whole of it is held here.
+        """
         while self._unsent > below:
             # A peer that took all may be gone before this task runs again: that is no fault.
             if self._fault is not None:

@@ -125,7 +125,7 @@ class DealerSession:
                 began = time.monotonic()
 
     async def _make_in_thread(self, relation: Relation, tag: bytes, seeds: list[Seed], index: int, name: str) -> None:
-        """A long kernel, so that heartbeats go on, as soon as there is memory for it and until the party has taken what it made."""
+        """A long kernel, so that heartbeats go on, as soon as there is memory for it and until the party has taken all but AHEAD_BYTES."""
         size, loop = memory_of(relation, self._n), asyncio.get_running_loop()
         async with self._own_memory.holding(size), self._memory.holding(size):
             share = await loop.run_in_executor(self._threads, correction, relation, seeds, index)
