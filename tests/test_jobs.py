@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.jobs import COLUMNS, ENDLESS, mean_is_right, near
+from mpc.node import open_node
+from tests.jobs import COLUMNS, ENDLESS, jobs_of, mean_is_right, near
 from tests.nodes import Nodes, rows_of
+from tests.waiting import until
 
 
 async def test_a_first_joint_mean_and_what_follows(tmp_path):
@@ -141,6 +143,26 @@ async def test_nodes_that_propose_together_all_finish(tmp_path):
     async with Nodes(tmp_path / "many", extra="max_jobs = 4\n") if (tmp_path / "many").mkdir() is None else nodes as nodes:
         outcomes = await asyncio.gather(*(nodes.run("sum", *COLUMNS, at=name) for name in ("a", "b", "c") * 2))
         assert [status for status, _, _ in outcomes] == [0] * 6, outcomes
+
+
+async def test_a_dealer_that_has_no_place_is_named_by_all_and_no_party_denied_the_job(tmp_path, monkeypatch):
+    nodes = Nodes(tmp_path)
+    await nodes.start("a", "b", "c")
+    try:
+        async with open_node(tmp_path / "dealer.toml") as dealer:
+            await until(lambda: not dealer.mesh.missing(["a", "b", "c"]))
+            with monkeypatch.context() as patch:
+                patch.setattr("mpc.preprocessing.dealer.MAX_SESSIONS", 0)
+                status, _, complaints = await nodes.run("mean", *COLUMNS)
+            # Each hears it from the dealer, or before that from another party.
+            said = "Refused: dealer: serves as many jobs at once as it can|PeerLost: dealer: gave up the job before it started, says"
+            assert status in (4, 5) and re.search(said, complaints), complaints
+            for name in "bc":
+                (job,) = await jobs_of(nodes, name)
+                assert re.match(said, job["error"]), job
+            await mean_is_right(nodes)
+    finally:
+        await nodes.__aexit__()
 
 
 async def test_busy_and_cancel(tmp_path):

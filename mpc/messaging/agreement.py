@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
-from mpc.messaging.departure import ON_ITS_WAY, Departure, departure, reported, without
+from mpc.messaging.departure import NO_ROOM, ON_ITS_WAY, Departure, departure, no_place, reported, without
 from mpc.messaging.differences import odd_one
 from mpc.messaging.job import session_id
 from mpc.messaging.lobby import NONCE_BYTES
@@ -41,8 +41,6 @@ ASK_BYTES = 64
 """About what it takes to keep a name, however short it is."""
 GAVE_UP = "gave up waiting"
 ANEW = "joins anew"
-NO_ROOM = "no room"
-"""What a dealer says that has no place for the job."""
 
 
 @dataclass(slots=True, repr=False)
@@ -140,7 +138,7 @@ class Agreement:
 
     def _give_up(self, fault: BaseException) -> None:
         self._tell_that_over()
-        reason = fault.text if isinstance(fault, Disagreement) else GAVE_UP
+        reason = fault.text if isinstance(fault, Disagreement) else NO_ROOM if isinstance(fault, Refused) else GAVE_UP
         party = fault.party if isinstance(fault, RemoteFault) else self._me
         joins = self._lobby.attempt(self._key).joins
         for name, channel in self._told.items():
@@ -377,12 +375,13 @@ class Agreement:
     def _withdrawn(self, name: str, body: wire.Body) -> None:
         if self._lobby.about(name, body) != self._key:
             return
-        if body["reason"] == GAVE_UP:
+        if body["reason"] == NO_ROOM and name == self._job.members[-1]:
+            if body["answers"] == self._nonce:
+                self._left = no_place(name, name)
+        elif body["reason"] in (GAVE_UP, NO_ROOM):
             self._gave_up.add(name)
             if self._all_present and self._heard is None:  # else who left the session has said why
-                self._left = without(name, body["party"], [each for each in self._known if each != self._me])
-        elif name == self._job.members[-1] and (body["reason"], body["answers"]) == (NO_ROOM, self._nonce):
-            self._left = Refused(name, "serves as many jobs at once as it can, or as this party may have; run it again when some are over")
+                self._left = without(name, body["party"], [each for each in self._known if each != self._me], body["reason"])
         elif body["answers"] == self._nonce:
             # What it saw may be on its way to this member still.
             whose, until = body["party"] if body["party"] in self._job.members else name, time.monotonic() + ON_ITS_WAY

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 ROOM = "room"
 """Why a dealer ends a session that is too large for its machine: nobody is to blame for that."""
+NO_ROOM = "no room"
+"""What a dealer says that has no place for a job, and who heard that says to the job's other parties."""
 MAX_PLACE = 1 << 12
 """Characters of a place in a program that are believed; deep calls have long ones."""
 ON_ITS_WAY = 1.0
@@ -71,9 +73,17 @@ def no_memory(at: str) -> str:
     return f"has no memory for what the program needs of it at {at}; let the program take smaller pieces, or give the dealer's machine more memory"
 
 
-def without(name: str, missed: str, others: Collection[str]) -> PeerLost:
-    """`name` withdrew from a job, since it lost the member `missed`, or for a reason of its own."""
+def no_place(dealer: str, teller: str) -> Refused:
+    """What is said of a dealer that has no place for a job."""
+    text = "serves as many jobs at once as it can, or as this party may have; run it again when some are over"
+    return Refused(dealer, text + says(teller, dealer))
+
+
+def without(name: str, missed: str, others: Collection[str], reason: str) -> PeerLost | Refused:
+    """`name` withdrew from a job, since it lost the member `missed`, which may have refused it, or for a reason of its own."""
     if missed in others and missed != name:
+        if reason == NO_ROOM:
+            return no_place(missed, name)
         return PeerLost(missed, f"went missing before the job started, says {name}")
     return PeerLost(name, "gave up the job before it started")
 

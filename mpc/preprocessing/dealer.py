@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mpc.errors import BeaverError, PeerMisbehaved
-from mpc.messaging.agreement import NO_ROOM, Agreement
+from mpc.messaging.agreement import Agreement
+from mpc.messaging.departure import NO_ROOM
 from mpc.messaging.job import describe
 from mpc.preprocessing.dealing import DealerSession
 from mpc.preprocessing.memory import Memory, half_of_all

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, ConfigError, JobCancelled, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from mpc.messaging.agreement import GAVE_UP
-from mpc.messaging.departure import without
+from mpc.messaging.departure import NO_ROOM, without
 from parties.auditing.journal import Journal, reason
 from parties.auditing.scribe import Scribe
 from parties.jobs.admission import Admission
@@ -232,7 +232,7 @@ class Service:
             self._concluded(name, body)
         elif body["kind"] == "decline":
             self._declined(name, body)
-        elif body["kind"] == "withdraw" and body["reason"] == GAVE_UP:
+        elif body["kind"] == "withdraw" and body["reason"] in (GAVE_UP, NO_ROOM):
             self._gave_up(name, body)
 
     def _answer(self, name: str, job: str, verdict: str, why: str = "told so", **more: Any) -> None:
@@ -364,7 +364,7 @@ class Service:
         record = self.records.get(body["job"])
         if record is None or name not in record.task.parties:
             return
-        fault = without(name, body["party"], [member for member in self.admission.members(record) if member != self.me])
+        fault = without(name, body["party"], [member for member in self.admission.members(record) if member != self.me], body["reason"])
         if isinstance(record.state, Accepted):
             self._release(record, fault)
         elif isinstance(record.state, Unshared):
@@ -376,7 +376,7 @@ class Service:
             return
         record.ended = fault
         # Before this party's own goodbye: whoever hears that first would take this party for the one that left.
-        self._decline(record, fault.party, DENIED if isinstance(fault, Refused) else LOST)
+        self._decline(record, fault.party, DENIED if isinstance(fault, Refused) and fault.party in record.task.parties else LOST)
         if not isinstance(record.state, Unshared) or not isinstance(fault, Refused):
             self._running[record.id].cancel()
         # Else it ends after reading: what is wrong with this party's own data is more use here than another's denial.
