@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from mpc.ledger import Ledger
-    from mpc.messaging.agreement import Agreed
+    from mpc.messaging.agreed import Agreed
     from mpc.messaging.visit import Visit
     from mpc.naming.scope import Scope
     from mpc.naming.streams import Expansion, Watch

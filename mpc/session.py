@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from mpc.engine import Engine, Hearing
     from mpc.ledger import Ledger
-    from mpc.messaging.agreement import Agreed
+    from mpc.messaging.agreed import Agreed
     from mpc.messaging.beside import Beside
     from mpc.messaging.visit import Visit
     from mpc.naming.expressions import Expression

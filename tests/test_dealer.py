@@ -16,7 +16,7 @@ from mpc import Node, protocol
 from mpc.channels.flow import ON_FRAME, Flow
 from mpc.framing import wire
 from mpc.ledger import Ledger
-from mpc.messaging.agreement import Agreed
+from mpc.messaging.agreed import Agreed
 from mpc.messaging.job import describe
 from mpc.messaging.sinks import Store
 from mpc.naming.correlations import Relation, receiver

@@ -20,7 +20,7 @@ from mpc.framing.records import Sealer
 from mpc.membership.identity import Identity
 from mpc.membership.members import Member
 from mpc.membership.roster import Roster
-from mpc.messaging import agreement
+from mpc.messaging import agreed
 from mpc.messaging.job import describe
 from mpc.messaging.visit import Visit
 from mpc.naming.correlations import Relation, receiver
@@ -73,8 +73,8 @@ EARLY = {
 async def test_a_member_that_says_too_much_before_the_last_confirmation_is_cut_off(monkeypatch, caplog, what):
     asks, message = EARLY[what]
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(agreement, "MAX_EARLY", 3)
-    monkeypatch.setattr(agreement, "MAX_EARLY_BYTES", 400)
+    monkeypatch.setattr(agreed, "MAX_EARLY", 3)
+    monkeypatch.setattr(agreed, "MAX_EARLY_BYTES", 400)
     async with nodes(2, CLOCKS) as opened:
         await connected(*opened)
         sessions = unconfirmed(monkeypatch, opened[2], "p1")

@@ -12,11 +12,10 @@ import hmac
 import logging
 import secrets
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
+from mpc.messaging.agreed import Agreed
 from mpc.messaging.departure import NO_ROOM, ON_ITS_WAY, Departure, departure, no_place, reported, without
 from mpc.messaging.differences import odd_one
 from mpc.messaging.job import session_id
@@ -27,33 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from mpc.channels.channel import Channel
-    from mpc.channels.flow import Flow
     from mpc.framing import wire
     from mpc.messaging.job import Job
     from mpc.messaging.lobby import Attempt, Lobby
     from mpc.network.mesh import Mesh
 
-MAX_EARLY = 1 << 14
-"""Asks and endings that one member may send before this one has the last confirmation."""
-MAX_EARLY_BYTES = 1 << 26
-"""Of all names in those asks, with ASK_BYTES for each: twice what a party asks for before it has an answer."""
-ASK_BYTES = 64
-"""About what it takes to keep a name, however short it is."""
 GAVE_UP = "gave up waiting"
 ANEW = "joins anew"
-
-
-@dataclass(slots=True, repr=False)
-class Agreed:
-    """One party's view of a session that everyone confirmed; `seeds` and `flows` by member name."""
-
-    job: Job
-    session: bytes
-    seeds: dict[str, bytes]
-    flows: dict[str, Flow]
-    channels: dict[str, Channel]
-    early: list[tuple[str, wire.Body]] = field(default_factory=list)
-    """Control messages of members that started while this one still waited for the last confirmation."""
 
 
 class Agreement:
@@ -77,8 +56,6 @@ class Agreement:
         self._heard: Departure | None = None
         self._refusal: tuple[str, str, float] | None = None
         self._said: dict[str, dict[str, Any]] = {}
-        self._early: Counter[str] = Counter()
-        self._early_bytes: Counter[str] = Counter()
         self._gave_up: set[str] = set()
         self._over: set[str] = set()
         """Members of which the dealer said that they have ended the session."""
@@ -111,7 +88,11 @@ class Agreement:
             async with asyncio.timeout(5):
                 await event.wait()
         except TimeoutError:
-            self._log.info("waiting for %s", ", ".join(self._absent()))
+            absent = self._absent()
+            others = [
+                f"{name}, which waits for job {job!r}" for name in absent if (job := self._lobby.wants(name, but=self._key)) is not None
+            ]
+            self._log.info("waiting for %s", "; ".join(others) or ", ".join(absent))
         event.clear()
 
     def _absent(self) -> list[str]:
@@ -130,11 +111,11 @@ class Agreement:
         name = absent[0] if absent[0] in self._others else self._others[0]
         connected = not self._mesh.missing([name])
         why = "is connected but did not start this job" if connected else f"did not come ({self._mesh.problem(name)})"
-        return PeerLost(
-            name,
-            f"{why} within {self._mesh.clocks.join:g} s; job {self._job.name!r} waited for {', '.join(absent)}. "
-            "Start it there, or raise the clock `join`.",
-        )
+        waited = f"{why} within {self._mesh.clocks.join:g} s; job {self._job.name!r} waited for {', '.join(absent)}. "
+        other = self._lobby.wants(name, but=self._key)
+        if other is not None:
+            return PeerLost(name, f"{waited}It waits for job {other!r} itself: give the same name everywhere.")
+        return PeerLost(name, f"{waited}Start it there, or raise the clock `join`.")
 
     def _give_up(self, fault: BaseException) -> None:
         self._tell_that_over()
@@ -165,7 +146,7 @@ class Agreement:
         """A dealer that will not serve the session says who has ended it, as one that serves it does, to parties that may hear of it from nobody else."""
         if self._agreed is None or self._me != self._job.members[-1]:
             return
-        ended = _who_ended(self._agreed)
+        ended = self._agreed.ended()
         for name in set(self._others).difference(name for name, _ in self._agreed.early):
             if (channel := self._agreed.channels[name]) is self._mesh.channel(name):
                 for party in ended:
@@ -290,19 +271,14 @@ class Agreement:
         for name, channel in channels.items():
             if before is not None and name in kept:
                 self._agreed.seeds[name], self._agreed.flows[name] = before.seeds[name], before.flows[name]
-                self._agreed.early += [each for each in before.early if each[0] == name]
+                for sender, body in before.early:
+                    if sender == name:
+                        self._agreed.keep(sender, body)
                 continue
             seed = pair_seed(channel.exporter, channel.transcript, session, self._job.digest, self._me, name)
             # Flows open before our confirmation leaves, so a peer's first data always finds them.
             self._agreed.seeds[name], self._agreed.flows[name] = seed, channel.open_flow(session, self._mesh.window)
             channel.control(kind="confirm", job=self._job.name, session=session, proof=confirmation(seed, session, self._me))
-        self._early, self._early_bytes = Counter(), Counter()
-        for name, body in self._agreed.early:
-            self._count_early(name, body)
-
-    def _count_early(self, name: str, body: wire.Body) -> None:
-        self._early[name] += 1
-        self._early_bytes[name] += _size(body, name)
 
     def _all_confirm(self, session: bytes, confirms: dict[str, wire.Body]) -> Agreed | None:
         if self._agreed is None or any(name not in confirms or confirms[name]["session"] != session for name in self._others):
@@ -343,12 +319,7 @@ class Agreement:
                 self._over.add(body["party"])
                 self._see_who_is_lost()
         elif body["kind"] == "ask" or body["reason"] == "done":
-            self._count_early(name, body)
-            if self._early[name] > MAX_EARLY or self._early_bytes[name] > MAX_EARLY_BYTES:
-                raise PeerMisbehaved(
-                    name, f"sent more than {MAX_EARLY} messages, or {MAX_EARLY_BYTES} bytes in them, before the session was confirmed"
-                )
-            self._agreed.early.append((name, body))
+            self._agreed.keep(name, body)
             if body["kind"] == "leave":
                 self._lobby.attempt(self._key).ended.add(name)
                 self._agreed.flows[name].peer_finished()
@@ -364,7 +335,7 @@ class Agreement:
         if self._agreed is None:
             return
         began_over = self._agreed.channels
-        ended = _who_ended(self._agreed)
+        ended = self._agreed.ended()
         now = {name: self._mesh.channel(name) for name in self._others if name not in ended}
         # Who has ended it does not come back to it, not over another channel either; nor does whoever is lost once this party has heard of an end.
         lost = [name for name, at in now.items() if (ended and at is None) or (name in self._over and at is not began_over[name])]
@@ -388,16 +359,3 @@ class Agreement:
             self._refusal = self._refusal or (name, whose, until)
             asyncio.get_running_loop().call_later(1.1 * ON_ITS_WAY, self._lobby.changed, self._key)
         self._lobby.changed(self._key)
-
-
-def _who_ended(agreed: Agreed) -> set[str]:
-    """Members that have said so, before this one began."""
-    return {name for name, body in agreed.early if body["kind"] == "leave"}
-
-
-def _size(body: wire.Body, name: str) -> int:
-    """About what an ask or an ending of `name` takes while it waits."""
-    asked = body.get("relations", ())
-    if not all(isinstance(relation, bytes) for relation in asked):
-        raise PeerMisbehaved(name, "asked for a relation that is not defined")
-    return sum(ASK_BYTES + len(relation) for relation in asked)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mpc.channels.flow import Flow, Sink
     from mpc.ledger import Ledger
-    from mpc.messaging.agreement import Agreed
+    from mpc.messaging.agreed import Agreed
     from mpc.messaging.visit import Visit
     from mpc.naming.correlations import Relation
     from mpc.naming.expressions import Tree

@@ -86,6 +86,11 @@ class Lobby:
         """Who of them has waited longest."""
         return next(iter(self._jobs[job].joins), None) if job in self._jobs else None
 
+    def wants(self, name: str, *, but: Key) -> str | None:
+        """The name of a job that `name` waits for, and this node does not want; of another than `but`."""
+        others = (job for job, attempt in self._jobs.items() if job != but and job not in self._news and name in attempt.joins)
+        return next((job if isinstance(job, str) else job[0] for job in others), None)
+
     def watch(self, job: Key) -> asyncio.Event:
         """An event that is set at every change; one watcher per job."""
         if job in self._news:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mpc.channels.flow import Arrivals
     from mpc.framing import wire
-    from mpc.messaging.agreement import Agreed
+    from mpc.messaging.agreed import Agreed
     from mpc.naming.scope import Scope
     from mpc.network.mesh import Mesh
 

@@ -25,7 +25,7 @@ from mpc.preprocessing.memory import Memory, memory_of
 if TYPE_CHECKING:
     from mpc.framing import wire
     from mpc.ledger import Ledger
-    from mpc.messaging.agreement import Agreed
+    from mpc.messaging.agreed import Agreed
     from mpc.messaging.sinks import Bytes
     from mpc.naming.correlations import Relation
     from mpc.naming.expressions import Range

@@ -1,0 +1,60 @@
+"""A session that everyone confirmed, as one member knows it, and what others sent for it before this member knew so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mpc.errors import PeerMisbehaved
+
+if TYPE_CHECKING:
+    from mpc.channels.channel import Channel
+    from mpc.channels.flow import Flow
+    from mpc.framing import wire
+    from mpc.messaging.job import Job
+
+MAX_EARLY = 1 << 14
+"""Asks and endings that one member may send before this one has the last confirmation."""
+MAX_EARLY_BYTES = 1 << 26
+"""Of all names in those asks, with ASK_BYTES for each: twice what a party asks for before it has an answer."""
+ASK_BYTES = 64
+"""About what it takes to keep a name, however short it is."""
+
+
+@dataclass(slots=True, repr=False)
+class Agreed:
+    """One party's view of a session that everyone confirmed; `seeds` and `flows` by member name."""
+
+    job: Job
+    session: bytes
+    seeds: dict[str, bytes]
+    flows: dict[str, Flow]
+    channels: dict[str, Channel]
+    early: list[tuple[str, wire.Body]] = field(default_factory=list)
+    """Control messages of members that started while this one still waited for the last confirmation."""
+    counts: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
+    """Of each member, how many these are, and about how many bytes they take."""
+
+    def keep(self, name: str, body: wire.Body) -> None:
+        """An ask or an ending of `name`, which came early; PeerMisbehaved for more of them than are kept."""
+        self.counts[name] += 1
+        self.sizes[name] += _size(body, name)
+        if self.counts[name] > MAX_EARLY or self.sizes[name] > MAX_EARLY_BYTES:
+            raise PeerMisbehaved(
+                name, f"sent more than {MAX_EARLY} messages, or {MAX_EARLY_BYTES} bytes in them, before the session was confirmed"
+            )
+        self.early.append((name, body))
+
+    def ended(self) -> set[str]:
+        """Members that have said, before this one began, that they have ended it."""
+        return {name for name, body in self.early if body["kind"] == "leave"}
+
+
+def _size(body: wire.Body, name: str) -> int:
+    """About what an ask or an ending of `name` takes while it waits."""
+    asked = body.get("relations", ())
+    if not all(isinstance(relation, bytes) for relation in asked):
+        raise PeerMisbehaved(name, "asked for a relation that is not defined")
+    return sum(ASK_BYTES + len(relation) for relation in asked)
