@@ -25,8 +25,8 @@ LIMIT_BITS = 63
 """A signed word holds -2^63 <= x < 2^63."""
 LIMIT = 2.0**LIMIT_BITS * (1 - 2.0**-30)
 """What words stay below.  A bound is a float64, of which each operation may lose 2^-53: a billion of them do not reach the rest."""
-MOST_FRAC = 512
-"""Fractional bits, above or below 0: the powers of two of these and of the ring are floats."""
+MOST_FRAC = 1023
+"""Fractional bits, above or below 0: two to the power of them is a float."""
 
 Floats = NDArray[np.float64]
 _BLOCK = 1 << 14
@@ -38,7 +38,12 @@ _OTHERS = {"U": "text", "S": "text", "M": "dates", "m": "spans of time", "c": "c
 
 def headroom(frac: int, addends: int = 1) -> float:
     """The largest power-of-two bound under which the sum of `addends` values with `frac` fractional bits fits."""
-    return 2.0 ** (LIMIT_BITS - 1 - frac - (addends - 1).bit_length())
+    return _power(LIMIT_BITS - 1 - frac - (addends - 1).bit_length())
+
+
+def _power(exponent: int) -> float:
+    """Two to the power of `exponent`, or the largest one that is a float."""
+    return 2.0 ** min(exponent, 1023)
 
 
 def fits(bound: float, frac: int) -> bool:
@@ -61,7 +66,7 @@ def check_fits(bound: float, frac: int, what: str) -> None:
     fractional_bits(frac)
     msg = (
         f"{what} may reach {bound:.4g}, which with {frac} fractional bits exceeds the ring "
-        f"(limit {2.0 ** (LIMIT_BITS - frac):.4g}). Declare a smaller bound=, use a smaller frac=, or scale the data."
+        f"(limit {_power(LIMIT_BITS - frac):.4g}). Declare a smaller bound=, use a smaller frac=, or scale the data."
     )
     raise PrecisionError(msg)
 

@@ -65,8 +65,11 @@ async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers 
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
     not_shared(x)
-    with noting(names := column_names(x), labels := row_labels(x)):
-        return await pooled(s, own(s, x, "a value", frac=frac, place=partial(_element, names=names)), to, ("secure_sum", *names, *labels))
+    names, labels = column_names(x), row_labels(x)
+    # A job passes the sums of its rows, one for each column.
+    place = partial(_column, of=x) if np.shape(x) == (len(names),) else partial(_element, names=names)
+    with noting(names, labels):
+        return await pooled(s, own(s, x, "a value", frac=frac, place=place), to, ("secure_sum", *names, *labels))
 
 
 def mean_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001

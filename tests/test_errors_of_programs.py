@@ -232,7 +232,7 @@ BESIDE = [
     ("there are at most N fractional bits", lambda s: protocols.secure_sum(s, [1.0], frac=-2000)),
     ("there are at most N fractional bits", lambda s: protocols.variance(s, [1.0, 2.0], frac=1100)),
     ("there are at most N fractional bits", lambda s: s.zero(1).ldexp(-1100)),
-    ("there are at most N fractional bits", lambda s: mpc.mul(s, s.zero(1, frac=500), s.zero(1, frac=500))),
+    ("there are at most N fractional bits", lambda s: mpc.mul(s, s.zero(1, frac=600), s.zero(1, frac=600))),
     ("a bound is a number, 0 or more", lambda s: s.input(None if s.index == 0 else [1.0], 1, 1, bound=-2.0)),
     ("a bound is a number, 0 or more", lambda s: mpc.matmul(s, numbers(s, 2, 2), numbers(s, 2, 2), bound=-1.0)),
     ("an array has at most N axes", lambda s: s.inputs(np.ones((1,) * 33))),
