@@ -17,7 +17,7 @@ from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
 from mpc.fixed_point import BOUND, FRAC, fractional_bits, headroom, rounded_bound, shape_of
 from mpc.ledger import Release
 from mpc.naming import correlations, expressions
-from mpc.naming.scope import Scope, called, close_innermost, current, protocol, running
+from mpc.naming.scope import Scope, called, close_innermost, close_unbegun, current, protocol, running
 from mpc.naming.streams import MASK, ZERO, ZERO_XOR
 from mpc.preprocessing.plan import DryExchange, DrySource, Plan, Planning, run_dry
 from mpc.ring import count
@@ -61,6 +61,8 @@ class Session:
     Calls that return at once are local; what is awaited may use the network.  `client` is who gets results besides the parties, if anyone:
     what is revealed to everyone is revealed to it, too.
     """
+
+    unbegun: dict[Scope, Coroutine[Any, Any, Any]] | None = None
 
     def __init__(self, names: Sequence[str], engine: Engine, log: logging.LoggerAdapter[logging.Logger], client: str = "") -> None:
         self.names = tuple(names)
@@ -126,6 +128,7 @@ class Session:
         dry, plan = Session.dry(self.names, self.index, client=self.client, source=Planning)
         # Names go on where this scope is now: nothing that was named before is named again.
         dry.root = scope.twin()
+        dry.unbegun = {}
 
         async def on_shapes() -> None:
             await dry.made(await called(program, dry, *dry.emptied(arguments), **dry.emptied(parameters)))
@@ -136,6 +139,8 @@ class Session:
         except asyncio.CancelledError:
             self.cancelled(scope)
             raise
+        finally:
+            close_unbegun(dry)
         return dry.root
 
     def emptied(self, argument: Any) -> Any:

@@ -271,3 +271,48 @@ def test_a_program_that_runs_keeps_nothing_of_its_dry_run(monkeypatch):
 
     assert simulate(2, program) == [0, 0]
     assert len(plans) == 2
+
+
+@mpc.protocol
+async def shifted(s, x, by):
+    return await s.reveal(x + by)
+
+
+async def calls_before_it_looks(s, x):
+    return await asyncio.gather(s.reveal(x), shifted(s, x, float((await s.reveal(x))[0])))
+
+
+async def calls_before_it_waits(s, x):
+    told = {"ready": asyncio.Event()}
+
+    @mpc.protocol
+    async def second(s, x):
+        return await asyncio.gather(s.reveal(x), shifted(s, x, await is_told(s, x, told)))
+
+    return (await asyncio.gather(second(s, x), looks(s, x, told)))[0]
+
+
+async def begins_tasks_before_it_looks(s, x):
+    task = asyncio.create_task(s.reveal(x))
+    by = float((await s.reveal(x))[0])
+    return [await task, await shifted(s, x, by)]
+
+
+async def plans_a_part(s, x):
+    return await s.run(calls_before_it_looks, x)
+
+
+@pytest.mark.parametrize("program", [calls_before_it_looks, calls_before_it_waits, begins_tasks_before_it_looks, plans_a_part])
+@pytest.mark.parametrize("seed", [None, 1, 2, 3])
+def test_a_dry_run_that_ends_leaves_no_call_to_warn_of(program, seed, recwarn, caplog):
+    """Python said that reveal was never awaited, and named the line of a program that awaits all of its calls."""
+
+    async def planned(s):
+        return [part.tolist() for part in await s.run(program, small(s))]
+
+    one, other = simulate(2, planned, seed=seed, clocks=CLOCKS)
+    assert one == other
+    assert one[0] == [2.0, 4.0, 6.0]
+    gc.collect()
+    assert not [str(warning.message) for warning in recwarn]
+    assert not caplog.text

@@ -205,6 +205,10 @@ class Scoped(Protocol):
     def root(self) -> Scope:
         """The scope of the program itself."""
 
+    @property
+    def unbegun(self) -> dict[Scope, Coroutine[Any, Any, Any]] | None:
+        """In a dry run, the calls that were made and have not begun; None in all others, where the program has them."""
+
     def check_alive(self) -> None:
         """Raise the session's fault if it has one."""
 
@@ -230,6 +234,17 @@ def close_innermost(s: Scoped, fault: type[BaseException]) -> None:
     entry = _current.get()
     if entry is None or entry[0] is s:
         running(s).close(fault, s.root)
+
+
+def close_unbegun(s: Scoped) -> None:
+    """Close what a dry run has called and will not await, since it ended before: Python would say of each that the program never does."""
+    calls = s.unbegun or {}
+    # What a task has begins by itself, if not yet.
+    begin = {task.get_coro() for task in asyncio.all_tasks()} if calls else ()
+    for call in calls.values():
+        if call not in begin:
+            call.close()
+    calls.clear()
 
 
 def called(program: Callable[..., Awaitable[R]], s: object, /, *arguments: object, **parameters: object) -> Awaitable[R]:
@@ -315,6 +330,8 @@ def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concat
         coroutine = _run(s, parent, scope, body, args, kwargs)
         # What Python calls it where its await was forgotten.
         coroutine.__qualname__ = body.__qualname__  # type: ignore[attr-defined]  # the abstract type does not promise it
+        if (unbegun := s.unbegun) is not None:
+            unbegun[scope] = coroutine
         return coroutine
 
     return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", call)
@@ -324,6 +341,8 @@ async def _run(
     s: Scoped, parent: Scope, scope: Scope, body: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> R:
     scope.task = task = asyncio.current_task()
+    if (unbegun := s.unbegun) is not None:
+        unbegun.pop(scope, None)
     try:
         if scope.path[-1] % OFTEN == OFTEN - 1:
             await parent.relieve()
