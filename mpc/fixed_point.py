@@ -31,7 +31,8 @@ MOST_FRAC = 1023
 Floats = NDArray[np.float64]
 _BLOCK = 1 << 14
 """Elements that stay in cache."""
-_NUMBERS = (int, float, Decimal, np.number, np.bool_)
+_WHOLE = (int, np.integer, np.bool_)
+_NUMBERS = (*_WHOLE, float, Decimal, np.number)
 _OTHERS = {"U": "text", "S": "text", "M": "dates", "m": "spans of time", "c": "complex numbers"}
 """What arrays of these kinds hold."""
 
@@ -122,6 +123,9 @@ def as_numbers(values: ArrayLike) -> NDArray[Any]:
     array = _array(values)
     if array.dtype.kind == "O" and all(_missing(entry) or isinstance(entry, _NUMBERS) for entry in array.flat):
         # Frames give objects for columns of different types, of decimals, and where something is missing.
+        if all(isinstance(entry, _WHOLE) for entry in array.flat):
+            with suppress(OverflowError):
+                return array.astype(np.int64)
         with suppress(OverflowError, ValueError):
             return np.array([math.nan if _missing(entry) else float(entry) for entry in array.flat]).reshape(array.shape)
     if array.dtype.kind not in "fiub":
@@ -178,23 +182,43 @@ def encode(values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> Word
     """
     check_fits(bound, frac, "a value within its bound")
     array = as_numbers(values)
-    real: NDArray[Any] = array.astype(np.float64, copy=False) if array.dtype.kind == "f" or frac else array
-    # NaN compares as false.
-    if array.size and not (-bound <= real.min() and real.max() <= bound):
-        raise _outside(real, bound, column_names(values))
-    if not frac and real.dtype.kind != "f":
-        return np.asarray(real.astype(np.int64)).view(WORD)
-    scaled = np.asarray(real * 2.0**frac)  # exact: a power of two
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64, copy=False)
+    # As numbers of Python, which compares whole numbers with a float exactly.  NaN compares as false.
+    if array.size and not (-bound <= array.min().item() and array.max().item() <= bound):
+        raise _outside(array, bound, column_names(values))
+    if array.dtype.kind != "f":
+        return _shifted(array.astype(np.int64), frac).view(WORD)
+    scaled = np.asarray(array * 2.0**frac)  # exact: a power of two
     return np.asarray(np.rint(scaled, out=scaled).astype(np.int64)).view(WORD)
 
 
-def _outside(real: NDArray[Any], bound: float, names: tuple[str, ...]) -> PrecisionError:
-    size = np.abs(real.astype(np.float64))
-    where = tuple(int(i) for i in np.argwhere(~(size <= bound))[0])
-    finite = np.isfinite(size)
+def _shifted(whole: NDArray[np.int64], frac: int) -> NDArray[np.int64]:
+    """Whole numbers times 2^frac; what is dropped is rounded, to even from the middle, as that of floats.  These would hold 53 bits of a number."""
+    if frac >= 0:
+        # What is within a bound that fits is 0 where more is shifted.
+        return np.left_shift(whole, min(frac, 63), out=whole)
+    if frac < -63:
+        return np.zeros_like(whole)
+    kept, dropped, half = whole >> -frac, whole & ((1 << -frac) - 1), 1 << (-frac - 1)
+    return np.asarray(kept + (dropped > half - (kept & 1)))
+
+
+def reach(numbers: NDArray[Any]) -> float:
+    """The least float64 that none of these exceeds in absolute value; NaN where one of them is."""
+    if numbers.dtype.kind == "f":
+        return float(np.max(np.abs(numbers.astype(np.float64)), initial=0.0))
+    largest = max(int(numbers.max()), -int(numbers.min())) if numbers.size else 0
+    return float(largest) if float(largest) >= largest else math.nextafter(largest, math.inf)
+
+
+def _outside(numbers: NDArray[Any], bound: float, names: tuple[str, ...]) -> PrecisionError:
+    limit = bound if numbers.dtype.kind == "f" else math.floor(bound)
+    beyond, finite = ~((-limit <= numbers) & (numbers <= limit)), np.isfinite(numbers)
+    where = tuple(int(i) for i in np.argwhere(beyond)[0])
     # A larger bound helps neither NaN nor infinity.
     if finite[where]:
-        fault, alike, remedy = f"beyond the declared bound {bound:.6g}", finite & (size > bound), "mend the data or declare a larger bound="
+        fault, alike, remedy = f"beyond the declared bound {bound:.6g}", finite & beyond, "mend the data or declare a larger bound="
     else:
         fault, alike, remedy = "not a finite number", ~finite, "put a number in its place, or leave it out"
     return PrecisionError(f"{_where(where, names)} is {fault} ({int(alike.sum())} such value(s)); {remedy}")

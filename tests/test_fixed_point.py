@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mpc import PrecisionError
-from mpc.fixed_point import BOUND, FRAC, decode, encode, headroom
+from mpc.fixed_point import BOUND, FRAC, as_numbers, decode, encode, headroom, reach
+from mpc.testing import simulate
 
 
 @given(st.floats(-BOUND, BOUND))
@@ -82,3 +85,52 @@ def test_a_larger_bound_is_advised_for_what_it_helps():
         encode(table, bound=3.0)
     with pytest.raises(PrecisionError, match=r"^row 0, column 1 is beyond the declared bound 2 \(2 such value\(s\)\); .* larger bound=$"):
         encode(table, bound=2.0)
+
+
+@given(st.data(), st.sampled_from([0, 1, 20, 61, -1, -2, -9, -40, -62, -63, -64, -500]))
+def test_whole_numbers_are_words_to_the_last_bit(data, frac):
+    """As floats they would have 53 bits."""
+    bits = 62 - max(frac, 0)
+    value = data.draw(st.integers(-(2**bits), 2**bits))
+    wanted = round(value * Fraction(2) ** frac)
+    for values in (value, [value], np.array([[value, 0]]), np.array([value, True], object), np.ma.array([value])):
+        words = encode(values, frac=frac, bound=2.0**bits)
+        assert words.view(np.int64).reshape(-1)[0] == wanted
+        assert words.shape == np.shape(values)
+
+
+def test_objects_that_are_whole_numbers_stay_whole_and_others_become_floats():
+    assert as_numbers(np.array([2**53 + 1, True, np.int8(-3)], object)).tolist() == [2**53 + 1, 1, -3]
+    assert as_numbers(np.array([2**53 + 1, True], object)).dtype == np.int64
+    for other in (None, 0.5, 2**63):
+        assert as_numbers(np.array([2, other], object)).dtype == np.float64
+
+
+@pytest.mark.parametrize("beyond", [2**62 + 1, 2**62 + 512, -(2**62) - 1, 2**63, 2**64 - 1])
+def test_a_whole_number_beyond_its_bound_is_refused_if_no_float_tells_the_two_apart(beyond):
+    for values in ([[0, 3], [0, beyond]], np.array([[0, 3], [0, beyond]], object)):
+        with pytest.raises(PrecisionError, match=r"^row 1, column 1 is beyond the declared bound 4.61169e\+18 \(1 such value\(s\)\)"):
+            encode(values, frac=0, bound=2.0**62)
+
+
+@given(st.integers(-(2**63), 2**64 - 1))
+def test_the_reach_of_whole_numbers_is_the_least_float_that_is_not_below_them(value):
+    assert reach(np.array([value, 0])) >= abs(value)
+    assert int(np.nextafter(reach(np.array([value, 1])), 0.0)) < max(abs(value), 1)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_whole_numbers_of_inputs_and_constants_keep_all_of_their_bits(n):
+    large = 2**55 + 1
+
+    async def program(s):
+        def own(frac):
+            return s.input(np.array([large, 3], object) if s.index == 0 else None, 0, 2, frac=frac, bound=2.0**57)
+
+        x, y, zero = own(0), own(4), s.zero(2, frac=4)
+        less = [x - large, y - 2**55, zero + np.array([large, 0]) - y, (await s.mask(y)) - large]
+        return [(await s.reveal(each.share() if each.is_masked else each)).tolist() for each in [x, *less]]
+
+    for found in simulate(n, program, check_bounds=True):
+        # What is revealed with fractional bits is float64.
+        assert found == [[large, 3], [0, 3 - large], [1, float(3 - 2**55)], [0, -3], [0, float(3 - large)]]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
-from mpc.fixed_point import as_numbers, check_fits, encode, headroom, rounded_bound
+from mpc.fixed_point import as_numbers, check_fits, encode, headroom, reach, rounded_bound
 from mpc.naming.expressions import pair_differences
 from mpc.ring import WORD, Words, broadcast, frozen, reshaped, taken
 from mpc.values.indexes import basic_index, index_data
@@ -278,7 +278,7 @@ class AShare(Fixed):
 
     def __mul__(self, factor: ArrayLike | Secret) -> AShare:
         factors = integers(factor)
-        return self.times(factors, self.bound * float(np.max(np.abs(factors.astype(np.float64)), initial=0.0)))
+        return self.times(factors, self.bound * reach(factors))
 
     def times(self, factor: ArrayLike, bound: float) -> AShare:
         """The value times public integers, where mathematics guarantees `bound` for the product.  Local."""
@@ -313,7 +313,7 @@ def constant(value: ArrayLike, frac: int) -> tuple[Words, float]:
     ProgramError for a fraction beside whole numbers: a bit less 0.5 would be that bit.
     """
     array = as_numbers(value)
-    bound = float(np.max(np.abs(array.astype(np.float64)), initial=0.0))
+    bound = reach(array)
     if frac <= 0 and array.dtype.kind == "f" and math.isfinite(bound) and (np.rint(array) != array).any():
         msg = "this share holds whole numbers: give it whole numbers too, rounded the way you mean"
         raise ProgramError(msg)
