@@ -57,13 +57,28 @@ def rounded_bound(bound: float, frac: int) -> float:
     return math.ldexp(math.ceil(math.ldexp(bound, frac)), -frac) if bound >= 0 and fits(bound, frac) else bound
 
 
+def as_bound(bound: Any) -> float:
+    """`bound` as a float of Python's; ProgramError if it is no number, or below 0."""
+    try:
+        # A text of digits is none.
+        number = math.nan if isinstance(bound, str | bytes) else float(bound)
+    except (TypeError, ValueError):
+        number = math.nan
+    except OverflowError:
+        number = math.inf
+    if not number >= 0:
+        # Of what is no number the type alone: it may be data.
+        told = bound if isinstance(bound, int | float | np.number) else type(bound).__name__
+        msg = f"a bound is a number, 0 or more, not {told}"
+        raise ProgramError(msg)
+    return number
+
+
 def check_fits(bound: float, frac: int, what: str) -> None:
     """Raise PrecisionError unless every |x| <= `bound` fits a signed word at `frac` fractional bits; ProgramError for what is no bound."""
     if bound >= 0 and fits(bound, frac):
         return
-    if not bound >= 0:
-        msg = f"a bound is a number, 0 or more, not {bound}"
-        raise ProgramError(msg)
+    as_bound(bound)
     fractional_bits(frac)
     msg = (
         f"{what} may reach {bound:.4g}, which with {frac} fractional bits exceeds the ring "
@@ -102,12 +117,12 @@ def _where(index: tuple[int, ...], names: tuple[str, ...]) -> str:
             return f"index {index}"
 
 
-def fractional_bits(frac: Any) -> int:
-    """`frac` as an int of Python's; ProgramError if it is no whole number, or too large a one."""
+def fractional_bits(frac: Any, name: str = "frac") -> int:
+    """`frac`, a parameter of this name, as an int of Python's; ProgramError if it is no whole number, or too large a one."""
     try:
         number = index(frac)
     except TypeError:
-        msg = f"there are a whole number of fractional bits, not frac={frac!r}"
+        msg = f"there are a whole number of fractional bits, not {name}={frac!r}"
         raise ProgramError(msg) from None
     if abs(number) > MOST_FRAC:
         msg = f"there are at most {MOST_FRAC} fractional bits, above or below 0, not {number}"

@@ -14,7 +14,7 @@ import numpy as np
 from mpc import masking
 from mpc.engine import Dry, Live
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
-from mpc.fixed_point import BOUND, FRAC, fractional_bits, headroom, rounded_bound, shape_of
+from mpc.fixed_point import BOUND, FRAC, as_bound, fractional_bits, headroom, rounded_bound, shape_of
 from mpc.ledger import Release
 from mpc.naming import correlations, expressions
 from mpc.naming.scope import Scope, called, close_innermost, close_unbegun, current, protocol, running
@@ -155,7 +155,7 @@ class Session:
         Raises PrecisionError for NaN, infinity and values beyond `bound`, naming row and column.
         """
         frac = fractional_bits(frac)
-        limit = headroom(frac, self.n) if bound is None else float(bound)
+        limit = headroom(frac, self.n) if bound is None else as_bound(bound)
         return Encoded(self._engine.encode(values, frac, limit), frac, rounded_bound(limit, frac))
 
     def zero(self, shape: Extent, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
@@ -173,7 +173,7 @@ class Session:
         The default bound is for sums and comparisons: values to multiply need one whose product fits, such as 2^10 for each with 20 fractional bits.
         rounds 0 · bytes 0 · reveals nothing but the shape.  Raises PrecisionError at the owner as `encode` does.
         """
-        number, frac = self.party(owner), fractional_bits(frac)
+        number, frac, bound = self.party(owner), fractional_bits(frac), as_bound(bound)
         if number == self.index:
             if values is None:
                 msg = f"party {self.names[number]} is the owner of this input and must pass its values"
@@ -187,7 +187,7 @@ class Session:
                 msg = f"party {self.names[number]} owns this input: pass values=None and its public shape="
                 raise ProgramError(msg)
             words = self._engine.zeros(extent_of(shape))
-        lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape, fingerprint(float(bound)))
+        lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape, fingerprint(bound))
         return AShare(words, frac=frac, bound=rounded_bound(bound, frac), home=self.home, lineage=lineage, owner=number)
 
     def given(self, words: Words | None, shape: Extent, *, frac: int, bound: float) -> AShare:
@@ -304,11 +304,11 @@ class Session:
         """The indices of those that `to` means: all if None.  The client, where there is one, comes after the parties."""
         if to is None:
             return tuple(range(len(self._receiver_names)))
-        listed = (to,) if isinstance(to, int | str | np.integer | np.bool_) else tuple(to)
+        listed: tuple[Any, ...] = tuple(to) if np.iterable(to) and not isinstance(to, str) else (to,)
         if not listed:
             msg = "reveal needs at least one receiver"
             raise ProgramError(msg)
-        return tuple(sorted({self.n if entry in (self.n, self.client) and self.client else self.party(entry) for entry in listed}))
+        return tuple(sorted({self.n if self.client and entry in (self.n, self.client) else self.party(entry) for entry in listed}))
 
     def everyone(self, to: Receivers | None) -> bool:
         """Whether whoever may get results gets this one."""

@@ -313,3 +313,12 @@ def test_a_product_that_is_added_to_a_factor_is_told_of_the_call_that_keeps_the_
 
     for result in simulate(2, program):
         assert np.allclose(result, X * X + X, rtol=0, atol=2.0**-19)
+
+
+def test_receivers_and_factors_may_be_of_any_type_that_numpy_takes_for_whole_numbers():
+    async def program(s):
+        x = share(s, [1, 2], frac=0)
+        found = [await s.reveal(x * np.array([2, 3], object), to=np.array(to)) for to in (1, [0], [1, 0])]
+        return [None if each is None else each.tolist() for each in found]
+
+    assert simulate(2, program) == [[None, [2, 6], [2, 6]], [[2, 6], None, [2, 6]]]

@@ -62,6 +62,22 @@ async def masked(s):
     return await s.mask(numbers(s, 3))
 
 
+async def masked_table(s):
+    return await s.mask(numbers(s, 2, 3))
+
+
+async def plus_its_transpose(s):
+    return (await masked_table(s)) + (await masked_table(s)).T
+
+
+async def times_rows_of_different_lengths(s):
+    return (await masked_table(s)) * [[1], [2, 3]]
+
+
+async def scaled_by_half_a_bit(s):
+    return (await masked(s)).ldexp(0.5)
+
+
 async def indexed_by_a_list(s):
     return (await masked(s))[[0, 1]]
 
@@ -246,6 +262,35 @@ BESIDE = [
     ("takes the session first", lambda s: protocols.mean(mpc.connect_sync("a.toml", job="j"), [1.0])),
     ("takes the session first", lambda s: mpc.mul(numbers(s, 3), numbers(s, 3))),
     ("takes the session first", lambda s: mpc.mul(np.ones(3), np.ones(3))),
+    ("shapes SHAPE and SHAPE do not", plus_its_transpose),
+    ("does not become", lambda s: flags(s, 2, 3).reshape(5)),
+    ("does not become", lambda s: flags(s, 2, 3).reshape(-1, -1)),
+    ("does not become", lambda s: flags(s, 2, 3).reshape([6])),
+    ("does not become", lambda s: flags(s, 2, 3).broadcast_to((5,))),
+    ("does not become", lambda s: flags(s, 2, 3).broadcast_to((3,))),
+    ("an array has at most N axes", lambda s: flags(s, 1).broadcast_to((1,) * 33)),
+    ("these rows are of different lengths", lambda s: numbers(s, 2, 3) * [[1], [2, 3]]),
+    ("these rows are of different lengths", times_rows_of_different_lengths),
+    ("these rows are of different lengths", lambda s: mpc.xor(s, flags(s, 2, 2), [[True], [False, True]])),
+    ("there is no party N", lambda s: s.reveal(numbers(s, 3), to=1.5)),
+    ("there is no party N", lambda s: s.reveal(numbers(s, 3), to=[None])),
+    ("there is no party N", lambda s: s.reveal(numbers(s, 3), to=[[0]])),
+    ("there is no party N", lambda s: s.reveal(numbers(s, 3), to=[np.arange(2)])),
+    ("a whole number of fractional bits", lambda s: numbers(s, 3).ldexp("1")),
+    ("a whole number of fractional bits", scaled_by_half_a_bit),
+    ("there are at most N fractional bits", lambda s: numbers(s, 3).ldexp(2000)),
+    ("takes KIND here", lambda s: s.zero(1).add_own(1.0)),
+    ("takes KIND here", lambda s: s.zero(1).add_own(s.zero(1))),
+    ("a stated bound is a finite number", lambda s: numbers(s, 3).assume_bound(1.0, 2)),
+    ("a bound is a number, 0 or more", lambda s: numbers(s, 3).assume_bound("a", "b")),
+    ("a bound is a number, 0 or more", lambda s: numbers(s, 3).sum(bound="1")),
+    ("a bound is a number, 0 or more", lambda s: numbers(s, 3).times(2, None)),
+    ("a bound is a number, 0 or more", lambda s: mpc.matmul(s, numbers(s, 2, 2), numbers(s, 2, 2), bound="a")),
+    ("a bound is a number, 0 or more", lambda s: mpc.matmul_trunc(s, numbers(s, 2, 2), numbers(s, 2, 2), 1, bound=[1.0])),
+    ("a bound is a number, 0 or more", lambda s: s.encode([1.0], bound="a")),
+    ("a bound is a number, 0 or more", lambda s: s.zero(1).add_own(s.encode([1.0]), bound=numbers(s))),
+    ("a bound is a number, 0 or more", lambda s: s.input(None if s.index == 0 else [1.0], 1, 1, bound=None)),
+    ("a bound is a number, 0 or more", lambda s: s.inputs([1.0], bound=np.ones(2))),
 ]
 """Other calls that a row is about."""
 

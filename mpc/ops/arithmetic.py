@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc.errors import ProgramError
-from mpc.fixed_point import check_fits, fits
+from mpc.fixed_point import as_bound, check_fits, fits
 from mpc.kernels import cross
 from mpc.kernels.products import matmul as ring_matmul
 from mpc.ledger import Cost, together
@@ -150,7 +150,7 @@ def checked_product(operation: str, x: Fixed, y: Fixed, bound: float | None = No
 def product_bound(operation: str, x: Fixed, y: Fixed, known: float | None = None) -> float:
     """The bound of a product: what is `known` of it, or else that of its factors, for a matrix product times the number of addends."""
     if known is not None:
-        return known
+        return as_bound(known)
     return x.bound * y.bound * (max(x.shape[-1], 1) if operation == "matmul" else 1)
 
 

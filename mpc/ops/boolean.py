@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc.errors import ProgramError
+from mpc.fixed_point import as_numbers
 from mpc.kernels import bits, carry
 from mpc.ledger import Cost
 from mpc.naming.correlations import MAX_OPERANDS, Relation
@@ -60,7 +61,7 @@ def _common(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _flipped(s: Session, x: BShare, y: ArrayLike) -> BShare:
     """X ^ y for public bits y, which party 0 alone adds."""
-    flips = np.asarray(y)
+    flips = as_numbers(y)
     if flips.dtype != np.bool_:
         msg = f"public bits are an array of bool, not of {flips.dtype}"
         raise ProgramError(msg)

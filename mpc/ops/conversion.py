@@ -95,7 +95,7 @@ async def select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
     same_home(b, x)
     try:
         aligned = b.broadcast_to(x.shape)
-    except ValueError:
+    except ProgramError:
         msg = f"bits of shape {b.shape} do not broadcast to {x.shape}, the shape of what they select"
         raise ProgramError(msg) from None
     parts = await in_chunks(s, _select, _chunks(x.size), (aligned.reshape(-1), x.reshape(-1)))

@@ -166,7 +166,7 @@ async def matmul_trunc(
         if plus.shape != shape or plus.frac > frac:
             msg = f"what is added has shape {plus.shape} and {plus.frac} fractional bits: give it that of the product, {shape}, and no more than its {frac}"
             raise ProgramError(msg)
-        most, lineage = most + plus.bound if bound is None else bound, lineage_of("plus", lineage, plus.lineage, plus.frac)
+        most, lineage = most + plus.bound if bound is None else most, lineage_of("plus", lineage, plus.lineage, plus.frac)
     drop, dividend = check_drop(most, frac, drop), Dividend(frac, most, lineage, plus)
     kind = matrices.kind_of(x, y)
     if kind is not None:

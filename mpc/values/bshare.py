@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -9,9 +10,9 @@ import numpy as np
 from mpc.errors import ProgramError
 from mpc.kernels import bits
 from mpc.kernels.blank import Blank
-from mpc.ring import Words, count, frozen, outline, reshaped
+from mpc.ring import Words, broadcast, count, frozen, outline
 from mpc.values.indexes import index_data
-from mpc.values.secret import Secret, extent_of, fingerprint, fingerprint_of_integers, lineage_of
+from mpc.values.secret import Secret, check_axes, extent_of, fingerprint, fingerprint_of_integers, lineage_of, new_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ class BShare(Secret):
 
     def reshape(self, *shape: int | tuple[int, ...]) -> BShare:
         """The same bits in another shape."""
-        target = reshaped(self.shape, *shape)
+        target = new_shape(self.shape, *shape)
         return BShare(self.words, target, home=self.home, lineage=lineage_of("reshape", self.lineage, fingerprint(target)))
 
     def _rearranged(self, operation: str, parameters: object, apply: Any) -> BShare:
@@ -106,9 +107,20 @@ class BShare(Secret):
         """The bits repeated to `shape`, as numpy does."""
         # Python's own integers: numpy's are equal to them and written otherwise, so that parties would seem to differ.
         extent = extent_of(shape)
+        check_repeats(self.shape, extent)
         return self if extent == self.shape else self._rearranged("broadcast", extent, lambda array: np.broadcast_to(array, extent))
 
     @property
     def T(self) -> BShare:  # noqa: N802  numpy's name
         """The transpose."""
         return self._rearranged("transpose", "T", lambda array: array.T)
+
+
+def check_repeats(shape: tuple[int, ...], extent: tuple[int, ...]) -> None:
+    """ProgramError where numpy would not broadcast an array of `shape` to `extent`."""
+    check_axes(extent)
+    with suppress(ValueError):
+        if broadcast(shape, extent) == extent:
+            return
+    msg = f"shape {shape} does not become {extent}: only axes of length 1, and new ones in front, are repeated"
+    raise ProgramError(msg)

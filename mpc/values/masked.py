@@ -180,6 +180,7 @@ class Masked(Fixed):
             if other.frac != self.frac:
                 msg = f"masked values with {self.frac} and {other.frac} fractional bits cannot be added"
                 raise ProgramError(msg)
+            check_broadcast(self.shape, other.shape)
             name = expressions.combine(operation, self.name, other.name)
             difference, mask = combined(apply, self.held, other.held, shape=name.shape), apply(self.mask, other.mask)
             return self._make(difference, mask, name, self.bound + other.bound, lineage_of(operation, self.lineage, other.lineage))

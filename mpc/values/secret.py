@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 
 from mpc.errors import ProgramError
-from mpc.ring import MAX_NDIM, Words, count
+from mpc.ring import MAX_NDIM, Words, count, reshaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +95,15 @@ def extent_of(shape: Extent) -> tuple[int, ...]:
         msg = f"a shape is a number of elements, or a tuple of them, not {given}"
         raise ProgramError(msg)
     return extent
+
+
+def new_shape(shape: tuple[int, ...], *target: Any) -> tuple[int, ...]:
+    """What numpy makes of `shape` on reshape(*target); ProgramError if it does not fit."""
+    try:
+        return reshaped(shape, *target)
+    except (TypeError, ValueError) as fault:
+        msg = f"shape {shape} does not become {target[0] if len(target) == 1 else target}: {fault}"
+        raise ProgramError(msg) from None
 
 
 def check_axes(shape: tuple[int, ...]) -> None:

@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
-from operator import add, index, sub
+from operator import add, sub
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
-from mpc.fixed_point import as_numbers, check_fits, encode, headroom, reach, rounded_bound
+from mpc.fixed_point import as_bound, as_numbers, check_fits, encode, fractional_bits, headroom, reach, rounded_bound
 from mpc.naming.expressions import pair_differences
-from mpc.ring import WORD, Words, broadcast, frozen, reshaped, taken
+from mpc.ring import WORD, Words, broadcast, frozen, taken
 from mpc.values.indexes import basic_index, index_data
-from mpc.values.secret import Home, Secret, constant_lineage, fingerprint, lineage_of, same_home
+from mpc.values.secret import Home, Secret, constant_lineage, fingerprint, lineage_of, new_shape, same_home
 from mpc.values.unmade import Unmade, applied
 
 if TYPE_CHECKING:
@@ -87,11 +87,7 @@ class Fixed(Secret):
 
     def reshape(self, *shape: int | tuple[int, ...]) -> Self:
         """The same elements in another shape."""
-        try:
-            target = reshaped(self.shape, *shape)
-        except (TypeError, ValueError) as fault:
-            msg = f"shape {self.shape} does not become {shape[0] if len(shape) == 1 else shape}: {fault}"
-            raise ProgramError(msg) from None
+        target = new_shape(self.shape, *shape)
         return self if target == self.shape else self._linear("reshape", target, lambda array: array.reshape(target))
 
     def transpose(self, *axes: int | tuple[int, ...]) -> Self:
@@ -160,17 +156,18 @@ class Fixed(Secret):
 
     def ldexp(self, exponent: int) -> Self:
         """The value times 2^exponent, exactly and at no cost: the same words read with `frac - exponent` fractional bits."""
-        exponent = index(exponent)
+        exponent = fractional_bits(exponent, "exponent")
         return self._read("ldexp", self.frac - exponent, math.ldexp(self.bound, exponent))
 
 
 def _stated(bound: float, reason: str = "of a sum") -> float:
     """A bound that the ring cannot see."""
-    if not reason.strip() or not 0 <= bound < math.inf:
-        msg = f"a stated bound is a finite number, 0 or more, not {bound}; and assume_bound needs the reason why it holds"
-        raise ProgramError(msg)
     # Written alike at all parties, whatever type it has.
-    return float(bound)
+    number = as_bound(bound)
+    if not (isinstance(reason, str) and reason.strip()) or number == math.inf:
+        msg = f"a stated bound is a finite number, 0 or more, not {number}; and assume_bound needs the reason why it holds"
+        raise ProgramError(msg)
+    return number
 
 
 class AShare(Fixed):
@@ -255,13 +252,17 @@ class AShare(Fixed):
 
         `bound` is what mathematics guarantees for the result, where that is less than this value and n addends at their limits would be.
         """
+        given: object = mine
+        if not isinstance(given, Encoded):
+            msg = f"add_own takes Encoded here, not {type(given).__name__}; s.encode(values) gives one"
+            raise ProgramError(msg)
         if mine.frac != self.frac:
             msg = f"the value has {mine.frac} fractional bits, the share {self.frac}"
             raise ProgramError(msg)
         if mine.words.shape != self.shape:
             msg = f"the value has shape {mine.words.shape}, the share {self.shape}"
             raise ProgramError(msg)
-        reach = float(self.bound + self.home.n * mine.bound if bound is None else bound)
+        reach = self.bound + self.home.n * mine.bound if bound is None else as_bound(bound)
         total = applied(lambda own: own + mine.words, self._words)
         return self._make(total, lineage_of("add_own", self.lineage, fingerprint(reach)), reach, None)
 
@@ -285,7 +286,7 @@ class AShare(Fixed):
         factors = integers(factor)
         check_broadcast(self.shape, factors.shape)
         words = factors.view(WORD)
-        product, bound = applied(lambda own: own * words, self._words), float(bound)
+        product, bound = applied(lambda own: own * words, self._words), as_bound(bound)
         return self._make(product, lineage_of("scale", self.lineage, constant_lineage(words), fingerprint(bound)), bound, self.owner)
 
     __rmul__ = __mul__
@@ -328,8 +329,7 @@ def integers(factor: ArrayLike | Secret) -> np.ndarray[Any, np.dtype[np.int64]]:
         call = "mul(s, x, y)" if isinstance(factor, Fixed) else "select(s, bits, x)"
         msg = f"a product of two secrets needs the network: await {call}"
         raise ProgramError(msg)
-    # What numpy's own masks hide is missing, and no integer.
-    array = as_numbers(factor) if np.ma.is_masked(factor) else np.asarray(factor)
+    array = as_numbers(factor)
     if array.dtype.kind not in "iub":
         msg = "only integers multiply a share locally; for reals await mpc.scale(s, x, factor)"
         raise ProgramError(msg)
