@@ -51,6 +51,10 @@ class Ledger:
     `rounds` is the depth so far, `sent` the payload bytes by peer, `blocks` the number of messages that carried them.  `corrections` are bytes
     from the dealer, `relations` the correlations that were used; at the dealer, those that it served.  `revealing` is how many outputs are on
     their way.
+
+    The depth is exact, and that of all parties, where calls are awaited in place or gathered.  What a call waits for in another way, such as a task of
+    another call, is not in its depth; and a task counts for the calls that its maker makes once it has ended, be it awaited or not, which may be before
+    one of them at one party and after it at another.  Bytes and correlations are exact in any case.
     """
 
     rounds: int = 0

@@ -130,3 +130,22 @@ def test_a_call_that_waits_for_no_message(call):
 
     with pytest.raises(ProgramError, match=rf"an op was cancelled at {call.__name__}.0, so this session ended at every party"):
         simulate(2, cancels, clocks=CLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("more", "text"), [(0, "finished its program while this party still waits for it at reveal.0"), (1, "their programs went apart")]
+)
+def test_a_call_that_had_not_begun_is_missed_at_the_end_or_after_the_clock_stall(more, text):
+    """Python throws into it before a line of it has run, so that nobody can be told."""
+
+    async def cancels(s):
+        x = s.zero(1)
+        task = asyncio.create_task(s.reveal(x))
+        if s.index == 0:
+            task.cancel()
+        await asyncio.wait([task])
+        for _ in range(more):
+            await s.reveal(x)
+
+    with pytest.raises(mpc.Disagreement, match=text):
+        simulate(2, cancels, clocks=Clocks(join=30.0, lost=30.0, stall=0.5 if more else 30.0))

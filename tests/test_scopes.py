@@ -160,3 +160,23 @@ def test_a_forgotten_await_is_told_by_the_name_of_the_call():
             mpc.square(s, s.zero(1))
 
     simulate(2, program)
+
+
+@pytest.mark.parametrize("n", PARTIES)
+@pytest.mark.parametrize("seed", [None, 1, 2, 3])
+def test_rounds_are_exact_where_calls_are_awaited_in_place_or_gathered(n, seed):
+    @protocol
+    async def chain(s, calls):
+        for _ in range(calls):
+            await leaf(s, 1.0)
+        return await asyncio.gather(*(leaf(s, 2.0) for _ in range(calls)))
+
+    async def program(s):
+        await chain(s, 2)
+        deep = asyncio.create_task(chain(s, 3))
+        await asyncio.gather(chain(s, 1), chain(s, 5), deep)
+        await leaf(s, 3.0)
+        return s.cost.rounds
+
+    # leaf is one round: 2 + 1, then 5 + 1 beside less, then 1.
+    assert simulate(n, program, seed=seed) == [10] * n

@@ -319,7 +319,11 @@ def check_session(s: object, name: str) -> None:
 
 
 def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
-    """Make `async def body(s, ...)` an op or protocol: calling it numbers the call, awaiting it runs it in its own scope."""
+    """Make `async def body(s, ...)` an op or protocol: calling it numbers the call, awaiting it runs it in its own scope.
+
+    Rounds are counted exactly where calls are awaited in place, or gathered; see `Ledger`.  A call that is cancelled once it has begun ends the session
+    everywhere at once; of one that had not begun nobody is told: the peers find out when the program ends here, or after the clock `stall`.
+    """
 
     @functools.wraps(body)
     def call(s: S, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
