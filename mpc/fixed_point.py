@@ -152,7 +152,9 @@ def as_numbers(values: ArrayLike) -> NDArray[Any]:
 def _array(values: ArrayLike) -> NDArray[Any]:
     """The array of whatever this is; PrecisionError for rows of different lengths."""
     try:
-        return np.asarray(np.ma.filled(values.astype(np.float64), math.nan) if isinstance(values, np.ma.MaskedArray) else values)
+        if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+            return np.asarray(np.ma.filled(values.astype(np.float64), math.nan))
+        return np.asarray(values)
     except ValueError:
         msg = "these rows are of different lengths, and so no array: fill what is missing, or drop it"
         raise PrecisionError(msg) from None

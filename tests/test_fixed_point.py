@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mpc import PrecisionError
@@ -87,11 +87,14 @@ def test_a_larger_bound_is_advised_for_what_it_helps():
         encode(table, bound=2.0)
 
 
-@given(st.data(), st.sampled_from([0, 1, 20, 61, -1, -2, -9, -40, -62, -63, -64, -500]))
-def test_whole_numbers_are_words_to_the_last_bit(data, frac):
+@given(st.integers(-(2**62), 2**62), st.sampled_from([0, 1, 20, 61, -1, -2, -9, -40, -62, -63, -64, -500]))
+@example(2**53 + 1, 0)
+@example(2**58 + 16, 4)
+@example(2**62 - 255, -1)
+def test_whole_numbers_are_words_to_the_last_bit(value, frac):
     """As floats they would have 53 bits."""
     bits = 62 - max(frac, 0)
-    value = data.draw(st.integers(-(2**bits), 2**bits))
+    value >>= max(frac, 0)
     wanted = round(value * Fraction(2) ** frac)
     for values in (value, [value], np.array([[value, 0]]), np.array([value, True], object), np.ma.array([value])):
         words = encode(values, frac=frac, bound=2.0**bits)
