@@ -59,19 +59,27 @@ def rounded_bound(bound: float, frac: int) -> float:
 
 def as_bound(bound: Any) -> float:
     """`bound` as a float of Python's; ProgramError if it is no number, or below 0."""
-    try:
-        # A text of digits is none.
-        number = math.nan if isinstance(bound, str | bytes) else float(bound)
-    except (TypeError, ValueError):
-        number = math.nan
-    except OverflowError:
-        number = math.inf
+    number = as_float(bound)
     if not number >= 0:
-        # Of what is no number the type alone: it may be data.
-        told = bound if isinstance(bound, int | float | np.number) else type(bound).__name__
-        msg = f"a bound is a number, 0 or more, not {told}"
+        msg = f"a bound is a number, 0 or more, not {shown(bound)}"
         raise ProgramError(msg)
     return number
+
+
+def as_float(number: Any) -> float:
+    """`number` as a float of Python's: NaN if it is none, infinity if no float is as large."""
+    try:
+        # A text of digits is none.
+        return math.nan if isinstance(number, str | bytes) else float(number)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def shown(number: object) -> object:
+    """What a message says of a number that is wrong; of what is none the type alone, since it may be data."""
+    return number if isinstance(number, int | float | np.number) else type(number).__name__
 
 
 def check_fits(bound: float, frac: int, what: str) -> None:

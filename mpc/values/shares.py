@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
-from mpc.fixed_point import as_bound, as_numbers, check_fits, encode, fractional_bits, headroom, reach, rounded_bound
+from mpc.fixed_point import as_bound, as_float, as_numbers, check_fits, encode, fractional_bits, headroom, reach, rounded_bound, shown
 from mpc.naming.expressions import pair_differences
 from mpc.ring import WORD, Words, broadcast, frozen, taken
 from mpc.values.indexes import basic_index, index_data
@@ -163,9 +163,9 @@ class Fixed(Secret):
 def _stated(bound: float, reason: str = "of a sum") -> float:
     """A bound that the ring cannot see."""
     # Written alike at all parties, whatever type it has.
-    number = as_bound(bound)
-    if not (isinstance(reason, str) and reason.strip()) or number == math.inf:
-        msg = f"a stated bound is a finite number, 0 or more, not {number}; and assume_bound needs the reason why it holds"
+    number, given = as_float(bound), isinstance(reason, str) and reason.strip()
+    if not given or not 0 <= number < math.inf:
+        msg = f"a stated bound is a finite number, 0 or more, not {shown(bound)}; and assume_bound needs the reason why it holds"
         raise ProgramError(msg)
     return number
 
