@@ -67,7 +67,7 @@ async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers 
     not_shared(x)
     names, labels = column_names(x), row_labels(x)
     # A job passes the sums of its rows, one for each column.
-    place = partial(_column, of=x) if np.shape(x) == (len(names),) else partial(_element, names=names)
+    place = partial(_column, of=x) if names and np.shape(x) == (len(names),) else partial(_element, names=names)
     with noting(names, labels):
         return await pooled(s, own(s, x, "a value", frac=frac, place=place), to, ("secure_sum", *names, *labels))
 
