@@ -23,7 +23,7 @@ from mpc.network.ways import dials
 from mpc.transport.link import reason
 from parties.control import socket_path
 from parties.faults import told
-from parties.policy import check_policy
+from parties.policy import absent, check_policy
 
 if TYPE_CHECKING:
     from mpc.membership.endpoints import Endpoint
@@ -112,6 +112,9 @@ def own_files(config: NodeConfig, path: Path) -> list[Own]:
         found.append(Own("out of reach", f"{', '.join(far)}: no endpoint, and a client only dials; ask the others (--parties)"))
     if me.role == "party":
         check_policy(config)
+        for fault in absent(config):
+            problem, _, remedy = str(fault).partition("; ")
+            found.append(Own("policy entry", problem, remedy))
         files += [("policy", config.rules.file)] if config.rules.file not in (None, path) else []
     found += [_guarded(what, file) for what, file in files]
     return [*found, *_datasets(config), *shadows(Path.cwd())]

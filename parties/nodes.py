@@ -15,7 +15,7 @@ from parties.auditing.audit import log_of
 from parties.config import load_node_config
 from parties.door import handler
 from parties.jobs.service import Service
-from parties.policy import check_policy
+from parties.policy import absent, check_policy
 from parties.renewal import Renewal
 from parties.run import collect_after_faults, hangups
 from parties.status import shown
@@ -80,11 +80,13 @@ def _allowed(rules: Policy) -> str:
 
 
 def _check_party(config: Path, settings: NodeConfig) -> None:
-    roster = settings.load_roster()
+    roster, log = settings.load_roster(), logging.getLogger(f"beaver.{settings.name}")
     check_role(roster, settings.name, config, "party")
     if roster.dealer is None:
-        logging.getLogger(f"beaver.{settings.name}").warning(NO_DEALER)
+        log.warning(NO_DEALER)
     check_policy(settings)
+    for fault in absent(settings):
+        log.warning("phase=policy %s", fault)
 
 
 def _check_dealer(config: Path, settings: NodeConfig) -> None:

@@ -30,26 +30,21 @@ ANY = "*"
 
 
 def check_policy(config: NodeConfig) -> None:
-    """ConfigError unless every protocol of the policy is one of this version, and all else that it names is declared or in the roster."""
-    rules, roster = config.rules, config.load_roster()
-    clients = [member.name for member in roster.members if member.role == "client"]
-    people = [*(member.name for member in roster.parties), *clients]
-    for location, names, there, what in (
-        (("allow",), rules.allow, PROGRAMS, "protocol"),
-        (("ask",), rules.ask, PROGRAMS, "protocol"),
-        (("receivers",), rules.receivers, people, "party"),
-        (("askers",), rules.askers, people, "party"),
-        *((("clients", name, "gives"), client.gives, PROGRAMS, "protocol") for name, client in rules.clients.items()),
-        *((("clients", name, "gets"), client.gets, PROGRAMS, "protocol") for name, client in rules.clients.items()),
+    """ConfigError unless every protocol of the policy is one of this version, and all data that it names is declared.
+
+    Whom it names is no reason to refuse it: see `absent`.
+    """
+    rules = config.rules
+    for location, names in (
+        (("allow",), rules.allow),
+        (("ask",), rules.ask),
+        *((("clients", name, "gives"), client.gives) for name, client in rules.clients.items()),
+        *((("clients", name, "gets"), client.gets) for name, client in rules.clients.items()),
     ):
-        for entry, name in enumerate(names or ()):
-            if name not in there:
-                text = f"key {'.'.join(location)!r}, entry {entry + 1}: unknown {what} {name!r}; {did_you_mean(name, there)}"
+        for entry, name in enumerate(names):
+            if name not in PROGRAMS:
+                text = f"key {'.'.join(location)!r}, entry {entry + 1}: unknown protocol {name!r}; {did_you_mean(name, PROGRAMS)}"
                 raise config.rule_fault((*location, entry), text)
-    for name in rules.clients:
-        if name not in clients:
-            text = f"key 'clients': the roster has no client {name!r}; {did_you_mean(name, clients)}"
-            raise config.rule_fault(("clients", name), text)
     for entry, name in enumerate(rules.ask):
         if name in rules.allow:
             raise config.rule_fault(("ask", entry), f"key 'ask', entry {entry + 1}: {name!r} is in `allow` too; decide for one of them")
@@ -63,6 +58,31 @@ def check_policy(config: NodeConfig) -> None:
                 text = f"key 'datasets.{name}.columns', entry {entry + 1}: unknown column {column!r}; {did_you_mean(column, declared)}"
                 raise config.rule_fault(("datasets", name, "columns", entry), text)
     _check_parameters_there(config)
+
+
+def absent(config: NodeConfig) -> list[ConfigError]:
+    """What is wrong with each entry of the policy that names nobody of the roster.
+
+    Such an entry allows nothing, since no job has an asker or a receiver outside the roster.  So it must not keep a roster from being taken, which may be
+    the one that revokes the very key of whom it names.
+    """
+    rules, roster = config.rules, config.load_roster()
+    clients = [member.name for member in roster.members if member.role == "client"]
+    people = [*(member.name for member in roster.parties), *clients]
+    revoked = {each.name for each in roster.content.revoked}
+    named: list[tuple[tuple[str | int, ...], str, str, list[str]]] = [
+        ((rule, entry), f"key {rule!r}, entry {entry + 1}: the roster has no party or client", name, people)
+        for rule, names in (("receivers", rules.receivers), ("askers", rules.askers))
+        for entry, name in enumerate(names or ())
+    ]
+    named += [(("clients", name), "key 'clients': the roster has no client", name, clients) for name in rules.clients]
+    found = []
+    for location, what, name, there in named:
+        if name not in there:
+            who = "a key of that name was revoked" if name in revoked else did_you_mean(name, there)
+            text = f"{what} {name!r}, so this allows nothing; remove it here, or a later member of that name is allowed what it says; {who}"
+            found.append(config.rule_fault(location, text))
+    return found
 
 
 def _check_parameters_there(config: NodeConfig) -> None:
@@ -266,6 +286,7 @@ def own_declared(config: NodeConfig, columns: Iterable[str], dataset: str) -> li
 
 
 __all__ = [
+    "absent",
     "admit",
     "check_difference",
     "check_limits",

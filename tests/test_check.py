@@ -235,6 +235,11 @@ OWN = {
     "roster mode": (lambda home: (home / "roster.toml").chmod(0o666), "may be changed by others (mode 0666)", "chmod go-w"),
     "policy mode": (open_policy, "a.policy.toml may be changed by others (mode 0664)", "chmod go-w"),
     "policy": (broken("a.toml", 'allow = ["', 'allow = ["meen", "'), "unknown protocol 'meen'", "did you mean 'mean'"),
+    "policy entry": (
+        broken("a.toml", "allow = [", 'policy = { receivers = ["zed"] }\n# ['),
+        "no party or client 'zed', so this allows nothing",
+        "remove it here",
+    ),
     "data": (broken("a.toml", "a.csv", "none.csv"), "none.csv cannot be read", "correct its path"),
     "shadow": (shadowed, "hides this software's protocols", "rename it"),
     "unsigned": (broken("roster.toml", "127.0.0.1", "10.99.0.1"), "is not signed by a, b, c, dealer", "beaver roster sign"),

@@ -20,7 +20,7 @@ from parties.commands.client import client
 from parties.config import load_node_config
 from parties.data import Table
 from parties.jobs.job import Client, Task, unpack_task
-from parties.policy import admit, check_policy
+from parties.policy import absent, admit, check_policy
 from parties.programs import program
 from parties.status.watch import Watch
 from tests.brokers import Mosquitto
@@ -383,9 +383,13 @@ def test_a_party_refuses_a_client_that_speaks_for_another(tmp_path):
             admit(config, History(), JOB, asker)
         shown("asks, so the client of the job must be", caught.value)
     (tmp_path / "a.toml").write_text((tmp_path / "a.toml").read_text().replace("clients.lab", "clients.lib"))
-    with pytest.raises(mpc.ConfigError) as caught:
-        check_policy(load_node_config(tmp_path / "a.toml"))
-    shown("the roster has no client", caught.value)
+    misspelt = load_node_config(tmp_path / "a.toml")
+    check_policy(misspelt)
+    (fault,) = absent(misspelt)
+    shown("the roster has no client", fault)
+    assert str(fault).endswith("did you mean 'lab'?")
+    with pytest.raises(mpc.PolicyDenied, match="rule `clients`: lab is not on the list"):
+        admit(misspelt, History(), JOB, "lab")
 
 
 async def test_a_status_page_shows_no_client_that_is_not_there(tmp_path):

@@ -54,6 +54,7 @@ from tests.test_ops_misuse import LOCAL, flags, numbers
 from tests.test_order import other_length, other_op
 from tests.test_policy import POLICY
 from tests.test_policy_jobs import POLICY_JOBS
+from tests.test_policy_names import NAMES
 from tests.test_policy_parameters import PARAMETERS
 from tests.test_protocols_edges import EDGES
 from tests.test_reading import SECONDS
@@ -314,7 +315,20 @@ CASES = {
 def test_every_row_has_one_case_and_every_case_one_row():
     assert len(ROWS) > 60
     commands = [*COMMANDS, *DATASETS, *SETUP, *AUDIT, *BENCH, *DEMO]
-    jobs = [*JOBS, *POLICY, *POLICY_JOBS, *PARAMETERS, *APPROVALS, *DIFFERENCES, *CLIENTS, *CLIENT_FAULTS, *SCRIBE, *SECONDS, *DEALERS]
+    jobs = [
+        *JOBS,
+        *POLICY,
+        *POLICY_JOBS,
+        *NAMES,
+        *PARAMETERS,
+        *APPROVALS,
+        *DIFFERENCES,
+        *CLIENTS,
+        *CLIENT_FAULTS,
+        *SCRIBE,
+        *SECONDS,
+        *DEALERS,
+    ]
     members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK, *FLOW, *LINKS, *BOUND, *RELAYED, *CLOSING]
     cases = [*CASES, *PROGRAMS, *OF_NODES, *SYNC, *commands, *jobs, *members]
     assert len(set(cases)) == len(cases)

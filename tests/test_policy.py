@@ -80,7 +80,6 @@ DENIED = {
     "rule `datasets.NAME.max_jobs_ever`": (LISTED + "max_jobs_ever = 1\n", {"history": after(DAY + 10)}),
 }
 MISTAKES = {
-    "unknown party 'NAME'": 'receivers = ["d"]\n',
     "is in `allow` too": 'ask = ["sum", "mean"]\n',
     "the configuration declares no dataset": '[policy.datasets.patient]\ncolumns = ["age"]\n',
     "unknown column 'NAME'": '[policy.datasets.patients]\ncolumns = ["agee"]\n',

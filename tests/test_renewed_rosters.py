@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -217,6 +218,30 @@ async def test_a_check_names_the_process_and_the_policy_that_counts(tmp_path):
         assert await own() == [f"version '', digest {digest[:16]}: the node takes the file's on SIGHUP, or when it starts again"]
         await nodes.hangup("a")
         assert await own() == []
+
+
+async def test_a_revoked_key_is_cut_off_whatever_the_policy_says_of_its_owner(tmp_path):
+    """Also where the node starts with that roster."""
+    async with Renewed(tmp_path) as nodes:
+        for name in "ab":
+            nodes.policy(name, 'allow = ["mean"]\naskers = ["a", "b", "c"]\nreceivers = ["a", "b", "c"]\n[clients.c]\ngets = ["mean"]\n')
+            await nodes.hangup(name)
+        nodes.publish(after(nodes.roster, revoked=[("c", nodes.keys["c"].public)], leaves="c"))
+        for name in ("a", "b", "dealer"):
+            await nodes.hangup(name)
+            assert "peer=c disconnected: c: uses a key that was revoked on" in nodes.log(name)
+        await nodes.kill("a")
+        await nodes.start("a")
+        warned = re.findall("WARNING.* phase=policy (.*)", nodes.log("a"))
+        # Nothing is said before c left, and then once by the running node and once by the one that starts.
+        assert len(warned) == 7
+        for rule, said in zip(("receivers", "askers", "clients"), warned[-3:], strict=True):
+            assert f"a.policy.toml, line {('askers', 'receivers', 'clients').index(rule) + 2}: key '{rule}'" in said
+            assert "'c', so this allows nothing; remove it here" in said
+            assert said.endswith("a key of that name was revoked")
+        await until(lambda: nodes.log("a").count("peer=b connected") == 2 and nodes.log("a").count("peer=dealer connected") == 2)
+        status, _, complaints = await nodes.run("mean", "--columns", "age")
+        assert status == 0, complaints
 
 
 async def test_a_member_that_moved_is_met_at_its_new_address(tmp_path):
