@@ -111,9 +111,24 @@ def replace(path: Path, data: bytes, mode: int = PRIVATE) -> None:
         sync_folder(path.parent)
 
 
+def opened(path: Path, flags: int = os.O_RDONLY, mode: int = PRIVATE) -> int:
+    """A descriptor of the file at `path`.  OSError, also for what is no file: a pipe, in which nobody may ever write, holds nobody up."""
+    if "\0" in str(path):
+        # Else a ValueError, which nobody expects of a name.
+        raise OSError(errno.EINVAL, "a path holds no zero byte", str(path))
+    # Without waiting: to open a pipe takes until somebody opens its other end.  Of a file it means nothing.
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0), mode)
+    found = os.fstat(handle).st_mode
+    if not stat.S_ISREG(found):
+        os.close(handle)
+        number = errno.EISDIR if stat.S_ISDIR(found) else errno.EINVAL
+        raise OSError(number, os.strerror(number) if stat.S_ISDIR(found) else "not a file", str(path))
+    return handle
+
+
 def read_text(path: Path, encoding: str = "utf-8") -> tuple[str, int]:
     """The text of a file, and the mode of that very file.  OSError, UnicodeDecodeError."""
-    with path.open(encoding=encoding) as file:
+    with os.fdopen(opened(path), encoding=encoding) as file:
         # Asked of what is open: by its name, another file could be asked for than is read.
         return file.read(), os.fstat(file.fileno()).st_mode
 
@@ -133,4 +148,4 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-__all__ = ["PRIVATE", "PUBLIC", "NewFile", "create", "read_text", "replace", "sync_folder"]
+__all__ = ["PRIVATE", "PUBLIC", "NewFile", "create", "opened", "read_text", "replace", "sync_folder"]

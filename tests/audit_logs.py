@@ -9,6 +9,8 @@ from mpc.errors import ConfigError
 from mpc.membership.identity import Identity
 from mpc.membership.roster import Roster
 from parties.auditing.audit import AuditLog
+from parties.auditing.entries import START, digest
+from parties.auditing.head import Head
 from parties.cli import app
 from tests.error_rows import row_of
 
@@ -50,6 +52,12 @@ def verified(home, *options):
 
 def head_file(home):
     return home / "a.audit.log.head"
+
+
+def headed(home):
+    """Let a's head say that the log ends where it does."""
+    whole = [line for line in (home / "a.audit.log").read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    head_file(home).write_text(f"{Head(len(whole), digest(whole[-1][:-1]) if whole else START).line}\n")
 
 
 def exported(home, out="copy.log"):

@@ -16,7 +16,7 @@ from parties.auditing.entries import START, canonical, described, digest, encode
 from parties.jobs.job import Task, fresh_id
 from parties.jobs.proposals import JOB
 from parties.jobs.records import named
-from tests.audit_logs import refused, shown, verified
+from tests.audit_logs import headed, refused, shown, verified
 
 A, B, OLD, GONE, STRANGER = (Identity.generate(name) for name in ("a", "b", "b", "b", "b"))
 RETIRED = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -69,6 +69,7 @@ def written(home, *entries, member="a", by=A):
         lines.append(sealed({**entry, "member": member, "number": number, "previous": last}, by))
         last = digest(lines[-1])
     (home / "a.audit.log").write_bytes(b"".join(line + b"\n" for line in lines))
+    headed(home)
 
 
 def test_a_job_counts_by_the_keys_of_its_own_time(home):
@@ -88,6 +89,7 @@ def test_a_node_goes_on_with_no_log_whose_last_line_is_not_signed(home):
     path = home / "a.audit.log"
     first, last = path.read_bytes().splitlines()
     path.write_bytes(first + b"\n" + canonical({**opened(last), "asker": "b"}) + b"\n")
+    headed(home)
     before = path.read_bytes()
     text = refused(AuditLog(path, A, ROSTER.keys_of("a")).open, "The audit log was changed: keep it")
     assert text.startswith(f"{path}, line 2: its signature is not right: it was altered")
@@ -182,5 +184,6 @@ def test_what_is_rightly_signed_and_no_node_writes_is_told_with_its_line(home, c
 def test_a_line_whose_fields_are_of_another_type_is_no_entry(home, wrong):
     line = canonical({**opened(sealed({"number": 1, "previous": START, "kind": "declined", "member": "b"}, B)), **wrong})
     (home / "a.audit.log").write_bytes(line + b"\n")
+    headed(home)
     refused(AuditLog(home / "a.audit.log", B).open, "The audit log was changed: keep it")
     assert verified(home)[0] == [f"{home / 'a.audit.log'}, line 1: is no entry, or was altered"]

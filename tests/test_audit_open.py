@@ -115,6 +115,59 @@ def test_a_log_that_is_gone_is_not_made_anew(home):
     assert verified(home)[1] is None
 
 
+@pytest.mark.parametrize("left", [None, b""])
+@pytest.mark.parametrize("closed_files", [0, 2])
+def test_a_head_that_is_gone_is_not_made_anew(home, left, closed_files):
+    """Else whoever cuts off entries would only have to remove it."""
+    path = filled(home, 3)
+    log = log_of(home)
+    for _ in range(closed_files):
+        log.rotate()
+    log.close()
+    whole = head_file(home).read_bytes()
+    head_file(home).unlink() if left is None else head_file(home).write_bytes(left)
+    before = path.read_bytes()
+    number = 3 + 2 * closed_files
+    for torn in (b"", b'{"asker"'):
+        path.write_bytes(before + torn)
+        text = refused(lambda: log_of(home), "has N entries, and nothing says how many")
+        assert text.startswith(f"{path}: has {number} entries, ")
+        assert path.read_bytes() == before + torn
+        assert (head_file(home).read_bytes() if left is not None else head_file(home).exists()) == (left if left is not None else False)
+    # What the message says is accepted is.
+    line = text.rpartition("write this line into it: ")[2]
+    assert f"{line}\n".encode() == whole
+    head_file(home).write_text(f"{line}\n")
+    log_of(home).close()
+    assert f"{number + 1} entries" in verified(home)[0][0]
+
+
+def test_the_head_is_on_the_disk_before_the_first_entry(home, monkeypatch):
+    """So no crash leaves a log that cannot be opened."""
+    flushed, flush = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(Path(f"/proc/self/fd/{handle}").readlink().name), flush(handle))[1])
+    log_of(home, 1).close()
+    assert flushed.index("a.audit.log.head") < flushed.index(home.name, flushed.index("a.audit.log.head"))
+    assert flushed[-1] == "a.audit.log"
+    assert flushed.index("a.audit.log.head") < len(flushed) - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "head"),
+    [*((text, False) for text in (b"db password", b"db password\n", b"{}\n", b'{"user": "me"}', b"\xff\0\n\n")), (b"db password", True)],
+)
+def test_a_file_that_is_no_audit_log_stays_as_it_is(home, text, head):
+    """A mistyped `audit`; with a head, of a log without entries."""
+    if head:
+        filled(home, 0)
+    path = home / "a.audit.log"
+    path.write_bytes(text)
+    path.chmod(0o640)
+    refused(lambda: log_of(home), "is no audit log, and stays as it is")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (text, 0o640)
+    assert head_file(home).exists() == head
+
+
 @pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("name", ["a.audit.log", "a.audit.log.head"])
 def test_neither_a_log_nor_its_head_is_where_a_link_leads(home, name, there):

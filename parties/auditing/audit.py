@@ -93,10 +93,16 @@ class AuditLog:
             raise _unusable(self.path, "not a file")
         sync_folder(self.path.parent)
         lock(self._handle, self.path)
+        torn = self._read(head)
+        # Only now: what is no audit log stays as it was.
         os.fchmod(self._handle, 0o600)
-        self._read(head)
         self._head_file = HeadFile(self.path)
         self._write(b"", Head(self._chain.number, self._chain.head))
+        # Before any entry: a log that has some and no head has lost it.
+        self._head_file.keep()
+        if torn is not None:
+            os.ftruncate(self._handle, self._end)
+            self.append("repaired", torn_bytes=len(torn.data))
         if self._closing:
             # A crash came before the next file had its first entry.
             self._continue()
@@ -224,9 +230,12 @@ class AuditLog:
             "Make room, and ask again"
         )
 
-    def _read(self, head: Head | None) -> None:
+    def _read(self, head: Head | None) -> Line | None:
+        """Take every entry; the line that a crash tore and that is to be cut off, if there is one."""
         entry, torn, line = None, None, None
         for line in self._lines():
+            if head is None and not self._chain.number:
+                _check_entry(line)
             if torn is not None or not (line.whole or line.file == self.path):
                 # A crash tears the end only.
                 _refuse(torn or line, ALTERED)
@@ -238,6 +247,10 @@ class AuditLog:
                 _refuse(line, f"is another entry than the one in {path_of(self.path)}")
         if entry is not None and line is not None:
             self._check_own(entry, line)
+        if head is None and line is not None:
+            raise _headless(self.path, Head(self._chain.number, self._chain.head))
+        if torn is not None and not self._chain.number and not torn.data.startswith((b"{", b"\0")):
+            raise _no_log(self.path)
         mended = torn is not None and self._complete(torn.data)
         if head is not None and self._chain.number < head.number:
             here = line.number if line is not None and line.file == self.path else 0
@@ -245,9 +258,7 @@ class AuditLog:
                 torn or Line(self.path, here + 1, b"", whole=False),
                 f"was cut off, with all after it: {path_of(self.path)} knows of {head.number} entries",
             )
-        if torn is not None and not mended:
-            os.ftruncate(self._handle, self._end)
-            self.append("repaired", torn_bytes=len(torn.data))
+        return None if mended else torn
 
     def _lines(self) -> Iterator[Line]:
         yield from lines_of_closed(self.path)
@@ -316,6 +327,28 @@ def changed(line: Line, text: str) -> ConfigError:
 
 def _refuse(line: Line, text: str) -> NoReturn:
     raise changed(line, text) from None
+
+
+def _check_entry(line: Line) -> None:
+    """ConfigError unless the first line of a file of which nothing else says that it is an audit log is an entry."""
+    try:
+        opened(line.data)
+    except ValueError:
+        raise _no_log(line.file) from None
+
+
+def _no_log(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path}: is no audit log, and stays as it is: its first line is no entry. Set `audit` to the node's own log, or to a new file"
+    )
+
+
+def _headless(path: Path, head: Head) -> ConfigError:
+    return ConfigError(
+        f"{path}: has {head.number} entries, and nothing says how many there were: {path_of(path)} is not there, or is empty. Restore it. Only if you "
+        "know that no entry is missing, by the digest of the last that you kept (`beaver audit verify --head`) or by the other parties' logs, write "
+        f"this line into it: {head.line}"
+    )
 
 
 def _closed_at(log: Path) -> int:
