@@ -114,6 +114,34 @@ async def test_a_connection_that_is_not_made_again_is_waited_for_as_long_as_the_
         assert f"{MAY_BE_LOST}: p1: the connection was lost, and not repaired within 0.3 s" in caplog.text
 
 
+@pytest.mark.parametrize("worked", [False, True])
+async def test_who_is_idle_waits_for_no_repair_of_a_connection_that_is_cut_off(caplog, worked):
+    """A supervisor kills what does not stop within half a minute, and `repair` may be an hour.  Of a session the peer may lack the end."""
+    async with proxied(2, replace(CLOCKS, lost=0.4, repair=2.0 if worked else 3600.0)) as network:
+        meshes = await met(network)
+        ended = asyncio.Barrier(2)
+
+        async def job(node):
+            async with node.session("j") as s:
+                await s.reveal(s.zero(1))
+                await ended.wait()
+                if worked:
+                    network.proxies["p1"].passing.clear()
+
+        await asyncio.gather(*map(job, network.parties))
+        if not worked:
+            # All that was said of it is acknowledged.
+            await until(lambda: not meshes["p0"].channel("p1").unacknowledged.of_sessions)
+            network.proxies["p1"].passing.clear()
+        network.proxies["p1"].open = False
+        begun = asyncio.get_running_loop().time()
+        await asyncio.gather(*(mesh.__aexit__() for mesh in meshes.values()))
+        took = asyncio.get_running_loop().time() - begun
+        network.proxies["p1"].passing.set()
+        assert (took > 2.0) if worked else (took < 1.6), took
+        assert f"{MAY_BE_LOST}: p1: {'no bytes for 0.4 s' if worked else 'did not say goodbye within 0.8 s'}" in caplog.text
+
+
 async def keyed(raw, me, other, roster, transcript=wire.NEW):
     """Through the handshake with `other`; what seals the records of `me`, of which the first says READY, to go on with `transcript`."""
     mine = hello(me.name, other.name, roster)
@@ -191,7 +219,7 @@ async def test_who_says_goodbye_and_takes_nothing_more_is_let_go():
         await until(lambda: not channel.alive)
         await until(lambda: mesh._peers["a"].last is None)
         await channel._line.link.wait_closed()
-        assert not channel._unacknowledged.size
+        assert not channel.unacknowledged.size
         raw.link.abort()
         await raw.link.wait_closed()
 

@@ -84,7 +84,7 @@ class Channel:
         self._pumps: list[Flow] = []
         self.received = 0
         self._owed = Owed(lambda: self.send(wire.bare(wire.Kind.PING)))
-        self._unacknowledged = Unacknowledged()
+        self.unacknowledged = Unacknowledged()
         self._over = False
         self.parting = False
         """Over, but its line is needed still: for the peer's goodbye, and for what has not left yet."""
@@ -132,10 +132,6 @@ class Channel:
     def resumable(self) -> bool:
         """Whether another link may carry on: until the peer has said goodbye, it may lack what this side sent before its own."""
         return self.ready and (not self._over or self.parting) and not self._heard_goodbye
-
-    def unheeded(self, seconds: float) -> bool:
-        """Whether the peer has acknowledged nothing of what waits for `seconds`: it lives, but no record comes through to it."""
-        return self._unacknowledged.overdue(seconds)
 
     # -- hello and handshake -----------------------------------------------------------------------------------
 
@@ -197,12 +193,12 @@ class Channel:
 
     def resume(self, through: Channel, acknowledged: int) -> None:
         """Go on over the line of `through`: what the peer did not receive, `acknowledged` records in all, goes again."""
-        self._unacknowledged.acknowledged(acknowledged, self.name)
+        self.unacknowledged.acknowledged(acknowledged, self.name)
         old, self._line = self._line, through.hand_over(self)
         self.roster = through.roster
         old.link.abort()
         self.interrupted = False
-        for number, parts in self._unacknowledged.again():
+        for number, parts in self.unacknowledged.again():
             self._transmit(number, parts)
         self._upstairs.resumed(self, through)
         self._schedule()
@@ -250,8 +246,8 @@ class Channel:
             flow.on_disagreement(fault)
 
     def _acknowledge(self, count: int) -> None:
-        was_full = self._unacknowledged.full
-        self._unacknowledged.acknowledged(count, self.name)
+        was_full = self.unacknowledged.full
+        self.unacknowledged.acknowledged(count, self.name)
         if was_full or self._owed.much:
             self._schedule()
 
@@ -285,7 +281,7 @@ class Channel:
             self._queue.clear()
             return
         parts, self._queue = self._queue, []
-        number = self._unacknowledged.keep(parts, self._queued)
+        number = self.unacknowledged.keep(parts, self._queued)
         self._queued = 0
         if not self.interrupted:
             self._transmit(number, parts)
@@ -313,7 +309,7 @@ class Channel:
 
     @property
     def _takes_more(self) -> bool:
-        return self._line.link.writable and not self._unacknowledged.full and not self.interrupted
+        return self._line.link.writable and not self.unacknowledged.full and not self.interrupted
 
     def on_writable(self) -> None:
         """See Owner."""
@@ -333,6 +329,7 @@ class Channel:
     def close_flow(self, session: bytes, fault: BeaverError) -> None:
         """Stop carrying `session`; whatever still arrives for it is dropped."""
         flow = self._flows.close(session, fault)
+        self.unacknowledged.mark()
         if flow is not None and flow in self._pumps:
             self._pumps.remove(flow)
 
@@ -388,7 +385,7 @@ class Channel:
         self._queue.clear()
         self._pumps.clear()
         if not self.parting:
-            self._unacknowledged.clear()
+            self.unacknowledged.clear()
         # First, so that a session ends with one fault, which says where it was, and whoever waits for a message gets that one.
         self._upstairs.closed(self, fault)
         self._flows.cut_off(fault)
@@ -396,5 +393,5 @@ class Channel:
     def _part(self, fault: BeaverError | None) -> None:
         if self.parting:
             self.parting = False
-            self._unacknowledged.clear()
+            self.unacknowledged.clear()
             self._upstairs.parted(self, fault)

@@ -22,7 +22,7 @@ class Unacknowledged:
 
     def __init__(self) -> None:
         self._records: deque[tuple[Sequence[Part], int]] = deque()
-        self._first = 0
+        self._first = self._marked = 0
         self._progress = 0.0
         self.size = 0
 
@@ -50,8 +50,17 @@ class Unacknowledged:
         if newly:
             self._progress = time.monotonic()
 
+    def mark(self) -> None:
+        """A session ends: what waits now, and the next record, may be the last of it."""
+        self._marked = self._first + len(self._records) + 1
+
+    @property
+    def of_sessions(self) -> bool:
+        """Whether the peer may lack something of a session that has ended."""
+        return self._first < self._marked
+
     def overdue(self, seconds: float) -> bool:
-        """Whether the oldest record that waits has been the oldest for more than `seconds`."""
+        """Whether the oldest record that waits has been the oldest for more than `seconds`: the peer may live, but none comes through to it."""
         return bool(self._records) and time.monotonic() - self._progress > seconds
 
     def again(self) -> Iterator[tuple[int, Sequence[Part]]]:

@@ -49,7 +49,7 @@ class Heartbeat:
             channel.end(retired(channel.peer))
         elif now - channel.heard > lost + held_up:
             channel.interrupt(PeerLost(channel.name, f"no bytes for {lost:g} s: the process is stopped, or the network is cut"))
-        elif channel.unheeded(heed + held_up):
+        elif channel.unacknowledged.overdue(heed + held_up):
             channel.interrupt(PeerLost(channel.name, f"is alive, but acknowledged nothing for {heed:g} s: the way to it is disturbed"))
         elif channel.alive and now - channel.spoke > lost / 5:
             channel.send(wire.bare(wire.Kind.PING))

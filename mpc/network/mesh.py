@@ -140,13 +140,15 @@ class Mesh:
         self._closing = True
         # Others are dialled no more; where a connection is lost now, it is made again, or what it holds would be lost.
         await self._stop([name for name in self._tasks if name in self._peers and self._peers[name].last is None])
+        # A goodbye alone is worth no long wait, and no repair: a supervisor kills who takes too long to stop.
+        needed = any(peer.last is not None and peer.last.unacknowledged.of_sessions for peer in self._peers.values())
+        patience = self.clocks.stall if needed else min(self.clocks.stall, 2 * self.clocks.lost)
         try:
-            async with asyncio.timeout(self.clocks.stall):
+            async with asyncio.timeout(patience):
                 await self._part()
         except TimeoutError:
-            for peer in self._peers.values():
-                if peer.last is not None:
-                    peer.last.end(PeerLost(peer.member.name, f"did not say goodbye within {self.clocks.stall:g} s"))
+            for each in [peer.last for peer in self._peers.values() if peer.last is not None]:
+                each.end(PeerLost(each.name, f"did not say goodbye within {patience:g} s"))
         finally:
             # First, or its handshake could end meanwhile: nobody would close it.
             for unproven in (*self._strangers, *self._dialling):
@@ -207,8 +209,7 @@ class Mesh:
 
     def problem(self, name: str) -> str:
         """Why `name` is not connected, as far as this party knows."""
-        fault = self.fault(name)
-        return str(fault) if fault is not None else f"{name}: has not connected yet"
+        return str(self.fault(name) or f"{name}: has not connected yet")
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Tell `subscriber` of peers and control messages from now on."""
@@ -382,8 +383,7 @@ class Mesh:
     # -- heartbeats --------------------------------------------------------------------------------------------
 
     async def _heartbeat(self) -> None:
-        loop = asyncio.get_running_loop()
-        pause = self.clocks.lost / 4
+        loop, pause = asyncio.get_running_loop(), self.clocks.lost / 4
         while True:
             before = loop.time()
             await asyncio.sleep(pause)
