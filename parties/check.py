@@ -180,7 +180,8 @@ async def _connect(node: mpc.Node, me: Member, member: Member, patience: float) 
     where = _where(node, me, member)
     row, known = Row(member.name, format_endpoint(where) if where is not None else "dials only"), None
     if not await _came(node, member.name, _SOON) and where is not None:
-        await _reach(row, member, where)
+        # Who dials this member may be out of its reach behind a firewall, and in order.
+        await _reach(row, member, where, needed=dials(me, member) or transport_between(me, member) == "mqtt")
         # How often it dials is for the peer to say: its last attempt counts until the next.
         known = None if dials(me, member) else node.mesh.fault(member.name)
         # The way is open: what failed before, when the peer may not have been there, says nothing any more.
@@ -231,29 +232,37 @@ async def _resolved(where: Endpoint) -> str:
     return ", ".join(sorted({str(entry[4][0]) for entry in found}))
 
 
-async def _reach(row: Row, member: Member, where: Endpoint) -> None:
-    """How far one comes to an address without a word: that tells a wrong name from a closed port and from a wall."""
+async def _reach(row: Row, member: Member, where: Endpoint, *, needed: bool = True) -> None:
+    """How far one comes to an address without a word: that tells a wrong name from a closed port and from a wall.
+
+    Where no way there is `needed`, only a port that answers that nothing listens is a failure: then its node does not run.
+    """
     row.resolved = await _resolved(where)
     if not row.resolved:
-        row.resolved = "failed"
-        row.fail(
-            PeerLost(member.name, f"no address is known for the host {where[0]}"), "correct the host in the roster, or the name server"
-        )
+        row.resolved = "failed" if needed else "not needed"
+        if needed:
+            row.fail(
+                PeerLost(member.name, f"no address is known for the host {where[0]}"), "correct the host in the roster, or the name server"
+            )
         return
     at, row.reached = format_endpoint(where), "failed"
     try:
         async with asyncio.timeout(_STEP):
             _, writer = await asyncio.open_connection(*where)
-    except TimeoutError:
-        row.fail(PeerLost(member.name, f"nothing answers at {at}"), "a firewall, or a wrong address: let this machine reach it")
     except ConnectionRefusedError:
         row.fail(
             PeerLost(member.name, f"nothing listens at {at}"), "start what should listen there, or correct host and port in the roster"
         )
     except OSError as fault:
-        row.fail(
-            PeerLost(member.name, f"{at} cannot be reached: {reason(fault)}"), "correct the address in the roster, or the network's routes"
-        )
+        if not needed:
+            row.reached = "not needed"
+        elif isinstance(fault, TimeoutError):
+            row.fail(PeerLost(member.name, f"nothing answers at {at}"), "a firewall, or a wrong address: let this machine reach it")
+        else:
+            row.fail(
+                PeerLost(member.name, f"{at} cannot be reached: {reason(fault)}"),
+                "correct the address in the roster, or the network's routes",
+            )
     else:
         row.reached = "ok"
         writer.close()

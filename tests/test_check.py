@@ -390,3 +390,12 @@ async def test_an_address_that_no_way_leads_to():
     row = Row("b", "255.255.255.255:9")
     await _reach(row, Member("b", Identity.generate("b").public, ("255.255.255.255", 9)), ("255.255.255.255", 9))
     assert shows("or the network's routes", row)
+
+
+@pytest.mark.parametrize("host", ["255.255.255.255", "nowhere.invalid"])
+async def test_no_way_is_needed_to_a_peer_that_dials_this_member(host):
+    a, b = (Identity.generate(name) for name in "ab")
+    roster = Roster([Member("a", a.public, (host, 9)), Member("b", b.public, at := ("127.0.0.1", free_port()))])
+    async with Node(b, roster, TcpNetwork(at), clocks=CLOCKS) as node:
+        (row,) = await examine(node, 0.1)
+    assert (shows("and did not within N s; start its node", row), "not needed" in (row.resolved, row.reached)) == (True, True), row
