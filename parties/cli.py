@@ -146,15 +146,29 @@ def protocols_command() -> None:
 
 def main() -> None:
     """Run the command line; faults become one clear line and an exit status."""
+    status = None
     try:
         app()
-        sys.stdout.flush()
+    except SystemExit as end:
+        # Typer ends every command so; and where standard output is a closed pipe, it or Rich says no more than that.
+        pipe = end.__context__
+        status = _unwritten(pipe, None) if isinstance(pipe, BrokenPipeError) else end.code
     except mpc.BeaverError as fault:
         print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
-        sys.exit(exit_status(fault))
+        status = exit_status(fault)
     except OSError as fault:
-        # Standard output is a full disk or a closed pipe; the interpreter must not try to flush it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        where = f" to {fault.filename}" if fault.filename else ""
-        print(f"OutputError: cannot write the output{where}: {fault.strerror}", file=sys.stderr)
-        sys.exit(LOCAL)
+        status = _unwritten(fault, None)
+    try:
+        sys.stdout.flush()
+    except OSError as fault:
+        status = _unwritten(fault, status)
+    sys.exit(status)
+
+
+def _unwritten(fault: OSError, status: str | int | None) -> str | int:
+    """Say that standard output is a full disk or a closed pipe; the exit status, which is that of an earlier fault where there was one."""
+    # The interpreter must not try to flush it again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    where = f" to {fault.filename}" if fault.filename else ""
+    print(f"OutputError: cannot write the output{where}: {fault.strerror}", file=sys.stderr)
+    return status or LOCAL

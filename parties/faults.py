@@ -51,5 +51,7 @@ def as_object(*, wanted: bool) -> Iterator[None]:
     except mpc.BeaverError as fault:
         if wanted:
             party = getattr(fault, "party", None)
-            print(json.dumps({"error": type(fault).__name__, "status": exit_status(fault), "party": party, "text": str(fault)}))
+            # Where it cannot be written, as on a full disk, the fault itself is what counts.
+            with contextlib.suppress(OSError):
+                print(json.dumps({"error": type(fault).__name__, "status": exit_status(fault), "party": party, "text": str(fault)}))
         raise

@@ -337,17 +337,6 @@ def in_a_child(*calls):
     return said
 
 
-@pytest.mark.parametrize("command", [["demo"], ["keygen", "q"]])
-def test_output_that_cannot_be_written_is_one_clear_line(tmp_path, command):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [*BEAVER, *command], cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
-        )
-    assert done.returncode == 1
-    assert done.stderr == "OutputError: cannot write the output: No space left on device\n"
-
-
 async def test_a_closed_terminal_stops_the_demo_and_leaves_no_key_behind(tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     process = await asyncio.create_subprocess_exec(
