@@ -217,8 +217,12 @@ def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = (), gu
         text, mode = durable.read_text(where, "utf-8-sig")
         # With a last line end, a fault at the end of the file has a line too.
         data = parsed(text + "\n")
-    except (OSError, UnicodeDecodeError) as fault:
-        msg = f"{where}: cannot be read ({getattr(fault, 'strerror', None) or 'it is not UTF-8 text'}); correct its path, or let this user read it"
+    except OSError as fault:
+        msg = f"{where}: cannot be read ({fault.strerror}); correct its path, or let this user read it"
+        raise ConfigError(msg) from None
+    except UnicodeDecodeError as fault:
+        line = fault.object.count(b"\n", 0, fault.start) + 1
+        msg = f"{where}, line {line}: a byte there is not UTF-8; save the file as UTF-8 text"
         raise ConfigError(msg) from None
     except tomllib.TOMLDecodeError as fault:
         msg = f"{where}: is not TOML: {fault}"

@@ -113,9 +113,6 @@ def replace(path: Path, data: bytes, mode: int = PRIVATE) -> None:
 
 def opened(path: Path, flags: int = os.O_RDONLY, mode: int = PRIVATE) -> int:
     """A descriptor of the file at `path`.  OSError, also for what is no file: a pipe, in which nobody may ever write, holds nobody up."""
-    if "\0" in str(path):
-        # Else a ValueError, which nobody expects of a name.
-        raise OSError(errno.EINVAL, "a path holds no zero byte", str(path))
     # Without waiting: to open a pipe takes until somebody opens its other end.  Of a file it means nothing.
     handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0), mode)
     found = os.fstat(handle).st_mode

@@ -27,7 +27,7 @@ from parties.run import commanded
 if TYPE_CHECKING:
     from parties.config import NodeConfig
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
+Config = Annotated[Path, typer.Option("--config", "-c", readable=False, help="This organisation's configuration file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 Form = Annotated[LogFormat, typer.Option("--log-format", help="How each event is written to standard error.")]
@@ -106,7 +106,7 @@ def run_command(
     parameters: Parameters = None,
     purpose: Annotated[str, typer.Option(help="What the result is for; every party's policy decides whether that is allowed.")] = "",
     wait: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for parties that are missing, busy, or must approve.")] = 60.0,
-    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON to this new file (0600).")] = None,
+    out: Annotated[Path | None, typer.Option(readable=False, help="Also write the result as JSON to this new file (0600).")] = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Propose a job through this organisation's own node, and show the result.

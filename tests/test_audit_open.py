@@ -189,6 +189,14 @@ def test_neither_a_log_nor_its_head_is_where_a_link_leads(home, name, there):
     assert (target.stat().st_mode & 0o777 if there else target.exists()) == (0o644 if there else False)
 
 
+def test_a_pipe_is_no_head(home):
+    """Whoever opens one waits for its other end."""
+    filled(home, 2)
+    head_file(home).unlink()
+    os.mkfifo(head_file(home))
+    assert "(not a file)" in refused(lambda: log_of(home), "does not say how far")
+
+
 @pytest.mark.parametrize("folder", [None, ".", "..", "/", ""])
 def test_a_folder_is_no_log_to_read(home, monkeypatch, folder):
     """Those without a name of their own, which an empty variable gives too, ended in a traceback."""

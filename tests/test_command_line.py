@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from mpc import PrecisionError
 from mpc.membership.identity import Identity
 from mpc.membership.roster import Member, Roster
+from parties.cli import app
 from parties.data import load_diabetes
 from parties.demo.organisations import HOSPITALS, compute, right
 from parties.demo.study import pooled, split, tolerance
@@ -160,6 +162,17 @@ async def test_keygen_and_version(tmp_path):
     assert "never overwritten" in complaints
     assert (await nodes.beaver(tmp_path, "keygen", "a b"))[2].startswith("ConfigError: 'a b' is no name")
     assert "Traceback" not in (await nodes.beaver(tmp_path, "nonsense"))[2]
+
+
+def test_no_file_is_judged_by_the_parser_of_the_command_line(tmp_path, monkeypatch):
+    """Which calls one that this user may not read a wrong command line (2): it is a fault of the set-up (1), with a remedy."""
+    sources = "".join(path.read_text() for path in (ROOT / "parties").rglob("*.py"))
+    options = re.findall(r"Annotated\[\s*Path(?: \| None)?,\s*typer\.\w+\(([^)]*)", sources)
+    assert len(options) > 20 and all("readable=False" in each for each in options)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (tmp_path / "a.toml").write_text("")
+    answer = CliRunner().invoke(app, ["jobs", "list", "-c", str(tmp_path / "a.toml")])
+    assert "key 'name' is missing" in str(answer.exception)
 
 
 async def test_the_dealer_command_serves_until_ctrl_c(tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from mpc import ConfigError
 from mpc.config import load_config
 from mpc.membership.identity import Identity
+from mpc.membership.remembered import RosterMemory
 from mpc.membership.roster import Member, Roster
 from tests.rosters import signed
 
@@ -48,6 +51,8 @@ BAD = {
     "endpoint": (GOOD + 'listen = "nowhere"', "'nowhere' is no endpoint"),
     "endless number": (GOOD + "x = " + "9" * 5000, "is not TOML: a number has more than 64 bits"),
     "bottomless": (GOOD + "x = " + "[" * 5000, "more than 16 tables and lists are inside each other"),
+    "zero byte": (GOOD.replace("a.key", "a\\u0000.key"), "is not TOML: a text has a zero byte, as no name and no path may (at line 2)"),
+    "zero byte among others": (GOOD + 'x = ["b", "\\U00000000"]', "a text has a zero byte, as no name and no path may (at line 4)"),
     "toml": (GOOD + "x = = 3", "is not TOML"),
     "inner": (GOOD + 'folder = "/"', "unknown key 'folder'"),
 }
@@ -66,9 +71,26 @@ def test_mistakes_name_file_line_and_remedy(home, what):
 def test_a_file_that_is_not_there_or_no_text(home):
     with pytest.raises(ConfigError, match="No such file"):
         load_config(home / "none.toml")
-    (home / "a.toml").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load_config(home / "a.toml")
+    for text, line in ((b"\xff\xfe\0", 1), (b"\xef\xbb\xbfx = 1\n# caf\xe9\n", 2)):
+        (home / "a.toml").write_bytes(text)
+        with pytest.raises(ConfigError, match=f"a.toml, line {line}: a byte there is not UTF-8; save the file as UTF-8 text"):
+            load_config(home / "a.toml")
+
+
+def read_all(path):
+    """What a node reads before it opens, in its order."""
+    config = load_config(path)
+    RosterMemory(config.state_path, config.roster_path).check(config.load_roster())
+
+
+@pytest.mark.parametrize("file", ["a.toml", "a.key", "roster.toml", "a.state"])
+def test_a_pipe_in_place_of_a_file_holds_nobody_up(home, file):
+    """Whoever opens one waits for its other end, deaf to all signals but the last."""
+    (home / "a.toml").write_text(GOOD)
+    (home / file).unlink(missing_ok=True)
+    os.mkfifo(home / file, 0o600)
+    with pytest.raises(ConfigError, match=rf"{file}: cannot be read .*\(not a file\)"):
+        read_all(home / "a.toml")
 
 
 def test_the_key_must_be_the_named_ones(home):

@@ -98,6 +98,8 @@ OFFLINE = {
     "must be less than the second": (edit("a.toml", "[0, 120]", "[120, 0]"), PARTY),
     "is a key of the whole file": (status(max_jobs=3), PARTY),
     "key 'KEY' must be a table": (top("relay = 3"), PARTY),
+    "a byte there is not UTF-8": (lambda home: (home / "a.toml").write_bytes(b"# \xe9\n"), PARTY),
+    "is the address of no machine": (None, "init z --endpoint 0.0.0.0:1"),
     "is no endpoint; write": (top('listen = "nowhere"'), PARTY),
     "unknown protocol 'NAME'": (edit("a.toml", '"mean"', '"meen"'), PARTY),
     "is longer than the N bytes": (edit("a.toml", '"a.sock"', f'"{"x" * 120}.sock"'), PARTY),

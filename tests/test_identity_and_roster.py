@@ -117,6 +117,10 @@ def test_roster_round_trip_and_digest():
 
 BAD = {
     "no toml": ("[[member", "is not TOML"),
+    "zero byte": (
+        'x = 1\n[relay]\nurl = "mqtt://h\\u0000:1"',
+        r"is not TOML: a text has a zero byte, as no name and no path may \(at line 3\)",
+    ),
     "endless number": ("version = " + "9" * 5000, "is not TOML: a number has more than 64 bits"),
     "long number": ("version = 0x" + "f" * 17, "is not TOML: a number has more than 64 bits"),
     "endless number in hexadecimal": ("member = [0x" + "f" * 5000 + "]", "is not TOML: a number has more than 64 bits"),
@@ -132,6 +136,11 @@ BAD = {
     "role": ('[[member]]\nname = "a"\nkey = "x"\nrole = "deeler"', "did you mean 'dealer'"),
     "key": ('[[member]]\nname = "a"\nkey = "x"', r"\(a\): a public key reads"),
     "endpoint": (f'[[member]]\nname = "a"\nkey = "{encode_key(A.public)}"\nendpoint = "h"', "is no endpoint"),
+    "any endpoint": (f'[[member]]\nname = "a"\nkey = "{encode_key(A.public)}"\nendpoint = "0.0.0.0:1"', "is the address of no machine"),
+    "any endpoint of IPv6": (
+        f'[[member]]\nname = "a"\nkey = "{encode_key(A.public)}"\nendpoint = "[0::0]:1"',
+        "is the address of no machine",
+    ),
     "one party": (f'[[member]]\nname = "a"\nkey = "{encode_key(A.public)}"', "fewer than two parties"),
 }
 

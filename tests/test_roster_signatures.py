@@ -209,9 +209,7 @@ def test_an_unsigned_roster_is_taken_on_loopback_and_the_log_says_so(tmp_path, c
     assert "the roster is not signed by a, b: taken only since all its addresses are on loopback" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "broker"), [("10.0.0.1", "::1"), ("::", "::1"), ("0.0.0.0", "::1"), ("localhost.example", "::1"), ("::1", "h")]
-)  # noqa: S104  refused
+@pytest.mark.parametrize(("endpoint", "broker"), [("10.0.0.1", "::1"), ("localhost.example", "::1"), ("::1", "h")])
 def test_one_address_elsewhere_is_enough_to_refuse_it(tmp_path, endpoint, broker):
     roster = Roster([Member("a", A.public, ("127.0.0.1", 1)), Member("b", B.public, (endpoint, 1))], relay=Relay(broker, 1, tls=False))
     with pytest.raises(ConfigError, match="is not signed by a, b"):

@@ -165,6 +165,8 @@ def test_init_overwrites_nothing(file):
 def test_init_that_cannot_be_done_leaves_nothing(tmp_path):
     assert "is no name" in refused("init", "a b")
     assert "is no endpoint" in refused("init a --endpoint nowhere")
+    for address in ("0.0.0.0", "[::]", "0"):
+        assert "is the address of no machine, and who dials it dials itself" in refused(f"init a --endpoint {address}:9801")
     write("file", "")
     assert "cannot be written" in refused("init a --dir file/x")
     # The key fits, the configuration does not.

@@ -25,6 +25,19 @@ def parse_endpoint(text: str) -> Endpoint:
     return match["v6"] or match["host"], port
 
 
+def parse_reachable(text: str) -> Endpoint:
+    """An endpoint that others can dial; ConfigError too for an address that stands for all of a machine's own."""
+    host, port = parse_endpoint(text)
+    # As a resolver reads it, 0 is 0.0.0.0.
+    if not host.strip("0.") or (":" in host and ipaddress.IPv6Address(host).is_unspecified):
+        msg = (
+            f"{text!r} is the address of no machine, and who dials it dials itself; write the one under which the others reach this member. "
+            "For where it listens there is 'listen'"
+        )
+        raise ConfigError(msg)
+    return host, port
+
+
 def _possible(v6: str | None, host: str | None) -> bool:
     """Whether a resolver takes the address at all; what it answers is seen when it is asked."""
     try:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpc import durable
 from mpc.errors import ConfigError
 from mpc.membership import roster_file
 from mpc.membership.endpoints import Relay, is_loopback
@@ -154,7 +155,7 @@ def transport_between(one: Member, other: Member) -> Transport:
 def read_text(path: str | Path) -> str:
     """The text of a roster file, or of a part of one."""
     try:
-        return Path(path).read_text("utf-8")
+        return durable.read_text(Path(path))[0]
     except (OSError, UnicodeDecodeError) as fault:
         why = getattr(fault, "strerror", None) or "it is not UTF-8 text"
         msg = (

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from mpc.errors import ConfigError
-from mpc.membership.endpoints import format_endpoint, parse_endpoint, parse_relay
+from mpc.membership.endpoints import format_endpoint, parse_reachable, parse_relay
 from mpc.membership.identity import SIGNATURE_BYTES, check_name, decode_key, encode_key
 from mpc.membership.members import Content, Member, Revoked, Role, Transport
 from mpc.membership.toml_text import MisplacedError, at_line, did_you_mean, parsed
@@ -95,7 +95,7 @@ def _member(entry: object, number: int) -> Member:
     return Member(
         table["name"],
         _value(table, "key", decode_key, label, place),
-        _value(table, "endpoint", parse_endpoint, label, place) if "endpoint" in table else None,
+        _value(table, "endpoint", parse_reachable, label, place) if "endpoint" in table else None,
         role,
         transport,
         _value(table, "retiring_key", decode_key, label, place) if "retiring_key" in table else None,

@@ -17,6 +17,8 @@ MAX_DEPTH, MAX_BITS = 16, 64
 """Tables and lists inside each other, and bits of a whole number: no file of ours has more, and TOML itself promises no longer numbers."""
 MAX_TRIED = 100
 """Lines at which one statement might end and does not: to try all of them would take as long as their square."""
+_ZERO = ("\\u0000", "\\U00000000")
+"""How a text may have a zero byte; where it stands as it is, it is no TOML."""
 _CLOSING = ("]", "}", '"""', "'''")
 """What is in the last line of a value of many lines."""
 
@@ -34,6 +36,11 @@ def parsed(text: str) -> dict[str, Any]:
     for _ in range(MAX_DEPTH):
         if any(isinstance(each, int) and each.bit_length() > MAX_BITS for each in level):
             raise _beyond()
+        if any(isinstance(each, str) and "\0" in each for each in level):
+            # The system takes no such path, and Python says so with errors of its own at many places.
+            line = text.count("\n", 0, text.index(next(filter(text.__contains__, _ZERO)))) + 1
+            msg = f"a text has a zero byte, as no name and no path may (at line {line})"
+            raise tomllib.TOMLDecodeError(msg)
         level = [inner for each in level if isinstance(each, dict | list) for inner in (each.values() if isinstance(each, dict) else each)]
     if level:
         raise _beyond()

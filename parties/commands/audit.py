@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Show, search, verify, rotate or export the audit log of this organisation's node.")
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
-Log = Annotated[Path | None, typer.Option(help="A copy of the log, instead of the one that the configuration names.")]
+Config = Annotated[Path, typer.Option("--config", "-c", readable=False, help="This organisation's configuration file.")]
+Log = Annotated[Path | None, typer.Option(readable=False, help="A copy of the log, instead of the one that the configuration names.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one entry to a line.")]
 
 
@@ -145,7 +145,7 @@ def differences(
 @app.command()
 def export(
     config: Config,
-    out: Annotated[Path, typer.Option(help="The new file to write (0600).")],
+    out: Annotated[Path, typer.Option(readable=False, help="The new file to write (0600).")],
 ) -> None:
     """Copy all whole entries as they are into one file, for an auditor: with the roster, the copy can be verified elsewhere."""
     path = load_node_config(config).audit_file
@@ -210,7 +210,9 @@ def verify(
         list[str] | None, typer.Option(help="An earlier public key of this member that the roster does not list any more.")
     ] = None,
     head: Annotated[str | None, typer.Option(help="Digest of an entry that must be there, as an earlier `verify` printed it.")] = None,
-    result: Annotated[Path | None, typer.Option(help="A result file of `beaver run --out`: is it what the log says?")] = None,
+    result: Annotated[
+        Path | None, typer.Option(readable=False, help="A result file of `beaver run --out`: is it what the log says?")
+    ] = None,
 ) -> None:
     """Check every entry: form, order, chain, this member's signature, and every party's signature of each job."""
     settings = load_node_config(config)

@@ -41,7 +41,7 @@ def bench(
         str | None,
         typer.Option("--json", metavar="FILE", help="Write a JSON line for each workload to this file; - for standard output alone."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the times to this .svg or .png file.")] = None,
+    plot: Annotated[Path | None, typer.Option(readable=False, help="Draw the times to this .svg or .png file.")] = None,
 ) -> None:
     """Time the workloads between processes of this machine, sealed and with a dealer process, and compare every result with plaintext."""
     workloads = chosen(listed(only), parties, size)

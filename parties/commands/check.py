@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def check(
-    config: Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")],
+    config: Annotated[Path, typer.Option("--config", "-c", readable=False, help="This organisation's configuration file.")],
     wait: Annotated[float, typer.Option(min=0.0, max=MAX_PATIENCE, help="Seconds to wait for each peer.")] = PATIENCE,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,  # noqa: FBT002
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log too.")] = False,  # noqa: FBT002
@@ -66,7 +66,7 @@ def check(
 
 
 def alive(
-    config: Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")],
+    config: Annotated[Path, typer.Option("--config", "-c", readable=False, help="This organisation's configuration file.")],
 ) -> None:
     """Ask only whether this organisation's node runs and answers, for whoever watches it; of the others it says nothing."""
     settings = load_node_config(config)

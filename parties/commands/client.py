@@ -34,7 +34,7 @@ PRINTED = "no node keeps the result: take it from standard output"
 def client(
     protocol: Annotated[str, typer.Argument(help="What to compute; `beaver protocols` lists what there is.")],
     columns: Annotated[str, typer.Option(help="The columns, with commas between.")],
-    config: Annotated[Path, typer.Option("--config", "-c", help="This client's configuration file.")],
+    config: Annotated[Path, typer.Option("--config", "-c", readable=False, help="This client's configuration file.")],
     data: Annotated[
         str | None, typer.Option(help="The rows to give: a dataset of the configuration, or a file. They go to the parties as shares.")
     ] = None,
@@ -44,7 +44,7 @@ def client(
     parameters: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the protocol, NAME=VALUE.")] = None,
     purpose: Annotated[str, typer.Option(help="What the result is for; every party's policy decides whether that is allowed.")] = "",
     wait: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for parties that are missing, busy, or must approve.")] = 60.0,
-    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON to this new file (0600).")] = None,
+    out: Annotated[Path | None, typer.Option(readable=False, help="Also write the result as JSON to this new file (0600).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,  # noqa: FBT002
 ) -> None:
     """Give rows to the parties as shares, get a result that they compute, or both, without running a node."""

@@ -117,7 +117,7 @@ def show(reports: list[DatasetReport], *, as_json: bool) -> None:
 
 @app.command()
 def check(
-    config: Annotated[Path, typer.Option("-c", "--config", help="This organisation's configuration file.")],
+    config: Annotated[Path, typer.Option("-c", "--config", readable=False, help="This organisation's configuration file.")],
     dataset: Annotated[str | None, typer.Argument(help="One dataset; all by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,  # noqa: FBT002  how typer declares a flag
 ) -> None:

@@ -31,7 +31,7 @@ ROWS = 1000
 
 app = typer.Typer(no_args_is_help=True, help="List the jobs of this organisation's node, show, cancel, approve or deny one.")
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
+Config = Annotated[Path, typer.Option("--config", "-c", readable=False, help="This organisation's configuration file.")]
 Id = Annotated[str, typer.Argument(help="The job, as `beaver jobs list` names it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -71,7 +71,7 @@ def _progress(job: dict[str, Any]) -> str:
 def show(
     job: Id,
     config: Config,
-    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON to this new file (0600).")] = None,
+    out: Annotated[Path | None, typer.Option(readable=False, help="Also write the result as JSON to this new file (0600).")] = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Show the result of a job; while it runs, how far it is; while it waits for approval, who asks for what, what it reveals and costs."""

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Build, sign and change the roster that all members share.")
 
-RosterFile = Annotated[Path, typer.Argument(metavar="ROSTER", help="The roster file.")]
-Config = Annotated[Path, typer.Option("--config", "-c", help="This organisation's configuration file.")]
+RosterFile = Annotated[Path, typer.Argument(readable=False, metavar="ROSTER", help="The roster file.")]
+Config = Annotated[Path, typer.Option("--config", "-c", readable=False, help="This organisation's configuration file.")]
 SOURCES = "Files, the lines themselves, or - for standard input."
 
 
@@ -134,7 +134,7 @@ def _without(content: Content, name: str, reason: str, given: tuple[Member, ...]
 def rotate(
     config: Config,
     roster: Annotated[
-        Path | None, typer.Option(help="Another file than the configuration's, such as a next version that nobody signed.")
+        Path | None, typer.Option(readable=False, help="Another file than the configuration's, such as a next version that nobody signed.")
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=3650, help="How long the old key stays valid beside the new one.")] = 30,
 ) -> None:
@@ -181,7 +181,7 @@ def _rotated(settings: PartyConfig, source: Path, days: int) -> tuple[Path, Path
 def show(
     roster: RosterFile,
     previous: Annotated[
-        Path | None, typer.Option(help="The version before, from which this one must be made: also show what has changed.")
+        Path | None, typer.Option(readable=False, help="The version before, from which this one must be made: also show what has changed.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,  # noqa: FBT002
 ) -> None:
@@ -201,7 +201,9 @@ def show(
 @app.command()
 def verify(
     roster: RosterFile,
-    previous: Annotated[Path | None, typer.Option(help="The version before: is this one made from it, with all that was revoked?")] = None,
+    previous: Annotated[
+        Path | None, typer.Option(readable=False, help="The version before: is this one made from it, with all that was revoked?")
+    ] = None,
 ) -> None:
     """Check that a roster is well-formed, signed by every member, and made from the version before it."""
     known = Roster.load(roster)
@@ -227,9 +229,12 @@ def _follows(path: Path, after: Roster, before: Roster, source: Path) -> None:
 @app.command()
 def sign(
     config: Config,
-    roster: Annotated[Path | None, typer.Option(help="Another file than the configuration's, such as the next version.")] = None,
+    roster: Annotated[
+        Path | None, typer.Option(readable=False, help="Another file than the configuration's, such as the next version.")
+    ] = None,
     key: Annotated[
-        Path | None, typer.Option(help="Another file than the configuration's: the new key, while the node still uses the old one.")
+        Path | None,
+        typer.Option(readable=False, help="Another file than the configuration's: the new key, while the node still uses the old one."),
     ] = None,
 ) -> None:
     """Sign the roster with this organisation's key, and print the line for the other members.

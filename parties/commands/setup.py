@@ -11,7 +11,7 @@ import typer
 
 from mpc import durable
 from mpc.errors import ConfigError
-from mpc.membership.endpoints import parse_endpoint
+from mpc.membership.endpoints import parse_reachable
 from mpc.membership.identity import Identity, check_name, spoken
 from mpc.membership.members import Member, Role
 from mpc.membership.roster_file import member_lines
@@ -88,7 +88,9 @@ min_pool_rows = 0
 
 def init(
     name: Annotated[str, typer.Argument(help="This organisation's name in the roster.")],
-    folder: Annotated[Path, typer.Option("--dir", help="Where to write the files; it is made if it is not there.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option("--dir", readable=False, help="Where to write the files; it is made if it is not there.")
+    ] = Path(),
     role: Annotated[Role, typer.Option(help="What it does in the roster.")] = "party",
     endpoint: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where the others reach it; none if it only dials.")] = None,
 ) -> None:
@@ -97,7 +99,7 @@ def init(
         msg = "a client only dials and has no endpoint; leave --endpoint out"
         raise ConfigError(msg)
     identity = Identity.generate(check_name(name))
-    member = Member(name, identity.public, parse_endpoint(endpoint) if endpoint is not None else None, role)
+    member = Member(name, identity.public, parse_reachable(endpoint) if endpoint is not None else None, role)
     public = f"# Fingerprint: {spoken(identity.public)}\n{member_lines(member)}"
     parts = {"party": _CONFIG + _LISTEN + _RULES + _DATA, "client": _CONFIG + _DATA, "dealer": _CONFIG + _LISTEN}
     templates = {f"{name}.toml": parts[role]} | ({f"{name}.policy.toml": _POLICY} if role == "party" else {})
@@ -141,7 +143,7 @@ def _undo(made: list[Path]) -> None:
 
 def keygen(
     name: Annotated[str, typer.Argument(help="This organisation's name in the roster.")],
-    out: Annotated[Path | None, typer.Option(help="The key file to write; NAME.key by default.")] = None,
+    out: Annotated[Path | None, typer.Option(readable=False, help="The key file to write; NAME.key by default.")] = None,
 ) -> None:
     """Make a key and print the public lines for the roster."""
     identity = Identity.generate(name)
