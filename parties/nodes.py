@@ -47,6 +47,8 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
     with node.claimed():
         async with audit, AsyncExitStack() as stack:
             node.mesh.log.info("phase=start the audit log %s has %s", audit.path, audit.head)
+            if warning := audit.history.warning:
+                node.mesh.log.warning("phase=start %s", warning)
             # Before anyone connects: a proposal that comes then is answered, and not waited for in vain.
             service = Service(settings, node, audit)
             await stack.enter_async_context(node)

@@ -6,8 +6,10 @@ import asyncio
 import json
 import resource
 
-from parties.auditing.entries import fault_of, opened
+from mpc.membership.identity import Identity
+from parties.auditing.entries import START, digest, fault_of, opened, sealed
 from parties.jobs.job import unpack_task
+from tests.audit_logs import headed
 from tests.jobs import COLUMNS, MEAN, RUN, entries, hostile, jobs_of, mean_is_right, recorded, requested
 from tests.nodes import Nodes
 from tests.test_jobs_faults import started
@@ -201,3 +203,20 @@ async def test_long_tasks_that_are_denied_take_little_of_the_log(tmp_path):
         assert (await verified(nodes, "a"))[0] == 0
         status, out, complaints = await nodes.beaver("audit", "show", "-c", "a.toml")
         assert (status, "mean on patients" in out) == (0, True), complaints
+
+
+async def test_a_node_warns_of_jobs_whose_dates_are_to_come_since_they_count(tmp_path):
+    nodes = Nodes(tmp_path, names=("a", "b"))
+    identity, last, lines = Identity.load(tmp_path / "a.key"), START, []
+    for number, year in enumerate((2020, 2098, 2099), 1):
+        job = {"job": f"{number:032x}", "asker": "b", "policy": {}, "roster": "", "task": {"dataset": "patients"}, "columns": ["age"]}
+        entry = {**job, "kind": "started", "member": "a", "number": number, "previous": last, "time": f"{year}-01-02T03:04:05+00:00"}
+        lines.append(sealed(entry, identity) + b"\n")
+        last = digest(lines[-1][:-1])
+    (tmp_path / "a.audit.log").write_bytes(b"".join(lines))
+    headed(tmp_path)
+    await nodes.start("a")
+    await nodes.__aexit__()
+    (line,) = (line for line in nodes.log("a").splitlines() if "dates to come" in line)
+    assert "WARNING" in line
+    assert "phase=start the audit log has 2 job(s) that started on dates to come, the last 2099-01-02 03:04 UTC: the clock" in line

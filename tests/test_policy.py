@@ -300,7 +300,7 @@ def test_a_wrong_date_makes_no_job_forgotten():
     for when in (at.date - 2 * DAY, at.date - DAY / 2, at.date + 99 * DAY):
         history.started("1" * 32, "patients", ["age"], when)
     history.started("2" * 32, "patients", ["age"])
-    assert history.within_a_day("patients") == 3
+    assert (history.within_a_day("patients"), "has 1 job(s)" in history.warning) == (3, True)
     for jump, count in ((365 * DAY, 1), (-365 * DAY, 4), (0.0, 3)):
         at.date = 1e9 + jump
         assert history.within_a_day("patients") == count, jump
@@ -309,7 +309,7 @@ def test_a_wrong_date_makes_no_job_forgotten():
     assert history.within_a_day("patients") == 2
     # It has been right ever since: after a day, nothing counts any more, not even what a clock that was ahead wrote.
     at.date, at.elapsed = at.date + 1.0, at.elapsed + 1.0
-    assert (history.within_a_day(), history.ever("patients")) == (0, 4)
+    assert (history.within_a_day(), history.ever("patients"), history.warning) == (0, 4, "")
 
 
 def test_a_job_counts_while_its_start_is_written_and_no_more_if_that_fails(home):

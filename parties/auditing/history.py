@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from parties.auditing.entries import Entry
 
 DAY = 86_400.0
+AHEAD = 60.0
+"""Seconds by which a clock may have been set back since an entry got its time, without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,20 @@ class History:
         yesterday = self._clock() - DAY
         recent = (name for _, when, name in self._recent if when is None or when > yesterday)
         return sum(dataset in (None, name) for name in chain(recent, self._datasets))
+
+    @property
+    def warning(self) -> str:
+        """What the log should say of jobs whose dates are to come; empty if there is none.
+
+        They count, as no date makes anything forgotten, and so after each start of a node until their dates have passed.
+        """
+        dates = [when for _, when, _ in self._recent if when is not None and when > self._clock() + AHEAD]
+        if not dates:
+            return ""
+        return (
+            f"the audit log has {len(dates)} job(s) that started on dates to come, the last {datetime.fromtimestamp(max(dates), UTC):%Y-%m-%d %H:%M} UTC: "
+            "the clock was wrong then, or is now. Limits of jobs in a day count them until this node has run for 24 hours"
+        )
 
     @property
     def _datasets(self) -> list[str]:
