@@ -40,7 +40,12 @@ async def alive(config: NodeConfig, patience: float = PATIENCE) -> str:
         )
         raise ConfigError(msg) from None
     if not replies:
-        raise _ended()
+        # Who has no descriptor left drops whoever connects, and runs on.
+        msg = (
+            f"the node at {socket_path(config)} hung up without an answer: it has too many open files, or has just ended, as its log says. "
+            "Raise `ulimit -n` for it, or start it again, and ask again"
+        )
+        raise ConfigError(msg)
     return str(replies[-1].get("alive", ""))
 
 
@@ -55,12 +60,9 @@ async def request(config: NodeConfig, message: dict[str, Any], heard: Callable[[
             heard(reply)
         last = reply
     if last is None or ("result" not in last and message["do"] == "run"):
-        raise _ended()
+        msg = "the node ended before it answered: its log says why. Start it again with `beaver party -c`, and ask again"
+        raise ConfigError(msg)
     return last
-
-
-def _ended() -> ConfigError:
-    return ConfigError("the node ended before it answered: its log says why. Start it again with `beaver party -c`, and ask again")
 
 
 async def run(config: NodeConfig, task: Task, wait: float) -> dict[str, Any]:

@@ -50,6 +50,7 @@ from tests.test_identity_lock import LOCK
 from tests.test_links import LINKS
 from tests.test_members_that_cheat import full
 from tests.test_mqtt import RELAYED
+from tests.test_open_files import FILES
 from tests.test_ops_misuse import LOCAL, flags, numbers
 from tests.test_order import other_length, other_op
 from tests.test_policy import POLICY
@@ -329,7 +330,7 @@ def test_every_row_has_one_case_and_every_case_one_row():
         *SECONDS,
         *DEALERS,
     ]
-    members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK, *FLOW, *LINKS, *BOUND, *RELAYED, *CLOSING]
+    members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK, *FLOW, *LINKS, *BOUND, *RELAYED, *CLOSING, *FILES]
     cases = [*CASES, *PROGRAMS, *OF_NODES, *SYNC, *commands, *jobs, *members]
     assert len(set(cases)) == len(cases)
     for row in ROWS:

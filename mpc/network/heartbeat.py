@@ -1,7 +1,9 @@
-"""What time does to a member: its own key retires, and a peer falls silent, or is to hear that this one lives."""
+"""What time does to a member: its own key retires, it runs out of files, and a peer falls silent, or is to hear that this one lives."""
 
 from __future__ import annotations
 
+import os
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ from mpc.errors import PeerLost
 from mpc.framing import wire
 from mpc.framing.handshake import retired
 from mpc.membership.members import minute
+from mpc.transport.link import TOO_MANY
 
 if TYPE_CHECKING:
     import logging
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from mpc.membership.members import Member
     from mpc.network.mesh import Clocks
 
+QUIET = 60.0
+"""Seconds in which it is said once that there are too many open files."""
+
 
 class Heartbeat:
     """One beat after the other for each channel; who calls it knows when."""
@@ -24,6 +30,7 @@ class Heartbeat:
     def __init__(self, clocks: Clocks, log: logging.Logger) -> None:
         self._clocks, self._log = clocks, log
         self._retires: datetime | None = None
+        self._told_full = float("-inf")
 
     def use(self, me: Member, key: bytes) -> None:
         """From now on the roster says `me` of this member, which uses `key`."""
@@ -31,7 +38,21 @@ class Heartbeat:
         if self._retires is not None:
             self._log.warning("phase=start the own key retires on %s; set `key` to the new one before, and restart", minute(self._retires))
 
-    def see_own_key(self) -> None:
+    def see_itself(self) -> None:
+        """Say what keeps this member from its peers and is no fault of theirs."""
+        self._see_key()
+        self._see_files()
+
+    def _see_files(self) -> None:
+        """Without a descriptor the system drops every new connection, and tells nobody."""
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as fault:
+            if fault.errno in TOO_MANY and time.monotonic() - self._told_full > QUIET:
+                self._told_full = time.monotonic()
+                self._log.error("phase=mesh too many open files: new connections are dropped, and jobs may fail; raise `ulimit -n`")
+
+    def _see_key(self) -> None:
         """The others cut this member off when its key retires, and cannot tell it why."""
         if self._retires is not None and self._retires <= datetime.now(UTC):
             self._log.error(

@@ -389,7 +389,7 @@ class Mesh:
             await asyncio.sleep(pause)
             now = loop.time()
             held_up = now - before - pause
-            self._heart.see_own_key()
+            self._heart.see_itself()
             # `held_up` is time in which this process itself did not run: it is not the peers' silence.
             limit = self.clocks.lost + held_up
             for channel in (*self._strangers, *self._dialling):

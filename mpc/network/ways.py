@@ -10,7 +10,7 @@ from mpc.membership.endpoints import format_endpoint
 from mpc.membership.identity import fingerprint
 from mpc.membership.members import meet
 from mpc.membership.roster import transport_between
-from mpc.transport.link import reason
+from mpc.transport.link import TOO_MANY, reason
 
 if TYPE_CHECKING:
     from mpc.membership.members import Member
@@ -48,6 +48,8 @@ def unreachable(member: Member, fault: OSError | UnicodeError | PeerLost) -> Pee
     """Why `member` was not dialled."""
     if isinstance(fault, PeerLost):
         return fault
+    if isinstance(fault, OSError) and fault.errno in TOO_MANY:
+        return PeerLost(member.name, "was not dialled, since this member has too many open files; raise `ulimit -n`")
     # UnicodeError: a host name that cannot be one.
     where = format_endpoint(member.endpoint or ("nowhere", 0))
     return PeerLost(member.name, f"cannot be reached at {where}, its endpoint in the roster: {reason(fault)}")

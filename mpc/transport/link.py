@@ -6,6 +6,7 @@ arrival and the receive that it completes.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -83,6 +84,10 @@ class Network(Protocol):
 
     async def close(self) -> None:
         """Stop listening and free the port."""
+
+
+TOO_MANY = (errno.EMFILE, errno.ENFILE)
+"""This process, or this machine, has as many open files as it may."""
 
 
 def reason(fault: Exception) -> str:
