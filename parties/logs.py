@@ -62,6 +62,13 @@ def configure(verbose: int = 0, stream: TextIO | None = None, form: LogFormat = 
     sys.unraisablehook = _unraisable
 
 
+def announce(node: str, text: str) -> None:
+    """Print on standard output what `node` is ready for: where events are objects, as one, since both may end in one journal."""
+    forms = [handler.formatter for handler in logging.getLogger().handlers if isinstance(handler, _Lines)]
+    event = logging.makeLogRecord({"name": f"{_OURS}.{node}", "levelno": logging.INFO, "levelname": "INFO", "msg": text})
+    print(next((form.format(event) for form in forms if isinstance(form, JsonFormatter)), f"{node} {text}"), flush=True)
+
+
 class _Lines(logging.StreamHandler[TextIO]):
     """A line that cannot be written is lost: nothing else is ever printed in its place."""
 

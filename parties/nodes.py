@@ -15,6 +15,7 @@ from parties.auditing.audit import log_of
 from parties.config import load_node_config
 from parties.door import handler
 from parties.jobs.service import Service
+from parties.logs import announce
 from parties.policy import absent, check_policy
 from parties.renewal import Renewal
 from parties.run import collect_after_faults, hangups
@@ -55,7 +56,7 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
             stack.push_async_callback(service.close)
             await stack.enter_async_context(shown(settings, node, service, audit))
             await stack.enter_async_context(control.serve(control.socket_path(settings), handler(node, service), node.mesh.log))
-            print(f"{settings.name} takes jobs ({_allowed(settings.rules)}); stop it with Ctrl-C", flush=True)
+            announce(settings.name, f"takes jobs ({_allowed(settings.rules)}); stop it with Ctrl-C")
             await Renewal(config, settings, node, check, service.renew).serve(asked)
 
 
@@ -72,7 +73,7 @@ async def dealer(config: Path, listener: socket.socket | None = None) -> None:
     async with node:
         me = node.mesh.identity.name
         async with shown(settings, node), control.serve(control.socket_path(settings), handler(node), node.mesh.log):
-            print(f"{me} serves {len(node.mesh.roster.parties)} parties; stop it with Ctrl-C", flush=True)
+            announce(me, f"serves {len(node.mesh.roster.parties)} parties; stop it with Ctrl-C")
             await Renewal(config, settings, node, check, take).serve(asked)
 
 

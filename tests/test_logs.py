@@ -17,7 +17,7 @@ import pytest
 
 import mpc
 from mpc.testing import simulate
-from parties.logs import LONGEST, Formatter, LogFormat, configure
+from parties.logs import LONGEST, Formatter, LogFormat, announce, configure
 from parties.run import INTERRUPTED
 from tests.organisations import PATIENCE, ROOT
 
@@ -301,6 +301,19 @@ async def test_ctrl_c_is_heard_where_a_callback_runs_long():
             continue
     assert process.returncode == INTERRUPTED
     assert await process.stdout.read() == b""
+
+
+@pytest.mark.parametrize("form", LogFormat)
+def test_what_a_node_is_ready_for_is_of_the_form_of_its_events(written, capsys, form):
+    """In a journal both are lines of one stream."""
+    configure(stream=written, form=form)
+    announce("a", "takes jobs (100 %s)")
+    printed = capsys.readouterr().out
+    if form is LogFormat.TEXT:
+        assert printed == "a takes jobs (100 %s)\n"
+    else:
+        event = json.loads(printed)
+        assert (event.pop("time")[-1], event) == ("Z", {"level": "INFO", "node": "a", "text": "takes jobs (100 %s)"})
 
 
 def test_a_crash_leaves_no_core_file(tmp_path):

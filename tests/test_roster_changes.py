@@ -60,3 +60,15 @@ def test_a_broker_is_named_without_lines_of_a_member(agreed):
     assert Roster.load("a/roster.v2.toml").digest == known.digest
     assert "no member was given to make it of" in refused("roster add none.toml --relay mqtts://h:8883")
     assert not Path("none.toml").exists()
+
+
+def test_a_dealer_is_replaced_in_one_version(agreed):
+    """As docs/operations.md says it."""
+    beaver("init d2 --role dealer --endpoint d2.example:1")
+    beaver("roster remove a/roster.toml d")
+    beaver("roster add a/roster.v2.toml d2.public")
+    key = spoken(Identity.load("d2.key").public)
+    assert changed("roster.v2.toml") == ["d leaves", f"d2 joins: dealer, d2.example:1, key {key}"]
+    for config in ("a/a.toml", "b/b.toml", "d2.toml"):
+        beaver(f"roster sign -c {config} --roster a/roster.v2.toml")
+    beaver("roster verify a/roster.v2.toml --previous a/roster.toml")
