@@ -123,9 +123,9 @@ def opened(path: Path, flags: int = os.O_RDONLY, mode: int = PRIVATE) -> int:
     return handle
 
 
-def read_text(path: Path, encoding: str = "utf-8") -> tuple[str, int]:
-    """The text of a file, and the mode of that very file.  OSError, UnicodeDecodeError."""
-    with os.fdopen(opened(path), encoding=encoding) as file:
+def read_text(path: Path, encoding: str = "utf-8", *, pipes: bool = False) -> tuple[str, int]:
+    """The text of a file, or of a pipe where `pipes` says that somebody may wait for it, and the mode of that very file.  OSError, UnicodeDecodeError."""
+    with path.open(encoding=encoding) if pipes else os.fdopen(opened(path), encoding=encoding) as file:
         # Asked of what is open: by its name, another file could be asked for than is read.
         return file.read(), os.fstat(file.fileno()).st_mode
 

@@ -153,14 +153,14 @@ def is_read(pipe, writer):
 
 
 async def test_verifying_the_audit_log_does_not_hold_the_node(tmp_path):
-    """However long it takes: here, because what it reads first never comes."""
+    """However long it takes: here, because what it reads never comes."""
     nodes, writer = Nodes(tmp_path, names=("a", "b")), []
     with (tmp_path / "a.toml").open("a") as file:
         file.write(f'[status]\naddress = "127.0.0.1:{nodes.spare_ports["a"]}"\nverify = 0.01\n')
     await nodes.start("a")
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "pipe").rename(tmp_path / "roster.toml")
-    await until(partial(is_read, tmp_path / "roster.toml", writer))
+    (tmp_path / "pipe").rename(tmp_path / "a.audit.log")
+    await until(partial(is_read, tmp_path / "a.audit.log", writer))
     a = nodes.processes["a"]
     try:
         a.send_signal(signal.SIGTERM)

@@ -93,10 +93,10 @@ def verify(public: bytes, purpose: str, message: bytes, signature: bytes) -> boo
     return True
 
 
-def private_text(path: Path, what: str, remedy: str) -> str:
-    """The text of a file that only its owner may read or write.  ConfigError calls it `what`; `remedy` is for a missing one."""
+def private_text(path: Path, what: str, remedy: str, *, pipes: bool = False) -> str:
+    """The text of a file that only its owner may read or write, or of a pipe (see `durable`).  ConfigError calls it `what`; `remedy` is for a missing one."""
     try:
-        text, mode = durable.read_text(path)
+        text, mode = durable.read_text(path, pipes=pipes)
     except FileNotFoundError:
         msg = f"{path}: no such {what} file; {remedy}"
         raise ConfigError(msg) from None

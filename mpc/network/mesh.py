@@ -140,9 +140,9 @@ class Mesh:
         self._closing = True
         # Others are dialled no more; where a connection is lost now, it is made again, or what it holds would be lost.
         await self._stop([name for name in self._tasks if name in self._peers and self._peers[name].last is None])
-        # A goodbye alone is worth no long wait, and no repair: a supervisor kills who takes too long to stop.
+        # A goodbye alone is worth a silence and as long a repair, and no more: a supervisor kills who takes too long to stop.
         needed = any(peer.last is not None and peer.last.unacknowledged.of_sessions for peer in self._peers.values())
-        patience = self.clocks.stall if needed else min(self.clocks.stall, 2 * self.clocks.lost)
+        patience = self.clocks.stall if needed else min(self.clocks.stall, 2.5 * self.clocks.lost)
         try:
             async with asyncio.timeout(patience):
                 await self._part()

@@ -114,6 +114,7 @@ def _postgresql(sheet: Sheet, database: str, password: str | None) -> Source:
 
 def _password(sheet: Sheet, path: Path) -> str:
     try:
-        return private_text(path, "database password", "write the password into it, or correct `password_file`").strip()
+        # A keeper of secrets may give it through a pipe: it is read for each job, within the seconds of its dataset.
+        return private_text(path, "database password", "write the password into it, or correct `password_file`", pipes=True).strip()
     except ConfigError as fault:
         sheet.refuse(str(fault))
