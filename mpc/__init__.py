@@ -15,7 +15,7 @@ from mpc.errors import (
     Refused,
 )
 from mpc.estimate import estimate
-from mpc.fixed_point import Floats, as_numbers, column_names, column_of, rounded_bound
+from mpc.fixed_point import Floats, as_numbers, beyond, column_names, column_of, rounded_bound
 from mpc.ledger import Cost
 from mpc.naming.correlations import MAX_OPERANDS
 from mpc.naming.scope import check_session, protocol
@@ -59,6 +59,7 @@ __all__ = [
     "and_",
     "as_numbers",
     "b2a",
+    "beyond",
     "check_session",
     "column_names",
     "column_of",

@@ -111,8 +111,8 @@ def replace(path: Path, data: bytes, mode: int = PRIVATE) -> None:
         sync_folder(path.parent)
 
 
-def opened(path: Path, flags: int = os.O_RDONLY, mode: int = PRIVATE) -> int:
-    """A descriptor of the file at `path`.  OSError, also for what is no file: a pipe, in which nobody may ever write, holds nobody up."""
+def descriptor(path: Path, flags: int = os.O_RDONLY, mode: int = PRIVATE) -> int:
+    """One of the file at `path`.  OSError, also for what is no file: a pipe, in which nobody may ever write, holds nobody up."""
     # Without waiting: to open a pipe takes until somebody opens its other end.  Of a file it means nothing.
     handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0), mode)
     found = os.fstat(handle).st_mode
@@ -125,7 +125,7 @@ def opened(path: Path, flags: int = os.O_RDONLY, mode: int = PRIVATE) -> int:
 
 def read_text(path: Path, encoding: str = "utf-8", *, pipes: bool = False) -> tuple[str, int]:
     """The text of a file, or of a pipe where `pipes` says that somebody may wait for it, and the mode of that very file.  OSError, UnicodeDecodeError."""
-    with path.open(encoding=encoding) if pipes else os.fdopen(opened(path), encoding=encoding) as file:
+    with path.open(encoding=encoding) if pipes else os.fdopen(descriptor(path), encoding=encoding) as file:
         # Asked of what is open: by its name, another file could be asked for than is read.
         return file.read(), os.fstat(file.fileno()).st_mode
 
@@ -145,4 +145,4 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-__all__ = ["PRIVATE", "PUBLIC", "NewFile", "create", "opened", "read_text", "replace", "sync_folder"]
+__all__ = ["PRIVATE", "PUBLIC", "NewFile", "create", "descriptor", "read_text", "replace", "sync_folder"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from contextlib import suppress
 from decimal import Decimal
 from operator import index
@@ -54,7 +55,9 @@ def fits(bound: float, frac: int) -> bool:
 
 def rounded_bound(bound: float, frac: int) -> float:
     """What no value within `bound` exceeds once it is rounded to a multiple of 2^-frac."""
-    return math.ldexp(math.ceil(math.ldexp(bound, frac)), -frac) if bound >= 0 and fits(bound, frac) else bound
+    if not bound >= 0 or not fits(bound, frac):
+        return bound
+    return min(math.ceil(math.ldexp(bound, frac)) * 2.0**-frac, sys.float_info.max)
 
 
 def as_bound(bound: Any) -> float:
@@ -212,10 +215,19 @@ def encode(values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> Word
     # As numbers of Python, which compares whole numbers with a float exactly.  NaN compares as false.
     if array.size and not (-bound <= array.min().item() and array.max().item() <= bound):
         raise _outside(array, bound, column_names(values))
+    if array.dtype.kind == "u" and frac < 0:
+        # Larger than a signed word before it is shifted: rounded as Python's whole numbers, which are few.
+        return np.array([_rounded(each, -frac) for each in array.reshape(-1).tolist()], np.int64).reshape(array.shape).view(WORD)
     if array.dtype.kind != "f":
         return _shifted(array.astype(np.int64), frac).view(WORD)
     scaled = np.asarray(array * 2.0**frac)  # exact: a power of two
     return np.asarray(np.rint(scaled, out=scaled).astype(np.int64)).view(WORD)
+
+
+def _rounded(whole: int, bits: int) -> int:
+    """A whole number over 2^bits, rounded to even from the middle."""
+    kept, dropped, half = whole >> bits, whole & ((1 << bits) - 1), 1 << (bits - 1)
+    return kept + (dropped > half - (kept & 1))
 
 
 def _shifted(whole: NDArray[np.int64], frac: int) -> NDArray[np.int64]:
@@ -229,7 +241,7 @@ def _shifted(whole: NDArray[np.int64], frac: int) -> NDArray[np.int64]:
     return np.asarray(kept + (dropped > half - (kept & 1)))
 
 
-def reach(numbers: NDArray[Any]) -> float:
+def largest_of(numbers: NDArray[Any]) -> float:
     """The least float64 that none of these exceeds in absolute value; NaN where one of them is."""
     if numbers.dtype.kind == "f":
         return float(np.max(np.abs(numbers.astype(np.float64)), initial=0.0))
@@ -237,13 +249,18 @@ def reach(numbers: NDArray[Any]) -> float:
     return float(largest) if float(largest) >= largest else math.nextafter(largest, math.inf)
 
 
-def _outside(numbers: NDArray[Any], bound: float, names: tuple[str, ...]) -> PrecisionError:
+def beyond(numbers: NDArray[Any], bound: float) -> NDArray[np.bool_]:
+    """Which of these are not within `bound`, NaN among them; whole numbers are compared exactly."""
     limit = bound if numbers.dtype.kind == "f" else math.floor(bound)
-    beyond, finite = ~((-limit <= numbers) & (numbers <= limit)), np.isfinite(numbers)
-    where = tuple(int(i) for i in np.argwhere(beyond)[0])
+    return np.asarray(~((-limit <= numbers) & (numbers <= limit)))
+
+
+def _outside(numbers: NDArray[Any], bound: float, names: tuple[str, ...]) -> PrecisionError:
+    outside, finite = beyond(numbers, bound), np.isfinite(numbers)
+    where = tuple(int(i) for i in np.argwhere(outside)[0])
     # A larger bound helps neither NaN nor infinity.
     if finite[where]:
-        fault, alike, remedy = f"beyond the declared bound {bound:.6g}", finite & beyond, "mend the data or declare a larger bound="
+        fault, alike, remedy = f"beyond the declared bound {bound:.6g}", finite & outside, "mend the data or declare a larger bound="
     else:
         fault, alike, remedy = "not a finite number", ~finite, "put a number in its place, or leave it out"
     return PrecisionError(f"{_where(where, names)} is {fault} ({int(alike.sum())} such value(s)); {remedy}")

@@ -29,6 +29,7 @@ from mpc import (
     ProgramError,
     Session,
     as_numbers,
+    beyond,
     column_names,
     column_of,
 )
@@ -230,7 +231,7 @@ def own(
         if not np.isfinite(numbers).all():
             raise
         limit = s.encode(0, frac=frac).bound
-        where = place(tuple(np.argwhere(np.abs(numbers) > limit)[0].tolist()))
+        where = place(tuple(np.argwhere(beyond(numbers, limit))[0].tolist()))
         at_frac = frac if asked is None else asked
         msg = f"{what}{where} exceeds {limit:.4g}, the most for {s.n} parties at frac={at_frac}: scale the data or pass a smaller frac="
         # The cause would say to declare a larger bound, which nobody declares here.

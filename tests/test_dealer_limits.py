@@ -16,6 +16,8 @@ from mpc.kernels import products
 from mpc.kernels.cross import cross
 from mpc.kernels.halting import HaltedError, halt_when
 from mpc.kernels.limbs import COLUMNS, ROWS
+from mpc.messaging.agreement import GAVE_UP
+from mpc.messaging.job import describe
 from mpc.naming import expressions as ex
 from mpc.naming.correlations import KINDS, Relation, receiver
 from mpc.naming.expressions import Range, combine, mask
@@ -23,6 +25,7 @@ from mpc.naming.streams import Ranges, Seed
 from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealing
 from mpc.preprocessing.corrections import correction
+from mpc.preprocessing.dealer import ABANDONED, MAX_SESSIONS
 from mpc.preprocessing.memory import Memory, memory_of
 from mpc.ring import zeros
 from tests.test_agreement import nodes
@@ -321,3 +324,18 @@ def test_a_correction_takes_no_more_memory_than_is_said_and_not_much_less(name, 
     said = memory_of(relation, n)
     assert peak < 1.05 * said + (1 << 18)
     assert said < 4 * peak
+
+
+async def test_jobs_that_are_taken_back_at_once_hold_no_place():
+    """In one burst, before the dealer has begun to wait for any: each job by itself is nobody's, and nothing else would end it."""
+    async with nodes(3) as opened:
+        *_, dealer = opened
+        await until(lambda: not dealer.mesh.missing(["p0", "p1", "p2"]))
+        mesh = opened[0].mesh
+        for number in range(MAX_SESSIONS):
+            job = describe(f"taken back {number}", mesh, ("p0", "p1"), "")
+            said = {"description": job.description, "members": list(job.members), "nonce": bytes(32)}
+            mesh.channel("the-dealer").control(kind="join", job=job.name, **said)
+            mesh.channel("the-dealer").control(kind="withdraw", job=job.name, reason=GAVE_UP, party="p0", answers=b"")
+        await until(lambda: dealer.dealer.outcomes[ABANDONED])
+        await until(lambda: not dealer.dealer._jobs)

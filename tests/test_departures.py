@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+import numpy as np
 import pytest
 
-from mpc import ConfigError, Disagreement, Node, PeerLost, PeerMisbehaved, PrecisionError, Refused
+from mpc import BeaverError, ConfigError, Disagreement, Node, PeerLost, PeerMisbehaved, PrecisionError, Refused
 from mpc.messaging.agreement import GAVE_UP
 from mpc.messaging.departure import Departure, departure, no_memory, reported
 from mpc.messaging.exchange import Exchange
@@ -239,3 +240,27 @@ async def test_who_is_no_member_of_a_job_ends_nothing_of_it(reason):
         assert not joined.done()
         assert node.mesh.channel("p2") is not None
         joined.cancel()
+
+
+def test_what_another_party_did_is_told_although_one_has_left():
+    """p1 runs another program, which p2 finds while it may still wait for what others than p0 have sent."""
+    found = []
+
+    async def program(s):
+        await s.reveal(s.zero(1))
+        if s.index == 0:
+            msg = "only here"
+            raise KeyError(msg)
+        if s.index == 2:
+            await until(lambda: s._engine.exchange._gone is not None)
+        try:
+            await s.made(await s.mask(s.input(np.zeros(2) if s.index == 1 else None, 1, 2 if s.index == 1 else 3)))
+        except BeaverError as fault:
+            found.append((s.index, type(fault), str(fault)))
+            raise
+
+    with pytest.raises(KeyError):
+        simulate(3, program)
+    assert any(index == 2 and kind is Disagreement and text.startswith("p1: runs a different program") for index, kind, text in found), (
+        found
+    )

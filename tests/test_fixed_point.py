@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mpc import PrecisionError
-from mpc.fixed_point import BOUND, FRAC, as_numbers, decode, encode, headroom, reach
+from mpc.fixed_point import BOUND, FRAC, as_numbers, decode, encode, headroom, largest_of
 from mpc.testing import simulate
 
 
@@ -102,6 +102,12 @@ def test_whole_numbers_are_words_to_the_last_bit(value, frac):
         assert words.shape == np.shape(values)
 
 
+@pytest.mark.parametrize("value", [2**63, 2**63 + 8, 2**63 + 24, 2**64 - 1, 7])
+def test_whole_numbers_without_a_sign_may_be_larger_than_a_word_before_they_are_shifted(value):
+    words = encode(np.array([[value]], np.uint64), frac=-4, bound=2.0**64)
+    assert words.view(np.int64).tolist() == [[round(Fraction(value, 16))]]
+
+
 def test_objects_that_are_whole_numbers_stay_whole_and_others_become_floats():
     assert as_numbers(np.array([2**53 + 1, True, np.int8(-3)], object)).tolist() == [2**53 + 1, 1, -3]
     assert as_numbers(np.array([2**53 + 1, True], object)).dtype == np.int64
@@ -118,8 +124,8 @@ def test_a_whole_number_beyond_its_bound_is_refused_if_no_float_tells_the_two_ap
 
 @given(st.integers(-(2**63), 2**64 - 1))
 def test_the_reach_of_whole_numbers_is_the_least_float_that_is_not_below_them(value):
-    assert reach(np.array([value, 0])) >= abs(value)
-    assert int(np.nextafter(reach(np.array([value, 1])), 0.0)) < max(abs(value), 1)
+    assert largest_of(np.array([value, 0])) >= abs(value)
+    assert int(np.nextafter(largest_of(np.array([value, 1])), 0.0)) < max(abs(value), 1)
 
 
 @pytest.mark.parametrize("n", [2, 3])

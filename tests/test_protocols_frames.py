@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -73,6 +75,8 @@ def test_what_does_not_fit_is_named_by_its_place():
     for call, x, told in (
         (protocols.secure_sum, pd.Series([1.0, 1e15], name="cost"), r"^a value \(row 1\) exceeds"),
         (protocols.secure_sum, 1e15, "^a value exceeds"),
+        (partial(protocols.secure_sum, frac=0), np.array([1, 2**61 + 1]), r"^a value \(row 1\) exceeds"),
+        (partial(protocols.secure_sum, frac=0), np.array([-(2**63)]), r"^a value \(row 0\) exceeds"),
         (protocols.secure_sum, FRAME[["age", "cost"]] * [1.0, 1e13], r"^a value \(row 0, column 'cost'\) exceeds"),
         (protocols.secure_sum, np.array([[1.0, 1e15]]), r"^a value \(row 0, column 1\) exceeds"),
         (protocols.secure_sum, np.array([[[1.0, 1e15]]]), r"^a value \(index \(0, 0, 1\)\) exceeds"),

@@ -318,12 +318,12 @@ class Channel:
 
     # -- flows -------------------------------------------------------------------------------------------------
 
-    def has_twin(self, session: bytes) -> bool:
+    def carries_alike(self, session: bytes) -> bool:
         """Whether another session is carried that frames cannot tell from this one: then it must get another id."""
-        return self._flows.twin(session)
+        return self._flows.alike(session)
 
     def open_flow(self, session: bytes, window: int) -> Flow:
-        """Start carrying the messages of `session`, which has no twin."""
+        """Start carrying the messages of `session`, to which none is alike."""
         return self._flows.open(session, self.name, window)
 
     def close_flow(self, session: bytes, fault: BeaverError) -> None:

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class Flows:
-    """One flow for each session that is carried, each by the whole id: whoever closes a session that is over must not close its twin."""
+    """One flow for each session that is carried, each by the whole id: whoever closes a session that is over must not close the one alike."""
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
         self._open: dict[bytes, tuple[bytes, Flow]] = {}
 
-    def twin(self, session: bytes) -> bool:
+    def alike(self, session: bytes) -> bool:
         """Whether another session is carried that no frame could tell from this one."""
         return self._open.get(session[: wire.SESSION_PREFIX], (session,))[0] != session
 
     def open(self, session: bytes, peer: str, window: int) -> Flow:
-        """Carry `session`, which must have no `twin`."""
+        """Carry `session`, which must be `alike` to no other."""
         flow = Flow(session, peer, self._outlet, window)
         self._open[session[: wire.SESSION_PREFIX]] = session, flow
         return flow
@@ -34,7 +34,7 @@ class Flows:
 
     def close(self, session: bytes, fault: Exception) -> Flow | None:
         """The flow of `session`, which fails with `fault`, and is carried no more."""
-        if self.twin(session):
+        if self.alike(session):
             return None
         flow = self._open.pop(session[: wire.SESSION_PREFIX], (b"", None))[1]
         if flow is not None:

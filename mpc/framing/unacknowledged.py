@@ -56,7 +56,7 @@ class Unacknowledged:
 
     @property
     def of_sessions(self) -> bool:
-        """Whether the peer may lack something of a session that has ended."""
+        """Whether the peer may lack something of a session that has ended; until the next record is acknowledged, too."""
         return self._first < self._marked
 
     def overdue(self, seconds: float) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from mpc.messaging.agreed import Agreed
-from mpc.messaging.departure import NO_ROOM, ON_ITS_WAY, Departure, departure, no_place, reported, without
+from mpc.messaging.departure import NO_ROOM, ON_ITS_WAY, Departure, dealer_full, departure, reported, without
 from mpc.messaging.differences import odd_one
 from mpc.messaging.job import session_id
 from mpc.messaging.lobby import NONCE_BYTES
@@ -189,7 +189,7 @@ class Agreement:
             # Another member joined anew: those who ended the session before are not in the next one until they join it.
             self._lobby.spend(attempt)
             return self._confirmed()
-        if any(channel.has_twin(session) for channel in live.values()):
+        if any(channel.carries_alike(session) for channel in live.values()):
             # Nobody has this member's confirmation of it, so it is nowhere begun: another nonce, another id.
             self._join_anew()
             return self._confirmed()
@@ -348,7 +348,7 @@ class Agreement:
             return
         if body["reason"] == NO_ROOM and name == self._job.members[-1]:
             if body["answers"] == self._nonce:
-                self._left = no_place(name, name)
+                self._left = dealer_full(name, name)
         elif body["reason"] in (GAVE_UP, NO_ROOM):
             self._gave_up.add(name)
             if self._all_present and self._heard is None:  # else who left the session has said why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
+from mpc.errors import Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -48,7 +48,7 @@ def place(at: str) -> str:
     return at if at.isprintable() and len(at) <= MAX_PLACE else "a place without a name"
 
 
-def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> BeaverError:
+def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> RemoteFault:
     """The fault of which `name` told `me`.  It names the same two members everywhere, and whose word it is where `name` tells of another."""
     at = place(told.at)
     about = told.party if told.party in members else name
@@ -73,7 +73,7 @@ def no_memory(at: str) -> str:
     return f"has no memory for what the program needs of it at {at}; let the program take smaller pieces, or give the dealer's machine more memory"
 
 
-def no_place(dealer: str, teller: str) -> Refused:
+def dealer_full(dealer: str, teller: str) -> Refused:
     """What is said of a dealer that has no place for a job."""
     text = "serves as many jobs at once as it can, or as this party may have; run it again when some are over"
     return Refused(dealer, text + says(teller, dealer))
@@ -83,7 +83,7 @@ def without(name: str, missed: str, others: Collection[str], reason: str) -> Pee
     """`name` withdrew from a job, since it lost the member `missed`, which may have refused it, or for a reason of its own."""
     if missed in others and missed != name:
         if reason == NO_ROOM:
-            return no_place(missed, name)
+            return dealer_full(missed, name)
         return PeerLost(missed, f"went missing before the job started, says {name}")
     return PeerLost(name, "gave up the job before it started")
 

@@ -78,7 +78,11 @@ def _shape(name: str, table: Words) -> tuple[int, ...]:
 
 
 class Exchange:
-    """One party's messages in one session.  The first fault ends it: every pending and later call raises that fault."""
+    """One party's messages in one session.  The first fault ends it: every pending and later call raises that fault.
+
+    That another program ended ends it where this one needs more of it than it had sent, or after ON_ITS_WAY: a fault that all programs have, since
+    all know what was revealed, so each party finds itself.
+    """
 
     def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger, visit: Visit | None = None) -> None:
         self.me = mesh.identity.name
@@ -94,7 +98,7 @@ class Exchange:
         self._fault: BeaverError | None = None
         self._finished = False
         self._done: set[str] = set()
-        self._left: tuple[BeaverError, Departure] | None = None
+        self._gone: tuple[RemoteFault, Departure] | None = None
         """Why the first of those left whose program ended there, while this party still goes on with what they sent before."""
         self._label = "the start"
         self._lookout = Lookout()
@@ -302,9 +306,9 @@ class Exchange:
         """End the session with `fault`: cancel all that is pending, tell every peer, free its memory."""
         if self._fault is not None or self._finished:
             return
-        if self._left is not None and isinstance(fault, RemoteFault):
-            # What followed from it.
-            fault, told = self._left
+        if self._gone is not None and (isinstance(fault, PeerLost) or getattr(fault, "party", "") == self._gone[0].party):
+            # What follows from it; what somebody else did, and the others are to know, does not.
+            fault, told = self._gone
         self._fault = fault
         self._end(told or departure(fault, self.me, self._label))
 
@@ -333,8 +337,8 @@ class Exchange:
                 await self._drained(name, flow)
         if self._visit is not None:
             await self._drained(self._visit.client, self._visit.flow)
-        if self._left is not None:
-            self.fail(*self._left)
+        if self._gone is not None:
+            self.fail(*self._gone)
             self.check_alive()
         if self._fault is None:
             self._finished = True
@@ -390,6 +394,6 @@ class Exchange:
             return
         flow.peer_left(fault)
         self._done.add(name)
-        if self._left is None:
-            self._left = fault, told
+        if self._gone is None:
+            self._gone = fault, told
             asyncio.get_running_loop().call_later(ON_ITS_WAY, self.fail, fault, told)

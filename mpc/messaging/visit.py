@@ -50,7 +50,7 @@ class Visit:
         self.client = client
         self.channel = channel
         self._name = blake2b(fields("client", job), digest_size=32).digest()
-        # A client has one job at a time with a party, and their channel carries nothing else: it has no twin.
+        # A client has one job at a time with a party, and their channel carries nothing else: none is alike.
         self.flow = channel.open_flow(self._name, window)
 
     def close(self) -> None:

@@ -146,6 +146,9 @@ class Dealer:
         log = self._log(job.name)
         outcome = ABANDONED
         try:
+            if self._lobby.first(served.key) is None:
+                # Whoever announced it took it back before this began.
+                return
             agreed = await Agreement(self._mesh, self._lobby, job).reach()
             log.info("phase=started parties=%s", ",".join(job.parties))
             with self._books.ledger() as served.cost:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
-from mpc.fixed_point import as_bound, as_float, as_numbers, check_fits, encode, fractional_bits, headroom, reach, rounded_bound, shown
+from mpc.fixed_point import as_bound, as_float, as_numbers, check_fits, encode, fractional_bits, headroom, largest_of, rounded_bound, shown
 from mpc.naming.expressions import pair_differences
 from mpc.ring import WORD, Words, broadcast, frozen, taken
 from mpc.values.indexes import basic_index, index_data
@@ -157,7 +157,7 @@ class Fixed(Secret):
     def ldexp(self, exponent: int) -> Self:
         """The value times 2^exponent, exactly and at no cost: the same words read with `frac - exponent` fractional bits."""
         exponent = fractional_bits(exponent, "exponent")
-        return self._read("ldexp", self.frac - exponent, math.ldexp(self.bound, exponent))
+        return self._read("ldexp", fractional_bits(self.frac - exponent), self.bound * 2.0**exponent)
 
 
 def _stated(bound: float, reason: str = "of a sum") -> float:
@@ -279,7 +279,7 @@ class AShare(Fixed):
 
     def __mul__(self, factor: ArrayLike | Secret) -> AShare:
         factors = integers(factor)
-        return self.times(factors, self.bound * reach(factors))
+        return self.times(factors, self.bound * largest_of(factors))
 
     def times(self, factor: ArrayLike, bound: float) -> AShare:
         """The value times public integers, where mathematics guarantees `bound` for the product.  Local."""
@@ -314,7 +314,7 @@ def constant(value: ArrayLike, frac: int) -> tuple[Words, float]:
     ProgramError for a fraction beside whole numbers: a bit less 0.5 would be that bit.
     """
     array = as_numbers(value)
-    bound = reach(array)
+    bound = largest_of(array)
     if frac <= 0 and array.dtype.kind == "f" and math.isfinite(bound) and (np.rint(array) != array).any():
         msg = "this share holds whole numbers: give it whole numbers too, rounded the way you mean"
         raise ProgramError(msg)

@@ -10,7 +10,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from mpc.durable import opened, sync_folder
+from mpc.durable import descriptor, sync_folder
 from mpc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def known(log: Path) -> Head | None:
     path = path_of(log)
     try:
         # No link, as for who writes it.
-        with os.fdopen(opened(path, os.O_RDONLY | _NO_LINK), "rb") as file:
+        with os.fdopen(descriptor(path, os.O_RDONLY | _NO_LINK), "rb") as file:
             data = file.read()
     except FileNotFoundError:
         return None
@@ -64,7 +64,7 @@ class HeadFile:
     def __init__(self, log: Path) -> None:
         self._path = path = path_of(log)
         try:
-            self._handle = opened(path, os.O_WRONLY | os.O_CREAT | _NO_LINK, 0o600)
+            self._handle = descriptor(path, os.O_WRONLY | os.O_CREAT | _NO_LINK, 0o600)
         except OSError as fault:
             raise _unusable(path, fault.strerror) from None
         try:

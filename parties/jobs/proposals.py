@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
-from mpc.messaging.departure import says
+from mpc.messaging.departure import NO_ROOM, dealer_full, says
 from parties.jobs.job import MAX_POOL
 from parties.jobs.states import Proposed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from mpc.framing.wire import Body
     from mpc.network.mesh import Mesh
@@ -28,7 +28,7 @@ ACCEPTED, DENIED, BUSY, APART, AWAITS, ROWS = "accepted", "denied", "busy", "apa
 START, WITHDRAWN = "start", "withdrawn"
 """What the proposer says then."""
 LOST = "lost"
-"""With `denied`, why a job ends before it begins."""
+"""With `denied`, and what is said of a dealer without a place, why a job ends before it begins."""
 DONE, CANCELLED = "done", "cancelled"
 """What a client hears of a job's end, besides these and the reasons of a departure."""
 JOB = "job"
@@ -44,7 +44,16 @@ def denied_by(name: str, teller: str) -> Refused:
 
 def given_up(name: str, reason: str, teller: str) -> RemoteFault:
     """`name` ended a job before it began, says `teller`."""
+    if reason == NO_ROOM:
+        return dealer_full(name, teller)
     return denied_by(name, teller) if reason == DENIED else PeerLost(name, f"gave up the job before it started{says(teller, name)}")
+
+
+def why(fault: BaseException, parties: Collection[str]) -> str:
+    """What others are told of a fault that ended a job of these parties before it began."""
+    if isinstance(fault, Refused):
+        return DENIED if fault.party in parties else NO_ROOM
+    return LOST if isinstance(fault, asyncio.CancelledError | PeerLost | PeerMisbehaved) else DENIED
 
 
 def no_place(name: str, held: str) -> Refused:

@@ -20,7 +20,7 @@ from parties.jobs.admission import Admission
 from parties.jobs.approvals import Approvals, denied, stale
 from parties.jobs.job import ID, Task, fresh_id, unpack_task
 from parties.jobs.places import Places
-from parties.jobs.proposals import ACCEPTED, APART, AWAITS, BUSY, DENIED, LOST, ROWS, START, Proposal, given_up, no_place, say
+from parties.jobs.proposals import ACCEPTED, APART, AWAITS, BUSY, DENIED, LOST, ROWS, START, Proposal, given_up, no_place, say, why
 from parties.jobs.records import Record, Records
 from parties.jobs.states import Accepted, Cancelled, Computing, Ending, Failed, Proposed, Running, Starting, Unshared, Waiting
 from parties.jobs.visits import Visits
@@ -182,10 +182,9 @@ class Service:
         if fault is None:
             return
         if isinstance(record.state, Unshared) and record.ended is None:
-            # Nobody must wait for this party's data.  Refused is what the dealer does: of another party's denial the record knows.
-            lost = isinstance(fault, asyncio.CancelledError | PeerLost | PeerMisbehaved | Refused)
+            # Nobody must wait for this party's data.
             about = fault.party if isinstance(fault, PeerLost | PeerMisbehaved | Refused) else self.me
-            self._decline(record, about, LOST if lost else DENIED)
+            self._decline(record, about, why(fault, record.task.parties))
         self._over(record, fault, work)
 
     def _over(self, record: Record, fault: BaseException, work: Work | None = None) -> None:
@@ -376,7 +375,7 @@ class Service:
             return
         record.ended = fault
         # Before this party's own goodbye: whoever hears that first would take this party for the one that left.
-        self._decline(record, fault.party, DENIED if isinstance(fault, Refused) and fault.party in record.task.parties else LOST)
+        self._decline(record, fault.party, why(fault, record.task.parties))
         if not isinstance(record.state, Unshared) or not isinstance(fault, Refused):
             self._running[record.id].cancel()
         # Else it ends after reading: what is wrong with this party's own data is more use here than another's denial.
