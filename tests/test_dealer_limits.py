@@ -29,6 +29,7 @@ from mpc.preprocessing.dealer import ABANDONED, MAX_SESSIONS
 from mpc.preprocessing.memory import Memory, memory_of
 from mpc.ring import zeros
 from tests.test_agreement import nodes
+from tests.test_members_that_cheat import connected
 from tests.waiting import turns, until
 
 SIDE = 1024
@@ -329,9 +330,8 @@ def test_a_correction_takes_no_more_memory_than_is_said_and_not_much_less(name, 
 async def test_jobs_that_are_taken_back_at_once_hold_no_place():
     """In one burst, before the dealer has begun to wait for any: each job by itself is nobody's, and nothing else would end it."""
     async with nodes(3) as opened:
-        *_, dealer = opened
-        await until(lambda: not dealer.mesh.missing(["p0", "p1", "p2"]))
-        mesh = opened[0].mesh
+        await connected(*opened)
+        dealer, mesh = opened[-1], opened[0].mesh
         for number in range(MAX_SESSIONS):
             job = describe(f"taken back {number}", mesh, ("p0", "p1"), "")
             said = {"description": job.description, "members": list(job.members), "nonce": bytes(32)}
