@@ -216,18 +216,18 @@ def encode(values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> Word
     if array.size and not (-bound <= array.min().item() and array.max().item() <= bound):
         raise _outside(array, bound, column_names(values))
     if array.dtype.kind == "u" and frac < 0:
-        # Larger than a signed word before it is shifted: rounded as Python's whole numbers, which are few.
-        return np.array([_rounded(each, -frac) for each in array.reshape(-1).tolist()], np.int64).reshape(array.shape).view(WORD)
+        # As whole numbers of Python's: they may be larger than a signed word before they are shifted.
+        return np.asarray(_rounded(array.astype(object), -frac)).astype(np.int64).view(WORD)
     if array.dtype.kind != "f":
         return _shifted(array.astype(np.int64), frac).view(WORD)
     scaled = np.asarray(array * 2.0**frac)  # exact: a power of two
     return np.asarray(np.rint(scaled, out=scaled).astype(np.int64)).view(WORD)
 
 
-def _rounded(whole: int, bits: int) -> int:
-    """A whole number over 2^bits, rounded to even from the middle."""
+def _rounded(whole: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Whole numbers over 2^bits, rounded to even from the middle."""
     kept, dropped, half = whole >> bits, whole & ((1 << bits) - 1), 1 << (bits - 1)
-    return kept + (dropped > half - (kept & 1))
+    return np.asarray(kept + (dropped > half - (kept & 1)))
 
 
 def _shifted(whole: NDArray[np.int64], frac: int) -> NDArray[np.int64]:
@@ -237,8 +237,7 @@ def _shifted(whole: NDArray[np.int64], frac: int) -> NDArray[np.int64]:
         return np.left_shift(whole, min(frac, 63), out=whole)
     if frac < -63:
         return np.zeros_like(whole)
-    kept, dropped, half = whole >> -frac, whole & ((1 << -frac) - 1), 1 << (-frac - 1)
-    return np.asarray(kept + (dropped > half - (kept & 1)))
+    return _rounded(whole, -frac)
 
 
 def largest_of(numbers: NDArray[Any]) -> float:

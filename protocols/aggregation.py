@@ -158,8 +158,8 @@ def row_labels(x: object) -> tuple[str, ...]:
     # Never what `__getattr__` makes up, and no method, as lists have one of this name.
     if callable(inspect.getattr_static(x, "index", print)):
         return ()
-    labels = list(getattr(x, "index"))  # noqa: B009  an object of any type
-    if labels == list(range(len(labels))):
+    labels = getattr(x, "index")  # noqa: B009  an object of any type
+    if np.array_equal(labels, np.arange(len(labels))):
         return ()
     # By what they show: a label of two levels is a tuple, in which the types of numbers would differ.
     return (repr([[str(part) for part in label] if isinstance(label, tuple) else str(label) for label in labels]),)

@@ -125,6 +125,11 @@ async def test_nobody_makes_others_blame_each_other_for_a_description():
             assert "refuses job 'j', since it found that" in str(result) and "sold" not in str(result)
 
 
+async def meshes(stack, network, identities, roster):
+    """Members of which the test plays the programs."""
+    return [await stack.enter_async_context(Mesh(each, roster, network.of(each.name), CLOCKS, None)) for each in identities]
+
+
 class Played:
     """A member that joins job `j` when p0 does, and gives `ends` the session that `other` confirms."""
 
@@ -158,10 +163,7 @@ async def test_who_left_a_session_says_why_and_not_who_gave_up_for_it():
         sessions.add(session)
 
     async with Node(identities[0], roster, network.of("p0"), clocks=CLOCKS) as node, AsyncExitStack() as stack:
-        p1, dealer = [
-            Played(await stack.enter_async_context(Mesh(identity, roster, network.of(identity.name), CLOCKS, None)), ends)
-            for identity in identities[1:]
-        ]
+        p1, dealer = [Played(mesh, ends) for mesh in await meshes(stack, network, identities[1:], roster)]
         with pytest.raises(PeerLost) as caught:
             await run(node, all_present=True)
     assert str(caught.value).startswith("p1: left at the start: its program ended there")
@@ -176,7 +178,7 @@ async def test_the_dealer_waits_for_nobody_once_a_member_has_left_the_session():
         AsyncExitStack() as stack,
         asyncio.timeout(CLOCKS.join),
     ):
-        p0, p1 = [await stack.enter_async_context(Mesh(each, roster, network.of(each.name), CLOCKS, None)) for each in identities[:2]]
+        p0, p1 = await meshes(stack, network, identities[:2], roster)
         while node.mesh.missing(["p0", "p1"]) or p0.missing(["the-dealer"]) or p1.missing(["the-dealer"]):
             await asyncio.sleep(0)
         for mesh in (p0, p1):

@@ -12,11 +12,10 @@ from mpc import BeaverError, ConfigError, Disagreement, Node, PeerLost, PeerMisb
 from mpc.messaging.agreement import GAVE_UP
 from mpc.messaging.departure import Departure, departure, no_memory, reported
 from mpc.messaging.exchange import Exchange
-from mpc.network.mesh import Mesh
 from mpc.testing import simulate
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from parties.jobs.visits import _ending, heard
-from tests.test_agreement import CLOCKS, Played, run
+from tests.test_agreement import CLOCKS, Played, meshes, run
 from tests.waiting import turns, until
 
 MEMBERS = ["p0", "p1", "p2", "the-dealer"]
@@ -147,10 +146,7 @@ async def test_who_tells_of_nobody_is_named_itself(kind):
         p1.mesh.channel("p0").control(kind=kind, **(left if kind == "leave" else gave_up))
 
     async with Node(identities[0], roster, network.of("p0"), clocks=CLOCKS) as node, AsyncExitStack() as stack:
-        p1, _ = [
-            Played(await stack.enter_async_context(Mesh(identity, roster, network.of(identity.name), CLOCKS, None)), ends)
-            for identity in identities[1:]
-        ]
+        p1, _ = [Played(mesh, ends) for mesh in await meshes(stack, network, identities[1:], roster)]
         with pytest.raises(PeerLost) as caught:
             await run(node, all_present=True)
     assert caught.value.party == "p1"
@@ -169,8 +165,7 @@ async def test_what_differs_is_said_rather_than_that_its_member_gave_up():
                 self.mesh.channel("p0").control(kind="withdraw", job="j", reason=GAVE_UP, party="the-dealer", answers=b"")
 
     async with Node(identities[0], roster, network.of("p0"), clocks=CLOCKS) as node, AsyncExitStack() as stack:
-        meshes = [await stack.enter_async_context(Mesh(each, roster, network.of(each.name), CLOCKS, None)) for each in identities[1:]]
-        for mesh, role in zip(meshes, (Played, Late), strict=True):
+        for mesh, role in zip(await meshes(stack, network, identities[1:], roster), (Played, Late), strict=True):
             role(mesh, lambda _: None)
         with pytest.raises(Disagreement) as caught:
             await run(node, all_present=True)
@@ -223,7 +218,7 @@ async def test_who_is_no_member_of_a_job_ends_nothing_of_it(reason):
     identities, roster = simulated_roster(3)
     network = MemoryNetwork()
     async with Node(identities[0], roster, network.of("p0"), clocks=CLOCKS) as node, AsyncExitStack() as stack:
-        others = [await stack.enter_async_context(Mesh(each, roster, network.of(each.name), CLOCKS, None)) for each in identities[1:]]
+        others = await meshes(stack, network, identities[1:], roster)
         heard = []
 
         def ends(session):
