@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,14 +30,26 @@ if TYPE_CHECKING:
     from mpc.messaging.agreed import Agreed
     from mpc.messaging.visit import Visit
     from mpc.naming.scope import Scope
-    from mpc.naming.streams import Expansion, Watch
+    from mpc.naming.streams import Expansion, StreamWatch
     from mpc.network.mesh import Mesh
     from mpc.preprocessing.plan import DrySource
     from mpc.preprocessing.source import Source
+    from mpc.values.secret import ValueWatch
     from mpc.values.shares import AShare
 
     Kernel = Callable[..., Words]
     Hearing = Callable[[Plan, Sequence[str], int], DryExchange]
+
+
+class Watches(NamedTuple):
+    """Who sees a simulation from within: what its streams are spent on and, where bounds are checked, every value."""
+
+    streams: StreamWatch | None = None
+    values: ValueWatch | None = None
+
+
+UNWATCHED = Watches()
+"""Every other run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +111,14 @@ class Live(Engine):
     beside: Beside
 
     @classmethod
-    def of(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None, visit: Visit | None) -> Live:
+    def of(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watches: Watches, visit: Visit | None) -> Live:
         """That of the session which all members agreed on."""
         names, me = agreed.job.parties, mesh.identity.name
         index = names.index(me)
         pairs = {number: agreed.seeds[name] for number, name in enumerate(names) if name != me}
-        streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watch)
+        streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watches.streams)
         exchange = Exchange(agreed, mesh, cost, visit)
-        home, source = Home(index, len(names), agreed.session, watch), Dealt(exchange, streams, cost)
+        home, source = Home(index, len(names), agreed.session, watches.values), Dealt(exchange, streams, cost)
         return cls(home, exchange, streams, source, cost, Beside())
 
     @property

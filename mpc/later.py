@@ -111,5 +111,5 @@ class Opens(Later[R]):
 
 
 def watched(s: Session) -> bool:
-    """Whether words are to be made that nobody reads."""
-    return s.home.watch is not None and s.home.watch.every_word
+    """Whether somebody sees every value: then words are made that nobody reads."""
+    return s.home.watch is not None

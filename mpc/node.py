@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from mpc.config import load_config
+from mpc.engine import UNWATCHED
 from mpc.errors import ConfigError, ProgramError
 from mpc.ledger import Books
 from mpc.membership.endpoints import parse_endpoint
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mpc.config import PartyConfig
+    from mpc.engine import Watches
     from mpc.membership.endpoints import Endpoint, Relay
     from mpc.membership.identity import Identity
     from mpc.membership.members import Member
     from mpc.membership.roster import Roster
     from mpc.messaging.visit import Visit
-    from mpc.naming.streams import Watch
     from mpc.transport.link import Network
 
 _TRUST = (
@@ -58,12 +59,12 @@ class Node:
         *,
         clocks: Clocks | None = None,
         window: int | None = None,
-        watch: Watch | None = None,
+        watches: Watches = UNWATCHED,
         lock: IdentityLock | None = None,
         memory: RosterMemory | None = None,
     ) -> None:
         self.mesh = Mesh(identity, roster, network, clocks, window)
-        self._watch = watch
+        self._watches = watches
         self._lock = lock
         self._memory = memory
         deals = roster[identity.name].role == "dealer"
@@ -166,7 +167,7 @@ class Node:
         client = visit.client if visit is not None else ""
         agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present, client=client).reach(self.mesh.clocks.join)
         with self.books.ledger() as cost, self._alive(job):
-            s = Session.begin(agreed, self.mesh, cost, self._watch, visit)
+            s = Session.begin(agreed, self.mesh, cost, self._watches, visit)
             s.log.info("phase=started parties=%s", ",".join(s.names))
             s.log.info(_TRUST, described.members[-1])
             try:

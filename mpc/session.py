@@ -33,13 +33,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from mpc.engine import Engine, Hearing
+    from mpc.engine import Engine, Hearing, Watches
     from mpc.ledger import Ledger
     from mpc.messaging.agreed import Agreed
     from mpc.messaging.beside import Beside
     from mpc.messaging.visit import Visit
     from mpc.naming.expressions import Expression
-    from mpc.naming.streams import Watch
     from mpc.network.mesh import Mesh
     from mpc.preprocessing.plan import DryBeside
     from mpc.preprocessing.source import Source
@@ -77,10 +76,10 @@ class Session:
         self.home, self._engine = engine.home, engine
 
     @classmethod
-    def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watch: Watch | None = None, visit: Visit | None = None) -> Session:
+    def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watches: Watches, visit: Visit | None) -> Session:
         """The session that all members agreed on; it counts in `cost`; `visit` goes to the client that gets results."""
         log = logging.LoggerAdapter(mesh.log, {"job": agreed.job.name})
-        return cls(agreed.job.parties, Live.of(agreed, mesh, cost, watch, visit), log, visit.client if visit is not None else "")
+        return cls(agreed.job.parties, Live.of(agreed, mesh, cost, watches, visit), log, visit.client if visit is not None else "")
 
     @classmethod
     def dry(

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from mpc.engine import Watches
 from mpc.membership.identity import Identity
 from mpc.membership.roster import Member, Roster
 from mpc.network.mesh import Clocks
@@ -106,7 +107,7 @@ class Proxied:
         oracle = MaskOracle()
 
         async def one(node):
-            node._watch = oracle
+            node._watches = Watches(oracle)
             async with node.session(job, **options) as s:
                 return await program(s)
 

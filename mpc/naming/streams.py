@@ -130,17 +130,11 @@ class Ranges:
             self._next[usage] = max(self._next.get(usage, 0), block)
 
 
-class Watch(Protocol):
-    """Sees which stream words are spent on what, and every share that is made; the simulator's oracles implement it."""
-
-    every_word: bool
-    """Whether words are to be made that nobody reads but this."""
+class StreamWatch(Protocol):
+    """Sees which stream words are spent on what; the simulator's mask oracle implements it."""
 
     def spends(self, party: int, usage: str, where: Range, on: Words | bytes) -> None:
         """`where` of stream `usage` at `party` is spent on these secret words, or on this relation."""
-
-    def makes(self, party: int, lineage: int, words: Words, frac: int, bound: float) -> None:
-        """`party` holds `words` of a share whose value is within `bound`."""
 
 
 class Expansion(Protocol):
@@ -165,7 +159,7 @@ class Expansion(Protocol):
 class Streams:
     """The streams of party `index`, from its seeds with the dealer and with every other party."""
 
-    def __init__(self, index: int, dealer: bytes, pairs: Mapping[int, bytes], watch: Watch | None = None) -> None:
+    def __init__(self, index: int, dealer: bytes, pairs: Mapping[int, bytes], watch: StreamWatch | None = None) -> None:
         self._index = index
         self._dealer = Seed(dealer)
         self._pairs = {other: Seed(seed) for other, seed in pairs.items()}

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 from mpc.blocking import blocking
+from mpc.engine import Watches
 from mpc.errors import RemoteFault
 from mpc.membership.identity import Identity
 from mpc.membership.members import Member
@@ -14,7 +15,7 @@ from mpc.membership.roster import Roster
 from mpc.naming.scope import called, parties_of
 from mpc.network.mesh import Clocks
 from mpc.node import Node
-from mpc.testing.oracle import Oracle
+from mpc.testing.oracle import BoundOracle, MaskOracle
 from mpc.testing.schedule import Delays, ShuffledLoop
 from mpc.transport.memory import memory_pair
 
@@ -111,14 +112,19 @@ async def simulate_async(
     n = parties_of(n)
     identities, roster = simulated_roster(n)
     network = MemoryNetwork(seed, tap)
-    oracle = Oracle(n, check_bounds=check_bounds)
+    masks, bounds = MaskOracle(), BoundOracle(n) if check_bounds else None
+    watches = Watches(masks, bounds)
     async with AsyncExitStack() as stack:
         nodes = [
-            await stack.enter_async_context(Node(identity, roster, network.of(identity.name), clocks=clocks, window=window, watch=oracle))
+            await stack.enter_async_context(
+                Node(identity, roster, network.of(identity.name), clocks=clocks, window=window, watches=watches)
+            )
             for identity in identities
         ]
         outcomes = await asyncio.gather(*(_party(node, program) for node in nodes[:n]), return_exceptions=True)
-    oracle.check()
+    masks.check()
+    if bounds is not None:
+        bounds.check()
     return _results(outcomes)
 
 

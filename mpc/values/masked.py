@@ -81,8 +81,8 @@ class Masked(Fixed):
         self.place = None
         self.lifting: Any = None
         """That masking anew, once somebody has begun it."""
-        # A simulation that checks no bounds takes views when they are read, as every other run does.
-        if home.watch is not None and home.watch.every_word and not (isinstance(self.held, Unmade) and self.held.words is None):
+        # Only here: every other run takes a view when it is read.
+        if home.watch is not None and not (isinstance(self.held, Unmade) and self.held.words is None):
             home.watch.makes(home.index, lineage, self._words(self.difference), frac, bound)
 
     @classmethod

@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from hashlib import blake2b
 from inspect import iscoroutine
 from operator import index
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 import numpy as np
 
@@ -20,13 +20,19 @@ from mpc.ring import MAX_NDIM, Words, count, reshaped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mpc.naming.streams import Watch
     from mpc.values.masked import Masked
 
     Blanks = Callable[[tuple[int, ...]], Words]
 
 Extent = int | tuple[int, ...]
 _MERSENNE = (1 << 127) - 1
+
+
+class ValueWatch(Protocol):
+    """Sees every share that is made, also those that nobody would read; the simulator's bound oracle implements it."""
+
+    def makes(self, party: int, lineage: int, words: Words, frac: int, bound: float) -> None:
+        """`party` holds `words` of a share whose value is within `bound`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class Home:
     index: int
     n: int
     session: bytes
-    watch: Watch | None = field(default=None, compare=False, repr=False)
+    watch: ValueWatch | None = field(default=None, compare=False, repr=False)
     twins: dict[int, tuple[Masked, Masked]] = field(default_factory=dict, compare=False, repr=False)
     """In a dry run, what it was given and knows already without contents, by identity: all views of one value are of one copy."""
 
