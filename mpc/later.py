@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mpc.naming.scope import running
 from mpc.ring import count, frozen
-from mpc.values.unmade import Unmade, make
+from mpc.values.unmade import Unmade, Waiting, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from weakref import ref
 
     from mpc.messaging.beside import Work
     from mpc.naming.scope import Scope
     from mpc.ring import Words
     from mpc.session import Session
     from mpc.values.derived import Done
-    from mpc.values.unmade import Applied, Held
+    from mpc.values.unmade import Held
 
     Begin = Callable[[Scope], tuple[Coroutine[None, None, Any], *tuple[Coroutine[Any, Any, Any], ...]]]
 
@@ -41,9 +40,12 @@ class Later(Unmade, Generic[R]):
         self._making: tuple[Scope, Work[R] | Done[R]] | None = None
         """A scope of their own, which what they wait for makes deep, and not the op that reads them; and the work in it."""
 
-    def waiting(self) -> list[ref[Applied]]:
+    def waiting(self) -> Waiting:
         """See Unmade."""
-        return running(self._session).waiting
+        scope = running(self._session)
+        if not isinstance(scope.waiting, Waiting):
+            scope.waiting = Waiting()
+        return scope.waiting
 
     async def begin(self, scope: Scope) -> None:
         """See Unmade."""

@@ -17,14 +17,10 @@ import numpy as np
 
 from mpc.errors import ConfigError, ProgramError
 from mpc.naming.streams import Ranges
-from mpc.values.unmade import make
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
-    from weakref import ref
-
-    from mpc.values.unmade import Applied, Unmade
 
 OFTEN = 256
 """Calls after which a program makes what it computed from words that nobody has read."""
@@ -43,6 +39,20 @@ class Ended(NamedTuple):
     fault: str
 
 
+class Deep(Protocol):
+    """What is there after so many rounds, and so many `trips`, as in Scope."""
+
+    depth: int
+    trips: int
+
+
+class Unread(Protocol):
+    """What a call has computed from words that nobody has read yet (`mpc.values.unmade`)."""
+
+    async def make(self, scope: Scope) -> None:
+        """Make what somebody still has."""
+
+
 class Scope:
     """One call: its path of child numbers, a readable label, its ranges, how many messages had its name, and its depth in rounds.
 
@@ -52,7 +62,6 @@ class Scope:
     __slots__ = (
         "_children",
         "_ranges",
-        "_waiting",
         "closed",
         "depth",
         "faults",
@@ -63,6 +72,7 @@ class Scope:
         "path",
         "task",
         "trips",
+        "waiting",
     )
 
     def __init__(self, path: tuple[int, ...], name: str, depth: int, trips: int = 0, parent: Scope | None = None) -> None:
@@ -78,7 +88,8 @@ class Scope:
         self._ranges: Ranges | None = None
         self._children = 0
         self.closed: type[BaseException] | None = None
-        self._waiting: list[ref[Applied]] | None = None
+        self.waiting: Unread | None = None
+        """What this call has computed from words that nobody has read yet."""
         self.faults: deque[Ended] | None = None
         """Of the program's own scope: the calls of its session that ended with one."""
 
@@ -103,22 +114,13 @@ class Scope:
             self._ranges = Ranges.of(self.path)
         return self._ranges
 
-    @property
-    def waiting(self) -> list[ref[Applied]]:
-        """What this call has computed from words that nobody has read yet."""
-        if self._waiting is None:
-            self._waiting = []
-        return self._waiting
-
     async def relieve(self) -> None:
-        """Make of that what is still needed: else a sum that is added up in a loop would keep every addend."""
+        """Make of what waits what is still needed: else a sum that is added up in a loop would keep every addend."""
         # A program that waits for nothing would let nobody else have a turn.
         await asyncio.sleep(0)
-        if self._waiting is not None:
-            needed = [each for remembered in self._waiting if (each := remembered()) is not None]
-            self._waiting = None
-            # What is needed differs between parties, so nothing is opened for it, and no round is counted before it is read.
-            await make(self.aside(), [each for each in needed if not each.opens])
+        if self.waiting is not None:
+            waiting, self.waiting = self.waiting, None
+            await waiting.make(self.aside())
 
     def child(self, name: str) -> Scope:
         """The scope of the next call made from this one; it starts at the depth reached so far."""
@@ -162,8 +164,8 @@ class Scope:
             scope = scope.parent
         return scope
 
-    def follow(self, other: Scope | Unmade) -> None:
-        """Be at least as deep as `other`, whose calls have ended, or whose words are there."""
+    def follow(self, other: Deep) -> None:
+        """Be at least as deep as `other`: a scope whose calls have ended, or words that are there."""
         # Not max(...): these run twice for every op.
         if self.depth < other.depth:  # noqa: PLR1730
             self.depth = other.depth

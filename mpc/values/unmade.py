@@ -9,7 +9,7 @@ from mpc.errors import ProgramError
 from mpc.ring import Words, frozen, outline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from mpc.naming.scope import Scope
@@ -44,7 +44,7 @@ class Unmade:
             raise ProgramError(msg)
         return self.words
 
-    def waiting(self) -> list[ref[Applied]]:
+    def waiting(self) -> Waiting:
         """What the call that is running has computed from unmade words."""
         raise NotImplementedError
 
@@ -96,6 +96,25 @@ class Applied(Unmade):
             self._apply, self.parts, self.leaf = None, (), None
 
 
+class Waiting:
+    """What one call has computed from unmade words, as far as somebody still has it."""
+
+    def __init__(self) -> None:
+        self._parts: list[ref[Applied]] = []
+
+    def __iter__(self) -> Iterator[Applied]:
+        return (part for remembered in self._parts if (part := remembered()) is not None)
+
+    def add(self, part: Applied) -> None:
+        """The call has computed `part`."""
+        self._parts.append(ref(part))
+
+    async def make(self, scope: Scope) -> None:
+        """Make it, for that call."""
+        # What somebody still has differs between parties, so nothing is opened for it, and no round is counted before it is read.
+        await make(scope, [part for part in self if not part.opens])
+
+
 def _there(held: Held) -> Words:
     return held.there() if isinstance(held, Unmade) else held
 
@@ -104,7 +123,7 @@ def applied(apply: Callable[..., Any], *parts: Held) -> Held:
     """`apply` to all words, now if they are there; if not, the call that is running makes it now and then, if somebody still has it."""
     outcome = combined(apply, *parts)
     if isinstance(outcome, Applied) and outcome.leaf is not None:
-        outcome.leaf.waiting().append(ref(outcome))
+        outcome.leaf.waiting().add(outcome)
     return outcome
 
 
