@@ -6,7 +6,7 @@ job is only "denied by NAME".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -234,25 +234,33 @@ def check_difference(rules: Policy, history: History, use: Use) -> None:
         )
 
 
-def rows_for(config: NodeConfig, task: Task, halt: Halt | None = None) -> Table:
+class Rows(NamedTuple):
+    """This party's rows for a job, and how many of them its result is made of."""
+
+    table: Table
+    counted: int
+
+
+def rows_for(config: NodeConfig, task: Task, halt: Halt | None = None) -> Rows:
     """The data for a job that everyone signed; PolicyDenied or ConfigError if it is not enough, or not right.
 
     No rows where only a client gives any.  `halt` may end the reading.
     """
     if not task.dataset:
-        return Table(list(task.columns), np.zeros((0, len(task.columns))))
+        return Rows(Table(list(task.columns), np.zeros((0, len(task.columns)))), 0)
     table = load(config, task.dataset, own_columns(config, task), aligned=task.by_columns, halt=halt)
     rules = config.rules
     if len(table.rows) < rules.min_rows:
         _deny("min_rows", f"dataset {task.dataset!r} of {config.name} has fewer than {rules.min_rows} rows")
     program = PROGRAMS[task.protocol]
-    for what, rows in program.groups(table, program.settings(task)) if program.groups is not None else ():
+    counted = program.counted(table, task)
+    for what, rows in program.told_apart(counted, task):
         if rows < rules.min_rows:
             _deny("min_rows", f"in dataset {task.dataset!r} of {config.name} fewer than {rules.min_rows} rows {what}")
     # Where everyone has columns of the same records, the rows of one are those of all.
     if task.by_columns and len(table.rows) < task.pool:
         raise too_few(task)
-    return table
+    return Rows(table, len(counted.rows))
 
 
 def least_pool(rules: Policy, task: Task) -> int:
@@ -286,6 +294,7 @@ def own_declared(config: NodeConfig, columns: Iterable[str], dataset: str) -> li
 
 
 __all__ = [
+    "Rows",
     "absent",
     "admit",
     "check_difference",

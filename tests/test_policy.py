@@ -152,7 +152,7 @@ def test_rows_of_one_party_and_of_all(home):
     with pytest.raises(PolicyDenied, match="rule `min_rows`: dataset 'patients' of a has fewer than 21 rows"):
         rows_for(config, MEAN)
     config = configured(home, '[policy]\nallow = ["mean"]\nmin_rows = 20\nmin_pool_rows = 70\nmax_parameters_per_row = 0.03\n')
-    assert len(rows_for(config, MEAN).rows) == 20
+    assert len(rows_for(config, MEAN).table.rows) == 20
     # Two coefficients and an intercept want 100 rows; a mean has no parameters.
     assert (least_pool(config.rules, MEAN), least_pool(config.rules, FIT)) == (70, 100)
     # As many whole rows as are enough.
@@ -182,7 +182,7 @@ def grouped(home, task, *columns):
     (home / "wards.csv").write_text("\n".join(lines) + "\n")
     declared = "".join(f'"{name}" = {{}}\n' for name in task.columns)
     rules = f'[policy]\nallow = ["mean"]\nmin_rows = 3\n[datasets.wards]\npath = "wards.csv"\n[datasets.wards.columns]\n{declared}'
-    return len(rows_for(configured(home, rules), replace(task, dataset="wards")).rows)
+    return len(rows_for(configured(home, rules), replace(task, dataset="wards")).table.rows)
 
 
 FLAGS = {

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from parties.data import Table
     from parties.jobs.admission import Admission
     from parties.jobs.records import Record
+    from parties.policy import Rows
 
     Tell = Callable[[str], None]
 
@@ -55,7 +56,7 @@ class Work:
         self._signatures = signatures
         self._tell = tell
         self._visit = visit
-        self._reading: Reading[Table] | None = None
+        self._reading: Reading[Rows] | None = None
 
     async def complete(self) -> Done:
         """Run the job to its end, which its record then has; if another party ended it meanwhile, which cancels this, that fault is raised."""
@@ -82,13 +83,13 @@ class Work:
         check_limits(self._config.rules, self._admission.history, record.task)
         await self._started(self._journal.starting(record))
         self._tell("reading")
-        table = await self._rows()
-        use = self._journal.use(record, PROGRAMS[record.task.protocol].counted(table, record.task))
+        own = await self._rows()
+        use = self._journal.use(record, own.counted)
         check_difference(self._config.rules, self._admission.history, use)
         self._admission.history.begins(use)
         record.effort.rows = use.rows
         try:
-            return await self._shared(table, terms)
+            return await self._shared(own.table, terms)
         finally:
             self._admission.history.ends(record.id, left=self.session is not None and bool(self.session.releases))
 
@@ -130,7 +131,7 @@ class Work:
             if not isinstance(signature, bytes) or name not in mesh.roster or not mesh.roster[name].signed(JOB, digest, signature):
                 raise Disagreement(name, "its signature of this job is missing or wrong, so its data is not read")
 
-    async def _rows(self) -> Table:
+    async def _rows(self) -> Rows:
         """This party's rows; ConfigError if reading them takes longer than the configuration allows."""
         task = self._record.task
         self._reading = Reading(lambda halt: rows_for(self._config, task, halt))

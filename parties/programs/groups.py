@@ -23,16 +23,15 @@ def told_apart(table: Table, _: Settings) -> Iterator[Group]:
             yield f"differ from the rest in column {name!r}", others
 
 
-def weighted(table: Table, settings: Settings) -> Iterator[Group]:
-    """The rows that count, and what the columns tell apart among them."""
-    there = with_weight(table, settings)
-    yield f"have a weight in column {settings['weights']!r} that is not 0", len(there.rows)
-    yield from told_apart(there, settings)
-
-
 def with_weight(table: Table, settings: Settings) -> Table:
     """The rows that count."""
     return table._replace(rows=table.rows[table.rows[:, table.columns.index(settings["weights"])] != 0])
+
+
+def weighted(counted: Table, settings: Settings) -> Iterator[Group]:
+    """Of the rows that count: all, and what the columns tell apart among them."""
+    yield f"have a weight in column {settings['weights']!r} that is not 0", len(counted.rows)
+    yield from told_apart(counted, settings)
 
 
 def fitted(table: Table, settings: Settings) -> Iterator[Group]:

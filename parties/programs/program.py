@@ -105,8 +105,8 @@ class Program:
     """Something that can run as a job.
 
     `uses` names what it calls of the library.  `tells_all` says whether it reveals more than who the receivers are to every party.  `rule` checks what concerns several parameters, `sample` makes the data of one party for an
-    estimate (None: one row, since no more than its sums enter), `groups` says of one party's rows which of them the result tells apart (None: none),
-    `counting` gives those of one party's rows that a result is made of (None: all),
+    estimate (None: one row, since no more than its sums enter), `counting` gives those of one party's rows that a result is made of (None: all),
+    `groups` says which of these the result tells apart (None: none),
     `irrelevant` gives parameters that the cost does not depend on a value for it.
     """
 
@@ -121,8 +121,8 @@ class Program:
     at_most: int = MAX_NAMES
     rule: Callable[[Task, Settings], None] | None = None
     sample: Callable[[Sequence[str], int, Settings], Table] | None = None
-    groups: Callable[[Table, Settings], Iterable[Group]] | None = None
     counting: Callable[[Table, Settings], Table] | None = None
+    groups: Callable[[Table, Settings], Iterable[Group]] | None = None
     irrelevant: Settings = field(default_factory=dict)
     given: OnGiven | None = None
     tells_all: bool = False
@@ -178,9 +178,13 @@ class Program:
             settings[setting.name] = value
         return settings
 
-    def counted(self, table: Table, task: Task) -> int:
-        """Of how many of one party's rows the result is made."""
-        return len(table.rows if self.counting is None else self.counting(table, self.settings(task)).rows)
+    def counted(self, table: Table, task: Task) -> Table:
+        """Those of one party's rows that the result is made of."""
+        return table if self.counting is None else self.counting(table, self.settings(task))
+
+    def told_apart(self, counted: Table, task: Task) -> Iterable[Group]:
+        """Which of these rows the result tells apart."""
+        return () if self.groups is None else self.groups(counted, self.settings(task))
 
     def check(self, task: Task, n: int) -> None:
         """ConfigError, which says what to mend, unless `task` is a job of this program for n parties."""

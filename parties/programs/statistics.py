@@ -113,8 +113,8 @@ STATISTICS = (
         ("weighted_mean",),
         (Setting("weights", str, None, "which of the job's columns holds the weights", names=COLUMN), fraction()),
         at_least=2,
-        groups=weighted,
         counting=with_weight,
+        groups=weighted,
     ),
     Program(
         "variance",
