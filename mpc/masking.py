@@ -39,7 +39,7 @@ async def mask(s: Session, engine: Engine, scope: Scope, x: AShare, name: Expres
     await make(scope, [x.held])
     hidden = hide(engine, name, x.words)
     held = await Difference(s, scope, x.shape, lambda own: (_opened(engine, own, [x], [name], hidden),)).at_once()
-    await engine.beside.departure()
+    await engine.beside.sent()
     return Masked.of(x, held, _mask(x, hidden), name)
 
 

@@ -24,7 +24,7 @@ from mpc.ring import count
 from mpc.values.bshare import BShare
 from mpc.values.derived import Derived, Factors, Truncation
 from mpc.values.masked import Masked
-from mpc.values.secret import check_axes, check_operand, emptied, extent_of, fingerprint, lineage_of, secrets_in
+from mpc.values.secret import check_axes, check_operand, emptied, extent_of, lineage_of, parameter_lineage, secrets_in
 from mpc.values.shares import AShare, Encoded
 from mpc.values.unmade import make
 
@@ -161,7 +161,7 @@ class Session:
         """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names: others at another party are a Disagreement when it is opened."""
         extent, frac, scope = extent_of(shape), fractional_bits(frac), current(self)
         # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
-        lineage = lineage_of("zero", *scope.path, scope.ranges.take(ZERO, ()).block, frac, *extent, *map(fingerprint, terms))
+        lineage = lineage_of("zero", *scope.path, scope.ranges.take(ZERO, ()).block, frac, *extent, *map(parameter_lineage, terms))
         return AShare(self._engine.zeros(extent), frac=frac, bound=0.0, home=self.home, lineage=lineage)
 
     def input(
@@ -186,13 +186,13 @@ class Session:
                 msg = f"party {self.names[number]} owns this input: pass values=None and its public shape="
                 raise ProgramError(msg)
             words = self._engine.zeros(extent_of(shape))
-        lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape, fingerprint(bound))
+        lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape, parameter_lineage(bound))
         return AShare(words, frac=frac, bound=rounded_bound(bound, frac), home=self.home, lineage=lineage, owner=number)
 
     def given(self, words: Words | None, shape: Extent, *, frac: int, bound: float) -> AShare:
         """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
         extent, frac = extent_of(shape), fractional_bits(frac)
-        lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent, fingerprint(float(bound)))
+        lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent, parameter_lineage(float(bound)))
         words = self._engine.zeros(extent) if words is None else words
         return AShare(words, frac=frac, bound=rounded_bound(bound, frac), home=self.home, lineage=lineage)
 

@@ -254,7 +254,7 @@ def pooled(s: Session, mine: Encoded, to: Receivers | None = None, terms: Terms 
 def noting(names: tuple[str, ...], labels: tuple[str, ...] = ()) -> Iterator[None]:
     """A Disagreement within gets notes of this party's columns, if they have names, and of its rows, if these have `labels`, which may be data.
 
-    Those of others never come here: prints of them are compared.
+    Those of others never come here: only lineages are compared.
     """
     try:
         yield

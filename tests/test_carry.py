@@ -117,19 +117,19 @@ def test_generate_and_propagate_of_every_nibble():
 @pytest.mark.parametrize("lane", [1, 4, 16])
 def test_lanes_trade_places(lane):
     rows = random_words(np.random.default_rng(2), 4 * 3).reshape(4, 3)
-    mask = (1 << lane) - 1
+    lowest = (1 << lane) - 1
     for r, array in enumerate(carry.transpose(rows, lane)):
         for word in range(3):
             for index in range(64 // lane):
                 k, j = divmod(index, 4)
-                assert int(array[word]) >> index * lane & mask == int(rows[j, word]) >> (4 * k + r) * lane & mask
+                assert int(array[word]) >> index * lane & lowest == int(rows[j, word]) >> (4 * k + r) * lane & lowest
 
 
 @pytest.mark.parametrize(("vacancy", "count", "vacant"), [(carry.TOP_NIBBLE, 16, 15), (carry.LOW_QUARTER, 4, 0)])
 def test_shortened_rows_come_back(vacancy, count, vacant):
     rng = np.random.default_rng(3)
     width = 64 // count
-    assert vacancy.mask == ((1 << width) - 1) << width * vacant
+    assert vacancy.vacant == ((1 << width) - 1) << width * vacant
     rows, others = (random_words(rng, 2 * count * 5).reshape(2, count, 5) for _ in range(2))
     short = vacancy.shorten(rows)
     kept = [lane for lane in range(count) if lane != vacant]

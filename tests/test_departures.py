@@ -10,7 +10,7 @@ import pytest
 
 from mpc import BeaverError, ConfigError, Disagreement, Node, PeerLost, PeerMisbehaved, PrecisionError, Refused
 from mpc.messaging.agreement import GAVE_UP
-from mpc.messaging.departure import Departure, departure, no_memory, reported
+from mpc.messaging.departure import Departure, no_memory, reported
 from mpc.messaging.exchange import Exchange
 from mpc.testing import simulate
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
@@ -34,8 +34,8 @@ MEMBERS = ["p0", "p1", "p2", "the-dealer"]
     ],
 )
 def test_what_is_told_comes_from_fixed_lists(fault, reason, party):
-    assert departure(fault, "p0", "mean.0") == Departure(reason, party, "p0", "mean.0")
-    assert departure(fault, "p0", "deep/" * 10_000) == Departure(reason, party, "p0", "a place without a name")
+    assert Departure.of(fault, "p0", "mean.0") == Departure(reason, party, "p0", "mean.0")
+    assert Departure.of(fault, "p0", "deep/" * 10_000) == Departure(reason, party, "p0", "a place without a name")
 
 
 @pytest.mark.parametrize(

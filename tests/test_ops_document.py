@@ -14,12 +14,12 @@ from mpc.ring import count
 from tests.conftest import ROOT
 
 M = 1 << 14
-SHARE, MASKED = Like((M,)), Like((M,), is_masked=True, factors=1)
+SHARE, MASKED = Like((M,)), Like((M,), is_masked=True, factor_count=1)
 QUOTIENT = Like((M,), is_quotient=True)
 FEW = 1 << 9
-PRODUCT, FACTOR = Like((FEW,), factors=2), Like((FEW,), is_masked=True, factors=1)
+PRODUCT, FACTOR = Like((FEW,), factor_count=2), Like((FEW,), is_masked=True, factor_count=1)
 ROOM = Like((FEW,), is_quotient=True, since=1, dropped=16, frac=16)
-LIFTABLE = Like((8,), is_masked=True, factors=1, is_liftable=True)
+LIFTABLE = Like((8,), is_masked=True, factor_count=1, is_liftable=True)
 SQUARE, MASKED_SQUARE = Like((128, 128)), Like((128, 128), is_masked=True)
 
 # Rounds, bytes to each peer and dealer bytes, each for one of M elements: the table of section 7 of the design.
@@ -30,7 +30,7 @@ DESIGN = {
     "mul, product": ((PRODUCT, FACTOR), 0, 0, 32),
     "mul, product and share": ((PRODUCT, Like((FEW,))), 1, 8, 32),
     "mul, two products": ((PRODUCT, PRODUCT), 0, 0, 88),
-    "mul, long product": ((Like((FEW,), factors=4), FACTOR), 1, 8, 8),
+    "mul, long product": ((Like((FEW,), factor_count=4), FACTOR), 1, 8, 8),
     "matmul": ((SQUARE, SQUARE), 1, 16, 8),
     "matmul, masked": ((MASKED_SQUARE, MASKED_SQUARE), 0, 0, 8),
     "square": ((SHARE,), 1, 8, 8),

@@ -104,7 +104,7 @@ def test_masks_of_long_names_go_one_by_one():
             long = ((long + factors[1]) - long).assume_bound(1.0, "the same as before")
         short, other, both = await times(s, value, factors[2]), await times(s, value, long), await times(s, value, factors[2])
         both = await times(s, both, long)
-        return long.factors, short.since, other.since, both.since, (await s.reveal(other)).tolist(), (await s.reveal(both)).tolist()
+        return long.factor_count, short.since, other.since, both.since, (await s.reveal(other)).tolist(), (await s.reveal(both)).tolist()
 
     first, second = simulate(2, program, clocks=CLOCKS)
     assert first == second

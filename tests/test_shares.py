@@ -12,7 +12,7 @@ from mpc import AShare, BShare, PrecisionError, ProgramError
 from mpc.fixed_point import decode, encode
 from mpc.kernels.bits import pack, unpack
 from mpc.prg import Stream
-from mpc.values.secret import Home, fingerprint, lineage_of
+from mpc.values.secret import Home, lineage_of, parameter_lineage
 
 
 def shared(values, n=3, frac=20, bound=2.0**20):
@@ -120,5 +120,5 @@ def test_bits_repeated_to_a_shape_of_numpy_integers_have_the_history_of_that_sha
     """Else parties of which one has such a shape would seem to differ."""
     row = BShare(pack(np.array([1, 0, 1], np.uint8)), (3,), home=Home(0, 2, b"s"), lineage=1)
     repeated = row.broadcast_to((np.int64(5), np.int64(3)))
-    assert repeated.lineage == lineage_of("broadcast", 1, fingerprint((5, 3)))
+    assert repeated.lineage == lineage_of("broadcast", 1, parameter_lineage((5, 3)))
     assert unpack(repeated.words, 15).reshape(repeated.shape).tolist() == [[1, 0, 1]] * 5

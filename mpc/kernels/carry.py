@@ -50,8 +50,10 @@ class Vacancy:
     `enter` by `shifts` brings the lanes of the last row to the vacant lane, one for each row; `leave` brings them back.
     """
 
-    mask: int
+    vacant: int
+    """The bits of that lane in a word."""
     rest: int
+    """All others."""
     shifts: Words
     enter: np.ufunc
     leave: np.ufunc
@@ -61,7 +63,7 @@ class Vacancy:
         kept = rows[..., :-1, :]
         out: Words = self.enter(rows[..., -1:, :], self.shifts)
         out ^= kept
-        out &= self.mask
+        out &= self.vacant
         out ^= kept
         return out
 
@@ -74,7 +76,7 @@ class Vacancy:
 
     def gather(self, rows: Words, out: Words) -> None:
         """The vacant lanes of (..., R - 1, W), each at its own place in one row (..., W)."""
-        lanes = rows & self.mask
+        lanes = rows & self.vacant
         self.leave(lanes, self.shifts, out=lanes)
         np.bitwise_xor.reduce(lanes, axis=-2, out=out)
 
@@ -212,9 +214,9 @@ def _sign_block(e: Words, part: Words, out: Nibbles, *, first: bool) -> None:
     low, e3, a3 = e[:3], e[3], whole[7]
     top = e3 ^ a3 if first else a3
     TOP_NIBBLE.gather(top[:-1], out.sign)
-    out.sign[...] ^= top[-1] & TOP_NIBBLE.mask
+    out.sign[...] ^= top[-1] & TOP_NIBBLE.vacant
     # Bit 63 passes every carry on and makes none: e63 = 1, a63 = 0.
-    e3 |= TOP_NIBBLE.mask
+    e3 |= TOP_NIBBLE.vacant
     p3 = a3 & TOP_NIBBLE.rest
     generate, propagate = _three_bits(whole[:7], low)
     generate ^= p3

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from mpc.messaging.agreed import Agreed
-from mpc.messaging.departure import NO_ROOM, ON_ITS_WAY, Departure, dealer_full, departure, reported, without
+from mpc.messaging.departure import NO_ROOM, ON_ITS_WAY, Departure, dealer_full, reported, without
 from mpc.messaging.differences import odd_one
 from mpc.messaging.job import session_id
 from mpc.messaging.lobby import NONCE_BYTES
@@ -136,7 +136,7 @@ class Agreement:
             joins.pop(name, None)
         if self._agreed is not None:
             # Whoever has all confirmations began already, and waits for this party's messages.
-            told = self._heard or departure(fault, self._me, "the start")
+            told = self._heard or Departure.of(fault, self._me, "the start")
             for name, channel in self._agreed.channels.items():
                 if channel is self._mesh.channel(name):
                     channel.control(kind="leave", session=self._agreed.session, **told._asdict())
@@ -326,7 +326,7 @@ class Agreement:
             self._see_who_is_lost()
         elif name not in self._gave_up:
             # It may only pass on what another member did.
-            self._heard = Departure(body["reason"], body["party"], body["by"], body["at"])
+            self._heard = Departure.told(body)
             self._left = reported(name, self._heard, self._me, self._known)
             self._lobby.changed(self._key)
 

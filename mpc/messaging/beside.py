@@ -59,7 +59,7 @@ class Beside:
         if mine and self._many >= MOST:
             await asyncio.wait(mine)
 
-    async def departure(self) -> None:
+    async def sent(self) -> None:
         """Wait, in a call that has begun one, until its messages have left: peers compute on them, however long the program goes on."""
         # The work begins, then its messages are written.
         await asyncio.sleep(0)

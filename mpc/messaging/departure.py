@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mpc.errors import Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 
 ROOM = "room"
@@ -28,19 +28,24 @@ class Departure(NamedTuple):
     by: str
     at: str
 
+    @classmethod
+    def of(cls, fault: BaseException, me: str, at: str) -> Departure:
+        """What to tell of `fault`.  From fixed lists only: an abort carries no secret-dependent text."""
+        at = place(at)
+        match fault:
+            case PeerLost() if fault.party != me:
+                return cls("lost", fault.party, me, at)
+            case Disagreement():
+                return cls("disagreement", fault.party, me, at)
+            case PeerMisbehaved():
+                return cls("misbehaved", fault.party, me, at)
+            case _:
+                return cls("program", me, me, at)
 
-def departure(fault: BaseException, me: str, at: str) -> Departure:
-    """What to tell of `fault`.  From fixed lists only: an abort carries no secret-dependent text."""
-    at = place(at)
-    match fault:
-        case PeerLost() if fault.party != me:
-            return Departure("lost", fault.party, me, at)
-        case Disagreement():
-            return Departure("disagreement", fault.party, me, at)
-        case PeerMisbehaved():
-            return Departure("misbehaved", fault.party, me, at)
-        case _:
-            return Departure("program", me, me, at)
+    @classmethod
+    def told(cls, body: Mapping[str, str]) -> Departure:
+        """What a member's `leave` says."""
+        return cls(body["reason"], body["party"], body["by"], body["at"])
 
 
 def place(at: str) -> str:

@@ -13,7 +13,7 @@ from mpc.canonical import pack_sequence
 from mpc.channels.flow import Arrivals
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, ProgramError, RemoteFault
 from mpc.framing import wire
-from mpc.messaging.departure import ON_ITS_WAY, Departure, departure, place, reported
+from mpc.messaging.departure import ON_ITS_WAY, Departure, place, reported
 from mpc.messaging.sinks import Bytes, Store, Sum
 from mpc.messaging.waits import Waits
 from mpc.network.lookout import Lookout
@@ -310,7 +310,7 @@ class Exchange:
             # What follows from it; what somebody else did, and the others are to know, does not.
             fault, told = self._gone
         self._fault = fault
-        self._end(told or departure(fault, self.me, self._label))
+        self._end(told or Departure.of(fault, self.me, self._label))
 
     def leave_early(self, fault: BaseException) -> None:
         """The program itself raised: peers learn where, never what."""
@@ -377,7 +377,7 @@ class Exchange:
             self._waits.heard(name, body)
             return
         if body["reason"] != "done":
-            self._departed(name, Departure(body["reason"], body["party"], body["by"], body["at"]))
+            self._departed(name, Departure.told(body))
             return
         self._done.add(name)
         try:

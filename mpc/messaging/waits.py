@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.errors import BeaverError, Disagreement, PeerLost
-from mpc.messaging.departure import Departure, departure, place
+from mpc.messaging.departure import Departure, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,13 +136,13 @@ class Waits:
         fault: BeaverError
         if following is None:
             fault = self._late(chain, here)
-            return fault, departure(fault, self._me, here), True
+            return fault, Departure.of(fault, self._me, here), True
         first = late if following == self._me else following
         at, other, remedy = self._told[first].at, self._waited_for(first) or first, "All parties must call the same ops in the same order."
         if following == self._me:
             text = f"waits itself, as it says, at {at} for {other}, while this party waits for it at {here}, for {self._limit:g} s now: "
             fault = Disagreement(first, f"{text}their programs went apart. {remedy}")
-            return fault, departure(fault, self._me, here), True
+            return fault, Departure.of(fault, self._me, here), True
         text = f"waits at {at} for {other}, which waits in turn, as they say, and this party waits for them at {here}, for {self._limit:g} s now: "
         fault = Disagreement(first, f"{text}they went apart, or what they have sent each other is slow. {remedy}")
         # Not with this party, which only waits behind them.
@@ -166,4 +166,4 @@ class Waits:
         return next((other for other in told.on if other != self._me or told.tag not in self.taken), None)
 
     def _end(self, fault: BeaverError, at: str) -> None:
-        self._fail(fault, departure(fault, self._me, at))
+        self._fail(fault, Departure.of(fault, self._me, at))

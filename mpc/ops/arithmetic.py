@@ -22,7 +22,7 @@ from mpc.naming.scope import running
 from mpc.ops import factors
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
 from mpc.ring import broadcast, count
-from mpc.values.secret import fingerprint, lineage_of, same_home
+from mpc.values.secret import lineage_of, parameter_lineage, same_home
 from mpc.values.shares import AShare, Fixed, concatenate
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def product_bound(operation: str, x: Fixed, y: Fixed, known: float | None = None
 
 def product_lineage(operation: str, x: Fixed, y: Fixed, known: float | None = None) -> int:
     """How a product came to be; what is `known` of its bound is a part of that, as all parties must claim the same."""
-    return lineage_of(operation, x.lineage, y.lineage, *(() if known is None else (fingerprint(float(known)),)))
+    return lineage_of(operation, x.lineage, y.lineage, *(() if known is None else (parameter_lineage(float(known)),)))
 
 
 async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, known: float | None = None) -> AShare:

@@ -60,19 +60,19 @@ def continues(z: Operand, y: Operand) -> bool:
     return z.is_quotient and y.is_masked and z.shape == y.shape
 
 
-def kind_for(shape: tuple[int, ...], factors: int, dropped: int, largest: float, *, liftable: bool) -> str | None:
-    """The kind of relation by which a quotient times so many factors, which lose so many bits, may be opened at once; None if by none."""
+def kind_for(shape: tuple[int, ...], k: int, dropped: int, largest: float, *, liftable: bool) -> str | None:
+    """The kind of relation by which a quotient times k factors, which loses so many bits, may be opened at once; None if by none."""
     size = count(shape)
-    if factors <= MAX_CONTINUED and dropped <= DROPPED and largest < LIMIT and size << factors + 2 <= correlations.MAX_TERMS:
+    if k <= MAX_CONTINUED and dropped <= DROPPED and largest < LIMIT and size << k + 2 <= correlations.MAX_TERMS:
         return QUOTIENT
-    few = liftable and size <= correlations.MAX_WIDE_ELEMENTS and size << factors <= correlations.MAX_WIDE_TERMS
-    return WIDE if few and factors <= MAX_WIDE and dropped <= WIDE_DROPPED and largest < WIDE_LIMIT else None
+    few = liftable and size <= correlations.MAX_WIDE_ELEMENTS and size << k <= correlations.MAX_WIDE_TERMS
+    return WIDE if few and k <= MAX_WIDE and dropped <= WIDE_DROPPED and largest < WIDE_LIMIT else None
 
 
 def joint_kind(z: Operand, y: Operand, drop: int) -> str | None:
     """By which kind of relation z·y, truncated, is opened in place of z, if so.  A function of public numbers: the same at all parties and in a dry run."""
     exponent = z.frac + z.dropped + y.frac
-    if not (z.since and y.factors and exponent < MAX_EXPONENT):
+    if not (z.since and y.factor_count and exponent < MAX_EXPONENT):
         return None
     largest = (z.bound + 2.0**-z.frac) * y.bound * 2.0**exponent
     return kind_for(z.shape, z.since + 1, z.dropped + drop, largest, liftable=z.is_liftable and y.is_liftable)
@@ -86,9 +86,9 @@ def cost(n: int, z: Operand, y: Operand, drop: int) -> Cost:
 
 
 class Steps:
-    """What a product is of: a quotient and masked values, which have lost `drop` bits in all; it is opened under `mask`."""
+    """What a product is of: a quotient and masked values, which have lost `drop` bits in all; it is opened under the mask `name`."""
 
-    __slots__ = ("_mask", "_scope", "base", "drop", "factors", "is_wide", "lineage")
+    __slots__ = ("_name", "_scope", "base", "drop", "factors", "is_wide", "lineage")
 
     def __init__(self, scope: Scope, base: Quotient, factors: tuple[Masked, ...], drop: int, lineage: int, *, is_wide: bool) -> None:
         self.base = base
@@ -97,14 +97,14 @@ class Steps:
         self.lineage = lineage
         self.is_wide = is_wide
         self._scope = scope
-        self._mask: Expression | None = None
+        self._name: Expression | None = None
 
     def name(self) -> Expression:
-        """That of its mask, given when first asked for: most products that wait are never opened.  It is the only mask of its scope, so it has one name whenever that is."""
-        if self._mask is None:
+        """Given when it is first asked for: most products that wait are never opened.  It is the only mask of its scope, so it has one name whenever that is."""
+        if self._name is None:
             shape, ranges = self.factors[0].shape, self._scope.ranges
-            self._mask = ranges.wide_mask(shape) if self.is_wide else ranges.mask(shape)
-        return self._mask
+            self._name = ranges.wide_mask(shape) if self.is_wide else ranges.mask(shape)
+        return self._name
 
 
 async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: int) -> AShare:
@@ -127,16 +127,16 @@ async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: in
     steps = Steps(scope, base, factors, dropped, lineage, is_wide=kind == WIDE)
     held: Held
     held = words = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
-    if y.factors and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
+    if y.factor_count and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
         # A further product like this one takes no opening of it.
         truncation = Truncation(Quotient(steps.name, dropped, words), base, factors, liftable, steps.is_wide)
         if watched(s):
             await make(scope, [words])
     else:
         held = await words.at_once()
-        # Of its steps, which it does not keep, only the mask.
-        mask = steps.name()
-        truncation = Truncation(Quotient(lambda: mask, dropped, words))
+        # Of its steps, which it does not keep, only the name.
+        name = steps.name()
+        truncation = Truncation(Quotient(lambda: name, dropped, words))
     return wrapped(s, held, z.frac + y.frac, z.bound * y.bound, drop, lineage, truncation)
 
 
@@ -153,8 +153,8 @@ class QuotientWords(Opens["Opened"]):
 
 def _begin(s: Session, of: Scope, steps: Steps, scope: Scope) -> tuple[Coroutine[Any, Any, Opened], Coroutine[Any, Any, list[Words]]]:
     """The work in `scope`, and what it fetches: the only relation of the op's own scope `of`."""
-    kind, name, opened = (WIDE, lifted_name, _opened_wide) if steps.is_wide else (QUOTIENT, attrgetter("name"), _opened)
-    names = (steps.base.mask, *map(name, steps.factors), steps.name())
+    kind, name_of, opened = (WIDE, lifted_name, _opened_wide) if steps.is_wide else (QUOTIENT, attrgetter("name"), _opened)
+    names = (steps.base.name, *map(name_of, steps.factors), steps.name())
     relation = Relation.fresh(of.ranges, f"{kind}{len(steps.factors)}", (steps.base.drop, steps.drop), names)
     fetching = s.source.begin(scope, relation)
     return opened(s, scope, steps, fetching), fetching

@@ -67,7 +67,7 @@ class Operand(Protocol):
         """Whether it, or of a product every value that the quotient was multiplied by, can be masked anew as numbers mod 2^128."""
 
     @property
-    def factors(self) -> int:
+    def factor_count(self) -> int:
         """How many masked factors it remembers; 1 for a masked value itself, 0 if it remembers none, or the name of its mask is too long."""
 
     @property
@@ -87,7 +87,7 @@ class Like:
     is_masked: bool = False
     owner: int | None = None
     is_quotient: bool = False
-    factors: int = 0
+    factor_count: int = 0
     groups: Sequence[int] = ()
     since: int = 0
     dropped: int = 0

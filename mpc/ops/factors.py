@@ -40,42 +40,42 @@ if TYPE_CHECKING:
 
 def is_known(x: Operand, y: Operand) -> bool:
     """Whether the product of x and y remembers its factors."""
-    if x.shape != y.shape or (x.is_masked and not x.factors) or (y.is_masked and not y.factors):
+    if x.shape != y.shape or (x.is_masked and not x.factor_count) or (y.is_masked and not y.factor_count):
         return False
     return most_factors(x.shape) > 1
 
 
 def cost(n: int, x: Operand, y: Operand) -> Cost:
     """What the product of x and y costs, if it remembers its factors; its words are made."""
-    size, most, fresh = count(x.shape), most_factors(x.shape), [z for z in (x, y) if not z.factors]
+    size, most, fresh = count(x.shape), most_factors(x.shape), [z for z in (x, y) if not z.factor_count]
     if most >= MANY:
         groups = [*x.groups, *y.groups]
-        plain = x.factors + y.factors - len(groups)
+        plain = x.factor_count + y.factor_count - len(groups)
         opened, left = groups_cost(n, size, groups + [0] * plain, most - len(fresh))
         return together(masking(n, *fresh), opened, dealt(size, left + len(fresh)))
-    sides = [x.factors or 1, y.factors or 1]
+    sides = [x.factor_count or 1, y.factor_count or 1]
     whole = _whole_sides(sides, most)
-    left = sum(1 if side in whole else factors for side, factors in enumerate(sides))
+    left = sum(1 if side in whole else k for side, k in enumerate(sides))
     return together(masking(n, *fresh), *[opening(n, size)] * len(whole), dealt(size, left))
 
 
-def _whole_sides(factors: Sequence[int], most: int) -> list[int]:
-    """Which operands, x (0) or y (1), become one factor, where few may be known: the larger one, or both."""
-    larger = int(factors[1] > factors[0])
-    if sum(factors) <= most:
+def _whole_sides(counts: Sequence[int], most: int) -> list[int]:
+    """Which operands, x (0) or y (1), of so many factors become one, where few may be known: that of more, or both."""
+    larger = int(counts[1] > counts[0])
+    if sum(counts) <= most:
         return []
-    return [larger] if 1 + factors[1 - larger] <= most else [0, 1]
+    return [larger] if 1 + counts[1 - larger] <= most else [0, 1]
 
 
 async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     """The product of all factors of x and y.  What is no factor yet is masked beside the program; no words are made before something reads them."""
     scope, most, sides = running(s), most_factors(x.shape), [_factors(x), _factors(y)]
-    many = (x.factors or 1) + (y.factors or 1)
+    many = (x.factor_count or 1) + (y.factor_count or 1)
     if many > most and many > (limit := _may_wait(scope, x, y, most)):
         known = await _fewer(s, scope, (x, y), sides, limit)
     else:
         known = sides[0] + sides[1]
-    fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factors)
+    fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factor_count)
     if fresh:
         known = (*known, *await _masked(s, scope, fresh))
         await s.beside.pace()
@@ -125,7 +125,7 @@ async def _fewer(
     if limit >= MANY:
         await s.beside.room()
         known = tuple(grouped(s, scope, sides[0] + sides[1], limit - sides.count(())))
-        await s.beside.departure()
+        await s.beside.sent()
         await s.beside.pace()
         return known
     for side in _whole_sides([len(factors) or 1 for factors in sides], limit):
@@ -139,7 +139,7 @@ async def _fewer(
 def _may_wait(scope: Scope, x: AShare | Masked, y: AShare | Masked, most: int) -> int:
     """How many factors their product may have: more than the `most` that are dealt for where it goes on from the call just before, until it is read."""
     # Where one has none, its words are masked, and read for that.
-    goes_on = most >= MANY and x.factors and y.factors and (_was_last(scope, x) or _was_last(scope, y))
+    goes_on = most >= MANY and x.factor_count and y.factor_count and (_was_last(scope, x) or _was_last(scope, y))
     return most_waiting(x.shape) if goes_on else most
 
 

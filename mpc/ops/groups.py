@@ -81,9 +81,9 @@ def _places(pool: list[int]) -> list[list[int]]:
     return [pool[place * rows : (place + 1) * rows] for place in range(size)]
 
 
-def dealt(size: int, factors: int) -> Cost:
-    """What the dealer sends for a product of so many factors."""
-    return Cost(dealer=8 * ((1 << factors) - 1 - factors) * size)
+def dealt(size: int, k: int) -> Cost:
+    """What the dealer sends for a product of k factors, of so many elements each."""
+    return Cost(dealer=8 * ((1 << k) - 1 - k) * size)
 
 
 def cost(n: int, size: int, levels: Sequence[int], limit: int) -> tuple[Cost, int]:

@@ -43,7 +43,7 @@ ONE, TWO = f"{MATRIX}1", f"{MATRIX}2"
 
 def kind_of(x: Operand, z: Operand) -> str | None:
     """By which kind of relation x @ z is opened once, if so.  A function of public data: the same at all parties and in a dry run."""
-    kind = None if not z.is_quotient else TWO if x.is_quotient else ONE if x.is_masked and x.factors else None
+    kind = None if not z.is_quotient else TWO if x.is_quotient else ONE if x.is_masked and x.factor_count else None
     if kind is None or len(x.shape) != 2 or len(z.shape) not in {1, 2}:
         return None
     return kind if 0 < _layout(kind, x, z).parts[-1].nbytes <= MAX_MATRIX else None
@@ -69,7 +69,7 @@ async def product(s: Session, kind: str, x: AShare | Masked, z: AShare | Masked,
     quotients = [origin.quotient for origin in origins]
     rho = scope.ranges.mask(expressions.product_shape(x.shape, z.shape))
     drops = [quotient.drop for quotient in quotients]
-    names = (*[each.name for each in factors], *[quotient.mask for quotient in quotients], rho)
+    names = (*[each.name for each in factors], *[quotient.name for quotient in quotients], rho)
     with closing(s.source.begin(scope, Relation.fresh(scope.ranges, kind, (*drops, drop), names))) as fetching:
         opened = [await quotient.opening.result(scope) for quotient in quotients]
         await make(scope, [each.held for each in factors])

@@ -36,7 +36,7 @@ class Rounded(NamedTuple):
 
     words: Words
     c: Words
-    mask: Expression
+    name: Expression
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(...)"
@@ -118,9 +118,9 @@ class Dividend(NamedTuple):
 
     def quotient(self, s: Session, rounded: Rounded, drop: int) -> AShare:
         """The same, which remembers how it was rounded, unless that is more than a chunk or the name of its mask is too long."""
-        words, c, mask = rounded
-        remembers = words.size <= CHUNK and mask.length <= MAX_MASK
-        return self.truncated(s, words, drop, Truncation(Quotient(lambda: mask, drop, Done((c, words)))) if remembers else None)
+        words, c, name = rounded
+        remembers = words.size <= CHUNK and name.length <= MAX_MASK
+        return self.truncated(s, words, drop, Truncation(Quotient(lambda: name, drop, Done((c, words)))) if remembers else None)
 
 
 def wrapped(s: Session, words: Held, frac: int, bound: float, drop: int, lineage: int, origin: Truncation | None = None) -> AShare:

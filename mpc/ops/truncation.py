@@ -86,9 +86,9 @@ async def _truncated(s: Session, x: AShare | Masked, drop: int) -> Rounded:
     return Rounded(await quotients.rounded(s, c, high, top, drop, x.shape), c, name)
 
 
-def _begin(s: Session, mask: Expression, drop: int) -> Coroutine[Any, Any, list[Words]]:
+def _begin(s: Session, name: Expression, drop: int) -> Coroutine[Any, Any, list[Words]]:
     scope = running(s)
-    return s.source.begin(scope, Relation.fresh(scope.ranges, "truncation", (drop,), (mask,)))
+    return s.source.begin(scope, Relation.fresh(scope.ranges, "truncation", (drop,), (name,)))
 
 
 def fused_cost(operation: str, n: int, x: Operand, y: Operand) -> Cost:
@@ -192,12 +192,12 @@ async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation
     product = masks_product(s.n, operation, *names)
     rho = running(s).ranges.mask(product.shape)
     # The parties' own terms sum to x·y less a·b or their cross, and so does what is opened under rho: the mask is rho + a·b, and a·b is never dealt.
-    mask = expressions.combine("add", rho, product)
-    with closing(_begin(s, mask, drop)) as fetching:
+    name = expressions.combine("add", rho, product)
+    with closing(_begin(s, name, drop)) as fetching:
         hidden = await _hidden(s, x, y, names, operation, rho, dividend)
         c = quotients.biased(await s.open_hidden(running(s), hidden, rho, dividend.lineage))
         high, top = await fetching
-        return Rounded(await quotients.rounded(s, c, high, top, drop, product.shape), c, mask)
+        return Rounded(await quotients.rounded(s, c, high, top, drop, product.shape), c, name)
 
 
 async def _hidden(

@@ -13,7 +13,7 @@ from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refu
 from mpc.kernels import THREAD_WORK
 from mpc.kernels.cross import PARTIES
 from mpc.kernels.halting import halt_when
-from mpc.messaging.departure import ROOM, Departure, departure, no_memory, reported
+from mpc.messaging.departure import ROOM, Departure, no_memory, reported
 from mpc.messaging.exchange import correction_digest, correction_tag, raw
 from mpc.naming.asked import undefined, unpack_relation
 from mpc.naming.correlations import WIDE, receiver
@@ -94,7 +94,7 @@ class DealerSession:
             self._close(fault)
 
     def _close(self, fault: BeaverError) -> None:
-        told = self._told or departure(fault, self._mesh.identity.name, "the dealer")
+        told = self._told or Departure.of(fault, self._mesh.identity.name, "the dealer")
         for name, channel in self._agreed.channels.items():
             if len(self._done) < self._n and self._mesh.channel(name) is channel:
                 channel.control(kind="leave", session=self._agreed.session, **told._asdict())
@@ -203,7 +203,7 @@ class DealerSession:
         elif body["kind"] == "leave":
             self._done.add(name)
             if body["reason"] != "done":
-                self._told = self._told or Departure(body["reason"], body["party"], body["by"], body["at"])
+                self._told = self._told or Departure.told(body)
                 self._fail(reported(name, self._told, self._mesh.identity.name, self._agreed.job.members))
             elif len(self._done) == len(self._asks) and not self._over.done():
                 self._over.set_result(None)

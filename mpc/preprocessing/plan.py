@@ -225,7 +225,7 @@ class DryBeside:
     async def room(self) -> None:
         """See Beside."""
 
-    pace = departure = room
+    pace = sent = room
 
     def start(self, work: Coroutine[None, None, R], *_: Coroutine[Any, Any, Any]) -> Done[R]:
         """See Beside."""

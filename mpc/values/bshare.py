@@ -12,7 +12,7 @@ from mpc.kernels import bits
 from mpc.kernels.blank import Blank
 from mpc.ring import Words, broadcast, count, frozen, outline
 from mpc.values.indexes import index_data
-from mpc.values.secret import Secret, check_axes, extent_of, fingerprint, fingerprint_of_integers, lineage_of, new_shape
+from mpc.values.secret import Secret, check_axes, extent_of, integers_lineage, lineage_of, new_shape, parameter_lineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,11 +69,11 @@ class BShare(Secret):
     def reshape(self, *shape: int | tuple[int, ...]) -> BShare:
         """The same bits in another shape."""
         target = new_shape(self.shape, *shape)
-        return BShare(self.words, target, home=self.home, lineage=lineage_of("reshape", self.lineage, fingerprint(target)))
+        return BShare(self.words, target, home=self.home, lineage=lineage_of("reshape", self.lineage, parameter_lineage(target)))
 
     def _rearranged(self, operation: str, parameters: object, apply: Any) -> BShare:
-        printed = fingerprint_of_integers(parameters) if isinstance(parameters, tuple) else fingerprint(parameters)
-        lineage = lineage_of(operation, self.lineage, printed)
+        given = integers_lineage(parameters) if isinstance(parameters, tuple) else parameter_lineage(parameters)
+        lineage = lineage_of(operation, self.lineage, given)
         words: Any = self.words
         if isinstance(words, Blank):
             shape = apply(outline(self.shape)).shape
@@ -94,7 +94,7 @@ class BShare(Secret):
     def __getitem__(self, key: Any) -> BShare:
         if self.ndim == 1 and isinstance(key, slice) and (cut := self._whole_blocks(*key.indices(self.size))) is not None:
             words = self.words[bits.word_count(cut.start) : bits.word_count(cut.stop)]
-            lineage = lineage_of("index", self.lineage, fingerprint(index_data(key, self.shape)))
+            lineage = lineage_of("index", self.lineage, parameter_lineage(index_data(key, self.shape)))
             return BShare(words, (len(cut),), home=self.home, lineage=lineage)
         return self._rearranged("index", index_data(key, self.shape), lambda array: np.asarray(array[key]))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from mpc.ring import count
-from mpc.values.secret import fingerprint, lineage_of
+from mpc.values.secret import lineage_of, parameter_lineage
 from mpc.values.shares import AShare
 
 if TYPE_CHECKING:
@@ -100,20 +100,20 @@ class Quotient(NamedTuple):
     `mpc.ops.quotients` has the formulas; of numbers mod 2^128, 2^126 stands in place of 2^62.
     """
 
-    name: Callable[[], Expression]
-    """That of its mask: one that no relation needs is never named."""
+    naming: Callable[[], Expression]
+    """Gives its `name`: a mask that no relation needs is never named."""
     drop: int
     opening: Opening
     """Of c, flat; and this party's share of the quotient."""
 
     @property
-    def mask(self) -> Expression:
-        """The name of its mask, from now on."""
-        return self.name()
+    def name(self) -> Expression:
+        """That of its mask."""
+        return self.naming()
 
     def at(self, blank: Blanks) -> Quotient:
         """The same without contents."""
-        shape = self.mask.shape
+        shape = self.name.shape
         return self._replace(opening=Done((blank((count(shape),)), blank(shape))))
 
 
@@ -137,13 +137,13 @@ class Truncation(NamedTuple):
 class Derived(AShare):
     """An additive share, with the `origin` of its value."""
 
-    __slots__ = ("dropped", "factors", "is_quotient", "origin", "since")
+    __slots__ = ("dropped", "factor_count", "is_quotient", "origin", "since")
 
     def __init__(self, words: Held, origin: Truncation | Factors, *, frac: int, bound: float, home: Home, lineage: int) -> None:
         super().__init__(words, frac=frac, bound=bound, home=home, lineage=lineage)
         self.origin = origin
         self.is_quotient = isinstance(origin, Truncation)
-        self.factors = len(origin.values) if isinstance(origin, Factors) else 0
+        self.factor_count = len(origin.values) if isinstance(origin, Factors) else 0
         self.since, self.dropped = (len(origin.factors), origin.quotient.drop) if isinstance(origin, Truncation) else (0, 0)
 
     @property
@@ -162,5 +162,5 @@ class Derived(AShare):
         return Derived(blank(self.shape), origin, frac=self.frac, bound=self.bound, home=home, lineage=self.lineage)
 
     def _read(self, operation: str, frac: int, bound: float) -> Derived:
-        lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
+        lineage = lineage_of(operation, self.lineage, parameter_lineage((frac, bound)))
         return Derived(self._words, self.origin, frac=frac, bound=bound, home=self.home, lineage=lineage)

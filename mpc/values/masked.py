@@ -11,7 +11,7 @@ from mpc.errors import ProgramError
 from mpc.naming import expressions
 from mpc.naming.correlations import SHORT, SHORT_NODES
 from mpc.ring import Words, broadcast, frozen
-from mpc.values.secret import Home, constant_lineage, fingerprint, fingerprint_of_integers, lineage_of, same_home
+from mpc.values.secret import Home, constant_lineage, integers_lineage, lineage_of, parameter_lineage, same_home
 from mpc.values.shares import AShare, Fixed, check_broadcast, constant, integers
 from mpc.values.unmade import Unmade, applied, combined, make
 
@@ -55,7 +55,7 @@ class Masked(Fixed):
     transposes, sums, integer multiples and sums of masked values refer to the mask that was opened once.
     """
 
-    __slots__ = ("_held", "factors", "lifting", "mask", "name", "place", "view")
+    __slots__ = ("_held", "factor_count", "lifting", "mask", "name", "place", "view")
     is_masked = True
     level = 0
     """It is no group of factors."""
@@ -72,7 +72,7 @@ class Masked(Fixed):
         super().__init__(name.shape, frac, bound, home, lineage)
         expressions.check_named(name)
         # Of a long name no relation between several would fit into a message.
-        self.factors = int(name.nodes <= SHORT_NODES and name.length <= SHORT)
+        self.factor_count = int(name.nodes <= SHORT_NODES and name.length <= SHORT)
         self._held: Held | View = difference if isinstance(difference, View) else frozen(difference)
         self.view = difference if isinstance(difference, View) else None
         """Which part of another one it is, if it is known."""
@@ -139,7 +139,7 @@ class Masked(Fixed):
 
     def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], bound: float | None = None) -> Masked:
         name = _MAPS[operation](self.name, parameters)
-        lineage = lineage_of(operation, self.lineage, fingerprint_of_integers(parameters))
+        lineage = lineage_of(operation, self.lineage, integers_lineage(parameters))
         difference: Held | View
         if operation in expressions.VIEWS and self.is_liftable:
             difference = self._same() if name is self.name else View(self, operation, parameters, apply)
@@ -152,7 +152,7 @@ class Masked(Fixed):
         return View(self, "", (), lambda words: words) if self.view is None else self.view
 
     def _read(self, operation: str, frac: int, bound: float) -> Masked:
-        lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
+        lineage = lineage_of(operation, self.lineage, parameter_lineage((frac, bound)))
         difference = self._same() if self.is_liftable else self.held
         return Masked(difference, self.mask, self.name, frac=frac, bound=bound, home=self.home, lineage=lineage)
 
@@ -219,4 +219,4 @@ class Masked(Fixed):
 
 def masked_lineage(x: AShare, name: Expression) -> int:
     """That of x, masked under this name."""
-    return lineage_of("masked", x.lineage, fingerprint(name.key))
+    return lineage_of("masked", x.lineage, parameter_lineage(name.key))

@@ -48,7 +48,7 @@ class Home:
 
 
 def lineage_of(operation: str, *parents: int) -> int:
-    """How a value came to be, as a 127-bit fingerprint: equal at all parties exactly if they computed the same thing.
+    """How a value came to be, as a number of 127 bits: equal at all parties exactly if they computed the same thing.
 
     A polynomial hash: it finds honest programs that differ, and is no defence against a forger (see the threat model).
     """
@@ -63,15 +63,15 @@ def _named(operation: str) -> int:
     return int.from_bytes(operation.encode()[:15], "little")
 
 
-def fingerprint(what: object) -> int:
-    """A public parameter as a parent of a lineage."""
+def parameter_lineage(what: object) -> int:
+    """The lineage of a public parameter, by how Python writes it: 1 and 1.0 differ."""
     return int.from_bytes(blake2b(repr(what).encode(), digest_size=15).digest(), "little")
 
 
 @lru_cache(maxsize=1 << 12)
-def fingerprint_of_integers(parameters: tuple[Any, ...]) -> int:
-    """That of integers, tuples of them and None, which programs use again and again; equal ones are written alike, as 1 and 1.0 are not."""
-    return fingerprint(parameters)
+def integers_lineage(parameters: tuple[Any, ...]) -> int:
+    """That of integers, tuples of them and None, which programs use again and again.  Of these, unlike 1 and 1.0, equal ones are written alike."""
+    return parameter_lineage(parameters)
 
 
 def constant_lineage(words: Words) -> int:

@@ -16,7 +16,7 @@ from mpc.fixed_point import as_bound, as_float, as_numbers, check_fits, encode, 
 from mpc.naming.expressions import pair_differences
 from mpc.ring import WORD, Words, broadcast, frozen, taken
 from mpc.values.indexes import basic_index, index_data
-from mpc.values.secret import Home, Secret, constant_lineage, fingerprint, lineage_of, new_shape, same_home
+from mpc.values.secret import Home, Secret, constant_lineage, lineage_of, new_shape, parameter_lineage, same_home
 from mpc.values.unmade import Unmade, applied
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Fixed(Secret):
     is_masked = False
     is_quotient = False
     is_liftable = False
-    factors = since = dropped = 0
+    factor_count = since = dropped = 0
     groups: Sequence[int] = ()
 
     def __init__(self, shape: tuple[int, ...], frac: int, bound: float, home: Home, lineage: int) -> None:
@@ -203,11 +203,11 @@ class AShare(Fixed):
         return AShare(words, frac=self.frac, bound=bound, home=self.home, lineage=lineage, owner=owner)
 
     def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], bound: float | None = None) -> AShare:
-        lineage = lineage_of(operation, self.lineage, fingerprint(parameters))
+        lineage = lineage_of(operation, self.lineage, parameter_lineage(parameters))
         return self._make(applied(apply, self._words), lineage, self.bound if bound is None else bound, self.owner)
 
     def _read(self, operation: str, frac: int, bound: float) -> AShare:
-        lineage = lineage_of(operation, self.lineage, fingerprint((frac, bound)))
+        lineage = lineage_of(operation, self.lineage, parameter_lineage((frac, bound)))
         return AShare(self._words, frac=frac, bound=bound, home=self.home, lineage=lineage, owner=self.owner)
 
     def __getitem__(self, key: Any) -> AShare:
@@ -264,7 +264,7 @@ class AShare(Fixed):
             raise ProgramError(msg)
         reach = self.bound + self.home.n * mine.bound if bound is None else as_bound(bound)
         total = applied(lambda own: own + mine.words, self._words)
-        return self._make(total, lineage_of("add_own", self.lineage, fingerprint(reach)), reach, None)
+        return self._make(total, lineage_of("add_own", self.lineage, parameter_lineage(reach)), reach, None)
 
     def __add__(self, other: AShare | ArrayLike) -> AShare:
         return self._sum("add", add, other)
@@ -287,7 +287,7 @@ class AShare(Fixed):
         check_broadcast(self.shape, factors.shape)
         words = factors.view(WORD)
         product, bound = applied(lambda own: own * words, self._words), as_bound(bound)
-        return self._make(product, lineage_of("scale", self.lineage, constant_lineage(words), fingerprint(bound)), bound, self.owner)
+        return self._make(product, lineage_of("scale", self.lineage, constant_lineage(words), parameter_lineage(bound)), bound, self.owner)
 
     __rmul__ = __mul__
 

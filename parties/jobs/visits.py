@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PolicyDenied, Refused
-from mpc.messaging.departure import ROOM, departure, says
+from mpc.messaging.departure import ROOM, Departure, says
 from mpc.messaging.visit import Visit
 from parties.jobs.proposals import CANCELLED, DENIED, DONE, denied_by, say
 
@@ -73,7 +73,7 @@ def _ending(fault: BaseException | None, me: str, parties: Collection[str]) -> t
         case asyncio.CancelledError():
             return CANCELLED, me
         case _:
-            told = departure(fault, me, "")
+            told = Departure.of(fault, me, "")
             return told.reason, told.party
 
 

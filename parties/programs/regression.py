@@ -81,9 +81,9 @@ async def _score(s: Session, model: LinearRegression, x: Table, y: Any, task: Ta
 async def _holdings(s: Session, table: Table, task: Task) -> list[list[str]]:
     """Which of the job's columns each party has.  rounds 1 · reveals just that"""
     have = [name in table.columns for name in task.columns]
-    masks = [sum(bit << number for number, bit in enumerate(have[start : start + CHUNK])) for start in range(0, len(have), CHUNK)]
-    told = await s.shapes(tuple(masks))
-    holdings = [[name for number, name in enumerate(task.columns) if mask[number // CHUNK] >> number % CHUNK & 1] for mask in told]
+    mine = tuple([sum(bit << number for number, bit in enumerate(have[start : start + CHUNK])) for start in range(0, len(have), CHUNK)])
+    told = await s.shapes(mine)
+    holdings = [[name for number, name in enumerate(task.columns) if bits[number // CHUNK] >> number % CHUNK & 1] for bits in told]
     for party, held in zip(s.names, holdings, strict=True):
         if not held:
             msg = f"{party} has none of the job's columns: leave it out, or name one of its columns"
