@@ -59,8 +59,11 @@ def test_what_an_op_has_begun_is_with_others_while_the_program_stands_still(begi
             await s.made(value)
 
     async def others():
-        async with members.node("the-dealer", clocks=CLOCKS) as dealer, members.node("p1", clocks=CLOCKS) as node, node.session("j") as s:
-            await follows(s, dealer, came)
+        async with members.node("the-dealer", clocks=CLOCKS) as dealer:
+            async with members.node("p1", clocks=CLOCKS) as node, node.session("j") as s:
+                await follows(s, dealer, came)
+            # A dealer that closes ends the session of a party that is not done.
+            await asyncio.wrap_future(standing)
 
     def run():
         with asyncio.Runner(loop_factory=loop) as runner:
