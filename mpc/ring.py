@@ -44,6 +44,11 @@ def frozen(words: Any) -> Words:
     return array
 
 
+def raw(words: NDArray[Any]) -> memoryview:
+    """The bytes of words, without a copy where they lie together."""
+    return np.ascontiguousarray(words).reshape(-1).view(np.uint8).data
+
+
 def signed(words: Words) -> NDArray[np.signedinteger[Any]]:
     """The same bits read as two's complement, without a copy."""
     return words.view(np.dtype(f"i{words.dtype.itemsize}"))

@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as of_numpy
 import mpc
 from mpc.kernels import bits
 from mpc.ledger import Cost
-from mpc.messaging.exchange import SCATTER_WORDS, Exchange
+from mpc.messaging.exchange import Exchange
+from mpc.messaging.stripes import SCATTER_WORDS
 from mpc.ops.arithmetic import mask_cost
 from mpc.ring import WORD, signed
 from mpc.testing import simulate

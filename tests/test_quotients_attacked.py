@@ -12,7 +12,7 @@ import mpc
 from mpc.errors import PeerMisbehaved
 from mpc.kernels import wide
 from mpc.kernels.bits import word_count
-from mpc.messaging.exchange import correction_tag
+from mpc.messaging.tags import correction_tag
 from mpc.naming import expressions
 from mpc.naming.asked import unpack_relation
 from mpc.naming.correlations import MAX_LIFTED, Relation, elements_of, layout_of, receiver

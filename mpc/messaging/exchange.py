@@ -1,23 +1,23 @@
-"""The messages of one session: tags and digests, simultaneous openings, deliveries, faults and the end."""
+"""The messages of one session: simultaneous openings, deliveries, faults and the end."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpc.canonical import pack_sequence
 from mpc.channels.flow import Arrivals
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, ProgramError, RemoteFault
 from mpc.framing import wire
 from mpc.messaging.departure import ON_ITS_WAY, Departure, place, reported
-from mpc.messaging.sinks import Bytes, Store, Sum
+from mpc.messaging.sinks import Store, Sum
+from mpc.messaging.stripes import scatters, stripes
+from mpc.messaging.tags import correction_digest, correction_tag, message_digest, message_tag
 from mpc.messaging.waits import Waits
 from mpc.network.lookout import Lookout
-from mpc.ring import MAX_NDIM, WORD, Words
+from mpc.ring import MAX_NDIM, WORD, Words, raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,48 +25,19 @@ if TYPE_CHECKING:
     from mpc.channels.flow import Flow, Sink
     from mpc.ledger import Ledger
     from mpc.messaging.agreed import Agreed
+    from mpc.messaging.tags import About
     from mpc.messaging.visit import Visit
     from mpc.naming.correlations import Relation
     from mpc.naming.expressions import Tree
     from mpc.naming.scope import Scope
     from mpc.network.mesh import Mesh
 
-    About = tuple[str, Sequence[int], Sequence[int], Sequence[Tree | bytes]]
-
 MAX_EXTENT = wire.MAX_TOTAL // WORD.itemsize
 """Of an axis that a party announces: no message could hold more words."""
-SCATTER_WORDS = 1 << 12
 MAX_ASK_BYTES = 1 << 15
 
 
 Message = tuple[str, "Words | None", "Sum | Store | None", int]
-
-
-def raw(words: Words | Bytes) -> memoryview:
-    """The bytes of one-dimensional contiguous words, without a copy."""
-    return np.ascontiguousarray(words).reshape(-1).view(np.uint8).data
-
-
-def correction_tag(session: bytes, key: bytes) -> bytes:
-    """The tag under which the correction of the relation `key` travels: a function of its name alone, so the same whenever it is asked for."""
-    tag = blake2b(session + key, digest_size=wire.TAG_HASH_BYTES, person=b"beaver/correct").digest()
-    return session[: wire.SESSION_PREFIX] + tag
-
-
-def correction_digest(tag: bytes, key: bytes) -> bytes:
-    """What dealer and receiver must agree on before a correction is used."""
-    return blake2b(tag + key, digest_size=wire.DIGEST_BYTES, person=b"beaver/dealt").digest()
-
-
-def scatters(n: int, words: int) -> bool:
-    """Whether an opening of so many words goes reduce-scatter and all-gather: a public choice, by n and shape only."""
-    return n > 3 and words >= SCATTER_WORDS
-
-
-def stripes(n: int, words: int) -> list[tuple[int, int]]:
-    """The words that each of n parties sums up: equal, but for a shorter last one."""
-    each = -(-words // n)
-    return [(min(each * i, words), min(each * (i + 1), words)) for i in range(n)]
 
 
 def _shape(name: str, table: Words) -> tuple[int, ...]:
@@ -111,23 +82,6 @@ class Exchange:
             self.control(name, body)
         if visit is not None and mesh.channel(visit.client) is not visit.channel:
             self.fail(PeerLost(visit.client, "was lost while the session began"))
-
-    # -- tags and digests --------------------------------------------------------------------------------------
-
-    def tag(self, scope: Scope) -> bytes:
-        """The next tag of `scope`: session prefix and a hash of (session, path, number of the message in its scope)."""
-        session, number = self._agreed.session, scope.messages
-        scope.messages = number + 1
-        self._label = scope.label
-        name = session + pack_sequence((scope.ranges.scope, number))
-        return session[: wire.SESSION_PREFIX] + blake2b(name, digest_size=wire.TAG_HASH_BYTES, person=b"beaver/tag").digest()
-
-    def _digest(self, tag: bytes, about: About) -> bytes:
-        """What both ends must agree on before a value under `tag` is used: op, shape, lineages, and names of masks or of a relation."""
-        op, shape, lineages, names = about
-        histories = [lineage.to_bytes(16, "little") for lineage in lineages]
-        packed = self._agreed.session + pack_sequence((tag, op, shape, histories, names))
-        return blake2b(packed, digest_size=wire.DIGEST_BYTES, person=b"beaver/message").digest()
 
     # -- exchanges ---------------------------------------------------------------------------------------------
 
@@ -236,12 +190,19 @@ class Exchange:
 
     # -- one round ---------------------------------------------------------------------------------------------
 
+    def tag(self, scope: Scope) -> bytes:
+        """That of the next message of `scope`."""
+        number = scope.messages
+        scope.messages = number + 1
+        self._label = scope.label
+        return message_tag(self._agreed.session, scope.ranges.scope, number)
+
     async def _trade(self, scope: Scope, about: About, messages: Sequence[Message]) -> None:
         """One round of what its digest is `about`: `messages` are (peer, what it gets or None, where its message goes or None, how many bytes that has)."""
         self.check_alive()
         began = time.monotonic()
         tag = self.tag(scope)
-        digest = self._digest(tag, about)
+        digest = message_digest(self._agreed.session, tag, about)
         arrivals = Arrivals(sum([sink is not None for _, _, sink, _ in messages]))
         try:
             # Posted before anything is sent, so no cycle of parties that wait for each other's buffers can form.

@@ -16,9 +16,9 @@ import numpy as np
 from mpc.channels.flow import Arrivals
 from mpc.errors import PeerLost, PeerMisbehaved
 from mpc.framing import wire
-from mpc.messaging.exchange import raw
 from mpc.messaging.sinks import Store
 from mpc.prg import fields
+from mpc.ring import raw
 from mpc.values.sharing import Portion, portion_bytes
 
 if TYPE_CHECKING:
@@ -76,13 +76,15 @@ class Visit:
 
         PeerMisbehaved if the client sends another one; whatever ends the flow else.
         """
-        raw = np.empty(portion_bytes(shape, first=first), np.uint8)
+        packed = np.empty(portion_bytes(shape, first=first), np.uint8)
         arrivals = Arrivals(1)
         digest = self._digest(PORTION, "", [commitment])
-        self.flow.post(self._tag(PORTION, ""), digest, raw.size, Store(raw), arrivals, "its share of the client's rows")
+        self.flow.post(self._tag(PORTION, ""), digest, packed.size, Store(packed), arrivals, "its share of the client's rows")
         await arrivals.future
-        self.flow.post(self._tag(PORTION, ""), digest, raw.size, _Twice(self.client), Arrivals(1), "its share of the client's rows again")
-        return await asyncio.to_thread(self._checked, Portion.parse(raw.data, shape), commitment)
+        self.flow.post(
+            self._tag(PORTION, ""), digest, packed.size, _Twice(self.client), Arrivals(1), "its share of the client's rows again"
+        )
+        return await asyncio.to_thread(self._checked, Portion.parse(packed.data, shape), commitment)
 
     def _checked(self, portion: Portion, commitment: bytes) -> Words:
         # All parties signed one list of commitments: each that holds its own portion holds a share of the same words.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from mpc.ledger import Cost
-from mpc.messaging.exchange import scatters, stripes
+from mpc.messaging.stripes import scatters, stripes
 from mpc.naming.scope import check_session, protocol
 from mpc.ring import count
 from mpc.values.bshare import BShare

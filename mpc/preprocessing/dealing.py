@@ -14,13 +14,14 @@ from mpc.kernels import THREAD_WORK
 from mpc.kernels.cross import PARTIES
 from mpc.kernels.halting import halt_when
 from mpc.messaging.departure import ROOM, Departure, no_memory, reported
-from mpc.messaging.exchange import correction_digest, correction_tag, raw
+from mpc.messaging.tags import correction_digest, correction_tag
 from mpc.naming.asked import undefined, unpack_relation
 from mpc.naming.correlations import WIDE, receiver
 from mpc.naming.streams import BIT_MASK, MASK, Seed
 from mpc.preprocessing.bindings import Bindings
 from mpc.preprocessing.corrections import correction, work_of
 from mpc.preprocessing.memory import Memory, memory_of
+from mpc.ring import raw
 
 if TYPE_CHECKING:
     from mpc.framing import wire

@@ -13,7 +13,7 @@ import numpy as np
 
 from mpc.kernels.blank import Meter, Uncounted
 from mpc.ledger import Ledger
-from mpc.messaging.exchange import scatters, stripes
+from mpc.messaging.stripes import scatters, stripes
 from mpc.naming.streams import MASK, ZERO
 from mpc.ring import MAX_NDIM
 from mpc.values.derived import Done
