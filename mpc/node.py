@@ -220,7 +220,9 @@ def network_of(settings: PartyConfig, clocks: Clocks, listener: socket.socket | 
     _, relay, guests, direct = ways_of(settings)
     if relay is None or not guests:
         return TcpNetwork(settings.listen_address(), listener, patience=clocks.lost)
-    from mpc.transport.mqtt import Login, MqttNetwork  # noqa: PLC0415  a fifth of a second that only members of a relay need
+    # A fifth of a second, which only members of a relay need.
+    from mpc.transport.broker import Login  # noqa: PLC0415
+    from mpc.transport.mqtt import MqttNetwork  # noqa: PLC0415
 
     login = Login(settings.relay.username, settings.relay_password(), settings.relay_ca)
     broker = MqttNetwork(relay, settings.identity(), guests, patience=clocks.lost, login=login)

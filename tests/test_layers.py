@@ -127,7 +127,7 @@ def test_forbidden_imports(path):
     for wanted, typing_only in imports(path):
         assert wanted not in FORBIDDEN and wanted.split(".")[0] not in FORBIDDEN, f"{mine} imports {wanted}"
         if wanted.split(".")[0] == "aiomqtt":
-            assert mine == "mpc.transport.mqtt"
+            assert mine == "mpc.transport.broker"
         if wanted.split(".")[0] in {"prometheus_client", "h11"}:
             assert mine.startswith("parties.status.")
         if wanted.startswith("mpc.testing"):

@@ -17,8 +17,8 @@ from cryptography.x509.oid import NameOID
 
 from mpc.errors import ConfigError, PeerLost
 from mpc.membership.endpoints import Relay
+from mpc.transport.broker import MAX_TAKEN, Login
 from mpc.transport.envelopes import OVERHEAD
-from mpc.transport.mqtt import MAX_TAKEN, Login
 from tests.brokers import Mosquitto, meeting, networks, of_mosquitto
 from tests.error_rows import row_of
 from tests.ports import free_port

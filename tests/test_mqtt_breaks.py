@@ -13,7 +13,7 @@ import aiomqtt
 import pytest
 import uvloop
 
-from mpc.transport.mqtt import _Client
+from mpc.transport.broker import Client
 from tests.brokers import BROKERS, networks
 from tests.waiting import until
 
@@ -84,7 +84,7 @@ def test_a_connection_that_was_reset_is_over_when_something_is_to_be_sent():
     """uvloop takes no writer for its socket: nobody else would notice until a keepalive goes unanswered."""
 
     async def whole():
-        loop, client = asyncio.get_running_loop(), _Client("127.0.0.1")
+        loop, client = asyncio.get_running_loop(), Client("127.0.0.1")
         client._connected.set_result(None)
         with socket.create_server(("127.0.0.1", 0)) as server:
             near = socket.create_connection(server.getsockname())

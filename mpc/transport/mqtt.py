@@ -11,182 +11,35 @@ import contextlib
 import logging
 import math
 import secrets
-import socket
 import ssl
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any
-
-import aiomqtt
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from typing import TYPE_CHECKING
 
 from mpc.errors import ConfigError, PeerLost
 from mpc.transport import envelopes
+from mpc.transport.broker import CONNECT, MAX_TAKEN, Login, MqttError, TooSmallError, Version, client_of, connected
 from mpc.transport.link import reason
 from mpc.transport.office import LEAST, Office
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
 
     from mpc.membership.endpoints import Relay
     from mpc.membership.identity import Identity
     from mpc.membership.members import Member
+    from mpc.transport.broker import Client, Message
     from mpc.transport.relayed import RelayedLink
 
-_LIBRARY = logging.getLogger("mqtt")
-# Where a program logs nothing, Python would print the library's events, which may hold data.
-_LIBRARY.addHandler(logging.NullHandler())
-# This member's own log says when a connection broke; only what is raised in a callback is nowhere else.
-_LIBRARY.addFilter(lambda record: record.exc_info is not None)
-
-MAX_MESSAGE = 1 << 17
-"""Bytes of a message to the broker, topic and all: what the strictest of the usual brokers take."""
-MAX_TAKEN = 2 * MAX_MESSAGE
-"""Bytes of a message from the broker: a member's own ones are shorter, and whoever reaches the broker may publish what is not one."""
 _BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _TICK = 0.05
-_CONNECT = 5.0
-_VERSION_5 = 1.0
-_OTHER = {
-    aiomqtt.ProtocolVersion.V5: aiomqtt.ProtocolVersion.V311,
-    aiomqtt.ProtocolVersion.V311: aiomqtt.ProtocolVersion.V5,
-}
 _REFUSED = {134, 135}
 """Reason codes of MQTT: bad user name or password, not authorised."""
 _NO_RIGHTS = "the broker does not let this member read its topics; allow it to read and write b/#"
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """How this member logs in at the broker; `ca` is a file of certificates to trust besides the system's."""
-
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    ca: Path | None = None
-    max_message: int = MAX_MESSAGE
-
-    def context(self) -> ssl.SSLContext:
-        """For TLS to the broker; ConfigError if `ca` cannot be used."""
-        try:
-            return ssl.create_default_context(cafile=self.ca)
-        except OSError as fault:
-            msg = f"{self.ca}: cannot be used as certificates for the relay ({reason(fault)}); it must be a file in PEM form"
-            raise ConfigError(msg) from None
-
-
-class _TooSmall(aiomqtt.MqttError):
-    """The broker takes too little.  It said so: in the other version it only would not say it, and drop what is too large."""
 
 
 def _report(task: asyncio.Task[None]) -> None:
     """A fault of this program, not of the broker: say it, as the loop does for its own callbacks."""
     if not task.cancelled() and task.exception() is not None:
         task.get_loop().call_exception_handler({"message": "the relay's task failed", "exception": task.exception(), "task": task})
-
-
-class _Inbox(asyncio.Queue[aiomqtt.Message]):
-    """Hands messages over at once, inside the client's own callback, instead of keeping them."""
-
-    def __init__(self, deliver: Callable[[aiomqtt.Message], None], maxsize: int = 0) -> None:
-        super().__init__(maxsize)
-        self._deliver = deliver
-
-    def put_nowait(self, item: aiomqtt.Message) -> None:
-        """Deliver `item`."""
-        self._deliver(item)
-
-
-class _Client(aiomqtt.Client):
-    """Also remembers the largest packet that the broker said it takes, and its socket."""
-
-    largest = math.inf
-    _own_socket: socket.socket | None = None
-
-    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
-        self.largest = getattr(properties, "MaximumPacketSize", math.inf)
-        super()._on_connect(client, userdata, flags, reason_code, properties)
-
-    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
-        # The library would wait for an answer until its time is over.
-        self._loop.call_soon_threadsafe(
-            self._over, aiomqtt.MqttCodeError(reason_code, "the broker hung up before it answered"), self._connected
-        )
-        super()._on_disconnect(client, userdata, flags, reason_code, properties)
-
-    def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
-        self._own_socket = sock
-        super()._on_socket_open(client, userdata, sock)
-
-    def _on_socket_close(self, client: Any, userdata: Any, sock: Any) -> None:
-        self._own_socket = None
-        super()._on_socket_close(client, userdata, sock)
-
-    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:  # noqa: ARG002  the library's signature
-        """As the library's, but for a socket that is closed or broken by the time the loop gets to it: nothing can be written there."""
-
-        def write() -> None:
-            self._or_over(client.loop_write)
-
-        def register() -> None:
-            if sock.fileno() >= 0:
-                # uvloop takes no writer for a socket whose connection was reset, and says so to nobody else.
-                self._or_over(lambda: self._loop.add_writer(sock.fileno(), write))
-
-        self._loop.call_soon_threadsafe(register)
-
-    def _or_over(self, step: Callable[[], object]) -> None:
-        """Take this step; if it fails, whatever the fault, the connection is over."""
-        try:
-            step()
-        except Exception as fault:  # noqa: BLE001
-            # Before the broker has answered, that is what somebody waits for.
-            self._over(fault, self._disconnected if self._connected.done() else self._connected)
-
-    def _over(self, fault: Exception, waited: asyncio.Future[None]) -> None:
-        if not waited.done():
-            waited.set_exception(fault if isinstance(fault, aiomqtt.MqttError) else aiomqtt.MqttError(str(fault)))
-            # Read here: whoever waited may have given up.
-            waited.exception()
-
-    @property
-    def has_socket(self) -> bool:
-        """Whether it has one that is not closed."""
-        return self._own_socket is not None
-
-    def hurry(self) -> None:
-        """Let the system confirm what comes at once.
-
-        Usual brokers send a small message only when the one before is confirmed (Nagle), and the system waits 40 ms with that.
-        It forgets this wish whenever something is sent.
-        """
-        if self._own_socket is not None and hasattr(socket, "TCP_QUICKACK"):
-            with contextlib.suppress(OSError):
-                self._own_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
-
-def _taken() -> Properties:
-    """What a broker of version 5 is told when this member connects: it drops what is larger."""
-    taken = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # it has no types
-    taken.MaximumPacketSize = MAX_TAKEN
-    return taken
-
-
-@contextlib.asynccontextmanager
-async def _connected(client: _Client) -> AsyncIterator[_Client]:
-    """`client` while it is connected.  MqttError if that fails; then its socket is closed too, which the library leaves open."""
-    try:
-        await client.__aenter__()
-    except aiomqtt.MqttError:
-        if client.has_socket:
-            client.timeout = 0
-            with contextlib.suppress(aiomqtt.MqttError):
-                await client.__aexit__(None, None, None)
-        raise
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_exit(client)
-        yield client
 
 
 class MqttNetwork:
@@ -203,9 +56,9 @@ class MqttNetwork:
         self._patience = patience
         self._log = logging.getLogger(f"beaver.{identity.name}")
         self._office = Office(self.place, identity, members, patience, self._login.max_message)
-        self._works: aiomqtt.ProtocolVersion | None = None
+        self._works: Version | None = None
         """The newest version in which the broker has ever answered."""
-        self._version = aiomqtt.ProtocolVersion.V5
+        self._version = Version.V5
         self._token = b""
         self._connected = False
         self._problem = "not connected yet"
@@ -243,7 +96,7 @@ class MqttNetwork:
         self._closing.set()
         self._office.work.set()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_CONNECT)
+            await asyncio.wait(self._tasks, timeout=CONNECT)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -261,10 +114,10 @@ class MqttNetwork:
         while not self._closing.is_set():
             version, first = self._version, self._first
             try:
-                async with _connected(self._client()) as client:
+                async with connected(self._client()) as client:
                     failures = 0
                     await self._serve(client, tried)
-            except aiomqtt.MqttError as fault:
+            except MqttError as fault:
                 self._failed(fault, tried)
             finally:
                 self._down()
@@ -279,33 +132,18 @@ class MqttNetwork:
             failures += 1
 
     @property
-    def _first(self) -> aiomqtt.ProtocolVersion:
+    def _first(self) -> Version:
         """The version to try before the other one."""
-        return self._works or aiomqtt.ProtocolVersion.V5
+        return self._works or Version.V5
 
-    def _client(self) -> _Client:
+    def _client(self) -> Client:
         self._token = secrets.token_bytes(envelopes.ID_BYTES)
-        return _Client(
-            self._relay.host,
-            self._relay.port,
-            username=self._login.username,
-            password=self._login.password,
-            identifier=secrets.token_hex(11),
-            protocol=self._version,
-            # The library takes a class here and calls it.
-            queue_type=partial(_Inbox, self._on_message),  # type: ignore[arg-type]
-            will=aiomqtt.Will(self._office.farewell, self._token, qos=1, retain=True),
-            timeout=_VERSION_5 if self._version is aiomqtt.ProtocolVersion.V5 else min(_CONNECT, max(_VERSION_5, self._patience / 2)),
-            keepalive=max(5, min(60, round(self._patience))),
-            tls_context=self._tls,
-            clean_session=None if self._version is aiomqtt.ProtocolVersion.V5 else True,
-            properties=_taken() if self._version is aiomqtt.ProtocolVersion.V5 else None,
-            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-        )
+        farewell = self._office.farewell, self._token
+        return client_of(self._relay, self._login, self._tls, self._version, self._patience, farewell, self._on_message)
 
-    async def _serve(self, client: _Client, tried: asyncio.Future[None]) -> None:
+    async def _serve(self, client: Client, tried: asyncio.Future[None]) -> None:
         """Be there until the connection breaks or `close` is called."""
-        client.timeout = _CONNECT
+        client.timeout = CONNECT
         working, reading = (asyncio.create_task(work) for work in (self._work(client, tried), self._read(client)))
         try:
             await asyncio.wait([working, reading], return_when=asyncio.FIRST_COMPLETED)
@@ -320,19 +158,19 @@ class MqttNetwork:
             if isinstance(outcome, Exception):
                 raise outcome
 
-    async def _work(self, client: _Client, tried: asyncio.Future[None]) -> None:
+    async def _work(self, client: Client, tried: asyncio.Future[None]) -> None:
         """Listen, tell the others, and send until `close`; then take back what was told."""
         if client.largest < LEAST:
             msg = f"the broker takes packets of {client.largest:g} bytes at most; let it take {LEAST} or more"
-            raise _TooSmall(msg)
+            raise TooSmallError(msg)
         granted = await client.subscribe([(topic, 1) for topic in self._office.topics])
         if any(getattr(code, "value", code) >= 128 for code in granted):
-            raise aiomqtt.MqttError(_NO_RIGHTS)
+            raise MqttError(_NO_RIGHTS)
         await client.publish(self._office.farewell, b"", qos=1, retain=True)
         for topic, presence in self._office.announcements(self._token):
             await client.publish(topic, presence, qos=1, retain=True)
         self._connected = True
-        if self._works is not aiomqtt.ProtocolVersion.V5:
+        if self._works is not Version.V5:
             self._works = self._version
         self._log.info("phase=relay connected to %s", self.place)
         self._office.up(client.largest)
@@ -342,12 +180,12 @@ class MqttNetwork:
         for topic, _ in self._office.announcements(self._token):
             await client.publish(topic, b"", qos=1, retain=True)
 
-    async def _read(self, client: _Client) -> None:
+    async def _read(self, client: Client) -> None:
         # Messages went to `_on_message`; this ends, with the reason, when the connection does.
         async for _ in client.messages:
             pass
 
-    async def _write(self, client: _Client) -> None:
+    async def _write(self, client: Client) -> None:
         """Send what the links want, until `close`.  The next message is made when the last has left this process."""
         office = self._office
         while True:
@@ -370,22 +208,22 @@ class MqttNetwork:
                 self._log.warning("phase=relay the connection to %s broke; connecting again", self.place)
             self._office.down()
 
-    def _on_message(self, message: aiomqtt.Message) -> None:
+    def _on_message(self, message: Message) -> None:
         # Before it is opened, which takes as much memory again.
         if len(message.payload) <= MAX_TAKEN:
             self._office.arrived(message.topic.value, message.payload)
 
-    def _failed(self, fault: aiomqtt.MqttError, tried: asyncio.Future[None]) -> None:
+    def _failed(self, fault: MqttError, tried: asyncio.Future[None]) -> None:
         cause, code = fault.__context__, getattr(getattr(fault, "rc", None), "value", None)
         if self._connected:
             self._problem = "the connection broke"
             self._version = self._first
             return
-        unanswered = not isinstance(fault, _TooSmall) and (not isinstance(cause, OSError) or isinstance(cause, TimeoutError))
+        unanswered = not isinstance(fault, TooSmallError) and (not isinstance(cause, OSError) or isinstance(cause, TimeoutError))
         problem = reason(cause) if isinstance(cause, OSError) and not unanswered else str(fault)
         if unanswered and code not in _REFUSED:
             # Brokers of one version refuse another, hang up or say nothing; and so does one that goes away just then, whatever its version.
-            self._version = _OTHER[self._version]
+            self._version = Version.V311 if self._version is Version.V5 else Version.V5
             if self._version is not self._first:
                 return
         if not tried.done() and code in _REFUSED:
