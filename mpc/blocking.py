@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 from mpc.errors import ProgramError
-from mpc.naming.scope import called
 from mpc.node import open_node
+from mpc.program import called
 
 if TYPE_CHECKING:
     import socket

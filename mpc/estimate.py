@@ -10,8 +10,8 @@ import numpy as np
 
 from mpc.blocking import blocking
 from mpc.errors import ProgramError
-from mpc.naming.scope import called, parties_of
 from mpc.preprocessing.plan import Estimate, Plan
+from mpc.program import called, parties_of
 from mpc.session import Session
 from mpc.values.secret import extent_of
 

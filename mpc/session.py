@@ -17,34 +17,30 @@ from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
 from mpc.fixed_point import BOUND, FRAC, as_bound, fractional_bits, headroom, rounded_bound, shape_of
 from mpc.ledger import Release
 from mpc.naming import correlations, expressions
-from mpc.naming.scope import Scope, called, close_innermost, close_unbegun, current, protocol, running
-from mpc.naming.streams import MASK, ZERO, ZERO_XOR
+from mpc.naming.scope import Scope, close_innermost, close_unbegun, current, protocol, running
+from mpc.naming.streams import ZERO, ZERO_XOR
+from mpc.op_session import OpSession
 from mpc.preprocessing.plan import DryExchange, DrySource, Plan, Planning, run_dry
+from mpc.program import called
 from mpc.ring import count
 from mpc.values.bshare import BShare
-from mpc.values.derived import Derived, Factors, Truncation
 from mpc.values.masked import Masked
-from mpc.values.secret import check_axes, check_operand, emptied, extent_of, lineage_of, parameter_lineage, secrets_in
+from mpc.values.secret import check_axes, extent_of, lineage_of, parameter_lineage, secrets_in
 from mpc.values.shares import AShare, Encoded
 from mpc.values.unmade import make
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     from mpc.engine import Engine, Hearing, Watches
     from mpc.ledger import Ledger
     from mpc.messaging.agreed import Agreed
-    from mpc.messaging.beside import Beside
     from mpc.messaging.visit import Visit
-    from mpc.naming.expressions import Expression
     from mpc.network.mesh import Mesh
-    from mpc.preprocessing.plan import DryBeside
-    from mpc.preprocessing.source import Source
     from mpc.ring import Words
-    from mpc.values.secret import Extent, Secret
-    from mpc.values.unmade import Held
+    from mpc.values.secret import Extent
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,26 +50,19 @@ _SILENT = logging.Logger("beaver", 1)  # noqa: LOG001  nobody is to hear of what
 _SILENT.addHandler(logging.NullHandler())
 
 
-class Session:
+class Session(OpSession):
     """What a program gets: `index`, `n`, `names`, `cost`, `log`, and the calls below.
 
     Calls that return at once are local; what is awaited may use the network.  `client` is who gets results besides the parties, if anyone:
     what is revealed to everyone is revealed to it, too.
     """
 
-    unbegun: dict[Scope, Coroutine[Any, Any, Any]] | None = None
-
     def __init__(self, names: Sequence[str], engine: Engine, log: logging.LoggerAdapter[logging.Logger], client: str = "") -> None:
-        self.names = tuple(names)
+        super().__init__(names, engine)
         self.client = client
         self._receiver_names = (*self.names, client) if client else self.names
-        self.n = len(self.names)
-        self.index = engine.home.index
-        self.cost = engine.cost
         self.log = log
-        self.root = Scope((), "", 0)
         self.releases: Counter[Release] = Counter()
-        self.home, self._engine = engine.home, engine
 
     @classmethod
     def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watches: Watches, visit: Visit | None) -> Session:
@@ -93,14 +82,6 @@ class Session:
 
     def __repr__(self) -> str:
         return f"Session(party {self.index} of {self.n}, {self.names[self.index]})"
-
-    def check_alive(self) -> None:
-        """Raise the session's fault, if it has one."""
-        self._engine.exchange.check_alive()
-
-    def cancelled(self, scope: Scope) -> None:
-        """A call of `scope` was cancelled before it was done: this ends the session, for its peers would wait for it."""
-        self._engine.cancelled(scope)
 
     async def run(self, program: Callable[Concatenate[Session, P], Awaitable[R]], /, *arguments: P.args, **parameters: P.kwargs) -> R:
         """`await program(s, *arguments, **parameters)`, with its correlations asked for ahead, as far as a dry run can name them.
@@ -141,10 +122,6 @@ class Session:
         finally:
             close_unbegun(dry)
         return dry.root
-
-    def emptied(self, argument: Any) -> Any:
-        """`argument` with every secret in it as this dry run knows it."""
-        return emptied(argument, self.home, self._engine.zeros)
 
     # -- own values and inputs ---------------------------------------------------------------------------------
 
@@ -245,22 +222,6 @@ class Session:
             masked.place = (*scope.path, 0)
         return masked
 
-    def name_mask(self, x: AShare | Masked) -> Expression:
-        """The mask of `x`: its own if it is masked, else a fresh one of the current scope; the owner's alone for a private input.  For ops."""
-        if isinstance(x, Masked):
-            return x.name
-        return running(self).ranges.mask(x.shape, x.owner)
-
-    async def masked(
-        self, values: Sequence[AShare | Masked], names: Sequence[Expression], scope: Scope | None = None
-    ) -> tuple[Masked, ...]:
-        """All of these masked, in one opening of the call that runs if no `scope` is given.  For ops, which name their masks before they open."""
-        return await masking.masked(self._engine, running(self) if scope is None else scope, values, names)
-
-    async def difference(self, x: AShare | Masked, name: Expression) -> Words:
-        """That of x from its mask, flat; a fresh one of this `name`, of which nothing is kept, if it is not masked yet.  For ops."""
-        return await masking.difference(self._engine, running(self), x, name)
-
     @overload
     async def reveal(self, /, x: BShare, to: Receivers) -> NDArray[np.bool_] | None: ...
     @overload
@@ -329,63 +290,6 @@ class Session:
             msg = f"there is no party {who}: this session has {self.n}, numbered from 0"
             raise ConfigError(msg)
         return number
-
-    # -- for ops -----------------------------------------------------------------------------------------------
-
-    def operand(self, x: Any, kinds: tuple[type[Secret], ...], taker: str) -> Any:
-        """`x`, if it is a secret of one of these kinds and of this session; ProgramError otherwise.
-
-        A dry run takes those that its program holds of the real one, too, without their contents.
-        """
-        home = self._engine.takes
-        check_operand(x, kinds, taker, home)
-        return self.emptied(x) if home is None and x.home is not self.home else x
-
-    @property
-    def source(self) -> Source:
-        """Where correlations come from."""
-        return self._engine.source
-
-    @property
-    def beside(self) -> Beside | DryBeside:
-        """What goes on while the program does, and ends before the session."""
-        return self._engine.beside
-
-    @property
-    def first(self) -> bool:
-        """Whether this party adds the public constants of an op."""
-        return self.index == 0
-
-    def hide(self, name: Expression, words: Words) -> Words:
-        """This party's `words`, flat, less its share of the fresh mask `name`."""
-        return masking.hide(self._engine, name, words)
-
-    async def open_hidden(self, scope: Scope, words: Words, name: Expression, lineage: int) -> Words:
-        """The sum of every party's `words`, flat, which the caller hid under its fresh mask `name`."""
-        return await self._engine.exchange.open(scope, "fused", words, [lineage], [name.tree], np.add)
-
-    async def open_bits(self, words: Words, lineages: Sequence[int], keys: Sequence[bytes]) -> Words:
-        """Open the XOR of every party's `words`, which the caller hid under fresh bit masks."""
-        return await self._engine.exchange.open(running(self), "bits", words, lineages, keys, np.bitwise_xor)
-
-    def mask_words(self, where: expressions.Range, hides: Words, usage: str = MASK) -> Words:
-        """This party's share of the mask at `where`, to be spent on `hides` alone."""
-        return self._engine.streams.mask(where, hides, usage)
-
-    def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], *arguments: Any, work: int = 0) -> Coroutine[Any, Any, Words]:
-        """`kernel(*arguments)`, words of `shape`, to be awaited; in a thread if it is `work` word operations long.  A dry run skips it."""
-        return self._engine.compute(kernel, shape, arguments, work)
-
-    def share(self, words: Held, *, frac: int, bound: float, lineage: int, origin: Truncation | Factors | None = None) -> AShare:
-        """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""
-        lineage = lineage_of("share", lineage, *running(self).path)
-        if origin is not None:
-            return Derived(words, origin, frac=frac, bound=bound, home=self.home, lineage=lineage)
-        return AShare(words, frac=frac, bound=bound, home=self.home, lineage=lineage)
-
-    def bit_share(self, words: Words, shape: tuple[int, ...], lineage: int) -> BShare:
-        """Wrap bits, the result of an op."""
-        return BShare(words, shape, home=self.home, lineage=lineage)
 
     # -- the end -----------------------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ from mpc.errors import RemoteFault
 from mpc.membership.identity import Identity
 from mpc.membership.members import Member
 from mpc.membership.roster import Roster
-from mpc.naming.scope import called, parties_of
 from mpc.network.mesh import Clocks
 from mpc.node import Node
+from mpc.program import called, parties_of
 from mpc.testing.oracle import BoundOracle, MaskOracle
 from mpc.testing.schedule import Delays, ShuffledLoop
 from mpc.transport.memory import memory_pair
