@@ -92,10 +92,10 @@ async def test_who_fell_silent_is_dialled_at_once_however_many_new_ones_there_we
         while not peer.contested(peer.born):
             peer.met_anew(peer.born)
         peer.last.interrupt(PeerLost("p1", "a test"))
-        assert mesh._pause(peer, 0) == 1.0
+        assert mesh._dialler.pause(peer, 0) == 1.0
         # As if it had been so long: nothing else runs meanwhile.
         clocks, mesh.clocks = mesh.clocks, replace(mesh.clocks, lost=-1.0)
-        assert mesh._pause(peer, 0) <= 0.2
+        assert mesh._dialler.pause(peer, 0) <= 0.2
         mesh.clocks = clocks
         await until(lambda: peer.traffic.repairs == 1)
 

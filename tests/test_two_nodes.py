@@ -8,7 +8,8 @@ import time
 from dataclasses import replace
 
 from mpc import Node
-from mpc.network.mesh import _CONTESTED, Mesh
+from mpc.network.dialler import CONTESTED
+from mpc.network.mesh import Mesh
 from mpc.network.peer import IN_A_ROW, SOON, Peer
 from mpc.testing.simulate import MemoryNetwork
 from parties.check import examine, first_fault
@@ -36,7 +37,7 @@ async def test_two_nodes_of_one_member_are_told_of_and_do_not_displace_each_othe
         before, began = mesh_b.traffic("a").connections, time.monotonic()
         await asyncio.sleep(1.0)
         # An attempt of each that was under way already, and no more unless this took longer than both wait.
-        assert mesh_b.traffic("a").connections <= before + 2 * (1 + (time.monotonic() - began) // _CONTESTED)
+        assert mesh_b.traffic("a").connections <= before + 2 * (1 + (time.monotonic() - began) // CONTESTED)
         assert "if a second node runs with the key of either" in caplog.text
 
 

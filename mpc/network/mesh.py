@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,10 +12,11 @@ from mpc.channels.channel import Channel
 from mpc.channels.flow import WINDOW
 from mpc.errors import AuthenticationFailed, BeaverError, PeerLost, PeerMisbehaved, RemoteFault
 from mpc.membership.members import meet
+from mpc.network.dialler import Dialler
 from mpc.network.heartbeat import Heartbeat
 from mpc.network.peer import Peer, Traffic
 from mpc.network.refusals import Refusals
-from mpc.network.ways import dials, met, still, unreachable
+from mpc.network.ways import dials, met, still
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
@@ -30,8 +30,6 @@ MAX_STRANGERS = 128
 """Accepted links whose ends have not proved who they are: for one more, the oldest is dropped."""
 CLIENTS_SAY = frozenset({"propose", "answer", "decline", "check", "checked"})
 """Control messages that a client may send: it takes part in no session, so it has no join, no confirmation and nothing to ask a dealer."""
-_BACKOFF, _CONTESTED = (0.05, 0.1, 0.2, 0.5, 1.0), 5.0
-"""Seconds before the next attempt to connect: who starts is met within the last of them, however long it was away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +73,10 @@ class Mesh:
         self._subscribers: list[Subscriber] = []
         self._strangers: list[Channel] = []
         self._refusals = Refusals(partial(self.log.warning, "phase=handshake %s"))
-        self._dialling: list[Channel] = []
+        self._dialler = Dialler(self, network)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._closing = False
+        self.closing = False
+        """Whether it says goodbye: then nobody new is dialled, and few are let in."""
 
     def _adopt(self, roster: Roster) -> None:
         others = met(self.identity.name, roster)
@@ -104,7 +103,7 @@ class Mesh:
         if roster.digest == former.digest:
             return
         self.former = former
-        for unproven in (*self._strangers, *self._dialling):
+        for unproven in (*self._strangers, *self._dialler.unproven):
             unproven.end(PeerLost(unproven.name, "began its handshake before this member took another roster"))
         for peer in self._peers.values():
             if peer.channel is None or peer.channel.peer is None:
@@ -121,7 +120,7 @@ class Mesh:
         for name, peer in self._peers.items():
             wanted = self.meets(name) and dials(self._me, peer.member)
             if wanted and name not in self._tasks:
-                self._begin(name, self._dial(peer))
+                self._begin(name, self._dialler.dial(peer))
             elif wanted:
                 peer.again.set()
             elif name in self._tasks:
@@ -137,7 +136,7 @@ class Mesh:
             self.log.critical("phase=mesh ended by a fault of this node itself; restart it", exc_info=fault)
 
     async def __aexit__(self, *_: object) -> None:
-        self._closing = True
+        self.closing = True
         # Others are dialled no more; where a connection is lost now, it is made again, or what it holds would be lost.
         await self._stop([name for name in self._tasks if name in self._peers and self._peers[name].last is None])
         # A goodbye alone is worth a silence and as long a repair, and no more: a supervisor kills who takes too long to stop.
@@ -151,7 +150,7 @@ class Mesh:
                 each.end(PeerLost(each.name, f"did not say goodbye within {patience:g} s"))
         finally:
             # First, or its handshake could end meanwhile: nobody would close it.
-            for unproven in (*self._strangers, *self._dialling):
+            for unproven in (*self._strangers, *self._dialler.unproven):
                 unproven.end(PeerLost(unproven.name, "this party is closing"))
             await self._stop(list(self._tasks))
             self._refusals.close()
@@ -222,7 +221,7 @@ class Mesh:
     # -- channels come and go ----------------------------------------------------------------------------------
 
     def _accept(self, link: Link) -> None:
-        if self._closing and not any(peer.parting for peer in self._peers.values()):
+        if self.closing and not any(peer.parting for peer in self._peers.values()):
             link.abort()
             return
         if len(self._strangers) >= MAX_STRANGERS:
@@ -248,7 +247,7 @@ class Mesh:
 
     def welcomes(self, name: str) -> bool:
         """See Upstairs: while this member closes, only whom it has not parted with may come, to hear what it lacks."""
-        return not self._closing or (name in self._peers and self._peers[name].parting is not None)
+        return not self.closing or (name in self._peers and self._peers[name].parting is not None)
 
     def previous(self, name: str) -> Channel | None:
         """See Upstairs."""
@@ -325,60 +324,13 @@ class Mesh:
             peer.problem = fault
 
     def _no_longer_unproven(self, channel: Channel) -> bool:
-        if channel in self._dialling:
-            self._dialling.remove(channel)
+        if channel in self._dialler.unproven:
+            self._dialler.unproven.remove(channel)
             self._peers[channel.name].changed.set()
         if channel not in self._strangers:
             return False
         self._strangers.remove(channel)
         return True
-
-    async def _dial(self, peer: Peer) -> None:
-        failures = 0
-        while not self._closing or peer.last is not None:
-            # Of the many attempts in a hurry none counts against the peer.
-            failures = 0 if await self._tried(peer) or peer.interrupted else failures
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pause(peer, failures)):
-                    await peer.again.wait()
-            peer.again.clear()
-            failures += 1
-
-    def _pause(self, peer: Peer, failures: int) -> float:
-        """Seconds until the next attempt; where a channel waits, many fit into the time that it has."""
-        # Two nodes that cut each other off at once would do nothing else. After a silence it was no other node, and the peer may have waited as long.
-        silent = peer.last is not None and asyncio.get_running_loop().time() - peer.last.heard > self.clocks.lost
-        hurried = self.contested(peer.member.name) and not silent
-        pause = _CONTESTED if hurried else _BACKOFF[min(failures, len(_BACKOFF) - 1)]
-        return min(pause, self.clocks.repair / (4 if hurried else 20)) if peer.interrupted else pause
-
-    async def _tried(self, peer: Peer) -> bool:
-        """One attempt to connect, and all the time that the channel then lives; whether the link came to be used."""
-        # A way that swallows everything must not use up the time in which a channel can go on.
-        limit = self.clocks.repair / 4 if peer.interrupted else None
-        try:
-            async with asyncio.timeout(limit) as attempt:
-                link = await self._network.dial(peer.member)
-        except (OSError, UnicodeError, PeerLost) as fault:
-            if not attempt.expired():
-                self._not_dialled(peer, unreachable(peer.member, fault))
-            return False
-        channel = Channel(link, self.identity, self.roster, self, dialled=peer.member)
-        self._dialling.append(channel)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit):
-                while channel in self._dialling:
-                    await peer.next_change()
-        if channel in self._dialling:
-            channel.end(PeerLost(channel.name, f"did not finish the handshake within {limit:g} s"))
-        while peer.last is not None and not peer.interrupted:
-            await peer.next_change()
-        return channel.served
-
-    def _not_dialled(self, peer: Peer, problem: PeerLost) -> None:
-        if str(problem) != str(peer.problem):
-            self.log.info("peer=%s phase=dial %s; trying again until it can", problem.party, problem.text)
-        peer.problem = problem
 
     # -- heartbeats --------------------------------------------------------------------------------------------
 
@@ -392,7 +344,7 @@ class Mesh:
             self._heart.see_itself()
             # `held_up` is time in which this process itself did not run: it is not the peers' silence.
             limit = self.clocks.lost + held_up
-            for channel in (*self._strangers, *self._dialling):
+            for channel in (*self._strangers, *self._dialler.unproven):
                 if now - channel.born > limit:
                     channel.end(PeerLost(channel.name, f"did not finish the handshake within {self.clocks.lost:g} s"))
             for peer in self._peers.values():
