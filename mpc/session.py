@@ -86,9 +86,9 @@ class Session(OpSession):
     async def run(self, program: Callable[Concatenate[Session, P], Awaitable[R]], /, *arguments: P.args, **parameters: P.kwargs) -> R:
         """`await program(s, *arguments, **parameters)`, with its correlations asked for ahead, as far as a dry run can name them.
 
-        The dry run does what the program does on shapes alone: let the program have no other side effects before it reveals, and do the same in
-        both runs.  Every share that it uses is an argument, or in a list, tuple or dictionary that is one: they lose their contents for the dry run.
-        Products among what the program gives are made.
+        The dry run does what the program does, on shapes alone: so let the program have no other side effects before it reveals something, and do the
+        same in both runs.  Pass every share that it uses as an argument, or in a list, tuple or dictionary: shares lose their contents for the dry run.
+        The words of all shares that the program returns are made.
         """
         scope = current(self)
         # Nothing else of the dry run is kept: every name that it asked for would last as long as the program.
@@ -135,7 +135,7 @@ class Session(OpSession):
         return Encoded(self._engine.encode(values, frac, limit), frac, rounded_bound(limit, frac))
 
     def zero(self, shape: Extent, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
-        """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names: others at another party are a Disagreement when it is opened."""
+        """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names; if another party has others, opening it is a Disagreement."""
         extent, frac, scope = extent_of(shape), fractional_bits(frac), current(self)
         # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
         lineage = lineage_of("zero", *scope.path, scope.ranges.take(ZERO, ()).block, frac, *extent, *map(parameter_lineage, terms))
@@ -146,7 +146,7 @@ class Session(OpSession):
     ) -> AShare:
         """The private `values` of party `owner` as shares of all; everyone else passes None and the public `shape`.
 
-        The default bound is for sums and comparisons: values to multiply need one whose product fits, such as 2^10 for each with 20 fractional bits.
+        The default bound suits sums and comparisons: values to be multiplied need bounds whose product fits, such as 2^10 each with 20 fractional bits.
         rounds 0 · bytes 0 · reveals nothing but the shape.  Raises PrecisionError at the owner as `encode` does.
         """
         number, frac, bound = self.party(owner), fractional_bits(frac), as_bound(bound)
@@ -194,9 +194,9 @@ class Session(OpSession):
         ]
 
     async def made(self, *outcomes: Any) -> None:
-        """See that all shares and masked values in `outcomes` are there; those that nobody has read may not be.  Ops do it by themselves.
+        """Make the words of all shares and masked values in `outcomes`: they may not be there as long as nobody has read them.  Ops do so by themselves.
 
-        rounds, bytes and dealer are what `mul` and `mul_trunc` say of products that something reads
+        rounds, bytes and dealer are those that `mul` and `mul_trunc` state for products that something reads
         """
         scope = running(self)
         try:
@@ -209,11 +209,11 @@ class Session(OpSession):
 
     @protocol
     async def mask(self, x: AShare) -> Masked:
-        """Open x - a for a fresh mask a: every later product with x is free of openings (paper: turbospeedz).
+        """Open x - a for a fresh mask a: no later product with x needs an opening of it (paper: turbospeedz).
 
         rounds 1 · bytes 8 per element and peer (a private input: from its owner only) · dealer 0 · opens x - a, uniform
 
-        Of at most 4096 elements it is opened beside the program: only whoever reads the result waits.
+        x of at most 4096 elements is opened beside the program: only whoever reads the result waits.
         """
         x = self.operand(x, (AShare,), "mask")
         scope = running(self)

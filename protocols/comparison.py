@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROUND = 1 << 12
 """How many comparisons of a tournament are worth one round: about 200 kB, or 20 ms at 100 Mbit/s."""
 FEW = 1 << 7
-"""Of so many elements the list of all opponents is kept for the next time: 150 kB; that of more takes less than what is compared by it."""
+"""Elements up to which the list of all opponents is kept for the next time: 150 kB.  To make that of more takes less than to compare by it."""
 
 
 def less_cost(n: int, a: Any, b: Any) -> Cost:
@@ -38,27 +38,27 @@ def equal_cost(n: int, a: Any, b: Any) -> Cost:
 
 @declared(less_cost, reveals="nothing", source="catrina10b")
 async def less_than(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> BShare:
-    """A < b, elementwise with broadcasting; one side may be public numbers.  Right while |a - b| < 2^63 as a word.
+    """Whether a < b, elementwise with broadcasting; one side may be public numbers.  Right while |a - b| < 2^63 as a word.
 
-    rounds 3 (2 if Masked, and not repeated by a larger public array) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals nothing
+    rounds 3 (2 if Masked, unless a larger public array repeats it) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals nothing
     """
     return await mpc.ltz(s, difference(a, b))
 
 
 @declared(less_cost, reveals="nothing", source="catrina10b")
 async def less_equal(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> BShare:
-    """A <= b, elementwise with broadcasting; one side may be public numbers.  Right while |a - b| < 2^63 as a word.
+    """Whether a <= b, elementwise with broadcasting; one side may be public numbers.  Right while |a - b| < 2^63 as a word.
 
-    rounds 3 (2 if Masked, and not repeated by a larger public array) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals nothing
+    rounds 3 (2 if Masked, unless a larger public array repeats it) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals nothing
     """
     return await mpc.not_(s, await mpc.ltz(s, difference(b, a)))
 
 
 @declared(equal_cost, reveals="nothing", source="catrina10b")
 async def equal(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> BShare:
-    """A == b, elementwise with broadcasting; one side may be public numbers.  Right while |a - b| < 2^63 as a word.
+    """Whether a == b, elementwise with broadcasting; one side may be public numbers.  Right while |a - b| < 2^63 as a word.
 
-    rounds 3 (2 if Masked, and not repeated by a larger public array) · bytes 8 + 2.5 per element and peer (2.5 if Masked) · reveals nothing
+    rounds 3 (2 if Masked, unless a larger public array repeats it) · bytes 8 + 2.5 per element and peer (2.5 if Masked) · reveals nothing
     """
     return await mpc.eqz(s, difference(a, b))
 
@@ -66,12 +66,12 @@ async def equal(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Masked |
 def compared(a: Any, b: Any) -> Like:
     """What `difference` gives, as far as the cost goes."""
     whole, secret = like(a, b), [side for side in (a, b) if isinstance(side, AShare | Masked | Like)]
-    # What a larger array of public numbers repeats has no name of a mask, and is masked anew.
+    # Repeated by a larger array of public numbers, a masked value has no name for its mask any more, and is masked anew.
     return Like(whole.shape, whole.is_masked and like(*secret).shape == whole.shape, whole.owner)
 
 
 def difference(a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> AShare | Masked:
-    """A - b, of which at least one is secret, at no cost: Masked if no share is among them, and public numbers leave its shape."""
+    """The difference a - b, of which at least one is secret, at no cost: Masked if neither is a share, and if public numbers leave its shape as it is."""
     secret = [side for side in (a, b) if isinstance(side, AShare | Masked)]
     if not secret:
         msg = "neither side is a share or a masked value; compare public numbers with numpy"
@@ -121,7 +121,7 @@ def _winners_cost(n: int, groups: int, size: int, owner: int | None) -> Cost:
 
 
 def _parts(left: int) -> tuple[int, int]:
-    """(rows, parts): so many rows as up to four parts of equal length, which may overlap."""
+    """(rows, parts): how to cut `left` rows into up to four parts of equal length, which may overlap."""
     rows = -(-left // mpc.MAX_OPERANDS)
     return rows, -(-left // rows)
 

@@ -28,8 +28,8 @@ FITS: dict[Solver, dict[str, Any]] = {"exact": {}, "sgd": {"epochs": 1, "batch_s
 
 HEAD = f"""# Protocols: the library
 
-What a program calls as `await protocols.NAME(s, ...)`, or a notebook as `s.run(protocols.NAME, ...)`. What `beaver run` takes is in `beaver protocols`. Ops, of which these are made, are in [ops.md](ops.md), and how exact
-results are in [precision.md](precision.md).
+What a program calls as `await protocols.NAME(s, ...)`, or a notebook as `s.run(protocols.NAME, ...)`. `beaver protocols` lists what `beaver run` takes. [ops.md](ops.md) has the ops that these are made of, and
+[precision.md](precision.md) says how exact results are.
 
 Generated from the declarations of the protocols by `python -m protocols.document`; a test keeps it up to date. Every protocol declares its cost as integers, and the tests find the measured cost equal to it,
 for n = 2 to 5. Figures are for {PARTIES} parties: rounds are simultaneous exchanges, bytes what a party sends to each of the others, dealer bytes all that the dealer sends. Sources are keys of `mpc/papers.py`.
@@ -38,14 +38,14 @@ for n = 2 to 5. Figures are for {PARTIES} parties: rounds are simultaneous excha
 OWN = f"""
 ## Statistics of own data
 
-Each party passes its own rows, and what is revealed goes to everyone, or to those alone that `to=` names, but for what the row says goes to everyone. Figures are for {ROWS:,} rows of {COLUMNS} columns at each party; the number of rows does not change them, except for `secure_sum`,
+Each party passes its own rows. What is revealed goes to everyone, or with `to=` only to those that it names, except for what the table says goes to everyone. Figures are for {ROWS:,} rows of {COLUMNS} columns at each party; the number of rows does not change them, except for `secure_sum`,
 which adds whole arrays.
 """
 
 SHARED = f"""
 ## On shares
 
-These take shares (`s.input`, `s.inputs`, results of others), some of them masked ones (`s.mask`), and give shares; nothing is revealed. Figures are for {ELEMENTS:,} elements, of `ranks` and `sort` for {FEW}.
+These take shares (`s.input`, `s.inputs`, results of others), some of them masked values (`s.mask`), too, and give shares; nothing is revealed. Figures are for {ELEMENTS:,} elements, those of `ranks` and `sort` for {FEW}.
 """
 
 FITTED = """
@@ -54,26 +54,26 @@ FITTED = """
 """
 
 MODEL = """
-The methods; what `predict` and `score` take first is a session where they are joint, and all but a local `predict` and `score` are awaited.
+Its methods. Where `predict` and `score` are joint, they take a session first. All are awaited, except a local `predict` or `score`.
 """
 METHODS = ("fit", "predict", "score", "fitted_score", "standard_errors")
 
 SESSION = """
 ## The session
 
-What a program gets as `s`; the docstrings have rounds, bytes and errors. Calls are awaited where an `await` stands before them here, ops and protocols always. A share adds, subtracts, multiplies by public integers, and is indexed, reshaped, transposed and summed as numpy does, with no message.
+What a program gets as `s`; the docstrings have rounds, bytes and errors. Calls are awaited where the table has an `await`, ops and protocols always. Shares can be added, subtracted, multiplied by public integers, indexed, reshaped, transposed and summed as in numpy, without any message.
 """
 CALLS = ("encode", "zero", "input", "inputs", "mask", "reveal", "run", "made")
 
 OWN_PROGRAMS = """
-A program of several ops, and a protocol of one's own (`async def name(s, ...)` with `@mpc.protocol`), runs at every party through `mpc.connect` or `mpc.connect_sync`. Nodes (`beaver party`) run what `beaver protocols`
-lists; there is no way yet to offer them another.
+A program of several ops, or a protocol of your own (`async def name(s, ...)` with `@mpc.protocol`), runs at every party through `mpc.connect` or `mpc.connect_sync`. Nodes (`beaver party`) run only what
+`beaver protocols` lists; there is no way yet to offer them another.
 
 ### A statistic of each group
 
-What parties compute, how often and in which order is the same at all of them, so that groups are a list that they have agreed on, and never what one finds in its own rows (`frame["region"].unique()`): that has another
-order, or other groups, elsewhere, and the rows of different groups would be added. `terms=` of a zero that is revealed compares any public numbers and texts, here the list itself, in a round of its own. A group
-without a row at any party is an error; of one with rows at a single party, everyone learns that party's mean.
+All parties must compute the same things, equally often and in the same order. So the groups are a list that they have agreed on, and never what one party finds in its own rows (`frame["region"].unique()`): elsewhere
+that has another order, or other groups, and the rows of different groups would be added. `terms=` of a zero that is revealed compares any public numbers and texts, here the list itself, in a round of its own. A
+group of which no party has a row is an error; of one of which a single party has rows, everyone learns that party's mean.
 
 ```python
 import asyncio
@@ -89,7 +89,7 @@ async def mean_costs(s, frame, regions=REGIONS):
 ```"""
 
 AROUND = """
-## Beside it
+## Besides the session
 """
 ENTRIES = ("connect", "connect_sync", "open_node", "estimate", "protocol", "concatenate", "stack")
 

@@ -45,22 +45,22 @@ class LinearRegression:
     X is (n, d) and y (n,), or (n, 1), which is taken as (n,).  Of rows, all parties call the columns and y alike, where frames or series name them.
     solver: "exact" (normal equations) or "sgd" (mini-batches, plain steps in the order of the rows).
 
-    A descent only comes near least squares, and few rows need many epochs: use "exact" unless its bytes, which grow with d², are too many (those of 5 epochs
-    on 1,000 rows at each of 3 parties are fewer from 41 columns on).  Where a batch holds all rows, less than 1 % of the error is left after 5 / (learning_rate·λ)
-    steps, λ the least eigenvalue of the columns' correlations, at most 1, for a learning_rate of at most 1 / the largest one (d or less); an epoch has
-    about rows / batch_size steps, and each party's log warns of a descent that leaves more than 1 % along λ = 1.  A step has of each party's rows none, all, or half
-    of batch_size at least, so that it does not tell of a few.  Smaller batches also leave noise, less of it the lower the learning_rate.  With the
-    defaults, 181 rows of three independent columns take 10 steps, which leave coefficients off by more than 0.2 of the largest (per standard
-    deviation); with epochs=30, by less than 0.02.
+    A descent only comes near least squares, and few rows need many epochs: use "exact" unless its bytes, which grow with d², are too many (with 1,000 rows
+    at each of 3 parties, 5 epochs take fewer from 41 columns on).  Where a batch holds all rows, less than 1 % of the error is left after
+    5 / (learning_rate·λ) steps: λ, at most 1, is the least eigenvalue of the columns' correlations, and learning_rate at most 1 / the largest one, which is
+    d or less.  An epoch has about rows / batch_size steps, and each party's log warns of a descent that leaves more than 1 % along λ = 1.  A step uses none
+    of a party's rows, all of them, or at least half of batch_size, so that it does not tell of a few.  Smaller batches also leave noise, less of it the
+    lower the learning_rate.  With the defaults, 181 rows of three independent columns take 10 steps, which leave coefficients off by more than 0.2 of the
+    largest (per standard deviation); with epochs=30, by less than 0.02.
 
     `await fit(s, X, y)` reveals to every party: the coefficients, the intercept, one bit that says whether the columns are collinear
-    (whether the descent diverged), and
+    ("sgd": whether the descent diverged), and
     - rows and shared: number of rows, mean and variance of every column and of y; with moments="secret" (rows only, for up to 12 parties) the
       number of rows, and the power of two of every column's standard deviation; a descent on rows also every party's number of rows;
     - columns: numbers of rows and columns, who has y, and the power of two of the standard deviation of every column and of y.
 
-    Afterwards: `coef_` (d,) in party order, `intercept_`, `n_features_in_`; for rows, `feature_names_in_` where X has names; for columns, where
-    each party knows the names of its own only, `own_columns_`, the slice of `coef_` that is of these.
+    Afterwards: `coef_` (d,) in party order, `intercept_`, `n_features_in_`; for rows, `feature_names_in_` where X has names; for columns, since each
+    party knows the names of its own only, `own_columns_`, the slice of `coef_` that belongs to these.
     """
 
     # Any: None where others are the receivers, and an AShare where nobody is.  Whoever reveals to all need not say that it is neither.
@@ -117,12 +117,12 @@ class LinearRegression:
         reveal: bool = True,
         to: Receivers | None = None,
     ) -> Self:
-        """Fit on everyone's data.  `to` names who gets the coefficients and the intercept, which are None elsewhere; all else that
-        `LinearRegression` reveals goes to everyone still.  reveal=False keeps the coefficients shared, for joint `predict`: `coef_` is then an
+        """Fit on everyone's data.  `to` names who gets the coefficients and the intercept, which are None elsewhere; whatever else
+        `LinearRegression` reveals still goes to everyone.  reveal=False keeps the coefficients shared, for joint `predict`: `coef_` is then an
         AShare of standardised coefficients, and `intercept_` None.
 
-        Raises ConfigError for settings, shapes, constant and collinear columns, PrecisionError for values that do not fit; all before a
-        coefficient is revealed, and without a change to what an earlier fit has left.
+        Raises ConfigError for wrong settings, shapes, and constant or collinear columns, PrecisionError for values that do not fit; always before a
+        coefficient is revealed, and what an earlier fit has left stays.
         """
         self.check(s.n)
         chosen = s.receivers(to)
@@ -166,7 +166,7 @@ class LinearRegression:
 
         Reveals to the receivers what `fitted_score` does, each column's variance inflation factor, and the intercept's.  For solver="exact", split="rows",
         moments="reveal", an intercept and alpha=0; ConfigError for others, and where no row is left beyond the coefficients;
-        PrecisionError where the fit leaves less than (d + 1)·2^-22 of y's variance, which rounding may be.
+        PrecisionError where the fit leaves less than (d + 1)·2^-22 of y's variance, which may be mere rounding.
         """
         fitted = self._fit_result()
         if not isinstance(fitted, fitting.Pooled) or fitted.sure is None:
@@ -248,8 +248,8 @@ class LinearRegression:
     def predict(self, first: Any, x: Any = None, /) -> Any:
         """Predictions (n,): local for a full-width X alone; joint for a session and what each party has, to be awaited.  Joint, split="rows": each
         party gets those of its own rows; where not everyone has the coefficients, everyone learns how many rows each party predicts.  Joint,
-        split="columns": everyone gets those of the common rows.  Where everyone has the coefficients, one of two parties so learns what the
-        other's columns add to each; where not, everyone learns the power of two of y's standard deviation.
+        split="columns": everyone gets those of the common rows.  Where everyone has the coefficients, each of two parties thereby learns
+        what the other's columns add to each; where not, everyone learns the power of two of y's standard deviation.
         """
         if isinstance(first, Session):
             fitted = self._fit_result()
@@ -264,8 +264,9 @@ class LinearRegression:
     @overload
     def score(self, first: Session, second: Any, y: Any, /) -> Coroutine[Any, Any, float]: ...
     def score(self, first: Any, second: Any, y: Any = None, /) -> Any:
-        """R²: local for X and y; for a session, own X and own y (None where it is not here) over everyone's rows, to be awaited.  Joint, it reveals
-        to everyone the number of rows, the mean of y, the sums of squares about it and of the errors, what the joint `predict` does, and for split="columns" who has y.
+        """R²: local for X and y; joint, over everyone's rows, for a session, own X and own y (None at a party that has no y), to be awaited.  Joint, it
+        reveals to everyone the number of rows, the mean of y, the sums of squares about it and of the errors, what a joint `predict` reveals, and for
+        split="columns" who has y.
         """
         if isinstance(first, Session):
             return self._joint_score(first, second, y)

@@ -25,7 +25,7 @@ def select_cost(n: int, bit: Any, a: Any, b: Any) -> Cost:
 
 @declared(select_cost, reveals="nothing", source="rotaru19")
 async def select(s: Session, bit: BShare, a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> AShare:
-    """A where `bit` is 1, else b: b + bit·(a - b), with broadcasting; one of a and b may be public numbers.
+    """Picks a where `bit` is 1, else b, as b + bit·(a - b), with broadcasting; one of a and b may be public numbers.
 
     rounds 1 · bytes 8.125 per element and peer (0.125 if a and b are Masked or public) · reveals nothing
     """

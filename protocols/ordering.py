@@ -1,6 +1,6 @@
 """The order of few elements: every pair meets at once (papers: catrina10b, turbospeedz).
 
-The work grows with the square of how many meet.  From a sorted share everybody takes medians, quantiles, and the k largest at no cost.
+The work grows with the square of how many meet.  Medians, quantiles, and the k largest follow from a sorted share at no cost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def ranks_cost(n: int, a: Any, axis: int = -1) -> Cost:
 
 @declared(ranks_cost, reveals="nothing", source="catrina10b")
 async def ranks(s: Session, a: AShare | Masked, axis: int = -1) -> AShare:
-    """How many elements are before each one in ascending order along `axis`, the first one among equals first.  a: (..., m, ...) -> the same shape, frac 0
+    """The place of each element in ascending order along `axis`, from 0; of equal ones, the first comes first.  a: (..., m, ...) -> the same shape, frac 0
 
     rounds 4 (3 if Masked; n > 3: one more for each large opening) · bytes per peer 8 m and 4.25 for each of the m(m - 1)/2 pairs · dealer 49.125 for each pair · reveals nothing
     """
@@ -37,7 +37,7 @@ async def ranks(s: Session, a: AShare | Masked, axis: int = -1) -> AShare:
     size = masked.shape[1]
     pair, first = opponents(size)
     later = await mpc.b2a(s, await mpc.ltz(s, -masked.pairs()))
-    # Each has all earlier ones before it, less those that are larger, and of the later ones those that are smaller.
+    # Before an element come all earlier ones but the larger of these, and the smaller ones of the later.
     moved = (later[:, pair] * np.where(first, 1, -1)).sum(axis=1) + np.arange(size)
     return moved.assume_bound(max(size - 1, 0), "it is a place among so many").reshape(shape).transpose(*back)
 
@@ -54,7 +54,7 @@ def sort_cost(n: int, a: Any, axis: int = -1) -> Cost:
 async def sort(s: Session, a: AShare | Masked, axis: int = -1) -> AShare:
     """The elements in ascending order along `axis`.  a: (..., m, ...) -> the same shape
 
-    The median is the middle one, or the mean of both; of the k largest, x[-k:]; a quantile lies between two by public weights.
+    The median is the middle one, or the mean of the two in the middle; the k largest are x[-k:]; a quantile is a publicly weighted mean of two neighbours.
 
     rounds 9 (8 if Masked; n > 3: one more for each large opening) · bytes per peer 21 m² and 8 m · dealer 70 m² · reveals nothing
     """

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from mpc.naming.streams import Ranges
 
 MAX_FACTORS = 12
-"""Masked values whose product takes one relation, which doubles with each."""
+"""Masked values whose product takes one relation, whose size doubles with each."""
 SHORT_NODES = 2 * NAMED_NODES // MAX_FACTORS
-"""Nodes of the name of a mask that may be one of so many."""
+"""Nodes that the name of a mask may have which is one of so many."""
 MAX_TERMS = 1 << 13
 """Words that the product of k factors may take, 2^k for each element: beyond, they cost the dealer more than an opening costs the parties."""
 MAX_OPERANDS = 4
-"""Bits whose product takes one round."""
+"""Bits whose AND takes one round."""
 MAX_KEY = 65_000
 """Bytes of the name of a relation: it is asked for in one message."""
 MAX_NAMES = MAX_KEY - MAX_SCOPE - 200
@@ -48,7 +48,7 @@ MAX_CONTINUED = 2
 MAX_WIDE = 6
 """The same in numbers mod 2^128."""
 MAX_WIDE_ELEMENTS, MAX_WIDE_TERMS = 8, 1 << 8
-"""Of such products, and 2^k for each: beyond, Python's integers take longer than the openings that they save."""
+"""Elements of such a product, and 2^k for each of them: beyond, Python's integers take longer than the openings that they save."""
 MAX_LIFTED = 1 << 12
 """Elements of a masked value that may be masked anew as numbers mod 2^128."""
 DROPPED, WIDE_DROPPED = 32, 96
@@ -82,8 +82,8 @@ class Layout(NamedTuple):
 class Kind:
     """How a relation of one kind is laid out and what its value is.
 
-    `layout` is of its `sizes_of`, `bit_words`, the words of each bit mask, of a number of elements; `value` is of the parameters, the values of so many
-    expressions, and the bit masks.
+    `layout` takes the relation's `sizes_of`, `value` its parameters, the values of its expressions, and its bit masks, and `bit_words`, which says how many
+    words each bit mask has, its number of elements.  It has so many `expressions` and `parameters`.
     """
 
     usage: str
@@ -186,12 +186,12 @@ def _in_words(nbytes: int) -> int:
 
 
 def elements_of(parameters: tuple[int, ...], expressions: tuple[Expression, ...]) -> int:
-    """How many elements a relation of these is of."""
+    """The number of elements of a relation that has these."""
     return count(expressions[0].shape) if expressions else parameters[0]
 
 
 def sizes_of(kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...]) -> tuple[int, ...]:
-    """The same, which is one number; of a matrix product with a quotient that of the products of elements, and of the result."""
+    """What a layout depends on: that number; for a matrix product with a quotient, that of the products of single elements, and that of elements of the result."""
     if not kind.startswith(MATRIX):
         return (elements_of(parameters, expressions),)
     left, _, rho = expressions
@@ -240,14 +240,14 @@ def _rounding(deal: Callable[..., list[Words]]) -> Callable[[tuple[int, ...], li
     return lambda parameters, values, _: deal(*values, *parameters)
 
 
-def _quotient_kind(factors: int) -> Kind:
-    """For a quotient times so many masked values, truncated anew: what lacks are the products of their masks with both parts of the earlier r."""
-    halves = (1 << factors) - 1
+def _quotient_kind(k: int) -> Kind:
+    """For a quotient times k masked values, truncated anew: with the products of their masks and both parts of the earlier r."""
+    halves = (1 << k) - 1
     return Kind(
         SHARE,
-        lambda m: (Part(WORD, m), Part(WORD, (2 * halves - factors) * m), Part(HALF, m), Part(HALF, halves * m)),
+        lambda m: (Part(WORD, m), Part(WORD, (2 * halves - k) * m), Part(HALF, m), Part(HALF, halves * m)),
         _rounding(rounding.of_products),
-        expressions=factors + 2,
+        expressions=k + 2,
         parameters=2,
     )
 
@@ -263,14 +263,14 @@ def _matrix_kind(quotients: int) -> Kind:
     )
 
 
-def _wide_kind(factors: int) -> Kind:
-    """The same in numbers mod 2^128, and the earlier r's parts alone."""
-    terms = 3 * (1 << factors) - 1 - factors
+def _wide_kind(k: int) -> Kind:
+    """The same in numbers mod 2^128, with the earlier r's parts alone, too."""
+    terms = 3 * (1 << k) - 1 - k
     return Kind(
         SHARE,
         lambda m: (Part(WORD, m), Part(WORD, 2 * terms * m, wide=True), Part(HALF, m)),
         _rounding(rounding.of_wide_products),
-        expressions=factors + 2,
+        expressions=k + 2,
         parameters=2,
     )
 
@@ -280,22 +280,22 @@ def products_of(ranges: Ranges, masks: tuple[Expression, ...]) -> Relation:
     return Relation.fresh(ranges, f"{PRODUCTS}{len(masks)}", (), masks)
 
 
-def _products_kind(factors: int) -> Kind:
+def _products_kind(k: int) -> Kind:
     return Kind(
         SHARE,
-        lambda m: _words(((1 << factors) - 1 - factors) * m),
+        lambda m: _words(((1 << k) - 1 - k) * m),
         lambda _, values, __: [sets.several(values, np.multiply).reshape(-1)],
-        expressions=factors,
+        expressions=k,
     )
 
 
-def _and_kind(masks: int) -> Kind:
+def _and_kind(k: int) -> Kind:
     return Kind(
         BIT_SHARE,
-        lambda m: _words(((1 << masks) - 1 - masks) * bits.word_count(m)),
+        lambda m: _words(((1 << k) - 1 - k) * bits.word_count(m)),
         lambda _, __, values: [sets.several(values).reshape(-1)],
         parameters=1,
-        bit_words=lambda m: (bits.word_count(m),) * masks,
+        bit_words=lambda m: (bits.word_count(m),) * k,
     )
 
 

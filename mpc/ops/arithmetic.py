@@ -1,7 +1,8 @@
 """Products of secrets (papers: beaver91, patra21, turbospeedz).
 
 With d = x - a and e = y - b open, z = d·b + a·e + c + d·e: every party has shares of a and b, one correction makes c = a·b, and the
-public d·e is added at party 0.  Large matrix products among two or three parties need one product at each (`mpc.kernels.cross`).  Products of masked values, which are masked as they are, are in `mpc.ops.factors`.
+public d·e is added at party 0.  Large matrix products among two or three parties need one product at each (`mpc.kernels.cross`).  Products that remember
+their masked factors are in `mpc.ops.factors`.
 """
 
 from __future__ import annotations
@@ -66,12 +67,12 @@ async def mul(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
     opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow
 
-    Of operands of one shape, of m elements, the product remembers its k masked factors, as long as k <= 12 and 2^k m <= 2^13.  What is no factor yet is
-    masked beside the program: only whoever reads the result waits.  An operand that is Masked, or such a product, is not opened: if both are, rounds 0 ·
-    bytes 0 · dealer 8 (2^k - 1 - k) per element, once something reads the result.  Other ops and reveals do, a further product does not.  Where the factors
-    would be too many, groups of them become one each: their products are opened beside the program, under masks of their own, bytes 8 per element, group and
-    peer, rounds 1 for whoever reads the result, and 1 more where groups make a group.  Of m <= 8 elements, a product of the product of the call just before
-    waits with up to 256 / m factors: its groups are opened when something reads it.
+    A product of two operands of one shape, of m elements, remembers its k masked factors, as long as k <= 12 and 2^k m <= 2^13.  An operand that is neither
+    Masked nor such a product is masked beside the program: only whoever reads the result waits.  The others are not opened again: if both are such, rounds 0 ·
+    bytes 0 · dealer 8 (2^k - 1 - k) per element, once something reads the result.  Other ops and reveals read it, a further product does not.  Where the
+    factors would be too many, groups of them become one factor each: the product of a group is opened beside the program, under a mask of its own, bytes 8
+    per element, group and peer, rounds 1 for whoever reads the result, and 1 more where groups make a group.  If m <= 8, a chain of products, each made by the
+    call right after the one before, waits with up to 256 / m factors: its groups are opened when something reads it.
     """
     shape = checked_product("mul", x, y)
     if factors.is_known(x, y):
@@ -91,7 +92,7 @@ def matmul_cost(n: int, x: Operand, y: Operand, *, bound: float | None = None) -
 async def matmul(s: Session, x: AShare | Masked, y: AShare | Masked, *, bound: float | None = None) -> AShare:
     """The matrix product x @ y with numpy's shape rules; its frac is the sum of both.
 
-    `bound` is a public bound of the product that the caller can prove, where it is below what follows from the bounds of x and y and the number of addends.
+    `bound` is a public bound of the product that the caller can prove, tighter than what follows from the bounds of x and y and the number of addends.
 
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
     opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow
@@ -148,14 +149,14 @@ def checked_product(operation: str, x: Fixed, y: Fixed, bound: float | None = No
 
 
 def product_bound(operation: str, x: Fixed, y: Fixed, known: float | None = None) -> float:
-    """The bound of a product: what is `known` of it, or else that of its factors, for a matrix product times the number of addends."""
+    """The bound of a product: what is `known` of it, or else the product of the bounds of x and y, for a matrix product times the number of addends."""
     if known is not None:
         return as_bound(known)
     return x.bound * y.bound * (max(x.shape[-1], 1) if operation == "matmul" else 1)
 
 
 def product_lineage(operation: str, x: Fixed, y: Fixed, known: float | None = None) -> int:
-    """How a product came to be; what is `known` of its bound is a part of that, as all parties must claim the same."""
+    """How a product came to be; what is `known` of its bound is part of that, since all parties must claim the same."""
     return lineage_of(operation, x.lineage, y.lineage, *(() if known is None else (parameter_lineage(float(known)),)))
 
 

@@ -14,7 +14,7 @@ from mpc.ledger import Cost
 from mpc.naming.correlations import MAX_OPERANDS, Relation
 from mpc.naming.scope import running
 from mpc.naming.streams import BIT_MASK
-from mpc.ops.declare import Operand, op, opening
+from mpc.ops.declare import Operand, dealt_products, op, opening
 from mpc.ring import broadcast, count
 from mpc.values.bshare import BShare
 from mpc.values.secret import Secret, constant_lineage, lineage_of, same_home
@@ -38,7 +38,7 @@ def free(n: int, *operands: Operand) -> Cost:  # noqa: ARG001  local whatever th
 def and_cost(n: int, *operands: Operand) -> Cost:
     """What `and_` and `or_` cost."""
     words, k = bits.word_count(count(broadcast(*(each.shape for each in operands)))), len(operands)
-    return opening(n, k * words).beside(Cost(dealer=8 * ((1 << k) - 1 - k) * words))
+    return opening(n, k * words).beside(dealt_products(k, words))
 
 
 def _aligned(*operands: Any) -> list[BShare]:
@@ -60,7 +60,7 @@ def _common(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _flipped(s: Session, x: BShare, y: ArrayLike) -> BShare:
-    """X ^ y for public bits y, which party 0 alone adds."""
+    """The XOR of x and public bits y, which party 0 alone adds."""
     flips = as_numbers(y)
     if flips.dtype != np.bool_:
         msg = f"public bits are an array of bool, not of {flips.dtype}"
@@ -73,7 +73,7 @@ def _flipped(s: Session, x: BShare, y: ArrayLike) -> BShare:
 
 @op(free, source="beaver91", opens="nothing")
 async def xor(s: Session, x: BShare, y: BShare | ArrayLike) -> BShare:
-    """X ^ y with broadcasting; y may be public bits.  rounds 0 · bytes 0"""
+    """Exclusive or: x ^ y with broadcasting; y may be public bits.  rounds 0 · bytes 0"""
     if isinstance(x, BShare) and not isinstance(y, Secret):
         return _flipped(s, x, y)
     x, y = _aligned(x, y)
@@ -82,13 +82,13 @@ async def xor(s: Session, x: BShare, y: BShare | ArrayLike) -> BShare:
 
 @op(free, source="beaver91", opens="nothing")
 async def not_(s: Session, x: BShare) -> BShare:
-    """1 - x.  rounds 0 · bytes 0"""
+    """Not: 1 - x.  rounds 0 · bytes 0"""
     return s.bit_share(x.words ^ ALL if s.first else x.words, x.shape, lineage_of("not", x.lineage))
 
 
 @op(and_cost, source="beaver91", opens="each operand ^ a mask of its own, uniform")
 async def and_(s: Session, x: BShare, y: BShare, *more: BShare) -> BShare:
-    """X & y, and up to two more, with broadcasting.
+    """And: x & y, and up to two more operands, with broadcasting.
 
     rounds 1 · bytes 1/8 per element, operand and peer · dealer 1/8 per element for two operands, 1/2 for three, 11/8 for four
     opens each operand ^ a mask of its own, uniform · raises ProgramError for more operands, and for shapes that do not broadcast
@@ -118,7 +118,7 @@ def _and(opened: Words, masks: list[Words], dealt: Words, first: bool) -> Words:
 
 @op(and_cost, source="beaver91", opens="x and y, each ^ a mask of its own, uniform")
 async def or_(s: Session, x: BShare, y: BShare) -> BShare:
-    """X | y with broadcasting.  rounds 1 · bytes 1/4 per element and peer · dealer 1/8 per element"""
+    """Or: x | y with broadcasting.  rounds 1 · bytes 1/4 per element and peer · dealer 1/8 per element"""
     x, y = _aligned(x, y)
     both = await and_(s, x, y)
     return s.bit_share(x.words ^ y.words ^ both.words, x.shape, lineage_of("or", x.lineage, y.lineage))

@@ -55,7 +55,7 @@ def _relation(s: Session, kind: str, size: int, expressions: tuple[Expression, .
 
 @protocol
 async def _open_bit(s: Session, b: BShare, relation: Relation) -> Words:
-    """Beta = b ^ rho."""
+    """Open beta = b ^ rho."""
     hidden = b.words ^ s.mask_words(relation.bits[0], b.words, BIT_MASK)
     return await s.open_bits(hidden, [b.lineage], [relation.key])
 
@@ -87,7 +87,7 @@ def select_cost(n: int, b: Operand, x: Operand) -> Cost:  # noqa: ARG001  b broa
 
 @op(select_cost, source="rotaru19", opens="b ^ rho, and x - a unless x is Masked, uniform")
 async def select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
-    """X where b is 1, else 0; the shape is that of x, and b broadcasts to it.
+    """Picks x where b is 1, else 0; the shape is that of x, and b broadcasts to it.
 
     rounds 1 · bytes 1/8 per element and peer, and 8 unless x is Masked · dealer 16 per element
     opens b ^ rho, and x - a unless x is Masked, uniform · raises ProgramError if b does not broadcast

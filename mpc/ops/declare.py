@@ -179,6 +179,11 @@ def masking(n: int, *operands: Operand) -> Cost:
     return opening(n, words) if len(owners) > 1 or None in owners else Cost(rounds=1, payload=8 * words)
 
 
+def dealt_products(k: int, words: int) -> Cost:
+    """What the dealer sends of k masks of so many words: the product, or AND, of every two and more of them."""
+    return Cost(dealer=8 * ((1 << k) - 1 - k) * words)
+
+
 def cut(size: int) -> list[tuple[int, int]]:
     """0:size in chunks, as (start, stop); one that is empty where there is nothing."""
     return [(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)] or [(0, 0)]

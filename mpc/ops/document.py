@@ -28,25 +28,33 @@ HEAD = """# Ops: what each costs and shows
 
 The building blocks of `import mpc`; [protocols.md](protocols.md) has what is made of them.
 
-Generated from the declarations of the ops by `python -m mpc.ops.document`; a test keeps it up to date. Every op declares its cost as integers
+Generated from the declarations of the ops by `python -m mpc.ops.document`; a test keeps it up to date. Every op declares its cost as integers,
 and the tests find the measured cost equal to it, for n = 2 to 5, so this table is a contract.
 
 Rounds are simultaneous exchanges. Bytes are payload, per element and peer, of an opening by n = 2 or 3 parties: what a party sends to each of the
 others. Dealer bytes are for each element and in all, to whichever party the name of the relation chooses. An element is one of the result; for `dot`,
 one of each vector. All three are for 2^14 elements, a matrix product for two 128 x 128 matrices. The second figure of a pair is for Masked operands.
 
-With n > 3 parties an opening of 4096 words or more goes reduce-scatter and then all-gather: one round more each, and 16/n bytes in place of 8.
-What `trunc`, `mul_trunc` or `matmul_trunc` gives, of up to 2^17 elements, counts as masked in a `mul_trunc` with a Masked of its shape: one round, 8 bytes, and 24 bytes
-of the dealer in place of 12; and as the second factor of a `matmul_trunc` whose first one is Masked or such a result, too, if the products of single elements are few: the docstring says how many. Of few elements, several such products are opened together; the docstring of `mul_trunc` says when. What `mul` gives of operands of one shape remembers its masked factors:
-a further `mul` with a Masked of that shape costs no round, and 8 (2^k - 1 - k) bytes of the dealer per element for k factors in all, as long as k is at most 12 and 2^k times the number of elements at most 2^13;
-and that only once something reads the result, which a further product does not; what is no factor yet is masked beside the program, and whoever reads the result waits. Beyond, groups of factors are opened beside the program; the docstring of `mul` says when.
-`and_` is for two operands; of three it takes 0.375 and 0.5 bytes, of four 0.5 and 1.375. The words of a private input go from its owner alone to each other party, in one round, whatever n is.
+With n > 3 parties an opening of 4096 words or more goes by reduce-scatter and then all-gather: one round more, and 16/n bytes in place of 8.
+
+Some results remember how they came about, so that what follows costs less:
+
+- What `trunc`, `mul_trunc` or `matmul_trunc` gives, of up to 2^17 elements, counts as masked in a `mul_trunc` with a Masked of its shape: one round, 8 bytes, and 24
+  bytes of the dealer in place of 12. So it does as the second factor of a `matmul_trunc` whose first factor is Masked or such a result, too, if the products of
+  single elements are few: the docstring of `matmul_trunc` says how many. Of few elements, several such products are opened together; the docstring of
+  `mul_trunc` says when.
+- What `mul` gives of two operands of one shape remembers its masked factors. A further `mul` with a Masked of that shape costs no round, and 8 (2^k - 1 - k) bytes of
+  the dealer per element for k factors in all, as long as k is at most 12 and 2^k times the number of elements at most 2^13; and that only once something reads the
+  result, which a further product does not. An operand that is not masked yet is masked beside the program, and whoever reads the result waits. Beyond these
+  limits, groups of factors are opened beside the program; the docstring of `mul` says when.
+
+`and_` is for two operands; for three it takes 0.375 bytes and 0.5 of the dealer, for four 0.5 and 1.375. The words of a private input go from its owner alone to each other party, in one round, whatever n is.
 """
 
 TAIL = """
 Every value that is opened is uniform, whatever the secrets are: it is hidden under a mask that is spent on it alone (`tests/test_ops_views.py`). The
 dealer learns which ops run, on which shapes, and when. Whoever learns the exact result of a truncation may learn one comparison on
-the dropped bits; nobody does who only sees what the protocol opens.
+the dropped bits; what the protocol opens tells nobody that.
 
 """
 

@@ -17,8 +17,8 @@ from mpc.later import Later, Opens, watched
 from mpc.ledger import Cost, together
 from mpc.naming.correlations import products_of
 from mpc.naming.scope import running
-from mpc.ops.declare import Operand, masking, opening
-from mpc.ops.groups import MANY, dealt, group_of, grouped, most_factors, most_waiting, product_of
+from mpc.ops.declare import Operand, dealt_products, masking, opening
+from mpc.ops.groups import MANY, group_of, grouped, most_factors, most_waiting, product_of
 from mpc.ops.groups import cost as groups_cost
 from mpc.ring import count
 from mpc.values.derived import Derived, Factors, Pending
@@ -52,11 +52,11 @@ def cost(n: int, x: Operand, y: Operand) -> Cost:
         groups = [*x.groups, *y.groups]
         plain = x.factor_count + y.factor_count - len(groups)
         opened, left = groups_cost(n, size, groups + [0] * plain, most - len(fresh))
-        return together(masking(n, *fresh), opened, dealt(size, left + len(fresh)))
+        return together(masking(n, *fresh), opened, dealt_products(left + len(fresh), size))
     sides = [x.factor_count or 1, y.factor_count or 1]
     whole = _whole_sides(sides, most)
     left = sum(1 if side in whole else k for side, k in enumerate(sides))
-    return together(masking(n, *fresh), *[opening(n, size)] * len(whole), dealt(size, left))
+    return together(masking(n, *fresh), *[opening(n, size)] * len(whole), dealt_products(left, size))
 
 
 def _whole_sides(counts: Sequence[int], most: int) -> list[int]:

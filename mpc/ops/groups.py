@@ -15,7 +15,7 @@ from mpc.kernels.sets import folded
 from mpc.ledger import Cost, together
 from mpc.naming import correlations, expressions
 from mpc.naming.correlations import products_of
-from mpc.ops.declare import opening
+from mpc.ops.declare import dealt_products, opening
 from mpc.ring import count
 from mpc.values.derived import Pending
 from mpc.values.secret import lineage_of
@@ -81,11 +81,6 @@ def _places(pool: list[int]) -> list[list[int]]:
     return [pool[place * rows : (place + 1) * rows] for place in range(size)]
 
 
-def dealt(size: int, k: int) -> Cost:
-    """What the dealer sends for a product of k factors, of so many elements each."""
-    return Cost(dealer=8 * ((1 << k) - 1 - k) * size)
-
-
 def cost(n: int, size: int, levels: Sequence[int], limit: int) -> tuple[Cost, int]:
     """What it costs until at most `limit` factors are left, of `size` elements and these levels, and how many are."""
     total, factors = Cost(), [(level, 0) for level in levels]
@@ -96,7 +91,7 @@ def cost(n: int, size: int, levels: Sequence[int], limit: int) -> tuple[Cost, in
             rows = len(columns[0])
             level, depth = (1 + max(factors[at][which] for column in columns for at in column) for which in range(2))
             opened = Cost(depth, opening(n, size).payload * rows)
-            total = together(total, opened, *[dealt(size, len(columns))] * rows)
+            total = together(total, opened, *[dealt_products(len(columns), size)] * rows)
             rest += [(level, depth)] * rows
         factors = rest
     return total, len(factors)

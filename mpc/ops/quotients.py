@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from mpc.values.unmade import Held
 
 LIMIT, WIDE_LIMIT = 2.0**62, 2.0 ** (WIDTH - 2)
-"""What a word, or a number mod 2^128, stays below that is truncated."""
-MAX_MASK = MAX_NAMES - MAX_WIDE * SHORT
-"""Bytes that the name of a quotient's mask may have, so that a relation of it and as many short ones fits into a message."""
+"""Limits of a word, and of a number mod 2^128, that is truncated."""
+MAX_NAME = MAX_NAMES - MAX_WIDE * SHORT
+"""Bytes that the name of a quotient's mask may have, so that a relation between it and MAX_WIDE short ones fits into a message."""
 
 
 class Rounded(NamedTuple):
-    """What was truncated: this party's words, c, which is open, and the name of its mask."""
+    """The result of a truncation: this party's words, c, which is open, and the name of its mask."""
 
     words: Words
     c: Words
@@ -119,7 +119,7 @@ class Dividend(NamedTuple):
     def quotient(self, s: Session, rounded: Rounded, drop: int) -> AShare:
         """The same, which remembers how it was rounded, unless that is more than a chunk or the name of its mask is too long."""
         words, c, name = rounded
-        remembers = words.size <= CHUNK and name.length <= MAX_MASK
+        remembers = words.size <= CHUNK and name.length <= MAX_NAME
         return self.truncated(s, words, drop, Truncation(Quotient(lambda: name, drop, Done((c, words)))) if remembers else None)
 
 

@@ -55,7 +55,7 @@ def eqz_cost(n: int, x: Operand) -> Cost:
 
 @op(ltz_cost, source="catrina10b", opens="x - a, and the inputs of two merges under fresh bit masks, uniform")
 async def ltz(s: Session, x: AShare | Masked) -> BShare:
-    """X < 0, elementwise; exact for every signed word.
+    """Whether x < 0, elementwise; exact for every signed word.
 
     rounds 3 (2 if Masked) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · dealer 41.125 per element
     """
@@ -64,7 +64,7 @@ async def ltz(s: Session, x: AShare | Masked) -> BShare:
 
 @op(eqz_cost, source="catrina10b", opens="x - a, and the inputs of two merges under fresh bit masks, uniform")
 async def eqz(s: Session, x: AShare | Masked) -> BShare:
-    """X == 0, elementwise; exact for every word.
+    """Whether x == 0, elementwise; exact for every word.
 
     rounds 3 (2 if Masked) · bytes 8 + 2.5 per element and peer (2.5 if Masked) · dealer 36.875 per element
     """

@@ -47,7 +47,7 @@ def trunc_cost(n: int, x: Operand, drop: int) -> Cost:  # noqa: ARG001  12 bytes
 
 @op(trunc_cost, source="dalskov20", opens="x - a, uniform", leaks="with the exact quotient, one comparison on the dropped bits")
 async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
-    """X with `drop` (1 to 32) fractional bits less: rounded down, or one unit in the last place above that.
+    """Drops `drop` (1 to 32) fractional bits of x: rounded down, or one unit in the last place above that.
 
     rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element · raises PrecisionError unless |x| < 2^62 as a word, ProgramError for another `drop`
     """
@@ -73,7 +73,7 @@ def check_drop(bound: float, frac: int, drop: int) -> int:
 
 
 async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
-    """A chunk.  It remembers nothing: that would be as large as the whole, of which chunks are used up."""
+    """One chunk, which does not remember how it was rounded: for all chunks that would take as much memory as the whole."""
     return Dividend(x.frac, x.bound, x.lineage).truncated(s, (await _truncated(s, x, drop)).words, drop)
 
 
@@ -122,17 +122,17 @@ _FUSED_LEAKS = "with the exact quotient, one comparison on the dropped bits"
 
 @op(mul_trunc_cost, source="dalskov20", opens=_FUSED_OPENS, leaks=_FUSED_LEAKS)
 async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: int) -> AShare:
-    """The product x * y with `drop` fractional bits less: the product itself is never shared.
+    """The product x * y without its last `drop` fractional bits; the exact product is never shared.
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
 
-    A result of `trunc`, `mul_trunc` or `matmul_trunc` of m <= 2^17 elements is a *quotient*.  Times a Masked y of its shape: rounds 1 · bytes 8 · dealer 24.
-    That product is not opened before something reads it.  A further such product is opened in its place, together with it, and rounded once: for k masked
+    A result of `trunc`, `mul_trunc` or `matmul_trunc` of m <= 2^17 elements is a *quotient*.  Its product with a Masked of its shape: rounds 1 · bytes 8 · dealer 24.
+    That product is opened only when something reads it.  A further product of this kind is opened in its place, together with it, and rounded once: for k masked
     factors rounds 1 in all, and
-    - bytes 8 · dealer 56, for k = 2, m <= 512, 32 bits dropped in all, and a product below 2^62 as a word before any are;
-    - bytes 24 · dealer 12 + 16 (3·2^k - 1 - k), for k from 2 to 6, m <= 8, 2^k m <= 2^8, 96 bits dropped in all, and a product below 2^126.  Each factor is
-      then a result of `Session.mask` of at most 4096 elements, or a view of one, which is masked anew once: rounds 1 · bytes 24 · dealer 24.
-    Anything else that reads a product that waits opens it by itself.  One of m <= 512 elements that no further product can join is opened beside the program.
+    - bytes 8 · dealer 56, for k = 2, m <= 512, at most 32 bits dropped in all, and a product below 2^62 as a word before any are dropped;
+    - bytes 24 · dealer 12 + 16 (3·2^k - 1 - k), for k from 2 to 6, m <= 8, 2^k m <= 2^8, at most 96 bits dropped in all, and a product below 2^126.  Each factor
+      must then be a result of `Session.mask` of at most 4096 elements, or a view of one; it is masked anew once: rounds 1 · bytes 24 · dealer 24.
+    Whatever else reads a product that waits opens that product alone.  One of m <= 512 elements that no further product can join is opened beside the program.
     """
     shape = checked_product("mul", x, y)
     drop = check_drop(x.bound * y.bound, x.frac + y.frac, drop)
@@ -149,15 +149,15 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
 async def matmul_trunc(
     s: Session, x: AShare | Masked, y: AShare | Masked, drop: int, *, bound: float | None = None, plus: AShare | None = None
 ) -> AShare:
-    """The matrix product x @ y, and what is to be added to it, with `drop` fractional bits less: the product itself is never shared.
+    """The matrix product x @ y, plus what is to be added to it, without the last `drop` fractional bits; the exact product is never shared.
 
-    `plus` has the shape of the product, and no more than its frac, which is the sum of both.  `bound` is a public bound of the sum that the caller can prove, where it is
-    below what follows from the bounds of x, y and `plus` and the number of addends.
+    `plus` has the shape of the product, and at most its frac, which is the sum of those of x and y.  `bound` is a public bound of x @ y + `plus` that the caller can
+    prove, tighter than what follows from the bounds of x, y and `plus` and the number of addends.
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
 
-    Of a Masked x (m, k) and a *quotient* y (k, n) or (k,), which a result of `trunc`, `mul_trunc` or `matmul_trunc` is: rounds 1 · bytes 8 per output ·
-    dealer 20 per output and 4 m k n, as long as this is at most 2^16.  If x is a quotient, too, the same with 8 in place of 4.
+    If x is Masked, (m, k), and y is a *quotient*, (k, n) or (k,), that is a result of `trunc`, `mul_trunc` or `matmul_trunc`: rounds 1 · bytes 8 per output ·
+    dealer 20 per output and 4 m k n, as long as 4 m k n is at most 2^16.  If x is a quotient, too, the same with 8 in place of 4.
     """
     shape, frac = checked_product("matmul", x, y, bound), x.frac + y.frac
     most, lineage = product_bound("matmul", x, y, bound), product_lineage("matmul", x, y, bound)
@@ -217,7 +217,7 @@ def scale_cost(n: int, x: Operand, factor: Any, drop: int = FRAC) -> Cost:
 
 @op(scale_cost, source="dalskov20", opens="x·factor - a, uniform", leaks=_FUSED_LEAKS)
 async def scale(s: Session, x: AShare | Masked, factor: ArrayLike, drop: int = FRAC) -> AShare:
-    """X times public reals `factor`, encoded with `drop` fractional bits; the result has the frac of x.  They broadcast; a Masked takes one number.
+    """The product of x and public reals `factor`, which are encoded with `drop` fractional bits; it has the frac of x.  They broadcast; a Masked takes one number.
 
     rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element of the result
     opens x·factor - a, uniform · raises PrecisionError unless |x·factor| < 2^62 as a word, ProgramError unless `drop` is 1 to 32
