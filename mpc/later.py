@@ -24,11 +24,11 @@ R = TypeVar("R")
 
 
 FEW = 1 << 9
-"""Words for which no op waits that opens something for them."""
+"""Words up to which a call does not wait for what it opens for them."""
 
 
 class Later(Unmade, Generic[R]):
-    """Words of a call whose scope is `scope`.  `start` gives, in another of their own, the work that makes them, and what it fetches from the dealer if it does."""
+    """Words of the call of `scope`.  `start` is given a scope of their own, and gives the work that makes them, and what that fetches from the dealer, if anything."""
 
     __slots__ = ("_making", "_outcome", "_scope", "_session", "_start")
 
@@ -38,7 +38,7 @@ class Later(Unmade, Generic[R]):
         self._scope = scope
         self._start: Begin | None = start
         self._making: tuple[Scope, Work[R] | Done[R]] | None = None
-        """A scope of their own, which what they wait for makes deep, and not the op that reads them; and the work in it."""
+        """Their own scope, which is as deep as what they wait for, and not as the op that reads them; and the work in it."""
 
     def waiting(self) -> Waiting:
         """See Unmade."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WORD = np.dtype("<u8")
 BITS = 64
 LITTLE, LARGE = 1 << 16, 1 << 13
-"""Words that are copied at most, and of which a whole may be kept for any of them."""
+"""Words of a part that is still copied, and words of a whole that is kept for any part of it."""
 
 MAX_NDIM = 32
 """Axes of an array that has a name; also of a shape that a party announces."""
@@ -73,18 +73,18 @@ def reshaped(shape: tuple[int, ...], *target: int | tuple[int, ...]) -> tuple[in
 
 
 def is_little_of(part: int, whole: int) -> bool:
-    """Whether so many words of a whole are copied, which would else be kept as long as they are; never what is as large as a chunk of an op."""
+    """Whether a part of so many words is copied, since as a view it would keep the whole in memory; never one that is as large as a chunk of an op."""
     return part <= LITTLE and 16 * part <= whole and whole > LARGE
 
 
 def taken(array: Any, key: Any) -> Any:
-    """array[key], which keeps none of a large array for a little of it."""
+    """array[key]; a small part of a large array is a copy, which does not keep that in memory."""
     part = array[key]
     return part.copy() if isinstance(part, np.ndarray) and is_little_of(part.size, array.size) else part
 
 
 def without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
-    """The shape of a sum over one axis, or over all: an outline would be added up for it."""
+    """The shape of a sum over one axis, or over all.  To ask numpy, an outline would have to be added up."""
     if axis is None:
         return ()
     axis = range(len(shape))[axis]

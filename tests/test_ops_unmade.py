@@ -365,7 +365,7 @@ def test_an_op_that_is_cancelled_while_it_waits_for_words_ends_the_session_every
     async def cancels(s):
         square = await mpc.mul(s, *[await s.mask(shared(s, WORDS, 1))] * 2)
         reading = asyncio.create_task(reads(s, square))
-        while s.source._due.names == s.cost.relations == 0:
+        while s.source._due.asks == s.cost.relations == 0:
             await asyncio.sleep(0)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)

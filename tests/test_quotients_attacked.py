@@ -91,7 +91,7 @@ def test_a_lifting_that_another_task_has_begun_is_asked_for_once():
             results.append([float(found[0]) for found in await asyncio.gather(*tasks)])
         source, exchange = s.source, s._engine.exchange
         early = exchange._agreed.flows[exchange.dealer]._early
-        await until(lambda: not (source._ahead.names or source._asked or early))
+        await until(lambda: not (source._ahead.asks or source._asked or early))
         return results
 
     for late in range(5):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OWED = 1 << 21
-"""Bytes after which a receiver that has nothing to say says so, that is, acknowledges."""
+"""Bytes after which a receiver acknowledges although it has nothing else to say."""
 OWED_A_WHILE = 1 << 16
 """Bytes that a receiver acknowledges after a WHILE at the latest: the sender keeps the arrays that they are from."""
 WHILE = 0.05

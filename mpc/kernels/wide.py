@@ -15,7 +15,7 @@ Numbers: TypeAlias = Any
 """An array of Python's integers."""
 WIDTH = 2 * BITS
 LANES, LANE_BITS = 3, 43
-"""A number that is opened travels in so many words, which sums of many parties do not fill."""
+"""A number that is opened travels in LANES words of LANE_BITS bits each, which leaves room for the sums of many parties."""
 _NBYTES = WIDTH // 8
 _WHOLE, _LANE = (1 << WIDTH) - 1, (1 << LANE_BITS) - 1
 
@@ -61,7 +61,7 @@ def hidden(words: Words, mask: Words) -> Words:
 
 
 def opened(lanes: Words) -> list[int]:
-    """What the numbers sum to whose lanes have this sum, mod 2^128."""
+    """The sum, mod 2^128, of the numbers whose lanes have this sum."""
     rows = lanes.reshape(LANES, -1).tolist()
     return [sum([lane << LANE_BITS * number for number, lane in enumerate(column)]) & _WHOLE for column in zip(*rows, strict=True)]
 

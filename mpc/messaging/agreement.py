@@ -331,7 +331,7 @@ class Agreement:
             self._lobby.changed(self._key)
 
     def _see_who_is_lost(self) -> None:
-        """A session that some have ended has begun: a member that is lost ends it here too, as it would a moment later, and is not waited for."""
+        """If some have ended the session, it has begun: a member that is lost then ends it here too, as it would a moment later, and is not waited for."""
         if self._agreed is None:
             return
         began_over = self._agreed.channels

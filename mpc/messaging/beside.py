@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 UNDER_WAY = 1 << 10
-"""Pieces of work that a task has begun, after which it waits for them: nothing else would keep it from running ahead of its peers."""
+"""Pieces of work that a task may have under way before it waits for them: nothing else would keep it from running ahead of its peers."""
 MOST = 1 << 14
-"""Pieces of all tasks of a session, above which the call that has begun one waits for it: a peer that is slow takes only MAX_EARLY messages ahead."""
+"""Pieces that all tasks of a session may have under way before a call that has begun one waits: a slow peer takes only MAX_EARLY messages ahead."""
 
 
 class Work(Generic[R]):
@@ -66,7 +66,7 @@ class Beside:
         await asyncio.sleep(0)
 
     def start(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R]:
-        """Begin it.  What is `awaited` in it is closed when it ends, be it before it began."""
+        """Begin `work`.  The coroutines that it awaits are closed when it ends, even if it never ran."""
         doer, task = asyncio.current_task(), asyncio.create_task(work)
         self._tasks.setdefault(doer, set()).add(task)
         self._many += 1

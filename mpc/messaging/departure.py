@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 ROOM = "room"
 """Why a dealer ends a session that is too large for its machine: nobody is to blame for that."""
 NO_ROOM = "no room"
-"""What a dealer says that has no place for a job, and who heard that says to the job's other parties."""
+"""What a dealer without a place for a job says, and what whoever hears it passes on to the job's other parties."""
 MAX_PLACE = 1 << 12
-"""Characters of a place in a program that are believed; deep calls have long ones."""
+"""Characters that a place in a program may have of which another member tells; deep calls have long ones."""
 ON_ITS_WAY = 1.0
-"""Seconds for what others had sent to come, when one member ends what all have begun."""
+"""Seconds that messages on their way get to arrive once a member has ended what all have begun."""
 
 
 class Departure(NamedTuple):
@@ -49,12 +49,12 @@ class Departure(NamedTuple):
 
 
 def place(at: str) -> str:
-    """The place in a program that a member told of, if that can be one."""
+    """The place in a program of which a member told, if it can be one."""
     return at if at.isprintable() and len(at) <= MAX_PLACE else "a place without a name"
 
 
 def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> RemoteFault:
-    """The fault of which `name` told `me`.  It names the same two members everywhere, and whose word it is where `name` tells of another."""
+    """What to raise at `me` for what `name` has `told`: it names the same two members everywhere, and says whose word it is where `name` tells of another."""
     at = place(told.at)
     about = told.party if told.party in members else name
     by = told.by if told.by in members else name
@@ -74,7 +74,7 @@ def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> Rem
 
 
 def no_memory(at: str) -> str:
-    """What is said of a dealer to which that happened at this place of the program."""
+    """What is said of a dealer that has no memory for the program at this place."""
     return f"has no memory for what the program needs of it at {at}; let the program take smaller pieces, or give the dealer's machine more memory"
 
 
@@ -85,7 +85,7 @@ def dealer_full(dealer: str, teller: str) -> Refused:
 
 
 def without(name: str, missed: str, others: Collection[str], reason: str) -> PeerLost | Refused:
-    """`name` withdrew from a job, since it lost the member `missed`, which may have refused it, or for a reason of its own."""
+    """The fault of `name`, which withdrew from a job, or of the member `missed`, if it withdrew because that was lost, or refused the job."""
     if missed in others and missed != name:
         if reason == NO_ROOM:
             return dealer_full(missed, name)

@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from mpc.network.mesh import Mesh
 
 MAX_EXTENT = wire.MAX_TOTAL // WORD.itemsize
-"""Of an axis that a party announces: no message could hold more words."""
+"""What an axis of an announced shape may have: no message could hold more words."""
 MAX_ASK_BYTES = 1 << 15
 
 
 Message = tuple[str, "Words | None", "Sum | Store | None", int]
+"""See `Exchange._trade`."""
 
 
 def _shape(name: str, table: Words) -> tuple[int, ...]:
@@ -51,8 +52,8 @@ def _shape(name: str, table: Words) -> tuple[int, ...]:
 class Exchange:
     """One party's messages in one session.  The first fault ends it: every pending and later call raises that fault.
 
-    That another program ended ends it where this one needs more of it than it had sent, or after ON_ITS_WAY: a fault that all programs have, since
-    all know what was revealed, so each party finds itself.
+    If the program of another party failed, the session goes on here until this party needs more of that party than it had sent, or for ON_ITS_WAY
+    seconds: so each party finds by itself a fault that all programs have alike, since all know what was revealed.
     """
 
     def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger, visit: Visit | None = None) -> None:
@@ -70,7 +71,7 @@ class Exchange:
         self._finished = False
         self._done: set[str] = set()
         self._gone: tuple[RemoteFault, Departure] | None = None
-        """Why the first of those left whose program ended there, while this party still goes on with what they sent before."""
+        """The first fault of another party's program, while this party still goes on with what that had sent."""
         self._label = "the start"
         self._lookout = Lookout()
         self._waits = Waits(agreed, mesh, self.fail)
@@ -156,7 +157,7 @@ class Exchange:
     # -- corrections -------------------------------------------------------------------------------------------
 
     def correction_tag(self, key: bytes) -> bytes:
-        """That of a correction in this session."""
+        """The tag of the correction of the relation `key`."""
         return correction_tag(self._agreed.session, key)
 
     def expect_correction(self, scope: Scope, tag: bytes, key: bytes, size: int, sink: Sink) -> Arrivals:
@@ -191,14 +192,14 @@ class Exchange:
     # -- one round ---------------------------------------------------------------------------------------------
 
     def tag(self, scope: Scope) -> bytes:
-        """That of the next message of `scope`."""
+        """The tag of the next message of `scope`."""
         number = scope.messages
         scope.messages = number + 1
         self._label = scope.label
         return message_tag(self._agreed.session, scope.ranges.scope, number)
 
     async def _trade(self, scope: Scope, about: About, messages: Sequence[Message]) -> None:
-        """One round of what its digest is `about`: `messages` are (peer, what it gets or None, where its message goes or None, how many bytes that has)."""
+        """One round, whose digest covers `about`; each of `messages` is (peer, what it gets or None, where its own message goes or None, how many bytes that has)."""
         self.check_alive()
         began = time.monotonic()
         tag = self.tag(scope)
@@ -268,7 +269,7 @@ class Exchange:
         if self._fault is not None or self._finished:
             return
         if self._gone is not None and (isinstance(fault, PeerLost) or getattr(fault, "party", "") == self._gone[0].party):
-            # What follows from it; what somebody else did, and the others are to know, does not.
+            # This follows from that fault. What somebody else did, and the others are to know, does not.
             fault, told = self._gone
         self._fault = fault
         self._end(told or Departure.of(fault, self.me, self._label))
@@ -347,7 +348,7 @@ class Exchange:
             self.fail(fault)
 
     def _departed(self, name: str, told: Departure) -> None:
-        """A member left early.  A fault that all programs have alike is found here, too, where all that it takes was sent, or is on its way."""
+        """A member left early.  If its program failed, this party goes on with what it had sent: so a fault that all programs have alike is found here, too."""
         fault = reported(name, told, self.me, self._members)
         flow = self._agreed.flows[name]
         if told.reason != "program" or flow.waiting() is not None:

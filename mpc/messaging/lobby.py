@@ -22,7 +22,7 @@ MAX_VALUES = 1 << 13
 """Values in one join: the largest job of a node has fewer, and an empty list takes a byte on the way and sixty here."""
 NONCE_BYTES = 32
 Key: TypeAlias = "str | tuple[str, bytes]"
-"""By what a node knows a job: its name, and at the dealer also its members."""
+"""What a node knows a job by: its name, and at the dealer also its members."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Lobby:
         self._jobs: dict[Key, Attempt] = {}
         self._news: dict[Key, asyncio.Event] = {}
         self._last: dict[tuple[str, str], Key] = {}
-        """Of each member and name of a job: which one it joined last, or was told of before it joined any, while that waits or is served."""
+        """For each member and name of a job, the one that it joined last, or was told of before it joined any, as long as that waits or is served."""
         self.serving: Collection[Key] = ()
         """The jobs that a dealer serves."""
         self.on_join: list[Callable[[str, wire.Body], None]] = []
@@ -58,7 +58,7 @@ class Lobby:
         mesh.subscribe(self)
 
     def key(self, job: str, members: Sequence[object]) -> Key:
-        """By what this node knows the job of this name among these members."""
+        """What this node knows the job of this name among these members by."""
         return (job, pack(members)) if self._by_members else job
 
     def about(self, name: str, body: wire.Body) -> Key:

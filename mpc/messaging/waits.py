@@ -1,4 +1,4 @@
-"""What a party waits for, and what its peers say that they wait for: programs that went apart are told soon, and stalls at the clock."""
+"""What a party waits for, and what its peers say that they wait for: so programs that went apart are found out soon, and stalls when the clock runs out."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from mpc.network.mesh import Mesh
 
 TAKEN = 1 << 10
-"""Steps of which a party still knows that it took them: who waits for it there has only not got its message yet."""
+"""Steps that a party remembers to have taken: whoever waits for it at one of these has only not received its message yet."""
 PATIENCE = 5.0
 """Seconds after which a party says what it waits for, and how often: at most a quarter of the clock `stall`."""
 SUSPICIOUS = 3
-"""Such pauses after which two that wait for each other are said to have gone apart, in the log: it may only be that something else comes between."""
+"""Such pauses after which the log warns that two parties which wait for each other may have gone apart: something else may still come between."""
 GRACE = 2
-"""Such pauses in which others that wait for each other, and not for this party, may find that their messages are only slow."""
+"""Such pauses that others, which wait for each other and not for this party, get to find that their messages are only slow."""
 Wait = tuple["Scope", float, bytes, bytes]
-"""An op of this scope waits since then for messages with this tag and digest; for a correction if there is no tag.  Plain, since every round has one."""
+"""The scope of an op, since when it waits, and the tag and digest of the messages that it waits for: without a tag, a correction.  Plain, since every round makes one."""
 
 
 class Told(NamedTuple):
-    """A peer waits `at` a place for messages of those named with a `tag`; said at `when`."""
+    """What a peer said at `when`: it waits `at` a place for the messages with this `tag` of the members `on`."""
 
     at: str
     on: tuple[str, ...]
@@ -41,7 +41,7 @@ class Told(NamedTuple):
 
 
 class Waits:
-    """Of one session.  Costs nothing but a look now and then while messages come: only who waits for long says so."""
+    """Those of one session.  While messages come they cost no more than a look now and then: only a party that waits for long says so."""
 
     def __init__(self, agreed: Agreed, mesh: Mesh, fail: Callable[[BeaverError, Departure], None]) -> None:
         self.pending: dict[Arrivals, Wait] = {}
@@ -54,7 +54,7 @@ class Waits:
         self._fail = fail
         self._told: dict[str, Told] = {}
         self._warned = 0.0
-        """Since when the wait lasted of which the log tells last."""
+        """When the wait began of which the log warned last."""
         self._limit = mesh.clocks.stall
         self._pause = min(self._limit / 4, PATIENCE)
 
@@ -87,7 +87,7 @@ class Waits:
                 channel.control(kind="waits", session=self._agreed.session, **about)
 
     def _warn(self, wait: Wait, late: str) -> None:
-        """Once for each wait: its first message that is late may be that of a party which waits for this one itself."""
+        """Warn, once for each wait, if the message that is late is that of a party which waits for this one itself."""
         scope, began, *_ = wait
         if self._warned >= began or self._waited_for(late) != self._me:
             return
@@ -125,10 +125,10 @@ class Waits:
     def _overdue(self, arrivals: Arrivals, late: str, here: str) -> tuple[BeaverError, Departure, bool]:
         """Who is late with a message for the place `here`, what to tell the others, and whether they cannot know better.
 
-        It is the one at the end, if that party says that it waits itself for another; nobody if all do.  Whose word that is, the text says.
+        If that party says that it waits for another itself, it is the last of such a chain; nobody if they wait in a circle.  The text says whose word that is.
         """
         chain = [late]
-        # Of what comes already only the rest is late, whatever its sender waits for.
+        # A message that has begun to come is only slow, whatever its sender waits for.
         following = None if self._agreed.flows[late].brings(arrivals) else self._waited_for(late)
         while following is not None and following != self._me and following not in chain:
             chain.append(following)
@@ -149,7 +149,7 @@ class Waits:
         return fault, Departure("disagreement", first, other, at), False
 
     def _late(self, chain: Sequence[str], here: str) -> PeerLost:
-        """The last of `chain` is: this party waits at `here` for the first, and each, as it says, for the next."""
+        """The last of `chain` is late: this party waits at `here` for the first, and each, as it says, for the next."""
         *others, late = chain
         if others:
             at = self._told[others[-1]].at
@@ -159,7 +159,7 @@ class Waits:
         return PeerLost(late, text + "Raise the clock stall if its program takes longer before that.")
 
     def _waited_for(self, name: str) -> str | None:
-        """For whom this party waits itself, as it said a moment ago, if it is for one that has not sent that message."""
+        """For whom `name` waits, as it said a moment ago; not for this party, if that has sent it the message already."""
         told = self._told.get(name)
         if told is None or told.when <= time.monotonic() - 3 * self._pause:
             return None

@@ -37,7 +37,7 @@ class Ended(NamedTuple):
 
 
 class Deep(Protocol):
-    """What is there after so many rounds, and so many `trips`, as in Scope."""
+    """What is there after a `depth` of rounds and after `trips`; see Scope."""
 
     depth: int
     trips: int

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from mpc.network.peer import Peer
     from mpc.transport.link import Network
 
-_BACKOFF, CONTESTED = (0.05, 0.1, 0.2, 0.5, 1.0), 5.0
-"""Seconds before the next attempt to connect: who starts is met within the last of them, however long it was away.  And where two nodes use one identity."""
+_BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds before the next attempt to connect: who starts is met within the last of them, however long it was away."""
+CONTESTED = 5.0
+"""The same where two nodes seem to use one identity."""
 
 
 class Dialler:

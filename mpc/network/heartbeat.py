@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mpc.network.mesh import Clocks
 
 QUIET = 60.0
-"""Seconds in which it is said once that there are too many open files."""
+"""Seconds after which it is said again that there are too many open files."""
 
 
 class Heartbeat:

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 Name = bytes | str | int | None
 
 SCOPE_BYTES = 12
-"""Of the digest of a scope. Two that have one would be taken for one scope: more is refused then, and never less."""
+"""Bytes of the digest of a scope. Two scopes with one digest would be taken for one: then more is refused, and never less."""
 NAME_BYTES = 16
-"""Of the digest of a name. Its key is drawn anew for each session and leaves it nowhere, and a wrong guess ends the session."""
+"""Bytes of the digest of a name. Its key is drawn anew for each session and never leaves it, and a wrong guess ends the session."""
 LAYOUT = Struct(f">{SCOPE_BYTES}sBQIIH{NAME_BYTES}s")
 STREAM = SCOPE_BYTES + 1
 START = STREAM + 8
 """Bytes of a run that say where it begins: its stream and its first block."""
 MOST = 1 << 6
-"""Runs in one page."""
+"""Most runs in one page."""
 RECENT = 1 << 10
-"""Masks of which it is remembered as they were named that they are bound: mostly those that a product has are asked for again by the next."""
+"""Masks that are remembered as bound, with the names that they were given: a product mostly has the masks that the one before it had."""
 USAGES = {usage: bytes([number]) for number, usage in enumerate((MASK, BIT_MASK, SHARE, BIT_SHARE))}
 
 

@@ -56,7 +56,7 @@ class DealerSession:
         self._n = len(agreed.job.parties)
         self._bindings = Bindings()
         self._asks: dict[str, asyncio.Queue[bytes]] = {name: asyncio.Queue(MAX_ASKS) for name in agreed.job.parties}
-        """Names of relations: what is made of one takes up to thirty times as much, so that it is made when its turn comes."""
+        """Names of relations, each of which is made a relation when its turn comes: that takes up to thirty times as much memory."""
         self._waiting = dict.fromkeys(agreed.job.parties, 0)
         """Bytes of the names in each queue."""
         self._done: set[str] = set()
@@ -126,7 +126,7 @@ class DealerSession:
                 began = time.monotonic()
 
     async def _make_in_thread(self, relation: Relation, tag: bytes, seeds: list[Seed], index: int, name: str) -> None:
-        """A long kernel, so that heartbeats go on, as soon as there is memory for it and until the party has taken all but AHEAD_BYTES."""
+        """Run a long kernel in a thread, so that heartbeats go on, as soon as there is memory for it, which is held until the party has taken all but AHEAD_BYTES."""
         size, loop = memory_of(relation, self._n), asyncio.get_running_loop()
         async with self._own_memory.holding(size), self._memory.holding(size):
             share = await loop.run_in_executor(self._threads, correction, relation, seeds, index)

@@ -34,27 +34,27 @@ AHEAD_DEALT = 3 << 23
 class Load:
     """How many asks are under way, the bytes of their names, and of what they bring."""
 
-    __slots__ = ("dealt", "names", "nbytes")
+    __slots__ = ("asks", "dealt", "nbytes")
 
     def __init__(self) -> None:
-        self.names = self.nbytes = self.dealt = 0
+        self.asks = self.nbytes = self.dealt = 0
 
     def add(self, relation: Relation) -> None:
         """One more."""
-        self.names += 1
+        self.asks += 1
         self.nbytes += len(relation.key)
         self.dealt += relation.nbytes
 
     def remove(self, relation: Relation) -> None:
         """One less."""
-        self.names -= 1
+        self.asks -= 1
         self.nbytes -= len(relation.key)
         self.dealt -= relation.nbytes
 
     def is_below(self, part: int, other: Load | None = None) -> bool:
         """Whether they, with those of the other, are less than one `part`-th of what may be."""
-        names, nbytes = (self.names, self.nbytes) if other is None else (self.names + other.names, self.nbytes + other.nbytes)
-        return names < AHEAD_ASKS // part and nbytes < AHEAD_NAMES // part
+        asks, nbytes = (self.asks, self.nbytes) if other is None else (self.asks + other.asks, self.nbytes + other.nbytes)
+        return asks < AHEAD_ASKS // part and nbytes < AHEAD_NAMES // part
 
 
 class Dealt:
@@ -71,9 +71,9 @@ class Dealt:
         self._due = Load()
         """What was asked for, and ops wait for."""
         self._late: dict[bytes, Relation] = {}
-        """Those that ops wait for too, and that are asked for when fewer are due."""
+        """What ops wait for, too, but is asked for only once fewer are due."""
         self._lifted: set[bytes] = set()
-        """What no op asks for again: a task may have lifted what the plan of another one names."""
+        """What no op begins again: a task may have lifted what the plan of another one names."""
 
     def plan(self, plan: Plan) -> None:
         """Ask for everything in `plan` that this party receives, ahead of the ops that use it."""
@@ -85,7 +85,7 @@ class Dealt:
         self._ask_ahead()
 
     def _ask_ahead(self) -> None:
-        """Keep some asks ahead of the ops, never more than the dealer queues and this party holds; one that brings more is asked for by its op."""
+        """Keep some asks ahead of the ops, never more than the dealer queues and this party can hold; what brings more than that is asked for by its op."""
         if not self._planned or not self._ahead.is_below(2, self._due) or self._ahead.dealt > AHEAD_DEALT // 2:
             return
         batch = _taken(self._planned, self._ahead, self._due, AHEAD_DEALT)
@@ -147,7 +147,7 @@ class Dealt:
 
 
 def _taken(queue: dict[bytes, Relation], load: Load, other: Load | None = None, most: float = math.inf) -> list[Relation]:
-    """The first of `queue`, which has them no more, until what is under way is as much as may be, and brings `most` bytes."""
+    """Take the first of `queue`, as many as may be under way and bring at most `most` bytes."""
     # Passed through once for all: what was taken from the front of a dictionary is passed over again at every look for the first.
     batch = []
     for relation in queue.values():

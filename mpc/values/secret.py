@@ -44,7 +44,7 @@ class Home:
     session: bytes
     watch: ValueWatch | None = field(default=None, compare=False, repr=False)
     twins: dict[int, tuple[Masked, Masked]] = field(default_factory=dict, compare=False, repr=False)
-    """In a dry run, what it was given and knows already without contents, by identity: all views of one value are of one copy."""
+    """In a dry run, the masked values that it was given, by identity, each with its copy without contents: so all views of one value show one copy."""
 
 
 def lineage_of(operation: str, *parents: int) -> int:

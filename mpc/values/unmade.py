@@ -67,7 +67,7 @@ class Applied(Unmade):
         # As it is now: whether something else has made the parts by the time that somebody asks may differ between parties.
         self._opens = False
         self.leaf: Unmade | None = None
-        """One of those that it waits for, without parts: they know which call is running."""
+        """One that it waits for and that has no parts: such a one knows which call is running."""
         for part in parts:
             if isinstance(part, Unmade) and part.words is None:
                 self._opens = self._opens or part.opens
