@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from mpc import Cost, Floats, PrecisionError, Session, column_names
-from protocols.aggregation import checked_ddof, checked_frac, enough_rows, noting, own_rows, own_sums, pooled, width
 from protocols.declare import Receivers, declared, reveal_cost
+from protocols.own_data import checked_ddof, checked_frac, enough_rows, noting, own_rows, own_sums, reveal_sum, width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     second = own_sums(s, squares, x, frac=2 * frac - DIGITS, what="a sum of squares over this party's rows", asked=frac)
     with noting(names := column_names(x)):
         (*total, count), coarse = await asyncio.gather(
-            pooled(s, first, terms=(f"variance {rows.shape[1:]}", checked_ddof(ddof), *names)), pooled(s, second)
+            reveal_sum(s, first, terms=(f"variance {rows.shape[1:]}", checked_ddof(ddof), *names)), reveal_sum(s, second)
         )
     enough_rows(count, ddof)
     centre = np.reshape(total, rows.shape[1:]) / count
@@ -65,7 +65,7 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     left, apart = _about(rows, centre) / [size, np.square(size)] / count
     # What there is is never rounded to nothing: a variance of 0 is one.
     mine = np.stack([left, np.maximum(apart, (apart > 0) * 2.0**-DIGITS)])
-    scaled = await pooled(s, own_sums(s, mine, frac=DIGITS), to)
+    scaled = await reveal_sum(s, own_sums(s, mine, frac=DIGITS), to)
     if scaled is None:
         return None
     spread = np.where(scaled[1] > 0, scaled[1] - np.square(scaled[0]), 0.0)

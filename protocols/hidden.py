@@ -11,9 +11,9 @@ import numpy as np
 import mpc
 from mpc import AShare, BShare, ConfigError, Floats, PrecisionError, Session, protocol
 from protocols import blockwise
-from protocols.aggregation import not_empty
 from protocols.least_squares import encoded, refuse_constant
 from protocols.linalg import A_FRAC, B_FRAC, solve
+from protocols.own_data import not_empty, reveal_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class Hidden:
 @protocol
 async def own_part(s: Session, x: Floats, y: Floats, *, centre: bool, terms: tuple[float | str, ...]) -> tuple[float, Hidden]:
     """Pooled count, and what this party contributes.  rounds 1 · bytes 8 per peer · reveals the pooled count"""
-    (count,) = await s.reveal(s.zero((1,), frac=0, terms=terms).add_own(s.encode([len(x)], frac=0)))
+    (count,) = await reveal_sum(s, s.encode([len(x)], frac=0), terms=terms)
     not_empty(count, lacks="nothing to fit")
     products = await blockwise.locally(blockwise.products, x, y)
     mean = blockwise.mean(products) * centre

@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 
 from mpc import ConfigError, Disagreement, Session, protocol
-from protocols.aggregation import not_empty
+from protocols.own_data import not_empty
 
 
 class Layout(NamedTuple):

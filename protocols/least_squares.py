@@ -14,12 +14,12 @@ import numpy as np
 import mpc
 from mpc import AShare, BShare, ConfigError, Encoded, Floats, PrecisionError, Session, protocol
 from protocols import blockwise
-from protocols.aggregation import not_empty
 from protocols.descriptive import DIGITS, unit
 from protocols.linalg import A_FRAC, B_FRAC, W_FRAC, solve
+from protocols.own_data import not_empty, reveal_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Sequence
 
     from protocols.layout import Layout
 
@@ -83,13 +83,13 @@ async def moments(
     raw = blockwise.about(own, np.zeros(x.shape[1] + 1))
     # Both are encoded before either is on its way: what does not fit leaves no call that nobody awaits.
     first, second = encoded(s, raw[-1], SUM_FRAC, labels), encoded(s, np.diag(raw)[:-1], SQUARE_FRAC, labels)
-    (*total, count), coarse = await asyncio.gather(_pooled(s, first, terms), _pooled(s, second))
+    (*total, count), coarse = await asyncio.gather(reveal_sum(s, first, terms=terms), reveal_sum(s, second))
     not_empty(count, lacks="nothing to fit")
     about = np.divide(total, count) if centre else np.zeros(len(total))
     size = unit(coarse / count, about, s.n * 2.0**-SQUARE_FRAC / count)
     apart = blockwise.about(own, about)
     rest = np.concatenate([apart[-1, :-1] / size, np.diag(apart)[:-1] / np.square(size)]) / count
-    left, squares = np.split(await _pooled(s, s.encode(rest, frac=DIGITS)), 2)
+    left, squares = np.split(await reveal_sum(s, s.encode(rest, frac=DIGITS)), 2)
     left *= centre
     doubt = s.n * 2.0 ** (3 - DIGITS) * np.square(size)
     return Moments(float(count), about + left * size, np.maximum(squares - np.square(left), 0.0) * np.square(size), doubt), own
@@ -105,10 +105,6 @@ async def _own_products(s: Session, x: Floats, y: Floats) -> Floats:
 def correlations(own: Floats, pooled: Moments, scale: Floats) -> Floats:
     """Own part of the correlations of the pool (k, k), if the columns are divided by these scales."""
     return np.asarray(blockwise.about(own, pooled.mean)[:-1, :-1] / np.outer(scale, scale) / pooled.rows)
-
-
-def _pooled(s: Session, own: Encoded, terms: tuple[float | str, ...] = ()) -> Coroutine[Any, Any, Any]:
-    return s.reveal(s.zero(own.words.shape, frac=own.frac, terms=terms).add_own(own))
 
 
 def encoded(s: Session, own: Floats, frac: int, labels: Sequence[str], bound: float | None = None) -> Encoded:
@@ -303,7 +299,7 @@ async def powers(s: Session, local: Local, layout: Layout) -> tuple[Floats, floa
     own[start:stop] = -exponents[: stop - start]
     if s.index == layout.target:
         own[-1] = exponents[-1]
-    *columns, target = await s.reveal(s.zero(own.shape, frac=0).add_own(s.encode(own, frac=0, bound=2.0**11)))
+    *columns, target = await reveal_sum(s, s.encode(own, frac=0, bound=2.0**11))
     factors: Floats = np.ldexp(2.0, np.asarray(columns, np.int64) + target)
     return factors, float(np.ldexp(1.0, target))
 
@@ -316,7 +312,7 @@ async def unstandardised(s: Session, predictions: AShare, local: Local, layout: 
     """
     mine = s.index == layout.target
     mantissa, exponent = np.frexp(local.scale[-1] if mine else 1.0)
-    power = int(await s.reveal(s.zero((), frac=0).add_own(s.encode(int(exponent) if mine else 0, frac=0, bound=2.0**11))))
+    power = int(await reveal_sum(s, s.encode(int(exponent) if mine else 0, frac=0, bound=2.0**11)))
     scale = s.input(mantissa if mine else None, layout.target, (), frac=FACTOR_FRAC, bound=1.0)
     offset = s.input(local.mean[-1] / np.ldexp(1.0, power) if mine else None, layout.target, (), frac=predictions.frac, bound=2.0**30)
     scaled = await mpc.mul_trunc(s, predictions, scale, FACTOR_FRAC)

@@ -10,6 +10,7 @@ import numpy as np
 
 from mpc import AShare, ConfigError, Floats, ProgramError, Session, check_session, column_names
 from protocols import blockwise, descent, features, fitting, hidden, inference, layout, least_squares, prediction
+from protocols.fitted import Apart, Pooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from protocols.declare import Receivers
-    from protocols.fitting import Fitted
+    from protocols.fitted import Fitted
     from protocols.inference import StandardErrors
 
 Method = TypeVar("Method", bound="Callable[..., Any]")
@@ -141,7 +142,7 @@ class LinearRegression:
         self._names = names
         for name in ("feature_names_in_", "own_columns_"):
             vars(self).pop(name, None)
-        if isinstance(fitted, fitting.Apart):
+        if isinstance(fitted, Apart):
             # A party knows the names of its own columns only, which are these of all.
             self.own_columns_ = slice(*fitted.layout.span(s.index))
         elif names:
@@ -169,7 +170,7 @@ class LinearRegression:
         PrecisionError where the fit leaves less than (d + 1)·2^-22 of y's variance, which may be mere rounding.
         """
         fitted = self._fit_result()
-        if not isinstance(fitted, fitting.Pooled) or fitted.sure is None:
+        if not isinstance(fitted, Pooled) or fitted.sure is None:
             raise ConfigError(inference.NO_ERRORS)
         return await inference.standard_errors(s, fitted.sure, await fitted.explained(s), fitted.mean, fitted.scale, s.receivers(to))
 

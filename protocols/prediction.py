@@ -9,8 +9,8 @@ import numpy as np
 
 import mpc
 from mpc import AShare, Floats, Masked, PrecisionError, Session, protocol
-from protocols.aggregation import not_empty, noting
 from protocols.linalg import B_FRAC, LARGEST, W_FRAC
+from protocols.own_data import not_empty, noting, reveal_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ LEAST_SPREAD = 2.0**-20
 @protocol
 async def add_up(s: Session, own: Floats) -> Floats:
     """The sum of everyone's partial predictions (n,), for all.  rounds 1 · bytes 8 n per peer · reveals the predictions"""
-    predictions: Floats = await s.reveal(s.zero(own.shape).add_own(s.encode(own)))
+    predictions: Floats = await reveal_sum(s, s.encode(own))
     return predictions
 
 
@@ -155,5 +155,5 @@ async def _sums(s: Session, own: Sequence[float], frac: int, terms: tuple[str, .
         mine = s.encode(own, frac=frac)
     except PrecisionError:
         raise PrecisionError(NO_SCORE) from None
-    revealed: Floats = await s.reveal(s.zero((len(own),), frac=frac, terms=terms).add_own(mine))
+    revealed: Floats = await reveal_sum(s, mine, terms=terms)
     return revealed

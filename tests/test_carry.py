@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from mpc.kernels import bits, carry
+from mpc.kernels import bits, carry, lanes
 from mpc.kernels.bits import BLOCK
 from mpc.ring import WORD, signed
 
@@ -118,14 +118,14 @@ def test_generate_and_propagate_of_every_nibble():
 def test_lanes_trade_places(lane):
     rows = random_words(np.random.default_rng(2), 4 * 3).reshape(4, 3)
     lowest = (1 << lane) - 1
-    for r, array in enumerate(carry.transpose(rows, lane)):
+    for r, array in enumerate(lanes.transpose(rows, lane)):
         for word in range(3):
             for index in range(64 // lane):
                 k, j = divmod(index, 4)
                 assert int(array[word]) >> index * lane & lowest == int(rows[j, word]) >> (4 * k + r) * lane & lowest
 
 
-@pytest.mark.parametrize(("vacancy", "count", "vacant"), [(carry.TOP_NIBBLE, 16, 15), (carry.LOW_QUARTER, 4, 0)])
+@pytest.mark.parametrize(("vacancy", "count", "vacant"), [(lanes.TOP_NIBBLE, 16, 15), (lanes.LOW_QUARTER, 4, 0)])
 def test_shortened_rows_come_back(vacancy, count, vacant):
     rng = np.random.default_rng(3)
     width = 64 // count

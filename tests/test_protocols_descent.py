@@ -58,7 +58,7 @@ def test_less_than_a_hundredth_of_the_error_is_left_after_so_many_steps(rate):
 
 
 def test_a_descent_sends_less_from_so_many_columns_on():
-    assert "those of 5 epochs on 1,000 rows at each of 3 parties are fewer from 41 columns on" in ABOUT
+    assert "with 1,000 rows at each of 3 parties, 5 epochs take fewer from 41 columns on" in ABOUT
 
     async def fit(s, x, y, *, solver):
         await LinearRegression(solver).fit(s, x, y)

@@ -9,28 +9,24 @@ there bit 63 passes a carry on and makes none. With g_i = e_i a_i and p_i = e_i 
 The products of the two merges are taken of values opened under fresh mask bits rho, with dealt products of the rho. x = 0 is the same tree
 with P alone, on (e - 1) ^ a, whose bits are all 1 just then.
 
-Elements come as one chunk of `bits.blocked`, (B, 64, W). Three times four rows of words trade lanes (`transpose`), so that each array holds
+Elements come as one chunk of `bits.blocked`, (B, 64, W). Three times four rows of words trade lanes (`lanes.transpose`), so that each array holds
 what its step combines, and at the end the result of element 64 q + t of a block is bit q of word t, as in `bits`. All shares are XOR shares.
 Flat arrays of *parts* are B W words a part: one bit per element.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
+from mpc.kernels.lanes import LOW_QUARTER, ONES, TOP_NIBBLE, nibbles, regroup, regroup2
 from mpc.kernels.sets import products, several
-from mpc.ring import BITS, WORD, Words
+from mpc.ring import WORD, Words
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
-
-
-ONES = (1 << BITS) - 1
-EVEN_LANES = {lane: np.array(ONES // ((1 << lane) + 1), WORD) for lane in (1, 2, 4, 8, 16, 32)}  # 0x5555..., 0x3333..., 0x0F0F..., ...
 
 
 # Parts of the flat arrays, one bit per element each.
@@ -40,91 +36,6 @@ SIGN_TREE = 15 * 4 + 7 * 3 + 15  # products of the masks of both merges
 ZERO_MATERIAL = 15 * 16
 ZERO_OPENED = (4 * 4, 4)
 ZERO_TREE = 11 * 4 + 11
-
-
-@dataclass(frozen=True)
-class Vacancy:
-    """A lane that is without meaning in every one of R rows of R lanes: the last row moves into it, and R - 1 rows are left.
-
-    Lanes of a row stay lanes of one row, so this commutes with XOR and with AND: products of shortened rows are shortened products.
-    `enter` by `shifts` brings the lanes of the last row to the vacant lane, one for each row; `leave` brings them back.
-    """
-
-    vacant: int
-    """The bits of that lane in a word."""
-    rest: int
-    """All others."""
-    shifts: Words
-    enter: np.ufunc
-    leave: np.ufunc
-
-    def shorten(self, rows: Words) -> Words:
-        """(..., R, W) as (..., R - 1, W)."""
-        kept = rows[..., :-1, :]
-        out: Words = self.enter(rows[..., -1:, :], self.shifts)
-        out ^= kept
-        out &= self.vacant
-        out ^= kept
-        return out
-
-    def lengthen(self, rows: Words) -> Words:
-        """Undo `shorten`, with 0 in the vacant lane."""
-        out = np.empty((*rows.shape[:-2], rows.shape[-2] + 1, rows.shape[-1]), WORD)
-        np.bitwise_and(rows, self.rest, out=out[..., :-1, :])
-        self.gather(rows, out[..., -1, :])
-        return out
-
-    def gather(self, rows: Words, out: Words) -> None:
-        """The vacant lanes of (..., R - 1, W), each at its own place in one row (..., W)."""
-        lanes = rows & self.vacant
-        self.leave(lanes, self.shifts, out=lanes)
-        np.bitwise_xor.reduce(lanes, axis=-2, out=out)
-
-
-def _column(numbers: Iterable[int]) -> Words:
-    return np.array(list(numbers), WORD)[:, None]
-
-
-TOP_NIBBLE = Vacancy(0xF << 60, ONES >> 4, _column(60 - 4 * row for row in range(15)), np.left_shift, np.right_shift)
-LOW_QUARTER = Vacancy(0xFFFF, ONES ^ 0xFFFF, _column(16 + 16 * row for row in range(3)), np.right_shift, np.left_shift)
-
-
-# Lanes
-
-
-def transpose(rows: Words, lane: int) -> Words:
-    """(..., 4, W) as (4, ..., W): array r holds in lane 4k + j what row j held in lane 4k + r; lanes are of 1, 4 or 16 bits."""
-    # A copy first: numpy takes twice as long over rows that do not lie together.
-    out: Words = np.array(np.moveaxis(rows, -2, 0), order="C")
-    _swap(out[:2], out[2:], 2 * lane)
-    _swap(out[0], out[1], lane)
-    _swap(out[2], out[3], lane)
-    return out
-
-
-def _swap(left: Words, right: Words, lane: int) -> None:
-    """The odd lanes of `left` change places with the even lanes of `right`."""
-    moved = left >> lane
-    moved ^= right
-    moved &= EVEN_LANES[lane]
-    right ^= moved
-    moved <<= lane
-    left ^= moved
-
-
-def nibbles(x: Words) -> Words:
-    """(..., 64, W) as (4, ..., 16, W): array r holds in row n, at bit 4k + j, bit 4k + r of element row 4n + j."""
-    return transpose(x.reshape(*x.shape[:-2], 16, 4, x.shape[-1]), 1)
-
-
-def regroup(v: Words) -> Words:
-    """(..., 16, W) as (4, ..., 4, W): array q holds in row n, at bits 16k + 4i ... + 3, nibble 4k + q of row 4n + i."""
-    return transpose(v.reshape(*v.shape[:-2], 4, 4, v.shape[-1]), 4)
-
-
-def regroup2(v: Words) -> Words:
-    """(..., 4, W) as (4, ..., W): array k holds at bits 16i ... + 15 quarter k of row i."""
-    return transpose(v, 16)
 
 
 def fold(shares: Sequence[Words], factors: Words | Sequence[Words]) -> list[Words]:

@@ -11,8 +11,8 @@ from mpc.errors import ConfigError
 from parties.data import Table
 from parties.programs.groups import weighted, with_weight
 from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, Settings, by_column, fraction, units
-from protocols.aggregation import enough_rows
 from protocols.given import given_mean, given_sum, given_variance
+from protocols.own_data import enough_rows
 
 if TYPE_CHECKING:
     from mpc import AShare, Session
