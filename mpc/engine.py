@@ -17,8 +17,7 @@ from mpc.messaging.exchange import Exchange
 from mpc.naming.streams import Streams
 from mpc.preprocessing.dealt import Dealt
 from mpc.preprocessing.plan import DryBeside, DryExchange, DryStreams, Plan
-from mpc.ring import Words, zeros
-from mpc.values.bshare import BShare
+from mpc.ring import Words, count, fixed_zeros
 from mpc.values.secret import Home
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from mpc.preprocessing.plan import DrySource
     from mpc.preprocessing.source import Source
     from mpc.values.secret import ValueWatch
-    from mpc.values.shares import AShare
 
     Kernel = Callable[..., Words]
     Hearing = Callable[[Plan, Sequence[str], int], DryExchange]
@@ -70,7 +68,7 @@ class Engine(ABC):
 
     @abstractmethod
     def zeros(self, shape: tuple[int, ...]) -> Words:
-        """Zero words; in a dry run any of this shape."""
+        """Zero words to read only; in a dry run any of this shape."""
 
     @abstractmethod
     def encode(self, values: ArrayLike, frac: int, bound: float) -> Words:
@@ -80,11 +78,14 @@ class Engine(ABC):
     async def compute(self, kernel: Kernel, shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:
         """`kernel(*arguments)`, words of `shape`, which is `work` word operations long; a dry run skips it."""
 
-    def plain(self, x: AShare | BShare, total: Any) -> Any:
-        """What the program gets for x, of which the sum or XOR of all shares, flat, is `total`; nobody else may have that, whose memory it takes."""
-        if isinstance(x, BShare):
-            return bits.unpack(total, x.size).view(np.bool_).reshape(x.shape)
-        return decode(total.reshape(x.shape), x.frac)
+    def plain(self, shape: tuple[int, ...], frac: int | None, total: Any) -> Any:
+        """What the program gets for a share of `shape`, or for bits where `frac` is None, of which the sum or XOR of all, flat, is `total`.
+
+        Nobody else may have `total`, whose memory it takes.
+        """
+        if frac is None:
+            return bits.unpack(total, count(shape)).view(np.bool_).reshape(shape)
+        return decode(total.reshape(shape), frac)
 
     @abstractmethod
     async def ask(self, plan: Plan) -> None:
@@ -128,7 +129,7 @@ class Live(Engine):
 
     def zeros(self, shape: tuple[int, ...]) -> Words:
         """See Engine."""
-        return zeros(shape)
+        return fixed_zeros(shape)
 
     def encode(self, values: ArrayLike, frac: int, bound: float) -> Words:
         """See Engine."""
@@ -194,11 +195,11 @@ class Dry(Engine):
         """See Engine."""
         return self.zeros(shape)
 
-    def plain(self, x: AShare | BShare, total: Any) -> Any:
+    def plain(self, shape: tuple[int, ...], frac: int | None, total: Any) -> Any:
         """See Engine.  A client has the words of what is revealed to it."""
         if isinstance(total, Blank):
-            return self.exchange.revealed(x.shape, -1 if isinstance(x, BShare) else abs(x.frac))
-        return Engine.plain(self, x, total)
+            return self.exchange.revealed(shape, -1 if frac is None else abs(frac))
+        return Engine.plain(self, shape, frac, total)
 
     async def ask(self, plan: Plan) -> None:
         """See Engine."""

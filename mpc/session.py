@@ -240,25 +240,26 @@ class Session(OpSession):
         x = self.operand(x, (AShare, BShare), "reveal")
         receivers = self.receivers(to)
         to_names = tuple(self._receiver_names[i] for i in receivers)
-        scope, exchange = current(self), self._engine.exchange
+        scope, shape, lineage = current(self), x.shape, x.lineage
         await self.made(x)
-        usage, combine = (ZERO_XOR, np.bitwise_xor) if isinstance(x, BShare) else (ZERO, np.add)
+        usage, combine, frac = (ZERO_XOR, np.bitwise_xor, None) if isinstance(x, BShare) else (ZERO, np.add, x.frac)
         fresh = self._engine.streams.zero(scope.ranges.take(usage, x.words.shape), usage)
         # Re-randomised afresh, in the memory of the zero sharing: what a receiver sees of each share is uniform but for the sum.
-        if isinstance(x, BShare):
+        if frac is None:
             fresh ^= x.words
         else:
             fresh += x.words
+        del x  # as large as the total, which may take its place
         # Before a share leaves: what a failure leaves half sent is recorded, too.
         calls = "/".join(call.rpartition(".")[0] for call in scope.label.split("/"))
-        self.releases[Release(calls, x.shape, to_names)] += 1
+        self.releases[Release(calls, shape, to_names)] += 1
         self.cost.revealing += 1
         try:
-            total: Any = await exchange.to_receivers(scope, fresh.reshape(-1), receivers, x.lineage, x.shape, combine)
+            total: Any = await self._engine.exchange.to_receivers(scope, fresh.reshape(-1), receivers, lineage, shape, combine)
         finally:
             self.cost.revealing -= 1
-        self.log.info("revealed %s shape=%s to=%s", scope.label, x.shape, ",".join(to_names))
-        return None if total is None else self._engine.plain(x, total)
+        self.log.info("revealed %s shape=%s to=%s", scope.label, shape, ",".join(to_names))
+        return None if total is None else self._engine.plain(shape, frac, total)
 
     def receivers(self, to: Receivers | None) -> tuple[int, ...]:
         """The indices of those that `to` means: all if None.  The client, where there is one, comes after the parties."""

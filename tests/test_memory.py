@@ -47,6 +47,22 @@ def test_a_reveal_takes_what_it_sends_and_what_it_gives():
     assert words < 2.5
 
 
+def test_a_sum_keeps_no_share_beside_what_it_sends_and_what_it_gives():
+    own = np.full(SIZE, 1.5)
+    (total, _), words = peak_of(lambda s, x, y: protocols.secure_sum(s, own))
+    assert np.array_equal(total, own * PARTIES)
+    assert words < 2.5
+
+
+def test_zeros_of_a_share_take_no_memory():
+    async def others_input(s, x, y):
+        return s.zero((SIZE,)), s.input(None, 1 - s.index, (SIZE,))
+
+    (zeros, _), words = peak_of(others_input)
+    assert [zero.shape for zero in zeros] == [(SIZE,)] * 2
+    assert words < 0.1
+
+
 def test_a_product_of_chunks_keeps_no_more_than_one_opening():
     (product, _), words = peak_of(lambda s, x, y: mpc.mul_trunc(s, x, y, FRAC))
     assert product.shape == (SIZE,)

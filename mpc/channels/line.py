@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 from mpc.framing import wire
 from mpc.framing.greeting import MAX_GREETING
-from mpc.framing.records import Opener, Sealer
+from mpc.framing.records import Opener, Sealer, desk
 from mpc.transport.link import MAX_FRAME
 
 if TYPE_CHECKING:
@@ -28,6 +29,16 @@ class Owner(Protocol):
 
     def on_writable(self) -> None:
         """The link takes more again."""
+
+
+class _Desk(threading.local):
+    """Where a thread opens the records of all its lines: of each, everything is taken before the next one comes."""
+
+    def __init__(self) -> None:
+        self.memory = desk()
+
+
+_DESK = _Desk()
 
 
 class Line:
@@ -55,7 +66,7 @@ class Line:
 
     def key(self, keys: Keys, suite: str, peer: str) -> None:
         """The handshake is over."""
-        self._sealer, self.opener = Sealer(keys.send, suite), Opener(keys.receive, suite, peer)
+        self._sealer, self.opener = Sealer(keys.send, suite), Opener(keys.receive, suite, peer, _DESK.memory)
         self.link.largest = MAX_FRAME
 
     @property

@@ -319,7 +319,10 @@ async def _run(
             scope.follow(parent)
         token = _current.set((s, scope))
         try:
-            return await body(s, *args, **kwargs)
+            running = body(s, *args, **kwargs)
+            # What was made for this call alone goes as soon as the body needs it no more.
+            del args, kwargs
+            return await running
         finally:
             _current.reset(token)
             parent.follow(scope)

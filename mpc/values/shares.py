@@ -14,7 +14,7 @@ import numpy as np
 from mpc.errors import PrecisionError, ProgramError
 from mpc.fixed_point import as_bound, as_float, as_numbers, check_fits, encode, fractional_bits, headroom, largest_of, rounded_bound, shown
 from mpc.naming.expressions import pair_differences
-from mpc.ring import WORD, Words, broadcast, frozen, taken
+from mpc.ring import WORD, Words, broadcast, fixed_zeros, frozen, taken
 from mpc.values.indexes import basic_index, index_data
 from mpc.values.secret import Home, Secret, constant_lineage, lineage_of, new_shape, parameter_lineage, same_home
 from mpc.values.unmade import Unmade, applied
@@ -226,7 +226,7 @@ class AShare(Fixed):
         words, bound = constant(value, self.frac)
         # Added at one party only, so that the shares still sum to x + constant; at the owner of a private input, which stays private.
         mine = self.home.index == (self.owner or 0)
-        return (words if mine else np.zeros_like(words)), bound, constant_lineage(words)
+        return (words if mine else fixed_zeros(words.shape)), bound, constant_lineage(words)
 
     def _sum(self, operation: str, apply: Callable[[Any, Any], Any], other: Secret | ArrayLike) -> AShare:
         if isinstance(other, Secret) and not isinstance(other, AShare):
