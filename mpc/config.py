@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import stat
-import tomllib
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
@@ -19,7 +18,7 @@ from mpc.membership.endpoints import Endpoint, parse_endpoint
 from mpc.membership.identity import Identity, private_text
 from mpc.membership.members import minute
 from mpc.membership.roster import Roster
-from mpc.membership.toml_text import at_line, did_you_mean, parsed
+from mpc.membership.toml_text import at_line, did_you_mean, parsed, undecodable
 from mpc.network.mesh import Clocks
 
 if TYPE_CHECKING:
@@ -215,18 +214,12 @@ def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = (), gu
     where = Path(path)
     try:
         text, mode = durable.read_text(where, "utf-8-sig")
-        # With a last line end, a fault at the end of the file has a line too.
-        data = parsed(text + "\n")
+        data = parsed(text, str(where))
     except OSError as fault:
         msg = f"{where}: cannot be read ({fault.strerror}); correct its path, or let this user read it"
         raise ConfigError(msg) from None
     except UnicodeDecodeError as fault:
-        line = fault.object.count(b"\n", 0, fault.start) + 1
-        msg = f"{where}, line {line}: a byte there is not UTF-8; save the file as UTF-8 text"
-        raise ConfigError(msg) from None
-    except tomllib.TOMLDecodeError as fault:
-        msg = f"{where}: is not TOML: {fault}"
-        raise ConfigError(msg) from None
+        raise undecodable(str(where), fault) from None
     if guarded and os.name == "posix" and mode & stat.S_IWOTH:
         msg = f"{where}: everybody may write this {guarded} (mode {stat.S_IMODE(mode):04o}); run `chmod go-w {where}`"
         raise ConfigError(msg)

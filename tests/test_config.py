@@ -54,6 +54,13 @@ BAD = {
     "zero byte": (GOOD.replace("a.key", "a\\u0000.key"), "is not TOML: a text has a zero byte, as no name and no path may (at line 2)"),
     "zero byte among others": (GOOD + 'x = ["b", "\\U00000000"]', "a text has a zero byte, as no name and no path may (at line 4)"),
     "toml": (GOOD + "x = = 3", "is not TOML"),
+    "a key twice": (GOOD + 'key = "b.key"', "a.toml, line 4: key 'key' is there already, further above; keep one of the two"),
+    "a table twice": (GOOD + "[clocks]\nlost = 3.0\n[clocks]  # more\njoin = 3.0", "line 6: [clocks] is there already, further above"),
+    "a table and a key": (GOOD + "clocks.lost = 3.0\n[clocks]\njoin = 3.0", "line 5: [clocks] is there already, further above"),
+    "a key of many lines twice": (GOOD + "x = 1\n\n# x\nx = [\n1,\n2,\n]\ny = 3", "line 7: key 'x' is there already, further above"),
+    "a quoted key twice": (GOOD + '"x=y" = 1\n"x=y" = 2', "line 5: key '\"x=y\"' is there already, further above"),
+    "twice in braces": (GOOD + "clocks = { lost = 1.0, lost = 2.0 }", "is not TOML: Duplicate inline table key 'lost' (at line 4"),
+    "a fault after a repetition": (GOOD + "x = 1\nx = = 2", "is not TOML: Invalid value (at line 5"),
     "inner": (GOOD + 'folder = "/"', "unknown key 'folder'"),
 }
 

@@ -117,6 +117,7 @@ def test_roster_round_trip_and_digest():
 
 BAD = {
     "no toml": ("[[member", "is not TOML"),
+    "twice": (f'[[member]]\nname = "a"\nkey = "{encode_key(A.public)}"\nname = "b"', "line 4: key 'name' is there already, further above"),
     "zero byte": (
         'x = 1\n[relay]\nurl = "mqtt://h\\u0000:1"',
         r"is not TOML: a text has a zero byte, as no name and no path may \(at line 3\)",
@@ -175,6 +176,17 @@ def test_unknown_names_and_files(tmp_path):
         Roster(members())["aa"]
     with pytest.raises(ConfigError, match="No such file"):
         Roster.load(tmp_path / "none.toml")
+
+
+def test_a_roster_file_as_other_editors_save_it(tmp_path):
+    file, text = tmp_path / "roster.toml", Roster(members()).dump()
+    file.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert Roster.load(file).digest == Roster(members()).digest
+    for wrong, line in ((f"# one\n# \xfcber\n{text}".encode("latin-1"), 2), (text.encode("utf-16"), 1)):
+        file.write_bytes(wrong)
+        with pytest.raises(ConfigError) as caught:
+            Roster.load(file)
+        assert str(caught.value) == f"{file}, line {line}: a byte there is not UTF-8; save the file as UTF-8 text"
 
 
 def test_endpoints():

@@ -99,7 +99,7 @@ def test_what_is_no_text_is_told_as_such_from_a_file_and_from_standard_input(mad
     for source, name in (("noise", "noise"), ("-", "standard input")):
         for command in ("add", "accept"):
             text = refused(f"roster {command} a/roster.toml {source}", stdin=b"\x80\x92\xff")
-            assert text.startswith(f"{name}: cannot be read (it is not UTF-8 text); give a file of lines")
+            assert text == f"{name}, line 1: a byte there is not UTF-8; save the file as UTF-8 text"
     # As a file of another system.
     beaver("roster add windows.toml -", stdin="".join(read(f"{name}/{name}.public") for name in "abd").replace("\n", "\r\n").encode())
     assert read("windows.toml") == read("a/roster.toml")

@@ -12,7 +12,7 @@ from mpc.membership import roster_file
 from mpc.membership.endpoints import Relay, is_loopback
 from mpc.membership.identity import Identity, check_name, curve_public_of, verify
 from mpc.membership.members import PURPOSE, Content, Member, Revoked, Transport
-from mpc.membership.toml_text import did_you_mean
+from mpc.membership.toml_text import did_you_mean, undecodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -155,11 +155,13 @@ def transport_between(one: Member, other: Member) -> Transport:
 def read_text(path: str | Path) -> str:
     """The text of a roster file, or of a part of one."""
     try:
-        return durable.read_text(Path(path))[0]
-    except (OSError, UnicodeDecodeError) as fault:
-        why = getattr(fault, "strerror", None) or "it is not UTF-8 text"
+        return durable.read_text(Path(path), "utf-8-sig")[0]
+    except UnicodeDecodeError as fault:
+        raise undecodable(str(path), fault) from None
+    except OSError as fault:
         msg = (
-            f"{path}: cannot be read as a roster ({why}); correct the path, or make a roster of all members' lines with `beaver roster add`"
+            f"{path}: cannot be read as a roster ({fault.strerror}); correct the path, "
+            "or make a roster of all members' lines with `beaver roster add`"
         )
         raise ConfigError(msg) from None
 

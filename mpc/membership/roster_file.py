@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import tomllib
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -51,12 +50,8 @@ def read(text: str, source: str) -> tuple[Content, dict[str, bytes]]:
 
 def _parsed(text: str, source: str, take: Callable[[dict[str, Any]], T]) -> T:
     """What `take` finds in a TOML document; ConfigError names `source` and the line."""
-    text += "\n"  # so that a fault at the end of the file has a line too
     try:
-        return take(parsed(text))
-    except tomllib.TOMLDecodeError as fault:
-        msg = f"{source}: is not TOML: {fault}"
-        raise ConfigError(msg) from None
+        return take(parsed(text, source))
     except MisplacedError as fault:
         msg = f"{source}{at_line(text, fault.location)}: {fault}"
         raise ConfigError(msg) from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import difflib
+import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +25,55 @@ _CLOSING = ("]", "}", '"""', "'''")
 """What is in the last line of a value of many lines."""
 
 
-def parsed(text: str) -> dict[str, Any]:
-    """The TOML document `text`; TOMLDecodeError says what is wrong, also of what the library takes or does not call so."""
+_PLACE = re.compile(r"\(at line (\d+), column \d+\)")
+
+
+def parsed(text: str, source: str) -> dict[str, Any]:
+    """The TOML document `text`; ConfigError names `source`, the line and what is wrong, also of what the library takes or does not call so."""
+    # With a last line end, a fault at the end of the file has a line too.
+    text += "\n"
+    try:
+        return _document(text)
+    except tomllib.TOMLDecodeError as fault:
+        msg = f"{source}{_repeated(text, str(fault)) or f': is not TOML: {fault}'}"
+        raise ConfigError(msg) from None
+
+
+def undecodable(source: str, fault: UnicodeDecodeError) -> ConfigError:
+    """What is said of the file `source` whose text is not UTF-8."""
+    line = fault.object.count(b"\n", 0, fault.start) + 1
+    return ConfigError(f"{source}, line {line}: a byte there is not UTF-8; save the file as UTF-8 text")
+
+
+def _repeated(text: str, fault: str) -> str:
+    """The line and the key of the statement that `fault` is about, if that is right by itself and only says again what stands above; empty otherwise."""
+    found = _PLACE.search(fault)
+    if found is None:
+        return ""
+    lines, end = text.split("\n"), int(found[1])
+    # Its value may have many lines, and the fault is at the last of them.
+    for begin in range(end - 1, max(end - 1 - MAX_TRIED, -1), -1):
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            statement = "\n".join(lines[begin:end])
+            tomllib.loads(statement)
+            tomllib.loads("\n".join(lines[:begin]))
+            return f", line {begin + 1}: {_subject(statement)} is there already, further above; keep one of the two"
+    return ""
+
+
+def _subject(statement: str) -> str:
+    """The header of a table, or the key of a value, as it is written."""
+    if statement.lstrip().startswith("["):
+        return statement[: statement.rindex("]") + 1].strip()
+    for place in (found.start() for found in re.finditer("=", statement)):
+        # The first equals sign may be one of the key, in quotes.
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            tomllib.loads(f"{statement[:place]} = 0")
+            return f"key {statement[:place].strip()!r}"
+    return statement
+
+
+def _document(text: str) -> dict[str, Any]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError:

@@ -13,7 +13,7 @@ from mpc import durable
 from mpc.errors import ConfigError
 from mpc.membership import roster_file
 from mpc.membership.roster import NO_DEALER, Roster, read_text
-from mpc.membership.toml_text import did_you_mean
+from mpc.membership.toml_text import did_you_mean, undecodable
 from parties.turns import in_turn
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ def text_of(source: str) -> tuple[str, str]:
     if source != "-" and "=" in source and not is_there(Path(source)):
         return source, "the lines"
     try:
-        return (sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()).decode(), name
-    except (OSError, UnicodeDecodeError) as fault:
-        why = getattr(fault, "strerror", None) or "it is not UTF-8 text"
-        msg = f"{name}: cannot be read ({why}); give a file of lines that a member sent, these lines themselves, or - for standard input"
+        return (sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()).decode("utf-8-sig"), name
+    except UnicodeDecodeError as fault:
+        raise undecodable(name, fault) from None
+    except OSError as fault:
+        msg = f"{name}: cannot be read ({fault.strerror}); give a file of lines that a member sent, these lines themselves, or - for standard input"
         raise ConfigError(msg) from None
 
 
