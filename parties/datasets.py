@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_MEANING = 40_000
 """Bytes, so that a job's description fits into one control message."""
+NO_VALUE = 'the value is missing; fill it in, or declare for this column missing = "mean", or "drop" where no columns are split'
+NO_CATEGORY = 'the category is missing; fill it in, or declare for this column missing = "drop" where no columns are split'
 Origins = list[tuple[str, str | None]]
 """For every column of a job the declared one behind it, and its category if it has one."""
 
@@ -82,12 +84,14 @@ def objections(cells: Cells, column: ColumnSettings) -> dict[str, list[int]]:
     """What jobs may not use of these cells, and where, without a value.  Missing cells are nothing wrong where a rule says what to do."""
     found: dict[str, list[int]] = {}
     low, high = column.range or (-np.inf, np.inf)
+    absent = NO_VALUE if column.categories is None else NO_CATEGORY
+    out = f"outside the declared range [{low:.15g}, {high:.15g}]; mend the cell or declare another range"
     for place in np.flatnonzero(~(np.isfinite(cells.values) & (cells.values >= low) & (cells.values <= high)) | _noted(cells)).tolist():
         if cells.missing(place) and column.missing != "error":
             continue
-        value, text = cells.values[place], cells.wrong.get(place)
-        out = f"outside the declared range [{low:.15g}, {high:.15g}]; mend the cell or declare another range"
-        found.setdefault(text or (out if np.isfinite(value) else NOT_FINITE), []).append(place)
+        value = cells.values[place]
+        text = cells.wrong.get(place) or (absent if np.isnan(value) else out if np.isfinite(value) else NOT_FINITE)
+        found.setdefault(text, []).append(place)
     return found
 
 

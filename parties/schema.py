@@ -34,6 +34,11 @@ def _range(value: object) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
+def _category(value: object) -> object:
+    """A category as jobs name it: columns may hold whole numbers and truth values, too."""
+    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int) else value
+
+
 def _categories(value: list[str]) -> list[str]:
     if len(value) < 2 or len(set(value)) < len(value) or any(not name or name != name.strip() for name in value):
         text = "must be two or more different names, none of them empty or with blanks around it"
@@ -41,11 +46,14 @@ def _categories(value: list[str]) -> list[str]:
     return value
 
 
+Category = Annotated[str, BeforeValidator(_category)]
+
+
 class ColumnSettings(BaseModel):
     """One column that jobs may use.  Without a range its values are any finite numbers: a protocol refuses what it has no room for, and a client
     gives none beyond 2^20.
 
-    A column with `categories` is text; for jobs it is a column `NAME=CATEGORY` of ones and zeros for each of them.
+    A column with `categories` is text, whole numbers, or true and false; for jobs it is a column `NAME=CATEGORY` of ones and zeros for each of them.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -53,8 +61,8 @@ class ColumnSettings(BaseModel):
     range: Annotated[tuple[float, float], BeforeValidator(_range)] | None = None
     unit: Annotated[str, Field(max_length=64)] | None = None
     missing: Literal["error", "drop", "mean"] = "error"
-    categories: Annotated[list[str], AfterValidator(_categories)] | None = None
-    baseline: str | None = None
+    categories: Annotated[list[Category], AfterValidator(_categories)] | None = None
+    baseline: Category | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -85,6 +93,8 @@ class DatasetSettings(BaseModel):
     sql: str | None = None
     database: str | None = None
     password_file: str | None = None
+    separator: Literal[",", ";", "\t", "|"] = ","
+    decimal: Literal[".", ","] = "."
     seconds: Seconds = 300.0
     columns: dict[str, ColumnSettings]
 
@@ -95,6 +105,9 @@ class DatasetSettings(BaseModel):
             raise own_text(text)
         if self.format is not None and self.path is None:
             text = "'format' is for a file, and 'sql' reads none"
+            raise own_text(text)
+        if {"separator", "decimal"} & self.model_fields_set and (self.path is None or self.kind != "csv"):
+            text = "'separator' and 'decimal' are for a CSV file"
             raise own_text(text)
         if self.database is not None:
             _check_database(self.database)

@@ -18,6 +18,7 @@ from parties.config import load_node_config
 from parties.data import Table, load_diabetes
 from parties.datasets import load
 from parties.sources import text
+from parties.sources.cells import COMMA
 
 CONFIG = """\
 name = "a"
@@ -143,16 +144,20 @@ def test_datasets_and_columns_that_are_not_declared(clinic):
     assert str(caught.value) == f"{clinic.toml}, line 6: dataset 'patients' declares no column 'bmj'; did you mean 'bmi'?"
 
 
+NO_VALUE = 'the value is missing; fill it in, or declare for this column missing = "mean", or "drop" where no columns are split'
 CELLS = {
     "text": ("x" + PLANTED, "text, but a number is needed"),
     "other digits": ("\u0661\u0662", "text, but a number is needed"),
     "underscores": ("7_7", "text, but a number is needed"),
-    "a decimal comma": (f'"{PLANTED},5"', "text, but a number is needed"),
+    "a decimal comma": (f'"{PLANTED},5"', COMMA),
     "hexadecimal": ("0x1F", "text, but a number is needed"),
-    "empty": ("", "the cell is empty, a number is needed"),
-    "blank": ("  ", "the cell is empty, a number is needed"),
-    "quoted empty": ('""', "the cell is empty, a number is needed"),
-    "nan": ("NaN", "no finite number"),
+    "empty": ("", NO_VALUE),
+    "blank": ("  ", NO_VALUE),
+    "quoted empty": ('""', NO_VALUE),
+    "nan": ("NaN", NO_VALUE),
+    "missing in R": ("NA", NO_VALUE),
+    "quoted missing in R": ('"NA"', NO_VALUE),
+    "something like it": ("N/A", "text, but a number is needed"),
     "inf": ("-inf", "no finite number"),
     "overflow": ("1e999", "no finite number"),
     "above": (PLANTED, "outside the declared range [-5.5, 80]; mend the cell or declare another range"),
@@ -196,8 +201,8 @@ FILES = {
     ),
     "same names": ("age,bmi,dose,bmi\n1,2,3,4\n", ", line 1: columns 2 and 4 have the same name, 'bmi'"),
     "same others": (f"age,bmi,dose,{PLANTED},{PLANTED}\n1,2,3,4,5\n", ", line 1: columns 4 and 5 have the same name"),
-    "semicolons": (GOOD.replace(",", ";"), ", line 1: the cells are separated by semicolons; Beaver reads commas"),
-    "tabs": (GOOD.replace(",", "\t"), ", line 1: the cells are separated by tabs; Beaver reads commas"),
+    "semicolons": (GOOD.replace(",", ";"), ', line 1: the cells are separated by semicolons; declare separator = ";" for the dataset'),
+    "tabs": (GOOD.replace(",", "\t"), ', line 1: the cells are separated by tabs; declare separator = "\\t" for the dataset'),
     "short row": (GOOD + f"{PLANTED},1\n", ", row 3 (line 4): has 2 cell(s), but the header has 3"),
     "long row": (GOOD + f"1,1,1,{PLANTED}\n", ", row 3 (line 4): has 4 cell(s), but the header has 3"),
     "white row": (GOOD + "  \n", ", row 3 (line 4): has 1 cell(s), but the header has 3"),
@@ -220,7 +225,7 @@ def test_files_that_are_no_tables(clinic, what):
 
 def test_the_first_mistake_is_named(clinic):
     content = HEADER + "50,21.5,3\n50,,3\n50,21.5\n"
-    assert ", row 2 (line 3), column 'bmi': the cell is empty" in clinic.refusal(content)
+    assert ", row 2 (line 3), column 'bmi': the value is missing" in clinic.refusal(content)
 
 
 def test_files_that_cannot_be_read(clinic):

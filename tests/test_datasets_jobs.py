@@ -18,7 +18,7 @@ from tests.waiting import until
 WARDS = ["surgical", "medical", "other"]
 COLUMNS = 'columns = { age = { unit = "years" }, bmi = {}, ward = { categories = ["surgical", "medical", "other"], baseline = "other" }, score = {} }\n'
 SOURCES = {
-    "a": 'path = "stay.csv"\n',
+    "a": 'path = "stay.csv"\nseparator = ";"\ndecimal = ","\n',
     "b": 'path = "stay.parquet"\n',
     "c": 'database = "sqlite:stay.db"\nsql = "SELECT * FROM stay ORDER BY rowid"\n',
 }
@@ -34,8 +34,8 @@ def stays(index):
 
 def write(home):
     tables = {name: stays(index) for index, name in enumerate("abc")}
-    lines = [",".join(map(str, row)) for row in zip(*tables["a"].values(), strict=True)]
-    (home / "stay.csv").write_text("\n".join(["age,bmi,ward,score", *lines]) + "\n")
+    lines = [";".join(map(str, row)).replace(".", ",") for row in zip(*tables["a"].values(), strict=True)]
+    (home / "stay.csv").write_text("\n".join(["age;bmi;ward;score", *lines]) + "\n")
     parquet.write_table(pa.table(tables["b"]), home / "stay.parquet")
     with sqlite3.connect(home / "stay.db") as connection:
         connection.execute("CREATE TABLE stay (age, bmi, ward, score)")
@@ -120,7 +120,7 @@ async def test_split_columns_drop_no_rows(tmp_path):
         setting = ("--set", "target=score", "--set", "split=columns")
         status, _, complaints = await nodes.run("linear_regression", "--columns", "age,bmi,score", *setting, at="b")
         assert status == 1
-        assert "row 3 (line 4), column 'bmi': the cell is empty, a number is needed" in complaints
+        assert "row 3 (line 4), column 'bmi': the value is missing; fill it in" in complaints
 
 
 def test_the_document_declares_what_can_be_declared(tmp_path):

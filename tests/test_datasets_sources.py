@@ -20,7 +20,7 @@ from pyarrow import feather, parquet
 
 from mpc import ConfigError
 from parties.config import load_node_config
-from parties.datasets import load, table_of
+from parties.datasets import NO_CATEGORY, NO_VALUE, load, table_of
 from parties.schema import ColumnSettings
 
 HEAD = 'name = "a"\nkey = "a.key"\nroster = "roster.toml"\n'
@@ -186,10 +186,10 @@ def test_missing_values_by_rule(tmp_path, write):
     # The mean is over the rows that stay.
     assert load(config, "p", ["bmi", "age", "ward=b"]).rows.tolist() == [[4, 1, 0], [4, 4, 1]]
     assert ", row 2" in (text := refusal(lambda: load(config, "p", ["age", "dose"], aligned=True)))
-    assert text.endswith("column 'age': the cell is empty, a number is needed")
+    assert text.endswith("column 'age': " + NO_VALUE)
     config = configured(tmp_path, write(tmp_path, HOLES), RULES.replace('missing = "drop"', 'missing = "error"'))
     assert ", row 3" in (text := refusal(load, config, "p", ["ward=a"]))
-    assert text.endswith("column 'ward': the cell names no category")
+    assert text.endswith("column 'ward': " + NO_CATEGORY)
 
 
 def test_no_mean_of_nothing(tmp_path):
@@ -217,7 +217,7 @@ CELLS = {
         ["age"],
         ", row 2, column 'age': outside the declared range [0, 120]; mend the cell or declare another range",
     ),
-    "null": ({"age": [1, None], "bmi": [1, 2]}, ["age"], ", row 2, column 'age': the cell is empty, a number is needed"),
+    "null": ({"age": [1, None], "bmi": [1, 2]}, ["age"], ", row 2, column 'age': " + NO_VALUE),
     "infinite": ({"bmi": [1, float("inf")]}, ["bmi"], ", row 2, column 'bmi': no finite number"),
     "huge": (
         {"bmi": [1, 2**53 + 1]},

@@ -166,7 +166,7 @@ DATA = {
     "ragged": HEADER + "1,2\n",
     "blank": HEADER + "1,,3\n",
     "words": HEADER + "1,two,3\n",
-    "nan": HEADER + "1,nan,3\n",
+    "endless": HEADER + "1,inf,3\n",
     "old": HEADER + "121,2,3\n",
     "nobody": HEADER,
 }
@@ -189,13 +189,13 @@ TAKING_PART = {
         for name, key in {
             "gone": "dataset 'NAME': cannot be read",
             "bare": "is empty; its first line",
-            "semicolons": "Beaver reads commas",
+            "semicolons": "the cells are separated by",
             "latin": "is not UTF-8 text",
             "renamed": "there is no such column",
             "ragged": "but the header has N",
-            "blank": "the cell is empty",
+            "blank": "the value is missing",
             "words": "text, but a number is needed",
-            "nan": "no finite number",
+            "endless": "no finite number",
             "old": "outside the declared range",
         }.items()
     },

@@ -37,7 +37,7 @@ READING = {
     "have the same name": (CSV, "age,age\n", "age"),
     "is empty, but rows follow": (CSV, "age\n\n50\n", "age"),
     "is not CSV": (CSV, 'age\n"50\n', "age"),
-    "the cell names no category": (CSV, "age,ward\n1,\n", "ward=a"),
+    "the category is missing": (CSV, "age,ward\n1,\n", "ward=a"),
     "not among the declared categories": (CSV, "age,ward\n1,c\n", "ward=a"),
     "beyond 2^53": (CSV, "age\n9007199254740993\n", "age"),
     "no mean to fill in": (CSV, "age,ward\n,a\n", "age"),
@@ -49,6 +49,9 @@ READING = {
     "cannot be read as a database password file": (f'{POSTGRESQL}\npassword_file = "."', "", "age"),
     "others may read or write this database password": (f'{POSTGRESQL}\npassword_file = "p.csv"', "", "age"),
     "needs either 'path'": ("", "", "age"),
+    "are for a CSV file": (query("SELECT 1") + '\ndecimal = ","', "", "age"),
+    "a number with a comma": (CSV, 'age\n"1,5"\n', "age"),
+    "a number with a point": (f'{CSV}\ndecimal = ","', "age\n1.5\n", "age"),
     "'format' is for a file": (query("SELECT 1") + '\nformat = "csv"', "", "age"),
     "'database' must be": ('database = "oracle:x"\nsql = "x"', "", "age"),
     "'database' holds a password": ('database = "postgresql://me:x@h/d"\nsql = "x"', "", "age"),
@@ -142,7 +145,7 @@ def changed_meanwhile(home):
     file.write_text("age\n" + "50\n" * 2 * csv_text.BLOCK)
     (home / "a.toml").write_text(HEAD + CSV + "\n" + COLUMNS)
     settings = load_node_config(home / "a.toml").datasets["p"]
-    batches = csv_text.read(file, Sheet(f"{file}: dataset 'p'", {"age": settings.columns["age"]}, Halt()))
+    batches = csv_text.read(file, settings, Sheet(f"{file}: dataset 'p'", {"age": settings.columns["age"]}, Halt()))
     next(batches)
     with file.open("a") as export:
         export.write("60\n")

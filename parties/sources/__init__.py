@@ -25,7 +25,7 @@ def batches(config: NodeConfig, dataset: str, sheet: Sheet) -> Generator[Batch]:
     if settings.path is None:
         return database.read(config, settings, sheet)
     path = config.resolve(settings.path)
-    return text.read(path, sheet) if settings.kind == "csv" else columnar.read(path, settings.kind, sheet)
+    return text.read(path, settings, sheet) if settings.kind == "csv" else columnar.read(path, settings.kind, sheet)
 
 
 __all__ = ["batches", "source_of"]

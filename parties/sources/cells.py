@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,56 +21,72 @@ if TYPE_CHECKING:
 
 EXACT = 2**53
 """Every whole number up to here is a float64."""
-EMPTY = "the cell is empty, a number is needed"
-NO_CATEGORY = "the cell names no category"
+ABSENT = frozenset(("", "NA", "NaN", "nan"))
+"""What a cell of a text file holds where there is no value: R writes NA, and pandas nothing or what it is told to."""
+TRUTH = {word: float(value) for value in (True, False) for word in (str(value), str(value).lower(), str(value).upper())}
+"""Truth values as text files have them: of R in capitals, of pandas as Python's."""
 NOT_FINITE = "no finite number"
 INEXACT = "a whole number beyond 2^53 that 64-bit floating point does not hold exactly"
 TEXT = "text, but a number is needed"
+COMMA = 'a number with a comma; if that is a decimal comma, declare decimal = "," for the dataset, else write thousands without commas'
+POINT = 'a number with a point, where decimal = "," is declared; write thousands without points, or declare decimal = "."'
 UNKNOWN = "not among the declared categories"
 
 
 class Cells(NamedTuple):
-    """`values` are numbers or places in the list of categories, NaN where there is none; `wrong` says of some cells why they are neither."""
+    """`values` are numbers or places in the list of categories, NaN where there is none; `wrong` says of some cells why they are neither.
+
+    A NaN of which it says nothing is a missing value: the cell is empty, null, NaN, or NA in a text file.
+    """
 
     values: Floats
     wrong: dict[int, str]
 
     def missing(self, place: int) -> bool:
-        """Whether there is nothing in this cell: it is empty, null or NaN."""
-        text = self.wrong.get(place)
-        return text in {EMPTY, NO_CATEGORY} or (text is None and math.isnan(self.values[place]))
+        """Whether there is no value in this cell."""
+        return place not in self.wrong and math.isnan(self.values[place])
 
 
-def of_texts(given: Sequence[str], column: ColumnSettings) -> Cells:
-    """Cells of a text file."""
+_MARKED = re.compile(r"[+-]?\d+([.,]\d{3})*([.,]\d*)?", re.ASCII)
+"""A number with points or commas, and no date."""
+
+
+def of_texts(given: Sequence[str], column: ColumnSettings, decimal: str = ".") -> Cells:
+    """Cells of a text file, whose numbers have this decimal mark."""
     together = "".join(given)
-    plain = together.isascii() and "_" not in together
-    return _read(given, column, lambda: np.array(list(map(float, given))) if plain else None, _number_in_text)
+    plain = together.isascii() and "_" not in together and (decimal == "." or "." not in together)
+    pointed = given if decimal == "." else [cell.replace(decimal, ".") for cell in given]
+    number = partial(_number_in_text, decimal=decimal)
+    return _read(given, column, lambda: np.array(list(map(float, pointed))) if plain else None, number, _category_in_text)
 
 
 def of_objects(given: Sequence[Any], column: ColumnSettings) -> Cells:
     """Cells as Python has them.  Text that looks like a number is text."""
     plain = set(map(type, given)) <= {int, float}
-    return _read(given, column, lambda: np.array(given, np.float64) if plain else None, _number)
+    return _read(given, column, lambda: np.array(given, np.float64) if plain else None, _number, _category)
 
 
 def of_array(values: NDArray[Any], empty: NDArray[np.bool_]) -> Cells:
     """The cells of an array of numbers; `empty` ones count for nothing."""
     floats: Floats = values.astype(np.float64)
     floats[empty] = math.nan
-    wrong = dict.fromkeys(map(int, np.flatnonzero(empty)), EMPTY)
+    wrong: dict[int, str] = {}
     if values.dtype.kind in "iu":
         beyond = np.flatnonzero((values > EXACT) | (values < -EXACT))
-        wrong |= {int(place): INEXACT for place in beyond if not empty[place] and int(values[place]) != int(floats[place])}
+        wrong = {int(place): INEXACT for place in beyond if not empty[place] and int(values[place]) != int(floats[place])}
     return Cells(floats, wrong)
 
 
 def _read(
-    given: Sequence[Any], column: ColumnSettings, quickly: Callable[[], Floats | None], number: Callable[[Any], tuple[float, str]]
+    given: Sequence[Any],
+    column: ColumnSettings,
+    quickly: Callable[[], Floats | None],
+    number: Callable[[Any], tuple[float, str]],
+    category: Callable[[Any, dict[str, float]], tuple[float, str]],
 ) -> Cells:
     if column.categories is not None:
-        places: dict[Any, float] = {name: float(place) for place, name in enumerate(column.categories)}
-        return _slowly(given, lambda cell: _category(cell, places))
+        places = _places(column.categories)
+        return _slowly(given, lambda cell: category(cell, places))
     try:
         values = quickly()
     except (ValueError, OverflowError):
@@ -91,17 +109,25 @@ def is_number(text: str) -> bool:
     return text.isascii() and "_" not in text
 
 
-def _number_in_text(cell: str) -> tuple[float, str]:
-    if not cell.strip():
-        return math.nan, EMPTY
-    return _exact(float(cell), cell) if is_number(cell) else (math.nan, TEXT)
+def _number_in_text(cell: str, decimal: str) -> tuple[float, str]:
+    word = cell.strip()
+    if word in ABSENT:
+        return math.nan, ""
+    if word in TRUTH:
+        return TRUTH[word], ""
+    other = "," if decimal == "." else "."
+    if other in word:
+        # A mark of thousands, or the decimal mark of a neighbour: the two differ by a factor of a thousand, so nobody guesses.
+        return math.nan, (COMMA if other == "," else POINT) if _MARKED.fullmatch(word) else TEXT
+    word = word.replace(decimal, ".")
+    return _exact(float(word), word) if is_number(word) else (math.nan, TEXT)
 
 
 def _number(cell: Any) -> tuple[float, str]:
     if cell is None:
-        return math.nan, EMPTY
+        return math.nan, ""
     if isinstance(cell, str):
-        return math.nan, TEXT if cell.strip() else EMPTY
+        return math.nan, TEXT if cell.strip() else ""
     if type(cell) in {int, float, bool, Decimal}:
         try:
             return _exact(float(cell), cell)
@@ -124,13 +150,30 @@ def _exact(value: float, cell: Any) -> tuple[float, str]:
         return value, ""
 
 
-def _category(cell: Any, places: dict[Any, float]) -> tuple[float, str]:
+def _places(categories: Sequence[str]) -> dict[str, float]:
+    """Where each category is in the list; a truth value under all its spellings, unless several of these are categories."""
+    places = {name: float(place) for place, name in enumerate(categories)}
+    for value in (True, False):
+        spellings = [word for word in TRUTH if TRUTH[word] == value]
+        named = [word for word in spellings if word in places]
+        if len(named) == 1:
+            places |= dict.fromkeys(spellings, places[named[0]])
+    return places
+
+
+def _category_in_text(cell: str, places: dict[str, float]) -> tuple[float, str]:
+    word = cell.strip()
+    # NA may be one: Namibia.
+    return (math.nan, "") if word in ABSENT and word not in places else _category(word, places)
+
+
+def _category(cell: Any, places: dict[str, float]) -> tuple[float, str]:
     if isinstance(cell, bool):
         cell = str(cell).lower()
     elif isinstance(cell, int | Decimal) or (isinstance(cell, float) and math.isfinite(cell)):
         cell = f"{cell:.15g}" if isinstance(cell, float) else str(cell)
     if cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and math.isnan(cell)):
-        return math.nan, NO_CATEGORY
+        return math.nan, ""
     if not isinstance(cell, str):
         return math.nan, f"{_kind(cell)}, but a category is text, a whole number, or true or false"
     place = places.get(cell.strip())

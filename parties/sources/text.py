@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parties.sources.cells import is_number, of_texts
@@ -13,18 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from parties.schema import DatasetSettings
     from parties.sources.sheet import Sheet
 
 BLOCK = 4096
 """Rows that are checked and converted at a time."""
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def read(path: Path, sheet: Sheet) -> Generator[Batch]:
+def read(path: Path, settings: DatasetSettings, sheet: Sheet) -> Generator[Batch]:
     """The rows of a CSV file in UTF-8 whose first line names the columns."""
     with opened(path, sheet, "r", encoding="utf-8-sig", newline="") as file:
         try:
-            yield from _Reader(sheet, csv.reader(file, strict=True)).batches()
+            yield from _Reader(sheet, settings, csv.reader(file, delimiter=settings.separator, strict=True)).batches()
         except UnicodeDecodeError:
             sheet.refuse("is not UTF-8 text; save it as CSV in UTF-8", line=_undecodable(path))
 
@@ -48,8 +50,9 @@ class _Fault(NamedTuple):
 class _Reader:
     """The file from here on, how many rows came before, and the line since which there were only empty ones."""
 
-    def __init__(self, sheet: Sheet, rows: Any) -> None:
+    def __init__(self, sheet: Sheet, settings: DatasetSettings, rows: Any) -> None:
         self._sheet = sheet
+        self._settings = settings
         self._rows = rows
         self._row = 0
         self._blank = 0
@@ -61,7 +64,8 @@ class _Reader:
             rows, lines, fault = self._block(width)
             if rows:
                 columns = zip(places, self._sheet.columns.values(), strict=True)
-                yield Batch(len(rows), [of_texts([row[place] for row in rows], column) for place, column in columns], lines)
+                decimal = self._settings.decimal
+                yield Batch(len(rows), [of_texts([row[place] for row in rows], column, decimal) for place, column in columns], lines)
             self._row += len(rows)
             if fault is not None:
                 # Only now: a mistake in a row before comes first.
@@ -77,8 +81,10 @@ class _Reader:
         if not header:
             self._sheet.refuse("is empty; its first line must name the columns", line=0 if header is None else 1)
         names = [name.strip() for name in header]
-        if len(names) == 1 and (other := next((word for mark, word in _SEPARATORS.items() if mark in names[0]), None)):
-            self._sheet.refuse(f"the cells are separated by {other}; Beaver reads commas", line=1)
+        if len(names) == 1 and (other := next((mark for mark in _SEPARATORS if mark in names[0]), None)):
+            self._sheet.refuse(
+                f"the cells are separated by {_SEPARATORS[other]}; declare separator = {json.dumps(other)} for the dataset", line=1
+            )
         hint = "the first line holds numbers, so it may be no header" if any(map(is_number, names)) else ""
         return self._sheet.places(names, line=1, hint=hint), len(names)
 
