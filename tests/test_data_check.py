@@ -55,11 +55,32 @@ async def test_all_datasets(home):
     assert [column["why"] for column in bad["columns"]] == [
         "row 2: outside the declared range [0, 120]; mend the cell or declare another range",
         "row 3: text, but a number is needed",
-        "row 3: the cell names no category",
+        'row 3: the category is missing; fill it in, or declare for this column missing = "drop" where no columns are split',
     ]
     status, out, _ = await check(home)
     assert status == 1
     assert "has 2 cell(s)" in out
+
+
+@pytest.mark.parametrize("rule", ["drop", "mean", "error"])
+@pytest.mark.parametrize("nothing", ["", "NA"])
+async def test_a_column_without_any_value_is_told(home, rule, nothing):
+    (home / "empty.csv").write_text(f"age,bmi\n50,{nothing}\n60,{nothing}\n")
+    (home / "a.toml").write_text(
+        f'{HEAD}[datasets.empty]\npath = "empty.csv"\n[datasets.empty.columns]\nage = {{}}\nbmi = {{ missing = "{rule}" }}\n'
+    )
+    status, out, _ = await check(home, "--json")
+    (report,) = json.loads(out)
+    assert (status, report["usable"]) == (1, False)
+    age, bmi = report["columns"]
+    assert (age["missing"], age["why"], bmi["missing"]) == (0, "", 2)
+    expected = "row 1: the value is missing; " if rule == "error" else "no row has a value, so no job can use this column"
+    assert bmi["why"].startswith(expected)
+
+
+async def test_a_table_without_rows_lacks_no_value(home):
+    (home / "good.csv").write_text("age,bmi,ward\n")
+    assert (await check(home, "good"))[0] == 0
 
 
 async def test_what_is_not_there(home):

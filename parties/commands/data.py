@@ -31,12 +31,14 @@ if TYPE_CHECKING:
 UNREAD = "stopped before all datasets were read, so nothing is told of them"
 """What is said of an interrupt."""
 
+EMPTY = "no row has a value, so no job can use this column: look for it in the source, or leave it out of the configuration"
+
 app = typer.Typer(help="Look after the datasets of this organisation's node.", no_args_is_help=True)
 
 
 @dataclass
 class ColumnReport:
-    """One column: how many cells are missing, how many no job may use, and why and where the first of these is."""
+    """One column: how many cells are missing, how many no job may use, and why no job may use it, with the place of the first such cell."""
 
     column: str
     unit: str
@@ -59,7 +61,7 @@ class DatasetReport:
     @property
     def usable(self) -> bool:
         """Whether jobs on all of its columns find nothing wrong."""
-        return not self.error and not any(column.refused for column in self.columns)
+        return not self.error and not any(column.why for column in self.columns)
 
 
 async def examine(config: NodeConfig, dataset: str) -> DatasetReport:
@@ -90,6 +92,9 @@ def _count(config: NodeConfig, report: DatasetReport, halt: Halt) -> None:
                     place, text = min((places[0], text) for text, places in found.items())
                     one.why = f"row {report.rows + place + 1}: {text}"
             report.rows += part.rows
+    for one in report.columns:
+        if report.rows and one.missing == report.rows and not one.why:
+            one.why = EMPTY
 
 
 async def _examined(config: NodeConfig, datasets: Iterable[str]) -> list[DatasetReport]:
@@ -109,7 +114,7 @@ def show(reports: list[DatasetReport], *, as_json: bool) -> None:
             console.print(escape(report.error), soft_wrap=True)
             continue
         console.print(escape(f"{report.dataset}: {report.rows:,} rows from {report.source}"), soft_wrap=True)
-        listed = grid("column", "unit", "missing", "rule", "refused", "first refused")
+        listed = grid("column", "unit", "missing", "rule", "refused", "what is wrong")
         for one in report.columns:
             listed.add_row(*map(escape, (one.column, one.unit, f"{one.missing:,}", one.rule, f"{one.refused:,}", one.why)))
         console.print(listed)
