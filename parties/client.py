@@ -27,9 +27,10 @@ from mpc.messaging.visit import Visit
 from mpc.values.sharing import split
 from parties.data import Table
 from parties.datasets import load
+from parties.jobs.endings import LOST
 from parties.jobs.job import MAX_ROWS, MAX_WORDS, Client, Task, fresh_id, nobody, unpack_task
 from parties.jobs.pool import large_enough
-from parties.jobs.proposals import DONE, JOB, LOST, Proposal
+from parties.jobs.proposals import DONE, JOB, Proposal
 from parties.jobs.records import Record, named
 from parties.jobs.visits import heard
 from parties.nodes import check_role

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
-from mpc.errors import ConfigError, PolicyDenied
+from mpc.errors import ConfigError, Disagreement, PolicyDenied
 from mpc.membership.toml_text import did_you_mean
 from parties.data import Table
 from parties.datasets import load
@@ -102,7 +102,8 @@ def _check_parameters_there(config: NodeConfig) -> None:
 def admit(config: NodeConfig, history: History, task: Task, asker: str) -> bool:
     """Whether someone here must approve the job first.
 
-    PolicyDenied names the rule that denies it, and the column; ConfigError says what the job lacks.
+    PolicyDenied names the rule that denies it, and the column; ConfigError says what the job lacks; Disagreement with another `asker` that nothing but
+    the names of categories is in its way.
     """
     rules, roster = config.rules, config.load_roster()
     if task.protocol not in (*rules.allow, *rules.ask):
@@ -116,6 +117,7 @@ def admit(config: NodeConfig, history: History, task: Task, asker: str) -> bool:
         _check_data(config, task, columns)
     _check_people(rules, roster, task, asker)
     check_limits(rules, history, task)
+    _check_categories(config, task, columns, asker)
     dataset = rules.dataset(task.dataset)
     return task.protocol in rules.ask or (dataset is not None and dataset.ask)
 
@@ -177,15 +179,29 @@ def _check_data(config: NodeConfig, task: Task, columns: list[str]) -> None:
     rules = config.rules
     if rules.names_datasets and task.dataset not in rules.datasets:
         _deny("datasets", f"{task.dataset!r} is not on the list of {config.name}")
-    config.dataset(task.dataset)
+    dataset = config.dataset(task.dataset)
     if not columns:
         wanted = ", ".join(task.columns)
         msg = f"job of {task.protocol!r}: dataset {task.dataset!r} of {config.name} has none of the columns {wanted}; name one, or other --parties"
         raise ConfigError(msg)
     for column in columns:
-        declared, _ = config.source(task.dataset, column)
+        declared = dataset.unlisted(column) or config.source(task.dataset, column)[0]
         if rules.names_datasets and declared not in rules.datasets[task.dataset].columns:
             _deny(f"datasets.{task.dataset}.columns", f"column {declared!r} is not on the list of {config.name}")
+
+
+def _check_categories(config: NodeConfig, task: Task, columns: list[str], asker: str) -> None:
+    """That the categories of the job are listed here: last, since another member that asks hears of it, by a Disagreement."""
+    for column in columns:
+        name = config.dataset(task.dataset).unlisted(column)
+        if name is None:
+            continue
+        if asker == config.name:
+            # Which refuses it, as it does any column that is not declared.
+            config.source(task.dataset, column)
+        hint = did_you_mean(column, config.dataset(task.dataset).split(name))
+        text = f"describes its columns differently: it asks for {column!r}, which is no category of column {name!r} here; {hint}"
+        raise Disagreement(asker, f"{text} Declare the same everywhere.")
 
 
 def _check_people(rules: Policy, roster: Roster, task: Task, asker: str) -> None:

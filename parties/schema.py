@@ -140,6 +140,13 @@ class DatasetSettings(BaseModel):
                 return name, category
         return None
 
+    def unlisted(self, job_column: str) -> str | None:
+        """The declared column of categories of which `job_column` names one that is not listed; None if it is another column, or a category that is."""
+        if self.source(job_column) is not None:
+            return None
+        names = (job_column[: found.start()] for found in re.finditer("=", job_column))
+        return next((name for name in names if name in self.columns and self.columns[name].categories is not None), None)
+
     def expand(self, names: Iterable[str]) -> tuple[str, ...]:
         """`names` with a column of categories replaced by its columns for jobs, the baseline left out."""
         found: list[str] = []

@@ -97,7 +97,10 @@ async def test_on_a_full_disk_no_data_is_read_and_no_result_handed_over(tmp_path
         answer = (await requested(nodes, two))[-1]
         assert (answer["error"], "the audit log cannot be written (File too large)" in answer["text"]) == ("ConfigError", True), answer
         answer = (await requested(nodes, two, at="b"))[-1]
-        assert answer["text"].startswith("a: the job was denied by a; ")
+        assert (answer["error"], answer["text"]) == (
+            "Refused",
+            "a: cannot write its audit log, without which it runs no job; ask again once it can",
+        )
         assert len(entries(nodes, "a")) == before == 12
         # What the log should say of either is tried later.
         await until(lambda: nodes.log("a").count(" not in the audit log") == 2)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import signal
 import sqlite3
 
 import numpy as np
@@ -12,6 +14,8 @@ from pyarrow import parquet
 
 from parties.config import load_node_config
 from parties.datasets import load
+from tests.error_rows import row_of
+from tests.jobs import RUN, entries, governed, requested, waiting
 from tests.nodes import ROOT, Nodes, rows_of
 from tests.waiting import until
 
@@ -102,6 +106,60 @@ async def test_units_and_categories_must_be_the_same(tmp_path):
             await until(lambda named=named: len(named()) == 2)
             # At b itself it is one of those that it differs from.
             assert set(named()) <= ({"a", "c"} if name == "b" else {"b"})
+
+
+async def test_categories_that_are_spelt_differently_are_a_disagreement_and_no_denial(tmp_path):
+    nodes = Nodes(tmp_path)
+    write(tmp_path)
+    declare(tmp_path, b=COLUMNS.replace('"surgical"', '"Surgical"'))
+    for name in "ac":
+        config = tmp_path / f"{name}.toml"
+        config.write_text(config.read_text().replace("allow = [", 'allow = ["minimum", '))
+    async with nodes:
+
+        async def asked(protocol, columns, at):
+            return await nodes.beaver("run", protocol, "--dataset", "stays", "--columns", columns, "--json", "-c", f"{at}.toml")
+
+        status, out, complaints = await asked("mean", "age,ward=surgical", "a")
+        assert (status, json.loads(out)["party"]) == (4, "b")
+        told = "b: describes its columns differently: categories of column 'ward'. Declare the same everywhere."
+        assert complaints.splitlines()[-1] == f"Disagreement: {told}"
+        assert row_of("describes its columns differently").shows(told)
+        # At the third party too, if it had accepted before b answered; and at b with what only b and its proposer know.
+        mine = "a: describes its columns differently: it asks for 'ward=surgical', which is no category of column 'ward' here; did you mean 'ward=Surgical'?"
+        assert f"phase=unlike {mine} Declare the same everywhere." in nodes.log("b")
+        (entry,) = entries(nodes, "b")
+        assert (entry["kind"], entry["by"], entry["reason"].startswith(f"Disagreement: {mine}")) == ("declined", "b", True)
+        # The other way round, both others have it.
+        status, _, complaints = await asked("mean", "ward=Surgical", "b")
+        assert status == 4
+        assert re.search(r"Disagreement: [ac]: describes its columns differently: categories of column 'ward'\. Declare", complaints)
+        # What b lists is said to nobody, and what its policy does not allow hears nothing of categories.
+        status, _, complaints = await asked("minimum", "ward=surgical", "a")
+        assert (status, "the job was denied by b" in complaints, "categories" in complaints) == (5, True, False)
+        for name in "ac":
+            assert "Surgical" not in nodes.log(name).replace("ward=Surgical", "")
+        # A column of one's own that is not declared stays a fault of this organisation.
+        status, _, complaints = await asked("mean", "ward=Surgical", "a")
+        assert (status, "declares no column 'ward=Surgical'; did you mean 'ward=surgical'?" in complaints) == (1, True)
+
+
+async def test_categories_that_change_while_the_job_waits_for_approval_are_told_as_such(tmp_path):
+    nodes = governed(tmp_path, b='ask = ["mean"]')
+    write(tmp_path)
+    declare(tmp_path)
+    async with nodes:
+        task = {**RUN["task"], "dataset": "stays", "columns": ["ward=surgical"]}
+        asking = asyncio.create_task(requested(nodes, {**RUN, "task": task}))
+        await waiting(nodes, "b")
+        config = tmp_path / "b.toml"
+        config.write_text(config.read_text().replace('"surgical"', '"Surgical"'))
+        nodes.processes["b"].send_signal(signal.SIGHUP)
+        answer = (await asking)[-1]
+        assert (answer["error"], answer["text"]) == (
+            "Disagreement",
+            "b: describes its columns differently: categories of column 'ward'. Declare the same everywhere.",
+        )
 
 
 async def test_split_columns_drop_no_rows(tmp_path):

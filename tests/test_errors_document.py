@@ -44,6 +44,7 @@ from tests.test_errors_of_programs import CASES as PROGRAMS
 from tests.test_errors_of_programs import OF_NODES
 from tests.test_errors_of_setup import SETUP
 from tests.test_flow import FLOW
+from tests.test_full_disks import DISKS
 from tests.test_goodbyes import CLOSING
 from tests.test_handshake import MINE, THEIRS, pair
 from tests.test_identity_lock import LOCK
@@ -329,6 +330,7 @@ def test_every_row_has_one_case_and_every_case_one_row():
         *SCRIBE,
         *SECONDS,
         *DEALERS,
+        *DISKS,
     ]
     members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK, *FLOW, *LINKS, *BOUND, *RELAYED, *CLOSING, *FILES]
     cases = [*CASES, *PROGRAMS, *OF_NODES, *SYNC, *commands, *jobs, *members]

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from mpc.errors import BeaverError, ConfigError, JobCancelled, PeerLost, PolicyDenied
 from mpc.messaging.agreement import GAVE_UP
 from parties.config import load_node_config
+from parties.jobs.endings import DENIED, LOST
 from parties.jobs.job import Task, fresh_id, unpack_task
-from parties.jobs.proposals import DENIED, JOB, LOST, START, WITHDRAWN
+from parties.jobs.proposals import JOB, START, WITHDRAWN
 from parties.jobs.records import Record
 from parties.jobs.states import (
     FOLLOWING,

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from mpc.errors import BeaverError, RemoteFault
+from mpc.errors import BeaverError, Disagreement, RemoteFault
 from parties.auditing.entries import ENDED, RENEWED, STARTED, canonical, described, encoded, finite, seal_of, shortened
 from parties.auditing.history import used
 from parties.jobs.tally import DECLINED, Tally
@@ -100,8 +100,8 @@ class Journal:
             ENDED, **self._about(record), outcome=outcome, reason=reason(fault), output=None, rows=record.effort.rows, **_spent(s)
         )
 
-    def notable(self, job: str, asker: str, fault: BaseException) -> bool:
-        """A job never started: whether that gets an entry."""
+    def notable(self, job: str, asker: str, fault: BaseException | None) -> bool:
+        """A job never started, since `fault` denied it if that is one: whether that gets an entry."""
         self.tally.ended(DECLINED, fault)
         recent = self._declined.setdefault(asker, deque(maxlen=MAX_DECLINED))
         if asker != self._mesh.identity.name and len(recent) == MAX_DECLINED and recent[0] > time.monotonic() - HOUR:
@@ -112,7 +112,10 @@ class Journal:
 
     def declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
         """It never started: denied here, denied or busy elsewhere, or someone did not come.  Never raises."""
-        by = fault.party if isinstance(fault, RemoteFault) else self._mesh.identity.name
+        by = self._mesh.identity.name
+        # Whose job asks for a category that is not listed here did not decline it.
+        if isinstance(fault, RemoteFault) and not (isinstance(fault, Disagreement) and fault.party == asker):
+            by = fault.party
         about = {"job": job, "asker": asker, **_counting(self._admission.config)}
         try:
             self._audit.append(DECLINED, **about, **_outlined(task), by=by, reason=shortened(reason(fault), MAX_REASON))

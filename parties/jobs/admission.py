@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpc.errors import ConfigError, LocalFault
+from mpc.errors import ConfigError, Disagreement, LocalFault
 from mpc.messaging.job import describe, described
 from parties.jobs.approvals import too_small, unasked
 from parties.jobs.proposals import JOB
@@ -61,11 +61,11 @@ class Admission:
         before, self.config = self.config, config
         return before.load_roster().digest != config.load_roster().digest
 
-    def objection(self, record: Record, *, other_roster: bool) -> LocalFault | None:
+    def objection(self, record: Record, *, other_roster: bool) -> LocalFault | Disagreement | None:
         """Why a job that this party has not signed yet cannot be under what counts now, if it cannot."""
         try:
             asks = self.admits(record.task, record.asker)
-        except LocalFault as fault:
+        except (LocalFault, Disagreement) as fault:
             return fault
         if self.least(record.task) > record.task.pool:
             return too_small()

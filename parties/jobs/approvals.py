@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mpc.errors import ConfigError, PolicyDenied
-from parties.jobs.proposals import unapproved
+from parties.jobs.endings import unapproved
 from parties.jobs.states import Approved, Proposed, Waiting
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
-from mpc.messaging.departure import NO_ROOM, dealer_full, says
+from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved
+from parties.jobs.endings import DENIED, UNLIKE, apart, given_up, unapproved
 from parties.jobs.job import MAX_POOL
 from parties.jobs.states import Proposed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable
 
     from mpc.framing.wire import Body
     from mpc.network.mesh import Mesh
@@ -23,53 +23,16 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str], None]
 
-ACCEPTED, DENIED, BUSY, APART, AWAITS, ROWS = "accepted", "denied", "busy", "apart", "waiting", "rows"
-"""What a party answers."""
+ACCEPTED, BUSY, APART, AWAITS, ROWS = "accepted", "busy", "apart", "waiting", "rows"
+"""What a party answers, besides why it denies the job."""
 START, WITHDRAWN = "start", "withdrawn"
 """What the proposer says then."""
-LOST = "lost"
-"""With `denied`, and what is said of a dealer without a place, why a job ends before it begins."""
 DONE, CANCELLED = "done", "cancelled"
 """What a client hears of a job's end, besides these and the reasons of a departure."""
 JOB = "job"
 """What the signature of a job is for."""
 LATE = 4
 """Tries that one party may make necessary when time is up: it may want more rows, and approval.  Whoever wants another one after that takes no job."""
-
-
-def denied_by(name: str, teller: str) -> Refused:
-    """All that anyone but `name` gets to know, from `teller`."""
-    return Refused(name, f"the job was denied by {name}; the reason is known there only, in its log{says(teller, name)}")
-
-
-def given_up(name: str, reason: str, teller: str) -> RemoteFault:
-    """`name` ended a job before it began, says `teller`."""
-    if reason == NO_ROOM:
-        return dealer_full(name, teller)
-    return denied_by(name, teller) if reason == DENIED else PeerLost(name, f"gave up the job before it started{says(teller, name)}")
-
-
-def why(fault: BaseException, parties: Collection[str]) -> str:
-    """What others are told of a fault that ended a job of these parties before it began."""
-    if isinstance(fault, Refused):
-        return DENIED if fault.party in parties else NO_ROOM
-    return LOST if isinstance(fault, asyncio.CancelledError | PeerLost | PeerMisbehaved) else DENIED
-
-
-def no_place(name: str, held: str) -> Refused:
-    """`name` has no place for a job."""
-    text = f"is busy: it holds {held} for jobs that run, or were accepted and have not started. Try again later, or raise max_jobs there."
-    return Refused(name, text)
-
-
-def apart(name: str) -> PeerLost:
-    """`name` cannot speak with everyone in a job."""
-    return PeerLost(name, "is not connected with all members of the job; `beaver check` there says why")
-
-
-def unapproved(name: str, wait: float) -> Refused:
-    """Nobody at `name` decided."""
-    return Refused(name, f"did not approve the job within {wait:g} s. Ask there (`beaver jobs approve`), or raise --wait.")
 
 
 def say(mesh: Mesh, names: Iterable[str], **body: Any) -> None:
@@ -193,7 +156,7 @@ class Proposal:
                         self.withdraw(asked.accepted)
                         asked.accepted, asked.again = [], min(asked.pending)
         except BaseException as fault:
-            self._give_up(asked, fault)
+            self._give_up(asked)
             if isinstance(fault, TimeoutError):
                 if asked.awaits:
                     raise unapproved(min(asked.awaits), self._wait) from None
@@ -245,12 +208,14 @@ class Proposal:
         elif verdict == ROWS and self.record.task.pool < body["rows"] <= MAX_POOL:
             asked.rows, asked.again = max(asked.rows, body["rows"]), name
         else:
-            raise denied_by(name, name)
+            asked.denied = name, UNLIKE if verdict == UNLIKE else DENIED
+            raise given_up(*asked.denied, self.record.task, name)
 
-    def _give_up(self, asked: _Try, fault: BaseException) -> None:
-        if isinstance(fault, Refused):
+    def _give_up(self, asked: _Try) -> None:
+        if asked.denied:
             # Those who accepted learn who denied it, and no more.
-            say(self._mesh, asked.accepted, kind="decline", job=self.record.id, party=fault.party, reason=DENIED)
+            party, reason = asked.denied
+            say(self._mesh, asked.accepted, kind="decline", job=self.record.id, party=party, reason=reason)
             self.withdraw(asked.pending)
         else:
             self.withdraw(self._others)
@@ -266,6 +231,8 @@ class _Try:
         self.again = ""
         """Whose answer makes another try necessary."""
         self.busy = ""
+        self.denied: tuple[str, str] | None = None
+        """By whom, and what it said."""
         self.rows = 0
 
     @property

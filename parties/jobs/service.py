@@ -11,16 +11,17 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mpc.errors import BeaverError, ConfigError, JobCancelled, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
+from mpc.errors import BeaverError, ConfigError, Disagreement, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from mpc.messaging.agreement import GAVE_UP
 from mpc.messaging.departure import NO_ROOM, without
 from parties.auditing.journal import Journal, reason
 from parties.auditing.scribe import Scribe
 from parties.jobs.admission import Admission
 from parties.jobs.approvals import Approvals, denied, stale
+from parties.jobs.endings import DENIED, LOST, UNLIKE, UNWRITTEN, cancelled, given_up, no_place, why
 from parties.jobs.job import ID, Task, fresh_id, unpack_task
 from parties.jobs.places import Places
-from parties.jobs.proposals import ACCEPTED, APART, AWAITS, BUSY, DENIED, LOST, ROWS, START, Proposal, given_up, no_place, say, why
+from parties.jobs.proposals import ACCEPTED, APART, AWAITS, BUSY, ROWS, START, Proposal, say
 from parties.jobs.records import Record, Records
 from parties.jobs.states import Accepted, Cancelled, Computing, Ending, Failed, Proposed, Running, Starting, Unshared, Waiting
 from parties.jobs.visits import Visits
@@ -73,9 +74,9 @@ class Service:
             if isinstance(record.state, Waiting) and record.asker != self.me:
                 # What waits is not kept for the next start: the asker hears that this node is gone, and asks again.
                 self.approvals.withdraw(record.id)
-                self._over(record, self._cancelled(record.id))
+                self._over(record, cancelled(record.id, stopped=self._closing))
         for record in self.approvals.void():
-            self._over(record, self._cancelled(record.id))
+            self._over(record, cancelled(record.id, stopped=self._closing))
         tasks = [*self._running.values(), *self._proposing.values()]
         for task in tasks:
             task.cancel()
@@ -119,7 +120,7 @@ class Service:
             ended = record.ended if isinstance(fault, asyncio.CancelledError) else None
             self._over(record, ended or fault)
             if isinstance(fault, asyncio.CancelledError) and (ended or self._closing):
-                raise ended or self._cancelled(record.id) from None
+                raise ended or cancelled(record.id, stopped=self._closing) from None
             raise
         finally:
             del self._proposing[record.id]
@@ -142,14 +143,6 @@ class Service:
         proposal.start(self.admission.sign(record))
         return self._start(record, proposal.signatures, tell)
 
-    def _cancelled(self, job: str) -> JobCancelled:
-        why = (
-            "the node was stopped"
-            if self._closing
-            else "by `beaver jobs cancel` at this node, or since the command that asked for it ended"
-        )
-        return JobCancelled(f"job {job} was cancelled: {why}")
-
     async def _follow(self, record: Record, work: asyncio.Task[Done]) -> Done:
         try:
             # Also where it is over already: `_ended`, which was to be called first, has been called when this returns.
@@ -159,7 +152,7 @@ class Service:
             await asyncio.gather(work, return_exceptions=True)
             raise
         if work.cancelled():
-            raise record.ended or self._cancelled(record.id)
+            raise record.ended or cancelled(record.id, stopped=self._closing)
         return work.result()
 
     # -- running -----------------------------------------------------------------------------------------------
@@ -184,7 +177,7 @@ class Service:
         if isinstance(record.state, Unshared) and record.ended is None:
             # Nobody must wait for this party's data.
             about = fault.party if isinstance(fault, PeerLost | PeerMisbehaved | Refused) else self.me
-            self._decline(record, about, why(fault, record.task.parties))
+            self._decline(record, about, record.ending or why(fault, record.task.parties))
         self._over(record, fault, work)
 
     def _over(self, record: Record, fault: BaseException, work: Work | None = None) -> None:
@@ -192,7 +185,7 @@ class Service:
         self.approvals.spend(record.id, record.asker)
         logged, outcome = record.state.logged, outcome_of(fault)
         if isinstance(fault, asyncio.CancelledError):
-            fault = self._cancelled(record.id)
+            fault = cancelled(record.id, stopped=self._closing)
             record.becomes(Cancelled(reason(fault)))
         else:
             record.becomes(Failed(reason(fault)))
@@ -200,11 +193,11 @@ class Service:
         if work is not None and logged:
             self._scribe.later(record.id, self._journal.failed, record, work.session, outcome, fault)
         else:
-            self._note(record.id, record.asker, record.task, fault)
+            self._note(record.id, record.asker, record.task, fault, denied=record.ending != UNWRITTEN)
 
-    def _note(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
+    def _note(self, job: str, asker: str, task: Task | None, fault: BaseException, *, denied: bool = True) -> None:
         # Asked at once: what waits for the disk is limited, too.
-        if self._journal.notable(job, asker, fault):
+        if self._journal.notable(job, asker, fault if denied else None):
             self._scribe.later(job, self._journal.declined, job, asker, task, fault)
 
     def cancel(self, job: str) -> None:
@@ -243,11 +236,11 @@ class Service:
         try:
             task = unpack_task(data)
             ask = self.admission.proposed(job, name, task)
-        except LocalFault as fault:
-            # The reason stays here: elsewhere it is only "denied".
+        except (LocalFault, Disagreement) as fault:
+            # The reason stays here: elsewhere it is only "denied", or that categories differ.
             self.records.spend(job, name)
             self.approvals.spend(job, name)
-            self._answer(name, job, DENIED, str(fault))
+            self._answer(name, job, UNLIKE if isinstance(fault, Disagreement) else DENIED, str(fault))
             self._note(job, name, task, fault)
             return
         if (least := self.admission.least(task)) > task.pool:
@@ -269,7 +262,7 @@ class Service:
             return
         self._refuse(record, denied())
 
-    def _refuse(self, record: Record, fault: LocalFault) -> None:
+    def _refuse(self, record: Record, fault: LocalFault | Disagreement) -> None:
         """Deny a job of another member that this party has not signed, or give up one of its own."""
         if record.asker == self.me:
             record.ended = fault
@@ -277,7 +270,7 @@ class Service:
             return
         # Also of what was approved, and then withdrawn: it must not come again.
         self.records.spend(record.id, record.asker)
-        self._answer(record.asker, record.id, DENIED, str(fault))
+        self._answer(record.asker, record.id, UNLIKE if isinstance(fault, Disagreement) else DENIED, str(fault))
         self._release(record, fault)
 
     def _not_now(self, record: Record, verdict: str, why: str) -> None:
@@ -349,14 +342,14 @@ class Service:
         if record is None or name not in record.task.signers:
             return
         party = body["party"] if body["party"] in self.admission.members(record) and body["party"] != self.me else name
-        fault = given_up(party, body["reason"], name)
+        fault = given_up(party, body["reason"], record.task, name)
         # A job of this node's own that waits here was proposed to nobody yet.
         waits = isinstance(record.state, Waiting) and record.asker != self.me and name in (record.asker, party)
         # Whoever started may be done with it before this party is told to start.
         if isinstance(record.state, Accepted) or waits:
             self._release(record, fault)
         elif isinstance(record.state, Running):
-            self._end(record, fault)
+            self._end(record, fault, UNWRITTEN if body["reason"] == UNWRITTEN else "")
 
     def _gave_up(self, name: str, body: Body) -> None:
         """`name` left a job which this party has accepted or reads for: later it would wait for it in vain."""
@@ -369,13 +362,13 @@ class Service:
         elif isinstance(record.state, Unshared):
             self._end(record, fault)
 
-    def _end(self, record: Record, fault: RemoteFault) -> None:
+    def _end(self, record: Record, fault: RemoteFault, reason: str = "") -> None:
         """Another party ended a job that runs here and has not begun."""
         if record.ended is not None or isinstance(record.state, Computing) or record.id not in self._running:
             return
-        record.ended = fault
+        record.ended, record.ending = fault, reason
         # Before this party's own goodbye: whoever hears that first would take this party for the one that left.
-        self._decline(record, fault.party, why(fault, record.task.parties))
+        self._decline(record, fault.party, record.ending or why(fault, record.task.parties))
         if not isinstance(record.state, Unshared) or not isinstance(fault, Refused):
             self._running[record.id].cancel()
         # Else it ends after reading: what is wrong with this party's own data is more use here than another's denial.

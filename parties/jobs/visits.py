@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from mpc.errors import BeaverError, Disagreement, PeerLost, PolicyDenied, Refused
+from mpc.errors import BeaverError, Disagreement, PeerLost, PolicyDenied, Refused, RemoteFault
 from mpc.messaging.departure import ROOM, Departure, says
 from mpc.messaging.visit import Visit
-from parties.jobs.proposals import CANCELLED, DENIED, DONE, denied_by, say
+from parties.jobs.endings import DENIED, UNWRITTEN, denied_by, unwritten
+from parties.jobs.proposals import CANCELLED, DONE, say
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from mpc.network.mesh import Mesh
     from parties.jobs.records import Record
 
@@ -56,18 +55,20 @@ class Visits:
     def over(self, record: Record, fault: BaseException | None) -> None:
         """The job is over: tell the client how it ended."""
         if record.id in self._open:
-            reason, party = _ending(fault, self._mesh.identity.name, record.task.parties)
+            reason, party = _ending(fault, self._mesh.identity.name, record)
             say(self._mesh, [record.asker], kind="ended", job=record.id, reason=reason, party=party)
             self.close(record.id)
 
 
-def _ending(fault: BaseException | None, me: str, parties: Collection[str]) -> tuple[str, str]:
+def _ending(fault: BaseException | None, me: str, record: Record) -> tuple[str, str]:
     """What a client hears: a reason from a fixed list, and whom it is about.  Who refuses and is no party is the dealer, which denies nothing."""
     match fault:
         case None:
             return DONE, me
+        case _ if record.ending == UNWRITTEN:
+            return UNWRITTEN, fault.party if isinstance(fault, RemoteFault) else me
         case Refused():
-            return DENIED if fault.party in parties else ROOM, fault.party
+            return DENIED if fault.party in record.task.parties else ROOM, fault.party
         case PolicyDenied():
             return DENIED, me
         case asyncio.CancelledError():
@@ -81,6 +82,8 @@ def heard(name: str, reason: str, party: str, me: str) -> BeaverError:
     """The fault of which the party `name` tells the client `me`; of what it says nothing is shown but words of ours."""
     if reason == DENIED:
         return denied_by(party, name)
+    if reason == UNWRITTEN and party != me:
+        return unwritten(party, name)
     if reason == ROOM and party != me:
         return Refused(
             party, f"has no room for the job: let it be smaller, or ask again later; the log of {name} says which{says(name, party)}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import Disagreement, PeerLost, PolicyDenied
 from parties.datasets import meaning
+from parties.jobs.endings import UNWRITTEN
 from parties.jobs.pool import large_enough
 from parties.jobs.proposals import JOB
 from parties.jobs.records import named
@@ -110,6 +111,7 @@ class Work:
         try:
             await self._scribe.write(self._journal.started, self._record, self._signatures, overlaps)
         except Exception:
+            self._record.ending = UNWRITTEN
             self._admission.history.unstarted(self._record.id)
             raise
         except asyncio.CancelledError:

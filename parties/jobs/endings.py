@@ -1,0 +1,97 @@
+"""Why a job ends before it begins: what members tell each other of it, and what each makes of that."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from mpc.errors import Disagreement, JobCancelled, PeerLost, PeerMisbehaved, Refused, RemoteFault
+from mpc.messaging.departure import NO_ROOM, dealer_full, says
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from parties.jobs.job import Task
+
+DENIED, UNLIKE, UNWRITTEN, LOST = "denied", "unlike", "unwritten", "lost"
+"""A party's policy or data; its categories, which are not those of the job; its audit log, which cannot be written; all else.
+
+Besides these there is what is said of a dealer without a place.
+"""
+
+
+def denied_by(name: str, teller: str) -> Refused:
+    """All that anyone but `name` gets to know, from `teller`."""
+    return Refused(name, f"the job was denied by {name}; the reason is known there only, in its log{says(teller, name)}")
+
+
+def unwritten(name: str, teller: str) -> Refused:
+    """The disk of `name` is full, or the like; which, it does not say."""
+    text = "cannot write its audit log, without which it runs no job; ask again once it can"
+    return Refused(name, text + says(teller, name))
+
+
+def unlike(name: str, task: Task, teller: str) -> Disagreement:
+    """`name` knows other categories than the job: of which column it does not say, and which it knows even less."""
+    columns = dict.fromkeys(column.partition("=")[0] for column in task.columns if "=" in column)
+    listed = " or ".join(f"categories of column {column!r}" for column in columns) or "categories"
+    return Disagreement(name, f"describes its columns differently: {listed}{says(teller, name)}. Declare the same everywhere.")
+
+
+def given_up(name: str, reason: str, task: Task, teller: str) -> RemoteFault:
+    """`name` ended the job `task` before it began, says `teller`."""
+    if reason == NO_ROOM:
+        return dealer_full(name, teller)
+    if reason == DENIED:
+        return denied_by(name, teller)
+    if reason == UNLIKE:
+        return unlike(name, task, teller)
+    if reason == UNWRITTEN:
+        return unwritten(name, teller)
+    return PeerLost(name, f"gave up the job before it started{says(teller, name)}")
+
+
+def why(fault: BaseException, parties: Collection[str]) -> str:
+    """What others are told of a fault that ended a job of these parties before it began."""
+    if isinstance(fault, Refused):
+        return DENIED if fault.party in parties else NO_ROOM
+    return LOST if isinstance(fault, asyncio.CancelledError | PeerLost | PeerMisbehaved) else DENIED
+
+
+def no_place(name: str, held: str) -> Refused:
+    """`name` has no place for a job."""
+    text = f"is busy: it holds {held} for jobs that run, or were accepted and have not started. Try again later, or raise max_jobs there."
+    return Refused(name, text)
+
+
+def apart(name: str) -> PeerLost:
+    """`name` cannot speak with everyone in a job."""
+    return PeerLost(name, "is not connected with all members of the job; `beaver check` there says why")
+
+
+def unapproved(name: str, wait: float) -> Refused:
+    """Nobody at `name` decided."""
+    return Refused(name, f"did not approve the job within {wait:g} s. Ask there (`beaver jobs approve`), or raise --wait.")
+
+
+def cancelled(job: str, *, stopped: bool) -> JobCancelled:
+    """Somebody of this organisation ended a job: its node was stopped, or not."""
+    cause = "the node was stopped" if stopped else "by `beaver jobs cancel` at this node, or since the command that asked for it ended"
+    return JobCancelled(f"job {job} was cancelled: {cause}")
+
+
+__all__ = [
+    "DENIED",
+    "LOST",
+    "UNLIKE",
+    "UNWRITTEN",
+    "apart",
+    "cancelled",
+    "denied_by",
+    "given_up",
+    "no_place",
+    "unapproved",
+    "unlike",
+    "unwritten",
+    "why",
+]
