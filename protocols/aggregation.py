@@ -10,7 +10,7 @@ which has this party's columns in a note, and nothing is revealed.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 
 WEIGHT_BITS = 9
 """Bits that the total weight of a pool must have above its rounding."""
+
+
+class Counted(NamedTuple):
+    """A statistic, and of how many pooled rows it is, or of how much weight."""
+
+    value: Floats
+    size: float
 
 
 def sum_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
@@ -79,6 +86,12 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None
     rounds 1 · bytes 8(d + 1) per peer · reveals Σx / n and n, hence also Σx · takes no correlation
     A party may have no rows, np.empty((0, d)) or np.empty(0) as the others have; ConfigError if nobody has any.
     """
+    found = await counted_mean(s, x, frac, to)
+    return None if found is None else found.value
+
+
+async def counted_mean(s: Session, x: ArrayLike, frac: int, to: Receivers | None) -> Counted | None:
+    """`mean`, with the number of rows."""
     rows = own_rows(x)
     with noting(names := column_names(x)):
         revealed = await reveal_sum(
@@ -88,8 +101,7 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None
         return None
     *total, count = revealed
     # Of single numbers it is numpy's scalar, which does what a 0-d array does, and is a float besides.
-    average: Floats = np.divide(np.reshape(total, rows.shape[1:]), not_empty(count))
-    return average
+    return Counted(np.divide(np.reshape(total, rows.shape[1:]), not_empty(count)), count)
 
 
 def weighted_mean_cost(n: int, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
@@ -108,6 +120,12 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
     rounds 1 · bytes 8(d + 1) per peer · reveals Σwx / Σw and Σw, hence also Σwx · takes no correlation
     ConfigError if the pool has no weight, PrecisionError if Σw is so small that `frac` leaves fewer than three digits of it.
     """
+    found = await counted_weighted_mean(s, x, w, frac, to)
+    return None if found is None else found.value
+
+
+async def counted_weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, frac: int, to: Receivers | None) -> Counted | None:
+    """`weighted_mean`, with the sum of all weights."""
     rows, weights = own_rows(x), own_rows(w)
     # As a frame of one column has them.
     weights = weights.reshape(len(weights)) if weights.shape[1:] == (1,) else weights
@@ -131,5 +149,4 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
     if 0 < weight < least:
         msg = f"all weights together are less than {least:.2g}, too little for frac={frac}: multiply every weight by a constant, or pass a larger frac="
         raise PrecisionError(msg)
-    average: Floats = np.divide(np.reshape(total, rows.shape[1:]), not_empty(weight, f"weight that frac={frac} tells from 0"))
-    return average
+    return Counted(np.divide(np.reshape(total, rows.shape[1:]), not_empty(weight, f"weight that frac={frac} tells from 0")), weight)

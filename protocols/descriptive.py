@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from mpc import Cost, Floats, PrecisionError, Session, column_names
+from protocols.aggregation import Counted
 from protocols.declare import Receivers, declared, reveal_cost
 from protocols.own_data import checked_ddof, checked_frac, enough_rows, noting, own_rows, own_sums, reveal_sum, width
 
@@ -51,6 +52,12 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
     `to` names who gets the last round (everyone by default), and with it what the rounding of m was.  The first always goes to everyone, who so
     learns n, Σx, and Σx² rounded to multiples of 2^(52 - 2 frac), which is 4096: where Σx² is much larger than that, roughly the variance too.
     """
+    found = await counted_variance(s, x, ddof, frac, to)
+    return None if found is None else found.value
+
+
+async def counted_variance(s: Session, x: ArrayLike, ddof: int, frac: int, to: Receivers | None) -> Counted | None:
+    """`variance`, with the number of rows."""
     rows = own_rows(x)
     sums, squares = _about(rows, np.zeros(rows.shape[1:]))
     first = own_sums(s, np.append(sums, len(rows)), x, frac=checked_frac(frac))
@@ -70,8 +77,7 @@ async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, t
         return None
     spread = np.where(scaled[1] > 0, scaled[1] - np.square(scaled[0]), 0.0)
     _refuse_doubtful((scaled[1] > 0) & (spread < s.n * 2.0 ** (TELLING_BITS - DIGITS)), names, frac)
-    pooled_variance: Floats = np.multiply(spread, np.square(size) * (count / (count - ddof)))
-    return pooled_variance
+    return Counted(np.multiply(spread, np.square(size) * (count / (count - ddof))), float(count))
 
 
 @overload

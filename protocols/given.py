@@ -14,6 +14,7 @@ import numpy as np
 
 import mpc
 from mpc import AShare, ConfigError, Floats, PrecisionError, Session, protocol
+from protocols.aggregation import Counted
 from protocols.fitting import on_shares
 from protocols.least_squares import Options, no_solution
 from protocols.own_data import enough_rows, not_empty, own_sums
@@ -47,8 +48,8 @@ async def given_sum(s: Session, own: Floats, given: AShare, to: Receivers | None
 
 
 @protocol
-async def given_mean(s: Session, own: Floats, given: AShare, to: Receivers | None = None) -> Floats | None:
-    """Means of all columns.  own: own rows (n_i, d), given: (m, d) -> (d,) at the receivers
+async def given_mean(s: Session, own: Floats, given: AShare, to: Receivers | None = None) -> Counted | None:
+    """Means of all columns, and the number of rows.  own: own rows (n_i, d), given: (m, d) -> (d,) and a number at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals the means and the number of rows, hence also the sums
     """
@@ -56,14 +57,15 @@ async def given_mean(s: Session, own: Floats, given: AShare, to: Receivers | Non
     if revealed is None:
         return None
     *total, count = revealed
-    return np.divide(total, not_empty(count))
+    return Counted(np.divide(total, not_empty(count)), count)
 
 
 @protocol
 async def given_variance(
     s: Session, own: Floats, given: AShare, names: Sequence[str], *, ddof: int = 0, to: Receivers | None = None
-) -> Floats | None:
-    """Variances of all columns, which have these names.  own: own rows (n_i, d), given: (m, d) -> (d,) at the receivers
+) -> Counted | None:
+    """Variances of all columns, which have these names, and the number of rows.  own: own rows (n_i, d), given: (m, d) -> (d,) and a number at the
+    receivers
 
     rounds 4 (3 from 2^17 shared rows on) · reveals the number of rows, the means and the variances, hence also Σx and Σx²
     PrecisionError at the receivers where a column varies too little beside its unit.
@@ -92,7 +94,7 @@ async def given_variance(
             "tell a variance from rounding: declare a tighter range"
         )
         raise PrecisionError(msg)
-    return np.asarray(apart / (count - ddof))
+    return Counted(np.asarray(apart / (count - ddof)), count)
 
 
 def _with_count(s: Session, own: Floats, given: AShare) -> AShare:

@@ -60,8 +60,9 @@ class LinearRegression:
       number of rows, and the power of two of every column's standard deviation; a descent on rows also every party's number of rows;
     - columns: numbers of rows and columns, who has y, and the power of two of the standard deviation of every column and of y.
 
-    Afterwards: `coef_` (d,) in party order, `intercept_`, `n_features_in_`; for rows, `feature_names_in_` where X has names; for columns, since each
-    party knows the names of its own only, `own_columns_`, the slice of `coef_` that belongs to these.
+    Afterwards: `coef_` (d,) in party order, `intercept_`, `n_features_in_`, `n_samples_seen_` (the number of rows of all parties); for rows,
+    `feature_names_in_` where X has names; for columns, since each party knows the names of its own only, `own_columns_`, the slice of `coef_` that
+    belongs to these.
     """
 
     # Any: None where others are the receivers, and an AShare where nobody is.  Whoever reveals to all need not say that it is neither.
@@ -139,6 +140,7 @@ class LinearRegression:
         # All of it at once: a fit that failed leaves what was there before.
         self._fitted, self._known_to_all = fitted, reveal and s.everyone(chosen)
         self.coef_, self.intercept_, self.n_features_in_ = coefficients, intercept, fitted.weights.shape[0]
+        self.n_samples_seen_ = round(fitted.rows)
         self._names = names
         for name in ("feature_names_in_", "own_columns_"):
             vars(self).pop(name, None)

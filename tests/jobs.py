@@ -29,6 +29,7 @@ async def mean_is_right(nodes, at="a"):
     assert status == 0, complaints
     answer = json.loads(out)
     assert near(answer["result"]["mean"], nodes.pooled[:, :2].mean(axis=0)), answer
+    assert answer["result"]["rows"] == len(nodes.pooled), answer
     return answer
 
 

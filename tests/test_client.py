@@ -115,7 +115,7 @@ async def test_a_client_gives_rows_gets_results_or_both(tmp_path, names):
         for protocol, reduce in (("sum", np.sum), ("mean", np.mean), ("variance", np.var), ("standard_deviation", np.std)):
             for what, pool in (({}, own), ({"dataset": "patients"}, np.concatenate([own, theirs]))):
                 result = await asked(nodes, protocol, rows=rows, **what)
-                assert near(result[protocol], reduce(pool, axis=0), 2e-6), (protocol, what)
+                assert near(result[protocol], reduce(pool, axis=0), 2e-6) and result.get("rows", len(pool)) == len(pool), (protocol, what)
         line, *_ = np.linalg.lstsq(np.column_stack([own[:, :2], np.ones(len(own))]), own[:, 2], rcond=None)
         fit = await asked(nodes, "linear_regression", rows=rows, parameters={"target": "score"})
         assert near(fit["coefficients"] | {"intercept": fit["intercept"]}, line, 1e-4)

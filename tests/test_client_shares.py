@@ -141,7 +141,8 @@ async def test_a_result_for_the_client_alone_passes_by_every_party(n, sent):
 
     *parties, lab = await together(n, program, encode(ROWS, frac=32))
     assert parties == [None] * n
-    assert np.allclose(lab, ROWS.mean(axis=0), atol=1e-8)
+    assert np.allclose(lab.value, ROWS.mean(axis=0), atol=1e-8)
+    assert lab.size == len(ROWS)
     # A portion each, and the result from each: the parties exchange nothing at all.
     expected = [("lab", f"p{index}", 32 + 480 * (not index)) for index in range(n)] + [(f"p{index}", "lab", 32) for index in range(n)]
     assert sorted(sent) == sorted(expected)
@@ -156,7 +157,8 @@ async def test_a_variance_for_the_client_alone_is_that_of_all_rows(n):
     *parties, lab = await together(n, program, encode(ROWS, frac=32))
     assert parties == [None] * n
     pool = np.concatenate([ROWS, *(np.full((10, 3), 0.2 * (index + 1)) for index in range(n))])
-    assert np.allclose(lab, pool.var(axis=0, ddof=1), rtol=1e-6)
+    assert np.allclose(lab.value, pool.var(axis=0, ddof=1), rtol=1e-6)
+    assert lab.size == len(pool)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ async def test_a_variance_is_right_or_refused(spread, centre, own):
         assert re.search(r"column\(s\) 'age' are constant, or vary too little .* declare a tighter range", str(found))
         return
     pool = np.concatenate([decode(rows.copy(), 32), *[mine] * 3])
-    assert np.allclose(found, pool.var(axis=0), rtol=2.0**-8)
+    assert np.allclose(found.value, pool.var(axis=0), rtol=2.0**-8)
 
 
 async def test_a_result_for_all_is_everyones():

@@ -33,7 +33,7 @@ async def test_a_mean_and_a_comparison_run_over_a_broker(kind, tmp_path):
             for protocol, expected in (("mean", nodes.pooled.mean(axis=0)), ("maximum", nodes.pooled.max(axis=0))):
                 status, out, complaints = await nodes.run(protocol, "--columns", "age,bmi,score", "--json")
                 assert status == 0, complaints
-                assert np.allclose(numbers(json.loads(out)["result"]), expected, atol=1e-4), out
+                assert np.allclose(numbers(json.loads(out)["result"][protocol]), expected, atol=1e-4), out
 
 
 def numbers(value):

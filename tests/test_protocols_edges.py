@@ -247,7 +247,8 @@ def test_a_descent_of_too_many_columns_is_refused_before_it_begins(columns):
 def test_the_variance_of_any_number_of_shared_rows(rows, spread):
     x = 0.3 + spread * np.random.default_rng(rows).uniform(-0.5, 0.5, (rows, 1))
     for found in simulate(2, lambda s: shared_variance(s, x), check_bounds=True):
-        assert abs(found / x.var() - 1) < 1e-3
+        assert abs(found.value / x.var() - 1) < 1e-3
+        assert found.size == rows
 
 
 def test_a_variance_of_many_shared_rows_is_never_that_of_their_rounding():

@@ -62,7 +62,7 @@ def test_rows_on_diabetes(n, moments):
         assert np.allclose(predicted, reference.predict(X[parts[index]]), atol=1e-2)
         assert np.allclose(model.predict(X), reference.predict(X), atol=1e-2)
         assert abs(model.score(X, Y) - reference.score(X, Y)) < 1e-6
-        assert model.n_features_in_ == 10
+        assert (model.n_features_in_, model.n_samples_seen_) == (10, 442)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])

@@ -52,6 +52,7 @@ async def fitted(s: Session) -> tuple[Floats, float | None]:
     model = await protocols.LinearRegression().fit(s, ROWS, [1.0, 2.0])
     assert_type(await model.predict(s, ROWS), Floats)
     assert_type(model.n_features_in_, int)
+    assert_type(model.n_samples_seen_, int)
     return model.coef_, model.intercept_
 
 

@@ -46,7 +46,11 @@ async def _fit(s: Session, table: Table, task: Task, settings: Settings) -> Resu
         score = await _score(s, model, x, y, task, settings)
     if model.intercept_ is None:
         return None
-    result: Result = {"coefficients": _in_order(task, names, model.coef_), "intercept": float(model.intercept_)}
+    result: Result = {
+        "coefficients": _in_order(task, names, model.coef_),
+        "intercept": float(model.intercept_),
+        "rows": model.n_samples_seen_,
+    }
     if settings["score"]:
         result["r_squared"] = score
     if errors is not None:
@@ -68,7 +72,7 @@ async def _fit_given(s: Session, table: Table, given: AShare, task: Task, settin
         return None
     names = [name for name in table.columns if name != settings["target"]]
     coefficients = fitted[0] * unit[at] / np.delete(unit, at)
-    return {"coefficients": by_column(names, coefficients), "intercept": float(fitted[1] * unit[at])}
+    return {"coefficients": by_column(names, coefficients), "intercept": float(fitted[1] * unit[at]), "rows": task.given}
 
 
 async def _score(s: Session, model: LinearRegression, x: Table, y: Any, task: Task, settings: Settings) -> float | None:

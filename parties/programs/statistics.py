@@ -11,12 +11,19 @@ from mpc.errors import ConfigError
 from parties.data import Table
 from parties.programs.groups import weighted, with_weight
 from parties.programs.program import COLUMN, OnGiven, Program, Result, Setting, Settings, by_column, fraction, units
+from protocols import counted
 from protocols.given import given_mean, given_sum, given_variance
 from protocols.own_data import enough_rows
 
 if TYPE_CHECKING:
-    from mpc import AShare, Session
+    from mpc import AShare, Floats, Session
     from parties.jobs.job import Task
+    from protocols.counted import Counted
+
+
+def _of_rows(name: str, table: Table, found: Counted | None, unit: Floats | float = 1.0) -> Result | None:
+    """A statistic of every column, in these units, and of how many rows it is."""
+    return None if found is None else {name: by_column(table.columns, found.value * unit), "rows": round(found.size)}
 
 
 async def _sum(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
@@ -25,8 +32,7 @@ async def _sum(s: Session, table: Table, task: Task, settings: Settings) -> Resu
 
 
 async def _mean(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    mean = await protocols.mean(s, table, frac=settings["frac"], to=task.to or None)
-    return None if mean is None else {"mean": by_column(table.columns, mean)}
+    return _of_rows("mean", table, await counted.mean(s, table, frac=settings["frac"], to=task.to or None))
 
 
 async def _weighted_mean(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
@@ -37,18 +43,17 @@ async def _weighted_mean(s: Session, table: Table, task: Task, settings: Setting
         raise ConfigError(msg)
     names = [name for name in table.columns if name != settings["weights"]]
     others = Table(names, np.delete(table.rows, at, axis=1))
-    mean = await protocols.weighted_mean(s, others, weights, frac=settings["frac"], to=task.to or None)
-    return None if mean is None else {"weighted_mean": by_column(names, mean)}
+    mean = await counted.weighted_mean(s, others, weights, frac=settings["frac"], to=task.to or None)
+    return None if mean is None else {"weighted_mean": by_column(names, mean.value), "total_weight": float(mean.size)}
 
 
 async def _variance(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    spread = await protocols.variance(s, table, ddof=settings["ddof"], frac=settings["frac"], to=task.to or None)
-    return None if spread is None else {"variance": by_column(table.columns, spread)}
+    return _of_rows("variance", table, await counted.variance(s, table, ddof=settings["ddof"], frac=settings["frac"], to=task.to or None))
 
 
 async def _standard_deviation(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    spread = await protocols.standard_deviation(s, table, ddof=settings["ddof"], frac=settings["frac"], to=task.to or None)
-    return None if spread is None else {"standard_deviation": by_column(table.columns, spread)}
+    spread = await counted.standard_deviation(s, table, ddof=settings["ddof"], frac=settings["frac"], to=task.to or None)
+    return _of_rows("standard_deviation", table, spread)
 
 
 async def _sum_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:  # noqa: ARG001  a body's arguments
@@ -60,18 +65,20 @@ async def _sum_given(s: Session, table: Table, given: AShare, task: Task, settin
 async def _mean_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:  # noqa: ARG001  a body's arguments
     unit = units(task)
     mean = await given_mean(s, table.rows / unit, given, task.to or None)
-    return None if mean is None else {"mean": by_column(table.columns, mean * unit)}
+    return _of_rows("mean", table, mean, unit)
 
 
 async def _variance_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:
     unit = units(task)
     spread = await given_variance(s, table.rows / unit, given, table.columns, ddof=settings["ddof"], to=task.to or None)
-    return None if spread is None else {"variance": by_column(table.columns, spread * np.square(unit))}
+    return _of_rows("variance", table, spread, np.square(unit))
 
 
 async def _deviation_given(s: Session, table: Table, given: AShare, task: Task, settings: Settings) -> Result | None:
     spread = await _variance_given(s, table, given, task, settings)
-    return None if spread is None else {"standard_deviation": {name: float(np.sqrt(value)) for name, value in spread["variance"].items()}}
+    if spread is None:
+        return None
+    return {"standard_deviation": {name: float(np.sqrt(value)) for name, value in spread["variance"].items()}, "rows": spread["rows"]}
 
 
 def _rule(task: Task, settings: Settings) -> None:
