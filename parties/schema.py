@@ -34,9 +34,14 @@ def _range(value: object) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
-def _category(value: object) -> object:
+def _category(value: object) -> str:
     """A category as jobs name it: columns may hold whole numbers and truth values, too."""
-    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int) else value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int):
+        text = "must be text, a whole number, or true or false"
+        raise own_text(text)
+    return str(value)
 
 
 def _categories(value: list[str]) -> list[str]:

@@ -112,7 +112,7 @@ def test_categories_may_be_listed_as_the_column_has_them(tmp_path):
     assert config.datasets["p"].meaning(["ward=1", "flag=true"]) == coded.datasets["p"].meaning(["ward=1", "flag=true"])
 
 
-@pytest.mark.parametrize("listed", ['[1, "1"]', "[1.5, 2]", '[true, "true"]'])
+@pytest.mark.parametrize("listed", ['[1, "1"]', "[1.5, 2]", '[true, "true"]', "[[1], 2]"])
 def test_categories_that_cannot_be(tmp_path, listed):
     with pytest.raises(ConfigError, match=r"a\.toml, line \d: key 'datasets\.p\.columns\.ward\.categories'"):
         configured(tmp_path, 'path = "p.csv"', f"[datasets.p.columns]\nward = {{ categories = {listed} }}\n")

@@ -10,13 +10,17 @@ import sqlite3
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from pyarrow import parquet
 
+from mpc import Disagreement
+from parties.client import ask
 from parties.config import load_node_config
 from parties.datasets import load
 from tests.error_rows import row_of
 from tests.jobs import RUN, entries, governed, requested, waiting
 from tests.nodes import ROOT, Nodes, rows_of
+from tests.test_client import served
 from tests.waiting import until
 
 WARDS = ["surgical", "medical", "other"]
@@ -142,6 +146,20 @@ async def test_categories_that_are_spelt_differently_are_a_disagreement_and_no_d
         # A column of one's own that is not declared stays a fault of this organisation.
         status, _, complaints = await asked("mean", "ward=Surgical", "a")
         assert (status, "declares no column 'ward=Surgical'; did you mean 'ward=surgical'?" in complaints) == (1, True)
+
+
+async def test_a_client_hears_of_categories_that_are_spelt_differently(tmp_path):
+    nodes = served(tmp_path)
+    tables = write(tmp_path)
+    declare(tmp_path, b=COLUMNS.replace('"surgical"', '"Surgical"'))
+    async with nodes:
+        with pytest.raises(Disagreement) as caught:
+            await ask(tmp_path / "lab.toml", "mean", dataset="stays", columns=["ward=surgical"])
+        assert row_of("describes its columns differently").shows(str(caught.value))
+        assert caught.value.party == "b"
+        # And what all have alike, it gets.
+        answer = await ask(tmp_path / "lab.toml", "mean", dataset="stays", columns=["age"])
+        assert answer["result"]["rows"] == sum(len(table["age"]) for table in tables.values())
 
 
 async def test_categories_that_change_while_the_job_waits_for_approval_are_told_as_such(tmp_path):

@@ -58,6 +58,7 @@ READING = {
     "'password_file' is for": (query("SELECT 1") + '\npassword_file = "x"', "", "age"),
     "two columns give jobs a column": (f'{CSV}\n[datasets.p.columns]\n"w=a" = {{}}\nw = {{ categories = ["a", "b"] }}\n', "", "age"),
     "must be two or more different names": (column('{ categories = ["a", "a"] }'), "", "age"),
+    "must be text, a whole number": (column("{ categories = [1.5, 2] }"), "", "age"),
     "has no range, no unit": (column('{ categories = ["a", "b"], unit = "kg" }'), "", "age"),
     "'baseline' is for": (column('{ baseline = "a" }'), "", "age"),
     "'baseline' names no category": (column('{ categories = ["a", "b"], baseline = "c" }'), "", "age"),
