@@ -14,6 +14,9 @@ from mpc.messaging.departure import Departure, no_memory, reported
 from mpc.messaging.exchange import Exchange
 from mpc.testing import simulate
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
+from parties.jobs.endings import UNWRITTEN, unwritten
+from parties.jobs.job import Task
+from parties.jobs.records import Record
 from parties.jobs.visits import _ending, heard
 from tests.test_agreement import CLOCKS, Played, meshes, run
 from tests.waiting import turns, until
@@ -127,11 +130,23 @@ async def no_room():
 
 
 async def test_a_client_hears_that_the_dealer_has_no_room_and_not_that_it_denied_the_job():
-    assert _ending(Refused("dealer", "has no memory"), "a", ("a", "b")) == ("room", "dealer")
-    assert _ending(Refused("b", "denied"), "a", ("a", "b")) == ("denied", "b")
+    record = Record("j", Task("mean", "patients", ("age",), ("a", "b")), "lab")
+    assert _ending(Refused("dealer", "has no memory"), "a", record) == ("room", "dealer")
+    assert _ending(Refused("b", "denied"), "a", record) == ("denied", "b")
     (fault,) = await no_room()
     assert (type(fault), fault.party) == (Refused, "dealer")
     assert str(heard("a", "room", "lab", "lab")).startswith("a: ended the job, since it found this client gone")
+
+
+@pytest.mark.parametrize(("fault", "party"), [(unwritten("b", "b"), "b"), (ConfigError("a.audit.log: ..."), "a")])
+def test_a_client_hears_whose_audit_log_cannot_be_written_from_every_party(fault, party):
+    record = Record("j", Task("mean", "patients", ("age",), ("a", "b")), "lab")
+    record.ending = UNWRITTEN
+    assert _ending(fault, "a", record) == (UNWRITTEN, party)
+    told = heard("a", UNWRITTEN, party, "lab")
+    assert (type(told), told.party, "cannot write its audit log" in str(told)) == (Refused, party, True)
+    # What nobody can say of the client itself is nothing.
+    assert isinstance(heard("a", UNWRITTEN, "lab", "lab"), PeerLost)
 
 
 @pytest.mark.parametrize("kind", ["leave", "withdraw"])
