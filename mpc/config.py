@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from mpc import durable
 from mpc.errors import ConfigError
-from mpc.membership.endpoints import Endpoint, parse_endpoint
+from mpc.membership.endpoints import Endpoint, is_loopback, parse_endpoint
 from mpc.membership.identity import Identity, private_text
 from mpc.membership.members import minute
 from mpc.membership.roster import Roster
@@ -77,6 +77,8 @@ class PartyConfig(BaseModel):
     name: str
     key: str
     roster: str
+    unsigned: bool = False
+    """Take a roster that not all have signed, for a trial on one machine."""
     state: str | None = None
     listen: Annotated[str, AfterValidator(endpoint_text)] | None = None
     clocks: ClockSettings = ClockSettings()
@@ -146,7 +148,7 @@ class PartyConfig(BaseModel):
     def load_roster(self) -> Roster:
         """The roster, read once; ConfigError unless it lists this member with the key of `key`, and all members have signed it.
 
-        A roster whose every address is on loopback needs no signatures, for development: nobody else can be met with it.
+        With `unsigned` one does that has no signatures, where it and `listen` are on loopback: then nobody but processes of this machine can be met.
         """
         if self._known is None:
             self._known = self._checked(Roster.load(self.roster_path))
@@ -165,13 +167,23 @@ class PartyConfig(BaseModel):
         if public not in me.valid():
             msg = f"{self.key_path}: retired on {minute(me.retires)}; set `key` to the file of the key that replaces it"
             raise ConfigError(msg)
-        if roster.unsigned and not roster.on_loopback:
+        if roster.unsigned:
+            self._check_unsigned(roster)
+        return roster
+
+    def _check_unsigned(self, roster: Roster) -> None:
+        """ConfigError unless the configuration asks for a roster without signatures, it has none that are wrong, and all is on loopback."""
+        said = f"{self.roster_path}: version {roster.content.version}"
+        alone = roster.on_loopback and (self.listen is None or is_loopback(parse_endpoint(self.listen)[0]))
+        if not (self.unsigned and alone):
             msg = (
-                f"{where}: version {roster.content.version} is not signed by {', '.join(roster.unsigned)}; each runs `beaver roster sign -c` "
-                "and its configuration, and sends the line to all others, who add it with `beaver roster accept`"
+                f"{said} is not signed by {', '.join(roster.unsigned)}; each runs `beaver roster sign -c` and its configuration, and sends "
+                "the line to all others, who add it with `beaver roster accept`. A trial with all addresses on loopback may set `unsigned = true`"
             )
             raise ConfigError(msg)
-        return roster
+        if wrong := [name for name in roster.unsigned if name in roster.signatures]:
+            msg = f"{said} has signatures of {', '.join(wrong)} that are not of this roster: sign it anew, or take them out"
+            raise ConfigError(msg)
 
     def listen_address(self) -> Endpoint | None:
         """Where to listen: `listen`, or else the own endpoint of the roster; None for a member that only dials.
@@ -183,7 +195,9 @@ class PartyConfig(BaseModel):
         public = roster[self.name].endpoint
         log = logging.getLogger(f"beaver.{self.name}")
         if roster.unsigned:
-            log.warning("the roster is not signed by %s: taken only since all its addresses are on loopback", ", ".join(roster.unsigned))
+            log.warning(
+                "the roster is not signed by %s: taken since `unsigned` asks for it, and all is on loopback", ", ".join(roster.unsigned)
+            )
         if self.listen is None:
             return public
         address = parse_endpoint(self.listen)

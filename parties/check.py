@@ -92,7 +92,7 @@ def own_files(config: NodeConfig, path: Path) -> list[Own]:
     """The configuration at `path`, key, roster, their permissions, and the names that programs import.  What a node refuses to start with is a ConfigError."""
     identity, roster = config.identity(), config.load_roster()
     said = roster.content
-    signed = f"not signed by {', '.join(roster.unsigned)}: taken only on loopback" if roster.unsigned else "signed by all"
+    signed = f"not signed by {', '.join(roster.unsigned)}: taken since `unsigned` asks for it" if roster.unsigned else "signed by all"
     found = [
         Own("key", f"{config.key_path}, fingerprint {spoken(identity.public)}"),
         Own("roster", f"version {said.version}, digest {roster.digest.hex()[:16]}, {len(roster.members)} members, {signed}"),

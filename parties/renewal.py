@@ -78,6 +78,8 @@ class Renewal:
             log.error("phase=renewal the roster counts, and a restart would take the one before, too: %s", fault)  # noqa: TRY400  its text says all
         for key in late:
             log.warning("phase=renewal key %r of %s was changed: restart the node for it, until then the old value counts", key, self._path)
+        if roster.unsigned:
+            log.warning("phase=renewal the roster is not signed by %s", ", ".join(roster.unsigned))
         policy = f"the policy {rules.version!r} with digest {rules.digest.hex()} and " if roster[fresh.name].role == "party" else ""
         log.info(
             "phase=renewal from now on %sversion %d of the roster with digest %s count", policy, roster.content.version, roster.digest.hex()

@@ -63,7 +63,7 @@ class Nodes:
         self.data = {}
         for index, name in enumerate(everyone):
             identities[name].save(folder / f"{name}.key")
-            head = f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\n'
+            head = f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\nunsigned = true\n'
             clocks = f"[clocks]\njoin = 20.0\nlost = {lost}\nstall = {stall}\nrepair = {repair}\n"
             if name in names:
                 self.data[name] = rows_of(index)

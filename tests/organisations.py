@@ -89,7 +89,7 @@ class Organisations:
             identities[name].save(folder / f"{name}.key")
             config = folder / f"{name}.toml"
             clocks = f"[clocks]\njoin = {join}\nlost = {lost}\nstall = {stall}\nrepair = {repair}\n"
-            config.write_text(f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\n{clocks}')
+            config.write_text(f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\nunsigned = true\n{clocks}')
             setattr(self, name, Organisation(name, config, listeners[name]))
         self.parties = [self.a, self.b, self.c]
         self.everyone = [*self.parties, self.dealer]

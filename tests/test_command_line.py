@@ -27,6 +27,7 @@ from parties.demo.study import pooled, split, tolerance
 from tests import nodes
 from tests.error_rows import row_of
 from tests.ports import free_port
+from tests.rosters import signed
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -182,7 +183,7 @@ async def test_the_dealer_command_serves_until_ctrl_c(tmp_path):
         Member(identity.name, identity.public, ("127.0.0.1", port) if identity.name == "the_dealer" else ("127.0.0.1", 1), role)
         for identity, role in zip(identities, ("party", "party", "dealer"), strict=True)
     )
-    (tmp_path / "roster.toml").write_text(roster.dump())
+    (tmp_path / "roster.toml").write_text(signed(roster, *identities).dump())
     for identity in identities:
         identity.save(tmp_path / f"{identity.name}.key")
         (tmp_path / f"{identity.name}.toml").write_text(f'name = "{identity.name}"\nkey = "{identity.name}.key"\nroster = "roster.toml"\n')
@@ -272,7 +273,7 @@ async def test_the_embedding_of_the_readme_runs_as_separate_processes(tmp_path):
     sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in names}
     addresses = {name: sock.getsockname() for name, sock in sockets.items()}
     roster = Roster(Member(n, identities[n].public, addresses[n], "dealer" if n == "the_dealer" else "party") for n in names)
-    (tmp_path / "roster.toml").write_text(roster.dump())
+    (tmp_path / "roster.toml").write_text(signed(roster, *identities.values()).dump())
     for name in names:
         identities[name].save(tmp_path / f"{name}.key")
         (tmp_path / f"{name}.toml").write_text(config.replace("hospital_a", name))

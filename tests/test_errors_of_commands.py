@@ -17,6 +17,7 @@ from mpc.transport.tcp import TcpNetwork
 from tests.error_rows import row_of
 from tests.jobs import ENDLESS
 from tests.nodes import Nodes
+from tests.rosters import signed
 
 AT_ONCE = 3
 """Commands that run at a time."""
@@ -37,6 +38,17 @@ def edit(name, old, new):
 def top(line):
     """`line` before all others of a's configuration."""
     return lambda home: (home / "a.toml").write_text(line + "\n" + (home / "a.toml").read_text())
+
+
+def elsewhere(host):
+    """a listens at `host`, by a roster that all have signed."""
+
+    def do(home):
+        known = Roster.load(home / "roster.toml")
+        (home / "roster.toml").write_text(signed(known, *(Identity.load(home / f"{each.name}.key") for each in known.members)).dump())
+        top(f'listen = "{host}:9001"')(home)
+
+    return do
 
 
 def status(**keys):
@@ -125,8 +137,8 @@ OFFLINE = {
     "one of them needs one": (roster(lambda text, _: re.sub("endpoint = .*", "", text)), PARTY),
     "its role in the roster must be": (None, "party -c dealer.toml"),
     "REASON; free the port": (taken_port, PARTY),
-    "finds no address for the host": (top('listen = "nowhere.invalid:9001"'), PARTY),
-    "is no address of this machine": (top('listen = "192.0.2.1:9001"'), PARTY),
+    "finds no address for the host": (elsewhere("nowhere.invalid"), PARTY),
+    "is no address of this machine": (elsewhere("192.0.2.1"), PARTY),
     "must belong to this user": (open_folder, PARTY),
     "PATH: cannot be made": (edit("a.toml", '"a.sock"', '"a.csv/a.sock"'), PARTY),
     "whether a node answers there": (lambda home: (home / "a.sock").symlink_to("a.sock"), PARTY),

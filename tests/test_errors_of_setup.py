@@ -61,10 +61,15 @@ def renewed(retires=None, file="roster.toml"):
     return do
 
 
-def next_version(home):
-    """A signed roster, and something where its next version would be."""
+def sign(home):
+    """All members have signed the roster."""
     identities = [Identity.load(home / f"{name}.key") for name in MEMBERS]
     (home / "roster.toml").write_text(signed(Roster.load(home / "roster.toml"), *identities).dump())
+
+
+def next_version(home):
+    """A signed roster, and something where its next version would be."""
+    sign(home)
     (home / "roster.v2.toml").touch()
 
 
@@ -99,6 +104,7 @@ def without_certificates(home):
 
 COMMANDS = {
     "is not signed by NAMES; each runs": (edit("roster.toml", "127.0.0.1", "10.99.0.1"), PARTY),
+    "that are not of this roster: sign it anew": (all_of(sign, edit("roster.toml", "127.0.0.1", "127.0.0.2")), PARTY),
     "is not signed by NAMES; get their": (None, "roster verify roster.toml"),
     "retired on DATE UTC; set": (renewed(PAST), PARTY),
     "uses MQTT, but the roster names no": (before('transport = "mqtt"'), PARTY),

@@ -38,7 +38,7 @@ class Many(Organisations):
         for name in names:
             identities[name].save(folder / f"{name}.key")
             clocks = f"[clocks]\njoin = {join}\nlost = {lost}\nstall = {stall}\nrepair = 0.0\n"
-            (folder / f"{name}.toml").write_text(f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\n{clocks}')
+            (folder / f"{name}.toml").write_text(f'name = "{name}"\nkey = "{name}.key"\nroster = "roster.toml"\nunsigned = true\n{clocks}')
             self.everyone.append(Organisation(name, folder / f"{name}.toml", listeners[name]))
         *self.parties, self.dealer = self.everyone
 

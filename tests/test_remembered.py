@@ -21,6 +21,7 @@ REMEMBERED = [
     "is older than version",
     "this node has used another version",
     "follows another version",
+    "is not signed by all, and this node has used",
     "which roster was used last",
     "others may read or write this state",
     "which roster was used must be remembered",
@@ -96,9 +97,18 @@ async def test_a_state_that_cannot_be_used_says_so(home):
     assert os.listdir(home / "missing") == ["a.state"]
 
 
-async def test_an_unsigned_roster_on_loopback_is_not_remembered(home):
-    port = free_port()
-    (home / "roster.toml").write_text(Roster([Member("a", A.public, ("127.0.0.1", port)), Member("b", B.public, None)]).dump())
-    async with mpc.open_node(home / "a.toml"):
-        pass
-    assert not (home / "a.state").exists()
+async def test_an_unsigned_roster_is_not_remembered_and_not_taken_after_a_signed_one(home):
+    (home / "a.toml").write_text("unsigned = true\n" + (home / "a.toml").read_text())
+    near = Roster([Member("a", A.public, ("127.0.0.1", free_port())), Member("b", B.public, None)])
+    text = near.dump()
+    for _ in range(2):
+        (home / "roster.toml").write_text(text)
+        async with mpc.open_node(home / "a.toml"):
+            pass
+        assert not (home / "a.state").exists()
+    await use(home, near)
+    (home / "roster.toml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        async with mpc.open_node(home / "a.toml"):
+            pass
+    assert row_of("is not signed by all, and this node has used").shows(str(caught.value)), caught.value

@@ -63,6 +63,11 @@ class Renewed(Nodes):
         )
         (self.folder / "roster.toml").write_text(self.roster.dump())
 
+    def client(self, name):
+        """A new member, which signs from now on."""
+        self.keys[name] = Identity.generate(name)
+        return Member(name, self.keys[name].public, None, "client")
+
     def next(self, *members, revoked=()):
         """The next version: with these members in place of those of the same names, or beside them."""
         said = self.roster.content
@@ -330,7 +335,7 @@ async def test_a_job_of_the_roster_before_is_proposed_anew_and_two_rosters_never
         asked = ask(nodes, task)
         job = await waiting(nodes, "b")
         shown = [(await requested(nodes, {"do": "show", "id": job}, at="b"))[-1]["digest"]]
-        nodes.publish(nodes.next(Member("c", Identity.generate("c").public, None, "client")))
+        nodes.publish(nodes.next(nodes.client("c")))
         # Only b has it: what is approved there is not what a proposed, and both say so.
         await nodes.hangup("b")
         shown.append((await requested(nodes, {"do": "show", "id": job}, at="b"))[-1]["digest"])
@@ -362,7 +367,7 @@ async def test_an_approval_does_not_outlive_the_roster_that_its_job_named(tmp_pa
         async with asyncio.timeout(PATIENCE):
             while [each["state"] for each in await jobs_of(nodes, "b")] != ["approved"]:
                 await asyncio.sleep(0.02)
-        nodes.publish(nodes.next(Member("lab", Identity.generate("lab").public, None, "client")))
+        nodes.publish(nodes.next(nodes.client("lab")))
         await nodes.hangup("b")
         assert await jobs_of(nodes, "b") == []
         assert logged(RENEWAL[5], nodes.log("b"))

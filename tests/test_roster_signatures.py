@@ -186,34 +186,52 @@ def test_a_roster_is_signed_with_the_key_that_stays_and_so_for_ever(retires):
 # -- which rosters a node takes ------------------------------------------------------------------------------------
 
 
-def configured(folder, roster, identity=A):
+def configured(folder, roster, identity=A, more=""):
     (folder / "roster.toml").write_text(roster.dump())
     identity.save(folder / "own.key")
-    (folder / "own.toml").write_text(f'name = "{identity.name}"\nkey = "own.key"\nroster = "roster.toml"\n')
+    (folder / "own.toml").write_text(f'name = "{identity.name}"\nkey = "own.key"\nroster = "roster.toml"\n{more}')
     return load_config(folder / "own.toml")
 
 
-def test_an_unsigned_roster_is_refused_by_name(tmp_path):
+ASKED = "unsigned = true\n"
+NEAR = [Member("a", A.public, ("127.0.0.1", 1)), Member("b", B.public, None)]
+
+
+@pytest.mark.parametrize("members", [FAR, NEAR])
+def test_an_unsigned_roster_is_refused_by_name(tmp_path, members):
     with pytest.raises(ConfigError, match=r"roster.toml: version 1 is not signed by b; each runs `beaver roster sign -c`"):
-        configured(tmp_path, signed(Roster(FAR), A)).load_roster()
+        configured(tmp_path, signed(Roster(members), A)).load_roster()
 
 
 LOOPBACK = [("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1), ("localhost", 1), None]
 
 
 @pytest.mark.parametrize("endpoint", LOOPBACK)
-def test_an_unsigned_roster_is_taken_on_loopback_and_the_log_says_so(tmp_path, caplog, endpoint):
+def test_an_unsigned_roster_is_taken_on_loopback_where_that_is_asked_for_and_the_log_says_so(tmp_path, caplog, endpoint):
     roster = Roster([Member("a", A.public, ("127.0.0.1", 1)), Member("b", B.public, endpoint)], relay=Relay("localhost", 1883, tls=False))
     with caplog.at_level(logging.WARNING):
-        configured(tmp_path, roster).listen_address()
-    assert "the roster is not signed by a, b: taken only since all its addresses are on loopback" in caplog.text
+        configured(tmp_path, roster, more=f'{ASKED}listen = "[::1]:1"\n').listen_address()
+    assert "the roster is not signed by a, b: taken since `unsigned` asks for it, and all is on loopback" in caplog.text
 
 
 @pytest.mark.parametrize(("endpoint", "broker"), [("10.0.0.1", "::1"), ("localhost.example", "::1"), ("::1", "h")])
 def test_one_address_elsewhere_is_enough_to_refuse_it(tmp_path, endpoint, broker):
     roster = Roster([Member("a", A.public, ("127.0.0.1", 1)), Member("b", B.public, (endpoint, 1))], relay=Relay(broker, 1, tls=False))
     with pytest.raises(ConfigError, match="is not signed by a, b"):
-        configured(tmp_path, roster).load_roster()
+        configured(tmp_path, roster, more=ASKED).load_roster()
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "localhost.example:1"])
+def test_whoever_listens_to_other_machines_takes_none(tmp_path, address):
+    with pytest.raises(ConfigError, match="is not signed by a, b"):
+        configured(tmp_path, Roster(NEAR), more=f'{ASKED}listen = "{address}"\n').load_roster()
+
+
+def test_a_wrong_signature_is_refused_where_none_is_needed(tmp_path):
+    other = Roster([*NEAR, Member("c", Identity.generate("c").public, None)])
+    wrong = Roster.of(Roster(NEAR).content, {"b": other.sign(B)})
+    with pytest.raises(ConfigError, match=r"roster.toml: version 1 has signatures of b that are not of this roster"):
+        configured(tmp_path, wrong, more=ASKED).load_roster()
 
 
 def test_a_member_starts_with_either_key_until_the_old_one_retires(tmp_path):

@@ -35,6 +35,8 @@ async def organisations(folder, *names):
         role = "dealer" if name == "the_dealer" else "party"
         await made(folder, "init", name, "--role", role, "--endpoint", f"127.0.0.1:{free_port()}")
     await made(folder, "roster", "add", "roster.toml", *(f"{name}.public" for name in names))
+    for name in names:
+        await made(folder, "roster", "sign", "-c", f"{name}.toml")
 
 
 async def test_tables_in_a_pipe_are_cut_nowhere(tmp_path):

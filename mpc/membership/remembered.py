@@ -32,11 +32,13 @@ class RosterMemory:
     def check(self, roster: Roster) -> bool:
         """Whether it is another one than the last; ConfigError if it is older, or another branch, or the file cannot be read.
 
-        One that lacks a signature is used on loopback only, for development, and is neither compared nor remembered.
+        One that lacks a signature, for a trial on one machine, is not remembered, and refused once a signed one was used.
         """
-        if roster.unsigned:
-            return False
         version, digest = self._read()
+        if roster.unsigned:
+            if version:
+                self._refuse(f"version {roster.content.version} is not signed by all, and this node has used version {version}, which is")
+            return False
         now = (roster.content.version, roster.digest.hex())
         if now[0] < version:
             self._refuse(

@@ -60,7 +60,8 @@ allow = []
 # askers = ["hospital_b"]
 # receivers = ["{name}"]
 
-# The least number of parties, and of rows of this organisation and of all together.
+# The least number of parties, and of rows of this organisation and of all together.  Where two parties compute a sum or a mean, each learns what the
+# other one's rows add up to; and a member of a larger roster may ask one other party alone.  3 excludes that.
 min_parties = 2
 min_rows = 10
 min_pool_rows = 0

@@ -65,6 +65,8 @@ def prepare(folder: Path, parties: Iterable[str], relay: Relay | None = None) ->
         transport="tcp" if relay is None else "mqtt",
         relay=relay,
     )
+    for identity in identities.values():
+        roster.accept(identity.name, roster.sign(identity))
     organisations = []
     for name in names:
         home = folder / name
