@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PRIVATE = 0o600
 """For its owner only, which is how a file is unless another mode is given."""
+OWNED = 0o644
+"""For its owner only to write, and for whomever the umask lets read it."""
 PUBLIC = 0o666
 """For whomever the umask lets read and write it."""
 
@@ -145,4 +147,4 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-__all__ = ["PRIVATE", "PUBLIC", "NewFile", "create", "descriptor", "read_text", "replace", "sync_folder"]
+__all__ = ["OWNED", "PRIVATE", "PUBLIC", "NewFile", "create", "descriptor", "read_text", "replace", "sync_folder"]

@@ -132,6 +132,18 @@ def test_what_init_writes_loads_and_denies_everything():
     assert Identity.load("home/new/hospital_a.key").seed.hex() not in said
 
 
+@pytest.mark.parametrize("umask", [0o002, 0o000])
+def test_what_init_writes_nobody_else_may_change_whatever_the_umask(umask):
+    before = os.umask(umask)
+    try:
+        beaver("init a")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in Path().iterdir()}
+    assert modes == {"a.key": 0o600, "a.toml": 0o644, "a.policy.toml": 0o644, "a.public": 0o644}
+    assert load_node_config("a.toml").policy.allow == []
+
+
 def test_every_line_that_init_comments_out_loads_too():
     beaver("init a")
     for file in ("a.toml", "a.policy.toml"):

@@ -113,7 +113,7 @@ def init(
         identity.save(key)
         made.append(key)
         for file, text in texts.items():
-            durable.create(folder / file, text.encode(), durable.PUBLIC)
+            durable.create(folder / file, text.encode(), durable.OWNED)
             made.append(folder / file)
     except OSError as fault:
         _undo(made)
