@@ -146,6 +146,26 @@ class Node:
         Raises PeerLost, Disagreement, PeerMisbehaved as the same one error at every op once a peer fails; an exception of
         the body passes unchanged and ends the session at every party.
         """
+        self._check_may_begin(job, parties)
+        described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program, terms, roster)
+        client = visit.client if visit is not None else ""
+        agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present, client=client).reach(self.mesh.clocks.join)
+        with self.books.ledger() as cost, self._alive(job):
+            s = Session.begin(agreed, self.mesh, cost, self._watches, visit)
+            s.log.info("phase=started parties=%s", ",".join(s.names))
+            s.log.info(_TRUST, described.members[-1])
+            try:
+                yield s
+                await s.finish()
+            except BaseException as fault:
+                clear = s.abort(fault)
+                if clear is fault:
+                    raise
+                raise clear from None
+        s.log.info("phase=done rounds=%d payload=%d", s.cost.rounds, s.cost.payload)
+
+    def _check_may_begin(self, job: str, parties: Iterable[str] | None) -> None:
+        """ConfigError or ProgramError unless a session of `job` may begin at this node."""
         if self.dealer is not None:
             msg = "this is the dealer's node; the dealer is never a computing party"
             raise ConfigError(msg)
@@ -163,22 +183,6 @@ class Node:
         if job in self._live:
             msg = f"job {job!r} runs at this node already; a job name is used by one session at a time: wait for its end, or choose another"
             raise ConfigError(msg)
-        described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program, terms, roster)
-        client = visit.client if visit is not None else ""
-        agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present, client=client).reach(self.mesh.clocks.join)
-        with self.books.ledger() as cost, self._alive(job):
-            s = Session.begin(agreed, self.mesh, cost, self._watches, visit)
-            s.log.info("phase=started parties=%s", ",".join(s.names))
-            s.log.info(_TRUST, described.members[-1])
-            try:
-                yield s
-                await s.finish()
-            except BaseException as fault:
-                clear = s.abort(fault)
-                if clear is fault:
-                    raise
-                raise clear from None
-        s.log.info("phase=done rounds=%d payload=%d", s.cost.rounds, s.cost.payload)
 
 
 @asynccontextmanager

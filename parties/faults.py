@@ -24,7 +24,7 @@ STATUS: dict[type[BaseException], int] = {
     mpc.Disagreement: REMOTE,
     mpc.Refused: REFUSED,
 }
-"""Of a class and those below it that are not listed."""
+"""The exit status of a class of faults, and of those below it that are not listed."""
 
 
 def exit_status(fault: mpc.BeaverError) -> int:

@@ -271,7 +271,7 @@ def test_a_relation_that_is_not_defined_ends_the_session_of_who_asked(what):
         simulate(2, program, clocks=CLOCKS)
 
 
-@pytest.mark.parametrize("most", ["MAX_ASKS", "MAX_NAMES"])
+@pytest.mark.parametrize("most", ["MAX_ASKS", "MAX_ASKED_BYTES"])
 def test_who_asks_for_more_than_a_dealer_queues_ends_its_session(most, monkeypatch, caplog):
     monkeypatch.setattr(dealing, most, 60)
 
@@ -288,7 +288,7 @@ def test_who_asks_for_more_than_a_dealer_queues_ends_its_session(most, monkeypat
 
     with pytest.raises(PeerLost):
         simulate(2, program, clocks=CLOCKS)
-    said = {"MAX_ASKS": "asked for more than 60 correlations, or ", "MAX_NAMES": ", or 60 bytes of their names, ahead"}
+    said = {"MAX_ASKS": "asked for more than 60 correlations, or ", "MAX_ASKED_BYTES": ", or 60 bytes of their names, ahead"}
     assert said[most] in caplog.text
 
 

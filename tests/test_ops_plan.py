@@ -231,7 +231,7 @@ def little_ahead(request, monkeypatch):
         monkeypatch.setattr(dealing, "MAX_ASKS", 16)
     else:
         monkeypatch.setattr(dealt, "AHEAD_NAMES", 340)
-        monkeypatch.setattr(dealing, "MAX_NAMES", 800)
+        monkeypatch.setattr(dealing, "MAX_ASKED_BYTES", 800)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

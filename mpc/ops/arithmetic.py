@@ -24,12 +24,13 @@ from mpc.ops import factors
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
 from mpc.ring import broadcast, count
 from mpc.values.secret import lineage_of, parameter_lineage, same_home
-from mpc.values.shares import AShare, Fixed, concatenate
+from mpc.values.shares import AShare, concatenate
 
 if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
+    from mpc.values.fixed import Fixed
     from mpc.values.masked import Masked
 
 

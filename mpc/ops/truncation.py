@@ -24,9 +24,10 @@ from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, o
 from mpc.ops.quotients import LIMIT, Dividend, Rounded
 from mpc.ring import broadcast, count
 from mpc.values.derived import Derived, Truncation
+from mpc.values.fixed import constant
 from mpc.values.masked import Masked
 from mpc.values.secret import lineage_of
-from mpc.values.shares import AShare, concatenate, constant
+from mpc.values.shares import AShare, concatenate
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 MAX_ASKS = 1 << 16
 """Correlations that one party may have asked for ahead."""
-MAX_NAMES = 1 << 26
-"""Bytes of the names of all that one party asks for ahead."""
+MAX_ASKED_BYTES = 1 << 26
+"""Bytes of their names."""
 AHEAD_BYTES = 1 << 25
 """Bytes of corrections that one party has not taken, beyond which the dealer makes no more for it."""
 TURN = 5e-4
@@ -221,6 +221,6 @@ class DealerSession:
         if not isinstance(key, bytes):
             raise undefined(name)
         self._waiting[name] += len(key)
-        if self._asks[name].full() or self._waiting[name] > MAX_NAMES:
-            raise PeerMisbehaved(name, f"asked for more than {MAX_ASKS} correlations, or {MAX_NAMES} bytes of their names, ahead")
+        if self._asks[name].full() or self._waiting[name] > MAX_ASKED_BYTES:
+            raise PeerMisbehaved(name, f"asked for more than {MAX_ASKS} correlations, or {MAX_ASKED_BYTES} bytes of their names, ahead")
         self._asks[name].put_nowait(key)

@@ -11,8 +11,9 @@ from mpc.errors import ProgramError
 from mpc.naming import expressions
 from mpc.naming.correlations import SHORT, SHORT_NODES
 from mpc.ring import Words, broadcast, frozen
+from mpc.values.fixed import Fixed, check_broadcast, constant, integers
 from mpc.values.secret import Home, constant_lineage, integers_lineage, lineage_of, parameter_lineage, same_home
-from mpc.values.shares import AShare, Fixed, check_broadcast, constant, integers
+from mpc.values.shares import AShare
 from mpc.values.unmade import Unmade, applied, combined, make
 
 if TYPE_CHECKING:

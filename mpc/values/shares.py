@@ -1,26 +1,25 @@
-"""Secret numbers, and the local linear algebra on additive shares that needs no network."""
+"""Additive shares, and the linear algebra on them that needs no network."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from operator import add, sub
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpc.errors import PrecisionError, ProgramError
-from mpc.fixed_point import as_bound, as_float, as_numbers, check_fits, encode, fractional_bits, headroom, largest_of, rounded_bound, shown
-from mpc.naming.expressions import pair_differences
-from mpc.ring import WORD, Words, broadcast, fixed_zeros, frozen, taken
-from mpc.values.indexes import basic_index, index_data
-from mpc.values.secret import Home, Secret, constant_lineage, lineage_of, new_shape, parameter_lineage, same_home
+from mpc.errors import ProgramError
+from mpc.fixed_point import as_bound, largest_of
+from mpc.ring import WORD, Words, fixed_zeros, frozen, taken
+from mpc.values.fixed import Fixed, check_broadcast, constant, integers
+from mpc.values.indexes import index_data
+from mpc.values.secret import Home, Secret, constant_lineage, lineage_of, parameter_lineage, same_home
 from mpc.values.unmade import Unmade, applied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import ArrayLike
 
@@ -38,136 +37,6 @@ class Encoded:
 
     def __repr__(self) -> str:
         return f"Encoded(shape={self.words.shape}, frac={self.frac})"
-
-
-def _needs(what: str, call: str) -> Callable[..., NoReturn]:
-    def method(*_: object) -> NoReturn:
-        msg = f"{what} of secrets needs the network: await {call}"
-        raise ProgramError(msg)
-
-    return method
-
-
-class Fixed(Secret):
-    """A secret number in fixed point: `frac` fractional bits and a public `bound`; linear maps are local.
-
-    `+`, `-`, `*` (by public integers), indexing, `reshape`, `transpose`, `sum` and `T` need no network; `bound` propagates.
-    """
-
-    __slots__ = ("bound", "frac")
-    is_masked = False
-    is_quotient = False
-    is_liftable = False
-    factor_count = since = dropped = 0
-    groups: Sequence[int] = ()
-
-    def __init__(self, shape: tuple[int, ...], frac: int, bound: float, home: Home, lineage: int) -> None:
-        check_fits(bound, frac, "this value")
-        super().__init__(shape, home, lineage)
-        self.frac = frac
-        # Of numpy's whole numbers a product would wrap around.
-        self.bound = float(bound)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(shape={self.shape}, frac={self.frac}, bound={self.bound:.4g}, party={self.home.index})"
-
-    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], bound: float | None = None) -> Self:
-        """`apply` to whatever holds the secret, whose bound stays if none is given.  `parameters` are public data that say what `apply` does."""
-        raise NotImplementedError
-
-    def _read(self, operation: str, frac: int, bound: float) -> Self:
-        """The same words with another scale or bound."""
-        raise NotImplementedError
-
-    def __getitem__(self, key: Any) -> Self:
-        return self._linear("index", self._index(key), lambda array: taken(array, key))
-
-    def _index(self, key: Any) -> Any:
-        return basic_index(key, self.shape)
-
-    def reshape(self, *shape: int | tuple[int, ...]) -> Self:
-        """The same elements in another shape."""
-        target = new_shape(self.shape, *shape)
-        return self if target == self.shape else self._linear("reshape", target, lambda array: array.reshape(target))
-
-    def transpose(self, *axes: int | tuple[int, ...]) -> Self:
-        """The axes in another order, reversed by default."""
-        listed = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple) else axes
-        order = tuple([self.axis(axis) for axis in listed]) if axes else tuple(reversed(range(self.ndim)))
-        if sorted(order) != list(range(self.ndim)):
-            msg = f"{listed} names not every axis of shape {self.shape} once"
-            raise ProgramError(msg)
-        return self._linear("transpose", order, lambda array: array.transpose(order))
-
-    @property
-    def T(self) -> Self:  # noqa: N802  numpy's name
-        """The transpose."""
-        return self.transpose()
-
-    def sum(self, axis: int | None = None, bound: float | None = None) -> Self:
-        """Sum over one axis or over all elements; the bound grows by their number, or is the `bound` that mathematics guarantees for the result."""
-        if axis is None:
-            return self.reshape(self.size).sum(0, bound)
-        axis = self.axis(axis)
-        reach = self.bound * max(self.shape[axis], 1) if bound is None else _stated(bound)
-        total = self._linear("sum", (axis,), lambda array: array.sum(axis=axis, dtype=array.dtype), reach)
-        return total if bound is None else total.assume_bound(bound, "the caller of sum says so")
-
-    def axis(self, axis: Any) -> int:
-        """The number, from 0 on, of an axis that may be counted from the last back; ProgramError if there is none."""
-        if isinstance(axis, Secret):
-            msg = f"an axis is a number, not {type(axis).__name__}; of two shares, the larger elements are select(s, await less_than(s, x, y), y, x)"
-            raise ProgramError(msg)
-        try:
-            number: int = range(self.ndim)[axis.__index__()]
-        except (AttributeError, IndexError):
-            msg = f"there is no axis {axis!r} in shape {self.shape}"
-            raise ProgramError(msg) from None
-        return number
-
-    def pairs(self) -> Self:
-        """x_i - x_j for all i < j along the last axis, in the order of numpy.triu_indices: (..., k) -> (..., k(k - 1)/2)."""
-        if not self.ndim:
-            msg = "a 0-d secret has no pairs"
-            raise ProgramError(msg)
-        return self._linear("pairs", (), pair_differences, 2.0 * self.bound)
-
-    if not TYPE_CHECKING:
-        # See Secret.
-        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _needs(
-            "a quotient", "mpc.scale(s, x, 1 / divisor, drop) by what is public"
-        )
-        __matmul__ = __rmatmul__ = _needs(
-            "a matrix product",
-            "mpc.matmul(s, x, y); that of a share and public integers w is (x * w).sum(axis=-1) for a vector, (x[..., None] * w).sum(axis=-2) for a matrix",
-        )
-        __pow__ = __rpow__ = _needs("a power", "mpc.square(s, x), or mpc.mul(s, x, y) several times")
-        __abs__ = _needs("the absolute value", "protocols.absolute(s, x)")
-
-    def __neg__(self) -> Self:
-        return self._linear("scale", (-1,), lambda array: -array)
-
-    def assume_bound(self, bound: float, reason: str) -> Self:
-        """The same value with the public `bound` that mathematics guarantees; `reason` says why.
-
-        Nothing checks it in production: `simulate(check_bounds=True)` verifies it on the plaintext.
-        """
-        return self._read("assume", self.frac, _stated(bound, reason))
-
-    def ldexp(self, exponent: int) -> Self:
-        """The value times 2^exponent, exactly and at no cost: the same words read with `frac - exponent` fractional bits."""
-        exponent = fractional_bits(exponent, "exponent")
-        return self._read("ldexp", fractional_bits(self.frac - exponent), self.bound * 2.0**exponent)
-
-
-def _stated(bound: float, reason: str = "of a sum") -> float:
-    """A bound that the ring cannot see."""
-    # Written alike at all parties, whatever type it has.
-    number, given = as_float(bound), isinstance(reason, str) and reason.strip()
-    if not given or not 0 <= number < math.inf:
-        msg = f"a stated bound is a finite number, 0 or more, not {shown(bound)}; and assume_bound needs the reason why it holds"
-        raise ProgramError(msg)
-    return number
 
 
 class AShare(Fixed):
@@ -297,46 +166,6 @@ def _alike(one: int, other: int) -> str:
     apart = abs(one - other)
     product = f"; await mpc.mul_trunc(s, x, y, {apart}) is a product with as many as its factors" if apart == min(one, other) else ""
     return f"truncate one, or give the other {apart} more: (x * 2**{apart}).ldexp(-{apart}){product}"
-
-
-def check_broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> None:
-    """ProgramError where numpy would not add arrays of these shapes."""
-    try:
-        broadcast(left, right)
-    except ValueError:
-        msg = f"shapes {left} and {right} do not broadcast"
-        raise ProgramError(msg) from None
-
-
-def constant(value: ArrayLike, frac: int) -> tuple[Words, float]:
-    """A public constant as ring words, and the least bound of it; PrecisionError for what is no number, NaN and infinity.
-
-    ProgramError for a fraction beside whole numbers: a bit less 0.5 would be that bit.
-    """
-    array = as_numbers(value)
-    bound = largest_of(array)
-    if frac <= 0 and array.dtype.kind == "f" and math.isfinite(bound) and (np.rint(array) != array).any():
-        msg = "this share holds whole numbers: give it whole numbers too, rounded the way you mean"
-        raise ProgramError(msg)
-    bound = rounded_bound(bound, frac)
-    # `encode` says where a number is that is none.
-    return encode(array, frac=frac, bound=bound if math.isfinite(bound) else headroom(frac)), bound
-
-
-def integers(factor: ArrayLike | Secret) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """A public factor of a local product; ProgramError, with the right call, for a secret or a real."""
-    if isinstance(factor, Secret):
-        call = "mul(s, x, y)" if isinstance(factor, Fixed) else "select(s, bits, x)"
-        msg = f"a product of two secrets needs the network: await {call}"
-        raise ProgramError(msg)
-    array = as_numbers(factor)
-    if array.dtype.kind not in "iub":
-        msg = "only integers multiply a share locally; for reals await mpc.scale(s, x, factor)"
-        raise ProgramError(msg)
-    if array.dtype.kind == "u" and array.size and int(array.max()) >= 1 << 63:
-        msg = "a factor of 2^63 or more wraps around in a word of 64 bits; use a smaller one"
-        raise PrecisionError(msg)
-    return array.astype(np.int64)
 
 
 def concatenate(shares: Iterable[AShare], axis: int = 0) -> AShare:

@@ -52,8 +52,8 @@ class Task(NamedTuple):
         return WORKLOADS[self.key](self.parties, self.size)
 
 
-class Reading(NamedTuple):
-    """All counters of one party at one moment, or how far they went in one run."""
+class Counters(NamedTuple):
+    """What one party had counted at one moment, or what it counted in one run."""
 
     seconds: float
     alone: float
@@ -83,9 +83,9 @@ async def party(node: Node, task: Task) -> dict[str, Any]:
     own = workload.own(index)
     async with node, node.session("benchmark") as s:
 
-        def read() -> Reading:
+        def read() -> Counters:
             channels = [channel for name in peers if (channel := node.mesh.channel(name)) is not None]
-            return Reading(
+            return Counters(
                 seconds=(now := time.perf_counter()),
                 alone=now,
                 cpu=time.process_time(),
@@ -99,7 +99,7 @@ async def party(node: Node, task: Task) -> dict[str, Any]:
         data = workload.load(s, own)
         del own
         memory.reset()
-        runs: list[Reading] = []
+        runs: list[Counters] = []
         outcome = None
         for _ in range(1 + task.repeats):
             outcome = None  # not to be kept while the next one is made
@@ -116,7 +116,7 @@ async def party(node: Node, task: Task) -> dict[str, Any]:
     }
 
 
-async def _timed(s: mpc.Session, workload: Workload, data: Any, read: Callable[[], Reading], delay: float) -> tuple[Reading, Any]:
+async def _timed(s: mpc.Session, workload: Workload, data: Any, read: Callable[[], Counters], delay: float) -> tuple[Counters, Any]:
     """What one run takes, from a barrier to a barrier; rounds and bytes are those of the run alone."""
     await _begin_together(s, delay)
     before = read()
@@ -124,7 +124,7 @@ async def _timed(s: mpc.Session, workload: Workload, data: Any, read: Callable[[
     done = read()
     await s.reveal(s.zero(()))
     after = done._replace(**{name: value for name, value in read()._asdict().items() if name in {"seconds", "cpu", "dealer_cpu"}})
-    return Reading._make(b - a for a, b in zip(before, after, strict=True)), outcome
+    return Counters._make(b - a for a, b in zip(before, after, strict=True)), outcome
 
 
 async def _begin_together(s: mpc.Session, delay: float) -> None:

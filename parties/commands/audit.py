@@ -239,15 +239,8 @@ def verify(
     if check.chain.number:
         files = f" in {len(check.files)} files" if len(check.files) > 1 else ""
         print(f"{path}: {check.chain.number} entries{files}, all in order and signed; the last is {check.chain.head}")
-    elif last is not None or head is not None:
-        print(_empty(path, path_of(path) if last is not None else "--head"))
     else:
-        msg = (
-            f"{path}: has no entries, and nothing says whether it had any: {path_of(path)} is not there, or is empty. If this member took part "
-            "in a job since the log began, the log was emptied; the other parties' logs have the start of each such job. If it never did, "
-            "start the node, which writes that file, and verify again; of a copy, give the digest that `beaver audit export` printed (--head)"
-        )
-        raise ConfigError(msg)
+        print(_empty(path, path_of(path) if last is not None else "--head" if head is not None else None))
     if check.endless:
         print(f"What these jobs revealed is not known, since the node stopped in them or they run now: {', '.join(check.endless)}")
     if result is not None:
@@ -258,8 +251,15 @@ def verify(
         )
 
 
-def _empty(path: Path, source: Path | str) -> str:
-    """What is known of a log without entries if `source` says that it has none."""
+def _empty(path: Path, source: Path | str | None) -> str:
+    """What is known of a log without entries if `source` says that it has none; ConfigError if nothing does."""
+    if source is None:
+        msg = (
+            f"{path}: has no entries, and nothing says whether it had any: {path_of(path)} is not there, or is empty. If this member took part "
+            "in a job since the log began, the log was emptied; the other parties' logs have the start of each such job. If it never did, "
+            "start the node, which writes that file, and verify again; of a copy, give the digest that `beaver audit export` printed (--head)"
+        )
+        raise ConfigError(msg)
     return (
         f"{path}: has no entries, so nothing was verified. {source} says that none was written yet, which is right only if this member took "
         "part in no job since the log began: the other parties' logs have the start of each"

@@ -22,7 +22,7 @@ MAX_GIVEN = 1000
 LASTS = 86_400.0
 """Seconds that an approval stands: the people of the other parties may take a working day, and what is older was not said of the data of now."""
 DIGITS = 32
-"""Of a job's digest, what a person sees and copies: too many for anyone to make two jobs that share them."""
+"""Digits of a job's digest that a person sees and copies: too many for anyone to make two jobs that share them."""
 
 
 class Approvals:

@@ -20,7 +20,7 @@ class Places:
         self.patience = patience
         self._held: set[str] = set()
         self._lapses: dict[str, tuple[str, asyncio.TimerHandle]] = {}
-        """Of what is accepted and has not started, who asked."""
+        """By job that was accepted and has not started: who asked for it, and when it lapses."""
 
     @property
     def full(self) -> bool:

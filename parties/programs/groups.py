@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def told_apart(table: Table, _: Settings) -> Iterator[Group]:
-    """Of each column of which one value has half of the rows or more, those with another one."""
+    """For each column in which one value has half of the rows or more, the rows with another one."""
     for name, values in zip(table.columns, table.rows.T, strict=True):
         others = len(values) - int(np.unique(values, return_counts=True)[1].max(initial=0))
         if 0 < others <= len(values) / 2:
