@@ -35,7 +35,7 @@ Rounds are simultaneous exchanges. Bytes are payload, per element and peer, of a
 others. Dealer bytes are for each element and in all, to whichever party the name of the relation chooses. An element is one of the result; for `dot`,
 one of each vector. All three are for 2^14 elements, a matrix product for two 128 x 128 matrices. The second figure of a pair is for Masked operands.
 
-With n > 3 parties an opening of 4096 words or more goes by reduce-scatter and then all-gather: one round more, and 16/n bytes in place of 8.
+With n > 3 parties an opening of 4096 words or more goes by reduce-scatter and then all-gather: one round more for each, and 16/n bytes in place of 8.
 
 Some results remember how they came about, so that what follows costs less:
 
