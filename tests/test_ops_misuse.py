@@ -49,6 +49,7 @@ async def forgets_to_await(s):
 
 
 LOCAL = {
+    "a protocol is an": lambda s: mpc.protocol(repr),
     "gave a call of": lambda s: s.run(forgets_to_await),
     "there is no axis": lambda s: numbers(s, 3).sum(axis=1),
     "names not every axis": lambda s: numbers(s, 3, 2).transpose(0, 0),

@@ -10,9 +10,11 @@ import pytest
 
 import mpc
 import protocols
-from mpc import protocol
+from mpc import ProgramError, protocol
 from mpc.messaging.exchange import Exchange
+from mpc.ops.declare import op
 from mpc.testing import simulate
+from protocols.declare import declared
 
 PARTIES = [2, 3, 4, 5]
 SEEDS = 12
@@ -180,3 +182,35 @@ def test_rounds_are_exact_where_calls_are_awaited_in_place_or_gathered(n, seed):
 
     # leaf is one round: 2 + 1, then 5 + 1 beside less, then 1.
     assert simulate(n, program, seed=seed) == [10] * n
+
+
+async def yields(s):
+    yield s
+
+
+def test_what_is_no_async_def_is_refused_where_it_is_decorated():
+    """Whoever calls it would learn of an int that cannot be awaited; what wraps an `async def` is one."""
+
+    def plain(s):
+        return s.index
+
+    async def wrapped(s):
+        return s.index
+
+    for body, text in (
+        (plain, r"`async def plain\(s, \.\.\.\)`, and plain is none"),
+        (yields, "yields is an async generator: let it return what it yields"),
+        (3, "and int is none"),
+        (protocol, "and protocol is none"),
+    ):
+        with pytest.raises(ProgramError, match=text):
+            protocol(body)
+    for declare in (op(cost=None, source="-", opens="-"), declared(cost=None, reveals="-")):
+        with pytest.raises(ProgramError, match="plain is none"):
+            declare(plain)
+    assert "plain" not in {*mpc.OPS, *protocols.PROTOCOLS}
+
+    async def program(s):
+        return await protocol(protocol(wrapped))(s)
+
+    assert simulate(2, program) == [0, 1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
@@ -282,12 +283,24 @@ def check_session(s: object, name: str) -> None:
         raise ProgramError(msg)
 
 
+def check_awaited(body: object) -> None:
+    """Raise ProgramError where `body` is no `async def`; what is decorated already counts as what it wraps."""
+    inner = inspect.unwrap(body) if callable(body) else body
+    if not inspect.iscoroutinefunction(inner):
+        name = getattr(body, "__name__", type(body).__name__)
+        found = "an async generator: let it return what it yields" if inspect.isasyncgenfunction(inner) else "none"
+        msg = f"a protocol is an `async def {name}(s, ...)`, and {name} is {found}"
+        raise ProgramError(msg)
+
+
 def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
     """Make `async def body(s, ...)` an op or protocol: calling it numbers the call, awaiting it runs it in its own scope.
 
     Rounds are counted exactly where calls are awaited in place, or gathered; see `Ledger`.  A call that is cancelled once it has begun ends the session
     everywhere at once; of one that had not begun nobody is told: the peers find out when the program ends here, or after the clock `stall`.
+    Raises ProgramError for what is no `async def`.
     """
+    check_awaited(body)
 
     @functools.wraps(body)
     def call(s: S, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
