@@ -213,9 +213,6 @@ async def test_simulate_runs_on_the_running_loop_or_blocks_inside_it():
 
 
 def test_the_programs_own_exception_comes_out_as_itself():
-    class OwnError(Exception):
-        pass
-
     async def program(s):
         await protocols.secure_sum(s, [1.0])
         if s.index == 1:
@@ -227,9 +224,67 @@ def test_the_programs_own_exception_comes_out_as_itself():
     assert caught.value.__notes__ == ["raised at party 1 of 3"]
 
 
-def test_two_jobs_in_one_program_cost_depth_not_sum():
-    import asyncio
+class OwnError(Exception):
+    pass
 
+
+async def only_this_test_runs():
+    """Nothing that a simulation has begun is left."""
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+async def test_a_program_that_awaits_something_of_its_own_is_cancelled_once_another_has_raised(seed):
+    ended = {}
+
+    async def program(s):
+        try:
+            if s.index == 1:
+                raise OwnError("mine")
+            if s.index == 2:
+                await s.reveal(s.zero(1))
+            await asyncio.Event().wait()
+        except BaseException as fault:
+            ended[s.index] = type(fault)
+            if s.index == 2:
+                raise RuntimeError("of what p1 did") from fault
+            raise
+
+    with pytest.raises(OwnError, match="mine") as caught:
+        await simulate_async(3, program, seed=seed)
+    assert caught.value.__notes__ == ["raised at party 1 of 3", "had not ended 2 s later, and was cancelled: party 0"]
+    # The second was in an op, which told it: it ended by itself, and what it made of that is no reason.
+    assert ended == {0: asyncio.CancelledError, 1: OwnError, 2: PeerLost}
+    await only_this_test_runs()
+
+
+async def test_a_program_that_keeps_its_peers_waiting_is_cancelled_when_they_have_given_up():
+    async def program(s):
+        await (asyncio.Event().wait() if s.index == 1 else s.reveal(s.zero(1)))
+
+    with pytest.raises(PeerLost, match="p1: .*its message for") as caught:
+        await simulate_async(3, program, clocks=Clocks(join=30.0, lost=30.0, stall=0.5))
+    assert caught.value.__notes__[1:] == ["had not ended 2 s later, and was cancelled: party 1"]
+    await only_this_test_runs()
+
+
+async def test_a_simulation_that_is_cancelled_leaves_nothing():
+    begun = asyncio.Semaphore(0)
+
+    async def program(s):
+        begun.release()
+        await asyncio.Event().wait()
+
+    simulation = asyncio.create_task(simulate_async(2, program))
+    for _ in range(2):
+        await begun.acquire()
+    simulation.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await simulation
+    await only_this_test_runs()
+
+
+def test_two_jobs_in_one_program_cost_depth_not_sum():
     async def program(s):
         await asyncio.gather(*(protocols.secure_sum(s, [1.0]) for _ in range(10)))
         return s.cost.rounds

@@ -12,6 +12,7 @@ from mpc.errors import RemoteFault
 from mpc.membership.identity import Identity
 from mpc.membership.members import Member
 from mpc.membership.roster import Roster
+from mpc.messaging.departure import ON_ITS_WAY
 from mpc.network.mesh import Clocks
 from mpc.node import Node
 from mpc.program import called, parties_of
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
     Tap = Callable[[bytes], None]
 
 R = TypeVar("R")
+Fault = tuple[int, BaseException]
+"""A party, and what its program raised."""
 CLOCKS = Clocks(join=20.0, lost=20.0, stall=20.0)
+GRACE = 2 * ON_ITS_WAY
+"""Seconds that programs get once one has failed: after half of them no session goes on, so what is left is none of an op."""
 
 
 class MemoryNetwork:
@@ -106,8 +111,13 @@ async def simulate_async(
     """Run `async def program(s)` once per party on the running loop; the n results in party order.
 
     Frames travel sealed over memory links, delayed by `seed`; `tap` sees each as it is sent.  `window` is that of every flow in bytes, `clocks` are
-    everyone's.  An exception of the program is raised as itself, with a note that names the party.  The mask oracle watches every run and raises
-    ReusedRandomnessError; with `check_bounds`, every share's public bound is compared with its plaintext, and ExceededBoundError raised.
+    everyone's.  An exception of the program is raised as itself, with a note that names the party: the first that is no RemoteFault, if there is one.
+    The mask oracle watches every run and raises ReusedRandomnessError; with `check_bounds`, every share's public bound is compared with its plaintext,
+    and ExceededBoundError raised.
+
+    Once a program has failed, the others end by themselves, as they do in separate processes: at the next op that needs the one that is gone, at any
+    other after ON_ITS_WAY seconds.  What has not ended GRACE seconds after the failure awaits something else, perhaps for ever, and is cancelled.
+    What is raised was raised before that.
     """
     n = parties_of(n)
     identities, roster = simulated_roster(n)
@@ -121,28 +131,51 @@ async def simulate_async(
             )
             for identity in identities
         ]
-        outcomes = await asyncio.gather(*(_party(node, program) for node in nodes[:n]), return_exceptions=True)
+        faults: list[Fault] = []
+        tasks = [asyncio.create_task(_party(index, node, program, faults)) for index, node in enumerate(nodes[:n])]
+        late = await _ended(tasks, faults)
     masks.check()
     if bounds is not None:
         bounds.check()
-    return _results(outcomes)
+    if faults:
+        raise _first(faults, late, n)
+    return [task.result() for task in tasks]
 
 
-async def _party(node: Node, program: Callable[[Session], Awaitable[R]]) -> R:
-    async with node.session("simulation") as s:
-        return await called(program, s)
+async def _party(index: int, node: Node, program: Callable[[Session], Awaitable[R]], faults: list[Fault]) -> R:
+    """What the program gave at one party; what it raised goes to `faults` too, in the order of all parties."""
+    try:
+        async with node.session("simulation") as s:
+            return await called(program, s)
+    except BaseException as fault:
+        faults.append((index, fault))
+        raise
 
 
-def _results(outcomes: list[R | BaseException]) -> list[R]:
-    """What the programs gave; the exception that says most is raised, if there is any."""
-    faults = [(index, fault) for index, fault in enumerate(outcomes) if isinstance(fault, BaseException)]
-    if not faults:
-        return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
-    # A program's own exception explains the others' PeerLost, so it goes first.
+async def _ended(tasks: list[asyncio.Task[R]], faults: list[Fault]) -> list[int]:
+    """Wait until all have ended; the parties that had to be cancelled.  See `simulate_async`."""
+    late, pending = [], set(tasks)
+    try:
+        while pending and not faults:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        if pending:
+            await asyncio.wait(pending, timeout=GRACE)
+    finally:
+        raised = len(faults)
+        late = [index for index, task in enumerate(tasks) if task.cancel()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        del faults[raised:]
+    return late
+
+
+def _first(faults: list[Fault], late: list[int], n: int) -> BaseException:
+    """The exception that says most: the first of a program's own, which explains the others' PeerLost; else the first of all."""
     own = [entry for entry in faults if not isinstance(entry[1], RemoteFault)]
     index, fault = (own or faults)[0]
-    fault.add_note(f"raised at party {index} of {len(outcomes)}")
-    raise fault
+    fault.add_note(f"raised at party {index} of {n}")
+    if late:
+        fault.add_note(f"had not ended {GRACE:g} s later, and was cancelled: party {', '.join(map(str, late))}")
+    return fault
 
 
 def simulate(
