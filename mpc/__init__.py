@@ -29,8 +29,9 @@ from mpc.ops.truncation import matmul_trunc, mul_trunc, scale, trunc
 from mpc.preprocessing.plan import Plan
 from mpc.session import Session
 from mpc.values.bshare import BShare
+from mpc.values.joining import concatenate, stack
 from mpc.values.masked import Masked
-from mpc.values.shares import AShare, Encoded, concatenate, stack
+from mpc.values.shares import AShare, Encoded
 
 __all__ = [
     "MAX_OPERANDS",

@@ -61,7 +61,8 @@ METHODS = ("fit", "predict", "score", "fitted_score", "standard_errors")
 SESSION = """
 ## The session
 
-What a program gets as `s`; the docstrings have rounds, bytes and errors. Calls are awaited where the table has an `await`, ops and protocols always. Shares can be added, subtracted, multiplied by public integers, indexed, reshaped, transposed and summed as in numpy, without any message.
+What a program gets as `s`; the docstrings have rounds, bytes and errors. Calls are awaited where the table has an `await`, ops and protocols always. Shares can be added, subtracted, multiplied by public integers, indexed, reshaped, transposed and summed as in numpy, also by `np.sum`, `np.reshape`,
+`np.ravel` and `np.transpose`, without any message; `np.concatenate` and `np.stack` are `mpc.concatenate` and `mpc.stack`.
 """
 CALLS = ("encode", "zero", "input", "inputs", "mask", "reveal", "run", "made")
 

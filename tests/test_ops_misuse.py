@@ -56,6 +56,8 @@ LOCAL = {
     "does not become": lambda s: numbers(s, 3, 2).reshape(4),
     "a shape is a number of elements": lambda s: s.zero(-1),
     "of secrets needs the network": lambda s: numbers(s, 2) / 2,
+    "does not work on a secret": lambda s: np.mean(numbers(s, 2)),
+    "takes less of a secret": lambda s: np.sum(numbers(s, 2), dtype=int),
     "which nobody can await": lambda s: s.run(repr),
     "a program is an `async def program(s, ...)`, and no": lambda s: s.run(3),
     "in another thread": in_a_thread,
@@ -72,8 +74,13 @@ LOCAL = {
 """One of each message of calls that need no network, as docs/errors.md has them."""
 
 MORE = {
-    "there is no axis": [lambda x: x.sum(axis="a"), lambda x: x.sum(axis=(0, 1)), lambda x: x.sum(axis=-3), lambda x: x.transpose(0, 2)],
-    "names not every axis": [lambda x: x.transpose(0), lambda x: x.transpose((1, 1)), lambda x: x.transpose(0, 1, 0)],
+    "there is no axis": [lambda x: x.sum(axis="a"), lambda x: x.sum(axis=(0, 5)), lambda x: x.sum(axis=-3), lambda x: x.transpose(0, 2)],
+    "names not every axis": [
+        lambda x: x.transpose(0),
+        lambda x: x.transpose((1, 1)),
+        lambda x: x.transpose(0, 1, 0),
+        lambda x: x.sum(axis=(0, 0)),
+    ],
     "does not become": [lambda x: x.reshape("a"), lambda x: x.reshape(-1, -1), lambda x: x.reshape((3, 3))],
     "of secrets needs the network": [
         lambda x: x // 2,

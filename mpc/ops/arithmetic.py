@@ -23,8 +23,8 @@ from mpc.naming.scope import running
 from mpc.ops import factors
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
 from mpc.ring import broadcast, count
+from mpc.values.joining import concatenate
 from mpc.values.secret import lineage_of, parameter_lineage, same_home
-from mpc.values.shares import AShare, concatenate
 
 if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mpc.session import Session
     from mpc.values.fixed import Fixed
     from mpc.values.masked import Masked
+    from mpc.values.shares import AShare
 
 
 def value_relation(s: Session, expression: Expression) -> Relation:

@@ -16,8 +16,8 @@ from mpc.naming.scope import protocol, running
 from mpc.naming.streams import BIT_MASK
 from mpc.ops.declare import CHUNK, Like, Operand, in_chunks, masking, op, opening
 from mpc.ring import count
+from mpc.values.joining import concatenate
 from mpc.values.secret import lineage_of, same_home
-from mpc.values.shares import concatenate
 
 if TYPE_CHECKING:
     from mpc.naming.expressions import Expression

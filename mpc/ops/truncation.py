@@ -25,9 +25,10 @@ from mpc.ops.quotients import LIMIT, Dividend, Rounded
 from mpc.ring import broadcast, count
 from mpc.values.derived import Derived, Truncation
 from mpc.values.fixed import constant
+from mpc.values.joining import concatenate
 from mpc.values.masked import Masked
 from mpc.values.secret import lineage_of
-from mpc.values.shares import AShare, concatenate
+from mpc.values.shares import AShare
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

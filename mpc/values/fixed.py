@@ -72,7 +72,7 @@ class Fixed(Secret):
 
     def transpose(self, *axes: int | tuple[int, ...]) -> Self:
         """The axes in another order, reversed by default."""
-        listed = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple) else axes
+        listed = tuple(axes[0]) if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
         order = tuple([self.axis(axis) for axis in listed]) if axes else tuple(reversed(range(self.ndim)))
         if sorted(order) != list(range(self.ndim)):
             msg = f"{listed} names not every axis of shape {self.shape} once"
@@ -84,14 +84,25 @@ class Fixed(Secret):
         """The transpose."""
         return self.transpose()
 
-    def sum(self, axis: int | None = None, bound: float | None = None) -> Self:
-        """Sum over one axis or over all elements; the bound grows by their number, or is the `bound` that mathematics guarantees for the result."""
+    def sum(self, axis: int | tuple[int, ...] | None = None, bound: float | None = None, *, keepdims: bool = False) -> Self:
+        """Sum over one axis, several, or all; the bound grows by the number of addends, or is the `bound` that mathematics guarantees for the result."""
+        if keepdims:
+            gone = range(self.ndim) if axis is None else self._axes(axis)
+            return self.sum(axis, bound).reshape(tuple(1 if at in gone else extent for at, extent in enumerate(self.shape)))
         if axis is None:
             return self.reshape(self.size).sum(0, bound)
+        if isinstance(axis, tuple):
+            gone = self._axes(axis)
+            kept = [at for at in range(self.ndim) if at not in gone]
+            extents = [self.shape[at] for at in gone]
+            return self.transpose(*gone, *kept).reshape(math.prod(extents), *(self.shape[at] for at in kept)).sum(0, bound)
         axis = self.axis(axis)
         reach = self.bound * max(self.shape[axis], 1) if bound is None else _stated(bound)
         total = self._linear("sum", (axis,), lambda array: array.sum(axis=axis, dtype=array.dtype), reach)
         return total if bound is None else total.assume_bound(bound, "the caller of sum says so")
+
+    def _axes(self, axis: int | tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(self.axis(each) for each in (axis if isinstance(axis, tuple) else (axis,)))
 
     def axis(self, axis: Any) -> int:
         """The number, from 0 on, of an axis that may be counted from the last back; ProgramError if there is none."""

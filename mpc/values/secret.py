@@ -16,6 +16,7 @@ import numpy as np
 
 from mpc.errors import ProgramError
 from mpc.ring import MAX_NDIM, Words, count, reshaped
+from mpc.values.numpy_calls import as_numpy, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,11 +152,25 @@ class Secret:
         """Number of elements."""
         return count(self.shape)
 
+    def reshape(self, *shape: int | tuple[int, ...]) -> Self:
+        """The same elements in another shape."""
+        raise NotImplementedError
+
+    def ravel(self) -> Self:
+        """The same elements along one axis."""
+        return self.reshape(self.size)
+
+    flatten = ravel
+
     def __len__(self) -> int:
         if not self.shape:
             msg = "a 0-d secret has no length"
             raise TypeError(msg)
         return self.shape[0]
+
+    def __array_function__(self, function: Any, _: object, arguments: tuple[Any, ...], parameters: dict[str, Any]) -> Any:
+        """What a function of numpy does that is called with this secret."""
+        return as_numpy(self, function, arguments, parameters)
 
     if not TYPE_CHECKING:
         # Type checkers do not know of these, so that the use is an error: what never returned would hide all that follows it.
@@ -166,6 +181,8 @@ class Secret:
         __float__ = __int__ = __index__ = __complex__ = _refuse("the number", "await s.reveal(x)")
         __iter__ = _refuse("iteration", "index it, or await s.reveal(x)")
         __array__ = _refuse("the array", "await s.reveal(x)")
+        mean, dot, clip, max, min = map(elsewhere, (np.mean, np.dot, np.clip, np.max, np.min))
+        argmax, argmin, sort, argsort = map(elsewhere, (np.argmax, np.argmin, np.sort, np.argsort))
         __reduce__ = __reduce_ex__ = _refuse("pickling", "a share belongs to one session and never leaves it")
 
 
