@@ -36,7 +36,8 @@ POLICY_JOBS = [
     "accepted the job without a valid signature",
     "gave up the job before it started",
     "is not connected with all members",
-    "names no protocol, dataset or printable purpose",
+    "which does not print as itself",
+    "of a proposed job may have N characters",
 ]
 """Rows of docs/errors.md that this file provokes."""
 
@@ -237,8 +238,12 @@ async def test_limits_count_over_restarts_and_overlaps_are_recorded(tmp_path):
         assert answer["text"].startswith("a: the job was denied by a; ")
         answer = (await requested(nodes, {**RUN, "task": {**MEAN, "columns": ["age", "score"]}}))[-1]
         assert answer["text"] == "rule `datasets.patients.columns`: column 'score' is not on the list of a"
-        status, _, complaints = await nodes.run("mean", *COLUMNS, "--purpose", "x" * 300)
-        assert (status, "names no protocol, dataset or printable purpose, or one of more than 256" in complaints) == (1, True)
+        for purpose, told in (
+            ("x" * 300, "the purpose of a proposed job may have 256 characters, not 300; shorten --purpose"),
+            ("trial\n7", "has U+000A as its character 6, which does not print as itself; leave it out of --purpose"),
+        ):
+            status, _, complaints = await nodes.run("mean", *COLUMNS, "--purpose", purpose)
+            assert (status, told in complaints) == (1, True), complaints
 
 
 async def test_of_jobs_that_start_together_no_more_run_than_may(tmp_path):

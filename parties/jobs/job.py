@@ -162,9 +162,15 @@ def unpack_task(data: object) -> Task:
     ):
         what = "its parameters are no plain values with names"
         raise _none(what)
+    if not _text(data["protocol"]):
+        what = f"its protocol is no name of at most {MAX_TEXT} characters"
+        raise _none(what)
+    _check_text(data, "dataset")
+    _check_text(data, "purpose")
     # Someone reads the purpose before approving: it must not be able to write over other lines of a terminal.
-    if not _text(data["protocol"]) or not _text(data["dataset"]) or not _text(data["purpose"]) or not data["purpose"].isprintable():
-        msg = f"a proposed job names no protocol, dataset or printable purpose, or one of more than {MAX_TEXT} characters"
+    if hidden := [character for character in data["purpose"] if not character.isprintable()]:
+        place = data["purpose"].index(hidden[0]) + 1
+        msg = f"the purpose of a proposed job has U+{ord(hidden[0]):04X} as its character {place}, which does not print as itself; leave it out of --purpose"
         raise ConfigError(msg)
     if type(data["pool"]) is not int or not 0 <= data["pool"] <= MAX_POOL:
         what = "the rows that it asks for are no number"
@@ -220,6 +226,16 @@ def _texts(value: object) -> bool:
 
 def _text(value: object) -> bool:
     return isinstance(value, str) and len(value) <= MAX_TEXT
+
+
+def _check_text(data: dict[str, Any], field: str) -> None:
+    text = data[field]
+    if not isinstance(text, str):
+        what = f"its {field} is no text"
+        raise _none(what)
+    if len(text) > MAX_TEXT:
+        msg = f"the {field} of a proposed job may have {MAX_TEXT} characters, not {len(text)}; shorten --{field}"
+        raise ConfigError(msg)
 
 
 def _names(value: object, key: str) -> tuple[str, ...]:
