@@ -16,6 +16,7 @@ import numpy as np
 
 from mpc import ConfigError, Cost, Floats, PrecisionError, ProgramError, Session, column_names
 from protocols.declare import Receivers, declared, reveal_cost
+from protocols.labels import check_paired, row_labels
 from protocols.own_data import (
     checked_frac,
     column,
@@ -27,7 +28,6 @@ from protocols.own_data import (
     own_rows,
     own_sums,
     reveal_sum,
-    row_labels,
     width,
 )
 
@@ -118,6 +118,7 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
     """Mean over the pooled rows, each with its own weight.  x: (n_i, d) or (n_i,), w: (n_i,) or (n_i, 1), not negative -> (d,) or a number, at the receivers
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σwx / Σw and Σw, hence also Σwx · takes no correlation
+    Where x and w both have an index (pandas), it must be the same one in one order: ConfigError otherwise, before anything is sent.
     ConfigError if the pool has no weight, PrecisionError if Σw is so small that `frac` leaves fewer than three digits of it.
     """
     found = await counted_weighted_mean(s, x, w, frac, to)
@@ -132,6 +133,7 @@ async def counted_weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, frac: in
     if weights.shape != (len(rows),):
         msg = f"{len(rows)} rows need weights of shape ({len(rows)},), not {weights.shape}"
         raise ProgramError(msg)
+    check_paired("x", x, "w", w)
     # NaN compares as false.
     if (bad := ~((weights >= 0) & (weights < np.inf))).any():
         row = int(np.argmax(bad))

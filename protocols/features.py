@@ -8,6 +8,7 @@ import numpy as np
 
 from mpc import AShare, ConfigError, Floats, PrecisionError, ProgramError, as_numbers, column_names, column_of
 from protocols import blockwise
+from protocols.labels import check_paired
 
 
 def flat(y: Any) -> Any:
@@ -33,11 +34,12 @@ def numbers(name: str, values: Any) -> Floats:
 
 
 def observed(y: Any, x: Any) -> Floats:
-    """Own observations (n,), a finite number for each row of x; ConfigError otherwise."""
+    """Own observations (n,), a finite number for each row of x, labelled alike; ConfigError otherwise."""
     observed: Floats = flat(numbers("y", y))
     if observed.shape != np.shape(x)[:1]:
         msg = f"y must have shape (n,) for X of shape (n, d), not {observed.shape} for {np.shape(x)}"
         raise ConfigError(msg)
+    check_paired("X", x, "y", y)
     _check_target(observed)
     return observed
 
@@ -58,13 +60,14 @@ def own_table(x: Any) -> Floats:
 
 
 def as_table(x: Any, y: Any) -> tuple[Floats, Floats | None]:
-    """X and y in float64."""
+    """X and y in float64, with the same rows."""
     table = numbers("X", x)
     target = None if y is None else flat(numbers("y", y))
     if table.ndim != 2 or (target is not None and target.shape != table.shape[:1]):
         wanted, given = ("", "") if target is None else (" and y (n,)", f" and {target.shape}")
         msg = f"X must have shape (n, d){wanted}, not {table.shape}{given}{_as_two_axes(x, table)}"
         raise ConfigError(msg)
+    check_paired("X", x, "y", y)
     return table, target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import contextmanager
 from functools import partial
 from numbers import Real
@@ -45,18 +44,6 @@ def not_shared(x: object) -> None:
             "await mpc.scale(s, x.sum(axis=0), 1 / rows)"
         )
         raise ProgramError(msg)
-
-
-def row_labels(x: object) -> tuple[str, ...]:
-    """One text of what the index of a frame or series calls its rows; nothing where it counts from 0, or where there is none."""
-    # Never what `__getattr__` makes up, and no method, as lists have one of this name.
-    if callable(inspect.getattr_static(x, "index", print)):
-        return ()
-    labels = getattr(x, "index")  # noqa: B009  an object of any type
-    if np.array_equal(labels, np.arange(len(labels))):
-        return ()
-    # By what they show: a label of two levels is a tuple, in which the types of numbers would differ.
-    return (repr([[str(part) for part in label] if isinstance(label, tuple) else str(label) for label in labels]),)
 
 
 def own_rows(x: ArrayLike) -> Floats:

@@ -180,6 +180,7 @@ CASES = {
     "but reveal=False keeps them shared": lambda s: LinearRegression().fit(s, ROWS_OF_X, Y, reveal=False, to=["p0"]),
     "the coefficients are shared, or went to other parties": predicted_alone,
     'split="shared" takes AShares': lambda s: fit(s, split="shared"),
+    "are labelled differently from those of": lambda s: fit(s, pd.DataFrame(ROWS_OF_X), pd.Series(Y).iloc[::-1]),
     "for X of shape (n, d)": lambda s: scored_alone(s, np.ones((2, 2))),
     "NAME must be numbers": lambda s: fit(s, np.full((9, 2), "x")),
     "fit_intercept=VALUE": lambda s: fit(s, fit_intercept="no"),

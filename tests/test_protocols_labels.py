@@ -1,0 +1,120 @@
+"""What an index calls rows: two arguments of one party, and the records of parties with other columns, belong together by it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import protocols
+from mpc import ConfigError
+from mpc.testing import simulate
+from protocols import LinearRegression
+from protocols.labels import check_paired
+
+RNG = np.random.default_rng(7)
+X = pd.DataFrame(RNG.normal(size=(40, 3)), [f"id{n}" for n in range(40)], ["age", "bmi", "dose"])
+Y = (X @ [2.0, -1.0, 0.5] + 3.0).rename("score")
+
+PAIRED = {
+    "weighted_mean": lambda s, x, y: protocols.weighted_mean(s, x, y.abs() if isinstance(y, pd.Series) else abs(y)),
+    "weights": lambda s, x, y: protocols.weighted_mean(s, y, x["age"].abs()),
+    "fit": lambda s, x, y: LinearRegression().fit(s, x, y),
+    "secret": lambda s, x, y: LinearRegression(moments="secret").fit(s, x, y),
+    "sgd": lambda s, x, y: LinearRegression("sgd").fit(s, x, y),
+    "columns": lambda s, x, y: LinearRegression(split="columns").fit(s, *((x, y) if s.index == 0 else (x, None))),
+}
+OTHERWISE = {
+    "order": (X, Y[::-1]),
+    "a sort beside what counts from 0": (X.reset_index(drop=True).sort_values("age"), Y.reset_index(drop=True)),
+    "one that was reset": (X, Y.reset_index(drop=True)),
+    "rows of others": (X[:39], Y[1:]),
+    "levels": (X.set_index([X.index, X.index]), Y),
+}
+
+
+@pytest.mark.parametrize("how", OTHERWISE)
+@pytest.mark.parametrize("call", PAIRED)
+def test_rows_of_two_arguments_that_are_labelled_differently_are_not_paired(call, how):
+    rounds = []
+
+    async def program(s):
+        try:
+            await PAIRED[call](s, *OTHERWISE[how])
+        finally:
+            rounds.append(s.cost.rounds)
+
+    with pytest.raises(ConfigError, match=r"^the rows of \w are labelled differently from those of \w \(their pandas indexes differ\)"):
+        simulate(2, program)
+    assert not any(rounds)
+
+
+async def scored(s, x, y):
+    model = await LinearRegression().fit(s, X, Y)
+    with pytest.raises(ConfigError, match="^the rows of y are labelled differently from those of X"):
+        model.score(x, y)
+    reached = s.cost.rounds
+    with pytest.raises(ConfigError, match="^the rows of y are labelled differently from those of X"):
+        await model.score(s, x, y)
+    return s.cost.rounds - reached
+
+
+@pytest.mark.parametrize("how", OTHERWISE)
+def test_nor_are_they_scored(how):
+    assert simulate(2, lambda s: scored(s, *OTHERWISE[how])) == [0, 0]
+
+
+ALIKE = {
+    "one index": Y,
+    "an equal one": Y.set_axis(list(X.index)),
+    "an array": Y.to_numpy(),
+    "a list": list(Y),
+    "polars": pl.Series("score", Y.to_numpy()),
+    "a frame": Y.to_frame(),
+}
+
+
+@pytest.mark.parametrize("what", ALIKE)
+def test_rows_of_one_index_and_rows_without_are_paired(what):
+    async def program(s):
+        model = await LinearRegression().fit(s, X, ALIKE[what])
+        return await model.score(s, X, ALIKE[what]), model.score(X, ALIKE[what])
+
+    for joint, alone in simulate(2, program):
+        assert joint == pytest.approx(1.0, abs=1e-6)
+        assert alone == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pd.RangeIndex(5, 8), pd.Index([5, 6, 7], dtype="int32")),
+        (pd.Index([1.0, np.nan, 2.0]), pd.Index([1.0, np.nan, 2.0])),
+        (pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)]), pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)])),
+        (pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03"]), pd.date_range("2020-01-01", periods=3)),
+    ],
+)
+def test_indexes_are_alike_whatever_they_are_made_of(first, second):
+    mine = pd.Series([1.0, 2.0, 3.0], first), pd.Series([1.0, 1.0, 2.0], second)
+    assert simulate(2, lambda s: protocols.weighted_mean(s, *mine)) == [2.25, 2.25]
+
+
+def test_what_an_object_calls_an_index_may_be_no_labels():
+    class Measured:
+        index = 3
+
+        def __array__(self, dtype=None, copy=None):
+            return np.ones(3, dtype)
+
+    assert simulate(2, lambda s: protocols.weighted_mean(s, pd.Series([1.0, 2.0, 3.0], list("abc")), Measured())) == [2.0, 2.0]
+
+
+def test_a_million_labels_are_compared_in_no_time():
+    labels = np.random.default_rng(0).permutation(1_000_000)
+    x, y = pd.Series(1.0, labels), pd.Series(1.0, labels.copy())
+    begun = time.perf_counter()
+    check_paired("x", x, "y", y)
+    assert time.perf_counter() - begun < 0.5
