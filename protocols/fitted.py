@@ -10,7 +10,7 @@ import numpy as np
 
 from mpc import AShare, BShare, ConfigError, Floats, PrecisionError, ProgramError, Session
 from protocols import blockwise, least_squares, prediction
-from protocols.own_data import reveal_sum
+from protocols.own_data import noting, reveal_sum
 
 if TYPE_CHECKING:
     from protocols.declare import Receivers
@@ -48,8 +48,8 @@ class Fitted(Protocol):
     async def explained(self, s: Session) -> AShare:
         """What the model explains of y'y on the rows of the fit, and y'y, as a share (2,); ConfigError where only predictions can tell."""
 
-    async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None) -> Floats:
-        """Joint predictions from own data, by public coefficients or by the shares."""
+    async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None, records: tuple[str, ...] = ()) -> Floats:
+        """Joint predictions from own data, by public coefficients or by the shares; `records` are what an index calls rows that are common to all."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,7 +86,13 @@ class Pooled:
         penalty = None if self.ridge is None else s.zero(self.ridge.shape, frac=prediction.RIDGE_FRAC) + self.ridge
         return await prediction.explained(s, self.weights, self.right, penalty)
 
-    async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None) -> Floats:
+    async def predictions(
+        self,
+        s: Session,
+        own: Floats,
+        public: tuple[Floats, float] | None,
+        records: tuple[str, ...] = (),  # noqa: ARG002  rows are nobody else's
+    ) -> Floats:
         """See Fitted: each party gets those of its own rows."""
         if public is not None:
             return np.asarray(own @ public[0] + public[1])
@@ -135,7 +141,13 @@ class Secluded:
         """See Fitted: the scale of y is known to within a factor of two only."""
         raise ConfigError(prediction.NO_SYSTEM)
 
-    async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None) -> Floats:
+    async def predictions(
+        self,
+        s: Session,
+        own: Floats,
+        public: tuple[Floats, float] | None,
+        records: tuple[str, ...] = (),  # noqa: ARG002  rows are nobody else's
+    ) -> Floats:
         """See Fitted: each party gets those of its own rows; by public coefficients only."""
         if public is None:
             msg = (
@@ -200,7 +212,7 @@ class Apart:
             penalty = s.zero(self.ridge.shape, frac=prediction.RIDGE_FRAC).add_own(own).assume_bound(1.0, "one owner each")
         return await prediction.explained(s, self.weights, self.right, penalty)
 
-    async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None) -> Floats:
+    async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None, records: tuple[str, ...] = ()) -> Floats:
         """See Fitted: everyone gets those of the common rows."""
         start, stop = self.layout.span(s.index)
         if own.shape[1] != stop - start:
@@ -208,10 +220,12 @@ class Apart:
             raise ConfigError(msg)
         if public is not None:
             partial = own @ public[0][start:stop] + (public[1] if s.index == 0 else 0.0)
-            return np.asarray(await prediction.add_up(s, partial / self.unit) * self.unit)
+            with noting((), records):
+                return np.asarray(await prediction.add_up(s, partial / self.unit, records) * self.unit)
         z = await _near(s, own, self.local.mean[: stop - start], self.local.scale[: stop - start], self.layout.offsets[-1])
-        standard = await prediction.of_own_columns(s, z, self.weights, self.layout.spans, len(own))
-        result, self.unit = await least_squares.unstandardised(s, standard, self.local, self.layout)
+        with noting((), records):
+            standard = await prediction.of_own_columns(s, z, self.weights, self.layout.spans, len(own), records)
+            result, self.unit = await least_squares.unstandardised(s, standard, self.local, self.layout)
         return result
 
 

@@ -82,9 +82,11 @@ async def on_shares(
     return Pooled(*await least_squares.by_shares(s, z, _ridge(pooled, scale, options.alpha)), pooled.mean, scale, pooled.rows)
 
 
-async def on_columns(s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str]) -> Apart:
-    """Own columns of common rows."""
-    layout = await column_layout(s, *x.shape, has_target=y is not None, terms=_terms(options, step))
+async def on_columns(
+    s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str], records: tuple[str, ...]
+) -> Apart:
+    """Own columns of common rows, which an index may call `records`."""
+    layout = await column_layout(s, *x.shape, has_target=y is not None, terms=_terms(options, step), records=records)
     local = await blockwise.locally(least_squares.local_moments, x, y, options, labels)
     if step is None:
         z, block = await blockwise.locally(least_squares.standard_columns, x, y, local)

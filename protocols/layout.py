@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from hashlib import blake2b
 from typing import NamedTuple
 from zlib import crc32
 
@@ -10,6 +11,11 @@ import numpy as np
 
 from mpc import ConfigError, Disagreement, Session, protocol
 from protocols.own_data import not_empty
+
+OTHER_RECORDS = (
+    "its rows are labelled differently from those of this party (pandas index), or in another order, or by one of the two only: where columns are split, "
+    "all pass the same index in the same order, such as frame.loc[agreed], or frame.reset_index(drop=True) where row i is the same record at every party"
+)
 
 
 class Layout(NamedTuple):
@@ -41,10 +47,21 @@ class Layout(NamedTuple):
 
 @protocol
 async def column_layout(
-    s: Session, rows: int, columns: int, *, has_target: bool, terms: tuple[float | str, ...] = (), lacks: str = "nothing to fit"
+    s: Session,
+    rows: int,
+    columns: int,
+    *,
+    has_target: bool,
+    terms: tuple[float | str, ...] = (),
+    records: tuple[str, ...] = (),
+    lacks: str = "nothing to fit",
 ) -> Layout:
-    """Agree on rows, columns and the terms of the fit; where nobody has a row there is what it `lacks`.  rounds 1 · reveals everyone's numbers of rows and columns, and who has y"""
-    shapes = await s.shapes((rows, columns, int(has_target), crc32(repr(terms).encode())))
+    """Agree on rows, columns and the terms of the fit, and on what an index calls the `records`; where nobody has a row there is what it `lacks`.
+
+    rounds 1 · reveals everyone's numbers of rows and columns, who has y, and where records have labels, a print of them, of 32 bits
+    """
+    prints = [int.from_bytes(blake2b(labels.encode(), digest_size=4).digest(), "big") for labels in records]
+    shapes = await s.shapes((rows, columns, int(has_target), crc32(repr(terms).encode()), *prints))
     for name, shape in zip(s.names, shapes, strict=True):
         if shape[3] != shapes[s.index][3]:
             raise Disagreement(name, "fits with other settings: use the same solver, alpha, fit_intercept and schedule everywhere")
@@ -55,6 +72,9 @@ async def column_layout(
                 "record, in the same order"
             )
             raise ConfigError(msg)
+    for name, shape in zip(s.names, shapes, strict=True):
+        if shape[4:] != shapes[s.index][4:]:
+            raise Disagreement(name, OTHER_RECORDS)
     targets = [index for index, shape in enumerate(shapes) if shape[2]]
     if len(targets) != 1:
         holders = ", ".join(s.names[index] for index in targets) or "no party"

@@ -11,6 +11,7 @@ import numpy as np
 from mpc import AShare, ConfigError, Floats, ProgramError, Session, check_session, column_names
 from protocols import blockwise, descent, features, fitting, hidden, inference, layout, least_squares, prediction
 from protocols.fitted import Apart, Pooled
+from protocols.labels import row_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -45,6 +46,8 @@ class LinearRegression:
     or "shared" (X and y are AShares; a descent takes them standardised, with bounds of at most 64, and has no intercept there).
     X is (n, d) and y (n,), or (n, 1), which is taken as (n,).  Of rows, all parties call the columns and y alike, where frames or series name them.
     Where X and y both have an index (pandas), it must be the same one in one order, also in `score`: ConfigError otherwise, before anything is sent.
+    Warning, for split="columns": only an index (pandas) says which records rows are.  Where one does not count from 0, all parties have the same index in
+    one order, or it is a Disagreement.  Without labels, parties whose rows stand in other orders get a wrong model, and nothing tells them.
     solver: "exact" (normal equations) or "sgd" (mini-batches, plain steps in the order of the rows).
 
     A descent only comes near least squares, and few rows need many epochs: use "exact" unless its bytes, which grow with d², are too many (with 1,000 rows
@@ -59,7 +62,8 @@ class LinearRegression:
     ("sgd": whether the descent diverged), and
     - rows and shared: number of rows, mean and variance of every column and of y; with moments="secret" (rows only, for up to 12 parties) the
       number of rows, and the power of two of every column's standard deviation; a descent on rows also every party's number of rows;
-    - columns: numbers of rows and columns, who has y, and the power of two of the standard deviation of every column and of y.
+    - columns: numbers of rows and columns, who has y, the power of two of the standard deviation of every column and of y, and where an index does not
+      count from 0, a print of it, by which somebody can tell whether a guess at all of it is right.
 
     Afterwards: `coef_` (d,) in party order, `intercept_`, `n_features_in_`, `n_samples_seen_` (the number of rows of all parties); for rows,
     `feature_names_in_` where X has names; for columns, since each party knows the names of its own only, `own_columns_`, the slice of `coef_` that
@@ -241,7 +245,11 @@ class LinearRegression:
             return await fitting.on_hidden_rows(s, x, target, options, labels)
         if self.split == "rows":
             return await fitting.on_rows(s, x, target, options, step, labels)
-        return await fitting.on_columns(s, x, target, options, step, labels)
+        return await fitting.on_columns(s, x, target, options, step, labels, await self._records(x, X, y))
+
+    async def _records(self, table: Floats, *data: Any) -> tuple[str, ...]:
+        """What an index of `data`, of which this `table` is made, calls the records, where these are common to all parties."""
+        return await blockwise.locally(lambda _: row_labels(*data), table) if self.split == "columns" else ()
 
     # -- use ---------------------------------------------------------------------------------------------------
 
@@ -256,12 +264,15 @@ class LinearRegression:
         what the other's columns add to each; where not, everyone learns the power of two of y's standard deviation.
         """
         if isinstance(first, Session):
-            fitted = self._fit_result()
-            return fitted.predictions(first, self._own_rows(x, full=self.split != "columns"), self._revealed())
+            self._fit_result()
+            return self._joint_predictions(first, self._own_rows(x, full=self.split != "columns"), x)
         if x is not None:
             check_session(first, "model.predict")
         coefficients, intercept = self._public()
         return self._own_rows(first, full=True) @ coefficients + intercept
+
+    async def _joint_predictions(self, s: Session, own: Floats, *data: Any) -> Floats:
+        return await self._fit_result().predictions(s, own, self._revealed(), await self._records(own, *data))
 
     @overload
     def score(self, first: ArrayLike, second: ArrayLike, /) -> float: ...
@@ -288,8 +299,8 @@ class LinearRegression:
         mine = np.zeros(0) if features.needed(y, self.split) is None else features.observed(y, x)
         own = self._own_rows(x, full=not apart)
         if apart:
-            await layout.column_layout(s, *own.shape, has_target=y is not None, lacks="no score")
-        predicted = await fitted.predictions(s, own, self._revealed())
+            await layout.column_layout(s, *own.shape, has_target=y is not None, records=await self._records(own, x, y), lacks="no score")
+        predicted = await self._joint_predictions(s, own, x, y)
         # In units of y's standard deviation, in which the sums are encoded.
         unit = fitted.unit
         # Of split columns, one party alone has y, and its name.

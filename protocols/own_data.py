@@ -148,7 +148,7 @@ def noting(names: tuple[str, ...], labels: tuple[str, ...] = ()) -> Iterator[Non
         if labels:
             fault.add_note(
                 "this party's rows are added by their place, and have an index that does not count from 0: all parties pass the same index in the same "
-                "order, such as frame.reindex(agreed, fill_value=0), or frame.reset_index(drop=True) where the rows have no meaning of their own"
+                "order, such as frame.reindex(agreed) with fill_value=0 for sums, or frame.reset_index(drop=True) where the rows have no meaning of their own"
             )
         raise
 

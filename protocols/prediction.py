@@ -38,9 +38,12 @@ LEAST_SPREAD = 2.0**-20
 
 
 @protocol
-async def add_up(s: Session, own: Floats) -> Floats:
-    """The sum of everyone's partial predictions (n,), for all.  rounds 1 · bytes 8 n per peer · reveals the predictions"""
-    predictions: Floats = await reveal_sum(s, s.encode(own))
+async def add_up(s: Session, own: Floats, records: tuple[str, ...] = ()) -> Floats:
+    """The sum of everyone's partial predictions (n,), for all, of rows that all call these `records`.
+
+    rounds 1 · bytes 8 n per peer · reveals the predictions
+    """
+    predictions: Floats = await reveal_sum(s, s.encode(own), terms=records)
     return predictions
 
 
@@ -63,14 +66,16 @@ async def _for_owner(s: Session, z: Floats, owner: int, shape: tuple[int, ...], 
 
 
 @protocol
-async def of_own_columns(s: Session, z: Floats, weights: AShare, spans: Sequence[tuple[int, int]], rows: int) -> AShare:
-    """Everyone's standardised columns (n, d_p) times shared weights (d,) -> shares of the predictions (n,).
+async def of_own_columns(
+    s: Session, z: Floats, weights: AShare, spans: Sequence[tuple[int, int]], rows: int, records: tuple[str, ...] = ()
+) -> AShare:
+    """Everyone's standardised columns (n, d_p) times shared weights (d,) -> shares of the predictions (n,), of rows that all call these `records`.
 
     rounds 3 · bytes 8 per element and peer · reveals nothing
     """
     masked = await s.mask(weights)
     parts = [_part(s, z, owner, (rows, stop - start), masked[start:stop]) for owner, (start, stop) in enumerate(spans)]
-    return sum(await asyncio.gather(*parts), s.zero((rows,), frac=FRAC))
+    return sum(await asyncio.gather(*parts), s.zero((rows,), frac=FRAC, terms=records))
 
 
 @protocol

@@ -40,9 +40,12 @@ async def predicted_columns(s, columns):
     return await model.predict(s, np.ones((2, columns)))
 
 
-def fit_of_columns(s, rows=9, **settings):
+def fit_of_columns(s, rows=9, labels=None, **settings):
     x = np.random.default_rng(s.index).normal(size=(rows, 2))
-    return LinearRegression(split="columns", **settings).fit(s, x, x[:, 0] if s.index == 0 else None)
+    table = pd.DataFrame(x, labels)
+    return LinearRegression(split="columns", **settings).fit(
+        s, table.to_numpy() if labels is None else table, x[:, 0] if s.index == 0 else None
+    )
 
 
 async def predicted_alone(s):
@@ -174,13 +177,14 @@ CASES = {
     "sum to more than the ring holds": lambda s: fit(s, ROWS_OF_X * 1e30),
     "there is nothing to fit, unless it is scaled": lambda s: fit(s, y=np.ones(9)),
     "fits with other settings": lambda s: fit_of_columns(s, alpha=1.0 + s.index),
+    "its rows are labelled differently": lambda s: fit_of_columns(s, labels=range(s.index, s.index + 9)),
     "every party has one row for each record": lambda s: fit_of_columns(s, rows=9 + s.index),
     "exactly one party passes y": lambda s: LinearRegression(split="columns").fit(s, ROWS_OF_X, Y),
     "LinearRegression has no parameter": lambda s: LinearRegression().set_params(alhpa=1.0),
     "but reveal=False keeps them shared": lambda s: LinearRegression().fit(s, ROWS_OF_X, Y, reveal=False, to=["p0"]),
     "the coefficients are shared, or went to other parties": predicted_alone,
     'split="shared" takes AShares': lambda s: fit(s, split="shared"),
-    "are labelled differently from those of": lambda s: fit(s, pd.DataFrame(ROWS_OF_X), pd.Series(Y).iloc[::-1]),
+    "the rows of NAME are labelled": lambda s: fit(s, pd.DataFrame(ROWS_OF_X), pd.Series(Y).iloc[::-1]),
     "for X of shape (n, d)": lambda s: scored_alone(s, np.ones((2, 2))),
     "NAME must be numbers": lambda s: fit(s, np.full((9, 2), "x")),
     "fit_intercept=VALUE": lambda s: fit(s, fit_intercept="no"),

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import protocols
-from mpc import ConfigError
+from mpc import ConfigError, Disagreement
 from mpc.testing import simulate
 from protocols import LinearRegression
 from protocols.labels import check_paired
@@ -118,3 +118,112 @@ def test_a_million_labels_are_compared_in_no_time():
     begun = time.perf_counter()
     check_paired("x", x, "y", y)
     assert time.perf_counter() - begun < 0.5
+
+
+def own_columns(s, labels, *, holder=1):
+    """What a party has of X, and y at one of them, with these labels."""
+    x = X[["age"] if s.index == 0 else ["bmi", "dose"]].set_axis(labels, axis=0)
+    return x, (Y.set_axis(labels) if s.index == holder else None)
+
+
+SORTED, COUNTED = list(X.index), list(range(40))
+OTHER_RECORDS = {"order": SORTED[::-1], "records": [*SORTED[:39], "id99"], "none": COUNTED}
+
+
+@pytest.mark.parametrize("other", OTHER_RECORDS)
+@pytest.mark.parametrize("solver", ["exact", "sgd"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_columns_of_records_that_are_labelled_differently_are_not_fitted(solver, other, first):
+    async def program(s):
+        try:
+            await LinearRegression(solver, split="columns").fit(s, *own_columns(s, OTHER_RECORDS[other] if s.index == first else SORTED))
+        finally:
+            assert not s.releases
+
+    with pytest.raises(Disagreement, match=r"its rows are labelled differently from those of this party \(pandas index\)"):
+        simulate(2, program)
+
+
+@pytest.mark.parametrize("other", OTHER_RECORDS)
+@pytest.mark.parametrize("reveal", [True, False])
+def test_nor_are_they_predicted(other, reveal):
+    notes = []
+
+    async def program(s):
+        model = await LinearRegression(split="columns").fit(s, *own_columns(s, SORTED), reveal=reveal)
+        first, _ = own_columns(s, SORTED)
+        assert np.allclose(await model.predict(s, first), Y, atol=1e-3)
+        try:
+            await model.predict(s, own_columns(s, OTHER_RECORDS[other] if s.index else SORTED)[0])
+        except Disagreement as fault:
+            notes.extend(getattr(fault, "__notes__", ()))
+            raise
+
+    with pytest.raises(Disagreement):
+        simulate(2, program)
+    assert any("an index that does not count from 0" in note for note in notes)
+
+
+@pytest.mark.parametrize("other", OTHER_RECORDS)
+def test_nor_are_they_scored_together(other):
+    async def program(s):
+        model = await LinearRegression(split="columns").fit(s, *own_columns(s, SORTED))
+        before = s.releases.total()
+        assert await model.score(s, *own_columns(s, SORTED)) == pytest.approx(1.0, abs=1e-5)
+        reached = s.releases.total()
+        assert reached > before
+        try:
+            await model.score(s, *own_columns(s, OTHER_RECORDS[other] if s.index else SORTED))
+        finally:
+            assert s.releases.total() == reached
+
+    with pytest.raises(Disagreement, match="its rows are labelled differently"):
+        simulate(2, program)
+
+
+def test_the_labels_of_y_count_where_those_of_x_are_none():
+    async def program(s):
+        x, y = own_columns(s, SORTED[::-1] if s.index else SORTED)
+        await LinearRegression(split="columns").fit(s, x.to_numpy() if s.index else x, y)
+
+    with pytest.raises(Disagreement, match="its rows are labelled differently"):
+        simulate(2, program)
+
+
+@pytest.mark.parametrize("labels", [SORTED, COUNTED, pd.date_range("2020-01-01", periods=40)])
+def test_columns_of_records_that_are_labelled_alike_are_fitted(labels):
+    async def program(s):
+        own = own_columns(s, labels)
+        model = await LinearRegression(split="columns").fit(s, *own)
+        return model.coef_, await model.predict(s, own[0]), await model.score(s, *own)
+
+    for coefficients, predicted, score in simulate(2, program):
+        assert np.allclose(coefficients, [2.0, -1.0, 0.5], atol=1e-5)
+        assert np.allclose(predicted, Y, atol=1e-4)
+        assert score == pytest.approx(1.0, abs=1e-5)
+
+
+def test_what_counts_from_0_stands_beside_arrays():
+    async def program(s):
+        x, y = own_columns(s, COUNTED)
+        own = (x.to_numpy(), y) if s.index else (x, y)
+        model = await LinearRegression(split="columns").fit(s, *own)
+        return await model.score(s, *own)
+
+    assert simulate(2, program) == pytest.approx([1.0, 1.0], abs=1e-5)
+
+
+def test_nothing_but_a_print_of_32_bits_tells_others_of_records():
+    announced = []
+
+    async def program(s):
+        shapes = s.shapes
+        s.shapes = lambda shape: announced.append(shape) or shapes(shape)
+        await LinearRegression(split="columns").fit(s, *own_columns(s, SORTED if labelled else COUNTED))
+
+    for labelled in (False, True):
+        announced.clear()
+        simulate(2, program)
+        assert {len(shape) for shape in announced} == {5 if labelled else 4}
+        assert len({shape[4:] for shape in announced}) == 1
+        assert all(0 <= extent < 2**32 for shape in announced for extent in shape)
