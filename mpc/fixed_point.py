@@ -111,6 +111,16 @@ def column_names(x: object) -> tuple[str, ...]:
     return (name,) if isinstance(name, str) and name else ()
 
 
+def refuse_frame(x: object, call: str) -> None:
+    """ProgramError for a frame or series in a call that takes one from each party, and that compares neither names nor labels."""
+    if any(inspect.getattr_static(x, attribute, None) is not None for attribute in ("column_names", "columns", "to_frame")):
+        msg = (
+            f"{call} takes an array, not a {type(x).__name__}: nobody would compare its names and index with those of others; pass frame.to_numpy(), "
+            "with rows and columns in an order on which all parties agree"
+        )
+        raise ProgramError(msg)
+
+
 def column_of(number: int, names: tuple[str, ...]) -> str:
     """How a message calls a column: by its name, where the data has names."""
     return f"column {names[number]!r}" if names else f"column {number}"

@@ -14,7 +14,7 @@ import numpy as np
 from mpc import masking
 from mpc.engine import Dry, Live
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
-from mpc.fixed_point import BOUND, FRAC, as_bound, fractional_bits, headroom, rounded_bound, shape_of
+from mpc.fixed_point import BOUND, FRAC, as_bound, fractional_bits, headroom, refuse_frame, rounded_bound, shape_of
 from mpc.ledger import Release
 from mpc.naming import correlations, expressions
 from mpc.naming.scope import Scope, close_innermost, close_unbegun, current, protocol, running
@@ -183,8 +183,10 @@ class Session(OpSession):
     async def inputs(self, values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> list[AShare]:
         """Everyone's private `values` as shares, in party order; the shapes may differ and become public.  For `bound` see `input`.
 
-        rounds 1 · bytes 8 x 33 per peer · reveals the shapes.  Raises PrecisionError as `encode` does, PeerMisbehaved for a shape that nobody could hold.
+        rounds 1 · bytes 8 x 33 per peer · reveals the shapes.  Raises PrecisionError as `encode` does, PeerMisbehaved for a shape that nobody could hold,
+        ProgramError for a frame or series: parties may have other columns and rows here, so that names and index are for the program to compare.
         """
+        refuse_frame(values, "s.inputs")
         shapes = await self.shapes(shape_of(values))
         for name, shape in zip(self.names, shapes, strict=True):
             if count(shape) > expressions.MAX_WORDS:

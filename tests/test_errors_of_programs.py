@@ -206,6 +206,7 @@ CASES = {
     "X has the columns": predicted_for_other_columns,
     "split columns reveal no moments": lambda s: fit_of_columns(s, moments="secret"),
     "every party passes y for its own rows": lambda s: fit(s, y=None),
+    "nobody would compare its names": lambda s: s.inputs(pd.DataFrame(ROWS_OF_X)),
     "cannot be joined": lambda s: mpc.concatenate([numbers(s, 2), s.zero(2, frac=8)]),
     "multiplied by one integer only": times_an_array,
     "a 0-d secret has no pairs": lambda s: numbers(s).pairs(),

@@ -125,6 +125,27 @@ def test_rows_that_an_index_calls_otherwise_are_not_added(what):
     assert len(notes[0] + notes[1]) in {1, 2}
 
 
+NAMED = {
+    "pandas": FRAME[["age", "cost"]],
+    "a series": FRAME["age"],
+    "without a name": FRAME["age"].rename(None),
+    "polars": pl.DataFrame({"age": [1.0]}),
+    "a series of polars": pl.Series([1.0]),
+    "arrow": pa.table({"age": [1.0]}),
+}
+
+
+@pytest.mark.parametrize("what", NAMED)
+def test_inputs_of_all_take_no_names_that_nobody_compares(what):
+    async def program(s):
+        with pytest.raises(mpc.ProgramError, match=r"^s\.inputs takes an array, not a \w+: nobody would compare its names and index"):
+            await s.inputs(NAMED[what])
+        assert s.cost.rounds == 0
+        return [await s.reveal(each) for each in await s.inputs(np.asarray(NAMED[what]))]
+
+    assert np.array_equal(*simulate(2, program))
+
+
 def test_groups_of_other_numbers_are_not_added():
     mine = [FRAME.groupby("region")[["cost"]].sum(), FRAME.assign(region=["south", "east", "south"]).groupby("region")[["cost"]].sum()]
     with pytest.raises(Disagreement):
