@@ -154,8 +154,9 @@ def fractional_bits(frac: Any, name: str = "frac") -> int:
 def as_numbers(values: ArrayLike) -> NDArray[Any]:
     """The numbers of an array, a list, a data frame or one of its columns; what is missing is NaN.
 
-    Raises PrecisionError, without any value, for text, dates, rows of different lengths and whatever else is no number; it names the columns.
+    Raises PrecisionError, without any value, for text, dates, categories, rows of different lengths and whatever else is no number; it names the columns.
     """
+    _refuse_categories(values)
     array = _array(values)
     if array.dtype.kind == "O" and all(_missing(entry) or isinstance(entry, _NUMBERS) for entry in array.flat):
         # Frames give objects for columns of different types, of decimals, and where something is missing.
@@ -168,6 +169,18 @@ def as_numbers(values: ArrayLike) -> NDArray[Any]:
         msg = f"numbers are needed, not an array of {array.dtype}{_what_else(array, column_names(values))}"
         raise PrecisionError(msg)
     return array
+
+
+def _refuse_categories(values: Any) -> None:
+    """PrecisionError for categories of pandas: where their names are numbers, an array has these, and they are no amounts."""
+    kinds = getattr(values, "dtypes", getattr(values, "dtype", None))
+    if kinds is None or isinstance(kinds, np.dtype):
+        return
+    names = column_names(values)
+    columns = [(column_of(number, names), kind) for number, kind in enumerate(kinds)] if np.iterable(kinds) else [("it", kinds)]
+    if told := ", ".join(f"{where} holds categories" for where, kind in columns if str(kind) == "category"):
+        msg = f"numbers are needed, not an array of category: {told}; encode that as numbers (astype(float), where they are amounts), or leave it out"
+        raise PrecisionError(msg)
 
 
 def _array(values: ArrayLike) -> NDArray[Any]:

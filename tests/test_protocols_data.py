@@ -45,6 +45,28 @@ def test_what_is_no_array_is_told_by_its_type(values):
         mpc.as_numbers(values)
 
 
+WARDS = pd.DataFrame({"bmi": [1.0, 2.0, 3.0], "ward": pd.Categorical([3, 1, 2])})
+CATEGORIES = {
+    "a frame": (WARDS, "column 'ward' holds categories"),
+    "nothing else": (WARDS[["ward"]], "column 'ward' holds categories"),
+    "of one name": (WARDS.set_axis(["ward", "ward"], axis=1), "column 'ward' holds categories"),
+    "a series": (WARDS["ward"], "it holds categories"),
+    "no series": (WARDS["ward"].array, "it holds categories"),
+}
+
+
+@pytest.mark.parametrize("what", CATEGORIES)
+def test_categories_are_no_amounts_although_numbers_name_them(what):
+    x, told = CATEGORIES[what]
+    for call in (protocols.mean, protocols.secure_sum, protocols.variance):
+        with pytest.raises(
+            PrecisionError, match=rf"^numbers are needed, not an array of category: {told}; encode that as numbers \(astype\(float\)"
+        ):
+            simulate(2, lambda s, call=call: call(s, x))
+    amounts = np.asarray(x.astype(float))
+    assert all(np.array_equal(found, amounts.mean(axis=0)) for found in simulate(2, lambda s: protocols.mean(s, x.astype(float))))
+
+
 DAYS = pd.DataFrame({"bmi": [1.0, 2.0], "sex": ["m", "f"], "seen": pd.to_datetime(["2020-01-01", "2020-01-02"])})
 BAD = {
     "text": (DAYS[["bmi", "sex"]], [1.0, 2.0], "^X must be numbers: .*column 'sex' holds str; encode that"),
