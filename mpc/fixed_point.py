@@ -160,15 +160,35 @@ def as_numbers(values: ArrayLike) -> NDArray[Any]:
     array = _array(values)
     if array.dtype.kind == "O" and all(_missing(entry) or isinstance(entry, _NUMBERS) for entry in array.flat):
         # Frames give objects for columns of different types, of decimals, and where something is missing.
-        if all(isinstance(entry, _WHOLE) for entry in array.flat):
+        if all(map(_is_whole, array.flat)):
             with suppress(OverflowError):
                 return array.astype(np.int64)
+        else:
+            _refuse_changed(array, column_names(values))
         with suppress(OverflowError, ValueError):
             return np.array([math.nan if _missing(entry) else float(entry) for entry in array.flat]).reshape(array.shape)
     if array.dtype.kind not in "fiub":
         msg = f"numbers are needed, not an array of {array.dtype}{_what_else(array, column_names(values))}"
         raise PrecisionError(msg)
     return array
+
+
+def _is_whole(entry: Any) -> bool:
+    """Whether it is a whole number; of decimals, one that a word holds."""
+    if isinstance(entry, Decimal):
+        return entry.is_finite() and abs(entry) <= 2**LIMIT_BITS and entry == entry.to_integral_value()
+    return isinstance(entry, _WHOLE)
+
+
+def _refuse_changed(array: NDArray[Any], names: tuple[str, ...]) -> None:
+    """PrecisionError for a whole number beyond 2^53 that is not the same as a float, which it becomes beside numbers that are not whole."""
+    for place, entry in np.ndenumerate(array):
+        if _is_whole(entry) and abs(entry) > 2**53 and int(float(entry)) != int(entry):
+            msg = (
+                f"{_where(place, names)} is a whole number that would be changed beside numbers that are not whole, as a float: pass these by "
+                "themselves, or round it"
+            )
+            raise PrecisionError(msg)
 
 
 def _refuse_categories(values: Any) -> None:

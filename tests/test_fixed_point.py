@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import protocols
 from mpc import PrecisionError
 from mpc.fixed_point import BOUND, FRAC, as_numbers, decode, encode, headroom, largest_of
 from mpc.testing import simulate
@@ -113,6 +116,39 @@ def test_objects_that_are_whole_numbers_stay_whole_and_others_become_floats():
     assert as_numbers(np.array([2**53 + 1, True], object)).dtype == np.int64
     for other in (None, 0.5, 2**63):
         assert as_numbers(np.array([2, other], object)).dtype == np.float64
+
+
+EXACT = 2**53
+
+
+@pytest.mark.parametrize("value", [EXACT + 1, -EXACT - 1, 2**60 + 1, 7])
+def test_decimals_that_are_whole_keep_all_of_their_digits(value):
+    places = Decimal(value).quantize(Decimal("0.00")), Decimal(value).normalize()
+    for values in ([Decimal(value)], [places[0]], [places[1], 3], np.array([[Decimal(value)], [True]], object)):
+        assert encode(values, frac=0, bound=2.0**62).view(np.int64).reshape(-1)[0] == value
+        assert as_numbers(values).dtype == np.int64
+
+
+def test_decimals_that_are_whole_are_summed_to_the_last_digit():
+    for found in simulate(2, lambda s: protocols.secure_sum(s, [Decimal(EXACT + 1), Decimal(1)], frac=0)):
+        assert found.tolist() == [2 * EXACT + 2, 2]
+
+
+@pytest.mark.parametrize("large", [Decimal(EXACT + 1), EXACT + 1, np.int64(-EXACT - 1), Decimal(f"{EXACT + 1}.0")])
+@pytest.mark.parametrize("other", [Decimal("0.5"), 0.5, None])
+def test_a_whole_number_that_others_would_change_is_refused(large, other):
+    told = "is a whole number that would be changed beside numbers that are not whole"
+    with pytest.raises(PrecisionError, match=rf"^row 1, column 0 {told}"):
+        as_numbers(np.array([[0, other], [large, 0]], object))
+    with pytest.raises(PrecisionError, match=rf"^row 1, column 'a' {told}"):
+        as_numbers(pd.DataFrame({"a": [0, large], "b": [other, 0]}, dtype=object))
+
+
+def test_decimals_that_are_not_whole_are_rounded_as_floats_are():
+    large = Decimal("9007199254740993.5"), Decimal(EXACT), Decimal("1e30"), Decimal("0.1")
+    assert as_numbers(np.array(large, object)).tolist() == [float(each) for each in large]
+    assert np.isnan(as_numbers(np.array([Decimal("NaN"), Decimal(1)], object))[0])
+    assert as_numbers(np.array([Decimal("-Infinity"), Decimal("1e999999")], object)).tolist() == [-np.inf, np.inf]
 
 
 @pytest.mark.parametrize("beyond", [2**62 + 1, 2**62 + 512, -(2**62) - 1, 2**63, 2**64 - 1])
