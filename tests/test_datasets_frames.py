@@ -241,7 +241,7 @@ def test_the_column_is_named_whose_values_or_sums_do_not_fit():
         with pytest.raises(PrecisionError, match=r"\((row 0, )?column 'income'\) exceeds"):
             simulate(2, lambda s, call=call: call(s, frame))
     with pytest.raises(PrecisionError, match=r"row 0, column 'income' is beyond the declared bound"):
-        simulate(2, lambda s: s.input(*((frame, 0) if s.index == 0 else (None, 0, (2, 2)))))
+        simulate(2, lambda s: s.made(s.input(*((frame, 0) if s.index == 0 else (None, 0, (2, 2))))))
     missing = frame.assign(age=[1.0, np.nan])
     with pytest.raises(ConfigError, match=r"X, row 1, column 'age' is not a finite number"):
         simulate(2, lambda s: LinearRegression().fit(s, missing, [1.0, 2.0]))

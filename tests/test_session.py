@@ -238,6 +238,8 @@ async def test_a_program_that_awaits_something_of_its_own_is_cancelled_once_anot
     ended = {}
 
     async def program(s):
+        # All have begun: whoever has not would end by itself.
+        await s.reveal(s.zero(1))
         try:
             if s.index == 1:
                 raise OwnError("mine")
