@@ -7,7 +7,7 @@ import os
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from mpc.errors import ProgramError
 from mpc.node import open_node
@@ -146,6 +146,20 @@ class BlockingSession:
         self._next: tuple[Callable[[], Awaitable[Any]], Future[Any]] | None = None
         self._leaving = False
         self._fault: BaseException | None = None
+
+    if not TYPE_CHECKING:
+        # Type checkers know what it has.
+        def __getattr__(self, name: str) -> NoReturn:
+            msg = (
+                f"a session of mpc.connect_sync has no {name!r}: call s.{name} in an `async def program(s)`, and run that by s.run(program)"
+            )
+            raise AttributeError(msg)
+
+        async def __aenter__(self) -> NoReturn:
+            msg = "mpc.connect_sync is for `with mpc.connect_sync(...) as s:`; in an `async def`, `async with mpc.connect(...) as s:`"
+            raise ProgramError(msg)
+
+        __aexit__ = __aenter__
 
     def __repr__(self) -> str:
         return f"BlockingSession({self._session!r})"
@@ -321,7 +335,8 @@ def connect_sync(
     Takes and raises what `connect` does.  The session lives on a loop and in a thread of its own; leaving the `with` ends it, and an
     exception or Ctrl-C ends it at every party.
     """
-    options = {"job": job, "parties": None if parties is None else tuple(parties), "program": program}
+    # A text is for the session to refuse.
+    options = {"job": job, "parties": parties if parties is None or isinstance(parties, str) else tuple(parties), "program": program}
     return BlockingSession(partial(open_node, config, listener=listener), options)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, NamedTuple, Self
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 from mpc.config import load_config
 from mpc.engine import UNWATCHED
@@ -27,8 +28,9 @@ from mpc.transport.tcp import TcpNetwork
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+    from types import TracebackType
 
     from mpc.config import PartyConfig
     from mpc.engine import Watches
@@ -185,22 +187,49 @@ class Node:
             raise ConfigError(msg)
 
 
-@asynccontextmanager
-async def connect(
+class Connection(AbstractAsyncContextManager["Session"]):
+    """A session of a node of its own, which both begin and end with the `async with`."""
+
+    def __init__(self, opened: Callable[[], Node], options: dict[str, Any]) -> None:
+        self._opened = opened
+        self._options = options
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Session:
+        async with AsyncExitStack() as stack:
+            node = await stack.enter_async_context(self._opened())
+            session = await stack.enter_async_context(node.session(**self._options))
+            self._stack = stack.pop_all()
+        return session
+
+    async def __aexit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> bool | None:
+        return await self._stack.__aexit__(kind, fault, trace)
+
+    if not TYPE_CHECKING:
+        # Type checkers know that it has none.
+        def __enter__(self) -> NoReturn:
+            msg = "mpc.connect is for `async with mpc.connect(...) as s:` in an `async def`; elsewhere, `with mpc.connect_sync(...) as s:`"
+            raise ProgramError(msg)
+
+        __exit__ = __enter__
+
+
+def connect(
     config: str | Path,
     *,
     job: str,
     parties: Iterable[str] | None = None,
     program: str = "",
     listener: socket.socket | None = None,
-) -> AsyncIterator[Session]:
+) -> Connection:
     """Join `job` as the party that the file `config` describes; the same call at every party.
 
+    `parties` are the names of those that compute, this one among them; all parties of the roster by default.  `program` is a text that all of them must
+    give alike, such as the name and version of what they will compute: who gives another is told so (Disagreement) before anything is read.
     The program is this organisation's own: `allow`, `min_rows`, the policy and the audit log are for jobs of `beaver party`, and bind no program.
     `listener` is an already bound socket, for supervisors that hand one down.  Raises ConfigError, and what `Node.session` does.
     """
-    async with open_node(config, listener=listener) as node, node.session(job, parties=parties, program=program) as s:
-        yield s
+    return Connection(partial(open_node, config, listener=listener), {"job": job, "parties": parties, "program": program})
 
 
 def open_node(config: str | Path, *, listener: socket.socket | None = None) -> Node:

@@ -95,12 +95,23 @@ async def _jobs(service: Service, request: dict[str, Any], say: Say) -> None:  #
     say({"jobs": [record.summary() for record in service.approvals.with_standing(service.records)]})
 
 
+def _meant(service: Service, request: dict[str, Any]) -> str:
+    """The id of the job that a request means, of which it may give a beginning; ConfigError where several begin so."""
+    given = str(request.get("id"))
+    known = [record.id for record in service.approvals.with_standing(service.records)]
+    alike = [job for job in known if given and job.startswith(given)]
+    if len(alike) > 1:
+        msg = f"{len(alike)} jobs here have an id that begins with {given!r}; give more of it"
+        raise ConfigError(msg)
+    return alike[0] if alike else given
+
+
 async def _show(service: Service, request: dict[str, Any], say: Say) -> None:
     await service.settled()
-    job = str(request.get("id"))
+    job = _meant(service, request)
     record = service.records.get(job) or service.approvals.standing(job)
     if record is None:
-        msg = f"no job {request.get('id')!r} is known here; `beaver jobs list` lists them"
+        msg = f"no job {job!r} is known here; `beaver jobs list` lists them"
         raise ConfigError(msg)
     state = record.state
     if isinstance(state, Waiting | Approved):
@@ -124,18 +135,21 @@ async def _show(service: Service, request: dict[str, Any], say: Say) -> None:
 
 
 async def _cancel(service: Service, request: dict[str, Any], say: Say) -> None:
-    service.cancel(str(request.get("id")))
-    say({"id": request["id"], "event": "cancelled"})
+    job = _meant(service, request)
+    service.cancel(job)
+    say({"id": job, "event": "cancelled"})
 
 
 async def _approve(service: Service, request: dict[str, Any], say: Say) -> None:
+    # By its whole id: another one that begins alike may have come since it was shown.
     service.approvals.approve(str(request.get("id")), request["user"], str(request.get("digest", "")))
     say({"id": request["id"], "event": "approved"})
 
 
 async def _deny(service: Service, request: dict[str, Any], say: Say) -> None:
-    service.approvals.deny(str(request.get("id")), request["user"])
-    say({"id": request["id"], "event": "denied"})
+    job = _meant(service, request)
+    service.approvals.deny(job, request["user"])
+    say({"id": job, "event": "denied"})
 
 
 async def _rotate(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001

@@ -135,3 +135,30 @@ def test_a_copy_is_verified_elsewhere_with_the_configuration_of_its_member(home,
     told, fault = verified(elsewhere, "--log", elsewhere / "copy.log")
     shown(fault, "in the audit log, listed above")
     assert len(told) == 3
+
+
+def test_what_follows_an_altered_line_is_not_said_to_be_in_the_wrong_place(home):
+    path = filled(home, 5)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], lines[2].replace(b'"declined"', b'"DECLINED"'), *lines[3:]]))
+    told, _ = verified(home)
+    assert [line.partition(", line ")[2][:70] for line in told] == [
+        "3: its signature is not right: it was altered, or its key is none of a's"[:70],
+        "4: does not follow the line before: that was altered, or this is an entry of another log"[:70],
+    ]
+
+
+def test_only_the_end_of_a_log_is_torn(home):
+    path = filled(home, 3)
+    good = path.read_bytes()
+    for content, found in (
+        (good + good[:20], ["line 4: is torn; the node mends it"]),
+        (good + bytes(5) + b"\n" + good[:20], ["line 4: is no entry", "line 5: is torn"]),
+        (bytes(range(1, 256)) * 9, [f"line {number}: is no entry" for number in range(1, 11)]),
+        (b"\xff\0 no log at all", ["line 1: is no entry"]),
+    ):
+        path.write_bytes(content)
+        told, fault = verified(home)
+        assert [each for each in told if "after entry" not in each and not any(text in each for text in found)] == [], told
+        assert len([each for each in told if ", line " in each]) == len(found)
+        assert fault is not None

@@ -33,6 +33,7 @@ from tests.test_check import DEALERS
 from tests.test_client import CLIENTS
 from tests.test_client_faults import CLIENT_FAULTS
 from tests.test_command_line import DEMO
+from tests.test_connect_misuse import CONNECT
 from tests.test_connect_sync import SYNC
 from tests.test_dealer_limits import small_machine
 from tests.test_departures import no_room
@@ -48,6 +49,7 @@ from tests.test_full_disks import DISKS
 from tests.test_goodbyes import CLOSING
 from tests.test_handshake import MINE, THEIRS, pair
 from tests.test_identity_lock import LOCK
+from tests.test_jobs import ASKED
 from tests.test_links import LINKS
 from tests.test_members_that_cheat import full
 from tests.test_mqtt import RELAYED
@@ -331,9 +333,10 @@ def test_every_row_has_one_case_and_every_case_one_row():
         *SECONDS,
         *DEALERS,
         *DISKS,
+        *ASKED,
     ]
     members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK, *FLOW, *LINKS, *BOUND, *RELAYED, *CLOSING, *FILES]
-    cases = [*CASES, *PROGRAMS, *OF_NODES, *SYNC, *commands, *jobs, *members]
+    cases = [*CASES, *PROGRAMS, *OF_NODES, *CONNECT, *SYNC, *commands, *jobs, *members]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

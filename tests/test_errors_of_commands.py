@@ -221,7 +221,7 @@ WAITING = {
     "did not greet as a Beaver party": "junk",
     "announced a frame": "web",
     "is connected but does not answer": "idle",
-    "did not come within N s (": "nobody",
+    "a party may be left out with --parties": "nobody",
 }
 """Rows that a job with an odd member meets, and which."""
 

@@ -11,6 +11,7 @@ from mpc import ConfigError
 from mpc.membership.endpoints import format_endpoint, parse_endpoint
 from mpc.membership.identity import Identity, curve_public_of, decode_key, encode_key, verify
 from mpc.membership.roster import Member, Roster
+from mpc.membership.toml_text import did_you_mean
 
 A, B, D = Identity.generate("a"), Identity.generate("b"), Identity.generate("d")
 
@@ -174,6 +175,9 @@ def test_impossible_rosters(change, message):
 def test_unknown_names_and_files(tmp_path):
     with pytest.raises(ConfigError, match="'aa' is not in the roster; did you mean 'a'"):
         Roster(members())["aa"]
+    # As close as 'carla', and more alike.
+    assert did_you_mean("alfa", ["alpha", "bravo", "carla", "dealer"]) == "did you mean 'alpha'?"
+    assert did_you_mean("x", []) == "known are: none"
     with pytest.raises(ConfigError, match="No such file"):
         Roster.load(tmp_path / "none.toml")
 

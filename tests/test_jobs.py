@@ -8,13 +8,23 @@ import re
 import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
+from mpc.errors import ConfigError
 from mpc.node import open_node
-from tests.jobs import COLUMNS, ENDLESS, jobs_of, mean_is_right, near
+from parties.door import handler
+from parties.jobs.job import unpack_task
+from parties.jobs.records import Records
+from tests.error_rows import row_of
+from tests.jobs import COLUMNS, ENDLESS, MEAN, jobs_of, mean_is_right, near
 from tests.nodes import Nodes, rows_of
 from tests.waiting import until
+
+ASKED = ["no job runs without the dealer", "have an id that begins with"]
+"""Rows of docs/errors.md that this file provokes."""
 
 
 async def test_a_first_joint_mean_and_what_follows(tmp_path):
@@ -133,6 +143,13 @@ async def test_a_missing_party_is_waited_for_and_never_dropped(tmp_path):
         await nodes.start("c")
         status, out, _ = await job
         assert status == 0
+        name = json.loads(out)["id"]
+        # As people copy ids: only the beginning.
+        status, shown, complaints = await nodes.beaver("jobs", "show", name[:12], "-c", "a.toml", "--json")
+        assert (status, json.loads(shown)["id"]) == (0, name), complaints
+        await nodes.kill("dealer")
+        status, _, complaints = await nodes.run("mean", *COLUMNS, "--wait", "1")
+        assert (status, row_of(ASKED[0]).shows(complaints.splitlines()[-1].removeprefix("PeerLost: "))) == (4, True), complaints
         assert near(json.loads(out)["result"]["mean"], nodes.pooled[:, :2].mean(axis=0))
 
 
@@ -228,3 +245,21 @@ async def test_commands_without_a_network(tmp_path):
         status, out, _ = await nodes.beaver(command, "--help")
         assert status == 0
         assert "Usage: " in out
+
+
+async def test_a_beginning_of_an_id_is_a_job_only_where_it_is_one():
+    known, cancelled, said = Records(), [], []
+    for job in ("ab" * 16, "ac" * 16):
+        known.add(job, unpack_task(MEAN), "b")
+    approvals = SimpleNamespace(with_standing=list, approve=lambda job, *_: cancelled.append(f"approved {job}"))
+    asked = handler(None, SimpleNamespace(records=known, approvals=approvals, cancel=cancelled.append))
+    await asked({"do": "cancel", "id": "ab"}, said.append)
+    assert (cancelled, said) == (["ab" * 16], [{"id": "ab" * 16, "event": "cancelled"}])
+    with pytest.raises(ConfigError) as caught:
+        await asked({"do": "cancel", "id": "a"}, said.append)
+    assert row_of(ASKED[1]).shows(str(caught.value))
+    for whole in ("", "ad"):
+        await asked({"do": "cancel", "id": whole}, said.append)
+    # Another job may begin so by now: what runs is what was shown.
+    await asked({"do": "approve", "id": "ab", "user": 1}, said.append)
+    assert cancelled[1:] == ["", "ad", "approved ab"]

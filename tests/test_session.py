@@ -198,6 +198,11 @@ def test_a_product_that_may_overflow_is_refused_before_anything_is_sent():
         with pytest.raises(PrecisionError, match="the product of values up to"):
             await mpc.mul(s, big, big)
         assert s.cost.payload == sent
+        usual = s.input([1.0] * 3 if s.index == 0 else None, 0, 3)
+        with pytest.raises(
+            PrecisionError, match=r"values up to 1\.049e\+06 \(the default bound=\) and 8\.389e\+06 may reach .* smaller bound="
+        ):
+            await mpc.mul(s, usual, big)
         with pytest.raises(ProgramError, match="do not broadcast"):
             await mpc.mul(s, x, s.zero(4))
 

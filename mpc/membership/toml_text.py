@@ -105,8 +105,12 @@ def _beyond() -> tomllib.TOMLDecodeError:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint with the closest known word, or the list of all."""
     listed = list(known)
-    close = difflib.get_close_matches(word, listed, 1)
-    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(listed) or 'none'}"
+    close = difflib.get_close_matches(word, listed, len(listed) or 1)
+    if not close:
+        return f"known are: {', '.join(listed) or 'none'}"
+    # Of equally close ones, the one that begins alike.
+    best = max(close, key=lambda each: (difflib.SequenceMatcher(None, each, word).ratio(), each[:1] == word[:1]))
+    return f"did you mean {best!r}?"
 
 
 def at_line(text: str, location: Sequence[str | int]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc.errors import ProgramError
-from mpc.fixed_point import as_bound, check_fits, fits
+from mpc.fixed_point import BOUND, as_bound, check_fits, fits
 from mpc.kernels import cross
 from mpc.kernels.products import matmul as ring_matmul
 from mpc.ledger import Cost, together
@@ -146,8 +146,12 @@ def checked_product(operation: str, x: Fixed, y: Fixed, bound: float | None = No
         raise ProgramError(msg) from None
     most, frac = product_bound(operation, x, y, bound), x.frac + y.frac
     if not fits(most, frac):
-        check_fits(most, frac, f"the product of values up to {x.bound:.4g} and {y.bound:.4g}")
+        check_fits(most, frac, f"the product of values up to {_said(x.bound)} and {_said(y.bound)}")
     return shape
+
+
+def _said(bound: float) -> str:
+    return f"{bound:.4g} (the default bound=)" if bound == BOUND else f"{bound:.4g}"
 
 
 def product_bound(operation: str, x: Fixed, y: Fixed, known: float | None = None) -> float:

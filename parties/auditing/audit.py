@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from mpc.durable import sync_folder
 from mpc.errors import ConfigError
 from mpc.membership.identity import encode_key
-from parties.auditing.entries import ALTERED, CLOSED, CONTINUED, ENDED, UNKNOWN, UNSIGNED, Chain, digest, opened, sealed, signed
+from parties.auditing.entries import ALTERED, BEGINNINGS, CLOSED, CONTINUED, ENDED, UNKNOWN, UNSIGNED, Chain, digest, opened, sealed, signed
 from parties.auditing.head import Head, HeadFile, known, path_of
 from parties.auditing.history import History
 from parties.auditing.volumes import Line, closed, last_of_closed, lines, lines_of_closed, lock, volume
@@ -249,7 +249,7 @@ class AuditLog:
             self._check_own(entry, line)
         if head is None and line is not None:
             raise _headless(self.path, Head(self._chain.number, self._chain.head))
-        if torn is not None and not self._chain.number and not torn.data.startswith((b"{", b"\0")):
+        if torn is not None and not self._chain.number and not torn.data.startswith(BEGINNINGS):
             raise _no_log(self.path)
         mended = torn is not None and self._complete(torn.data)
         if head is not None and self._chain.number < head.number:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PURPOSE = "audit"
 START = blake2b(b"", digest_size=32, person=b"beaver/audit/v1").hexdigest()
 """What the first line names as the one before."""
+BEGINNINGS = (b"{", b"\0")
+"""How what a crash leaves of an entry begins: with the entry, or with a block that was never written."""
 ALTERED, UNSIGNED = "is no entry, or was altered", "its signature is not right: it was altered"
 CLOSED, CONTINUED = "closed", "continued"
 """The last entry of a file that is closed, and the first of the one after it."""
@@ -88,7 +90,10 @@ class Chain:
         except ValueError:
             raise ValueError(ALTERED) from None
         self.number = entry["number"]
-        if entry["number"] != number or entry["previous"] != head:
+        if entry["number"] == number and entry["previous"] != head:
+            msg = "does not follow the line before: that was altered, or this is an entry of another log"
+            raise ValueError(msg)
+        if entry["number"] != number:
             msg = f"does not follow the line before: entry {entry['number']} where {number} belongs, a file before it is missing, or the line before was altered"
             raise ValueError(msg)
         return entry
@@ -154,6 +159,7 @@ def seal_of(result: Any, key: bytes) -> str:
 
 __all__ = [
     "ALTERED",
+    "BEGINNINGS",
     "CLOSED",
     "CONTINUED",
     "ENDED",

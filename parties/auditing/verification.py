@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import ConfigError
 from mpc.membership.roster import Roster
-from parties.auditing.entries import ALTERED, ENDED, NOT_WRITTEN, STARTED, UNKNOWN, UNSIGNED, Chain, decoded, fault_of, seal_of, signed
+from parties.auditing.entries import (
+    ALTERED,
+    BEGINNINGS,
+    ENDED,
+    NOT_WRITTEN,
+    STARTED,
+    UNKNOWN,
+    UNSIGNED,
+    Chain,
+    decoded,
+    fault_of,
+    seal_of,
+    signed,
+)
 from parties.auditing.volumes import lines_of
 from parties.jobs.proposals import JOB
 
@@ -45,11 +58,19 @@ class Verification:
 
     def problems(self, path: Path) -> Iterator[tuple[Line, str]]:
         """Line by line what is wrong."""
+        torn = None
         for line in lines_of(path):
             self.files.add(line.file)
             self._lines += 1
+            if torn is not None:
+                # A crash tears the end only.
+                yield torn, ALTERED
+                torn = None
+            if not line.whole and line.file == path and line.data.startswith(BEGINNINGS):
+                torn = line
+                continue
             if not line.whole:
-                yield line, TORN if line.file == path else ALTERED
+                yield line, ALTERED
                 continue
             try:
                 entry = self.chain.take(line.data)
@@ -60,6 +81,8 @@ class Verification:
                 self._missing.discard(self.chain.head)
             if text := self._fault(entry):
                 yield line, text
+        if torn is not None:
+            yield torn, TORN
 
     def missing(self, head: str) -> str:
         """What is wrong with one of the `heads`, once all was read; empty if nothing is."""

@@ -32,7 +32,8 @@ ROWS = 1000
 app = typer.Typer(no_args_is_help=True, help="List the jobs of this organisation's node, show, cancel, approve or deny one.")
 
 Config = Annotated[Path, typer.Option("--config", "-c", readable=False, help="This organisation's configuration file.")]
-Id = Annotated[str, typer.Argument(help="The job, as `beaver jobs list` names it.")]
+Id = Annotated[str, typer.Argument(help="The job, as `beaver jobs list` names it, or a beginning of that which no other has.")]
+Whole = Annotated[str, typer.Argument(help="The job, as `beaver jobs list` names it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -135,13 +136,12 @@ def _show_waiting(answer: dict[str, Any], config: Path, *, as_json: bool) -> Non
 @app.command()
 def cancel(job: Id, config: Config) -> None:
     """Cancel a running job, at every party."""
-    _asked(config, "cancel", id=job)
-    print(f"job {job} is cancelled")
+    print(f"job {_asked(config, 'cancel', id=job)['id']} is cancelled")
 
 
 @app.command()
 def approve(
-    job: Id,
+    job: Whole,
     config: Config,
     digest: Annotated[
         str, typer.Argument(help="Its digest, as `beaver jobs show` prints it: then no job can be approved but the one that was shown.")
@@ -155,8 +155,7 @@ def approve(
 @app.command()
 def deny(job: Id, config: Config) -> None:
     """Deny a job that waits for approval, or that was approved and has not started; the others learn who denied it, and no more."""
-    _asked(config, "deny", id=job)
-    print(f"job {job} is denied")
+    print(f"job {_asked(config, 'deny', id=job)['id']} is denied")
 
 
 def _request(task: Task) -> dict[str, Any]:

@@ -132,10 +132,10 @@ class Proposal:
         fault = self._mesh.fault(name)
         if isinstance(fault, Disagreement | AuthenticationFailed | PeerMisbehaved):
             return type(fault)(fault.party, fault.text)
-        return PeerLost(
-            name,
-            f"did not come within {self._wait:g} s ({self._mesh.problem(name)}). Start it, or raise --wait; a party may be left out with --parties.",
-        )
+        absent = f"did not come within {self._wait:g} s ({self._mesh.problem(name)}). "
+        if name not in self._others:
+            return PeerLost(name, f"{absent}Start it, or raise --wait: no job runs without the dealer.")
+        return PeerLost(name, f"{absent}Start it, or raise --wait; a party may be left out with --parties.")
 
     async def _ask(self) -> str | None:
         """One try: nothing if all accepted, who was busy, or None to ask again at once."""
