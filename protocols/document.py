@@ -64,6 +64,13 @@ SESSION = """
 What a program gets as `s`; the docstrings have rounds, bytes and errors. Calls are awaited where the table has an `await`, ops and protocols always. Shares can be added, subtracted, multiplied by public integers, indexed, reshaped, transposed and summed as in numpy, also by `np.sum`, `np.reshape`,
 `np.ravel` and `np.transpose`, without any message; `np.concatenate` and `np.stack` are `mpc.concatenate` and `mpc.stack`.
 """
+ATTRIBUTES = """
+| attribute | what it is |
+|---|---|
+| `s.index`, `s.n`, `s.names` | This party's number, from 0 on; how many parties compute; their names, in the order of their numbers. |
+| `s.cost` | What the session cost this party so far: `rounds`, `sent` (bytes to each peer), `payload` (those to the one that got most), `blocks` (messages that carried them), `corrections` (bytes from the dealer), `relations` (correlations that were used). |
+| `s.log` | A logger whose lines name the job. It goes where the node's log goes: write nothing secret into it. |
+"""
 CALLS = ("encode", "zero", "input", "inputs", "mask", "reveal", "run", "made")
 
 OWN_PROGRAMS = """
@@ -88,6 +95,47 @@ async def mean_costs(s, frame, regions=REGIONS):
     means = await asyncio.gather(*(protocols.mean(s, frame.loc[frame["region"] == region, "cost"]) for region in regions))
     return dict(zip(regions, means))
 ```"""
+
+TESTING = """
+## Testing a protocol of your own
+
+`mpc.testing.simulate(n, program)` runs `await program(s)` once at each of n parties, with a dealer, all real, in one process: with handshakes and sealed records, over memory in place of a network. It gives
+the n results, in party order. A protocol is right if it gives what plain numpy gives, for several n and seeds, at the cost that you expect:
+
+```python
+import mpc
+import mpc.testing
+
+
+@mpc.protocol
+async def sum_of_squares(s, x):
+    return await s.reveal((await mpc.square(s, x)).sum())
+
+
+async def program(s):
+    x = s.input([3.0, 4.0] if s.index == 0 else None, owner=0, shape=2, bound=100.0)
+    return float(await sum_of_squares(s, x)), s.cost.rounds
+
+
+for n in (2, 3, 5):
+    for seed in (None, 1, 2):
+        for value, rounds in mpc.testing.simulate(n, program, seed=seed, check_bounds=True):
+            assert abs(value - 25.0) < 1e-3
+            assert rounds == 2
+```
+
+| parameter | what it does |
+|---|---|
+| `seed=None` | A number delays messages, and resumes tasks, in an order that it chooses: what depends on the order in which they come shows under one seed or another. |
+| `check_bounds=False` | True adds up the parties' words of every share, and raises `mpc.testing.ExceededBoundError` where a value is beyond the public bound of its share: so it tests what `bound=` and `assume_bound` claim. |
+| `clocks=` | `mpc.network.mesh.Clocks(join, lost, stall)`, in seconds, of every party; 20 each by default. |
+| `window=None` | How many bytes of a session may be on their way to a peer; a small one makes senders wait, as large messages do. |
+| `tap=None` | `tap(frame)` is called with the bytes of every frame as it is sent. They are sealed: they tell how much is sent, and when. |
+
+Every run is watched by an oracle too: `mpc.testing.ReusedRandomnessError` where a word of a stream would hide two secret words: a fault of Beaver, for no program of public calls should bring it about.
+An exception of a program comes out as itself, with a note that names the party; the others end as they would in separate processes, and what awaits something of its own is cancelled two seconds later.
+`await mpc.testing.simulate_async(...)` is the same in a loop that runs already, where a seed does not change the order of tasks.
+"""
 
 AROUND = """
 ## Besides the session
@@ -177,9 +225,9 @@ def document() -> str:
         *fits(),
         MODEL,
         *calls(LinearRegression, "model.", METHODS, whole=True),
-        SESSION,
+        SESSION + ATTRIBUTES,
         *calls(mpc.Session, "s.", CALLS, awaited=True),
-        OWN_PROGRAMS,
+        OWN_PROGRAMS + "\n" + TESTING.rstrip("\n"),
         AROUND,
         *calls(mpc, "mpc.", ENTRIES),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 
@@ -51,10 +52,36 @@ def test_what_a_model_tells_of_its_fit_stands_with_it():
         assert 'For solver="exact"' in row
 
 
-def test_the_recipe_for_groups_runs_and_compares_the_groups():
-    (recipe,) = re.findall(r"```python\n(.*?)```", document(), re.DOTALL)
+def done(number):
+    """What the recipe of this number leaves, done as written."""
+    recipes = re.findall(r"```python\n(.*?)```", document(), re.DOTALL)
     scope = {}
-    exec(compile(recipe, "protocols.md", "exec"), scope)  # noqa: S102
+    exec(compile(recipes[number], "protocols.md", "exec"), scope)  # noqa: S102
+    return scope
+
+
+def test_the_recipe_for_a_test_of_a_protocol_runs_and_every_parameter_has_a_row():
+    assert "sum_of_squares" in done(1)
+    text = document().partition("## Testing")[2]
+    for name, parameter in inspect.signature(simulate).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            assert f"| `{name}={parameter.default if name != 'clocks' else ''}` |" in text
+
+
+def test_what_a_session_tells_has_a_row():
+    async def program(s):
+        public = {name for name in ("index", "n", "names", "cost", "log") if hasattr(s, name)}
+        return public, {field.name for field in dataclasses.fields(s.cost)}
+
+    (row,) = [line for line in document().splitlines() if line.startswith("| `s.cost` |")]
+    for public, figures in simulate(2, program):
+        assert all(f"`s.{name}`" in document() for name in public)
+        # Not how the node looks on: these are no figures.
+        assert all(f"`{name}`" in row for name in figures - {"on_round", "revealing"})
+
+
+def test_the_recipe_for_groups_runs_and_compares_the_groups():
+    scope = done(0)
     frame = pd.DataFrame({"region": ["south", "north", "east", "south", "north"], "cost": [1.0, 2.0, 3.0, 4.0, 6.0]})
     mine = frame[:2], frame[2:]
     for found in simulate(2, lambda s: scope["mean_costs"](s, mine[s.index])):
