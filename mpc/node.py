@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
 from mpc.config import load_config
 from mpc.engine import UNWATCHED
@@ -28,7 +27,7 @@ from mpc.transport.tcp import TcpNetwork
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -190,20 +189,14 @@ class Node:
 class Connection(AbstractAsyncContextManager["Session"]):
     """A session of a node of its own, which both begin and end with the `async with`."""
 
-    def __init__(self, opened: Callable[[], Node], options: dict[str, Any]) -> None:
-        self._opened = opened
-        self._options = options
-        self._stack = AsyncExitStack()
+    def __init__(self, joined: AbstractAsyncContextManager[Session]) -> None:
+        self._joined = joined
 
     async def __aenter__(self) -> Session:
-        async with AsyncExitStack() as stack:
-            node = await stack.enter_async_context(self._opened())
-            session = await stack.enter_async_context(node.session(**self._options))
-            self._stack = stack.pop_all()
-        return session
+        return await self._joined.__aenter__()
 
     async def __aexit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> bool | None:
-        return await self._stack.__aexit__(kind, fault, trace)
+        return await self._joined.__aexit__(kind, fault, trace)
 
     if not TYPE_CHECKING:
         # Type checkers know that it has none.
@@ -229,7 +222,13 @@ def connect(
     The program is this organisation's own: `allow`, `min_rows`, the policy and the audit log are for jobs of `beaver party`, and bind no program.
     `listener` is an already bound socket, for supervisors that hand one down.  Raises ConfigError, and what `Node.session` does.
     """
-    return Connection(partial(open_node, config, listener=listener), {"job": job, "parties": parties, "program": program})
+
+    @asynccontextmanager
+    async def joined() -> AsyncIterator[Session]:
+        async with open_node(config, listener=listener) as node, node.session(job, parties=parties, program=program) as s:
+            yield s
+
+    return Connection(joined())
 
 
 def open_node(config: str | Path, *, listener: socket.socket | None = None) -> Node:
