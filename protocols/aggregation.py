@@ -61,7 +61,7 @@ async def secure_sum(s: Session, /, x: ArrayLike, *, frac: int = 20, to: None = 
 async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> NDArray[Any] | None:
     """Sum over the parties, elementwise.  x: own floats of equal shape -> the same shape, at the receivers: float64, int64 for frac=0
 
-    With frac=0 each addend is rounded to a whole number, halves to the even one.  Rows are added by their place: where the index of a party's frame
+    With frac=0 each addend is rounded to a whole number, halves to the even one, and below 0 to a multiple of 2^-frac: of 2 for frac=-1.  Rows are added by their place: where the index of a party's frame
     or series is not 0, 1, ..., such as the groups of a `groupby`, all have the same index in one order, or it is a Disagreement.
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """

@@ -115,6 +115,9 @@ def encoded(
         limit = s.encode(0, frac=frac).bound
         where = place(tuple(np.argwhere(beyond(numbers, limit))[0].tolist()))
         at_frac = frac if asked is None else asked
+        if limit < 1:
+            msg = f"frac={at_frac} leaves no room for numbers beyond {limit:.4g} among {s.n} parties, not even for a count of rows: pass a smaller frac="
+            raise PrecisionError(msg) from None
         msg = f"{what}{where} exceeds {limit:.4g}, the most for {s.n} parties at frac={at_frac}: scale the data or pass a smaller frac="
         # The cause would say to declare a larger bound, which nobody declares here.
         raise PrecisionError(msg) from None
@@ -161,9 +164,9 @@ def noting(names: tuple[str, ...], labels: tuple[str, ...] = ()) -> Iterator[Non
 
 
 def checked_ddof(ddof: Any) -> float:
-    """`ddof` as a float; ConfigError for what is no number."""
-    if not isinstance(ddof, Real):
-        msg = f"ddof={ddof!r} must be a number"
+    """`ddof` as a float; ConfigError for what is no number, or below 0."""
+    if not isinstance(ddof, Real) or not float(ddof) >= 0:
+        msg = f"ddof={ddof!r} must be a number, 0 or more"
         raise ConfigError(msg)
     return float(ddof)
 

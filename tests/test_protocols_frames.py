@@ -176,9 +176,12 @@ def test_rows_of_individuals_may_have_any_index():
 def test_settings_that_are_no_numbers_are_told(call):
     with pytest.raises(mpc.ProgramError, match="^there are a whole number of fractional bits, not frac='20'"):
         simulate(2, lambda s: call(s, [1.0, 2.0], frac="20"))
+    with pytest.raises(mpc.PrecisionError, match=r"^frac=100 leaves no room for numbers beyond 1\.819e-12 among 2 parties"):
+        simulate(2, lambda s: call(s, [1.0, 2.0], frac=100))
     if call in {protocols.variance, protocols.standard_deviation}:
-        with pytest.raises(mpc.ConfigError, match="^ddof='1' must be a number"):
-            simulate(2, lambda s: call(s, [1.0, 2.0], ddof="1"))
+        for ddof in ("1", -1, -0.5, float("nan")):
+            with pytest.raises(mpc.ConfigError, match=f"^ddof={ddof!r} must be a number, 0 or more"):
+                simulate(2, lambda s, ddof=ddof: call(s, [1.0, 2.0], ddof=ddof))
 
 
 def test_a_name_of_the_weights_is_none_of_the_rows():
