@@ -61,8 +61,9 @@ async def secure_sum(s: Session, /, x: ArrayLike, *, frac: int = 20, to: None = 
 async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> NDArray[Any] | None:
     """Sum over the parties, elementwise.  x: own floats of equal shape -> the same shape, at the receivers: float64, int64 for frac=0
 
-    With frac=0 each addend is rounded to a whole number, halves to the even one, and below 0 to a multiple of 2^-frac: of 2 for frac=-1.  Rows are added by their place: where the index of a party's frame
-    or series is not 0, 1, ..., such as the groups of a `groupby`, all have the same index in one order, or it is a Disagreement.
+    With frac=0 each addend is rounded to a whole number, halves to the even one; with frac=-1 to an even number, and so on.  Rows are added by
+    their place: where the index of a party's frame or series is not 0, 1, ..., such as the groups of a `groupby`, all have the same index in one order,
+    or it is a Disagreement.
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
     not_shared(x)
@@ -117,9 +118,9 @@ def _refuse_rounded(s: Session, total: Floats, own: Floats, sizes: Callable[[], 
 
     `sizes` are the sums of absolute values: where large numbers cancel, a small total has all of its digits.
     """
-    doubtful = np.abs(total) < s.n * 2.0 ** (DIGITS_BITS - frac)
+    lost = np.abs(own - np.ldexp(np.rint(np.ldexp(own, frac)), -frac))
+    doubtful = (lost > 0) & (np.abs(total) < s.n * 2.0 ** (DIGITS_BITS - frac))
     if doubtful.any():
-        lost = np.abs(own - np.ldexp(np.rint(np.ldexp(own, frac)), -frac))
         doubtful &= lost > 2.0 ** -(DIGITS_BITS + 1) * sizes()
     if doubtful.any():
         msg = (
