@@ -120,7 +120,7 @@ BAD_DATA = {
     ),
     "nan": ("mean", {}, Table(list(SOME), np.diag([1.0, np.nan, 1.0])), PrecisionError, "column 'bp', row 1 is not a finite number"),
     "negative weight": ("weighted_mean", {"weights": "bp"}, Table(list(SOME), -np.eye(3)), ConfigError, "column 'bp', row 1 is negative"),
-    "no rows": ("maximum", {}, Table(list(SOME), np.empty((0, 3))), ConfigError, "p0 has no rows"),
+    "no rows": ("maximum", {}, Table(list(SOME), np.empty((0, 3))), ConfigError, "p[01] has no rows"),
     "too large": (
         "maximum",
         {"frac": 40},
