@@ -67,7 +67,7 @@ async def secure_sum(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers 
     rounds 1 · bytes 8 per element and peer · reveals the sum (among n = 2 each learns the other's addend) · takes no correlation
     """
     not_shared(x)
-    names, labels = column_names(x), row_labels(x)
+    names, labels = column_names(x), await row_labels(x)
     # A job passes the sums of its rows, one for each column.
     place = partial(column, of=x) if names and np.shape(x) == (len(names),) else partial(element, names=names)
     with noting(names, labels):

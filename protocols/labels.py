@@ -5,12 +5,16 @@ Arrays and lists have no index, and nor have frames of polars and Arrow: their r
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from typing import Any
 
 import numpy as np
 
 from mpc import ConfigError
+
+SEVERAL = 1 << 11
+"""Labels that are written out at once; of more, dates take longer than 10 ms, so that it is done in a thread and heartbeats go on."""
 
 
 def _index(x: object) -> Any:
@@ -20,13 +24,17 @@ def _index(x: object) -> Any:
     return labels if hasattr(labels, "equals") else None
 
 
-def row_labels(*data: object) -> tuple[str, ...]:
+async def row_labels(*data: object) -> tuple[str, ...]:
     """One text of what the first index among `data` that does not count from 0 calls its rows; nothing where there is none."""
     for labels in map(_index, data):
         if labels is not None and not np.array_equal(labels, np.arange(len(labels))):
-            # By what they show: a label of two levels is a tuple, in which the types of numbers would differ.
-            return (repr([[str(part) for part in label] if isinstance(label, tuple) else str(label) for label in labels]),)
+            return (await asyncio.to_thread(_text, labels) if len(labels) > SEVERAL else _text(labels),)
     return ()
+
+
+def _text(labels: Any) -> str:
+    # By what they show: a label of two levels is a tuple, in which the types of numbers would differ.
+    return repr([[str(part) for part in label] if isinstance(label, tuple) else str(label) for label in labels])
 
 
 def check_paired(name: str, x: object, other: str, y: object) -> None:

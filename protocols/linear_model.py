@@ -245,11 +245,11 @@ class LinearRegression:
             return await fitting.on_hidden_rows(s, x, target, options, labels)
         if self.split == "rows":
             return await fitting.on_rows(s, x, target, options, step, labels)
-        return await fitting.on_columns(s, x, target, options, step, labels, await self._records(x, X, y))
+        return await fitting.on_columns(s, x, target, options, step, labels, await self._records(X, y))
 
-    async def _records(self, table: Floats, *data: Any) -> tuple[str, ...]:
-        """What an index of `data`, of which this `table` is made, calls the records, where these are common to all parties."""
-        return await blockwise.locally(lambda _: row_labels(*data), table) if self.split == "columns" else ()
+    async def _records(self, *data: Any) -> tuple[str, ...]:
+        """What an index of `data` calls the records, where these are common to all parties."""
+        return await row_labels(*data) if self.split == "columns" else ()
 
     # -- use ---------------------------------------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ class LinearRegression:
         return self._own_rows(first, full=True) @ coefficients + intercept
 
     async def _joint_predictions(self, s: Session, own: Floats, *data: Any) -> Floats:
-        return await self._fit_result().predictions(s, own, self._revealed(), await self._records(own, *data))
+        return await self._fit_result().predictions(s, own, self._revealed(), await self._records(*data))
 
     @overload
     def score(self, first: ArrayLike, second: ArrayLike, /) -> float: ...
@@ -299,7 +299,7 @@ class LinearRegression:
         mine = np.zeros(0) if features.needed(y, self.split) is None else features.observed(y, x)
         own = self._own_rows(x, full=not apart)
         if apart:
-            await layout.column_layout(s, *own.shape, has_target=y is not None, records=await self._records(own, x, y), lacks="no score")
+            await layout.column_layout(s, *own.shape, has_target=y is not None, records=await self._records(x, y), lacks="no score")
         predicted = await self._joint_predictions(s, own, x, y)
         # In units of y's standard deviation, in which the sums are encoded.
         unit = fitted.unit

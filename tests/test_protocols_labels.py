@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import protocols
 from mpc import ConfigError, Disagreement
-from mpc.testing import simulate
+from mpc.testing import simulate, simulate_async
 from protocols import LinearRegression
 from protocols.labels import check_paired
 
@@ -110,6 +111,28 @@ def test_what_an_object_calls_an_index_may_be_no_labels():
             return np.ones(3, dtype)
 
     assert simulate(2, lambda s: protocols.weighted_mean(s, pd.Series([1.0, 2.0, 3.0], list("abc")), Measured())) == [2.0, 2.0]
+
+
+async def test_heartbeats_go_on_while_many_labels_are_written_out():
+    dates = pd.Series(1.0, index=pd.date_range("2000-01-01", "2020-01-01", periods=100_000))
+    begun = time.perf_counter()
+    str(list(map(str, dates.index)))
+    alone = time.perf_counter() - begun
+    gaps, last = [0.0], time.perf_counter()
+
+    async def beats():
+        nonlocal last
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    beating = asyncio.create_task(beats())
+    sums = await simulate_async(2, lambda s: protocols.secure_sum(s, dates))
+    beating.cancel()
+    assert (sums[0] == 2.0).all()
+    assert max(gaps) < alone / 2
 
 
 def test_a_million_labels_are_compared_in_no_time():
