@@ -22,7 +22,6 @@ from protocols.own_data import (
     column,
     element,
     encoded,
-    listed,
     not_empty,
     not_shared,
     noting,
@@ -33,12 +32,10 @@ from protocols.own_data import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import ArrayLike, NDArray
 
-DIGITS_BITS = 9
-"""Bits that a total must have above its rounding, for three digits of what is divided by it, or made of it."""
+WEIGHT_BITS = 9
+"""Bits that the total weight of a pool must have above its rounding."""
 
 
 class Counted(NamedTuple):
@@ -89,7 +86,7 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σx / n and n, hence also Σx · takes no correlation
     A party may have no rows, np.empty((0, d)) or np.empty(0) as the others have; ConfigError if nobody has any.
-    PrecisionError at a receiver whose own numbers are so small that `frac` leaves fewer than three digits of their sum, and of the pooled one.
+    Σx is rounded to multiples of 2^-frac at every party, and nobody is told that numbers were too small for that: a refusal would tell of them.
     """
     found = await counted_mean(s, x, frac, to)
     return None if found is None else found.value
@@ -98,36 +95,15 @@ async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None
 async def counted_mean(s: Session, x: ArrayLike, frac: int, to: Receivers | None) -> Counted | None:
     """`mean`, with the number of rows."""
     rows = own_rows(x)
-    sums = rows.sum(axis=0)
     with noting(names := column_names(x)):
         revealed = await reveal_sum(
-            s, own_sums(s, np.append(sums, len(rows)), x, frac=checked_frac(frac)), to, (f"mean {rows.shape[1:]}", *names)
+            s, own_sums(s, np.append(rows.sum(axis=0), len(rows)), x, frac=checked_frac(frac)), to, (f"mean {rows.shape[1:]}", *names)
         )
     if revealed is None:
         return None
-    *listed_totals, count = revealed
-    total = np.reshape(listed_totals, rows.shape[1:])
+    *total, count = revealed
     # Of single numbers it is numpy's scalar, which does what a 0-d array does, and is a float besides.
-    average = Counted(np.divide(total, not_empty(count)), count)
-    _refuse_rounded(s, total, sums, lambda: np.abs(rows).sum(axis=0), names, frac)
-    return average
-
-
-def _refuse_rounded(s: Session, total: Floats, own: Floats, sizes: Callable[[], Floats], names: tuple[str, ...], frac: int) -> None:
-    """PrecisionError that names the columns whose pooled `total` is little more than rounding, where this party's `own` sums lost digits by it.
-
-    `sizes` are the sums of absolute values: where large numbers cancel, a small total has all of its digits.
-    """
-    lost = np.abs(own - np.ldexp(np.rint(np.ldexp(own, frac)), -frac))
-    doubtful = (lost > 0) & (np.abs(total) < s.n * 2.0 ** (DIGITS_BITS - frac))
-    if doubtful.any():
-        doubtful &= lost > 2.0 ** -(DIGITS_BITS + 1) * sizes()
-    if doubtful.any():
-        msg = (
-            f"column(s) {listed(doubtful, names)} sum to so little that frac={frac} leaves fewer than three digits of it: scale the data to larger "
-            "numbers, or pass a larger frac="
-        )
-        raise PrecisionError(msg)
+    return Counted(np.divide(np.reshape(total, rows.shape[1:]), not_empty(count)), count)
 
 
 def weighted_mean_cost(n: int, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001
@@ -145,7 +121,7 @@ async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 2
 
     rounds 1 · bytes 8(d + 1) per peer · reveals Σwx / Σw and Σw, hence also Σwx · takes no correlation
     Where x and w both have an index (pandas), it must be the same one in one order: ConfigError otherwise, before anything is sent.
-    ConfigError if the pool has no weight, PrecisionError if Σw is so small that `frac` leaves fewer than three digits of it, or of Σwx as for `mean`.
+    ConfigError if the pool has no weight, PrecisionError if Σw is so small that `frac` leaves fewer than three digits of it.
     """
     found = await counted_weighted_mean(s, x, w, frac, to)
     return None if found is None else found.value
@@ -165,22 +141,16 @@ async def counted_weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, frac: in
         row = int(np.argmax(bad))
         msg = f"weight {row} is {'negative' if weights[row] < 0 else 'not a finite number'}; weights say how often a row counts"
         raise ConfigError(msg)
-    products = np.tensordot(weights, rows, axes=1)
+    sums = np.append(np.tensordot(weights, rows, axes=1), weights.sum())
     with noting(names := (*(of_rows := column_names(x)), *column_names(w))):
         revealed = await reveal_sum(
-            s,
-            own_sums(s, np.append(products, weights.sum()), x, w, frac=frac),
-            to,
-            (f"weighted_mean {rows.shape[1:]}", float(len(of_rows)), *names),
+            s, own_sums(s, sums, x, w, frac=frac), to, (f"weighted_mean {rows.shape[1:]}", float(len(of_rows)), *names)
         )
     if revealed is None:
         return None
-    *listed_totals, weight = revealed
-    least = s.n * 2.0 ** (DIGITS_BITS - frac)
+    *total, weight = revealed
+    least = s.n * 2.0 ** (WEIGHT_BITS - frac)
     if 0 < weight < least:
         msg = f"all weights together are less than {least:.2g}, too little for frac={frac}: multiply every weight by a constant, or pass a larger frac="
         raise PrecisionError(msg)
-    total = np.reshape(listed_totals, rows.shape[1:])
-    average = Counted(np.divide(total, not_empty(weight, f"weight that frac={frac} tells from 0")), weight)
-    _refuse_rounded(s, total, products, lambda: np.tensordot(weights, np.abs(rows), axes=1), of_rows, frac)
-    return average
+    return Counted(np.divide(np.reshape(total, rows.shape[1:]), not_empty(weight, f"weight that frac={frac} tells from 0")), weight)

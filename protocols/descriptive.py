@@ -10,9 +10,11 @@ import numpy as np
 from mpc import Cost, Floats, PrecisionError, Session, column_names
 from protocols.aggregation import Counted
 from protocols.declare import Receivers, declared, reveal_cost
-from protocols.own_data import checked_ddof, checked_frac, enough_rows, listed, noting, own_rows, own_sums, reveal_sum, width
+from protocols.own_data import checked_ddof, checked_frac, enough_rows, noting, own_rows, own_sums, reveal_sum, width
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
 BLOCK = 1 << 16
@@ -109,11 +111,14 @@ def unit(mean_square: Floats, centre: Floats, step: float) -> Floats:
     return np.asarray(np.ldexp(1.0, -(-exponents // 2)))
 
 
-def _refuse_doubtful(doubtful: np.ndarray[Any, np.dtype[np.bool_]], names: tuple[str, ...], frac: int) -> None:
+def _refuse_doubtful(doubtful: np.ndarray[Any, np.dtype[np.bool_]], names: Sequence[str], frac: int) -> None:
     """PrecisionError that names the columns whose variance is little more than what it may be off by."""
     if doubtful.any():
+        at = [",".join(map(str, index)) for index in np.argwhere(doubtful)]
+        # A column by itself has no place among others.
+        listed = ", ".join(repr(names[int(each or 0)] if names else f"x{each}") for each in at)
         msg = (
-            f"column(s) {listed(doubtful, names)} do not vary over the pooled rows, or too little beside their mean or the rounding at frac={frac} to tell by how "
+            f"column(s) {listed} do not vary over the pooled rows, or too little beside their mean or the rounding at frac={frac} to tell by how "
             "much: leave them out, subtract a constant, scale the data to larger numbers, or pass a larger frac="
         )
         raise PrecisionError(msg)

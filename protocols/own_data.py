@@ -135,13 +135,6 @@ def reveal_sum(s: Session, mine: Encoded, to: Receivers | None = None, terms: Te
     return s.reveal(s.zero(mine.words.shape, frac=mine.frac, terms=terms).add_own(mine), to)
 
 
-def listed(columns: NDArray[np.bool_], names: tuple[str, ...]) -> str:
-    """Those columns for which it holds, as a message calls them: by their names, where the data has names."""
-    at = [",".join(map(str, index)) for index in np.argwhere(columns)]
-    # A column by itself has no place among others.
-    return ", ".join(repr(names[int(each or 0)] if names else f"x{each}") for each in at)
-
-
 @contextmanager
 def noting(names: tuple[str, ...], labels: tuple[str, ...] = ()) -> Iterator[None]:
     """A Disagreement within gets notes of this party's columns, if they have names, and of its rows, if these have `labels`, which may be data.

@@ -287,51 +287,6 @@ def test_weights_too_small_to_tell_are_refused(weight, fault, text):
     assert simulate(2, lambda s: protocols.weighted_mean(s, [1.0, 2.0], [weight, weight], frac=50))[0] == pytest.approx(1.5, abs=1e-4)
 
 
-TINY = {
-    "nothing is left": [1e-10] * 3,
-    "little is left": [1e-7] * 30,
-    "of a column": pd.DataFrame({"a": [1.0, 2.0], "b": [1e-7, 2e-7]}),
-    "below 0": [-1e-7],
-    "of a series": pd.Series([1e-8], name="b"),
-}
-
-
-@pytest.mark.parametrize("what", TINY)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_a_mean_of_which_rounding_leaves_no_digits_is_refused(what, weighted):
-    x = TINY[what]
-
-    def averaged(s, **options):
-        return protocols.weighted_mean(s, x, np.ones(len(x)), **options) if weighted else protocols.mean(s, x, **options)
-
-    told = "'b'" if isinstance(x, pd.DataFrame | pd.Series) else "'x'"
-    with pytest.raises(PrecisionError, match=rf"^column\(s\) {told} sum to so little that frac=20 leaves fewer than three digits of it"):
-        simulate(2, averaged)
-    for found in simulate(2, lambda s: averaged(s, frac=50)):
-        assert np.allclose(found, np.mean(x, axis=0), rtol=2e-3, atol=0)
-
-
-NEAR_ZERO = {
-    "nothing": [[0.0, 0.0], [0.0]],
-    "large numbers that cancel": [[1e6, -1e6 + 1e-9], [0.25, -0.25]],
-    "those of two parties": [[1e3, 2e3], [-3e3]],
-    "no rows": [[], [0.0]],
-    "exact ones": [[2.0**-20], [2.0**-19]],
-    "little beside much": [[1e-10], [5.0, 7.0]],
-}
-
-
-@pytest.mark.parametrize("what", NEAR_ZERO)
-def test_a_mean_near_0_is_one(what):
-    mine = NEAR_ZERO[what]
-    for found in simulate(2, lambda s: protocols.mean(s, mine[s.index])):
-        assert found == pytest.approx(np.mean(np.concatenate(mine)), abs=1e-6)
-
-
-def test_whole_numbers_without_fractional_bits_have_a_mean():
-    assert simulate(2, lambda s: protocols.mean(s, [1.0, 2.0, s.index], frac=0)) == pytest.approx([7 / 6, 7 / 6])
-
-
 CALLS = {
     "secure_sum": lambda s: protocols.secure_sum(s, [10.0, 5.0]),
     "mean": lambda s: protocols.mean(s, [1.0, 2.0, 3.0]),
