@@ -22,6 +22,7 @@ from mpc.membership.toml_text import at_line, did_you_mean, parsed, undecodable
 from mpc.network.mesh import Clocks
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
 NODE_KEYS = ("allow", "min_rows", "policy", "audit", "audit_bytes", "max_jobs", "control", "datasets", "status")
@@ -168,22 +169,32 @@ class PartyConfig(BaseModel):
             msg = f"{self.key_path}: retired on {minute(me.retires)}; set `key` to the file of the key that replaces it"
             raise ConfigError(msg)
         if roster.unsigned:
-            self._check_unsigned(roster)
+            self._check_unsigned(roster, [*roster.hosts, *([] if self.listen is None else [parse_endpoint(self.listen)[0]])])
         return roster
 
-    def _check_unsigned(self, roster: Roster) -> None:
-        """ConfigError unless the configuration asks for a roster without signatures, it has none that are wrong, and all is on loopback."""
+    def _check_unsigned(self, roster: Roster, hosts: Sequence[str]) -> None:
+        """ConfigError unless the configuration asks for a roster without signatures, it has none that are wrong, and all `hosts` are on loopback."""
         said = f"{self.roster_path}: version {roster.content.version}"
-        alone = roster.on_loopback and (self.listen is None or is_loopback(parse_endpoint(self.listen)[0]))
-        if not (self.unsigned and alone):
-            msg = (
-                f"{said} is not signed by {', '.join(roster.unsigned)}; each runs `beaver roster sign -c` and its configuration, and sends "
-                "the line to all others, who add it with `beaver roster accept`. A trial with all addresses on loopback may set `unsigned = true`"
-            )
+        unsigned = (
+            f"{said} is not signed by {', '.join(roster.unsigned)}; each runs `beaver roster sign -c` and its configuration, and sends "
+            "the line to all others, who add it with `beaver roster accept`"
+        )
+        if not self.unsigned:
+            msg = f"{unsigned}. A trial with all addresses on loopback may set `unsigned = true`"
+            raise ConfigError(msg)
+        elsewhere = next((host for host in hosts if not is_loopback(host)), None)
+        if elsewhere is not None:
+            msg = f"{unsigned}. `unsigned` does not take it: {elsewhere} is no loopback address"
             raise ConfigError(msg)
         if wrong := [name for name in roster.unsigned if name in roster.signatures]:
             msg = f"{said} has signatures of {', '.join(wrong)} that are not of this roster: sign it anew, or take them out"
             raise ConfigError(msg)
+
+    def check_listener(self, listener: socket.socket) -> None:
+        """ConfigError if a roster that not all have signed is used with this socket, which `listen` says nothing of, and it is not on loopback."""
+        roster = self.load_roster()
+        if roster.unsigned:
+            self._check_unsigned(roster, [listener.getsockname()[0]])
 
     def listen_address(self) -> Endpoint | None:
         """Where to listen: `listen`, or else the own endpoint of the roster; None for a member that only dials.

@@ -241,6 +241,8 @@ def open_node(config: str | Path, *, listener: socket.socket | None = None) -> N
 
 def node_of(settings: PartyConfig, listener: socket.socket | None = None) -> Node:
     """The node of a configuration that was read."""
+    if listener is not None:
+        settings.check_listener(listener)
     clocks = Clocks(**settings.clocks.model_dump())
     lock, memory = IdentityLock(settings.key_path), RosterMemory(settings.state_path, settings.roster_path)
     network = network_of(settings, clocks, listener)

@@ -281,7 +281,7 @@ class LinearRegression:
     def score(self, first: Any, second: Any, y: Any = None, /) -> Any:
         """R²: local for X and y; joint, over everyone's rows, for a session, own X and own y (None at a party that has no y), to be awaited.  Joint, it
         reveals to everyone the number of rows, the mean of y, the sums of squares about it and of the errors, what a joint `predict` reveals, and for
-        split="columns" who has y.
+        split="columns" who has y, everyone's number of columns, and a print of 32 bits of what an index calls the records.
         """
         if isinstance(first, Session):
             return self._joint_score(first, second, y)

@@ -103,7 +103,8 @@ def without_certificates(home):
 
 
 COMMANDS = {
-    "is not signed by NAMES; each runs": (edit("roster.toml", "127.0.0.1", "10.99.0.1"), PARTY),
+    "A trial with all addresses on loopback": (edit("a.toml", "unsigned = true", ""), PARTY),
+    "does not take it: HOST is no loopback": (edit("roster.toml", "127.0.0.1", "10.99.0.1"), PARTY),
     "that are not of this roster: sign it anew": (all_of(sign, edit("roster.toml", "127.0.0.1", "127.0.0.2")), PARTY),
     "is not signed by NAMES; get their": (None, "roster verify roster.toml"),
     "retired on DATE UTC; set": (renewed(PAST), PARTY),

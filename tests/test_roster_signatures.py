@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import socket
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
+import mpc
 import protocols
 from mpc import AuthenticationFailed, ConfigError, PeerLost
 from mpc.channels.channel import Channel
@@ -219,6 +221,12 @@ def test_one_address_elsewhere_is_enough_to_refuse_it(tmp_path, endpoint, broker
     roster = Roster([Member("a", A.public, ("127.0.0.1", 1)), Member("b", B.public, (endpoint, 1))], relay=Relay(broker, 1, tls=False))
     with pytest.raises(ConfigError, match="is not signed by a, b"):
         configured(tmp_path, roster, more=ASKED).load_roster()
+
+
+def test_whoever_is_handed_a_socket_for_other_machines_takes_none(tmp_path):
+    configured(tmp_path, Roster(NEAR), more=ASKED)
+    with socket.create_server(("0.0.0.0", 0)) as listener, pytest.raises(ConfigError, match=r"0\.0\.0\.0 is no loopback address"):
+        mpc.open_node(tmp_path / "own.toml", listener=listener)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "localhost.example:1"])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from mpc import durable
 from mpc.errors import ConfigError
 from mpc.membership import roster_file
-from mpc.membership.endpoints import Relay, is_loopback
 from mpc.membership.identity import Identity, check_name, curve_public_of, verify
 from mpc.membership.members import PURPOSE, Content, Member, Revoked, Transport
 from mpc.membership.toml_text import did_you_mean, undecodable
@@ -17,6 +16,7 @@ from mpc.membership.toml_text import did_you_mean, undecodable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from mpc.membership.endpoints import Relay
 DEALERLESS = "the roster names no dealer, so no job can run"
 ADD_DEALER = "add the lines of one (`beaver init NAME --role dealer`) with `beaver roster add`, and let all members sign that version"
 NO_DEALER = f"{DEALERLESS}; {ADD_DEALER}"
@@ -141,10 +141,10 @@ class Roster:
         return [each.name for each in self.members if not self.signed_by(each.name, each.public)]
 
     @property
-    def on_loopback(self) -> bool:
-        """Whether every address is one of this machine only, so that nobody else can be met."""
-        hosts = [member.endpoint[0] for member in self.members if member.endpoint is not None]
-        return all(map(is_loopback, [*hosts, *([self.relay.host] if self.relay is not None else [])]))
+    def hosts(self) -> list[str]:
+        """Where members and the broker are met."""
+        found = [member.endpoint[0] for member in self.members if member.endpoint is not None]
+        return found if self.relay is None else [*found, self.relay.host]
 
 
 def transport_between(one: Member, other: Member) -> Transport:
