@@ -10,7 +10,7 @@ which has this party's columns in a note, and nothing is revealed.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from mpc import ConfigError, Cost, Floats, PrecisionError, ProgramError, Session
 from protocols.declare import Receivers, declared, reveal_cost
 from protocols.labels import check_paired, row_labels
 from protocols.own_data import (
+    Counted,
     checked_frac,
     column,
     element,
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
 
 WEIGHT_BITS = 9
 """Bits that the total weight of a pool must have above its rounding."""
-
-
-class Counted(NamedTuple):
-    """A statistic, and of how many pooled rows it is, or of how much weight."""
-
-    value: Floats
-    size: float
 
 
 def sum_cost(n: int, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Cost:  # noqa: ARG001

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpc import Session, protocol
 from protocols import aggregation, descriptive
-from protocols.aggregation import Counted
+from protocols.own_data import Counted
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from mpc import Cost, Floats, PrecisionError, Session, column_names
-from protocols.aggregation import Counted
 from protocols.declare import Receivers, declared, reveal_cost
-from protocols.own_data import checked_ddof, checked_frac, enough_rows, noting, own_rows, own_sums, reveal_sum, width
+from protocols.own_data import Counted, checked_ddof, checked_frac, enough_rows, noting, own_rows, own_sums, reveal_sum, width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

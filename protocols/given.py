@@ -14,10 +14,9 @@ import numpy as np
 
 import mpc
 from mpc import AShare, ConfigError, Floats, PrecisionError, Session, protocol
-from protocols.aggregation import Counted
 from protocols.fitting import on_shares
 from protocols.least_squares import Options, no_solution
-from protocols.own_data import enough_rows, not_empty, own_sums
+from protocols.own_data import Counted, enough_rows, not_empty, own_sums
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -271,8 +271,8 @@ class LinearRegression:
         coefficients, intercept = self._public()
         return self._own_rows(first, full=True) @ coefficients + intercept
 
-    async def _joint_predictions(self, s: Session, own: Floats, *data: Any) -> Floats:
-        return await self._fit_result().predictions(s, own, self._revealed(), await self._records(*data))
+    async def _joint_predictions(self, s: Session, own: Floats, x: Any) -> Floats:
+        return await self._fit_result().predictions(s, own, self._revealed(), await self._records(x))
 
     @overload
     def score(self, first: ArrayLike, second: ArrayLike, /) -> float: ...
@@ -298,9 +298,10 @@ class LinearRegression:
         fitted, apart = self._fit_result(), self.split == "columns"
         mine = np.zeros(0) if features.needed(y, self.split) is None else features.observed(y, x)
         own = self._own_rows(x, full=not apart)
+        records = await self._records(x, y)
         if apart:
-            await layout.column_layout(s, *own.shape, has_target=y is not None, records=await self._records(x, y), lacks="no score")
-        predicted = await self._joint_predictions(s, own, x, y)
+            await layout.column_layout(s, *own.shape, has_target=y is not None, records=records, lacks="no score")
+        predicted = await fitted.predictions(s, own, self._revealed(), records)
         # In units of y's standard deviation, in which the sums are encoded.
         unit = fitted.unit
         # Of split columns, one party alone has y, and its name.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from protocols.declare import Receivers
 
     Terms = tuple[float | str, ...]
+
+
+class Counted(NamedTuple):
+    """A statistic, and of how many pooled rows it is, or of how much weight."""
+
+    value: Floats
+    size: float
 
 
 def not_shared(x: object) -> None:
