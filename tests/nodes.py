@@ -84,7 +84,7 @@ class Nodes:
     async def start(self, *names):
         for name in names:
             self.logs.setdefault(name, []).append(log := self.folder / f"{name}.{len(self.logs.get(name, []))}.log")
-            with log.open("w") as file:
+            with log.open("a") as file:
                 kind = "dealer" if name == "dealer" else "party"
                 self.processes[name] = await warm.start(
                     *(kind, *self.options, "-c", f"{name}.toml"),
