@@ -81,9 +81,10 @@ class _Reader:
         if not header:
             self._sheet.refuse("is empty; its first line must name the columns", line=0 if header is None else 1)
         names = [name.strip() for name in header]
-        if len(names) == 1 and (other := next((mark for mark in _SEPARATORS if mark in names[0]), None)):
+        others = [mark for mark in _SEPARATORS if mark != self._settings.separator and len(names) == 1 and mark in names[0]]
+        if others:
             self._sheet.refuse(
-                f"the cells are separated by {_SEPARATORS[other]}; declare separator = {json.dumps(other)} for the dataset", line=1
+                f"the cells are separated by {_SEPARATORS[others[0]]}; declare separator = {json.dumps(others[0])} for the dataset", line=1
             )
         hint = "the first line holds numbers, so it may be no header" if any(map(is_number, names)) else ""
         return self._sheet.places(names, line=1, hint=hint), len(names)
