@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpc import ConfigError
 from parties.datasets import NO_CATEGORY, NO_VALUE, load
-from parties.sources import text
+from parties.schema import ColumnSettings
+from parties.sources import cells, text
 from parties.sources.cells import COMMA, POINT
 from tests.test_datasets_sources import CODED, RULES, as_csv, as_parquet, as_sqlite, configured, refusal
 
@@ -42,6 +45,15 @@ def test_each_separator(tmp_path, mark):
     assert refusal(load, exported(tmp_path, content, 'path = "p.csv"'), "p", ["dose"]).endswith(
         f'declare separator = "{written}" for the dataset'
     )
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_the_name_of_an_only_column_may_hold_the_separator(tmp_path, mark):
+    (tmp_path / "p.csv").write_text(f'"weight{mark} kg"\n1\n2\n')
+    written = mark.replace("\t", "\\t")
+    declared = f'[datasets.p.columns]\n"weight{written} kg" = {{}}\n'
+    config = configured(tmp_path, f'path = "p.csv"\nseparator = "{written}"', declared)
+    assert load(config, "p", [f"weight{mark} kg"]).rows.tolist() == [[1], [2]]
 
 
 def test_commas_where_something_else_is_declared(tmp_path):
@@ -110,6 +122,46 @@ def test_categories_may_be_listed_as_the_column_has_them(tmp_path):
     # All parties say the same, however each wrote it.
     coded = configured(tmp_path, 'path = "x"', CODED)
     assert config.datasets["p"].meaning(["ward=1", "flag=true"]) == coded.datasets["p"].meaning(["ward=1", "flag=true"])
+
+
+@pytest.mark.parametrize("mark", [".", ","])
+def test_whole_numbers_beside_a_missing_one_are_categories_as_pandas_writes_them(tmp_path, mark):
+    rows = pd.DataFrame({"ward": [1, None, 2, 0, -3, 2**53]})
+    rows.to_csv(tmp_path / "p.csv", index=False, sep=";", decimal=mark)
+    assert f"1{mark}0" in (tmp_path / "p.csv").read_text()
+    declared = f'[datasets.p.columns]\nward = {{ categories = [1, 2, 0, -3, {2**53}], missing = "drop" }}\n'
+    source = f'separator = ";"\ndecimal = "{mark}"'
+    names = ["ward=1", "ward=2", "ward=0", "ward=-3"]
+    text = configured(tmp_path, f'path = "p.csv"\n{source}', declared)
+    rows.to_parquet(tmp_path / "p.parquet")
+    assert load(text, "p", names).rows.tolist() == np.eye(5, 4).tolist()
+    assert load(configured(tmp_path, 'path = "p.parquet"', declared), "p", names).rows.tolist() == np.eye(5, 4).tolist()
+
+
+@pytest.mark.parametrize("cell", ["1.5", "01.0", "1,0", "1.", "1e0", "a.0", "_1.0", "9007199254740993.0", "9" * 400 + ".0", "\u0661.0"])
+def test_other_texts_are_no_whole_numbers_as_categories(tmp_path, cell):
+    (tmp_path / "p.csv").write_text(f'ward\n"{cell}"\n')
+    declared = '[datasets.p.columns]\nward = { categories = ["1", "2", "a", "9007199254740992", "9007199254740993"] }\n'
+    assert refusal(load, configured(tmp_path, 'path = "p.csv"', declared), "p", ["ward=1"]).endswith("not among the declared categories")
+
+
+def test_a_category_with_a_point_is_itself(tmp_path):
+    declared = '[datasets.p.columns]\nward = { categories = ["1", "1.0"] }\n'
+    config = configured(tmp_path, as_csv(tmp_path, {"ward": ["1.0", "1", "1.00"]}), declared)
+    assert load(config, "p", ["ward=1.0", "ward=1"]).rows.tolist() == [[1, 0], [0, 1], [0, 1]]
+
+
+def test_cells_of_categories_are_read_as_no_numbers():
+    """Once each: what a number would need is not computed for them."""
+
+    class Cell(str):
+        __slots__ = ()
+
+        def replace(self, *_):
+            raise AssertionError
+
+    found = cells.of_texts([Cell("a,b"), Cell("b")], ColumnSettings(categories=["a,b", "b"]), ",")
+    assert np.array_equal(found[0], [0, 1])
 
 
 @pytest.mark.parametrize("listed", ['[1, "1"]', "[1.5, 2]", '[true, "true"]', "[[1], 2]"])

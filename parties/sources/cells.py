@@ -47,17 +47,22 @@ class Cells(NamedTuple):
         return place not in self.wrong and math.isnan(self.values[place])
 
 
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d{0,15}))([.,])0+", re.ASCII)
+"""A whole number as pandas writes it where a value of the column is missing: 1.0."""
 _MARKED = re.compile(r"[+-]?\d+([.,]\d{3})*([.,]\d*)?", re.ASCII)
 """A number with points or commas, and no date."""
 
 
 def of_texts(given: Sequence[str], column: ColumnSettings, decimal: str = ".") -> Cells:
     """Cells of a text file, whose numbers have this decimal mark."""
-    together = "".join(given)
-    plain = together.isascii() and "_" not in together and (decimal == "." or "." not in together)
-    pointed = given if decimal == "." else [cell.replace(decimal, ".") for cell in given]
-    number = partial(_number_in_text, decimal=decimal)
-    return _read(given, column, lambda: np.array(list(map(float, pointed))) if plain else None, number, _category_in_text)
+
+    def quickly() -> Floats | None:
+        together = "".join(given)
+        if not together.isascii() or "_" in together or (decimal != "." and "." in together):
+            return None
+        return np.array(list(map(float, given if decimal == "." else [cell.replace(decimal, ".") for cell in given])))
+
+    return _read(given, column, quickly, partial(_number_in_text, decimal=decimal), partial(_category_in_text, decimal=decimal))
 
 
 def of_objects(given: Sequence[Any], column: ColumnSettings) -> Cells:
@@ -161,17 +166,25 @@ def _places(categories: Sequence[str]) -> dict[str, float]:
     return places
 
 
-def _category_in_text(cell: str, places: dict[str, float]) -> tuple[float, str]:
+def _category_in_text(cell: str, places: dict[str, float], decimal: str) -> tuple[float, str]:
     word = cell.strip()
-    # NA may be one: Namibia.
-    return (math.nan, "") if word in ABSENT and word not in places else _category(word, places)
+    if word not in places:
+        # NA may be one: Namibia.
+        if word in ABSENT:
+            return math.nan, ""
+        whole = _WHOLE.fullmatch(word)
+        if whole and whole[2] == decimal and abs(int(whole[1])) <= EXACT:
+            word = str(int(whole[1]))
+    return _category(word, places)
 
 
 def _category(cell: Any, places: dict[str, float]) -> tuple[float, str]:
     if isinstance(cell, bool):
         cell = str(cell).lower()
-    elif isinstance(cell, int | Decimal) or (isinstance(cell, float) and math.isfinite(cell)):
-        cell = f"{cell:.15g}" if isinstance(cell, float) else str(cell)
+    elif isinstance(cell, int | Decimal):
+        cell = str(cell)
+    elif isinstance(cell, float) and math.isfinite(cell):
+        cell = str(int(cell)) if cell.is_integer() and abs(cell) <= EXACT else f"{cell:.15g}"
     if cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and math.isnan(cell)):
         return math.nan, ""
     if not isinstance(cell, str):
