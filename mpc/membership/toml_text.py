@@ -35,7 +35,7 @@ def parsed(text: str, source: str) -> dict[str, Any]:
     try:
         return _document(text)
     except tomllib.TOMLDecodeError as fault:
-        msg = f"{source}{_repeated(text, str(fault)) or f': is not TOML: {fault}'}"
+        msg = f"{source}{_contradiction(text, str(fault)) or f': is not TOML: {fault}'}"
         raise ConfigError(msg) from None
 
 
@@ -45,8 +45,8 @@ def undecodable(source: str, fault: UnicodeDecodeError) -> ConfigError:
     return ConfigError(f"{source}, line {line}: a byte there is not UTF-8; save the file as UTF-8 text")
 
 
-def _repeated(text: str, fault: str) -> str:
-    """The line and the key of the statement that `fault` is about, if that is right by itself and only says again what stands above; empty otherwise."""
+def _contradiction(text: str, fault: str) -> str:
+    """The line and the key of the statement that `fault` is about, if that is right by itself and only does not go with what stands above; empty otherwise."""
     found = _PLACE.search(fault)
     if found is None:
         return ""
@@ -56,9 +56,57 @@ def _repeated(text: str, fault: str) -> str:
         with contextlib.suppress(tomllib.TOMLDecodeError):
             statement = "\n".join(lines[begin:end])
             tomllib.loads(statement)
-            tomllib.loads("\n".join(lines[:begin]))
-            return f", line {begin + 1}: {_subject(statement)} is there already, further above; keep one of the two"
+            above = "\n".join(lines[:begin])
+            tomllib.loads(above)
+            why = _why(statement, above)
+            return f", line {begin + 1}: {why}" if why else ""
     return ""
+
+
+def _why(statement: str, above: str) -> str:
+    """How the statement contradicts the document `above`: it is there already, or something on the way to it that nothing is added to."""
+    subject = _subject(statement)
+    header = subject.startswith("[")
+    own = _names(tomllib.loads(subject if header else f"{subject} = 0"))
+    names = own if header else (*_table_at_end(above), *own)
+    depth, here = 0, tomllib.loads(above)
+    while depth < len(names) and isinstance(here, dict) and names[depth] in here:
+        here = _last(here[names[depth]])
+        depth += 1
+    shown = subject if header else f"key {subject!r}"
+    if depth == len(names):
+        return f"{shown} is there already, further above; keep one of the two"
+    if depth <= len(names) - len(own):
+        return ""
+    begun = ".".join(names[:depth])
+    return f"{shown} adds to {begun!r}, which is complete further above; write all of it there, or call one of the two otherwise"
+
+
+def _names(statement: dict[str, Any]) -> tuple[str, ...]:
+    """The keys inside each other of which a statement is."""
+    names, here = [], statement
+    while here:
+        ((name, inner),) = here.items()
+        names.append(name)
+        here = inner[0] if isinstance(inner, list) else inner
+    return tuple(names)
+
+
+def _table_at_end(text: str) -> tuple[str, ...]:
+    """The table of which a key would be that is appended to the document."""
+    mark = "_"
+    while mark in text:
+        mark += "_"
+    tables: list[tuple[tuple[str, ...], Any]] = [((), tomllib.loads(f"{text}\n{mark} = 0"))]
+    while mark not in tables[-1][1]:
+        names, table = tables.pop()
+        tables += [((*names, name), _last(inner)) for name, inner in table.items() if isinstance(_last(inner), dict)]
+    return tables[-1][0]
+
+
+def _last(value: Any) -> Any:
+    """What a name inside this value is of: of tables with one name, the last."""
+    return value[-1] if isinstance(value, list) and value else value
 
 
 def _subject(statement: str) -> str:
@@ -69,7 +117,7 @@ def _subject(statement: str) -> str:
         # The first equals sign may be one of the key, in quotes.
         with contextlib.suppress(tomllib.TOMLDecodeError):
             tomllib.loads(f"{statement[:place]} = 0")
-            return f"key {statement[:place].strip()!r}"
+            return statement[:place].strip()
     return statement
 
 
