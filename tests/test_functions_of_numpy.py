@@ -81,6 +81,7 @@ ELSEWHERE = {
     "await protocols.maximum(s, x)": [np.max, lambda x: x.max()],
     "await protocols.select(s, bit, x, y)": [lambda x: np.where([True, False, True], x, 0)],
     "mpc.concatenate(shares, axis=0)": [lambda x: np.vstack([x, x])],
+    "mpc.concatenate(shares, axis=1)": [lambda x: np.hstack([x, x])],
     "list the calls that do": [np.cumsum, np.zeros_like],
     "takes less of a secret than of an array: got an unexpected keyword argument 'dtype'": [lambda x: np.sum(x, dtype=float)],
     "only AShares are joined, not ndarray": [lambda x: np.concatenate([x, X])],
@@ -97,3 +98,37 @@ def test_a_function_of_numpy_that_is_none_of_a_share_names_the_call_and_never_re
             assert "reveal" not in str(refused.value)
 
     simulate(2, program)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 2)])
+@pytest.mark.parametrize("function", [np.vstack, np.hstack])
+def test_what_is_named_in_place_of_a_function_joins_as_that_does(function, shape):
+    values = np.arange(np.prod(shape)).reshape(shape)
+
+    async def program(s):
+        shares = [share(s, values, frac=0), share(s, 10 * values, frac=0)]
+        with pytest.raises(ProgramError) as refused:
+            function(shares)
+        many, flat = str(refused.value).split("; ")[-2:]
+        call = flat.removeprefix("of 1-d shares, ") if len(shape) == 1 else many
+        return await s.reveal(eval(call, {"mpc": mpc, "shares": shares}))  # noqa: S307  the text of our own error
+
+    assert all(np.array_equal(found, function([values, 10 * values])) for found in simulate(2, program))
+
+
+@pytest.mark.parametrize("shapes", [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((2, 3), (3, 4))])
+@pytest.mark.parametrize("secret", [0, 1])
+def test_what_is_named_in_place_of_a_product_with_public_integers_is_that_product(shapes, secret):
+    factors = [np.arange(np.prod(shape)).reshape(shape) - 2 for shape in shapes]
+
+    async def program(s):
+        x, w = share(s, factors[secret], frac=0, bound=16.0), factors[1 - secret]
+        with pytest.raises(ProgramError) as refused:
+            _ = w @ x if secret else x @ w
+        left, right = ("w", "x") if secret else ("x", "w")
+        _, formulas = str(refused.value).split(f"{left} @ {right} with public integers w is ")
+        vector, matrix = (text.split(" for a ")[0] for text in formulas.split(", ("))
+        call = vector if len(shapes[1]) == 1 else f"({matrix}"
+        return await s.reveal(eval(call, {"x": x, "w": w}))  # noqa: S307  the text of our own error
+
+    assert all(np.array_equal(found, factors[0] @ factors[1]) for found in simulate(2, program, check_bounds=True))

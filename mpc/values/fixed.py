@@ -128,9 +128,13 @@ class Fixed(Secret):
         __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _needs(
             "a quotient", "mpc.scale(s, x, 1 / divisor, drop) by what is public"
         )
-        __matmul__ = __rmatmul__ = _needs(
+        __matmul__ = _needs(
             "a matrix product",
-            "mpc.matmul(s, x, y); that of a share and public integers w is (x * w).sum(axis=-1) for a vector, (x[..., None] * w).sum(axis=-2) for a matrix",
+            "mpc.matmul(s, x, y); x @ w with public integers w is (x * w).sum(axis=-1) for a vector w, (x[..., None] * w).sum(axis=-2) for a matrix w",
+        )
+        __rmatmul__ = _needs(
+            "a matrix product",
+            "mpc.matmul(s, x, y); w @ x with public integers w is (x * w).sum(axis=-1) for a vector x, (x * w[..., None]).sum(axis=-2) for a matrix x",
         )
         __pow__ = __rpow__ = _needs("a power", "mpc.square(s, x), or mpc.mul(s, x, y) several times")
         __abs__ = _needs("the absolute value", "protocols.absolute(s, x)")

@@ -33,8 +33,8 @@ _INSTEAD: dict[Any, str] = {
     np.argmin: "await protocols.argmin(s, x)",
     np.sort: "await protocols.sort(s, x)",
     np.argsort: "await protocols.ranks(s, x) gives the place of each element",
-    np.vstack: "mpc.concatenate(shares, axis=0)",
-    np.hstack: "mpc.concatenate(shares, axis=-1)",
+    np.vstack: "mpc.concatenate(shares, axis=0); of 1-d shares, mpc.stack(shares)",
+    np.hstack: "mpc.concatenate(shares, axis=1); of 1-d shares, mpc.concatenate(shares)",
 }
 """The call that does what a function of numpy would do with what it cannot read."""
 
