@@ -10,8 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from mpc.errors import ProgramError
+from mpc.membership.toml_text import did_you_mean
 from mpc.node import open_node
 from mpc.program import called
+from mpc.session import Session
 
 if TYPE_CHECKING:
     import socket
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from mpc.ledger import Ledger
     from mpc.node import Node
-    from mpc.session import Session
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -150,9 +151,11 @@ class BlockingSession:
     if not TYPE_CHECKING:
         # Type checkers know what it has.
         def __getattr__(self, name: str) -> NoReturn:
-            msg = (
-                f"a session of mpc.connect_sync has no {name!r}: call s.{name} in an `async def program(s)`, and run that by s.run(program)"
-            )
+            if hasattr(Session, name) or hasattr(vars(self).get("_session"), name):
+                hint = f"call s.{name} in an `async def program(s)`, and run that by s.run(program)"
+            else:
+                hint = did_you_mean(name, sorted(each for each in {*vars(Session), *vars(type(self))} if not each.startswith("_")))
+            msg = f"a session of mpc.connect_sync has no {name!r}: {hint}"
             raise AttributeError(msg)
 
         async def __aenter__(self) -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 import mpc
@@ -43,5 +45,13 @@ def test_what_a_blocking_session_has_not_is_for_a_program(config):
         AttributeError, match=r"no 'inputs': call s\.inputs in an `async def program\(s\)`, and run that by s\.run\(program\)"
     ):
         s.inputs([1.0])
+    for name, hint in (("revael", "did you mean 'reveal'"), ("nmaes", "did you mean 'names'"), ("qqqq", "known are: .*reveal, .*run")):
+        with pytest.raises(AttributeError, match=f"has no '{name}': {hint}"):
+            getattr(s, name)
+    # What only a session that is open has.
+    s._session = SimpleNamespace(log=None)
+    with pytest.raises(AttributeError, match="no 'log': call s.log in an `async def"):
+        _ = s.log
+    s._session = None
     with pytest.raises(mpc.ProgramError, match="takes the session first, not BlockingSession"):
         mpc.square(s, 3)
