@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 
 import numpy as np
@@ -197,20 +198,27 @@ def test_what_is_no_async_def_is_refused_where_it_is_decorated():
     async def wrapped(s):
         return s.index
 
+    @functools.wraps(wrapped)
+    def around(s):
+        return wrapped(s)
+
     for body, text in (
-        (plain, r"`async def plain\(s, \.\.\.\)`, and plain is none"),
-        (yields, "yields is an async generator: let it return what it yields"),
-        (3, "and int is none"),
-        (protocol, "and protocol is none"),
+        (
+            plain,
+            r"`async def plain\(s, \.\.\.\)`, and plain is no `async def`: write `async` before its `def`, or .* with functools\.wraps$",
+        ),
+        (yields, "yields is no `async def`: it is an async generator: let it return what it yields$"),
+        (3, "and int is no `async def`"),
+        (protocol, "and protocol is no `async def`"),
     ):
         with pytest.raises(ProgramError, match=text):
             protocol(body)
     for declare in (op(cost=None, source="-", opens="-"), declared(cost=None, reveals="-")):
-        with pytest.raises(ProgramError, match="plain is none"):
+        with pytest.raises(ProgramError, match="plain is no `async def`"):
             declare(plain)
     assert "plain" not in {*mpc.OPS, *protocols.PROTOCOLS}
 
     async def program(s):
-        return await protocol(protocol(wrapped))(s)
+        return await protocol(protocol(wrapped))(s), await protocol(around)(s)
 
-    assert simulate(2, program) == [0, 1]
+    assert simulate(2, program) == [(0, 0), (1, 1)]

@@ -288,8 +288,10 @@ def check_awaited(body: object) -> None:
     inner = inspect.unwrap(body) if callable(body) else body
     if not inspect.iscoroutinefunction(inner):
         name = getattr(body, "__name__", type(body).__name__)
-        found = "an async generator: let it return what it yields" if inspect.isasyncgenfunction(inner) else "none"
-        msg = f"a protocol is an `async def {name}(s, ...)`, and {name} is {found}"
+        wrong = "it is an async generator: let it return what it yields"
+        if not inspect.isasyncgenfunction(inner):
+            wrong = "write `async` before its `def`, or decorate what wraps an `async def` with functools.wraps"
+        msg = f"a protocol is an `async def {name}(s, ...)`, and {name} is no `async def`: {wrong}"
         raise ProgramError(msg)
 
 
@@ -332,10 +334,10 @@ async def _run(
             scope.follow(parent)
         token = _current.set((s, scope))
         try:
-            running = body(s, *args, **kwargs)
+            body_call = body(s, *args, **kwargs)
             # What was made for this call alone goes as soon as the body needs it no more.
             del args, kwargs
-            return await running
+            return await body_call
         finally:
             _current.reset(token)
             parent.follow(scope)
