@@ -82,9 +82,9 @@ class Opener(_Direction):
 
     __slots__ = ("_dead", "_desk", "_peer")
 
-    def __init__(self, key: bytes, suite: str, peer: str, desk: memoryview, rekey_after: int = REKEY_AFTER) -> None:
+    def __init__(self, key: bytes, suite: str, peer: str, memory: memoryview, rekey_after: int = REKEY_AFTER) -> None:
         super().__init__(key, suite, rekey_after)
-        self._desk = desk
+        self._desk = memory
         self._peer = peer
         self._dead = False
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from parties.programs.program import Group, Settings
 
 
-def told_apart(table: Table, _: Settings) -> Iterator[Group]:
+def minorities(table: Table, _: Settings) -> Iterator[Group]:
     """For each column in which one value has half of the rows or more, the rows with another one."""
     for name, values in zip(table.columns, table.rows.T, strict=True):
         others = len(values) - int(np.unique(values, return_counts=True)[1].max(initial=0))
@@ -31,7 +31,7 @@ def with_weight(table: Table, settings: Settings) -> Table:
 def weighted(counted: Table, settings: Settings) -> Iterator[Group]:
     """Of the rows that count: all, and what the columns tell apart among them."""
     yield f"have a weight in column {settings['weights']!r} that is not 0", len(counted.rows)
-    yield from told_apart(counted, settings)
+    yield from minorities(counted, settings)
 
 
 def fitted(table: Table, settings: Settings) -> Iterator[Group]:
@@ -39,7 +39,7 @@ def fitted(table: Table, settings: Settings) -> Iterator[Group]:
     if settings["solver"] == "sgd":
         batch = settings["batch_size"]
         yield f"may be in one step of the descent, for batch_size={batch}", least_of_a_step(len(table.rows), batch)
-    yield from told_apart(table, settings)
+    yield from minorities(table, settings)
 
 
-__all__ = ["fitted", "told_apart", "weighted", "with_weight"]
+__all__ = ["fitted", "minorities", "weighted", "with_weight"]
