@@ -269,14 +269,14 @@ def rows_for(config: NodeConfig, task: Task, halt: Halt | None = None) -> Rows:
     if len(table.rows) < rules.min_rows:
         _deny("min_rows", f"dataset {task.dataset!r} of {config.name} has fewer than {rules.min_rows} rows")
     program = PROGRAMS[task.protocol]
-    counted = program.counted(table, task)
-    for what, rows in program.told_apart(counted, task):
+    contributing = program.contributing(table, task)
+    for what, rows in program.told_apart(contributing, task):
         if rows < rules.min_rows:
             _deny("min_rows", f"in dataset {task.dataset!r} of {config.name} fewer than {rules.min_rows} rows {what}")
     # Where everyone has columns of the same records, the rows of one are those of all.
     if task.by_columns and len(table.rows) < task.pool:
         raise too_few(task)
-    return Rows(table, len(counted.rows))
+    return Rows(table, len(contributing.rows))
 
 
 def least_pool(rules: Policy, task: Task) -> int:

@@ -28,10 +28,10 @@ def with_weight(table: Table, settings: Settings) -> Table:
     return table._replace(rows=table.rows[table.rows[:, table.columns.index(settings["weights"])] != 0])
 
 
-def weighted(counted: Table, settings: Settings) -> Iterator[Group]:
+def weighted(contributing: Table, settings: Settings) -> Iterator[Group]:
     """Of the rows that count: all, and what the columns tell apart among them."""
-    yield f"have a weight in column {settings['weights']!r} that is not 0", len(counted.rows)
-    yield from minorities(counted, settings)
+    yield f"have a weight in column {settings['weights']!r} that is not 0", len(contributing.rows)
+    yield from minorities(contributing, settings)
 
 
 def fitted(table: Table, settings: Settings) -> Iterator[Group]:

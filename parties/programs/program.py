@@ -178,13 +178,13 @@ class Program:
             settings[setting.name] = value
         return settings
 
-    def counted(self, table: Table, task: Task) -> Table:
+    def contributing(self, table: Table, task: Task) -> Table:
         """Those of one party's rows that the result is made of."""
         return table if self.counting is None else self.counting(table, self.settings(task))
 
-    def told_apart(self, counted: Table, task: Task) -> Iterable[Group]:
+    def told_apart(self, contributing: Table, task: Task) -> Iterable[Group]:
         """Which of these rows the result tells apart."""
-        return () if self.groups is None else self.groups(counted, self.settings(task))
+        return () if self.groups is None else self.groups(contributing, self.settings(task))
 
     def check(self, task: Task, n: int) -> None:
         """ConfigError, which says what to mend, unless `task` is a job of this program for n parties."""
