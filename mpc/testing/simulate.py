@@ -154,7 +154,7 @@ async def _party(index: int, node: Node, program: Callable[[Session], Awaitable[
 
 async def _ended(tasks: list[asyncio.Task[R]], faults: list[Fault]) -> list[int]:
     """Wait until all have ended; the parties that had to be cancelled.  See `simulate_async`."""
-    late, pending = [], set(tasks)
+    pending = set(tasks)
     try:
         while pending and not faults:
             _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
