@@ -27,12 +27,18 @@ def _index(x: object) -> Any:
 async def row_labels(*data: object) -> tuple[str, ...]:
     """One text of what the first index among `data` that does not count from 0 calls its rows; nothing where there is none."""
     for labels in map(_index, data):
-        if labels is not None and not np.array_equal(labels, np.arange(len(labels))):
-            return (await asyncio.to_thread(_text, labels) if len(labels) > SEVERAL else _text(labels),)
+        if labels is None:
+            continue
+        text = await asyncio.to_thread(_text, labels) if len(labels) > SEVERAL else _text(labels)
+        if text:
+            return (text,)
     return ()
 
 
 def _text(labels: Any) -> str:
+    """What they show; empty where they count from 0."""
+    if np.array_equal(labels, np.arange(len(labels))):
+        return ""
     # By what they show: a label of two levels is a tuple, in which the types of numbers would differ.
     return repr([[str(part) for part in label] if isinstance(label, tuple) else str(label) for label in labels])
 
