@@ -93,6 +93,9 @@ class NodeConfig(PartyConfig):
         """The declared column behind the job column `column` of `dataset`, and its category if it has one; ConfigError if there is none."""
         settings = self.dataset(dataset)
         found = settings.source(column)
+        if column == settings.identifier:
+            text = f"column {column!r} is the identifier of dataset {dataset!r}, which no job may use; leave it out of the job"
+            raise self.fault(("datasets", dataset, "identifier"), text)
         if found is None:
             known = [name for declared in settings.columns for name in settings.split(declared)]
             text = f"dataset {dataset!r} declares no column {column!r}; {did_you_mean(column, known)}"

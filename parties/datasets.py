@@ -10,8 +10,8 @@ import numpy as np
 
 from mpc.canonical import pack
 from mpc.errors import ConfigError
-from parties.data import Table
-from parties.schema import DatasetSettings
+from parties.data import Identifiers, Table
+from parties.schema import DatasetSettings, IdentifierSettings
 from parties.sources import batches, source_of
 from parties.sources.cells import NOT_FINITE
 from parties.sources.columnar import frame
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MAX_MEANING = 40_000
 """Bytes, so that a job's description fits into one control message."""
 NO_VALUE = 'the value is missing; fill it in, or declare for this column missing = "mean", or "drop" where no columns are split'
+NO_IDENTIFIER = "the identifier is missing; fill it in, or leave the row out"
+REPEATED = "an earlier row has the same identifier; keep one row for each record"
 NO_CATEGORY = 'the category is missing; fill it in, or declare for this column missing = "drop" where no columns are split'
 Origins = list[tuple[str, str | None]]
 """For every column of a job the declared one behind it, and its category if it has one."""
@@ -39,9 +41,10 @@ Origins = list[tuple[str, str | None]]
 def load(config: NodeConfig, dataset: str, columns: Sequence[str], *, aligned: bool = False, halt: Halt | None = None) -> Table:
     """The rows of `columns`, in that order.  A table with a header and nothing else has no rows.
 
-    `aligned` rows belong to those of other parties by their number: none is dropped, and a missing cell is an error where the rule says so.
+    `aligned` rows belong to those of other parties by their number: none is dropped, and a missing cell is an error where the rule says so.  Where the dataset
+    has an identifier, they come in its order, by code points, and the table's index says which records they are; no other job reads it.
     ConfigError names dataset, row (the first is 1), for text the line, and column of what is wrong, never a value.
-    Memory is little more than twice the result's.  `halt` may end the reading before its end, with HaltedError.
+    Memory is little more than twice the result's, and the identifiers.  `halt` may end the reading before its end, with HaltedError.
     """
     origins = [config.source(dataset, column) for column in columns]
     settings = config.dataset(dataset)
@@ -49,7 +52,7 @@ def load(config: NodeConfig, dataset: str, columns: Sequence[str], *, aligned: b
     if aligned:
         wanted = {
             name: column if column.missing != "drop" else column.model_copy(update={"missing": "error"}) for name, column in wanted.items()
-        }
+        } | settings.identifying
     sheet = Sheet(f"{source_of(config, dataset)}: dataset {dataset!r}", wanted, halt or Halt())
     if not columns or len(set(columns)) < len(columns):
         sheet.refuse("a job names one column or more, each once")
@@ -84,7 +87,7 @@ def objections(cells: Cells, column: ColumnSettings) -> dict[str, list[int]]:
     """What jobs may not use of these cells, and where, without a value.  Missing cells are nothing wrong where a rule says what to do."""
     found: dict[str, list[int]] = {}
     low, high = column.range or (-np.inf, np.inf)
-    absent = NO_VALUE if column.categories is None else NO_CATEGORY
+    absent = NO_IDENTIFIER if isinstance(column, IdentifierSettings) else NO_VALUE if column.categories is None else NO_CATEGORY
     out = f"outside the declared range [{low:.15g}, {high:.15g}]; mend the cell or declare another range"
     for place in np.flatnonzero(~(np.isfinite(cells.values) & (cells.values >= low) & (cells.values <= high)) | _noted(cells)).tolist():
         if cells.missing(place) and column.missing != "error":
@@ -93,6 +96,16 @@ def objections(cells: Cells, column: ColumnSettings) -> dict[str, list[int]]:
         text = cells.wrong.get(place) or (absent if np.isnan(value) else out if np.isfinite(value) else NOT_FINITE)
         found.setdefault(text, []).append(place)
     return found
+
+
+def note_repeated(part: Batch, seen: set[str]) -> None:
+    """Say of each identifier of `part` that is `seen` already, which those of earlier rows are, that it is wrong; from then on all of these are."""
+    for cells in part.columns:
+        for place, text in enumerate(cells.identifiers):
+            if text in seen:
+                cells.wrong[place] = REPEATED
+            elif text:
+                seen.add(text)
 
 
 def _noted(cells: Cells) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -111,21 +124,29 @@ def _known(settings: DatasetSettings, name: str) -> tuple[str, str | None]:
 
 def _table(sheet: Sheet, parts: Iterable[Batch], columns: Sequence[str], origins: Origins) -> Table:
     kept: list[Floats] = []
+    seen: set[str] = set()
+    records: list[str] = []
     row = 0
     for part in parts:
         sheet.halt.hear()
+        note_repeated(part, seen)
         _check(sheet, part, row)
         row += part.rows
         stay = np.ones(part.rows, np.bool_)
         for cells, column in zip(part.columns, sheet.columns.values(), strict=True):
             if column.missing == "drop":
                 stay &= ~np.isnan(cells.values)
+            records += cells.identifiers
         kept.append(_expanded(sheet, part, origins)[stay])
     rows = np.concatenate(kept) if kept else np.empty((0, len(columns)))
+    kept.clear()
     for place, (name, _) in enumerate(origins):
         if sheet.columns[name].missing == "mean":
             _fill(sheet, name, rows[:, place])
-    return Table(list(columns), rows)
+    if not records:
+        return Table(list(columns), rows)
+    order = sorted(range(len(records)), key=records.__getitem__)
+    return Table(list(columns), rows[order], Identifiers(records[place] for place in order))
 
 
 def _expanded(sheet: Sheet, part: Batch, origins: Origins) -> Floats:
@@ -159,4 +180,4 @@ def _fill(sheet: Sheet, name: str, values: Floats) -> None:
         values[missing] = values[~missing].mean()
 
 
-__all__ = ["load", "meaning", "objections", "table_of"]
+__all__ = ["load", "meaning", "note_repeated", "objections", "table_of"]

@@ -301,7 +301,9 @@ def own_columns(config: NodeConfig, task: Task) -> list[str]:
         return []
     if not task.by_columns or task.dataset not in config.datasets:
         return list(task.columns)
-    return [column for column in task.columns if config.datasets[task.dataset].source(column)]
+    settings = config.datasets[task.dataset]
+    # The identifier, too: it is refused where the others are looked up.
+    return [column for column in task.columns if column == settings.identifier or settings.source(column)]
 
 
 def own_declared(config: NodeConfig, columns: Iterable[str], dataset: str) -> list[str]:

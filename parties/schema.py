@@ -85,10 +85,14 @@ class ColumnSettings(BaseModel):
         return self
 
 
+class IdentifierSettings(ColumnSettings):
+    """The column that says which record a row is."""
+
+
 class DatasetSettings(BaseModel):
     """One table, a file or the answer to a query, and those of its columns that jobs may use.  Paths are relative to the configuration file.
 
-    Reading it may take `seconds`.
+    Reading it may take `seconds`.  No job may use the column `identifier`: where columns are split, it says which record a row is.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -101,6 +105,7 @@ class DatasetSettings(BaseModel):
     separator: Literal[",", ";", "\t", "|"] = ","
     decimal: Literal[".", ","] = "."
     seconds: Seconds = 300.0
+    identifier: str | None = None
     columns: dict[str, ColumnSettings]
 
     @model_validator(mode="after")
@@ -123,12 +128,20 @@ class DatasetSettings(BaseModel):
         if twice := next((name for number, name in enumerate(names) if name in names[:number]), None):
             text = f"two columns give jobs a column {twice!r}; rename one"
             raise own_text(text)
+        if self.identifier in {*self.columns, *names}:
+            text = "'identifier' names one of 'columns', which jobs may use; leave it out there"
+            raise own_text(text)
         return self
 
     @property
     def kind(self) -> str:
         """The format of its file: `format`, or else what the suffix of the path says, or else CSV."""
         return self.format or SUFFIXES.get(PurePath(self.path or "").suffix.lower(), "csv")
+
+    @property
+    def identifying(self) -> dict[str, ColumnSettings]:
+        """The column `identifier`; nothing if none is declared."""
+        return {} if self.identifier is None else {self.identifier: IdentifierSettings()}
 
     def split(self, name: str) -> list[str]:
         """The columns that jobs know for the declared column `name`."""
@@ -185,4 +198,4 @@ def _check_database(text: str) -> None:
         raise own_text(wrong)
 
 
-__all__ = ["ColumnSettings", "DatasetSettings"]
+__all__ = ["ColumnSettings", "DatasetSettings", "IdentifierSettings"]

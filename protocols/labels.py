@@ -1,4 +1,4 @@
-"""What the index of a frame or series calls its rows: which rows of two arguments, or of two parties, belong together.
+"""What the index of a frame, a series or the table of a dataset calls its rows: which rows of two arguments, or of two parties, belong together.
 
 Arrays and lists have no index, and nor have frames of polars and Arrow: their rows belong together by their place.
 """
@@ -18,7 +18,7 @@ SEVERAL = 1 << 11
 
 
 def _index(x: object) -> Any:
-    """The index of a frame or series of pandas, or of what does as these do; None where rows have none."""
+    """The index of a frame or series of pandas, or of what does as these do, such as a table; None where rows have none."""
     # Never what `__getattr__` makes up, and no method, as lists have one of this name.
     labels: Any = None if callable(inspect.getattr_static(x, "index", print)) else getattr(x, "index")  # noqa: B009  an object of any type
     return labels if hasattr(labels, "equals") else None

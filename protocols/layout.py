@@ -13,8 +13,9 @@ from mpc import ConfigError, Disagreement, Session, protocol
 from protocols.own_data import not_empty
 
 OTHER_RECORDS = (
-    "its rows are labelled differently from those of this party (pandas index), or in another order, or by one of the two only: where columns are split, "
-    "all pass the same index in the same order, such as frame.loc[agreed], or frame.reset_index(drop=True) where row i is the same record at every party"
+    "its rows are labelled differently from those of this party (pandas index, or identifier of a dataset), or in another order, or by one of the two only: "
+    "where columns are split, all pass the same index in the same order, such as frame.loc[agreed], or frame.reset_index(drop=True) where row i is the same "
+    "record at every party; of datasets, all declare an identifier and hold the same records"
 )
 
 

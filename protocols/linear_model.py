@@ -46,8 +46,8 @@ class LinearRegression:
     or "shared" (X and y are AShares; a descent takes them standardised, with bounds of at most 64, and has no intercept there).
     X is (n, d) and y (n,), or (n, 1), which is taken as (n,).  Of rows, all parties call the columns and y alike, where frames or series name them.
     Where X and y both have an index (pandas), it must be the same one in one order, also in `score`: ConfigError otherwise, before anything is sent.
-    Warning, for split="columns": only an index (pandas) says which records rows are.  Where one does not count from 0, all parties have the same index in
-    one order, or it is a Disagreement.  Without labels, parties whose rows stand in other orders get a wrong model, and nothing tells them.
+    Warning, for split="columns": only an index (pandas, or the identifier of a node's dataset) says which records rows are.  Where one does not count from
+    0, all parties have the same index in one order, or it is a Disagreement.  Without labels, parties whose rows stand in other orders get a wrong model, and nothing tells them.
     solver: "exact" (normal equations) or "sgd" (mini-batches, plain steps in the order of the rows).
 
     A descent only comes near least squares, and few rows need many epochs: use "exact" unless its bytes, which grow with d², are too many (with 1,000 rows

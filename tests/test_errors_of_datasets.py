@@ -29,6 +29,9 @@ def query(text):
     return f'{SQLITE}\nsql = "{text}"'
 
 
+IDENTIFIED = f'{CSV}\nidentifier = "who"'
+
+
 def column(settings):
     return f"{CSV}\n[datasets.p.columns]\nage = {settings}\n"
 
@@ -42,6 +45,10 @@ READING = {
     "beyond 2^53": (CSV, "age\n9007199254740993\n", "age"),
     "no mean to fill in": (CSV, "age,ward\n,a\n", "age"),
     "has categories; a job names": (CSV, "age,ward\n1,a\n", "ward"),
+    "is the identifier of dataset": (IDENTIFIED, "age,who\n1,x\n", "who"),
+    "the identifier is missing": (IDENTIFIED, "age,who\n1,\n", "age"),
+    "an earlier row has the same identifier": (IDENTIFIED, "age,who\n1,x\n2,x\n", "age"),
+    "'identifier' names one of 'columns'": (f'{CSV}\nidentifier = "age"', "age\n1\n", "age"),
     "the query failed": (query("SELECT nothing"), "", "age"),
     "the query gives no rows": (query(""), "", "age"),
     "the server cannot be reached": (POSTGRESQL, "", "age"),
@@ -72,7 +79,11 @@ def read(home, case):
     (home / "p.csv").chmod(0o644)
     sqlite3.connect(home / "p.db").close()
     (home / "a.toml").write_text(HEAD + source + "\n" + ("" if "columns]" in source else COLUMNS))
-    load(load_node_config(home / "a.toml"), "p", [job_column])
+    load(load_node_config(home / "a.toml"), "p", [job_column], aligned="identifier" in source)
+
+
+def identified(home, write, cell):
+    load(configured(home, f'{write(home, {"age": [1.0], "who": [cell]})}\nidentifier = "who"', COLUMNS), "p", ["age"], aligned=True)
 
 
 def parquet(home, values, declared="{}"):
@@ -159,6 +170,8 @@ DATASETS = {
     "a date or time, but": lambda home: of_a_database(home, "DATE '2020-01-02'"),
     "a value of type TYPE, but a number": lambda home: of_a_database(home, "'7'::BLOB"),
     "a value of type TYPE, but a category": lambda home: of_a_database(home, "'a'::BLOB", "ward=a"),
+    "a value of type TYPE, but an identifier": lambda home: identified(home, as_duckdb, 1.5),
+    "a column of type TYPE, but an identifier": lambda home: identified(home, as_parquet, 1.5),
     "the column holds TYPE": lambda home: parquet(home, ["x"]),
     "which is not installed": without_a_library,
     "the database cannot be opened": damaged_database,

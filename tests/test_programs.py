@@ -222,7 +222,7 @@ def test_a_job_names_the_columns_that_vary_too_little(name):
 
 def test_equal_means_are_equal_and_the_first_of_equals_is_the_highest():
     rows = Table(["bmi"], np.arange(5.0)[:, None])
-    tables = [rows, rows, rows._replace(rows=rows.rows - 1)]
+    tables = [rows, rows, Table(rows.columns, rows.rows - 1)]
     assert executed(job("equal", 3, ["bmi"], first="p0", second="p1"), tables)[0][2]["equal"] is True
     assert executed(job("less_than", 3, ["bmi"], first="p2", second="p1"), tables)[0][0]["less_than"] is True
     assert executed(job("highest", 3, ["bmi"]), tables)[0][0]["highest"] == "p0"
@@ -262,7 +262,7 @@ def test_whoever_is_no_receiver_learns_something_only_where_a_program_says_so(na
     async def work(s):
         # Weights are not negative.
         table = table_of(task, s.index)
-        await PROGRAMS[name].run(s, table._replace(rows=np.abs(table.rows)), task)
+        await PROGRAMS[name].run(s, Table(table.columns, np.abs(table.rows)), task)
         return {receiver for release in s.releases for receiver in release.to}
 
     assert simulate(3, work)[0] == ({"p0", "p1", "p2"} if PROGRAMS[name].tells_all else {"p1"})

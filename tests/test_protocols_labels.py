@@ -159,7 +159,9 @@ def test_columns_of_records_that_are_labelled_differently_are_not_fitted(solver,
         finally:
             assert not s.releases
 
-    with pytest.raises(Disagreement, match=r"its rows are labelled differently from those of this party \(pandas index\)"):
+    with pytest.raises(
+        Disagreement, match=r"its rows are labelled differently from those of this party \(pandas index, or identifier of a dataset\)"
+    ):
         simulate(2, program)
 
 

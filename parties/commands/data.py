@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from mpc.errors import ConfigError
 from parties.config import load_node_config
-from parties.datasets import objections
+from parties.datasets import note_repeated, objections
 from parties.reading import Reading, in_time
 from parties.run import commanded
 from parties.sources import batches, source_of
@@ -38,7 +38,10 @@ app = typer.Typer(help="Look after the datasets of this organisation's node.", n
 
 @dataclass
 class ColumnReport:
-    """One column: how many cells are missing, how many no job may use, and why no job may use it, with the place of the first such cell."""
+    """One column: how many cells are missing, how many no job may use, and why no job may use it, with the place of the first such cell.
+
+    The rule of the column that says which record a row is, which no job may use in any case, is "identifier".
+    """
 
     column: str
     unit: str
@@ -66,9 +69,10 @@ class DatasetReport:
 
 async def examine(config: NodeConfig, dataset: str) -> DatasetReport:
     """Read all declared columns of `dataset` to the end, within its seconds.  ConfigError if there is no such dataset."""
-    columns = config.dataset(dataset).columns.items()
+    settings = config.dataset(dataset)
     report = DatasetReport(dataset, source_of(config, dataset))
-    report.columns = [ColumnReport(name, column.unit or "", rule=column.missing) for name, column in columns]
+    report.columns = [ColumnReport(name, "", rule="identifier") for name in settings.identifying]
+    report.columns += [ColumnReport(name, column.unit or "", rule=column.missing) for name, column in settings.columns.items()]
     try:
         await in_time(Reading(partial(_count, config, report)), config, dataset)
     except ConfigError as fault:
@@ -78,12 +82,15 @@ async def examine(config: NodeConfig, dataset: str) -> DatasetReport:
 
 def _count(config: NodeConfig, report: DatasetReport, halt: Halt) -> None:
     """Add all that there is to `report`.  `halt` may end it."""
-    columns = config.dataset(report.dataset).columns
+    settings = config.dataset(report.dataset)
+    columns = settings.identifying | settings.columns
+    seen: set[str] = set()
     sheet = Sheet(f"{report.source}: dataset {report.dataset!r}", columns, halt)
     # Closed at once when it is told to stop: a database stays open no longer than it is read.
     with closing(batches(config, report.dataset, sheet)) as parts:
         for part in parts:
             halt.hear()
+            note_repeated(part, seen)
             for cells, column, one in zip(part.columns, columns.values(), report.columns, strict=True):
                 found = objections(cells, column)
                 one.missing += sum(map(cells.missing, np.flatnonzero(np.isnan(cells.values)).tolist()))

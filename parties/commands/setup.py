@@ -39,6 +39,8 @@ _DATA = """
 # The data of this organisation, and of it only the columns that are named here.
 # [datasets.patients]
 # path = "patients.csv"
+# Which record a row is, where the parties have other columns of the same records; no job may use it.
+# identifier = "pseudonym"
 #
 # [datasets.patients.columns]
 # age = {{ range = [0, 120], unit = "years" }}

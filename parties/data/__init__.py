@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,11 +15,30 @@ if TYPE_CHECKING:
     from mpc import Floats
 
 
-class Table(NamedTuple):
-    """Named columns of float64: `rows` is (rows, columns).  What takes a frame takes it, and names its columns in errors."""
+class Identifiers(tuple[str, ...]):
+    """Which record each row of a table is: what takes the index of a frame takes it.  Nothing prints them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Identifiers({len(self)})"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:  # noqa: FBT001  numpy's protocol
+        # As objects: an array of texts takes the room of the longest one for each.
+        return np.fromiter(self, object, len(self))
+
+    def equals(self, other: object) -> bool:
+        """Whether these are the same records in the same order."""
+        return self == other
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Table:
+    """Named columns of float64: `rows` is (rows, columns).  What takes a frame takes it, names its columns in errors, and finds its records in `index`."""
 
     columns: list[str]
     rows: Floats
+    index: Identifiers | None = None
 
     def __repr__(self) -> str:
         # Whatever prints it, such as a task that has one as its result, must not print rows of people.

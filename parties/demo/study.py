@@ -86,7 +86,7 @@ async def _measured(s: Session, work: Awaitable[Any]) -> dict[str, Any]:
 def split(table: Table, shares: Sequence[float]) -> list[Holding]:
     """Unequal consecutive parts of the rows, by fraction, and the columns dealt out in turn; the target stays with the last hospital."""
     stops = np.round(np.cumsum(shares) / np.sum(shares) * len(table.rows)).astype(int)
-    by_rows = [table._replace(rows=rows) for rows in np.split(table.rows, stops[:-1])]
+    by_rows = [Table(table.columns, rows) for rows in np.split(table.rows, stops[:-1])]
     parts = np.array_split(np.arange(len(table.columns)), len(shares))
     by_columns = [Table([table.columns[number] for number in part], table.rows[:, part]) for part in parts]
     return [Holding(*both) for both in zip(by_rows, by_columns, strict=True)]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from parties.data import Table
 from protocols.descent import least_of_a_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from parties.data import Table
     from parties.programs.program import Group, Settings
 
 
@@ -25,7 +25,7 @@ def minorities(table: Table, _: Settings) -> Iterator[Group]:
 
 def with_weight(table: Table, settings: Settings) -> Table:
     """The rows that count."""
-    return table._replace(rows=table.rows[table.rows[:, table.columns.index(settings["weights"])] != 0])
+    return Table(table.columns, table.rows[table.rows[:, table.columns.index(settings["weights"])] != 0])
 
 
 def weighted(contributing: Table, settings: Settings) -> Iterator[Group]:

@@ -32,7 +32,7 @@ def _model(settings: Settings) -> LinearRegression:
 
 async def _fit(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
     others = [number for number, name in enumerate(table.columns) if name != settings["target"]]
-    x = Table([table.columns[number] for number in others], table.rows[:, others])
+    x = Table([table.columns[number] for number in others], table.rows[:, others], table.index)
     y = table.rows[:, table.columns.index(settings["target"])] if settings["target"] in table.columns else None
     names = x.columns
     if settings["split"] == "columns":
@@ -145,14 +145,14 @@ REGRESSION = (
     Program(
         "linear_regression",
         1,
-        "least squares of one column on the others, over the rows of all parties or over the columns of all parties for common records in the "
-        "same order",
+        "least squares of one column on the others, over the rows of all parties or over the columns of all parties for common records, which "
+        "an identifier of each dataset puts in the same order",
         "to the receivers the coefficients, the intercept and with score=true R² (with standard_errors=true R² and each column's and the intercept's "
         "variance inflation factor), and to everyone whether the columns are collinear or the "
         "descent diverged, and for split=rows the number of rows, mean and variance of each column (with moments=secret the number of rows and the "
         "power of two of each standard deviation), with solver=sgd also of each party the number of rows, and with a score from predictions "
         "(solver=sgd, moments=secret or no intercept) the mean and both sums of squares of the target; for split=columns the number of rows, "
-        "who has which columns and the power of two of each standard deviation",
+        "who has which columns, the power of two of each standard deviation, and where datasets declare an identifier, a print of 32 bits of all records",
         _fit,
         ("LinearRegression",),
         (

@@ -27,7 +27,7 @@ def _of_rows(name: str, table: Table, found: Counted | None, unit: Floats | floa
 
 
 async def _sum(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
-    total = await protocols.secure_sum(s, table._replace(rows=table.rows.sum(axis=0)), frac=settings["frac"], to=task.to or None)
+    total = await protocols.secure_sum(s, Table(table.columns, table.rows.sum(axis=0)), frac=settings["frac"], to=task.to or None)
     return None if total is None else {"sum": by_column(table.columns, total)}
 
 

@@ -8,11 +8,15 @@ import re
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 import numpy as np
 
+from parties.data import Identifiers
+from parties.schema import IdentifierSettings
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,16 +35,20 @@ TEXT = "text, but a number is needed"
 COMMA = 'a number with a comma; if that is a decimal comma, declare decimal = "," for the dataset, else write thousands without commas'
 POINT = 'a number with a point, where decimal = "," is declared; write thousands without points, or declare decimal = "."'
 UNKNOWN = "not among the declared categories"
+IDENTIFYING = {str, int, dt.date, UUID}
+"""Types whose values have one text each.  A float or a time has several, by who writes it."""
 
 
 class Cells(NamedTuple):
     """`values` are numbers or places in the list of categories, NaN where there is none; `wrong` says of some cells why they are neither.
 
-    A NaN of which it says nothing is a missing value: the cell is empty, null, NaN, or NA in a text file.
+    A NaN of which it says nothing is a missing value: the cell is empty, null, NaN, or NA in a text file.  Where a column identifies records, its texts
+    are in `identifiers`, empty where there is none, and the values are 0.
     """
 
     values: Floats
     wrong: dict[int, str]
+    identifiers: Identifiers = Identifiers()
 
     def missing(self, place: int) -> bool:
         """Whether there is no value in this cell."""
@@ -55,6 +63,8 @@ _MARKED = re.compile(r"[+-]?\d+([.,]\d{3})*([.,]\d*)?", re.ASCII)
 
 def of_texts(given: Sequence[str], column: ColumnSettings, decimal: str = ".") -> Cells:
     """Cells of a text file, whose numbers have this decimal mark."""
+    if isinstance(column, IdentifierSettings):
+        return _identifiers(given, ABSENT)
 
     def quickly() -> Floats | None:
         together = "".join(given)
@@ -67,6 +77,8 @@ def of_texts(given: Sequence[str], column: ColumnSettings, decimal: str = ".") -
 
 def of_objects(given: Sequence[Any], column: ColumnSettings) -> Cells:
     """Cells as Python has them.  Text that looks like a number is text."""
+    if isinstance(column, IdentifierSettings):
+        return _identifiers(given, ())
     plain = set(map(type, given)) <= {int, float}
     return _read(given, column, lambda: np.array(given, np.float64) if plain else None, _number, _category)
 
@@ -80,6 +92,20 @@ def of_array(values: NDArray[Any], empty: NDArray[np.bool_]) -> Cells:
         beyond = np.flatnonzero((values > EXACT) | (values < -EXACT))
         wrong = {int(place): INEXACT for place in beyond if not empty[place] and int(values[place]) != int(floats[place])}
     return Cells(floats, wrong)
+
+
+def _identifiers(given: Sequence[Any], absent: Collection[str]) -> Cells:
+    """Texts as they stand there, but for blanks around them."""
+    texts: list[str] = []
+    wrong: dict[int, str] = {}
+    for place, cell in enumerate(given):
+        text = ""
+        if type(cell) in IDENTIFYING or (isinstance(cell, Decimal) and cell.as_tuple().exponent == 0):
+            text = str(cell).strip()
+        elif cell is not None:
+            wrong[place] = f"a value of type {type(cell).__name__}, but an identifier is text, a whole number, a date or a UUID"
+        texts.append("" if text in absent else text)
+    return Cells(np.array([0.0 if text else math.nan for text in texts], np.float64), wrong, Identifiers(texts))
 
 
 def _read(

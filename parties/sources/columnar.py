@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from parties.schema import IdentifierSettings
 from parties.sources.cells import Cells, of_array, of_objects
 from parties.sources.file import opened
 from parties.sources.sheet import Batch
@@ -90,7 +91,12 @@ def _cells(sheet: Sheet, name: str, column: ColumnSettings, array: Any) -> Cells
     kind = array.type
     text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
     plain = types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)
-    if (types.is_decimal(kind) and not kind.scale) or (column.categories is not None and (text or plain)):
+    whole = types.is_decimal(kind) and not kind.scale
+    if isinstance(column, IdentifierSettings):
+        if not (text or whole or types.is_integer(kind) or types.is_date(kind) or types.is_null(kind)):
+            sheet.refuse(f"a column of type {kind}, but an identifier is text, a whole number or a date", column=name)
+        return of_objects(array.to_pylist(), column)
+    if whole or (column.categories is not None and (text or plain)):
         # Whole numbers that are kept as decimals one by one, too: made floats here, they would not tell that they have changed.
         return of_objects(array.to_pylist(), column)
     if not plain:
