@@ -12,6 +12,13 @@ MAX_BYTES = 1 << 16
 _PLAIN = (bool, int, float, str, bytes)
 
 
+class NotCanonicalError(ValueError):
+    """It is msgpack, of a value that has another encoding."""
+
+    def __init__(self) -> None:
+        super().__init__("not in canonical form")
+
+
 def pack(value: object) -> bytes:
     """Maps sorted by key, lists for tuples, shortest integers."""
     return pack_sequence(_ordered(value))
@@ -45,22 +52,24 @@ def _ordered(value: object) -> object:
 def _sorted_map(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     if any(left >= right for left, right in pairwise(keys)):
-        raise ValueError(keys)
+        raise NotCanonicalError
     return dict(pairs)
 
 
 def unpack(raw: bytes) -> Any:
     """The value whose encoding is exactly `raw`; ValueError says what is wrong otherwise."""
+    if len(raw) > MAX_BYTES:
+        msg = f"{len(raw)} bytes, more than {MAX_BYTES}"
+        raise ValueError(msg)
     try:
-        if len(raw) > MAX_BYTES:
-            raise ValueError(len(raw))
         # Timestamps become objects that do not pack again; all other extensions are refused here.
         value = msgpack.unpackb(raw, raw=False, strict_map_key=True, object_pairs_hook=_sorted_map, timestamp=3, ext_hook=_refuse)
         again = pack_sequence(value)
+    except NotCanonicalError:
+        raise
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.exceptions.UnpackException) as fault:
         msg = "not msgpack"
         raise ValueError(msg) from fault
     if again != raw:
-        msg = "not in canonical form"
-        raise ValueError(msg)
+        raise NotCanonicalError
     return value

@@ -9,7 +9,7 @@ a loss of power may take a name that is in no flushed folder.  So
 - a crash may leave the hidden file.  Nothing reads it, and no later writer is in its way: anyone may delete it;
 - a link that has the name is never followed: it is in the way of a new file, and a replacement takes its place, with nothing of what it leads to.
 
-A file is opened with its `mode`, of which the umask of the process takes away.  All of this blocks.
+Files are created with `mode`, reduced by the umask of the process.  All of this blocks.
 """
 
 from __future__ import annotations
@@ -77,8 +77,7 @@ class NewFile(_Draft):
     """
 
     def __init__(self, path: Path, mode: int = PRIVATE) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            path.lstat()
+        if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         super().__init__(path, mode)
         self._path = path
@@ -114,14 +113,17 @@ def replace(path: Path, data: bytes, mode: int = PRIVATE) -> None:
 
 
 def descriptor(path: Path, flags: int = os.O_RDONLY, mode: int = PRIVATE) -> int:
-    """One of the file at `path`.  OSError, also for what is no file: a pipe, in which nobody may ever write, holds nobody up."""
+    """Open the regular file at `path`; its descriptor.  OSError, also for what is no file: a pipe, in which nobody may ever write, holds nobody up."""
     # Without waiting: to open a pipe takes until somebody opens its other end.  Of a file it means nothing.
     handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0), mode)
-    found = os.fstat(handle).st_mode
-    if not stat.S_ISREG(found):
+    try:
+        found = os.fstat(handle).st_mode
+        if not stat.S_ISREG(found):
+            number = errno.EISDIR if stat.S_ISDIR(found) else errno.EINVAL
+            raise OSError(number, os.strerror(number) if stat.S_ISDIR(found) else "not a file", str(path))
+    except BaseException:
         os.close(handle)
-        number = errno.EISDIR if stat.S_ISDIR(found) else errno.EINVAL
-        raise OSError(number, os.strerror(number) if stat.S_ISDIR(found) else "not a file", str(path))
+        raise
     return handle
 
 

@@ -104,11 +104,17 @@ class Node:
     async def __aexit__(self, *fault: object) -> None:
         self._open = False
         try:
-            if self.dealer is not None:
-                await self.dealer.close()
-            await self.mesh.__aexit__(*fault)
+            await self._close(*fault)
         finally:
             self._unlock()
+
+    async def _close(self, *fault: object) -> None:
+        try:
+            if self.dealer is not None:
+                await self.dealer.close()
+        finally:
+            # Also of who is cancelled meanwhile: what listens on would do so without the lock.
+            await self.mesh.__aexit__(*fault)
 
     @contextmanager
     def _alive(self, job: str) -> Iterator[None]:

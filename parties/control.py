@@ -117,17 +117,16 @@ def _listener(path: Path) -> socket.socket:
             raise ConfigError(msg)
         path.unlink()
     listener = socket.socket(socket.AF_UNIX)
-    old = os.umask(0o177)
     try:
         listener.bind(str(path))
+        # Before it listens nobody can connect, and in this folder nobody else can put another file in its place.
+        path.chmod(0o600)
         # At once, in this turn: to others a socket that nobody listens at is one that a dead node left.
         listener.listen()
     except OSError as fault:
         listener.close()
         msg = f"{path}: cannot listen there ({fault.strerror}); set control = in the configuration"
         raise ConfigError(msg) from None
-    finally:
-        os.umask(old)
     return listener
 
 
@@ -188,10 +187,12 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
             # Whatever the request says: it is the system's word.
             work = asyncio.ensure_future(handler({**request, "user": _user(writer)}, say))
             gone = asyncio.ensure_future(reader.read(1))
-            await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
-            for task in (work, gone):
-                task.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
+            try:
+                await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (work, gone):
+                    task.cancel()
+                await asyncio.gather(work, gone, return_exceptions=True)
     except (ValueError, RecursionError, ConnectionError):
         # Rubbish, a line that is too long, or nobody there any more.
         pass

@@ -255,3 +255,25 @@ async def test_a_node_ends_where_its_socket_cannot_be_removed(tmp_path):
         path.unlink()
         path.mkdir()
     assert path.is_dir()
+
+
+async def test_a_conversation_that_is_cancelled_ends_what_was_asked_for():
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def endless(request, say):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    here, there = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=here)
+    conversation = asyncio.create_task(control._converse(reader, writer, endless))
+    with there:
+        there.sendall(b"{}\n")
+        await begun.wait()
+        conversation.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await conversation
+        assert ended.is_set()

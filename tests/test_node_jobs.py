@@ -255,3 +255,25 @@ async def test_any_message_of_a_member_is_harmless_to_the_other_jobs():
 async def pair(node, job):
     async with node.session(job, parties=["p0", "p1"]) as s:
         return float((await protocols.secure_sum(s, [1.0]))[0])
+
+
+@pytest.mark.parametrize("role", ["p0", "the-dealer"])
+async def test_a_node_whose_task_is_cancelled_as_it_closes_leaves_nothing_behind(role):
+    there = Tcp(2)
+    others = [there.node(name) for name in there.identities if name != role]
+    before = asyncio.all_tasks()
+
+    async def body():
+        async with there.node(role) as node:
+            if node.dealer is None:
+                await until(lambda: node.mesh.channel("p1") is not None)
+            asyncio.current_task().cancel()
+
+    async with AsyncExitStack() as stack:
+        for node in others:
+            await stack.enter_async_context(node)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(body())
+        # Nobody listens there any more.
+        socket.create_server(there.addresses[role]).close()
+    await until(lambda: asyncio.all_tasks() == before)

@@ -12,6 +12,7 @@ import pytest
 
 import protocols
 from mpc import ConfigError, Cost, Disagreement, PrecisionError, ProgramError, estimate
+from mpc.network.mesh import Clocks
 from mpc.testing import simulate
 from protocols import PROTOCOLS
 
@@ -302,4 +303,4 @@ CALLS = {
 def test_parties_that_sum_for_different_ends_disagree(one, other):
     """Each opens a sum of as many words: a total of one kind, read as another, would be a wrong result without an error."""
     with pytest.raises(Disagreement):
-        simulate(2, lambda s: CALLS[other if s.index else one](s))
+        simulate(2, lambda s: CALLS[other if s.index else one](s), clocks=Clocks(stall=3.0))

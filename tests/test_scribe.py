@@ -118,6 +118,14 @@ async def test_connections_do_not_wait_for_what_is_written(tmp_path):
         assert [entry.get("outcome") for entry in entries(nodes, "b")] == [None, None, None, "cancelled"]
 
 
+async def cancelled(scribe):
+    """What an entry that concludes returns though its task is cancelled twice meanwhile, and how often that still counts as cancelled."""
+    task = asyncio.current_task()
+    for _ in range(2):
+        asyncio.get_running_loop().call_soon(task.cancel)
+    return await scribe.conclude(lambda: 4), task.cancelling()
+
+
 async def test_entries_keep_their_order_and_a_fault_is_told(caplog):
     written, scribe = [], Scribe(logging.getLogger("beaver.test"))
 
@@ -137,6 +145,7 @@ async def test_entries_keep_their_order_and_a_fault_is_told(caplog):
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await writing
+    assert await asyncio.create_task(cancelled(scribe)) == (4, 0)
     await scribe.close()
     assert written == [1, 2, 3]
     assert [record.getMessage() for record in caplog.records] == ["job=second its end is not in the audit log: no room"]

@@ -214,7 +214,7 @@ class KK:
     def _mix_key(self, secret: bytes, public: bytes) -> None:
         try:
             shared = bindings.crypto_scalarmult(secret, public)
-        except (CryptoError, ValueError, TypeError):
+        except CryptoError:
             shared = bytes(32)
         if hmac.compare_digest(shared, bytes(32)):
             raise AuthenticationFailed(self._peer, "sent a point of small order")

@@ -69,7 +69,7 @@ def curve_public_of(public: bytes) -> bytes:
     """The Curve25519 form of an Ed25519 key; ConfigError for points of small order or outside the prime subgroup."""
     try:
         curve = bindings.crypto_sign_ed25519_pk_to_curve25519(public)
-    except (CryptoError, ValueError, TypeError):
+    except CryptoError:
         curve = bytes(KEY_BYTES)
     if curve == bytes(KEY_BYTES):
         msg = "this public key is no valid point of the curve; generate a new one with `beaver keygen`"

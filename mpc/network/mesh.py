@@ -137,12 +137,12 @@ class Mesh:
 
     async def __aexit__(self, *_: object) -> None:
         self.closing = True
-        # Others are dialled no more; where a connection is lost now, it is made again, or what it holds would be lost.
-        await self._stop([name for name in self._tasks if name in self._peers and self._peers[name].last is None])
         # A goodbye alone is worth a silence and as long a repair, and no more: a supervisor kills who takes too long to stop.
         needed = any(peer.last is not None and peer.last.unacknowledged.of_sessions for peer in self._peers.values())
         patience = self.clocks.stall if needed else min(self.clocks.stall, 2.5 * self.clocks.lost)
         try:
+            # Others are dialled no more; where a connection is lost now, it is made again, or what it holds would be lost.
+            await self._stop([name for name in self._tasks if name in self._peers and self._peers[name].last is None])
             async with asyncio.timeout(patience):
                 await self._part()
         except TimeoutError:
@@ -152,9 +152,11 @@ class Mesh:
             # First, or its handshake could end meanwhile: nobody would close it.
             for unproven in (*self._strangers, *self._dialler.unproven):
                 unproven.end(PeerLost(unproven.name, "this party is closing"))
-            await self._stop(list(self._tasks))
-            self._refusals.close()
-            await self._network.close()  # last: the links of a relay leave through its one connection
+            try:
+                await self._stop(list(self._tasks))
+            finally:
+                self._refusals.close()
+                await self._network.close()  # last: the links of a relay leave through its one connection
 
     async def _part(self) -> None:
         """Say goodbye to all, and return when all have answered, or cannot."""

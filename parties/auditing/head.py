@@ -74,7 +74,7 @@ class HeadFile:
             raise _unusable(path, fault.strerror) from None
 
     def write(self, head: Head) -> None:
-        """In place and always of one size: it needs no more room, and a crash leaves the old text or the new one.
+        """In place and always of one size: it needs no more room, and as it lies within one sector, which disks write whole, a crash leaves the old text or the new one.
 
         Not waited for: what a loss of power leaves out makes it an entry older, which is no fault of the log.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     import logging
@@ -33,8 +33,13 @@ class Scribe:
 
     async def conclude(self, entry: Callable[..., R], *arguments: Any) -> R:
         """The same, but nobody is cancelled: it is too late for that."""
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        before = task.cancelling()
         writing = self._begin(entry, *arguments)
         await _finished(writing)
+        while task.cancelling() > before:
+            # Else a timeout around this, or a group of tasks, would take it for cancelled all the same.
+            task.uncancel()
         return writing.result()
 
     def later(self, job: str, entry: Callable[..., object], *arguments: Any) -> None:
