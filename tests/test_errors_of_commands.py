@@ -99,8 +99,7 @@ PARTY = "party -c a.toml"
 OFFLINE = {
     "FILE: cannot be read (REASON); correct its path": (None, "party -c none.toml"),
     "is not TOML": (top("x = = 3"), PARTY),
-    "is there already, further above": (top('key = "a.key"'), PARTY),
-    "which is complete further above": (top("clocks = {}\nclocks.lost = 3.0"), PARTY),
+    "a key or a table is there again": (top('key = "a.key"'), PARTY),
     "a client only dials and has no": (None, "init lab --role client --endpoint h:2"),
     "cannot get the result; correct": (None, "estimate mean --columns age --parties 3 --receivers 4"),
     "is no file, and no dataset": (None, "client mean --columns age --data nothing -c a.toml"),

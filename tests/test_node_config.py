@@ -185,7 +185,7 @@ BAD = {
     "true": (COLUMNS + "age = { range = [0, true] }", "must be two finite numbers, [low, high]"),
     "backwards": (COLUMNS + "age = { range = [120, 0] }", "the first number, the lowest value allowed, must be less than the second"),
     "listen": (OWN + 'listen = "Nowhere"', ", line 4: key 'listen': 'Nowhere' is no endpoint; write \"host:9001\" or \"[::1]:9001\""),
-    "twice": (OWN + "min_rows = 1\nmin_rows = 2", ", line 5: key 'min_rows' is there already, further above; keep one of the two"),
+    "twice": (OWN + "min_rows = 1\nmin_rows = 2", "write all of it in one place: Cannot overwrite a value (at line 5"),
 }
 
 

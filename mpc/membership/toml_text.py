@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import bisect
-import contextlib
 import difflib
-import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +23,8 @@ _CLOSING = ("]", "}", '"""', "'''")
 """What is in the last line of a value of many lines."""
 
 
-_PLACE = re.compile(r"\(at line (\d+), column \d+\)")
+AGAIN = "a key or a table is there again, or adds to one that is complete; keep one of the two, or write all of it in one place"
+"""What `Cannot overwrite a value`, and the like, means."""
 
 
 def parsed(text: str, source: str) -> dict[str, Any]:
@@ -35,7 +34,8 @@ def parsed(text: str, source: str) -> dict[str, Any]:
     try:
         return _document(text)
     except tomllib.TOMLDecodeError as fault:
-        msg = f"{source}{_contradiction(text, str(fault)) or f': is not TOML: {fault}'}"
+        again = str(fault).startswith("Cannot ")
+        msg = f"{source}: {AGAIN if again else 'is not TOML'}: {fault}"
         raise ConfigError(msg) from None
 
 
@@ -43,82 +43,6 @@ def undecodable(source: str, fault: UnicodeDecodeError) -> ConfigError:
     """What is said of the file `source` whose text is not UTF-8."""
     line = fault.object.count(b"\n", 0, fault.start) + 1
     return ConfigError(f"{source}, line {line}: a byte there is not UTF-8; save the file as UTF-8 text")
-
-
-def _contradiction(text: str, fault: str) -> str:
-    """The line and the key of the statement that `fault` is about, if that is right by itself and only does not go with what stands above; empty otherwise."""
-    found = _PLACE.search(fault)
-    if found is None:
-        return ""
-    lines, end = text.split("\n"), int(found[1])
-    # Its value may have many lines, and the fault is at the last of them.
-    for begin in range(end - 1, max(end - 1 - MAX_TRIED, -1), -1):
-        with contextlib.suppress(tomllib.TOMLDecodeError):
-            statement = "\n".join(lines[begin:end])
-            tomllib.loads(statement)
-            above = "\n".join(lines[:begin])
-            tomllib.loads(above)
-            why = _why(statement, above)
-            return f", line {begin + 1}: {why}" if why else ""
-    return ""
-
-
-def _why(statement: str, above: str) -> str:
-    """How the statement contradicts the document `above`: it is there already, or something on the way to it that nothing is added to."""
-    subject = _subject(statement)
-    header = subject.startswith("[")
-    own = _names(tomllib.loads(subject if header else f"{subject} = 0"))
-    names = own if header else (*_table_at_end(above), *own)
-    depth, here = 0, tomllib.loads(above)
-    while depth < len(names) and isinstance(here, dict) and names[depth] in here:
-        here = _last(here[names[depth]])
-        depth += 1
-    shown = subject if header else f"key {subject!r}"
-    if depth == len(names):
-        return f"{shown} is there already, further above; keep one of the two"
-    if depth <= len(names) - len(own):
-        return ""
-    begun = ".".join(names[:depth])
-    return f"{shown} adds to {begun!r}, which is complete further above; write all of it there, or call one of the two otherwise"
-
-
-def _names(statement: dict[str, Any]) -> tuple[str, ...]:
-    """The keys inside each other of which a statement is."""
-    names, here = [], statement
-    while here:
-        ((name, inner),) = here.items()
-        names.append(name)
-        here = inner[0] if isinstance(inner, list) else inner
-    return tuple(names)
-
-
-def _table_at_end(text: str) -> tuple[str, ...]:
-    """The table of which a key would be that is appended to the document."""
-    mark = "_"
-    while mark in text:
-        mark += "_"
-    tables: list[tuple[tuple[str, ...], Any]] = [((), tomllib.loads(f"{text}\n{mark} = 0"))]
-    while mark not in tables[-1][1]:
-        names, table = tables.pop()
-        tables += [((*names, name), _last(inner)) for name, inner in table.items() if isinstance(_last(inner), dict)]
-    return tables[-1][0]
-
-
-def _last(value: Any) -> Any:
-    """What a name inside this value is of: of tables with one name, the last."""
-    return value[-1] if isinstance(value, list) and value else value
-
-
-def _subject(statement: str) -> str:
-    """The header of a table, or the key of a value, as it is written."""
-    if statement.lstrip().startswith("["):
-        return statement[: statement.rindex("]") + 1].strip()
-    for place in (found.start() for found in re.finditer("=", statement)):
-        # The first equals sign may be one of the key, in quotes.
-        with contextlib.suppress(tomllib.TOMLDecodeError):
-            tomllib.loads(f"{statement[:place]} = 0")
-            return statement[:place].strip()
-    return statement
 
 
 def _document(text: str) -> dict[str, Any]:
