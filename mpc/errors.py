@@ -23,7 +23,13 @@ from __future__ import annotations
 
 
 class BeaverError(Exception):
-    """Base of all errors below."""
+    """Base of all errors below.  `party` is the organisation at fault, None where that is this one; `text` the message without its name."""
+
+    party: str | None = None
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 class LocalFault(BeaverError):
@@ -55,7 +61,9 @@ class ProgramError(LocalFault, TypeError):
 
 
 class RemoteFault(BeaverError):
-    """The cause is at the organisation `party`.  `text` is the message without its name."""
+    """The cause is at the organisation `party`."""
+
+    party: str
 
     def __init__(self, party: str, text: str) -> None:
         super().__init__(f"{party}: {text}")

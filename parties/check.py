@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import mpc
 import parties
 import protocols
-from mpc.errors import AuthenticationFailed, BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
+from mpc.errors import AuthenticationFailed, BeaverError, ConfigError, Disagreement, PeerLost, PeerMisbehaved
 from mpc.membership.endpoints import format_endpoint
 from mpc.membership.identity import spoken
 from mpc.membership.members import meet, minute
@@ -79,7 +79,7 @@ class Row:
     def fail(self, fault: BeaverError, remedy: str = "") -> None:
         """The check of this peer ends here.  Without a `remedy` the one that most messages end with counts."""
         self.kind = type(fault).__name__
-        self.problem, self.remedy = fault.text if isinstance(fault, RemoteFault) else str(fault), remedy
+        self.problem, self.remedy = fault.text, remedy
         if not remedy:
             self.problem, _, self.remedy = self.problem.partition("; ")
         self.remedy = self.remedy or f"see that the node of {self.peer} runs, and what its log says"

@@ -320,7 +320,7 @@ class _Asking:
         if self._proposal is not None:
             self._proposal.lost(name)
         elif name in self._running:
-            self._gone(name, PeerLost(name, f"{getattr(fault, 'text', fault)} (in the middle of the job; run it again)"))
+            self._gone(name, PeerLost(name, f"{fault.text} (in the middle of the job; run it again)"))
 
 
 __all__ = ["Rows", "ask", "ask_sync", "declared", "power_above", "rows_of"]

@@ -50,8 +50,7 @@ def as_object(*, wanted: bool) -> Iterator[None]:
         yield
     except mpc.BeaverError as fault:
         if wanted:
-            party = getattr(fault, "party", None)
             # Where it cannot be written, as on a full disk, the fault itself is what counts.
             with contextlib.suppress(OSError):
-                print(json.dumps({"error": type(fault).__name__, "status": exit_status(fault), "party": party, "text": str(fault)}))
+                print(json.dumps({"error": type(fault).__name__, "status": exit_status(fault), "party": fault.party, "text": str(fault)}))
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from mpc import PeerLost
+from mpc import BeaverError, PeerLost
 from mpc.membership.identity import Identity
 from mpc.network import refusals
 from mpc.network.mesh import Mesh
@@ -69,11 +69,11 @@ async def test_the_next_minute_has_lines_again(monkeypatch):
     lines = []
     told = refusals.Refusals(lines.append)
     for number in range(refusals.LINES + 5):
-        told.tell(ValueError(f"who {number}"))
+        told.tell(BeaverError(f"who {number}"))
     assert len(lines) == refusals.LINES
     await until(lambda: len(lines) > refusals.LINES)
     assert lines[-1].startswith("5 more links were refused")
-    told.tell(ValueError("who"))
+    told.tell(BeaverError("who"))
     assert lines[-1] == "link refused: who"
     told.close()
     assert len(lines) == refusals.LINES + 2

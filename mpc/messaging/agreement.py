@@ -296,7 +296,7 @@ class Agreement:
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """The lobby wakes us; we wait for it to come back until the `join` clock ends, unless everyone was there already."""
         if self._all_present and name in self._others and name not in self._lobby.attempt(self._key).ended:
-            self._left = PeerLost(name, f"{getattr(fault, 'text', fault)} (before job {self._job.name!r} started)")
+            self._left = PeerLost(name, f"{fault.text} (before job {self._job.name!r} started)")
         self._see_who_is_lost()
 
     def control(self, name: str, body: wire.Body) -> None:

@@ -268,7 +268,7 @@ class Exchange:
         """End the session with `fault`: cancel all that is pending, tell every peer, free its memory."""
         if self._fault is not None or self._finished:
             return
-        if self._gone is not None and (isinstance(fault, PeerLost) or getattr(fault, "party", "") == self._gone[0].party):
+        if self._gone is not None and (isinstance(fault, PeerLost) or fault.party == self._gone[0].party):
             # This follows from that fault. What somebody else did, and the others are to know, does not.
             fault, told = self._gone
         self._fault = fault
@@ -325,7 +325,7 @@ class Exchange:
         """A member is gone."""
         if self._takes_part(name):
             kind = PeerMisbehaved if isinstance(fault, PeerMisbehaved) else PeerLost
-            self.fail(kind(name, f"{getattr(fault, 'text', fault)} (at {self._label})"))
+            self.fail(kind(name, f"{fault.text} (at {self._label})"))
 
     def _takes_part(self, name: str) -> bool:
         """Whether the session needs `name` still: a member that is not done, or the client."""

@@ -267,8 +267,7 @@ class Mesh:
         return True
 
     def _expire(self, channel: Channel, fault: BeaverError) -> None:
-        text = getattr(fault, "text", str(fault))
-        channel.end(PeerLost(channel.name, f"{text}, and not repaired within {self.clocks.repair:g} s"))
+        channel.end(PeerLost(channel.name, f"{fault.text}, and not repaired within {self.clocks.repair:g} s"))
 
     def resumed(self, channel: Channel, through: Channel) -> None:
         """See Upstairs."""

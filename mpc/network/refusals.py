@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mpc.errors import BeaverError
+
 LINES = 20
 """Refusals of one MINUTE that are told one by one; of the others only how many there were."""
 MINUTE = 60.0
@@ -36,10 +38,10 @@ class Refusals:
         self._known: dict[tuple[str, str], _Told] = {}
         self._end: asyncio.TimerHandle | None = None
 
-    def tell(self, fault: Exception) -> None:
+    def tell(self, fault: BeaverError) -> None:
         """A link was refused because of `fault`."""
         loop = asyncio.get_running_loop()
-        what = _address(fault), getattr(fault, "text", str(fault))
+        what = _address(fault), fault.text
         known = self._known.get(what)
         if known is not None and loop.time() - known.when < QUIET:
             # It takes no line from what others are refused for.
@@ -80,7 +82,7 @@ class Refusals:
         self._known.clear()
 
 
-def _address(fault: Exception) -> str:
+def _address(fault: BeaverError) -> str:
     """Where a link came from, without its port, which is another one each time; of a member that is known, its name."""
-    party = str(getattr(fault, "party", ""))
+    party = fault.party or ""
     return party.rpartition(":")[0] or party

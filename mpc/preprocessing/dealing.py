@@ -183,7 +183,7 @@ class DealerSession:
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """A party is gone."""
         if name in self._asks and name not in self._done:
-            self._fail(PeerLost(name, getattr(fault, "text", str(fault))))
+            self._fail(PeerLost(name, fault.text))
 
     def control(self, name: str, body: wire.Body) -> None:
         """An ask, or the end."""
