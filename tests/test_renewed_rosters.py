@@ -121,7 +121,7 @@ async def test_a_handshake_of_the_roster_before_does_not_end_under_the_new_one(c
         raw = Raw(network.connect("x", "b"))
         await greet(raw, hello("a", "b", roster))
         mesh.follow(Roster.of(roster.content))
-        assert mesh._strangers
+        assert mesh._unproven._channels
         mesh.follow(after(roster, revoked=[("a", Identity.generate("a").public)]))
         await until(lambda: raw.closed)
     (line,) = [each.getMessage() for each in caplog.records if "link refused" in each.getMessage()]

@@ -63,10 +63,11 @@ class Upstairs(Protocol):
 
 
 class Channel:
-    """Sealed frames to and from one peer.  `peer` is known to be true only once `ready` is set."""
+    """Sealed frames to and from one peer, which this side `dialled` or not.  `peer` is known to be true only once `ready` is set."""
 
     def __init__(self, link: Link, identity: Identity, roster: Roster, upstairs: Upstairs, *, dialled: Member | None = None) -> None:
         self.ready = False
+        self.dialled = dialled is not None
         self.peer: Member | None = dialled
         self.exporter = b""
         self.transcript = b""
@@ -92,7 +93,6 @@ class Channel:
         self.interrupted = False
         """Whether its link is gone and another one is waited for."""
         self._older: Channel | None = None
-        self._initiator = dialled is not None
         self._addressed = False
         self._script = (
             initiate(link, identity, roster, dialled) if dialled is not None else respond(link, identity, roster, upstairs.welcomes)
@@ -143,7 +143,7 @@ class Channel:
             self.peer, keys, suite = finished.value
             self._line.key(keys, suite, self.name)
             self.exporter, self.transcript = keys.exporter, keys.handshake_hash
-            if self._initiator:
+            if self.dialled:
                 older = self._upstairs.previous(self.name)
                 if older is not None:
                     # From here on nothing more may come over the older line: the peer sends what was not received by now again.
@@ -160,13 +160,13 @@ class Channel:
         if frame.kind is not wire.Kind.READY:
             raise PeerMisbehaved(self.name, "spoke before it was ready")
         # Of a responder, this record proves that the initiator holds its key now: message 1 alone could be a replay.
-        older = self._older if self._initiator else self._upstairs.previous(self.name)
+        older = self._older if self.dialled else self._upstairs.previous(self.name)
         going_on = older is not None and older.resumable and frame.digest == older.transcript
-        if not self._initiator:
+        if not self.dialled:
             self._say_ready(older if going_on else None)
         if older is not None and going_on:
             older.resume(self, frame.total)
-        elif self._initiator and frame.digest != wire.NEW:
+        elif self.dialled and frame.digest != wire.NEW:
             raise PeerLost(self.name, "went on with a connection that has ended here")
         else:
             self.ready = self.served = True
@@ -350,7 +350,7 @@ class Channel:
         elif reason is lost:
             self._finish(lost)
         else:
-            self._finish(broken_off(self.name, dialled=self._initiator, addressed=self._addressed))
+            self._finish(broken_off(self.name, dialled=self.dialled, addressed=self._addressed))
 
     def close(self) -> None:
         """Say goodbye.  It is `parting` until the peer has answered: then it has all that was sent before."""

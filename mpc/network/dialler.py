@@ -13,6 +13,7 @@ from mpc.network.ways import unreachable
 if TYPE_CHECKING:
     from mpc.network.mesh import Mesh
     from mpc.network.peer import Peer
+    from mpc.network.unproven import Unproven
     from mpc.transport.link import Network
 
 _BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -24,11 +25,10 @@ CONTESTED = 5.0
 class Dialler:
     """Dials for a mesh, to which the channels then belong."""
 
-    def __init__(self, mesh: Mesh, network: Network) -> None:
+    def __init__(self, mesh: Mesh, network: Network, unproven: Unproven) -> None:
         self._mesh = mesh
         self._network = network
-        self.unproven: list[Channel] = []
-        """Channels whose handshake is not over."""
+        self._unproven = unproven
 
     async def dial(self, peer: Peer) -> None:
         """Keep a channel to `peer` until cancelled, or until the mesh closes and has parted with it."""
@@ -62,12 +62,12 @@ class Dialler:
                 self._not_dialled(peer, unreachable(peer.member, fault))
             return False
         channel = Channel(link, self._mesh.identity, self._mesh.roster, self._mesh, dialled=peer.member)
-        self.unproven.append(channel)
+        self._unproven.add(channel)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
-                while channel in self.unproven:
+                while channel in self._unproven:
                     await peer.next_change()
-        if channel in self.unproven:
+        if channel in self._unproven:
             channel.end(PeerLost(channel.name, f"did not finish the handshake within {limit:g} s"))
         while peer.last is not None and not peer.interrupted:
             await peer.next_change()

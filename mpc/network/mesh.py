@@ -16,6 +16,7 @@ from mpc.network.dialler import Dialler
 from mpc.network.heartbeat import Heartbeat
 from mpc.network.peer import Peer, Traffic
 from mpc.network.refusals import Refusals
+from mpc.network.unproven import Unproven
 from mpc.network.ways import dials, met, still
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from mpc.membership.roster import Roster
     from mpc.transport.link import Link, Network
 
-MAX_STRANGERS = 128
-"""Accepted links whose ends have not proved who they are: for one more, the oldest is dropped."""
 CLIENTS_SAY = frozenset({"propose", "answer", "decline", "check", "checked"})
 """Control messages that a client may send: it takes part in no session, so it has no join, no confirmation and nothing to ask a dealer."""
 
@@ -71,9 +70,9 @@ class Mesh:
         self._adopt(roster)
         self.former: Roster | None = None
         self._subscribers: list[Subscriber] = []
-        self._strangers: list[Channel] = []
+        self._unproven = Unproven()
         self._refusals = Refusals(partial(self.log.warning, "phase=handshake %s"))
-        self._dialler = Dialler(self, network)
+        self._dialler = Dialler(self, network, self._unproven)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.closing = False
         """Whether it says goodbye: then nobody new is dialled, and few are let in."""
@@ -103,8 +102,7 @@ class Mesh:
         if roster.digest == former.digest:
             return
         self.former = former
-        for unproven in (*self._strangers, *self._dialler.unproven):
-            unproven.end(PeerLost(unproven.name, "began its handshake before this member took another roster"))
+        self._unproven.end("began its handshake before this member took another roster")
         for peer in self._peers.values():
             if peer.channel is None or peer.channel.peer is None:
                 peer.problem = None
@@ -150,8 +148,7 @@ class Mesh:
                 each.end(PeerLost(each.name, f"did not say goodbye within {patience:g} s"))
         finally:
             # First, or its handshake could end meanwhile: nobody would close it.
-            for unproven in (*self._strangers, *self._dialler.unproven):
-                unproven.end(PeerLost(unproven.name, "this party is closing"))
+            self._unproven.end("this party is closing")
             try:
                 await self._stop(list(self._tasks))
             finally:
@@ -226,19 +223,16 @@ class Mesh:
         if self.closing and not any(peer.parting for peer in self._peers.values()):
             link.abort()
             return
-        if len(self._strangers) >= MAX_STRANGERS:
-            # The oldest unproven link makes room: a flood costs only other unproven links, never a ready channel.
-            oldest = self._strangers[0]
-            oldest.end(PeerLost(oldest.name, "did not prove who it is while many others tried"))
-        self._strangers.append(Channel(link, self.identity, self.roster, self))
+        self._unproven.add(Channel(link, self.identity, self.roster, self))
 
     def opened(self, channel: Channel) -> None:
         """A channel proved its peer: it replaces an older one."""
-        self._no_longer_unproven(channel)
+        self._unproven.discard(channel)
         peer = self._peers[channel.name]
         if peer.last is not None:
             peer.last.end(PeerLost(channel.name, "connected again, and the older connection was dropped"))
         peer.channel, peer.problem = channel, None
+        peer.changed.set()
         self._refusals.let_in(channel.name)
         peer.traffic.connections += 1
         self.log.info("peer=%s connected", channel.name)
@@ -271,9 +265,10 @@ class Mesh:
 
     def resumed(self, channel: Channel, through: Channel) -> None:
         """See Upstairs."""
-        self._no_longer_unproven(through)
+        self._unproven.discard(through)
         peer = self._peers[channel.name]
         peer.problem = None
+        peer.changed.set()
         peer.traffic.repairs += 1
         peer.stop_waiting()
         self.log.info("peer=%s phase=repair connected again; what it had not received was sent again", channel.name)
@@ -287,7 +282,9 @@ class Mesh:
 
     def closed(self, channel: Channel, fault: BeaverError) -> None:
         """A channel is gone."""
-        if self._no_longer_unproven(channel):
+        self._unproven.discard(channel)
+        if not (channel.ready or channel.dialled):
+            # A stranger's.
             self._refusals.tell(fault)
             self._diagnose(fault)
             return
@@ -324,15 +321,6 @@ class Mesh:
         if peer is not None and peer.channel is None and not dials(self._me, peer.member):
             peer.problem = fault
 
-    def _no_longer_unproven(self, channel: Channel) -> bool:
-        if channel in self._dialler.unproven:
-            self._dialler.unproven.remove(channel)
-            self._peers[channel.name].changed.set()
-        if channel not in self._strangers:
-            return False
-        self._strangers.remove(channel)
-        return True
-
     # -- heartbeats --------------------------------------------------------------------------------------------
 
     async def _heartbeat(self) -> None:
@@ -345,9 +333,7 @@ class Mesh:
             self._heart.see_itself()
             # `held_up` is time in which this process itself did not run: it is not the peers' silence.
             limit = self.clocks.lost + held_up
-            for channel in (*self._strangers, *self._dialler.unproven):
-                if now - channel.born > limit:
-                    channel.end(PeerLost(channel.name, f"did not finish the handshake within {self.clocks.lost:g} s"))
+            self._unproven.end(f"did not finish the handshake within {self.clocks.lost:g} s", born_before=now - limit)
             for peer in self._peers.values():
                 if peer.last is not None and not peer.interrupted:
                     self._heart.beat(peer.last, now, held_up)
