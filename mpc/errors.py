@@ -23,9 +23,14 @@ from __future__ import annotations
 
 
 class BeaverError(Exception):
-    """Base of all errors below.  `party` is the organisation at fault, None where that is this one; `text` the message without its name."""
+    """Base of all errors below.
+
+    `party` is the organisation at fault, None where that is this one; `text` the message without its name.  `ending` is what members tell each other
+    of a job that it ended before it began, where its class alone does not say that.
+    """
 
     party: str | None = None
+    ending: str = ""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -65,10 +70,11 @@ class RemoteFault(BeaverError):
 
     party: str
 
-    def __init__(self, party: str, text: str) -> None:
+    def __init__(self, party: str, text: str, ending: str = "") -> None:
         super().__init__(f"{party}: {text}")
         self.party = party
         self.text = text
+        self.ending = ending
 
 
 class PeerLost(RemoteFault):

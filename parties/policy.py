@@ -14,6 +14,7 @@ from mpc.errors import ConfigError, Disagreement, PolicyDenied
 from mpc.membership.toml_text import did_you_mean
 from parties.data import Table
 from parties.datasets import load
+from parties.jobs.endings import UNLIKE
 from parties.programs import PROGRAMS, tells_all
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def _check_categories(config: NodeConfig, task: Task, columns: list[str], asker:
             config.source(task.dataset, column)
         hint = did_you_mean(column, config.dataset(task.dataset).split(name))
         text = f"describes its columns differently: it asks for {column!r}, which is no category of column {name!r} here; {hint}"
-        raise Disagreement(asker, f"{text} Declare the same everywhere.")
+        raise Disagreement(asker, f"{text} Declare the same everywhere.", UNLIKE)
 
 
 def _check_people(rules: Policy, roster: Roster, task: Task, asker: str) -> None:

@@ -10,13 +10,12 @@ import pytest
 
 from mpc import BeaverError, ConfigError, Disagreement, Node, PeerLost, PeerMisbehaved, PrecisionError, Refused
 from mpc.messaging.agreement import GAVE_UP
-from mpc.messaging.departure import Departure, no_memory, reported
+from mpc.messaging.departure import NO_ROOM, Departure, dealer_full, no_memory, reported
 from mpc.messaging.exchange import Exchange
 from mpc.testing import simulate
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
-from parties.jobs.endings import UNWRITTEN, unwritten
+from parties.jobs.endings import DENIED, LOST, UNLIKE, UNWRITTEN, denied_by, given_up, unwritten, why
 from parties.jobs.job import Task
-from parties.jobs.records import Record
 from parties.jobs.visits import _ending, heard
 from tests.test_agreement import CLOCKS, Played, meshes, run
 from tests.waiting import turns, until
@@ -130,23 +129,34 @@ async def no_room():
 
 
 async def test_a_client_hears_that_the_dealer_has_no_room_and_not_that_it_denied_the_job():
-    record = Record("j", Task("mean", "patients", ("age",), ("a", "b")), "lab")
-    assert _ending(Refused("dealer", "has no memory"), "a", record) == ("room", "dealer")
-    assert _ending(Refused("b", "denied"), "a", record) == ("denied", "b")
+    assert _ending(Refused("dealer", "has no memory"), "a", ["a", "b"]) == ("room", "dealer")
+    assert _ending(dealer_full("dealer", "b"), "a", ["a", "b"]) == ("room", "dealer")
+    assert _ending(denied_by("b", "b"), "a", ["a", "b"]) == ("denied", "b")
     (fault,) = await no_room()
     assert (type(fault), fault.party) == (Refused, "dealer")
     assert str(heard("a", "room", "lab", "lab")).startswith("a: ended the job, since it found this client gone")
 
 
-@pytest.mark.parametrize(("fault", "party"), [(unwritten("b", "b"), "b"), (ConfigError("a.audit.log: ..."), "a")])
+def own():
+    """What ends a job at `a`, the start of which does not get into its audit log."""
+    fault = ConfigError("a.audit.log: ...")
+    fault.ending = UNWRITTEN
+    return fault
+
+
+@pytest.mark.parametrize(("fault", "party"), [(unwritten("b", "b"), "b"), (own(), "a")])
 def test_a_client_hears_whose_audit_log_cannot_be_written_from_every_party(fault, party):
-    record = Record("j", Task("mean", "patients", ("age",), ("a", "b")), "lab")
-    record.ending = UNWRITTEN
-    assert _ending(fault, "a", record) == (UNWRITTEN, party)
+    assert _ending(fault, "a", ["a", "b"]) == (UNWRITTEN, party)
     told = heard("a", UNWRITTEN, party, "lab")
     assert (type(told), told.party, "cannot write its audit log" in str(told)) == (Refused, party, True)
     # What nobody can say of the client itself is nothing.
     assert isinstance(heard("a", UNWRITTEN, "lab", "lab"), PeerLost)
+
+
+@pytest.mark.parametrize("reason", [DENIED, UNLIKE, UNWRITTEN, NO_ROOM, LOST])
+def test_why_a_job_ended_before_it_began_is_passed_on_unchanged(reason):
+    task = Task("mean", "patients", ("age",), ("a", "b"))
+    assert why(given_up("b", reason, task, "a")) == reason
 
 
 @pytest.mark.parametrize("kind", ["leave", "withdraw"])

@@ -81,7 +81,7 @@ def no_memory(at: str) -> str:
 def dealer_full(dealer: str, teller: str) -> Refused:
     """What is said of a dealer that has no place for a job."""
     text = "serves as many jobs at once as it can, or as this party may have; run it again when some are over"
-    return Refused(dealer, text + says(teller, dealer))
+    return Refused(dealer, text + says(teller, dealer), NO_ROOM)
 
 
 def without(name: str, missed: str, others: Collection[str], reason: str) -> PeerLost | Refused:

@@ -100,8 +100,8 @@ class Journal:
             ENDED, **self._about(record), outcome=outcome, reason=reason(fault), output=None, rows=record.effort.rows, **_spent(s)
         )
 
-    def notable(self, job: str, asker: str, fault: BaseException | None) -> bool:
-        """A job never started, since `fault` denied it if that is one: whether that gets an entry."""
+    def notable(self, job: str, asker: str, fault: BaseException) -> bool:
+        """A job never started, because of `fault`: whether that gets an entry."""
         self.tally.ended(DECLINED, fault)
         recent = self._declined.setdefault(asker, deque(maxlen=MAX_DECLINED))
         if asker != self._mesh.identity.name and len(recent) == MAX_DECLINED and recent[0] > time.monotonic() - HOUR:

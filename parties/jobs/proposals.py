@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved
+from mpc.errors import AuthenticationFailed, BeaverError, Disagreement, PeerLost, PeerMisbehaved, RemoteFault
 from parties.jobs.endings import DENIED, UNLIKE, apart, given_up, unapproved
 from parties.jobs.job import MAX_POOL
 from parties.jobs.states import Proposed
@@ -156,7 +156,7 @@ class Proposal:
                         self.withdraw(asked.accepted)
                         asked.accepted, asked.again = [], min(asked.pending)
         except BaseException as fault:
-            self._give_up(asked)
+            self._give_up(asked, fault)
             if isinstance(fault, TimeoutError):
                 if asked.awaits:
                     raise unapproved(min(asked.awaits), self._wait) from None
@@ -208,14 +208,12 @@ class Proposal:
         elif verdict == ROWS and self.record.task.pool < body["rows"] <= MAX_POOL:
             asked.rows, asked.again = max(asked.rows, body["rows"]), name
         else:
-            asked.denied = name, UNLIKE if verdict == UNLIKE else DENIED
-            raise given_up(*asked.denied, self.record.task, name)
+            raise given_up(name, UNLIKE if verdict == UNLIKE else DENIED, self.record.task, name)
 
-    def _give_up(self, asked: _Try) -> None:
-        if asked.denied:
+    def _give_up(self, asked: _Try, fault: BaseException) -> None:
+        if isinstance(fault, RemoteFault) and fault.ending:
             # Those who accepted learn who denied it, and no more.
-            party, reason = asked.denied
-            say(self._mesh, asked.accepted, kind="decline", job=self.record.id, party=party, reason=reason)
+            say(self._mesh, asked.accepted, kind="decline", job=self.record.id, party=fault.party, reason=fault.ending)
             self.withdraw(asked.pending)
         else:
             self.withdraw(self._others)
@@ -231,8 +229,6 @@ class _Try:
         self.again = ""
         """Whose answer makes another try necessary."""
         self.busy = ""
-        self.denied: tuple[str, str] | None = None
-        """By whom, and what it said."""
         self.rows = 0
 
     @property

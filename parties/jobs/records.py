@@ -53,11 +53,10 @@ class Record:
     """One job as this node knows it.
 
     `approval` is when someone here approved it, and which user of this machine (set by Approvals).  `config` is what counted when this party signed it, None
-    until then (set by Admission).  `ended` is why another party, or another policy or roster here, ended it before it began, and
-    `ending` what members tell each other of that, where the fault does not say it (both set by Service, and by Work).
+    until then (set by Admission).  `ended` is why another party, or another policy or roster here, ended it before it began (set by Service).
     """
 
-    __slots__ = ("_state", "approval", "asker", "config", "effort", "ended", "ending", "id", "since", "task")
+    __slots__ = ("_state", "approval", "asker", "config", "effort", "ended", "id", "since", "task")
 
     def __init__(self, job: str, task: Task, asker: str) -> None:
         self.id = job
@@ -67,7 +66,6 @@ class Record:
         self.approval: dict[str, Any] | None = None
         self.config: NodeConfig | None = None
         self.ended: BeaverError | None = None
-        self.ending = ""
         self.effort = Effort()
         self._state: State = Proposed()
 

@@ -18,7 +18,7 @@ from parties.auditing.journal import Journal, reason
 from parties.auditing.scribe import Scribe
 from parties.jobs.admission import Admission
 from parties.jobs.approvals import Approvals, denied, stale
-from parties.jobs.endings import DENIED, LOST, UNLIKE, UNWRITTEN, cancelled, given_up, no_place, why
+from parties.jobs.endings import LOST, cancelled, given_up, no_place, why
 from parties.jobs.job import ID, Task, fresh_id, unpack_task
 from parties.jobs.places import Places
 from parties.jobs.proposals import ACCEPTED, APART, AWAITS, BUSY, ROWS, START, Proposal, say
@@ -177,7 +177,7 @@ class Service:
         if isinstance(record.state, Unshared) and record.ended is None:
             # Nobody must wait for this party's data.
             about = fault.party if isinstance(fault, PeerLost | PeerMisbehaved | Refused) else self.me
-            self._decline(record, about, record.ending or why(fault, record.task.parties))
+            self._decline(record, about, why(fault))
         self._over(record, fault, work)
 
     def _over(self, record: Record, fault: BaseException, work: Work | None = None) -> None:
@@ -193,11 +193,11 @@ class Service:
         if work is not None and logged:
             self._scribe.later(record.id, self._journal.failed, record, work.session, outcome, fault)
         else:
-            self._note(record.id, record.asker, record.task, fault, denied=record.ending != UNWRITTEN)
+            self._note(record.id, record.asker, record.task, fault)
 
-    def _note(self, job: str, asker: str, task: Task | None, fault: BaseException, *, denied: bool = True) -> None:
+    def _note(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
         # Asked at once: what waits for the disk is limited, too.
-        if self._journal.notable(job, asker, fault if denied else None):
+        if self._journal.notable(job, asker, fault):
             self._scribe.later(job, self._journal.declined, job, asker, task, fault)
 
     def cancel(self, job: str) -> None:
@@ -240,7 +240,7 @@ class Service:
             # The reason stays here: elsewhere it is only "denied", or that categories differ.
             self.records.spend(job, name)
             self.approvals.spend(job, name)
-            self._answer(name, job, UNLIKE if isinstance(fault, Disagreement) else DENIED, str(fault))
+            self._answer(name, job, why(fault), str(fault))
             self._note(job, name, task, fault)
             return
         if (least := self.admission.least(task)) > task.pool:
@@ -270,7 +270,7 @@ class Service:
             return
         # Also of what was approved, and then withdrawn: it must not come again.
         self.records.spend(record.id, record.asker)
-        self._answer(record.asker, record.id, UNLIKE if isinstance(fault, Disagreement) else DENIED, str(fault))
+        self._answer(record.asker, record.id, why(fault), str(fault))
         self._release(record, fault)
 
     def _not_now(self, record: Record, verdict: str, why: str) -> None:
@@ -349,7 +349,7 @@ class Service:
         if isinstance(record.state, Accepted) or waits:
             self._release(record, fault)
         elif isinstance(record.state, Running):
-            self._end(record, fault, UNWRITTEN if body["reason"] == UNWRITTEN else "")
+            self._end(record, fault)
 
     def _gave_up(self, name: str, body: Body) -> None:
         """`name` left a job which this party has accepted or reads for: later it would wait for it in vain."""
@@ -362,13 +362,13 @@ class Service:
         elif isinstance(record.state, Unshared):
             self._end(record, fault)
 
-    def _end(self, record: Record, fault: RemoteFault, reason: str = "") -> None:
+    def _end(self, record: Record, fault: RemoteFault) -> None:
         """Another party ended a job that runs here and has not begun."""
         if record.ended is not None or isinstance(record.state, Computing) or record.id not in self._running:
             return
-        record.ended, record.ending = fault, reason
+        record.ended = fault
         # Before this party's own goodbye: whoever hears that first would take this party for the one that left.
-        self._decline(record, fault.party, record.ending or why(fault, record.task.parties))
+        self._decline(record, fault.party, why(fault))
         if not isinstance(record.state, Unshared) or not isinstance(fault, Refused):
             self._running[record.id].cancel()
         # Else it ends after reading: what is wrong with this party's own data is more use here than another's denial.

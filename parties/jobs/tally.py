@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 
 from mpc.errors import LocalFault, PolicyDenied
+from parties.jobs.endings import UNWRITTEN
 
 DECLINED = "declined"
 """The outcome of a job that never started: denied here or elsewhere, busy, or someone did not come."""
@@ -31,7 +32,7 @@ class Tally:
             self.outcomes[outcome] += 1
             if isinstance(fault, PolicyDenied):
                 self.denials[_NAMED.sub(r"\1.*.\3", fault.rule)] += 1
-            elif isinstance(fault, LocalFault) and outcome == DECLINED:
+            elif isinstance(fault, LocalFault) and outcome == DECLINED and fault.ending != UNWRITTEN:
                 self.denials[CONFIGURATION] += 1
 
 

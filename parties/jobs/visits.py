@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from mpc.errors import BeaverError, Disagreement, PeerLost, PolicyDenied, Refused, RemoteFault
+from mpc.errors import BeaverError, Disagreement, PeerLost, PolicyDenied, Refused
 from mpc.messaging.departure import ROOM, Departure, says
 from mpc.messaging.visit import Visit
 from parties.jobs.endings import DENIED, UNWRITTEN, denied_by, unwritten
 from parties.jobs.proposals import CANCELLED, DONE, say
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from mpc.network.mesh import Mesh
     from parties.jobs.records import Record
 
@@ -55,20 +57,20 @@ class Visits:
     def over(self, record: Record, fault: BaseException | None) -> None:
         """The job is over: tell the client how it ended."""
         if record.id in self._open:
-            reason, party = _ending(fault, self._mesh.identity.name, record)
+            reason, party = _ending(fault, self._mesh.identity.name, record.task.parties)
             say(self._mesh, [record.asker], kind="ended", job=record.id, reason=reason, party=party)
             self.close(record.id)
 
 
-def _ending(fault: BaseException | None, me: str, record: Record) -> tuple[str, str]:
+def _ending(fault: BaseException | None, me: str, parties: Collection[str]) -> tuple[str, str]:
     """What a client hears: a reason from a fixed list, and whom it is about.  Who refuses and is no party is the dealer, which denies nothing."""
     match fault:
         case None:
             return DONE, me
-        case _ if record.ending == UNWRITTEN:
-            return UNWRITTEN, fault.party if isinstance(fault, RemoteFault) else me
+        case BeaverError() if fault.ending == UNWRITTEN:
+            return UNWRITTEN, fault.party or me
         case Refused():
-            return DENIED if fault.party in record.task.parties else ROOM, fault.party
+            return DENIED if fault.party in parties else ROOM, fault.party
         case PolicyDenied():
             return DENIED, me
         case asyncio.CancelledError():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from mpc.errors import Disagreement, PeerLost, PolicyDenied
+from mpc.errors import ConfigError, Disagreement, PeerLost, PolicyDenied
 from parties.datasets import meaning
 from parties.jobs.endings import UNWRITTEN
 from parties.jobs.pool import large_enough
@@ -110,9 +110,10 @@ class Work:
         """Its start is in the audit log when this returns, and also where it raises CancelledError."""
         try:
             await self._scribe.write(self._journal.started, self._record, self._signatures, overlaps)
-        except Exception:
-            self._record.ending = UNWRITTEN
+        except Exception as fault:
             self._admission.history.unstarted(self._record.id)
+            if isinstance(fault, ConfigError):
+                fault.ending = UNWRITTEN
             raise
         except asyncio.CancelledError:
             self._is_started()
