@@ -52,11 +52,8 @@ class Renewal:
             try:
                 await self._renew()
             except BeaverError as fault:
-                log.error(  # noqa: TRY400  its text says all
-                    "phase=renewal nothing was taken anew, the node goes on with what it has: %s",
-                    fault,
-                    extra={"error": type(fault).__name__},
-                )
+                text = "phase=renewal nothing was taken anew, the node goes on with what it has: %s"
+                log.error(text, fault)  # noqa: TRY400  it says all
             except Exception:
                 log.exception("phase=renewal nothing was taken anew, by a fault of the node itself")
 
