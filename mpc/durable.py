@@ -22,6 +22,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Self
 
+from mpc.errors import ConfigError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -134,6 +136,11 @@ def read_text(path: Path, encoding: str = "utf-8", *, pipes: bool = False) -> tu
         return file.read(), os.fstat(file.fileno()).st_mode
 
 
+def unwritable(path: Path | str, fault: OSError) -> ConfigError:
+    """What to say where a file that someone asked for cannot be made, because of `fault`."""
+    return ConfigError(f"{path}: cannot be written ({fault.strerror}); make room, or choose another place")
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in `folder` to the disk; OSError if it cannot be read.  Windows has no such call."""
     if sys.platform == "win32":
@@ -149,4 +156,4 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-__all__ = ["OWNED", "PRIVATE", "PUBLIC", "NewFile", "create", "descriptor", "read_text", "replace", "sync_folder"]
+__all__ = ["OWNED", "PRIVATE", "PUBLIC", "NewFile", "create", "descriptor", "read_text", "replace", "sync_folder", "unwritable"]

@@ -150,8 +150,7 @@ class Identity:
             msg = f"{path}: exists already; a key is never overwritten. Move it away first if it is no longer used"
             raise ConfigError(msg) from None
         except OSError as fault:
-            msg = f"{path}: cannot be written ({fault.strerror}); make room, or choose another place"
-            raise ConfigError(msg) from None
+            raise durable.unwritable(path, fault) from None
 
     @classmethod
     def load(cls, path: str | Path) -> Identity:

@@ -117,8 +117,7 @@ def write(path: Path, text: str, *, new: bool) -> None:
         msg = f"{path}: exists already, and nothing was written; it is another next version. Change that one, or move it away"
         raise ConfigError(msg) from None
     except OSError as fault:
-        msg = f"{path}: cannot be written ({fault.strerror}); make room, or choose another place"
-        raise ConfigError(msg) from None
+        raise durable.unwritable(path, fault) from None
 
 
 def sign(path: Path, roster: Roster, identity: Identity) -> None:

@@ -119,8 +119,7 @@ def init(
             made.append(folder / file)
     except OSError as fault:
         _undo(made)
-        msg = f"{folder}: cannot be written ({fault.strerror}); make room, or choose another place"
-        raise ConfigError(msg) from None
+        raise durable.unwritable(folder, fault) from None
     print(public, end="")
     print(
         f"Send these lines, which are in {folder / f'{name}.public'}, to the other members, and read them the fingerprint by telephone.\n"
