@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mpc.errors import BeaverError, Disagreement, RemoteFault
 from parties.auditing.entries import ENDED, RENEWED, STARTED, canonical, described, encoded, finite, seal_of, shortened
 from parties.auditing.history import used
+from parties.auditing.scribe import Scribe
 from parties.jobs.tally import DECLINED, Tally
 from parties.policy import own_columns, own_declared
 
@@ -30,14 +31,19 @@ MAX_TASK, MAX_REASON, MAX_NAMES = 1000, 500, 3
 
 
 class Journal:
-    """One method for every kind of entry.  All but `declined` raise ConfigError if the log cannot be written."""
+    """One method for every kind of entry, which a Scribe writes.
+
+    What is awaited is in the log when it returns, and raises ConfigError if that cannot be written; for `failed` and `declined` nobody waits.
+    """
 
     def __init__(self, admission: Admission, mesh: Mesh, audit: AuditLog) -> None:
         self.tally = Tally()
         self._admission = admission
         self._mesh = mesh
         self._audit = audit
-        self._declined: dict[str, deque[float]] = {}
+        self._scribe = Scribe(mesh.log)
+        self.settled, self.close = self._scribe.settled, self._scribe.close
+        self._recent: dict[str, deque[float]] = {}
 
     def _about(self, record: Record) -> dict[str, Any]:
         return {"job": record.id, "asker": record.asker, **_counting(self._admission.under(record))}
@@ -66,8 +72,11 @@ class Journal:
         about = {"job": record.id, "asker": record.asker, "member": me, "task": record.task.pack(), "columns": columns}
         return used(about, rows, record.since)
 
-    def started(self, record: Record, signatures: dict[str, bytes], overlaps: dict[str, dict[str, Any]]) -> None:
-        """Everyone signed; data will be read, and results may leave from here on."""
+    async def started(self, record: Record, signatures: dict[str, bytes], overlaps: dict[str, dict[str, Any]]) -> None:
+        """Everyone signed; data will be read, and results may leave from here on.  Who is cancelled meanwhile is so when it is written."""
+        await self._scribe.write(self._started, record, signatures, overlaps)
+
+    def _started(self, record: Record, signatures: dict[str, bytes], overlaps: dict[str, dict[str, Any]]) -> None:
         job = self._admission.job(record)
         self._audit.append(
             STARTED,
@@ -81,37 +90,54 @@ class Journal:
             signatures={name: encoded(signature) for name, signature in signatures.items()},
         )
 
-    def done(self, record: Record, s: Session, result: dict[str, Any] | None) -> str:
-        """It is over and right.  The key of the result's digest, which only its receiver gets; empty without a result."""
+    async def done(self, record: Record, s: Session, result: dict[str, Any] | None) -> str:
+        """It is over and right, and nobody cancels it any more.  The key of the result's digest, which only its receiver gets; empty without a result."""
+        return await self._scribe.conclude(self._done, record, s, result)
+
+    def _done(self, record: Record, s: Session, result: dict[str, Any] | None) -> str:
         key = secrets.token_bytes(32)
         output = None if result is None else seal_of(result, key)
         self._audit.append(ENDED, **self._about(record), outcome="done", reason="", output=output, rows=record.effort.rows, **_spent(s))
         self.tally.ended("done")
         return "" if result is None else key.hex()
 
-    def renewed(self, config: NodeConfig) -> None:
+    async def renewed(self, config: NodeConfig) -> None:
         """The running node takes policy and roster anew: those of `config` count from here on."""
+        await self._scribe.write(self._renewed, config)
+
+    def _renewed(self, config: NodeConfig) -> None:
         self._audit.append(RENEWED, **_counting(config), roster_version=config.load_roster().content.version)
+
+    async def rotate(self) -> int:
+        """Go on in a new file, after what is there already; the number of the closed one."""
+        return await self._scribe.write(self._audit.rotate)
 
     def failed(self, record: Record, s: Session | None, outcome: str, fault: BaseException) -> None:
         """It was started and is over without a result."""
+        self._scribe.later(record.id, self._failed, record, s, outcome, fault)
+
+    def _failed(self, record: Record, s: Session | None, outcome: str, fault: BaseException) -> None:
         self.tally.ended(outcome, fault)
         self._audit.append(
             ENDED, **self._about(record), outcome=outcome, reason=reason(fault), output=None, rows=record.effort.rows, **_spent(s)
         )
 
-    def notable(self, job: str, asker: str, fault: BaseException) -> bool:
-        """A job never started, because of `fault`: whether that gets an entry."""
+    def declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
+        """It never started: denied here, denied or busy elsewhere, or someone did not come."""
+        # Asked at once: what waits for the disk is limited, too.
+        if self._notable(job, asker, fault):
+            self._scribe.later(job, self._declined, job, asker, task, fault)
+
+    def _notable(self, job: str, asker: str, fault: BaseException) -> bool:
         self.tally.ended(DECLINED, fault)
-        recent = self._declined.setdefault(asker, deque(maxlen=MAX_DECLINED))
+        recent = self._recent.setdefault(asker, deque(maxlen=MAX_DECLINED))
         if asker != self._mesh.identity.name and len(recent) == MAX_DECLINED and recent[0] > time.monotonic() - HOUR:
             self._mesh.log.warning("job=%s peer=%s not in the audit log: %d of its jobs are within an hour", job, asker, MAX_DECLINED)
             return False
         recent.append(time.monotonic())
         return True
 
-    def declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
-        """It never started: denied here, denied or busy elsewhere, or someone did not come.  Never raises."""
+    def _declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
         by = self._mesh.identity.name
         # Whose job asks for a category that is not listed here did not decline it.
         if isinstance(fault, RemoteFault) and not (isinstance(fault, Disagreement) and fault.party == asker):

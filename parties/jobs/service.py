@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, ConfigError, Disagreement, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from mpc.messaging.agreement import GAVE_UP
 from mpc.messaging.departure import NO_ROOM, without
 from parties.auditing.journal import Journal, reason
-from parties.auditing.scribe import Scribe
 from parties.jobs.admission import Admission
 from parties.jobs.approvals import Approvals, denied, stale
 from parties.jobs.endings import LOST, cancelled, given_up, no_place, why
@@ -54,8 +52,7 @@ class Service:
         self.admission = Admission(config, node.mesh, self.records, audit.history)
         self.approvals = Approvals(config.name, self.log, self.admission.digest, lambda record: self._over(record, stale()))
         self._journal = Journal(self.admission, node.mesh, audit)
-        self._scribe = Scribe(self.log)
-        self.settled, self.rotate = self._scribe.settled, partial(self._scribe.write, audit.rotate)
+        self.settled, self.rotate = self._journal.settled, self._journal.rotate
         self.tally, self.overlaps = self._journal.tally, self._journal.overlaps
         self._visits = Visits(node.mesh)
         self._places = Places(config.max_jobs, node.mesh.clocks.join)
@@ -81,11 +78,11 @@ class Service:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._scribe.close()
+        await self._journal.close()
 
     async def renew(self, config: NodeConfig) -> None:
         """From now on `config` counts, with its policy and its roster.  What this party has signed goes on as it was, all else is judged anew."""
-        await self._scribe.write(self._journal.renewed, config)
+        await self._journal.renewed(config)
         # Nothing is awaited from here on, so that no job sees half of it.
         other = self.admission.follow(config)
         self._mesh.follow(config.load_roster())
@@ -159,7 +156,7 @@ class Service:
 
     def _start(self, record: Record, signatures: dict[str, bytes], tell: Tell) -> asyncio.Task[Done]:
         record.becomes(Starting())
-        work = Work(self.admission, self._node, self._journal, self._scribe, record, signatures, tell, self._visits.of(record.id))
+        work = Work(self.admission, self._node, self._journal, record, signatures, tell, self._visits.of(record.id))
         running = asyncio.create_task(work.complete())
         self._running[record.id] = running
         # Not in `complete`: a task that is cancelled before its first step runs nothing of it.
@@ -191,14 +188,9 @@ class Service:
             record.becomes(Failed(reason(fault)))
         self.log.warning("job=%s phase=%s %s", record.id, record.state.name, record.error, extra={"error": type(fault).__name__})
         if work is not None and logged:
-            self._scribe.later(record.id, self._journal.failed, record, work.session, outcome, fault)
+            self._journal.failed(record, work.session, outcome, fault)
         else:
-            self._note(record.id, record.asker, record.task, fault)
-
-    def _note(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
-        # Asked at once: what waits for the disk is limited, too.
-        if self._journal.notable(job, asker, fault):
-            self._scribe.later(job, self._journal.declined, job, asker, task, fault)
+            self._journal.declined(record.id, record.asker, record.task, fault)
 
     def cancel(self, job: str) -> None:
         """End a job here, and so everywhere."""
@@ -241,7 +233,7 @@ class Service:
             self.records.spend(job, name)
             self.approvals.spend(job, name)
             self._answer(name, job, why(fault), str(fault))
-            self._note(job, name, task, fault)
+            self._journal.declined(job, name, task, fault)
             return
         if (least := self.admission.least(task)) > task.pool:
             self._answer(name, job, ROWS, rows=least)
@@ -317,7 +309,7 @@ class Service:
 
     def _forgo(self, record: Record, why: PeerLost) -> None:
         if isinstance(record.state, Waiting):
-            self._note(record.id, record.asker, record.task, why)
+            self._journal.declined(record.id, record.asker, record.task, why)
         self._release(record)
 
     def _release(self, record: Record, fault: BeaverError | None = None) -> None:
@@ -380,7 +372,7 @@ class Service:
         """What it proposed and did not start is void, and the others hear of it: a client may have told one to start.  What it has not answered it will not."""
         gone = PeerLost(name, "was lost before the job started")
         for record in self.approvals.void(name):
-            self._note(record.id, record.asker, record.task, gone)
+            self._journal.declined(record.id, record.asker, record.task, gone)
         for record in self.records:
             if record.asker == name and isinstance(record.state, Accepted | Waiting):
                 if record.task.client is not None:

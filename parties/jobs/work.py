@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mpc.ring import Words
     from mpc.session import Session
     from parties.auditing.journal import Journal
-    from parties.auditing.scribe import Scribe
     from parties.data import Table
     from parties.jobs.admission import Admission
     from parties.jobs.records import Record
@@ -41,7 +40,6 @@ class Work:
         admission: Admission,
         node: Node,
         journal: Journal,
-        scribe: Scribe,
         record: Record,
         signatures: dict[str, bytes],
         tell: Tell,
@@ -52,7 +50,6 @@ class Work:
         self._config = admission.under(record)
         self._node = node
         self._journal = journal
-        self._scribe = scribe
         self._record = record
         self._signatures = signatures
         self._tell = tell
@@ -104,12 +101,12 @@ class Work:
         s, result = await self._computed(table, words, terms)
         # The others have it: what the log says of it from here on is what happened.
         record.becomes(Ending())
-        return Done(result, await self._scribe.conclude(self._journal.done, record, s, result))
+        return Done(result, await self._journal.done(record, s, result))
 
     async def _started(self, overlaps: dict[str, dict[str, Any]]) -> None:
         """Its start is in the audit log when this returns, and also where it raises CancelledError."""
         try:
-            await self._scribe.write(self._journal.started, self._record, self._signatures, overlaps)
+            await self._journal.started(self._record, self._signatures, overlaps)
         except Exception as fault:
             self._admission.history.unstarted(self._record.id)
             if isinstance(fault, ConfigError):
