@@ -31,6 +31,7 @@ from parties.jobs.states import (
     Starting,
     Waiting,
 )
+from parties.jobs.tally import DECLINED
 from tests.test_during import Apart
 from tests.test_jobs_faults import until
 from tests.test_policy_jobs import governed
@@ -241,6 +242,8 @@ async def test_whoever_is_told_how_a_job_ended_finds_it_over(tmp_path):
             await asyncio.sleep(0)
         a.cancel(record.id)
         assert await running == (Cancelled, set(), {})
+        # Which nobody denied.
+        assert (a.tally.outcomes, a.tally.denials) == ({DECLINED: 1}, {})
 
 
 async def test_an_approval_stays_with_the_job_though_the_policy_asks_for_none_any_more(tmp_path):

@@ -6,7 +6,7 @@ import re
 import threading
 from collections import Counter
 
-from mpc.errors import LocalFault, PolicyDenied
+from mpc.errors import ConfigError, PolicyDenied
 from parties.jobs.endings import UNWRITTEN
 
 DECLINED = "declined"
@@ -32,7 +32,7 @@ class Tally:
             self.outcomes[outcome] += 1
             if isinstance(fault, PolicyDenied):
                 self.denials[_NAMED.sub(r"\1.*.\3", fault.rule)] += 1
-            elif isinstance(fault, LocalFault) and outcome == DECLINED and fault.ending != UNWRITTEN:
+            elif isinstance(fault, ConfigError) and outcome == DECLINED and fault.ending != UNWRITTEN:
                 self.denials[CONFIGURATION] += 1
 
 
