@@ -67,6 +67,48 @@ def test_a_share_is_scaled_by_an_array_of_reals(n):
         assert sum(cost.dealer for _, cost, _ in results) == declared.dealer
 
 
+SMALL = [
+    (7.0, 16.0, 1 / 3, 20, 1),
+    (7e5, 2.0**20, 1e-3, 20, 1),
+    (7e5, 2.0**20, 1e-6, 20, 2),
+    (7e5, 2.0**20, 1e-9, 20, 2),
+    (7e5, 2.0**20, 1e-15, 20, 2),
+    (-7e9, 2.0**35, 1e-6, 20, 2),
+    (7e4, 2.0**17, 1e-3, 32, 1),
+    (7e5, 2.0**20, [1e-3, -2e-3], 20, 1),
+    (7e5, 2.0**20, [1e-8, 1e-6], 20, 2),
+    (7.0, 8.0, [1e-6, 1.0, 0.0], 20, 1),
+    (7.0, 8.0, [1e-15, 1.0], 20, 1),
+]
+"""A value and its bound, a factor, `drop`, and the truncations that it takes."""
+
+
+@pytest.mark.parametrize("n", PARTIES)
+def test_a_small_factor_keeps_its_bits(n):
+    """So the mean of a share is right to a few units, and to 2^-18 of itself, however many rows there are."""
+
+    async def program(s):
+        results = []
+        for x, bound, factor, drop, _ in SMALL:
+            private = share(s, x, bound=bound)
+            masked = [] if np.ndim(factor) else [await s.mask(private)]
+            results.append([await measured(s, each, factor, drop) for each in (private + s.zero(()), *masked)])
+        rows = share(s, np.full(3_000, 7.0), bound=16.0)
+        return results, await s.reveal(await mpc.scale(s, rows.sum(), 1 / 3_000))
+
+    outcomes = simulate(n, program, check_bounds=True)
+    for number, (x, _, factor, _, truncations) in enumerate(SMALL):
+        for kind, each in enumerate(zip(*(results[number] for results, _ in outcomes), strict=True)):
+            value, declared = x * np.asarray(factor), each[0][2]
+            assert declared.rounds == truncations - kind
+            assert max(cost.rounds for _, cost, _ in each) == declared.rounds
+            assert max(cost.payload for _, cost, _ in each) == declared.payload
+            assert sum(cost.dealer for _, cost, _ in each) == declared.dealer
+            for result, _, _ in each:
+                assert np.allclose(result, value, rtol=2.0**-18, atol=3 * 2.0**-20)
+    assert all(abs(mean - 7) < 1e-4 for _, mean in outcomes)
+
+
 @pytest.mark.parametrize(
     ("call", "fault", "text"),
     [
@@ -80,6 +122,11 @@ def test_a_share_is_scaled_by_an_array_of_reals(n):
         ),
         (lambda s, x: mpc.scale(s, x, [1.0, 2.0], 20), ProgramError, r"shapes \(2, 3\) and \(2,\) do not broadcast"),
         (lambda s, x: mpc.scale(s, x, 0.5, 40), ProgramError, "1 to 32 bits, not 40"),
+        (
+            lambda s, x: mpc.scale(s, 2**17 * x, [1e-7, 1.0, -2e-7], 20),
+            PrecisionError,
+            "a factor of 1e-07 would keep fewer than 10 bits beside larger ones, and a share within 1.049e\\+06: scale by it alone, or declare",
+        ),
         (lambda s, x: mpc.trunc(s, x, 2.5), ProgramError, "1 to 32 bits, not 2.5"),
     ],
 )

@@ -6,6 +6,7 @@ its own share, this one is never far off.  `mpc.ops.quotients` has the formula.
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from operator import index
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
-from mpc.fixed_point import FRAC
+from mpc.fixed_point import FRAC, as_numbers
 from mpc.ledger import Cost, together
 from mpc.naming import expressions
 from mpc.naming.correlations import DROPPED, Relation
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
     from mpc.ring import Words
     from mpc.session import Session
+
+
+KEPT = 10
+"""Bits that every public factor keeps where its product can show them."""
 
 
 def trunc_cost(n: int, x: Operand, drop: int) -> Cost:  # noqa: ARG001  12 bytes whatever is dropped
@@ -211,20 +216,66 @@ async def _hidden(
     return s.hide(rho, await dividend.added(s, own))
 
 
+def _precision(x: Operand, factor: ArrayLike, drop: int) -> tuple[int, int]:
+    """How many bits x loses before it is multiplied, and the number of fractional bits of the factors after that.
+
+    Factors below 1/2 get more fractional bits than `drop`, so that they keep as many significant ones.  One truncation is enough as long as it leaves the
+    largest factor FRAC of these, or `drop` if that is less.
+    """
+    sizes = np.abs(as_numbers(factor).astype(np.float64))
+    sizes = sizes[sizes > 0]
+    if not sizes.size or not np.isfinite(sizes).all():
+        return 0, drop
+    least, most = (max(0, -math.frexp(size)[1]) for size in (sizes.min(), sizes.max()))
+    # A factor that is rounded up may be a little larger.
+    room = math.frexp(LIMIT)[1] - 1 - x.frac - math.frexp(x.bound * sizes.max() * (1 + 2.0**-KEPT))[1]
+    once = max(drop, min(drop + least, room, DROPPED))
+    if once - most >= min(drop, FRAC):
+        return 0, once
+    shift = min(most, DROPPED)
+    return shift, max(drop, min(drop + least - shift, room, DROPPED))
+
+
+def _factor(x: Operand, factor: ArrayLike, drop: int, shift: int, frac: int) -> tuple[Words, float]:
+    """factor·2^shift as ring words, and the least bound of it; PrecisionError if its rounding would show in the product with an x as large as its bound."""
+    exact = np.ldexp(as_numbers(factor).astype(np.float64), shift) if shift else as_numbers(factor)
+    words, largest = constant(exact, frac)
+    lost = np.abs(np.ldexp(words.view(np.int64).astype(np.float64), -frac) - exact)
+    seen = (lost > np.abs(exact) * 2.0 ** -min(drop, KEPT)) & (lost * x.bound > 2.0 ** (shift - x.frac))
+    if seen.any():
+        least = np.abs(as_numbers(factor))[seen].min()
+        msg = (
+            f"a factor of {least:.4g} would keep fewer than {min(drop, KEPT)} bits beside larger ones, and a share within {x.bound:.4g}: "
+            "scale by it alone, or declare a smaller bound="
+        )
+        raise PrecisionError(msg)
+    return words, largest
+
+
 def scale_cost(n: int, x: Operand, factor: Any, drop: int = FRAC) -> Cost:
     """What `scale` costs."""
     shape = broadcast(x.shape, np.shape(factor))
-    return trunc_cost(n, x if shape == x.shape else Like(shape, x.is_masked, x.owner), drop)
+    shift, frac = _precision(x, factor, drop)
+    if shift:
+        return trunc_cost(n, x, shift).then(trunc_cost(n, Like(shape), frac))
+    return trunc_cost(n, x if shape == x.shape else Like(shape, x.is_masked, x.owner), frac)
 
 
 @op(scale_cost, source="dalskov20", opens="x·factor - a, uniform", leaks=_FUSED_LEAKS)
 async def scale(s: Session, x: AShare | Masked, factor: ArrayLike, drop: int = FRAC) -> AShare:
-    """The product of x and public reals `factor`, which are encoded with `drop` fractional bits; it has the frac of x.  They broadcast; a Masked takes one number.
+    """The product of x and public reals `factor`, with the frac of x.  They broadcast; a Masked takes one number.
 
-    rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element of the result
-    opens x·factor - a, uniform · raises PrecisionError unless |x·factor| < 2^62 as a word, ProgramError unless `drop` is 1 to 32
+    Factors are rounded to `drop` fractional bits.  Factors below 1/2 get more, so that the largest keeps 20 significant bits, or `drop` if that is less: the mean
+    of shares is scale(s, x.sum(axis=0), 1 / rows).  A small factor of an x with a large bound takes two truncations.
+
+    rounds 1 (0 if Masked), in two truncations one more · bytes 8 per element and peer · dealer 12 per element of the result, both twice in two truncations
+    opens x·factor - a, uniform, in two truncations also x·2^-shift - a · raises PrecisionError unless |x·factor| < 2^62 as a word, or where a factor keeps fewer
+    than 10 bits and the result could show that, ProgramError unless `drop` is 1 to 32
     """
     drop = check_drop(0.0, x.frac, drop)
-    words, largest = constant(factor, drop)
-    check_drop(x.bound * largest, x.frac + drop, drop)
-    return await trunc(s, (x * words.view(np.int64)).ldexp(-drop), drop)
+    shift, frac = _precision(x, factor, drop)
+    words, largest = _factor(x, factor, drop, shift, frac)
+    check_drop(math.ldexp(x.bound, -shift) * largest, x.frac + frac, frac)
+    if shift:
+        x = await trunc(s, x.ldexp(-shift), shift)
+    return await trunc(s, (x * words.view(np.int64)).ldexp(-frac), frac)

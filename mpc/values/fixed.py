@@ -125,9 +125,7 @@ class Fixed(Secret):
 
     if not TYPE_CHECKING:
         # See Secret.
-        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _needs(
-            "a quotient", "mpc.scale(s, x, 1 / divisor, drop) by what is public"
-        )
+        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _needs("a quotient", "mpc.scale(s, x, 1 / divisor) by what is public")
         __matmul__ = _needs(
             "a matrix product",
             "mpc.matmul(s, x, y); x @ w with public integers w is (x * w).sum(axis=-1) for a vector w, (x[..., None] * w).sum(axis=-2) for a matrix w",
