@@ -17,12 +17,15 @@ import numpy as np
 
 import mpc
 from mpc.kernels import bits
+from mpc.naming.scope import within
 from mpc.ring import WORD, Words
 from mpc.testing import simulate
 from parties.run import keep_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mpc.op_session import OpSession
 
 N = 2
 SIZE = 1 << 23
@@ -85,14 +88,15 @@ def reference(name: str) -> Figure:
 
 async def operands_of(s: mpc.Session, name: str, *, masked: bool) -> list[Any]:
     """Shares, or Masked where the op takes them."""
+    ops: OpSession = within(s)
     operands: list[Any] = []
     for lineage, array in enumerate(plain(name), 1):
         if array.dtype == np.bool_:
-            words: Words = bits.pack(array) if s.first else np.zeros(bits.word_count(array.size), WORD)
-            operands.append(s.bit_share(words, array.shape, lineage))
+            words: Words = bits.pack(array) if ops.first else np.zeros(bits.word_count(array.size), WORD)
+            operands.append(ops.bit_share(words, array.shape, lineage))
             continue
-        words = array.view(WORD) if s.first else np.zeros(array.shape, WORD)
-        share = s.share(words, frac=0, bound=float(BOUND), lineage=lineage)
+        words = array.view(WORD) if ops.first else np.zeros(array.shape, WORD)
+        share = ops.share(words, frac=0, bound=float(BOUND), lineage=lineage)
         operands.append(await s.mask(share) if masked else share)
     return operands
 
@@ -124,7 +128,7 @@ def measured(name: str, *, masked: bool) -> Figure:
             result = await mpc.OPS[name].call(s, *operands, *parameters)
             sent = s.cost.payload - payload
             await s.reveal(s.zero(()))
-            if s.first:
+            if s.index == 0:
                 idle.append(middle - start)
                 figures.append(Figure(time.process_time() - middle, N * sent + dealer, moved(operands, result, sent, dealer)))
 

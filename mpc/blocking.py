@@ -145,6 +145,7 @@ class BlockingSession:
         # Of the loop's thread from here on.
         self._wake = asyncio.Event()
         self._next: tuple[Callable[[], Awaitable[Any]], Future[Any]] | None = None
+        self._node: Node | None = None
         self._leaving = False
         self._fault: BaseException | None = None
 
@@ -280,15 +281,16 @@ class BlockingSession:
             return
         self._leaving, self._fault = True, fault
         self._wake.set()
-        if fault is not None and self._session is not None:
+        if fault is not None and self._node is not None:
             # At once, even if the program does not let itself be cancelled.
-            self._session.abort(fault)
+            self._node.abort(self._options["job"], fault)
         if self._background is not None and (self._next is not None or not self._ready.done()):
             self._background.cancel()
 
     async def _live(self) -> None:
         try:
             async with self._opened() as node:
+                self._node = node
                 try:
                     async with node.session(**self._options) as s:
                         self._ready.set_result(s)

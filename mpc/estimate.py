@@ -12,7 +12,7 @@ from mpc.blocking import blocking
 from mpc.errors import ProgramError
 from mpc.preprocessing.plan import Estimate, Plan
 from mpc.program import called, parties_of
-from mpc.session import Session
+from mpc.session import dry_run
 from mpc.values.secret import extent_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[Ex
     names = [f"p{index}" for index in range(n)]
 
     async def dry(index: int) -> Plan:
-        s, plan = Session.dry(names, index, Estimate)
+        s, plan = dry_run(names, index, Estimate)
         await called(program, s, *(np.broadcast_to(np.float64(0.0), shape) for shape in data), **parameters)
         return plan
 

@@ -13,7 +13,7 @@ from mpc.errors import ProgramError
 from mpc.messaging.sinks import Sum
 from mpc.preprocessing.plan import DryExchange, Plan
 from mpc.ring import zeros
-from mpc.session import Session
+from mpc.session import dry_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mpc.messaging.visit import Visit
     from mpc.naming.scope import Scope
     from mpc.ring import Words
+    from mpc.session import Session
 
 
 class Told(DryExchange):
@@ -55,7 +56,7 @@ class Told(DryExchange):
 
 def follow(names: Sequence[str], client: str, visits: Sequence[Visit]) -> Session:
     """The session in which `client` runs the program of the parties `names`, with one visit to each."""
-    session, _ = Session.dry(names, 0, lambda plan, parties, index: Told(plan, parties, index, visits), client)
+    session, _ = dry_run(names, 0, lambda plan, parties, index: Told(plan, parties, index, visits), client)
     return session
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from mpc.messaging.beside import Work
     from mpc.naming.scope import Scope
+    from mpc.op_session import OpSession
     from mpc.ring import Words
-    from mpc.session import Session
     from mpc.values.derived import Done
     from mpc.values.unmade import Held
 
@@ -32,7 +32,7 @@ class Later(Unmade, Generic[R]):
 
     __slots__ = ("_making", "_outcome", "_scope", "_session", "_start")
 
-    def __init__(self, s: Session, scope: Scope, shape: tuple[int, ...], start: Begin) -> None:
+    def __init__(self, s: OpSession, scope: Scope, shape: tuple[int, ...], start: Begin) -> None:
         super().__init__(shape)
         self._session = s
         self._scope = scope
@@ -89,7 +89,7 @@ class Opens(Later[R]):
     __slots__ = ("_waits",)
     few = FEW
 
-    def __init__(self, s: Session, scope: Scope, shape: tuple[int, ...], start: Begin) -> None:
+    def __init__(self, s: OpSession, scope: Scope, shape: tuple[int, ...], start: Begin) -> None:
         super().__init__(s, scope, shape, start)
         self._waits = True
 
@@ -112,6 +112,6 @@ class Opens(Later[R]):
         return self.there()
 
 
-def watched(s: Session) -> bool:
+def watched(s: OpSession) -> bool:
     """Whether somebody sees every value: then words are made that nobody reads."""
     return s.home.watch is not None

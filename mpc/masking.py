@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mpc.engine import Engine
     from mpc.naming.expressions import Expression
     from mpc.naming.scope import Scope
+    from mpc.op_session import OpSession
     from mpc.ring import Words
-    from mpc.session import Session
 
 
 class Difference(Opens["Words"]):
@@ -34,8 +34,9 @@ class Difference(Opens["Words"]):
         return outcome.reshape(self.shape)
 
 
-async def mask(s: Session, engine: Engine, scope: Scope, x: AShare, name: Expression) -> Masked:
+async def mask(s: OpSession, scope: Scope, x: AShare, name: Expression) -> Masked:
     """`x` under the mask `name`, for the call of `scope`; one of few elements is opened beside the program (decision 0027)."""
+    engine = s.engine
     await make(scope, [x.held])
     hidden = hide(engine, name, x.words)
     held = await Difference(s, scope, x.shape, lambda own: (_opened(engine, own, [x], [name], hidden),)).at_once()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
 from mpc.config import load_config
-from mpc.engine import UNWATCHED
+from mpc.engine import UNWATCHED, Live
 from mpc.errors import ConfigError, ProgramError
 from mpc.ledger import Books
 from mpc.membership.endpoints import parse_endpoint
@@ -20,6 +21,7 @@ from mpc.messaging.lobby import Lobby
 from mpc.network.checks import Checks
 from mpc.network.mesh import Clocks, Mesh
 from mpc.network.ways import met
+from mpc.op_session import OpSession
 from mpc.preprocessing.dealer import Dealer
 from mpc.session import Session
 from mpc.transport.routes import Routes
@@ -75,7 +77,7 @@ class Node:
         self.dealer = Dealer(self.mesh, self._lobby, self.books) if deals else None
         self._pid = os.getpid()
         self._open = self._claimed = False
-        self._live: set[str] = set()
+        self._live: dict[str, Live] = {}
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -117,12 +119,12 @@ class Node:
             await self.mesh.__aexit__(*fault)
 
     @contextmanager
-    def _alive(self, job: str) -> Iterator[None]:
-        self._live.add(job)
+    def _alive(self, job: str, engine: Live) -> Iterator[Live]:
+        self._live[job] = engine
         try:
-            yield
+            yield engine
         finally:
-            self._live.discard(job)
+            del self._live[job]
 
     def _take_lock(self) -> None:
         if self._lock is not None and not self._claimed:
@@ -157,19 +159,24 @@ class Node:
         described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program, terms, roster)
         client = visit.client if visit is not None else ""
         agreed = await Agreement(self.mesh, self._lobby, described, all_present=all_present, client=client).reach(self.mesh.clocks.join)
-        with self.books.ledger() as cost, self._alive(job):
-            s = Session.begin(agreed, self.mesh, cost, self._watches, visit)
+        with self.books.ledger() as cost, self._alive(job, Live.of(agreed, self.mesh, cost, self._watches, visit)) as engine:
+            s = Session(agreed.job.parties, OpSession(engine), logging.LoggerAdapter(self.mesh.log, {"job": job}), client)
             s.log.info("phase=started parties=%s", ",".join(s.names))
             s.log.info(_TRUST, described.members[-1])
             try:
                 yield s
-                await s.finish()
+                await engine.finish()
             except BaseException as fault:
-                clear = s.abort(fault)
+                clear = engine.abort(fault)
                 if clear is fault:
                     raise
                 raise clear from None
         s.log.info("phase=done rounds=%d payload=%d", s.cost.rounds, s.cost.payload)
+
+    def abort(self, job: str, fault: BaseException) -> None:
+        """The program of `job` is to end by `fault`: if it runs here, every peer is told at once, whatever the program does."""
+        if job in self._live:
+            self._live[job].abort(fault)
 
     def _check_may_begin(self, job: str, parties: Iterable[str] | None) -> None:
         """ConfigError or ProgramError unless a session of `job` may begin at this node."""

@@ -1,4 +1,4 @@
-"""One run of one job: inputs, openings, correlations and reveals of one party, in step with all others."""
+"""One run of one job, as the program of one party sees it: its inputs, masked values and reveals, in step with all others."""
 
 from __future__ import annotations
 
@@ -12,73 +12,58 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVa
 import numpy as np
 
 from mpc import masking
-from mpc.engine import Dry, Live
+from mpc.engine import Dry
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
 from mpc.fixed_point import BOUND, FRAC, as_bound, fractional_bits, headroom, refuse_frame, rounded_bound, shape_of
 from mpc.ledger import Release
 from mpc.naming import correlations, expressions
-from mpc.naming.scope import Scope, close_innermost, close_unbegun, current, protocol, running
+from mpc.naming.scope import Scope, close_innermost, close_unbegun, current, protocol, running, within
 from mpc.naming.streams import ZERO, ZERO_XOR
 from mpc.op_session import OpSession
 from mpc.preprocessing.plan import DryExchange, DrySource, Plan, Planning, run_dry
 from mpc.program import called
 from mpc.ring import count
 from mpc.values.bshare import BShare
-from mpc.values.masked import Masked
-from mpc.values.secret import check_axes, extent_of, lineage_of, parameter_lineage, secrets_in
+from mpc.values.secret import check_axes, extent_of, lineage_of, parameter_lineage
 from mpc.values.shares import AShare, Encoded
-from mpc.values.unmade import make
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-    from mpc.engine import Engine, Hearing, Watches
-    from mpc.ledger import Ledger
-    from mpc.messaging.agreed import Agreed
-    from mpc.messaging.visit import Visit
-    from mpc.network.mesh import Mesh
+    from mpc.engine import Hearing
     from mpc.ring import Words
-    from mpc.values.secret import Extent
+    from mpc.values.masked import Masked
+    from mpc.values.secret import Extent, Secret
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Receivers: TypeAlias = "int | str | Iterable[int | str]"
 """Who gets a result, by index or name."""
-_SILENT = logging.Logger("beaver", 1)  # noqa: LOG001  nobody is to hear of what a dry run reveals
-_SILENT.addHandler(logging.NullHandler())
+_SILENT = logging.LoggerAdapter(logging.Logger("beaver", 1), {})  # noqa: LOG001  nobody is to hear of what a dry run reveals
+_SILENT.logger.addHandler(logging.NullHandler())
 
 
-class Session(OpSession):
-    """What a program gets: `index`, `n`, `names`, `cost`, `log`, and the calls below.
+class Session:
+    """What a program gets: `index`, `n`, `names`, `id`, `cost`, `log`, and the calls below.
 
     Calls that return at once are local; what is awaited may use the network.  `client` is who gets results besides the parties, if anyone:
-    what is revealed to everyone is revealed to it, too.
+    what is revealed to everyone is revealed to it, too.  Nothing here opens words: only the bodies of ops do, which get the `OpSession`.
     """
 
-    def __init__(self, names: Sequence[str], engine: Engine, log: logging.LoggerAdapter[logging.Logger], client: str = "") -> None:
-        super().__init__(names, engine)
-        self.client = client
-        self._receiver_names = (*self.names, client) if client else self.names
+    def __init__(self, names: Sequence[str], ops: OpSession, log: logging.LoggerAdapter[logging.Logger], client: str = "") -> None:
+        self.names = tuple(names)
+        self.index, self.n = ops.index, ops.n
+        self.id = ops.home.session
+        """Of this session alone, and alike at all parties."""
+        self.cost = ops.engine.cost
         self.log = log
         self.releases: Counter[Release] = Counter()
-
-    @classmethod
-    def begin(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watches: Watches, visit: Visit | None) -> Session:
-        """The session that all members agreed on; it counts in `cost`; `visit` goes to the client that gets results."""
-        log = logging.LoggerAdapter(mesh.log, {"job": agreed.job.name})
-        return cls(agreed.job.parties, Live.of(agreed, mesh, cost, watches, visit), log, visit.client if visit is not None else "")
-
-    @classmethod
-    def dry(
-        cls, names: Sequence[str], index: int, hearing: Hearing = DryExchange, client: str = "", source: type[DrySource] = DrySource
-    ) -> tuple[Session, Plan]:
-        """A session on shapes alone, and the plan that it writes down."""
-        engine, plan = Dry.of(names, index, hearing, source)
-        dry = cls(names, engine, logging.LoggerAdapter(_SILENT, {}), client)
-        plan.closes = partial(close_innermost, dry)
-        return dry, plan
+        """What was revealed so far, and how often."""
+        self._ops, self._engine = ops, ops.engine
+        self._client = client
+        self._receiver_names = (*self.names, client) if client else self.names
 
     def __repr__(self) -> str:
         return f"Session(party {self.index} of {self.n}, {self.names[self.index]})"
@@ -90,7 +75,7 @@ class Session(OpSession):
         same in both runs.  Pass every share that it uses as an argument, or in a list, tuple or dictionary: shares lose their contents for the dry run.
         The words of all shares that the program returns are made.
         """
-        scope = current(self)
+        scope = current(self._ops)
         # Nothing else of the dry run is kept: every name that it asked for would last as long as the program.
         named = await self._ask_ahead(scope, program, arguments, parameters)
         try:
@@ -105,23 +90,24 @@ class Session(OpSession):
         self, scope: Scope, program: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], parameters: dict[str, Any]
     ) -> Scope:
         """Do the dry run and ask for its correlations; the scope that names everything that it named."""
-        dry, plan = Session.dry(self.names, self.index, client=self.client, source=Planning)
+        dry, plan = dry_run(self.names, self.index, client=self._client, source=Planning)
+        ops: OpSession = within(dry)
         # Names go on where this scope is now: nothing that was named before is named again.
-        dry.root = scope.twin()
-        dry.unbegun = {}
+        ops.root = scope.twin()
+        ops.unbegun = {}
 
         async def on_shapes() -> None:
-            await dry.made(await called(program, dry, *dry.emptied(arguments), **dry.emptied(parameters)))
+            await dry.made(await called(program, dry, *ops.emptied(arguments), **ops.emptied(parameters)))
 
         try:
             await run_dry(on_shapes(), plan)
             await self._engine.ask(plan)
         except asyncio.CancelledError:
-            self.cancelled(scope)
+            self._ops.cancelled(scope)
             raise
         finally:
-            close_unbegun(dry)
-        return dry.root
+            close_unbegun(ops)
+        return ops.root
 
     # -- own values and inputs ---------------------------------------------------------------------------------
 
@@ -136,10 +122,10 @@ class Session(OpSession):
 
     def zero(self, shape: Extent, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
         """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names; if another party has others, opening it is a Disagreement."""
-        extent, frac, scope = extent_of(shape), fractional_bits(frac), current(self)
+        extent, frac, scope = extent_of(shape), fractional_bits(frac), current(self._ops)
         # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
         lineage = lineage_of("zero", *scope.path, scope.ranges.take(ZERO, ()).block, frac, *extent, *map(parameter_lineage, terms))
-        return AShare(self._engine.zeros(extent), frac=frac, bound=0.0, home=self.home, lineage=lineage)
+        return AShare(self._engine.zeros(extent), frac=frac, bound=0.0, home=self._ops.home, lineage=lineage)
 
     def input(
         self, values: ArrayLike | None, owner: int | str, shape: Extent | None = None, *, frac: int = FRAC, bound: float = BOUND
@@ -164,20 +150,20 @@ class Session(OpSession):
                 raise ProgramError(msg)
             words = self._engine.zeros(extent_of(shape))
         lineage = lineage_of("input", self.zero((), frac=frac).lineage, number, *words.shape, parameter_lineage(bound))
-        return AShare(words, frac=frac, bound=rounded_bound(bound, frac), home=self.home, lineage=lineage, owner=number)
+        return AShare(words, frac=frac, bound=rounded_bound(bound, frac), home=self._ops.home, lineage=lineage, owner=number)
 
     def given(self, words: Words | None, shape: Extent, *, frac: int, bound: float) -> AShare:
         """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
         extent, frac = extent_of(shape), fractional_bits(frac)
         lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent, parameter_lineage(float(bound)))
         words = self._engine.zeros(extent) if words is None else words
-        return AShare(words, frac=frac, bound=rounded_bound(bound, frac), home=self.home, lineage=lineage)
+        return AShare(words, frac=frac, bound=rounded_bound(bound, frac), home=self._ops.home, lineage=lineage)
 
     @protocol
     async def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Everyone's `shape`, in party order.  rounds 1 · bytes 8 x 33 per peer · reveals the shapes"""
         check_axes(shape)
-        return await self._engine.exchange.announce(current(self), shape)
+        return await self._engine.exchange.announce(current(self._ops), shape)
 
     @protocol
     async def inputs(self, values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> list[AShare]:
@@ -200,12 +186,18 @@ class Session(OpSession):
 
         rounds, bytes and dealer are those that `mul` and `mul_trunc` state for products that something reads
         """
-        scope = running(self)
-        try:
-            await make(scope, [x.held for x in secrets_in(outcomes) if isinstance(x, AShare | Masked) and x.home is self.home])
-        except asyncio.CancelledError:
-            self.cancelled(scope)
-            raise
+        await self._ops.made(*outcomes)
+
+    def operand(self, x: Any, kinds: tuple[type[Secret], ...], taker: str) -> Any:
+        """`x`, for a protocol of this name, if it is a secret of one of these kinds and of this session; ProgramError otherwise.
+
+        A dry run takes those that its program holds of the real session, too, and gives them without their contents.
+        """
+        return self._ops.operand(x, kinds, taker)
+
+    def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], *arguments: Any, work: int = 0) -> Coroutine[Any, Any, Words]:
+        """`kernel(*arguments)`, own words of `shape`, to be awaited; in a thread if it is `work` word operations long.  A dry run skips it."""
+        return self._ops.compute(kernel, shape, *arguments, work=work)
 
     # -- openings and outputs ----------------------------------------------------------------------------------
 
@@ -217,9 +209,10 @@ class Session(OpSession):
 
         x of at most 4096 elements is opened beside the program: only whoever reads the result waits.
         """
-        x = self.operand(x, (AShare,), "mask")
-        scope = running(self)
-        masked = await masking.mask(self, self._engine, scope, x, self.name_mask(x))
+        ops = self._ops
+        x = ops.operand(x, (AShare,), "mask")
+        scope = running(ops)
+        masked = await masking.mask(ops, scope, x, ops.name_mask(x))
         if masked.size <= correlations.MAX_LIFTED:
             masked.place = (*scope.path, 0)
         return masked
@@ -242,7 +235,7 @@ class Session(OpSession):
         x = self.operand(x, (AShare, BShare), "reveal")
         receivers = self.receivers(to)
         to_names = tuple(self._receiver_names[i] for i in receivers)
-        scope, shape, lineage = current(self), x.shape, x.lineage
+        scope, shape, lineage = current(self._ops), x.shape, x.lineage
         await self.made(x)
         usage, combine, frac = (ZERO_XOR, np.bitwise_xor, None) if isinstance(x, BShare) else (ZERO, np.add, x.frac)
         fresh = self._engine.streams.zero(scope.ranges.take(usage, x.words.shape), usage)
@@ -271,7 +264,7 @@ class Session(OpSession):
         if not listed:
             msg = "reveal needs at least one receiver"
             raise ProgramError(msg)
-        return tuple(sorted({self.n if self.client and entry in (self.n, self.client) else self.party(entry) for entry in listed}))
+        return tuple(sorted({self.n if self._client and entry in (self.n, self._client) else self.party(entry) for entry in listed}))
 
     def everyone(self, to: Receivers | None) -> bool:
         """Whether whoever may get results gets this one."""
@@ -294,12 +287,12 @@ class Session(OpSession):
             raise ConfigError(msg)
         return number
 
-    # -- the end -----------------------------------------------------------------------------------------------
 
-    async def finish(self) -> None:
-        """The program is done: hand over what the others still need, then say so."""
-        await self._engine.finish()
-
-    def abort(self, fault: BaseException) -> BaseException:
-        """The program raised `fault` here: every peer is told where, never what.  Returns what to raise."""
-        return self._engine.abort(fault)
+def dry_run(
+    names: Sequence[str], index: int, hearing: Hearing = DryExchange, client: str = "", source: type[DrySource] = DrySource
+) -> tuple[Session, Plan]:
+    """A session of party `index` on shapes alone, and the plan that it writes down."""
+    engine, plan = Dry.of(names, index, hearing, source)
+    ops = OpSession(engine)
+    plan.closes = partial(close_innermost, ops)
+    return Session(names, ops, _SILENT, client), plan

@@ -62,7 +62,7 @@ async def column_layout(
     rounds 1 · reveals everyone's numbers of rows and columns, who has y, and where records have labels, a print of them, of 32 bits
     """
     # Of this session alone: the same records have another print in every job.
-    prints = [int.from_bytes(blake2b(labels.encode(), digest_size=4, key=s.home.session).digest(), "big") for labels in records]
+    prints = [int.from_bytes(blake2b(labels.encode(), digest_size=4, key=s.id).digest(), "big") for labels in records]
     shapes = await s.shapes((rows, columns, int(has_target), crc32(repr(terms).encode()), *prints))
     for name, shape in zip(s.names, shapes, strict=True):
         if shape[3] != shapes[s.index][3]:

@@ -63,7 +63,7 @@ async def raises(s):
 async def impatient(s):
     await total(s)
     while s.index == 0:
-        s.check_alive()
+        s._ops.check_alive()
         await asyncio.sleep(0.01)
     async with asyncio.timeout(0.5):
         await total(s)

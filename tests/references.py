@@ -116,7 +116,7 @@ def total(shares):
 
 def shared(s, words, lineage, *, bound=1.0, frac=0):
     """A share of any words, whatever bound is claimed."""
-    return s.share(split(words, s.n, lineage)[s.index], frac=frac, bound=bound, lineage=lineage)
+    return s._ops.share(split(words, s.n, lineage)[s.index], frac=frac, bound=bound, lineage=lineage)
 
 
 def owned(s, words, lineage, *, bound=1.0):
@@ -132,7 +132,7 @@ def shared_bits(s, plain, lineage):
     rng = np.random.default_rng([lineage, words.size])
     others = rng.integers(0, 2**64, (s.n - 1, words.size), dtype=np.uint64)
     mine = [*others, words ^ np.bitwise_xor.reduce(others, axis=0)][s.index]
-    return s.bit_share(mine, plain.shape, lineage)
+    return s._ops.bit_share(mine, plain.shape, lineage)
 
 
 async def plain_share(s, words, lineage):

@@ -384,7 +384,7 @@ async def test_a_cancelled_op_ends_the_session_everywhere():
                     await protocols.secure_sum(s, [1.0])
                 else:
                     # Never in the op before p0 has left it.
-                    await until(s.check_alive)
+                    await until(s._ops.check_alive)
 
         results = await asyncio.gather(*(program(node) for node in parties), return_exceptions=True)
         assert isinstance(results[0], ProgramError)

@@ -133,9 +133,9 @@ async def answer(s, relation):
     if receiver(tag, s.n) != s.index:
         return None
     target = np.empty(relation.nbytes, np.uint8)
-    arrivals = exchange.expect_correction(s.root, tag, relation.key, target.nbytes, Store(target))
+    arrivals = exchange.expect_correction(s._ops.root, tag, relation.key, target.nbytes, Store(target))
     exchange.ask([relation])
-    await exchange.arrived(s.root, arrivals, target.size)
+    await exchange.arrived(s._ops.root, arrivals, target.size)
     return target.tobytes()
 
 

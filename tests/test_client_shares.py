@@ -263,7 +263,7 @@ async def test_a_second_portion_after_the_first_was_taken_is_refused():
     async def program(s, given):
         while isinstance(given.words, np.ndarray):
             sent.set()
-            s.check_alive()
+            s._ops.check_alive()
             await asyncio.sleep(0)
 
     outcomes = await together(2, program, WORDS, give=again)

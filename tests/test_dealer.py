@@ -164,9 +164,9 @@ async def test_what_the_dealer_hears_is_the_same_for_any_inputs(monkeypatch):
 async def fetched(s, relation):
     exchange, key = s._engine.exchange, relation.key
     target = np.empty(relation.nbytes, np.uint8)
-    arrivals = exchange.expect_correction(current(s), exchange.correction_tag(key), key, target.nbytes, Store(target))
+    arrivals = exchange.expect_correction(current(s._ops), exchange.correction_tag(key), key, target.nbytes, Store(target))
     exchange.ask([relation])
-    await exchange.arrived(current(s), arrivals, target.nbytes)
+    await exchange.arrived(current(s._ops), arrivals, target.nbytes)
     return target.tobytes()
 
 

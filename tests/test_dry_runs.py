@@ -12,12 +12,12 @@ import pytest
 
 import mpc
 import protocols
+from mpc import session
 from mpc.channels import flow
 from mpc.errors import ProgramError
 from mpc.network import mesh
 from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealing, dealt
-from mpc.session import Session
 from mpc.testing import simulate
 from tests.references import shared
 from tests.waiting import turns
@@ -132,8 +132,8 @@ def test_parts_beside_the_one_that_looks_are_asked_for_too():
         return await asyncio.gather(positive(s, x), squares(s, x))
 
     async def planned(s):
-        plain = s.source.plan
-        s.source.plan = lambda plan: (asked.append(len(plan.relations)), plain(plan))
+        plain = s._ops.source.plan
+        s._ops.source.plan = lambda plan: (asked.append(len(plan.relations)), plain(plan))
         return await s.run(both, small(s))
 
     simulate(2, planned)
@@ -232,7 +232,7 @@ def test_a_planned_program_takes_arguments_by_name_too(n):
     """Shares among them as well, and whatever the names are."""
 
     async def between(s, rows, *, program, low=-1.0):
-        asked.append(s.source.__class__.__name__)
+        asked.append(s._ops.source.__class__.__name__)
         limits = await protocols.clip(s, program["x"], low, 2)
         return await s.reveal(limits + program["x"]), await protocols.mean(s, rows, to=0)
 
@@ -252,14 +252,14 @@ def test_a_planned_program_takes_arguments_by_name_too(n):
 def test_a_program_that_runs_keeps_nothing_of_its_dry_run(monkeypatch):
     """However many names it has asked for."""
     plans = []
-    dry = Session.dry.__func__
+    dry = session.dry_run
 
     def noted(*arguments, **more):
-        session, plan = dry(*arguments, **more)
-        plans.append(weakref.ref(session))
-        return session, plan
+        s, plan = dry(*arguments, **more)
+        plans.append(weakref.ref(s._ops))
+        return s, plan
 
-    monkeypatch.setattr(Session, "dry", classmethod(noted))
+    monkeypatch.setattr(session, "dry_run", noted)
 
     async def part(s, x):
         await s.reveal(await mpc.trunc(s, x, 1))

@@ -148,7 +148,7 @@ async def after_the_end(program):
 
     await each(kept_too)
     with pytest.raises(BeaverError) as caught:
-        kept[0].check_alive()
+        kept[0]._ops.check_alive()
     return [caught.value]
 
 
@@ -156,7 +156,7 @@ async def cancelled(s):
     if s.index == 0:
         async with asyncio.timeout(0.1):
             await s.reveal(s.zero(1))
-    await until(s.check_alive)
+    await until(s._ops.check_alive)
 
 
 async def looks_at_unmade_words(s):
@@ -208,7 +208,7 @@ async def no_dealer():
 async def stalled(s):
     await s.reveal(s.zero(1))
     if s.index == 1:
-        await until(s.check_alive)
+        await until(s._ops.check_alive)
     await s.reveal(s.zero(1))
 
 

@@ -6,6 +6,7 @@ import inspect
 
 import mpc
 import protocols
+from mpc.testing import simulate
 
 
 def test_all_is_sorted_complete_and_documented():
@@ -24,6 +25,29 @@ def test_nothing_public_is_missing():
         assert public == set(package.__all__)
 
 
-def test_session_has_the_documented_surface():
-    for name in ("encode", "zero", "input", "inputs", "mask", "reveal"):
-        assert getattr(mpc.Session, name).__doc__
+ATTRIBUTES = {"cost", "id", "index", "log", "n", "names", "releases"}
+OWN_VALUES = {"compute", "encode", "given", "input", "inputs", "operand", "shapes", "zero"}
+OTHERS_SEE = {"mask", "reveal"}
+RECEIVERS = {"everyone", "party", "receivers"}
+
+
+def test_a_session_has_these_names_and_no_others():
+    """So whatever a program opens was masked by an op: nothing here opens words."""
+    calls = OWN_VALUES | OTHERS_SEE | RECEIVERS | {"made", "run"}
+
+    async def program(s):
+        return {name for name in dir(s) if not name.startswith("_")}
+
+    assert simulate(2, program) == [ATTRIBUTES | calls] * 2
+    for name in calls:
+        assert getattr(mpc.Session, name).__doc__, name
+
+
+def test_an_op_may_be_called_with_either():
+    """By a program, and by the body of another op."""
+
+    async def program(s):
+        x = s.input([3.0] if s.index == 0 else None, 0, 1, bound=8.0)
+        return [float((await s.reveal(await mpc.mul(each, x, x)))[0]) for each in (s, s._ops)]
+
+    assert simulate(2, program) == [[9.0, 9.0]] * 2

@@ -32,7 +32,7 @@ async def opened(s, words, turns):
     """Open `words` as they are, after some turns of the loop, so that parties start in different orders."""
     for _ in range(turns):
         await asyncio.sleep(0)
-    return await s._engine.exchange.open(current(s), "test", words, [0], [], np.add)
+    return await s._engine.exchange.open(current(s._ops), "test", words, [0], [], np.add)
 
 
 def run(size, orders, seed=None):

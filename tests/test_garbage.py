@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import mpc
-from mpc import Session
 from mpc.ledger import Books
 from mpc.membership.roster import Member, Roster
+from mpc.op_session import OpSession
 from mpc.preprocessing.dealing import DealerSession
 from parties.config import load_node_config
 from parties.nodes import lasting
@@ -35,7 +35,7 @@ def seldom():
 
 
 def kept():
-    return sum(isinstance(each, (Session, DealerSession)) for each in gc.get_objects())
+    return sum(isinstance(each, (OpSession, DealerSession)) for each in gc.get_objects())
 
 
 async def fails(node, job):

@@ -56,7 +56,7 @@ async def total(node, job, value=1.0, rounds=1):
         for _ in range(rounds):
             result = await protocols.secure_sum(s, [value])
             await asyncio.sleep(0)
-        return float(result[0]), s._engine.home.session
+        return float(result[0]), s.id
 
 
 @pytest.mark.parametrize("n", [2, 5])
@@ -101,7 +101,7 @@ async def test_a_restart_with_the_same_keys_has_other_keys_seeds_and_sessions():
             async def program(node):
                 async with node.session("j") as s:
                     channels = [channel.exporter for channel in s._engine.exchange._agreed.channels.values()]
-                    return [s._engine.home.session, *channels, *s._engine.exchange._agreed.seeds.values()], s._engine.streams.zero(
+                    return [s.id, *channels, *s._engine.exchange._agreed.seeds.values()], s._engine.streams.zero(
                         Range("9", 0, (4,))
                     ).tobytes()
 

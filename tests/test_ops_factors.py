@@ -237,10 +237,10 @@ def test_what_follows_a_long_dry_run_that_failed(n):
     async def program(s):
         x = await s.mask(s.zero(1 << 17, frac=0).assume_bound(1.0, "zeros"))
         y = await s.mask(s.zero(3, frac=0).add_own(s.encode([1.0, 2.0, 3.0], frac=0)).assume_bound(20.0, "n times 3"))
-        calls = s.root.calls
+        calls = s._ops.root.calls
         with pytest.raises(PrecisionError):
             await s.run(too_large, x)
-        assert s.root.calls == calls
+        assert s._ops.root.calls == calls
         results = [await s.run(cubes, y), await cubes(s, y)]
         return [*results, await protocols.secure_sum(s, [1.0])]
 

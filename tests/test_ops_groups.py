@@ -147,7 +147,7 @@ def test_a_fault_ends_what_is_under_way(n, read):
 
         async def fails(s, value, factors):
             value = await chain(s, value, factors[:-1])
-            if s.home.session != b"dry run" and s.index == 1:
+            if s.id != b"dry run" and s.index == 1:
                 raise KeyError("mine")
             return await chain(s, value, factors[-1:]) if read else None
 
@@ -188,7 +188,7 @@ def test_an_op_that_is_cancelled_while_a_group_leaves_or_is_waited_for_ends_the_
             await cancels(s)
         except (PeerLost, asyncio.CancelledError) as fault:
             told.append((s.index, type(fault)))
-            s.check_alive()
+            s._ops.check_alive()
 
     with pytest.raises(mpc.ProgramError, match=f"an op was cancelled at {where}, so this session ended at every party"):
         simulate(2, program, clocks=CLOCKS)
@@ -197,7 +197,7 @@ def test_an_op_that_is_cancelled_while_a_group_leaves_or_is_waited_for_ends_the_
 
 async def both(s, value, factors):
     """Two chains side by side; every party finds other work to do in another one of them."""
-    busy = s.home.session != b"dry run"
+    busy = s.id != b"dry run"
 
     @mpc.protocol
     async def part(s, number):

@@ -23,7 +23,7 @@ def integers(s, words, bound):
     """These words, as shares that are uniform."""
     shares = np.random.default_rng(1).integers(0, 2**64, (s.n, *words.shape), dtype=np.uint64)
     shares[0] += words.view(np.uint64) - np.sum(shares, axis=0, dtype=np.uint64)
-    return s.share(shares[s.index], frac=0, bound=bound, lineage=words.size)
+    return s._ops.share(shares[s.index], frac=0, bound=bound, lineage=words.size)
 
 
 async def rounds_of(s, product):

@@ -259,7 +259,7 @@ def test_public_bits_of_another_shape_at_one_party_are_a_disagreement():
     """Though they would give the same."""
 
     async def program(s):
-        public = np.ones(2 if s.first else (2, 1), bool)
+        public = np.ones(2 if s.index == 0 else (2, 1), bool)
         await s.reveal(await mpc.xor(s, flags(s, 4).reshape(2, 2), public))
 
     with pytest.raises(mpc.Disagreement):

@@ -12,6 +12,7 @@ import protocols
 from mpc import Disagreement, PrecisionError, protocol
 from mpc.messaging.exchange import Exchange
 from mpc.preprocessing import dealing, dealt
+from mpc.session import dry_run
 from mpc.testing import simulate
 from tests.references import shared, shared_bits
 
@@ -212,12 +213,12 @@ def test_a_program_that_cannot_run_fails_in_its_dry_run(asks):
 
 def test_a_dry_run_leaves_the_sessions_ledger_and_scopes_alone():
     async def program(s):
-        calls = s.root.calls
-        dry, plan = mpc.Session.dry(s.names, s.index)
+        calls = s._ops.root.calls
+        dry, plan = dry_run(s.names, s.index)
         await everything(dry, reveal=False)
         assert plan.rounds > 5
         assert plan.peak > 0
-        assert (s.root.calls, s.cost.rounds, s.cost.payload) == (calls, 0, 0)
+        assert (s._ops.root.calls, s.cost.rounds, s.cost.payload) == (calls, 0, 0)
         return await protocols.secure_sum(s, [1.0])
 
     assert np.array_equal(simulate(2, program), [[2.0], [2.0]])

@@ -63,7 +63,7 @@ def test_words_of_every_size(n, drop):
         def integers(words):
             shares = np.random.default_rng(1).integers(0, 2**64, (s.n, words.size), dtype=np.uint64)
             shares[0] += words.view(np.uint64) - np.sum(shares, axis=0, dtype=np.uint64)
-            return s.share(shares[s.index], frac=0, bound=float(np.abs(words.astype(float)).max()), lineage=int(words.size + drop))
+            return s._ops.share(shares[s.index], frac=0, bound=float(np.abs(words.astype(float)).max()), lineage=int(words.size + drop))
 
         one, factor = await s.mask(integers(np.full(large.size, 2))), await s.mask(integers(factors))
         # Times 2 and halved: within one unit of what it was.

@@ -72,7 +72,7 @@ def test_words_of_every_size(n, one, two):
         def integers(words, bound):
             shares = np.random.default_rng(1).integers(0, 2**64, (s.n, words.size), dtype=np.uint64)
             shares[0] += words.view(np.uint64) - np.sum(shares, axis=0, dtype=np.uint64)
-            return s.share(shares[s.index], frac=0, bound=bound, lineage=int(words.size + bound))
+            return s._ops.share(shares[s.index], frac=0, bound=bound, lineage=int(words.size + bound))
 
         twice, y, y2 = [await s.mask(integers(w, b)) for w, b in ((np.full_like(value, 2), 2), (first, 2.0**one), (second, 2.0**two))]
         z = (await mpc.mul_trunc(s, integers(value, most), twice, 1)).ldexp(-1).assume_bound(most, "as large as before")

@@ -189,7 +189,7 @@ def test_words_are_made_for_whoever_reads_them(program, n, seed, planned):
         outcome = value_of(await s.run(program, x) if planned else await program(s, x))
         await s.made(outcome)
         # Whatever was asked for was taken, if the real run does as the dry run did.
-        assert program is tidies_up or not getattr(s.source, "_asked", None)
+        assert program is tidies_up or not getattr(s._ops.source, "_asked", None)
         return [value.words for value in outcome], (s.cost.rounds, s.cost.payload, s.cost.corrections)
 
     words, costs = zip(*simulate(n, reads, seed=seed), strict=True)
@@ -234,9 +234,9 @@ def test_relations_are_asked_for_in_the_order_in_which_they_are_read():
                 await mpc.square(s, x)
             return first
 
-        plan, begin = s.source.plan, s.source.begin
-        s.source.plan = lambda asked: (planned.append([relation.out.scope for relation in asked.relations]), plan(asked))
-        s.source.begin = lambda scope, relation: (begun.append((s.index, relation.out.scope)), begin(scope, relation))[1]
+        plan, begin = s._ops.source.plan, s._ops.source.begin
+        s._ops.source.plan = lambda asked: (planned.append([relation.out.scope for relation in asked.relations]), plan(asked))
+        s._ops.source.begin = lambda scope, relation: (begun.append((s.index, relation.out.scope)), begin(scope, relation))[1]
         await s.run(at_last, x)
 
     simulate(2, program)
@@ -309,7 +309,7 @@ def test_a_sum_of_any_length_keeps_few_addends(n, planned, monkeypatch):
             square = await mpc.mul(s, x, x)
             assert (square + 1).shape == (4,)  # dropped at once
             value = (value + square).assume_bound(1.0, "a lie")
-            most.append(sum(1 for _ in scope.running(s).waiting or ()))
+            most.append(sum(1 for _ in scope.running(s._ops).waiting or ()))
         cube = await mpc.mul(s, square, x)
         return value + cube
 
@@ -365,7 +365,7 @@ def test_an_op_that_is_cancelled_while_it_waits_for_words_ends_the_session_every
     async def cancels(s):
         square = await mpc.mul(s, *[await s.mask(shared(s, WORDS, 1))] * 2)
         reading = asyncio.create_task(reads(s, square))
-        while s.source._due.asks == s.cost.relations == 0:
+        while s._ops.source._due.asks == s.cost.relations == 0:
             await asyncio.sleep(0)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)

@@ -190,7 +190,7 @@ def test_ten_million_comparisons():
     shares = split(x, 2, 1)
 
     async def program(s):
-        less = await mpc.ltz(s, s.share(shares[s.index], frac=0, bound=1.0, lineage=1))
+        less = await mpc.ltz(s, s._ops.share(shares[s.index], frac=0, bound=1.0, lineage=1))
         return less.words, s.cost.rounds
 
     (first, rounds), (second, _) = simulate(2, program)

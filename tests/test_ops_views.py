@@ -37,7 +37,7 @@ async def operands_of(s, name, value, form):
         if kind == "b":
             plain = np.full(shape, value != 0, np.uint8)
             words = bits.pack(plain.reshape(-1)) if mine else np.zeros(bits.word_count(plain.size), WORD)
-            operands.append(s.bit_share(words, shape, 1 + at))
+            operands.append(s._ops.bit_share(words, shape, 1 + at))
             continue
         x = s.input(np.full(shape, value) if mine else None, last, shape, frac=0, bound=2.0**24)
         x = x + s.zero(shape, frac=0) if form == "share" else x

@@ -136,7 +136,7 @@ def test_masked_words_of_every_size_are_lifted(n):
     async def program(s):
         shares = np.random.default_rng(1).integers(0, 2**64, (s.n, values.size), dtype=np.uint64)
         shares[0] += values.view(np.uint64) - np.sum(shares, axis=0, dtype=np.uint64)
-        large = await opened(s, s.share(shares[s.index], frac=0, bound=2.0**60, lineage=1))
+        large = await opened(s, s._ops.share(shares[s.index], frac=0, bound=2.0**60, lineage=1))
         one = await opened(s, own(s, np.ones(8), 1.0, 1))
         small = (await mpc.mul_trunc(s, one, one, 1)).assume_bound(1.0, "ones")
         # Three factors, of which the large one is read as a fraction.

@@ -123,8 +123,8 @@ async def other_receivers(s):
 async def other_masks(s):
     x = s.zero(2).add_own(s.encode([1.0, 2.0]))
     if s.index == 1:
-        s.name_mask(x)
-    return await s.masked((x,), (s.name_mask(x),))
+        s._ops.name_mask(x)
+    return await s._ops.masked((x,), (s._ops.name_mask(x),))
 
 
 async def other_length(s):

@@ -305,9 +305,9 @@ def test_the_oracle_catches_reuse():
 def test_the_oracle_runs_under_every_simulation():
     async def program(s):
         x = s.zero(2).add_own(s.encode([1.0, 2.0]))
-        name = s.name_mask(x)
-        await s.masked((x,), (name,))
-        await s.masked((x + 1.0,), (name,))
+        name = s._ops.name_mask(x)
+        await s._ops.masked((x,), (name,))
+        await s._ops.masked((x + 1.0,), (name,))
 
     with pytest.raises(ReusedRandomnessError, match="spent twice"):
         simulate(2, program)

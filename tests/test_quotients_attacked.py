@@ -89,7 +89,7 @@ def test_a_lifting_that_another_task_has_begun_is_asked_for_once():
             value, masked = await begun(s)
             tasks = (part(s, value, masked, planned, late * delayed) for planned, delayed in ((True, 0), (False, 1), (True, 1)))
             results.append([float(found[0]) for found in await asyncio.gather(*tasks)])
-        source, exchange = s.source, s._engine.exchange
+        source, exchange = s._ops.source, s._engine.exchange
         early = exchange._agreed.flows[exchange.dealer]._early
         await until(lambda: not (source._ahead.asks or source._asked or early))
         return results

@@ -113,7 +113,7 @@ def test_products_with_masked_values_need_no_opening(n):
 def test_edge_words_multiply_mod_2_64(words):
     async def program(s):
         x = s.input(np.array([3]) if s.index == 0 else None, 0, (1,), frac=0, bound=4.0)
-        edge = s.share(np.array([words % 2**64 if s.index == 0 else 0], np.uint64), frac=0, bound=1.0, lineage=5)
+        edge = s._ops.share(np.array([words % 2**64 if s.index == 0 else 0], np.uint64), frac=0, bound=1.0, lineage=5)
         return await s.reveal(await mpc.mul(s, x, edge))
 
     expected = (3 * words + 2**63) % 2**64 - 2**63

@@ -67,7 +67,7 @@ def test_what_has_arrived_is_due_no_more_whoever_waits_for_a_group(seed, planned
 
     @mpc.protocol
     async def part(s, factors, number):
-        if s.home.session != b"dry run" and (s.index + number) % 2:
+        if s.id != b"dry run" and (s.index + number) % 2:
             await turns()
         value, products = factors[0], []
         for k in range(60):
@@ -147,10 +147,10 @@ def test_rounds_of_calls_beside_one_that_makes_what_was_computed_are_counted(see
         x = s.input(np.arange(4.0) if s.index == 0 else None, owner=0, shape=4, bound=4.0)
         await s.made(masked := await s.mask(x))
         computed = []
-        while s.root.calls % scope.OFTEN != scope.OFTEN - 2:
+        while s._ops.root.calls % scope.OFTEN != scope.OFTEN - 2:
             computed.append((await mpc.mul(s, masked, masked)) + 1.0)
         await asyncio.gather(deep(s, x), mpc.trunc(s, x, 1))
-        return s.root.depth
+        return s._ops.root.depth
 
     assert simulate(2, program, seed=seed) == [4, 4]
 

@@ -108,7 +108,7 @@ async def lies(s, waited):
     """p0 waits for p1, which takes no step, as nobody does; each says all the time that it waits for whom `waited` tells."""
     if s.index:
         while True:
-            s.check_alive()
+            s._ops.check_alive()
             if s.index in waited:
                 say(s, f"p{waited[s.index]}")
             await asyncio.sleep(0.01)
@@ -345,7 +345,7 @@ async def test_what_a_peer_calls_a_scope_raises_nothing(scope):
     async def program(s):
         with pytest.raises(ZeroDivisionError):
             await two(s)
-        return s.root.ended(scope), s.root.ended("0.2"), s.root.ended("0.3.1.4")
+        return s._ops.root.ended(scope), s._ops.root.ended("0.2"), s._ops.root.ended("0.3.1.4")
 
     for found, *late in await simulate_async(2, program):
         assert found is None

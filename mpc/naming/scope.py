@@ -199,7 +199,7 @@ class Scope:
 
 
 class Scoped(Protocol):
-    """What `@protocol` needs of a session."""
+    """What makes the calls of a session: what its ops hold as the session."""
 
     @property
     def root(self) -> Scope:
@@ -216,11 +216,24 @@ class Scoped(Protocol):
         """A call of `scope` was cancelled before it was done."""
 
 
+class Facade(Protocol):
+    """A session as programs hold it, without what its ops need."""
+
+    @property
+    def _ops(self) -> Scoped:
+        """What makes its calls."""
+
+
 _current: ContextVar[tuple[Scoped, Scope] | None] = ContextVar("beaver_scope", default=None)
 
-S = TypeVar("S", bound=Scoped)
+S = TypeVar("S", bound=Scoped | Facade)
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def within(s: object) -> Any:
+    """Of the session that a program holds, what makes its calls; of that, and of anything else, itself."""
+    return getattr(s, "_ops", s)
 
 
 def running(s: Scoped) -> Scope:
@@ -275,7 +288,7 @@ def current(s: Scoped) -> Scope:
 
 def check_session(s: object, name: str) -> None:
     """Raise ProgramError where something else stands in the place of the session."""
-    if not hasattr(s, "check_alive"):
+    if not hasattr(within(s), "check_alive"):
         msg = (
             f"{name} takes the session first, not {type(s).__name__}: in a program `await {name}(s, ...)`, "
             f"of a session from mpc.connect_sync `s.run({name}, ...)`"
@@ -307,13 +320,14 @@ def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concat
     @functools.wraps(body)
     def call(s: S, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         check_session(s, body.__name__)
-        s.check_alive()
-        parent = current(s)
+        calls: Scoped = within(s)
+        calls.check_alive()
+        parent = current(calls)
         scope = parent.child(body.__name__)
-        coroutine = _run(s, parent, scope, body, args, kwargs)
+        coroutine = _run(calls, parent, scope, body, (s, *args), kwargs)
         # What Python calls it where its await was forgotten.
         coroutine.__qualname__ = body.__qualname__  # type: ignore[attr-defined]  # the abstract type does not promise it
-        if (unbegun := s.unbegun) is not None:
+        if (unbegun := calls.unbegun) is not None:
             unbegun[scope] = coroutine
         return coroutine
 
@@ -334,7 +348,7 @@ async def _run(
             scope.follow(parent)
         token = _current.set((s, scope))
         try:
-            body_call = body(s, *args, **kwargs)
+            body_call = body(*args, **kwargs)
             # What was made for this call alone goes as soon as the body needs it no more.
             del args, kwargs
             return await body_call

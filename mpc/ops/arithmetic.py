@@ -28,14 +28,14 @@ from mpc.values.secret import lineage_of, parameter_lineage, same_home
 
 if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
+    from mpc.op_session import OpSession
     from mpc.ring import Words
-    from mpc.session import Session
     from mpc.values.fixed import Fixed
     from mpc.values.masked import Masked
     from mpc.values.shares import AShare
 
 
-def value_relation(s: Session, expression: Expression) -> Relation:
+def value_relation(s: OpSession, expression: Expression) -> Relation:
     """A fresh sharing of the value of a mask expression."""
     return Relation.fresh(running(s).ranges, "value", (), (expression,))
 
@@ -63,7 +63,7 @@ def _by_chunks(x: Operand, y: Operand) -> bool:
 
 
 @op(mul_cost, source="beaver91", opens="x - a and y - b, uniform")
-async def mul(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
+async def mul(s: OpSession, x: AShare | Masked, y: AShare | Masked) -> AShare:
     """The product x * y, elementwise with broadcasting; its frac is the sum of both.
 
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
@@ -91,7 +91,7 @@ def matmul_cost(n: int, x: Operand, y: Operand, *, bound: float | None = None) -
 
 
 @op(matmul_cost, source="beaver91", opens="x - a and y - b, uniform")
-async def matmul(s: Session, x: AShare | Masked, y: AShare | Masked, *, bound: float | None = None) -> AShare:
+async def matmul(s: OpSession, x: AShare | Masked, y: AShare | Masked, *, bound: float | None = None) -> AShare:
     """The matrix product x @ y with numpy's shape rules; its frac is the sum of both.
 
     `bound` is a public bound of the product that the caller can prove, tighter than what follows from the bounds of x and y and the number of addends.
@@ -104,7 +104,7 @@ async def matmul(s: Session, x: AShare | Masked, y: AShare | Masked, *, bound: f
 
 
 @op(matmul_cost, source="beaver91", opens="x - a and y - b, uniform")
-async def dot(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
+async def dot(s: OpSession, x: AShare | Masked, y: AShare | Masked) -> AShare:
     """The inner product of two vectors (k,), (k,) -> 0-d.
 
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8
@@ -124,7 +124,7 @@ def square_cost(n: int, x: Operand) -> Cost:
 
 
 @op(square_cost, source="beaver91", opens="x - a, uniform")
-async def square(s: Session, x: AShare | Masked) -> AShare:
+async def square(s: OpSession, x: AShare | Masked) -> AShare:
     """The square of x, elementwise; its frac is twice that of x.
 
     rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 8 per element
@@ -166,7 +166,7 @@ def product_lineage(operation: str, x: Fixed, y: Fixed, known: float | None = No
     return lineage_of(operation, x.lineage, y.lineage, *(() if known is None else (parameter_lineage(float(known)),)))
 
 
-async def _product(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, known: float | None = None) -> AShare:
+async def _product(s: OpSession, x: AShare | Masked, y: AShare | Masked, operation: str, known: float | None = None) -> AShare:
     names = [s.name_mask(x), s.name_mask(y)]
     relation = value_relation(s, masks_product(s.n, operation, *names))
     with closing(s.source.begin(running(s), relation)) as fetching:
@@ -216,7 +216,7 @@ def _combined(index: int, n: int, x: Masked, y: Masked, c: Words, operation: str
     return words
 
 
-async def _square(s: Session, x: AShare | Masked) -> AShare:
+async def _square(s: OpSession, x: AShare | Masked) -> AShare:
     name = s.name_mask(x)
     relation = value_relation(s, expressions.combine("mul", name, name))
     with closing(s.source.begin(running(s), relation)) as fetching:

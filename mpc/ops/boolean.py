@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from mpc.op_session import OpSession
     from mpc.ring import Words
-    from mpc.session import Session
 
 ALL = np.array((1 << 64) - 1, np.uint64)
 
@@ -59,7 +59,7 @@ def _common(*shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise ProgramError(msg) from None
 
 
-def _flipped(s: Session, x: BShare, y: ArrayLike) -> BShare:
+def _flipped(s: OpSession, x: BShare, y: ArrayLike) -> BShare:
     """The XOR of x and public bits y, which party 0 alone adds."""
     flips = as_numbers(y)
     if flips.dtype != np.bool_:
@@ -72,7 +72,7 @@ def _flipped(s: Session, x: BShare, y: ArrayLike) -> BShare:
 
 
 @op(free, source="beaver91", opens="nothing")
-async def xor(s: Session, x: BShare, y: BShare | ArrayLike) -> BShare:
+async def xor(s: OpSession, x: BShare, y: BShare | ArrayLike) -> BShare:
     """Exclusive or: x ^ y with broadcasting; y may be public bits.  rounds 0 · bytes 0"""
     if isinstance(x, BShare) and not isinstance(y, Secret):
         return _flipped(s, x, y)
@@ -81,13 +81,13 @@ async def xor(s: Session, x: BShare, y: BShare | ArrayLike) -> BShare:
 
 
 @op(free, source="beaver91", opens="nothing")
-async def not_(s: Session, x: BShare) -> BShare:
+async def not_(s: OpSession, x: BShare) -> BShare:
     """Not: 1 - x.  rounds 0 · bytes 0"""
     return s.bit_share(x.words ^ ALL if s.first else x.words, x.shape, lineage_of("not", x.lineage))
 
 
 @op(and_cost, source="beaver91", opens="each operand ^ a mask of its own, uniform")
-async def and_(s: Session, x: BShare, y: BShare, *more: BShare) -> BShare:
+async def and_(s: OpSession, x: BShare, y: BShare, *more: BShare) -> BShare:
     """And: x & y, and up to two more operands, with broadcasting.
 
     rounds 1 · bytes 1/8 per element, operand and peer · dealer 1/8 per element for two operands, 1/2 for three, 11/8 for four
@@ -117,7 +117,7 @@ def _and(opened: Words, masks: list[Words], dealt: Words, first: bool) -> Words:
 
 
 @op(and_cost, source="beaver91", opens="x and y, each ^ a mask of its own, uniform")
-async def or_(s: Session, x: BShare, y: BShare) -> BShare:
+async def or_(s: OpSession, x: BShare, y: BShare) -> BShare:
     """Or: x | y with broadcasting.  rounds 1 · bytes 1/4 per element and peer · dealer 1/8 per element"""
     x, y = _aligned(x, y)
     both = await and_(s, x, y)

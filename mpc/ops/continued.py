@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from mpc.kernels.wide import Numbers
     from mpc.naming.expressions import Expression
     from mpc.naming.scope import Scope
+    from mpc.op_session import OpSession
     from mpc.ops.lift import Lifted
     from mpc.ring import Words
-    from mpc.session import Session
     from mpc.values.derived import Opened
     from mpc.values.masked import Masked
     from mpc.values.shares import AShare
@@ -107,7 +107,7 @@ class Steps:
         return self._name
 
 
-async def product(s: Session, z: AShare, origin: Truncation, y: Masked, drop: int) -> AShare:
+async def product(s: OpSession, z: AShare, origin: Truncation, y: Masked, drop: int) -> AShare:
     """The product of a quotient and a masked value, truncated; see `mul_trunc`."""
     scope = running(s)
     kind = joint_kind(z, y, drop) if origin.base is not None else None
@@ -151,7 +151,7 @@ class QuotientWords(Opens["Opened"]):
         return words
 
 
-def _begin(s: Session, of: Scope, steps: Steps, scope: Scope) -> tuple[Coroutine[Any, Any, Opened], Coroutine[Any, Any, list[Words]]]:
+def _begin(s: OpSession, of: Scope, steps: Steps, scope: Scope) -> tuple[Coroutine[Any, Any, Opened], Coroutine[Any, Any, list[Words]]]:
     """The work in `scope`, and what it fetches: the only relation of the op's own scope `of`."""
     kind, name_of, opened = (WIDE, lifted_name, _opened_wide) if steps.is_wide else (QUOTIENT, attrgetter("name"), _opened)
     names = (steps.base.name, *map(name_of, steps.factors), steps.name())
@@ -160,7 +160,7 @@ def _begin(s: Session, of: Scope, steps: Steps, scope: Scope) -> tuple[Coroutine
     return opened(s, scope, steps, fetching), fetching
 
 
-async def _opened(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
+async def _opened(s: OpSession, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
     base, factors, drop, rho = steps.base, steps.factors, steps.drop, steps.name()
     c, z = await base.opening.result(scope)
     high, products, top, tops = await fetching
@@ -182,7 +182,7 @@ def _times(z: Words, c: Words, drop: int, factors: tuple[Masked, ...], products:
     return folded([*differences, public], [*masks, m], dealt, first=first).reshape(z.shape)
 
 
-async def _opened_wide(s: Session, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
+async def _opened_wide(s: OpSession, scope: Scope, steps: Steps, fetching: Coroutine[Any, Any, list[Words]]) -> Opened:
     base, drop, rho = steps.base, steps.drop, steps.name()
     c, _ = await base.opening.result(scope)
     wholes = [(y, await lifted_whole(scope, y)) for y in steps.factors]

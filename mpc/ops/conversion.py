@@ -21,8 +21,8 @@ from mpc.values.secret import lineage_of, same_home
 
 if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
+    from mpc.op_session import OpSession
     from mpc.ring import Words
-    from mpc.session import Session
     from mpc.values.bshare import BShare
     from mpc.values.masked import Masked
     from mpc.values.shares import AShare
@@ -40,27 +40,27 @@ def b2a_cost(n: int, b: Operand) -> Cost:
 
 
 @op(b2a_cost, source="rotaru19", opens="b ^ rho, uniform")
-async def b2a(s: Session, b: BShare) -> AShare:
+async def b2a(s: OpSession, b: BShare) -> AShare:
     """Bits as integers 0 and 1 (frac 0).  rounds 1 · bytes 1/8 per element and peer · dealer 8 per element"""
     flat = b.reshape(-1)
     parts = await in_chunks(s, _b2a, _chunks(b.size), (flat,))
     return concatenate(parts).reshape(b.shape)
 
 
-def _relation(s: Session, kind: str, size: int, expressions: tuple[Expression, ...]) -> Relation:
+def _relation(s: OpSession, kind: str, size: int, expressions: tuple[Expression, ...]) -> Relation:
     ranges = running(s).ranges
     rho = ranges.take(BIT_MASK, (bits.word_count(size),))
     return Relation.fresh(ranges, kind, (size,), expressions, (rho,))
 
 
 @protocol
-async def _open_bit(s: Session, b: BShare, relation: Relation) -> Words:
+async def _open_bit(s: OpSession, b: BShare, relation: Relation) -> Words:
     """Open beta = b ^ rho."""
     hidden = b.words ^ s.mask_words(relation.bits[0], b.words, BIT_MASK)
     return await s.open_bits(hidden, [b.lineage], [relation.key])
 
 
-async def _b2a(s: Session, b: BShare) -> AShare:
+async def _b2a(s: OpSession, b: BShare) -> AShare:
     relation = _relation(s, "bit", b.size, ())
     with closing(s.source.begin(running(s), relation)) as fetching:
         opened = await _open_bit(s, b, relation)
@@ -86,7 +86,7 @@ def select_cost(n: int, b: Operand, x: Operand) -> Cost:  # noqa: ARG001  b broa
 
 
 @op(select_cost, source="rotaru19", opens="b ^ rho, and x - a unless x is Masked, uniform")
-async def select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
+async def select(s: OpSession, b: BShare, x: AShare | Masked) -> AShare:
     """Picks x where b is 1, else 0; the shape is that of x, and b broadcasts to it.
 
     rounds 1 · bytes 1/8 per element and peer, and 8 unless x is Masked · dealer 16 per element
@@ -102,7 +102,7 @@ async def select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
     return concatenate(parts).reshape(x.shape)
 
 
-async def _select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
+async def _select(s: OpSession, b: BShare, x: AShare | Masked) -> AShare:
     name = s.name_mask(x)
     relation = _relation(s, "choice", x.size, (name,))
     with closing(s.source.begin(running(s), relation)) as fetching:
@@ -113,7 +113,7 @@ async def _select(s: Session, b: BShare, x: AShare | Masked) -> AShare:
 
 
 @protocol
-async def _masked_as(s: Session, x: AShare | Masked, name: Expression) -> Masked:
+async def _masked_as(s: OpSession, x: AShare | Masked, name: Expression) -> Masked:
     (masked,) = await s.masked((x,), (name,))
     return masked
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from mpc.ledger import Cost
 from mpc.messaging.stripes import scatters, stripes
-from mpc.naming.scope import check_session, protocol
+from mpc.naming.scope import check_session, protocol, within
 from mpc.ring import count
 from mpc.values.bshare import BShare
 from mpc.values.masked import Masked
@@ -19,6 +19,7 @@ from mpc.values.shares import AShare
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+    from mpc.op_session import OpSession
     from mpc.session import Session
     from mpc.values.secret import Secret
 
@@ -120,15 +121,21 @@ OPS: dict[str, Op] = {}
 
 def op(
     cost: Callable[..., Cost], *, source: str, opens: str, leaks: str = "nothing"
-) -> Callable[[Callable[Concatenate[Session, P], Awaitable[R]]], Callable[Concatenate[Session, P], Coroutine[Any, Any, R]]]:
-    """Declare `async def name(s, ...)` an op that costs `cost(n, ...)` for the same arguments."""
+) -> Callable[[Callable[Concatenate[OpSession, P], Awaitable[R]]], Callable[Concatenate[Session | OpSession, P], Coroutine[Any, Any, R]]]:
+    """Declare `async def name(s, ...)` an op that costs `cost(n, ...)` for the same arguments.
 
-    def declare(body: Callable[Concatenate[Session, P], Awaitable[R]]) -> Callable[Concatenate[Session, P], Coroutine[Any, Any, R]]:
+    Programs call it with their `Session` and other ops with their `OpSession`, which its body gets in either case.
+    """
+
+    def declare(
+        body: Callable[Concatenate[OpSession, P], Awaitable[R]],
+    ) -> Callable[Concatenate[Session | OpSession, P], Coroutine[Any, Any, R]]:
         call, name, kinds = protocol(body), body.__name__, _kinds(body)
         positional = [wanted for _, wanted in kinds]
 
         @functools.wraps(body)
-        def checked(s: Session, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        def checked(session: Session | OpSession, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+            s: OpSession = within(session)
             # Before a mask is spent: of another kind or session it would hide nothing.
             home = getattr(s, "home", None)
             given: Any = args
@@ -144,7 +151,7 @@ def op(
             return call(s, *given, **kwargs)
 
         OPS[name] = Op(name, checked, cost, source, opens, leaks)
-        return cast("Callable[Concatenate[Session, P], Coroutine[Any, Any, R]]", checked)
+        return cast("Callable[Concatenate[Session | OpSession, P], Coroutine[Any, Any, R]]", checked)
 
     return declare
 
@@ -190,7 +197,7 @@ def cut(size: int) -> list[tuple[int, int]]:
 
 
 async def in_chunks(
-    s: Session, part: Callable[..., Coroutine[Any, Any, R]], cuts: list[tuple[int, int]], operands: tuple[Any, ...], *parameters: Any
+    s: OpSession, part: Callable[..., Coroutine[Any, Any, R]], cuts: list[tuple[int, int]], operands: tuple[Any, ...], *parameters: Any
 ) -> list[R]:
     """`part(s, *operands, *parameters)` on each chunk of the flat operands, IN_FLIGHT at a time: the rounds are those of one.
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from mpc.naming.expressions import Expression
     from mpc.naming.scope import Scope
+    from mpc.op_session import OpSession
     from mpc.ring import Words
-    from mpc.session import Session
     from mpc.values.derived import Factor, Opened
 
 
@@ -67,7 +67,7 @@ def _whole_sides(counts: Sequence[int], most: int) -> list[int]:
     return [larger] if 1 + counts[1 - larger] <= most else [0, 1]
 
 
-async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
+async def product(s: OpSession, x: AShare | Masked, y: AShare | Masked) -> AShare:
     """The product of all factors of x and y.  What is no factor yet is masked beside the program; no words are made before something reads them."""
     scope, most, sides = running(s), most_factors(x.shape), [_factors(x), _factors(y)]
     many = (x.factor_count or 1) + (y.factor_count or 1)
@@ -88,7 +88,7 @@ async def product(s: Session, x: AShare | Masked, y: AShare | Masked) -> AShare:
     return s.share(words, frac=frac, bound=bound, lineage=lineage, origin=Factors(known, scope.path))
 
 
-async def _masked(s: Session, scope: Scope, fresh: tuple[AShare, ...]) -> list[Pending]:
+async def _masked(s: OpSession, scope: Scope, fresh: tuple[AShare, ...]) -> list[Pending]:
     """What is no factor yet, masked beside the program in one opening."""
     aside, names = scope.aside(), [s.name_mask(z) for z in fresh]
     await s.beside.room()
@@ -97,13 +97,13 @@ async def _masked(s: Session, scope: Scope, fresh: tuple[AShare, ...]) -> list[P
     return [Pending(name, masked_lineage(z, name), aside, opening, (row,)) for row, (z, name) in enumerate(zip(fresh, names, strict=True))]
 
 
-async def _opened(s: Session, scope: Scope, fresh: tuple[AShare, ...], names: list[Expression]) -> Opened:
+async def _opened(s: OpSession, scope: Scope, fresh: tuple[AShare, ...], names: list[Expression]) -> Opened:
     masked = await s.masked(fresh, names, scope)
     return np.stack([each.difference for each in masked]), np.stack([each.mask for each in masked])
 
 
 def _begin(
-    s: Session, of: Scope, factors: Sequence[Factor], scope: Scope
+    s: OpSession, of: Scope, factors: Sequence[Factor], scope: Scope
 ) -> tuple[Coroutine[Any, Any, Words], Coroutine[Any, Any, list[Words]]]:
     """Words of a product, whose relation is the only one of the op's own scope `of`: the work, and what it fetches."""
     few = grouped(s, scope, factors, most_factors(factors[0].shape))
@@ -119,7 +119,7 @@ def _factors(z: AShare | Masked) -> tuple[Factor, ...]:
 
 
 async def _fewer(
-    s: Session, scope: Scope, operands: tuple[AShare | Masked, ...], sides: list[tuple[Factor, ...]], limit: int
+    s: OpSession, scope: Scope, operands: tuple[AShare | Masked, ...], sides: list[tuple[Factor, ...]], limit: int
 ) -> tuple[Factor, ...]:
     """The factors of both operands that are known, at most `limit` with those that are not, with groups in place of the others."""
     if limit >= MANY:
@@ -148,7 +148,7 @@ def _was_last(scope: Scope, z: AShare | Masked) -> bool:
     return isinstance(z, Derived) and isinstance(z.origin, Factors) and scope.comes_after(z.origin.call)
 
 
-async def _words(s: Session, scope: Scope, factors: Sequence[Factor], fetching: Coroutine[Any, Any, list[Words]]) -> Words:
+async def _words(s: OpSession, scope: Scope, factors: Sequence[Factor], fetching: Coroutine[Any, Any, list[Words]]) -> Words:
     """This party's share of the product of all factors."""
     opened = [await factor.opened(scope) for factor in factors]
     (dealt,) = await fetching

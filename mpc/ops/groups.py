@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from mpc.naming.expressions import Expression
     from mpc.naming.scope import Scope
+    from mpc.op_session import OpSession
     from mpc.ring import Words
-    from mpc.session import Session
     from mpc.values.derived import Factor, Opened
     from mpc.values.shares import AShare
 
@@ -97,7 +97,7 @@ def cost(n: int, size: int, levels: Sequence[int], limit: int) -> tuple[Cost, in
     return total, len(factors)
 
 
-def grouped(s: Session, scope: Scope, factors: Sequence[Factor], limit: int) -> Sequence[Factor]:
+def grouped(s: OpSession, scope: Scope, factors: Sequence[Factor], limit: int) -> Sequence[Factor]:
     """At most `limit` factors of the same product; what groups of them lack is asked for now, and they are opened beside the program."""
     while len(factors) > limit:
         pools = chosen([factor.level for factor in factors])
@@ -121,7 +121,7 @@ def _rows(factors: Sequence[Factor], size: int) -> int:
     return max(1, min(terms, correlations.MAX_NAMES // (size * max(factor.name.length for factor in factors))))
 
 
-def _groups(s: Session, around: Scope, columns: list[list[Factor]]) -> list[Pending]:
+def _groups(s: OpSession, around: Scope, columns: list[list[Factor]]) -> list[Pending]:
     # A scope of its own, whose rounds count for whoever waits for the groups.
     scope, shape = around.child("group"), (len(columns[0]), *columns[0][0].shape)
     level = 1 + max(factor.level for column in columns for factor in column)
@@ -135,7 +135,7 @@ def _groups(s: Session, around: Scope, columns: list[list[Factor]]) -> list[Pend
 
 
 async def _opened(
-    s: Session,
+    s: OpSession,
     scope: Scope,
     columns: list[list[Factor]],
     fetching: Coroutine[Any, Any, list[Words]],
@@ -158,7 +158,7 @@ def product_of(opened: Sequence[Opened], dealt: Words, first: bool) -> Words:  #
     return folded(differences, masks, dealt, first=first).reshape(opened[0][0].shape)
 
 
-async def group_of(s: Session, around: Scope, product: AShare, factors: Sequence[Factor]) -> Pending:
+async def group_of(s: OpSession, around: Scope, product: AShare, factors: Sequence[Factor]) -> Pending:
     """One factor in place of all of `product`: its words are opened."""
     scope = around.child("group")
     await s.beside.room()
@@ -169,12 +169,12 @@ async def group_of(s: Session, around: Scope, product: AShare, factors: Sequence
     return Pending(name, lineage, scope, opening, (...,), 1 + max(factor.level for factor in factors))
 
 
-async def _opened_words(s: Session, scope: Scope, product: AShare, name: Expression, lineage: int) -> Opened:
+async def _opened_words(s: OpSession, scope: Scope, product: AShare, name: Expression, lineage: int) -> Opened:
     await make(scope, [product.held])
     return await _under(s, scope, product.words, name, lineage)
 
 
-async def _under(s: Session, scope: Scope, words: Words, name: Expression, lineage: int) -> Opened:
+async def _under(s: OpSession, scope: Scope, words: Words, name: Expression, lineage: int) -> Opened:
     """What opening words - a gives, and this party's share of a, for the fresh mask `name` of their shape."""
     a = s.mask_words(name.where, words)
     opened = await s.open_hidden(scope, (words - a).reshape(-1), name, lineage)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from mpc.kernels.wide import Numbers
     from mpc.naming.expressions import Expression
+    from mpc.op_session import OpSession
     from mpc.ring import Words
-    from mpc.session import Session
     from mpc.values.masked import Masked
     from mpc.values.secret import Blanks
 
@@ -48,7 +48,7 @@ class Lifting(Opens[Lifted]):
 
     __slots__ = ("name",)
 
-    def __init__(self, s: Session, whole: Masked, place: tuple[int, ...]) -> None:
+    def __init__(self, s: OpSession, whole: Masked, place: tuple[int, ...]) -> None:
         # A scope that the op which masked it has left for this: whoever begins it, all parties name it alike.
         scope = Scope(place, "lift", 0, parent=running(s))
         self.name = scope.ranges.wide_mask(whole.shape)
@@ -82,7 +82,7 @@ class Ready(Unmade):
         return self
 
 
-def lifting_of(s: Session, y: Masked) -> Lifting | Ready:
+def lifting_of(s: OpSession, y: Masked) -> Lifting | Ready:
     """That of what `y` is a view of, which is liftable."""
     while y.view is not None:
         y = y.view.whole
@@ -117,13 +117,13 @@ def part_of(y: Masked, whole: Lifted) -> Lifted:
 
 
 def _begin(
-    s: Session, of: Scope, whole: Masked, name: Expression, scope: Scope
+    s: OpSession, of: Scope, whole: Masked, name: Expression, scope: Scope
 ) -> tuple[Coroutine[Any, Any, Lifted], Coroutine[Any, Any, list[Words]]]:
     fetching = s.source.begin(scope, Relation.fresh(of.ranges, LIFT, (), (whole.name,)))
     return _lifted(s, scope, whole, name, fetching), fetching
 
 
-async def _lifted(s: Session, scope: Scope, whole: Masked, name: Expression, fetching: Coroutine[Any, Any, list[Words]]) -> Lifted:
+async def _lifted(s: OpSession, scope: Scope, whole: Masked, name: Expression, fetching: Coroutine[Any, Any, list[Words]]) -> Lifted:
     r, top = await fetching
     await make(scope, [whole.held])
     own = await s.compute(_own, name.where.shape, whole.difference, r, top, s.first)
@@ -143,7 +143,7 @@ def _opened(lanes: Words, shape: tuple[int, ...]) -> Numbers:
     return wide.array(wide.opened(lanes), shape)
 
 
-async def open_numbers(s: Session, scope: Scope, own: Words, mask: Words, name: Expression, lineage: int) -> Words:
+async def open_numbers(s: OpSession, scope: Scope, own: Words, mask: Words, name: Expression, lineage: int) -> Words:
     """The lanes of numbers less their fresh wide mask, summed."""
     # A party's number less its part of the mask is uniform, and its lanes are a function of it.
     hidden = await s.compute(wide.hidden, (LANES * count(name.shape),), own, mask)

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mpc.naming.correlations import Layout
+    from mpc.op_session import OpSession
     from mpc.ops.quotients import Dividend
     from mpc.ring import Words
-    from mpc.session import Session
     from mpc.values.derived import Opened
     from mpc.values.shares import AShare
 
@@ -59,7 +59,7 @@ def cost(n: int, kind: str, x: Operand, z: Operand) -> Cost:
     return opening(n, x.shape[0] * count(z.shape[1:])).then(Cost(dealer=_layout(kind, x, z).nbytes))
 
 
-async def product(s: Session, kind: str, x: AShare | Masked, z: AShare | Masked, dividend: Dividend, drop: int) -> AShare:
+async def product(s: OpSession, kind: str, x: AShare | Masked, z: AShare | Masked, dividend: Dividend, drop: int) -> AShare:
     """The sum of x @ z and what is added to it, truncated; see `matmul_trunc`."""
     scope, factors = running(s), [x] if isinstance(x, Masked) else []
     known = [each for each in (x, z) if isinstance(each, Derived)]

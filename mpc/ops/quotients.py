@@ -20,8 +20,8 @@ from mpc.values.secret import lineage_of
 if TYPE_CHECKING:
     from mpc.kernels.wide import Numbers
     from mpc.naming.expressions import Expression
+    from mpc.op_session import OpSession
     from mpc.ring import Words
-    from mpc.session import Session
     from mpc.values.shares import AShare
     from mpc.values.unmade import Held
 
@@ -52,7 +52,7 @@ def biased_numbers(lanes: Words) -> Numbers:
     return wide.array([(value + (1 << (WIDTH - 2))) % (1 << WIDTH) for value in wide.opened(lanes)], (-1,))
 
 
-async def rounded(s: Session, c: Words | Numbers, high: Words, top: Words, drop: int, shape: tuple[int, ...]) -> Words:
+async def rounded(s: OpSession, c: Words | Numbers, high: Words, top: Words, drop: int, shape: tuple[int, ...]) -> Words:
     """This party's share of a quotient; see `truncated`."""
     return await s.compute(_shaped, shape, c, high, top, drop, s.first, shape)
 
@@ -105,25 +105,25 @@ class Dividend(NamedTuple):
     lineage: int
     plus: AShare | None = None
 
-    async def added(self, s: Session, product: Words) -> Words:
+    async def added(self, s: OpSession, product: Words) -> Words:
         """This party's share of the sum, in the memory of its share of the product."""
         if self.plus is not None:
             await s.made(self.plus)
             product += self.plus.words * WORD.type((1 << self.frac - self.plus.frac) % (1 << BITS))
         return product
 
-    def truncated(self, s: Session, words: Words, drop: int, origin: Truncation | None = None) -> AShare:
+    def truncated(self, s: OpSession, words: Words, drop: int, origin: Truncation | None = None) -> AShare:
         """The share of it with `drop` bits less, of which this party has `words`."""
         return wrapped(s, words, self.frac, self.bound, drop, lineage_of("trunc", self.lineage, drop), origin)
 
-    def quotient(self, s: Session, rounded: Rounded, drop: int) -> AShare:
+    def quotient(self, s: OpSession, rounded: Rounded, drop: int) -> AShare:
         """The same, which remembers how it was rounded, unless that is more than a chunk or the name of its mask is too long."""
         words, c, name = rounded
         remembers = words.size <= CHUNK and name.length <= MAX_NAME
         return self.truncated(s, words, drop, Truncation(Quotient(lambda: name, drop, Done((c, words)))) if remembers else None)
 
 
-def wrapped(s: Session, words: Held, frac: int, bound: float, drop: int, lineage: int, origin: Truncation | None = None) -> AShare:
+def wrapped(s: OpSession, words: Held, frac: int, bound: float, drop: int, lineage: int, origin: Truncation | None = None) -> AShare:
     """The share of a value of `frac` bits that lost `drop`."""
     # One unit in the last place more than the value itself.
     return s.share(words, frac=frac - drop, bound=bound + 2.0 ** (drop - frac), lineage=lineage, origin=origin)

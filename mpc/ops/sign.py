@@ -24,8 +24,8 @@ from mpc.values.secret import lineage_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mpc.op_session import OpSession
     from mpc.ring import Words
-    from mpc.session import Session
     from mpc.values.bshare import BShare
     from mpc.values.shares import AShare
 
@@ -54,7 +54,7 @@ def eqz_cost(n: int, x: Operand) -> Cost:
 
 
 @op(ltz_cost, source="catrina10b", opens="x - a, and the inputs of two merges under fresh bit masks, uniform")
-async def ltz(s: Session, x: AShare | Masked) -> BShare:
+async def ltz(s: OpSession, x: AShare | Masked) -> BShare:
     """Whether x < 0, elementwise; exact for every signed word.
 
     rounds 3 (2 if Masked) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · dealer 41.125 per element
@@ -63,7 +63,7 @@ async def ltz(s: Session, x: AShare | Masked) -> BShare:
 
 
 @op(eqz_cost, source="catrina10b", opens="x - a, and the inputs of two merges under fresh bit masks, uniform")
-async def eqz(s: Session, x: AShare | Masked) -> BShare:
+async def eqz(s: OpSession, x: AShare | Masked) -> BShare:
     """Whether x == 0, elementwise; exact for every word.
 
     rounds 3 (2 if Masked) · bytes 8 + 2.5 per element and peer (2.5 if Masked) · dealer 36.875 per element
@@ -77,15 +77,15 @@ _CIRCUITS: dict[str, tuple[Circuit, tuple[int, int]]] = {
 }
 
 
-async def _compared(s: Session, x: AShare | Masked, kind: str) -> BShare:
+async def _compared(s: OpSession, x: AShare | Masked, kind: str) -> BShare:
     if not x.size:
-        return s.bit_share(s.zero(0).words, x.shape, lineage_of(kind, x.lineage))
+        return s.bit_share(s.zeros((0,)), x.shape, lineage_of(kind, x.lineage))
     parts = await in_chunks(s, _compare, bits.chunks(x.size, CHUNK), (x.reshape(-1),), kind)
     words = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return s.bit_share(words, x.shape, lineage_of(kind, x.lineage))
 
 
-async def _compare(s: Session, x: AShare | Masked, kind: str) -> Words:
+async def _compare(s: OpSession, x: AShare | Masked, kind: str) -> Words:
     """One chunk: this party's packed words of the result."""
     circuit, opened = _CIRCUITS[kind]
     blocks, width = bits.grid(x.size)

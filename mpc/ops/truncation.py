@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from mpc.naming.expressions import Expression
+    from mpc.op_session import OpSession
     from mpc.ring import Words
-    from mpc.session import Session
 
 
 KEPT = 10
@@ -53,7 +53,7 @@ def trunc_cost(n: int, x: Operand, drop: int) -> Cost:  # noqa: ARG001  12 bytes
 
 
 @op(trunc_cost, source="dalskov20", opens="x - a, uniform", leaks="with the exact quotient, one comparison on the dropped bits")
-async def trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
+async def trunc(s: OpSession, x: AShare | Masked, drop: int) -> AShare:
     """Drops `drop` (1 to 32) fractional bits of x: rounded down, or one unit in the last place above that.
 
     rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element · raises PrecisionError unless |x| < 2^62 as a word, ProgramError for another `drop`
@@ -79,12 +79,12 @@ def check_drop(bound: float, frac: int, drop: int) -> int:
     return index(drop)
 
 
-async def _trunc(s: Session, x: AShare | Masked, drop: int) -> AShare:
+async def _trunc(s: OpSession, x: AShare | Masked, drop: int) -> AShare:
     """One chunk, which does not remember how it was rounded: for all chunks that would take as much memory as the whole."""
     return Dividend(x.frac, x.bound, x.lineage).truncated(s, (await _truncated(s, x, drop)).words, drop)
 
 
-async def _truncated(s: Session, x: AShare | Masked, drop: int) -> Rounded:
+async def _truncated(s: OpSession, x: AShare | Masked, drop: int) -> Rounded:
     name = s.name_mask(x)
     # c = d + 2^62 with r = -a, so that a masked value needs no further opening.
     with closing(_begin(s, name, drop)) as fetching:
@@ -93,7 +93,7 @@ async def _truncated(s: Session, x: AShare | Masked, drop: int) -> Rounded:
     return Rounded(await quotients.rounded(s, c, high, top, drop, x.shape), c, name)
 
 
-def _begin(s: Session, name: Expression, drop: int) -> Coroutine[Any, Any, list[Words]]:
+def _begin(s: OpSession, name: Expression, drop: int) -> Coroutine[Any, Any, list[Words]]:
     scope = running(s)
     return s.source.begin(scope, Relation.fresh(scope.ranges, "truncation", (drop,), (name,)))
 
@@ -128,7 +128,7 @@ _FUSED_LEAKS = "with the exact quotient, one comparison on the dropped bits"
 
 
 @op(mul_trunc_cost, source="dalskov20", opens=_FUSED_OPENS, leaks=_FUSED_LEAKS)
-async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: int) -> AShare:
+async def mul_trunc(s: OpSession, x: AShare | Masked, y: AShare | Masked, drop: int) -> AShare:
     """The product x * y without its last `drop` fractional bits; the exact product is never shared.
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
@@ -154,7 +154,7 @@ async def mul_trunc(s: Session, x: AShare | Masked, y: AShare | Masked, drop: in
 
 @op(matmul_trunc_cost, source="dalskov20", opens=_FUSED_OPENS, leaks=_FUSED_LEAKS)
 async def matmul_trunc(
-    s: Session, x: AShare | Masked, y: AShare | Masked, drop: int, *, bound: float | None = None, plus: AShare | None = None
+    s: OpSession, x: AShare | Masked, y: AShare | Masked, drop: int, *, bound: float | None = None, plus: AShare | None = None
 ) -> AShare:
     """The matrix product x @ y, plus what is to be added to it, without the last `drop` fractional bits; the exact product is never shared.
 
@@ -181,7 +181,7 @@ async def matmul_trunc(
     return await _fused(s, x, y, "matmul", drop, dividend)
 
 
-async def _part(s: Session, x: AShare | Masked, y: AShare | Masked, drop: int) -> AShare:
+async def _part(s: OpSession, x: AShare | Masked, y: AShare | Masked, drop: int) -> AShare:
     dividend = _elementwise(x, y)
     return dividend.truncated(s, (await _rounded(s, x, y, "mul", drop, dividend)).words, drop)
 
@@ -190,11 +190,11 @@ def _elementwise(x: AShare | Masked, y: AShare | Masked) -> Dividend:
     return Dividend(x.frac + y.frac, x.bound * y.bound, lineage_of("mul", x.lineage, y.lineage))
 
 
-async def _fused(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, dividend: Dividend) -> AShare:
+async def _fused(s: OpSession, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, dividend: Dividend) -> AShare:
     return dividend.quotient(s, await _rounded(s, x, y, operation, drop, dividend), drop)
 
 
-async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, dividend: Dividend) -> Rounded:
+async def _rounded(s: OpSession, x: AShare | Masked, y: AShare | Masked, operation: str, drop: int, dividend: Dividend) -> Rounded:
     names = [s.name_mask(x), s.name_mask(y)]
     product = masks_product(s.n, operation, *names)
     rho = running(s).ranges.mask(product.shape)
@@ -208,7 +208,7 @@ async def _rounded(s: Session, x: AShare | Masked, y: AShare | Masked, operation
 
 
 async def _hidden(
-    s: Session, x: AShare | Masked, y: AShare | Masked, names: list[Expression], operation: str, rho: Expression, dividend: Dividend
+    s: OpSession, x: AShare | Masked, y: AShare | Masked, names: list[Expression], operation: str, rho: Expression, dividend: Dividend
 ) -> Words:
     """What this party adds to x·y under the mask `rho`.  What it opened for that and its shares of those masks, twice the operands, end here."""
     left, right = await s.masked((x, y), names)
@@ -262,7 +262,7 @@ def scale_cost(n: int, x: Operand, factor: Any, drop: int = FRAC) -> Cost:
 
 
 @op(scale_cost, source="dalskov20", opens="x·factor - a, uniform", leaks=_FUSED_LEAKS)
-async def scale(s: Session, x: AShare | Masked, factor: ArrayLike, drop: int = FRAC) -> AShare:
+async def scale(s: OpSession, x: AShare | Masked, factor: ArrayLike, drop: int = FRAC) -> AShare:
     """The product of x and public reals `factor`, with the frac of x.  They broadcast; a Masked takes one number.
 
     Factors are rounded to `drop` fractional bits.  Factors below 1/2 get more, so that the largest keeps 20 significant bits, or `drop` if that is less: the mean

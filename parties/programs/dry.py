@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.blocking import blocking
 from mpc.preprocessing.plan import Estimate, Plan
-from mpc.session import Session
+from mpc.session import dry_run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from mpc.naming.scope import Scope
+    from mpc.session import Session
 
 
 class UnwantedError(Exception):
@@ -65,7 +66,7 @@ def dry(
     """
 
     async def one(index: int) -> Plan:
-        s, plan = Session.dry(names, index, SideBySide, client)
+        s, plan = dry_run(names, index, SideBySide, client)
         await program(s)
         return plan
 
