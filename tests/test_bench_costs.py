@@ -78,11 +78,8 @@ _floats = np.ldexp(_words[0].view(np.int64).astype(np.float64), -44)
 
 def compare_first():
     """The first party's work on a chunk of comparisons, whatever is opened."""
-    party = carry.less_than_zero(bits.blocked(_words[1]), _material, _rho, first=True)
-    opened = party.send((next(party), _tree))
-    with pytest.raises(StopIteration) as end:
-        party.send((opened,))
-    return end.value.value
+    party = carry.LessThanZero(first=True)
+    return party.finish(party.merge(party.start(_words[1], _material, _rho), _tree))
 
 
 def numpy_pass():

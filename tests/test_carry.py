@@ -25,26 +25,16 @@ def share(rng, words, n):
     return [np.bitwise_xor.reduce([words, *shares]), *shares]
 
 
-def run(parties, trees):
-    """All parties in step: what they yield is opened by XOR; the result, and the words opened in each round."""
-    sizes, sent = [], [None] * len(parties)
-    while True:
-        shares, results = [], []
-        for party, given in zip(parties, sent, strict=True):
-            try:
-                shares.append(party.send(given))
-            except StopIteration as stop:
-                results.append(stop.value)
-        if results:
-            return np.bitwise_xor.reduce(results), sizes
-        opened = np.bitwise_xor.reduce(shares)
-        sent = [(opened,) if sizes else (opened, tree) for tree in trees]
-        sizes.append(opened.size)
+def run(parties, e, dealt, trees):
+    """All parties in step: what they return is opened by XOR; the result, and the words opened in each round."""
+    once = np.bitwise_xor.reduce([party.start(e, *shares) for party, shares in zip(parties, dealt, strict=True)])
+    twice = np.bitwise_xor.reduce([party.merge(once, tree) for party, tree in zip(parties, trees, strict=True)])
+    return np.bitwise_xor.reduce([party.finish(twice) for party in parties]), [once.size, twice.size]
 
 
 CIRCUITS = {
-    "ltz": (carry.sign_material, carry.sign_tree, carry.less_than_zero, 233, (27, 6), 96),
-    "eqz": (carry.zero_material, carry.zero_tree, carry.equals_zero, 240, (16, 4), 55),
+    "ltz": (carry.sign_material, carry.sign_tree, carry.LessThanZero, 233, (27, 6), 96),
+    "eqz": (carry.zero_material, carry.zero_tree, carry.EqualsZero, 240, (16, 4), 55),
 }
 
 
@@ -59,13 +49,13 @@ def compare(name, x, n, rng):
     rho = random_words(rng, sum(opened) * parts)
     tree = tree_of(rho, blocks)
     assert (material.size, tree.size) == (per_bit * parts, per_tree * parts)
-    e = bits.blocked(x - a)
-    dealt = zip(share(rng, material, n), share(rng, rho, n), strict=True)
+    e = x - a
     before = e.copy()
-    result, sizes = run([circuit(e, *shares, first=party == 0) for party, shares in enumerate(dealt)], share(rng, tree, n))
+    dealt = zip(share(rng, material, n), share(rng, rho, n), strict=True)
+    result, sizes = run([circuit(first=party == 0) for party in range(n)], e, dealt, share(rng, tree, n))
     assert sizes == [count * parts for count in opened]
     assert np.array_equal(e, before)
-    return result.reshape(-1)
+    return result
 
 
 @pytest.mark.parametrize("m", SIZES)
@@ -145,9 +135,9 @@ def test_what_the_first_step_alone_reads_is_free_while_a_round_takes_long(name):
     rng = np.random.default_rng(7)
     material_of, _, circuit, _, opened, _ = CIRCUITS[name]
     masks = random_words(rng, sum(opened) * BLOCK // 64)
-    given = [bits.blocked(random_words(rng, BLOCK)), material_of(bits.blocked(random_words(rng, BLOCK)))]
+    given = [random_words(rng, BLOCK), material_of(bits.blocked(random_words(rng, BLOCK)))]
     read = [weakref.ref(each) for each in given]
-    steps = circuit(*given, masks, first=True)
+    party = circuit(first=True)
+    party.start(*given, masks)
     del given
-    next(steps)
     assert [each() for each in read] == [None, None]

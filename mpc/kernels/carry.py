@@ -17,16 +17,17 @@ Flat arrays of *parts* are B W words a part: one bit per element.
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mpc.kernels import bits
 from mpc.kernels.lanes import LOW_QUARTER, ONES, TOP_NIBBLE, nibbles, regroup, regroup2
 from mpc.kernels.sets import products, several
 from mpc.ring import WORD, Words
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 
 # Parts of the flat arrays, one bit per element each.
@@ -251,31 +252,46 @@ def _hide(values: Iterable[Words], masks: Words) -> Words:
     return out
 
 
-Circuit: TypeAlias = "Generator[Words, tuple[Words, ...], Words]"
-"""Yields this party's share of what is to be opened, twice, and is sent what was opened: the first time together with the tree, which nothing before reads."""
+# Three steps of a party, and two openings between them
 
 
-def less_than_zero(e: Words, material: Words, masks: Words, *, first: bool) -> Circuit:
-    """Share of the signs of e + a, (B, W) packed: opens 27 parts and then 6.
+class LessThanZero:
+    """This party's part in finding the signs of e + a, of one chunk: what `start` and `merge` return is opened, by XOR, before the next step.
 
-    e (B, 64, W) is public. The others are shares: of `sign_material(a)`, of 33 parts of masks rho; the tree is one of `sign_tree(rho, B)`.
+    A step keeps what later ones read, and nothing else: a round may take long.
     """
-    blocks = len(e)
-    rho = _merges(masks, (6, 1), blocks)
-    generate, propagate, before = sign_nibbles(e, material, first=first)
-    g, p = regroup(generate), regroup(propagate)
-    kept, hidden = g[3].copy(), _hide([*p[1:], *g[:3], LOW_QUARTER.shorten(p[0])], masks[: -rho.second.size])
-    del e, material, generate, propagate, g, p  # much, and a round may take long
-    delta, tree = yield hidden
-    dealt = _merges(tree, (15, 7), blocks)
-    opened, p0 = delta[: rho.first.size].reshape(rho.first.shape), delta[rho.first.size :].reshape(rho.short.shape[1:])
-    carry, three = _carry(kept, opened, rho.first, dealt.first, first=first)
-    three, *factors = [LOW_QUARTER.shorten(value) for value in (three, *opened[:3])]
-    four = _times(p0, three, [rho.short[0], *dealt.short], factors)
-    g, p = regroup2(carry), regroup2(LOW_QUARTER.lengthen(four))
-    (delta,) = yield _hide([*p[1:], *g[:3]], masks[-rho.second.size :])
-    carry, _ = _carry(g[3], delta.reshape(rho.second.shape), rho.second, dealt.second, first=first)
-    return before ^ carry
+
+    opened = SIGN_OPENED
+
+    def __init__(self, *, first: bool) -> None:
+        self._first = first
+
+    def start(self, e: Words, material: Words, masks: Words) -> Words:
+        """The nibbles: 27 parts, of public e (m,), a share of `sign_material(a)`, and a share of the masks rho of both merges."""
+        e = bits.blocked(e)
+        self._blocks = len(e)
+        self._masks = _merges(masks, (6, 1), self._blocks)
+        generate, propagate, self._sign = sign_nibbles(e, material, first=self._first)
+        g, p = regroup(generate), regroup(propagate)
+        self._top = g[3].copy()
+        return _hide([*p[1:], *g[:3], LOW_QUARTER.shorten(p[0])], masks[: -self._masks.second.size])
+
+    def merge(self, opened: Words, tree: Words) -> Words:
+        """The first merge: 6 parts, of what was opened and a share of `sign_tree(rho, B)`."""
+        rho, dealt = self._masks, _merges(tree, (15, 7), self._blocks)
+        values, p0 = opened[: rho.first.size].reshape(rho.first.shape), opened[rho.first.size :].reshape(rho.short.shape[1:])
+        carry, three = _carry(self._top, values, rho.first, dealt.first, first=self._first)
+        three, *factors = [LOW_QUARTER.shorten(value) for value in (three, *values[:3])]
+        four = _times(p0, three, [rho.short[0], *dealt.short], factors)
+        g, p = regroup2(carry), regroup2(LOW_QUARTER.lengthen(four))
+        self._top, self._dealt = g[3], dealt.second
+        return _hide([*p[1:], *g[:3]], rho.second.reshape(-1))
+
+    def finish(self, opened: Words) -> Words:
+        """The second merge: a share of the signs, packed, of what was opened."""
+        rho = self._masks.second
+        carry, _ = _carry(self._top, opened.reshape(rho.shape), rho, self._dealt, first=self._first)
+        return (self._sign ^ carry).reshape(-1)
 
 
 def zero_tree(rho: Words, blocks: int) -> Words:
@@ -288,17 +304,29 @@ def zero_tree(rho: Words, blocks: int) -> Words:
     return flat
 
 
-def equals_zero(e: Words, material: Words, masks: Words, *, first: bool) -> Circuit:
-    """Share of whether e + a is 0, (B, W) packed: as `less_than_zero`, opening 16 parts and then 4.
+class EqualsZero:
+    """As `LessThanZero`, for whether e + a is 0: opens 16 parts and then 4."""
 
-    The shares are of `zero_material(a)`, of 20 parts of masks rho, of `zero_tree(rho, B)`.
-    """
-    blocks = len(e)
-    rho = _merges(masks, (4, 0), blocks)
-    p = regroup(zero_nibbles(e, material, first=first))
-    del e, material  # the largest arrays here, and a round may take long
-    delta, tree = yield _hide(p, masks[: rho.first.size])
-    dealt = _merges(tree, (11, 0), blocks)
-    p = regroup2(fold(by_set(rho.first, dealt.first, first=first), delta.reshape(rho.first.shape))[-1])
-    (delta,) = yield _hide(p, masks[rho.first.size :])
-    return fold(by_set(rho.second, dealt.second, first=first), delta.reshape(rho.second.shape))[-1]
+    opened = ZERO_OPENED
+
+    def __init__(self, *, first: bool) -> None:
+        self._first = first
+
+    def start(self, e: Words, material: Words, masks: Words) -> Words:
+        """16 parts, of public e (m,), a share of `zero_material(a)`, and a share of the masks rho of both merges."""
+        e = bits.blocked(e)
+        self._blocks = len(e)
+        self._masks = _merges(masks, (4, 0), self._blocks)
+        return _hide(regroup(zero_nibbles(e, material, first=self._first)), masks[: self._masks.first.size])
+
+    def merge(self, opened: Words, tree: Words) -> Words:
+        """4 parts, of what was opened and a share of `zero_tree(rho, B)`."""
+        rho, dealt = self._masks, _merges(tree, (11, 0), self._blocks)
+        p = fold(by_set(rho.first, dealt.first, first=self._first), opened.reshape(rho.first.shape))[-1]
+        self._dealt = dealt.second
+        return _hide(regroup2(p), rho.second.reshape(-1))
+
+    def finish(self, opened: Words) -> Words:
+        """A share of which are 0, packed, of what was opened."""
+        rho = self._masks.second
+        return fold(by_set(rho, self._dealt, first=self._first), opened.reshape(rho.shape))[-1].reshape(-1)

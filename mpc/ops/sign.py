@@ -22,14 +22,10 @@ from mpc.values.masked import Masked, masked_lineage
 from mpc.values.secret import lineage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mpc.op_session import OpSession
     from mpc.ring import Words
     from mpc.values.bshare import BShare
     from mpc.values.shares import AShare
-
-    Circuit = Callable[..., carry.Circuit]
 
 
 def _cost(n: int, x: Operand, opened: tuple[int, int], dealt: int) -> Cost:
@@ -71,10 +67,7 @@ async def eqz(s: OpSession, x: AShare | Masked) -> BShare:
     return await _compared(s, x, "zero")
 
 
-_CIRCUITS: dict[str, tuple[Circuit, tuple[int, int]]] = {
-    "sign": (carry.less_than_zero, carry.SIGN_OPENED),
-    "zero": (carry.equals_zero, carry.ZERO_OPENED),
-}
+_CIRCUITS: dict[str, type[carry.LessThanZero | carry.EqualsZero]] = {"sign": carry.LessThanZero, "zero": carry.EqualsZero}
 
 
 async def _compared(s: OpSession, x: AShare | Masked, kind: str) -> BShare:
@@ -87,36 +80,25 @@ async def _compared(s: OpSession, x: AShare | Masked, kind: str) -> BShare:
 
 async def _compare(s: OpSession, x: AShare | Masked, kind: str) -> Words:
     """One chunk: this party's packed words of the result."""
-    circuit, opened = _CIRCUITS[kind]
+    circuit = _CIRCUITS[kind](first=s.first)
     blocks, width = bits.grid(x.size)
     part = blocks * width
     name = s.name_mask(x)
     scope = running(s)
-    rho = scope.ranges.take(BIT_MASK, (sum(opened) * part,))
+    rho = scope.ranges.take(BIT_MASK, (sum(circuit.opened) * part,))
     of_mask = Relation.fresh(scope.ranges, kind, (), (name,))
     of_tree = Relation.fresh(scope.ranges, f"{kind} tree", (x.size,), (), (rho,))
-    run: list[carry.Circuit] = []
-
-    def begin(difference: Words, material: Words, masks: Words) -> Words:
-        run.append(circuit(bits.blocked(difference), material, masks, first=s.first))
-        return next(run[0])
-
-    def resume(*opened: Words) -> Words:
-        try:
-            return run[0].send(opened)
-        except StopIteration as result:
-            return np.asarray(result.value).reshape(-1)
-
-    sizes, lineage = [size * part for size in opened], x.lineage if isinstance(x, Masked) else masked_lineage(x, name)
+    sizes, lineage = [size * part for size in circuit.opened], x.lineage if isinstance(x, Masked) else masked_lineage(x, name)
     with closing(s.source.begin(scope, of_mask)) as fetching_material, closing(s.source.begin(scope, of_tree)) as fetching_tree:
         difference = await s.difference(x, name)
         (material,) = await fetching_material
         # The masks are spent on the values of both openings, which the circuit computes; the first mask words go to the first.
         masks = s.mask_words(rho, x.mask if isinstance(x, Masked) else x.words, BIT_MASK)
-        share = await s.compute(begin, (sizes[0],), difference, material, masks)
-        # What the first step alone needs is most of what there is: it ends here, and the circuit has what it still reads.
+        share = await s.compute(circuit.start, (sizes[0],), difference, material, masks)
+        # What the first step alone reads is most of what there is: it ends here.
         del difference, material, masks
         merged = await s.open_bits(share, [lineage], [of_tree.key])
-        share = await s.compute(resume, (sizes[1],), merged, *await fetching_tree)
-        del merged
-        return await s.compute(resume, (part,), await s.open_bits(share, [lineage], [of_tree.key]))
+        (tree,) = await fetching_tree
+        share = await s.compute(circuit.merge, (sizes[1],), merged, tree)
+        del merged, tree
+        return await s.compute(circuit.finish, (part,), await s.open_bits(share, [lineage], [of_tree.key]))
