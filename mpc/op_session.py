@@ -115,9 +115,9 @@ class OpSession:
         """This party's `words`, flat, less its share of the fresh mask `name`."""
         return masking.hide(self.engine, name, words)
 
-    def mask_words(self, where: Range, hides: Words, usage: str = MASK) -> Words:
-        """This party's share of the mask at `where`, to be spent on `hides` alone."""
-        return self.engine.streams.mask(where, hides, usage)
+    def mask_words(self, where: Range, usage: str = MASK) -> Words:
+        """This party's share of the mask at `where`, to be spent on one share alone."""
+        return self.engine.streams.mask(where, usage)
 
     # -- openings, kernels and results -------------------------------------------------------------------------
 

@@ -25,7 +25,6 @@ from mpc.membership.identity import Identity
 from mpc.membership.roster import Roster
 from mpc.naming.expressions import Range
 from mpc.naming.streams import Seed, Streams, pair_seed
-from mpc.ring import zeros
 from mpc.testing import simulate
 from mpc.transport.memory import memory_pair
 from tests.attackers import flipped
@@ -221,7 +220,7 @@ def test_pairs_and_parties_have_separate_streams_in_a_real_session():
     async def program(s):
         streams = s._engine.streams
         seeds = [seed._seed for seed in (streams._dealer, *streams._pairs.values())]
-        return seeds, streams.mask(Range("9", 0, (4,)), zeros((4,))).tobytes()
+        return seeds, streams.mask(Range("9", 0, (4,))).tobytes()
 
     results = simulate(4, program)
     dealt = [seeds[0] for seeds, _ in results]

@@ -184,6 +184,6 @@ def test_an_announced_shape_that_is_none_is_refused(monkeypatch, table):
 def test_a_mask_of_another_shape_hides_nothing():
     async def program(s):
         with pytest.raises(mpc.ProgramError, match=r"a mask of shape \(2,\) cannot hide words of shape \(3,\)"):
-            s._engine.streams.mask(Range("9", 0, (2,)), zeros((3,)))
+            s._engine.streams.hide(Range("9", 0, (2,)), zeros((3,)))
 
     simulate(2, program)

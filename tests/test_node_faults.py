@@ -299,8 +299,8 @@ async def test_a_forked_child_can_neither_use_the_streams_nor_seal_a_record():
                 if s.index == 0:
                     streams, here = s._engine.streams, Range("9", 0, (2,))
                     said = in_a_child(
-                        lambda: streams.mask(here, np.zeros(2, np.uint64)),
-                        lambda: streams.share("share", here, b""),
+                        lambda: streams.mask(here),
+                        lambda: streams.share("share", here),
                         lambda: streams.zero(here),
                         lambda: s._engine.exchange._agreed.channels["p1"]._line._sealer.seal(b"x"),
                     )

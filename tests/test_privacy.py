@@ -293,11 +293,11 @@ def test_parties_that_ask_for_different_things_hear_of_each_other_and_not_of_a_w
 
 def test_the_oracle_catches_reuse():
     oracle = MaskOracle()
-    oracle.spends(0, "mask", Range("1", 0, (4,)), np.zeros(4, WORD))
-    oracle.spends(0, "mask", Range("1", 2, (4,)), np.zeros(4, WORD))
-    oracle.spends(1, "mask", Range("1", 0, (4,)), np.zeros(4, WORD))
+    oracle.spends(0, "mask", Range("1", 0, (4,)))
+    oracle.spends(0, "mask", Range("1", 2, (4,)))
+    oracle.spends(1, "mask", Range("1", 0, (4,)))
     oracle.check()
-    oracle.spends(0, "mask", Range("1", 1, (1,)), np.ones(1, WORD))
+    oracle.spends(0, "mask", Range("1", 1, (1,)))
     with pytest.raises(ReusedRandomnessError, match="blocks 1:2, spent twice"):
         oracle.check()
 

@@ -107,8 +107,8 @@ def test_usages_scopes_and_pairs_have_separate_streams():
     streams = Streams(0, seeds[0], {1: seeds[1], 2: seeds[2]})
     made = []
     for where in (Range("0", 0, (64,)), Range("1", 0, (64,))):
-        made += [streams.mask(where, zeros((64,)), usage) for usage in ("mask", "bit-mask")]
-        made += [streams.share(usage, where, b"") for usage in ("share", "bit-share")]
+        made += [streams.mask(where, usage) for usage in ("mask", "bit-mask")]
+        made += [streams.share(usage, where) for usage in ("share", "bit-share")]
         made += [streams.zero(where, usage) for usage in ("zero", "zero-xor")]
     words = np.concatenate(made)
     assert len(set(words.tolist())) == words.size

@@ -25,8 +25,8 @@ def noted(monkeypatch):
 
     mask, opened, published = Streams.mask, Exchange._trade, Dealt._corrected
 
-    def noted_mask(self, where, hides, usage="mask"):
-        words = mask(self, where, hides, usage)
+    def noted_mask(self, where, usage="mask"):
+        words = mask(self, where, usage)
         note(self._index, usage, words)
         return words
 

@@ -130,27 +130,34 @@ class Ranges:
             self._next[usage] = max(self._next.get(usage, 0), block)
 
 
-class StreamWatch(Protocol):
-    """Sees which stream words are spent on what; the simulator's mask oracle implements it."""
+def check_hides(where: Range, words: Words) -> None:
+    """ProgramError unless the mask at `where` has a word for each of these."""
+    if words.shape != where.shape:
+        msg = f"a mask of shape {where.shape} cannot hide words of shape {words.shape}: some of it would hide two"
+        raise ProgramError(msg)
 
-    def spends(self, party: int, usage: str, where: Range, on: Words | bytes) -> None:
-        """`where` of stream `usage` at `party` is spent on these secret words, or on this relation."""
+
+class StreamWatch(Protocol):
+    """Sees which stream words are spent; the simulator's mask oracle implements it."""
+
+    def spends(self, party: int, usage: str, where: Range) -> None:
+        """`where` of stream `usage` at `party` is spent, on secret words or on a relation."""
 
 
 class Expansion(Protocol):
     """Everything that a party can make without help: its masks, its shares, and zero sharings with each other party."""
 
-    def mask(self, where: Range, hides: Words, usage: str = MASK) -> Words:
-        """This party's share of a mask, to be spent on the share `hides` and on nothing else, ever."""
+    def mask(self, where: Range, usage: str = MASK) -> Words:
+        """This party's share of a mask, to be spent on one share of its shape and on nothing else, ever."""
 
     def hide(self, where: Range, words: Words) -> Words:
         """The share `words` less this party's share of a mask that is spent on it and kept by nobody."""
 
-    def share(self, usage: str, out: Range, relation: bytes) -> Words:
-        """This party's share of the correlation `relation` at `out`."""
+    def share(self, usage: str, out: Range) -> Words:
+        """This party's share of the correlation at `out`, of one relation and no other."""
 
-    def expect(self, usage: str, out: Range, relation: bytes) -> None:
-        """This party's share of `relation` at `out` comes as a correction; its own stream is not read there."""
+    def expect(self, usage: str, out: Range) -> None:
+        """This party's share of the correlation at `out` comes from the dealer; its own stream is not read there."""
 
     def zero(self, where: Range, usage: str = ZERO) -> Words:
         """Words that sum (usage `zero`) or XOR (`zero-xor`) to 0 over the parties, uniform to any n - 1 of them."""
@@ -174,40 +181,37 @@ class Streams:
             msg = "this process was forked from the one that runs the session, whose streams it would repeat; open a node of its own"
             raise ProgramError(msg)
 
-    def mask(self, where: Range, hides: Words, usage: str = MASK) -> Words:
+    def mask(self, where: Range, usage: str = MASK) -> Words:
         """See Expansion."""
         self._refuse_fork()
-        # The masks of a comparison's bits hide more than the share that they are spent on.
-        if usage == MASK and hides.shape != where.shape:
-            msg = f"a mask of shape {where.shape} cannot hide words of shape {hides.shape}: some of it would hide two"
-            raise ProgramError(msg)
         if self._watch:
-            self._watch.spends(self._index, usage, where, hides)
+            self._watch.spends(self._index, usage, where)
         return self._dealer.words(usage, where)
 
     def hide(self, where: Range, words: Words) -> Words:
         """See Expansion.  In the memory of the mask."""
-        a = self.mask(where, words)
+        check_hides(where, words)
+        a = self.mask(where)
         return np.subtract(words, a, out=a)
 
-    def share(self, usage: str, out: Range, relation: bytes) -> Words:
+    def share(self, usage: str, out: Range) -> Words:
         """See Expansion."""
         self._refuse_fork()
         if self._watch:
-            self._watch.spends(self._index, usage, out, relation)
+            self._watch.spends(self._index, usage, out)
         return self._dealer.words(usage, out)
 
-    def expect(self, usage: str, out: Range, relation: bytes) -> None:
+    def expect(self, usage: str, out: Range) -> None:
         """See Expansion."""
         if self._watch:
-            self._watch.spends(self._index, usage, out, relation)
+            self._watch.spends(self._index, usage, out)
 
     def zero(self, where: Range, usage: str = ZERO) -> Words:
         """See Expansion.  Every pair shares a seed, never a ring of neighbours."""
         self._refuse_fork()
         for other in self._pairs:
             if self._watch:
-                self._watch.spends(self._index, f"{usage} {other}", where, b"zero")
+                self._watch.spends(self._index, f"{usage} {other}", where)
         total = zeros(where.shape)
         flat = total.reshape(-1)
         for start in range(0, flat.size, PIECE):

@@ -102,7 +102,7 @@ async def and_(s: OpSession, x: BShare, y: BShare, *more: BShare) -> BShare:
     ranges = tuple(scope.ranges.take(BIT_MASK, words) for _ in operands)
     relation = Relation.fresh(scope.ranges, f"and {k}", (operands[0].size,), (), ranges)
     with closing(s.source.begin(scope, relation)) as fetching:
-        masks = [s.mask_words(where, each.words, BIT_MASK) for where, each in zip(ranges, operands, strict=True)]
+        masks = [s.mask_words(where, BIT_MASK) for where in ranges]
         hidden = np.concatenate([each.words ^ mask for each, mask in zip(operands, masks, strict=True)])
         opened = await s.open_bits(hidden, [each.lineage for each in operands], [relation.key])
         (dealt,) = await fetching

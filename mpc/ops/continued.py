@@ -188,7 +188,7 @@ async def _opened_wide(s: OpSession, scope: Scope, steps: Steps, fetching: Corou
     wholes = [(y, await lifted_whole(scope, y)) for y in steps.factors]
     high, products, top = await fetching
     own = await s.compute(_wide_times, rho.where.shape, c, base.drop, wholes, products, s.first, rho.shape)
-    lanes = await open_numbers(s, scope, own, s.mask_words(rho.where, own), rho, steps.lineage)
+    lanes = await open_numbers(s, scope, own, s.mask_words(rho.where), rho, steps.lineage)
     c = await s.compute(biased_numbers, (count(rho.shape),), lanes)
     return c, await rounded(s, c, high, top, drop, rho.shape)
 

@@ -56,7 +56,7 @@ def _relation(s: OpSession, kind: str, size: int, expressions: tuple[Expression,
 @protocol
 async def _open_bit(s: OpSession, b: BShare, relation: Relation) -> Words:
     """Open beta = b ^ rho."""
-    hidden = b.words ^ s.mask_words(relation.bits[0], b.words, BIT_MASK)
+    hidden = b.words ^ s.mask_words(relation.bits[0], BIT_MASK)
     return await s.open_bits(hidden, [b.lineage], [relation.key])
 
 

@@ -176,6 +176,6 @@ async def _opened_words(s: OpSession, scope: Scope, product: AShare, name: Expre
 
 async def _under(s: OpSession, scope: Scope, words: Words, name: Expression, lineage: int) -> Opened:
     """What opening words - a gives, and this party's share of a, for the fresh mask `name` of their shape."""
-    a = s.mask_words(name.where, words)
-    opened = await s.open_hidden(scope, (words - a).reshape(-1), name, lineage)
-    return opened.reshape(words.shape), a
+    hidden = s.hide(name, words)
+    opened = await s.open_hidden(scope, hidden, name, lineage)
+    return opened.reshape(words.shape), words - hidden.reshape(words.shape)

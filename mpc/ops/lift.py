@@ -16,6 +16,7 @@ from mpc.kernels.wide import LANES
 from mpc.later import Opens
 from mpc.naming.correlations import LIFT, Relation
 from mpc.naming.scope import Scope, running
+from mpc.naming.streams import check_hides
 from mpc.ops.quotients import biased, public_numbers
 from mpc.ring import count
 from mpc.values.secret import lineage_of
@@ -127,7 +128,7 @@ async def _lifted(s: OpSession, scope: Scope, whole: Masked, name: Expression, f
     r, top = await fetching
     await make(scope, [whole.held])
     own = await s.compute(_own, name.where.shape, whole.difference, r, top, s.first)
-    mask = s.mask_words(name.where, own)
+    mask = s.mask_words(name.where)
     lanes = await open_numbers(s, scope, own, mask, name, lineage_of("lift", whole.lineage))
     return Lifted(await s.compute(_opened, whole.shape, lanes, whole.shape), await s.compute(wide.numbers, whole.shape, mask, whole.shape))
 
@@ -145,6 +146,7 @@ def _opened(lanes: Words, shape: tuple[int, ...]) -> Numbers:
 
 async def open_numbers(s: OpSession, scope: Scope, own: Words, mask: Words, name: Expression, lineage: int) -> Words:
     """The lanes of numbers less their fresh wide mask, summed."""
+    check_hides(name.where, own)
     # A party's number less its part of the mask is uniform, and its lanes are a function of it.
     hidden = await s.compute(wide.hidden, (LANES * count(name.shape),), own, mask)
     return await s.open_hidden(scope, hidden, name, lineage)

@@ -93,7 +93,7 @@ async def _compare(s: OpSession, x: AShare | Masked, kind: str) -> Words:
         difference = await s.difference(x, name)
         (material,) = await fetching_material
         # The masks are spent on the values of both openings, which the circuit computes; the first mask words go to the first.
-        masks = s.mask_words(rho, x.mask if isinstance(x, Masked) else x.words, BIT_MASK)
+        masks = s.mask_words(rho, BIT_MASK)
         share = await s.compute(circuit.start, (sizes[0],), difference, material, masks)
         # What the first step alone reads is most of what there is: it ends here.
         del difference, material, masks

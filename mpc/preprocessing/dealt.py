@@ -108,10 +108,10 @@ class Dealt:
         self._ledger.relations += 1
         tag = self._exchange.correction_tag(key := relation.key)
         if not self._receives(tag):
-            return self._expanded(relation, key)
+            return self._expanded(relation)
         if relation.kind == LIFT:
             self._lifted.add(key)
-        self._streams.expect(relation.usage, relation.out, key)
+        self._streams.expect(relation.usage, relation.out)
         share = Awaited(count(relation.out.shape))
         arrivals = self._exchange.expect_correction(scope, tag, key, relation.nbytes, share)
         if key in self._asked:
@@ -129,8 +129,8 @@ class Dealt:
         self._ask_ahead()
         return self._corrected(scope, arrivals, relation, share)
 
-    async def _expanded(self, relation: Relation, key: bytes) -> list[Words]:
-        return relation.split(self._streams.share(relation.usage, relation.out, key))
+    async def _expanded(self, relation: Relation) -> list[Words]:
+        return relation.split(self._streams.share(relation.usage, relation.out))
 
     async def _corrected(self, scope: Scope, arrivals: Arrivals, relation: Relation, share: Awaited) -> list[Words]:
         await self._exchange.arrived(scope, arrivals, relation.nbytes)

@@ -243,7 +243,7 @@ class DryStreams:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
-    def mask(self, where: Range, hides: Words, usage: str = MASK) -> Any:  # noqa: ARG002
+    def mask(self, where: Range, usage: str = MASK) -> Any:  # noqa: ARG002
         """See Expansion."""
         return self._plan.blanks.blank(where.shape)
 
@@ -251,11 +251,11 @@ class DryStreams:
         """See Expansion."""
         return self._plan.blanks.blank(where.shape)
 
-    def share(self, usage: str, out: Range, relation: bytes) -> Any:  # noqa: ARG002
+    def share(self, usage: str, out: Range) -> Any:  # noqa: ARG002
         """See Expansion."""
         return self._plan.blanks.blank(out.shape)
 
-    def expect(self, usage: str, out: Range, relation: bytes) -> None:
+    def expect(self, usage: str, out: Range) -> None:
         """See Expansion."""
 
     def zero(self, where: Range, usage: str = ZERO) -> Any:  # noqa: ARG002

@@ -33,8 +33,8 @@ class MaskOracle:
         self._spent: dict[tuple[int, str, str], list[tuple[int, int]]] = {}
         self._violations: list[str] = []
 
-    def spends(self, party: int, usage: str, where: Range, on: Words | bytes) -> None:  # noqa: ARG002  every second use is wrong
-        """Record a use of `where`."""
+    def spends(self, party: int, usage: str, where: Range) -> None:
+        """Record a use of `where`: every second one is wrong, whatever it is for."""
         if not where.blocks:
             return
         start, stop = where.block, where.block + where.blocks
