@@ -1,7 +1,4 @@
-"""The ring Z_2^64: little-endian uint64 arrays whose arithmetic wraps.
-
-Functions here take their word width from the dtype, so that the tests can run them exhaustively on 8-bit words.
-"""
+"""The ring Z_2^64: little-endian uint64 arrays whose arithmetic wraps."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ if TYPE_CHECKING:
 
 WORD = np.dtype("<u8")
 BITS = 64
-LITTLE, LARGE = 1 << 16, 1 << 13
-"""Words of a part that is still copied, and words of a whole that is kept for any part of it."""
+MOST_COPIED, MOST_KEPT = 1 << 16, 1 << 13
+"""Words of a part, up to which it is copied where it would keep a whole in memory; and of a whole, up to which any part may keep it."""
 
 MAX_NDIM = 32
 """Axes of an array that has a name; also of a shape that a party announces."""
@@ -58,7 +55,7 @@ def raw(words: NDArray[Any]) -> memoryview:
 
 
 def signed(words: Words) -> NDArray[np.signedinteger[Any]]:
-    """The same bits read as two's complement, without a copy."""
+    """The same bits read as two's complement, without a copy; of the width that the dtype says, since tests go through all words of 8 bits."""
     return words.view(np.dtype(f"i{words.dtype.itemsize}"))
 
 
@@ -82,7 +79,7 @@ def reshaped(shape: tuple[int, ...], *target: int | tuple[int, ...]) -> tuple[in
 
 def is_little_of(part: int, whole: int) -> bool:
     """Whether a part of so many words is copied, since as a view it would keep the whole in memory; never one that is as large as a chunk of an op."""
-    return part <= LITTLE and 16 * part <= whole and whole > LARGE
+    return part <= MOST_COPIED and 16 * part <= whole and whole > MOST_KEPT
 
 
 def taken(array: Any, key: Any) -> Any:
@@ -92,7 +89,8 @@ def taken(array: Any, key: Any) -> Any:
 
 
 def without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
-    """The shape of a sum over one axis, or over all.  To ask numpy, an outline would have to be added up."""
+    """The shape of a sum over one axis, or over all."""
+    # Not asked of numpy, as other shapes are: it would add up the whole outline to tell.
     if axis is None:
         return ()
     axis = range(len(shape))[axis]
