@@ -266,6 +266,7 @@ def current(s: Scoped) -> Scope:
     try:
         task = asyncio.current_task()
     except RecursionError:
+        # A RuntimeError, too, but not the one that says that no loop is running here.
         raise
     except RuntimeError:
         msg = (

@@ -41,6 +41,7 @@ class BShare(Secret):
 
     __slots__ = ("_bytes", "words")
     is_masked = False
+    how_to_share = "await mpc.b2a(s, bits) gives one"
     owner: int | None = None
 
     def __init__(self, words: Words, shape: tuple[int, ...], *, home: Home, lineage: int) -> None:

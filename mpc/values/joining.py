@@ -7,12 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from mpc.errors import ProgramError
-from mpc.values.numpy_calls import NUMPY
+from mpc.values.numpy_calls import in_numpy
 from mpc.values.secret import Secret, lineage_of, same_home
 from mpc.values.shares import AShare, rescaling
 from mpc.values.unmade import applied
 
 
+@in_numpy(np.concatenate)
 def concatenate(shares: Iterable[AShare], axis: int = 0) -> AShare:
     """Shares of one scale joined along `axis`, as numpy does.  Local."""
     first, *more = parts = _joinable(shares)
@@ -32,6 +33,7 @@ def concatenate(shares: Iterable[AShare], axis: int = 0) -> AShare:
     return AShare(joined, frac=first.frac, bound=max(share.bound for share in parts), home=first.home, lineage=lineage, owner=owner)
 
 
+@in_numpy(np.stack)
 def stack(shares: Iterable[AShare], axis: int = 0) -> AShare:
     """Shares of one shape and scale along a new axis, as numpy does.  Local."""
     first, *more = parts = _joinable(shares)
@@ -58,6 +60,3 @@ def _joinable(shares: object) -> list[AShare]:
         msg = "there are no shares to join: a share of no elements is s.zero(0)"
         raise ProgramError(msg)
     return parts
-
-
-NUMPY |= {np.concatenate: concatenate, np.stack: stack}

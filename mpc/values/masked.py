@@ -58,6 +58,7 @@ class Masked(Fixed):
 
     __slots__ = ("_held", "factor_count", "lifting", "mask", "name", "place", "view")
     is_masked = True
+    how_to_share = "x.share() of it is one"
     level = 0
     """It is no group of factors."""
     owner: int | None = None

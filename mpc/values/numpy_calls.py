@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspect import signature
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from mpc.errors import ProgramError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+C = TypeVar("C", bound="Callable[..., Any]")
 
 NUMPY: dict[Any, Callable[..., Any]] = {
     np.shape: lambda a: a.shape,
@@ -21,7 +23,7 @@ NUMPY: dict[Any, Callable[..., Any]] = {
     np.transpose: lambda a, axes=None: a.T if axes is None else a.transpose(axes),
     np.sum: lambda a, axis=None, *, keepdims=False: a.sum(axis, keepdims=keepdims),
 }
-"""What functions of numpy do with a secret, with those of their arguments that it knows; `mpc.values.joining` adds what joins several."""
+"""What functions of numpy do with a secret, with those of their arguments that it knows; and those that `in_numpy` names."""
 _INSTEAD: dict[Any, str] = {
     np.mean: "await mpc.scale(s, x.sum(axis=0), 1 / rows)",
     np.dot: "await mpc.dot(s, x, y) of two vectors, await mpc.matmul(s, x, y) of matrices",
@@ -37,6 +39,16 @@ _INSTEAD: dict[Any, str] = {
     np.hstack: "mpc.concatenate(shares, axis=1); of 1-d shares, mpc.concatenate(shares)",
 }
 """The call that does what a function of numpy would do with what it cannot read."""
+
+
+def in_numpy(function: Any) -> Callable[[C], C]:
+    """Let numpy's `function`, where it is called with secrets, be what this decorates."""
+
+    def decorate(call: C) -> C:
+        NUMPY[function] = call
+        return call
+
+    return decorate
 
 
 def elsewhere(function: Any) -> Callable[..., NoReturn]:

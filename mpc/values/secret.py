@@ -128,6 +128,10 @@ class Secret:
     # Above that of a data frame: a frame or its column on the left leaves the operation to the share.
     __pandas_priority__ = 5000
     __hash__ = object.__hash__
+    is_share = False
+    """Whether it is an AShare, which most ops take."""
+    how_to_share = ""
+    """What a message says where an AShare is needed in its place."""
 
     def __init__(self, shape: tuple[int, ...], home: Home, lineage: int) -> None:
         check_axes(shape)
@@ -225,14 +229,11 @@ def _instead(x: object, kinds: tuple[type[Secret], ...]) -> str:
     """What to do with an operand of none of these kinds, where that is plain."""
     if iscoroutine(x):
         return "; await it first"
-    # By their names: the kinds themselves are of higher modules.
-    wanted = {kind.__name__ for kind in kinds}
-    if type(x).__name__ == "Masked" and "AShare" in wanted:
-        return "; x.share() of it is one"
-    if type(x).__name__ == "BShare" and "AShare" in wanted:
-        return "; await mpc.b2a(s, bits) gives one"
-    if isinstance(x, int | float | np.ndarray | np.generic) and "AShare" in wanted:
-        return "; s.zero(shape) + numbers is a share of public ones"
+    if any(kind.is_share for kind in kinds):
+        if isinstance(x, Secret) and x.how_to_share:
+            return f"; {x.how_to_share}"
+        if isinstance(x, int | float | np.ndarray | np.generic):
+            return "; s.zero(shape) + numbers is a share of public ones"
     if isinstance(x, list | tuple) and x and all(isinstance(each, Secret) for each in x):
         return "; mpc.stack(shares) is one share of all"
     return ""

@@ -43,6 +43,7 @@ class AShare(Fixed):
     """
 
     __slots__ = ("_words", "owner")
+    is_share = True
 
     def __init__(self, words: Held, *, frac: int, bound: float, home: Home, lineage: int, owner: int | None = None) -> None:
         self._words = frozen(words)
