@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PURPOSES = {
-    "kernels and numpy": ("mpc/kernels/", "mpc/ops/", "mpc/ring", "mpc/fixed_point", "numpy/"),
+    "kernels and numpy": ("mpc/kernels/", "mpc/ops/", "mpc/ring", "mpc/tabular", "mpc/fixed_point", "numpy/"),
     "streams (AES-CTR)": ("mpc/prg", "mpc/naming/streams"),
     "sealing (AES-GCM)": ("mpc/framing/records",),
     "messages": ("mpc/framing/", "mpc/channels/", "mpc/messaging/", "mpc/network/"),

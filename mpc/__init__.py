@@ -15,7 +15,7 @@ from mpc.errors import (
     Refused,
 )
 from mpc.estimate import estimate
-from mpc.fixed_point import Floats, as_numbers, beyond, column_names, column_of, rounded_bound
+from mpc.fixed_point import Floats, beyond, rounded_bound
 from mpc.ledger import Cost
 from mpc.naming.correlations import MAX_OPERANDS
 from mpc.naming.scope import check_session, protocol
@@ -28,6 +28,7 @@ from mpc.ops.sign import eqz, ltz
 from mpc.ops.truncation import matmul_trunc, mul_trunc, scale, trunc
 from mpc.preprocessing.plan import Plan
 from mpc.session import Session
+from mpc.tabular import as_numbers, column_names, column_of
 from mpc.values.bshare import BShare
 from mpc.values.joining import concatenate, stack
 from mpc.values.masked import Masked

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mpc.fixed_point import decode, encode, shape_of
+from mpc.fixed_point import decode, encode
 from mpc.kernels import THREAD_WORK, bits
 from mpc.kernels.blank import Blank
 from mpc.messaging.beside import Beside
@@ -18,6 +18,7 @@ from mpc.naming.streams import Streams
 from mpc.preprocessing.dealt import Dealt
 from mpc.preprocessing.plan import DryBeside, DryExchange, DryStreams, Plan
 from mpc.ring import Words, count, fixed_zeros
+from mpc.tabular import shape_of
 from mpc.values.secret import Home
 
 if TYPE_CHECKING:

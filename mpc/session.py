@@ -14,7 +14,7 @@ import numpy as np
 from mpc import masking
 from mpc.engine import Dry
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
-from mpc.fixed_point import BOUND, FRAC, as_bound, fractional_bits, headroom, refuse_frame, rounded_bound, shape_of
+from mpc.fixed_point import BOUND, FRAC, as_bound, fractional_bits, headroom, rounded_bound
 from mpc.ledger import Release
 from mpc.naming import correlations, expressions
 from mpc.naming.scope import Scope, close_innermost, close_unbegun, current, protocol, running, within
@@ -23,6 +23,7 @@ from mpc.op_session import OpSession
 from mpc.preprocessing.plan import DryExchange, DrySource, Plan, Planning, run_dry
 from mpc.program import called
 from mpc.ring import count
+from mpc.tabular import refuse_frame, shape_of
 from mpc.values.bshare import BShare
 from mpc.values.secret import check_axes, extent_of, lineage_of, parameter_lineage
 from mpc.values.shares import AShare, Encoded

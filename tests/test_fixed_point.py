@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import protocols
-from mpc import PrecisionError
-from mpc.fixed_point import BOUND, FRAC, as_numbers, decode, encode, headroom, largest_of
+from mpc import PrecisionError, as_numbers
+from mpc.fixed_point import BOUND, FRAC, decode, encode, headroom, largest_of
 from mpc.testing import simulate
 
 

@@ -20,6 +20,7 @@ LAYERS = {
     "mpc.durable": 0,
     "mpc.ring": 1,
     "mpc.prg": 1,
+    "mpc.tabular": 1,
     "mpc.fixed_point": 1,
     "mpc.canonical": 1,
     "mpc.kernels": 1,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc.errors import ProgramError
-from mpc.fixed_point import as_numbers
 from mpc.kernels import bits, carry
 from mpc.ledger import Cost
 from mpc.naming.correlations import MAX_OPERANDS, Relation
@@ -16,6 +15,7 @@ from mpc.naming.scope import running
 from mpc.naming.streams import BIT_MASK
 from mpc.ops.declare import Operand, dealt_products, op, opening
 from mpc.ring import broadcast, count
+from mpc.tabular import as_numbers
 from mpc.values.bshare import BShare
 from mpc.values.secret import Secret, constant_lineage, lineage_of, same_home
 

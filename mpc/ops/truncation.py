@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
-from mpc.fixed_point import FRAC, as_numbers
+from mpc.fixed_point import FRAC
 from mpc.ledger import Cost, together
 from mpc.naming import expressions
 from mpc.naming.correlations import DROPPED, Relation
@@ -24,6 +24,7 @@ from mpc.ops.arithmetic import checked_product, masks_product, own_term, product
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
 from mpc.ops.quotients import LIMIT, Dividend, Rounded
 from mpc.ring import broadcast, count
+from mpc.tabular import as_numbers
 from mpc.values.derived import Derived, Truncation
 from mpc.values.fixed import constant
 from mpc.values.joining import concatenate

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 
 from mpc.errors import PrecisionError, ProgramError
-from mpc.fixed_point import as_float, as_numbers, check_fits, encode, fractional_bits, headroom, largest_of, rounded_bound, shown
+from mpc.fixed_point import as_float, check_fits, encode, fractional_bits, headroom, largest_of, rounded_bound, shown
 from mpc.naming.expressions import pair_differences
 from mpc.ring import Words, broadcast, taken
+from mpc.tabular import as_numbers
 from mpc.values.indexes import basic_index
 from mpc.values.secret import Home, Secret, new_shape
 
