@@ -12,8 +12,8 @@ import protocols
 from mpc.errors import PrecisionError
 from mpc.estimate import estimate
 from mpc.naming.correlations import MAX_TERMS
+from mpc.ops.chains.groups import GROUP, MANY, most_factors
 from mpc.ops.declare import OPS
-from mpc.ops.groups import GROUP, MANY, most_factors
 from mpc.testing import simulate
 from tests.references import added_up, opened, shared
 

@@ -14,8 +14,8 @@ from mpc.errors import PeerLost
 from mpc.estimate import estimate
 from mpc.messaging import beside
 from mpc.network.mesh import Clocks
+from mpc.ops.chains.groups import GROUP, MANY, chosen, most_factors
 from mpc.ops.declare import OPS
-from mpc.ops.groups import GROUP, MANY, chosen, most_factors
 from mpc.testing import simulate
 from tests.references import opened, shared, total
 from tests.waiting import turns

@@ -13,7 +13,7 @@ from mpc.channels.flow import Flow
 from mpc.kernels import bits
 from mpc.kernels.cross import PARTIES, pays
 from mpc.naming import correlations
-from mpc.ops import factors, groups
+from mpc.ops.chains import factors, groups
 from mpc.preprocessing.dealing import DealerSession
 from mpc.ring import WORD
 from mpc.testing import simulate

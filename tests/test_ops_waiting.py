@@ -12,7 +12,7 @@ from mpc import PeerLost
 from mpc.estimate import estimate
 from mpc.messaging.exchange import Exchange
 from mpc.network.mesh import Clocks
-from mpc.ops.groups import most_factors, most_waiting
+from mpc.ops.chains.groups import most_factors, most_waiting
 from mpc.testing import simulate
 from tests.references import Turns, added_up, opened, shared, total
 

@@ -12,7 +12,7 @@ import mpc
 from mpc.kernels import wide
 from mpc.naming import correlations
 from mpc.naming.correlations import MAX_LIFTED, MAX_WIDE, MAX_WIDE_ELEMENTS
-from mpc.ops.continued import _wide_folded
+from mpc.ops.chains.continued import _wide_folded
 from mpc.ops.declare import OPS
 from mpc.ops.quotients import truncated
 from mpc.testing import simulate

@@ -17,7 +17,7 @@ from mpc.naming import expressions
 from mpc.naming.asked import unpack_relation
 from mpc.naming.correlations import MAX_LIFTED, Relation, elements_of, layout_of, receiver
 from mpc.naming.expressions import Range
-from mpc.ops.lift import Lifting
+from mpc.ops.chains.lift import Lifting
 from mpc.preprocessing.bindings import Bindings
 from mpc.preprocessing.dealing import DealerSession
 from mpc.preprocessing.plan import Plan

@@ -2,7 +2,7 @@
 
 With d = x - a and e = y - b open, z = d·b + a·e + c + d·e: every party has shares of a and b, one correction makes c = a·b, and the
 public d·e is added at party 0.  Large matrix products among two or three parties need one product at each (`mpc.kernels.cross`).  Products that remember
-their masked factors are in `mpc.ops.factors`.
+their masked factors are in `mpc.ops.chains.factors`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mpc.ledger import Cost, together
 from mpc.naming import expressions
 from mpc.naming.correlations import Relation
 from mpc.naming.scope import running
-from mpc.ops import factors
+from mpc.ops.chains import factors
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op
 from mpc.ring import broadcast, count
 from mpc.values.joining import concatenate

@@ -19,8 +19,9 @@ from mpc.ledger import Cost, together
 from mpc.naming import expressions
 from mpc.naming.correlations import DROPPED, Relation
 from mpc.naming.scope import running
-from mpc.ops import continued, matrices, quotients
+from mpc.ops import matrices, quotients
 from mpc.ops.arithmetic import checked_product, masks_product, own_term, product_bound, product_lineage, product_work
+from mpc.ops.chains import continued
 from mpc.ops.declare import CHUNK, Like, Operand, cut, in_chunks, masking, op, opening
 from mpc.ops.quotients import LIMIT, Dividend, Rounded
 from mpc.ring import broadcast, count

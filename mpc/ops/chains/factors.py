@@ -1,7 +1,7 @@
 """Products that remember their masked factors, so that a further product needs no opening of them (papers: patra21, turbospeedz).
 
 (d1 + a1)·(d2 + a2)·... is linear in the products of the masks, which can be dealt before anything is opened.  Where the factors become too many,
-groups of them are opened, and each is one factor in their place; see `mpc.ops.groups`.  As long as a program does nothing but multiply on, its product waits
+groups of them are opened, and each is one factor in their place; see `mpc.ops.chains.groups`.  As long as a program does nothing but multiply on, its product waits
 with many factors: then its groups are opened side by side.  What is no factor yet is masked beside the program (decision 0025), and a product is made when
 somebody reads its words: the next product does not.
 """
@@ -17,9 +17,9 @@ from mpc.later import Later, Opens, watched
 from mpc.ledger import Cost, together
 from mpc.naming.correlations import products_of
 from mpc.naming.scope import running
+from mpc.ops.chains.groups import MANY, group_of, grouped, most_factors, most_waiting, product_of
+from mpc.ops.chains.groups import cost as groups_cost
 from mpc.ops.declare import Operand, dealt_products, masking, opening
-from mpc.ops.groups import MANY, group_of, grouped, most_factors, most_waiting, product_of
-from mpc.ops.groups import cost as groups_cost
 from mpc.ring import count
 from mpc.values.derived import Derived, Factors, Pending
 from mpc.values.masked import Masked, masked_lineage

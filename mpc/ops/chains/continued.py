@@ -28,8 +28,8 @@ from mpc.naming.correlations import (
     layout_of,
 )
 from mpc.naming.scope import running
+from mpc.ops.chains.lift import lifted_name, lifted_whole, lifting_of, open_numbers, part_of
 from mpc.ops.declare import Operand, opening
-from mpc.ops.lift import lifted_name, lifted_whole, lifting_of, open_numbers, part_of
 from mpc.ops.quotients import LIMIT, WIDE_LIMIT, biased, biased_numbers, lost_carry, public_numbers, public_part, rounded, wrapped
 from mpc.ring import count
 from mpc.values.derived import Quotient, Truncation
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from mpc.naming.expressions import Expression
     from mpc.naming.scope import Scope
     from mpc.op_session import OpSession
-    from mpc.ops.lift import Lifted
+    from mpc.ops.chains.lift import Lifted
     from mpc.ring import Words
     from mpc.values.derived import Opened
     from mpc.values.masked import Masked
