@@ -37,7 +37,7 @@ def together(*costs: Cost) -> Cost:
 
 
 class Release(NamedTuple):
-    """Something that was revealed: by which calls, its shape, and the names of its receivers."""
+    """Something that was revealed or announced: by which calls, its shape, and the names of its receivers."""
 
     what: str
     shape: tuple[int, ...]

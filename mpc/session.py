@@ -161,10 +161,15 @@ class Session:
         return AShare(words, frac=frac, bound=rounded_bound(bound, frac), home=self._ops.home, lineage=lineage)
 
     @protocol
-    async def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Everyone's `shape`, in party order.  rounds 1 · bytes 8 x 33 per peer · reveals the shapes"""
-        check_axes(shape)
-        return await self._engine.exchange.announce(current(self._ops), shape)
+    async def announce(self, numbers: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Everyone's `numbers`, in party order: a shape, or up to 32 other whole numbers, 0 or more, such as how many columns each party has.
+
+        rounds 1 · bytes 8 x 33 per peer · reveals the numbers to all parties · raises PeerMisbehaved for numbers that no array has as its shape
+        """
+        check_axes(numbers)
+        scope = current(self._ops)
+        self._release(scope, (len(numbers),), self.names)
+        return await self._engine.exchange.announce(scope, numbers)
 
     @protocol
     async def inputs(self, values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> list[AShare]:
@@ -174,7 +179,7 @@ class Session:
         ProgramError for a frame or series: parties may have other columns and rows here, so that names and index are for the program to compare.
         """
         refuse_frame(values, "s.inputs")
-        shapes = await self.shapes(shape_of(values))
+        shapes = await self.announce(shape_of(values))
         for name, shape in zip(self.names, shapes, strict=True):
             if count(shape) > expressions.MAX_WORDS:
                 raise PeerMisbehaved(name, f"announced an input of shape {shape}, which has more than {expressions.MAX_WORDS} elements")
@@ -246,9 +251,7 @@ class Session:
         else:
             fresh += x.words
         del x  # as large as the total, which may take its place
-        # Before a share leaves: what a failure leaves half sent is recorded, too.
-        calls = "/".join(call.rpartition(".")[0] for call in scope.label.split("/"))
-        self.releases[Release(calls, shape, to_names)] += 1
+        self._release(scope, shape, to_names)
         self.cost.revealing += 1
         try:
             total: Any = await self._engine.exchange.to_receivers(scope, fresh.reshape(-1), receivers, lineage, shape, combine)
@@ -256,6 +259,11 @@ class Session:
             self.cost.revealing -= 1
         self.log.info("revealed %s shape=%s to=%s", scope.label, shape, ",".join(to_names))
         return None if total is None else self._engine.plain(shape, frac, total)
+
+    def _release(self, scope: Scope, shape: tuple[int, ...], to: tuple[str, ...]) -> None:
+        """Record it before it leaves: what a failure leaves half sent was revealed, too."""
+        calls = "/".join(call.rpartition(".")[0] for call in scope.label.split("/"))
+        self.releases[Release(calls, shape, to)] += 1
 
     def receivers(self, to: Receivers | None) -> tuple[int, ...]:
         """The indices of those that `to` means: all if None.  The client, where there is one, comes after the parties."""

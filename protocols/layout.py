@@ -63,7 +63,7 @@ async def column_layout(
     """
     # Of this session alone: the same records have another print in every job.
     prints = [int.from_bytes(blake2b(labels.encode(), digest_size=4, key=s.id).digest(), "big") for labels in records]
-    shapes = await s.shapes((rows, columns, int(has_target), crc32(repr(terms).encode()), *prints))
+    shapes = await s.announce((rows, columns, int(has_target), crc32(repr(terms).encode()), *prints))
     for name, shape in zip(s.names, shapes, strict=True):
         if shape[3] != shapes[s.index][3]:
             raise Disagreement(name, "fits with other settings: use the same solver, alpha, fit_intercept and schedule everywhere")

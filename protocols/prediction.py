@@ -53,7 +53,7 @@ async def of_own_rows(s: Session, z: Floats, weights: AShare) -> Floats:
 
     rounds 4 · bytes 8 per element, and per row, and peer · reveals the predictions of a party's rows to it, and the numbers of rows to all
     """
-    shapes, masked = await asyncio.gather(s.shapes(z.shape), s.mask(weights))
+    shapes, masked = await asyncio.gather(s.announce(z.shape), s.mask(weights))
     each = await asyncio.gather(*(_for_owner(s, z, owner, shape, masked) for owner, shape in enumerate(shapes)))
     result: Floats = each[s.index]
     return result

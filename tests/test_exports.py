@@ -26,8 +26,8 @@ def test_nothing_public_is_missing():
 
 
 ATTRIBUTES = {"cost", "id", "index", "log", "n", "names", "releases"}
-OWN_VALUES = {"compute", "encode", "given", "input", "inputs", "operand", "shapes", "zero"}
-OTHERS_SEE = {"mask", "reveal"}
+OWN_VALUES = {"compute", "encode", "given", "input", "inputs", "operand", "zero"}
+OTHERS_SEE = {"announce", "mask", "reveal"}
 RECEIVERS = {"everyone", "party", "receivers"}
 
 

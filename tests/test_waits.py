@@ -366,7 +366,7 @@ async def test_programs_that_went_apart_are_told_in_the_log_long_before_the_cloc
     told = [each.message for each in caplog.records if "programs went apart" in each.message]
     assert len(told) == 2
     assert any(
-        "peer=p1 phase=waiting it waits at inputs.1/shapes.0 for this party, which waits for it at reveal.1: " in each for each in told
+        "peer=p1 phase=waiting it waits at inputs.1/announce.0 for this party, which waits for it at reveal.1: " in each for each in told
     ), told
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -86,7 +86,7 @@ async def _holdings(s: Session, table: Table, task: Task) -> list[list[str]]:
     """Which of the job's columns each party has.  rounds 1 · reveals just that"""
     have = [name in table.columns for name in task.columns]
     mine = tuple([sum(bit << number for number, bit in enumerate(have[start : start + CHUNK])) for start in range(0, len(have), CHUNK)])
-    told = await s.shapes(mine)
+    told = await s.announce(mine)
     holdings = [[name for number, name in enumerate(task.columns) if bits[number // CHUNK] >> number % CHUNK & 1] for bits in told]
     for party, held in zip(s.names, holdings, strict=True):
         if not held:
