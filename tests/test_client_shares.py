@@ -124,7 +124,7 @@ def sent(monkeypatch):
     plain = Flow.send
 
     def noted(self, tag, digest, data):
-        seen.append((self._outlet._upstairs.identity.name, self._peer, len(data)))
+        seen.append((self._outlet._owner.identity.name, self._peer, len(data)))
         plain(self, tag, digest, data)
 
     monkeypatch.setattr(Flow, "send", noted)

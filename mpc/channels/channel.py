@@ -10,7 +10,7 @@ was interrupted: records go on with its numbers, and what the peer has not recei
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mpc.channels.flow import ON_FRAME
 from mpc.channels.flows import Flows
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mpc.channels.flow import Flow
+    from mpc.channels.owner import ChannelOwner
     from mpc.membership.identity import Identity
     from mpc.membership.members import Member
     from mpc.membership.roster import Roster
@@ -34,38 +35,10 @@ RECORD_TARGET = 1 << 19
 _PUMP_BYTES = 1 << 22
 
 
-class Upstairs(Protocol):
-    """Who owns channels: the mesh."""
-
-    def opened(self, channel: Channel) -> None:
-        """The peer proved who it is; for a responder only after the initiator's first sealed record."""
-
-    def welcomes(self, name: str) -> bool:
-        """Whether to answer the hello of a link that says that it is from `name`."""
-
-    def previous(self, name: str) -> Channel | None:
-        """The channel to `name` that a new link to it may go on with."""
-
-    def interrupted(self, channel: Channel, fault: BeaverError) -> bool:
-        """Its link is gone.  Whether to wait for another one: then it is resumed or ended later."""
-
-    def resumed(self, channel: Channel, through: Channel) -> None:
-        """It goes on over the link of `through`, which is no channel of its own."""
-
-    def control(self, channel: Channel, body: wire.Body) -> None:
-        """A control message arrived; a fault raised here ends the channel."""
-
-    def closed(self, channel: Channel, fault: BeaverError) -> None:
-        """Nothing goes through the channel any more, or it never came to be; called exactly once.  It may be `parting` now."""
-
-    def parted(self, channel: Channel, fault: BeaverError | None) -> None:
-        """It is parting no more: the goodbyes were heard, or given up because of `fault`."""
-
-
 class Channel:
     """Sealed frames to and from one peer.  `peer` is known to be true only once `ready` is set."""
 
-    def __init__(self, link: Link, identity: Identity, roster: Roster, upstairs: Upstairs, *, dialled: Member | None = None) -> None:
+    def __init__(self, link: Link, identity: Identity, roster: Roster, owner: ChannelOwner, *, dialled: Member | None = None) -> None:
         self.ready = False
         self.peer: Member | None = dialled
         self.exporter = b""
@@ -76,7 +49,7 @@ class Channel:
         self.served = False
         """Whether its line came to be used, by this channel or by another one."""
         self._line = Line(link, self)
-        self._upstairs = upstairs
+        self._owner = owner
         self._flows = Flows(self)
         self._queue: list[wire.Part] = []
         self._queued = 0
@@ -94,9 +67,7 @@ class Channel:
         self._older: Channel | None = None
         self._initiator = dialled is not None
         self._addressed = False
-        self._script = (
-            initiate(link, identity, roster, dialled) if dialled is not None else respond(link, identity, roster, upstairs.welcomes)
-        )
+        self._script = initiate(link, identity, roster, dialled) if dialled is not None else respond(link, identity, roster, owner.welcomes)
         next(self._script)
         self._line.start()
 
@@ -144,7 +115,7 @@ class Channel:
             self._line.key(keys, suite, self.name)
             self.exporter, self.transcript = keys.exporter, keys.handshake_hash
             if self._initiator:
-                older = self._upstairs.previous(self.name)
+                older = self._owner.previous(self.name)
                 if older is not None:
                     # From here on nothing more may come over the older line: the peer sends what was not received by now again.
                     older.interrupt(PeerLost(self.name, "the connection was replaced"))
@@ -160,7 +131,7 @@ class Channel:
         if frame.kind is not wire.Kind.READY:
             raise PeerMisbehaved(self.name, "spoke before it was ready")
         # Of a responder, this record proves that the initiator holds its key now: message 1 alone could be a replay.
-        older = self._older if self._initiator else self._upstairs.previous(self.name)
+        older = self._older if self._initiator else self._owner.previous(self.name)
         going_on = older is not None and older.resumable and frame.digest == older.transcript
         if not self._initiator:
             self._say_ready(older if going_on else None)
@@ -170,7 +141,7 @@ class Channel:
             raise PeerLost(self.name, "went on with a connection that has ended here")
         else:
             self.ready = self.served = True
-            self._upstairs.opened(self)
+            self._owner.opened(self)
 
     # -- interruption ------------------------------------------------------------------------------------------
 
@@ -181,7 +152,7 @@ class Channel:
         elif not self.interrupted:
             self.interrupted = True
             self._line.link.abort()
-            if not self._upstairs.interrupted(self, fault):
+            if not self._owner.interrupted(self, fault):
                 self.end(fault)
 
     def hand_over(self, to: Channel) -> Line:
@@ -200,13 +171,13 @@ class Channel:
         self.interrupted = False
         for number, parts in self.unacknowledged.again():
             self._transmit(number, parts)
-        self._upstairs.resumed(self, through)
+        self._owner.resumed(self, through)
         self._schedule()
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
     def on_frame(self, line: Line, frame: memoryview) -> None:
-        """See Owner."""
+        """See LineOwner."""
         if self._over and not self.parting:
             return
         try:
@@ -235,7 +206,7 @@ class Channel:
                 if flow is not None:
                     self._to_flow(flow, frame)
             elif frame.kind is wire.Kind.CONTROL:
-                self._upstairs.control(self, wire.parse_control(frame.data, self.name))
+                self._owner.control(self, wire.parse_control(frame.data, self.name))
             if self._over and not self.parting:
                 return
 
@@ -312,7 +283,7 @@ class Channel:
         return self._line.link.writable and not self.unacknowledged.full and not self.interrupted
 
     def on_writable(self) -> None:
-        """See Owner."""
+        """See LineOwner."""
         if self._pumps:
             self._schedule()
 
@@ -336,7 +307,7 @@ class Channel:
     # -- the end -----------------------------------------------------------------------------------------------
 
     def on_closed(self, line: Line, reason: Exception | None) -> None:
-        """See Owner."""
+        """See LineOwner."""
         if line is not self._line or self.interrupted:
             return
         lost = reason if isinstance(reason, PeerLost) else PeerLost(self.name, "the connection was lost")
@@ -387,11 +358,11 @@ class Channel:
         if not self.parting:
             self.unacknowledged.clear()
         # First, so that a session ends with one fault, which says where it was, and whoever waits for a message gets that one.
-        self._upstairs.closed(self, fault)
+        self._owner.closed(self, fault)
         self._flows.cut_off(fault)
 
     def _part(self, fault: BeaverError | None) -> None:
         if self.parting:
             self.parting = False
             self.unacknowledged.clear()
-            self._upstairs.parted(self, fault)
+            self._owner.parted(self, fault)

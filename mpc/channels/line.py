@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mpc.transport.link import Link
 
 
-class Owner(Protocol):
+class LineOwner(Protocol):
     """Who is told what a line's link delivers: a channel."""
 
     def on_frame(self, line: Line, frame: memoryview) -> None:
@@ -44,7 +44,7 @@ _DESK = _Desk()
 class Line:
     """A link, and from the end of the handshake on what seals and opens its records."""
 
-    def __init__(self, link: Link, owner: Owner) -> None:
+    def __init__(self, link: Link, owner: LineOwner) -> None:
         self.link = link
         self.owner = owner
         self.opener: Opener | None = None
