@@ -13,7 +13,7 @@ import pytest
 import mpc
 import protocols
 from mpc import Node, protocol
-from mpc.channels.flow import ON_FRAME, Flow
+from mpc.channels.flow import Flow
 from mpc.framing import wire
 from mpc.ledger import Ledger
 from mpc.messaging.agreed import Agreed
@@ -129,13 +129,13 @@ class Ears:
 
 async def test_what_the_dealer_hears_is_the_same_for_any_inputs(monkeypatch):
     took = []
-    for kind in (wire.Kind.FIRST, wire.Kind.MORE):
 
-        def noted(flow, frame, plain=ON_FRAME[kind]):
+    def noted(flow, frame, plain=Flow.on_frame):
+        if isinstance(frame, wire.First | wire.More):
             took.append(flow)
-            plain(flow, frame)
+        plain(flow, frame)
 
-        monkeypatch.setitem(ON_FRAME, kind, noted)
+    monkeypatch.setattr(Flow, "on_frame", noted)
 
     async def heard(value):
         ears = Ears()

@@ -12,11 +12,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from mpc.channels.flow import ON_FRAME
 from mpc.channels.flows import Flows
 from mpc.channels.line import Line
 from mpc.channels.owed import Owed
-from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
+from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
 from mpc.framing import wire
 from mpc.framing.greeting import broken_off, initiate, respond
 from mpc.framing.unacknowledged import Unacknowledged
@@ -128,16 +127,16 @@ class Channel:
 
     def _greeted(self, frame: wire.Frame) -> None:
         """The peer's first sealed record: which channel the link is for."""
-        if frame.kind is not wire.Kind.READY:
+        if not isinstance(frame, wire.Ready):
             raise PeerMisbehaved(self.name, "spoke before it was ready")
         # Of a responder, this record proves that the initiator holds its key now: message 1 alone could be a replay.
         older = self._older if self._initiator else self._owner.previous(self.name)
-        going_on = older is not None and older.resumable and frame.digest == older.transcript
+        going_on = older is not None and older.resumable and frame.transcript == older.transcript
         if not self._initiator:
             self._say_ready(older if going_on else None)
         if older is not None and going_on:
-            older.resume(self, frame.total)
-        elif self._initiator and frame.digest != wire.NEW:
+            older.resume(self, frame.received)
+        elif self._initiator and frame.transcript != wire.NEW:
             raise PeerLost(self.name, "went on with a connection that has ended here")
         else:
             self.ready = self.served = True
@@ -197,24 +196,22 @@ class Channel:
         for frame in wire.parse(record, sequence, self.name):
             if not self.ready:
                 self._greeted(frame)
-            elif frame.kind is wire.Kind.CLOSE:
+            elif isinstance(frame, wire.Close):
                 self._on_goodbye()
-            elif self._over:
-                continue
-            elif frame.tag:
-                flow = self._flows.of(frame.tag)
-                if flow is not None:
-                    self._to_flow(flow, frame)
-            elif frame.kind is wire.Kind.CONTROL:
-                self._owner.control(self, wire.parse_control(frame.data, self.name))
+            elif not self._over:
+                self._deliver(frame)
             if self._over and not self.parting:
                 return
 
-    def _to_flow(self, flow: Flow, frame: wire.Frame) -> None:
-        try:
-            ON_FRAME[frame.kind](flow, frame)
-        except Disagreement as fault:
-            flow.on_disagreement(fault)
+    def _deliver(self, frame: wire.Frame) -> None:
+        match frame:
+            case wire.Control():
+                self._owner.control(self, wire.parse_control(frame.data, self.name))
+            case wire.Ping() | wire.Ready() | wire.Close():
+                # All that such a frame says here is that its record came.
+                pass
+            case _:
+                self._flows.on_frame(frame)
 
     def _acknowledge(self, count: int) -> None:
         was_full = self.unacknowledged.full
