@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mpc.channels.flows import Flows
 from mpc.channels.line import Line
 from mpc.channels.owed import Owed
+from mpc.channels.states import GREETING, HANDED_OVER, LEAVING, OPEN, OVER, PARTING, REFUSED, follow
 from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
 from mpc.framing import wire
 from mpc.framing.greeting import broken_off, initiate, respond
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from mpc.channels.flow import Flow
     from mpc.channels.owner import ChannelOwner
+    from mpc.channels.states import State
     from mpc.membership.identity import Identity
     from mpc.membership.members import Member
     from mpc.membership.roster import Roster
@@ -38,15 +40,15 @@ class Channel:
     """Sealed frames to and from one peer.  `peer` is known to be true only once `ready` is set."""
 
     def __init__(self, link: Link, identity: Identity, roster: Roster, owner: ChannelOwner, *, dialled: Member | None = None) -> None:
-        self.ready = False
+        self.state = GREETING
+        self.interrupted = False
+        """Whether its link is gone and another one is waited for."""
         self.peer: Member | None = dialled
         self.exporter = b""
         self.transcript = b""
         self.born = asyncio.get_running_loop().time()
         self.wire_bytes = self.wire_received = 0
         self.roster = roster
-        self.served = False
-        """Whether its line came to be used, by this channel or by another one."""
         self._line = Line(link, self)
         self._owner = owner
         self._flows = Flows(self)
@@ -57,12 +59,6 @@ class Channel:
         self.received = 0
         self._owed = Owed(lambda: self.send(wire.bare(wire.Kind.PING)))
         self.unacknowledged = Unacknowledged()
-        self._over = False
-        self.parting = False
-        """Over, but its line is needed still: for the peer's goodbye, and for what has not left yet."""
-        self._heard_goodbye = False
-        self.interrupted = False
-        """Whether its link is gone and another one is waited for."""
         self._older: Channel | None = None
         self._initiator = dialled is not None
         self._addressed = False
@@ -94,14 +90,32 @@ class Channel:
         return self._line.link.writable
 
     @property
+    def ready(self) -> bool:
+        """Whether the peer has proved who it is, be it over now or not."""
+        return self.state.ready
+
+    @property
+    def served(self) -> bool:
+        """Whether its line came to be used, by this channel or by another one."""
+        return self.ready or self.state is HANDED_OVER
+
+    @property
     def alive(self) -> bool:
         """Ready and not closed."""
-        return self.ready and not self._over
+        return self.state is OPEN
 
     @property
     def resumable(self) -> bool:
         """Whether another link may carry on: until the peer has said goodbye, it may lack what this side sent before its own."""
-        return self.ready and (not self._over or self.parting) and not self._heard_goodbye
+        return self.state in (OPEN, PARTING)
+
+    @property
+    def parting(self) -> bool:
+        """Whether it is closed, but its line is needed still."""
+        return self.state.parting
+
+    def _becomes(self, after: State) -> None:
+        self.state = follow(self.state, after)
 
     # -- hello and handshake -----------------------------------------------------------------------------------
 
@@ -139,7 +153,7 @@ class Channel:
         elif self._initiator and frame.transcript != wire.NEW:
             raise PeerLost(self.name, "went on with a connection that has ended here")
         else:
-            self.ready = self.served = True
+            self._becomes(OPEN)
             self._owner.opened(self)
 
     # -- interruption ------------------------------------------------------------------------------------------
@@ -156,7 +170,7 @@ class Channel:
 
     def hand_over(self, to: Channel) -> Line:
         """The line, for the channel that goes on over it; this one never comes to be."""
-        self._over = self.served = True
+        self._becomes(HANDED_OVER)
         self.exporter = b""
         self._line.owner = to
         return self._line
@@ -177,13 +191,13 @@ class Channel:
 
     def on_frame(self, line: Line, frame: memoryview) -> None:
         """See LineOwner."""
-        if self._over and not self.parting:
+        if self.state.over:
             return
         try:
             if line.opener is None:
                 self._advance(bytes(frame))
             else:
-                if not self._over:
+                if self.state.carries:
                     self._owed.add(len(frame))
                 self.wire_received += len(frame) + 4
                 self._on_record(line.opener.open(frame))
@@ -194,13 +208,13 @@ class Channel:
         sequence, self.received = self.received, self.received + 1
         self._acknowledge(wire.acknowledged(record))
         for frame in wire.parse(record, sequence, self.name):
-            if not self.ready:
+            if self.state is GREETING:
                 self._greeted(frame)
             elif isinstance(frame, wire.Close):
                 self._on_goodbye()
-            elif not self._over:
+            elif self.state is OPEN:
                 self._deliver(frame)
-            if self._over and not self.parting:
+            if self.state.over:
                 return
 
     def _deliver(self, frame: wire.Frame) -> None:
@@ -240,12 +254,12 @@ class Channel:
         self._schedule()
 
     def _schedule(self) -> None:
-        if not self._flush_due and not self._over:
+        if not self._flush_due and self.state.carries:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _seal(self) -> None:
-        if not self._line.keyed or self._over:
+        if not self._line.keyed or not self.state.carries:
             self._queue.clear()
             return
         parts, self._queue = self._queue, []
@@ -260,7 +274,7 @@ class Channel:
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self._over:
+        if not self.state.carries:
             return
         if self._owed.much and not self._queue:
             self.send(wire.bare(wire.Kind.PING))
@@ -308,46 +322,45 @@ class Channel:
         if line is not self._line or self.interrupted:
             return
         lost = reason if isinstance(reason, PeerLost) else PeerLost(self.name, "the connection was lost")
-        if self._heard_goodbye:
+        if self.state is LEAVING:
             self._part(None)
         elif isinstance(reason, PeerMisbehaved):
             # The link knows an address only.
             self.end(PeerMisbehaved(self.name, reason.text))
-        elif self.ready:
-            self.interrupt(lost)
-        elif reason is lost:
-            self._finish(lost)
+        elif self.state is GREETING:
+            self.end(lost if reason is lost else broken_off(self.name, dialled=self._initiator, addressed=self._addressed))
         else:
-            self._finish(broken_off(self.name, dialled=self._initiator, addressed=self._addressed))
+            self.interrupt(lost)
 
     def close(self) -> None:
         """Say goodbye.  It is `parting` until the peer has answered: then it has all that was sent before."""
         if self.alive:
-            self._say_goodbye(PeerLost(self.name, "this party closed the connection"))
+            self._say_goodbye(PARTING, PeerLost(self.name, "this party closed the connection"))
 
-    def _say_goodbye(self, fault: BeaverError) -> None:
+    def _say_goodbye(self, after: State, fault: BeaverError) -> None:
         self.send(wire.bare(wire.Kind.CLOSE))
         self._seal()
-        self.parting = True
-        self._finish(fault)
+        self._stop(after, fault)
 
     def _on_goodbye(self) -> None:
         """All that the peer sent is here, and it waits for nothing but this side's goodbye, which it may have had."""
-        self._heard_goodbye = True
-        if not self.parting:
-            self._say_goodbye(PeerLost(self.name, "closed the connection"))
+        if self.state is OPEN:
+            self._say_goodbye(LEAVING, PeerLost(self.name, "closed the connection"))
+        elif self.state is PARTING:
+            self._becomes(LEAVING)
         self._line.link.close()
 
     def end(self, fault: BeaverError) -> None:
         """Drop the link at once; everything on it fails with `fault`."""
         self._line.link.abort()
-        self._finish(fault)
-        self._part(None if self._heard_goodbye else fault)
+        if self.state.carries:
+            self._stop(OVER if self.ready else REFUSED, fault)
+        elif self.parting:
+            self._part(None if self.state is LEAVING else fault)
 
-    def _finish(self, fault: BeaverError) -> None:
-        if self._over:
-            return
-        self._over = True
+    def _stop(self, after: State, fault: BeaverError) -> None:
+        """Nothing goes through it any more."""
+        self._becomes(after)
         self._owed.clear()
         self.exporter = b""
         self._queue.clear()
@@ -359,7 +372,7 @@ class Channel:
         self._flows.cut_off(fault)
 
     def _part(self, fault: BeaverError | None) -> None:
-        if self.parting:
-            self.parting = False
-            self.unacknowledged.clear()
-            self._owner.parted(self, fault)
+        """Its line is not needed any more: the goodbyes were heard, or given up because of `fault`."""
+        self._becomes(OVER)
+        self.unacknowledged.clear()
+        self._owner.parted(self, fault)
