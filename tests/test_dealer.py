@@ -24,7 +24,7 @@ from mpc.naming.expressions import Range, combine, mask, stack
 from mpc.naming.scope import current
 from mpc.network.mesh import Clocks
 from mpc.preprocessing.dealing import DealerSession
-from mpc.preprocessing.memory import Memory
+from mpc.preprocessing.memory_budget import MemoryBudget
 from mpc.ring import count
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 
@@ -248,7 +248,7 @@ async def test_what_a_party_asks_for_ahead_is_held_by_its_name_alone():
     """What is made of a name takes up to thirty times as much."""
     identities, roster = simulated_roster(2)
     node = Node(identities[-1], roster, MemoryNetwork().of("the-dealer"), clocks=CLOCKS)
-    session = DealerSession(Agreed(describe("j", node.mesh, None, ""), bytes(32), {}, {}, {}), node.mesh, Ledger(), Memory(0))
+    session = DealerSession(Agreed(describe("j", node.mesh, None, ""), bytes(32), {}, {}, {}), node.mesh, Ledger(), MemoryBudget(0))
     masks = [mask(Range("", block, (1,))) for block in range(2000)]
     names = [Relation("value", (), (stack(masks),), (), Range("", block, (2000,))).key for block in range(30)]
     tracemalloc.start()
