@@ -38,6 +38,7 @@ from tests.test_connect_sync import SYNC
 from tests.test_dealer_limits import small_machine
 from tests.test_departures import no_room
 from tests.test_differences import DIFFERENCES
+from tests.test_dry_runs import ENDLESS
 from tests.test_errors_of_commands import COMMANDS
 from tests.test_errors_of_datasets import DATASETS
 from tests.test_errors_of_jobs import JOBS
@@ -336,7 +337,7 @@ def test_every_row_has_one_case_and_every_case_one_row():
         *ASKED,
     ]
     members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK, *FLOW, *LINKS, *BOUND, *RELAYED, *CLOSING, *FILES]
-    cases = [*CASES, *PROGRAMS, *OF_NODES, *CONNECT, *SYNC, *commands, *jobs, *members]
+    cases = [*CASES, *PROGRAMS, *ENDLESS, *OF_NODES, *CONNECT, *SYNC, *commands, *jobs, *members]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"
