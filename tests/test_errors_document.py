@@ -18,7 +18,7 @@ from mpc.framing import wire
 from mpc.framing.handshake import negotiate
 from mpc.membership.roster import Member, Roster
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
-from mpc.transport.incoming import Incoming
+from mpc.transport.incoming import IncomingStream
 from parties.cli import exit_status
 from tests.attackers import flipped
 from tests.channels import greet, hello, live, people, responder
@@ -292,7 +292,7 @@ CASES = {
     "what the wire format does not allow": lambda: broken(misbehave),
     "a record was altered": lambda: at_the_channel(lambda link, seal: link.send(flipped(seal(wire.ready(wire.NEW, 0)), 0))),
     "since it found NAME": lambda: each(stalled, clocks=dataclasses.replace(PATIENT, stall=0.4)),
-    "of the relay's framing": lambda: raised(lambda: list(Incoming("b").frames(memoryview(b"\2")))),
+    "of the relay's framing": lambda: raised(lambda: list(IncomingStream("b").frames(memoryview(b"\2")))),
     "did not take what this party has": lambda: each(takes_late, clocks=dataclasses.replace(PATIENT, stall=0.4)),
     "a control message of unknown kind": lambda: at_the_channel(
         lambda link, seal: link.send(seal(wire.ready(wire.NEW, 0) + wire.control({"kind": "nonsense"})))

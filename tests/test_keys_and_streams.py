@@ -20,7 +20,7 @@ from mpc.channels import line as lines
 from mpc.channels.channel import Channel
 from mpc.framing import records
 from mpc.framing.handshake import HELLO_SIZE, KK, Hello
-from mpc.framing.records import Opener, Sealer, desk
+from mpc.framing.records import Opener, Sealer, opening_buffer
 from mpc.membership.identity import Identity
 from mpc.membership.roster import Roster
 from mpc.naming.expressions import Range
@@ -86,7 +86,7 @@ def test_every_bit_of_a_record_key_counts(suite):
     record = Sealer(key, suite).seal(b"x")
     for bit in range(256):
         with pytest.raises(PeerMisbehaved):
-            Opener(flipped(key, bit), suite, "peer", desk()).open(record)
+            Opener(flipped(key, bit), suite, "peer", opening_buffer()).open(record)
 
 
 @pytest.mark.parametrize("bit", range(0, 256, 11))

@@ -73,8 +73,8 @@ EARLY = {
 async def test_a_member_that_says_too_much_before_the_last_confirmation_is_cut_off(monkeypatch, caplog, what):
     asks, message = EARLY[what]
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(agreed, "MAX_EARLY", 3)
-    monkeypatch.setattr(agreed, "MAX_EARLY_BYTES", 400)
+    monkeypatch.setattr(agreed, "MAX_EARLY_CONTROLS", 3)
+    monkeypatch.setattr(agreed, "MAX_EARLY_CONTROL_BYTES", 400)
     async with nodes(2, CLOCKS) as opened:
         await connected(*opened)
         sessions = unconfirmed(monkeypatch, opened[2], "p1")

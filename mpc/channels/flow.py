@@ -27,7 +27,7 @@ BLOCK = 1 << 18
 """Bytes of a message in one frame, at most, so that several sessions take turns."""
 TURN = 8 * BLOCK
 """Bytes of a message that follow each other before others have their turn: more than a chunk of an op has in most openings."""
-MAX_EARLY = 1 << 16
+MAX_EARLY_MESSAGES = 1 << 16
 """Messages that a peer may have begun before this party posts their receives, however small they are."""
 
 
@@ -94,7 +94,7 @@ class _Early:
 
 
 @dataclass(slots=True, eq=False)
-class _Outgoing:
+class _OutgoingMessage:
     """A message of several frames; `allowed` bytes of it may go: those that are eager, and all once it is granted."""
 
     tag: bytes
@@ -117,8 +117,8 @@ class Flow:
         self._early_bytes = 0
         self._receives: dict[bytes, _Receive] = {}
         self._early: dict[bytes, _Early] = {}
-        self._ungranted: dict[bytes, _Outgoing] = {}
-        self._sending: deque[_Outgoing] = deque()
+        self._ungranted: dict[bytes, _OutgoingMessage] = {}
+        self._sending: deque[_OutgoingMessage] = deque()
         self._unsent = 0
         self._fault: Exception | None = None
         self._ended = False
@@ -169,11 +169,11 @@ class Flow:
             return
         if frame.tag in self._early:
             raise PeerMisbehaved(self._peer, "began a message twice")
-        if len(self._early) >= MAX_EARLY:
+        if len(self._early) >= MAX_EARLY_MESSAGES:
             # No fault of the peer's if its program calls so many ops at once: the session ends, and the channel lives on.
             raise Disagreement(
                 self._peer,
-                f"is {MAX_EARLY} messages ahead of this party, which holds no more. Call fewer ops at once, or await some in between.",
+                f"is {MAX_EARLY_MESSAGES} messages ahead of this party, which holds no more. Call fewer ops at once, or await some in between.",
             )
         self._early[frame.tag] = _Early(frame.digest, frame.total, len(frame.data), bytearray())
         self._keep(frame)
@@ -245,11 +245,11 @@ class Flow:
         now = min(eager, BLOCK)
         self._outlet.send(wire.first(tag, digest, len(data), now), data[:now])
         if now < len(data):
-            outgoing = self._ungranted[tag] = _Outgoing(tag, data, now, eager)
+            outgoing = self._ungranted[tag] = _OutgoingMessage(tag, data, now, eager)
             self._unsent += len(data) - now
             self._go_on(outgoing)
 
-    def _go_on(self, outgoing: _Outgoing) -> None:
+    def _go_on(self, outgoing: _OutgoingMessage) -> None:
         if outgoing.sent < outgoing.allowed:
             self._sending.append(outgoing)
             self._outlet.wants_pump(self)
