@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from mpc.messaging.agreed import Agreed
-from mpc.messaging.departure import NO_ROOM, ON_ITS_WAY, Departure, dealer_full, reported, without
+from mpc.messaging.departure import NO_ROOM, ON_ITS_WAY, Departure, dealer_full, reported, withdrawal_fault
 from mpc.messaging.descriptions import Descriptions
 from mpc.messaging.job import session_id
 from mpc.messaging.lobby import NONCE_BYTES
@@ -67,12 +67,17 @@ class Agreement:
         """Who may be named: also the client that gets results, if there is one."""
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._told: dict[str, Channel] = {}
+        """Over which channel each of the others was told of this attempt."""
         self._agreed: Agreed | None = None
-        self._left: BeaverError | None = None
-        self._heard: Departure | None = None
-        self._refusal: Refusal | None = None
+        """The session that this member has confirmed."""
         self._descriptions = Descriptions(job, self._me)
+        self._fault: BeaverError | None = None
+        """What ends this attempt at its next step: a member that has left, or was lost."""
+        self._departure: Departure | None = None
+        """What that member said, where it left a session that it had begun."""
+        self._refusal: Refusal | None = None
         self._gave_up: set[str] = set()
+        """Members that withdrew since others had not come, or had no room."""
         self._over: set[str] = set()
         """Members of which the dealer said that they have ended the session."""
 
@@ -147,13 +152,13 @@ class Agreement:
         if isinstance(fault, Disagreement):
             joins.clear()
         # Whoever confirmed the session that another member left hears of that, and withdraws nothing: its join is spent.
-        spent = set(self._others) - set(self._unconfirmed()) if self._heard is not None else set[str]()
+        spent = set(self._others) - set(self._unconfirmed()) if self._departure is not None else set[str]()
         # What a party got wrong would be found out again, at once and for ever.
         for name in spent | ({fault.party} if isinstance(fault, PeerMisbehaved) else set()):
             joins.pop(name, None)
         if self._agreed is not None:
             # Whoever has all confirmations began already, and waits for this party's messages.
-            told = self._heard or Departure.of(fault, self._me, "the start")
+            told = self._departure or Departure.of(fault, self._me, "the start")
             for name, channel in self._agreed.channels.items():
                 if channel is self._mesh.channel(name):
                     channel.control(kind="leave", session=self._agreed.session, **told._asdict())
@@ -181,11 +186,11 @@ class Agreement:
     def _step(self) -> Agreed | Step:
         """Do what can be done now; the session, once everyone has confirmed the one that this member would run."""
         attempt = self._lobby.attempt(self._key)
-        if self._left is not None or self._refusal is not None:
+        if self._fault is not None or self._refusal is not None:
             # What differs is why they left, whoever did so first; whom a refusal means is for this member's own eyes to tell.
             self._compare(attempt)
-        if self._left is not None:
-            raise self._left
+        if self._fault is not None:
+            raise self._fault
         if self._refusal is not None:
             return self._refused(self._refusal)
         self._promote(attempt)
@@ -302,7 +307,7 @@ class Agreement:
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """The lobby wakes us; we wait for it to come back until the `join` clock ends, unless everyone was there already."""
         if self._all_present and name in self._others and name not in self._lobby.attempt(self._key).ended:
-            self._left = PeerLost(name, f"{getattr(fault, 'text', fault)} (before job {self._job.name!r} started)")
+            self._fault = PeerLost(name, f"{getattr(fault, 'text', fault)} (before job {self._job.name!r} started)")
         self._see_who_is_lost()
 
     def control(self, name: str, body: wire.Body) -> None:
@@ -331,8 +336,8 @@ class Agreement:
             self._see_who_is_lost()
         elif name not in self._gave_up:
             # It may only pass on what another member did.
-            self._heard = Departure.told(body)
-            self._left = reported(name, self._heard, self._me, self._known)
+            self._departure = Departure.told(body)
+            self._fault = reported(name, self._departure, self._me, self._known)
             self._lobby.changed(self._key)
 
     def _see_who_is_lost(self) -> None:
@@ -345,7 +350,7 @@ class Agreement:
         # Who has ended it does not come back to it, not over another channel either; nor does whoever is lost once this party has heard of an end.
         lost = [name for name, at in now.items() if (ended and at is None) or (name in self._over and at is not began_over[name])]
         if lost:
-            self._left = PeerLost(lost[0], "was lost before all had confirmed the session, which others have ended")
+            self._fault = PeerLost(lost[0], "was lost before all had confirmed the session, which others have ended")
             self._lobby.changed(self._key)
 
     def _withdrawn(self, name: str, body: wire.Body) -> None:
@@ -353,11 +358,11 @@ class Agreement:
             return
         if body["reason"] == NO_ROOM and name == self._job.members[-1]:
             if body["answers"] == self._nonce:
-                self._left = dealer_full(name, name)
+                self._fault = dealer_full(name, name)
         elif body["reason"] in (GAVE_UP, NO_ROOM):
             self._gave_up.add(name)
-            if self._all_present and self._heard is None:  # else who left the session has said why
-                self._left = without(name, body["party"], [each for each in self._known if each != self._me], body["reason"])
+            if self._all_present and self._departure is None:  # else who left the session has said why
+                self._fault = withdrawal_fault(name, body["party"], [each for each in self._known if each != self._me], body["reason"])
         elif body["answers"] == self._nonce:
             # What it saw may be on its way to this member still.
             whose, until = body["party"] if body["party"] in self._job.members else name, time.monotonic() + ON_ITS_WAY

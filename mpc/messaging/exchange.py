@@ -11,7 +11,7 @@ import numpy as np
 from mpc.channels.flow import Arrivals
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, ProgramError, RemoteFault
 from mpc.framing import wire
-from mpc.messaging.departure import ON_ITS_WAY, Departure, place, reported
+from mpc.messaging.departure import ON_ITS_WAY, Departure, printable_place, reported
 from mpc.messaging.sinks import Store, Sum
 from mpc.messaging.stripes import scatters, stripes
 from mpc.messaging.tags import correction_digest, correction_tag, message_digest, message_tag
@@ -142,7 +142,7 @@ class Exchange:
         to = {self.names[i] for i in receivers if i < len(self.names)}
         if self._visit is not None and len(to) < len(receivers):
             self.check_alive()
-            self._visit.tell("reveal", scope.ranges.scope, [*whom, lineage.to_bytes(16, "little")], words)
+            self._visit.send_revealed("reveal", scope.ranges.scope, [*whom, lineage.to_bytes(16, "little")], words)
             self._ledger.sends(self._visit.client, words.nbytes)
         await self._round(
             scope,
@@ -309,7 +309,7 @@ class Exchange:
             self.check_alive()
         if self._fault is None:
             self._finished = True
-            self._end(Departure("done", self.me, self.me, place(self._label)))
+            self._end(Departure("done", self.me, self.me, printable_place(self._label)))
 
     async def _drained(self, name: str, flow: Flow) -> None:
         limit = self._mesh.clocks.stall

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.errors import BeaverError, Disagreement, PeerLost
-from mpc.messaging.departure import Departure, place
+from mpc.messaging.departure import Departure, printable_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ Wait = tuple["Scope", float, bytes, bytes]
 """The scope of an op, since when it waits, and the tag and digest of the messages that it waits for: without a tag, a correction.  Plain, since every round makes one."""
 
 
-class Told(NamedTuple):
+class PeerWait(NamedTuple):
     """What a peer said at `when`: it waits `at` a place for the messages with this `tag` of the members `on`."""
 
     at: str
@@ -51,7 +51,7 @@ class Waits:
         self._mesh = mesh
         self._me = mesh.identity.name
         self._end_session = end_session
-        self._told: dict[str, Told] = {}
+        self._peer_waits: dict[str, PeerWait] = {}
         self._warned = 0.0
         """When the wait began of which the log warned last."""
         self._limit = mesh.clocks.stall
@@ -97,7 +97,7 @@ class Waits:
 
     def _tell(self, wait: Wait, on: list[str]) -> None:
         scope, _, tag, digest = wait
-        about = {"tag": tag, "digest": digest, "scope": scope.ranges.scope, "at": place(scope.label), "on": on}
+        about = {"tag": tag, "digest": digest, "scope": scope.ranges.scope, "at": printable_place(scope.label), "on": on}
         for name in self._agreed.job.parties:
             channel = self._agreed.channels.get(name)
             if channel is not None and self._mesh.channel(name) is channel:
@@ -114,15 +114,15 @@ class Waits:
             "which the clock stall ends after %g s",
             self._agreed.job.name,
             late,
-            self._told[late].at,
+            self._peer_waits[late].at,
             scope.label,
             self._limit,
         )
 
     def heard(self, name: str, body: wire.Body) -> None:
         """A party says what it waits for: a Disagreement if that will never come."""
-        at, on = place(body["at"]), tuple(other for other in body["on"] if other in self._agreed.job.members and other != name)
-        self._told[name] = Told(at, on, time.monotonic(), body["tag"])
+        at, on = printable_place(body["at"]), tuple(other for other in body["on"] if other in self._agreed.job.members and other != name)
+        self._peer_waits[name] = PeerWait(at, on, time.monotonic(), body["tag"])
         for scope, _, tag, digest in self._pending.values():
             # The digest is of the step, not of who takes it: all who take the same one have the same.
             if tag and tag == body["tag"] and digest != body["digest"]:
@@ -155,7 +155,11 @@ class Waits:
             fault = self._late(chain, here)
             return fault, Departure.of(fault, self._me, here), True
         first = late if following == self._me else following
-        at, other, remedy = self._told[first].at, self._waited_for(first) or first, "All parties must call the same ops in the same order."
+        at, other, remedy = (
+            self._peer_waits[first].at,
+            self._waited_for(first) or first,
+            "All parties must call the same ops in the same order.",
+        )
         if following == self._me:
             text = f"waits itself, as it says, at {at} for {other}, while this party waits for it at {here}, for {self._limit:g} s now: "
             fault = Disagreement(first, f"{text}their programs went apart. {remedy}")
@@ -169,7 +173,7 @@ class Waits:
         """The last of `chain` is late: this party waits at `here` for the first, and each, as it says, for the next."""
         *others, late = chain
         if others:
-            at = self._told[others[-1]].at
+            at = self._peer_waits[others[-1]].at
             text = f"has not sent what {others[-1]} waits for at {at}, as that one says, and this party waits at {here}, for {self._limit:g} s now. "
         else:
             text = f"is alive, but its message for {here} did not come within {self._limit:g} s. "
@@ -177,7 +181,7 @@ class Waits:
 
     def _waited_for(self, name: str) -> str | None:
         """For whom `name` waits, as it said a moment ago; not for this party, if that has sent it the message already."""
-        told = self._told.get(name)
+        told = self._peer_waits.get(name)
         if told is None or told.when <= time.monotonic() - 3 * self._pause:
             return None
         return next((other for other in told.on if other != self._me or told.tag not in self._sent), None)
