@@ -49,7 +49,7 @@ class Told(DryExchange):
         sink = Sum(zeros((words.size,)), total, combine)
         about: list[bytes | str | int] = [*shape, len(receivers), *receivers, lineage.to_bytes(16, "little")]
         for visit in self._visits:
-            visit.hear("reveal", scope.ranges.scope, about, sink, total.nbytes, arrivals)
+            visit.expect_revealed("reveal", scope.ranges.scope, about, sink, total.nbytes, arrivals)
         await arrivals.future
         return total
 

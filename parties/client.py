@@ -224,7 +224,7 @@ class _Asking:
             self._tell("started")
             for name, visit in self._visits.items():
                 if name in self._portions:
-                    visit.give(self._portions[name])
+                    visit.send_portion(self._portions[name])
             result = await self._result()
         finally:
             self._mesh.unsubscribe(self)

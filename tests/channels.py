@@ -22,7 +22,7 @@ def people(*names):
     return identities, Roster(Member(identity.name, identity.public, ("memory", 1)) for identity in identities)
 
 
-class Upstairs:
+class Owner:
     def __init__(self):
         self.events, self.news = [], asyncio.Event()
 
@@ -84,9 +84,9 @@ class Raw:
 
 def responder(identity, roster):
     near, far = memory_pair("near", "far")
-    up = Upstairs()
-    channel = Channel(far, identity, roster, up)
-    return Raw(near), up, channel
+    owner = Owner()
+    channel = Channel(far, identity, roster, owner)
+    return Raw(near), owner, channel
 
 
 async def greet(raw, mine):
@@ -102,13 +102,13 @@ def hello(sender, receiver, roster, **changes):
 
 
 async def live(roster, a, b):
-    raw, up, channel = responder(a, roster)
+    raw, owner, channel = responder(a, roster)
     mine = hello("b", "a", roster)
     theirs = await greet(raw, mine)
     kk = KK(True, "AESGCM", mine.encode() + theirs.encode(), b.curve_secret, a.curve_public, peer="a")
     raw.link.send(kk.write_message())
     kk.read_message(await raw.next())
-    return raw, up, channel, Sealer(kk.split().send, "AESGCM")
+    return raw, owner, channel, Sealer(kk.split().send, "AESGCM")
 
 
 async def connected(mesh, name):

@@ -68,11 +68,11 @@ def test_frames_round_trip():
         wire.bare(wire.Kind.PING),
     )
     one, two, three, four, five = wire.parse(raw, 3, "peer")
-    assert (one.kind, one.tag, one.digest, one.total, bytes(one.data)) == (wire.Kind.FIRST, TAG, DIGEST, 100, b"8 bytes.")
-    assert (two.kind, two.tag, bytes(two.data)) == (wire.Kind.MORE, TAG, b"more")
-    assert (three.kind, three.tag) == (wire.Kind.GRANT, TAG)
-    assert (four.kind, four.tag, four.total) == (wire.Kind.CREDIT, b"sess", 77)
-    assert five.kind is wire.Kind.PING
+    assert one == wire.First(TAG, DIGEST, 100, b"8 bytes.")
+    assert two == wire.More(TAG, b"more")
+    assert three == wire.Grant(TAG)
+    assert four == wire.Credit(b"sess", 77)
+    assert five == wire.Ping()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mpc.testing.simulate import MemoryNetwork
 from mpc.transport.memory import memory_pair
 from mpc.transport.tcp import TcpListener, dial
 from tests.attackers import KeyThief, flipped
-from tests.channels import CLOCKS, Raw, Upstairs, connected, greet, hello, live, people, responder
+from tests.channels import CLOCKS, Owner, Raw, connected, greet, hello, live, people, responder
 from tests.error_rows import row_of
 from tests.waiting import until
 
@@ -26,17 +26,17 @@ from tests.waiting import until
 async def test_two_channels_find_each_other():
     (a, b), roster = people("a", "b")
     near, far = memory_pair("near", "far")
-    up_a, up_b = Upstairs(), Upstairs()
-    one = Channel(near, a, roster, up_a, dialled=roster["b"])
-    other = Channel(far, b, roster, up_b)
-    await up_b.until("opened")
+    owner_a, owner_b = Owner(), Owner()
+    one = Channel(near, a, roster, owner_a, dialled=roster["b"])
+    other = Channel(far, b, roster, owner_b)
+    await owner_b.until("opened")
     assert (one.exporter, one.transcript) == (other.exporter, other.transcript)
     assert len(one.exporter) == 64
     one.control(kind="withdraw", job="j", reason="r", party="", answers=b"")
-    assert await up_b.until("control") == ("control", "withdraw")
+    assert await owner_b.until("control") == ("control", "withdraw")
     one.close()
-    assert "closed the connection" in (await up_b.until("closed"))[2]
-    assert (await up_a.until("parted"), await up_b.until("parted")) == (("parted", "b", None), ("parted", "a", None))
+    assert "closed the connection" in (await owner_b.until("closed"))[2]
+    assert (await owner_a.until("parted"), await owner_b.until("parted")) == (("parted", "b", None), ("parted", "a", None))
     assert one.exporter == b""
 
 
@@ -53,35 +53,35 @@ REJECTED = {
 @pytest.mark.parametrize("what", REJECTED)
 async def test_every_rejection_has_its_own_message_at_both_ends(what):
     (a, _), roster = people("a", "b")
-    raw, up, channel = responder(a, roster)
+    raw, owner, channel = responder(a, roster)
     make, message = REJECTED[what]
     assert (await greet(raw, make(roster))).sender == "a"
-    assert message in (await up.until("closed"))[2]
+    assert message in (await owner.until("closed"))[2]
     assert not channel.ready
 
 
 async def test_garbage_instead_of_a_hello():
     (a, _), roster = people("a", "b")
     for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\0", bytes(handshake.HELLO_SIZE), b"\xff" * 100_000):
-        raw, up, _ = responder(a, roster)
+        raw, owner, _ = responder(a, roster)
         raw.link.send(garbage)
-        assert "something else uses this port" in (await up.until("closed"))[2]
+        assert "something else uses this port" in (await owner.until("closed"))[2]
 
 
 async def test_a_stranger_can_make_a_listener_hold_no_more_than_a_greeting():
     (a, b), roster = people("a", "b")
-    up, near = Upstairs(), Upstairs()
-    listener = await TcpListener.listen(lambda link: Channel(link, a, roster, up), endpoint=("127.0.0.1", 0))
+    owner, near = Owner(), Owner()
+    listener = await TcpListener.listen(lambda link: Channel(link, a, roster, owner), endpoint=("127.0.0.1", 0))
     _, writer = await asyncio.open_connection(*listener.address)
     writer.write((MAX_GREETING + 1).to_bytes(4, "little"))
-    assert row_of("announced a frame").shows(": ".join((await up.until("closed"))[1:]).partition(": ")[2])
+    assert row_of("announced a frame").shows(": ".join((await owner.until("closed"))[1:]).partition(": ")[2])
     writer.close()
     # Whoever has keys may send whole records.
     channel = Channel(await dial(*listener.address), b, roster, near, dialled=roster["a"])
     await near.until("opened")
     channel.send(bytes([0, 0, 8, wire.Kind.MORE]), bytes(1 << 19))
     channel.control(kind="withdraw", job="j", reason="r", party="", answers=b"")
-    assert await up.until("control") == ("control", "withdraw")
+    assert await owner.until("control") == ("control", "withdraw")
     channel.close()
     await near.until("parted")
     await listener.close()
@@ -89,25 +89,25 @@ async def test_a_stranger_can_make_a_listener_hold_no_more_than_a_greeting():
 
 async def test_the_wrong_key_is_refused_and_says_so():
     (a, _), roster = people("a", "b")
-    raw, up, _ = responder(a, roster)
+    raw, owner, _ = responder(a, roster)
     mine = hello("b", "a", roster)
     theirs = await greet(raw, mine)
     kk = KK(True, "AESGCM", mine.encode() + theirs.encode(), Identity.generate("b").curve_secret, a.curve_public, peer="a")
     raw.link.send(kk.write_message())
-    assert "does not hold the key" in (await up.until("closed"))[2]
+    assert "does not hold the key" in (await owner.until("closed"))[2]
 
 
 async def test_the_thief_of_as_key_gets_an_answer_and_nothing_more():
     (a, b), roster = people("a", "b")
-    raw, up, channel = responder(a, roster)
+    raw, owner, channel = responder(a, roster)
     mine = hello("b", "a", roster)
     theirs = await greet(raw, mine)
     thief = KeyThief(a, b.curve_public, mine.encode() + theirs.encode())
     raw.link.send(thief.write_message())
     assert await raw.next() is not None
     raw.link.send(Sealer(thief.split().send, "AESGCM").seal(wire.record_head(0, 0) + wire.ready(wire.NEW, 0)))
-    assert (await up.until("closed"))[1] == "PeerMisbehaved"
-    assert up.events[0][0] == "closed"
+    assert (await owner.until("closed"))[1] == "PeerMisbehaved"
+    assert owner.events[0][0] == "closed"
     assert not channel.ready
 
 
@@ -117,10 +117,10 @@ async def recorded_session(a, b, roster):
     sent = []
     plain = near.send
     near.send = lambda *parts: (sent.append(b"".join(parts)), plain(*parts))[1]
-    up = Upstairs()
-    Channel(far, a, roster, up)
-    Channel(near, b, roster, Upstairs(), dialled=roster["a"])
-    await up.until("opened")
+    owner = Owner()
+    Channel(far, a, roster, owner)
+    Channel(near, b, roster, Owner(), dialled=roster["a"])
+    await owner.until("opened")
     return sent
 
 
@@ -128,21 +128,21 @@ async def test_a_replayed_session_changes_nothing():
     (a, b), roster = people("a", "b")
     sent = await recorded_session(a, b, roster)
     assert len(sent) == 3
-    raw, up, channel = responder(a, roster)
+    raw, owner, channel = responder(a, roster)
     for message in sent:
         raw.link.send(message)
-    await up.until("closed")
-    assert [event[0] for event in up.events] == ["closed"]
+    await owner.until("closed")
+    assert [event[0] for event in owner.events] == ["closed"]
     assert not channel.ready
 
 
 async def test_the_first_record_must_be_ready():
     (a, b), roster = people("a", "b")
-    raw, up, channel, sealer = await live(roster, a, b)
+    raw, owner, channel, sealer = await live(roster, a, b)
     assert not channel.ready
-    assert up.events == []
+    assert owner.events == []
     raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.bare(wire.Kind.PING)))
-    assert "before it was ready" in (await up.until("closed"))[2]
+    assert "before it was ready" in (await owner.until("closed"))[2]
 
 
 BAD_RECORDS = {
@@ -157,22 +157,22 @@ BAD_RECORDS = {
 @pytest.mark.parametrize("what", BAD_RECORDS)
 async def test_a_bad_record_ends_the_channel(what):
     (a, b), roster = people("a", "b")
-    raw, up, channel, sealer = await live(roster, a, b)
+    raw, owner, channel, sealer = await live(roster, a, b)
     raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.ready(wire.NEW, 0)))
-    await up.until("opened")
+    await owner.until("opened")
     raw.link.send(BAD_RECORDS[what](sealer.seal))
-    assert (await up.until("closed"))[1] == "PeerMisbehaved"
+    assert (await owner.until("closed"))[1] == "PeerMisbehaved"
     assert not channel.alive
 
 
 async def test_reflected_records_end_the_channel():
     (a, b), roster = people("a", "b")
-    raw, up, channel, sealer = await live(roster, a, b)
+    raw, owner, channel, sealer = await live(roster, a, b)
     raw.link.send(sealer.seal(wire.record_head(0, 0) + wire.ready(wire.NEW, 0)))
-    await up.until("opened")
+    await owner.until("opened")
     channel.control(kind="withdraw", job="j", reason="r", party="", answers=b"")
     raw.link.send(await raw.next())
-    assert (await up.until("closed"))[1] == "PeerMisbehaved"
+    assert (await owner.until("closed"))[1] == "PeerMisbehaved"
 
 
 # -- the mesh --------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ async def test_who_began_a_job_does_not_wait_for_others_that_its_client_never_to
     async with served(tmp_path, ("a", "b"), join=60.0) as nodes:
         async with odd(nodes) as lab:
             job, portions, visits = await lab.started(nodes.data["lab"][:, :2], at=("a",))
-            visits["a"].give(portions["a"])
+            visits["a"].send_portion(portions["a"])
             async with asyncio.timeout(20):
                 while not any(each["progress"]["phase"] == "joining" for each in await jobs_of(nodes, "a")):
                     await asyncio.sleep(0.02)
@@ -188,7 +188,7 @@ async def test_a_client_that_does_what_it_should_not_ends_its_own_job_only(tmp_p
         # It gives one party its portion, and dies.
         async with odd(nodes) as lab:
             job, portions, visits = await lab.started(rows)
-            visits["a"].give(portions["a"])
+            visits["a"].send_portion(portions["a"])
         for name in "ab":
             await ended(nodes, name, job, "PeerLost: lab: ")
         async with odd(nodes) as lab:
@@ -203,7 +203,7 @@ async def test_a_client_that_does_what_it_should_not_ends_its_own_job_only(tmp_p
             # Another portion than it committed to: the other party hears whose fault it was.
             job, portions, visits = await lab.started(rows)
             pretended(visits["a"], portions["a"])
-            visits["b"].give(portions["b"])
+            visits["b"].send_portion(portions["b"])
             shown("sent another share of its rows", await ended(nodes, "a", job, "lab: sent another share of its rows than the job names"))
             await ended(nodes, "b", job, "PeerLost: lab: ")
             # A signature that is not its own.
@@ -226,18 +226,18 @@ async def test_a_client_is_told_what_the_parties_found_and_what_became_of_them(t
         # The client is then the first to say that a party is lost.
         config.write_text(config.read_text().replace("repair = 0.0", "repair = 2.0"))
     async with nodes:
-        rows, honest = given(nodes.data["lab"]), Visit.give
+        rows, honest = given(nodes.data["lab"]), Visit.send_portion
         for give, text in ((pretended, "ended the job, since it found this client misbehaved; run it again"), (twice, "")):
             with monkeypatch.context() as patched:
                 patched.setattr(
-                    Visit, "give", lambda visit, portion, give=give: (give if visit.channel.name == "a" else honest)(visit, portion)
+                    Visit, "send_portion", lambda visit, portion, give=give: (give if visit.channel.name == "a" else honest)(visit, portion)
                 )
                 with pytest.raises(mpc.PeerLost) as caught:
                     await asked(nodes, "variance", rows=rows)
             assert str(caught.value).startswith(("a: ", "b: ")) and text in str(caught.value), caught.value
         assert near((await asked(nodes, "mean", rows=rows))["mean"], nodes.data["lab"].mean(axis=0))
         # From here on it gives nothing, so that its jobs wait.
-        monkeypatch.setattr(Visit, "give", lambda visit, portion: None)
+        monkeypatch.setattr(Visit, "send_portion", lambda visit, portion: None)
         for end, case in (("cancel", "ended the job: REASON; its log says why"), ("kill", "in the middle of the job; run it again")):
             asking = asyncio.create_task(ask(tmp_path / "lab.toml", "mean", rows=rows))
             running = []

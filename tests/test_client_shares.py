@@ -75,7 +75,7 @@ def test_a_commitment_is_to_one_portion():
     assert len({portion.commitment for portion in (first, *others)}) == 6
 
 
-async def together(n, program, words, *, portions=None, committed=None, give=Visit.give, by=None):
+async def together(n, program, words, *, portions=None, committed=None, give=Visit.send_portion, by=None):
     """Outcomes of `program(s, given)` at all parties and, last, at the client (or `by(node)` there); real nodes over memory links."""
     identities, plain = simulated_roster(n)
     lab = Identity.generate("lab")
@@ -88,7 +88,7 @@ async def together(n, program, words, *, portions=None, committed=None, give=Vis
     async def party(node, index):
         visit = Visit(node.mesh.channel("lab"), JOB, "lab", WINDOW)
         try:
-            mine = await visit.take(words.shape, committed[index], first=not index)
+            mine = await visit.receive_portion(words.shape, committed[index], first=not index)
             async with node.session("j", visit=visit) as s:
                 return await program(s, s.given(mine, words.shape, frac=32, bound=1.0))
         finally:
@@ -124,7 +124,7 @@ def sent(monkeypatch):
     plain = Flow.send
 
     def noted(self, tag, digest, data):
-        seen.append((self._outlet._upstairs.identity.name, self._peer, len(data)))
+        seen.append((self._outlet._owner.identity.name, self._peer, len(data)))
         plain(self, tag, digest, data)
 
     monkeypatch.setattr(Flow, "send", noted)
@@ -192,13 +192,13 @@ async def test_a_result_for_all_is_everyones():
 
 async def test_what_a_party_sends_the_client_hides_its_own_rows(monkeypatch):
     told = []
-    plain = Visit.tell
+    plain = Visit.send_revealed
 
     def noted(self, what, scope, about, words):
         told.append(words.copy())
         plain(self, what, scope, about, words)
 
-    monkeypatch.setattr(Visit, "tell", noted)
+    monkeypatch.setattr(Visit, "send_revealed", noted)
     words = encode(np.full((2, 1 << 12), CANARY), frac=32)
     portions = split(words, 3)
 
@@ -222,7 +222,7 @@ def pretended(visit, portion):
     visit.flow.send(tag, digest, memoryview(other.pack()))
 
 
-def twice(visit, portion, give=Visit.give):
+def twice(visit, portion, give=Visit.send_portion):
     give(visit, portion)
     give(visit, portion)
 
@@ -253,12 +253,12 @@ async def test_a_second_portion_after_the_first_was_taken_is_refused():
     sent = asyncio.Event()
 
     def again(visit, portion):
-        visit.give(portion)
+        visit.send_portion(portion)
         asyncio.get_running_loop().create_task(late(visit, portion))
 
     async def late(visit, portion):
         await sent.wait()
-        visit.give(portion)
+        visit.send_portion(portion)
 
     async def program(s, given):
         while isinstance(given.words, np.ndarray):

@@ -13,7 +13,7 @@ import pytest
 import mpc
 import protocols
 from mpc import Node, protocol
-from mpc.channels.flow import ON_FRAME, Flow
+from mpc.channels.flow import Flow
 from mpc.framing import wire
 from mpc.ledger import Ledger
 from mpc.messaging.agreed import Agreed
@@ -24,7 +24,7 @@ from mpc.naming.expressions import Range, combine, mask, stack
 from mpc.naming.scope import current
 from mpc.network.mesh import Clocks
 from mpc.preprocessing.dealing import DealerSession
-from mpc.preprocessing.memory import Memory
+from mpc.preprocessing.memory_budget import MemoryBudget
 from mpc.ring import count
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 
@@ -129,13 +129,13 @@ class Ears:
 
 async def test_what_the_dealer_hears_is_the_same_for_any_inputs(monkeypatch):
     took = []
-    for kind in (wire.Kind.FIRST, wire.Kind.MORE):
 
-        def noted(flow, frame, plain=ON_FRAME[kind]):
+    def noted(flow, frame, plain=Flow.on_frame):
+        if isinstance(frame, wire.First | wire.More):
             took.append(flow)
-            plain(flow, frame)
+        plain(flow, frame)
 
-        monkeypatch.setitem(ON_FRAME, kind, noted)
+    monkeypatch.setattr(Flow, "on_frame", noted)
 
     async def heard(value):
         ears = Ears()
@@ -248,7 +248,7 @@ async def test_what_a_party_asks_for_ahead_is_held_by_its_name_alone():
     """What is made of a name takes up to thirty times as much."""
     identities, roster = simulated_roster(2)
     node = Node(identities[-1], roster, MemoryNetwork().of("the-dealer"), clocks=CLOCKS)
-    session = DealerSession(Agreed(describe("j", node.mesh, None, ""), bytes(32), {}, {}, {}), node.mesh, Ledger(), Memory(0))
+    session = DealerSession(Agreed(describe("j", node.mesh, None, ""), bytes(32), {}, {}, {}), node.mesh, Ledger(), MemoryBudget(0))
     masks = [mask(Range("", block, (1,))) for block in range(2000)]
     names = [Relation("value", (), (stack(masks),), (), Range("", block, (2000,))).key for block in range(30)]
     tracemalloc.start()

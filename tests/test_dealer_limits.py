@@ -24,9 +24,10 @@ from mpc.naming.expressions import Range, combine, mask
 from mpc.naming.streams import Ranges, Seed
 from mpc.network.mesh import Clocks
 from mpc.preprocessing import dealing
+from mpc.preprocessing.correction_memory import memory_of
 from mpc.preprocessing.corrections import correction
 from mpc.preprocessing.dealer import ABANDONED, MAX_SESSIONS
-from mpc.preprocessing.memory import Memory, memory_of
+from mpc.preprocessing.memory_budget import MemoryBudget
 from mpc.ring import zeros
 from tests.test_agreement import nodes
 from tests.test_members_that_cheat import connected
@@ -127,7 +128,7 @@ def test_a_product_halts_between_its_parts(monkeypatch, which):
 async def test_a_session_waits_for_memory_of_its_own_and_leaves_some_to_others():
     relation = long("7")
     async with nodes(4, CLOCKS) as opened:
-        opened[-1].dealer._memory = Memory(3 * memory_of(relation, 2))
+        opened[-1].dealer._memory = MemoryBudget(3 * memory_of(relation, 2))
 
         async def greedy(node):
             async with node.session("greedy", parties=["p0", "p1"]) as s:
@@ -149,7 +150,7 @@ async def test_a_session_waits_for_memory_of_its_own_and_leaves_some_to_others()
 
 
 async def test_memory_that_is_given_back_is_for_all_who_wait():
-    memory, freed, ends = Memory(10), asyncio.Event(), []
+    memory, freed, ends = MemoryBudget(10), asyncio.Event(), []
 
     async def held(size):
         async with memory.holding(size):
@@ -167,7 +168,7 @@ async def test_memory_that_is_given_back_is_for_all_who_wait():
 
 @pytest.mark.parametrize("gives_up", [False, True])
 async def test_who_wants_much_memory_waits_for_those_before_it_and_for_nobody_else(gives_up):
-    memory, ends = Memory(10), []
+    memory, ends = MemoryBudget(10), []
 
     async def held(size, freed):
         async with memory.holding(size):
@@ -193,7 +194,7 @@ async def test_who_wants_much_memory_waits_for_those_before_it_and_for_nobody_el
 
 async def test_nobody_waits_for_more_memory_than_there_is():
     with pytest.raises(MemoryError, match="it takes 11 bytes, of 10 that it may have"):
-        async with Memory(10).holding(11):
+        async with MemoryBudget(10).holding(11):
             pass
 
 
@@ -223,12 +224,12 @@ async def asks_for_much(of, prepare, n=2):
 async def small_machine():
     """What is found where a program asks for more than the dealer's memory holds."""
     size = memory_of(long("7"), 2)
-    return (await asks_for_much(long, lambda dealer: setattr(dealer, "_memory", Memory(2 * size - 1))))[0]
+    return (await asks_for_much(long, lambda dealer: setattr(dealer, "_memory", MemoryBudget(2 * size - 1))))[0]
 
 
 async def test_what_would_take_more_memory_than_a_session_has_ends_it_before_any_is_taken_and_blames_no_party(caplog):
     size = memory_of(long("7"), 3)
-    outcomes, scope = await asks_for_much(long, lambda dealer: setattr(dealer, "_memory", Memory(2 * size - 1)), n=3)
+    outcomes, scope = await asks_for_much(long, lambda dealer: setattr(dealer, "_memory", MemoryBudget(2 * size - 1)), n=3)
     assert [(type(outcome), str(outcome)) for outcome in outcomes] == [(mpc.Refused, LACKS.format(scope))] * 3
     assert f"no memory at scope {scope}: it takes {size} bytes, of {size - 1} that it may have" in caplog.text
 

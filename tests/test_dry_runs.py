@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import weakref
 from contextlib import asynccontextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,13 +19,16 @@ from mpc.channels import flow
 from mpc.errors import ProgramError
 from mpc.network import mesh
 from mpc.network.mesh import Clocks
-from mpc.preprocessing import dealing, dealt
+from mpc.preprocessing import dealing, dealt, plan
 from mpc.testing import simulate
+from tests.error_rows import row_of
 from tests.references import shared
 from tests.waiting import turns
 
 CLOCKS = Clocks(join=60.0, lost=60.0, stall=60.0)
 """Guards against hanging only: no test waits for one of them."""
+ENDLESS = ("has gone on for",)
+"""Rows of docs/errors.md that this file provokes."""
 
 
 def small(s):
@@ -69,6 +74,46 @@ def test_a_task_that_waits_for_what_is_revealed_holds_no_dry_run_up(n, program, 
 
     assert simulate(n, planned, clocks=CLOCKS) == [[n * (1 + 6), n * (2 + 6), n * (3 + 6)]] * n
     assert "never retrieved" not in caplog.text
+
+
+def test_the_real_run_begins_when_all_of_the_dry_one_has_ended():
+    async def ends_slowly(s, x, steps):
+        steps.append("begins")
+        try:
+            return await waits_for_tasks(s, x)
+        finally:
+            await turns(3 * plan.TURNS)
+            steps.append("ends")
+
+    async def planned(s):
+        steps = []
+        await s.run(partial(ends_slowly, steps=steps), small(s))
+        return steps
+
+    assert simulate(2, planned, clocks=CLOCKS) == [["begins", "ends"] * 2] * 2
+
+
+async def goes_on(s, x, stop):
+    looking = asyncio.create_task(looks(s, x, {"ready": asyncio.Event()}))
+    while not stop.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await stop.wait()
+    await looking
+
+
+def test_a_dry_run_that_takes_no_end_is_a_fault_of_the_program(monkeypatch):
+    monkeypatch.setattr(plan, "ENDING", 0.1)
+
+    async def planned(s):
+        stop = asyncio.Event()
+        try:
+            await s.run(partial(goes_on, stop=stop), small(s))
+        finally:
+            stop.set()
+
+    with pytest.raises(ProgramError) as caught:
+        simulate(2, planned, clocks=CLOCKS)
+    assert row_of(ENDLESS[0]).shows(str(caught.value))
 
 
 @asynccontextmanager

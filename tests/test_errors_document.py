@@ -18,7 +18,7 @@ from mpc.framing import wire
 from mpc.framing.handshake import negotiate
 from mpc.membership.roster import Member, Roster
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
-from mpc.transport.incoming import Incoming
+from mpc.transport.incoming import IncomingStream
 from parties.cli import exit_status
 from tests.attackers import flipped
 from tests.channels import greet, hello, live, people, responder
@@ -38,6 +38,7 @@ from tests.test_connect_sync import SYNC
 from tests.test_dealer_limits import small_machine
 from tests.test_departures import no_room
 from tests.test_differences import DIFFERENCES
+from tests.test_dry_runs import ENDLESS
 from tests.test_errors_of_commands import COMMANDS
 from tests.test_errors_of_datasets import DATASETS
 from tests.test_errors_of_jobs import JOBS
@@ -292,7 +293,7 @@ CASES = {
     "what the wire format does not allow": lambda: broken(misbehave),
     "a record was altered": lambda: at_the_channel(lambda link, seal: link.send(flipped(seal(wire.ready(wire.NEW, 0)), 0))),
     "since it found NAME": lambda: each(stalled, clocks=dataclasses.replace(PATIENT, stall=0.4)),
-    "of the relay's framing": lambda: raised(lambda: list(Incoming("b").frames(memoryview(b"\2")))),
+    "of the relay's framing": lambda: raised(lambda: list(IncomingStream("b").frames(memoryview(b"\2")))),
     "did not take what this party has": lambda: each(takes_late, clocks=dataclasses.replace(PATIENT, stall=0.4)),
     "a control message of unknown kind": lambda: at_the_channel(
         lambda link, seal: link.send(seal(wire.ready(wire.NEW, 0) + wire.control({"kind": "nonsense"})))
@@ -337,7 +338,7 @@ def test_every_row_has_one_case_and_every_case_one_row():
         *ASKED,
     ]
     members = [*REMEMBERED, *RENEWAL, *FOLLOWED, *STOPPED, *LOCK, *FLOW, *LINKS, *BOUND, *RELAYED, *CLOSING, *FILES]
-    cases = [*CASES, *PROGRAMS, *OF_NODES, *CONNECT, *SYNC, *commands, *jobs, *members]
+    cases = [*CASES, *PROGRAMS, *ENDLESS, *OF_NODES, *CONNECT, *SYNC, *commands, *jobs, *members]
     assert len(set(cases)) == len(cases)
     for row in ROWS:
         assert [case for case in cases if case in row.text] != [], f"no case provokes {row.text!r}"

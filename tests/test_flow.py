@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mpc import Disagreement, PeerLost, PeerMisbehaved, protocol
-from mpc.channels.flow import BLOCK, CREDITS, ON_FRAME, TURN, Arrivals, Flow
+from mpc.channels.flow import BLOCK, CREDITS, TURN, Arrivals, Flow
 from mpc.framing import wire
 from mpc.naming.scope import current
 from mpc.network.mesh import Clocks
@@ -92,7 +92,7 @@ class Wire:
 
 def push(flow, *frames):
     for frame in wire.parse(wire.record_head(0, 0) + b"".join(frames), 0, "peer"):
-        ON_FRAME[frame.kind](flow, frame)
+        flow.on_frame(frame)
 
 
 class Bytes:

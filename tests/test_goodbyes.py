@@ -18,7 +18,7 @@ from mpc.testing.simulate import MemoryNetwork
 from mpc.transport.memory import memory_pair
 from mpc.transport.tcp import TcpNetwork, dial
 from tests.channels import CLOCKS as PATIENT
-from tests.channels import Raw, Upstairs, connected, greet, hello, people
+from tests.channels import Owner, Raw, connected, greet, hello, people
 from tests.error_rows import logged
 from tests.proxies import CLOCKS, proxied
 from tests.waiting import turns, until
@@ -154,7 +154,7 @@ async def keyed(raw, me, other, roster, transcript=wire.NEW):
     return sealer
 
 
-class Remembering(Upstairs):
+class Remembering(Owner):
     """Offers the last channel to whoever comes again, whatever became of it."""
 
     def __init__(self):
@@ -171,16 +171,16 @@ class Remembering(Upstairs):
 async def test_who_said_goodbye_cannot_go_on():
     """It has had this side's goodbye, too: nothing is kept for it any more."""
     (a, b), roster = people("a", "b")
-    up, channels = Remembering(), []
+    owner, channels = Remembering(), []
     for digest in (lambda: wire.NEW, lambda: channels[0].transcript):
         near, far = memory_pair("near", "far")
-        channels.append(Channel(far, a, roster, up))
+        channels.append(Channel(far, a, roster, owner))
         sealer = await keyed(Raw(near), b, a, roster, digest())
         await until(lambda: channels[-1].ready)
-        up.last = channels[-1]
+        owner.last = channels[-1]
         near.send(sealer.seal(wire.record_head(1, 0) + wire.bare(wire.Kind.CLOSE)))
         await until(lambda: not channels[-1].alive)
-    assert [event[0] for event in up.events] == ["opened", "closed", "parted", "opened", "closed", "parted"]
+    assert [event[0] for event in owner.events] == ["opened", "closed", "parted", "opened", "closed", "parted"]
 
 
 async def test_a_peer_that_never_answers_is_not_waited_for_without_end(caplog):

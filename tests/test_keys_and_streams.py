@@ -20,7 +20,7 @@ from mpc.channels import line as lines
 from mpc.channels.channel import Channel
 from mpc.framing import records
 from mpc.framing.handshake import HELLO_SIZE, KK, Hello
-from mpc.framing.records import Opener, Sealer, desk
+from mpc.framing.records import Opener, Sealer, opening_buffer
 from mpc.membership.identity import Identity
 from mpc.membership.roster import Roster
 from mpc.naming.expressions import Range
@@ -28,7 +28,7 @@ from mpc.naming.streams import Seed, Streams, pair_seed
 from mpc.testing import simulate
 from mpc.transport.memory import memory_pair
 from tests.attackers import flipped
-from tests.channels import Upstairs, people
+from tests.channels import Owner, people
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Range("0.1", 0, (2,))
@@ -85,7 +85,7 @@ def test_every_bit_of_a_record_key_counts(suite):
     record = Sealer(key, suite).seal(b"x")
     for bit in range(256):
         with pytest.raises(PeerMisbehaved):
-            Opener(flipped(key, bit), suite, "peer", desk()).open(record)
+            Opener(flipped(key, bit), suite, "peer", opening_buffer()).open(record)
 
 
 @pytest.mark.parametrize("bit", range(0, 256, 11))
@@ -120,9 +120,9 @@ class Relay:
 
 
 def two_channels(relay, a, b, roster):
-    ups = Upstairs(), Upstairs()
-    dialled = Channel(relay.end_a, a, roster, ups[0], dialled=roster["b"])
-    return (dialled, ups[0]), (Channel(relay.end_b, b, roster, ups[1]), ups[1])
+    owners = Owner(), Owner()
+    dialled = Channel(relay.end_a, a, roster, owners[0], dialled=roster["b"])
+    return (dialled, owners[0]), (Channel(relay.end_b, b, roster, owners[1]), owners[1])
 
 
 def changed_at(number, sender, change):
@@ -149,31 +149,31 @@ ATTACKS = {
 async def test_a_man_in_the_middle_is_found_and_the_responder_never_has_a_channel(what):
     (a, b), roster = people("a", "b")
     relay = Relay(changed_at(*ATTACKS[what]))
-    _, (theirs, up_b) = two_channels(relay, a, b, roster)
-    await up_b.until("closed")
-    assert [event[0] for event in up_b.events] == ["closed"]
+    _, (theirs, owner_b) = two_channels(relay, a, b, roster)
+    await owner_b.until("closed")
+    assert [event[0] for event in owner_b.events] == ["closed"]
     assert not theirs.ready
     assert theirs.exporter == b""
 
 
 async def opened_pair(a, b, roster):
     relay = Relay()
-    (mine, up_a), (theirs, up_b) = two_channels(relay, a, b, roster)
-    await up_a.until("opened")
-    await up_b.until("opened")
-    return relay, mine, theirs, up_b
+    (mine, owner_a), (theirs, owner_b) = two_channels(relay, a, b, roster)
+    await owner_a.until("opened")
+    await owner_b.until("opened")
+    return relay, mine, theirs, owner_b
 
 
 async def test_a_record_of_another_channel_of_the_same_two_members_is_refused():
     (a, b), roster = people("a", "b")
     old, first, _, _ = await opened_pair(a, b, roster)
     first.control(kind="withdraw", job="j", reason="r", party="", answers=b"")
-    new, _, second, up_b = await opened_pair(a, b, roster)
+    new, _, second, owner_b = await opened_pair(a, b, roster)
     assert len(old.frames["a"]) == 4
     new.inject(old.frames["a"][3])
-    assert (await up_b.until("closed"))[1] == "PeerMisbehaved"
+    assert (await owner_b.until("closed"))[1] == "PeerMisbehaved"
     assert not second.alive
-    assert not any(event[0] == "control" for event in up_b.events)
+    assert not any(event[0] == "control" for event in owner_b.events)
 
 
 async def test_the_same_static_keys_never_give_the_same_keys_again():
@@ -264,14 +264,14 @@ def test_any_frames_end_a_channel_with_one_documented_error(frames):
 
     async def attack():
         near, far = memory_pair("near", "far")
-        up = Upstairs()
-        Channel(far, a, roster, up)
+        owner = Owner()
+        Channel(far, a, roster, owner)
         near.start(lambda frame: None, lambda reason: None, lambda: None)
         for frame in frames:
             near.send(frame)
         near.close()
-        await up.until("closed")
-        return up.events
+        await owner.until("closed")
+        return owner.events
 
     events = asyncio.run(attack())
     assert len(events) == 1

@@ -19,7 +19,7 @@ from mpc.prg import Stream
 from mpc.testing.schedule import Delays
 from mpc.transport.link import HIGH_WATER, MAX_FRAME
 from mpc.transport.memory import MemoryLink, memory_pair
-from mpc.transport.relayed import Message, RelayedLink
+from mpc.transport.relayed import RelayedLink, RelayedMessage
 from mpc.transport.tcp import TcpListener, TcpNetwork, dial
 from tests.brokers import BROKERS, meeting
 from tests.error_rows import row_of
@@ -201,7 +201,7 @@ class Nobody:
 
 def carry(link, to):
     while (message := link.next_message()) is not None:
-        to.receive(Message(memoryview(message)))
+        to.receive(RelayedMessage(memoryview(message)))
 
 
 async def test_what_comes_between_a_start_and_its_first_turn_comes_after_what_came_before():

@@ -168,13 +168,12 @@ def test_an_announced_shape_that_is_none_is_refused(monkeypatch, table):
     async def program(s):
         if s.index == 1:
             exchange = s._engine.exchange
-            plain = exchange._trade
+            plain = exchange._round
 
-            async def lies(scope, about, messages):
-                told = [(name, np.array(table, np.uint64), *rest) for name, _, *rest in messages]
-                return await plain(scope, about, told)
+            async def lies(scope, about, transfers):
+                return await plain(scope, about, [each._replace(words=np.array(table, np.uint64)) for each in transfers])
 
-            monkeypatch.setattr(exchange, "_trade", lies)
+            monkeypatch.setattr(exchange, "_round", lies)
         await s.inputs(np.ones(3))
 
     with pytest.raises(mpc.PeerMisbehaved, match="p1: announced an impossible shape"):

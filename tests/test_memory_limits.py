@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mpc.preprocessing.memory import ASSUMED, half_of_all, limits
+from mpc.preprocessing.memory_limit import ASSUMED, half_of_all, limits
 
 MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 LEGACY, UNIFIED = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
@@ -68,7 +68,7 @@ def test_a_process_in_a_group_of_its_own_takes_half_of_that():
     try:
         enter = f"import os, pathlib; pathlib.Path({str(group / 'cgroup.procs')!r}).write_text(str(os.getpid()))"
         said = subprocess.run(
-            [sys.executable, "-c", f"{enter}\nfrom mpc.preprocessing.memory import half_of_all\nprint(half_of_all())"],
+            [sys.executable, "-c", f"{enter}\nfrom mpc.preprocessing.memory_limit import half_of_all\nprint(half_of_all())"],
             check=True,
             capture_output=True,
             text=True,

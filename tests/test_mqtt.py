@@ -121,7 +121,7 @@ class Proxy:
 
 
 async def test_a_member_that_is_not_there_cannot_be_dialled_and_one_that_left_neither(tmp_path, monkeypatch):
-    monkeypatch.setattr("mpc.transport.office._DIAL", 0.3)
+    monkeypatch.setattr("mpc.transport.multiplexer._DIAL", 0.3)
     async with Mosquitto(tmp_path) as broker, networks(broker.relay) as ((a, b), members):
         await a.listen(lambda link: None)
         with pytest.raises(PeerLost, match="b: is not at the relay mqtt://127.0.0.1:[0-9]*; it has not started its node") as caught:
@@ -141,7 +141,7 @@ async def test_a_member_that_is_not_there_cannot_be_dialled_and_one_that_left_ne
 
 
 async def test_a_broker_that_comes_later_is_found_and_dialling_says_what_is_wrong(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("mpc.transport.office._DIAL", 0.1)
+    monkeypatch.setattr("mpc.transport.multiplexer._DIAL", 0.1)
     broker = Mosquitto(tmp_path)
     async with networks(broker.relay) as ((a, b), members):
         with caplog.at_level(logging.WARNING):
@@ -221,7 +221,7 @@ async def test_a_ca_that_is_none_is_a_clear_error(tmp_path, text):
 
 
 async def test_a_member_is_not_dialled_at_a_broker_that_is_not_there(monkeypatch):
-    monkeypatch.setattr("mpc.transport.office._DIAL", 0.1)
+    monkeypatch.setattr("mpc.transport.multiplexer._DIAL", 0.1)
     async with networks(Relay("127.0.0.1", free_port(), tls=False)) as ((a, _), members):
         await a.listen(lambda link: None)
         with pytest.raises(PeerLost) as caught:
@@ -237,7 +237,7 @@ async def test_messages_fit_what_the_broker_takes_whether_it_tells_or_drops(tmp_
 
 
 async def test_a_broker_that_takes_too_little_is_named_and_no_peer_is(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("mpc.transport.office._DIAL", 0.1)
+    monkeypatch.setattr("mpc.transport.multiplexer._DIAL", 0.1)
     async with Mosquitto(tmp_path, "max_packet_size 500") as broker, networks(broker.relay) as ((a, _), members):
         await a.listen(lambda link: None)
         assert "the broker takes packets of 500 bytes at most; let it take " in caplog.text
@@ -262,13 +262,13 @@ async def test_a_broker_is_told_what_a_member_takes_at_most_and_more_is_not_look
             # The property 39 of MQTT 5, Maximum Packet Size.
             assert b"\x27" + MAX_TAKEN.to_bytes(4, "big") in await first
             listening.cancel()
-            (here,), (there,) = a._office._peers, b._office._peers
+            (here,), (there,) = a._multiplexer._peers, b._multiplexer._peers
             envelopes = there.pair.envelopes(here.pair.process)
             for size in (MAX_TAKEN + 1, 1000):
                 payload = envelopes.seal(bytes(size - OVERHEAD))
                 assert len(payload) == size
                 a._on_message(aiomqtt.Message(there.pair.outbound, payload, 0, False, 1, None))  # noqa: FBT003  as the library has it
-                assert bool(here.talks) == (size <= MAX_TAKEN)
+                assert bool(here.associations) == (size <= MAX_TAKEN)
 
 
 async def test_whoever_leaves_takes_its_presence_away(tmp_path):

@@ -16,12 +16,12 @@ from mpc.membership.identity import Identity
 from mpc.membership.members import Member
 from mpc.prg import Stream
 from mpc.transport import envelopes
+from mpc.transport.associations import MAX_ASSOCIATIONS, MAX_RESETS
 from mpc.transport.envelopes import Pair, sender
 from mpc.transport.link import HIGH_WATER
-from mpc.transport.office import Office
-from mpc.transport.outgoing import Outgoing
-from mpc.transport.relayed import _MESSAGE, Kind
-from mpc.transport.talks import RESETS, TALKS
+from mpc.transport.multiplexer import Multiplexer
+from mpc.transport.outgoing import OutgoingStream
+from mpc.transport.relayed import _MESSAGE, MessageKind
 from tests.brokers import Mosquitto, meeting
 from tests.test_links import Inbox
 from tests.waiting import until
@@ -30,45 +30,45 @@ FRAMES = [Stream(bytes(32), ("hostile", number)).words(0, (size,)).tobytes() for
 
 
 class Postman:
-    """Carries the messages of two offices; `treat` turns each (number, topic, payload) into what arrives."""
+    """Carries the messages of two multiplexers; `treat` turns each (number, topic, payload) into what arrives."""
 
-    def __init__(self, offices, treat):
-        self.offices, self.treat, self.seen, self.tasks = offices, treat, [], []
+    def __init__(self, multiplexers, treat):
+        self.multiplexers, self.treat, self.seen, self.tasks = multiplexers, treat, [], []
         self.numbers = itertools.count()
 
-    async def carry(self, office):
+    async def carry(self, multiplexer):
         while True:
-            office.work.clear()
-            office.subscriptions.clear()
-            while (message := office.next_message()) is not None:
+            multiplexer.work.clear()
+            multiplexer.subscriptions.clear()
+            while (message := multiplexer.next_message()) is not None:
                 self.seen.append(message)
                 for topic, payload in self.treat(next(self.numbers), *message):
-                    for each in self.offices:
+                    for each in self.multiplexers:
                         each.arrived(topic, payload)
                 await asyncio.sleep(0)
-            await office.work.wait()
+            await multiplexer.work.wait()
 
     async def tick(self):
         while True:
             await asyncio.sleep(0.02)
-            for office in self.offices:
-                office.tick()
+            for multiplexer in self.multiplexers:
+                multiplexer.tick()
 
 
 @asynccontextmanager
 async def delivered(treat, *, patience=10.0):
     identities = {name: Identity.generate(name) for name in "ab"}
     members = {name: Member(name, identities[name].public, None) for name in "ab"}
-    offices = [Office("the relay", identities[me], [members[other]], patience, 1 << 14) for me, other in ("ab", "ba")]
-    postman = Postman(offices, treat)
+    multiplexers = [Multiplexer("the relay", identities[me], [members[other]], patience, 1 << 14) for me, other in ("ab", "ba")]
+    postman = Postman(multiplexers, treat)
     accepted = asyncio.get_running_loop().create_future()
-    offices[1].on_link = accepted.set_result
-    for office, other in zip(offices, reversed(offices), strict=True):
-        for topic, payload in office.announcements(bytes(16)):
+    multiplexers[1].on_link = accepted.set_result
+    for multiplexer, other in zip(multiplexers, reversed(multiplexers), strict=True):
+        for topic, payload in multiplexer.announcements(bytes(16)):
             other.arrived(topic, payload)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in (*map(postman.carry, offices), postman.tick())]
-        near = await offices[0].dial(members["b"])
+        tasks = [group.create_task(work) for work in (*map(postman.carry, multiplexers), postman.tick())]
+        near = await multiplexers[0].dial(members["b"])
         yield postman, near, await asyncio.wait_for(accepted, 10)
         for task in tasks:
             task.cancel()
@@ -164,11 +164,11 @@ async def test_a_link_whose_peer_falls_silent_for_good_ends_with_a_reason_when_t
     async with delivered(lambda number, topic, payload: [(topic, payload)]) as (postman, near, far):
         boxes = Inbox(near), Inbox(far)
         await until(lambda: near.answered and far.answered)
-        for office in postman.offices:
-            office._patience = 0.3
+        for multiplexer in postman.multiplexers:
+            multiplexer._patience = 0.3
         postman.treat = lambda number, topic, payload: []
-        for office in postman.offices:
-            office.down()
+        for multiplexer in postman.multiplexers:
+            multiplexer.down()
         for box, other in zip(boxes, "ba", strict=True):
             await box.until(lambda box: box.closed)
             text = "is cut off: the relay was out of reach for 0.3 s; start the broker again, or mend the way to it"
@@ -184,7 +184,7 @@ async def test_what_comes_before_a_link_is_started_is_kept_up_to_a_limit_and_the
         def watched(message):
             before = far._incoming.expected
             plain(message)
-            if message.kind is Kind.DATA and message.offset == before == far._incoming.expected:
+            if message.kind is MessageKind.DATA and message.offset == before == far._incoming.expected:
                 beyond.append(message.offset)
 
         far.receive = watched
@@ -205,72 +205,72 @@ async def test_an_opening_is_taken_once_however_often_it_is_repeated():
         near.abort()
         await there.until(lambda box: box.closed)
         links = []
-        postman.offices[1].on_link = links.append
+        postman.multiplexers[1].on_link = links.append
         for message in tuple(postman.seen):
-            postman.offices[1].arrived(*message)
+            postman.multiplexers[1].arrived(*message)
         assert links == []
         assert here.closed
 
 
 async def test_a_repeated_old_presence_costs_no_link_but_a_peer_that_started_again_ends_it(monkeypatch):
     # Longer than this test may take: an answer alone ends the doubt.
-    monkeypatch.setattr("mpc.transport.office._NEWCOMER", 600.0)
+    monkeypatch.setattr("mpc.transport.multiplexer._NEWCOMER", 600.0)
     async with delivered(lambda number, topic, payload: [(topic, payload)]) as (postman, near, far):
         box, _ = Inbox(near), Inbox(far)
-        peer = postman.offices[0]._peers[0]
+        peer = postman.multiplexers[0]._peers[0]
         old = peer.pair.presence_inbound
-        theirs = postman.offices[1]._peers[0].pair
+        theirs = postman.multiplexers[1]._peers[0].pair
         another = Pair.__new__(Pair)
         another.__dict__.update(theirs.__dict__, process=b"x" * 16)
-        postman.offices[0].arrived(old, another.announce(bytes(16), bytes(16)))
+        postman.multiplexers[0].arrived(old, another.announce(bytes(16), bytes(16)))
         assert near._doubt is not None
         await until(lambda: near._doubt is None)
         assert box.closed == 0
         postman.treat = lambda number, topic, payload: []
-        monkeypatch.setattr("mpc.transport.office._NEWCOMER", 0.1)
-        postman.offices[0].arrived(old, another.announce(bytes(16), b"t" * 16))
+        monkeypatch.setattr("mpc.transport.multiplexer._NEWCOMER", 0.1)
+        postman.multiplexers[0].arrived(old, another.announce(bytes(16), b"t" * 16))
         await box.until(lambda box: box.closed)
         assert str(box.reason) == "b: was started again"
 
 
-def ask_after(office, pair, envelopes, link):
-    """What `office` answers a process of its peer that asks after a link which it never opened."""
-    office.arrived(pair.outbound, envelopes.seal(_MESSAGE.pack(Kind.PROBE, link, 0, 0)))
-    _, answer = office.next_message()
+def ask_after(multiplexer, pair, envelopes, link):
+    """What `multiplexer` answers a process of its peer that asks after a link which it never opened."""
+    multiplexer.arrived(pair.outbound, envelopes.seal(_MESSAGE.pack(MessageKind.PROBE, link, 0, 0)))
+    _, answer = multiplexer.next_message()
     return answer
 
 
 async def test_a_member_that_says_that_it_was_started_again_and_again_is_not_remembered_without_end():
     a, b = Identity.generate("a"), Identity.generate("b")
-    office = Office("the relay", a, [Member("b", b.public, None)], 10.0, 1 << 14)
-    office.on_link = lambda link: None
-    (peer,) = office._peers
-    topics = len(office.topics)
+    multiplexer = Multiplexer("the relay", a, [Member("b", b.public, None)], 10.0, 1 << 14)
+    multiplexer.on_link = lambda link: None
+    (peer,) = multiplexer._peers
+    topics = len(multiplexer.topics)
     asked = []
-    for number in range(4 * TALKS):
+    for number in range(4 * MAX_ASSOCIATIONS):
         pair = Pair(b, "a", a.curve_public, number.to_bytes(16, "big"))
         asked.append((pair, pair.envelopes(peer.pair.process)))
-        assert sender(ask_after(office, *asked[-1], 4)) == peer.pair.process
-        office.arrived(pair.presence_outbound, pair.announce(number.to_bytes(16, "little"), b"t" * 16))
-    assert len(peer.talks) == TALKS
-    assert len(office.topics) == topics + 1
-    assert len(office.subscriptions) == 1
+        assert sender(ask_after(multiplexer, *asked[-1], 4)) == peer.pair.process
+        multiplexer.arrived(pair.presence_outbound, pair.announce(number.to_bytes(16, "little"), b"t" * 16))
+    assert len(peer.associations) == MAX_ASSOCIATIONS
+    assert len(multiplexer.topics) == topics + 1
+    assert len(multiplexer.subscriptions) == 1
     # The very first one, forgotten by now, has the same keys as ever: nothing may be sealed with a number that was used.
-    numbers = [int.from_bytes(ask_after(office, *asked[0], 4)[16:24], "big") for _ in range(2)]
-    assert numbers == [4 * TALKS + 1, 4 * TALKS + 2]
+    numbers = [int.from_bytes(ask_after(multiplexer, *asked[0], 4)[16:24], "big") for _ in range(2)]
+    assert numbers == [4 * MAX_ASSOCIATIONS + 1, 4 * MAX_ASSOCIATIONS + 2]
 
 
 async def test_a_process_with_a_link_is_remembered_whatever_others_of_its_member_say():
     async with delivered(lambda number, topic, payload: [(topic, payload)]) as (postman, near, far):
         here, there = Inbox(near), Inbox(far)
-        (peer,) = postman.offices[1]._peers
-        ours = postman.offices[0]._peers[0].pair
-        for number in range(2 * TALKS):
+        (peer,) = postman.multiplexers[1]._peers
+        ours = postman.multiplexers[0]._peers[0].pair
+        for number in range(2 * MAX_ASSOCIATIONS):
             other = Pair.__new__(Pair)
             other.__dict__.update(ours.__dict__, process=number.to_bytes(16, "big"))
-            ask_after(postman.offices[1], other, other.envelopes(peer.pair.process), 5)
-        assert len(peer.talks) == TALKS
-        assert ours.process in peer.talks
+            ask_after(postman.multiplexers[1], other, other.envelopes(peer.pair.process), 5)
+        assert len(peer.associations) == MAX_ASSOCIATIONS
+        assert ours.process in peer.associations
         near.send(b"still here")
         await there.until(lambda box: box.frames)
         assert there.frames == [b"still here"]
@@ -279,49 +279,49 @@ async def test_a_process_with_a_link_is_remembered_whatever_others_of_its_member
 
 async def test_a_member_with_many_farewells_is_listened_to_at_the_last_one():
     a, b = Identity.generate("a"), Identity.generate("b")
-    office = Office("the relay", a, [Member("b", b.public, None)], 10.0, 1 << 14)
+    multiplexer = Multiplexer("the relay", a, [Member("b", b.public, None)], 10.0, 1 << 14)
     there = Pair(b, "a", a.curve_public, bytes(16))
-    before, (peer,) = len(office.topics), office._peers
+    before, (peer,) = len(multiplexer.topics), multiplexer._peers
     for number in range(50):
         farewell = number.to_bytes(16, "big")
-        office.arrived(there.presence_outbound, there.announce(farewell, b"gone"))
-    assert office.subscriptions == [envelopes.topic(farewell)]
-    assert len(office.topics) == before + 1
+        multiplexer.arrived(there.presence_outbound, there.announce(farewell, b"gone"))
+    assert multiplexer.subscriptions == [envelopes.topic(farewell)]
+    assert len(multiplexer.topics) == before + 1
     assert peer.here
-    office.arrived(envelopes.topic(bytes(16)), b"gone")
+    multiplexer.arrived(envelopes.topic(bytes(16)), b"gone")
     assert peer.here
-    office.arrived(envelopes.topic(farewell), b"gone")
+    multiplexer.arrived(envelopes.topic(farewell), b"gone")
     assert not peer.here
 
 
 async def test_a_member_that_names_the_farewell_of_another_makes_nobody_deaf_to_it():
     a, b, m = (Identity.generate(name) for name in "abm")
-    office = Office("the relay", a, [Member("m", m.public, None), Member("b", b.public, None)], 10.0, 1 << 14)
+    multiplexer = Multiplexer("the relay", a, [Member("m", m.public, None), Member("b", b.public, None)], 10.0, 1 << 14)
     cheat, honest = (Pair(who, "a", a.curve_public, bytes(16)) for who in (m, b))
     topic = envelopes.farewell_topic(b)
     for number in range(50):
         for named in (envelopes.named(topic), number.to_bytes(16, "big")):
-            office.arrived(cheat.presence_outbound, cheat.announce(named, b"gone"))
-            office.arrived(honest.presence_outbound, honest.announce(envelopes.named(topic), b"the token"))
-    assert office.subscriptions.count(topic) == 1
-    assert len(office.subscriptions) <= 2
-    assert all(peer.here for peer in office._peers)
-    office.arrived(topic, b"the token")
-    assert [peer.here for peer in office._peers] == [True, False]
+            multiplexer.arrived(cheat.presence_outbound, cheat.announce(named, b"gone"))
+            multiplexer.arrived(honest.presence_outbound, honest.announce(envelopes.named(topic), b"the token"))
+    assert multiplexer.subscriptions.count(topic) == 1
+    assert len(multiplexer.subscriptions) <= 2
+    assert all(peer.here for peer in multiplexer._peers)
+    multiplexer.arrived(topic, b"the token")
+    assert [peer.here for peer in multiplexer._peers] == [True, False]
 
 
 async def test_a_member_that_asks_after_links_without_end_fills_no_memory_while_nothing_leaves():
     a, b = Identity.generate("a"), Identity.generate("b")
-    office = Office("the relay", a, [Member("b", b.public, None)], 10.0, 1 << 14)
-    (peer,) = office._peers
+    multiplexer = Multiplexer("the relay", a, [Member("b", b.public, None)], 10.0, 1 << 14)
+    (peer,) = multiplexer._peers
     pair = Pair(b, "a", a.curve_public, bytes(16))
     sealed = pair.envelopes(peer.pair.process)
-    for link in range(0, 20 * RESETS, 2):
-        office.arrived(pair.outbound, sealed.seal(_MESSAGE.pack(Kind.PROBE, link, 0, 0)))
+    for link in range(0, 20 * MAX_RESETS, 2):
+        multiplexer.arrived(pair.outbound, sealed.seal(_MESSAGE.pack(MessageKind.PROBE, link, 0, 0)))
     answers = []
-    while (message := office.next_message()) is not None:
+    while (message := multiplexer.next_message()) is not None:
         answers.append(message)
-    assert len(answers) == RESETS
+    assert len(answers) == MAX_RESETS
 
 
 def test_envelopes_open_once_in_order_at_the_right_process_only():
@@ -343,7 +343,7 @@ def test_envelopes_open_once_in_order_at_the_right_process_only():
 
 
 def test_what_was_never_sent_cannot_be_acknowledged():
-    out = Outgoing(1024, 4)
+    out = OutgoingStream(1024, 4)
     out.write(bytes(5000))
     assert [len(out.take(0.0).data) for _ in range(4)] == [1024] * 4
     assert out.take(0.0) is None
@@ -357,15 +357,15 @@ def test_what_was_never_sent_cannot_be_acknowledged():
 
 async def test_what_a_broker_takes_counts_for_one_connection_and_never_keeps_all_back():
     async with delivered(lambda number, topic, payload: [(topic, payload)]) as (postman, _, _):
-        office = postman.offices[0]
-        chunk = office.chunk
+        multiplexer = postman.multiplexers[0]
+        chunk = multiplexer.chunk
         for largest in (100, 5000, float("inf")):
-            office.up(largest)
-            out = Outgoing(office.chunk, 4)
+            multiplexer.up(largest)
+            out = OutgoingStream(multiplexer.chunk, 4)
             out.write(bytes(1 << 15))
-            assert len(out.take(0.0).data) == max(office.chunk, 1024)
-            office.down()
-        assert office.chunk == chunk
+            assert len(out.take(0.0).data) == max(multiplexer.chunk, 1024)
+            multiplexer.down()
+        assert multiplexer.chunk == chunk
 
 
 async def test_a_client_of_the_broker_that_hears_everything_can_neither_read_nor_harm(tmp_path):

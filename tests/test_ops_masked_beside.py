@@ -190,7 +190,7 @@ GATHERED = {"mask": Session.mask, "mul": lambda s, x: mpc.mul(s, x, x)}
 @pytest.mark.parametrize("op", GATHERED)
 def test_calls_that_are_gathered_in_a_loop_run_no_further_ahead_than_a_peer_takes(op, monkeypatch):
     """Each has a task of its own, which has ended: no task has many of them."""
-    monkeypatch.setattr(flow, "MAX_EARLY", 100)
+    monkeypatch.setattr(flow, "MAX_EARLY_MESSAGES", 100)
     monkeypatch.setattr(beside, "MOST", 50)
 
     async def program(s):

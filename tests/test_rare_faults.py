@@ -30,7 +30,7 @@ from mpc.preprocessing.dealer import DONE, FAILED, RUNNING
 from mpc.testing import simulate
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.memory import memory_pair
-from tests.channels import Raw, Upstairs, hello, people
+from tests.channels import Owner, Raw, hello, people
 from tests.test_agreement import nodes, run
 from tests.test_members_that_cheat import connected
 from tests.waiting import turns, until
@@ -73,8 +73,8 @@ EARLY = {
 async def test_a_member_that_says_too_much_before_the_last_confirmation_is_cut_off(monkeypatch, caplog, what):
     asks, message = EARLY[what]
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(agreed, "MAX_EARLY", 3)
-    monkeypatch.setattr(agreed, "MAX_EARLY_BYTES", 400)
+    monkeypatch.setattr(agreed, "MAX_EARLY_CONTROLS", 3)
+    monkeypatch.setattr(agreed, "MAX_EARLY_CONTROL_BYTES", 400)
     async with nodes(2, CLOCKS) as opened:
         await connected(*opened)
         sessions = unconfirmed(monkeypatch, opened[2], "p1")
@@ -220,7 +220,7 @@ async def test_a_node_that_closes_at_any_turn_of_a_handshake_leaves_no_connectio
 # -- a connection that is made again -------------------------------------------------------------------------------
 
 
-class Forgetful(Upstairs):
+class Forgetful(Owner):
     """Has a connection to go on with until it has said so."""
 
     def __init__(self, older):
@@ -233,10 +233,10 @@ class Forgetful(Upstairs):
 
 async def test_who_goes_on_with_a_connection_that_has_ended_here_is_told_so():
     (a, b), roster = people("a", "b")
-    older = Channel(memory_pair("x", "y")[0], a, roster, Upstairs(), dialled=roster["b"])
+    older = Channel(memory_pair("x", "y")[0], a, roster, Owner(), dialled=roster["b"])
     near, far = memory_pair("near", "far")
-    raw, up = Raw(far), Forgetful(older)
-    Channel(near, a, roster, up, dialled=roster["b"])
+    raw, owner = Raw(far), Forgetful(older)
+    Channel(near, a, roster, owner, dialled=roster["b"])
     theirs, mine = Hello.decode(await raw.next(), "a"), hello("b", "a", roster)
     raw.link.send(mine.encode())
     kk = KK(False, "AESGCM", theirs.encode() + mine.encode(), b.curve_secret, a.curve_public, peer="a")
@@ -245,7 +245,7 @@ async def test_who_goes_on_with_a_connection_that_has_ended_here_is_told_so():
     assert await raw.next() is not None
     older.end(PeerLost("b", "was not repaired in time"))
     raw.link.send(Sealer(kk.split().send, "AESGCM").seal(wire.record_head(0, 0) + wire.ready(b"o" * len(wire.NEW), 0)))
-    assert (await up.until("closed"))[1:] == ("PeerLost", "b: went on with a connection that has ended here")
+    assert (await owner.until("closed"))[1:] == ("PeerLost", "b: went on with a connection that has ended here")
 
 
 class Order:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpc import PeerMisbehaved
-from mpc.framing.records import MAX_COUNTER, MAX_RECORD, Opener, Sealer, desk
+from mpc.framing.records import MAX_COUNTER, MAX_RECORD, Opener, Sealer, opening_buffer
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 SUITES = ["AESGCM", "ChaChaPoly"]
@@ -13,7 +13,7 @@ SUITES = ["AESGCM", "ChaChaPoly"]
 
 @pytest.fixture(params=SUITES)
 def ends(request):
-    return Sealer(KEY, request.param), Opener(KEY, request.param, "peer", desk())
+    return Sealer(KEY, request.param), Opener(KEY, request.param, "peer", opening_buffer())
 
 
 def dead(opener, sealer):
@@ -62,16 +62,16 @@ def test_a_record_opens_under_its_own_key_and_suite_only(suite):
     """Each direction has its own key, so what this side sealed does not open here: `test_channel.py` reflects records."""
     (other,) = set(SUITES) - {suite}
     record = Sealer(KEY, suite).seal(b"mine")
-    assert Opener(KEY, suite, "peer", desk()).open(record) == b"mine"
+    assert Opener(KEY, suite, "peer", opening_buffer()).open(record) == b"mine"
     for key, cipher in ((OTHER, suite), (KEY, other)):
         with pytest.raises(PeerMisbehaved):
-            Opener(key, cipher, "peer", desk()).open(record)
+            Opener(key, cipher, "peer", opening_buffer()).open(record)
 
 
 def test_keys_change_on_both_sides_after_the_same_record(ends):
     suite = ends[0]._suite
-    sealer, opener = Sealer(KEY, suite, rekey_after=100), Opener(KEY, suite, "peer", desk(), rekey_after=100)
-    never = Opener(KEY, suite, "peer", desk())
+    sealer, opener = Sealer(KEY, suite, rekey_after=100), Opener(KEY, suite, "peer", opening_buffer(), rekey_after=100)
+    never = Opener(KEY, suite, "peer", opening_buffer())
     for number in range(10):
         raw = sealer.seal(bytes(30))
         assert opener.open(raw) == bytes(30)

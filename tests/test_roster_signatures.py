@@ -25,7 +25,7 @@ from mpc.network.mesh import Clocks
 from mpc.node import Node
 from mpc.testing.simulate import MemoryNetwork, simulated_roster
 from mpc.transport.memory import memory_pair
-from tests.channels import Upstairs
+from tests.channels import Owner
 from tests.rosters import documented_content, documented_digest, documented_fingerprint, signed
 
 A, B, C, OLD = (Identity.generate(name) for name in ("a", "b", "c", "b"))
@@ -298,18 +298,18 @@ async def test_handshakes_in_and_after_the_overlap(identity, retires, outcome, r
     """One roster for both; the member that rotates uses either key, whoever dials."""
     roster = rotating(retires)
     near, far = memory_pair("near", "far")
-    up, other_up = Upstairs(), Upstairs()
+    owner, other_owner = Owner(), Owner()
     ours, theirs = (A, identity) if rotates == "responder" else (identity, A)
-    one = Channel(near, ours, roster, up, dialled=roster[theirs.name])
-    other = Channel(far, theirs, roster, other_up)
-    watching = up if rotates == "responder" else other_up
+    one = Channel(near, ours, roster, owner, dialled=roster[theirs.name])
+    other = Channel(far, theirs, roster, other_owner)
+    watching = owner if rotates == "responder" else other_owner
     kind = await watching.until("closed" if outcome else "opened")
     if outcome:
         assert outcome in kind[2]
         assert not one.ready
         assert not other.ready
     else:
-        await other_up.until("opened")
+        await other_owner.until("opened")
         assert one.exporter == other.exporter
         assert len(one.exporter) == 64
 

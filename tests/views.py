@@ -23,20 +23,20 @@ def noted(monkeypatch):
     def note(party, kind, words):
         seen.setdefault((party, kind), []).append(np.array(words).reshape(-1).view(np.uint8).copy())
 
-    mask, opened, published = Streams.mask, Exchange._trade, Dealt._corrected
+    mask, opened, published = Streams.mask, Exchange._round, Dealt._corrected
 
     def noted_mask(self, where, usage="mask"):
         words = mask(self, where, usage)
         note(self._index, usage, words)
         return words
 
-    async def noted_trade(self, scope, about, messages):
-        for name, words, *_ in messages:
-            if words is not None and name == "p0":
+    async def noted_round(self, scope, about, transfers):
+        for to, words, *_ in transfers:
+            if words is not None and to == "p0":
                 # Lanes are noted as the numbers that they are of: uniform words are never all so small.
                 lanes = words.size and int(words.max()) < 1 << LANE_BITS
                 note(self.index, "sends", wide.words_of(wide.opened(words)) if lanes else words)
-        await opened(self, scope, about, messages)
+        await opened(self, scope, about, transfers)
 
     async def noted_material(self, plain, *arguments):
         parts = await plain(self, *arguments)
@@ -46,7 +46,7 @@ def noted(monkeypatch):
 
     expanded = Dealt._expanded
     monkeypatch.setattr(Streams, "mask", noted_mask)
-    monkeypatch.setattr(Exchange, "_trade", noted_trade)
+    monkeypatch.setattr(Exchange, "_round", noted_round)
     monkeypatch.setattr(Dealt, "_corrected", lambda self, *arguments: noted_material(self, published, *arguments))
     monkeypatch.setattr(Dealt, "_expanded", lambda self, *arguments: noted_material(self, expanded, *arguments))
     return seen

@@ -10,13 +10,13 @@ was interrupted: records go on with its numbers, and what the peer has not recei
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from mpc.channels.flow import ON_FRAME
 from mpc.channels.flows import Flows
 from mpc.channels.line import Line
 from mpc.channels.owed import Owed
-from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved
+from mpc.channels.states import GREETING, HANDED_OVER, LEAVING, OPEN, OVER, PARTING, REFUSED, follow
+from mpc.errors import BeaverError, PeerLost, PeerMisbehaved
 from mpc.framing import wire
 from mpc.framing.greeting import broken_off, initiate, respond
 from mpc.framing.unacknowledged import Unacknowledged
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mpc.channels.flow import Flow
+    from mpc.channels.owner import ChannelOwner
+    from mpc.channels.states import State
     from mpc.membership.identity import Identity
     from mpc.membership.members import Member
     from mpc.membership.roster import Roster
@@ -34,50 +36,22 @@ RECORD_TARGET = 1 << 19
 _PUMP_BYTES = 1 << 22
 
 
-class Upstairs(Protocol):
-    """Who owns channels: the mesh."""
-
-    def opened(self, channel: Channel) -> None:
-        """The peer proved who it is; for a responder only after the initiator's first sealed record."""
-
-    def welcomes(self, name: str) -> bool:
-        """Whether to answer the hello of a link that says that it is from `name`."""
-
-    def previous(self, name: str) -> Channel | None:
-        """The channel to `name` that a new link to it may go on with."""
-
-    def interrupted(self, channel: Channel, fault: BeaverError) -> bool:
-        """Its link is gone.  Whether to wait for another one: then it is resumed or ended later."""
-
-    def resumed(self, channel: Channel, through: Channel) -> None:
-        """It goes on over the link of `through`, which is no channel of its own."""
-
-    def control(self, channel: Channel, body: wire.Body) -> None:
-        """A control message arrived; a fault raised here ends the channel."""
-
-    def closed(self, channel: Channel, fault: BeaverError) -> None:
-        """Nothing goes through the channel any more, or it never came to be; called exactly once.  It may be `parting` now."""
-
-    def parted(self, channel: Channel, fault: BeaverError | None) -> None:
-        """It is parting no more: the goodbyes were heard, or given up because of `fault`."""
-
-
 class Channel:
     """Sealed frames to and from one peer, which this side `dialled` or not.  `peer` is known to be true only once `ready` is set."""
 
-    def __init__(self, link: Link, identity: Identity, roster: Roster, upstairs: Upstairs, *, dialled: Member | None = None) -> None:
-        self.ready = False
+    def __init__(self, link: Link, identity: Identity, roster: Roster, owner: ChannelOwner, *, dialled: Member | None = None) -> None:
+        self.state = GREETING
         self.dialled = dialled is not None
+        self.interrupted = False
+        """Whether its link is gone and another one is waited for."""
         self.peer: Member | None = dialled
         self.exporter = b""
         self.transcript = b""
         self.born = asyncio.get_running_loop().time()
         self.wire_bytes = self.wire_received = 0
         self.roster = roster
-        self.served = False
-        """Whether its line came to be used, by this channel or by another one."""
         self._line = Line(link, self)
-        self._upstairs = upstairs
+        self._owner = owner
         self._flows = Flows(self)
         self._queue: list[wire.Part] = []
         self._queued = 0
@@ -86,17 +60,9 @@ class Channel:
         self.received = 0
         self._owed = Owed(lambda: self.send(wire.bare(wire.Kind.PING)))
         self.unacknowledged = Unacknowledged()
-        self._over = False
-        self.parting = False
-        """Over, but its line is needed still: for the peer's goodbye, and for what has not left yet."""
-        self._heard_goodbye = False
-        self.interrupted = False
-        """Whether its link is gone and another one is waited for."""
         self._older: Channel | None = None
         self._addressed = False
-        self._script = (
-            initiate(link, identity, roster, dialled) if dialled is not None else respond(link, identity, roster, upstairs.welcomes)
-        )
+        self._script = initiate(link, identity, roster, dialled) if dialled is not None else respond(link, identity, roster, owner.welcomes)
         next(self._script)
         self._line.start()
 
@@ -124,14 +90,32 @@ class Channel:
         return self._line.link.writable
 
     @property
+    def ready(self) -> bool:
+        """Whether the peer has proved who it is, be it over now or not."""
+        return self.state.ready
+
+    @property
+    def served(self) -> bool:
+        """Whether its line came to be used, by this channel or by another one."""
+        return self.ready or self.state is HANDED_OVER
+
+    @property
     def alive(self) -> bool:
         """Ready and not closed."""
-        return self.ready and not self._over
+        return self.state is OPEN
 
     @property
     def resumable(self) -> bool:
         """Whether another link may carry on: until the peer has said goodbye, it may lack what this side sent before its own."""
-        return self.ready and (not self._over or self.parting) and not self._heard_goodbye
+        return self.state in (OPEN, PARTING)
+
+    @property
+    def parting(self) -> bool:
+        """Whether it is closed, but its line is needed still."""
+        return self.state.parting
+
+    def _becomes(self, after: State) -> None:
+        self.state = follow(self.state, after)
 
     # -- hello and handshake -----------------------------------------------------------------------------------
 
@@ -144,7 +128,7 @@ class Channel:
             self._line.key(keys, suite, self.name)
             self.exporter, self.transcript = keys.exporter, keys.handshake_hash
             if self.dialled:
-                older = self._upstairs.previous(self.name)
+                older = self._owner.previous(self.name)
                 if older is not None:
                     # From here on nothing more may come over the older line: the peer sends what was not received by now again.
                     older.interrupt(PeerLost(self.name, "the connection was replaced"))
@@ -157,20 +141,20 @@ class Channel:
 
     def _greeted(self, frame: wire.Frame) -> None:
         """The peer's first sealed record: which channel the link is for."""
-        if frame.kind is not wire.Kind.READY:
+        if not isinstance(frame, wire.Ready):
             raise PeerMisbehaved(self.name, "spoke before it was ready")
         # Of a responder, this record proves that the initiator holds its key now: message 1 alone could be a replay.
-        older = self._older if self.dialled else self._upstairs.previous(self.name)
-        going_on = older is not None and older.resumable and frame.digest == older.transcript
+        older = self._older if self.dialled else self._owner.previous(self.name)
+        going_on = older is not None and older.resumable and frame.transcript == older.transcript
         if not self.dialled:
             self._say_ready(older if going_on else None)
         if older is not None and going_on:
-            older.resume(self, frame.total)
-        elif self.dialled and frame.digest != wire.NEW:
+            older.resume(self, frame.received)
+        elif self.dialled and frame.transcript != wire.NEW:
             raise PeerLost(self.name, "went on with a connection that has ended here")
         else:
-            self.ready = self.served = True
-            self._upstairs.opened(self)
+            self._becomes(OPEN)
+            self._owner.opened(self)
 
     # -- interruption ------------------------------------------------------------------------------------------
 
@@ -181,12 +165,12 @@ class Channel:
         elif not self.interrupted:
             self.interrupted = True
             self._line.link.abort()
-            if not self._upstairs.interrupted(self, fault):
+            if not self._owner.interrupted(self, fault):
                 self.end(fault)
 
     def hand_over(self, to: Channel) -> Line:
         """The line, for the channel that goes on over it; this one never comes to be."""
-        self._over = self.served = True
+        self._becomes(HANDED_OVER)
         self.exporter = b""
         self._line.owner = to
         return self._line
@@ -200,20 +184,20 @@ class Channel:
         self.interrupted = False
         for number, parts in self.unacknowledged.again():
             self._transmit(number, parts)
-        self._upstairs.resumed(self, through)
+        self._owner.resumed(self, through)
         self._schedule()
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
     def on_frame(self, line: Line, frame: memoryview) -> None:
-        """See Owner."""
-        if self._over and not self.parting:
+        """See LineOwner."""
+        if self.state.over:
             return
         try:
             if line.opener is None:
                 self._advance(bytes(frame))
             else:
-                if not self._over:
+                if self.state.carries:
                     self._owed.add(len(frame))
                 self.wire_received += len(frame) + 4
                 self._on_record(line.opener.open(frame))
@@ -224,26 +208,24 @@ class Channel:
         sequence, self.received = self.received, self.received + 1
         self._acknowledge(wire.acknowledged(record))
         for frame in wire.parse(record, sequence, self.name):
-            if not self.ready:
+            if self.state is GREETING:
                 self._greeted(frame)
-            elif frame.kind is wire.Kind.CLOSE:
+            elif isinstance(frame, wire.Close):
                 self._on_goodbye()
-            elif self._over:
-                continue
-            elif frame.tag:
-                flow = self._flows.of(frame.tag)
-                if flow is not None:
-                    self._to_flow(flow, frame)
-            elif frame.kind is wire.Kind.CONTROL:
-                self._upstairs.control(self, wire.parse_control(frame.data, self.name))
-            if self._over and not self.parting:
+            elif self.state is OPEN:
+                self._deliver(frame)
+            if self.state.over:
                 return
 
-    def _to_flow(self, flow: Flow, frame: wire.Frame) -> None:
-        try:
-            ON_FRAME[frame.kind](flow, frame)
-        except Disagreement as fault:
-            flow.on_disagreement(fault)
+    def _deliver(self, frame: wire.Frame) -> None:
+        match frame:
+            case wire.Control():
+                self._owner.control(self, wire.parse_control(frame.data, self.name))
+            case wire.Ping() | wire.Ready() | wire.Close():
+                # All that such a frame says here is that its record came.
+                pass
+            case _:
+                self._flows.on_frame(frame)
 
     def _acknowledge(self, count: int) -> None:
         was_full = self.unacknowledged.full
@@ -272,12 +254,12 @@ class Channel:
         self._schedule()
 
     def _schedule(self) -> None:
-        if not self._flush_due and not self._over:
+        if not self._flush_due and self.state.carries:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _seal(self) -> None:
-        if not self._line.keyed or self._over:
+        if not self._line.keyed or not self.state.carries:
             self._queue.clear()
             return
         parts, self._queue = self._queue, []
@@ -292,7 +274,7 @@ class Channel:
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self._over:
+        if not self.state.carries:
             return
         if self._owed.much and not self._queue:
             self.send(wire.bare(wire.Kind.PING))
@@ -312,7 +294,7 @@ class Channel:
         return self._line.link.writable and not self.unacknowledged.full and not self.interrupted
 
     def on_writable(self) -> None:
-        """See Owner."""
+        """See LineOwner."""
         if self._pumps:
             self._schedule()
 
@@ -336,50 +318,49 @@ class Channel:
     # -- the end -----------------------------------------------------------------------------------------------
 
     def on_closed(self, line: Line, reason: Exception | None) -> None:
-        """See Owner."""
+        """See LineOwner."""
         if line is not self._line or self.interrupted:
             return
         lost = reason if isinstance(reason, PeerLost) else PeerLost(self.name, "the connection was lost")
-        if self._heard_goodbye:
+        if self.state is LEAVING:
             self._part(None)
         elif isinstance(reason, PeerMisbehaved):
             # The link knows an address only.
             self.end(PeerMisbehaved(self.name, reason.text))
-        elif self.ready:
-            self.interrupt(lost)
-        elif reason is lost:
-            self._finish(lost)
+        elif self.state is GREETING:
+            self.end(lost if reason is lost else broken_off(self.name, dialled=self.dialled, addressed=self._addressed))
         else:
-            self._finish(broken_off(self.name, dialled=self.dialled, addressed=self._addressed))
+            self.interrupt(lost)
 
     def close(self) -> None:
         """Say goodbye.  It is `parting` until the peer has answered: then it has all that was sent before."""
         if self.alive:
-            self._say_goodbye(PeerLost(self.name, "this party closed the connection"))
+            self._say_goodbye(PARTING, PeerLost(self.name, "this party closed the connection"))
 
-    def _say_goodbye(self, fault: BeaverError) -> None:
+    def _say_goodbye(self, after: State, fault: BeaverError) -> None:
         self.send(wire.bare(wire.Kind.CLOSE))
         self._seal()
-        self.parting = True
-        self._finish(fault)
+        self._stop(after, fault)
 
     def _on_goodbye(self) -> None:
         """All that the peer sent is here, and it waits for nothing but this side's goodbye, which it may have had."""
-        self._heard_goodbye = True
-        if not self.parting:
-            self._say_goodbye(PeerLost(self.name, "closed the connection"))
+        if self.state is OPEN:
+            self._say_goodbye(LEAVING, PeerLost(self.name, "closed the connection"))
+        elif self.state is PARTING:
+            self._becomes(LEAVING)
         self._line.link.close()
 
     def end(self, fault: BeaverError) -> None:
         """Drop the link at once; everything on it fails with `fault`."""
         self._line.link.abort()
-        self._finish(fault)
-        self._part(None if self._heard_goodbye else fault)
+        if self.state.carries:
+            self._stop(OVER if self.ready else REFUSED, fault)
+        elif self.parting:
+            self._part(None if self.state is LEAVING else fault)
 
-    def _finish(self, fault: BeaverError) -> None:
-        if self._over:
-            return
-        self._over = True
+    def _stop(self, after: State, fault: BeaverError) -> None:
+        """Nothing goes through it any more."""
+        self._becomes(after)
         self._owed.clear()
         self.exporter = b""
         self._queue.clear()
@@ -387,11 +368,11 @@ class Channel:
         if not self.parting:
             self.unacknowledged.clear()
         # First, so that a session ends with one fault, which says where it was, and whoever waits for a message gets that one.
-        self._upstairs.closed(self, fault)
+        self._owner.closed(self, fault)
         self._flows.cut_off(fault)
 
     def _part(self, fault: BeaverError | None) -> None:
-        if self.parting:
-            self.parting = False
-            self.unacknowledged.clear()
-            self._upstairs.parted(self, fault)
+        """Its line is not needed any more: the goodbyes were heard, or given up because of `fault`."""
+        self._becomes(OVER)
+        self.unacknowledged.clear()
+        self._owner.parted(self, fault)

@@ -27,7 +27,7 @@ BLOCK = 1 << 18
 """Bytes of a message in one frame, at most, so that several sessions take turns."""
 TURN = 8 * BLOCK
 """Bytes of a message that follow each other before others have their turn: more than a chunk of an op has in most openings."""
-MAX_EARLY = 1 << 16
+MAX_EARLY_MESSAGES = 1 << 16
 """Messages that a peer may have begun before this party posts their receives, however small they are."""
 
 
@@ -94,7 +94,7 @@ class _Early:
 
 
 @dataclass(slots=True, eq=False)
-class _Outgoing:
+class _OutgoingMessage:
     """A message of several frames; `allowed` bytes of it may go: those that are eager, and all once it is granted."""
 
     tag: bytes
@@ -117,8 +117,8 @@ class Flow:
         self._early_bytes = 0
         self._receives: dict[bytes, _Receive] = {}
         self._early: dict[bytes, _Early] = {}
-        self._ungranted: dict[bytes, _Outgoing] = {}
-        self._sending: deque[_Outgoing] = deque()
+        self._ungranted: dict[bytes, _OutgoingMessage] = {}
+        self._sending: deque[_OutgoingMessage] = deque()
         self._unsent = 0
         self._fault: Exception | None = None
         self._ended = False
@@ -146,8 +146,21 @@ class Flow:
         self._early_bytes -= len(early.data)
         self._begin(tag, receive, early.digest, early.total, early.first, memoryview(early.data))
 
-    def on_first(self, frame: wire.Frame) -> None:
-        """The first frame of a message."""
+    def on_frame(self, frame: wire.FlowFrame) -> None:
+        """A frame of this session.  Raises Disagreement if the peer runs another program, PeerMisbehaved for what none would send."""
+        match frame:
+            case wire.First():
+                self._on_first(frame)
+            case wire.More():
+                self._on_more(frame)
+            case wire.Ahead():
+                self._on_ahead(frame)
+            case wire.Grant():
+                self._on_grant(frame)
+            case wire.Credit():
+                self._on_credit(frame)
+
+    def _on_first(self, frame: wire.First) -> None:
         receive = self._receives.get(frame.tag)
         if receive is not None:
             if receive.begun:
@@ -156,16 +169,16 @@ class Flow:
             return
         if frame.tag in self._early:
             raise PeerMisbehaved(self._peer, "began a message twice")
-        if len(self._early) >= MAX_EARLY:
+        if len(self._early) >= MAX_EARLY_MESSAGES:
             # No fault of the peer's if its program calls so many ops at once: the session ends, and the channel lives on.
             raise Disagreement(
                 self._peer,
-                f"is {MAX_EARLY} messages ahead of this party, which holds no more. Call fewer ops at once, or await some in between.",
+                f"is {MAX_EARLY_MESSAGES} messages ahead of this party, which holds no more. Call fewer ops at once, or await some in between.",
             )
         self._early[frame.tag] = _Early(frame.digest, frame.total, len(frame.data), bytearray())
         self._keep(frame)
 
-    def _keep(self, frame: wire.Frame) -> None:
+    def _keep(self, frame: wire.First | wire.Ahead) -> None:
         early = self._early[frame.tag]
         self._early_bytes += len(frame.data)
         if self._early_bytes > self._window or len(early.data) + len(frame.data) > early.total:
@@ -173,12 +186,11 @@ class Flow:
         # One array, however small the frames are: what a peer can make this party keep is the window and no more.
         early.data += frame.data
 
-    def on_ahead(self, frame: wire.Frame) -> None:
-        """The next eager bytes of a message."""
+    def _on_ahead(self, frame: wire.Ahead) -> None:
         if frame.tag in self._early:
             self._keep(frame)
             return
-        self.on_more(frame)
+        self._on_more(frame)
         self._give_credit(len(frame.data))
 
     def _begin(self, tag: bytes, receive: _Receive, digest: bytes, total: int, first: int, data: memoryview) -> None:
@@ -195,8 +207,7 @@ class Flow:
         self._take(tag, receive, data)
         self._give_credit(len(data))
 
-    def on_more(self, frame: wire.Frame) -> None:
-        """The next bytes of a granted message."""
+    def _on_more(self, frame: wire.More | wire.Ahead) -> None:
         receive = self._receives.get(frame.tag)
         if receive is None or not receive.begun or receive.received + len(frame.data) > receive.total:
             raise PeerMisbehaved(self._peer, "sent bytes that were not granted")
@@ -234,17 +245,17 @@ class Flow:
         now = min(eager, BLOCK)
         self._outlet.send(wire.first(tag, digest, len(data), now), data[:now])
         if now < len(data):
-            outgoing = self._ungranted[tag] = _Outgoing(tag, data, now, eager)
+            outgoing = self._ungranted[tag] = _OutgoingMessage(tag, data, now, eager)
             self._unsent += len(data) - now
             self._go_on(outgoing)
 
-    def _go_on(self, outgoing: _Outgoing) -> None:
+    def _go_on(self, outgoing: _OutgoingMessage) -> None:
         if outgoing.sent < outgoing.allowed:
             self._sending.append(outgoing)
             self._outlet.wants_pump(self)
 
-    def on_grant(self, frame: wire.Frame) -> None:
-        """The receiver posted its receive: the rest may go, and counts no more."""
+    def _on_grant(self, frame: wire.Grant) -> None:
+        # The receiver posted its receive: the rest may go, and takes no room in the window any more.
         outgoing = self._ungranted.pop(frame.tag, None)
         if outgoing is None:
             raise PeerMisbehaved(self._peer, "granted a message that is not waiting")
@@ -254,9 +265,8 @@ class Flow:
         if waits:
             self._go_on(outgoing)
 
-    def on_credit(self, frame: wire.Frame) -> None:
-        """Eager bytes were consumed."""
-        self._room += frame.total
+    def _on_credit(self, frame: wire.Credit) -> None:
+        self._room += frame.amount
         if self._room > self._window:
             raise PeerMisbehaved(self._peer, "returned more credit than was used")
 
@@ -273,7 +283,10 @@ class Flow:
         if outgoing.sent < outgoing.allowed:
             # Whole turns, so that what is sent by chunks arrives chunk by chunk: the first is done with while others travel.
             over = outgoing.sent // TURN > (outgoing.sent - len(block)) // TURN
-            (self._sending.append if over else self._sending.appendleft)(outgoing)
+            if over:
+                self._sending.append(outgoing)
+            else:
+                self._sending.appendleft(outgoing)
         elif outgoing.sent == len(outgoing.data):
             self._progressed()
         return True
@@ -350,15 +363,3 @@ class Flow:
         for arrivals in pending:
             arrivals.fail(fault)
         self._progressed()
-
-
-Handler = dict[wire.Kind, "Callable[[Flow, wire.Frame], None]"]
-
-ON_FRAME: Handler = {
-    wire.Kind.FIRST: Flow.on_first,
-    wire.Kind.AHEAD: Flow.on_ahead,
-    wire.Kind.MORE: Flow.on_more,
-    wire.Kind.GRANT: Flow.on_grant,
-    wire.Kind.CREDIT: Flow.on_credit,
-}
-"""Which method of a flow takes a frame."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpc.channels.flow import Flow
+from mpc.errors import Disagreement
 from mpc.framing import wire
 
 if TYPE_CHECKING:
@@ -28,9 +29,16 @@ class Flows:
         self._open[session[: wire.SESSION_PREFIX]] = session, flow
         return flow
 
-    def of(self, tag: bytes) -> Flow | None:
-        """The flow that a tag is for."""
-        return self._open.get(tag[: wire.SESSION_PREFIX], (b"", None))[1]
+    def on_frame(self, frame: wire.FlowFrame) -> None:
+        """Hand it to its flow; what is for a session that is carried no more is dropped."""
+        session = frame.session if isinstance(frame, wire.Credit) else frame.tag[: wire.SESSION_PREFIX]
+        _, flow = self._open.get(session, (b"", None))
+        if flow is None:
+            return
+        try:
+            flow.on_frame(frame)
+        except Disagreement as fault:
+            flow.on_disagreement(fault)
 
     def close(self, session: bytes, fault: Exception) -> Flow | None:
         """The flow of `session`, which fails with `fault`, and is carried no more."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mpc.framing import wire
 from mpc.framing.greeting import MAX_GREETING
-from mpc.framing.records import Opener, Sealer, desk
+from mpc.framing.records import Opener, Sealer, opening_buffer
 from mpc.transport.link import MAX_FRAME
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mpc.transport.link import Link
 
 
-class Owner(Protocol):
+class LineOwner(Protocol):
     """Who is told what a line's link delivers: a channel."""
 
     def on_frame(self, line: Line, frame: memoryview) -> None:
@@ -31,20 +31,20 @@ class Owner(Protocol):
         """The link takes more again."""
 
 
-class _Desk(threading.local):
+class _OpeningBuffer(threading.local):
     """Where a thread opens the records of all its lines: of each, everything is taken before the next one comes."""
 
     def __init__(self) -> None:
-        self.memory = desk()
+        self.memory = opening_buffer()
 
 
-_DESK = _Desk()
+_BUFFER = _OpeningBuffer()
 
 
 class Line:
     """A link, and from the end of the handshake on what seals and opens its records."""
 
-    def __init__(self, link: Link, owner: Owner) -> None:
+    def __init__(self, link: Link, owner: LineOwner) -> None:
         self.link = link
         self.owner = owner
         self.opener: Opener | None = None
@@ -66,7 +66,7 @@ class Line:
 
     def key(self, keys: Keys, suite: str, peer: str) -> None:
         """The handshake is over."""
-        self._sealer, self.opener = Sealer(keys.send, suite), Opener(keys.receive, suite, peer, _DESK.memory)
+        self._sealer, self.opener = Sealer(keys.send, suite), Opener(keys.receive, suite, peer, _BUFFER.memory)
         self.link.largest = MAX_FRAME
 
     @property

@@ -23,7 +23,7 @@ MAX_GREETING = 1 << 10
 """Bytes of a frame before the handshake has its end: hellos and messages have fewer, and a hello of another version may have more than this one's."""
 
 
-class Outgoing(Protocol):
+class FrameSender(Protocol):
     """Where the frames of a greeting go."""
 
     label: str
@@ -44,7 +44,7 @@ def _hello(identity: Identity, roster: Roster, receiver: str) -> Hello:
     return Hello(identity.name, receiver, roster.digest, local_suites(), secrets.token_bytes(NONCE_BYTES), fingerprint(identity.public))
 
 
-def initiate(link: Outgoing, identity: Identity, roster: Roster, peer: Member) -> Generator[None, bytes, Greeted]:
+def initiate(link: FrameSender, identity: Identity, roster: Roster, peer: Member) -> Generator[None, bytes, Greeted]:
     """The dialler's side, to a known `peer`."""
     mine = _hello(identity, roster, peer.name)
     link.send(mine.encode())
@@ -58,7 +58,7 @@ def initiate(link: Outgoing, identity: Identity, roster: Roster, peer: Member) -
     return Greeted(peer.shown_by(theirs.key), kk.split(), suite)
 
 
-def respond(link: Outgoing, identity: Identity, roster: Roster, welcomes: Callable[[str], bool]) -> Generator[None, bytes, Greeted]:
+def respond(link: FrameSender, identity: Identity, roster: Roster, welcomes: Callable[[str], bool]) -> Generator[None, bytes, Greeted]:
     """The responder's side, to whom the hello names; PeerLost, and no word, for who is not one that it `welcomes`."""
     raw = yield
     theirs = Hello.decode(raw, link.label)

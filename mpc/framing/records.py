@@ -71,7 +71,7 @@ class Sealer(_Direction):
         return sealed
 
 
-def desk() -> memoryview:
+def opening_buffer() -> memoryview:
     """Memory to open records in, one at a time, whichever channels of a thread they are from."""
     # Not filled with zeros: only the pages that a record needs ever become memory.
     return np.empty(MAX_RECORD, np.uint8).data
@@ -80,21 +80,21 @@ def desk() -> memoryview:
 class Opener(_Direction):
     """Opens what the peer sends, in order, each exactly once; dead for ever after the first record that does not fit."""
 
-    __slots__ = ("_dead", "_desk", "_peer")
+    __slots__ = ("_buffer", "_dead", "_peer")
 
-    def __init__(self, key: bytes, suite: str, peer: str, memory: memoryview, rekey_after: int = REKEY_AFTER) -> None:
+    def __init__(self, key: bytes, suite: str, peer: str, buffer: memoryview, rekey_after: int = REKEY_AFTER) -> None:
         super().__init__(key, suite, rekey_after)
-        self._desk = memory
+        self._buffer = buffer
         self._peer = peer
         self._dead = False
 
     def open(self, record: Part) -> memoryview:
-        """The plaintext, valid until the next record is opened on the same desk; PeerMisbehaved if it is not the peer's next record."""
+        """The plaintext, valid until the next record is opened in the same buffer; PeerMisbehaved if it is not the peer's next record."""
         if self._dead or not SEAL_BYTES <= len(record) <= MAX_RECORD + SEAL_BYTES:
             self._dead = True
             raise PeerMisbehaved(self._peer, "sent a record of an impossible length, or went on after a wrong one")
         size = len(record) - SEAL_BYTES
-        plaintext = self._desk[:size]
+        plaintext = self._buffer[:size]
         try:
             # Into memory that is used again: fresh pages would cost as much as the cipher.
             self._aead.decrypt_into(self._next_nonce(), record, None, plaintext)

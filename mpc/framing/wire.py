@@ -55,14 +55,74 @@ Body = dict[str, Any]
 
 
 @dataclass(slots=True)
-class Frame:
-    """One parsed frame; `data` is valid only while the record is being handled."""
+class Ready:
+    """The handshake is over: what goes on is the channel with this `transcript`, of which `received` records came, or NEW."""
 
-    kind: Kind
+    transcript: bytes
+    received: int
+
+
+@dataclass(slots=True)
+class First:
+    """The first bytes of a message, `total` in all.  `data`, here and below, is valid only while the record is being handled."""
+
+    tag: bytes
+    digest: bytes
+    total: int
     data: memoryview
-    tag: bytes = b""
-    digest: bytes = b""
-    total: int = 0
+
+
+@dataclass(slots=True)
+class More:
+    """The next bytes of a message that was granted."""
+
+    tag: bytes
+    data: memoryview
+
+
+@dataclass(slots=True)
+class Ahead:
+    """The next bytes of a message that are eager as well."""
+
+    tag: bytes
+    data: memoryview
+
+
+@dataclass(slots=True)
+class Grant:
+    """The receiver has a place for all of the message."""
+
+    tag: bytes
+
+
+@dataclass(slots=True)
+class Credit:
+    """Eager bytes were consumed: `amount` more may be sent for the session whose id begins with `session`."""
+
+    session: bytes
+    amount: int
+
+
+@dataclass(slots=True)
+class Control:
+    """A control message; see `parse_control`."""
+
+    data: memoryview
+
+
+@dataclass(slots=True)
+class Ping:
+    """Nothing but that the peer lives, and what it has received."""
+
+
+@dataclass(slots=True)
+class Close:
+    """The peer's goodbye."""
+
+
+FlowFrame = First | More | Ahead | Grant | Credit
+"""What belongs to one session's flow of messages."""
+Frame = FlowFrame | Control | Ready | Ping | Close
 
 
 def _head(kind: Kind, length: int) -> int:
@@ -129,7 +189,7 @@ def parse(record: Part, sequence: int, peer: str) -> Iterator[Frame]:
     while position < len(record):
         if len(record) - position < 4:
             raise PeerMisbehaved(peer, "a record ends inside a frame")
-        word = int.from_bytes(view[position : position + 4], "little")
+        (word,) = _FRAME_HEAD.unpack_from(view, position)
         stop = position + 4 + (word & 0xFFFFFF)
         if stop > len(record):
             raise PeerMisbehaved(peer, "a frame is longer than its record")
@@ -143,21 +203,25 @@ def _frame(kind: int, frame: memoryview, peer: str) -> Frame:
             _, tag, digest, total = _FIRST.unpack_from(frame)
             data = frame[_FIRST.size :]
             if len(data) <= total <= MAX_TOTAL:
-                return Frame(Kind.FIRST, data, tag, digest, total)
-        case Kind.MORE | Kind.AHEAD if len(frame) > _TAGGED.size:
-            return Frame(Kind(kind), frame[_TAGGED.size :], bytes(frame[4 : _TAGGED.size]))
+                return First(tag, digest, total, data)
+        case Kind.MORE if len(frame) > _TAGGED.size:
+            return More(bytes(frame[4 : _TAGGED.size]), frame[_TAGGED.size :])
+        case Kind.AHEAD if len(frame) > _TAGGED.size:
+            return Ahead(bytes(frame[4 : _TAGGED.size]), frame[_TAGGED.size :])
         case Kind.GRANT if len(frame) == _TAGGED.size:
-            return Frame(Kind.GRANT, frame[:0], bytes(frame[4:]))
+            return Grant(bytes(frame[4:]))
         case Kind.CREDIT if len(frame) == _CREDIT.size:
             _, session, amount = _CREDIT.unpack(frame)
-            return Frame(Kind.CREDIT, frame[:0], session, b"", amount)
+            return Credit(session, amount)
         case Kind.CONTROL if len(frame) <= MAX_CONTROL:
-            return Frame(Kind.CONTROL, frame[4:])
+            return Control(frame[4:])
         case Kind.READY if len(frame) == _READY.size:
             _, transcript, received = _READY.unpack(frame)
-            return Frame(Kind.READY, frame[:0], b"", transcript, received)
-        case Kind.PING | Kind.CLOSE if len(frame) == 4:
-            return Frame(Kind(kind), frame[4:])
+            return Ready(transcript, received)
+        case Kind.PING if len(frame) == 4:
+            return Ping()
+        case Kind.CLOSE if len(frame) == 4:
+            return Close()
         case _:
             pass
     raise PeerMisbehaved(peer, f"a frame of kind {kind} with an impossible length or of an unknown kind")

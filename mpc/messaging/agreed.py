@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from mpc.framing import wire
     from mpc.messaging.job import Job
 
-MAX_EARLY = 1 << 14
+MAX_EARLY_CONTROLS = 1 << 14
 """Asks and endings that one member may send before this one has the last confirmation."""
-MAX_EARLY_BYTES = 1 << 26
+MAX_EARLY_CONTROL_BYTES = 1 << 26
 """Of all names in those asks, with ASK_BYTES for each: twice what a party asks for before it has an answer."""
 ASK_BYTES = 64
 """About what it takes to keep a name, however short it is."""
@@ -41,9 +41,10 @@ class Agreed:
         """An ask or an ending of `name`, which came early; PeerMisbehaved for more of them than are kept."""
         self.counts[name] += 1
         self.sizes[name] += _size(body, name)
-        if self.counts[name] > MAX_EARLY or self.sizes[name] > MAX_EARLY_BYTES:
+        if self.counts[name] > MAX_EARLY_CONTROLS or self.sizes[name] > MAX_EARLY_CONTROL_BYTES:
             raise PeerMisbehaved(
-                name, f"sent more than {MAX_EARLY} messages, or {MAX_EARLY_BYTES} bytes in them, before the session was confirmed"
+                name,
+                f"sent more than {MAX_EARLY_CONTROLS} messages, or {MAX_EARLY_CONTROL_BYTES} bytes in them, before the session was confirmed",
             )
         self.early.append((name, body))
 

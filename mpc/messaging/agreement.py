@@ -12,12 +12,13 @@ import hmac
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from mpc.messaging.agreed import Agreed
-from mpc.messaging.departure import NO_ROOM, ON_ITS_WAY, Departure, dealer_full, reported, without
-from mpc.messaging.differences import odd_one
+from mpc.messaging.departure import NO_ROOM, ON_ITS_WAY, Departure, dealer_full, reported, withdrawal_fault
+from mpc.messaging.descriptions import Descriptions
 from mpc.messaging.job import session_id
 from mpc.messaging.lobby import NONCE_BYTES
 from mpc.naming.streams import confirmation, pair_seed
@@ -33,6 +34,21 @@ if TYPE_CHECKING:
 
 GAVE_UP = "gave up waiting"
 ANEW = "joins anew"
+
+
+class Step(Enum):
+    """What an attempt does next while the session is not there."""
+
+    AGAIN = "look once more: this member has changed something itself"
+    WAIT = "wait for news of the others"
+
+
+class Refusal(NamedTuple):
+    """Member `by` found that `whose` description differs.  What it saw may be on its way here `until` then."""
+
+    by: str
+    whose: str
+    until: float
 
 
 class Agreement:
@@ -51,12 +67,17 @@ class Agreement:
         """Who may be named: also the client that gets results, if there is one."""
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._told: dict[str, Channel] = {}
+        """Over which channel each of the others was told of this attempt."""
         self._agreed: Agreed | None = None
-        self._left: BeaverError | None = None
-        self._heard: Departure | None = None
-        self._refusal: tuple[str, str, float] | None = None
-        self._said: dict[str, dict[str, Any]] = {}
+        """The session that this member has confirmed."""
+        self._descriptions = Descriptions(job, self._me)
+        self._fault: BeaverError | None = None
+        """What ends this attempt at its next step: a member that has left, or was lost."""
+        self._departure: Departure | None = None
+        """What that member said, where it left a session that it had begun."""
+        self._refusal: Refusal | None = None
         self._gave_up: set[str] = set()
+        """Members that withdrew since others had not come, or had no room."""
         self._over: set[str] = set()
         """Members of which the dealer said that they have ended the session."""
 
@@ -66,12 +87,13 @@ class Agreement:
         Raises PeerLost if someone does not come `within` seconds, Disagreement if its description differs.
         """
         event = self._lobby.watch(self._key)
-        self._said = self._descriptions(self._lobby.attempt(self._key))
+        self._descriptions.add(self._lobby.attempt(self._key).joins)
         self._mesh.subscribe(self)
         try:
             async with asyncio.timeout(within):
-                while (agreed := self._confirmed()) is None:
-                    await self._next(event)
+                while not isinstance(agreed := self._step(), Agreed):
+                    if agreed is Step.WAIT:
+                        await self._news(event)
         except BaseException as fault:
             self._give_up(fault)
             self._lobby.unwatch(self._key)
@@ -83,7 +105,7 @@ class Agreement:
         self._lobby.forget(self._job)
         return agreed
 
-    async def _next(self, event: asyncio.Event) -> None:
+    async def _news(self, event: asyncio.Event) -> None:
         try:
             async with asyncio.timeout(5):
                 await event.wait()
@@ -130,13 +152,13 @@ class Agreement:
         if isinstance(fault, Disagreement):
             joins.clear()
         # Whoever confirmed the session that another member left hears of that, and withdraws nothing: its join is spent.
-        spent = set(self._others) - set(self._unconfirmed()) if self._heard is not None else set[str]()
+        spent = set(self._others) - set(self._unconfirmed()) if self._departure is not None else set[str]()
         # What a party got wrong would be found out again, at once and for ever.
         for name in spent | ({fault.party} if isinstance(fault, PeerMisbehaved) else set()):
             joins.pop(name, None)
         if self._agreed is not None:
             # Whoever has all confirmations began already, and waits for this party's messages.
-            told = self._heard or Departure.of(fault, self._me, "the start")
+            told = self._departure or Departure.of(fault, self._me, "the start")
             for name, channel in self._agreed.channels.items():
                 if channel is self._mesh.channel(name):
                     channel.control(kind="leave", session=self._agreed.session, **told._asdict())
@@ -161,43 +183,48 @@ class Agreement:
 
     # -- one step ----------------------------------------------------------------------------------------------
 
-    def _confirmed(self) -> Agreed | None:
-        """The session, once everyone has confirmed the one that this member would run now."""
+    def _step(self) -> Agreed | Step:
+        """Do what can be done now; the session, once everyone has confirmed the one that this member would run."""
         attempt = self._lobby.attempt(self._key)
-        if self._left is not None:
-            # What differs is why they left, whoever did so first.
+        if self._fault is not None or self._refusal is not None:
+            # What differs is why they left, whoever did so first; whom a refusal means is for this member's own eyes to tell.
             self._compare(attempt)
-            raise self._left
+        if self._fault is not None:
+            raise self._fault
         if self._refusal is not None:
-            # Whom it means, and what differs, is for this member's own eyes to tell.
-            self._compare(attempt)
-            by, whose, until = self._refusal
-            if time.monotonic() < until and not self._said.keys() >= set(self._others):
-                return None
-            text = f"refuses job {self._job.name!r}, since it found that {whose} describes it differently. Start it with the same settings everywhere."
-            raise Disagreement(by, text)
+            return self._refused(self._refusal)
         self._promote(attempt)
         self._tell(attempt)
-        channels = {name: self._channel(name, attempt) for name in self._others}
-        if any(channel is None or not self._has_joined(name, attempt) for name, channel in channels.items()):
-            return None
+        channels = self._joined(attempt)
+        if channels is None:
+            return Step.WAIT
         self._compare(attempt)
-        nonces = {name: attempt.joins[name]["nonce"] for name in self._others} | {self._me: self._nonce}
-        session = session_id(self._job, nonces)
-        live = {name: channel for name, channel in channels.items() if channel is not None}
-        if attempt.ended and (self._agreed is None or self._agreed.session != session):
+        session = session_id(self._job, {name: attempt.joins[name]["nonce"] for name in self._others} | {self._me: self._nonce})
+        before = self._agreed if self._agreed is not None and self._agreed.session == session else None
+        if attempt.ended and before is None:
             # Another member joined anew: those who ended the session before are not in the next one until they join it.
             self._lobby.spend(attempt)
-            return self._confirmed()
-        if any(channel.carries_alike(session) for channel in live.values()):
+            return Step.AGAIN
+        if any(channel.carries_alike(session) for channel in channels.values()):
             # Nobody has this member's confirmation of it, so it is nowhere begun: another nonce, another id.
             self._join_anew()
-            return self._confirmed()
-        if self._agreed is None or self._agreed.session != session or self._agreed.channels != live:
-            self._begin(session, live)
+            return Step.AGAIN
+        if before is None or before.channels != channels:
+            self._begin(session, channels, before)
             if attempt.later:
-                return self._confirmed()
-        return self._all_confirm(session, attempt.confirms)
+                return Step.AGAIN
+        return self._all_confirm(attempt.confirms)
+
+    def _refused(self, refusal: Refusal) -> Step:
+        if time.monotonic() < refusal.until and not self._descriptions.complete:
+            return Step.WAIT
+        text = f"refuses job {self._job.name!r}, since it found that {refusal.whose} describes it differently. "
+        raise Disagreement(refusal.by, text + "Start it with the same settings everywhere.")
+
+    def _joined(self, attempt: Attempt) -> dict[str, Channel] | None:
+        """Where each of the others is met, if all have joined."""
+        channels = {name: channel for name in self._others if (channel := self._channel(name, attempt)) is not None}
+        return channels if all(name in channels and self._has_joined(name, attempt) for name in self._others) else None
 
     def _channel(self, name: str, attempt: Attempt) -> Channel | None:
         """Where `name` is met; of a member that has ended the session already, where it was."""
@@ -236,31 +263,15 @@ class Agreement:
                     nonce=self._nonce,
                 )
 
-    def _counts(self, name: str, join: wire.Body) -> bool:
-        """Whether a join is about this job: what the dealer says of other members is about another job, whose name they share."""
-        return name != self._job.members[-1] or join["members"] == list(self._job.members)
-
     def _has_joined(self, name: str, attempt: Attempt) -> bool:
-        return name in attempt.joins and self._counts(name, attempt.joins[name])
-
-    def _descriptions(self, attempt: Attempt) -> dict[str, dict[str, Any]]:
-        return {name: join["description"] for name, join in attempt.joins.items() if self._counts(name, join)}
+        return name in attempt.joins and self._descriptions.concerns(name, attempt.joins[name])
 
     def _compare(self, attempt: Attempt) -> None:
-        """Disagreement if not all say the same, as far as they have said anything."""
-        mine = self._said[self._me] = self._job.description
-        self._said |= self._descriptions(attempt)
-        said = {name: self._said.get(name, mine) for name in self._job.members}
-        odd = odd_one(self._job.members, self._me, said)
-        if odd is not None:
-            name = odd.usual if odd.name == self._me else odd.name
-            raise Disagreement(
-                name,
-                f"describes job {self._job.name!r} differently: {', '.join(odd.differs)}. Start it with the same settings everywhere.",
-            )
+        self._descriptions.add(attempt.joins)
+        self._descriptions.compare()
 
-    def _begin(self, session: bytes, channels: dict[str, Channel]) -> None:
-        before = self._agreed if self._agreed is not None and self._agreed.session == session else None
+    def _begin(self, session: bytes, channels: dict[str, Channel], before: Agreed | None) -> None:
+        """Confirm `session`, of which `before` is what was known over other channels."""
         # Who is met as before may have begun this very session already: what it sent for it counts, since it does not come again.
         kept = [name for name, channel in channels.items() if before is not None and before.channels[name] is channel]
         self._void(PeerLost(self._me, "the session was agreed anew"), kept)
@@ -280,11 +291,11 @@ class Agreement:
             self._agreed.seeds[name], self._agreed.flows[name] = seed, channel.open_flow(session, self._mesh.window)
             channel.control(kind="confirm", job=self._job.name, session=session, proof=confirmation(seed, session, self._me))
 
-    def _all_confirm(self, session: bytes, confirms: dict[str, wire.Body]) -> Agreed | None:
-        if self._agreed is None or any(name not in confirms or confirms[name]["session"] != session for name in self._others):
-            return None
+    def _all_confirm(self, confirms: dict[str, wire.Body]) -> Agreed | Step:
+        if self._agreed is None or self._unconfirmed():
+            return Step.WAIT
         for name in self._others:
-            if not hmac.compare_digest(confirms[name]["proof"], confirmation(self._agreed.seeds[name], session, name)):
+            if not hmac.compare_digest(confirms[name]["proof"], confirmation(self._agreed.seeds[name], self._agreed.session, name)):
                 raise PeerMisbehaved(name, "confirmed the session with another seed")
         return self._agreed
 
@@ -296,7 +307,7 @@ class Agreement:
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """The lobby wakes us; we wait for it to come back until the `join` clock ends, unless everyone was there already."""
         if self._all_present and name in self._others and name not in self._lobby.attempt(self._key).ended:
-            self._left = PeerLost(name, f"{fault.text} (before job {self._job.name!r} started)")
+            self._fault = PeerLost(name, f"{fault.text} (before job {self._job.name!r} started)")
         self._see_who_is_lost()
 
     def control(self, name: str, body: wire.Body) -> None:
@@ -307,9 +318,8 @@ class Agreement:
             if self._lobby.elsewhere(name, self._job.name, self._key):
                 # What it was told of this job is replaced there by what the dealer says of the other.
                 self._told.pop(name, None)
-            elif self._counts(name, body):
-                # Kept, since whoever finds that others differ takes its own back.
-                self._said[name] = body["description"]
+            else:
+                self._descriptions.add({name: body})
         elif body["kind"] == "withdraw":
             self._withdrawn(name, body)
         elif body["kind"] not in {"ask", "leave", "over"} or self._agreed is None or body["session"] != self._agreed.session:
@@ -326,8 +336,8 @@ class Agreement:
             self._see_who_is_lost()
         elif name not in self._gave_up:
             # It may only pass on what another member did.
-            self._heard = Departure.told(body)
-            self._left = reported(name, self._heard, self._me, self._known)
+            self._departure = Departure.told(body)
+            self._fault = reported(name, self._departure, self._me, self._known)
             self._lobby.changed(self._key)
 
     def _see_who_is_lost(self) -> None:
@@ -340,7 +350,7 @@ class Agreement:
         # Who has ended it does not come back to it, not over another channel either; nor does whoever is lost once this party has heard of an end.
         lost = [name for name, at in now.items() if (ended and at is None) or (name in self._over and at is not began_over[name])]
         if lost:
-            self._left = PeerLost(lost[0], "was lost before all had confirmed the session, which others have ended")
+            self._fault = PeerLost(lost[0], "was lost before all had confirmed the session, which others have ended")
             self._lobby.changed(self._key)
 
     def _withdrawn(self, name: str, body: wire.Body) -> None:
@@ -348,14 +358,14 @@ class Agreement:
             return
         if body["reason"] == NO_ROOM and name == self._job.members[-1]:
             if body["answers"] == self._nonce:
-                self._left = dealer_full(name, name)
+                self._fault = dealer_full(name, name)
         elif body["reason"] in (GAVE_UP, NO_ROOM):
             self._gave_up.add(name)
-            if self._all_present and self._heard is None:  # else who left the session has said why
-                self._left = without(name, body["party"], [each for each in self._known if each != self._me], body["reason"])
+            if self._all_present and self._departure is None:  # else who left the session has said why
+                self._fault = withdrawal_fault(name, body["party"], [each for each in self._known if each != self._me], body["reason"])
         elif body["answers"] == self._nonce:
             # What it saw may be on its way to this member still.
             whose, until = body["party"] if body["party"] in self._job.members else name, time.monotonic() + ON_ITS_WAY
-            self._refusal = self._refusal or (name, whose, until)
+            self._refusal = self._refusal or Refusal(name, whose, until)
             asyncio.get_running_loop().call_later(1.1 * ON_ITS_WAY, self._lobby.changed, self._key)
         self._lobby.changed(self._key)

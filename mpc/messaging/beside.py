@@ -18,7 +18,7 @@ R = TypeVar("R")
 UNDER_WAY = 1 << 10
 """Pieces of work that a task may have under way before it waits for them: nothing else would keep it from running ahead of its peers."""
 MOST = 1 << 14
-"""Pieces that all tasks of a session may have under way before a call that has begun one waits: a slow peer takes only MAX_EARLY messages ahead."""
+"""Pieces that all tasks of a session may have under way before a call that has begun one waits: a slow peer takes only MAX_EARLY_MESSAGES ahead."""
 
 
 class Work(Generic[R]):

@@ -31,7 +31,7 @@ class Departure(NamedTuple):
     @classmethod
     def of(cls, fault: BaseException, me: str, at: str) -> Departure:
         """What to tell of `fault`.  From fixed lists only: an abort carries no secret-dependent text."""
-        at = place(at)
+        at = printable_place(at)
         match fault:
             case PeerLost() if fault.party != me:
                 return cls("lost", fault.party, me, at)
@@ -48,14 +48,14 @@ class Departure(NamedTuple):
         return cls(body["reason"], body["party"], body["by"], body["at"])
 
 
-def place(at: str) -> str:
+def printable_place(at: str) -> str:
     """The place in a program of which a member told, if it can be one."""
     return at if at.isprintable() and len(at) <= MAX_PLACE else "a place without a name"
 
 
 def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> RemoteFault:
     """What to raise at `me` for what `name` has `told`: it names the same two members everywhere, and says whose word it is where `name` tells of another."""
-    at = place(told.at)
+    at = printable_place(told.at)
     about = told.party if told.party in members else name
     by = told.by if told.by in members else name
     found = told.reason if told.reason in ("lost", "misbehaved") else "gone"
@@ -63,14 +63,14 @@ def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> Rem
     if about == me:
         about, by = (by if by != me else name), me
         if kind is not Disagreement:
-            return PeerLost(about, f"ended the session at {at}, since it found {me} {found}{says(name, about)}")
+            return PeerLost(about, f"ended the session at {at}, since it found {me} {found}{according_to(name, about)}")
     text = {
         "lost": f"was lost at {at}" if by == name else f"was lost at {at} to {by}",
         "disagreement": f"disagrees with {by} at {at}: they run different programs, shapes, bounds or settings",
         "misbehaved": f"sent {by} what the wire format does not allow, at {at}",
         ROOM: no_memory(at),
     }.get(told.reason, f"left at {at}: its program ended there (its log says why)")
-    return kind(about, text + says(name, about))
+    return kind(about, text + according_to(name, about))
 
 
 def no_memory(at: str) -> str:
@@ -81,10 +81,10 @@ def no_memory(at: str) -> str:
 def dealer_full(dealer: str, teller: str) -> Refused:
     """What is said of a dealer that has no place for a job."""
     text = "serves as many jobs at once as it can, or as this party may have; run it again when some are over"
-    return Refused(dealer, text + says(teller, dealer), NO_ROOM)
+    return Refused(dealer, text + according_to(teller, dealer), NO_ROOM)
 
 
-def without(name: str, missed: str, others: Collection[str], reason: str) -> PeerLost | Refused:
+def withdrawal_fault(name: str, missed: str, others: Collection[str], reason: str) -> PeerLost | Refused:
     """The fault of `name`, which withdrew from a job, or of the member `missed`, if it withdrew because that was lost, or refused the job."""
     if missed in others and missed != name:
         if reason == NO_ROOM:
@@ -93,6 +93,6 @@ def without(name: str, missed: str, others: Collection[str], reason: str) -> Pee
     return PeerLost(name, "gave up the job before it started")
 
 
-def says(name: str, about: str) -> str:
+def according_to(name: str, about: str) -> str:
     """Whose word it is, if not that of the member whom it is about: nothing proves what one member tells of another."""
     return f", says {name}" if name != about else ""

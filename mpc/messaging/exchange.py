@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mpc.channels.flow import Arrivals
 from mpc.errors import BeaverError, Disagreement, PeerLost, PeerMisbehaved, ProgramError, RemoteFault
 from mpc.framing import wire
-from mpc.messaging.departure import ON_ITS_WAY, Departure, place, reported
+from mpc.messaging.departure import ON_ITS_WAY, Departure, printable_place, reported
 from mpc.messaging.sinks import Store, Sum
 from mpc.messaging.stripes import scatters, stripes
 from mpc.messaging.tags import correction_digest, correction_tag, message_digest, message_tag
@@ -37,8 +37,13 @@ MAX_EXTENT = wire.MAX_TOTAL // WORD.itemsize
 MAX_ASK_BYTES = 1 << 15
 
 
-Message = tuple[str, "Words | None", "Sum | Store | None", int]
-"""See `Exchange._trade`."""
+class Transfer(NamedTuple):
+    """What goes to a peer and comes from it in one round: `words`, and a message of `size` bytes for `sink`; either may be missing."""
+
+    peer: str
+    words: Words | None
+    sink: Sum | Store | None = None
+    size: int = 0
 
 
 def _shape(name: str, table: Words) -> tuple[int, ...]:
@@ -94,7 +99,7 @@ class Exchange:
         if scatters(len(self.names), words.size):
             return await self._scatter(scope, about, words, combine)
         sink = Sum(words, combine=combine)
-        await self._trade(scope, about, [(name, words, sink, words.nbytes) for name in self._peers])
+        await self._round(scope, about, [Transfer(name, words, sink, words.nbytes) for name in self._peers])
         return sink.total
 
     async def _scatter(self, scope: Scope, about: About, words: Words, combine: np.ufunc) -> Words:
@@ -107,9 +112,9 @@ class Exchange:
         total = np.empty_like(words)
         mine = total[own]
         sink = Sum(words[own], mine, combine)
-        await self._trade(scope, about, [(name, words[slice(*cuts[name])], sink, mine.nbytes) for name in self._peers])
+        await self._round(scope, about, [Transfer(name, words[slice(*cuts[name])], sink, mine.nbytes) for name in self._peers])
         rest = [(name, total[slice(*cuts[name])]) for name in self._peers]
-        await self._trade(scope, about, [(name, mine, Store(part), part.nbytes) for name, part in rest])
+        await self._round(scope, about, [Transfer(name, mine, Store(part), part.nbytes) for name, part in rest])
         return total
 
     async def publish(
@@ -118,10 +123,10 @@ class Exchange:
         """The `words` of party `owner` (uniform by its mask), at every party; those of others are only a shape.  One round."""
         about = op, words.shape, lineages, names
         if self.index == owner:
-            await self._trade(scope, about, [(name, words, None, 0) for name in self._peers])
+            await self._round(scope, about, [Transfer(name, words) for name in self._peers])
             return words
         target = np.empty_like(words)
-        await self._trade(scope, about, [(self.names[owner], None, Store(target), target.nbytes)])
+        await self._round(scope, about, [Transfer(self.names[owner], None, Store(target), target.nbytes)])
         return target
 
     async def to_receivers(
@@ -137,12 +142,12 @@ class Exchange:
         to = {self.names[i] for i in receivers if i < len(self.names)}
         if self._visit is not None and len(to) < len(receivers):
             self.check_alive()
-            self._visit.tell("reveal", scope.ranges.scope, [*whom, lineage.to_bytes(16, "little")], words)
+            self._visit.send_revealed("reveal", scope.ranges.scope, [*whom, lineage.to_bytes(16, "little")], words)
             self._ledger.sends(self._visit.client, words.nbytes)
-        await self._trade(
+        await self._round(
             scope,
             ("reveal", whom, [lineage], ()),
-            [(name, words if name in to else None, sink, words.nbytes) for name in self._peers if name in to or total is not None],
+            [Transfer(name, words if name in to else None, sink, words.nbytes) for name in self._peers if name in to or total is not None],
         )
         return total
 
@@ -151,7 +156,8 @@ class Exchange:
         mine = np.zeros(MAX_NDIM + 1, WORD)
         mine[: len(shape) + 1] = (len(shape), *shape)
         tables = {name: mine if name == self.me else np.empty_like(mine) for name in self.names}
-        await self._trade(scope, ("shapes", (MAX_NDIM,), (), ()), [(name, mine, Store(tables[name]), mine.nbytes) for name in self._peers])
+        transfers = [Transfer(name, mine, Store(tables[name]), mine.nbytes) for name in self._peers]
+        await self._round(scope, ("shapes", (MAX_NDIM,), (), ()), transfers)
         return [_shape(name, table) for name, table in tables.items()]
 
     # -- corrections -------------------------------------------------------------------------------------------
@@ -198,26 +204,26 @@ class Exchange:
         self._label = scope.label
         return message_tag(self._agreed.session, scope.ranges.scope, number)
 
-    async def _trade(self, scope: Scope, about: About, messages: Sequence[Message]) -> None:
-        """One round, whose digest covers `about`; each of `messages` is (peer, what it gets or None, where its own message goes or None, how many bytes that has)."""
+    async def _round(self, scope: Scope, about: About, transfers: Sequence[Transfer]) -> None:
+        """One round, whose digest covers `about`."""
         self.check_alive()
         began = time.monotonic()
         tag = self.tag(scope)
         digest = message_digest(self._agreed.session, tag, about)
-        arrivals = Arrivals(sum([sink is not None for _, _, sink, _ in messages]))
+        arrivals = Arrivals(sum([each.sink is not None for each in transfers]))
         try:
             # Posted before anything is sent, so no cycle of parties that wait for each other's buffers can form.
-            for name, _, sink, size in messages:
-                if sink is not None:
-                    self._agreed.flows[name].post(tag, digest, size, sink, arrivals, scope.label)
+            for each in transfers:
+                if each.sink is not None:
+                    self._agreed.flows[each.peer].post(tag, digest, each.size, each.sink, arrivals, scope.label)
         except BeaverError as fault:
             self.fail(fault)
             raise
-        for name, words, _, _ in messages:
-            if words is not None:
-                self._agreed.flows[name].send(tag, digest, raw(words))
-                self._ledger.sends(name, words.nbytes)
-        self._waits.taken.append(tag)
+        for each in transfers:
+            if each.words is not None:
+                self._agreed.flows[each.peer].send(tag, digest, raw(each.words))
+                self._ledger.sends(each.peer, each.words.nbytes)
+        self._waits.sent(tag)
         if arrivals.future.done():
             # What this party sends leaves now: its peers compute on it while this party goes on.
             await asyncio.sleep(0)
@@ -231,13 +237,13 @@ class Exchange:
         if arrivals.future.done():
             arrivals.future.result()
             return
-        self._waits.pending[arrivals] = (scope, time.monotonic(), tag, digest)
+        alone = self._waits.begin(arrivals, scope, tag, digest)
         try:
-            if len(self._waits.pending) == 1:
+            if alone:
                 self._lookout.look_for(arrivals.future)
             await arrivals.future
         finally:
-            del self._waits.pending[arrivals]
+            self._waits.end(arrivals)
 
     # -- faults and the end ------------------------------------------------------------------------------------
 
@@ -287,8 +293,7 @@ class Exchange:
             if self._mesh.channel(name) is channel:
                 channel.control(kind="leave", session=self._agreed.session, **told._asdict())
             channel.close_flow(self._agreed.session, over)
-        for arrivals in tuple(self._waits.pending):
-            arrivals.fail(over)
+        self._waits.fail(over)
 
     async def finish(self) -> None:
         """Hand over what the others still wait for, then say that this party is done."""
@@ -304,7 +309,7 @@ class Exchange:
             self.check_alive()
         if self._fault is None:
             self._finished = True
-            self._end(Departure("done", self.me, self.me, place(self._label)))
+            self._end(Departure("done", self.me, self.me, printable_place(self._label)))
 
     async def _drained(self, name: str, flow: Flow) -> None:
         limit = self._mesh.clocks.stall

@@ -66,12 +66,12 @@ class Visit:
 
     # -- from the client to the party --------------------------------------------------------------------------
 
-    def give(self, portion: Portion) -> None:
+    def send_portion(self, portion: Portion) -> None:
         """Send the party its portion."""
         about = [portion.commitment]
         self.flow.send(self._tag(PORTION, ""), self._digest(PORTION, "", about), memoryview(portion.pack()))
 
-    async def take(self, shape: tuple[int, ...], commitment: bytes, *, first: bool) -> Words:
+    async def receive_portion(self, shape: tuple[int, ...], commitment: bytes, *, first: bool) -> Words:
         """This party's share of words of `shape`, for which it must hold the portion with this commitment.
 
         PeerMisbehaved if the client sends another one; whatever ends the flow else.
@@ -96,12 +96,12 @@ class Visit:
 
     # -- from the party to the client --------------------------------------------------------------------------
 
-    def tell(self, what: str, scope: str, about: Sequence[bytes | str | int], words: Words) -> None:
+    def send_revealed(self, what: str, scope: str, about: Sequence[bytes | str | int], words: Words) -> None:
         """Send the client `words`, this party's part of what it is to know at this place of the program."""
         self.flow.send(self._tag(what, scope), self._digest(what, scope, about), raw(words))
 
-    def hear(self, what: str, scope: str, about: Sequence[bytes | str | int], sink: Sink, size: int, arrivals: Arrivals) -> None:
-        """Expect what the party tells at this place; Disagreement if it runs something else there."""
+    def expect_revealed(self, what: str, scope: str, about: Sequence[bytes | str | int], sink: Sink, size: int, arrivals: Arrivals) -> None:
+        """Expect what the party sends at this place; Disagreement if it runs something else there."""
         self.flow.post(self._tag(what, scope), self._digest(what, scope, about), size, sink, arrivals, what)
 
 

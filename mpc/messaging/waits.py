@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.errors import BeaverError, Disagreement, PeerLost
-from mpc.messaging.departure import Departure, place
+from mpc.messaging.departure import Departure, printable_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mpc.naming.scope import Scope
     from mpc.network.mesh import Mesh
 
-TAKEN = 1 << 10
-"""Steps that a party remembers to have taken: whoever waits for it at one of these has only not received its message yet."""
+REMEMBERED = 1 << 10
+"""Tags of the last steps that a party remembers: whoever waits for it at one of these has only not received its message yet."""
 PATIENCE = 5.0
 """Seconds after which a party says what it waits for, and how often: at most a quarter of the clock `stall`."""
 SUSPICIOUS = 3
@@ -31,7 +31,7 @@ Wait = tuple["Scope", float, bytes, bytes]
 """The scope of an op, since when it waits, and the tag and digest of the messages that it waits for: without a tag, a correction.  Plain, since every round makes one."""
 
 
-class Told(NamedTuple):
+class PeerWait(NamedTuple):
     """What a peer said at `when`: it waits `at` a place for the messages with this `tag` of the members `on`."""
 
     at: str
@@ -43,35 +43,52 @@ class Told(NamedTuple):
 class Waits:
     """Those of one session.  While messages come they cost no more than a look now and then: only a party that waits for long says so."""
 
-    def __init__(self, agreed: Agreed, mesh: Mesh, fail: Callable[[BeaverError, Departure], None]) -> None:
-        self.pending: dict[Arrivals, Wait] = {}
+    def __init__(self, agreed: Agreed, mesh: Mesh, end_session: Callable[[BeaverError, Departure], None]) -> None:
+        self._pending: dict[Arrivals, Wait] = {}
         """Those that began first come first."""
-        self.taken: deque[bytes] = deque(maxlen=TAKEN)
-        """Tags of the last steps that this party took: whatever it has for others there, it has sent."""
+        self._sent: deque[bytes] = deque(maxlen=REMEMBERED)
         self._agreed = agreed
         self._mesh = mesh
         self._me = mesh.identity.name
-        self._fail = fail
-        self._told: dict[str, Told] = {}
+        self._end_session = end_session
+        self._peer_waits: dict[str, PeerWait] = {}
         self._warned = 0.0
         """When the wait began of which the log warned last."""
         self._limit = mesh.clocks.stall
         self._pause = min(self._limit / 4, PATIENCE)
 
+    def sent(self, tag: bytes) -> None:
+        """This party took the step with this tag: whatever it has for others there, it has sent."""
+        self._sent.append(tag)
+
+    def begin(self, arrivals: Arrivals, scope: Scope, tag: bytes, digest: bytes) -> bool:
+        """Now it waits for `arrivals`; True if for nothing else.  Without a `tag` that is a correction."""
+        self._pending[arrivals] = scope, time.monotonic(), tag, digest
+        return len(self._pending) == 1
+
+    def end(self, arrivals: Arrivals) -> None:
+        """It waits for these no more."""
+        del self._pending[arrivals]
+
+    def fail(self, fault: BeaverError) -> None:
+        """The session is over: whoever waits gets `fault`."""
+        for arrivals in tuple(self._pending):
+            arrivals.fail(fault)
+
     async def watch(self) -> None:
         """Tell the other parties of the oldest wait as long as it lasts; end the session when it has lasted too long."""
         while True:
             await asyncio.sleep(self._pause)
-            if not self.pending:
+            if not self._pending:
                 continue
-            arrivals, wait = next(iter(self.pending.items()))
+            arrivals, wait = next(iter(self._pending.items()))
             on = [name for name, flow in self._agreed.flows.items() if flow.lacks(arrivals)]
             lasted = time.monotonic() - wait[1]
             if lasted > self._limit and on:
                 label = wait[0].label
                 fault, told, surely = self._overdue(arrivals, on[0], label)
                 if surely or lasted > self._limit + GRACE * self._pause:
-                    self._fail(fault, told)
+                    self._end_session(fault, told)
                     return
             if lasted > self._pause and on:
                 self._tell(wait, on)
@@ -80,7 +97,7 @@ class Waits:
 
     def _tell(self, wait: Wait, on: list[str]) -> None:
         scope, _, tag, digest = wait
-        about = {"tag": tag, "digest": digest, "scope": scope.ranges.scope, "at": place(scope.label), "on": on}
+        about = {"tag": tag, "digest": digest, "scope": scope.ranges.scope, "at": printable_place(scope.label), "on": on}
         for name in self._agreed.job.parties:
             channel = self._agreed.channels.get(name)
             if channel is not None and self._mesh.channel(name) is channel:
@@ -97,30 +114,30 @@ class Waits:
             "which the clock stall ends after %g s",
             self._agreed.job.name,
             late,
-            self._told[late].at,
+            self._peer_waits[late].at,
             scope.label,
             self._limit,
         )
 
     def heard(self, name: str, body: wire.Body) -> None:
         """A party says what it waits for: a Disagreement if that will never come."""
-        at, on = place(body["at"]), tuple(other for other in body["on"] if other in self._agreed.job.members and other != name)
-        self._told[name] = Told(at, on, time.monotonic(), body["tag"])
-        for scope, _, tag, digest in self.pending.values():
+        at, on = printable_place(body["at"]), tuple(other for other in body["on"] if other in self._agreed.job.members and other != name)
+        self._peer_waits[name] = PeerWait(at, on, time.monotonic(), body["tag"])
+        for scope, _, tag, digest in self._pending.values():
             # The digest is of the step, not of who takes it: all who take the same one have the same.
             if tag and tag == body["tag"] and digest != body["digest"]:
                 text = f"waits at {at}, and this party at {scope.label} of the same step, but for another message: "
                 remedy = "receivers, owners of inputs, ops or shapes differ there. All parties must run the same program."
-                self._end(Disagreement(name, text + remedy), at)
+                self._went_apart(Disagreement(name, text + remedy), at)
                 return
         # Only who is waited for itself: others may go on without it.
-        if self.pending and self._me in on:
-            scope, *_ = next(iter(self.pending.values()))
+        if self._pending and self._me in on:
+            scope, *_ = next(iter(self._pending.values()))
             ended = scope.ended(body["scope"])
             if ended is not None:
                 text = f"waits for this party at {at}, but here {ended.label} raised {ended.fault}, and the program went on without it. "
                 remedy = "Let a fault that one party alone may have end the program: catch none, or only what all parties raise."
-                self._end(Disagreement(name, text + remedy), at)
+                self._went_apart(Disagreement(name, text + remedy), at)
 
     def _overdue(self, arrivals: Arrivals, late: str, here: str) -> tuple[BeaverError, Departure, bool]:
         """Who is late with a message for the place `here`, what to tell the others, and whether they cannot know better.
@@ -138,7 +155,11 @@ class Waits:
             fault = self._late(chain, here)
             return fault, Departure.of(fault, self._me, here), True
         first = late if following == self._me else following
-        at, other, remedy = self._told[first].at, self._waited_for(first) or first, "All parties must call the same ops in the same order."
+        at, other, remedy = (
+            self._peer_waits[first].at,
+            self._waited_for(first) or first,
+            "All parties must call the same ops in the same order.",
+        )
         if following == self._me:
             text = f"waits itself, as it says, at {at} for {other}, while this party waits for it at {here}, for {self._limit:g} s now: "
             fault = Disagreement(first, f"{text}their programs went apart. {remedy}")
@@ -152,7 +173,7 @@ class Waits:
         """The last of `chain` is late: this party waits at `here` for the first, and each, as it says, for the next."""
         *others, late = chain
         if others:
-            at = self._told[others[-1]].at
+            at = self._peer_waits[others[-1]].at
             text = f"has not sent what {others[-1]} waits for at {at}, as that one says, and this party waits at {here}, for {self._limit:g} s now. "
         else:
             text = f"is alive, but its message for {here} did not come within {self._limit:g} s. "
@@ -160,10 +181,10 @@ class Waits:
 
     def _waited_for(self, name: str) -> str | None:
         """For whom `name` waits, as it said a moment ago; not for this party, if that has sent it the message already."""
-        told = self._told.get(name)
+        told = self._peer_waits.get(name)
         if told is None or told.when <= time.monotonic() - 3 * self._pause:
             return None
-        return next((other for other in told.on if other != self._me or told.tag not in self.taken), None)
+        return next((other for other in told.on if other != self._me or told.tag not in self._sent), None)
 
-    def _end(self, fault: BeaverError, at: str) -> None:
-        self._fail(fault, Departure.of(fault, self._me, at))
+    def _went_apart(self, fault: Disagreement, at: str) -> None:
+        self._end_session(fault, Departure.of(fault, self._me, at))

@@ -242,15 +242,15 @@ class Mesh:
             subscriber.peer_up(channel.name)
 
     def welcomes(self, name: str) -> bool:
-        """See Upstairs: while this member closes, only whom it has not parted with may come, to hear what it lacks."""
+        """See ChannelOwner: while this member closes, only whom it has not parted with may come, to hear what it lacks."""
         return not self.closing or (name in self._peers and self._peers[name].parting is not None)
 
     def previous(self, name: str) -> Channel | None:
-        """See Upstairs."""
+        """See ChannelOwner."""
         return self._peers[name].last
 
     def interrupted(self, channel: Channel, fault: BeaverError) -> bool:
-        """See Upstairs: another link is waited for as long as the clock `repair` says."""
+        """See ChannelOwner: another link is waited for as long as the clock `repair` says."""
         peer = self._peers[channel.name]
         if peer.last is not channel or not self.clocks.repair:
             return False
@@ -264,7 +264,7 @@ class Mesh:
         channel.end(PeerLost(channel.name, f"{fault.text}, and not repaired within {self.clocks.repair:g} s"))
 
     def resumed(self, channel: Channel, through: Channel) -> None:
-        """See Upstairs."""
+        """See ChannelOwner."""
         self._unproven.discard(through)
         peer = self._peers[channel.name]
         peer.problem = None
@@ -306,7 +306,7 @@ class Mesh:
         peer.changed.set()
 
     def parted(self, channel: Channel, fault: BeaverError | None) -> None:
-        """See Upstairs."""
+        """See ChannelOwner."""
         peer = self._peers[channel.name]
         if peer.parting is channel:
             peer.stop_waiting()

@@ -18,7 +18,8 @@ from mpc.messaging.agreement import Agreement
 from mpc.messaging.departure import NO_ROOM
 from mpc.messaging.job import describe
 from mpc.preprocessing.dealing import DealerSession
-from mpc.preprocessing.memory import Memory, half_of_all
+from mpc.preprocessing.memory_budget import MemoryBudget
+from mpc.preprocessing.memory_limit import half_of_all
 
 if TYPE_CHECKING:
     from mpc.framing import wire
@@ -67,7 +68,7 @@ class Dealer:
         self._mesh = mesh
         self._lobby = lobby
         self._books = books
-        self._memory = Memory(half_of_all())
+        self._memory = MemoryBudget(half_of_all())
         self._jobs: dict[Key, asyncio.Task[None]] = {}
         """By name and parties, since sets of parties may use one name; a party runs one job of a name at a time."""
         self._closing = False

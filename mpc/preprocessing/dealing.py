@@ -19,8 +19,9 @@ from mpc.naming.asked import undefined, unpack_relation
 from mpc.naming.correlations import WIDE, receiver
 from mpc.naming.streams import BIT_MASK, MASK, Seed
 from mpc.preprocessing.bindings import Bindings
+from mpc.preprocessing.correction_memory import memory_of
 from mpc.preprocessing.corrections import correction, work_of
-from mpc.preprocessing.memory import Memory, memory_of
+from mpc.preprocessing.memory_budget import MemoryBudget
 from mpc.ring import raw
 
 if TYPE_CHECKING:
@@ -46,11 +47,11 @@ TURN = 5e-4
 class DealerSession:
     """One job that the dealer serves: a queue of asks per party, answered in order."""
 
-    def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger, memory: Memory) -> None:
+    def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger, memory: MemoryBudget) -> None:
         self._agreed = agreed
         self._memory = memory
         # Half of what all sessions have: one alone leaves room for others.
-        self._own_memory = Memory(memory.most // 2)
+        self._own_memory = MemoryBudget(memory.most // 2)
         self._mesh = mesh
         self._ledger = ledger
         self._n = len(agreed.job.parties)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
+from mpc.errors import ProgramError
 from mpc.kernels.blank import Meter, Uncounted
 from mpc.ledger import Ledger
 from mpc.messaging.stripes import scatters, stripes
@@ -33,11 +34,17 @@ POWER = 24
 THERE_AND_BACK = 2
 """Trips from asking the dealer to its answer."""
 TURNS = 100
-"""Of the event loop that the tasks of a program have to come further, after its plan has ended in one of them."""
+"""Of the event loop that the other tasks of a program have to name what they need, after its plan has ended in one of them."""
+ENDING = 10.0
+"""Seconds that a program has to end once its dry run is given up, such as in its `finally`."""
 
 
 class PlanEnds(asyncio.CancelledError):
-    """The program looked at a value that only the real run knows: its dry run is given up."""
+    """The program looked at a value that only the real run knows: its dry run is given up.
+
+    A CancelledError, since it is no fault of anyone: `except Exception` lets it pass, and a task that ends by it counts as cancelled.  Of any
+    other BaseException asyncio would log that nobody retrieved it, and a TaskGroup would raise it within a group.
+    """
 
 
 @dataclass(slots=True, repr=False)
@@ -93,27 +100,31 @@ class Plan:
 
 
 async def run_dry(program: Coroutine[Any, Any, object], plan: Plan) -> None:
-    """Run a program on shapes until it ends, or its plan does and no task of it comes further: some may wait for what was looked at."""
+    """Run a program on shapes until it ends, or its plan has and its other tasks had TURNS to come further: some may wait for what was looked at.
+
+    Raises what the program does; ProgramError if it goes on when it is cancelled.
+    """
     task, ended = asyncio.ensure_future(program), asyncio.ensure_future(plan.ended.wait())
     try:
         await asyncio.wait((task, ended), return_when=asyncio.FIRST_COMPLETED)
-        await _some_turns(task)
+        for _ in range(TURNS):
+            if task.done():
+                break
+            await asyncio.sleep(0)
     finally:
         ended.cancel()
         task.cancel()
-    await _some_turns(task)
-    if task.done() and not task.cancelled():
-        task.result()
-    else:
+    await asyncio.wait((task,), timeout=ENDING)
+    if not task.done():
+        msg = (
+            f"the program has gone on for {ENDING:g} s after its dry run was cancelled; let asyncio.CancelledError end it wherever it waits"
+        )
+        raise ProgramError(msg)
+    if task.cancelled():
         # Also where the value was another plan's, of a program that this one is part of.
         plan.complete = False
-
-
-async def _some_turns(task: asyncio.Future[object]) -> None:
-    for _ in range(TURNS):
-        if task.done():
-            return
-        await asyncio.sleep(0)
+    else:
+        task.result()
 
 
 def _ends(self: Unknown, *_: Any, **__: Any) -> NoReturn:

@@ -15,7 +15,7 @@ VERSION = b"\x01"
 HEAD_BYTES = 4
 
 
-class Incoming:
+class IncomingStream:
     """Where the stream stands, and the frame that is not complete yet."""
 
     def __init__(self, label: str) -> None:

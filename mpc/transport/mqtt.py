@@ -18,7 +18,7 @@ from mpc.errors import ConfigError, PeerLost
 from mpc.transport import envelopes
 from mpc.transport.broker import CONNECT, MAX_TAKEN, Login, MqttError, TooSmallError, Version, client_of, connected
 from mpc.transport.link import reason
-from mpc.transport.office import LEAST, Office
+from mpc.transport.multiplexer import LEAST, Multiplexer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,7 +55,7 @@ class MqttNetwork:
         self._tls = self._login.context() if relay.tls else None
         self._patience = patience
         self._log = logging.getLogger(f"beaver.{identity.name}")
-        self._office = Office(self.place, identity, members, patience, self._login.max_message)
+        self._multiplexer = Multiplexer(self.place, identity, members, patience, self._login.max_message)
         self._works: Version | None = None
         """The newest version in which the broker has ever answered."""
         self._version = Version.V5
@@ -69,7 +69,7 @@ class MqttNetwork:
 
     async def listen(self, on_link: Callable[[RelayedLink], None]) -> None:
         """Meet the others from now on.  ConfigError if the broker refuses this member; one that is out of reach is tried again and again."""
-        self._office.on_link = on_link
+        self._multiplexer.on_link = on_link
         tried: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks = [asyncio.create_task(self._stay(tried)), asyncio.create_task(self._watch())]
         for task in self._tasks:
@@ -83,7 +83,7 @@ class MqttNetwork:
 
     async def dial(self, member: Member) -> RelayedLink:
         """A link to `member`; PeerLost unless it is at the broker, or comes within some seconds."""
-        link = await self._office.dial(member)
+        link = await self._multiplexer.dial(member)
         if link is not None:
             return link
         if not self._connected:
@@ -92,9 +92,9 @@ class MqttNetwork:
 
     async def close(self) -> None:
         """Leave the broker; links that are still open end."""
-        self._office.abort()
+        self._multiplexer.abort()
         self._closing.set()
-        self._office.work.set()
+        self._multiplexer.work.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CONNECT)
         for task in self._tasks:
@@ -104,7 +104,7 @@ class MqttNetwork:
     async def _watch(self) -> None:
         while not self._closing.is_set():
             await asyncio.sleep(_TICK)
-            self._office.tick()
+            self._multiplexer.tick()
 
     # -- the connection ----------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class MqttNetwork:
 
     def _client(self) -> Client:
         self._token = secrets.token_bytes(envelopes.ID_BYTES)
-        farewell = self._office.farewell, self._token
+        farewell = self._multiplexer.farewell, self._token
         return client_of(self._relay, self._login, self._tls, self._version, self._patience, farewell, self._on_message)
 
     async def _serve(self, client: Client, tried: asyncio.Future[None]) -> None:
@@ -163,21 +163,21 @@ class MqttNetwork:
         if client.largest < LEAST:
             msg = f"the broker takes packets of {client.largest:g} bytes at most; let it take {LEAST} or more"
             raise TooSmallError(msg)
-        granted = await client.subscribe([(topic, 1) for topic in self._office.topics])
+        granted = await client.subscribe([(topic, 1) for topic in self._multiplexer.topics])
         if any(getattr(code, "value", code) >= 128 for code in granted):
             raise MqttError(_NO_RIGHTS)
-        await client.publish(self._office.farewell, b"", qos=1, retain=True)
-        for topic, presence in self._office.announcements(self._token):
+        await client.publish(self._multiplexer.farewell, b"", qos=1, retain=True)
+        for topic, presence in self._multiplexer.announcements(self._token):
             await client.publish(topic, presence, qos=1, retain=True)
         self._connected = True
         if self._works is not Version.V5:
             self._works = self._version
         self._log.info("phase=relay connected to %s", self.place)
-        self._office.up(client.largest)
+        self._multiplexer.up(client.largest)
         if not tried.done():
             tried.set_result(None)
         await self._write(client)
-        for topic, _ in self._office.announcements(self._token):
+        for topic, _ in self._multiplexer.announcements(self._token):
             await client.publish(topic, b"", qos=1, retain=True)
 
     async def _read(self, client: Client) -> None:
@@ -187,31 +187,31 @@ class MqttNetwork:
 
     async def _write(self, client: Client) -> None:
         """Send what the links want, until `close`.  The next message is made when the last has left this process."""
-        office = self._office
+        multiplexer = self._multiplexer
         while True:
-            office.work.clear()
+            multiplexer.work.clear()
             # Those of now, and then messages: a peer may name another topic as often as it likes.
-            wanted, office.subscriptions = office.subscriptions, []
+            wanted, multiplexer.subscriptions = multiplexer.subscriptions, []
             for topic in wanted:
                 await client.subscribe(topic, qos=1)
-            while (message := office.next_message()) is not None:
+            while (message := multiplexer.next_message()) is not None:
                 await client.publish(*message, timeout=math.inf)
                 client.hurry()
             if self._closing.is_set():
                 return
-            await office.work.wait()
+            await multiplexer.work.wait()
 
     def _down(self) -> None:
         if self._connected:
             self._connected = False
             if not self._closing.is_set():
                 self._log.warning("phase=relay the connection to %s broke; connecting again", self.place)
-            self._office.down()
+            self._multiplexer.down()
 
     def _on_message(self, message: Message) -> None:
         # Before it is opened, which takes as much memory again.
         if len(message.payload) <= MAX_TAKEN:
-            self._office.arrived(message.topic.value, message.payload)
+            self._multiplexer.arrived(message.topic.value, message.payload)
 
     def _failed(self, fault: MqttError, tried: asyncio.Future[None]) -> None:
         cause, code = fault.__context__, getattr(getattr(fault, "rc", None), "value", None)

@@ -27,7 +27,7 @@ class Chunk(NamedTuple):
     last: bool
 
 
-class Outgoing:
+class OutgoingStream:
     """Bytes that the peer did not acknowledge yet.  `chunk` bytes go in one message, at most `flight` messages are on their way.
 
     The end of the stream counts as one byte.  Chunks that never arrive get smaller: a broker may drop silently what is too large for it.

@@ -12,9 +12,9 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 from mpc.errors import BeaverError, PeerLost
-from mpc.transport.incoming import HEAD_BYTES, VERSION, Incoming
+from mpc.transport.incoming import HEAD_BYTES, VERSION, IncomingStream
 from mpc.transport.link import HIGH_WATER
-from mpc.transport.outgoing import Outgoing
+from mpc.transport.outgoing import OutgoingStream
 
 if TYPE_CHECKING:
     from mpc.transport.link import OnClosed, OnFrame, OnWritable, Part
@@ -26,7 +26,7 @@ _ANSWER_MESSAGES = 16
 _EARLY = HIGH_WATER
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
     """What a message of a link is."""
 
     DATA = 1
@@ -37,7 +37,7 @@ class Kind(IntEnum):
     RESET = 6
 
 
-class Message:
+class RelayedMessage:
     """One message: kind, number of the link, offset of `data` in its stream, and how much of the other stream has come."""
 
     __slots__ = ("acknowledged", "data", "kind", "link", "offset")
@@ -48,13 +48,13 @@ class Message:
             msg = "too short"
             raise ValueError(msg)
         kind, self.link, self.offset, self.acknowledged = _MESSAGE.unpack_from(plain)
-        self.kind = Kind(kind)
+        self.kind = MessageKind(kind)
         self.data = plain[MESSAGE_OVERHEAD:]
 
 
 def reset(number: int) -> bytes:
     """Tell that this side has no link `number` (any more)."""
-    return _MESSAGE.pack(Kind.RESET, number, 0, 0)
+    return _MESSAGE.pack(MessageKind.RESET, number, 0, 0)
 
 
 class Carrier(Protocol):
@@ -76,12 +76,12 @@ class RelayedLink:
         self._carrier = carrier
         self._loop = asyncio.get_running_loop()
         self.born = self._heard = self._loop.time()
-        self._outgoing = Outgoing(chunk, flight)
-        self._incoming = Incoming(label)
+        self._outgoing = OutgoingStream(chunk, flight)
+        self._incoming = IncomingStream(label)
         self._early = bytearray()
         self._handlers: tuple[OnFrame, OnClosed, OnWritable] | None = None
         self._owed = self._owed_messages = 0
-        self._answer: Kind | None = None
+        self._answer: MessageKind | None = None
         self._told_gap = -1
         self._probe = False
         self._doubt: tuple[float, PeerLost] | None = None
@@ -152,32 +152,32 @@ class RelayedLink:
 
     # -- what comes --------------------------------------------------------------------------------------------
 
-    def receive(self, message: Message) -> None:
+    def receive(self, message: RelayedMessage) -> None:
         """A message of the peer for this link."""
         now = self._heard = self._loop.time()
         self.answered = True
         self._doubt = None
-        if message.kind is Kind.RESET:
+        if message.kind is MessageKind.RESET:
             self._finish(None, tell=False)
             return
         self._outgoing.acknowledge(message.acknowledged, now)
-        if message.kind is Kind.GAP:
+        if message.kind is MessageKind.GAP:
             self._outgoing.rewind()
-        elif message.kind in {Kind.DATA, Kind.LAST}:
+        elif message.kind in {MessageKind.DATA, MessageKind.LAST}:
             self._take(message)
-        elif message.kind is Kind.PROBE:
-            self._answer = self._answer or Kind.ACK
+        elif message.kind is MessageKind.PROBE:
+            self._answer = self._answer or MessageKind.ACK
         if self._outgoing.done:
             self._finish(None, tell=False)
         self._carrier.wants(self)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: RelayedMessage) -> None:
         fresh = self._incoming.fresh(message.offset, message.data)
         if fresh is None:
             # Told once for each gap: what else is on its way would only ask for the same again.
             if self._told_gap != self._incoming.expected:
                 self._told_gap = self._incoming.expected
-                self._answer = Kind.GAP
+                self._answer = MessageKind.GAP
             return
         if (self._handlers is None or self._early) and len(self._early) + len(fresh) > _EARLY:
             return
@@ -185,13 +185,13 @@ class RelayedLink:
         self._owed += len(fresh)
         self._owed_messages += 1
         if self._owed >= _ANSWER_BYTES or self._owed_messages >= _ANSWER_MESSAGES or not fresh:
-            self._answer = self._answer or Kind.ACK
-        ends = message.kind is Kind.LAST and self._incoming.expected == message.offset + len(message.data)
+            self._answer = self._answer or MessageKind.ACK
+        ends = message.kind is MessageKind.LAST and self._incoming.expected == message.offset + len(message.data)
         self._deliver(fresh)
         if ends:
             self._incoming.expected += 1
             self._incoming.ended = True
-            self._answer = Kind.ACK
+            self._answer = MessageKind.ACK
             self._finish(None, tell=False)
 
     def _deliver(self, data: memoryview) -> None:
@@ -213,13 +213,13 @@ class RelayedLink:
         """What to send now."""
         kind, offset = self._answer, 0
         data: Part = b""
-        if kind is not Kind.GAP and self._probe:
-            kind, self._probe = Kind.PROBE, False
-        elif kind is not Kind.GAP:
+        if kind is not MessageKind.GAP and self._probe:
+            kind, self._probe = MessageKind.PROBE, False
+        elif kind is not MessageKind.GAP:
             # Every message acknowledges, so data make an answer superfluous.
             chunk = None if self._over else self._outgoing.take(self._loop.time())
             if chunk is not None:
-                kind, offset, data = Kind.LAST if chunk.last else Kind.DATA, chunk.offset, chunk.data
+                kind, offset, data = MessageKind.LAST if chunk.last else MessageKind.DATA, chunk.offset, chunk.data
         if kind is None:
             return None
         self._owed = self._owed_messages = 0
@@ -252,7 +252,7 @@ class RelayedLink:
             # Alone, since the broker may drop what is large: so both ends know that the other lives.
             self._ask()
         elif self._owed:
-            self._answer = self._answer or Kind.ACK
+            self._answer = self._answer or MessageKind.ACK
             self._carrier.wants(self)
 
     def doubt(self, seconds: float, fault: PeerLost) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mpc.errors import BeaverError, Disagreement, JobCancelled, PeerLost, PeerMisbehaved, Refused, RemoteFault
-from mpc.messaging.departure import NO_ROOM, dealer_full, says
+from mpc.messaging.departure import NO_ROOM, according_to, dealer_full
 
 if TYPE_CHECKING:
     from parties.jobs.job import Task
@@ -20,20 +20,22 @@ Besides these there is what is said of a dealer without a place.
 
 def denied_by(name: str, teller: str) -> Refused:
     """All that anyone but `name` gets to know, from `teller`."""
-    return Refused(name, f"the job was denied by {name}; the reason is known there only, in its log{says(teller, name)}", DENIED)
+    return Refused(name, f"the job was denied by {name}; the reason is known there only, in its log{according_to(teller, name)}", DENIED)
 
 
 def unwritten(name: str, teller: str) -> Refused:
     """The disk of `name` is full, or the like; which, it does not say."""
     text = "cannot write its audit log, without which it runs no job; ask again once it can"
-    return Refused(name, text + says(teller, name), UNWRITTEN)
+    return Refused(name, text + according_to(teller, name), UNWRITTEN)
 
 
 def unlike(name: str, task: Task, teller: str) -> Disagreement:
     """`name` knows other categories than the job: of which column it does not say, and which it knows even less."""
     columns = dict.fromkeys(column.partition("=")[0] for column in task.columns if "=" in column)
     listed = " or ".join(f"categories of column {column!r}" for column in columns) or "categories"
-    return Disagreement(name, f"describes its columns differently: {listed}{says(teller, name)}. Declare the same everywhere.", UNLIKE)
+    return Disagreement(
+        name, f"describes its columns differently: {listed}{according_to(teller, name)}. Declare the same everywhere.", UNLIKE
+    )
 
 
 def given_up(name: str, reason: str, task: Task, teller: str) -> RemoteFault:
@@ -46,7 +48,7 @@ def given_up(name: str, reason: str, task: Task, teller: str) -> RemoteFault:
         return unlike(name, task, teller)
     if reason == UNWRITTEN:
         return unwritten(name, teller)
-    return PeerLost(name, f"gave up the job before it started{says(teller, name)}")
+    return PeerLost(name, f"gave up the job before it started{according_to(teller, name)}")
 
 
 def why(fault: BaseException) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpc.errors import BeaverError, ConfigError, Disagreement, LocalFault, PeerLost, PeerMisbehaved, Refused, RemoteFault
 from mpc.messaging.agreement import GAVE_UP
-from mpc.messaging.departure import NO_ROOM, without
+from mpc.messaging.departure import NO_ROOM, withdrawal_fault
 from parties.auditing.journal import Journal, reason
 from parties.jobs.admission import Admission
 from parties.jobs.approvals import Approvals, denied, stale
@@ -348,7 +348,9 @@ class Service:
         record = self.records.get(body["job"])
         if record is None or name not in record.task.parties:
             return
-        fault = without(name, body["party"], [member for member in self.admission.members(record) if member != self.me], body["reason"])
+        fault = withdrawal_fault(
+            name, body["party"], [member for member in self.admission.members(record) if member != self.me], body["reason"]
+        )
         if isinstance(record.state, Accepted):
             self._release(record, fault)
         elif isinstance(record.state, Unshared):

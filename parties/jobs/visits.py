@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mpc.errors import BeaverError, Disagreement, PeerLost, PolicyDenied, Refused
-from mpc.messaging.departure import ROOM, Departure, says
+from mpc.messaging.departure import ROOM, Departure, according_to
 from mpc.messaging.visit import Visit
 from parties.jobs.endings import DENIED, UNWRITTEN, denied_by, unwritten
 from parties.jobs.proposals import CANCELLED, DONE, say
@@ -88,7 +88,8 @@ def heard(name: str, reason: str, party: str, me: str) -> BeaverError:
         return unwritten(party, name)
     if reason == ROOM and party != me:
         return Refused(
-            party, f"has no room for the job: let it be smaller, or ask again later; the log of {name} says which{says(name, party)}"
+            party,
+            f"has no room for the job: let it be smaller, or ask again later; the log of {name} says which{according_to(name, party)}",
         )
     if party == me and reason == DIFFERS:
         return Disagreement(

@@ -159,7 +159,7 @@ class Work:
         shape = (client.rows, len(self._record.task.columns))
         try:
             async with asyncio.timeout(patience):
-                return await visit.take(
+                return await visit.receive_portion(
                     shape, bytes.fromhex(client.portions[self._config.name]), first=self._config.name == min(client.portions)
                 )
         except TimeoutError:

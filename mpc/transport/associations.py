@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from mpc.transport.relayed import Kind, Message, RelayedLink, reset
+from mpc.transport.relayed import MessageKind, RelayedLink, RelayedMessage, reset
 
 if TYPE_CHECKING:
     from mpc.transport.envelopes import Pair, Presence
-    from mpc.transport.office import Office
+    from mpc.transport.multiplexer import Multiplexer
 
 
-TALKS = 64
+MAX_ASSOCIATIONS = 64
 """Processes of one peer of which it is remembered what they said, beside those that have links now: how often it starts, or says so, is its own affair."""
 
 
-RESETS = 64
+MAX_RESETS = 64
 """Links that are no more and of which the peer is to be told, at most: while nothing leaves it may ask after any number, and asks again."""
 
 
@@ -27,18 +27,18 @@ class Sender(Protocol):
         """The next one, or None."""
 
 
-class Talk:
+class Association:
     """All links between this process and one process of a peer."""
 
-    def __init__(self, office: Office, pair: Pair, process: bytes) -> None:
+    def __init__(self, multiplexer: Multiplexer, pair: Pair, process: bytes) -> None:
         self.pair = pair
         self.links: dict[int, RelayedLink] = {}
         self.envelopes = pair.envelopes(process)
-        self._office = office
+        self._multiplexer = multiplexer
         # Each of the two numbers the links that it opens: the lower name in even, the other in odd numbers.
         self._mine = 0 if pair.me < pair.peer else 1
         self._opened = self._taken = 0
-        self._resets: deque[int] = deque(maxlen=RESETS)
+        self._resets: deque[int] = deque(maxlen=MAX_RESETS)
 
     def open(self) -> RelayedLink:
         """A new link to the peer."""
@@ -46,34 +46,34 @@ class Talk:
         return self._add(2 * self._opened + self._mine)
 
     def _add(self, number: int) -> RelayedLink:
-        link = RelayedLink(self, number, f"mqtt {self.pair.peer}", chunk=self._office.chunk, flight=self._office.flight)
+        link = RelayedLink(self, number, f"mqtt {self.pair.peer}", chunk=self._multiplexer.chunk, flight=self._multiplexer.flight)
         self.links[number] = link
         return link
 
     def receive(self, plain: memoryview) -> None:
         """What the peer sealed."""
         try:
-            message = Message(plain)
+            message = RelayedMessage(plain)
         except ValueError:
             return
         link = self.links.get(message.link) or self._accept(message)
         if link is not None:
             link.receive(message)
 
-    def _accept(self, message: Message) -> RelayedLink | None:
+    def _accept(self, message: RelayedMessage) -> RelayedLink | None:
         known = message.link % 2 == self._mine or message.link // 2 <= self._taken
-        if not known and message.kind in {Kind.DATA, Kind.LAST} and message.offset == 0:
+        if not known and message.kind in {MessageKind.DATA, MessageKind.LAST} and message.offset == 0:
             self._taken = message.link // 2
             link = self._add(message.link)
-            self._office.accept(link)
+            self._multiplexer.accept(link)
             return link
-        if known and message.kind in {Kind.DATA, Kind.LAST, Kind.PROBE}:
+        if known and message.kind in {MessageKind.DATA, MessageKind.LAST, MessageKind.PROBE}:
             self._tell_reset(message.link)
         return None
 
     def _tell_reset(self, number: int) -> None:
         self._resets.append(number)
-        self._office.wants(self, self)
+        self._multiplexer.wants(self, self)
 
     def next_message(self) -> bytes | None:
         """The next farewell to a link that is no more."""
@@ -81,7 +81,7 @@ class Talk:
 
     def wants(self, link: RelayedLink) -> None:
         """See Carrier.wants."""
-        self._office.wants(link, self)
+        self._multiplexer.wants(link, self)
 
     def finished(self, link: RelayedLink, *, tell: bool) -> None:
         """See Carrier.finished."""
@@ -90,7 +90,7 @@ class Talk:
             self._tell_reset(link.number)
 
 
-class Peer:
+class RelayPeer:
     """One member under one of its keys: whether it is at the broker, and what was said with each of its processes."""
 
     def __init__(self, pair: Pair) -> None:
@@ -99,18 +99,18 @@ class Peer:
         self.token = b""
         self.farewell = ""
         """The topic of its farewell, of which it has one."""
-        self.talks: dict[bytes, Talk] = {}
+        self.associations: dict[bytes, Association] = {}
         """Of old processes too, so that what they said is not taken twice."""
 
-    def keep(self, process: bytes, talk: Talk) -> None:
-        """Remember `talk` with this process, and of too many forget the oldest without a link.
+    def keep(self, process: bytes, association: Association) -> None:
+        """Remember `association` with this process, and of too many forget the oldest without a link.
 
         Who repeats what a forgotten process said gets a link, over which no handshake comes to its end: that needs fresh material of this side.
         """
-        self.talks[process] = talk
-        spare = [each for each, known in self.talks.items() if each != process and not known.links]
-        if spare and len(self.talks) > TALKS:
-            del self.talks[spare[0]]
+        self.associations[process] = association
+        spare = [each for each, known in self.associations.items() if each != process and not known.links]
+        if spare and len(self.associations) > MAX_ASSOCIATIONS:
+            del self.associations[spare[0]]
 
     @property
     def here(self) -> bool:
@@ -120,4 +120,4 @@ class Peer:
     @property
     def links(self) -> list[RelayedLink]:
         """All links with it."""
-        return [link for talk in self.talks.values() for link in talk.links.values()]
+        return [link for association in self.associations.values() for link in association.links.values()]

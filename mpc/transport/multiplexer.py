@@ -1,4 +1,4 @@
-"""What a member's links through a broker share: whom they are with, what they want to send, and what comes for them."""
+"""All links of a member through one connection to a broker: whom they are with, what they want to send, and what comes for them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from mpc.errors import PeerLost
 from mpc.membership.identity import curve_public_of
 from mpc.transport import envelopes
+from mpc.transport.associations import Association, RelayPeer
 from mpc.transport.outgoing import SMALLEST_CHUNK
 from mpc.transport.relayed import MESSAGE_OVERHEAD, RelayedLink
-from mpc.transport.talks import Peer, Talk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from mpc.membership.identity import Identity
     from mpc.membership.members import Member
-    from mpc.transport.talks import Sender
+    from mpc.transport.associations import Sender
 
 _OVERHEAD = 64 + envelopes.OVERHEAD + MESSAGE_OVERHEAD
 LEAST = _OVERHEAD + SMALLEST_CHUNK
@@ -31,8 +31,8 @@ _DIAL = 5.0
 _NEWCOMER = 2.0
 
 
-class Office:
-    """The sorting of messages.  `patience` is for how many seconds links wait for the broker, and for a peer, to come back.
+class Multiplexer:
+    """Many links over one way that carries messages.  `patience` is for how many seconds links wait for the broker, and for a peer, to come back.
 
     It knows nothing of MQTT: whoever carries the messages calls `arrived`, sends what `next_message` gives and what
     `announcements` says, and tells when the way is open (`up`) or not (`down`).
@@ -51,11 +51,11 @@ class Office:
         self._log = logging.getLogger(f"beaver.{identity.name}")
         process = secrets.token_bytes(envelopes.ID_BYTES)
         pairs = [envelopes.Pair(identity, member.name, curve_public_of(public), process) for member in members for public in member.publics]
-        self._peers = [Peer(pair) for pair in pairs]
+        self._peers = [RelayPeer(pair) for pair in pairs]
         self._messages = {peer.pair.inbound: peer for peer in self._peers}
         self._presences = {peer.pair.presence_inbound: peer for peer in self._peers}
         self.flight = max(4, min(_FLIGHT, _MESSAGES_AT_BROKER // max(1, len(self._peers))))
-        self._ready: dict[Sender, Talk] = {}
+        self._ready: dict[Sender, Association] = {}
         self._news = asyncio.Event()
 
     # -- for whoever carries messages --------------------------------------------------------------------------
@@ -78,11 +78,11 @@ class Office:
         """What to send where, one message of each link in turn."""
         while self._ready:
             sender = next(iter(self._ready))
-            talk = self._ready.pop(sender)
+            association = self._ready.pop(sender)
             plain = sender.next_message()
             if plain is not None:
-                self._ready[sender] = talk
-                return talk.pair.outbound, talk.envelopes.seal(plain)
+                self._ready[sender] = association
+                return association.pair.outbound, association.envelopes.seal(plain)
         return None
 
     def up(self, largest: float) -> None:
@@ -115,9 +115,9 @@ class Office:
 
     # -- for links ---------------------------------------------------------------------------------------------
 
-    def wants(self, sender: Sender, talk: Talk) -> None:
-        """`sender` has something for the other side of `talk`."""
-        self._ready.setdefault(sender, talk)
+    def wants(self, sender: Sender, association: Association) -> None:
+        """`sender` has something for the other side of `association`."""
+        self._ready.setdefault(sender, association)
         self.work.set()
 
     def accept(self, link: RelayedLink) -> None:
@@ -132,16 +132,16 @@ class Office:
                 while True:
                     for peer in peers:
                         if peer.presence is not None and peer.here:
-                            return self._talk(peer, peer.presence.process).open()
+                            return self._association(peer, peer.presence.process).open()
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
             return None
 
-    def _talk(self, peer: Peer, process: bytes) -> Talk:
-        if process not in peer.talks:
-            peer.keep(process, Talk(self, peer.pair, process))
-        return peer.talks[process]
+    def _association(self, peer: RelayPeer, process: bytes) -> Association:
+        if process not in peer.associations:
+            peer.keep(process, Association(self, peer.pair, process))
+        return peer.associations[process]
 
     def abort(self) -> None:
         """End all links."""
@@ -163,18 +163,18 @@ class Office:
                 if peer.farewell == topic:
                     self._on_farewell(peer, payload)
 
-    def _on_envelope(self, peer: Peer, payload: bytes) -> None:
+    def _on_envelope(self, peer: RelayPeer, payload: bytes) -> None:
         process = envelopes.sender(payload)
-        known = peer.talks.get(process)
-        talk = known or Talk(self, peer.pair, process)
-        plain = talk.envelopes.open(payload)
+        known = peer.associations.get(process)
+        association = known or Association(self, peer.pair, process)
+        plain = association.envelopes.open(payload)
         if plain is not None:
             # Only what the peer sealed for this process makes it remember anything.
             if known is None:
-                peer.keep(process, talk)
-            talk.receive(plain)
+                peer.keep(process, association)
+            association.receive(plain)
 
-    def _on_presence(self, peer: Peer, payload: bytes) -> None:
+    def _on_presence(self, peer: RelayPeer, payload: bytes) -> None:
         presence = peer.pair.read_presence(payload)
         if presence is None or presence == peer.presence:
             return
@@ -185,8 +185,8 @@ class Office:
             # Each once, and no more than there are peers.
             self.subscriptions = [each for each in dict.fromkeys((*self.subscriptions, topic)) if each in self._farewells]
             self.work.set()
-        for process, talk in peer.talks.items():
-            for link in tuple(talk.links.values()):
+        for process, association in peer.associations.items():
+            for link in tuple(association.links.values()):
                 if process == presence.process:
                     link.resume(lost=False)
                 else:
@@ -194,12 +194,12 @@ class Office:
                     link.doubt(_NEWCOMER, PeerLost(peer.pair.peer, "was started again"))
         self._news.set()
 
-    def _on_farewell(self, peer: Peer, token: bytes) -> None:
+    def _on_farewell(self, peer: RelayPeer, token: bytes) -> None:
         peer.token = token
         if peer.presence is not None and not peer.here:
             self._log.info("peer=%s phase=relay its connection to the relay broke", peer.pair.peer)
             for link in peer.links:
                 link.doubt(self._patience, self._left(peer))
 
-    def _left(self, peer: Peer) -> PeerLost:
+    def _left(self, peer: RelayPeer) -> PeerLost:
         return PeerLost(peer.pair.peer, f"left {self.place} and did not come back within {self._patience:g} s")

@@ -1,11 +1,7 @@
-"""How much memory corrections take while they are made, and how much all of them may: who asks chooses shapes, however short its message is."""
+"""How much memory a correction takes while it is made: who asks for it chooses shapes, however short its message is."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpc.kernels.limbs import AT_MOST
@@ -13,78 +9,10 @@ from mpc.naming.expressions import MATRIX_PRODUCTS, in_part, leading_rows
 from mpc.ring import WORD, count
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from mpc.naming.correlations import Relation
     from mpc.naming.expressions import Expression
-
-
-class Memory:
-    """`most` bytes; whoever wants more of them than are free waits, and whoever comes later waits behind it."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._free = most
-        self._returned = asyncio.Event()
-        self._next = asyncio.Lock()
-
-    @asynccontextmanager
-    async def holding(self, size: int) -> AsyncIterator[None]:
-        """While the body runs, `size` bytes are held.  MemoryError if there are not so many, for which one would wait for ever."""
-        if size > self.most:
-            msg = f"it takes {size} bytes, of {self.most} that it may have"
-            raise MemoryError(msg)
-        # The lock is had in the order in which it was asked for: small ones that go on coming would else keep a large one waiting.
-        async with self._next:
-            while size > self._free:
-                self._returned.clear()
-                await self._returned.wait()
-            self._free -= size
-        try:
-            yield
-        finally:
-            self._free += size
-            self._returned.set()
-
-
-ASSUMED = 1 << 33
-"""Bytes of memory that a machine is taken to have where Python cannot tell, as on Windows."""
-GROUPS, ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-
-
-def half_of_all(groups: Path = GROUPS, root: Path = ROOT) -> int:
-    """Bytes: half of the machine's memory, or of what this container or service may have of it, if that is less."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else ASSUMED
-    return min([machine, *limits(groups, root)]) // 2
-
-
-def limits(groups: Path, root: Path) -> Iterator[int]:
-    """Bytes that Linux lets the control groups of this process have, of either version; none where there are no such groups."""
-    try:
-        lines = groups.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            base, file = root / "memory", "memory.limit_in_bytes"
-        elif number == "0":
-            base, file = root, "memory.max"
-        else:
-            continue
-        # A group has no more than those that it is in.  Within a container, its own path may be that of the host, and its group the root.
-        group = base / path.strip("/")
-        for each in (group, *group.parents):
-            text = _text(each / file) if each.is_relative_to(base) else ""
-            if text.isdigit():
-                yield int(text)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except OSError:
-        return ""
 
 
 class Size(NamedTuple):
