@@ -12,11 +12,11 @@ import numpy as np
 from mpc.fixed_point import decode, encode
 from mpc.kernels import THREAD_WORK, bits
 from mpc.kernels.blank import Blank
-from mpc.messaging.beside import Beside
 from mpc.messaging.exchange import Exchange
+from mpc.messaging.session_tasks import SessionTasks
 from mpc.naming.streams import Streams
 from mpc.preprocessing.dealt import Dealt
-from mpc.preprocessing.plan import DryBeside, DryExchange, DryStreams, Plan
+from mpc.preprocessing.plan import DryExchange, DryStreams, DryTasks, Plan
 from mpc.ring import Words, count, fixed_zeros
 from mpc.tabular import shape_of
 from mpc.values.secret import Home
@@ -60,7 +60,7 @@ class Engine(ABC):
     streams: Expansion
     source: Source
     cost: Ledger
-    beside: Beside | DryBeside
+    tasks: SessionTasks | DryTasks
 
     @property
     @abstractmethod
@@ -110,7 +110,7 @@ class Live(Engine):
     """The real thing."""
 
     exchange: Exchange
-    beside: Beside
+    tasks: SessionTasks
 
     @classmethod
     def of(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watches: Watches, visit: Visit | None) -> Live:
@@ -121,7 +121,7 @@ class Live(Engine):
         streams = Streams(index, agreed.seeds[agreed.job.members[-1]], pairs, watches.streams)
         exchange = Exchange(agreed, mesh, cost, visit)
         home, source = Home(index, len(names), agreed.session, watches.values), Dealt(exchange, streams, cost)
-        return cls(home, exchange, streams, source, cost, Beside())
+        return cls(home, exchange, streams, source, cost, SessionTasks())
 
     @property
     def takes(self) -> Home:
@@ -153,12 +153,12 @@ class Live(Engine):
 
     async def finish(self) -> None:
         """See Engine."""
-        await self.beside.ended()
+        await self.tasks.ended()
         await self.exchange.finish()
 
     def abort(self, fault: BaseException) -> BaseException:
         """See Engine.  A task group wraps the one fault of the session once per task; it comes out as itself."""
-        self.beside.cancel()
+        self.tasks.cancel()
         self.exchange.leave_early(fault)
         known = self.exchange.fault
         if known is not None and isinstance(fault, BaseExceptionGroup) and fault.split(lambda leaf: leaf is known)[1] is None:
@@ -176,7 +176,7 @@ class Dry(Engine):
     def of(cls, names: Sequence[str], index: int, hearing: Hearing, source: type[DrySource]) -> tuple[Dry, Plan]:
         """One, and the plan that it writes."""
         plan, home = Plan(len(names), source.blanks()), Home(index, len(names), b"dry run")
-        return cls(home, hearing(plan, names, index), DryStreams(plan), source(plan), plan.ledger, DryBeside()), plan
+        return cls(home, hearing(plan, names, index), DryStreams(plan), source(plan), plan.ledger, DryTasks()), plan
 
     @property
     def takes(self) -> None:

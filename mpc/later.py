@@ -11,7 +11,7 @@ from mpc.values.unmade import Unmade, Waiting, make
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from mpc.messaging.beside import Work
+    from mpc.messaging.session_tasks import Work
     from mpc.naming.scope import Scope
     from mpc.op_session import OpSession
     from mpc.ring import Words
@@ -49,7 +49,7 @@ class Later(Unmade, Generic[R]):
 
     async def begin(self, scope: Scope) -> None:
         """See Unmade."""
-        await self._session.beside.room()
+        await self._session.tasks.room()
         if self._start is not None:
             own = self._scope.child("words")
             own.trips = max(own.trips, scope.trips)
@@ -60,7 +60,7 @@ class Later(Unmade, Generic[R]):
 
     def _go(self, start: Begin, own: Scope) -> None:
         self._start = None
-        self._making = own, self._session.beside.start(*start(own))
+        self._making = own, self._session.tasks.start(*start(own))
 
     async def finish(self, scope: Scope) -> None:
         """See Unmade."""
@@ -101,11 +101,11 @@ class Opens(Later[R]):
     async def at_once(self) -> Held:
         """Begin them in the call itself, whoever reads them: beside the program, unless they are too many to keep what is under way (decision 0026)."""
         scope = self._scope
-        await self._session.beside.room()
+        await self._session.tasks.room()
         self._waits = False
         if self._start is not None:
             self._go(self._start, scope.aside())
-        await self._session.beside.pace()
+        await self._session.tasks.pace()
         if count(self.shape) <= self.few and not watched(self._session):
             return self
         await make(scope, [self])

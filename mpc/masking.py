@@ -40,7 +40,7 @@ async def mask(s: OpSession, scope: Scope, x: AShare, name: Expression) -> Maske
     await make(scope, [x.held])
     hidden = hide(engine, name, x.words)
     held = await Difference(s, scope, x.shape, lambda own: (_opened(engine, own, [x], [name], hidden),)).at_once()
-    await engine.beside.sent()
+    await engine.tasks.sent()
     return Masked.of(x, held, _mask(x, hidden), name)
 
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from mpc.engine import Engine
-    from mpc.messaging.beside import Beside
+    from mpc.messaging.session_tasks import SessionTasks
     from mpc.naming.expressions import Expression, Range
-    from mpc.preprocessing.plan import DryBeside
+    from mpc.preprocessing.plan import DryTasks
     from mpc.preprocessing.source import Source
     from mpc.ring import Words
     from mpc.values.secret import Secret
@@ -63,9 +63,9 @@ class OpSession:
         return self.engine.source
 
     @property
-    def beside(self) -> Beside | DryBeside:
+    def tasks(self) -> SessionTasks | DryTasks:
         """What goes on while the program does, and ends before the session."""
-        return self.engine.beside
+        return self.engine.tasks
 
     # -- operands and masks ------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 import mpc
 from mpc.errors import PeerLost
 from mpc.estimate import estimate
-from mpc.messaging import beside
+from mpc.messaging import session_tasks
 from mpc.network.mesh import Clocks
 from mpc.ops.chains.groups import GROUP, MANY, chosen, most_factors
 from mpc.ops.declare import OPS
@@ -211,16 +211,16 @@ async def both(s, value, factors):
 @pytest.mark.parametrize("planned", [True, False])
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_program_does_not_run_ahead_without_limit_nor_wait_for_its_other_tasks(n, planned, monkeypatch):
-    monkeypatch.setattr(beside, "UNDER_WAY", 3)
+    monkeypatch.setattr(session_tasks, "UNDER_WAY", 3)
     words, most = words_at((400,), 6), []
-    plain = beside.Beside.start
+    plain = session_tasks.SessionTasks.start
 
     def counted(self, *arguments):
         begun = plain(self, *arguments)
         most.extend(map(len, self._tasks.values()))
         return begun
 
-    monkeypatch.setattr(beside.Beside, "start", counted)
+    monkeypatch.setattr(session_tasks.SessionTasks, "start", counted)
 
     async def program(s):
         first, *rest = await masked(s, words)
@@ -252,7 +252,7 @@ async def test_a_fault_that_nobody_waits_for_comes_out_at_the_end(caplog):
     async def fails():
         raise MemoryError("of this party alone")
 
-    begun = beside.Beside()
+    begun = session_tasks.SessionTasks()
     for _ in range(2):
         begun.start(fails())
     while begun._tasks:

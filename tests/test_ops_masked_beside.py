@@ -12,7 +12,7 @@ import pytest
 import mpc
 from mpc import OPS, Disagreement, Session, protocol
 from mpc.channels import flow
-from mpc.messaging import beside
+from mpc.messaging import session_tasks
 from mpc.naming.correlations import MAX_LIFTED
 from mpc.naming.scope import OFTEN
 from mpc.testing import simulate, simulate_async
@@ -191,7 +191,7 @@ GATHERED = {"mask": Session.mask, "mul": lambda s, x: mpc.mul(s, x, x)}
 def test_calls_that_are_gathered_in_a_loop_run_no_further_ahead_than_a_peer_takes(op, monkeypatch):
     """Each has a task of its own, which has ended: no task has many of them."""
     monkeypatch.setattr(flow, "MAX_EARLY_MESSAGES", 100)
-    monkeypatch.setattr(beside, "MOST", 50)
+    monkeypatch.setattr(session_tasks, "MOST", 50)
 
     async def program(s):
         x = shared(s, WORDS[0], 1)

@@ -12,7 +12,7 @@ import pytest
 import mpc
 from mpc.errors import PrecisionError, ProgramError
 from mpc.estimate import estimate
-from mpc.messaging import beside
+from mpc.messaging import session_tasks
 from mpc.naming import scope
 from mpc.network.mesh import Clocks
 from mpc.testing import ExceededBoundError, simulate
@@ -327,7 +327,7 @@ def test_a_sum_of_any_length_keeps_few_addends(n, planned, monkeypatch):
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_sum_is_read_however_long_it_is_and_whoever_else_reads_its_addends(n, monkeypatch):
-    monkeypatch.setattr(beside, "UNDER_WAY", 3)
+    monkeypatch.setattr(session_tasks, "UNDER_WAY", 3)
     monkeypatch.setattr(scope, "OFTEN", 1 << 20)
 
     @mpc.protocol

@@ -230,16 +230,16 @@ class Estimate(DryExchange):
         return 1.0 + NEARLY_ONE * np.reshape(np.arange(size) / max(size, 1) ** 2, shape)
 
 
-class DryBeside:
+class DryTasks:
     """Work that is done when it is begun, for it waits for nothing: nothing is ever under way, nor leaves."""
 
     async def room(self) -> None:
-        """See Beside."""
+        """See SessionTasks."""
 
     pace = sent = room
 
     def start(self, work: Coroutine[None, None, R], *_: Coroutine[Any, Any, Any]) -> Done[R]:
-        """See Beside."""
+        """See SessionTasks."""
         try:
             work.send(None)
         except StopIteration as end:

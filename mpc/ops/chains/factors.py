@@ -78,7 +78,7 @@ async def product(s: OpSession, x: AShare | Masked, y: AShare | Masked) -> AShar
     fresh = tuple(z for z in (x, y) if isinstance(z, AShare) and not z.factor_count)
     if fresh:
         known = (*known, *await _masked(s, scope, fresh))
-        await s.beside.pace()
+        await s.tasks.pace()
     # Of a product of more factors than are dealt for, groups are opened when somebody reads it.
     kind = Later if len(known) <= most else Opens
     words: Later[Words] = kind(s, scope, x.shape, partial(_begin, s, scope, known))
@@ -91,9 +91,9 @@ async def product(s: OpSession, x: AShare | Masked, y: AShare | Masked) -> AShar
 async def _masked(s: OpSession, scope: Scope, fresh: tuple[AShare, ...]) -> list[Pending]:
     """What is no factor yet, masked beside the program in one opening."""
     aside, names = scope.aside(), [s.name_mask(z) for z in fresh]
-    await s.beside.room()
+    await s.tasks.room()
     await begin(scope, [z.held for z in fresh])
-    opening = s.beside.start(_opened(s, aside, fresh, names))
+    opening = s.tasks.start(_opened(s, aside, fresh, names))
     return [Pending(name, masked_lineage(z, name), aside, opening, (row,)) for row, (z, name) in enumerate(zip(fresh, names, strict=True))]
 
 
@@ -123,16 +123,16 @@ async def _fewer(
 ) -> tuple[Factor, ...]:
     """The factors of both operands that are known, at most `limit` with those that are not, with groups in place of the others."""
     if limit >= MANY:
-        await s.beside.room()
+        await s.tasks.room()
         known = tuple(grouped(s, scope, sides[0] + sides[1], limit - sides.count(())))
-        await s.beside.sent()
-        await s.beside.pace()
+        await s.tasks.sent()
+        await s.tasks.pace()
         return known
     for side in _whole_sides([len(factors) or 1 for factors in sides], limit):
         operand = operands[side]
         if isinstance(operand, AShare):
             sides[side] = (await group_of(s, scope, operand, sides[side]),)
-    await s.beside.pace()
+    await s.tasks.pace()
     return sides[0] + sides[1]
 
 

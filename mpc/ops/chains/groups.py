@@ -129,7 +129,7 @@ def _groups(s: OpSession, around: Scope, columns: list[list[Factor]]) -> list[Pe
     lineage = lineage_of("mul", *(factor.lineage for column in columns for factor in column))
     stacks = tuple([expressions.stack([factor.name for factor in column]) for column in columns])
     fetching = s.source.begin(scope, products_of(scope.ranges, stacks))
-    opening = s.beside.start(_opened(s, scope, columns, fetching, name, lineage), fetching)
+    opening = s.tasks.start(_opened(s, scope, columns, fetching, name, lineage), fetching)
     names = [expressions.index(name, expressions.normal_index(row, shape)) for row in range(shape[0])]
     return [Pending(each, lineage_of("index", lineage, row), scope, opening, (row, ...), level) for row, each in enumerate(names)]
 
@@ -161,11 +161,11 @@ def product_of(opened: Sequence[Opened], dealt: Words, first: bool) -> Words:  #
 async def group_of(s: OpSession, around: Scope, product: AShare, factors: Sequence[Factor]) -> Pending:
     """One factor in place of all of `product`: its words are opened."""
     scope = around.child("group")
-    await s.beside.room()
+    await s.tasks.room()
     name = scope.ranges.mask(product.shape)
     lineage = lineage_of("mul", *(factor.lineage for factor in factors))
     await begin(scope, [product.held])
-    opening = s.beside.start(_opened_words(s, scope, product, name, lineage))
+    opening = s.tasks.start(_opened_words(s, scope, product, name, lineage))
     return Pending(name, lineage, scope, opening, (...,), 1 + max(factor.level for factor in factors))
 
 

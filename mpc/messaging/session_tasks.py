@@ -35,8 +35,8 @@ class Work(Generic[R]):
         return await asyncio.shield(self._task)
 
 
-class Beside:
-    """What is under way in one session."""
+class SessionTasks:
+    """What is under way in one session beside its program."""
 
     def __init__(self) -> None:
         self._tasks: dict[Doer, set[asyncio.Task[Any]]] = {}
