@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -134,7 +136,7 @@ def spans(rng, size):
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_any_span_of_any_expression_is_that_of_the_whole(operation):
     rng = np.random.default_rng(OPERATIONS.index(operation))
-    for _ in range(250):
+    for _ in range(100):
         expression = any_expression(rng, operation)
         expected = whole(expression)
         assert np.array_equal(evaluate(expression, leaf), expected)
@@ -198,6 +200,21 @@ def test_all_chunks_of_a_view_take_as_many_words_of_its_mask_as_it_has(view):
     for start in range(0, size, 1000):
         evaluate(part(flat, slice(start, min(start + 1000, size))), read)
     assert sum(taken) <= SPARSE * size
+
+
+@pytest.mark.parametrize(
+    "of", [lambda mask: ex.add_up(mask, 1), ex.pairs, lambda mask: ex.combine("matmul", mask, ex.transpose(mask, (1, 0)))]
+)
+def test_parts_of_what_has_no_words_take_no_memory(of):
+    """However large its extents are: who asks chooses them (invariant 21)."""
+    empty = part(ex.reshape(of(ex.mask(Range("3", 0, (0, 1 << 15)))), (4, 0)), slice(1, 3))
+    tracemalloc.start()
+    try:
+        assert evaluate(empty, leaf).shape == (2, 0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("words", [5, KEPT, KEPT + 1, 1 << 15])

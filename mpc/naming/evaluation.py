@@ -13,7 +13,7 @@ from mpc.kernels.cross import cross
 from mpc.kernels.halting import hear
 from mpc.kernels.products import matmul
 from mpc.naming.expressions import MATRIX_PRODUCTS, numpy_index, pair_differences
-from mpc.ring import WORD, count
+from mpc.ring import WORD, count, zeros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -133,6 +133,9 @@ def _at(expression: Expression, places: Places, leaf: Leaf, shares: Sequence[Lea
 def _scattered(expression: Expression, places: Places, leaf: Leaf, shares: Sequence[Leaf]) -> Words:
     """The same from the places in its parts that these come from, where that can be said."""
     hear()
+    if not places.size:
+        # A value without words may have extents that are larger than any array.
+        return zeros((0,))
     if not expression.parts:
         return leaf(expression, places)
     if expression.operation in MATRIX_PRODUCTS:
