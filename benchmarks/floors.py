@@ -1,7 +1,7 @@
 """How far each workload is from what this machine allows: `beaver bench --json rows.jsonl`, then `python benchmarks/floors.py rows.jsonl`.
 
 Measures the bare round of one word, what an opening of 8 MiB moves each way through sealed loopback, and the matrix product of words; a row's floor is the
-largest of its rounds times the bare round, its bytes (a party's and the dealer's, which all pass this machine's two cores) over the bandwidth, and its multiply-adds, all parties' and the dealer's, over the product's rate.
+largest of its rounds times the bare round and half a round trip of `--rtt`, its bytes (a party's and the dealer's, which all pass this machine's two cores) over the bandwidth, and its multiply-adds, all parties' and the dealer's, over the product's rate.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def product_rate() -> float:
 def rows_of(path: str) -> list[dict[str, Any]]:
     """What `beaver bench --json` wrote; ValueError for anything else."""
     rows: list[dict[str, Any]] = [json.loads(line) for line in Path(path).read_text().splitlines()]
-    if not rows or any(not isinstance(row, dict) or "bytes_per_party" not in row for row in rows):
+    if not rows or any(not isinstance(row, dict) or not {"bytes_per_party", "rtt_ms"} <= row.keys() for row in rows):
         raise ValueError(path)
     return rows
 
@@ -94,7 +94,7 @@ def bounds(row: dict[str, Any], machine: dict[str, float], rate: float) -> tuple
     """What rounds, bytes and multiply-adds take at least, each alone."""
     moved = row["parties"] * row["bytes_per_party"]["wire"] + row["dealer_bytes"]
     return (
-        row["rounds"] * machine["small"],
+        row["rounds"] * (machine["small"] + row["rtt_ms"] / 2000),
         moved / (2 * machine["large"]),
         products(row["workload"], row["parties"]) * row["size"] ** 3 / rate,
     )

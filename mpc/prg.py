@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cryptography.hazmat.primitives.ciphers import CipherContext
+    from numpy.typing import NDArray
 
 SEED_BYTES = 32
 BLOCK_WORDS = 2
 _CHUNK = 1 << 18
 _SHORT = 16
+_PIECE = 1 << 13
+"""Words that are read one by one at a time: their blocks stay in cache."""
 _ZEROS = bytes(_CHUNK)
 
 
@@ -76,8 +79,21 @@ class Stream:
 
     def _short(self, counter: int, blocks: int) -> Words:
         """The same words: counter mode is the cipher on the counters, whose context serves every short read where counter mode needs one each."""
+        return self._blocks(b"".join([(counter + block).to_bytes(16, "big") for block in range(blocks)]))
+
+    def at(self, first_block: int, places: NDArray[np.intp]) -> Words:
+        """The words at these places, counted as in `slice`, without making those between: each from the one block that it is in."""
+        out = np.empty(places.size, WORD)
+        for start in range(0, places.size, _PIECE):
+            piece = places[start : start + _PIECE]
+            counters = np.zeros((piece.size, 2), ">u8")
+            counters[:, 1] = first_block + piece // BLOCK_WORDS
+            blocks = self._blocks(counters.tobytes()).reshape(-1, BLOCK_WORDS)
+            out[start : start + _PIECE] = blocks[np.arange(piece.size), piece % BLOCK_WORDS]
+        return out
+
+    def _blocks(self, counters: bytes) -> Words:
         if self._block_cipher is None:
-            self._block_cipher = Cipher(self._key, modes.ECB()).encryptor()  # noqa: S305  of distinct counters, which is counter mode
-        counters = b"".join([(counter + block).to_bytes(16, "big") for block in range(blocks)])
+            self._block_cipher = Cipher(self._key, modes.ECB()).encryptor()  # noqa: S305  of counters, each for its own block: counter mode
         # A bytearray, so that the words are writable like those of long reads.
         return np.frombuffer(bytearray(self._block_cipher.update(counters)), WORD)

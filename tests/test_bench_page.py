@@ -67,6 +67,16 @@ def test_tables_are_written_and_the_rest_stays(tmp_path, rows):
     assert page.read_text() == first
 
 
+def test_a_floor_counts_the_distance(tmp_path, rows):
+    """Rows of `--rtt` beside that of loopback: each round takes half a round trip more."""
+    (tmp_path / "rows.jsonl").write_text("".join(rows))
+    done = script("floors.py", tmp_path / "rows.jsonl", "--json", tmp_path / "floors.jsonl")
+    assert done.returncode == 0, done.stderr
+    near, far = (json.loads(line)["floors"] for line in (tmp_path / "floors.jsonl").read_text().splitlines())
+    rounds, half = json.loads(rows[1])["rounds"], 10.0 / 2000
+    assert far[0] - near[0] == pytest.approx(rounds * half)
+
+
 def test_the_page_says_what_every_workload_is():
     text = PAGE.read_text()
     section = text[text.index("## Workloads") : text.index("## Times")]

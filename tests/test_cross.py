@@ -17,6 +17,7 @@ from mpc.kernels.products import BACKENDS, LIMBS_FROM, halved, halved_by_limbs, 
 from mpc.naming import expressions as ex
 from mpc.naming.asked import unpack_expression, unpack_relation
 from mpc.naming.correlations import Relation
+from mpc.naming.evaluation import evaluate
 from mpc.naming.expressions import Range
 from mpc.naming.streams import Seed
 from mpc.preprocessing.corrections import correction
@@ -143,17 +144,17 @@ A, B = (ex.mask(Range("3", block, (6, 6))) for block in (0, 100))
 def test_a_cross_and_parts_of_it_are_evaluated_from_the_shares_of_each_party():
     shares = {block: full(2, 36, seed=block) for block in (0, 100)}
     own = ex.mask(Range("3", 100, (6, 6)), 1)
-    of = [partial(lambda index, mask, start, stop: shares[mask.where.block][index, start:stop], index) for index in range(2)]
+    of = [partial(lambda index, mask, wanted: shares[mask.where.block][index, wanted], index) for index in range(2)]
 
-    def leaf(mask, start, stop):
-        return sum(share(mask, start, stop) for share in of)
+    def leaf(mask, wanted):
+        return sum(share(mask, wanted) for share in of)
 
     expected = cross(*(list(shares[block].reshape(2, 6, 6)) for block in (0, 100)))
     named = ex.combine("cross", A, B)
     rows = ex.index(named, ex.normal_index(slice(1, 3), named.shape))
-    assert np.array_equal(ex.evaluate(named, leaf, of), expected)
-    assert np.array_equal(ex.evaluate(rows, leaf, of), expected[1:3])
-    assert np.array_equal(ex.evaluate(ex.combine("add", A, rows.parts[0]), leaf, of), leaf(A, 0, 36).reshape(6, 6) + expected)
+    assert np.array_equal(evaluate(named, leaf, of), expected)
+    assert np.array_equal(evaluate(rows, leaf, of), expected[1:3])
+    assert np.array_equal(evaluate(ex.combine("add", A, rows.parts[0]), leaf, of), leaf(A, slice(0, 36)).reshape(6, 6) + expected)
     for good in (named, rows, ex.combine("cross", ex.transpose(A, (1, 0)), own)):
         assert unpack_expression(unpack_sequence(good.key), {}).key == good.key
 

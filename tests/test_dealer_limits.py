@@ -28,7 +28,7 @@ from mpc.preprocessing.correction_memory import memory_of
 from mpc.preprocessing.corrections import correction
 from mpc.preprocessing.dealer import ABANDONED, MAX_SESSIONS
 from mpc.preprocessing.memory_budget import MemoryBudget
-from mpc.ring import zeros
+from mpc.ring import count, zeros
 from tests.test_agreement import nodes
 from tests.test_members_that_cheat import connected
 from tests.waiting import turns, until
@@ -264,12 +264,28 @@ def part(of, *key):
     return ex.index(of, ex.normal_index(key, of.shape))
 
 
+def flat_part(of, words):
+    """So many words of the flat value, from amid it."""
+    first = (count(of.shape) - words) // 2
+    return part(ex.reshape(of, (count(of.shape),)), slice(first, first + words))
+
+
 VALUES = {
     "a mask": TALL,
     "of one party": ex.mask(Range("4", 0, (2000, 400)), 1),
     "rows": part(TALL, slice(100, 1900)),
     "columns": part(TALL, slice(None), slice(0, 20)),
     "backwards": part(TALL, slice(None, None, -1)),
+    "a column": part(TALL, slice(None), 7),
+    "every third number of every third row": part(TALL, slice(None, None, 3), slice(None, None, 3)),
+    "columns as rows": part(ex.transpose(TALL, (1, 0)), slice(20, 120)),
+    "part of columns": flat_part(ex.transpose(TALL, (1, 0)), 100_000),
+    "part of columns of a sum": flat_part(ex.transpose(combine("add", TALL, part(TALL, slice(0, 1))), (1, 0)), 100_000),
+    "part of pairs": flat_part(ex.scale(ex.pairs(part(TALL, slice(0, 20))), -1), 100_000),
+    "part of pairs of columns": flat_part(ex.pairs(ex.transpose(TALL, (1, 0))), 100_000),
+    "part of a sum": flat_part(ex.add_up(STACK, 0), 5_000),
+    "part of a stack": flat_part(ex.stack([ex.transpose(TALL, (1, 0)), ex.mask(Range("5", 0, (400, 2000)))]), 100_000),
+    "part of a product": flat_part(combine("matmul", SQUARE, SQUARE), 100_000),
     "sum": ex.add_up(TALL, 0),
     "scaled": ex.scale(ex.reshape(TALL, (400, 2000)), 3),
     "reshaped": ex.reshape(OTHERS, (1200000,)),

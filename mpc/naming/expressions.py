@@ -1,4 +1,4 @@
-"""Mask expressions: public linear maps and products of named masks, as canonical data that the dealer evaluates.
+"""Mask expressions: public linear maps and products of named masks, as canonical data that the dealer evaluates (`evaluation`).
 
 A Masked value that was sliced, transposed or added keeps the expression of its mask, so that every product with it refers to the
 mask that was opened once.
@@ -7,25 +7,24 @@ mask that was opened once.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from mpc.canonical import pack_sequence
 from mpc.errors import ProgramError
-from mpc.kernels.cross import cross
-from mpc.kernels.halting import hear
-from mpc.kernels.products import matmul
 from mpc.prg import blocks_for
-from mpc.ring import WORD, Words, broadcast, count, outline, without
+from mpc.ring import broadcast, count, outline, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    Leaf = Callable[["Expression", int, int], Words]
-
+Places: TypeAlias = "NDArray[np.intp]"
+"""Places of words in a flat value, in any order."""
+Wanted: TypeAlias = "slice | Places"
+"""Which words of a flat value: from a start to a stop, or at places."""
 Tree = tuple[str, tuple[Any, ...], tuple[Any, ...]]
 
 MAX_SCOPE, MAX_WORDS, MAX_DEPTH, MAX_MACS = 1024, 1 << 30, 24, 1 << 44
@@ -228,7 +227,7 @@ def pair_differences(array: Any) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _few_pairs(extent: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _few_pairs(extent: int) -> tuple[Places, Places]:
     return np.triu_indices(extent, 1)
 
 
@@ -266,79 +265,3 @@ def check_named(expression: Expression) -> None:
     if expression.depth > NAMED_DEPTH or expression.nodes > NAMED_NODES:
         msg = "this masked value is made of too many others, or in too many steps, to keep a name; use x.share(), and mask that"
         raise ProgramError(msg)
-
-
-def evaluate(expression: Expression, leaf: Leaf, shares: Sequence[Leaf] = ()) -> Words:
-    """The words of an expression; `leaf(mask, start, stop)` gives flat words start:stop of a mask, `shares` each party's share of them.  Dealer only."""
-    hear()
-    operation, parameters = expression.operation, expression.parameters
-    if not expression.parts:
-        return leaf(expression, 0, count(expression.shape)).reshape(expression.shape)
-    if operation == "index" and (span := leading_rows(expression)) is not None:
-        return _flat(expression.parts[0], *span, leaf, shares).reshape(expression.shape)
-    if operation == "cross":
-        return cross(*([evaluate(part, share) for share in shares] for part in expression.parts))
-    values = [evaluate(part, leaf, shares) for part in expression.parts]
-    match operation:
-        case "index":
-            return np.asarray(values[0][numpy_index(parameters)])
-        case "transpose":
-            return values[0].transpose(parameters)
-        case "reshape":
-            return values[0].reshape(parameters)
-        case "sum":
-            return np.asarray(values[0].sum(axis=parameters[0], dtype=values[0].dtype))
-        case "pairs":
-            return np.asarray(pair_differences(values[0]))
-        case "scale":
-            return np.asarray(values[0] * np.full((), parameters[0], values[0].dtype))
-        case "matmul":
-            return matmul(*values)
-        case "stack":
-            return np.stack(values)
-        case _:
-            return np.asarray(_ELEMENTWISE[operation](*values))
-
-
-_ELEMENTWISE: dict[str, Callable[[Words, Words], Words]] = {"add": np.add, "sub": np.subtract, "mul": np.multiply}
-
-
-def leading_rows(expression: Expression) -> tuple[int, int] | None:
-    """(start, stop) of the words of an index that takes one row or consecutive ones whole, as most slices do."""
-    (inner,) = expression.parts
-    first, *rest = expression.parameters
-    if first is None or len(rest) + 1 != len(inner.shape):
-        return None
-    start, rows, step = first if isinstance(first, tuple) else (first, 1, 1)
-    if step != 1 or any(entry != (0, extent, 1) for entry, extent in zip(rest, inner.shape[1:], strict=True)):
-        return None
-    row = count(inner.shape[1:])
-    return start * row, (start + rows) * row
-
-
-def in_part(expression: Expression) -> bool:
-    """Whether words of its flat value that follow each other are made of as many words of each of its parts, and of no others."""
-    operation, parts = expression.operation, expression.parts
-    if operation == "index":
-        return leading_rows(expression) is not None
-    return (
-        not parts
-        or operation in {"reshape", "scale"}
-        or (operation in _ELEMENTWISE and all(part.shape == expression.shape for part in parts))
-    )
-
-
-def _flat(expression: Expression, start: int, stop: int, leaf: Leaf, shares: Sequence[Leaf]) -> Words:
-    """Words start:stop of the flat value: of masks, only the words that are needed are expanded, since streams can be sought."""
-    operation, parts = expression.operation, expression.parts
-    if not parts:
-        return leaf(expression, start, stop)
-    if operation == "reshape":
-        return _flat(parts[0], start, stop, leaf, shares)
-    if operation == "index" and (span := leading_rows(expression)) is not None:
-        return _flat(parts[0], span[0] + start, span[0] + stop, leaf, shares)
-    if operation == "scale":
-        return _flat(parts[0], start, stop, leaf, shares) * WORD.type(expression.parameters[0])
-    if in_part(expression):
-        return _ELEMENTWISE[operation](*(_flat(part, start, stop, leaf, shares) for part in parts))
-    return evaluate(expression, leaf, shares).reshape(-1)[start:stop]

@@ -17,7 +17,7 @@ from mpc.ring import WORD, Words, count, zeros
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mpc.naming.expressions import Expression
+    from mpc.naming.expressions import Expression, Wanted
 
 MASK, BIT_MASK, SHARE, BIT_SHARE, ZERO, ZERO_XOR = "mask", "bit-mask", "share", "bit-share", "zero", "zero-xor"
 """Usages of streams, of which no two have the same words."""
@@ -76,6 +76,15 @@ class Seed:
         if kept is None or kept[0] != (usage, where):
             kept = self._kept = (usage, where), self._stream(usage, where.scope).words(where.block, (size,))
         return kept[1][start:stop].copy()
+
+    def some(self, usage: str, where: Range, wanted: Wanted) -> Words:
+        """Flat words of the range `where`: a slice, or those at some places."""
+        if not isinstance(wanted, np.ndarray):
+            return self.slice(usage, where, wanted.start, wanted.stop)
+        size = count(where.shape)
+        if size <= KEPT:
+            return self.slice(usage, where, 0, size)[wanted]
+        return self._stream(usage, where.scope).at(where.block, wanted)
 
     def _few(self, usage: str, where: Range) -> Words:
         # One hash instead of a key and a cipher of its own; usages have no spaces and blocks are digits, so no two ranges have one name.

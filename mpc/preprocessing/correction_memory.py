@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mpc.kernels.limbs import AT_MOST
-from mpc.naming.expressions import MATRIX_PRODUCTS, in_part, leading_rows
+from mpc.naming.evaluation import addends, in_part, needed, takes_few
+from mpc.naming.expressions import MATRIX_PRODUCTS
 from mpc.ring import WORD, count
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from mpc.naming.correlations import Relation
     from mpc.naming.expressions import Expression
+
+T = TypeVar("T")
 
 
 class Size(NamedTuple):
@@ -31,7 +34,7 @@ def memory_of(relation: Relation, n: int) -> int:
     return max(WORD.itemsize * values.peak, WORD.itemsize * values.kept + made)
 
 
-def _together(parts: Iterable[Expression], of: Callable[[Expression], Size]) -> Size:
+def _together(parts: Iterable[T], of: Callable[[T], Size]) -> Size:
     """Of values that are made one after the other, and kept."""
     kept = peak = 0
     for each in map(of, parts):
@@ -45,8 +48,8 @@ def _value(expression: Expression, n: int) -> Size:
     if not parts:
         # The sum, and the stream that is added to it.
         return Size(words, 2 * words)
-    if operation == "index" and leading_rows(expression) is not None:
-        return _part(parts[0], words, n)
+    if takes_few(expression):
+        return _part(expression, words, n)
     made = _together(parts * n if operation == "cross" else parts, lambda each: _value(each, n))
     if operation in {"index", "transpose"}:
         return made
@@ -58,10 +61,16 @@ def _value(expression: Expression, n: int) -> Size:
 def _part(expression: Expression, words: int, n: int) -> Size:
     """Of so many words of a value that follow each other, as `evaluate` makes them."""
     operation, parts = expression.operation, expression.parts
-    if not parts or not in_part(expression):
-        return _value(expression, n) if parts else Size(words, 2 * words)
-    made = _together(parts, lambda each: _part(each, words, n))
-    return made if operation in {"reshape", "index"} else Size(words, max(made.peak, made.kept + words))
+    if not parts:
+        return Size(words, 2 * words)
+    if operation in MATRIX_PRODUCTS:
+        return _value(expression, n)
+    made = _together(needed(expression, words), lambda each: _part(*each, n))
+    if in_part(expression):
+        return made if operation in {"reshape", "index"} else Size(words, max(made.peak, made.kept + words))
+    # Their places, and those in a part, on the way to them and as they are in its span.
+    places = words * addends(expression)
+    return Size(words, words + max(3 * places, places + made.peak, 3 * places + made.kept))
 
 
 def _beside(expression: Expression, n: int) -> int:

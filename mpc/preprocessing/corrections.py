@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc.kernels import wide
-from mpc.naming.expressions import MATRIX_PRODUCTS, evaluate, in_part, leading_rows, multiplications
+from mpc.naming.evaluation import addends, evaluate, in_part, needed, takes_few
+from mpc.naming.expressions import MATRIX_PRODUCTS, multiplications
 from mpc.naming.streams import BIT_MASK, MASK
 from mpc.ring import WORD, count, zeros
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from mpc.messaging.sinks import Bytes
     from mpc.naming.correlations import Relation
-    from mpc.naming.expressions import Expression
+    from mpc.naming.expressions import Expression, Wanted
     from mpc.naming.streams import Seed
     from mpc.ring import Words
 
@@ -31,9 +32,9 @@ def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
     It tells the receiver nothing of the value: each of those shares is a stream under a seed that it does not have, read here for nothing else.
     """
 
-    def leaf(mask: Expression, start: int, stop: int) -> Words:
+    def leaf(mask: Expression, wanted: Wanted) -> Words:
         owners = seeds if mask.owner is None else [seeds[mask.owner]]
-        return _whole(owners, np.add, lambda seed: seed.slice(MASK, mask.where, start, stop))
+        return _whole(owners, np.add, lambda seed: seed.some(MASK, mask.where, wanted))
 
     shares = [partial(_share, seeds, index) for index in range(len(seeds))]
     values = [_numbers(each, seeds) if each.is_wide else evaluate(each, leaf, shares) for each in relation.expressions]
@@ -45,32 +46,24 @@ def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
     return np.concatenate([part.view(np.uint8) for part in parts]) if len(parts) > 1 else parts[0].view(np.uint8)
 
 
-def _share(seeds: list[Seed], index: int, mask: Expression, start: int, stop: int) -> Words:
+def _share(seeds: list[Seed], index: int, mask: Expression, wanted: Wanted) -> Words:
     """That of party `index`, of a mask that is no wide one."""
-    return zeros((stop - start,)) if mask.owner not in {None, index} else seeds[index].slice(MASK, mask.where, start, stop)
+    if mask.owner in {None, index}:
+        return seeds[index].some(MASK, mask.where, wanted)
+    return zeros((wanted.stop - wanted.start if isinstance(wanted, slice) else wanted.size,))
 
 
 def _numbers(view: Expression, seeds: list[Seed]) -> Words:
     """The numbers of a view of a wide mask: of these alone integers are made, however many the mask has."""
-
-    def leaf(mask: Expression, start: int, stop: int) -> Words:
-        return _whole(seeds, np.add, lambda seed: wide.numbers(seed.slice(MASK, mask.where, 2 * start, 2 * stop), (-1,)))
-
-    if _is_consecutive(view):
-        return evaluate(view, leaf)
     (mask,) = view.leaves()
-    at = evaluate(view, lambda _, start, stop: np.arange(start, stop, dtype=WORD))
-    whole = 2 * count(mask.shape)
-    return _whole(seeds, np.add, lambda seed: wide.numbers(seed.slice(MASK, mask.where, 0, whole).reshape(-1, 2)[at], at.shape))
-
-
-def _is_consecutive(view: Expression) -> bool:
-    """Whether it has words of one mask that follow each other, in their order, so that no others are read for it."""
-    while view.parts:
-        if view.operation != "reshape" and (view.operation != "index" or leading_rows(view) is None):
-            return False
-        (view,) = view.parts
-    return True
+    places = evaluate(view, lambda _, at: np.arange(at.start, at.stop, dtype=WORD) if isinstance(at, slice) else at.astype(WORD))
+    first, stop = (int(places.min()), int(places.max()) + 1) if places.size else (0, 0)
+    at = places - WORD.type(first)
+    return _whole(
+        seeds,
+        np.add,
+        lambda seed: wide.numbers(seed.slice(MASK, mask.where, 2 * first, 2 * stop).reshape(-1, 2)[at], at.shape),
+    )
 
 
 def _whole(seeds: list[Seed], combine: np.ufunc, share: Callable[[Seed], Words]) -> Words:
@@ -89,8 +82,8 @@ def work_of(relation: Relation) -> int:
 def _work(expression: Expression) -> int:
     """What is made on the way to its words: who asks chooses how much that is, however few these are."""
     parts, operation = expression.parts, expression.operation
-    if operation == "index" and leading_rows(expression) is not None:
-        return _work_of_some(parts[0], count(expression.shape))
+    if takes_few(expression):
+        return _work_of_some(expression, count(expression.shape))
     total = sum(map(_work, parts))
     if operation == "pairs":
         # Their places, which one of no rows has as well.
@@ -103,7 +96,11 @@ def _work(expression: Expression) -> int:
 
 def _work_of_some(expression: Expression, words: int) -> int:
     """The same where so many words that follow each other are made, and no others if `evaluate` can."""
-    parts = expression.parts
-    if not in_part(expression):
+    parts, operation = expression.parts, expression.operation
+    if operation in MATRIX_PRODUCTS:
         return _work(expression) + count(expression.shape)
-    return sum(_work_of_some(part, words) for part in parts) + (words * len(parts) if len(parts) > 1 else 0)
+    total = sum(_work_of_some(part, some) for part, some in needed(expression, words))
+    if in_part(expression):
+        return total + (words * len(parts) if len(parts) > 1 else 0)
+    # Their places; where those of all pairs begin, which one of no rows has as well.
+    return total + words * len(parts) * addends(expression) + (parts[0].shape[-1] if operation == "pairs" else 0)
