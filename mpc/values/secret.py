@@ -65,8 +65,15 @@ def _named(operation: str) -> int:
 
 
 def parameter_lineage(what: object) -> int:
-    """The lineage of a public parameter, by how Python writes it: 1 and 1.0 differ."""
-    return int.from_bytes(blake2b(repr(what).encode(), digest_size=15).digest(), "little")
+    """The lineage of a public parameter, by how Python writes it: 1, 1.0 and True differ, and numbers and texts of numpy are Python's."""
+    return int.from_bytes(blake2b(repr(_plain(what)).encode(), digest_size=15).digest(), "little")
+
+
+def _plain(what: Any) -> Any:
+    if isinstance(what, np.generic | np.ndarray):
+        # All of it: of a long array numpy writes a few elements only.
+        return what.tolist()
+    return type(what)(map(_plain, what)) if type(what) in (tuple, list) else what
 
 
 @lru_cache(maxsize=1 << 12)
@@ -248,6 +255,7 @@ def _same(one: Home, other: Home) -> None:
     if one is not other and one != other:
         msg = (
             "these values belong to different sessions or parties; a share never leaves its session. "
-            "In s.run(program, ...), pass every share that the program uses as an argument."
+            "In s.run(program, ...), pass every share that the program uses as an argument, and keep none in a list from outside: "
+            "the program runs twice, and what its dry run left there is none of the session."
         )
         raise ProgramError(msg)
