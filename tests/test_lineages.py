@@ -50,3 +50,32 @@ def test_what_a_dry_run_left_in_a_list_from_outside_is_told_apart_in_the_message
         return len(kept)
 
     assert simulate(2, body) == [2, 2]
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_local_functions_are_the_same_in_a_dry_run(n):
+    values = np.arange(6).reshape(2, 3) - 3
+    calls = [
+        lambda x: np.cumsum(x, axis=1),
+        np.cumsum,
+        lambda x: np.tile(x, 2),
+        np.diag,
+        lambda x: np.split(x, 3, 1)[2],
+        lambda x: 1 - np.flip(x),
+    ]
+
+    async def program(s):
+        x = s.input(values if s.index == 0 else None, 0, values.shape, frac=0, bound=8.0)
+        return [await s.reveal(await mpc.square(s, call(x))) for call in calls]
+
+    for squares in simulate(n, lambda s: s.run(program), check_bounds=True):
+        for square, call in zip(squares, calls, strict=True):
+            assert np.array_equal(square, call(values) ** 2)
+
+
+def test_sums_along_another_axis_are_a_disagreement():
+    async def program(s):
+        await s.reveal((s.zero((2, 2)) + np.eye(2)).cumsum(axis=s.index))
+
+    with pytest.raises(Disagreement):
+        simulate(2, program)
