@@ -204,7 +204,8 @@ class BlockingSession:
     ) -> R:
         """The result of `await program(s, *arguments, **parameters)`; its own exception is raised as itself.
 
-        With `plan`, correlations are asked for ahead, as `Session.run` does.  One program at a time, from outside of programs only.
+        The program runs once, and its correlations are asked for when its calls need them.  With `plan=True` they are asked for ahead, as
+        `Session.run` does: then it runs twice, first on shapes alone, and must have no side effects.  One program at a time, from outside of programs only.
         Ctrl-C meanwhile ends the session at every party.
         """
         s, background = self._s, self._background

@@ -72,8 +72,8 @@ class Session:
     async def run(self, program: Callable[Concatenate[Session, P], Awaitable[R]], /, *arguments: P.args, **parameters: P.kwargs) -> R:
         """`await program(s, *arguments, **parameters)`, with its correlations asked for ahead, as far as a dry run can name them.
 
-        The dry run does what the program does, on shapes alone: so let the program have no other side effects before it reveals something, and do the
-        same in both runs.  Pass every share that it uses as an argument, or in a list, tuple or dictionary: shares lose their contents for the dry run.
+        The program runs twice.  First the dry run does what it does, on shapes alone: so let it have no side effects, such as a list from outside
+        that it appends to, and do the same in both runs.  Pass every share that it uses as an argument, or in a list, tuple or dictionary: shares lose their contents for the dry run.
         The words of all shares that the program returns are made.
         """
         scope = current(self._ops)

@@ -59,11 +59,33 @@ Its methods. Where `predict` and `score` are joint, they take a session first. A
 """
 METHODS = ("fit", "predict", "score", "fitted_score", "standard_errors")
 
+ABSENT = """
+## What there is not
+
+No protocol computes these of a secret:
+
+- A quotient by a secret, or its reciprocal. What is public divides: `await mpc.scale(s, x, 1 / divisor)`.
+- A square root, exponential, logarithm or sigmoid, or a sine and the like. So there is no logistic regression.
+- A remainder, or a number rounded to the nearest: `await mpc.trunc(s, x, bits)` drops the last bits, and may give one unit more.
+- The bits of a number. `mpc.ltz` gives its sign, `mpc.eqz` whether it is 0.
+"""
+
 SESSION = """
 ## The session
 
-What a program gets as `s`; the docstrings have rounds, bytes and errors. Calls are awaited where the table has an `await`, ops and protocols always. Shares can be added, subtracted, multiplied by public integers, indexed, reshaped, transposed and summed as in numpy, also by `np.sum`, `np.reshape`,
-`np.ravel` and `np.transpose`, without any message; `np.concatenate` and `np.stack` are `mpc.concatenate` and `mpc.stack`.
+What a program gets as `s`; the docstrings have rounds, bytes and errors. Calls are awaited where the table has an `await`, ops and protocols always.
+
+These need no message, and do with shares what they do with arrays:
+
+- Of numbers, `+`, `-`, and `*` by public integers, also as `np.add`, `np.subtract`, `np.negative` and `np.multiply`; `x.sum(...)` and `np.sum`, `np.cumsum`, `np.trace`.
+- Of numbers and of bits, indexes, `x.reshape(...)`, `x.ravel()`, `x.transpose(...)` and `x.T`; `np.concatenate` and `np.stack`, which are `mpc.concatenate` and `mpc.stack`; and of numpy `reshape`, `ravel`, `transpose`,
+  `swapaxes`, `moveaxis`, `expand_dims`, `squeeze`, `flip`, `flipud`, `fliplr`, `split`, `array_split`, `diagonal`, `diag`, `take`, `delete`, `repeat`, `tile`, `roll` and `broadcast_to`.
+
+A masked value is not joined, and has no `cumsum`; nor is it indexed by arrays, which the last six would do. Its `x.share()` has them all. A vector of bits has no `np.diag`.
+
+A program of `s.run` runs twice: a dry run on shapes alone comes first, and names what the dealer is asked for ahead. So let it have no side effects: what it appends to a list from outside is there twice, first without contents.
+Whatever it needs comes as an argument, and whatever it computes is what it returns. A session of `mpc.connect_sync` runs a program once, and its correlations are asked for as it goes; `s.run(program, ..., plan=True)` is as above there,
+and takes fewer trips to the dealer.
 """
 ATTRIBUTES = """
 | attribute | what it is |
@@ -219,7 +241,7 @@ def document() -> str:
         *table(own=True),
         SHARED,
         *table(own=False),
-        FITTED + regression,
+        ABSENT + FITTED + regression,
         "",
         about,
         "",

@@ -175,14 +175,14 @@ def test_shares_are_joined_and_stacked_as_numpy_does(n):
 
 JOINS = {
     "there are no shares to join": lambda x: mpc.concatenate([]),
-    "a list of AShares, not as one AShare": mpc.stack,
+    "a list of shares, not as one AShare": mpc.stack,
     "no axis 2 in shape (2, 3)": lambda x: mpc.concatenate([x, x], axis=2),
     "no axis 3 in shape (2, 3, 1)": lambda x: mpc.stack([x, x], axis=3),
     "no axis 0 in shape ()": lambda x: mpc.concatenate([x[0, 0], x[0, 1]]),
     "shapes (2, 3) and (2, 2) do not join along axis 0": lambda x: mpc.concatenate([x, x[:, :2]]),
     "shapes (2, 3) and (3,) do not join along axis 1": lambda x: mpc.concatenate([x, x[0]], axis=1),
     "shapes (3,) and (2,) do not stack": lambda x: mpc.stack([x[0], x[:, 0]]),
-    "only AShares are joined, not float": lambda x: mpc.stack([x[0, 0], 1.0]),
+    "stack takes AShare here, not float; s.zero(shape) + numbers is a share of public ones": lambda x: mpc.stack([x[0, 0], 1.0]),
 }
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression as Pooled
 
-import mpc
 import protocols
 from mpc import ConfigError, Disagreement, PrecisionError, ProgramError
 from mpc.fixed_point import encode
@@ -29,11 +28,6 @@ async def scored(s, y):
 async def constant_score(s):
     x = np.arange(9.0)[:, None]
     return (await LinearRegression().fit(s, x, x[:, 0])).score(x, np.full(9, 0.1))
-
-
-async def masked_twice(s):
-    x = await s.mask(s.zero(3))
-    return mpc.concatenate([x, x])
 
 
 def descent_on_shares(s, bound):
@@ -93,7 +87,6 @@ EDGES = {
     "vary too little to fit": lambda s: given_fit(s, s.zero((8, 2), frac=32), ["x", "y"], 1),
     "takes standardised data": lambda s: descent_on_shares(s, 65.0),
     "y is the same in all": constant_score,
-    "only AShares are joined": masked_twice,
     "have means beyond": lambda s: LinearRegression(moments="secret").fit(s, np.arange(9.0)[:, None] + 2e6, np.arange(9.0)),
     "standard deviations from the mean": lambda s: LinearRegression("sgd").fit(s, np.eye(1, 10_000).T, np.arange(1e4)),
     "fits the ring for at most N columns": lambda s: LinearRegression("sgd", "shared", fit_intercept=False).fit(

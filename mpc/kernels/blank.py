@@ -55,6 +55,10 @@ class Blank:
         """As numpy's."""
         return self.another(without(self.shape, axis))
 
+    def cumsum(self, axis: int, dtype: object = None) -> Blank:  # noqa: ARG002  numpy's signature
+        """As numpy's."""
+        return self.another(self.shape)
+
     def __array_function__(self, function: Callable[..., Any], _: Any, arguments: Any, keywords: Any) -> Blank:
         (arrays, *others) = arguments
         flat = [outline(array.shape) for array in arrays]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
@@ -31,6 +31,9 @@ def _awaited(what: str, call: str) -> Callable[..., NoReturn]:
         raise ProgramError(msg)
 
     return method
+
+
+_arithmetic = _awaited("arithmetic on bits", "mpc.b2a(s, bits), which gives numbers 0 and 1")
 
 
 class BShare(Secret):
@@ -62,9 +65,10 @@ class BShare(Secret):
         __or__ = __ror__ = _awaited("OR of bits", "mpc.or_(s, x, y)")
         __xor__ = __rxor__ = _awaited("XOR of bits", "mpc.xor(s, x, y)")
         __invert__ = _awaited("NOT of bits", "mpc.not_(s, x)")
-        __add__ = __radd__ = __sub__ = __rsub__ = __neg__ = sum = _awaited(
-            "arithmetic on bits", "mpc.b2a(s, bits), which gives numbers 0 and 1"
-        )
+        __add__ = __radd__ = __sub__ = __rsub__ = __neg__ = __pos__ = sum = _arithmetic
+        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = _arithmetic
+        __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _arithmetic
+        __abs__ = __round__ = cumsum = _arithmetic
         __mul__ = __rmul__ = _awaited("a product with bits", "mpc.select(s, bits, x), or mpc.b2a(s, bits) for numbers 0 and 1")
 
     def reshape(self, *shape: int | tuple[int, ...]) -> BShare:
@@ -72,18 +76,11 @@ class BShare(Secret):
         target = new_shape(self.shape, *shape)
         return BShare(self.words, target, home=self.home, lineage=lineage_of("reshape", self.lineage, parameter_lineage(target)))
 
-    def _rearranged(self, operation: str, parameters: object, apply: Any) -> BShare:
+    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any]) -> BShare:
         given = integers_lineage(parameters) if isinstance(parameters, tuple) else parameter_lineage(parameters)
-        lineage = lineage_of(operation, self.lineage, given)
-        words: Any = self.words
-        if isinstance(words, Blank):
-            shape = apply(outline(self.shape)).shape
-            blank: Any = words.another((bits.word_count(count(shape)),))
-            return BShare(blank, shape, home=self.home, lineage=lineage)
-        own = np.asarray(apply(self._unpacked()))
-        return BShare(bits.pack(np.ascontiguousarray(own).reshape(-1)), own.shape, home=self.home, lineage=lineage)
+        return rearranged(lineage_of(operation, self.lineage, given), apply, self)
 
-    def _unpacked(self) -> NDArray[np.uint8]:
+    def unpacked(self) -> NDArray[np.uint8]:
         """Its bits, one byte each."""
         if self._bytes is None:
             unpacked = bits.unpack(self.words, self.size).reshape(self.shape)
@@ -97,7 +94,7 @@ class BShare(Secret):
             words = self.words[bits.word_count(cut.start) : bits.word_count(cut.stop)]
             lineage = lineage_of("index", self.lineage, parameter_lineage(index_data(key, self.shape)))
             return BShare(words, (len(cut),), home=self.home, lineage=lineage)
-        return self._rearranged("index", index_data(key, self.shape), lambda array: np.asarray(array[key]))
+        return self._linear("index", index_data(key, self.shape), lambda array: np.asarray(array[key]))
 
     def _whole_blocks(self, start: int, stop: int, step: int) -> range | None:
         """A slice whose words are consecutive, as those of the chunks of an op."""
@@ -109,12 +106,17 @@ class BShare(Secret):
         # Python's own integers: numpy's are equal to them and written otherwise, so that parties would seem to differ.
         extent = extent_of(shape)
         check_repeats(self.shape, extent)
-        return self if extent == self.shape else self._rearranged("broadcast", extent, lambda array: np.broadcast_to(array, extent))
+        return self if extent == self.shape else self._linear("broadcast", extent, lambda array: np.broadcast_to(array, extent))
 
-    @property
-    def T(self) -> BShare:  # noqa: N802  numpy's name
-        """The transpose."""
-        return self._rearranged("transpose", "T", lambda array: array.T)
+
+def rearranged(lineage: int, apply: Callable[..., Any], *parts: BShare) -> BShare:
+    """The bits that `apply` makes of arrays of those of `parts`, each of them one of theirs."""
+    first, words = parts[0], cast("Any", parts[0].words)
+    if isinstance(words, Blank):
+        shape = apply(*(outline(part.shape) for part in parts)).shape
+        return BShare(cast("Any", words.another((bits.word_count(count(shape)),))), shape, home=first.home, lineage=lineage)
+    own = np.asarray(apply(*(part.unpacked() for part in parts)))
+    return BShare(bits.pack(np.ascontiguousarray(own).reshape(-1)), own.shape, home=first.home, lineage=lineage)
 
 
 def check_repeats(shape: tuple[int, ...], extent: tuple[int, ...]) -> None:

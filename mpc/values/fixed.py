@@ -29,6 +29,18 @@ def _needs(what: str, call: str) -> Callable[..., NoReturn]:
     return method
 
 
+def _absent(what: str, instead: str) -> Callable[..., NoReturn]:
+    def method(*_: object) -> NoReturn:
+        msg = f"{what} has no protocol here; {instead}"
+        raise ProgramError(msg)
+
+    return method
+
+
+_by_public = _needs("a quotient", "mpc.scale(s, x, 1 / divisor) by what is public")
+_by_secret = _absent("a quotient by a secret", "by what is public: await mpc.scale(s, x, 1 / divisor)")
+
+
 class Fixed(Secret):
     """A secret number in fixed point: `frac` fractional bits and a public `bound`; linear maps are local.
 
@@ -71,20 +83,6 @@ class Fixed(Secret):
         target = new_shape(self.shape, *shape)
         return self if target == self.shape else self._linear("reshape", target, lambda array: array.reshape(target))
 
-    def transpose(self, *axes: int | tuple[int, ...]) -> Self:
-        """The axes in another order, reversed by default."""
-        listed = tuple(axes[0]) if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
-        order = tuple([self.axis(axis) for axis in listed]) if axes else tuple(reversed(range(self.ndim)))
-        if sorted(order) != list(range(self.ndim)):
-            msg = f"{listed} names not every axis of shape {self.shape} once"
-            raise ProgramError(msg)
-        return self._linear("transpose", order, lambda array: array.transpose(order))
-
-    @property
-    def T(self) -> Self:  # noqa: N802  numpy's name
-        """The transpose."""
-        return self.transpose()
-
     def sum(self, axis: int | tuple[int, ...] | None = None, bound: float | None = None, *, keepdims: bool = False) -> Self:
         """Sum over one axis, several, or all; the bound grows by the number of addends, or is the `bound` that mathematics guarantees for the result."""
         if keepdims:
@@ -105,18 +103,6 @@ class Fixed(Secret):
     def _axes(self, axis: int | tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.axis(each) for each in (axis if isinstance(axis, tuple) else (axis,)))
 
-    def axis(self, axis: Any) -> int:
-        """The number, from 0 on, of an axis that may be counted from the last back; ProgramError if there is none."""
-        if isinstance(axis, Secret):
-            msg = f"an axis is a number, not {type(axis).__name__}; of two shares, the larger elements are select(s, await less_than(s, x, y), y, x)"
-            raise ProgramError(msg)
-        try:
-            number: int = range(self.ndim)[axis.__index__()]
-        except (AttributeError, IndexError):
-            msg = f"there is no axis {axis!r} in shape {self.shape}"
-            raise ProgramError(msg) from None
-        return number
-
     def pairs(self) -> Self:
         """x_i - x_j for all i < j along the last axis, in the order of numpy.triu_indices: (..., k) -> (..., k(k - 1)/2)."""
         if not self.ndim:
@@ -126,7 +112,22 @@ class Fixed(Secret):
 
     if not TYPE_CHECKING:
         # See Secret.
-        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _needs("a quotient", "mpc.scale(s, x, 1 / divisor) by what is public")
+        __rtruediv__ = _by_secret
+        __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = _absent(
+            "division with a remainder", "await mpc.scale(s, x, 1 / divisor) divides by what is public, without one"
+        )
+        __round__ = _absent("rounding", "await mpc.trunc(s, x, bits) drops the last bits, and may give one unit more")
+        __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _absent(
+            "a shift", "x * 2**k is x << k, and x.ldexp(-k) is x / 2**k, exactly: both are local"
+        )
+        __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = _absent(
+            "logic on the bits of numbers", "mpc.ltz and mpc.eqz give BShares, and mpc.and_, or_, xor and not_ take those"
+        )
+
+        def __truediv__(self, divisor: object) -> NoReturn:
+            refuse = _by_secret if isinstance(divisor, Secret) else _by_public
+            refuse()
+
         __matmul__ = _needs(
             "a matrix product",
             "mpc.matmul(s, x, y); x @ w with public integers w is (x * w).sum(axis=-1) for a vector w, (x[..., None] * w).sum(axis=-2) for a matrix w",
@@ -135,8 +136,12 @@ class Fixed(Secret):
             "a matrix product",
             "mpc.matmul(s, x, y); w @ x with public integers w is (x * w).sum(axis=-1) for a vector x, (x * w[..., None]).sum(axis=-2) for a matrix x",
         )
-        __pow__ = __rpow__ = _needs("a power", "mpc.square(s, x), or mpc.mul(s, x, y) several times")
+        __pow__ = _needs("a power", "mpc.square(s, x), or mpc.mul(s, x, y) several times")
+        __rpow__ = _absent("a power with a secret exponent", "docs/protocols.md says what else there is not")
         __abs__ = _needs("the absolute value", "protocols.absolute(s, x)")
+
+    def __pos__(self) -> Self:
+        return self
 
     def __neg__(self) -> Self:
         return self._linear("scale", (-1,), lambda array: -array)

@@ -54,7 +54,7 @@ def index_data(key: Any, shape: tuple[int, ...]) -> Any:
         ]
     arrays = [entry for entry in entries if isinstance(entry, np.ndarray)]
     if sum(array.nbytes for array in arrays) > REMEMBERED or any(array.dtype.hasobject for array in arrays):
-        return [entry if isinstance(entry, str) else entry.tolist() for entry in entries]
+        return Listed(repr([entry if isinstance(entry, str) else entry.tolist() for entry in entries]))
     return Listed(_text(*[entry if isinstance(entry, str) else (entry.dtype.str, entry.shape, entry.tobytes()) for entry in entries]))
 
 

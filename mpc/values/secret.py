@@ -16,7 +16,7 @@ import numpy as np
 
 from mpc.errors import ProgramError
 from mpc.ring import MAX_NDIM, Words, count, reshaped
-from mpc.values.numpy_calls import as_numpy, elsewhere
+from mpc.values.numpy_calls import as_numpy, as_operator, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +65,15 @@ def _named(operation: str) -> int:
 
 
 def parameter_lineage(what: object) -> int:
-    """The lineage of a public parameter, by how Python writes it: 1 and 1.0 differ."""
-    return int.from_bytes(blake2b(repr(what).encode(), digest_size=15).digest(), "little")
+    """The lineage of a public parameter, by how Python writes it: 1, 1.0 and True differ, and numbers and texts of numpy are Python's."""
+    return int.from_bytes(blake2b(repr(_plain(what)).encode(), digest_size=15).digest(), "little")
+
+
+def _plain(what: Any) -> Any:
+    if isinstance(what, np.generic | np.ndarray):
+        # All of it: of a long array numpy writes a few elements only.
+        return what.tolist()
+    return type(what)(map(_plain, what)) if type(what) in (tuple, list) else what
 
 
 @lru_cache(maxsize=1 << 12)
@@ -124,7 +131,6 @@ class Secret:
     """What all shares have in common: a shape, a home, a lineage, and no readable contents."""
 
     __slots__ = ("home", "lineage", "shape")
-    __array_ufunc__ = None
     # Above that of a data frame: a frame or its column on the left leaves the operation to the share.
     __pandas_priority__ = 5000
     __hash__ = object.__hash__
@@ -156,9 +162,39 @@ class Secret:
         """Number of elements."""
         return count(self.shape)
 
+    def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any]) -> Self:
+        """`apply` to whatever holds the secret.  `parameters` are public data that say what `apply` does."""
+        raise NotImplementedError
+
+    def axis(self, axis: Any) -> int:
+        """The number, from 0 on, of an axis that may be counted from the last back; ProgramError if there is none."""
+        if isinstance(axis, Secret):
+            msg = f"an axis is a number, not {type(axis).__name__}; of two shares, the larger elements are select(s, await less_than(s, x, y), y, x)"
+            raise ProgramError(msg)
+        try:
+            number: int = range(self.ndim)[axis.__index__()]
+        except (AttributeError, IndexError):
+            msg = f"there is no axis {axis!r} in shape {self.shape}"
+            raise ProgramError(msg) from None
+        return number
+
     def reshape(self, *shape: int | tuple[int, ...]) -> Self:
         """The same elements in another shape."""
         raise NotImplementedError
+
+    def transpose(self, *axes: int | tuple[int, ...]) -> Self:
+        """The axes in another order, reversed by default."""
+        listed = tuple(axes[0]) if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
+        order = tuple([self.axis(axis) for axis in listed]) if axes else tuple(reversed(range(self.ndim)))
+        if sorted(order) != list(range(self.ndim)):
+            msg = f"{listed} names not every axis of shape {self.shape} once"
+            raise ProgramError(msg)
+        return self._linear("transpose", order, lambda array: array.transpose(order))
+
+    @property
+    def T(self) -> Self:  # noqa: N802  numpy's name
+        """The transpose."""
+        return self.transpose()
 
     def ravel(self) -> Self:
         """The same elements along one axis."""
@@ -176,6 +212,11 @@ class Secret:
         """What a function of numpy does that is called with this secret."""
         return as_numpy(self, function, arguments, parameters)
 
+    def __array_ufunc__(self, function: np.ufunc, method: str, *operands: Any, **parameters: Any) -> Any:
+        """What an elementwise function of numpy does, also the operators of an array to the left of this secret."""
+        secret = operands[0] if isinstance(operands[0], Secret) else self
+        return as_operator(secret, function, method, operands, parameters)
+
     if not TYPE_CHECKING:
         # Type checkers do not know of these, so that the use is an error: what never returned would hide all that follows it.
         __bool__ = _refuse("the truth value", "compare with protocols.less_than and reveal the bit")
@@ -184,9 +225,10 @@ class Secret:
         __lt__ = __le__ = __gt__ = __ge__ = _refuse("the order", "use protocols.less_than")
         __float__ = __int__ = __index__ = __complex__ = _refuse("the number", "await s.reveal(x)")
         __iter__ = _refuse("iteration", "index it, or await s.reveal(x)")
+        __contains__ = _refuse("membership", "compare with protocols.equal")
         __array__ = _refuse("the array", "await s.reveal(x)")
         mean, dot, clip, max, min = map(elsewhere, (np.mean, np.dot, np.clip, np.max, np.min))
-        argmax, argmin, sort, argsort = map(elsewhere, (np.argmax, np.argmin, np.sort, np.argsort))
+        argmax, argmin, sort, argsort, cumsum = map(elsewhere, (np.argmax, np.argmin, np.sort, np.argsort, np.cumsum))
         __reduce__ = __reduce_ex__ = _refuse("pickling", "a share belongs to one session and never leaves it")
 
 
@@ -248,6 +290,7 @@ def _same(one: Home, other: Home) -> None:
     if one is not other and one != other:
         msg = (
             "these values belong to different sessions or parties; a share never leaves its session. "
-            "In s.run(program, ...), pass every share that the program uses as an argument."
+            "In s.run(program, ...), pass every share that the program uses as an argument, and keep none in a list from outside: "
+            "the program runs twice, and what its dry run left there is none of the session."
         )
         raise ProgramError(msg)

@@ -114,6 +114,14 @@ class AShare(Fixed):
             total, owner = applied(apply, self._words, other.held), self.owner if self.owner == other.owner else None
         return self._make(total, lineage_of(operation, self.lineage, lineage), self.bound + bound, owner)
 
+    def cumsum(self, axis: int | None = None) -> AShare:
+        """What the elements up to each one add up to, along one axis or of all in a row; the bound grows as that of `sum` does.  Local."""
+        if axis is None:
+            return self.ravel().cumsum(0)
+        number = self.axis(axis)
+        reach = self.bound * max(self.shape[number], 1)
+        return self._linear("cumsum", (number,), lambda array: array.cumsum(axis=number, dtype=array.dtype), reach)
+
     def add_own(self, mine: Encoded, bound: float | None = None) -> AShare:
         """Add this party's own value.  On a zero sharing the result is the sum of all parties' own values.
 
