@@ -53,8 +53,9 @@ class Admission:
         return [*record.task.signers, *([dealer.name] if dealer else [])]
 
     def admits(self, task: Task, asker: str) -> bool:
-        """Return whether someone here must first approve a job, by the policy that applies now.  Raises PolicyDenied or ConfigError as
-        `policy.admit` does.
+        """Return whether someone here must first approve a job, by the policy that applies now.
+
+        Raises PolicyDenied or ConfigError as `policy.admit` does.
         """
         return admit(self.config, self.history, task, asker)
 
@@ -64,9 +65,7 @@ class Admission:
         return before.load_roster().digest != config.load_roster().digest
 
     def objection(self, record: Record, *, other_roster: bool) -> LocalFault | Disagreement | None:
-        """Return why a job that this party has not signed yet is not possible under the configuration that applies now, or None if it is
-        possible.
-        """
+        """Return why a job that this party has not signed yet is not possible under what applies now; None if it is possible."""
         try:
             asks = self.admits(record.task, record.asker)
         except (LocalFault, Disagreement) as fault:

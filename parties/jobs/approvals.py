@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 MAX_GIVEN = 1000
 LASTS = 86_400.0
-"""Seconds for which an approval stands.  A working day of the other parties fits in; an older approval was given for data that may have
-changed.
+"""Seconds for which an approval stands.
+
+A working day of the other parties fits in; an older approval was given for data that may have changed.
 """
 DIGITS = 32
 """Digits of a job's digest that a person sees and copies: too many for anyone to make two jobs that share them."""
@@ -31,8 +32,7 @@ class Approvals:
     """The jobs that wait for a decision, and those that were approved and have not started yet.
 
     One approval is good for one start of exactly this job, by the job's `digest`.  It ends when it is too old, which calls `lapsed`, or
-    when
-    someone takes it back.
+    when someone takes it back.
     """
 
     def __init__(
@@ -75,8 +75,9 @@ class Approvals:
         return [*records, *(record for record in self.all_standing if records.get(record.id) is None)]
 
     def ask(self, record: Record, decided: Decided) -> None:
-        """Let the job wait.  `decided` is called with the decision, unless the job is withdrawn before, and once more if an approval is
-        taken back.
+        """Let the job wait.
+
+        `decided` is called with the decision, unless the job is withdrawn before, and once more if an approval is taken back.
         """
         record.becomes(Waiting())
         self._waiting[record.id] = record, decided
@@ -115,6 +116,7 @@ class Approvals:
 
     def approve(self, job: str, user: int, digest: str = "") -> None:
         """Approve a waiting job in the name of the `user` of this machine; with `digest`, only the job that has it.
+
         Raises ConfigError if no such job waits.
         """
         record, decided = _decidable(job, self._waiting)
@@ -130,8 +132,8 @@ class Approvals:
         decided(record, True)
 
     def deny(self, job: str, user: int) -> None:
-        """Deny a waiting job in the name of the `user` of this machine, or take its approval back before it starts.
-        Raises ConfigError if the job neither waits nor is approved.
+        """Deny a waiting job in the name of the `user` of this machine, or take its approval back before it starts.  Raises ConfigError if
+        the job neither waits nor is approved.
         """
         record, decided = _decidable(job, {**self._given, **self._waiting})
         self._log.info("job=%s peer=%s phase=denied by the user %d of this machine", job, record.asker, user)

@@ -58,10 +58,8 @@ class Client:
     """What a client that asks for a job adds to it: its name, and what describes the rows that it gives, if it gives any.
 
     `rows` is how many rows of the job's columns it gives.  `powers` has one power of two for each column: the column's values are below it,
-    and
-    are shared in units of it.  `portions` has one commitment for each party, to the shares that it gets.  `meaning` is what the client
-    declares
-    about units and categories.
+    and are shared in units of it.  `portions` has one commitment for each party, to the shares that it gets.  `meaning` is what the client
+    declares about units and categories.
     """
 
     name: str
@@ -132,8 +130,7 @@ class Task:
         """Whether the parties first compare the sum of their rows with `pool`.
 
         A client's rows do not count, since the client could subtract them.  Where columns are split, all parties have the same records, and
-        each
-        checks its own number of them.
+        each checks its own number of them.
         """
         return self.pool > 0 and bool(self.dataset) and not self.by_columns
 

@@ -13,8 +13,7 @@ class Places:
     """`most` places, each held by one job.  An accepted job has `patience` seconds to start.
 
     The jobs of one asker that have not started hold at most all places but one.  To propose costs nothing, so an asker that never starts
-    its
-    jobs must not keep out the others.
+    its jobs must not keep out the others.
     """
 
     def __init__(self, most: int, patience: float) -> None:

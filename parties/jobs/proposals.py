@@ -95,8 +95,7 @@ class Proposal:
         up.
 
         Raises Refused if a party denies the job or keeps causing another try, PeerLost if a party does not come or stays without a
-        connection to
-        another, and Disagreement if a party accepts without signing.
+        connection to another, and Disagreement if a party accepts without signing.
         """
         while True:
             await self._present()

@@ -58,8 +58,7 @@ class Record:
 
     `approval` is when someone here approved it, and which user of this machine did (set by Approvals).  `config` is the configuration under
     which this party signed it, None until then (set by Admission).  `ended` is the fault with which another party, or a new policy or
-    roster
-    here, ended it before it began (set by Service).
+    roster here, ended it before it began (set by Service).
     """
 
     __slots__ = ("_state", "approval", "asker", "config", "effort", "ended", "id", "since", "task")
@@ -156,8 +155,9 @@ class Records:
         return self._known.get(job)
 
     def spent(self, job: str, asker: str) -> bool:
-        """Return whether a job of this id is known now, or this asker's job of this id was refused or started before.  Nobody spends the
-        ids of others.
+        """Return whether a job of this id is known now, or this asker's job of this id was refused or started before.
+
+        Nobody spends the ids of others.
         """
         return job in self._known or (asker, job) in self._ids
 
@@ -202,8 +202,9 @@ def _apart_from_rows(task: Task) -> str:
 
 
 def named(task: Task) -> str:
-    """Return the program name that the parties compare.  It has the version, so that two versions of a protocol disagree before anything is
-    shared.
+    """Return the program name that the parties compare.
+
+    It has the version, so that two versions of a protocol disagree before anything is shared.
     """
     version = PROGRAMS[task.protocol].version if task.protocol in PROGRAMS else 0
     return f"{task.protocol}@{version} {task.program}"

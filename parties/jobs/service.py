@@ -81,8 +81,9 @@ class Service:
         await self._journal.close()
 
     async def renew(self, config: NodeConfig) -> None:
-        """Apply `config`, with its policy and roster, from now on.  Jobs that this party has signed go on as they were; all others are
-        judged anew.
+        """Apply `config`, with its policy and roster, from now on.
+
+        Jobs that this party has signed go on as they were; all others are judged anew.
         """
         await self._journal.renewed(config)
         # Nothing is awaited from here on, so that no job sees half of the change.

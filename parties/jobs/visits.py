@@ -35,8 +35,9 @@ class Visits:
         return self._open.get(job)
 
     def obstacle(self, record: Record) -> str:
-        """Return why the job of a client cannot start now; empty if it can.  A party that proposes sees for itself whether the dealer is
-        there.
+        """Return why the job of a client cannot start now; empty if it can.
+
+        A party that proposes sees for itself whether the dealer is there.
         """
         dealer = self._mesh.roster.dealer
         if record.task.client is None:

@@ -57,8 +57,9 @@ class Work:
         self._reading: Reading[Rows] | None = None
 
     async def complete(self) -> Done:
-        """Run the job to its end, which its record then has.  If another party ended the job meanwhile, which cancels this call, raises
-        that fault.
+        """Run the job to its end, which its record then has.
+
+        If another party ended the job meanwhile, which cancels this call, raises that fault.
         """
         record = self._record
         try:
