@@ -332,7 +332,7 @@ class _Asking:
             self._over.set_result(min(self._faults, key=lambda entry: entry[0])[1] if self._faults else None)
 
     def peer_up(self, name: str) -> None:
-        """Do nothing: a party that connects anew has lost its connection before."""
+        """Do nothing: a party that reconnects has lost its connection before."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """Note that a party is gone."""

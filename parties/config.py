@@ -69,7 +69,7 @@ class StatusSettings(BaseModel):
 class NodeConfig(PartyConfig):
     """One node's file.  A protocol, dataset or column that the file does not name is not allowed.
 
-    `allow` and `min_rows` are the shortest policy.  `policy`, a table or the name of a file, says more, and then replaces both.
+    `allow` and `min_rows` are the shortest policy.  `policy`, a table or the name of a file, says more; the other two then belong in it.
     """
 
     allow: list[str] = Field(default=[])

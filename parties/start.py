@@ -9,7 +9,7 @@ import signal
 import sys
 
 NODES = ("party", "dealer")
-"""Commands whose process reads its files anew on SIGHUP."""
+"""Commands whose process rereads its files on SIGHUP."""
 
 
 def stand_in_for_closed_streams() -> None:
@@ -28,7 +28,7 @@ def escape_what_cannot_be_shown() -> None:
 
 
 def hold_hangups() -> None:
-    """Hold SIGHUP until `run.hangups`: a node that is asked to read its files anew while it starts then still hears it."""
+    """Hold SIGHUP until `run.hangups`: a node that is asked to reread its files while it starts then still hears it."""
     if sys.platform != "win32" and sys.argv[1:2] and sys.argv[1] in NODES:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 

@@ -120,7 +120,7 @@ class AuditLog:
         try:
             return os.open(self.path, flags)
         except FileNotFoundError as fault:
-            # A file that was there before is not made anew: an empty file would hide that the old one is gone.
+            # A file that was there before is not created again: an empty file would hide that the old one is gone.
             if head is not None and head.number > _closed_at(self.path):
                 raise _unusable(self.path, fault.strerror, f"restore it: {path_of(self.path)} knows of {head.number} entries") from None
         return os.open(self.path, flags | os.O_CREAT, 0o600)

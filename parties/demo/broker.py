@@ -1,4 +1,4 @@
-"""The broker of a demo over MQTT: `python -m parties.demo.broker FD`, a process that is none of the members.
+"""The broker of a demo over MQTT: `python -m parties.demo.broker FD`, a process beside those of the members.
 
 FD is a listening socket from the parent.  When standard input ends, the parent is gone.
 """

@@ -83,7 +83,7 @@ class Service:
     async def renew(self, config: NodeConfig) -> None:
         """Apply `config`, with its policy and roster, from now on.
 
-        Jobs that this party has signed go on as they were; all others are judged anew.
+        Jobs that this party has signed go on as they were; all others are judged again.
         """
         await self._journal.renewed(config)
         # Nothing is awaited from here on, so that no job sees half of the change.
