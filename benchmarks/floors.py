@@ -1,7 +1,9 @@
 """How far each workload is from what this machine allows: `beaver bench --json rows.jsonl`, then `python benchmarks/floors.py rows.jsonl`.
 
-Measures the bare round of one word, what an opening of 8 MiB moves each way through sealed loopback, and the matrix product of words; a row's floor is the
-largest of its rounds times the bare round and half a round trip of `--rtt`, its bytes (a party's and the dealer's, which all pass this machine's two cores) over the bandwidth, and its multiply-adds, all parties' and the dealer's, over the product's rate.
+Measures the bare round of one word, what an opening of 8 MiB moves each way through sealed loopback, and the matrix product of words.  A
+row's floor is the largest of three times: its rounds times the bare round and half a round trip of `--rtt`; its bytes (a party's and
+the dealer's, which all pass this machine's two cores) over the bandwidth; and its multiply-adds, all parties' and the dealer's, over the
+product's rate.
 """
 
 from __future__ import annotations
@@ -28,14 +30,17 @@ SIDE = 1024
 
 
 def products(workload: str, n: int) -> int:
-    """How many products of square matrices n parties and the dealer compute, where they are most of the work: one each and the cross, or two each and one."""
+    """Return how many products of square matrices n parties and the dealer compute, where these are most of the work.
+
+    There is one for each party and n - 1 cross products, or two for each party and one.
+    """
     if workload != "W5":
         return 0
     return 2 * n - 1 if n in PARTIES else 2 * n + 1
 
 
 def product_rate() -> float:
-    """Multiply-adds of words per second."""
+    """Measure multiply-adds of words per second."""
     left, right = (np.random.default_rng(seed).integers(0, 1 << 64, (SIDE, SIDE), WORD) for seed in range(2))
     times = []
     for _ in range(5):
@@ -46,7 +51,7 @@ def product_rate() -> float:
 
 
 def rows_of(path: str) -> list[dict[str, Any]]:
-    """What `beaver bench --json` wrote; ValueError for anything else."""
+    """Return the rows that `beaver bench --json` wrote.  Raises ValueError for anything else."""
     rows: list[dict[str, Any]] = [json.loads(line) for line in Path(path).read_text().splitlines()]
     if not rows or any(not isinstance(row, dict) or not {"bytes_per_party", "rtt_ms"} <= row.keys() for row in rows):
         raise ValueError(path)
@@ -65,7 +70,10 @@ def main() -> None:
         options.error(f"{asked.rows} has no rows of `beaver bench --json`")
     machine = run(medians())
     rate = product_rate()
-    measured = f"bare round {machine['small'] * 1e6:.0f} µs, opening {machine['large'] / 1e9:.2f} GB/s each way, matrix product {rate / 1e9:.1f} G multiply-adds/s"
+    measured = (
+        f"bare round {machine['small'] * 1e6:.0f} µs, opening {machine['large'] / 1e9:.2f} GB/s each way, matrix product "
+        f"{rate / 1e9:.1f} G multiply-adds/s"
+    )
     print(measured)
     table = Table()
     for heading in ("workload", "size", "n", "median", "rounds", "bytes", "multiply-adds", "over the floor"):
@@ -91,7 +99,7 @@ def main() -> None:
 
 
 def bounds(row: dict[str, Any], machine: dict[str, float], rate: float) -> tuple[float, float, float]:
-    """What rounds, bytes and multiply-adds take at least, each alone."""
+    """Return the least times of rounds, bytes and multiply-adds, each alone."""
     moved = row["parties"] * row["bytes_per_party"]["wire"] + row["dealer_bytes"]
     return (
         row["rounds"] * (machine["small"] + row["rtt_ms"] / 2000),

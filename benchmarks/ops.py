@@ -1,10 +1,10 @@
 """CPU time of every op in all roles together, next to plain numpy: `python benchmarks/ops.py [op ...]`.
 
-Two parties and the dealer share one process (`simulate(2)`), so its CPU time is that of all roles, with sealing, opening and the dealer's work.
-Every figure is the best of several repetitions, on shares and on Masked operands.  *Moved* are the bytes that the roles cannot do without:
-operands and result of every party, the masks and shares that parties and dealer expand, what is sent, received and corrected; for numpy, its
-operands and result.  The last column is CPU time per byte moved over numpy's.  Operands are larger than common caches, so that bytes do move, also for numpy.
-These are figures of one machine at one moment: compare ratios, not absolutes.
+Two parties and the dealer share one process (`simulate(2)`), so its CPU time is that of all roles, with sealing, opening and the dealer's
+work.  Every figure is the best of several repetitions, on shares and on Masked operands.  *Moved* are the bytes that the roles must move:
+operands and result of every party, the masks and shares that parties and dealer expand, and what is sent, received and corrected; for
+numpy, its operands and result.  The last column is CPU time per byte moved over numpy's.  Operands are larger than common caches, so that
+bytes do move, also for numpy.  These are figures of one machine at one moment: compare ratios, not absolutes.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class Figure(NamedTuple):
 
 
 def shape_of(name: str) -> tuple[int, ...]:
-    """Operands of SIZE elements; of a matrix product, square matrices."""
+    """Return the shape of an operand: SIZE elements, or square matrices for a matrix product."""
     return (SIDE, SIDE) if name.startswith("matmul") else (SIZE,)
 
 
 def plain(name: str) -> list[Any]:
-    """Operands for numpy: words, and bits as numpy has them."""
+    """Return operands for numpy: words, and bits as numpy has them."""
     shape = shape_of(name)
     numbers = [np.arange(number, number + int(np.prod(shape))).reshape(shape) % BOUND for number in range(2)]
     flags = [numbers[number] % (2 + number) == 0 for number in range(BITS.get(name, 0))]
@@ -77,7 +77,7 @@ def plain(name: str) -> list[Any]:
 
 
 def reference(name: str) -> Figure:
-    """What numpy takes."""
+    """Measure numpy on the same operands."""
     operands, best = plain(name), float("inf")
     for _ in range(1 if name.startswith("matmul") else 4 * REPEATS):
         start = time.process_time()
@@ -87,7 +87,7 @@ def reference(name: str) -> Figure:
 
 
 async def operands_of(s: mpc.Session, name: str, *, masked: bool) -> list[Any]:
-    """Shares, or Masked where the op takes them."""
+    """Return shares, or Masked values if the op takes them."""
     ops: OpSession = within(s)
     operands: list[Any] = []
     for lineage, array in enumerate(plain(name), 1):
@@ -102,16 +102,16 @@ async def operands_of(s: mpc.Session, name: str, *, masked: bool) -> list[Any]:
 
 
 def moved(operands: list[Any], result: Any, payload: int, dealt: int) -> int:
-    """Bytes that all roles move: see above."""
+    """Return the bytes that all roles move: see above."""
     own: int = sum(8 * x.words.size if hasattr(x, "words") else 16 * x.size for x in (*operands, result))
-    # Openings: the mask is expanded at the party and at the dealer, the message is sent and taken.
+    # Openings: the party and the dealer expand the mask, the message is sent and received.
     opened = N * payload * 4
     # Corrections: each party's share, and the dealer's value and all shares but one.
     return N * own + opened + dealt * (N + N)
 
 
 def measured(name: str, *, masked: bool) -> Figure:
-    """The op in a simulation of N parties."""
+    """Measure the op in a simulation of N parties."""
     figures: list[Figure] = []
     idle: list[float] = []
 
@@ -120,7 +120,7 @@ def measured(name: str, *, masked: bool) -> Figure:
         parameters = PARAMETERS.get(name, ())
         dealer = mpc.OPS[name].cost(N, *operands, *parameters).dealer
         for _ in range(REPEATS):
-            # A reveal before and after, so that the other roles' share of the work falls in between; what it takes itself is taken off.
+            # A reveal before and after, so that the other roles' part of the work falls in between; the cost of the reveals is subtracted.
             await s.reveal(s.zero(()))
             start = time.process_time()
             await s.reveal(s.zero(()))
@@ -138,7 +138,7 @@ def measured(name: str, *, masked: bool) -> Figure:
 
 
 def row(name: str, *, masked: bool, plainly: Figure) -> str:
-    """One line of the report."""
+    """Return one line of the report."""
     figure = measured(name, masked=masked)
     elements = int(np.prod(shape_of(name)))
     each = [one.seconds / one.moved for one in (figure, plainly)]
@@ -150,7 +150,7 @@ def row(name: str, *, masked: bool, plainly: Figure) -> str:
 
 
 def main(names: list[str]) -> None:
-    """With memory kept, as in all of Beaver's own processes.  Print one line for each op, and one more with Masked operands where there are such."""
+    """Print one line for each op, and a second with Masked operands if the op takes them.  Memory is kept, as in Beaver's own processes."""
     keep_memory()
     print(f"{'':<20} {'CPU ms':>9} {'ns/elem':>9} {'net B':>9} {'moved B':>9} {'numpy ns':>9} {'ratio':>9} {'per byte':>9}")
     for name in names or mpc.OPS:

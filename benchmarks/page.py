@@ -31,18 +31,18 @@ RIVALS = ("crypten", "spu", "mpyc")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """In Markdown."""
+    """Return a table in Markdown."""
     first, *others = [f"| {' | '.join(line)} |" for line in (headings, *rows)]
     return "\n".join([first, f"|{'---|' * len(headings)}", *others])
 
 
 def head(row: dict[str, Any]) -> list[str]:
-    """Workload, size and n."""
+    """Return workload, size and n."""
     return [row["workload"], row["dimensions"], str(row["parties"])]
 
 
 def times(rows: Rows) -> list[str]:
-    """What each workload took and cost."""
+    """Return the table of what each workload took and cost."""
     headings = "workload", "size", "n", "median", "min .. max", "rounds", "sent by a party", "dealer sends", "CPU party", "CPU dealer"
 
     def cells(row: dict[str, Any]) -> list[str]:
@@ -58,14 +58,14 @@ def times(rows: Rows) -> list[str]:
 
 
 def beside(rows: Rows) -> list[str]:
-    """Ours and others'."""
+    """Return the table of our times beside those of others."""
     headings = (
         *("workload", "size", "n", "Beaver", "CrypTen 0.4.1 (plaintext links, a dealer process)"),
         *("SPU 0.9.5 SEMI2K (plaintext links, dealing inside a party)", "MPyC 0.11 (plaintext links, honest majority)"),
     )
 
     def cells(row: dict[str, Any]) -> list[str]:
-        # What took much longer than the rest was timed in another run, with ours of that run beside it.
+        # A framework that took much longer than the rest was timed in another run, beside Beaver's time in that run.
         others = [(row.get(name), row.get(f"beaver beside {name}", row["beaver"])) for name in RIVALS]
         compared = ("-" if other is None else f"{seconds(other)} ({other / ours:.2f}x)" for other, ours in others)
         return [row["workload"], f"{row['size']:,}", str(row["parties"]), seconds(row["beaver"]), *compared]
@@ -74,7 +74,7 @@ def beside(rows: Rows) -> list[str]:
 
 
 def floors(rows: Rows) -> list[str]:
-    """The floors of each row."""
+    """Return the table of each row's floors."""
     headings = "workload", "size", "n", "median", "rounds", "bytes", "multiply-adds", "over the floor"
 
     def cells(row: dict[str, Any]) -> list[str]:
@@ -93,7 +93,7 @@ def floors(rows: Rows) -> list[str]:
 
 
 def roles(rows: Rows) -> list[str]:
-    """Shares of CPU time, a table for each workload."""
+    """Return the shares of CPU time, a table for each workload."""
 
     def of_one(row: dict[str, Any]) -> str:
         found = row["roles"]
@@ -105,7 +105,7 @@ def roles(rows: Rows) -> list[str]:
 
 
 def scale(rows: Rows) -> list[str]:
-    """Over sizes, and over numbers of parties: the sizes of a workload come first."""
+    """Return tables over sizes, and over numbers of parties: the sizes of a workload come first."""
     headings = "workload", "elements", "n", "median", "per element", "result", "sent by a party", "dealer sends", "peak party", "over data"
 
     def cells(row: dict[str, Any]) -> list[str]:
@@ -122,7 +122,10 @@ def scale(rows: Rows) -> list[str]:
 
 
 def distance(rows: Rows, near: Rows) -> list[str]:
-    """Rounds and the time on loopback beside what it took, and the aim: 15 % more than the rounds alone, and the time on loopback."""
+    """Return a table of times over a distance beside the rounds alone, the time on loopback, and the aim.
+
+    The aim is 1.15 times the rounds alone, plus the time on loopback.
+    """
     headings = "workload", "size", "n", "rounds", "median", "rounds alone", "on loopback", "over both", "over the aim"
     local = {(row["workload"], row["size"], row["parties"]): row["seconds"]["median"] for row in near}
 
@@ -140,7 +143,7 @@ BLOCK = re.compile(r"^```\n.*?^```\n", re.MULTILINE | re.DOTALL)
 
 
 def put(page: str, heading: str, parts: Sequence[str], shape: re.Pattern[str] = TABLE) -> str:
-    """The page with these in place of the first tables under a heading; ValueError if there are not so many."""
+    """Return the page with `parts` in place of the first tables under a heading.  Raises ValueError if it has too few tables."""
     start = page.find(f"\n## {heading}\n")
     end = page.find("\n## ", start + 1) % (len(page) + 1)
     section, news = page[start:end], iter(parts)
@@ -151,7 +154,7 @@ def put(page: str, heading: str, parts: Sequence[str], shape: re.Pattern[str] = 
 
 
 def told(page: str, before: str, what: str, after: str) -> str:
-    """The page with a measured phrase in place of the one between these two."""
+    """Return the page with a measured phrase in place of the one between `before` and `after`."""
     if before not in page:
         msg = f"the page does not say {before!r}"
         raise ValueError(msg)
@@ -160,7 +163,7 @@ def told(page: str, before: str, what: str, after: str) -> str:
 
 
 def rows_in(file: Path) -> Rows:
-    """A line each; ValueError, which says where, unless each is a JSON object."""
+    """Return the rows of a file with one JSON object per line.  Raises ValueError, which names the line, for any other line."""
     rows: Rows = []
     for number, text in enumerate(file.read_bytes().splitlines(), 1):
         try:
@@ -178,7 +181,7 @@ def rows_in(file: Path) -> Rows:
 
 
 def made(file: Path, make: Callable[..., list[str]], *more: Rows) -> list[str]:
-    """The tables of what a file has; ValueError, which names it, where its rows are of something else."""
+    """Return the tables made of a file's rows.  Raises ValueError, which names the file, if its rows are of another measurement."""
     rows = rows_in(file)
     try:
         return make(rows, *more)
@@ -197,7 +200,7 @@ WRITTEN: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
 
 
 def filled(page: str, folder: Path) -> tuple[str, list[str]]:
-    """The page with what there is in `folder`, and the headings under which it stands; ValueError for a file that holds something else."""
+    """Return the page with the measurements in `folder`, and the headings of what was replaced.  Raises ValueError for a wrong file."""
     done: list[str] = []
     for name, (heading, make) in WRITTEN.items():
         if (file := folder / name).exists():
@@ -217,7 +220,7 @@ def filled(page: str, folder: Path) -> tuple[str, list[str]]:
 
 
 def main() -> None:
-    """Write what there is."""
+    """Write the measurements into the page."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder", type=Path)
     options.add_argument("--page", type=Path, default=PAGE)

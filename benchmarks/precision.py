@@ -1,9 +1,9 @@
 """Error of `LinearRegression` against numpy on the pooled rows, over condition and number of rows: `python benchmarks/precision.py`.
 
-Prints the tables of docs/precision.md; `--json` prints every run instead, `--plot FILE` also draws them (extra `bench`), `--quick` measures a
-corner of the grid.  Three parties; eight columns with standard deviations 0.1 to 1000 and offsets within 1000, two of them correlated so
-that the correlation matrix has the condition; y is a random combination with as much noise as signal.  The error is
-max_j |Δw_j| sd_j / max_j |w_j| sd_j, the largest over the seeds; "refused" is a ConfigError that calls the columns collinear.
+Prints the tables of docs/precision.md; `--json` prints every run instead, `--plot FILE` also draws them (extra `bench`), `--quick` measures
+a corner of the grid.  There are three parties and eight columns with standard deviations from 0.1 to 1000 and offsets within 1000.  Two
+columns are correlated so that the correlation matrix has the condition.  y is a random combination with as much noise as signal.  The error
+is max_j |Δw_j| sd_j / max_j |w_j| sd_j, the largest over the seeds; "refused" is a ConfigError that calls the columns collinear.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LIMIT = 1e-3
 
 
 class Run(NamedTuple):
-    """One fit: the error is None where it was refused."""
+    """One fit; the error is None if the fit was refused."""
 
     way: str
     condition: float
@@ -46,7 +46,7 @@ class Run(NamedTuple):
 
 
 def generate(condition: float, rows: int, seed: int) -> tuple[Floats, Floats]:
-    """Columns with that condition after standardising, and y."""
+    """Return columns that have this condition once standardised, and y."""
     rng = np.random.default_rng(seed)
     r = (condition - 1) / (condition + 1)
     z = rng.normal(size=(rows, COLUMNS))
@@ -58,7 +58,7 @@ def generate(condition: float, rows: int, seed: int) -> tuple[Floats, Floats]:
 
 
 def measure(way: str, x: Floats, y: Floats) -> float | None:
-    """The error of one fit."""
+    """Return the error of one fit."""
     by_columns = "split" in WAYS[way]
     parts = np.array_split(np.arange(x.shape[1] if by_columns else len(x)), PARTIES)
 
@@ -79,7 +79,7 @@ def measure(way: str, x: Floats, y: Floats) -> float | None:
 
 
 def runs(conditions: Iterable[float], rows: Iterable[int], seeds: Iterable[int]) -> Iterable[Run]:
-    """Every fit of a grid."""
+    """Yield every fit of a grid."""
     for condition, count, seed in product(conditions, rows, seeds):
         x, y = generate(condition, count, seed)
         for way in WAYS:
@@ -88,13 +88,13 @@ def runs(conditions: Iterable[float], rows: Iterable[int], seeds: Iterable[int])
 
 
 def worst(found: list[Run], way: str, condition: float, rows: int) -> float | None:
-    """The largest error over the seeds, infinite if one was refused, None if it was not measured."""
+    """Return the largest error over the seeds, infinite if a fit was refused, None if none was measured."""
     errors = [run.error for run in found if run[:3] == (way, condition, rows)]
     return None if not errors else max(np.inf if error is None else error for error in errors)
 
 
 def table(found: list[Run]) -> str:
-    """A Markdown table for every way."""
+    """Return a Markdown table for every way."""
     rows = sorted({run.rows for run in found})
     lines = []
     for way in WAYS:
@@ -108,7 +108,7 @@ def table(found: list[Run]) -> str:
 
 
 def plot(found: list[Run], path: Path) -> None:
-    """Error over condition and over rows, one line for each way."""
+    """Draw the error over condition and over rows, one line for each way."""
     plt = picture.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for number, way in enumerate(WAYS):
@@ -129,7 +129,7 @@ def plot(found: list[Run], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print, and draw if asked to."""
+    """Measure and print; draw if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print every run as one JSON list")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the figure, e.g. docs/precision.svg")

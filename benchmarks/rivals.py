@@ -1,9 +1,11 @@
-"""Other frameworks and ours in one run, workload by workload: `python benchmarks/rivals.py SCRIPTS [--only W1,W3] [--parties 2,3] [--json FILE]`.
+"""Times of other frameworks and Beaver in one run, by workload.
 
-SCRIPTS is a folder with a launcher `run.sh`; called as `run.sh NAME run --parties N --workloads W ...` it times one workload of the framework NAME and prints
-`RESULT {...}` with `seconds_median`.  Frameworks are not part of Beaver and are installed by whoever runs this.  Each workload is timed by all, one after the
-other, before the next, so that a busy moment of the machine touches all alike.  One that is not installed, or fails, is left out of its row, with the reason
-on standard error.
+`python benchmarks/rivals.py SCRIPTS [--only W1,W3] [--parties 2,3] [--json FILE]`.
+
+SCRIPTS is a folder with a launcher `run.sh`.  Called as `run.sh NAME run --parties N --workloads W ...`, it times one workload of the
+framework NAME and prints `RESULT {...}` with `seconds_median`.  Frameworks are not part of Beaver; whoever runs this installs them.  All
+frameworks time a workload one after the other before the next workload, so that a busy moment of the machine affects all alike.  A
+framework that is not installed, or fails, is left out of the row, with the reason on standard error.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from parties.run import run
 
 
 class Framework(NamedTuple):
-    """How the launcher is asked for it, and among which numbers of parties."""
+    """A framework's name for the launcher, and the numbers of parties that it can run."""
 
     title: str
     name: str
@@ -53,13 +55,13 @@ THEIRS = {
     ("W7", 10_000): "W7",
     ("W9", 10_000): "W9",
 }
-"""Their name of a workload, by ours and its size."""
+"""The frameworks' name of a workload, by ours and its size."""
 PATIENCE = 600.0
 PORTS = (21000, 29000)
 
 
 def timed(scripts: Path, framework: Framework, workload: str, parties: int) -> float | None:
-    """The median of a framework's own runs in seconds; None, and a line on standard error, without one."""
+    """Return the median of a framework's own runs in seconds, or None, with a line on standard error, if there is none."""
     first, last = PORTS
     port = str(first + int(time.monotonic() * 100) % (last - first))
     asked = [
@@ -91,12 +93,12 @@ def timed(scripts: Path, framework: Framework, workload: str, parties: int) -> f
 
 
 def numbers(text: str) -> list[int]:
-    """Those with commas between."""
+    """Return the numbers in a comma-separated list."""
     return [int(number) for number in text.split(",")]
 
 
 def main() -> None:
-    """Time all, print the table, write JSON lines if asked."""
+    """Time all, print the table, and write JSON lines if asked."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("scripts", type=Path)
     options.add_argument("--only", help="our names, with commas between; all by default")

@@ -1,8 +1,9 @@
 """Where the CPU time of each role goes: `python benchmarks/roles.py W4 [--size 1000000] [--parties 2] [--repeats 5]`.
 
-Runs the workload between real processes as `beaver bench` does, each under Python's profiler, and adds up the CPU time inside functions by what they are for;
-what the interpreter's C functions take counts for their callers.  The profiler makes calls of Python functions dearer than they are, so shares of work with many
-small calls come out too large.  Kernels run on the event loop here, since the profiler sees one thread.  *else* is the start of the process, its data and its check, too.
+Runs the workload between real processes as `beaver bench` does, each under Python's profiler, and adds up the CPU time inside functions by
+their purpose.  The time of the interpreter's C functions counts for their callers.  The profiler makes calls of Python functions more
+expensive than they are, so shares of work with many small calls come out too large.  Kernels run on the event loop here, since the profiler
+sees only one thread.  *else* includes the start of the process, its data and its check.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ PURPOSES = {
     "sockets and event loop": ("mpc/transport/", "asyncio/", "uvloop", "runners", "selectors", "~"),
     "names and plans": ("mpc/naming/", "mpc/values/", "mpc/preprocessing/", "mpc/canonical", "mpc/session", "mpc/engine", "mpc/ledger"),
 }
-"""Parts of file names, by what the code there is for; the first that fits counts."""
+"""Parts of file names, by the purpose of the code; the first match counts."""
 
 
 def purpose(file: str) -> str:
-    """What the code of a file is for."""
+    """Return the purpose of a file's code."""
     short = "/".join(Path(file).with_suffix("").parts[-3:])
     return next((title for title, parts in PURPOSES.items() if any(part in short for part in parts)), "else")
 
 
 def shares(profile: Path) -> dict[str, float]:
-    """CPU seconds by purpose; those of C functions by their callers."""
+    """Return CPU seconds by purpose; the time of C functions counts for their callers."""
     seconds: dict[str, float] = defaultdict(float)
     statistics: Any = pstats.Stats(str(profile))
     for (file, _, _), (_, _, own, _, callers) in statistics.stats.items():
@@ -61,14 +62,14 @@ def shares(profile: Path) -> dict[str, float]:
 
 
 def at_once(_: ThreadPoolExecutor, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-    """In place of a thread: the profiler sees one."""
+    """Run work at once instead of in a thread: the profiler sees only one thread."""
     done: Future[Any] = Future()
     done.set_result(work(*arguments, **named))
     return done
 
 
 def member(folder: str, argv: list[str]) -> int:
-    """One process of the workload, profiled into `folder`."""
+    """Run one process of the workload, profiled into `folder`."""
     from parties.bench.member import main  # noqa: PLC0415  the child's own
 
     ThreadPoolExecutor.submit = at_once  # type: ignore[method-assign, assignment]
@@ -80,7 +81,7 @@ def member(folder: str, argv: list[str]) -> int:
 
 
 def main() -> None:
-    """Run it, and print the shares of the first party and of the dealer."""
+    """Run the workload, and print the shares of the first party and of the dealer."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("workload")
     options.add_argument("--size", type=int)

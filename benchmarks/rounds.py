@@ -1,6 +1,7 @@
 """Rounds per second and opening throughput between two real processes and a dealer: `python benchmarks/rounds.py`.
 
-Prints medians of several repetitions, as the first party measures them.  These are figures of one machine at one moment: compare ratios, not absolutes.
+Prints medians of several repetitions, as the first party measures them.  These are figures of one machine at one moment: compare ratios,
+not absolutes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ WORDS = 1 << 20
 
 
 async def small(s: mpc.Session) -> float:
-    """Seconds per bare round of one word."""
+    """Measure seconds per bare round of one word."""
     start = time.perf_counter()
     for _ in range(ROUNDS):
         await protocols.secure_sum(s, [1.0])
@@ -36,7 +37,7 @@ async def small(s: mpc.Session) -> float:
 
 
 async def large(s: mpc.Session) -> float:
-    """Bytes per second and direction of one opening of 8 MiB."""
+    """Measure bytes per second and direction of one opening of 8 MiB."""
     x = s.zero(WORDS)
     start = time.perf_counter()
     await s.mask(x)
@@ -44,7 +45,7 @@ async def large(s: mpc.Session) -> float:
 
 
 async def products(s: mpc.Session) -> float:
-    """Products per second, 2^20 at a time."""
+    """Measure products per second, 2^20 at a time."""
     x, y = await s.inputs(np.ones(WORDS), bound=4.0)
     start = time.perf_counter()
     await mpc.mul(s, x, y)
@@ -52,7 +53,7 @@ async def products(s: mpc.Session) -> float:
 
 
 async def party(listener: socket.socket, config: str) -> None:
-    """One party: all measurements, `REPEATS` times."""
+    """Run one party: all measurements, `REPEATS` times."""
     async with mpc.connect(config, job="benchmark", listener=listener) as s:
         figures = {program.__name__: [await program(s) for _ in range(REPEATS)] for program in (small, large, products)}
     print(json.dumps(figures))
@@ -65,7 +66,7 @@ async def dealer(listener: socket.socket, config: str) -> None:
 
 
 async def medians() -> dict[str, float]:
-    """Start two parties and a dealer; the median of every measurement of the first party.  DemoError if a party fails."""
+    """Start two parties and a dealer.  Return the median of every measurement of the first party.  Raises DemoError if a party fails."""
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         parties = []
@@ -79,7 +80,7 @@ async def medians() -> dict[str, float]:
 
 
 def main() -> None:
-    """Print them."""
+    """Print the medians."""
     found = run(medians())
     print(f"bare round of one word      {found['small'] * 1e6:9.0f} µs")
     print(f"opening of 8 MiB, each way  {found['large'] / 1e9:9.2f} GB/s")

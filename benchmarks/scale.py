@@ -1,7 +1,7 @@
 """How time, memory and bytes grow with the number of elements and of parties: `python benchmarks/scale.py`, or `make scale`.
 
-W1 and W3 to 10^8 elements and W4 to 10^7, between two parties; then W1, W3 and W4 of 10^6 elements among two to ten.  `--max 1e6` stays smaller.
-Prints the tables; `--json FILE` writes a line for every measurement, `--plot FILE` draws them (extra `bench`).
+W1 and W3 to 10^8 elements and W4 to 10^7, between two parties; then W1, W3 and W4 with 10^6 elements among two to ten.
+`--max 1e6` stays smaller.  Prints the tables; `--json FILE` writes a line for every measurement, `--plot FILE` draws them (extra `bench`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CROWD_SIZE = 10**6
 
 
 async def study(largest: int, repeats: int, file: Any) -> tuple[list[Figures], list[Figures]]:
-    """Over sizes, and over numbers of parties."""
+    """Measure over sizes, and over numbers of parties."""
 
     async def one(key: str, n: int, elements: int) -> Figures:
         figures = await measure(WORKLOADS[key](n, elements), repeats=repeats)
@@ -48,7 +48,7 @@ async def study(largest: int, repeats: int, file: Any) -> tuple[list[Figures], l
 
 
 def table(title: str, measured: Sequence[Figures]) -> Grid:
-    """One line for each measurement."""
+    """Return a table with one line for each measurement."""
     grid = Grid(title=title, title_justify="left")
     for heading in (
         "workload",
@@ -73,7 +73,7 @@ def table(title: str, measured: Sequence[Figures]) -> Grid:
 
 
 def draw(path: Path, by_size: Sequence[Figures], by_parties: Sequence[Figures]) -> None:
-    """Time and memory over elements, time and bytes over parties."""
+    """Draw time and memory over elements, and time and bytes over parties."""
     plt = picture.pyplot()
     figure, axes = plt.subplots(1, 4, figsize=(13, 3.4), layout="constrained")
     for number, key in enumerate(LARGEST):
@@ -97,7 +97,7 @@ def draw(path: Path, by_size: Sequence[Figures], by_parties: Sequence[Figures]) 
 
 
 def main() -> None:
-    """Measure, print, draw."""
+    """Measure, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--max", type=float, default=1e8, metavar="N", help="the most elements (1e8)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each (3)")

@@ -1,4 +1,4 @@
-"""The asking side of `beaver run` and `beaver jobs`: talks to one's own node and shows what it says."""
+"""The asking side of `beaver run` and `beaver jobs`: it sends requests to one's own node and shows the answers."""
 
 from __future__ import annotations
 
@@ -28,19 +28,22 @@ PATIENCE = 5.0
 
 
 async def alive(config: NodeConfig, patience: float = PATIENCE) -> str:
-    """The name of the own node, which answers at once whatever else it does; ConfigError if it does not within `patience` seconds."""
+    """Return the name of the own node, which answers at once whatever else it does.
+
+    Raises ConfigError without an answer in `patience` seconds.
+    """
     try:
         async with asyncio.timeout(patience):
             replies = [reply async for reply in ask(socket_path(config), {"do": "alive"})]
     except TimeoutError:
-        # The system takes connections, be the process stopped or stuck, until its queue is full.
+        # Until its queue is full, the system accepts connections for a process that is stopped or stuck.
         msg = (
             f"the node at {socket_path(config)} did not answer within {patience:g} s: it is stopped, hangs, or is asked too much at once. "
             "Let it run on, ask again later, or start it again"
         )
         raise ConfigError(msg) from None
     if not replies:
-        # Who has no descriptor left drops whoever connects, and runs on.
+        # A node without a free descriptor drops every connection, and runs on.
         msg = (
             f"the node at {socket_path(config)} hung up without an answer: it has too many open files, or has just ended, as its log says. "
             "Raise `ulimit -n` for it, or start it again, and ask again"
@@ -50,7 +53,10 @@ async def alive(config: NodeConfig, patience: float = PATIENCE) -> str:
 
 
 async def request(config: NodeConfig, message: dict[str, Any], heard: Callable[[dict[str, Any]], object] | None = None) -> dict[str, Any]:
-    """One request to the own node, if that is `alive`; its last message.  `heard` gets those before it, too.  Raises what the node raised."""
+    """Send one request to the own node, if it is `alive`, and return its last message.
+
+    `heard` gets all messages.  Raises what the node raised.
+    """
     await alive(config)
     last: dict[str, Any] | None = None
     async for reply in ask(socket_path(config), message):
@@ -66,7 +72,7 @@ async def request(config: NodeConfig, message: dict[str, Any], heard: Callable[[
 
 
 async def run(config: NodeConfig, task: Task, wait: float) -> dict[str, Any]:
-    """Hand a job to the own node, show on standard error how far it is, and wait for the end."""
+    """Give a job to the own node, show its progress on standard error, and wait for the end."""
     foresight = Foresight(task)
     with shown() as showing:
 
@@ -84,7 +90,7 @@ async def run(config: NodeConfig, task: Task, wait: float) -> dict[str, Any]:
 
 
 def show(answer: dict[str, Any], *, as_json: bool) -> None:
-    """A result as a table, or as one JSON object."""
+    """Print a result as a table, or as one JSON object."""
     if as_json:
         print(json.dumps(finite(answer), allow_nan=False))
         return
@@ -107,15 +113,15 @@ def _text(value: Any) -> str:
 
 
 KEPT = "the node still has the result: `beaver jobs show {id}`"
-"""What to do where the result of a job of the own node cannot be written."""
+"""What to do if the result of a job of the own node cannot be written."""
 
 
 @contextlib.contextmanager
 def reserved(path: Path | None, remedy: str = KEPT) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A way to write the result as JSON to a new file that only this user can read.
+    """Yield a function that writes the result as JSON to a new file that only this user can read.
 
-    That it can be written is tried before the job runs.  The file is complete from the moment when it has its name, and nothing that has that name is
-    overwritten.  Raises ConfigError, which says where the result still is (`remedy`).
+    Whether the file can be written is tried before the job runs.  The file is complete from the moment when it has its name, and never
+    overwrites another.  Raises ConfigError, which says where the result still is (`remedy`).
     """
     if path is None:
         yield lambda _: None

@@ -1,4 +1,4 @@
-"""Whether this organisation is set up and reaches every other member: what `beaver check` finds, and what to do about it."""
+"""What `beaver check` finds: whether this organisation is set up and reaches every other member, and what to do if not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from parties.config import NodeConfig
 
 PATIENCE = 8.0
-"""Seconds to wait for a peer, and for its answers; one that dials again after a failure takes 5."""
+"""Seconds to wait for a peer, and for its answers; a peer that dials again after a failure takes 5."""
 
 MAX_PATIENCE = 600.0
 
@@ -43,7 +43,7 @@ _STEP = 5.0
 """Seconds for a name server, and for a port."""
 
 _SOON = 1.5
-"""Seconds after which a peer's address is tried, though it should dial this member: a try costs it a line in its log."""
+"""Seconds before a peer's address is tried although the peer should dial this member: a try costs the peer a line in its log."""
 
 OURS = (mpc, protocols, parties)
 _LOOK = 0.05
@@ -51,7 +51,7 @@ _LOOK = 0.05
 
 @dataclass(slots=True)
 class Own:
-    """One thing about this organisation's own files.  Without a remedy it is as it should be."""
+    """One finding about this organisation's own files.  An empty remedy means that nothing is wrong."""
 
     what: str
     found: str
@@ -60,7 +60,7 @@ class Own:
 
 @dataclass(slots=True)
 class Row:
-    """What was found about one peer; steps that were not reached are empty.  `kind`, `problem` and `remedy` tell of a failure."""
+    """The findings about one peer; steps that were not reached are empty.  `kind`, `problem` and `remedy` describe a failure."""
 
     peer: str
     address: str
@@ -77,7 +77,7 @@ class Row:
     remedy: str = ""
 
     def fail(self, fault: BeaverError, remedy: str = "") -> None:
-        """The check of this peer ends here.  Without a `remedy` the one that most messages end with counts."""
+        """End the check of this peer with a fault.  Without `remedy`, the remedy is the one that most messages end with."""
         self.kind = type(fault).__name__
         self.problem, self.remedy = fault.text, remedy
         if not remedy:
@@ -89,7 +89,10 @@ class Row:
 
 
 def own_files(config: NodeConfig, path: Path) -> list[Own]:
-    """The configuration at `path`, key, roster, their permissions, and the names that programs import.  What a node refuses to start with is a ConfigError."""
+    """Check the configuration at `path`, key, roster, their permissions, and the names that programs import.
+
+    Raises ConfigError for whatever a node refuses to start with.
+    """
     identity, roster = config.identity(), config.load_roster()
     said = roster.content
     signed = f"not signed by {', '.join(roster.unsigned)}: taken since `unsigned` asks for it" if roster.unsigned else "signed by all"
@@ -128,7 +131,7 @@ def _guarded(what: str, path: Path) -> Own:
 
 
 def _datasets(config: NodeConfig) -> list[Own]:
-    """Only whether the files can be opened; `beaver data` reads them."""
+    """Check only whether the files can be opened; `beaver data` reads them."""
     return [
         Own(f"dataset {name}", f"{path} cannot be read", "correct its path, or let this user read it")
         for name, settings in config.datasets.items()
@@ -137,7 +140,7 @@ def _datasets(config: NodeConfig) -> list[Own]:
 
 
 def shadows(folder: Path) -> list[Own]:
-    """What a program started in `folder` would import instead of this software; the names are such that others use them too."""
+    """Find what a program started in `folder` would import instead of this software: other software uses these names too."""
     found = []
     for module in OURS:
         name = module.__name__
@@ -154,10 +157,10 @@ def shadows(folder: Path) -> list[Own]:
 
 
 async def examine(node: mpc.Node, patience: float = PATIENCE) -> list[Row]:
-    """All peers of an open node: connected with all at once, then measured one after the other so that they do not share the line."""
+    """Check all peers of an open node: connect with all at once, then measure one after the other so that they do not share the line."""
     mesh = node.mesh
     me = mesh.roster[mesh.identity.name]
-    # A client is there only while it asks for something.
+    # A client is connected only while it asks for something.
     peers = [
         member
         for member in mesh.roster.members
@@ -168,10 +171,11 @@ async def examine(node: mpc.Node, patience: float = PATIENCE) -> list[Row]:
         if not row.problem:
             await _measure(node, row, patience)
         if mesh.contested(row.peer):
-            # What else was found, good or bad, is of one of the two, and of a moment.
+            # Whatever else was found holds for only one of the two nodes, and for one moment.
             row.fail(
                 PeerLost(row.peer, f"connects again and again, each time within {SOON:g} s: two nodes seem to run with one key"),
-                "stop the second node that runs with its key, or with this member's, as after a restore or a move: the two cut each other off",
+                "stop the second node that runs with its key, or with this member's, as after a restore or a "
+                "move: the two cut each other off",
             )
     return list(rows)
 
@@ -180,11 +184,11 @@ async def _connect(node: mpc.Node, me: Member, member: Member, patience: float) 
     where = _where(node, me, member)
     row, known = Row(member.name, format_endpoint(where) if where is not None else "dials only"), None
     if not await _came(node, member.name, _SOON) and where is not None:
-        # Who dials this member may be out of its reach behind a firewall, and in order.
+        # A peer that should dial this member may be unable to reach it behind a firewall, and otherwise be in order.
         await _reach(row, member, where, needed=dials(me, member) or transport_between(me, member) == "mqtt")
-        # How often it dials is for the peer to say: its last attempt counts until the next.
+        # The peer decides how often it dials: its last failed attempt counts until the next one.
         known = None if dials(me, member) else node.mesh.fault(member.name)
-        # The way is open: what failed before, when the peer may not have been there, says nothing any more.
+        # The way is open: an earlier failure, when the peer may not have been there, says nothing any more.
         node.mesh.try_again(member.name)
     if row.problem:
         return row
@@ -198,7 +202,7 @@ async def _connect(node: mpc.Node, me: Member, member: Member, patience: float) 
 
 
 def _common(mesh: Mesh, name: str) -> str:
-    """What is known of the roster of `name`, which is compared when the two connect."""
+    """Return what is known of the roster of `name`, which is compared when the two connect."""
     channel = mesh.channel(name)
     if channel is None or channel.roster.digest == mesh.roster.digest:
         return "same"
@@ -206,7 +210,7 @@ def _common(mesh: Mesh, name: str) -> str:
 
 
 async def _came(node: mpc.Node, name: str, patience: float) -> bool:
-    """Whether there is a channel to `name` within `patience` seconds, or before an attempt at one has failed."""
+    """Return whether there is a channel to `name` within `patience` seconds, or before an attempt at one has failed."""
     mesh, loop = node.mesh, asyncio.get_running_loop()
     deadline = loop.time() + patience
     while mesh.missing([name]) and mesh.fault(name) is None and loop.time() < deadline:  # noqa: ASYNC110  no event tells of a failed attempt
@@ -215,7 +219,7 @@ async def _came(node: mpc.Node, name: str, patience: float) -> bool:
 
 
 def _where(node: mpc.Node, me: Member, member: Member) -> Endpoint | None:
-    """What must be reached to speak with `member`: the broker, or its own address."""
+    """Return the address to reach in order to speak with `member`: the broker's, or its own."""
     relay = node.mesh.roster.relay
     if relay is not None and transport_between(me, member) == "mqtt":
         return relay.host, relay.port
@@ -223,7 +227,7 @@ def _where(node: mpc.Node, me: Member, member: Member) -> Endpoint | None:
 
 
 async def _resolved(where: Endpoint) -> str:
-    """The addresses of a host; empty if there are none."""
+    """Return the addresses of a host; empty if there are none."""
     try:
         async with asyncio.timeout(_STEP):
             found = await asyncio.get_running_loop().getaddrinfo(*where)
@@ -233,9 +237,9 @@ async def _resolved(where: Endpoint) -> str:
 
 
 async def _reach(row: Row, member: Member, where: Endpoint, *, needed: bool = True) -> None:
-    """How far one comes to an address without a word: that tells a wrong name from a closed port and from a wall.
+    """Find how far one gets to an address without sending anything: that tells a wrong name from a closed port and from a firewall.
 
-    Where no way there is `needed`, only a port that answers that nothing listens is a failure: then its node does not run.
+    If no way there is `needed`, the only failure is an answer that nothing listens at the port: then the peer's node does not run.
     """
     row.resolved = await _resolved(where)
     if not row.resolved:
@@ -269,7 +273,7 @@ async def _reach(row: Row, member: Member, where: Endpoint, *, needed: bool = Tr
 
 
 def _silence(node: mpc.Node, me: Member, member: Member, patience: float, known: BeaverError | None) -> tuple[BeaverError, str]:
-    """Why there is no channel though the way is open, as far as it can be told from here; `known` is why an earlier attempt failed."""
+    """Return why there is no channel although the way is open, as far as this node can tell.  `known` is why an earlier attempt failed."""
     fault = node.mesh.fault(member.name) or known
     if isinstance(fault, AuthenticationFailed):
         return fault, "compare both members' keys with the fingerprints of `beaver roster show`, and read its log"
@@ -302,7 +306,7 @@ async def _measure(node: mpc.Node, row: Row, patience: float) -> None:
 
 
 def first_fault(own: list[Own], rows: list[Row]) -> BeaverError | None:
-    """The failure that decides the exit status."""
+    """Return the failure that decides the exit status."""
     for each in own:
         if each.remedy:
             return ConfigError(f"{each.found}; {each.remedy}")

@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 async def attended(work: Coroutine[Any, Any, R], abandoned: Callable[[], object] | None = None) -> R:
-    """`work`, which the end of standard input cancels, or `abandoned` if that is given: the parent is gone, or needs no more."""
+    """Run `work`.  The end of standard input (the parent is gone, or needs no more) cancels it, or calls `abandoned` if that is given."""
     part = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     loop.add_reader(sys.stdin.fileno(), abandoned or part.cancel)
@@ -27,7 +27,7 @@ async def attended(work: Coroutine[Any, Any, R], abandoned: Callable[[], object]
 
 
 def exit_of(work: Coroutine[Any, Any, None]) -> int:
-    """Run `work`: exit status 0, 1 after a fault (told on standard error), 130 when stopped."""
+    """Run `work`.  Return exit status 0, 1 after a fault (printed on standard error), or 130 when stopped."""
     try:
         run(work)
     except BeaverError as fault:

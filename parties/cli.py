@@ -150,7 +150,7 @@ def main() -> None:
     try:
         app()
     except SystemExit as end:
-        # Typer ends every command so; and where standard output is a closed pipe, it or Rich says no more than that.
+        # Typer ends every command like this.  If standard output is a closed pipe, Typer or Rich raises only this, too.
         pipe = end.__context__
         status = _unwritten(pipe, None) if isinstance(pipe, BrokenPipeError) else end.code
     except mpc.BeaverError as fault:
@@ -166,7 +166,10 @@ def main() -> None:
 
 
 def _unwritten(fault: OSError, status: str | int | None) -> str | int:
-    """Say that standard output is a full disk or a closed pipe; the exit status, which is that of an earlier fault where there was one."""
+    """Report that standard output is a full disk or a closed pipe.
+
+    Return the exit status, which is that of an earlier fault if there was one.
+    """
     # The interpreter must not try to flush it again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     where = f" to {fault.filename}" if fault.filename else ""

@@ -1,9 +1,10 @@
-"""A client: a member of the roster that runs no node.  It gives rows to a computation as shares, gets results, or both, and computes nothing.
+"""A client: a member of the roster that runs no node.  It gives rows to a computation as shares, gets results, or both, and computes
+nothing.
 
     answer = await ask("lab.toml", "mean", rows=rows_of(table), to="me")
 
-Each party gets a share of the rows that is uniform by itself; all but one of them together know nothing.  The job goes the way of every job:
-every party checks it against its own policy and signs it.
+Each party gets a share of the rows that is uniform by itself, and all parties but one together learn nothing.  The job goes the way of
+every job: every party checks it against its own policy and signs it.
 """
 
 from __future__ import annotations
@@ -52,15 +53,15 @@ if TYPE_CHECKING:
     Tell = Callable[[str], None]
 
 UNRANGED = 20
-"""The power of two that the values of a column without a declared range are below."""
+"""The power of two that bounds the values of a column without a declared range."""
 ME, PARTIES, BOTH = "me", "parties", "both"
 _MOMENT = 1.0
-"""Seconds for this client to find out itself what is wrong, once all parties have said that something is: it may say more."""
+"""Seconds for this client to find out itself what is wrong, once all parties have reported a fault: its own error may say more."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Rows:
-    """What a client gives: a table of numbers, the power of two that the values of each column are below, and what the columns mean."""
+    """What a client gives: a table of numbers, the power of two that bounds the values of each column, and what the columns mean."""
 
     table: Table
     powers: tuple[int, ...]
@@ -71,17 +72,21 @@ class Rows:
 
 
 def rows_of(table: ArrayLike, ranges: Mapping[str, tuple[float, float]] | None = None) -> Rows:
-    """The rows of `table`, a Table or a data frame, of which column NAME lies within ranges[NAME].
+    """Return the rows of `table`, a Table or a data frame, whose column NAME lies within ranges[NAME].
 
-    The parties learn the power of two above each range, and never the data's own: say what is known of everyone's data, not of these.
-    Raises ProgramError unless each column has its name, ConfigError for a range that is none or of a column that is not there, PrecisionError where something else
-    than numbers is in the table.
+    The parties learn the power of two above each range, but never the range of the data: give what is known of everyone's data, not of
+    these rows.
+    Raises ProgramError unless each column has a name, ConfigError for a wrong range or one of a column that is not there, and
+    PrecisionError if the table holds anything but numbers.
     """
-    # A frame may call its columns by numbers.
+    # The columns of a frame may have numbers as names.
     known = {str(name): limits for name, limits in (ranges or {}).items()}
     names, numbers = mpc.column_names(table), mpc.as_numbers(table)
     if numbers.ndim != 2 or numbers.shape[1] != len(names):
-        msg = f"a client's rows are a Table, or a data frame, with a name for each column, not {len(names)} name(s) and an array of shape {numbers.shape}"
+        msg = (
+            f"a client's rows are a Table, or a data frame, with a name for each column, not {len(names)} name(s) and an "
+            f"array of shape {numbers.shape}"
+        )
         raise ProgramError(msg)
     for stray in known.keys() - set(names):
         msg = f"ranges= has a column {stray!r}, which the rows have not; {did_you_mean(stray, names)}"
@@ -91,7 +96,10 @@ def rows_of(table: ArrayLike, ranges: Mapping[str, tuple[float, float]] | None =
 
 
 def _limits(name: str, given: object) -> tuple[float, float]:
-    """A range, as a configuration has it too; ConfigError for what is none: of one without an end, the parties would learn a power that holds nothing."""
+    """Return a range as a configuration has it.
+
+    Raises ConfigError for a wrong one: for an infinite range, the parties would learn a power that bounds nothing.
+    """
     ends = list(given) if isinstance(given, list | tuple) else []
     numbers = [float(end) for end in ends if isinstance(end, int | float | np.number) and not isinstance(end, bool) and math.isfinite(end)]
     if not len(ends) == len(numbers) == 2 or not numbers[0] < numbers[1]:
@@ -101,7 +109,10 @@ def _limits(name: str, given: object) -> tuple[float, float]:
 
 
 def declared(config: NodeConfig, dataset: str, columns: Sequence[str], halt: Halt | None = None) -> Rows:
-    """Rows of a dataset that the client's own configuration declares; ConfigError as for a party's data.  `halt` may end the reading."""
+    """Return the rows of a dataset that the client's own configuration declares.
+
+    Raises ConfigError as for a party's data.  `halt` may end the reading.
+    """
     settings = config.dataset(dataset)
     names = settings.expand(columns)
     ranges = [None if config.source(dataset, name)[1] is None else (0.0, 1.0) for name in names]
@@ -110,7 +121,7 @@ def declared(config: NodeConfig, dataset: str, columns: Sequence[str], halt: Hal
 
 
 def power_above(limits: tuple[float, float] | None) -> int:
-    """The power of two that no value within `limits` exceeds."""
+    """Return the exponent of the smallest power of two that no value within `limits` exceeds."""
     if limits is None:
         return UNRANGED
     largest = max(map(abs, limits))
@@ -132,10 +143,12 @@ async def ask(
     wait: float = 60.0,
     tell: Tell = lambda _: None,
 ) -> dict[str, Any]:
-    """Run one job as the client that the file `config` describes: its id, and the result if the client is a receiver.
+    """Run one job as the client that the file `config` describes.  Return its id, and the result if the client is a receiver.
 
-    `rows` go to the parties as shares; with `dataset` the parties' own rows count, too, or alone.  `to` is "me", "parties", "both" or names.
-    Raises ConfigError, PrecisionError and ProgramError before anyone is asked, Refused if a party denies the job, PeerLost and its kind if one is lost.
+    `rows` go to the parties as shares.  With `dataset` the parties' own rows count too, or alone.  `to` is "me", "parties", "both" or
+    names.
+    Raises ConfigError, PrecisionError and ProgramError before anyone is asked, Refused if a party denies the job, and PeerLost or another
+    remote fault if a party is lost.
     """
     _check_rows(rows)
     node = mpc.open_node(config)
@@ -154,18 +167,21 @@ async def ask(
     check_parties(roster, task)
     for name in everyone:
         if not node.mesh.meets(name):
-            msg = f"{name} has no endpoint in the roster, and a client only dials; leave it out (--parties), or let one of the two use the relay"
+            msg = (
+                f"{name} has no endpoint in the roster, and a client only dials; leave it out (--parties), or "
+                "let one of the two use the relay"
+            )
             raise ConfigError(msg)
     task, portions = await asyncio.to_thread(_split, task, rows)
     program(protocol).check(task, len(everyone))
     asking = _Asking(node, task, portions, tell)
-    # Nobody hears of a client whose job cannot be.
+    # No party hears of a client whose job is not possible.
     async with node:
         return await asking.run(wait)
 
 
 def _check_rows(rows: object) -> None:
-    """ProgramError for a table that nobody said the ranges of."""
+    """Raise ProgramError for a table without ranges."""
     if not isinstance(rows, Rows | None):
         msg = f"rows= takes what `rows_of(table)` gives, not {type(rows).__name__}"
         raise ProgramError(msg)
@@ -177,12 +193,15 @@ def ask_sync(config: str | Path, protocol: str, **what: Any) -> dict[str, Any]:
 
 
 def _split(task: Task, rows: Rows | None) -> tuple[Task, dict[str, Portion]]:
-    """The task with what is public of the rows, and every party's portion of them."""
+    """Return the task with what is public about the rows, and every party's portion of them."""
     if rows is None:
         return task, {}
     table = rows.table
     if not len(table.rows) or len(table.rows) > MAX_ROWS or table.rows.size > MAX_WORDS:
-        msg = f"a client gives from 1 to {MAX_ROWS} rows and {MAX_WORDS} numbers in one job, not {len(table.rows)} rows of {len(table.columns)}"
+        msg = (
+            f"a client gives from 1 to {MAX_ROWS} rows and {MAX_WORDS} numbers in one job, not "
+            f"{len(table.rows)} rows of {len(table.columns)}"
+        )
         raise ConfigError(msg)
     powers = np.array(rows.powers)
     # NaN compares as false.
@@ -190,8 +209,8 @@ def _split(task: Task, rows: Rows | None) -> tuple[Task, dict[str, Portion]]:
     if len(outside):
         row, column = outside[0]
         msg = (
-            f"column {table.columns[column]!r}, row {row + 1} is missing, infinite or beyond 2^{powers[column]}, the power of two above the "
-            f"column's range ({len(outside)} such value(s)); mend the data, or declare the range"
+            f"column {table.columns[column]!r}, row {row + 1} is missing, infinite or beyond 2^{powers[column]}, the power of two above "
+            f"the column's range ({len(outside)} such value(s)); mend the data, or declare the range"
         )
         raise PrecisionError(msg)
     words = encode(np.ldexp(table.rows, -powers), frac=GIVEN_FRAC, bound=1.0)
@@ -217,7 +236,7 @@ class _Asking:
         self._over: asyncio.Future[BeaverError | None] = asyncio.get_running_loop().create_future()
 
     async def run(self, wait: float) -> dict[str, Any]:
-        """The answer to show; whatever goes wrong at any party is raised, with its name."""
+        """Return the answer to show.  Raises whatever goes wrong at a party, with its name."""
         self._mesh.subscribe(self)
         try:
             await self._agreed(wait)
@@ -252,15 +271,15 @@ class _Asking:
         return described(self._record.id, self._mesh.roster, self._record.task.parties, named(self._record.task)).digest
 
     async def _result(self) -> dict[str, Any] | None:
-        """What the parties reveal to this client, once each of them has said how the job ended there, or is gone."""
+        """Return what the parties reveal to this client, once each of them has said how the job ended there, or is gone."""
         following = asyncio.create_task(self._follow())
         try:
             both: list[asyncio.Future[Any]] = [following, self._over]
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not self._over.done() and isinstance(following.exception(), Disagreement):
-                # The parties do not see it: they send what they have, and are content.
+                # The parties do not see this fault: they send what they have, and finish normally.
                 return following.result()
-            # Also where this client knows better already: if it left now, the parties would take that for the reason.
+            # Awaited even if this client already knows better: if it left now, the parties would take that for the reason.
             fault = await self._over
             if fault is not None:
                 await asyncio.wait([following], timeout=_MOMENT)
@@ -276,7 +295,7 @@ class _Asking:
         if not task.told:
             return None
         s = follow(task.parties, self._me, [self._visits[name] for name in task.parties])
-        # In place of a party's rows: of the zeros nothing but the shape is used.
+        # Zeros in place of a party's rows: only their shape is used.
         table = Table(list(task.columns), np.zeros((1, len(task.columns))))
         if not await large_enough(s, task, len(table.rows)):
             raise too_few(task)
@@ -285,7 +304,7 @@ class _Asking:
     # -- what the mesh tells -----------------------------------------------------------------------------------
 
     def control(self, name: str, body: Body) -> None:
-        """An answer to the proposal, or the end of the job at one party."""
+        """Take an answer to the proposal, or the end of the job at one party."""
         if body.get("job") != self._record.id:
             return
         if body["kind"] == "answer" and self._proposal is not None:
@@ -299,13 +318,13 @@ class _Asking:
         if body["reason"] == DONE:
             self._gone(name, None)
             return
-        # The dealer too, whom this client never meets.
+        # This may name the dealer, which this client never meets.
         party = body["party"] if body["party"] in self._mesh.roster else name
-        # Who says that this client is lost, which it is not, has it from the party that turned it away.
+        # A party that says that this client is lost, which it is not, has it from the party that turned this client away.
         self._gone(name, heard(name, body["reason"], party, self._me), hearsay=(body["reason"], party) == (LOST, self._me))
 
     def _gone(self, name: str, fault: BeaverError | None, *, hearsay: bool = False) -> None:
-        """The job is over at one party.  Of all faults the first counts that is no hearsay."""
+        """Note that the job is over at one party.  The first fault that is no hearsay counts."""
         if fault is not None:
             self._faults.append((hearsay, fault))
         self._running.discard(name)
@@ -313,10 +332,10 @@ class _Asking:
             self._over.set_result(min(self._faults, key=lambda entry: entry[0])[1] if self._faults else None)
 
     def peer_up(self, name: str) -> None:
-        """Nothing to do: a party that connects anew has lost its connection before."""
+        """Do nothing: a party that reconnects has lost its connection before."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
-        """A party is gone."""
+        """Note that a party is gone."""
         if self._proposal is not None:
             self._proposal.lost(name)
         elif name in self._running:

@@ -1,4 +1,4 @@
-"""What a node's configuration file says beyond `mpc.config`: which jobs it takes, and the datasets they may use."""
+"""The part of a node's configuration file beyond `mpc.config`: which jobs the node takes, and the datasets that they may use."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def _policy(value: object, info: ValidationInfo) -> object:
-    """The table as it is, or what the named file says."""
+    """Return the table as it is, or the contents of the named file."""
     if not isinstance(value, str) or not isinstance(info.context, dict):
         return value
-    # Read as strictly as the configuration itself, and with the same errors.
+    # Read as strictly as the configuration itself, with the same errors.
     return read_config(Path(info.context["file"]).parent / Path(value).expanduser(), Policy, guarded="policy")
 
 
@@ -38,9 +38,9 @@ def _public_key(text: str) -> str:
 
 
 class StatusSettings(BaseModel):
-    """Where the status page and the metrics are, and how often the audit log is verified for them.
+    """The address of the status page and the metrics, and how often the audit log is verified for them.
 
-    `audit_keys` are earlier public keys of this member that the roster does not list any more.
+    `audit_keys` are earlier public keys of this member that the roster no longer lists.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -67,9 +67,9 @@ class StatusSettings(BaseModel):
 
 
 class NodeConfig(PartyConfig):
-    """One node's file.  Nothing that it does not name is allowed: no protocol, no dataset, no column.
+    """One node's file.  A protocol, dataset or column that the file does not name is not allowed.
 
-    `allow` and `min_rows` are the shortest policy; `policy`, a table or the name of a file, says more, and then says all.
+    `allow` and `min_rows` are the shortest policy.  `policy`, a table or the name of a file, says more; the other two then belong in it.
     """
 
     allow: list[str] = Field(default=[])
@@ -83,14 +83,17 @@ class NodeConfig(PartyConfig):
     status: StatusSettings | None = None
 
     def dataset(self, name: str) -> DatasetSettings:
-        """The dataset called `name`; ConfigError if there is none."""
+        """Return the dataset called `name`.  Raises ConfigError if there is none."""
         if name not in self.datasets:
             text = f"unknown dataset {name!r}; {did_you_mean(name, self.datasets)}"
             raise self.fault(("datasets",), text)
         return self.datasets[name]
 
     def source(self, dataset: str, column: str) -> tuple[str, str | None]:
-        """The declared column behind the job column `column` of `dataset`, and its category if it has one; ConfigError if there is none."""
+        """Return the declared column behind the job column `column` of `dataset`, and its category if it has one.
+
+        Raises ConfigError if there is none.
+        """
         settings = self.dataset(dataset)
         found = settings.source(column)
         if column == settings.identifier:
@@ -106,20 +109,20 @@ class NodeConfig(PartyConfig):
         return found
 
     def column(self, dataset: str, name: str) -> ColumnSettings:
-        """What is declared of the job column `name` of `dataset`; ConfigError if there is none."""
+        """Return what is declared about the job column `name` of `dataset`.  Raises ConfigError if there is none."""
         return self.dataset(dataset).columns[self.source(dataset, name)[0]]
 
     def expand(self, dataset: str, columns: Sequence[str]) -> tuple[str, ...]:
-        """`columns` as jobs know them: one with categories stands for all of these but its baseline."""
+        """Return `columns` as jobs know them: a column with categories becomes all of them but its baseline."""
         return self.datasets[dataset].expand(columns) if dataset in self.datasets else tuple(columns)
 
     @property
     def rules(self) -> Policy:
-        """The policy: the one that is written, or the shortest."""
+        """The policy: the written one, or the shortest."""
         return self.policy if "policy" in self.model_fields_set else Policy(allow=self.allow, min_rows=self.min_rows)
 
     def rule_fault(self, location: Sequence[str | int], text: str) -> ConfigError:
-        """The error `text`, with the file and the line of the rule at `location`."""
+        """Return the error `text`, with the file and the line of the rule at `location`."""
         if self.policy.file not in (None, self._file):
             return self.policy.fault(location, text)
         return self.fault(("policy", *location) if "policy" in self.model_fields_set else location, text)
@@ -135,14 +138,14 @@ class NodeConfig(PartyConfig):
         return [] if self.status is None else list(map(decode_key, self.status.audit_keys))
 
     def resolve(self, path: str) -> Path:
-        """A path that this file names."""
+        """Return the path that `path`, as written in this file, means."""
         return self._path(path)
 
 
 def load_node_config(path: str | Path) -> NodeConfig:
-    """Read a node's configuration file, and its policy.  ConfigError names the file, the line, the key and what it should be.
+    """Read a node's configuration file and its policy.  ConfigError names the file, the line, the key and what it should be.
 
-    ConfigError too if everybody may write one of them.  `beaver check` also tells of groups.
+    Raises ConfigError too if everybody may write one of the files.  `beaver check` also reports groups.
     """
     config = read_config(path, NodeConfig, guarded="configuration")
     if "policy" in config.model_fields_set:

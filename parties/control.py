@@ -1,4 +1,4 @@
-"""The local door of a node: a socket that only its own user can open, one JSON value to a line."""
+"""The local door of a node: a socket that only its own user can open, with one JSON value per line."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _MADE = re.compile(r"[0-9a-f]{16}[.]sock")
 SHORT = 100
 """Bytes that every system allows in the path of a socket."""
 _AGAIN = 0.05
-"""Seconds until the next try at a socket that takes no more."""
+"""Seconds until the next try at a socket that takes no more connections."""
 
 
 def socket_path(config: NodeConfig) -> Path:
-    """Where the node of this configuration listens: `control`, or else a short path of its own for every key file."""
+    """Return where the node of this configuration listens: `control`, or else a short path of its own for every key file."""
     if config.control is not None:
         path = config.resolve(config.control).absolute()
         if len(os.fsencode(path)) > SHORT:
             msg = f"control = {str(path)!r} is longer than the {SHORT} bytes that a socket's path may have; choose a shorter one"
             raise ConfigError(msg)
         return path
-    # By user and key alone: a service and a login shell must find the same socket, whatever their environments say.
+    # Made only from user and key: a service and a login shell must find the same socket, whatever their environments say.
     name = blake2b(os.fsencode(config.key_path.resolve()), digest_size=8).hexdigest()
     folder = Path("/tmp") / f"beaver-{os.getuid()}"  # noqa: S108  0700 and owned by this user, which is checked
     return folder / f"{name}.sock"
@@ -62,7 +62,7 @@ def _private_folder(folder: Path) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """ConfigError unless only this user can put a socket there: another's would get the jobs, and answer them."""
+    """Raise ConfigError unless only this user can put a socket there: another user's socket would get the jobs, and answer them."""
     link, status = folder.lstat(), folder.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o022 or link.st_uid not in (os.getuid(), 0):
         msg = f"{folder}: must belong to this user and be writable by nobody else; set control = in the configuration"
@@ -73,11 +73,11 @@ def _check_folder(folder: Path) -> None:
 async def serve(path: Path, handler: Handler, log: logging.Logger) -> AsyncIterator[None]:
     """Answer at `path` (0600) while the body runs.  A socket that a dead node left is replaced.
 
-    Whoever asks is told the kind and the text of an error of ours; of any other fault its kind alone, and `log` has the rest.
+    A caller gets the kind and the text of an error of ours.  Of any other fault it gets only the kind, and `log` has the rest.
     """
     _private_folder(path.parent)
     with in_turn(path.parent) as fault:
-        # In the same turn as the socket is made: of two nodes that start at one moment the second finds the first.
+        # Checked in the same turn in which the socket is made: of two nodes that start at one moment, the second finds the first.
         if _answers(path):
             msg = f"{path}: another node answers there; every node needs a control socket of its own"
             raise ConfigError(msg)
@@ -92,19 +92,23 @@ async def serve(path: Path, handler: Handler, log: logging.Logger) -> AsyncItera
     try:
         yield
     finally:
-        # While it listens, what has this name is its own: after that another node may have put its socket there.  One that stays is replaced.
+        # While this node listens, the socket of this name is its own; later another node may have put one there.  A leftover is replaced at
+        # the next start.
         with contextlib.suppress(OSError):
             await asyncio.to_thread(path.unlink)
         server.close()
 
 
 def _clear(folder: Path) -> None:
-    """Remove what nodes left in `folder` that were killed, of those whose names `socket_path` makes; nobody listens there any more."""
+    """Remove the sockets that killed nodes left in `folder`: nobody listens there any more.
+
+    Only names that `socket_path` makes are touched.
+    """
     for path in folder.iterdir():
         if not _MADE.fullmatch(path.name):
             continue
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as there:
-            # A full queue of a living node is another answer than no queue.
+            # A full queue of a living node gives another error than no queue.
             there.setblocking(False)
             if stat.S_ISSOCK(path.lstat().st_mode) and there.connect_ex(str(path)) == errno.ECONNREFUSED:
                 path.unlink()
@@ -119,9 +123,9 @@ def _listener(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(str(path))
-        # Before it listens nobody can connect, and in this folder nobody else can put another file in its place.
+        # Nobody can connect before it listens, and in this folder nobody else can replace it.
         path.chmod(0o600)
-        # At once, in this turn: to others a socket that nobody listens at is one that a dead node left.
+        # At once, in this turn: to others, a socket without a listener is one that a dead node left.
         listener.listen()
     except OSError as fault:
         listener.close()
@@ -131,7 +135,7 @@ def _listener(path: Path) -> socket.socket:
 
 
 def _answers(path: Path) -> bool:
-    """Whether a node is there, be it that it takes no more now; ConfigError where nobody can tell."""
+    """Return whether a node is there, even one that takes no more connections now.  Raises ConfigError if this cannot be found out."""
     try:
         _called(path).close()
     except (ConnectionRefusedError, FileNotFoundError):
@@ -144,10 +148,10 @@ def _answers(path: Path) -> bool:
 
 
 def _called(path: Path) -> socket.socket:
-    """A connection to the node at `path`; BlockingIOError where so many ask it now that it takes no more."""
+    """Return a connection to the node at `path`.  Raises BlockingIOError if it takes no more connections now."""
     caller = socket.socket(socket.AF_UNIX)
     try:
-        # Not asyncio's: it waits for such a connection, and takes it for made.
+        # Not asyncio's connect: it waits for such a connection, and takes it for made.
         caller.setblocking(False)
         caller.connect(str(path))
     except BaseException:
@@ -157,7 +161,7 @@ def _called(path: Path) -> socket.socket:
 
 
 async def _called_in_turn(path: Path) -> socket.socket:
-    """The same, once it takes one."""
+    """Return a connection to the node at `path`, as soon as it takes one."""
     while True:
         try:
             return _called(path)
@@ -167,16 +171,16 @@ async def _called_in_turn(path: Path) -> socket.socket:
 
 def _unclear(path: Path, fault: OSError) -> ConfigError:
     return ConfigError(
-        f"{path}: whether a node answers there cannot be told ({fault.strerror}); let this user enter the folder, and remove what is in the way, or set "
-        "control = in the configuration. Where another user runs the node, ask as that user"
+        f"{path}: whether a node answers there cannot be told ({fault.strerror}); let this user enter the folder, and remove what is in "
+        "the way, or set control = in the configuration. Where another user runs the node, ask as that user"
     )
 
 
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
-    """One request, with the `user` that makes it; the client that hangs up cancels it."""
+    """Handle one request, with the `user` that makes it.  A client that hangs up cancels it."""
 
     def say(message: dict[str, Any]) -> None:
-        # A client that does not read misses progress, so that nothing heaps up; whatever else there is to say is little.
+        # A client that does not read misses progress messages, so that nothing piles up; there are few others.
         full = "progress" in message and writer.transport.get_write_buffer_size() > MAX_UNREAD
         if not writer.is_closing() and not full:
             writer.write(json.dumps(message).encode() + b"\n")
@@ -184,7 +188,7 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     try:
         request = json.loads(await reader.readline() or b"null")
         if isinstance(request, dict):
-            # Whatever the request says: it is the system's word.
+            # Set after the request's own fields: the user is what the system says.
             work = asyncio.ensure_future(handler({**request, "user": _user(writer)}, say))
             gone = asyncio.ensure_future(reader.read(1))
             try:
@@ -194,7 +198,7 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
                     task.cancel()
                 await asyncio.gather(work, gone, return_exceptions=True)
     except (ValueError, RecursionError, ConnectionError):
-        # Rubbish, a line that is too long, or nobody there any more.
+        # Invalid data, a line that is too long, or a client that is gone.
         pass
     finally:
         with contextlib.suppress(ConnectionError):
@@ -213,7 +217,7 @@ async def _answered(handler: Handler, log: logging.Logger, request: dict[str, An
 
 
 def _user(writer: asyncio.StreamWriter) -> int:
-    """Whose process asks, where the system tells; elsewhere the user of this node, who alone may open its socket."""
+    """Return the user whose process asks, if the system tells; elsewhere this node's user, who alone may open its socket."""
     if sys.platform != "linux":
         return os.getuid()
     connection = writer.get_extra_info("socket")
@@ -222,7 +226,7 @@ def _user(writer: asyncio.StreamWriter) -> int:
 
 
 async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """Send one request to the node at `path`, as soon as it takes one more; its messages until it hangs up."""
+    """Send one request to the node at `path`, as soon as it takes one more.  Yield its messages until it hangs up."""
     try:
         _check_folder(path.parent)
         reader, writer = await asyncio.open_unix_connection(sock=await _called_in_turn(path), limit=LIMIT)
@@ -242,7 +246,7 @@ async def ask(path: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, An
                 break
             yield message
     except (ValueError, ConnectionError):
-        # Half a line, or a reset connection: whoever asked has no last message then.
+        # Half a line, or a reset connection: the caller then gets no last message.
         return
     finally:
         writer.close()

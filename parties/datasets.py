@@ -1,4 +1,4 @@
-"""The numbers of a job's columns, read from a dataset and treated as its declaration says.  An error says where, never what stands there."""
+"""The numbers of a job's columns, read from a dataset and treated as its declaration says.  An error gives the place, never the value."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ if TYPE_CHECKING:
     from parties.sources.sheet import Batch
 
 MAX_MEANING = 40_000
-"""Bytes, so that a job's description fits into one control message."""
+"""Bytes for the meaning of columns, so that a job's description fits into one control message."""
 NO_VALUE = 'the value is missing; fill it in, or declare for this column missing = "mean", or "drop" where no columns are split'
 NO_IDENTIFIER = "the identifier is missing; fill it in, or leave the row out"
 REPEATED = "an earlier row has the same identifier; keep one row for each record"
 NO_CATEGORY = 'the category is missing; fill it in, or declare for this column missing = "drop" where no columns are split'
 Origins = list[tuple[str, str | None]]
-"""For every column of a job the declared one behind it, and its category if it has one."""
+"""For every column of a job the declared column behind it, and its category if it has one."""
 
 
 def load(config: NodeConfig, dataset: str, columns: Sequence[str], *, aligned: bool = False, halt: Halt | None = None) -> Table:
-    """The rows of `columns`, in that order.  A table with a header and nothing else has no rows.
+    """Return the rows of `columns`, in that order.  A table with only a header has no rows.
 
-    `aligned` rows belong to those of other parties by their number: none is dropped, and a missing cell is an error where the rule says so.  Where the dataset
-    has an identifier, they come in its order, by code points, and the table's index says which records they are; no other job reads it.
-    ConfigError names dataset, row (the first is 1), for text the line, and column of what is wrong, never a value.
-    Memory is little more than twice the result's, and the identifiers.  `halt` may end the reading before its end, with HaltedError.
+    `aligned` rows belong to the rows of other parties with the same numbers: none is dropped, and a missing cell is an error where the rule
+    is "drop".  If the dataset has an identifier, aligned rows are in its order, by code points, and the table's index has the identifiers;
+    no other job reads them.
+    ConfigError names the dataset, the row (the first is 1), for text the line, and the column of an error, never a value.  Memory is little
+    more than twice the result's, plus the identifiers.  `halt` may end the reading early, with HaltedError.
     """
     origins = [config.source(dataset, column) for column in columns]
     settings = config.dataset(dataset)
@@ -62,7 +63,8 @@ def load(config: NodeConfig, dataset: str, columns: Sequence[str], *, aligned: b
 
 
 def table_of(table: Any, columns: Mapping[str, ColumnSettings], names: Sequence[str] = ()) -> Table:
-    """The columns of a pandas or polars frame or an Arrow table, treated as `columns` declare: all of them, or those `names` of a job.
+    """Return the columns of a pandas or polars frame or an Arrow table, treated as `columns` declare: all of them, or those `names` of a
+    job.
 
     Raises what `load` does.  Needs pyarrow.
     """
@@ -74,7 +76,7 @@ def table_of(table: Any, columns: Mapping[str, ColumnSettings], names: Sequence[
 
 
 def meaning(config: NodeConfig, task: Task) -> dict[str, str]:
-    """What the parties of a job must say alike of its columns; nothing where each has columns of its own, or none."""
+    """Return what the parties of a job must declare alike about its columns; nothing if each has columns of its own, or none."""
     if task.by_columns or not task.dataset:
         return {}
     alike = config.dataset(task.dataset).meaning(task.columns)
@@ -84,7 +86,10 @@ def meaning(config: NodeConfig, task: Task) -> dict[str, str]:
 
 
 def objections(cells: Cells, column: ColumnSettings) -> dict[str, list[int]]:
-    """What jobs may not use of these cells, and where, without a value.  Missing cells are nothing wrong where a rule says what to do."""
+    """Return what makes cells unusable for jobs, and the places of these cells, without a value.
+
+    A missing cell is fine if a rule covers it.
+    """
     found: dict[str, list[int]] = {}
     low, high = column.range or (-np.inf, np.inf)
     absent = NO_IDENTIFIER if isinstance(column, IdentifierSettings) else NO_VALUE if column.categories is None else NO_CATEGORY
@@ -99,7 +104,7 @@ def objections(cells: Cells, column: ColumnSettings) -> dict[str, list[int]]:
 
 
 def note_repeated(part: Batch, seen: set[str]) -> None:
-    """Say of each identifier of `part` that is `seen` already, which those of earlier rows are, that it is wrong; from then on all of these are."""
+    """Mark each identifier of `part` that an earlier row has, which is one that is `seen`, as wrong.  Then add all of them to `seen`."""
     for cells in part.columns:
         for place, text in enumerate(cells.identifiers):
             if text in seen:
@@ -150,7 +155,7 @@ def _table(sheet: Sheet, parts: Iterable[Batch], columns: Sequence[str], origins
 
 
 def _expanded(sheet: Sheet, part: Batch, origins: Origins) -> Floats:
-    """The job's columns: as they are, or a one where the category is this one."""
+    """Return the job's columns: a column as it is, or for a category 1 where the value is this category and 0 elsewhere."""
     by_name = dict(zip(sheet.columns, part.columns, strict=True))
     rows: Floats = np.empty((part.rows, len(origins)))
     for place, (name, category) in enumerate(origins):
@@ -160,7 +165,7 @@ def _expanded(sheet: Sheet, part: Batch, origins: Origins) -> Floats:
 
 
 def _check(sheet: Sheet, part: Batch, row: int) -> None:
-    """Refuse the first cell that is wrong: of the first row, the first column."""
+    """Refuse the first wrong cell: of the first such row, the first column."""
     wrong = [
         (places[0], number, name, text)
         for number, (cells, (name, column)) in enumerate(zip(part.columns, sheet.columns.items(), strict=True))

@@ -1,4 +1,4 @@
-"""What a node answers at its control socket: alive and check; a party's also run, jobs, show, cancel, approve, deny, rotate."""
+"""The requests at a node's control socket: alive and check; a party's also run, jobs, show, cancel, approve, deny and rotate."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 MAX_WAIT = 1_000_000
 PERIOD = 0.2
-"""Seconds between two messages of how far a job is."""
+"""Seconds between two progress messages."""
 
 
 def handler(node: Node, service: Service | None = None) -> Handler:
-    """Answer for `node`, with the `service` of a party; a dealer has none."""
+    """Return the handler of requests to `node`, with the `service` of a party; a dealer has none."""
 
     async def handle(request: dict[str, Any], say: Say) -> None:
         action = request.get("do")
@@ -75,7 +75,7 @@ async def _run(service: Service, request: dict[str, Any], say: Say) -> None:
 
 
 async def _progress(record: Record, say: Say) -> None:
-    """Say a few times a second how far a job is, which costs it nothing: figures that are kept anyway are read."""
+    """Send the job's progress a few times a second.  This costs the job nothing: the figures are kept anyway."""
     said: dict[str, Any] | None = None
     while True:
         if (now := record.progress()) != said:
@@ -85,18 +85,18 @@ async def _progress(record: Record, say: Say) -> None:
 
 
 def _result(job: str, done: Done) -> dict[str, Any]:
-    """A result, and the key of its digest in the audit log, for whoever has both."""
+    """Return a result, and the key of its digest in the audit log, for a receiver, which gets both."""
     return {"id": job, "result": done.result} | ({"seal": done.seal} if done.seal else {})
 
 
 async def _jobs(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001
-    # What is told is in the audit log, too.
+    # What the answer says is then in the audit log, too.
     await service.settled()
     say({"jobs": [record.summary() for record in service.approvals.with_standing(service.records)]})
 
 
 def _meant(service: Service, request: dict[str, Any]) -> str:
-    """The id of the job that a request means, of which it may give a beginning; ConfigError where several begin so."""
+    """Return the id of the job that a request means by it or by its beginning.  Raises ConfigError if several ids begin like this."""
     given = str(request.get("id"))
     known = [record.id for record in service.approvals.with_standing(service.records)]
     alike = [job for job in known if given and job.startswith(given)]
@@ -141,7 +141,7 @@ async def _cancel(service: Service, request: dict[str, Any], say: Say) -> None:
 
 
 async def _approve(service: Service, request: dict[str, Any], say: Say) -> None:
-    # By its whole id: another one that begins alike may have come since it was shown.
+    # By its whole id: another job whose id begins alike may have come since this one was shown.
     service.approvals.approve(str(request.get("id")), request["user"], str(request.get("digest", "")))
     say({"id": request["id"], "event": "approved"})
 

@@ -1,4 +1,4 @@
-"""What a command ends with: the status of a fault, and its code, which is the name of its class; docs/operations.md lists them."""
+"""How a command ends: the exit status of a fault, and its code, which is the name of its class; docs/operations.md lists them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ STATUS: dict[type[BaseException], int] = {
     mpc.Disagreement: REMOTE,
     mpc.Refused: REFUSED,
 }
-"""The exit status of a class of faults, and of those below it that are not listed."""
+"""The exit status of a class of faults, and of its subclasses that are not listed."""
 
 
 def exit_status(fault: mpc.BeaverError) -> int:
-    """The exit status of a fault."""
+    """Return the exit status of a fault."""
     return next(STATUS[kind] for kind in type(fault).__mro__ if kind in STATUS)
 
 
 def told(kind: str, text: str) -> mpc.BeaverError:
-    """The fault of which another process told, by its code and text, as the same kind of fault here."""
+    """Return the fault that another process reported by its code and text, as the same kind of fault here."""
     known = getattr(errors, kind, mpc.BeaverError)
     if not isinstance(known, type) or not issubclass(known, mpc.BeaverError):
         return mpc.BeaverError(text)
@@ -45,12 +45,12 @@ def told(kind: str, text: str) -> mpc.BeaverError:
 
 @contextlib.contextmanager
 def as_object(*, wanted: bool) -> Iterator[None]:
-    """Also print a fault as the one JSON object of standard output, if `wanted`: whoever parses that finds one whatever happens."""
+    """Also print a fault as the one JSON object of standard output, if `wanted`: a program that parses the output always finds one."""
     try:
         yield
     except mpc.BeaverError as fault:
         if wanted:
-            # Where it cannot be written, as on a full disk, the fault itself is what counts.
+            # If it cannot be written, as on a full disk, the fault itself is what counts.
             with contextlib.suppress(OSError):
                 print(json.dumps({"error": type(fault).__name__, "status": exit_status(fault), "party": fault.party, "text": str(fault)}))
         raise

@@ -1,9 +1,10 @@
-"""What Beaver's own processes log: one line per event on standard error, in UTC, and never a value.
+"""The log of Beaver's own processes: one line per event on standard error, in UTC, and never a value.
 
 `2026-03-01T09:30:00.125Z INFO node=hospital_a job=trial-7 peer=hospital_b phase=agreement waiting for hospital_c`
 
-A record may carry `job`, `peer` and `phase` as attributes (`extra=` or a LoggerAdapter); where its text has them already, it stands as it is.
-As JSON the same event is one object, and what its text begins with, `NAME=VALUE`, are fields of it:
+A record may carry `job`, `peer` and `phase` as attributes (`extra=` or a LoggerAdapter); if its text has them already, the text stays as it
+is.
+In JSON the same event is one object, and every `NAME=VALUE` at the beginning of its text becomes a field:
 
 `{"time": "2026-03-01T09:30:00.125Z", "level": "INFO", "node": "hospital_a", "job": "trial-7", "phase": "done", "rounds": 12, "text": ""}`
 """
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("job", "peer", "phase")
 LONGEST = 4000
-"""Characters of one text of an event; what is beyond is counted.  A job may name 60,000 bytes of columns and parameters."""
+"""Characters of one text of an event; the rest is only counted.  A job may have 60,000 bytes of columns and parameters."""
 _OURS = "beaver"
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 _KNOWN = frozenset({"Task exception was never retrieved", "Future exception was never retrieved", "Task was destroyed but it is pending!"})
@@ -46,9 +47,9 @@ class LogFormat(StrEnum):
 
 
 def configure(verbose: int = 0, stream: TextIO | None = None, form: LogFormat = LogFormat.TEXT) -> None:
-    """Log to standard error from now on: INFO, or DEBUG if `verbose`.  An exception that nobody catches becomes such a line too.
+    """Log to standard error from now on: INFO, or DEBUG if `verbose`.  An exception that nobody catches becomes a line too.
 
-    May be called again; then the new settings count.
+    May be called again; then the new settings apply.
     """
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Lines)]:
@@ -63,24 +64,24 @@ def configure(verbose: int = 0, stream: TextIO | None = None, form: LogFormat = 
 
 
 def announce(node: str, text: str) -> None:
-    """Print on standard output what `node` is ready for: where events are objects, as one, since both may end in one journal."""
+    """Print on standard output what `node` is ready for: as an object if events are objects, since both may end in one journal."""
     forms = [handler.formatter for handler in logging.getLogger().handlers if isinstance(handler, _Lines)]
     event = logging.makeLogRecord({"name": f"{_OURS}.{node}", "levelno": logging.INFO, "levelname": "INFO", "msg": text})
     print(next((form.format(event) for form in forms if isinstance(form, JsonFormatter)), f"{node} {text}"), flush=True)
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    """A line that cannot be written is lost: nothing else is ever printed in its place."""
+    """Writes lines.  A line that cannot be written is lost: nothing else is ever printed in its place."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
-        """Say nothing: the default prints the arguments."""
+        """Do nothing: the default prints the arguments."""
 
 
 class Formatter(logging.Formatter):
     """One event as one line.
 
-    Of an exception it shows the kind, the place, and the text if it is Beaver's own, since other texts may hold data; with `verbose`,
-    all places that it passed.  The text of other libraries' events is withheld for the same reason.
+    It shows of an exception the kind, the place, and the text if it is Beaver's own, since other texts may hold data; with `verbose`, all
+    places that the exception passed.  The text of other libraries' events is withheld for the same reason.
     """
 
     def __init__(self, verbose: int = 0) -> None:
@@ -88,7 +89,7 @@ class Formatter(logging.Formatter):
         self._verbose = verbose
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         parts = [_time(record.created), record.levelname, *(f"{name}={_quoted(value)}" for name, value in _about(record).items())]
         parts.append(bounded(printable(record.getMessage())) if _ours(record) else f"source={_quoted(record.name)} {_foreign(record)}")
         if record.exc_info and record.exc_info[1] is not None:
@@ -96,13 +97,13 @@ class Formatter(logging.Formatter):
         return " ".join(parts)
 
     def _fault(self, fault: BaseException) -> str:
-        # A text of ours names the cause already; what another exception says may be a value.
+        # A text of ours names the cause already; another exception's text may hold a value.
         text = f" text={_quoted(bounded(str(fault)))}" if isinstance(fault, BeaverError) else ""
         line = f"fault={type(fault).__name__}{text}{_at(self._places(fault))}"
         return line + "".join(f" after={type(cause).__name__}{_at(self._places(cause))}" for cause in self._causes(fault))
 
     def _causes(self, fault: BaseException) -> Iterator[BaseException]:
-        """What came before it, the last first; nothing unless verbose."""
+        """Yield the exceptions that came before, the last first; nothing unless verbose."""
         seen = {id(fault)}
         while self._verbose and (cause := fault.__cause__ or fault.__context__) is not None and id(cause) not in seen:
             yield cause
@@ -115,10 +116,13 @@ class Formatter(logging.Formatter):
 
 
 class JsonFormatter(Formatter):
-    """One event as one JSON object in ASCII.  It holds what the line of `Formatter` does, and as `error` the kind of an error that it tells of."""
+    """One event as one JSON object in ASCII.
+
+    It holds what the line of `Formatter` does, and as `error` the kind of the error that it reports.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The object."""
+        """Return the object."""
         event: dict[str, Any] = {"time": _time(record.created), "level": record.levelname, **_about(record)}
         if _ours(record):
             fields, text = _parsed(record)
@@ -140,14 +144,14 @@ def _ours(record: logging.LogRecord) -> bool:
 
 
 def _about(record: logging.LogRecord) -> dict[str, str]:
-    """The fields that a record carries."""
+    """Return the fields that a record carries."""
     node = record.name.removeprefix(_OURS).removeprefix(".") if _ours(record) else ""
     fields = {"node": node} | {name: str(getattr(record, name, "")) for name in FIELDS}
     return {name: value for name, value in fields.items() if value}
 
 
 def _code(record: logging.LogRecord) -> dict[str, str]:
-    """The kind of error that an event is about: given with it, or that of an argument."""
+    """Return the kind of error that an event is about: the one given with it, or that of an argument."""
     given = getattr(record, "error", "")
     told = (type(each).__name__ for each in (record.args or ()) if isinstance(each, BeaverError))
     kind = given or next(told, "")
@@ -155,7 +159,10 @@ def _code(record: logging.LogRecord) -> dict[str, str]:
 
 
 def _parsed(record: logging.LogRecord) -> tuple[dict[str, Any], str]:
-    """The fields that its text begins with, and the rest.  Found in the template, so that no argument can pass for a field."""
+    """Return the fields at the beginning of the text, and the rest.
+
+    They are found in the template, so that no argument can pass for a field.
+    """
     if not isinstance(record.args, tuple):
         return {}, record.getMessage()
     template, arguments, fields = str(record.msg), list(record.args), {}
@@ -176,17 +183,17 @@ def _time(seconds: float) -> str:
 
 
 def _quoted(value: str) -> str:
-    """As it is, or in JSON's quotes: a name that a peer chose cannot pass for another field or line."""
+    """Return a value as it is, or in JSON's quotes: a name that a peer chose cannot pass for another field or line."""
     return value if _PLAIN.fullmatch(value) and value.isprintable() else json.dumps(value)
 
 
 def printable(text: str) -> str:
-    """With every control character as its escape, so that an event stays one line."""
+    """Return the text with every control character escaped, so that an event stays one line."""
     return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def bounded(text: str) -> str:
-    """The text, or its beginning and how much is left out."""
+    """Return the text, or its beginning and how much is left out."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text) - LONGEST:,} characters more)"
 
 

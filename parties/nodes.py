@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def lasting(settings: NodeConfig, listener: socket.socket | None = None) -> Node:
-    """A node that stays up, whatever becomes of its jobs.  Within a loop."""
+    """Return a node that stays up, whatever becomes of its jobs.  Call it within a loop."""
     node = node_of(settings, listener)
     collect_after_faults(node.books)
     return node
@@ -50,7 +50,7 @@ async def party(config: Path, listener: socket.socket | None = None) -> None:
             node.mesh.log.info("phase=start the audit log %s has %s", audit.path, audit.head)
             if warning := audit.history.warning:
                 node.mesh.log.warning("phase=start %s", warning)
-            # Before anyone connects: a proposal that comes then is answered, and not waited for in vain.
+            # Made before anyone connects: a proposal that comes then is answered.
             service = Service(settings, node, audit)
             await stack.enter_async_context(node)
             stack.push_async_callback(service.close)
@@ -97,7 +97,7 @@ def _check_dealer(config: Path, settings: NodeConfig) -> None:
 
 
 def check_role(roster: Roster, name: str, config: str | Path, wanted: str) -> None:
-    """ConfigError unless `roster` gives the member `name` of the file `config` this role."""
+    """Raise ConfigError unless `roster` gives the member `name` of the file `config` this role."""
     if roster[name].role != wanted:
         msg = f'{config}: {name} is no {wanted}; its role in the roster must be "{wanted}"'
         raise mpc.ConfigError(msg)

@@ -1,7 +1,7 @@
-"""What this organisation allows: everything that is not named is denied.
+"""The policy of this organisation: everything that is not named is denied.
 
-First without data, before this party signs the job; then on the rows, before anything of them is shared.  The texts stay here: elsewhere the
-job is only "denied by NAME".
+The policy is checked first without data, before this party signs the job, and then on the rows, before any of them is shared.  The texts of
+denials stay here: elsewhere the job is only "denied by NAME".
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ ANY = "*"
 
 
 def check_policy(config: NodeConfig) -> None:
-    """ConfigError unless every protocol of the policy is one of this version, and all data that it names is declared.
+    """Raise ConfigError unless every protocol of the policy is one of this version, and all data that it names is declared.
 
-    Whom it names is no reason to refuse it: see `absent`.
+    The members that it names are no reason to refuse it: see `absent`.
     """
     rules = config.rules
     for location, names in (
@@ -62,10 +62,10 @@ def check_policy(config: NodeConfig) -> None:
 
 
 def absent(config: NodeConfig) -> list[ConfigError]:
-    """What is wrong with each entry of the policy that names nobody of the roster.
+    """Return one error for each entry of the policy that names nobody of the roster.
 
-    Such an entry allows nothing, since no job has an asker or a receiver outside the roster.  So it must not keep a roster from being taken, which may be
-    the one that revokes the very key of whom it names.
+    Such an entry allows nothing, since no job has an asker or a receiver outside the roster.  So it must not keep a node from taking a new
+    roster, which may be the one that revokes the key of the very member that the entry names.
     """
     rules, roster = config.rules, config.load_roster()
     clients = [member.name for member in roster.members if member.role == "client"]
@@ -101,10 +101,10 @@ def _check_parameters_there(config: NodeConfig) -> None:
 
 
 def admit(config: NodeConfig, history: History, task: Task, asker: str) -> bool:
-    """Whether someone here must approve the job first.
+    """Return whether someone here must approve the job first.
 
-    PolicyDenied names the rule that denies it, and the column; ConfigError says what the job lacks; Disagreement with another `asker` that nothing but
-    the names of categories is in its way.
+    PolicyDenied names the rule that denies the job, and the column.  ConfigError says what the job lacks.  Disagreement with another
+    `asker` means that only the names of categories stand in the job's way.
     """
     rules, roster = config.rules, config.load_roster()
     if task.protocol not in (*rules.allow, *rules.ask):
@@ -124,7 +124,7 @@ def admit(config: NodeConfig, history: History, task: Task, asker: str) -> bool:
 
 
 def check_parties(roster: Roster, task: Task) -> None:
-    """ConfigError unless those who compute, and whoever else gets the result, are parties of the roster."""
+    """Raise ConfigError unless the computing parties, and all receivers but the client, are parties of the roster."""
     for name in (*task.parties, *(name for name in task.to if name != task.told)):
         if name not in roster or roster[name].role != "party":
             hint = did_you_mean(name, [party.name for party in roster.parties])
@@ -138,7 +138,7 @@ def _deny(rule: str, text: str) -> NoReturn:
 
 
 def _check_form(config: NodeConfig, roster: Roster, task: Task) -> None:
-    """That this is a job at all, and one of this party."""
+    """Check that this is a job at all, and one of this party."""
     check_parties(roster, task)
     if config.name not in task.parties or not set(task.to) <= set(task.signers):
         msg = f"job of {task.protocol!r}: {config.name} and all receivers must be among its parties {', '.join(task.parties)}"
@@ -150,7 +150,7 @@ def _check_form(config: NodeConfig, roster: Roster, task: Task) -> None:
 
 
 def _check_parameters(rules: Policy, task: Task) -> None:
-    """That each parameter is one of those listed, also where the job leaves it out."""
+    """Check that each parameter has a listed value, even if the job leaves it out."""
     settings = PROGRAMS[task.protocol].settings(task)
     for name, values in rules.parameters.get(task.protocol, {}).items():
         if settings[name] not in values:
@@ -158,7 +158,7 @@ def _check_parameters(rules: Policy, task: Task) -> None:
 
 
 def _check_client(rules: Policy, roster: Roster, task: Task, asker: str) -> None:
-    """That a client asks for itself alone, and may give and get what it wants to."""
+    """Check that a client asks only for itself, and may give and get what it wants to."""
     client = task.client
     if roster[asker].role != "client" and client is None:
         return
@@ -183,7 +183,10 @@ def _check_data(config: NodeConfig, task: Task, columns: list[str]) -> None:
     dataset = config.dataset(task.dataset)
     if not columns:
         wanted = ", ".join(task.columns)
-        msg = f"job of {task.protocol!r}: dataset {task.dataset!r} of {config.name} has none of the columns {wanted}; name one, or other --parties"
+        msg = (
+            f"job of {task.protocol!r}: dataset {task.dataset!r} of {config.name} has none of the columns "
+            f"{wanted}; name one, or other --parties"
+        )
         raise ConfigError(msg)
     for column in columns:
         declared = dataset.unlisted(column) or config.source(task.dataset, column)[0]
@@ -192,13 +195,13 @@ def _check_data(config: NodeConfig, task: Task, columns: list[str]) -> None:
 
 
 def _check_categories(config: NodeConfig, task: Task, columns: list[str], asker: str) -> None:
-    """That the categories of the job are listed here: last, since another member that asks hears of it, by a Disagreement."""
+    """Check that the categories of the job are listed here.  This comes last, since its Disagreement tells another member that asks."""
     for column in columns:
         name = config.dataset(task.dataset).unlisted(column)
         if name is None:
             continue
         if asker == config.name:
-            # Which refuses it, as it does any column that is not declared.
+            # `source` refuses the category, as it refuses any column that is not declared.
             config.source(task.dataset, column)
         hint = did_you_mean(column, config.dataset(task.dataset).split(name))
         text = f"describes its columns differently: it asks for {column!r}, which is no category of column {name!r} here; {hint}"
@@ -225,7 +228,7 @@ def _check_people(rules: Policy, roster: Roster, task: Task, asker: str) -> None
 
 
 def check_limits(rules: Policy, history: History, task: Task) -> None:
-    """PolicyDenied if as many jobs have run as may.  Counted from the audit log, so a restart forgets none."""
+    """Raise PolicyDenied if as many jobs have run as may.  Counted from the audit log, so a restart forgets none."""
     dataset = rules.dataset(task.dataset)
     day = "jobs started within the last 24 hours"
     if rules.max_jobs_per_day is not None and history.within_a_day() >= rules.max_jobs_per_day:
@@ -239,7 +242,7 @@ def check_limits(rules: Policy, history: History, task: Task) -> None:
 
 
 def check_difference(rules: Policy, history: History, use: Use) -> None:
-    """PolicyDenied if an earlier job used other rows, but for few: who gets both results could subtract them."""
+    """Raise PolicyDenied if the rows of an earlier job differ by only a few: whoever gets both results could subtract them."""
     dataset = rules.dataset(use.dataset)
     if dataset is None or dataset.min_difference is None:
         return
@@ -259,9 +262,9 @@ class Rows(NamedTuple):
 
 
 def rows_for(config: NodeConfig, task: Task, halt: Halt | None = None) -> Rows:
-    """The data for a job that everyone signed; PolicyDenied or ConfigError if it is not enough, or not right.
+    """Return the data for a job that everyone signed.  Raises PolicyDenied or ConfigError if it is not enough, or not right.
 
-    No rows where only a client gives any.  `halt` may end the reading.
+    There are no rows if only a client gives any.  `halt` may end the reading.
     """
     if not task.dataset:
         return Rows(Table(list(task.columns), np.zeros((0, len(task.columns)))), 0)
@@ -274,14 +277,14 @@ def rows_for(config: NodeConfig, task: Task, halt: Halt | None = None) -> Rows:
     for what, rows in program.told_apart(contributing, task):
         if rows < rules.min_rows:
             _deny("min_rows", f"in dataset {task.dataset!r} of {config.name} fewer than {rules.min_rows} rows {what}")
-    # Where everyone has columns of the same records, the rows of one are those of all.
+    # Where columns are split, all parties have the same records, so the rows of one are those of all.
     if task.by_columns and len(table.rows) < task.pool:
         raise too_few(task)
     return Rows(table, len(contributing.rows))
 
 
 def least_pool(rules: Policy, task: Task) -> int:
-    """How many rows this party wants all parties of the job to have together, before it shares any."""
+    """Return how many rows this party wants all parties of the job to have together, before it shares any."""
     program = PROGRAMS.get(task.protocol)
     # A model has one coefficient for every column but its target, and an intercept.
     fits = program is not None and any(setting.name == "target" for setting in program.parameters)
@@ -289,7 +292,7 @@ def least_pool(rules: Policy, task: Task) -> int:
 
 
 def too_few(task: Task) -> PolicyDenied:
-    """The denial of a job whose parties have too few rows together: its own limit, hence the same text at all of them."""
+    """The denial of a job whose parties have too few rows together.  It names the job's own limit, so all parties give the same text."""
     return PolicyDenied(
         f"rule `min_pool_rows`: all parties together have fewer than {task.pool} rows, the most that the policy of one of them asks for",
         "min_pool_rows",
@@ -297,18 +300,18 @@ def too_few(task: Task) -> PolicyDenied:
 
 
 def own_columns(config: NodeConfig, task: Task) -> list[str]:
-    """The job's columns that this party contributes: all, or where columns are split those that its dataset has; none without a dataset."""
+    """Return the job's columns that this party contributes: all; where columns are split, those of its dataset; none without a dataset."""
     if not task.dataset:
         return []
     if not task.by_columns or task.dataset not in config.datasets:
         return list(task.columns)
     settings = config.datasets[task.dataset]
-    # The identifier, too: it is refused where the others are looked up.
+    # The identifier is among them: it is refused where the columns are looked up.
     return [column for column in task.columns if column == settings.identifier or settings.source(column)]
 
 
 def own_declared(config: NodeConfig, columns: Iterable[str], dataset: str) -> list[str]:
-    """The declared columns behind `columns` of a job, each once."""
+    """Return the declared columns behind `columns` of a job, each once."""
     return list(dict.fromkeys(config.source(dataset, column)[0] for column in columns))
 
 

@@ -1,4 +1,4 @@
-"""Reading data beside everything else: however long it takes, it holds up no other job, and not the end of the process."""
+"""Reading data beside everything else: however long a reading takes, it delays no other job, and not the end of the process."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 GRACE = 1.0
-"""Seconds in which a reading that is told to stop should have ended."""
+"""Seconds in which a reading should end once it is told to stop."""
 AGAIN = 0.1
 
 
 class Reading(Generic[T]):
-    """`read` in a thread of its own, from now on.
+    """Runs `read` in a thread of its own, from now on.
 
-    No pool of threads: entries of the audit log would wait in it behind what hangs, and the process, when it ends, for all of its threads.
-    How many there are at once is for whoever starts them to limit, by `over`.
+    Not in a pool of threads: entries of the audit log would wait in it behind a reading that hangs, and at its end the process would wait
+    for all of the pool's threads.  The caller limits how many readings there are at once, by `over`.
     """
 
     def __init__(self, read: Callable[[Halt], T]) -> None:
@@ -33,12 +33,15 @@ class Reading(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._ended = threading.Event()
         self.over: asyncio.Future[T] = self._loop.create_future()
-        # What a reading that was told to stop raises is for nobody, and no fault to report.
+        # An error of a reading that was told to stop is for nobody, and no fault to report.
         self.over.add_done_callback(lambda over: over.exception())
         threading.Thread(target=self._run, args=(read,), name="reading", daemon=True).start()
 
     async def within(self, seconds: float | None) -> T:
-        """What was read.  TimeoutError after so many seconds; then, and if whoever waits is cancelled, the reading is told to stop."""
+        """Return what was read, or raise TimeoutError after so many seconds.
+
+        Then, and if the caller is cancelled, the reading is told to stop.
+        """
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(self.over)
@@ -69,7 +72,7 @@ class Reading(Generic[T]):
 
 
 async def in_time(reading: Reading[T], config: NodeConfig, dataset: str) -> T:
-    """What was read of `dataset`; ConfigError if that takes longer than the configuration allows."""
+    """Return what was read of `dataset`.  Raises ConfigError if that takes longer than the configuration allows."""
     seconds = config.dataset(dataset).seconds
     try:
         return await reading.within(seconds)

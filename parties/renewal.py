@@ -1,4 +1,7 @@
-"""A node that runs takes policy, datasets and roster anew when SIGHUP asks for it: all that its files say, checked as at the start, or nothing."""
+"""Renewal of a running node's policy, datasets and roster on SIGHUP: it takes all that its files say, or nothing.
+
+The files are checked as at the start.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ if TYPE_CHECKING:
     from parties.config import NodeConfig
 
 FIXED = ("name", "key", "state", "listen", "clocks", "relay", "audit", "audit_bytes", "max_jobs", "control", "status")
-"""Keys of a configuration that count from the start of a node to its end."""
+"""Keys of a configuration whose values stay in force from the start of a node to its end."""
 PATIENCE = 30.0
 """Seconds within which the files are read."""
 
 
 class Renewal:
-    """`check` is what a start checks of a configuration; `take` makes one count."""
+    """`check` is what a start checks of a configuration; `take` puts a configuration in force."""
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Renewal:
 
     async def _renew(self) -> None:
         log = self._node.mesh.log
-        # In a thread of its own: files of a disk that does not answer hold up neither what else this node does nor its end.
+        # In a thread of its own: files of a disk that does not answer delay neither this node's other work nor its end.
         try:
             fresh, late = await Reading(lambda _: self._read()).within(self._patience)
         except TimeoutError:
@@ -69,7 +72,8 @@ class Renewal:
         self._settings = fresh
         rules, roster = fresh.rules, fresh.load_roster()
         try:
-            # Only now: had the audit log not taken it, the node would go on with the roster before, and have to start with it.
+            # Remembered only now: if the audit log had not taken the roster, the node would go on with the one before, and have to start
+            # with it.
             await asyncio.to_thread(RosterMemory(fresh.state_path, fresh.roster_path).follow, roster)
         except ConfigError as fault:
             log.error("phase=renewal the roster counts, and a restart would take the one before, too: %s", fault)  # noqa: TRY400  its text says all
@@ -83,7 +87,7 @@ class Renewal:
         )
 
     def _read(self) -> tuple[NodeConfig, list[str]]:
-        """What counts next, and the keys that were changed and cannot; ConfigError if anything is wrong."""
+        """Return the next configuration, and the changed keys that need a restart.  Raises ConfigError if anything is wrong."""
         written, running = load_node_config(self._path), self._settings
         late = [key for key in FIXED if getattr(written, key) != getattr(running, key)]
         fresh = written.model_copy(update={key: getattr(running, key) for key in FIXED})

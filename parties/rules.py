@@ -1,4 +1,4 @@
-"""What a policy may say: the rules of one organisation, as its policy file or the table `[policy]` of its configuration has them."""
+"""The form of a policy: the rules of one organisation, in its policy file or in the table `[policy]` of its configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ Values = Annotated[list[bool | int | float | str], Field(min_length=1)]
 
 
 class DatasetRules(BaseModel):
-    """What jobs may do with one dataset: its columns, whether someone here approves each job, how many jobs there may be, and by how many rows they differ."""
+    """What jobs may do with one dataset: its columns, whether each job is approved here, how many jobs, and by how many rows
+    they differ.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -33,7 +35,7 @@ class DatasetRules(BaseModel):
 
 
 class ClientRules(BaseModel):
-    """Which protocols a client may give rows to, and which it may get the results of."""
+    """The protocols that a client may give rows to, and those whose results it may get."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -42,12 +44,15 @@ class ClientRules(BaseModel):
 
 
 class Policy(BaseModel):
-    """Everything that one organisation allows.  What it does not name is denied.
+    """Everything that one organisation allows.  What the policy does not name is denied.
 
-    `allow` and `ask` name protocols; jobs of the second wait until someone here approves them.  Without `purposes` only jobs that state none
-    run, and "*" there is any; without `datasets` the configuration's declarations say which data there is; without `receivers`, `askers` and
-    `rosters` the roster says who there is.  A client that `clients` does not name may do nothing.  A parameter of a protocol that `parameters`
-    does not name may be anything that the protocol takes.
+    `allow` and `ask` name protocols; jobs of the protocols in `ask` wait until someone here approves them.  Without `purposes` only jobs
+    that
+    state none run; "*" in it allows any.  Without `datasets` the configuration's declarations decide which data there is.  Without
+    `receivers`, `askers` and `rosters` the roster decides who may receive and ask.
+
+    A client that `clients` does not name may do nothing.  A parameter that `parameters` does not name may have any value that its protocol
+    takes.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -77,29 +82,29 @@ class Policy(BaseModel):
 
     @property
     def file(self) -> Path | None:
-        """Where it is written: a file of its own, or the configuration."""
+        """Where the policy is written: a file of its own, or the configuration."""
         return self._file
 
     @property
     def digest(self) -> bytes:
-        """32 bytes that stand for all of it."""
+        """The digest of the whole policy, 32 bytes."""
         return blake2b(pack(self.model_dump()), digest_size=32, person=b"beaver/policy/v1").digest()
 
     def dataset(self, name: str) -> DatasetRules | None:
-        """The rules of a dataset that is named here."""
+        """Return the rules of a dataset that is named here, or None."""
         return self.datasets.get(name)
 
     @property
     def names_datasets(self) -> bool:
-        """Whether it says itself which data there is."""
+        """Whether the policy itself says which data there is."""
         return "datasets" in self.model_fields_set
 
     def fault(self, location: Sequence[str | int], text: str) -> ConfigError:
-        """The error `text`, with the file and the line of the rule at `location`."""
+        """Return the error `text`, with the file and the line of the rule at `location`."""
         return ConfigError(f"{self._file}{at_line(self._text, location)}: {text}")
 
     def least_pool(self, parameters: int) -> int:
-        """How many rows all parties together must have for a model of so many parameters."""
+        """Return how many rows all parties together must have for a model of so many parameters."""
         ratio = self.max_parameters_per_row
         return self.min_pool_rows if ratio is None else max(self.min_pool_rows, math.ceil(parameters / ratio))
 

@@ -24,9 +24,9 @@ R = TypeVar("R")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST_KEPT, _MOST_KEPT = 1 << 25, 1 << 28
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
-"""Python's own 700 are made by a few calls of ops, and what a program computed from them lives on: to go through it took 6 % of a chain's CPU time."""
+"""Python's default of 700 is reached by a few calls of ops, whose results live on: scanning them took 6 % of a chain's CPU time."""
 _FAULTS_LET_GO = 1.0
-"""Seconds after which nobody tells of a fault any more."""
+"""Seconds after a fault after which nobody reports it any more."""
 
 STDERR = 2
 INTERRUPTED = 130
@@ -34,7 +34,7 @@ INTERRUPTED = 130
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, except on Windows, where it does not exist."""
+    """Return uvloop's factory, or None on Windows, where uvloop does not exist."""
     if sys.platform == "win32":
         return None
     import uvloop  # noqa: PLC0415  absent on Windows
@@ -52,9 +52,10 @@ def forbid_core_dumps() -> None:
 
 
 def collect_after_faults(books: Books) -> None:
-    """Look for garbage soon after a session of this node has failed: its fault, and the frames that it came through, keep each other and all of its arrays.
+    """Collect garbage soon after a session of this node has failed: its fault and the frames of the traceback keep each other and all
+    arrays.
 
-    Few objects keep them, so that Python would not look for long; a second of one fault after the other takes one look.
+    Few objects keep them, so Python would not collect for long.  All faults within a second cause one collection.
     """
     loop, due = asyncio.get_running_loop(), False
 
@@ -75,7 +76,7 @@ def collect_after_faults(books: Books) -> None:
 def keep_memory() -> None:
     """Keep freed memory for the next array.
 
-    glibc gives arrays of a few megabytes back to the system at once, and fresh pages cost more than what is computed in them.
+    glibc returns arrays of a few megabytes to the system at once, and fresh pages cost more than what is computed in them.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is not None and hasattr(libc, "mallopt"):  # glibc alone has it
@@ -84,13 +85,13 @@ def keep_memory() -> None:
 
 
 def run(work: Coroutine[Any, Any, R]) -> R:
-    """Run `work` to its end.  SIGTERM and SIGINT cancel it, so that every `async with` closes; then KeyboardInterrupt is raised.
+    """Run `work` to its end.  SIGTERM and SIGINT cancel it, so that every `async with` closes; then this raises KeyboardInterrupt.
 
     A SIGINT after that ends the process at once, with status INTERRUPTED.  For the main thread only.
     """
     forbid_core_dumps()
     keep_memory()
-    # What is imported by now stays; to go through it, as a full collection does, would take longer than many a round.
+    # What is imported by now stays: a full collection that scanned it would take longer than many a round.
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     with _Stop() as stop, asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -99,12 +100,12 @@ def run(work: Coroutine[Any, Any, R]) -> R:
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         finally:
-            # Interrupted before its first step.
+            # `work` was interrupted before its first step.
             work.close()
 
 
 def commanded(work: Coroutine[Any, Any, R], said: str = "stopped") -> R:
-    """`run` for a command: if it is stopped, `said` tells so on standard error, and the process ends with status INTERRUPTED."""
+    """`run` for a command: if it is stopped, print `said` on standard error and end the process with status INTERRUPTED."""
     try:
         return run(work)
     except KeyboardInterrupt:
@@ -113,8 +114,10 @@ def commanded(work: Coroutine[Any, Any, R], said: str = "stopped") -> R:
 
 
 def hangups() -> asyncio.Event:
-    """What SIGHUP sets from now on, or has asked for while it was held.  It ends no work that runs without a terminal: there it is no closed window,
-    but the wish of a supervisor, or of an administrator, that a node reads its files again.  With a terminal nothing is ever set.  Within `run` only.
+    """Return the event that SIGHUP sets from now on, and has set already if it came while it was held.
+
+    SIGHUP ends no work that runs without a terminal.  There it means no closed window, but that a supervisor or an administrator wants the
+    node to read its files again.  With a terminal the event is never set.  Call this within `run`.
     """
     asked = asyncio.Event()
     if sys.platform == "win32":
@@ -128,7 +131,7 @@ def hangups() -> asyncio.Event:
 
 
 def _has_terminal() -> bool:
-    """Whether there is a terminal whose end is this process's end."""
+    """Return whether there is a terminal whose end is this process's end."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
@@ -150,7 +153,7 @@ class _Stop:
         if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             # A closed terminal too, unless nohup asked otherwise: temporary keys must not stay behind.
             numbers.append(signal.SIGHUP)
-        # Not by the loop: these are heard while a callback runs long, too.
+        # Not set with the loop: these handlers also run while a callback runs long.
         self._before = {number: signal.signal(number, self._heard) for number in numbers}
         return self
 
@@ -167,7 +170,7 @@ class _Stop:
     def _heard(self, number: int, _: object) -> None:
         if self._asked and number == signal.SIGINT:
             if os.isatty(STDERR):
-                # A progress bar may have hidden the cursor, and nothing else runs any more that would show it again.
+                # A progress bar may have hidden the cursor, and nothing else will show it again.
                 os.write(STDERR, b"\x1b[?25h")
             os._exit(INTERRUPTED)
         if not self._asked and self._task is None:
@@ -175,5 +178,5 @@ class _Stop:
             raise KeyboardInterrupt
         if not self._asked and self._task is not None and not self._task.done():
             self._task.get_loop().call_soon_threadsafe(self._task.cancel)
-        # Others may come in pairs, from a supervisor and its process group.
+        # Other signals may come in pairs, from a supervisor and its process group.
         self._asked = True

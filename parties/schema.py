@@ -1,4 +1,4 @@
-"""What a configuration file says of a dataset and of each of its columns."""
+"""The part of a configuration file that describes a dataset and each of its columns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PASSWORD = re.compile(r"//[^/@]*:[^/]*@|[?&\s](\w*password|oauth_client_secret)
 
 
 def _range(value: object) -> tuple[float, float]:
-    """`[low, high]` as TOML has it."""
+    """Return `[low, high]` as TOML has it."""
     # `type`, not isinstance: true is no number here.
     if not isinstance(value, list | tuple) or len(value) != 2 or not all(type(end) in (int, float) and math.isfinite(end) for end in value):
         text = "must be two finite numbers, [low, high]"
@@ -35,7 +35,7 @@ def _range(value: object) -> tuple[float, float]:
 
 
 def _category(value: object) -> str:
-    """A category as jobs name it: columns may hold whole numbers and truth values, too."""
+    """Return a category as jobs name it: columns may hold whole numbers and truth values, too."""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int):
@@ -55,10 +55,11 @@ Category = Annotated[str, BeforeValidator(_category)]
 
 
 class ColumnSettings(BaseModel):
-    """One column that jobs may use.  Without a range its values are any finite numbers: a protocol refuses what it has no room for, and a client
-    gives none beyond 2^20.
+    """One column that jobs may use.  Without a range its values are any finite numbers: a protocol refuses what it has no room for, and a
+    client gives none beyond 2^20.
 
-    A column with `categories` is text, whole numbers, or true and false; for jobs it is a column `NAME=CATEGORY` of ones and zeros for each of them.
+    A column with `categories` is text, whole numbers, or true and false.  For jobs, each category is a column `NAME=CATEGORY` of ones and
+    zeros.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -90,7 +91,8 @@ class IdentifierSettings(ColumnSettings):
 
 
 class DatasetSettings(BaseModel):
-    """One table, a file or the answer to a query, and those of its columns that jobs may use.  Paths are relative to the configuration file.
+    """One table, a file or the answer to a query, and those of its columns that jobs may use.  Paths are relative to the configuration
+    file.
 
     Reading it may take `seconds`.  No job may use the column `identifier`: where columns are split, it says which record a row is.
     """
@@ -135,7 +137,7 @@ class DatasetSettings(BaseModel):
 
     @property
     def kind(self) -> str:
-        """The format of its file: `format`, or else what the suffix of the path says, or else CSV."""
+        """The format of the file: `format`, or else what the suffix of the path says, or else CSV."""
         return self.format or SUFFIXES.get(PurePath(self.path or "").suffix.lower(), "csv")
 
     @property
@@ -144,12 +146,12 @@ class DatasetSettings(BaseModel):
         return {} if self.identifier is None else {self.identifier: IdentifierSettings()}
 
     def split(self, name: str) -> list[str]:
-        """The columns that jobs know for the declared column `name`."""
+        """Return the columns that jobs know for the declared column `name`."""
         categories = self.columns[name].categories
         return [name] if categories is None else [f"{name}={category}" for category in categories]
 
     def source(self, job_column: str) -> tuple[str, str | None] | None:
-        """The declared column behind a job's, and its category; None if there is none.  A declared column itself is its own."""
+        """Return the declared column behind a job's column, and its category; None if there is none.  A declared column is its own."""
         if job_column in self.columns:
             return job_column, None
         for place in (found.start() for found in re.finditer("=", job_column)):
@@ -159,14 +161,14 @@ class DatasetSettings(BaseModel):
         return None
 
     def unlisted(self, job_column: str) -> str | None:
-        """The declared column of categories of which `job_column` names one that is not listed; None if it is another column, or a category that is."""
+        """Return the declared column of which `job_column` names an unlisted category; None for another column or a listed category."""
         if self.source(job_column) is not None:
             return None
         names = (job_column[: found.start()] for found in re.finditer("=", job_column))
         return next((name for name in names if name in self.columns and self.columns[name].categories is not None), None)
 
     def expand(self, names: Iterable[str]) -> tuple[str, ...]:
-        """`names` with a column of categories replaced by its columns for jobs, the baseline left out."""
+        """Return `names` with each column of categories replaced by its columns for jobs, without the baseline."""
         found: list[str] = []
         for name in names:
             if name not in self.columns or self.columns[name].categories is None:
@@ -176,7 +178,9 @@ class DatasetSettings(BaseModel):
         return tuple(found)
 
     def meaning(self, job_columns: Iterable[str]) -> dict[str, str]:
-        """What all parties of a job must say alike of its columns: units and categories.  A range stays at home: it says something about the data."""
+        """Return what all parties of a job must declare alike about its columns: units and categories.
+        A range stays at home: it says something about the data.
+        """
         alike: dict[str, str] = {}
         for name, _ in filter(None, map(self.source, job_columns)):
             column = self.columns[name]

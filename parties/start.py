@@ -9,43 +9,43 @@ import signal
 import sys
 
 NODES = ("party", "dealer")
-"""Commands whose process reads its files anew when SIGHUP asks for it."""
+"""Commands whose process rereads its files on SIGHUP."""
 
 
 def stand_in_for_closed_streams() -> None:
-    """Open what the caller closed of the three standard streams on nothing: else the first socket would take its number, and be printed to."""
+    """Open the null device for each closed standard stream: otherwise the first socket would take its number, and be printed to."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            # The lowest number that is free, and so just this one.
+            # This opens the lowest free number, which is `number`.
             os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def escape_what_cannot_be_shown() -> None:
-    """Let standard output show a name that its encoding has no letters for as standard error does, by their numbers, in place of a traceback."""
+    """Let standard output escape characters that its encoding lacks, as standard error does, instead of failing with a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def hold_hangups() -> None:
-    """Let SIGHUP wait until `run.hangups`: a node that is asked to read its files anew while it starts still hears it then."""
+    """Hold SIGHUP until `run.hangups`: a node that is asked to reread its files while it starts then still hears it."""
     if sys.platform != "win32" and sys.argv[1:2] and sys.argv[1] in NODES:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
 
 def hear_stops() -> None:
-    """Let SIGTERM end this process as Ctrl-C does until `run` hears it: no default of the system ends the first process of a container."""
+    """Let SIGTERM end this process as Ctrl-C does until `run` handles it: by default it does not end the first process of a container."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C or SIGTERM at any moment ends with status 130 and no traceback."""
+    """Run the command line; Ctrl-C or SIGTERM at any moment ends it with status 130 and no traceback."""
     stand_in_for_closed_streams()
     escape_what_cannot_be_shown()
     hold_hangups()
     hear_stops()
     try:
-        # What imports make stays: to look for garbage among it would take a fifth of the start.
+        # What imports make stays: collecting garbage among it would take a fifth of the start.
         gc.disable()
         from parties.cli import main as command  # noqa: PLC0415  imports take most of a second
 

@@ -1,4 +1,4 @@
-"""Tables for people: whole at any width, on a terminal and in a pipe."""
+"""Tables for people: complete at any width, on a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 WIDTH = 200
-"""Characters of a line of a table where no terminal has a width: an id is copied from it."""
+"""Characters of a table's line if no terminal has a width: people copy ids from it."""
 
 
 def wide(columns: int = WIDTH, *, highlight: bool = True) -> Console:
-    """A terminal as it is; where there is none, as in a pipe, a page that is wide enough for a table."""
+    """Return the terminal as it is; without one, as in a pipe, a page that is wide enough for a table."""
     console = Console(highlight=highlight)
     return console if console.is_terminal else Console(width=columns, highlight=highlight)
 
 
 def grid(*headings: str, title: str | None = None) -> Grid:
-    """An empty table of a few rows, whose cells go on in the next line where the width ends."""
+    """Return an empty table of a few rows, whose cells continue in the next line where the width ends."""
     made = Grid(title=title, title_justify="left")
     for heading in headings:
         made.add_column(heading, overflow="fold")
@@ -35,11 +35,11 @@ def grid(*headings: str, title: str | None = None) -> Grid:
 
 
 def listing(headings: Sequence[str], rows: Iterable[Sequence[str]], ids: str) -> None:
-    """Print a table that looks like a `grid`, of any number of rows; cells of the column `ids`, which are copied, go on nowhere.
+    """Print a table that looks like a `grid`, of any number of rows.  Cells of the column `ids`, which people copy, are never split.
 
     A year of jobs is a hundred thousand rows, and Rich takes a millisecond for each.
     """
-    # What a peer wrote must not move the cursor of whoever reads it.
+    # What a peer wrote must not move the reader's cursor.
     console, listed = wide(), [["\n".join(map(printable, cell.split("\n"))) for cell in row] for row in rows]
     widths = _widths(console.width, headings, listed, headings.index(ids))
     edges, padded = box.HEAVY_HEAD.substitute(console.options), [width + 2 for width in widths]
@@ -54,7 +54,7 @@ def listing(headings: Sequence[str], rows: Iterable[Sequence[str]], ids: str) ->
 
 
 def _widths(room: int, headings: Sequence[str], rows: Sequence[Sequence[str]], fixed: int) -> list[int]:
-    """How wide each column is: as its widest line, or less where there is no room for all; the column `fixed` is never less."""
+    """Return how wide each column is: as its widest line, or less if there is no room for all; the column `fixed` is never less."""
     widths = [max(cell_len(line) for cell in column for line in cell.split("\n")) for column in zip(headings, *rows, strict=True)]
     others = [place for place in range(len(widths)) if place != fixed]
     # Beside each cell are two blanks and an edge.
@@ -66,7 +66,7 @@ def _widths(room: int, headings: Sequence[str], rows: Sequence[Sequence[str]], f
 
 
 def _lines(console: Console, row: Sequence[str], widths: Sequence[int]) -> Iterator[list[str]]:
-    """The lines of a row, each of cells as wide as their columns."""
+    """Yield the lines of a row, with each cell as wide as its column."""
     for line in zip_longest(*(_folded(console, cell, width) for cell, width in zip(row, widths, strict=True)), fillvalue=""):
         yield [part + " " * (width - cell_len(part)) for part, width in zip(line, widths, strict=True)]
 
@@ -80,7 +80,7 @@ def _folded(console: Console, cell: str, width: int) -> Iterator[str]:
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and what they stand for as they are: someone decides by it."""
+    """Print names and their values in full: someone decides by them."""
     made = grid("", "")
     made.show_header = False
     for row in rows:

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: what is read, changed and written again there must not be changed meanwhile."""
+"""One process at a time in a folder: nothing that a process reads, changes and writes there may change meanwhile."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if sys.platform != "win32":
 
 @contextmanager
 def in_turn(folder: Path) -> Iterator[OSError | None]:
-    """Wait until no other process is in its turn in `folder`, and let none begin before this one is done; gives why that cannot be, or None.
+    """Wait until no other process is in its turn in `folder`, and let none begin before this turn ends.
 
-    The lock is one of the operating system, on the folder itself: what is in it may not be there yet, or is another file after every change.  The
-    system drops it when the process ends, however it ends.  Ask for nothing and wait for nobody inside: all others wait.
+    Yields None, or why that is not possible.  The operating system holds the lock, on the folder itself, since a file in it may not exist
+    yet and is another file after every change.  The system drops the lock when the process ends, however it ends.  Inside, ask for nothing
+    and wait for nobody: all others wait.
     """
     with ExitStack() as held:
         yield _locked(folder, held)
@@ -35,7 +36,7 @@ def _locked(folder: Path, held: ExitStack) -> OSError | None:
         held.callback(os.close, handle)
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError as fault:
-        # As of a folder that is not there, or on some network file systems.
+        # For instance the folder is not there, or is on a network file system without locks.
         return fault
     return None
 

@@ -1,6 +1,6 @@
-"""Sums, products and scaled copies of a party's own columns, by blocks of rows that stay in cache: a table is read once for each of them.
+"""Sums, products and scaled copies of a party's own columns, by blocks of rows that stay in cache: each of them reads the table once.
 
-x is (n, d); y, where it is given, is (n,) and stands as the last column, so that k = d + 1.  Nothing of the size of the table is made on the way.
+x is (n, d).  y, if given, is (n,) and becomes the last column, so that k = d + 1.  No temporary array has the size of the table.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 ROWS = 2048
-"""Rows of a block: of fifty columns they take 0.8 MB."""
+"""Rows of a block: with fifty columns they take 0.8 MB."""
 RUN = 64
 """Rows of one product: BLAS would spread larger ones over threads, which wait for each other longer than they compute."""
 WORK = 16
 """Word operations that an element takes, for `Session.compute`."""
 SMALL = 1 << 18
-"""Elements up to which a table is worked on at once; beyond, about 5 ms, in a thread, so that heartbeats go on."""
+"""Elements up to which a table is processed on the event loop, in about 5 ms.  A thread processes a larger one: heartbeats go on."""
 
 
 async def locally(kernel: Callable[..., R], x: Floats, *arguments: Any) -> R:
-    """`kernel(x, *arguments)`, in a thread if x is large."""
+    """Return `kernel(x, *arguments)`, computed in a thread if x is large."""
     return await asyncio.to_thread(kernel, x, *arguments) if x.size > SMALL else kernel(x, *arguments)
 
 
 def blocks(x: Floats) -> Iterator[slice]:
-    """The rows of each block."""
+    """Yield the rows of each block."""
     return (slice(start, start + ROWS) for start in range(0, len(x), ROWS))
 
 
 def not_finite(x: Floats) -> tuple[tuple[int, ...], int] | None:
-    """Where the first number is that is not finite, and how many there are; None if there is none."""
+    """Return the place of the first number that is not finite, and how many there are; None if there is none."""
     return beyond(x, sys.float_info.max)
 
 
 def beyond(x: Floats, bound: float) -> tuple[tuple[int, ...], int] | None:
-    """The same for numbers that are not within the bound."""
+    """Return the place of the first number that is not within the bound, and how many there are; None if there is none."""
     if all((np.abs(x[rows]) <= bound).all() for rows in blocks(x)):
         return None
     bad = np.argwhere(~(np.abs(x) <= bound))
@@ -54,14 +54,15 @@ def beyond(x: Floats, bound: float) -> tuple[tuple[int, ...], int] | None:
 def products(x: Floats, y: Floats | None) -> Floats:
     """(k + 2, k + 1): the products of all columns about a centre, and of a column of ones; below them the centre, 0 for the ones.
 
-    So the last row but one has the sums about the centre and the number of rows; `about` moves all of it to another centre.  The centre is the
-    mean of the first block: of m among n rows, within √(n / m) standard deviations of the mean of all, so that few digits cancel.
+    So the last row but one has the sums about the centre and the number of rows; `about` moves all of it to another centre.  The centre is
+    the mean of the first block.  If that has m of n rows, its mean is within √(n / m) standard deviations of the mean of all rows, so few
+    digits cancel.
     """
     first = next(blocks(x), slice(0))
     width = x.shape[1] + 1 + (y is not None)
     run = max(16, min(RUN, (1 << 18) // width**2))
     total = np.zeros((width + 1, width))
-    # What is beyond float64 becomes infinite, which no encoding lets pass.
+    # Products beyond float64 become infinite, which no encoding accepts.
     with np.errstate(over="ignore", invalid="ignore"):
         if len(x):
             total[-1, :-1] = np.append(x[first].mean(axis=0), [] if y is None else y[first].mean())
@@ -74,7 +75,7 @@ def products(x: Floats, y: Floats | None) -> Floats:
 
 
 def about(own: Floats, centre: Floats) -> Floats:
-    """(k + 1, k + 1): what `products` gives, about this centre (k,)."""
+    """(k + 1, k + 1): the products that `products` gives, about this centre (k,)."""
     moved = np.append(centre, 0.0) - own[-1]
     sums, rows = own[-2], own[-2, -1]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -87,7 +88,7 @@ def mean(own: Floats) -> Floats:
 
 
 def scaled(x: Floats, y: Floats | None, centre: Floats, divisor: Floats, frac: int) -> Floats:
-    """(n, k): all columns less their centre, over `divisor`, rounded to multiples of 2^-frac: what the ring will have, as floats."""
+    """(n, k): all columns less their centre, over `divisor`, rounded to multiples of 2^-frac: the ring's values, as floats."""
     result = np.empty((len(x), len(centre)))
     for rows, block in _apart(x, y, centre):
         part = np.divide(block[:, :-1], divisor, out=result[rows])
@@ -98,7 +99,7 @@ def scaled(x: Floats, y: Floats | None, centre: Floats, divisor: Floats, frac: i
 
 
 def _apart(x: Floats, y: Floats | None, centre: Floats) -> Iterator[tuple[slice, Floats]]:
-    """Blocks of all columns less their centre, and a column of ones, one after the other in the same memory."""
+    """Yield blocks of all columns less their centre, and a column of ones, one after the other in the same memory."""
     d = x.shape[1]
     memory = np.ones((min(ROWS, len(x)), len(centre) + 1))
     for rows in blocks(x):

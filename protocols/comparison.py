@@ -1,7 +1,7 @@
-"""Who is larger: comparisons of shares, and the largest element of many (papers: catrina10b, valiant75).
+"""Comparisons of shares, and the largest element of many (papers: catrina10b, valiant75).
 
-A comparison is right while |a - b| < 2^63 as a word; public bounds that do not promise it raise PrecisionError before anything is sent.
-A public number is rounded to the fractional bits of the share that it is compared with, as an input is.
+A comparison is right while |a - b| < 2^63 as a word.  Public bounds that do not guarantee this raise PrecisionError before anything is
+sent.  A public number is rounded to the fractional bits of the share that it is compared with, as an input is.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ if TYPE_CHECKING:
 ROUND = 1 << 12
 """How many comparisons of a tournament are worth one round: about 200 kB, or 20 ms at 100 Mbit/s."""
 FEW = 1 << 7
-"""Elements up to which the list of all opponents is kept for the next time: 150 kB.  To make that of more takes less than to compare by it."""
+"""Elements up to which the list of all opponents is kept for the next time: 150 kB.
+
+For more elements, making the list takes less time than comparing by it.
+"""
 
 
 def less_cost(n: int, a: Any, b: Any) -> Cost:
-    """What `less_than` and `less_equal` cost."""
+    """Return the cost of `less_than` and `less_equal`."""
     return op_cost("ltz", n, compared(a, b))
 
 
 def equal_cost(n: int, a: Any, b: Any) -> Cost:
-    """What `equal` costs."""
+    """Return the cost of `equal`."""
     return op_cost("eqz", n, compared(a, b))
 
 
@@ -40,7 +43,8 @@ def equal_cost(n: int, a: Any, b: Any) -> Cost:
 async def less_than(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> BShare:
     """Whether a < b, elementwise with broadcasting; one side may be public numbers.  Right while |a - b| < 2^63 as a word.
 
-    rounds 3 (2 if Masked, unless a larger public array repeats it) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals nothing
+    rounds 3 (2 if Masked, unless a larger public array repeats it) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals
+    nothing
     """
     return await mpc.ltz(s, difference(a, b))
 
@@ -49,7 +53,8 @@ async def less_than(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Mask
 async def less_equal(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> BShare:
     """Whether a <= b, elementwise with broadcasting; one side may be public numbers.  Right while |a - b| < 2^63 as a word.
 
-    rounds 3 (2 if Masked, unless a larger public array repeats it) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals nothing
+    rounds 3 (2 if Masked, unless a larger public array repeats it) · bytes 8 + 4.125 per element and peer (4.125 if Masked) · reveals
+    nothing
     """
     return await mpc.not_(s, await mpc.ltz(s, difference(b, a)))
 
@@ -64,14 +69,17 @@ async def equal(s: Session, a: AShare | Masked | ArrayLike, b: AShare | Masked |
 
 
 def compared(a: Any, b: Any) -> Like:
-    """What `difference` gives, as far as the cost goes."""
+    """Return what `difference` gives, as far as the cost needs it."""
     whole, secret = like(a, b), [side for side in (a, b) if isinstance(side, AShare | Masked | Like)]
-    # Repeated by a larger array of public numbers, a masked value has no name for its mask any more, and is masked anew.
+    # Repeated by a larger array of public numbers, a masked value no longer has a name for its mask, and is masked again.
     return Like(whole.shape, whole.is_masked and like(*secret).shape == whole.shape, whole.owner)
 
 
 def difference(a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -> AShare | Masked:
-    """The difference a - b, of which at least one is secret, at no cost: Masked if neither is a share, and if public numbers leave its shape as it is."""
+    """Return the difference a - b, of which at least one is secret, at no cost.
+
+    It is Masked if neither is a share and public numbers leave its shape unchanged.
+    """
     secret = [side for side in (a, b) if isinstance(side, AShare | Masked)]
     if not secret:
         msg = "neither side is a share or a masked value; compare public numbers with numpy"
@@ -91,7 +99,7 @@ def difference(a: AShare | Masked | ArrayLike, b: AShare | Masked | ArrayLike) -
 
 
 def maximum_cost(n: int, a: Any, axis: int | None = None) -> Cost:
-    """What `maximum` and `minimum` cost."""
+    """Return the cost of `maximum` and `minimum`."""
     total, rows = Cost(), rows_of(a.shape, axis)
     for number, (groups, size) in enumerate(_levels(*rows)):
         picked = op_cost("select", n, Like((groups, size)), Like((groups, size), is_masked=True))
@@ -100,7 +108,7 @@ def maximum_cost(n: int, a: Any, axis: int | None = None) -> Cost:
 
 
 def argmax_cost(n: int, a: Any, axis: int | None = None) -> Cost:
-    """What `argmax` and `argmin` cost."""
+    """Return the cost of `argmax` and `argmin`."""
     total, rows = Cost(), rows_of(a.shape, axis)
     for number, (groups, size) in enumerate(levels := _levels(*rows)):
         each = Like((groups, size))
@@ -130,9 +138,9 @@ def _parts(left: int) -> tuple[int, int]:
 async def maximum(s: Session, a: AShare | Masked, axis: int | None = None) -> AShare:
     """The largest element, of all or along `axis` as in numpy.  a: (m,) -> 0-d
 
-    A tournament in which every pair of a group meets at once; few elements meet in larger groups (see `_levels`).
-    rounds for m = 2, 10, 100, 10,000, 10^6: 4, 6, 8, 22, 47 (n > 3: one more for each large opening) · bytes per peer 24 m at 10,000 and
-    20 m at 10^6 · dealer 130 m and 74 m · reveals nothing
+    A tournament in which all pairs of a group are compared at once; the fewer elements are left, the larger the groups (see `_levels`).
+    rounds for m = 2, 10, 100, 10,000, 10^6: 4, 6, 8, 22, 47 (n > 3: one more for each large opening)
+    bytes per peer 24 m at 10,000 and 20 m at 10^6 · dealer 130 m and 74 m · reveals nothing
     """
     x, shape = _as_rows(s.operand(a, (AShare, Masked), "maximum"), axis)
     for groups, size in _levels(*x.shape):
@@ -149,7 +157,7 @@ async def minimum(s: Session, a: AShare | Masked, axis: int | None = None) -> AS
 
 @declared(argmax_cost, reveals="nothing", source="valiant75")
 async def argmax(s: Session, a: AShare | Masked, axis: int | None = None) -> AShare:
-    """Where the largest element is, the first one among equals, of all or along `axis` as in numpy.  a: (m,) -> 0-d with frac 0
+    """The place of the largest element, the first among equals, of all or along `axis` as in numpy.  a: (m,) -> 0-d with frac 0
 
     rounds as `maximum` · bytes per peer 29 m at 10,000 and at 10^6 · dealer 147 m and 98 m · reveals nothing
     """
@@ -167,13 +175,13 @@ async def argmax(s: Session, a: AShare | Masked, axis: int | None = None) -> ASh
 
 @declared(argmax_cost, reveals="nothing", source="valiant75")
 async def argmin(s: Session, a: AShare | Masked, axis: int | None = None) -> AShare:
-    """Where the smallest element is, the first one among equals.  Rounds, bytes and what is revealed: as `argmax`."""
+    """The place of the smallest element, the first among equals.  Rounds, bytes and what is revealed: as `argmax`."""
     return await argmax(s, -s.operand(a, (AShare, Masked), "argmin"), axis)
 
 
 @mpc.protocol
 async def _winners(s: Session, x: Masked) -> BShare:
-    """Which element of each row is the largest, the first one among equals: (groups, size) bits, one 1 in each row."""
+    """Return which element of each row is the largest, the first among equals: (groups, size) bits, one 1 in each row."""
     smaller = await mpc.ltz(s, x.pairs())
     pair, first = opponents(x.shape[1])
     # An element beats a later one unless it is smaller, and an earlier one if that is smaller.
@@ -187,7 +195,7 @@ async def _winners(s: Session, x: Masked) -> BShare:
 
 
 def opponents(size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(size - 1, size) each: the number of the pair in which an element meets its r-th opponent, and whether it is the first of it."""
+    """(size - 1, size) each: the number of the pair in which an element meets its r-th opponent, and whether it is the pair's first."""
     return _few_opponents(size) if size <= FEW else _opponents(size)
 
 
@@ -205,38 +213,41 @@ _few_opponents = lru_cache(maxsize=64)(_opponents)
 
 @mpc.protocol
 async def _picked(s: Session, won: BShare, x: Masked | AShare | NDArray[np.int64], rows: int) -> AShare:
-    """The element of each row of x that won: (groups, size) -> (rows, groups / rows)."""
+    """Return the element of each row of x that won: (groups, size) -> (rows, groups / rows)."""
     chosen = await mpc.select(s, won, x) if isinstance(x, AShare | Masked) else await mpc.b2a(s, won) * x
     return chosen.sum(axis=1, bound=chosen.bound).reshape(rows, -1)
 
 
 def rows_of(shape: tuple[int, ...], axis: int | None) -> tuple[int, int]:
-    """How many rows of how many elements."""
+    """Return the number of rows, and of elements in each row."""
     size = int(np.prod(shape))
     length = size if axis is None else shape[axis]
     return (size // length if length else 0), length
 
 
 def with_last(x: AShare | Masked, axis: int) -> list[int]:
-    """All axes, this one last."""
+    """Return all axes, with this one last."""
     last = x.axis(axis)
     return [*(other for other in range(x.ndim) if other != last), last]
 
 
 def _as_rows(a: AShare | Masked, axis: int | None) -> tuple[AShare, tuple[int, ...]]:
-    """The share as rows of elements that meet each other, and the shape of the result."""
+    """Return the share as rows of elements that meet each other, and the shape of the result."""
     x = a.share() if isinstance(a, Masked) else a
     order = [] if axis is None else with_last(x, axis)
     shape = tuple(x.shape[other] for other in order[:-1])
     rows, length = rows_of(x.shape, axis)
     if not length:
-        msg = f"a share of shape {x.shape} has no largest or smallest element along {'all axes' if axis is None else f'axis {axis}'}: it is empty there"
+        msg = (
+            f"a share of shape {x.shape} has no largest or smallest element along "
+            f"{'all axes' if axis is None else f'axis {axis}'}: it is empty there"
+        )
         raise ProgramError(msg)
     return (x.transpose(*order) if order else x).reshape(rows, length), shape
 
 
 def _grouped(x: Any, groups: int, size: int) -> Any:
-    """Rows of elements as groups of neighbours; the last element repeats as often as needed, and loses to itself."""
+    """Return rows of elements as groups of neighbours.  The last element repeats as often as needed, and loses to itself."""
     rows, length = x.shape
     if groups * size != rows * length:
         x = x[:, np.minimum(np.arange(groups // rows * size), length - 1)]
@@ -245,9 +256,10 @@ def _grouped(x: Any, groups: int, size: int) -> Any:
 
 @lru_cache(maxsize=256)
 def _levels(rows: int, length: int) -> tuple[tuple[int, int], ...]:
-    """(number of groups, their size) of each level of the tournament that costs least, a round counting as much as ROUND comparisons.
+    """(number of groups, their size) of each level of the cheapest tournament; a round counts as much as ROUND comparisons.
 
-    A level takes one round to mask, two to compare, one to pick the winners, and log4 of the opponents to see who beat all of them.
+    A level takes one round to mask, two to compare, one to pick the winners, and log4 of the opponents to find the element that beat all of
+    them.
     """
 
     @cache

@@ -1,6 +1,6 @@
-"""Statistics together with the number of rows that they are of, which they reveal in any case: what jobs call.
+"""Statistics with the number of rows that they are of, which they reveal in any case.  Jobs call these.
 
-Each runs and costs as the protocol of its name in `protocols`, and takes what that takes.
+Each runs and costs as the protocol of its name in `protocols`, and has the same arguments.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 @protocol
 async def mean(s: Session, x: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Counted | None:
-    """The mean, and the number of pooled rows."""
+    """Return the mean, and the number of pooled rows."""
     return await aggregation.counted_mean(s, x, frac, to)
 
 
 @protocol
 async def weighted_mean(s: Session, x: ArrayLike, w: ArrayLike, *, frac: int = 20, to: Receivers | None = None) -> Counted | None:
-    """The weighted mean, and the sum of all weights."""
+    """Return the weighted mean, and the sum of all weights."""
     return await aggregation.counted_weighted_mean(s, x, w, frac, to)
 
 
 @protocol
 async def variance(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers | None = None) -> Counted | None:
-    """The variance, and the number of pooled rows."""
+    """Return the variance, and the number of pooled rows."""
     return await descriptive.counted_variance(s, x, ddof, frac, to)
 
 
 @protocol
 async def standard_deviation(s: Session, x: ArrayLike, *, ddof: int = 0, frac: int = 20, to: Receivers | None = None) -> Counted | None:
-    """The standard deviation, and the number of pooled rows."""
+    """Return the standard deviation, and the number of pooled rows."""
     spread = await variance(s, x, ddof=ddof, frac=frac, to=to)
     return None if spread is None else spread._replace(value=np.sqrt(spread.value))
 

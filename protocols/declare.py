@@ -1,4 +1,4 @@
-"""How a protocol declares itself: what it costs, what it reveals and where it comes from."""
+"""The declaration of a protocol: what it costs, what it reveals, and its source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Receivers: TypeAlias = "int | str | Iterable[int | str]"
-"""Who gets a result, by index or name: it at these, None elsewhere."""
+"""The receivers of a result, by index or name: it is there at these, and None elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,20 @@ def declared(
 
 
 def op_cost(name: str, n: int, *arguments: Any) -> Cost:
-    """What the op `name` costs."""
+    """Return the cost of the op `name`."""
     return OPS[name].cost(n, *arguments)
 
 
 def reveal_cost(words: int) -> Cost:
-    """What it costs to reveal so many words to all."""
+    """Return the cost of revealing so many words to all."""
     return Cost(rounds=1, payload=8 * words)
 
 
 def like(*operands: Any) -> Like:
-    """The shape that shares and public numbers broadcast to; masked if every share among them is, and a private input's if each is one of one owner."""
+    """Return the shape that shares and public numbers broadcast to.
+
+    It is masked if every share among them is, and a private input if every share is one of the same owner.
+    """
     known = [operand if hasattr(operand, "shape") else np.asarray(operand) for operand in operands]
     secret = [each for each in known if isinstance(each, AShare | Masked | Like)]
     owners = {each.owner for each in secret}

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 FRAC = 20
 FEATURE = 2.0**6
-"""Bound of a standardised feature or target: further than 64 standard deviations is an error, not an observation."""
+"""Bound of a standardised feature or target: a value beyond 64 standard deviations is an error, not an observation."""
 WEIGHT = 2.0**6
 ERROR = 2.0**8
 MAX_SHIFT = 12
 
 
 class Schedule(NamedTuple):
-    """How to descend."""
+    """The epochs, batch size and learning rate of a descent."""
 
     epochs: int
     batch: int
@@ -29,7 +29,7 @@ class Schedule(NamedTuple):
 
 
 def check(schedule: Schedule) -> Schedule:
-    """`schedule` itself; ConfigError if nobody can descend by it."""
+    """Return `schedule`.  Raises ConfigError if no descent can follow it."""
     epochs, batch, rate = schedule
     if epochs < 1 or batch < 1 or not 0 < rate < 2**10:
         msg = f"epochs and batch_size are at least 1 and the learning rate is positive, not {epochs}, {batch} and {rate}"
@@ -41,9 +41,10 @@ def check(schedule: Schedule) -> Schedule:
 async def descend(s: Session, x: AShare, y: AShare, schedule: Schedule, parts: Sequence[int] = ()) -> AShare:
     """Plain mini-batches in order, from w = 0.  x: (n, d), y: (n,), both with FRAC -> w: (d,) with FRAC
 
-    `parts` are the numbers of rows of the owners that have some of the n each; none where the rows have no owners, or all of them each.
-    x is masked once.  The errors of a batch and w are quotients, so that a step masks neither; that of more than 2^14 elements masks both, and the first masks w.
-    rate / batch is a shift where it is a power of two from 2^-12 on, else one more truncation.
+    `parts` has one number for each owner of some of the n rows: how many it owns.  It is empty if the rows have no owners, or all of them
+    own each row.
+    x is masked once.  The errors of a batch and w are quotients, so a step masks neither.  A step of more than 2^14 elements masks both,
+    and the first step masks w.  rate / batch is a shift if it is a power of two from 2^-12 on, and otherwise one more truncation.
     rounds 2 + 2 per step (3) · bytes 8 n d once, then 8(batch + d) per step and peer (8(2 batch + d)) · dealer 8 batch d per step
     reveals nothing
     """
@@ -57,10 +58,10 @@ async def descend(s: Session, x: AShare, y: AShare, schedule: Schedule, parts: S
 
 
 def batches(parts: Sequence[int], batch: int) -> Iterator[tuple[int, int]]:
-    """Where an epoch begins and ends each step, of about `batch` rows, on the rows of owners that have `parts` of them.
+    """Yield the start and the end of each step of an epoch, of about `batch` rows, for owners that have `parts` rows each.
 
-    A step of a few rows, or of a few of one owner, would tell of these few.  So no cut is nearer than half a batch to where another owner's rows begin,
-    or the last ones end: it is made there instead, and a step has of each owner none of the rows or `least_of_a_step`.
+    A step of a few rows, or of a few of one owner, would tell of these few.  So no cut is nearer than half a batch to an end of an owner's
+    rows: such a cut is made at that end instead.  A step then has none of an owner's rows, or at least `least_of_a_step`.
     """
     ends = [0, *accumulate(parts)]
     cuts = {0, ends[-1]}
@@ -71,13 +72,13 @@ def batches(parts: Sequence[int], batch: int) -> Iterator[tuple[int, int]]:
 
 
 def least_of_a_step(rows: int, batch: int) -> int:
-    """How many rows at least of an owner that has `rows` are in a step that has any of them."""
+    """Return the least number of rows of an owner with `rows` rows in a step that has any of them."""
     return min(rows, (batch + 1) // 2)
 
 
 @protocol
 async def _step(s: Session, x: Masked, y: AShare, w: AShare, pace: float) -> AShare:
-    """One step: w + pace · x'(y - x w)."""
+    """Make one step: w + pace · x'(y - x w)."""
     mantissa, exponent = math.frexp(pace)
     shift = min(1 - exponent, MAX_SHIFT)
     error = await mpc.matmul_trunc(s, -x, w, FRAC, bound=ERROR, plus=y)

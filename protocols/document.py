@@ -21,32 +21,36 @@ PARTIES = 3
 ROWS, COLUMNS = 1000, 3
 ELEMENTS = 1000
 FEW = 100
-"""Elements of what is for few."""
+"""Elements for the protocols on few elements."""
 EXAMPLES: dict[str, Any] = {"x": np.empty((ROWS, COLUMNS)), "w": np.empty(ROWS), "low": 0.0, "high": 1.0}
 Solver = Literal["exact", "sgd"]
 FITS: dict[Solver, dict[str, Any]] = {"exact": {}, "sgd": {"epochs": 1, "batch_size": 125}}
 
 HEAD = f"""# Protocols: the library
 
-What a program calls as `await protocols.NAME(s, ...)`, or a notebook as `s.run(protocols.NAME, ...)`. `beaver protocols` lists what `beaver run` takes. [ops.md](ops.md) has the ops that these are made of, and
-[precision.md](precision.md) says how exact results are.
+A program calls a protocol as `await protocols.NAME(s, ...)`, a notebook as `s.run(protocols.NAME, ...)`. `beaver protocols` lists what
+`beaver run` takes. [ops.md](ops.md) has the ops that protocols are made of, and [precision.md](precision.md) says how exact results are.
 
-Generated from the declarations of the protocols by `python -m protocols.document`; a test keeps it up to date. Every protocol declares its cost as integers, and the tests find the measured cost equal to it,
-for n = 2 to 5. Figures are for {PARTIES} parties: rounds are simultaneous exchanges, bytes what a party sends to each of the others, dealer bytes all that the dealer sends. Sources are keys of `mpc/papers.py`.
+Generated from the declarations of the protocols by `python -m protocols.document`; a test keeps it up to date. Every protocol declares
+its cost as integers, and the tests check that the measured cost equals it, for n = 2 to 5. Figures are for {PARTIES} parties: rounds are
+simultaneous exchanges, bytes are what a party sends to each of the others, dealer bytes are all that the dealer sends. Sources are keys
+of `mpc/papers.py`.
 """
 
 OWN = f"""
 ## Statistics of own data
 
-Each party passes its own rows. What is revealed goes to everyone, or with `to=` only to those that it names, except for what the table says goes to everyone. Figures are for {ROWS:,} rows of {COLUMNS} columns at each party; the number of rows does not change them, except for `secure_sum`,
-which adds whole arrays.
+Each party passes its own rows. What is revealed goes to everyone, or with `to=` only to the members that it names, except for what the
+table says goes to everyone. Figures are for {ROWS:,} rows of {COLUMNS} columns at each party; the number of rows does not change them,
+except for `secure_sum`, which adds whole arrays.
 """
 
 SHARED = f"""
 ## On shares
 
-These take shares (`s.input`, `s.inputs`, results of others), some of them masked values (`s.mask`), too, and give shares; nothing is revealed. Figures are for {ELEMENTS:,} elements, those of `ranks` and `sort` for {FEW}.
-A call on one element takes about as long as one on a thousand: pass whole arrays, in place of a loop over their elements.
+These take shares (`s.input`, `s.inputs`, results of others) and return shares; some also take masked values (`s.mask`). Nothing is
+revealed. Figures are for {ELEMENTS:,} elements, those of `ranks` and `sort` for {FEW}. A call on one element takes about as long as
+one on a thousand, so pass whole arrays instead of looping over their elements.
 """
 
 FITTED = """
@@ -55,7 +59,7 @@ FITTED = """
 """
 
 MODEL = """
-Its methods. Where `predict` and `score` are joint, they take a session first. All are awaited, except a local `predict` or `score`.
+Its methods. A joint `predict` or `score` takes a session first. All are awaited, except a local `predict` or `score`.
 """
 METHODS = ("fit", "predict", "score", "fitted_score", "standard_errors")
 
@@ -73,38 +77,47 @@ No protocol computes these of a secret:
 SESSION = """
 ## The session
 
-What a program gets as `s`; the docstrings have rounds, bytes and errors. Calls are awaited where the table has an `await`, ops and protocols always.
+A program gets the session as `s`; the docstrings have rounds, bytes and errors. Calls are awaited if the table has an `await`, ops and
+protocols always.
 
-These need no message, and do with shares what they do with arrays:
+These functions need no message, and do with shares what they do with arrays:
 
-- Of numbers, `+`, `-`, and `*` by public integers, also as `np.add`, `np.subtract`, `np.negative` and `np.multiply`; `x.sum(...)` and `np.sum`, `np.cumsum`, `np.trace`.
-- Of numbers and of bits, indexes, `x.reshape(...)`, `x.ravel()`, `x.transpose(...)` and `x.T`; `np.concatenate` and `np.stack`, which are `mpc.concatenate` and `mpc.stack`; and of numpy `reshape`, `ravel`, `transpose`,
-  `swapaxes`, `moveaxis`, `expand_dims`, `squeeze`, `flip`, `flipud`, `fliplr`, `split`, `array_split`, `diagonal`, `diag`, `take`, `delete`, `repeat`, `tile`, `roll` and `broadcast_to`.
+- On numbers: `+`, `-`, and `*` by public integers, also as `np.add`, `np.subtract`, `np.negative` and `np.multiply`; `x.sum(...)` and
+  `np.sum`, `np.cumsum`, `np.trace`.
+- On numbers and bits: indexing, `x.reshape(...)`, `x.ravel()`, `x.transpose(...)` and `x.T`; `np.concatenate` and `np.stack`, which are
+  `mpc.concatenate` and `mpc.stack`; and numpy's `reshape`, `ravel`, `transpose`, `swapaxes`, `moveaxis`, `expand_dims`, `squeeze`, `flip`,
+  `flipud`, `fliplr`, `split`, `array_split`, `diagonal`, `diag`, `take`, `delete`, `repeat`, `tile`, `roll` and `broadcast_to`.
 
-A masked value is not joined, and has no `cumsum`; nor is it indexed by arrays, which the last six would do. Its `x.share()` has them all. A vector of bits has no `np.diag`.
+A masked value cannot be joined, has no `cumsum`, and cannot be indexed by arrays, which the last six functions would do; its `x.share()`
+supports all of them. A vector of bits has no `np.diag`.
 
-A program of `s.run` runs twice: a dry run on shapes alone comes first, and names what the dealer is asked for ahead. So let it have no side effects: what it appends to a list from outside is there twice, first without contents.
-Whatever it needs comes as an argument, and whatever it computes is what it returns. A session of `mpc.connect_sync` runs a program once, and its correlations are asked for as it goes; `s.run(program, ..., plan=True)` is as above there,
-and takes fewer trips to the dealer.
+`s.run` runs a program twice: first a dry run on shapes alone, which names the correlations to ask the dealer for ahead. So the program
+must have no side effects: what it appends to an outer list is there twice, the first time without contents. It takes everything that it
+needs as an argument, and returns everything that it computes. A session of `mpc.connect_sync` runs a program once and asks for its
+correlations as it goes; there, `s.run(program, ..., plan=True)` does what is said here, and takes fewer trips to the dealer.
 """
 ATTRIBUTES = """
 | attribute | what it is |
 |---|---|
 | `s.index`, `s.n`, `s.names` | This party's number, from 0 on; how many parties compute; their names, in the order of their numbers. |
-| `s.cost` | What the session cost this party so far: `rounds`, `sent` (bytes to each peer), `payload` (those to the one that got most), `blocks` (messages that carried them), `corrections` (bytes from the dealer), `relations` (correlations that were used). |
+| `s.cost` | What the session has cost this party so far: `rounds`, `sent` (bytes to each peer), `payload` (bytes to the peer \
+that got most), `blocks` (messages that carried them), `corrections` (bytes from the dealer), `relations` (correlations that were used). |
 | `s.log` | A logger whose lines name the job. It goes where the node's log goes: write nothing secret into it. |
 """
 CALLS = ("encode", "zero", "input", "inputs", "mask", "reveal", "run", "made")
 
 OWN_PROGRAMS = """
-A program of several ops, or a protocol of your own (`async def name(s, ...)` with `@mpc.protocol`), runs at every party through `mpc.connect` or `mpc.connect_sync`. Nodes (`beaver party`) run only what
-`beaver protocols` lists; there is no way yet to offer them another.
+A program of several ops, or a protocol of your own (`async def name(s, ...)` with `@mpc.protocol`), runs at every party through
+`mpc.connect` or `mpc.connect_sync`. Nodes (`beaver party`) run only what `beaver protocols` lists; there is no way yet to offer them
+another protocol.
 
 ### A statistic of each group
 
-All parties must compute the same things, equally often and in the same order. So the groups are a list that they have agreed on, and never what one party finds in its own rows (`frame["region"].unique()`): elsewhere
-that has another order, or other groups, and the rows of different groups would be added. `terms=` of a zero that is revealed compares any public numbers and texts, here the list itself, in a round of its own. A
-group of which no party has a row is an error; of one of which a single party has rows, everyone learns that party's mean.
+All parties must compute the same things, equally often and in the same order. So the groups are a list that the parties have agreed on,
+and never what one party finds in its own rows (`frame["region"].unique()`): at another party that has another order, or other groups, and
+the rows of different groups would be added. `terms=` of a zero that is revealed compares any public numbers and texts, here the list
+itself, in a round of its own. A group without a row at any party is an error. If only one party has rows of a group, everyone learns that
+party's mean.
 
 ```python
 import asyncio
@@ -122,8 +135,9 @@ async def mean_costs(s, frame, regions=REGIONS):
 TESTING = """
 ## Testing a protocol of your own
 
-`mpc.testing.simulate(n, program)` runs `await program(s)` once at each of n parties, with a dealer, all real, in one process: with handshakes and sealed records, over memory in place of a network. It gives
-the n results, in party order. A protocol is right if it gives what plain numpy gives, for several n and seeds, at the cost that you expect:
+`mpc.testing.simulate(n, program)` runs `await program(s)` once at each of n parties, with a dealer, all real, in one process: with
+handshakes and sealed records, over memory in place of a network. It returns the n results, in party order. A protocol is right if it
+gives what plain numpy gives, for several n and seeds, at the cost that you expect:
 
 ```python
 import mpc
@@ -149,15 +163,19 @@ for n in (2, 3, 5):
 
 | parameter | what it does |
 |---|---|
-| `seed=None` | A number delays messages, and resumes tasks, in an order that it chooses: what depends on the order in which they come shows under one seed or another. |
-| `check_bounds=False` | True adds up the parties' words of every share, and raises `mpc.testing.ExceededBoundError` where a value is beyond the public bound of its share: so it tests what `bound=` and `assume_bound` claim. |
+| `seed=None` | A number delays messages, and resumes tasks, in an order that it chooses: a program whose result depends on their \
+order shows it under one seed or another. |
+| `check_bounds=False` | True adds up the parties' words of every share, and raises `mpc.testing.ExceededBoundError` if a value is beyond \
+the public bound of its share: so it tests what `bound=` and `assume_bound` claim. |
 | `clocks=` | `mpc.network.mesh.Clocks(join, lost, stall)`, in seconds, of every party; 20 each by default. |
 | `window=None` | How many bytes of a session may be on their way to a peer; a small one makes senders wait, as large messages do. |
 | `tap=None` | `tap(frame)` is called with the bytes of every frame as it is sent. They are sealed: they tell how much is sent, and when. |
 
-Every run is watched by an oracle too: `mpc.testing.ReusedRandomnessError` where a word of a stream would hide two secret words: a fault of Beaver, for no program of public calls should bring it about.
-An exception of a program comes out as itself, with a note that names the party; the others end as they would in separate processes, and what awaits something of its own is cancelled two seconds later.
-`await mpc.testing.simulate_async(...)` is the same in a loop that runs already, where a seed does not change the order of tasks.
+An oracle also watches every run. It raises `mpc.testing.ReusedRandomnessError` if a word of a stream would hide two secret words: that is
+a fault of Beaver, since no program of public calls should cause it. An exception of a program comes out as itself, with a note that names
+the party. The other parties end as they would in separate processes, and a program that awaits something of its own is cancelled two
+seconds later.
+`await mpc.testing.simulate_async(...)` does the same in a loop that runs already, where a seed does not change the order of tasks.
 """
 
 AROUND = """
@@ -167,7 +185,7 @@ ENTRIES = ("connect", "connect_sync", "open_node", "estimate", "protocol", "conc
 
 
 def table(*, own: bool) -> Iterator[str]:
-    """The protocols that reveal a result of own data, or those that take and give shares."""
+    """Yield a table of the protocols that reveal a result of own data, or of those that take and return shares."""
     headings = ["call", "gives", *(["reveals"] if own else []), "rounds", "bytes to each peer", "dealer bytes", "source"]
     yield f"| {' | '.join(headings)} |"
     yield f"|{'---|' * len(headings)}"
@@ -180,7 +198,7 @@ def table(*, own: bool) -> Iterator[str]:
 
 
 def _operands(each: Protocol) -> list[inspect.Parameter]:
-    """What the cost depends on: all but the session and keywords, and those that are seldom given."""
+    """Return the parameters that the cost depends on: all but the session, keywords, and those with a default."""
     parameters = list(inspect.signature(each.call).parameters.values())[1:]
     return [one for one in parameters if one.kind is not one.KEYWORD_ONLY and one.default is one.empty]
 
@@ -195,7 +213,7 @@ def _example(each: Protocol) -> Any:
 
 
 def _call(name: str, call: Callable[..., Any]) -> str:
-    """How it is written, without types."""
+    """Return how a call is written, without types."""
     given = [one.replace(annotation=one.empty) for one in inspect.signature(call).parameters.values()]
     star = ["*"] if any(one.kind is one.KEYWORD_ONLY for one in given) else []
     free = [str(one) for one in given if one.kind is not one.KEYWORD_ONLY]
@@ -203,7 +221,7 @@ def _call(name: str, call: Callable[..., Any]) -> str:
 
 
 def _gives(call: object, *, whole: bool = False) -> str:
-    """The first paragraph of its docstring, or all of it, as one cell of a table."""
+    """Return the first paragraph of a docstring, or all of it, as one cell of a table."""
     paragraphs = [" ".join(each.split()) for each in (inspect.getdoc(call) or "").split("\n\n")]
     return " · ".join(paragraphs if whole else paragraphs[:1]).replace("|", "\\|")
 
@@ -213,7 +231,7 @@ async def _fit(s: Session, x: Floats, y: Floats, *, solver: Solver, settings: di
 
 
 def fits() -> Iterator[str]:
-    """What fits of rows cost, by a dry run of each."""
+    """Yield a table of what fits of rows cost, by a dry run of each."""
     yield "| solver | rows at each party | columns | rounds | bytes to each peer | dealer bytes |"
     yield "|---|---|---|---|---|---|"
     for solver, settings in FITS.items():
@@ -223,7 +241,7 @@ def fits() -> Iterator[str]:
 
 
 def calls(owner: object, prefix: str, names: Sequence[str], *, awaited: bool = False, whole: bool = False) -> Iterator[str]:
-    """What these are for; written with the `await` that they take, if all of them say by their `async` whether they do."""
+    """Yield a table of calls and their purpose; with `awaited`, a call of an `async def` is written with `await`."""
     yield "| call | what it is |"
     yield "|---|---|"
     for name in names:
@@ -233,7 +251,7 @@ def calls(owner: object, prefix: str, names: Sequence[str], *, awaited: bool = F
 
 
 def document() -> str:
-    """The whole of docs/protocols.md."""
+    """Return the whole of docs/protocols.md."""
     regression = f"`{_call('LinearRegression', LinearRegression)}`"
     about = inspect.getdoc(LinearRegression) or ""
     parts = (

@@ -1,4 +1,4 @@
-"""X and y as a party has them: tables of finite numbers, or what is wrong with them, without a value."""
+"""X and y as a party has them: tables of finite numbers, or errors that name what is wrong, without a value."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from protocols.labels import check_paired
 
 
 def flat(y: Any) -> Any:
-    """Y as (n,), where it is one column of a table, as a frame of one has it."""
+    """Return y as (n,) if it is one column of a table, as in a frame of one column."""
     return y.reshape(len(y)) if y.shape[1:] == (1,) else y
 
 
 def as_shares(x: Any, y: Any) -> tuple[AShare, AShare]:
-    """X as (n, d) and y as (n,); ProgramError for what is no share, or has another shape."""
+    """Return X as (n, d) and y as (n,).  Raises ProgramError for anything that is no share, or has another shape."""
     if not isinstance(x, AShare) or not isinstance(y, AShare) or x.ndim != 2 or flat(y).shape != x.shape[:1]:
         msg = 'split="shared" takes AShares: X of shape (n, d) and y of shape (n,)'
         raise ProgramError(msg)
@@ -25,7 +25,10 @@ def as_shares(x: Any, y: Any) -> tuple[AShare, AShare]:
 
 
 def numbers(name: str, values: Any) -> Floats:
-    """`values` in float64, without a copy where they are that already; ConfigError, which names the columns, for what is no number."""
+    """Return `values` in float64, without a copy if they have that type.
+
+    Raises ConfigError, which names the columns, for anything but numbers.
+    """
     try:
         return as_numbers(values).astype(np.float64, copy=False)
     except PrecisionError as fault:
@@ -34,7 +37,7 @@ def numbers(name: str, values: Any) -> Floats:
 
 
 def observed(y: Any, x: Any) -> Floats:
-    """Own observations (n,), a finite number for each row of x, labelled alike; ConfigError otherwise."""
+    """Return own observations (n,): a finite number for each row of x, labelled alike.  Raises ConfigError otherwise."""
     observed: Floats = flat(numbers("y", y))
     if observed.shape != np.shape(x)[:1]:
         msg = f"y must have shape (n,) for X of shape (n, d), not {observed.shape} for {np.shape(x)}"
@@ -45,7 +48,7 @@ def observed(y: Any, x: Any) -> Floats:
 
 
 def needed(y: Any, split: str) -> Any:
-    """`y`; ConfigError for None where every party has rows of its own."""
+    """Return `y`.  Raises ConfigError for None if every party has rows of its own."""
     if y is None and split != "columns":
         msg = f'with split="{split}" every party passes y for its own rows'
         raise ConfigError(msg)
@@ -53,14 +56,14 @@ def needed(y: Any, split: str) -> Any:
 
 
 def own_table(x: Any) -> Floats:
-    """X as (n, d) in float64; ConfigError, naming row and column but never a value, for what is not finite numbers."""
+    """Return X as (n, d) in float64.  Raises ConfigError, which names row and column but never a value, for anything but finite numbers."""
     table, _ = as_table(x, None)
     check_finite(table, None, column_names(x))
     return table
 
 
 def as_table(x: Any, y: Any) -> tuple[Floats, Floats | None]:
-    """X and y in float64, with the same rows."""
+    """Return X and y in float64, with the same rows."""
     table = numbers("X", x)
     target = None if y is None else flat(numbers("y", y))
     if table.ndim != 2 or (target is not None and target.shape != table.shape[:1]):
@@ -72,7 +75,7 @@ def as_table(x: Any, y: Any) -> tuple[Floats, Floats | None]:
 
 
 def _as_two_axes(x: Any, table: Floats) -> str:
-    """How X gets both axes, where it has no rows or columns, or is one column."""
+    """Return how X gets both axes if it has no rows or columns, or is one column."""
     if x is None or not table.size:
         return ": a party without columns or rows passes an array with 0 of them, such as np.empty((n, 0)) or np.empty((0, d))"
     if table.ndim != 1:
@@ -84,7 +87,7 @@ def _as_two_axes(x: Any, table: Floats) -> str:
 
 
 def check_finite(table: Floats, target: Floats | None, names: tuple[str, ...]) -> None:
-    """ConfigError that names row and column of what is no finite number."""
+    """Raise ConfigError, which names row and column, for a number that is not finite."""
     if bad := blockwise.not_finite(table):
         (row, column), many = bad
         msg = f"X, row {row}, {column_of(column, names)} is not a finite number ({many} such value(s)); mend or drop these rows"

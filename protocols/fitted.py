@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from protocols.least_squares import Local
 
 FAR = 28.0
-"""Root mean square of a standardised row up to which z·w fits the ring whatever w is: |z·w| <= |z| 2^11 / sqrt(d) (docs/precision.md)."""
+"""Root mean square of a standardised row up to which z·w fits the ring for any w: |z·w| <= |z| 2^11 / sqrt(d) (docs/precision.md)."""
 
 
 class Fitted(Protocol):
@@ -40,16 +40,25 @@ class Fitted(Protocol):
 
     @property
     def unit(self) -> float:
-        """A power of two of about the standard deviation of y, as far as it is public by now: what is revealed in y's units is rounded in it."""
+        """A power of two of about the standard deviation of y, as far as that is public by now.
+
+        What is revealed in y's units is rounded in it.
+        """
 
     async def coefficients(self, s: Session, to: Receivers | None = None) -> tuple[Floats, float] | None:
         """Reveal coefficients and intercept of the raw columns to the receivers; None elsewhere."""
 
     async def explained(self, s: Session) -> AShare:
-        """What the model explains of y'y on the rows of the fit, and y'y, as a share (2,); ConfigError where only predictions can tell."""
+        """Return, as a share (2,), what the model explains of y'y on the rows of the fit, and y'y.
+
+        Raises ConfigError if only predictions can tell.
+        """
 
     async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None, records: tuple[str, ...] = ()) -> Floats:
-        """Joint predictions from own data, by public coefficients or by the shares; `records` are what an index calls rows that are common to all."""
+        """Return joint predictions from own data, by public coefficients or by the shares.
+
+        `records` are the labels that an index gives common rows.
+        """
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,7 +73,7 @@ class Pooled:
     right: AShare | None = None
     ridge: Floats | None = None
     sure: Sure | None = None
-    """What tells how sure the coefficients are, where there is an intercept and no penalty."""
+    """What the standard errors of the coefficients need, if there is an intercept and no penalty."""
 
     @property
     def unit(self) -> float:
@@ -93,7 +102,7 @@ class Pooled:
         public: tuple[Floats, float] | None,
         records: tuple[str, ...] = (),  # noqa: ARG002  rows are nobody else's
     ) -> Floats:
-        """See Fitted: each party gets those of its own rows."""
+        """See Fitted: each party gets the predictions of its own rows."""
         if public is not None:
             return np.asarray(own @ public[0] + public[1])
         z = await _near(s, own, self.mean[:-1], self.scale[:-1], own.shape[1])
@@ -120,7 +129,7 @@ class Secluded:
         return float(np.ldexp(1.0, self.powers[-1]))
 
     async def coefficients(self, s: Session, to: Receivers | None = None) -> tuple[Floats, float] | None:
-        """See Fitted.  rounds 2, or 3 where not everyone receives"""
+        """See Fitted.  rounds 2, or 3 if not everyone receives"""
         if not s.everyone(to):
             return await self._to_some(s, s.receivers(to))
         raw = np.ldexp(np.asarray(await s.reveal(self.weights)), self.powers[-1] - self.powers[:-1])
@@ -129,7 +138,7 @@ class Secluded:
         return raw, float(await reveal_sum(s, s.encode(mine))) * self.unit
 
     async def _to_some(self, s: Session, to: tuple[int, ...]) -> tuple[Floats, float] | None:
-        # Who does not know the coefficients cannot say what its means add to the intercept.
+        # A party that does not know the coefficients cannot say what its means add to the intercept.
         *means, target = self.own.part * np.ldexp(self.own.mean, -self.powers)
         offset = await prediction.intercept(s, self.weights, np.asarray(means), float(target), addends=s.n)
         weights, constant = await asyncio.gather(s.reveal(self.weights, to), s.reveal(offset, to))
@@ -138,7 +147,7 @@ class Secluded:
         return np.ldexp(np.asarray(weights), self.powers[-1] - self.powers[:-1]), float(constant) * self.unit
 
     async def explained(self, s: Session) -> AShare:  # noqa: ARG002  see Fitted
-        """See Fitted: the scale of y is known to within a factor of two only."""
+        """See Fitted: the scale of y is known only to within a factor of two."""
         raise ConfigError(prediction.NO_SYSTEM)
 
     async def predictions(
@@ -148,7 +157,7 @@ class Secluded:
         public: tuple[Floats, float] | None,
         records: tuple[str, ...] = (),  # noqa: ARG002  rows are nobody else's
     ) -> Floats:
-        """See Fitted: each party gets those of its own rows; by public coefficients only."""
+        """See Fitted: each party gets the predictions of its own rows, by public coefficients only."""
         if public is None:
             msg = (
                 f'{s.names[s.index]}: reveal=False needs moments="reveal", since a prediction from shared weights needs the columns\' means'
@@ -175,7 +184,7 @@ class Apart:
         return float(self.layout.rows)
 
     async def coefficients(self, s: Session, to: Receivers | None = None) -> tuple[Floats, float] | None:
-        """See Fitted.  rounds 6, or 7 where not everyone receives"""
+        """See Fitted.  rounds 6, or 7 if not everyone receives"""
         chosen = s.receivers(to)
         raw, (powers, self.unit) = await asyncio.gather(
             least_squares.unscaled(s, self.weights, self.local, self.layout), least_squares.powers(s, self.local, self.layout)
@@ -190,7 +199,7 @@ class Apart:
         return coefficients, float(intercept) * self.unit
 
     async def _to_some(self, s: Session, raw: AShare, powers: Floats, to: tuple[int, ...]) -> tuple[Floats, float] | None:
-        # Who does not know the coefficients cannot say what its means add to the intercept.
+        # A party that does not know the coefficients cannot say what its means add to the intercept.
         start, stop = self.layout.span(s.index)
         means = np.zeros(len(powers))
         _, exponents = np.frexp(self.local.scale)
@@ -213,7 +222,7 @@ class Apart:
         return await prediction.explained(s, self.weights, self.right, penalty)
 
     async def predictions(self, s: Session, own: Floats, public: tuple[Floats, float] | None, records: tuple[str, ...] = ()) -> Floats:
-        """See Fitted: everyone gets those of the common rows."""
+        """See Fitted: everyone gets the predictions of the common rows."""
         start, stop = self.layout.span(s.index)
         if own.shape[1] != stop - start:
             msg = f"{s.names[s.index]} fitted with {stop - start} columns and predicts with {own.shape[1]}"
@@ -230,14 +239,14 @@ class Apart:
 
 
 async def _near(s: Session, own: Floats, mean: Floats, scale: Floats, columns: int) -> Floats:
-    """Own rows, standardised, of so many columns in all; an estimate, which has no data, has zeros."""
+    """Return own rows, standardised, where there are `columns` columns in all.  An estimate, which has no data, gets zeros."""
     kernel: Any = _standard_rows
     z: Any = await s.compute(kernel, own.shape, own, mean, scale, columns, work=blockwise.WORK * own.size)
     return z if isinstance(z, np.ndarray) else np.zeros(z.shape)
 
 
 def _standard_rows(own: Floats, mean: Floats, scale: Floats, columns: int) -> Floats:
-    """PrecisionError for a row that is too far out to predict from shared weights."""
+    """Return standardised rows.  Raises PrecisionError for a row that is too far out to predict from shared weights."""
     z = (own - mean) / scale
     far = np.flatnonzero(np.square(z).sum(axis=1) > FAR**2 * columns)
     if len(far):

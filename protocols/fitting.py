@@ -1,4 +1,4 @@
-"""What `LinearRegression.fit` does for each way in which data can be split."""
+"""The fits of `LinearRegression`, for each way in which data can be split."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 COLUMNS = 1023
-"""Columns up to which what a descent is tried by fits the ring: FEATURE·WEIGHT·COLUMNS < 2^(62 - 2 FRAC)."""
+"""Columns up to which the test of a descent fits the ring: FEATURE·WEIGHT·COLUMNS < 2^(62 - 2 FRAC)."""
 LEFT = 0.01
-"""Part of the error of a descent that nobody is warned of."""
+"""The part of a descent's error that causes no warning."""
 SAMPLE = 64
-"""Rows on which a descent is tried: if it diverged, it is far off everywhere."""
+"""Rows on which a descent is tested: if it diverged, it is far off everywhere."""
 
 
 def _ridge(moments: Moments, scale: Floats, alpha: float) -> Floats:
@@ -36,13 +36,13 @@ def _ridge(moments: Moments, scale: Floats, alpha: float) -> Floats:
 
 
 async def on_hidden_rows(s: Session, x: Floats, y: Any, options: Options, labels: Sequence[str]) -> Secluded:
-    """Own rows, all columns, secret moments."""
+    """Fit own rows with all columns and secret moments."""
     with noting((*options.names, *options.target)):
         return Secluded(*await hidden.by_hidden_rows(s, x, y, options, labels))
 
 
 async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str]) -> Pooled:
-    """Own rows, all columns."""
+    """Fit own rows with all columns."""
     if step is not None:
         _few_enough(x.shape[1])
     with noting((*options.names, *options.target)):
@@ -51,7 +51,7 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
     if step is None:
         ridge = _ridge(pooled, scale, options.alpha)
         part = least_squares.correlations(own, pooled, scale)
-        # What was revealed so far ended the plan of the program; from here on it goes on again.
+        # What was revealed so far ended the program's plan; from here on the program is planned again.
         weights, singular, inverse, right = await s.run(least_squares.by_rows, part, ridge)
         if not options.centre:
             return Pooled(weights, singular, pooled.mean, scale, pooled.rows)
@@ -68,7 +68,7 @@ async def on_rows(s: Session, x: Floats, y: Any, options: Options, step: Schedul
 async def on_shares(
     s: Session, x: AShare, y: AShare, options: Options, step: Schedule | None = None, refuse: Refuse | None = None
 ) -> Pooled:
-    """Shared rows; `refuse` says what to do with columns that hardly vary."""
+    """Fit shared rows; `refuse` handles columns that hardly vary."""
     not_empty(len(x), lacks="nothing to fit")
     labels = options.names or [f"x{number}" for number in range(x.shape[1])]
     if step is not None:
@@ -85,7 +85,7 @@ async def on_shares(
 async def on_columns(
     s: Session, x: Floats, y: Any, options: Options, step: Schedule | None, labels: Sequence[str], records: tuple[str, ...]
 ) -> Apart:
-    """Own columns of common rows, which an index may call `records`."""
+    """Fit own columns of common rows, which an index may label as `records`."""
     layout = await column_layout(s, *x.shape, has_target=y is not None, terms=_terms(options, step), records=records)
     local = await blockwise.locally(least_squares.local_moments, x, y, options, labels)
     if step is None:
@@ -108,14 +108,14 @@ async def on_columns(
 
 @mpc.protocol
 async def _descended(s: Session, x: AShare, y: AShare, step: Schedule, parts: Sequence[int] = ()) -> tuple[AShare, BShare]:
-    """The weights of a descent on the rows of owners that have `parts` of them, and one bit: 1 where it diverged.
+    """Return the weights of a descent on the rows of owners that have `parts` rows each, and one bit: 1 if it diverged.
 
     rounds those of descend + 10 · reveals nothing
     """
     _few_enough(x.shape[1])
     _warn_of_little(s, parts or (len(y),), step)
     weights = await descend(s, x, y, step, parts)
-    # As many rows as squares that are bounded by d·2^12 leave room for.
+    # As many rows as the ring can sum squares of, which are bounded by d·2^12.
     count = min(SAMPLE, max((1 << 22) // x.shape[1] ** 2, 1))
     every = max(len(y) // count, 1)
     rows, target = x[::every][:count], y[::every][:count]
@@ -131,36 +131,40 @@ async def _descended(s: Session, x: AShare, y: AShare, step: Schedule, parts: Se
 
 
 def _warn_of_little(s: Session, parts: Sequence[int], step: Schedule) -> None:
-    """Log that a descent is too short, whatever the columns: the least eigenvalue of their correlations, along which it is slowest, is at most 1."""
+    """Log that a descent is too short for any columns.
+
+    It is slowest along the least eigenvalue of the columns' correlations, which is at most 1.
+    """
     steps = step.epochs * len(list(batches(parts, step.batch)))
     left = max(1 - step.rate, 0.0) ** steps
     if left > LEFT:
         s.log.warning(
-            'a descent of %d steps leaves about %.0f %% of its error, more where columns are correlated: give it more epochs, or use solver="exact"',
+            "a descent of %d steps leaves about %.0f %% of its error, more where columns are correlated: give it "
+            'more epochs, or use solver="exact"',
             steps,
             100 * left,
         )
 
 
 def _few_enough(columns: int) -> None:
-    """ConfigError for more columns than a descent has room for."""
+    """Raise ConfigError for more columns than fit into a descent."""
     if columns > COLUMNS:
         msg = f'solver="sgd" fits the ring for at most {COLUMNS} columns, not {columns}: use solver="exact", or fewer columns'
         raise ConfigError(msg)
 
 
 def _terms(options: Options, step: Schedule | None) -> tuple[float | str, ...]:
-    """What all parties must have alike, as plain numbers."""
+    """Return the settings that all parties must have alike, as plain numbers."""
     return (*options.terms, *map(float, step or ()))
 
 
 def _standardised_before(x: AShare, y: AShare, options: Options) -> None:
-    """Raise unless shared data are fit for a descent: gradients of larger ones would wrap, and it would end well all the same."""
+    """Raise an error unless shared data fit a descent: gradients of larger data would wrap around without an error."""
     for name, share in (("X", x), ("y", y)):
         if share.bound > FEATURE:
             msg = (
-                f'{name} is shared with bound={share.bound:g}, and solver="sgd" takes standardised data, at most {FEATURE:g}: divide the columns by '
-                f'their standard deviations before sharing them, with bound={FEATURE:g}, or use solver="exact"'
+                f'{name} is shared with bound={share.bound:g}, and solver="sgd" takes standardised data, at most {FEATURE:g}: divide the '
+                f'columns by their standard deviations before sharing them, with bound={FEATURE:g}, or use solver="exact"'
             )
             raise PrecisionError(msg)
     if options.centre:
@@ -170,7 +174,7 @@ def _standardised_before(x: AShare, y: AShare, options: Options) -> None:
 
 @contextmanager
 def _naming(z: Floats, names: Sequence[str]) -> Iterator[None]:
-    """PrecisionError, naming row and column, for an own standardised value that is shared within and that a descent has no room for."""
+    """Raise a PrecisionError, naming row and column, for an own standardised value in the body that is too large for a descent."""
     try:
         yield
     except PrecisionError as fault:

@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 MEAN = 2.0**20
 """Bound of a column's mean."""
 HIGH_FRAC, LOW_FRAC = 10, 32
-"""A mean travels in two parts, its multiples of 2^-HIGH_FRAC and the rest, since the ring does not hold the products of both at once."""
+"""A mean is sent in two parts, its multiples of 2^-HIGH_FRAC and the rest, since the ring cannot hold the products of both at once."""
 PARTIES = 12
-"""Most parties: for more, the sizes that scales are found from are too coarse for SPREAD (docs/precision.md)."""
+"""The largest number of parties: for more, the sizes that scales are found from are too coarse for SPREAD (docs/precision.md)."""
 WEIGHT_FRAC = 28
 APART_FRAC = 40
 SPREAD_FRAC = 16
 SPREAD = 1.5
-"""Bound of correlations where the scale is a power of two that was found from coarse squares."""
+"""Bound of correlations if the scale is a power of two that was found from coarse squares."""
 SMALLEST, LARGEST = -10, 42
-"""Powers of two between which variances are told apart; a variance that is not well within is a named error."""
+"""Powers of two between which variances are told apart; a variance that is not well within causes a named error."""
 BETWEEN_FRAC = 29
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Hidden:
-    """The pooled count, and own part of the pool: its share of the rows, its means, and its scatter about them over the count."""
+    """The pooled count, and this party's part of the pool: its share of the rows, its means, and its scatter about them over the count."""
 
     rows: float
     part: float
@@ -48,7 +48,7 @@ class Hidden:
 
 @protocol
 async def own_part(s: Session, x: Floats, y: Floats, *, centre: bool, terms: tuple[float | str, ...]) -> tuple[float, Hidden]:
-    """Pooled count, and what this party contributes.  rounds 1 · bytes 8 per peer · reveals the pooled count"""
+    """Return the pooled count, and what this party contributes.  rounds 1 · bytes 8 per peer · reveals the pooled count"""
     (count,) = await reveal_sum(s, s.encode([len(x)], frac=0), terms=terms)
     not_empty(count, lacks="nothing to fit")
     products = await blockwise.locally(blockwise.products, x, y)
@@ -82,17 +82,17 @@ def _low(values: Floats) -> Floats:
 
 @protocol
 async def _less_pooled(s: Session, root: float, mean: Floats, weighed: Floats, frac: int, bound: float) -> AShare:
-    """root·(mean - Σ weighed), one row for each party.  rounds 1"""
+    """Return root·(mean - Σ weighed), one row for each party.  rounds 1"""
     pooled = s.zero(mean.shape, frac=frac).add_own(s.encode(weighed, frac=frac, bound=bound))
     if frac == HIGH_FRAC:
         pooled = pooled.assume_bound(bound, "a weighted mean of the parties' means")
     roots = _own_row(s, np.array([root]), WEIGHT_FRAC, 1.0)
-    # The same rounded weight on both sides: the large common offset cancels.
+    # Both sides have the same rounded weight, so the large common offset cancels.
     return _own_row(s, root * mean, WEIGHT_FRAC + frac, bound) - await mpc.mul(s, roots, pooled)
 
 
 def _own_row(s: Session, own: Floats, frac: int, bound: float) -> AShare:
-    """Everyone's `own` as the rows of one share."""
+    """Return everyone's `own` as the rows of one share."""
     rows = np.zeros((s.n, len(own)))
     rows[s.index] = own
     return s.zero(rows.shape, frac=frac).add_own(s.encode(rows, frac=frac, bound=bound)).assume_bound(bound, "one owner each")
@@ -100,11 +100,11 @@ def _own_row(s: Session, own: Floats, frac: int, bound: float) -> AShare:
 
 @protocol
 async def exponents(s: Session, x: AShare) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """The least E with x < 4^E, from SMALLEST / 2 to LARGEST / 2.  x: (k,) -> (k,) public
+    """Return the least E with x < 4^E, from SMALLEST / 2 to LARGEST / 2.  x: (k,) -> (k,) public
 
     rounds 5 · reveals the power of four of each x
     """
-    # Every second power of two alone: the others would tell more than a scale needs.
+    # Only every second power of two: the others would tell more than a scale needs.
     steps = np.arange(SMALLEST, LARGEST, 2)
     below = await mpc.ltz(s, _column(x, len(steps)) - np.ldexp(1.0, steps))
     counts = await s.reveal((await mpc.b2a(s, below)).sum(axis=1))
@@ -119,7 +119,8 @@ def _column(x: AShare, width: int) -> AShare:
 async def spreads(
     s: Session, own: Hidden, apart: AShare, ridge: float, labels: Sequence[str]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """The E with which every column over 2^E has a variance below 1 (at least 1/4 where it is not below 2^SMALLEST), ridge included.
+    """Return the E for which every column over 2^E has a variance below 1, ridge included (at least 1/4 unless the variance is below
+    2^SMALLEST).
 
     rounds 7 · reveals the power of two of each column's standard deviation
     """
@@ -172,17 +173,20 @@ def _finest(s: Session, between_parties: AShare, within: Floats) -> AShare:
 
 
 def _check_means(s: Session, mean: Floats, labels: Sequence[str]) -> None:
-    """PrecisionError that names the columns whose own means do not fit."""
+    """Raise PrecisionError, which names the columns whose own means do not fit."""
     try:
         s.encode(mean, frac=HIGH_FRAC, bound=MEAN)
     except PrecisionError as fault:
         far = ", ".join(repr(name) for name, value in zip([*labels, "y"], mean, strict=True) if not abs(value) <= MEAN)
-        msg = f'column(s) {far} have means beyond {MEAN:.0f} here, the most for moments="secret": subtract a constant from them, or scale them'
+        msg = (
+            f'column(s) {far} have means beyond {MEAN:.0f} here, the most for moments="secret": subtract a '
+            "constant from them, or scale them"
+        )
         raise PrecisionError(msg) from fault
 
 
 def _refuse_sizes(powers: np.ndarray[tuple[int, ...], np.dtype[np.int64]], labels: Sequence[str], alpha: float) -> None:
-    """ConfigError for what is constant or outside the range in which sizes are told apart."""
+    """Raise ConfigError for columns that are constant, or outside the range in which sizes are told apart."""
     huge = [repr(name) for name, power in zip([*labels, "y"], powers, strict=True) if power >= LARGEST // 2]
     if huge:
         msg = f"column(s) {', '.join(huge)} have standard deviations above {2.0 ** (LARGEST // 2 - 1):.2g}: scale them"

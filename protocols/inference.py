@@ -1,4 +1,4 @@
-"""How sure the coefficients of a fit are: their standard errors."""
+"""The standard errors of a fit's coefficients."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DIRECTION = 17
 
 NO_ERRORS = 'standard errors need solver="exact", split="rows", moments="reveal", an intercept and alpha=0'
 TELLING = 2.0**-22
-"""What a fit must leave of y'y, for each coefficient and the intercept, to be told from rounding (docs/precision.md)."""
+"""The part of y'y, for each coefficient and the intercept, that a fit must leave so that it is told from rounding (docs/precision.md)."""
 NO_SPARE_ROWS = "there are no more rows than coefficients, so nothing is left to tell how sure these are: use more rows, or fewer columns"
 
 
 class StandardErrors(NamedTuple):
-    """Of the coefficients (d,) and the intercept; what their t values have, n - d - 1 degrees of freedom; and R² on the rows of the fit."""
+    """Standard errors of the coefficients (d,) and the intercept; their degrees of freedom, n - d - 1; and R² on the rows of the fit."""
 
     coefficients: Floats
     intercept: float
@@ -34,7 +34,7 @@ class StandardErrors(NamedTuple):
 
 
 class Sure(NamedTuple):
-    """What a fit with an intercept and without a penalty leaves for its standard errors."""
+    """What a fit with an intercept and without a penalty keeps for its standard errors."""
 
     inverse: AShare
     """Close to the inverse of the columns' correlations (d, d)."""
@@ -49,12 +49,12 @@ async def standard_errors(
     """sqrt(v (X'X)^-1_jj) for each coefficient, and sqrt(v (1/n + m'(X'X)^-1 m)) for the intercept, at the receivers; None elsewhere.
 
     v is RSS / (n - d - 1), X the centred columns, and m their means.
-    explained: what the fit explains of y'y, and y'y (2,), mean: of all columns, scale: by what they were divided, y last (d + 1,).
+    explained: what the fit explains of y'y, and y'y (2,), mean: of all columns, scale: the divisors of all columns, y last (d + 1,).
     rounds 2 · bytes 8(2 d + 3) per peer · reveals to the receivers R², y'y, the diagonal of the inverse, which has the d variance inflation
     factors, and its quadratic form of m
-    PrecisionError at the receivers for a fit so near to perfect that RSS is rounding.
+    The receivers get a PrecisionError for a fit so near to perfect that RSS is rounding.
     """
-    # Fewer than none are in dry runs only: a real system with so few rows is singular, and was refused.
+    # Only dry runs have fewer than none: a real system with so few rows is singular, and was refused.
     if not sure.spare:
         raise ConfigError(NO_SPARE_ROWS)
     far, every = mean[:-1] / scale[:-1], np.arange(len(sure.inverse))
@@ -67,8 +67,8 @@ async def standard_errors(
     least = TELLING * len(mean)
     if whole - explains < least * whole and sure.spare > 0:
         msg = (
-            f"the fit leaves less than {least:.1g} of the variance of y, which cannot be told from rounding: so near to perfect, it has no standard "
-            "errors to tell; do without them"
+            f"the fit leaves less than {least:.1g} of the variance of y, which cannot be told from rounding: so near to perfect, it has no "
+            "standard errors to tell; do without them"
         )
         raise PrecisionError(msg)
     rest = np.maximum(whole - explains, 0.0) / max(sure.spare, 1)
@@ -80,7 +80,8 @@ async def standard_errors(
 @protocol
 async def _form(s: Session, inverse: AShare, direction: NDArray[np.int64]) -> AShare:
     """The form u'Vu for a public u of length 1, in units of 2^-DIRECTION (d,).  rounds 1 · reveals nothing"""
-    # V is positive semidefinite, so that no element of it or of Vu, nor u'Vu, is above its largest eigenvalue, whose bound its elements have.
+    # V is positive semidefinite.  So no element of V or Vu, nor u'Vu, is above V's largest eigenvalue, which is within the bound of V's
+    # elements.
     reach = inverse.bound * 2.0**DIRECTION
     once = await mpc.trunc(s, inverse.times(direction, bound=reach).sum(1, bound=reach).ldexp(-DIRECTION), DIRECTION)
     return once.times(direction, bound=reach).sum(0, bound=reach).ldexp(-DIRECTION)

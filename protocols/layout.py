@@ -1,4 +1,4 @@
-"""Whose columns stand where, if parties have other columns of the same records."""
+"""The places of the parties' columns, if parties have other columns of the same records."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from mpc import ConfigError, Disagreement, Session, protocol
 from protocols.own_data import not_empty
 
 OTHER_RECORDS = (
-    "its rows are labelled differently from those of this party (pandas index, or identifier of a dataset), or in another order, or by one of the two only: "
-    "where columns are split, all pass the same index in the same order, such as frame.loc[agreed], or frame.reset_index(drop=True) where row i is the same "
-    "record at every party; of datasets, all declare an identifier and hold the same records"
+    "its rows are labelled differently from those of this party (pandas index, or identifier of a dataset), or in another "
+    "order, or by one of the two only: where columns are split, all pass the same index in the same order, such as "
+    "frame.loc[agreed], or frame.reset_index(drop=True) where row i is the same record at every party; of datasets, all declare "
+    "an identifier and hold the same records"
 )
 
 
 class Layout(NamedTuple):
-    """Whose columns stand where: the offsets of the parties' columns, and who has y."""
+    """The places of the parties' columns: the offset of each party's columns, and which party has y."""
 
     rows: int
     offsets: list[int]
@@ -32,17 +33,17 @@ class Layout(NamedTuple):
         return list(itertools.pairwise(self.offsets))
 
     def span(self, party: int) -> tuple[int, int]:
-        """Those of one party."""
+        """Return start and stop of one party's columns."""
         return self.spans[party]
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
-        """Every party's table, with y as the last column of its owner."""
+        """The shape of every party's table, with y as the last column of its owner."""
         return [(self.rows, stop - start + (party == self.target)) for party, (start, stop) in enumerate(self.spans)]
 
     @property
     def target_column(self) -> int:
-        """Where y stands if all tables are put side by side."""
+        """The place of y if all tables are put side by side."""
         return self.offsets[self.target + 1]
 
 
@@ -57,11 +58,12 @@ async def column_layout(
     records: tuple[str, ...] = (),
     lacks: str = "nothing to fit",
 ) -> Layout:
-    """Agree on rows, columns and the terms of the fit, and on what an index calls the `records`; where nobody has a row there is what it `lacks`.
+    """Agree on rows, columns and the terms of the fit, and on the labels that an index gives the `records`.  If nobody has a row, the error
+    says what it `lacks`.
 
-    rounds 1 · reveals everyone's numbers of rows and columns, who has y, and where records have labels, a print of them, of 32 bits
+    rounds 1 · reveals everyone's numbers of rows and columns, who has y, and if records have labels, a print of them, of 32 bits
     """
-    # Of this session alone: the same records have another print in every job.
+    # The print is keyed by this session: the same records have another print in every job.
     prints = [int.from_bytes(blake2b(labels.encode(), digest_size=4, key=s.id).digest(), "big") for labels in records]
     shapes = await s.announce((rows, columns, int(has_target), crc32(repr(terms).encode()), *prints))
     for name, shape in zip(s.names, shapes, strict=True):
@@ -70,8 +72,8 @@ async def column_layout(
     for name, shape in zip(s.names, shapes, strict=True):
         if shape[0] != shapes[0][0]:
             msg = (
-                f"{s.names[0]} has {shapes[0][0]} rows and {name} has {shape[0]}: where columns are split, every party has one row for each "
-                "record, in the same order"
+                f"{s.names[0]} has {shapes[0][0]} rows and {name} has {shape[0]}: where columns are split, every party has one row for "
+                "each record, in the same order"
             )
             raise ConfigError(msg)
     for name, shape in zip(s.names, shapes, strict=True):

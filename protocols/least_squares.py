@@ -1,6 +1,7 @@
 """Least squares on pooled data: each owner reduces its own rows or columns, and only products of columns enter the computation.
 
-Columns are centred and scaled before anything is encoded, so that no digits cancel; what is solved is a system of correlations.
+Columns are centred and scaled before anything is encoded, so that no digits cancel.  The system that is solved has correlations as its
+matrix.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ CONSTANT = 1e-7
 
 
 def no_solution(rows: float, columns: int, alpha: float, *, intercept: bool) -> str:
-    """What is wrong with a singular system of so many pooled rows, and what to do."""
+    """Return what is wrong with a singular system of so many pooled rows, and what to do."""
     if not alpha and rows < columns + intercept:
         what = f"{columns} coefficients{' and an intercept' if intercept else ''}"
         return f"{rows:.0f} pooled rows are too few for {what}: use more rows, fewer columns, or alpha > 0"
@@ -49,7 +50,7 @@ def no_solution(rows: float, columns: int, alpha: float, *, intercept: bool) -> 
 
 
 class Moments(NamedTuple):
-    """Pooled number of rows, and of every column: mean, variance (about 0, where nothing is centred), and what of it may be rounding."""
+    """The pooled number of rows; and of every column the mean, the variance (about 0 if nothing is centred), and its possible rounding."""
 
     rows: float
     mean: Floats
@@ -67,7 +68,7 @@ class Options(NamedTuple):
 
     @property
     def terms(self) -> tuple[float | str, ...]:
-        """As plain numbers, of which a print is the same whatever types they were given in, and the names."""
+        """The options as plain numbers, so that their digest is the same whatever types they were given in, and the names."""
         return float(self.alpha), float(self.centre), float(len(self.names)), *self.names, *self.target
 
 
@@ -75,13 +76,14 @@ class Options(NamedTuple):
 async def moments(
     s: Session, x: Floats, y: Floats, labels: Sequence[str], *, centre: bool = True, terms: tuple[float | str, ...] = ()
 ) -> tuple[Moments, Floats]:
-    """Pooled moments of own rows with y as the last of k columns, whatever their offset and unit; and own `blockwise.products`, which stay here.
+    """Return pooled moments of own rows with y as the last of k columns, whatever their offset and unit; and own `blockwise.products`,
+    which stay here.
 
     rounds 2 · bytes 8(4k + 1) per peer · reveals count, sums of columns and of their squares (coarsely, then about the mean)
     """
     own = await _own_products(s, x, y)
     raw = blockwise.about(own, np.zeros(x.shape[1] + 1))
-    # Both are encoded before either is on its way: what does not fit leaves no call that nobody awaits.
+    # Both are encoded before either is sent: a value that does not fit leaves no call that nobody awaits.
     first, second = encoded(s, raw[-1], SUM_FRAC, labels), encoded(s, np.diag(raw)[:-1], SQUARE_FRAC, labels)
     (*total, count), coarse = await asyncio.gather(reveal_sum(s, first, terms=terms), reveal_sum(s, second))
     not_empty(count, lacks="nothing to fit")
@@ -96,19 +98,19 @@ async def moments(
 
 
 async def _own_products(s: Session, x: Floats, y: Floats) -> Floats:
-    """What `blockwise.products` gives; a dry run, which knows its shape only, leaves the data alone and has zeros."""
+    """Return what `blockwise.products` gives.  A dry run, which knows only its shape, does not read the data and gets zeros."""
     kernel: Any = blockwise.products
     own: Any = await s.compute(kernel, (x.shape[1] + 3, x.shape[1] + 2), x, y, work=blockwise.WORK * x.size)
     return own if isinstance(own, np.ndarray) else np.zeros(own.shape)
 
 
 def correlations(own: Floats, pooled: Moments, scale: Floats) -> Floats:
-    """Own part of the correlations of the pool (k, k), if the columns are divided by these scales."""
+    """Return this party's part of the correlations of the pool (k, k), if the columns are divided by these scales."""
     return np.asarray(blockwise.about(own, pooled.mean)[:-1, :-1] / np.outer(scale, scale) / pooled.rows)
 
 
 def encoded(s: Session, own: Floats, frac: int, labels: Sequence[str], bound: float | None = None) -> Encoded:
-    """Own sums or scatter of all columns, y last, as ring words; PrecisionError names the columns that do not fit."""
+    """Return own sums or scatter of all columns, y last, as ring words.  PrecisionError names the columns that do not fit."""
     try:
         return s.encode(own, frac=frac, bound=bound)
     except PrecisionError:
@@ -120,7 +122,7 @@ def encoded(s: Session, own: Floats, frac: int, labels: Sequence[str], bound: fl
 
 @protocol
 async def by_rows(s: Session, products: Floats, ridge: Floats) -> tuple[AShare, BShare, AShare, AShare]:
-    """Rows split: own part of the correlations, y last, (d + 1, d + 1).  However many rows, d·d + d numbers are shared.
+    """Rows split: own part of the correlations, y last, (d + 1, d + 1).  For any number of rows, d·d + d numbers are shared.
 
     Returns what `solve` does, and b with y'y as its last element.
 
@@ -133,7 +135,7 @@ async def by_rows(s: Session, products: Floats, ridge: Floats) -> tuple[AShare, 
 
 @protocol
 async def by_shares(s: Session, z: AShare, ridge: Floats) -> tuple[AShare, BShare]:
-    """The same for shared standardised rows (n, d + 1) with COLUMN_FRAC: w and the bit.
+    """Solve for shared standardised rows (n, d + 1) with COLUMN_FRAC.  Returns w and the singular bit.
 
     rounds 2 + those of solve · bytes 8 per element and peer · reveals nothing
     """
@@ -144,23 +146,24 @@ async def by_shares(s: Session, z: AShare, ridge: Floats) -> tuple[AShare, BShar
 
 
 def _sum_of(s: Session, own: Floats, frac: int) -> AShare:
-    # However many parties: by Cauchy and Schwarz the sum is a correlation of the pooled columns, and so is each party's part.
+    # This holds for any number of parties: by Cauchy and Schwarz the sum is a correlation of the pooled columns, and so is each party's
+    # part.
     return s.zero(own.shape, frac=frac).add_own(s.encode(own, frac=frac, bound=SLACK), bound=SLACK)
 
 
 def standard_scale(pooled: Moments, alpha: float, names: Sequence[str], refuse: Refuse | None = None) -> Floats:
-    """What to divide each column by, y last, so that the system to solve has diagonal 1; ConfigError for what is constant."""
+    """Return the divisors, y last, that give the system to solve diagonal 1.  Raises ConfigError for constant columns."""
     variance = pooled.variance
     least = np.maximum(CONSTANT * np.abs(pooled.mean), np.sqrt(pooled.doubt))
     constant = np.sqrt(variance) <= least
     ridge = np.append(np.full(len(variance) - 1, alpha / pooled.rows), 0.0)
-    # A penalty smaller than what may be rounding would be all that such a column is divided by.
+    # A penalty below the possible rounding would be all that such a column is divided by.
     (refuse or refuse_constant)(constant & (ridge <= np.square(least)), names, least, alpha)
     return np.asarray(np.sqrt(np.where(constant, 0.0, variance) + ridge))
 
 
 def refuse_constant(constant: Flags, names: Sequence[str], least: Floats, alpha: float) -> None:
-    """ConfigError that names the constant columns, and what penalty helps where `alpha` does not; y is the last."""
+    """Raise ConfigError, which names the constant columns, and the penalty that helps if `alpha` does not; y is the last column."""
     *columns, target = [bool(flat) for flat in constant]
     if any(columns):
         listed = ", ".join(repr(name) for name, flat in zip(names, columns, strict=True) if flat)
@@ -180,7 +183,7 @@ def refuse_constant(constant: Flags, names: Sequence[str], least: Floats, alpha:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Local:
-    """Moments and scale of own columns; y, where it is here, is the last."""
+    """Moments and scale of own columns; y, if this party has it, is the last."""
 
     mean: Floats
     scale: Floats
@@ -188,7 +191,8 @@ class Local:
 
 @protocol
 async def by_columns(s: Session, z: Floats, block: Floats, ridge: Floats, layout: Layout) -> tuple[AShare, BShare, AShare]:
-    """Columns split: own `standard_columns`, with their products, and `own_ridge`.  Blocks of one owner are local, only cross blocks are secure.
+    """Columns split: own `standard_columns`, with their products, and `own_ridge`.  Blocks of one owner are local, only cross blocks are
+    secure.
 
     Returns w and the bit of `solve`, and b with y'y, here the public 1, as its last element.
 
@@ -231,10 +235,10 @@ async def _cross(s: Session, left: mpc.Masked, right: mpc.Masked) -> AShare:
 
 
 def own_ridge(s: Session, scale: Floats, alpha: float, layout: Layout) -> Floats:
-    """The penalty, alpha / (n scale²), of own columns, 0 for the others'."""
+    """Return the penalty, alpha / (n scale²), of own columns, and 0 for the others'."""
     start, stop = layout.span(s.index)
     diagonal = np.zeros(layout.offsets[-1])
-    # The scale has the penalty in it: above 1, for a column that hardly varies beside it, is rounding alone.
+    # The scale includes the penalty: above 1, for a column that hardly varies beside it, is only rounding.
     diagonal[start:stop] = np.minimum(alpha / layout.rows / np.square(scale[: stop - start]), 1.0)
     return diagonal
 
@@ -244,13 +248,13 @@ def _ridge(s: Session, own: Floats) -> AShare:
 
 
 def _finer(b: AShare) -> AShare:
-    """The same values with more fractional bits, exactly."""
+    """Return the same values with more fractional bits, exactly."""
     extra = B_FRAC - b.frac
     return (b * (1 << extra)).ldexp(-extra)
 
 
 def local_moments(x: Floats, y: Floats | None, options: Options, names: Sequence[str]) -> Local:
-    """Mean and scale of own columns, in the clear at their owner; ConfigError for a constant column."""
+    """Return mean and scale of own columns, in the clear at their owner.  Raises ConfigError for a constant column."""
     rows = float(len(x))
     own = blockwise.products(x, y)
     mean = blockwise.mean(own) * options.centre
@@ -262,9 +266,9 @@ def local_moments(x: Floats, y: Floats | None, options: Options, names: Sequence
 
 
 def standard_columns(x: Floats, y: Floats | None, local: Local) -> tuple[Floats, Floats]:
-    """Own columns over their norms (n, k), and their products (k, k).
+    """Return own columns over their norms (n, k), and their products (k, k).
 
-    Rounded before products are made of them, so that all blocks are products of the same columns and none is indefinite.
+    The columns are rounded before products are made of them, so that all blocks are products of the same columns and none is indefinite.
     """
     z = blockwise.scaled(x, y, local.mean, local.scale * np.sqrt(len(x)), COLUMN_FRAC)
     return z, blockwise.about(blockwise.products(z, None), np.zeros(len(local.mean)))[:-1, :-1]
@@ -272,9 +276,9 @@ def standard_columns(x: Floats, y: Floats | None, local: Local) -> tuple[Floats,
 
 @protocol
 async def unscaled(s: Session, weights: AShare, local: Local, layout: Layout) -> AShare:
-    """Coefficients of the raw columns, from those per standard deviation and the owners' private scales.
+    """Return coefficients of the raw columns, from those per standard deviation and the owners' private scales.
 
-    A scale travels as a private mantissa and a public power of two.  w: (d,) -> (d,) with W_FRAC, to be multiplied by `powers`.
+    A scale is sent as a private mantissa and a public power of two.  w: (d,) -> (d,) with W_FRAC, to be multiplied by `powers`.
     rounds 4 · reveals nothing
     """
     start, stop = layout.span(s.index)
@@ -289,7 +293,8 @@ async def unscaled(s: Session, weights: AShare, local: Local, layout: Layout) ->
 
 @protocol
 async def powers(s: Session, local: Local, layout: Layout) -> tuple[Floats, float]:
-    """What `unscaled` coefficients are to be multiplied by: a power of two for each column, as the owners' scales have it; and that of y.
+    """Return the factors of `unscaled` coefficients, a power of two for each column by the owners' scales; and the power of two of y's
+    scale.
 
     rounds 1 · reveals the power of two of every column's standard deviation
     """
@@ -306,7 +311,8 @@ async def powers(s: Session, local: Local, layout: Layout) -> tuple[Floats, floa
 
 @protocol
 async def unstandardised(s: Session, predictions: AShare, local: Local, layout: Layout) -> tuple[Floats, float]:
-    """Standardised predictions (n,) in the units of y, for all, and the power of two of its scale; its mean and scale stay its owner's.
+    """Return standardised predictions (n,) in the units of y, for all, and the power of two of y's scale.  The mean and scale of y stay
+    with its owner.
 
     rounds 4 · reveals the predictions, and the power of two of y's standard deviation
     """
@@ -322,7 +328,7 @@ async def unstandardised(s: Session, predictions: AShare, local: Local, layout: 
 
 @protocol
 async def shared_moments(s: Session, columns: AShare, *, centre: bool = True) -> tuple[Moments, AShare]:
-    """Moments of shared rows (n, k), and the rows about their means.
+    """Return moments of shared rows (n, k), and the rows about their means.
 
     rounds 4 · bytes 8 per element and peer twice · reveals sums of columns and of their squares about the mean
     """
@@ -338,13 +344,14 @@ async def shared_moments(s: Session, columns: AShare, *, centre: bool = True) ->
 
 @protocol
 async def standardised(s: Session, columns: AShare, divisor: Floats) -> tuple[AShare, Floats]:
-    """Shared columns (n, k) over public divisors of about their norms, with COLUMN_FRAC, and the divisors as the ring has them.
+    """Return shared columns (n, k) over public divisors of about their norms, with COLUMN_FRAC, and the divisors as the ring has them.
 
     rounds 1 · reveals nothing · raises PrecisionError for a penalty beside which the columns would be lost
     """
     up = 61 - columns.frac
     factors = np.rint(np.ldexp(1.0 / divisor, up))
-    # The norms alone leave far more: their squares were revealed as words with fewer fractional bits.  A penalty is added to them, and may be of any size.
+    # The norms alone leave far more: their squares were revealed as words with fewer fractional bits.  A penalty is added to them, and may
+    # have any size.
     if factors.min() < 2**10:
         msg = f"alpha is too large beside columns that are shared with {columns.frac} fractional bits: pass a smaller alpha"
         raise PrecisionError(msg)

@@ -1,4 +1,4 @@
-"""Functions with corners: one comparison, and a choice by its bit (papers: catrina10b, rotaru19)."""
+"""Piecewise linear functions: one comparison, and a choice by its bit (papers: catrina10b, rotaru19)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def select_cost(n: int, bit: Any, a: Any, b: Any) -> Cost:
-    """What `select` costs."""
+    """Return the cost of `select`."""
     chosen = compared(a, b)
     shape = np.broadcast_shapes(bit.shape, chosen.shape)
     return op_cost("select", n, bit, chosen if shape == chosen.shape else Like(shape))
@@ -46,14 +46,14 @@ def _bound(x: AShare | Masked | ArrayLike, frac: int) -> float:
 
 
 def negative_part_cost(n: int, x: Any) -> Cost:
-    """What `absolute` and `relu` cost."""
+    """Return the cost of `absolute` and `relu`."""
     masked = Like(x.shape, is_masked=True)
     return mask_cost(n, x).then(op_cost("ltz", n, masked)).then(op_cost("select", n, masked, masked))
 
 
 @mpc.protocol
 async def _parts(s: Session, x: AShare | Masked) -> tuple[AShare, AShare]:
-    """max(x, 0) and min(x, 0), whose sum is x."""
+    """Return max(x, 0) and min(x, 0), whose sum is x."""
     masked = x if isinstance(x, Masked) else await s.mask(x)
     negative = await mpc.select(s, await mpc.ltz(s, masked), masked)
     return (masked.share() - negative).assume_bound(x.bound, "x or 0"), negative
@@ -80,7 +80,7 @@ async def relu(s: Session, x: AShare | Masked) -> AShare:
 
 
 def clip_cost(n: int, a: Any, low: ArrayLike | None, high: ArrayLike | None) -> Cost:  # noqa: ARG001
-    """What `clip` costs."""
+    """Return the cost of `clip`."""
     masked = Like(a.shape, is_masked=True)
     side, picked = op_cost("ltz", n, masked), op_cost("select", n, masked, masked)
     return mask_cost(n, a).then(side.beside(side)).then(picked.beside(picked))
@@ -104,7 +104,7 @@ async def clip(s: Session, a: AShare | Masked, low: ArrayLike | None, high: Arra
 
 
 def _limits(a: AShare | Masked, low: ArrayLike | None, high: ArrayLike | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Finite limits for `clip`: where there is none, what a is within."""
+    """Return finite limits for `clip`: without a limit, the bound of a."""
     wanted = "clip takes public numbers low <= high; for secret ones use less_than and select"
     if isinstance(low, AShare | Masked) or isinstance(high, AShare | Masked):
         raise ProgramError(wanted)
@@ -119,7 +119,7 @@ def _limits(a: AShare | Masked, low: ArrayLike | None, high: ArrayLike | None) -
     if not np.all(np.less_equal(least, most)):
         raise ProgramError(wanted)
     limit = rounded_bound(a.bound, a.frac)
-    # Only where needed: whole numbers beyond 2^53 would not be the same as floats.
+    # Only where needed: as floats, whole numbers beyond 2^53 would change.
     if np.isneginf(least).any():
         least = np.where(np.isneginf(least), -limit, least)
     if np.isposinf(most).any():

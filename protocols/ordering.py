@@ -1,6 +1,6 @@
-"""The order of few elements: every pair meets at once (papers: catrina10b, turbospeedz).
+"""The order of few elements: all pairs are compared at once (papers: catrina10b, turbospeedz).
 
-The work grows with the square of how many meet.  Medians, quantiles, and the k largest follow from a sorted share at no cost.
+The work grows with the square of the number of elements.  Medians, quantiles, and the k largest follow from a sorted share at no cost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def ranks_cost(n: int, a: Any, axis: int = -1) -> Cost:
-    """What `ranks` costs."""
+    """Return the cost of `ranks`."""
     groups, size = rows_of(a.shape, axis)
     pairs = Like((groups, size * (size - 1) // 2), is_masked=True)
     return mask_cost(n, a).then(op_cost("ltz", n, pairs)).then(op_cost("b2a", n, pairs))
@@ -27,9 +27,11 @@ def ranks_cost(n: int, a: Any, axis: int = -1) -> Cost:
 
 @declared(ranks_cost, reveals="nothing", source="catrina10b")
 async def ranks(s: Session, a: AShare | Masked, axis: int = -1) -> AShare:
-    """The place of each element in ascending order along `axis`, from 0; of equal ones, the first comes first.  a: (..., m, ...) -> the same shape, frac 0
+    """The place of each element in ascending order along `axis`, from 0; equal elements keep their order.  a: (..., m, ...) -> the same
+    shape, frac 0
 
-    rounds 4 (3 if Masked; n > 3: one more for each large opening) · bytes per peer 8 m and 4.25 for each of the m(m - 1)/2 pairs · dealer 49.125 for each pair · reveals nothing
+    rounds 4 (3 if Masked; n > 3: one more for each large opening) · bytes per peer 8 m and 4.25 for each of the m(m - 1)/2 pairs · dealer
+    49.125 for each pair · reveals nothing
     """
     last, back = _turned(s.operand(a, (AShare, Masked), "ranks"), axis)
     shape = last.shape
@@ -37,13 +39,13 @@ async def ranks(s: Session, a: AShare | Masked, axis: int = -1) -> AShare:
     size = masked.shape[1]
     pair, first = opponents(size)
     later = await mpc.b2a(s, await mpc.ltz(s, -masked.pairs()))
-    # Before an element come all earlier ones but the larger of these, and the smaller ones of the later.
+    # An element comes after all earlier ones but the larger of these, and after the smaller ones among the later.
     moved = (later[:, pair] * np.where(first, 1, -1)).sum(axis=1) + np.arange(size)
     return moved.assume_bound(max(size - 1, 0), "it is a place among so many").reshape(shape).transpose(*back)
 
 
 def sort_cost(n: int, a: Any, axis: int = -1) -> Cost:
-    """What `sort` costs."""
+    """Return the cost of `sort`."""
     groups, size = rows_of(a.shape, axis)
     masked, places = Like((groups, size), is_masked=True), Like((groups, size, size))
     chosen = op_cost("matmul", n, places, Like((groups, size, 1), is_masked=True))
@@ -54,7 +56,8 @@ def sort_cost(n: int, a: Any, axis: int = -1) -> Cost:
 async def sort(s: Session, a: AShare | Masked, axis: int = -1) -> AShare:
     """The elements in ascending order along `axis`.  a: (..., m, ...) -> the same shape
 
-    The median is the middle one, or the mean of the two in the middle; the k largest are x[-k:]; a quantile is a publicly weighted mean of two neighbours.
+    The median is the middle one, or the mean of the two in the middle; the k largest are x[-k:]; a quantile is a publicly weighted mean of
+    two neighbours.
 
     rounds 9 (8 if Masked; n > 3: one more for each large opening) · bytes per peer 21 m² and 8 m · dealer 70 m² · reveals nothing
     """
@@ -69,7 +72,7 @@ async def sort(s: Session, a: AShare | Masked, axis: int = -1) -> AShare:
 
 
 def _turned(x: AShare | Masked, axis: int) -> tuple[AShare | Masked, Sequence[int]]:
-    """The value with `axis` as its last one, and the axes that turn it back."""
+    """Return the value with `axis` as its last axis, and the axes that undo this."""
     order = with_last(x, axis)
     return x.transpose(*order), [order.index(number) for number in range(x.ndim)]
 

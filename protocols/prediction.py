@@ -1,4 +1,4 @@
-"""Predictions and scores of a linear model, joint where the data or the coefficients are."""
+"""Predictions and scores of a linear model, joint if the data or the coefficients are."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ ROW = 2.0**10
 """Bound of a standardised value to predict from: 1000 standard deviations."""
 PREDICTION = 2.0**12
 MEAN = 2.0**20
-"""Bound of a mean, in units of about a standard deviation, where an intercept is computed on shares."""
+"""Bound of a mean, in units of about a standard deviation, if an intercept is computed on shares."""
 RIDGE_FRAC = 24
 SYSTEM_FRAC = 28
 SPREAD_FRAC, REST_FRAC, SCORE_FRAC = 16, 32, 40
-"""Fractional bits of y's sum of squares when only its size matters, of what its rounded mean leaves, and of what R² is made of in that size."""
+"""Fractional bits of y's sum of squares if only its size matters, of what its rounded mean leaves, and of the sums for R².
+
+The sums for R² are in units of that size.
+"""
 NO_SYSTEM = (
-    'R² from the system that was solved needs solver="exact" with an intercept, and split="columns", or split="rows" with moments="reveal"; '
+    'R² from the system that was solved needs solver="exact" with an intercept, and split="columns", or '
+    'split="rows" with moments="reveal"; '
     "`score` takes others"
 )
 NO_SCORE = (
-    "there is no R² to tell: y is constant over the pooled rows, or varies too little beside its size, or the predictions are more than a thousand of "
-    "its standard deviations off"
+    "there is no R² to tell: y is constant over the pooled rows, or varies too little beside its size, or the predictions are more than a "
+    "thousand of its standard deviations off"
 )
 LEAST_SPREAD = 2.0**-20
-"""For each party: below, rounding would show in the sixth digit of R²."""
+"""For each party: below this, rounding would show in the sixth digit of R²."""
 
 
 @protocol
 async def add_up(s: Session, own: Floats, records: tuple[str, ...] = ()) -> Floats:
-    """The sum of everyone's partial predictions (n,), for all, of rows that all call these `records`.
+    """The sum of everyone's partial predictions (n,), for all, of rows that all label as these `records`.
 
     rounds 1 · bytes 8 n per peer · reveals the predictions
     """
@@ -61,7 +65,7 @@ async def of_own_rows(s: Session, z: Floats, weights: AShare) -> Floats:
 
 @protocol
 async def _for_owner(s: Session, z: Floats, owner: int, shape: tuple[int, ...], weights: Masked) -> Any:
-    """One party's rows times the weights, for that party; None elsewhere.  rounds 3"""
+    """Return one party's rows times the weights, for that party; None elsewhere.  rounds 3"""
     return await s.reveal(await _part(s, z, owner, shape, weights), to=owner)
 
 
@@ -69,7 +73,8 @@ async def _for_owner(s: Session, z: Floats, owner: int, shape: tuple[int, ...], 
 async def of_own_columns(
     s: Session, z: Floats, weights: AShare, spans: Sequence[tuple[int, int]], rows: int, records: tuple[str, ...] = ()
 ) -> AShare:
-    """Everyone's standardised columns (n, d_p) times shared weights (d,) -> shares of the predictions (n,), of rows that all call these `records`.
+    """Everyone's standardised columns (n, d_p) times shared weights (d,) -> shares of the predictions (n,), of rows that all label as these
+    `records`.
 
     rounds 3 · bytes 8 per element and peer · reveals nothing
     """
@@ -80,7 +85,7 @@ async def of_own_columns(
 
 @protocol
 async def _part(s: Session, z: Floats, owner: int, shape: tuple[int, ...], weights: Masked) -> AShare:
-    """One party's standardised data (n, d) times weights (d,).  rounds 2"""
+    """Return one party's standardised data (n, d) times weights (d,).  rounds 2"""
     own = s.input(z if owner == s.index else None, owner, shape, frac=FRAC, bound=ROW)
     return await mpc.matmul_trunc(s, own, weights, weights.frac, bound=PREDICTION)
 
@@ -89,9 +94,10 @@ async def _part(s: Session, z: Floats, owner: int, shape: tuple[int, ...], weigh
 async def intercept(s: Session, weights: AShare, own: Floats, target: float, *, addends: int) -> AShare:
     """The sum of everyone's `target` less w·m, where m is the sum of everyone's `own` means (d,).  w: (d,) -> 0-d, with the frac of w
 
-    Of no mean more than `addends` parties have a part; the others' `own` is 0 there.
+    At most `addends` parties have a part of a mean; the others' `own` is 0 there.
 
-    All in units of about a standard deviation.  A mean travels as a whole number and a rest: the ring holds no product with both at once.
+    All in units of about a standard deviation.  A mean is sent as a whole number and a rest: the ring cannot hold a product with both at
+    once.
     rounds 2 · bytes 8(3 d + 1) per peer · reveals nothing
     """
     if max(np.abs(own).max(initial=0.0), abs(target)) > MEAN:
@@ -113,7 +119,8 @@ async def intercept(s: Session, weights: AShare, own: Floats, target: float, *, 
 
 @protocol
 async def explained(s: Session, weights: AShare, right: AShare, ridge: AShare | None) -> AShare:
-    """What the solution w of (A + R) w = b explains of y on the rows that A and b are the correlations of, and y'y: R² is the first over the second.
+    """What the solution w of (A + R) w = b explains of y, and y'y, on the rows whose correlations A and b are: R² is the first over the
+    second.
 
     The first is w·b + w·R w, since w·A w = w·b - w·R w.
     w: (d,), right: b and y'y (d + 1,) with B_FRAC, ridge: the diagonal of R (d,) with RIDGE_FRAC, or None for 0 -> (2,)
@@ -136,8 +143,9 @@ async def explained(s: Session, weights: AShare, right: AShare, ridge: AShare | 
 async def r_squared(s: Session, predicted: Floats, y: Floats, names: tuple[str, ...] = ()) -> float:
     """Pooled R² of own predictions and observations (n_i,), which all parties call by the same `names`.
 
-    rounds 3 · bytes 48 per peer · reveals the number of rows, the mean of y, and both sums of squares, that about the mean first coarsely
-    PrecisionError where y hardly varies, or R² is below about -10^6.
+    rounds 3 · bytes 48 per peer · reveals the number of rows, the mean of y, and both sums of squares, first coarsely the one about the
+    mean
+    Raises PrecisionError if y hardly varies, or R² is below about -10^6.
     """
     with noting(names):
         count, total = await _sums(s, [float(len(y)), float(np.sum(y))], FRAC, names)
@@ -155,7 +163,7 @@ async def r_squared(s: Session, predicted: Floats, y: Floats, names: tuple[str, 
 
 @protocol
 async def _sums(s: Session, own: Sequence[float], frac: int, terms: tuple[str, ...] = ()) -> Floats:
-    """What everyone's numbers add up to.  rounds 1"""
+    """Return the sum of everyone's numbers.  rounds 1"""
     try:
         mine = s.encode(own, frac=frac)
     except PrecisionError:

@@ -1,4 +1,7 @@
-"""The audit log: one line for every event of every job, appended, chained, signed, and on the disk before anything follows from it."""
+"""The audit log: one line for every event of every job, appended, chained and signed.
+
+A line is on the disk before anything follows from it.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,11 @@ STOPPED = "the node stopped before the job's end, or could not write it: what wa
 
 
 class AuditLog:
-    """The log that this process writes, between `open` and `close` or in `async with`.  One process at a time: the file is locked.
+    """The log that this process writes, between `open` and `close` or in `async with`.  The file is locked: one process writes it at a
+    time.
 
-    `keys` are all that this member has or had; one of them signed what is there already.  A file with `most` bytes is closed, and the next
-    entry is in a new one.
+    `keys` are all keys that this member has or had; one of them signed what the log already has.  A file that has reached `most` bytes is
+    closed, and the next entry goes into a new file.
     """
 
     def __init__(self, path: Path, identity: Identity, keys: Iterable[bytes] = (), most: int | None = None) -> None:
@@ -53,7 +57,7 @@ class AuditLog:
 
     @property
     def head(self) -> str:
-        """Both of the below, as text."""
+        """The number of entries and the digest of the last, as text."""
         return f"{self.entries} entries, the last {self.last}"
 
     @property
@@ -63,7 +67,7 @@ class AuditLog:
 
     @property
     def last(self) -> str:
-        """The digest of the last, which stands for all."""
+        """The digest of the last entry, which stands for all."""
         return self._chain.head
 
     async def __aenter__(self) -> Self:
@@ -76,7 +80,8 @@ class AuditLog:
     def open(self) -> None:
         """Lock the file and read it; mend a line that a crash tore, and end the jobs that were running then.
 
-        ConfigError if another process has it, if it cannot be used, or if a line was altered or cut off: then it stays as it is.
+        Raises ConfigError if another process has the file, if it cannot be used, or if a line was altered or cut off.  Then the file stays
+        as it is.
         """
         try:
             self._take()
@@ -94,11 +99,11 @@ class AuditLog:
         sync_folder(self.path.parent)
         lock(self._handle, self.path)
         torn = self._read(head)
-        # Only now: what is no audit log stays as it was.
+        # Only now: a file that is no audit log keeps its mode.
         os.fchmod(self._handle, 0o600)
         self._head_file = HeadFile(self.path)
         self._write(b"", Head(self._chain.number, self._chain.head))
-        # Before any entry: a log that has some and no head has lost it.
+        # Written before any entry: a log that has entries and no head has lost its head.
         self._head_file.keep()
         if torn is not None:
             os.ftruncate(self._handle, self._end)
@@ -109,20 +114,21 @@ class AuditLog:
         self._end_jobs()
 
     def _opened(self, head: Head | None) -> int:
-        # No link, as for its head: nothing is made or changed where one leads, and a file that is closed could not get its number there.
+        # No symbolic link is followed, as for the head: nothing is made or changed where one leads, and a file closed there could not get
+        # its number.
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             return os.open(self.path, flags)
         except FileNotFoundError as fault:
-            # What was there before is not made anew: an empty file would hide that it is gone.
+            # A file that was there before is not created again: an empty file would hide that the old one is gone.
             if head is not None and head.number > _closed_at(self.path):
                 raise _unusable(self.path, fault.strerror, f"restore it: {path_of(self.path)} knows of {head.number} entries") from None
         return os.open(self.path, flags | os.O_CREAT, 0o600)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Release the file."""
         if self._handle >= 0:
-            # The lock goes with it.
+            # Closing the file also releases the lock.
             os.close(self._handle)
             self._handle = -1
         if self._head_file is not None:
@@ -130,7 +136,10 @@ class AuditLog:
             self._head_file = None
 
     def append(self, kind: str, **said: Any) -> None:
-        """Add one entry; it is on the disk when this returns.  ConfigError if it cannot be, and then nothing of it stays.  Blocks."""
+        """Add one entry; it is on the disk when this returns.
+
+        Raises ConfigError if it cannot be written; then nothing of it stays.  Blocks.
+        """
         with self._turn:
             self._check_unchanged()
             if self._closing or (self._most is not None and self._end >= self._most):
@@ -138,7 +147,10 @@ class AuditLog:
             self._add(kind, **said)
 
     def rotate(self) -> int:
-        """Close the file, and go on in a new one; the number of the closed one.  ConfigError if that cannot be.  Blocks."""
+        """Close the file and go on in a new one.
+
+        Return the number of the closed file.  Raises ConfigError if that is not possible.  Blocks.
+        """
         with self._turn:
             self._check_unchanged()
             self._rotate()
@@ -150,13 +162,13 @@ class AuditLog:
         self._continue()
 
     def _continue(self) -> None:
-        """What follows a closing entry is in the next file."""
+        """Go on in the next file after a closing entry."""
         if self._end:
             self._move()
         self._add(CONTINUED, file=self._closed + 1)
 
     def _move(self) -> None:
-        """The file that is closed gets its number, and an empty one its name, which nobody else can lock before this node has."""
+        """Give the closed file its number, and its former name to an empty file that this node has locked before anyone else can."""
         old, new, handle = volume(self.path, self._closed + 1), self.path.with_name(f"{self.path.name}.new"), -1
         try:
             if old.exists():
@@ -165,7 +177,7 @@ class AuditLog:
             handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             lock(handle, new)
             self.path.rename(old)
-            # The second must not outlast a crash that the first did not: it would leave no name to the closed file.
+            # The second renaming must not survive a crash that the first does not: the closed file would have no name.
             sync_folder(self.path.parent)
             new.rename(self.path)
             handle, self._handle = self._handle, handle
@@ -193,7 +205,7 @@ class AuditLog:
         self._closing = kind == CLOSED
 
     def _check_unchanged(self) -> None:
-        """A log that was moved, replaced, shortened or written by others is none: nothing more is added to it."""
+        """Raise ConfigError if the log was moved, replaced, shortened or written by others: nothing more is added to it then."""
         try:
             there, here = self.path.stat(), os.fstat(self._handle)
         except OSError as fault:
@@ -209,7 +221,7 @@ class AuditLog:
                 rest = rest[os.pwrite(self._handle, rest, self._end + len(data) - len(rest)) :]
             os.fsync(self._handle)
             if head is not None and self._head_file is not None:
-                # After the entry is on the disk: the log may be longer than its head says, and never shorter.
+                # The head is written once the entry is on the disk: the log may be longer than its head says, but never shorter.
                 self._head_file.write(head)
         except OSError as fault:
             self._shorten(self._end)
@@ -221,23 +233,23 @@ class AuditLog:
             os.ftruncate(self._handle, size)
             os.fsync(self._handle)
         except OSError:
-            # What stays behind is a torn line, which the next start mends; until then `_check_unchanged` refuses.
+            # What stays is a torn line, which the next start mends.  Until then `_check_unchanged` refuses every entry.
             return
 
     def _unwritable(self, fault: OSError) -> ConfigError:
         return ConfigError(
-            f"{self.path}: the audit log cannot be written ({fault.strerror}): no job runs, and no result is handed over, without an entry. "
-            "Make room, and ask again"
+            f"{self.path}: the audit log cannot be written ({fault.strerror}): no job runs, and no result is handed over, without an "
+            "entry. Make room, and ask again"
         )
 
     def _read(self, head: Head | None) -> Line | None:
-        """Take every entry; the line that a crash tore and that is to be cut off, if there is one."""
+        """Read every entry.  Return the line that a crash tore and that is to be cut off, or None."""
         entry, torn, line = None, None, None
         for line in self._lines():
             if head is None and not self._chain.number:
                 _check_entry(line)
             if torn is not None or not (line.whole or line.file == self.path):
-                # A crash tears the end only.
+                # A crash tears only the end.
                 _refuse(torn or line, ALTERED)
             if not line.whole:
                 torn = line
@@ -278,26 +290,27 @@ class AuditLog:
         return entry
 
     def _end_jobs(self) -> None:
-        """What is written as the end of a job whose end was not: nobody knows what left before the node stopped."""
+        """Write an end for each job whose end is missing: nobody knows what left before the node stopped."""
         for job, start in self.history.unended.items():
             about = {key: start.get(key) for key in ("asker", "policy", "roster")}
             self.append(ENDED, job=job, **about, outcome=UNKNOWN, reason=STOPPED, output=None, released=None, cost=None)
         self.history.unended.clear()
 
     def _check_own(self, last: Entry, line: Line) -> None:
-        """ConfigError unless the last entry is this member's: its signature vouches for all lines."""
+        """Raise ConfigError unless the last entry is this member's: its signature vouches for all lines."""
         me, member, key = self._identity.name, str(last.get("member")), last["key"]
         if member != me or key not in map(encode_key, self._keys):
             msg = (
-                f"{self.path}: is not the audit log of {me}: its last entry is of {member!r:.40}, with the key {key!r:.60}, which is none of {me}'s "
-                f"in the roster. Set `audit` to {me}'s own log, or to a new file; or add an earlier key of {me} to `status.audit_keys`"
+                f"{self.path}: is not the audit log of {me}: its last entry is of {member!r:.40}, with the key {key!r:.60}, "
+                f"which is none of {me}'s in the roster. Set `audit` to {me}'s own log, or to a new file; or add an earlier key "
+                f"of {me} to `status.audit_keys`"
             )
             raise ConfigError(msg)
         if not signed(last, self._keys):
             _refuse(line, UNSIGNED)
 
     def _complete(self, torn: bytes) -> bool:
-        """Whether only the end of the last line was missing, which then is there."""
+        """Return whether only the line end of the last line was missing.  If so, it is now written."""
         try:
             entry = opened(torn)
             complete = entry["previous"] == self._chain.head and signed(entry, self._keys)
@@ -312,13 +325,13 @@ class AuditLog:
 
 
 def log_of(config: NodeConfig, roster: Roster) -> AuditLog:
-    """The log of this configuration's member."""
+    """Return the log of this configuration's member."""
     keys = [*roster.keys_of(config.name), *config.earlier_keys]
     return AuditLog(config.audit_file, config.identity(), keys, config.audit_bytes)
 
 
 def changed(line: Line, text: str) -> ConfigError:
-    """The error of a log in which a line is not as a node wrote it."""
+    """The error that a line of a log is not as a node wrote it."""
     return ConfigError(
         f"{line.place}: {text}. The audit log was changed: keep it for whoever looks into that, and set `audit` to a new "
         "file. `beaver audit verify` checks all of it"
@@ -330,7 +343,7 @@ def _refuse(line: Line, text: str) -> NoReturn:
 
 
 def _check_entry(line: Line) -> None:
-    """ConfigError unless the first line of a file of which nothing else says that it is an audit log is an entry."""
+    """Raise ConfigError unless the first line of a file is an entry.  Nothing else says that the file is an audit log."""
     try:
         opened(line.data)
     except ValueError:
@@ -345,14 +358,14 @@ def _no_log(path: Path) -> ConfigError:
 
 def _headless(path: Path, head: Head) -> ConfigError:
     return ConfigError(
-        f"{path}: has {head.number} entries, and nothing says how many there were: {path_of(path)} is not there, or is empty. Restore it. Only if you "
-        "know that no entry is missing, by the digest of the last that you kept (`beaver audit verify --head`) or by the other parties' logs, write "
-        f"this line into it: {head.line}"
+        f"{path}: has {head.number} entries, and nothing says how many there were: {path_of(path)} is not there, or is empty. Restore it. "
+        "Only if you know that no entry is missing, by the digest of the last that you kept (`beaver audit verify --head`) or by the "
+        f"other parties' logs, write this line into it: {head.line}"
     )
 
 
 def _closed_at(log: Path) -> int:
-    """The number of the entry that closes the last closed file, behind which a crash may have left no file; 0 if there is none."""
+    """Return the number of the entry that closes the last closed file, after which a crash may have left no file; 0 if there is none."""
     last = last_of_closed(log)
     try:
         entry = {} if last is None else opened(last.data)

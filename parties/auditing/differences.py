@@ -1,4 +1,7 @@
-"""Pairs of jobs in an audit log whose rows of this party differ by few: whoever learned of both can subtract, and learns about these few."""
+"""Pairs of jobs in an audit log that used nearly the same rows of this party.
+
+Whoever learned both results can subtract them, and learns something about the few rows by which the jobs differ.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,10 @@ HEADINGS = ("jobs", "started (UTC)", "asked by", "protocol", "rows", "difference
 
 
 def pairs(log: Path, least: int) -> Iterator[Pair]:
-    """Each job with those before it whose rows differ by fewer than `least`, and not by none; of those with equal numbers the last.
+    """Yield each job with every earlier one whose number of rows differs by fewer than `least` but not by 0.
+    Of earlier jobs with equal numbers, only the last is paired.
 
-    ConfigError if the log cannot be read, or is not in order: what it lacks may be in such a pair.
+    Raises ConfigError if the log cannot be read or is not in order: a missing entry may belong to such a pair.
     """
     chain, history = Chain(), History()
     for line in lines_of(log):
@@ -40,7 +44,7 @@ def pairs(log: Path, least: int) -> Iterator[Pair]:
 
 
 def as_object(pair: Pair) -> dict[str, Any]:
-    """A pair as JSON has it."""
+    """Return a pair in its JSON form."""
     earlier, later = pair
     return {
         "dataset": later.dataset,
@@ -57,7 +61,7 @@ def _described(use: Use) -> dict[str, Any]:
 
 
 def cells(pair: Pair) -> tuple[str, ...]:
-    """A pair for people, under HEADINGS: one row, with a line for each of its jobs."""
+    """Return a pair as text for a table under HEADINGS: one row, with a line for each of its jobs."""
     told = as_object(pair)
     jobs = ("\n".join(printable(str(job[key])) for job in told["jobs"]) for key in ("id", "time", "asker", "protocol", "rows"))
     about = printable(f"{told['dataset']}: {', '.join(told['columns'])}")

@@ -1,7 +1,7 @@
-"""What a line of the audit log is: one event as canonical JSON, chained to the line before by a hash, and signed.
+"""The line of an audit log: one event as canonical JSON, chained to the line before by a hash, and signed.
 
-What is signed is the line without its field `signature`.  `previous` is the digest of the whole line before, so a valid signature vouches
-for all lines up to its own.
+The signature covers the line without its field `signature`.  `previous` is the digest of the whole line before, so a valid signature
+vouches for all lines up to its own.
 """
 
 from __future__ import annotations
@@ -27,44 +27,44 @@ if TYPE_CHECKING:
 
 PURPOSE = "audit"
 START = blake2b(b"", digest_size=32, person=b"beaver/audit/v1").hexdigest()
-"""What the first line names as the one before."""
+"""The digest that the first line has as `previous`."""
 BEGINNINGS = (b"{", b"\0")
-"""How what a crash leaves of an entry begins: with the entry, or with a block that was never written."""
+"""How the rest of an entry begins after a crash: with the entry, or with a block that was never written."""
 ALTERED, UNSIGNED = "is no entry, or was altered", "its signature is not right: it was altered"
 CLOSED, CONTINUED = "closed", "continued"
-"""The last entry of a file that is closed, and the first of the one after it."""
+"""The kind of the last entry of a closed file, and the kind of the first entry in the file after it."""
 STARTED, ENDED, RENEWED = "started", "ended", "renewed"
 UNKNOWN = "unknown"
-"""The outcome of a job whose end the log has not."""
+"""The outcome of a job whose end the log does not have."""
 NOT_WRITTEN = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
-"""What reading an entry raises that no node writes: fields that are missing, of another type, too large or too deep."""
+"""What reading an entry raises if no node writes such an entry: a field is missing, has another type, or is too large or too deep."""
 Entry = dict[str, Any]
 
 
 def canonical(entry: Entry) -> bytes:
-    """The one way to write an entry: ASCII, keys sorted, no blanks."""
+    """Return the one valid form of an entry: ASCII, sorted keys, no blanks."""
     return json.dumps(entry, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def digest(line: bytes) -> str:
-    """What the next line calls this one."""
+    """Return the digest that the next line has as `previous`."""
     return blake2b(line, digest_size=32, person=b"beaver/audit/v1").hexdigest()
 
 
 def sealed(entry: Entry, identity: Identity) -> bytes:
-    """The line of `entry`, without its end, signed."""
+    """Return the signed line of `entry`, without its line end."""
     whole = {**entry, "key": encode_key(identity.public)}
     return canonical({**whole, "signature": encoded(identity.sign(PURPOSE, canonical(whole)))})
 
 
 def opened(line: bytes) -> Entry:
-    """The entry of a line; ValueError unless it is one, written the one way."""
+    """Return the entry of a line.  Raises ValueError unless the line is an entry in its canonical form."""
     try:
         entry: Entry = json.loads(line)
         right = isinstance(entry, dict) and canonical(entry) == line and type(entry.get("number")) is int
     except RecursionError:
         right = False
-    # As many digits as a head has: every number can be written.
+    # A head has 20 digits, so every number below 10^20 can be written into it.
     if (
         not right
         or not 0 <= entry["number"] < 10**20
@@ -82,7 +82,10 @@ class Chain:
         self.head = START
 
     def take(self, line: bytes) -> Entry:
-        """The entry of the next line; ValueError says what is wrong.  Either way the line after is compared with this one."""
+        """Return the entry of the next line.
+
+        Raises ValueError, which says what is wrong; the line after is compared with this one all the same.
+        """
         number, head = self.number + 1, self.head
         self.number, self.head = number, digest(line)
         try:
@@ -94,25 +97,28 @@ class Chain:
             msg = "does not follow the line before: that was altered, or this is an entry of another log"
             raise ValueError(msg)
         if entry["number"] != number:
-            msg = f"does not follow the line before: entry {entry['number']} where {number} belongs, a file before it is missing, or the line before was altered"
+            msg = (
+                f"does not follow the line before: entry {entry['number']} where {number} belongs, a file before it is missing, "
+                "or the line before was altered"
+            )
             raise ValueError(msg)
         return entry
 
 
 def signed(entry: Entry, keys: Iterable[bytes]) -> bool:
-    """Whether the entry is signed with the one of `keys` that it names."""
+    """Return whether the entry is signed with the key that it names, and that is one of `keys`."""
     body = {name: value for name, value in entry.items() if name != "signature"}
     key = next((key for key in keys if encode_key(key) == entry["key"]), None)
     return key is not None and verify(key, PURPOSE, canonical(body), decoded(entry["signature"]))
 
 
 def encoded(raw: bytes) -> str:
-    """Bytes as text."""
+    """Return bytes as base64 text."""
     return base64.b64encode(raw).decode()
 
 
 def decoded(text: object) -> bytes:
-    """The bytes of `encoded`; none for anything else."""
+    """Return the bytes of `encoded` text; no bytes for anything else."""
     try:
         return base64.b64decode(text, validate=True) if isinstance(text, str) else b""
     except (binascii.Error, ValueError):
@@ -120,7 +126,7 @@ def decoded(text: object) -> bytes:
 
 
 def finite(value: Any) -> Any:
-    """`value` as JSON can have it: a number that is none, or is infinite, is null."""
+    """Return `value` as JSON can have it: NaN and infinite numbers become null."""
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -129,19 +135,19 @@ def finite(value: Any) -> Any:
 
 
 def shortened(text: str, room: int) -> str:
-    """As much of `text` from its beginning as takes `room` bytes in a line, where one character may take twelve."""
+    """Return the longest beginning of `text` that takes at most `room` bytes in a line, where one character may take twelve."""
     ends = accumulate(len(json.dumps(character)) - 2 for character in text)
     kept = "".join(character for character, end in zip(text, ends, strict=True) if end <= room)
     return text if kept == text else f"{kept}..."
 
 
 def described(job: Job) -> Entry:
-    """What all parties signed, as JSON."""
+    """Return the job description that all parties signed, as JSON."""
     return {**job.description, "roster": job.description["roster"].hex()}
 
 
 def fault_of(entry: Entry) -> str:
-    """What is wrong with what a `started` entry says of its job, empty if nothing is: its digest, or the digest of its task."""
+    """Return what is wrong with the digest of the job, or of its task, in a `started` entry; empty if nothing is."""
     try:
         said = {**entry["description"], "roster": bytes.fromhex(entry["description"]["roster"])}
         job = Job(entry["job"], tuple(said["members"]), said)
@@ -153,7 +159,7 @@ def fault_of(entry: Entry) -> str:
 
 
 def seal_of(result: Any, key: bytes) -> str:
-    """The keyed digest of a result: whoever lacks the key cannot try out results."""
+    """Return the keyed digest of a result: without the key nobody can try out results."""
     return blake2b(fields("result", canonical({"result": finite(result)})), digest_size=32, key=key).hexdigest()
 
 

@@ -1,6 +1,6 @@
-"""How far an audit log goes, in a small file beside it: so that entries which somebody cuts off at its end are missed.
+"""The head of an audit log: a small file beside the log that says how far it goes, so that a cut at the end of the log is noticed.
 
-It is on the disk before the first entry is, so no crash leaves entries without it.
+The head is on the disk before the first entry is, so no crash leaves entries without a head.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ _FORM = re.compile(r"([0-9]{20}) ([0-9a-f]{64})\n")
 
 
 class Head(NamedTuple):
-    """The number of the last entry that was written, and its digest, which stands for all."""
+    """The number of the last entry that was written, and its digest, which stands for all entries."""
 
     number: int
     digest: str
 
     @property
     def line(self) -> str:
-        """What the file says, without its line end."""
+        """The text of the file, without its line end."""
         return f"{self.number:020} {self.digest}"
 
 
 def path_of(log: Path) -> Path:
-    """Where the head of the log at `log` is."""
+    """Return the path of the head of the log at `log`."""
     return log.with_name(f"{log.name}.head")
 
 
 def known(log: Path) -> Head | None:
-    """How far the node says that the log at `log` goes, None if nothing says it; ConfigError if the file says nothing clear."""
+    """Return how far the node says that the log at `log` goes, None if no head says it.  Raises ConfigError if the head is not clear."""
     if not log.name:
-        # "." or "/": a folder, as whoever opens the log says.
+        # "." or "/" is a folder; the error comes from whoever opens the log.
         return None
     path = path_of(log)
     try:
-        # No link, as for who writes it.
+        # No symbolic link is followed, as when the head is written.
         with os.fdopen(descriptor(path, os.O_RDONLY | _NO_LINK), "rb") as file:
             data = file.read()
     except FileNotFoundError:
@@ -54,12 +54,12 @@ def known(log: Path) -> Head | None:
     found = _FORM.fullmatch(data.decode("ascii", "replace"))
     if data and not found:
         raise _unusable(path, "it says something else")
-    # Empty: a crash came between the file and its first text, when the log had no entry.
+    # An empty file: a crash came between making the file and writing its first text, when the log had no entry.
     return Head(int(found[1]), found[2]) if found else None
 
 
 class HeadFile:
-    """The file while a node writes the log.  ConfigError if it cannot be opened; OSError if it cannot be written."""
+    """The head file while a node writes the log.  Raises ConfigError if it cannot be opened, OSError if it cannot be written."""
 
     def __init__(self, log: Path) -> None:
         self._path = path = path_of(log)
@@ -74,26 +74,27 @@ class HeadFile:
             raise _unusable(path, fault.strerror) from None
 
     def write(self, head: Head) -> None:
-        """In place and always of one size: it needs no more room, and as it lies within one sector, which disks write whole, a crash leaves the old text or the new one.
+        """Write the head in place, always with the same size, so it needs no more room.  It lies within one sector, which disks write
+        whole, so a crash leaves the old text or the new one.
 
-        Not waited for: what a loss of power leaves out makes it an entry older, which is no fault of the log.
+        Not waited for: after a loss of power the head may be one entry behind, which is no fault of the log.
         """
         os.pwrite(self._handle, f"{head.line}\n".encode(), 0)
 
     def keep(self) -> None:
-        """Wait until it is on the disk, with its name."""
+        """Wait until the file is on the disk, with its name."""
         os.fsync(self._handle)
         sync_folder(self._path.parent)
 
     def close(self) -> None:
-        """Give it back."""
+        """Close the file."""
         os.close(self._handle)
 
 
 def _unusable(path: Path, why: str | None) -> ConfigError:
     return ConfigError(
-        f"{path}: does not say how far the audit log goes ({why}): restore it, as this user's file; or look with `beaver audit verify --head` for the last entry "
-        "that you know of, and move this file away: the node then says what to write into a new one"
+        f"{path}: does not say how far the audit log goes ({why}): restore it, as this user's file; or look with `beaver audit verify "
+        "--head` for the last entry that you know of, and move this file away: the node then says what to write into a new one"
     )
 
 

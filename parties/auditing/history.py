@@ -1,4 +1,4 @@
-"""What the audit log says of earlier jobs: how many there were, which columns they used, and how many rows."""
+"""What the audit log says about earlier jobs: how many there were, which columns they used, and how many rows."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 DAY = 86_400.0
 AHEAD = 60.0
-"""Seconds by which a clock may have been set back since an entry got its time, without a word."""
+"""Seconds by which a clock may have been set back since an entry got its time, without a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a job used of this party: so many rows of these declared columns.  `learners` are the others who learn something of them."""
+    """What a job used of this party: `rows` rows of the declared `columns`.
+
+    `learners` are the other members that learn something about them.
+    """
 
     job: str
     asker: str
@@ -38,17 +41,17 @@ class Use:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All its texts."""
+        """All texts of the use."""
         return (self.job, self.asker, self.protocol, self.dataset, *self.columns, *self.learners)
 
     def near(self, other: Use, least: int) -> bool:
-        """Whether someone learns something of common columns from both, and their rows differ by fewer than `least`, and not by none."""
+        """Return whether someone learns about common columns from both, and the numbers of rows differ by 1 to `least` - 1."""
         alike = self.dataset == other.dataset and not self.columns.isdisjoint(other.columns)
         return alike and not self.learners.isdisjoint(other.learners) and 0 < abs(self.rows - other.rows) < least
 
 
 def used(about: Entry, rows: int, when: float) -> Use:
-    """What the job used that `about` tells of, in the words of the entry of its start."""
+    """Return what a job used, from `about`, which has the fields of the entry of its start."""
     task = about["task"]
     given = task["client"]["rows"] if "client" in task else 0
     learners = {*(task["to"] or task["parties"]), *(task["parties"] if tells_all(task["protocol"], given) else ())} - {about["member"]}
@@ -57,17 +60,18 @@ def used(about: Entry, rows: int, when: float) -> Use:
 
 
 def _seconds(time: str) -> float:
-    """The time of an entry since 1970; OverflowError for one that is no time in UTC."""
+    """Return the time of an entry in seconds since 1970.  Raises OverflowError if it has no time in UTC."""
     return datetime.fromisoformat(time).astimezone(UTC).timestamp()
 
 
 class History:
-    """Every job that was started, since results may have left from then on.  Small: counts, and for a day the time of each.
+    """Every job that was started, since results may have left from then on.  It stays small: counts, and for a day the time of each job.
 
-    `unended` are the entries of those that were read and whose end was not.
+    `unended` has the start entries that were read and whose end was not.
 
-    `clock` is the date, which someone may set wrong for a moment; `elapsed` only goes on.  What starts here counts for a day of `elapsed`; what was
-    read counts by its date, and is forgotten after a day of `elapsed` too.  So no date, whatever it is, makes anything forgotten.
+    `clock` gives the date, which someone may set wrong for a moment; `elapsed` only goes forward.  A job that starts here counts for a day
+    of `elapsed`.  A job that was read counts by its date, and is also forgotten after a day of `elapsed`.  So no date, whatever it is,
+    makes a job forgotten.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, elapsed: Callable[[], float] = time.monotonic) -> None:
@@ -83,9 +87,9 @@ class History:
         self._numbers = count()
 
     def read(self, entry: Entry) -> Use | None:
-        """Count an entry of the log; what a job used of which it is the end, and from which something may have left.
+        """Count an entry of the log.  If it ends a job from which something may have left, return what that job used, else None.
 
-        ValueError if no node writes such an entry.
+        Raises ValueError if no node writes such an entry.
         """
         try:
             return self._read(entry)
@@ -108,15 +112,18 @@ class History:
         return None
 
     def starting(self, job: str, dataset: str, columns: Iterable[str]) -> None:
-        """The start of a job is being written.  It counts already: two of them do not both pass for the last one.  `started` or `unstarted` says what came of it."""
+        """Count a job whose start is being written, so that two of them do not both pass for the last one allowed.
+
+        `started` or `unstarted` follows.
+        """
         self._starting[job] = dataset, frozenset(columns)
 
     def unstarted(self, job: str) -> None:
-        """Its start could not be written: it is no earlier job of any other."""
+        """Take back the count of a job whose start could not be written."""
         del self._starting[job]
 
     def started(self, job: str, dataset: str, columns: Iterable[str], when: float | None = None) -> None:
-        """A job starts on `columns` of this organisation's `dataset`, or started on the date `when`."""
+        """Count a job on `columns` of this organisation's `dataset` that starts now, or started on the date `when`."""
         self._starting.pop(job, None)
         self._recent.append((self._elapsed(), when, dataset))
         self._ever[dataset] += 1
@@ -124,7 +131,7 @@ class History:
             self._columns[dataset, column] = (self._columns.get((dataset, column), (0, ""))[0] + 1, job)
 
     def within_a_day(self, dataset: str | None = None) -> int:
-        """How many jobs started within the last 24 hours, on all data or on one dataset."""
+        """Return how many jobs started within the last 24 hours, on all data or on one dataset."""
         while self._recent and self._recent[0][0] <= self._elapsed() - DAY:
             self._recent.popleft()
         yesterday = self._clock() - DAY
@@ -133,29 +140,30 @@ class History:
 
     @property
     def warning(self) -> str:
-        """What the log should say of jobs whose dates are to come; empty if there is none.
+        """What the log should say about jobs with dates in the future; empty if there are none.
 
-        They count, as no date makes anything forgotten, and so after each start of a node until their dates have passed.
+        Such jobs count, since no date makes a job forgotten.  They count again after each start of a node until their dates have passed.
         """
         dates = [when for _, when, _ in self._recent if when is not None and when > self._clock() + AHEAD]
         if not dates:
             return ""
         return (
-            f"the audit log has {len(dates)} job(s) that started on dates to come, the last {datetime.fromtimestamp(max(dates), UTC):%Y-%m-%d %H:%M} UTC: "
-            "the clock was wrong then, or is now. Limits of jobs in a day count them until this node has run for 24 hours"
+            f"the audit log has {len(dates)} job(s) that started on dates to come, the last "
+            f"{datetime.fromtimestamp(max(dates), UTC):%Y-%m-%d %H:%M} UTC: the clock was wrong then, or is now. Limits of jobs in a day "
+            "count them until this node has run for 24 hours"
         )
 
     @property
     def _datasets(self) -> list[str]:
-        """Of the jobs whose start is being written."""
+        """The datasets of the jobs whose start is being written."""
         return [dataset for dataset, _ in self._starting.values()]
 
     def ever(self, dataset: str) -> int:
-        """How many jobs ever started on `dataset`."""
+        """Return how many jobs ever started on `dataset`."""
         return self._ever[dataset] + self._datasets.count(dataset)
 
     def overlaps(self, dataset: str, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """For each of `columns` that earlier jobs used: how many, and the last of them."""
+        """Return, for each of `columns` that earlier jobs used, how many there were and the last of them."""
         found = {}
         for column in columns:
             jobs, last = self._columns.get((dataset, column), (0, ""))
@@ -165,20 +173,20 @@ class History:
         return found
 
     def begins(self, use: Use) -> None:
-        """A job is about to share rows of this party.  It counts from now on: of two that run side by side, each sees the other."""
+        """Count a job that is about to share rows of this party.  Of two jobs that run side by side, each sees the other."""
         self._running[use.job] = use
 
     def ends(self, job: str, *, left: bool) -> Use | None:
-        """The job is over; it counts further, and is returned, if something may have left.  One that did not begin is not counted."""
+        """End a job.  If something may have left, the job still counts and is returned.  A job that did not begin is not counted."""
         use = self._running.pop(job, None)
         if use is None or not left:
             return None
-        # The last for each number of rows and what else counts: few, however many jobs there were.
+        # Only the last use is kept for each number of rows, columns and learners: few, however many jobs there were.
         self._uses.setdefault((use.dataset, use.rows), {})[use.columns, use.learners] = next(self._numbers), use
         return use
 
     def near(self, use: Use, least: int) -> list[Use]:
-        """The jobs whose rows differ from those of `use` by fewer than `least`, and not by none; of those with equal numbers the last."""
+        """Return the jobs whose number of rows differs from that of `use` by fewer than `least` but not by 0; for each number, the last."""
         numbers: Iterable[int] = range(use.rows - least + 1, use.rows + least)
         if len(self._uses) < 2 * least:
             numbers = {rows for _, rows in self._uses}

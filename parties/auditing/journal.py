@@ -1,4 +1,4 @@
-"""What this node writes into its audit log: names, digests, shapes and costs of jobs, and never a value."""
+"""The entries that this node writes into its audit log: names, digests, shapes and costs of jobs, and never a value."""
 
 from __future__ import annotations
 
@@ -25,15 +25,19 @@ if TYPE_CHECKING:
     from parties.jobs.records import Record
 
 MAX_DECLINED, HOUR = 100, 3600.0
-"""Proposals of one member that are denied within an hour and get an entry each: a flood must not fill the disk."""
+"""How many denied proposals of one member within an hour get an entry each: a flood must not fill the disk."""
 MAX_TASK, MAX_REASON, MAX_NAMES = 1000, 500, 3
-"""Bytes of a denied task, and of why, in its entry, and names of each list of a longer one: a peer chooses how long they are."""
+"""Bytes that an entry has for a denied task and for the reason, and names that it has of each list of a longer task.
+
+A peer chooses their length.
+"""
 
 
 class Journal:
     """One method for every kind of entry, which a Scribe writes.
 
-    What is awaited is in the log when it returns, and raises ConfigError if that cannot be written; for `failed` and `declined` nobody waits.
+    An awaited entry is in the log when the method returns.  The method raises ConfigError if the entry cannot be written.  Nobody waits for
+    `failed` and `declined`.
     """
 
     def __init__(self, admission: Admission, mesh: Mesh, audit: AuditLog) -> None:
@@ -53,27 +57,30 @@ class Journal:
         return own_declared(config, own_columns(config, task), task.dataset)
 
     def overlaps(self, record: Record) -> dict[str, dict[str, Any]]:
-        """Which of this party's columns of a job earlier jobs used."""
+        """Return which of this party's columns of a job were used by earlier jobs."""
         return self._audit.history.overlaps(record.task.dataset, self._columns(record))
 
     def starting(self, record: Record) -> dict[str, dict[str, Any]]:
-        """A job starts, and counts from now on; its overlaps until then.  Not in the log yet: `started` writes it, and then it `counts`."""
+        """Count a job that starts, and return its overlaps before that.  Writes nothing: `started` does, and then `counts` is called."""
         before = self.overlaps(record)
         self._audit.history.starting(record.id, record.task.dataset, self._columns(record))
         return before
 
     def counts(self, record: Record) -> None:
-        """Its start is in the log."""
+        """Count a job whose start is in the log."""
         self._audit.history.started(record.id, record.task.dataset, self._columns(record))
 
     def use(self, record: Record, rows: int) -> Use:
-        """What a job uses of this party, whose rows are there."""
+        """Return what a job uses of this party, whose rows are there."""
         me, columns = self._mesh.identity.name, self._columns(record)
         about = {"job": record.id, "asker": record.asker, "member": me, "task": record.task.pack(), "columns": columns}
         return used(about, rows, record.since)
 
     async def started(self, record: Record, signatures: dict[str, bytes], overlaps: dict[str, dict[str, Any]]) -> None:
-        """Everyone signed; data will be read, and results may leave from here on.  Who is cancelled meanwhile is so when it is written."""
+        """Write that everyone signed: data will be read, and results may leave from here on.
+
+        A cancellation takes effect once this is written.
+        """
         await self._scribe.write(self._started, record, signatures, overlaps)
 
     def _started(self, record: Record, signatures: dict[str, bytes], overlaps: dict[str, dict[str, Any]]) -> None:
@@ -91,7 +98,10 @@ class Journal:
         )
 
     async def done(self, record: Record, s: Session, result: dict[str, Any] | None) -> str:
-        """It is over and right, and nobody cancels it any more.  The key of the result's digest, which only its receiver gets; empty without a result."""
+        """Write that a job went well; nobody can cancel it any more.
+
+        Return the key of the result's digest, which only a receiver of the result gets; empty without a result.
+        """
         return await self._scribe.conclude(self._done, record, s, result)
 
     def _done(self, record: Record, s: Session, result: dict[str, Any] | None) -> str:
@@ -102,18 +112,18 @@ class Journal:
         return "" if result is None else key.hex()
 
     async def renewed(self, config: NodeConfig) -> None:
-        """The running node takes policy and roster anew: those of `config` count from here on."""
+        """Write that the running node applies the policy and roster of `config` from here on."""
         await self._scribe.write(self._renewed, config)
 
     def _renewed(self, config: NodeConfig) -> None:
         self._audit.append(RENEWED, **_counting(config), roster_version=config.load_roster().content.version)
 
     async def rotate(self) -> int:
-        """Go on in a new file, after what is there already; the number of the closed one."""
+        """Go on in a new file, after the entries that wait already.  Return the number of the closed file."""
         return await self._scribe.write(self._audit.rotate)
 
     def failed(self, record: Record, s: Session | None, outcome: str, fault: BaseException) -> None:
-        """It was started and is over without a result."""
+        """Write that a started job is over without a result."""
         self._scribe.later(record.id, self._failed, record, s, outcome, fault)
 
     def _failed(self, record: Record, s: Session | None, outcome: str, fault: BaseException) -> None:
@@ -123,8 +133,8 @@ class Journal:
         )
 
     def declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
-        """It never started: denied here, denied or busy elsewhere, or someone did not come."""
-        # Asked at once: what waits for the disk is limited, too.
+        """Write that a job never started: it was denied here, denied elsewhere, a party was busy, or one did not come."""
+        # Asked at once, so that what waits for the disk is limited too.
         if self._notable(job, asker, fault):
             self._scribe.later(job, self._declined, job, asker, task, fault)
 
@@ -139,7 +149,7 @@ class Journal:
 
     def _declined(self, job: str, asker: str, task: Task | None, fault: BaseException) -> None:
         by = self._mesh.identity.name
-        # Whose job asks for a category that is not listed here did not decline it.
+        # An asker whose job names a category that is not listed here did not decline the job.
         if isinstance(fault, RemoteFault) and not (isinstance(fault, Disagreement) and fault.party == asker):
             by = fault.party
         about = {"job": job, "asker": asker, **_counting(self._admission.config)}
@@ -150,17 +160,17 @@ class Journal:
 
 
 def reason(fault: BaseException) -> str:
-    """What may be kept of a fault: our own texts hold no value, others may."""
+    """Return what may be kept of a fault: our own texts hold no value, others may."""
     return f"{type(fault).__name__}: {fault}" if isinstance(fault, BeaverError) else type(fault).__name__
 
 
 def _counting(config: NodeConfig) -> dict[str, Any]:
-    """Which policy and roster an entry is about."""
+    """Return the policy and roster that an entry is about."""
     return {"policy": {"version": config.rules.version, "digest": config.rules.digest.hex()}, "roster": config.load_roster().digest.hex()}
 
 
 def _outlined(task: Task | None) -> dict[str, Any]:
-    """What an entry says of a task that never started: all of a short one, the beginnings of a long one, and the digest of the whole."""
+    """Return what an entry says of a task that never started: all of a short one, or the beginnings and the digest of a long one."""
     if task is None:
         return {"task": None, "program": None}
     said = finite(task.pack())

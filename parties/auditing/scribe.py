@@ -1,4 +1,4 @@
-"""Writes the entries of the audit log in a thread, one after the other: connections must not wait for a slow disk."""
+"""Writes the entries of the audit log in a thread, one after the other, so that connections do not wait for a slow disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class Scribe:
-    """Entries are written in the order in which they are given.  One that was given is in the log or has failed, and never given up on its way."""
+    """Writes entries in the order in which they are given.  Each is written or fails; none is given up on its way."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -23,7 +23,7 @@ class Scribe:
         self._last: asyncio.Future[Any] | None = None
 
     async def write(self, entry: Callable[..., R], *arguments: Any) -> R:
-        """What `entry` returns.  Who is cancelled meanwhile is so when it is written."""
+        """Write an entry and return what `entry` returns.  A cancellation takes effect once the entry is written."""
         writing = self._begin(entry, *arguments)
         cancelled = await _finished(writing)
         written = writing.result()
@@ -32,13 +32,13 @@ class Scribe:
         return written
 
     async def conclude(self, entry: Callable[..., R], *arguments: Any) -> R:
-        """The same, but nobody is cancelled: it is too late for that."""
+        """Write an entry and return what `entry` returns.  A cancellation has no effect: it is too late for one."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         before = task.cancelling()
         writing = self._begin(entry, *arguments)
         await _finished(writing)
         while task.cancelling() > before:
-            # Else a timeout around this, or a group of tasks, would take it for cancelled all the same.
+            # Otherwise a timeout around this, or a group of tasks, would take the task for cancelled.
             task.uncancel()
         return writing.result()
 
@@ -52,12 +52,12 @@ class Scribe:
         self._begin(entry, *arguments).add_done_callback(told)
 
     async def settled(self) -> None:
-        """Return when all that was given is written."""
+        """Return when every entry that was given is written."""
         if self._last is not None and await _finished(self._last):
             raise asyncio.CancelledError
 
     async def close(self) -> None:
-        """The same, for the last time."""
+        """Return when every entry is written, and take no more."""
         await self.settled()
         self._thread.shutdown(wait=False)
 
@@ -68,7 +68,7 @@ class Scribe:
 
 
 async def _finished(writing: asyncio.Future[Any]) -> bool:
-    """Wait for the end, whoever cancels and how often; whether someone did."""
+    """Wait until the writing is done, however often this is cancelled.  Return whether it was cancelled."""
     cancelled = False
     while not writing.done():
         try:

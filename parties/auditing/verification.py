@@ -1,4 +1,4 @@
-"""Whether an audit log is whole and in order: every line, its place in the chain, and who signed it.  No secret key is needed."""
+"""Whether an audit log is whole and in order: every line, its place in the chain, and its signer.  No secret key is needed."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from parties.config import NodeConfig
 
 CHECKED = timedelta(minutes=1)
-"""A node checks the signatures of a job before it writes its start: by as much a key may have retired when the entry got its time."""
+"""A node checks the signatures of a job before it writes the start.  A key may have retired within this time before the entry got its own.
+"""
 TORN = "is torn; the node mends it when it starts. If the node runs, look again"
 
 
 class Verification:
-    """One reading of a log: `chain` is how far it came, `files` are where its lines are, `endless` the jobs without a known end.
+    """One reading of a log.  `chain` is how far it came, `files` are the files of its lines, `endless` are the jobs without a known end.
 
     `heads` are the digests of entries that must be there.
     """
@@ -57,13 +58,13 @@ class Verification:
         self._outputs: dict[str, str | None] = {}
 
     def problems(self, path: Path) -> Iterator[tuple[Line, str]]:
-        """Line by line what is wrong."""
+        """Yield every line that is wrong, and what is wrong with it."""
         torn = None
         for line in lines_of(path):
             self.files.add(line.file)
             self._lines += 1
             if torn is not None:
-                # A crash tears the end only.
+                # A crash tears only the end.
                 yield torn, ALTERED
                 torn = None
             if not line.whole and line.file == path and line.data.startswith(BEGINNINGS):
@@ -85,11 +86,11 @@ class Verification:
             yield torn, TORN
 
     def missing(self, head: str) -> str:
-        """What is wrong with one of the `heads`, once all was read; empty if nothing is."""
+        """Return what is wrong with `head`, one of the `heads`, once all was read; empty if it was found."""
         return f"no entry has the digest {head}: entries were cut off or replaced" if head in self._missing else ""
 
     def stranger(self) -> str:
-        """The other member whose signature every line has, since this is its log; empty if there is none."""
+        """Return the other member that signed every line, since this is that member's log; empty if there is none."""
         return next((name for name, lines in self._others.items() if lines == self._lines), "")
 
     def _fault(self, entry: Entry) -> str:
@@ -107,14 +108,14 @@ class Verification:
                 self.endless[entry["job"]] = None
                 return fault_of(entry) or self._unsigned(entry)
         except (*NOT_WRITTEN, ConfigError):
-            # Rightly signed, and yet nothing that a node writes.
+            # The signature is right, but no node writes such an entry.
             return ALTERED
         return ""
 
     def _unsigned(self, entry: Entry) -> str:
-        """Whose signature of a job is wrong.  Of a roster that is not this one, only the form can be checked.
+        """Return whose signature of a job is wrong.  For a roster other than this one, only the form can be checked.
 
-        A key counts for what was signed before it retired.  One that the entry's own roster revokes never signed a job under that roster.
+        A key counts for what was signed before it retired.  A key that the entry's own roster revokes never signed a job under that roster.
         """
         if entry["roster"] != self._roster.digest.hex():
             return "" if set(entry["signatures"]) == set(_signers(entry)) else "signatures are missing"
@@ -125,7 +126,7 @@ class Verification:
         return ""
 
     def job_of(self, file: Path) -> str:
-        """The job of which `file` is the result; ConfigError if it is none, or not as the log knows it."""
+        """Return the job whose result is in `file`.  Raises ConfigError if the file has no result, or not the one that the log has."""
         try:
             answer: dict[str, Any] = json.loads(file.read_text("utf-8"))
             job, seal = str(answer["id"]), seal_of(answer["result"], bytes.fromhex(answer["seal"]))
@@ -143,7 +144,7 @@ class Verification:
 
 
 def _signers(entry: Entry) -> list[str]:
-    """Who signs a job: its parties, and the client that asked for it."""
+    """Return the signers of a job: its parties, and the client that asked for it."""
     client = entry["task"].get("client")
     return [*entry["task"]["parties"], *([client["name"]] if client else [])]
 

@@ -1,7 +1,7 @@
-"""The files of one audit log: those that are closed, NAME.0001 and so on, and the one that is written, NAME.
+"""The files of one audit log: the closed ones, NAME.0001 and so on, and the one being written, NAME.
 
-One chain runs through all, so a file that is missing, moved or shortened is missed as a line is.  A file is closed by two renamings; whoever
-reads meanwhile sees the files of one moment.
+One chain runs through all files, so a missing, moved or shortened file is noticed as a missing line is.  Two renamings close a file; a
+reader meanwhile sees the files of one moment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Line(NamedTuple):
-    """A line without its end, where it is, and whether it is whole."""
+    """A line without its line end, its place, and whether it is whole."""
 
     file: Path
     number: int
@@ -33,17 +33,17 @@ class Line(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where it is, for errors."""
+        """The place of the line, for errors."""
         return f"{self.file}, line {self.number}"
 
 
 def volume(log: Path, number: int) -> Path:
-    """Where the closed file of this number is."""
+    """Return the path of the closed file of this number."""
     return log.with_name(f"{log.name}.{number:04}")
 
 
 def closed(log: Path) -> dict[int, Path]:
-    """The closed files that are there, by their numbers and in order.  An empty file is none: a closed one ends with the entry that closes it."""
+    """Return the closed files by number, in order.  An empty file is not one: a closed file ends with the entry that closes it."""
     numbers = [int(path.name[len(log.name) + 1 :]) for path in log.parent.iterdir() if _numbered(log, path)]
     return {number: path for number in sorted(numbers) if (path := volume(log, number)).exists() and path.stat().st_size}
 
@@ -53,20 +53,20 @@ def _numbered(log: Path, path: Path) -> bool:
 
 
 def lines(path: Path, file: IO[bytes]) -> Iterator[Line]:
-    """Every line of a file of a log."""
+    """Yield every line of a file of a log."""
     for number, line in enumerate(file, 1):
         # A crash may leave blocks that were never written: no entry holds a zero byte.
         yield Line(path, number, line.removesuffix(b"\n"), line.endswith(b"\n") and b"\0" not in line)
 
 
 def lines_of_closed(log: Path) -> Iterator[Line]:
-    """Every line of the closed files, in order."""
+    """Yield every line of the closed files, in order."""
     for path in closed(log).values():
         yield from _lines_at(path)
 
 
 def last_of_closed(log: Path) -> Line | None:
-    """The last line of the last closed file, if there is one."""
+    """Return the last line of the last closed file, or None."""
     last: deque[Line] = deque(maxlen=1)
     for path in list(closed(log).values())[-1:]:
         last.extend(_lines_at(path))
@@ -79,7 +79,7 @@ def _lines_at(path: Path) -> Iterator[Line]:
 
 
 def lines_of(log: Path) -> Iterator[Line]:
-    """Every line of a log, in order, beside a node that writes it or without one; ConfigError if it cannot be read."""
+    """Yield every line of a log in order, whether a node is writing it or not.  Raises ConfigError if the log cannot be read."""
     try:
         before, last = _at_one_moment(log)
         try:
@@ -99,7 +99,7 @@ def lines_of(log: Path) -> Iterator[Line]:
 
 
 def _at_one_moment(log: Path) -> tuple[list[Path], IO[bytes] | None]:
-    """The closed files, and the one after them, open; none if a crash, or this very moment, is between two."""
+    """Return the closed files, and the file after them, open; None for it if a crash, or this very moment, is between two renamings."""
     while True:
         before = list(closed(log).values())
         try:
@@ -116,12 +116,12 @@ def _at_one_moment(log: Path) -> tuple[list[Path], IO[bytes] | None]:
 
 
 def lock(handle: int, path: Path) -> None:
-    """Take the open file at `path` for this process alone; ConfigError if another writes the log."""
+    """Lock the open file at `path` for this process alone.  Raises ConfigError if another process writes the log."""
     if sys.platform == "win32":
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Who wrote it may have closed it since it was opened here: what has the lock then is no longer the log's last file.
+        # The other process may have closed the file since it was opened here: then the locked file is no longer the last one of the log.
         taken = os.path.samestat(os.fstat(handle), path.stat())
     except BlockingIOError:
         taken = False

@@ -1,1 +1,1 @@
-"""The benchmark: workloads, the processes that run them, and what is shown of them."""
+"""The benchmark: workloads, the processes that run them, and the output."""

@@ -37,7 +37,10 @@ WORKLOADS: dict[str, type[Workload]] = {
 
 
 def listed(only: str | None) -> tuple[str, ...]:
-    """The names in the text of `--only`, none if it is left out.  ConfigError if it names nothing, as from an empty variable of a script: all take minutes."""
+    """Return the names in the text of `--only`, none if it is left out.
+
+    Raises ConfigError if it is there and names nothing, as from an empty variable of a script: all workloads take minutes.
+    """
     names = names_in(only)
     if only is not None and not names:
         msg = "--only names no workload: name workloads with commas between, or leave it out for all"
@@ -46,9 +49,9 @@ def listed(only: str | None) -> tuple[str, ...]:
 
 
 def chosen(names: Sequence[str], parties: int | None = None, size: int | None = None) -> list[Workload]:
-    """The workloads of these names, all if there are none, for one number of parties and one size or for their own.
+    """Return the workloads of these names, all if there are none, for one number of parties and one size or for their own.
 
-    A name without a variant, such as W5, stands for all its variants.  ConfigError for a name that there is not, and a size that is too small.
+    A name without a variant, such as W5, stands for all its variants.  Raises ConfigError for an unknown name or a size that is too small.
     """
     unknown = [name for name in names if not any(_stands_for(name, key) for key in WORKLOADS)]
     if unknown:

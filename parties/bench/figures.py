@@ -1,4 +1,4 @@
-"""What was measured of one workload."""
+"""The measurements of one workload."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Times in seconds, memory and traffic in bytes.  Of parties, the one with most counts.
+    """Times in seconds, memory and traffic in bytes.  A figure of parties is that of the party with most.
 
-    `seconds` has every repeat, `alone` the same without the barrier in the end; memory is that of the whole process, `start` before it had data.
+    `seconds` has every repeat; `alone` has the same without the barrier at the end.  Memory is that of the whole process; `start` is before
+    the process had data.
     """
 
     key: str
@@ -41,7 +42,7 @@ class Figures:
 
     @classmethod
     def of(cls, workload: Workload, rtt: float, parties: list[dict[str, Any]], dealer: dict[str, Any]) -> Figures:
-        """From what every party and the dealer reported."""
+        """Return the figures from the reports of every party and of the dealer."""
         runs = list(zip(*(one["runs"] for one in parties), strict=True))
         same = len({one["result"] for one in parties}) == 1
         most = {name: max(run[name] for run in runs[0]) for name in ("rounds", "payload", "wire")}
@@ -67,7 +68,7 @@ class Figures:
 
     @property
     def median(self) -> float:
-        """Seconds from a barrier to a barrier."""
+        """Seconds from one barrier to the next."""
         return statistics.median(self.seconds)
 
     @property
@@ -77,21 +78,21 @@ class Figures:
 
     @property
     def right(self) -> bool:
-        """Whether the result is that of the plaintext, at every party."""
+        """Whether every party's result is that of the plaintext."""
         return self.error <= self.allowed
 
     @property
     def travel(self) -> float:
-        """Seconds that the rounds take by distance alone."""
+        """Seconds that the rounds take from distance alone."""
         return self.rounds * self.rtt / 2000
 
     @property
     def rival(self) -> Rival | None:
-        """The fastest other framework on the same workload; none over a distance, which they were not measured over."""
+        """The fastest other framework on the same workload; None over a distance, over which no rival was measured."""
         return None if self.rtt else best(self.key, self.size, self.parties)
 
     def as_json(self) -> dict[str, Any]:
-        """One line of the file."""
+        """Return one line of the file."""
         rival = self.rival
         return {
             "workload": self.key,

@@ -23,7 +23,7 @@ NOISE = 0.1
 
 
 class Descent(Workload):
-    """W7."""
+    """W7, descent on shares."""
 
     key = "W7"
     title = "linear SGD on shared rows x 100, batches of 128, one epoch"
@@ -34,7 +34,7 @@ class Descent(Workload):
 
     @property
     def rows(self) -> int:
-        """Whole batches only, as the others do it."""
+        """Whole batches only, as the other frameworks do it."""
         return self.size // BATCH * BATCH
 
     @property
@@ -48,7 +48,7 @@ class Descent(Workload):
         return 8 * (self.size * (COLUMNS + 1) + COLUMNS)
 
     def own(self, party: int) -> tuple[Floats, Floats]:
-        """A part of the rows and of the target, each with its share of the variance."""
+        """Return a part of the rows and of the target, each with its share of the variance."""
         share = self.n**-0.5
         x = normal("W7 x", party, (self.size, COLUMNS), share)
         return x, x @ normal("W7 w", 0, (COLUMNS,)) + normal("W7 noise", party, (self.size,), NOISE * share)
@@ -64,7 +64,7 @@ class Descent(Workload):
         return np.asarray(await s.run(_descent, x[: self.rows], y[: self.rows]))
 
     def error(self, revealed: Floats) -> float:
-        """The largest difference of a weight."""
+        """Return the largest difference of a weight."""
         x, y = (np.sum(parts, axis=0) for parts in zip(*map(self.own, range(self.n)), strict=True))
         w = np.zeros(COLUMNS)
         for start in range(0, self.rows, BATCH):
@@ -80,7 +80,7 @@ async def _descent(s: Session, x: AShare, y: AShare) -> Any:
 class _Regression(Workload):
     width = 50
     allowed = 1e-5
-    """Of coefficients of about 1, of a target that has a standard deviation of about 7 (docs/precision.md)."""
+    """For coefficients of about 1 and a target with a standard deviation of about 7 (docs/precision.md)."""
 
     @property
     def dimensions(self) -> str:
@@ -91,7 +91,7 @@ class _Regression(Workload):
         return normal(f"{self.key} w", 0, (self.width,))
 
     def _error(self, revealed: Floats, parts: Iterable[tuple[Floats, Floats]]) -> float:
-        """Against the normal equations of all rows, whose features are independent."""
+        """Return the error against the normal equations of all rows, whose features are independent."""
         gram, moment = np.zeros((self.width + 1,) * 2), np.zeros(self.width + 1)
         for x, y in parts:
             table = np.column_stack([x, np.ones(len(x))])
@@ -126,7 +126,7 @@ class RowsRegression(_Regression):
         return np.append(model.coef_, model.intercept_ or 0.0)
 
     def error(self, revealed: Floats) -> float:
-        """The largest difference of a coefficient."""
+        """Return the largest difference of a coefficient."""
         return self._error(revealed, (self.own(party) for party in range(self.n)))
 
 
@@ -148,7 +148,7 @@ class ColumnsRegression(_Regression):
         return len(range(party, self.width, self.n))
 
     def own(self, party: int) -> tuple[Floats, Floats | None]:
-        """The target depends on its owner's columns alone, and is correlated with the others' by chance."""
+        """Return one party's columns.  The target depends only on its owner's columns, and is correlated with the others' by chance."""
         x = normal("W10 columns", party, (self.size, self._columns(party)))
         if party < self.n - 1:
             return x, None
@@ -160,6 +160,6 @@ class ColumnsRegression(_Regression):
         return np.append(model.coef_, model.intercept_ or 0.0)
 
     def error(self, revealed: Floats) -> float:
-        """The largest difference of a coefficient."""
+        """Return the largest difference of a coefficient."""
         tables, targets = zip(*map(self.own, range(self.n)), strict=True)
         return self._error(revealed, [(np.concatenate(tables, axis=1), targets[-1])])

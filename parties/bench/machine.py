@@ -1,4 +1,4 @@
-"""What the benchmark runs on, and what a process of it has used."""
+"""The machine that the benchmark runs on, and what one of its processes has used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SCHEDULED = 2
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory and versions."""
+    """Return processor, cores, memory and versions."""
     names = [line.partition(":")[2].strip() for line in _lines(_CPU_INFO) if line.startswith("model name")]
     return {
         "cpu": names[0] if names else platform.processor() or platform.machine(),
@@ -43,15 +43,15 @@ def _lines(path: Path) -> list[str]:
 
 
 def cpu_seconds(process: int) -> float:
-    """CPU time of all threads of another process of this machine; 0 where the system has no such clock."""
+    """Return the CPU time of all threads of another process of this machine; 0 if the system has no such clock."""
     if sys.platform != "linux":
         return 0.0
-    # What clock_getcpuclockid makes of a process id.
+    # The clock id that clock_getcpuclockid makes from a process id.
     return time.clock_gettime((~process << 3) | _SCHEDULED)
 
 
 class Memory:
-    """This process's memory since it was last asked to forget: `start` then, `peak` so far; both in bytes."""
+    """This process's memory in bytes: `start` when this object was made, and `peak` since the last `reset`."""
 
     def __init__(self) -> None:
         self.start = self._status("VmRSS") or self.peak
@@ -65,7 +65,7 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """The most so far."""
+        """The largest memory so far."""
         return self._status("VmHWM") or self._largest()
 
     @staticmethod
@@ -74,5 +74,5 @@ class Memory:
 
     @staticmethod
     def _largest() -> int:
-        # In bytes on macOS; elsewhere in kilobytes, but there the status file is better: it does not count what the parent had.
+        # In bytes on macOS, in kilobytes elsewhere.  On Linux the status file is better: it does not count what the parent had.
         return 0 if sys.platform == "win32" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,7 +1,7 @@
 """One process of the benchmark: `python -m parties.bench.member FD CONFIG TASK`, a party or the dealer as its roster says.
 
-FD is a bound socket that the parent hands down, TASK the workload as JSON.  The end of standard input means that the parent is gone, or done with
-the dealer.  Every member prints one JSON object in the end.
+FD is a bound socket from the parent, TASK the workload as JSON.  When standard input ends, the parent is gone, or needs the dealer no more.
+Every member prints one JSON object at the end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SLACK = 0.01
 
 
 class Task(NamedTuple):
-    """What all members are told.  `delay` is in seconds and one way, `dealer` the dealer's process (0 for itself)."""
+    """What all members are told.  `delay` is in seconds and one way; `dealer` is the dealer's process id (0 for itself)."""
 
     key: str
     parties: int
@@ -48,7 +48,7 @@ class Task(NamedTuple):
 
     @property
     def workload(self) -> Workload:
-        """What to run."""
+        """The workload to run."""
         return WORKLOADS[self.key](self.parties, self.size)
 
 
@@ -57,7 +57,7 @@ class Counters(NamedTuple):
 
     seconds: float
     alone: float
-    """The same without the barrier in the end."""
+    """`seconds` without the barrier at the end."""
     cpu: float
     dealer_cpu: float
     rounds: int
@@ -67,7 +67,7 @@ class Counters(NamedTuple):
 
 
 def node_of(config: Path, listener: socket.socket, delay: float) -> Node:
-    """The node that `config` describes, with every frame delayed if there is a `delay`."""
+    """Return the node that `config` describes, with every frame delayed if there is a `delay`."""
     settings = load_config(config)
     clocks = Clocks(**settings.clocks.model_dump())
     network = network_of(settings, clocks, listener)
@@ -75,7 +75,7 @@ def node_of(config: Path, listener: socket.socket, delay: float) -> Node:
 
 
 async def party(node: Node, task: Task) -> dict[str, Any]:
-    """Run the workload once to warm up and then `repeats` times; what it took, and whether the result is right."""
+    """Run the workload once to warm up and then `repeats` times.  Return what it took, and whether the result is right."""
     roster, me = node.mesh.roster, node.mesh.identity.name
     peers = [member.name for member in roster.members if member.name != me]
     index = [member.name for member in roster.parties].index(me)
@@ -102,7 +102,7 @@ async def party(node: Node, task: Task) -> dict[str, Any]:
         runs: list[Counters] = []
         outcome = None
         for _ in range(1 + task.repeats):
-            outcome = None  # not to be kept while the next one is made
+            outcome = None  # Dropped before the next one is made.
             taken, outcome = await _timed(s, workload, data, read, task.delay)
             runs.append(taken)
         peak = memory.peak
@@ -110,14 +110,14 @@ async def party(node: Node, task: Task) -> dict[str, Any]:
     return {
         "runs": [one._asdict() for one in runs[1:]],
         "memory": {"start": memory.start, "peak": peak},
-        # After the session: a long computation would keep the others waiting.  One party's serves all, since their results are compared.
+        # After the session: a long computation would keep the others waiting.  One party's check is enough, since the results are compared.
         "error": workload.error(revealed) if index == 0 else 0.0,
         "result": blake2b(np.ascontiguousarray(revealed).data, digest_size=16).hexdigest(),
     }
 
 
 async def _timed(s: mpc.Session, workload: Workload, data: Any, read: Callable[[], Counters], delay: float) -> tuple[Counters, Any]:
-    """What one run takes, from a barrier to a barrier; rounds and bytes are those of the run alone."""
+    """Return what one run takes, from a barrier to a barrier; rounds and bytes are those of the run alone."""
     await _begin_together(s, delay)
     before = read()
     outcome = await workload.run(s, data)
@@ -128,10 +128,13 @@ async def _timed(s: mpc.Session, workload: Workload, data: Any, read: Callable[[
 
 
 async def _begin_together(s: mpc.Session, delay: float) -> None:
-    """A barrier.  Over a distance, whoever was first at it is last to leave it, by up to `delay`: there all leave at one time by this machine's clock."""
+    """Wait at a barrier.  Over a distance, the party that reaches it first leaves it last, by up to `delay`.
+
+    So there all parties leave at one time by this machine's clock.
+    """
     clocks = float(await s.reveal(s.zero(()).add_own(s.encode(time.monotonic()))))
     if delay:
-        # Nobody came later than `delay` after the mean of all, or left later than `delay` after that.
+        # No party came later than `delay` after the mean of all, or left later than `delay` after that.
         begin = clocks / s.n + 2 * delay + SLACK
         await asyncio.sleep(max(begin - time.monotonic() - SLACK / 2, 0))
         while time.monotonic() < begin:  # noqa: ASYNC110  no event happens then, and timers are not that exact
@@ -147,7 +150,7 @@ async def dealer(node: Node, stop: asyncio.Event) -> dict[str, Any]:
 
 
 async def member(config: Path, listener: socket.socket, task: Task) -> None:
-    """Play the part and print what it took; stop when the parent goes away."""
+    """Run this process's part and print what it took; stop when the parent is gone."""
     node, over = node_of(config, listener, task.delay), asyncio.Event()
     if node.mesh.roster[node.mesh.identity.name].role == "dealer":
         taken = await attended(dealer(node, over), over.set)
@@ -157,7 +160,7 @@ async def member(config: Path, listener: socket.socket, task: Task) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 0, 1 after a fault (told on standard error), 130 when stopped."""
+    """Return exit status 0, 1 after a fault (printed on standard error), or 130 when stopped."""
     fd, config, task = argv
     listener = socket.socket(fileno=int(fd))
     return exit_of(member(Path(config), listener, Task(**json.loads(task))))

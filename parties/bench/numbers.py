@@ -1,4 +1,4 @@
-"""Data for the workloads: made again from nothing but a label, so that a check needs no copy of it."""
+"""Data for the workloads, made only from a label, so that a check makes it again and needs no copy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PUBLIC_SEED = bytes(32)
 
 
 def uniform(label: str, party: int, start: int, stop: int, limit: float) -> Floats:
-    """Elements start:stop of what `party` has under `label`: uniform within `limit` of 0."""
+    """Return elements start:stop of the data that `party` has under `label`: uniform within `limit` of 0."""
     words = Stream(_PUBLIC_SEED, ("benchmark", label, party)).slice(0, start, stop)
     words >>= np.uint64(11)
     real = words.astype(np.float64)
@@ -26,7 +26,7 @@ def uniform(label: str, party: int, start: int, stop: int, limit: float) -> Floa
 
 
 def normal(label: str, party: int, shape: tuple[int, ...], deviation: float = 1.0) -> Floats:
-    """Normal around 0: cosines of Box and Muller's pairs."""
+    """Return normal numbers around 0: the cosines of Box and Muller's pairs."""
     size = int(np.prod(shape))
     radius = uniform(f"{label} radius", party, 0, size, 0.5)
     radius += 0.5 + 2.0**-54

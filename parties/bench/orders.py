@@ -1,4 +1,4 @@
-"""Who is larger: from shares to the revealed result."""
+"""Comparisons, from shares to the revealed result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Comparisons(OnShares):
-    """W4."""
+    """W4, comparisons."""
 
     key = "W4"
     title = "comparisons a < b of shared vectors, revealed"
@@ -39,7 +39,7 @@ class Comparisons(OnShares):
         return await s.run(_comparisons, *data)
 
     def error(self, revealed: Any) -> float:
-        """How many are wrong."""
+        """Return how many bits are wrong."""
         return float(sum(np.count_nonzero(revealed[cut] != (self._whole("a", cut) < self._whole("b", cut))) for cut in pieces(self.size)))
 
 
@@ -53,7 +53,7 @@ async def _comparisons(s: Session, a: AShare, b: AShare) -> Any:
 
 
 class Maximum(OnShares):
-    """W9."""
+    """W9, a maximum."""
 
     key = "W9"
     title = "maximum of a shared vector, revealed"
@@ -77,7 +77,7 @@ class Maximum(OnShares):
         return await s.run(_maximum, *data)
 
     def error(self, revealed: Any) -> float:
-        """Units in the last place."""
+        """Return the error in units in the last place."""
         return float(abs(as_integers(revealed) - self._whole("x", slice(0, self.size)).max()))
 
 

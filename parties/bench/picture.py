@@ -1,4 +1,4 @@
-"""Times of all workloads as a picture."""
+"""A picture of the times of all workloads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STYLE = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9}
 
 
 def check(path: Path) -> None:
-    """ConfigError unless a picture can be drawn to `path`: better before the measurement than after it."""
+    """Raise ConfigError unless a picture can be drawn to `path`.  Called before the measurement."""
     if path.suffix.lower() not in KINDS:
         msg = f"{path}: a picture is an .svg or a .png file; give it such a name"
         raise ConfigError(msg)
@@ -34,7 +34,7 @@ def check(path: Path) -> None:
 
 
 def pyplot() -> Any:
-    """Matplotlib's, without a screen, and with pictures that are the same for the same figures."""
+    """Return Matplotlib's pyplot, without a screen, and set so that equal figures give equal pictures."""
     matplotlib = import_module("matplotlib")
     matplotlib.use("agg")
     matplotlib.rcParams.update(_STYLE)
@@ -42,7 +42,7 @@ def pyplot() -> Any:
 
 
 def draw(path: Path, measured: Sequence[Figures], title: str) -> None:
-    """A bar for every workload, with its spread, and a mark where the best rival or the distance alone is."""
+    """Draw a bar for every workload, with its spread, and a mark for the best rival or the distance alone."""
     plt = pyplot()
     labels = [f"{each.key}, {each.dimensions}, n = {each.parties}" for each in measured]
     times = [each.reached if each.rtt else each.median for each in measured]

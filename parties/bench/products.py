@@ -34,13 +34,13 @@ class _Truncated(OnShares):
 
 
 def _over(found: Any, product: Any) -> float:
-    """Units in the last place that truncated values lie above the rounded-down product, or infinity if one lies below."""
+    """Return how far truncated values lie above the rounded-down product, in units in the last place; infinity if one lies below."""
     above = as_integers(found) - np.floor(product * 2.0**-FRAC)
     return float("inf") if above.min() < 0 else float(above.max())
 
 
 class Products(_Truncated):
-    """W3."""
+    """W3, products of vectors."""
 
     key = "W3"
     title = "fixed-point products of shared vectors, truncated"
@@ -107,7 +107,7 @@ class MatrixProduct(_Truncated):
         return await mpc.matmul_trunc(s, left, right, FRAC)
 
     def error(self, revealed: Floats) -> float:
-        """See Workload.  Sums of products below 2^53 are exact in float64, whatever their order."""
+        """See Workload.  Sums of products below 2^53 are exact in float64 in any order."""
         left, right = (self._whole(name, slice(0, count(shape))).reshape(shape) for name, shape in self.shapes.items())
         return _over(revealed, left @ right)
 
@@ -140,7 +140,7 @@ class Chain(Workload):
         return 8 * self.size + 16
 
     def own(self, party: int) -> list[Floats]:
-        """Party i has i of the value, and the first what is missing; so with every factor."""
+        """Return party i's part of the value and of every factor: i, or at the first party what is missing to the total."""
         others = self.n * (self.n - 1) / 2
         return [np.asarray(float(party or total - others)) for total in (3, -1)]
 
@@ -179,13 +179,13 @@ class FixedChain(Workload):
     key = "W6-fixed"
     title = "dependent scalar products, fixed point of 16 bits"
     frac = 16
-    """As MP-SPDZ and CrypTen have it."""
+    """As in MP-SPDZ and CrypTen."""
     parties = (2, 3)
     sizes = (1000,)
 
     @property
     def allowed(self) -> float:
-        """One unit in the last place for every product, each of which later factors change little."""
+        """One unit in the last place for every product; later factors change it little."""
         return 2.0 * self.size
 
     @property
@@ -194,7 +194,7 @@ class FixedChain(Workload):
         return 8 * self.size + 16
 
     def own(self, party: int) -> list[Floats]:
-        """1.5 and numbers near 1 at the first party, little at the others."""
+        """Return 1.5 and numbers near 1 at the first party, and small numbers at the others."""
         first = float(party == 0)
         return [np.asarray(1.5 * first + party / 64), first + uniform(self.key, party, 0, self.size, 2.0**-10 / self.n)]
 
@@ -214,13 +214,13 @@ class FixedChain(Workload):
         return np.asarray(await s.reveal(outcome))
 
     def error(self, revealed: Any) -> float:
-        """Units in the last place."""
+        """Return the error in units in the last place."""
         value, factors = (np.sum(parts, axis=0) for parts in zip(*map(self.own, range(self.n)), strict=True))
         return float(np.abs(as_integers(revealed, self.frac) - as_integers(value * factors.prod(), self.frac)))
 
 
 class FineChain(FixedChain):
-    """W6, fixed point as Beaver has it where nothing else is said."""
+    """W6, fixed point with Beaver's default of fractional bits."""
 
     key = "W6-fine"
     title = "dependent scalar products, fixed point of 20 bits"
@@ -231,7 +231,7 @@ async def _fixed_chain(s: Session, value: AShare, factors: AShare) -> AShare:
     masked = await s.mask(factors)
     for number in range(len(factors)):
         if not number % 1000:
-            # A bound of 1.001 for each factor makes less than 11 of 4 in a thousand steps.
+            # With a bound of 1.001, a thousand factors make less than 11 of a value of 4.
             value = value.assume_bound(4.0, "at most 1.5 and n / 64 times factors that are as often above 1 as below")
         value = await mpc.mul_trunc(s, value, masked[number], value.frac)
     return value

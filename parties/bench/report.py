@@ -1,4 +1,4 @@
-"""What the benchmark shows."""
+"""The output of the benchmark."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from parties.bench.figures import Figures
 
 WORTH_COMPARING = 1 << 23
-"""Bytes of inputs and outputs below which a process's memory says nothing of them."""
+"""Bytes of inputs and outputs below which a process's memory says nothing about them."""
 
 
 def show(console: Console, measured: Sequence[Figures], machine: dict[str, Any]) -> None:
-    """Times beside the best rival's, and what each workload cost."""
+    """Print times beside the best rival's, and what each workload cost."""
     console.print(line(machine))
     console.print(_distant(measured) if measured[0].rtt else _times(measured))
     console.print(_costs(measured))
 
 
 def line(machine: dict[str, Any]) -> str:
-    """The machine in one line."""
+    """Return the machine in one line."""
     memory = f"{machine['memory'] / 2**30:.0f} GiB, " if machine["memory"] else ""
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {memory}{machine['system']}, Python {machine['python']}, "
@@ -97,8 +97,8 @@ def _costs(measured: Sequence[Figures]) -> Grid:
         "peak dealer",
     )
     caption = (
-        "Payload and wire: bytes that a party sends in all. CPU: of one run. Peak memory: of the whole process; in brackets what it is above that "
-        "before it had any data, as a multiple of inputs and outputs."
+        "Payload and wire: bytes that a party sends in all. CPU: of one run. Peak memory: of the whole process; in brackets what it is "
+        "above that before it had any data, as a multiple of inputs and outputs."
     )
     grid = _grid("cost", caption, headings)
     for each in measured:
@@ -119,12 +119,12 @@ def _costs(measured: Sequence[Figures]) -> Grid:
 
 
 def multiple(figures: Figures) -> float:
-    """Peak memory of a party above what it had at first, over its inputs and outputs."""
+    """Return a party's peak memory above its memory at the start, as a multiple of its inputs and outputs."""
     return (figures.party_memory["peak"] - figures.party_memory["start"]) / figures.moved
 
 
 def result(figures: Figures) -> str:
-    """Whether it is right, and how far off."""
+    """Return whether the result is right, and how far off it is."""
     if not figures.right:
         return f"WRONG by {figures.error:.3g}"
     if not figures.allowed:
@@ -133,11 +133,11 @@ def result(figures: Figures) -> str:
 
 
 def seconds(value: float) -> str:
-    """A time in the unit that suits it."""
+    """Return a time in the unit that suits it."""
     return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
 
 
 def size(count: float) -> str:
-    """Bytes in the unit that suits them."""
+    """Return bytes in the unit that suits them."""
     step = min(int(math.log10(max(count, 1))) // 3, 3)
     return f"{count / 1000**step:.3g} {('B', 'kB', 'MB', 'GB')[step]}"

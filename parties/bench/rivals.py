@@ -1,8 +1,8 @@
-"""What other frameworks took for the same workloads, measured before and written down here.
+"""The times of other frameworks for the same workloads, measured before and written down here.
 
-On 2026-11-23, on two Xeon cores (AVX-512, AMX) with 24 GiB, over loopback without delay, every party its own process, preprocessing included, median of three
-or more.  Those that any n-1 parties may collude against, with a dealer, as here: MP-SPDZ v0.4.2-16 from source (dealer-ring over TLS), CrypTen 0.4.1 with a
-real dealer process and SPU 0.9.5 SEMI2K, both in plaintext.
+Measured on 2026-11-23 on two Xeon cores (AVX-512, AMX) with 24 GiB, over loopback without delay.  Every party is its own process,
+preprocessing is included, and each time is the median of three or more.  All have a dealer and allow any n-1 parties to collude, as here:
+MP-SPDZ v0.4.2-16 from source (dealer-ring over TLS), and in plaintext CrypTen 0.4.1 with a real dealer process and SPU 0.9.5 SEMI2K.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Rival(NamedTuple):
 
     @property
     def sealed(self) -> bool:
-        """Whether its links were."""
+        """Whether the framework's links were sealed."""
         return self.name in SEALED
 
 
@@ -53,6 +53,6 @@ RECORDED: dict[tuple[str, int, int], dict[str, float]] = {
 
 
 def best(key: str, size: int, parties: int) -> Rival | None:
-    """The fastest of them, if anyone was measured."""
+    """Return the fastest framework, or None if none was measured."""
     measured = RECORDED.get((key, size, parties))
     return min((Rival(*entry) for entry in measured.items()), key=lambda rival: rival.seconds) if measured else None

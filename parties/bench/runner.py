@@ -1,4 +1,4 @@
-"""The parent of the benchmark: starts the processes of one workload, and gathers what they report."""
+"""The parent of the benchmark: it starts the processes of one workload, and collects their reports."""
 
 from __future__ import annotations
 
@@ -27,33 +27,36 @@ REPEATS = 5
 MEMBER = ("-m", "parties.bench.member")
 """What python runs as a member."""
 LAST_WORDS = 2.0
-"""Seconds for the other processes to say what they know of a failure, before they are stopped."""
+"""Seconds for the other processes to report what they know of a failure, before they are stopped."""
 
 
 class BenchmarkError(BeaverError):
-    """A process of the benchmark failed, whose words the text holds; or a result is wrong."""
+    """A process of the benchmark failed, and the text holds what it printed; or a result is wrong."""
 
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-"""Where numpy's matrix products learn how many threads to use."""
+"""The variables that tell numpy's matrix products how many threads to use."""
 
 
 def environment(processes: int) -> dict[str, str]:
-    """As many threads for each of the processes as they have cores together: more of them only wait for each other.  What the user set stays."""
+    """Return the environment with as many threads for each process as there are cores for it; more only wait for each other.
+
+    What the user set stays.
+    """
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     return {**dict.fromkeys(THREADS, threads), **os.environ}
 
 
 async def start(organisation: Organisation, task: Task, member: Sequence[str] = MEMBER) -> asyncio.subprocess.Process:
-    """The process of one member."""
+    """Start the process of one member."""
     arguments = (str(organisation.config), json.dumps(task._asdict()))
     return await spawn(member, organisation.listener, *arguments, env=environment(task.parties + 1))
 
 
 async def measure(workload: Workload, *, rtt: float = 0.0, repeats: int = REPEATS, member: Sequence[str] = MEMBER) -> Figures:
-    """Run the workload between fresh processes of this machine; `rtt` in milliseconds.  BenchmarkError if one of them fails.
+    """Run the workload between fresh processes of this machine; `rtt` is in milliseconds.  Raises BenchmarkError if a process fails.
 
-    `member` is what python runs for each of them, with the arguments of `parties.bench.member` after it.
+    `member` is what python runs as each of them, with the arguments of `parties.bench.member` after it.
     """
     task = Task(workload.key, workload.n, workload.size, repeats, rtt / 2000, 0)
     with tempfile.TemporaryDirectory(prefix="beaver-bench-") as folder:
@@ -70,7 +73,7 @@ async def measure(workload: Workload, *, rtt: float = 0.0, repeats: int = REPEAT
 
 
 async def _reports(parties: Sequence[Running], dealing: Running) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What the parties say, and then the dealer, which stops when its input ends.  The first that fails ends it for all."""
+    """Return the reports of the parties, and then of the dealer, which stops when its input ends.  The first failure ends all."""
     *computing, serving = tasks = [asyncio.create_task(outcome(*member)) for member in (*parties, dealing)]
     waiting = set(tasks)
     try:

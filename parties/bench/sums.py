@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Sum(Workload):
-    """W1."""
+    """W1, a secure sum."""
 
     key = "W1"
     title = "secure sum of every party's floats, revealed"
@@ -51,7 +51,7 @@ class Sum(Workload):
         return total
 
     def error(self, revealed: Floats) -> float:
-        """Units in the last place."""
+        """Return the error in units in the last place."""
         worst = 0.0
         for cut in pieces(self.size):
             wanted = np.sum([as_integers(self._of(party, cut)) for party in range(self.n)], axis=0)
@@ -60,7 +60,7 @@ class Sum(Workload):
 
 
 class Moments(Workload):
-    """W2."""
+    """W2, mean and variance."""
 
     key = "W2"
     title = "mean and variance of the pooled floats"
@@ -69,7 +69,7 @@ class Moments(Workload):
 
     @property
     def allowed(self) -> float:
-        """Half a unit in the last place of each party's sum, over all rows."""
+        """Half a unit in the last place of each party's sum, divided by the number of rows."""
         return max(1e-9, 2.0**-21 / self.size)
 
     @property

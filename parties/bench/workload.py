@@ -1,4 +1,4 @@
-"""What a workload is: data of every party, a timed program, and the plaintext that its result is compared with."""
+"""A workload: data of every party, a timed program, and the plaintext that its result is compared with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 PIECE = 1 << 20
-"""Elements that a program handles at a time, so that memory does not grow with what is under way."""
+"""Elements that a program handles at a time, so that memory does not grow with the size."""
 UNDER_WAY = 2
 """Pieces that are under way together: one computes while another travels."""
 
@@ -44,30 +44,30 @@ class Workload(ABC):
 
     @abstractmethod
     def own(self, party: int) -> Any:
-        """What `party` has: its own data, or its part of common data."""
+        """Return what `party` has: its own data, or its part of common data."""
 
     def load(self, s: Session, own: Any) -> Any:
-        """What the program gets; before the clock runs.  For a program that starts from shares, those of the common data."""
+        """Return what the program gets, before the clock runs: for a program that starts from shares, the shares of the common data."""
         del s
         return own
 
     @abstractmethod
     async def run(self, s: Session, data: Any) -> Any:
-        """What is timed."""
+        """Run the timed program."""
 
     async def reveal(self, s: Session, outcome: Any) -> Any:
-        """The result in the clear; after the clock has stopped.  For a program that ends in shares, their values."""
+        """Return the result in the clear, after the clock has stopped: for a program that ends in shares, their values."""
         del s
         return outcome
 
     @abstractmethod
     def error(self, revealed: Any) -> float:
-        """How far the revealed result is from that of the same data in plaintext."""
+        """Return how far the revealed result is from the result of the same data in plaintext."""
 
     @property
     @abstractmethod
     def allowed(self) -> float:
-        """The largest error of a right result; 0 where it must be exact."""
+        """The largest error of a right result; 0 if it must be exact."""
 
     @property
     @abstractmethod
@@ -76,7 +76,7 @@ class Workload(ABC):
 
     @property
     def dimensions(self) -> str:
-        """The size as a reader wants it."""
+        """The size as text for a reader."""
         return f"{self.size:,}"
 
 
@@ -88,7 +88,7 @@ class OnShares(Workload):
     @property
     @abstractmethod
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Of the arrays, by name."""
+        """The shapes of the arrays, by name."""
 
     def own(self, party: int) -> list[Floats]:
         """See Workload."""
@@ -102,27 +102,27 @@ class OnShares(Workload):
         return uniform(f"{self.key} {name}", party, cut.start, cut.stop, self.limit / self.n)
 
     def _whole(self, name: str, cut: slice) -> Any:
-        """Everyone's parts of a piece together, as integers in float64."""
+        """Return everyone's parts of a piece added up, as integers in float64."""
         return np.sum([as_integers(self._of(name, party, cut)) for party in range(self.n)], axis=0)
 
 
 def share_of(s: Session, mine: Floats, bound: float, frac: int = FRAC) -> AShare:
-    """The sum of what all parties have, as a share of all: nobody owns it, so nobody's part of an opening is spared."""
+    """Return the sum of what all parties have, as a share of all: nobody owns it, so no party is spared its part of an opening."""
     return s.zero(mine.shape, frac=frac).add_own(s.encode(mine, frac=frac, bound=bound))
 
 
 def as_integers(real: Any, frac: int = FRAC) -> Any:
-    """The integers that encoding makes of real numbers; exact in float64 while they are below 2^53."""
+    """Return the integers that encoding makes of real numbers; exact in float64 while they are below 2^53."""
     return np.rint(np.ldexp(real, frac))
 
 
 def pieces(size: int) -> list[slice]:
-    """0:size in pieces."""
+    """Return 0:size in pieces."""
     return [slice(start, min(start + PIECE, size)) for start in range(0, size, PIECE)]
 
 
 async def in_pieces(s: Session, size: int, part: Callable[[Session, slice], Coroutine[Any, Any, R]]) -> list[R]:
-    """`part(s, cut)` for every piece of 0:size, few of them at a time; the results in order.  `part` is a protocol."""
+    """Run `part(s, cut)`, a protocol, for every piece of 0:size, few of them at a time.  Return the results in order."""
     cuts = pieces(size)
     if len(cuts) < 2:
         return [await part(s, cut) for cut in cuts]

@@ -1,1 +1,1 @@
-"""Commands of `beaver`, one module for each group."""
+"""The commands of `beaver`, one module for each group."""

@@ -60,7 +60,7 @@ def show(
 
 
 def _entries(path: Path, job: str | None) -> Iterator[tuple[int, Entry | None]]:
-    """Each line of the log, or of one job, with its number, and None where it is no entry; ConfigError if there is none of that job."""
+    """Yield each line of the log, or of one job, with its number, and None if it is no entry.  Raises ConfigError if the job has none."""
     found = False
     for number, line in enumerate(lines_of(path), 1):
         try:
@@ -80,7 +80,7 @@ def _row(number: int, entry: Entry | None) -> tuple[str, ...]:
         if entry is not None:
             return _cells(entry)
     except NOT_WRITTEN:
-        # Something else than a node writes: as unreadable as no entry.
+        # No node writes such an entry: it is as unreadable as a line that is no entry.
         pass
     return (str(number), "", "unreadable", "", "", "run `beaver audit verify`")
 
@@ -98,7 +98,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
 
 
 def _decided(entry: Entry) -> Iterator[str]:
-    """Of the start of a job: who was to get its result, what for, and who approved it."""
+    """Yield, for the start of a job, who was to get its result, what for, and who approved it."""
     if entry["kind"] == STARTED:
         task, approval = entry["task"], entry.get("approval")
         yield f"to {', '.join(task['to'] or task['parties'])}"
@@ -107,7 +107,7 @@ def _decided(entry: Entry) -> Iterator[str]:
 
 
 def _left(entry: Entry) -> Iterator[str]:
-    """Of the end of a job: what it read here, and to whom something was revealed."""
+    """Yield, for the end of a job, what it read here, and to whom something was revealed."""
     if entry["kind"] == ENDED:
         rows, names = entry.get("rows"), sorted({name for each in entry.get("released") or () for name in each["to"]})
         yield f"{rows:,} rows of this party" if rows is not None else ""
@@ -125,8 +125,8 @@ def differences(
 ) -> None:
     """List pairs of jobs whose rows of this organisation differ by few: whoever got both results can subtract, and learns about these few.
 
-    Each job stands with those before it on the same dataset and some of its columns of which the same others learned; of earlier ones with
-    equal numbers of rows with the last.  Jobs of which nothing was revealed are left out.
+    Each job is paired with every earlier one that used the same dataset and some of the same columns, and of which the same others learned.
+    Of earlier jobs with equal numbers of rows, only the last is paired.  Jobs of which nothing was revealed are left out.
     """
     settings = load_node_config(config)
     path = _path(settings, log)
@@ -160,8 +160,11 @@ def export(
 
 
 def _copied(path: Path, copy: NewFile) -> tuple[int, str]:
-    """How many entries were copied, and the digest of the last; ConfigError if one is missing, be it one of which only the head knows."""
-    # Before the log: a node that runs may add to it meanwhile.
+    """Return how many entries were copied, and the digest of the last.
+
+    Raises ConfigError if one is missing, even one that only the head knows of.
+    """
+    # Read before the log: a running node may add to the log meanwhile.
     head, chain = known(path), Chain()
     missing = set() if head is None else {head.digest} - {chain.head}
     for line in lines_of(path):
@@ -173,23 +176,32 @@ def _copied(path: Path, copy: NewFile) -> tuple[int, str]:
             copy.write(line.data + b"\n")
             missing.discard(chain.head)
     if missing:
-        msg = f"{path}: lacks an entry that {path_of(path)} knows of, so nothing was copied. `beaver audit verify` tells more; keep both files"
+        msg = (
+            f"{path}: lacks an entry that {path_of(path)} knows of, so nothing was copied. `beaver audit "
+            "verify` tells more; keep both files"
+        )
         raise ConfigError(msg)
     return chain.number, chain.head
 
 
 @app.command()
 def rotate(config: Config) -> None:
-    """Close the file of the log and begin a new one, beside a running node or without one; `verify` and all else read the closed ones, too."""
+    """Close the file of the log and begin a new one, beside a running node or without one.
+
+    `verify` and all other commands read the closed files, too.
+    """
     settings = load_node_config(config)
-    # A dealer and a client have no log, and get none by this.
+    # A dealer and a client have no log, and this makes none for them.
     next(lines_of(settings.audit_file), None)
     file = volume(settings.audit_file, run(_rotated(settings)))
     print(f"{file} is closed; keep it where it is. The log goes on in {settings.audit_file}")
 
 
 async def _rotated(settings: NodeConfig) -> int:
-    """The number of the closed file.  Who has the identity writes the log: the node that runs, or else this command for a moment."""
+    """Return the number of the closed file.
+
+    Whoever holds the identity writes the log: the running node, or else this command for a moment.
+    """
     identity = IdentityLock(settings.key_path)
     try:
         identity.acquire()
@@ -220,21 +232,24 @@ def verify(
     if head is not None and not DIGEST.fullmatch(head):
         msg = f"--head {head!r} is no digest of an entry: give all 64 digits that an earlier `beaver audit verify` printed"
         raise ConfigError(msg)
-    # Before the log: a node that runs may add to it meanwhile.
+    # Read before the log: a running node may add to the log meanwhile.
     last = known(path)
     wanted = ([(head, "--head")] if head is not None else []) + ([(last.digest, str(path_of(path)))] if last is not None else [])
     check = Verification(settings, [decode_key(text) for text in key or ()], [text for text, _ in wanted])
     found = [f"{line.place}: {text}" for line, text in check.problems(path)]
     if other := check.stranger():
         msg = (
-            f"{path}: is the audit log of {other}, who signed every entry, and {config} is of {settings.name}: give a configuration of {other}. "
-            "To verify, `name`, `roster` and `key` are enough, and the key need not be there"
+            f"{path}: is the audit log of {other}, who signed every entry, and {config} is of {settings.name}: give a configuration of "
+            f"{other}. To verify, `name`, `roster` and `key` are enough, and the key need not be there"
         )
         raise ConfigError(msg)
     found += [f"{path}, after entry {check.chain.number}: {text} ({source})" for each, source in wanted if (text := check.missing(each))]
     if found:
         print("\n".join(found))
-        msg = f"{path}: {len(found)} fault(s) in the audit log, listed above: it is not as the node wrote it. Keep it for whoever looks into that"
+        msg = (
+            f"{path}: {len(found)} fault(s) in the audit log, listed above: it is not as the node wrote it. Keep "
+            "it for whoever looks into that"
+        )
         raise ConfigError(msg)
     if check.chain.number:
         files = f" in {len(check.files)} files" if len(check.files) > 1 else ""
@@ -252,17 +267,18 @@ def verify(
 
 
 def _empty(path: Path, source: Path | str | None) -> str:
-    """What is known of a log without entries if `source` says that it has none; ConfigError if nothing does."""
+    """Return what is known of a log without entries if `source` says that it has none.  Raises ConfigError if nothing says so."""
     if source is None:
         msg = (
-            f"{path}: has no entries, and nothing says whether it had any: {path_of(path)} is not there, or is empty. If this member took part "
-            "in a job since the log began, the log was emptied; the other parties' logs have the start of each such job. If it never did, "
-            "start the node, which writes that file, and verify again; of a copy, give the digest that `beaver audit export` printed (--head)"
+            f"{path}: has no entries, and nothing says whether it had any: {path_of(path)} is not there, or is empty. If this member "
+            "took part in a job since the log began, the log was emptied; the other parties' logs have the start of each such job. "
+            "If it never did, start the node, which writes that file, and verify again; of a copy, give the digest that `beaver "
+            "audit export` printed (--head)"
         )
         raise ConfigError(msg)
     return (
-        f"{path}: has no entries, so nothing was verified. {source} says that none was written yet, which is right only if this member took "
-        "part in no job since the log began: the other parties' logs have the start of each"
+        f"{path}: has no entries, so nothing was verified. {source} says that none was written yet, which is right only if this member "
+        "took part in no job since the log began: the other parties' logs have the start of each"
     )
 
 

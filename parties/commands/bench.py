@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from parties.bench.workload import Workload
 
 WIDTH = 150
-"""Columns of the tables where the output is no terminal."""
+"""Columns of the tables if the output is no terminal."""
 
 
 def bench(
@@ -59,14 +59,14 @@ def bench(
 
 
 def _lines(path: str | None) -> AbstractContextManager[TextIO | None]:
-    """Where the JSON lines go."""
+    """Return where the JSON lines go."""
     if path is None or path == "-":
         return contextlib.nullcontext(None if path is None else sys.stdout)
     return Path(path).open("w", encoding="utf-8")
 
 
 async def _measured(workloads: Sequence[Workload], rtt: float, repeats: int, file: TextIO | None, faults: list[str]) -> list[Figures]:
-    """What can be measured; the others go to `faults`, and so do wrong results."""
+    """Return what could be measured.  What could not, and every wrong result, goes to `faults`."""
     here = machine()
     measured = []
     with Console(stderr=True).status("") as status:

@@ -1,4 +1,4 @@
-"""`beaver check`: every step from the own files to every peer, in one table, with what to do where one fails."""
+"""`beaver check`: every step from the own files to every peer, in one table, with a remedy where a step fails."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check(
         own += _behind(settings, node)
         fault = first_fault(own, rows)
     except ConfigError as broken:
-        # No node starts like this, so there is nobody to try the others with.
+        # No node starts like this, so the other members cannot be tried.
         problem, _, remedy = str(broken).partition("; ")
         own, fault = [Own("set-up", problem, remedy or "mend what the message names")], broken
     if as_json:
@@ -82,7 +82,7 @@ def _quiet(*, verbose: bool) -> None:
 
 
 async def _rows(settings: NodeConfig, config: Path, wait: float) -> tuple[list[Row], dict[str, Any]]:
-    """The peers' rows, and what a running node said that made them; nothing where none runs."""
+    """Return the peers' rows, and the answer of a running node that made them; no answer if none runs."""
     lock = IdentityLock(settings.key_path)
     try:
         lock.acquire()
@@ -95,7 +95,10 @@ async def _rows(settings: NodeConfig, config: Path, wait: float) -> tuple[list[R
 
 
 def _behind(settings: NodeConfig, node: dict[str, Any]) -> list[Own]:
-    """Of a node that runs with another roster or policy than the file has: the rows of its peers are about the roster that it uses."""
+    """Return one finding for each of roster and policy that a running node uses in another version than the file has.
+
+    The rows of the node's peers are about the roster that it uses.
+    """
     files = {"roster": settings.load_roster().digest, "policy": settings.rules.digest}
     return [
         Own(
@@ -112,8 +115,8 @@ async def _asked(settings: NodeConfig, wait: float) -> dict[str, Any]:
         return await ask.request(settings, {"do": "check", "wait": wait})
     except ConfigError as fault:
         msg = (
-            f"{settings.key_path}: a program with this identity runs, and it answers no `beaver check` as `beaver party` and `beaver dealer` do "
-            f"({fault}); stop it first"
+            f"{settings.key_path}: a program with this identity runs, and it answers no `beaver check` as `beaver party` and `beaver "
+            f"dealer` do ({fault}); stop it first"
         )
         raise ConfigError(msg) from None
 

@@ -25,10 +25,10 @@ from parties.run import commanded
 from parties.schema import ColumnSettings, DatasetSettings
 
 UNASKED = "stopped before the rows were read, so nobody was asked"
-"""What is said of an interrupt while this client reads."""
+"""What an interrupt prints while this client reads."""
 
 PRINTED = "no node keeps the result: take it from standard output"
-"""What to do where the result cannot be written."""
+"""What to do if the result cannot be written."""
 
 
 def client(
@@ -67,19 +67,19 @@ def client(
                 purpose=purpose,
                 wait=wait,
                 tell=lambda text: print(f"{time.monotonic() - start:7.2f} s  {text}", file=sys.stderr, flush=True),
-                # Last: it may take long, and all else that is wrong is known before.
+                # Last: this may take long, and all other errors are then known.
                 rows=None if data is None else _rows(settings, data, names, config),
             )
             answer = commanded(work)
         try:
             save(answer)
         finally:
-            # No node keeps it.
+            # No node keeps the result.
             ask.show(answer, as_json=as_json)
 
 
 def _rows(config: NodeConfig, data: str, columns: tuple[str, ...], file: Path) -> Rows:
-    """The rows of a declared dataset, or of a file whose columns are all numbers; `file` is the configuration's, for errors."""
+    """Return the rows of a declared dataset, or of a file whose columns are all numbers.  `file` is the configuration's, for errors."""
     if data not in config.datasets:
         if not _is_there(Path(data)):
             known = ", ".join(config.datasets) or "none"
@@ -87,7 +87,7 @@ def _rows(config: NodeConfig, data: str, columns: tuple[str, ...], file: Path) -
             raise ConfigError(msg)
         there = DatasetSettings(path=str(Path(data).absolute()), columns={name: ColumnSettings() for name in columns})
         config = config.model_copy(update={"datasets": {data: there}})
-    # Before all is read, which may take long.
+    # Checked before all is read, which may take long.
     check_role(config.load_roster(), config.name, file, "client")
     return commanded(_read(config, data, columns), UNASKED)
 
@@ -96,7 +96,7 @@ def _is_there(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:
-        # In a folder that is closed to this user: whoever reads it says so.
+        # The path is in a folder that is closed to this user: the error comes when it is read.
         return True
 
 

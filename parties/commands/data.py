@@ -1,4 +1,4 @@
-"""`beaver data`: whether a node's datasets can be used, told in counts and places, never in values."""
+"""`beaver data`: whether a node's datasets can be used, reported in counts and places, never in values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from parties.sources.halt import Halt
 
 UNREAD = "stopped before all datasets were read, so nothing is told of them"
-"""What is said of an interrupt."""
+"""What an interrupt prints."""
 
 EMPTY = "no row has a value, so no job can use this column: look for it in the source, or leave it out of the configuration"
 
@@ -38,9 +38,9 @@ app = typer.Typer(help="Look after the datasets of this organisation's node.", n
 
 @dataclass
 class ColumnReport:
-    """One column: how many cells are missing, how many no job may use, and why no job may use it, with the place of the first such cell.
+    """One column: how many cells are missing, how many jobs may not use, and why, with the place of the first such cell.
 
-    The rule of the column that says which record a row is, which no job may use in any case, is "identifier".
+    The column that says which record a row is, which no job may use in any case, has the rule "identifier".
     """
 
     column: str
@@ -63,12 +63,12 @@ class DatasetReport:
 
     @property
     def usable(self) -> bool:
-        """Whether jobs on all of its columns find nothing wrong."""
+        """Whether jobs on all columns of the dataset find nothing wrong."""
         return not self.error and not any(column.why for column in self.columns)
 
 
 async def examine(config: NodeConfig, dataset: str) -> DatasetReport:
-    """Read all declared columns of `dataset` to the end, within its seconds.  ConfigError if there is no such dataset."""
+    """Read all declared columns of `dataset` to the end, within its seconds.  Raises ConfigError if there is no such dataset."""
     settings = config.dataset(dataset)
     report = DatasetReport(dataset, source_of(config, dataset))
     report.columns = [ColumnReport(name, "", rule="identifier") for name in settings.identifying]
@@ -81,7 +81,7 @@ async def examine(config: NodeConfig, dataset: str) -> DatasetReport:
 
 
 def _count(config: NodeConfig, report: DatasetReport, halt: Halt) -> None:
-    """Add all that there is to `report`.  `halt` may end it."""
+    """Add all findings to `report`.  `halt` may end the reading."""
     settings = config.dataset(report.dataset)
     columns = settings.identifying | settings.columns
     seen: set[str] = set()
@@ -109,7 +109,7 @@ async def _examined(config: NodeConfig, datasets: Iterable[str]) -> list[Dataset
 
 
 def show(reports: list[DatasetReport], *, as_json: bool) -> None:
-    """Print what was found, for people or as JSON."""
+    """Print the reports, as text or as JSON."""
     if as_json:
         print(json.dumps([asdict(report) | {"usable": report.usable} for report in reports]))
         return

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PATIENCE = 1.0
 """Seconds for the totals of a job that is shown before it is over."""
 ROWS = 1000
-"""Rows of each party for which the cost of a job is shown; how many there are, nobody knows yet."""
+"""Rows of each party for which the cost of a job is shown; nobody knows yet how many there are."""
 
 app = typer.Typer(no_args_is_help=True, help="List the jobs of this organisation's node, show, cancel, approve or deny one.")
 
@@ -60,7 +60,7 @@ def _row(job: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _progress(job: dict[str, Any]) -> str:
-    """What a job has done so far, and where it is if it runs."""
+    """Return what a job has done so far, and its phase if it runs."""
     figures = job["progress"]
     if figures["rows"] is None:
         return ""
@@ -124,7 +124,7 @@ def _show_waiting(answer: dict[str, Any], config: Path, *, as_json: bool) -> Non
         return
     print(f"job {job} " + ("is approved and has not started" if standing else "waits for approval here"))
     tables.pairs((name, _text(value)) for name, value in request.items())
-    # Who asks says what is to be worked out, and could say so much that nothing else were ever shown.
+    # Printed first: an asker could make the cost so hard to work out that nothing else would ever be shown.
     sys.stdout.flush()
     tables.pairs([("cost", _text(_cost(task) or f"is not known: to work it out takes longer than {PATIENCE:g} s"))])
     if standing:
@@ -159,7 +159,7 @@ def deny(job: Id, config: Config) -> None:
 
 
 def _request(task: Task) -> dict[str, Any]:
-    """All that there is to know of a job before it runs, but what it costs."""
+    """Return all that is known of a job before it runs, except its cost."""
     wanted = program(task.protocol)
     return {
         "purpose": task.purpose or "none is stated",
@@ -176,7 +176,7 @@ def _request(task: Task) -> dict[str, Any]:
 
 
 def _cost(task: Task) -> dict[str, Any] | None:
-    """What a job costs, if that can be worked out in time."""
+    """Return what a job costs, or None if that takes too long to work out."""
     foresight = Foresight(task)
     foresight.begin({"rows": ROWS, "pool": task.pool})
     foresight.wait(PATIENCE)

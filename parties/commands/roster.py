@@ -1,6 +1,6 @@
 """`beaver roster`: build the roster that all members share, sign it, and replace keys in it.
 
-A roster that nobody signed is changed in place.  One that somebody signed stays as it is: every change of it is the next version, in a
+A roster that nobody signed is changed in place.  A roster that somebody signed stays as it is: every change makes the next version, in a
 file of its own, so that all members can sign it while their nodes still use the old one.
 """
 
@@ -67,19 +67,19 @@ def _fragment(source: str) -> tuple[Member, ...]:
 
 
 def _with(content: Content, member: Member) -> Content:
-    """`content` and `member`, which may replace itself but not its key."""
+    """Return `content` with `member`, which may replace its own entry but not its key."""
     for known in content.members:
         if known.name == member.name and known.public != member.public:
             msg = (
-                f"{member.name} is in the roster with another key ({spoken(known.public)}); it changes its own with `beaver roster rotate`, "
-                "or somebody who cannot use the old one any more with `beaver roster revoke --new`"
+                f"{member.name} is in the roster with another key ({spoken(known.public)}); it changes its own with `beaver roster "
+                "rotate`, or somebody who cannot use the old one any more with `beaver roster revoke --new`"
             )
             raise ConfigError(msg)
     return _in_place_of(content, member.name, member)
 
 
 def _in_place_of(content: Content, name: str, *members: Member) -> Content:
-    """`content` with these in place of the member `name`."""
+    """Return `content` with these members in place of the member `name`."""
     return replace(content, members=(*(each for each in content.members if each.name != name), *members))
 
 
@@ -108,7 +108,7 @@ def revoke(
 
 
 def _without(content: Content, name: str, reason: str, given: tuple[Member, ...], *, retiring: bool) -> Content:
-    """`content` without the keys of `name`, or only its retiring one; `given` is what it comes back with."""
+    """Return `content` without the keys of `name`, or only without its retiring key; `given` is the entry with which it comes back."""
     member = files.find(content, name)
     if retiring and (member.retiring is None or given):
         msg = f"{name} has no retiring key, or --new was given too; leave out --retiring to revoke all its keys"
@@ -148,7 +148,7 @@ def rotate(
 
 
 def _rotated(settings: PartyConfig, source: Path, days: int) -> tuple[Path, Path, datetime]:
-    """The new key's file, the roster with both keys, and when the old one retires."""
+    """Make a new key.  Return its file, the roster with both keys, and when the old key retires."""
     content, signatures = files.read(source)
     old, member = settings.identity(), files.find(content, settings.name)
     if old.public != member.public:
@@ -204,7 +204,10 @@ def verify(
     if previous is not None:
         _follows(roster, known, Roster.load(previous), previous)
     if known.unsigned:
-        msg = f"{roster}: version {known.content.version} is not signed by {', '.join(known.unsigned)}; get their lines and `beaver roster accept` them"
+        msg = (
+            f"{roster}: version {known.content.version} is not signed by {', '.join(known.unsigned)}; get their lines "
+            "and `beaver roster accept` them"
+        )
         raise ConfigError(msg)
     print(f"{roster}: version {known.content.version}, digest {known.digest.hex()}, is signed by all {len(known.members)} members")
     files.warn(known)
@@ -212,7 +215,10 @@ def verify(
 
 def _follows(path: Path, after: Roster, before: Roster, source: Path) -> None:
     if (after.content.version, after.content.previous) != (before.content.version + 1, before.digest):
-        msg = f"{path}: version {after.content.version} was not made from {source} (version {before.content.version}, digest {before.digest.hex()})"
+        msg = (
+            f"{path}: version {after.content.version} was not made from {source} (version "
+            f"{before.content.version}, digest {before.digest.hex()})"
+        )
         raise ConfigError(msg)
     forgotten = [each.name for each in before.content.revoked if each not in after.content.revoked]
     if forgotten:

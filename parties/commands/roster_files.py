@@ -1,4 +1,4 @@
-"""The roster files that commands read and write: one command at a time, whole, and a next version beside what somebody has signed."""
+"""The roster files that commands read and write: one command at a time, complete files only, and a next version beside a signed one."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def changing(roster: Path) -> Iterator[None]:
-    """No other command changes a roster beside this one meanwhile."""
+    """Keep other commands from changing a roster of this folder meanwhile."""
     with in_turn(roster.parent) as fault:
-        # A folder that is not there is told where it is written into.
+        # A missing folder is reported where the roster is written.
         if fault is not None and roster.parent.is_dir() and sys.platform != "win32":
             print(
                 f"Beware: {roster.parent} cannot be locked ({fault.strerror}); let no other command change {roster} now.", file=sys.stderr
@@ -36,7 +36,7 @@ def changing(roster: Path) -> Iterator[None]:
 
 
 def text_of(source: str) -> tuple[str, str]:
-    """What an argument stands for, and its name in errors."""
+    """Return the text that an argument stands for, and its name in errors."""
     name = "standard input" if source == "-" else source
     if source != "-" and "=" in source and not is_there(Path(source)):
         return source, "the lines"
@@ -45,26 +45,29 @@ def text_of(source: str) -> tuple[str, str]:
     except UnicodeDecodeError as fault:
         raise undecodable(name, fault) from None
     except OSError as fault:
-        msg = f"{name}: cannot be read ({fault.strerror}); give a file of lines that a member sent, these lines themselves, or - for standard input"
+        msg = (
+            f"{name}: cannot be read ({fault.strerror}); give a file of lines that a member sent, these lines "
+            "themselves, or - for standard input"
+        )
         raise ConfigError(msg) from None
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file, as far as this user may know."""
+    """Return whether there is such a file, as far as this user may know."""
     try:
         return path.exists()
     except OSError:
-        # Lines that are longer than a name may be, or a folder that is closed to this user: whoever reads or writes there says so.
+        # The lines are longer than a name may be, or the folder is closed to this user: the error comes when it is read or written.
         return False
 
 
 def read(path: Path) -> tuple[Content, dict[str, bytes]]:
-    """What a roster file says, and its signatures; it need not be whole yet."""
+    """Return the contents of a roster file, and its signatures.  The roster need not be complete yet."""
     return roster_file.read(read_text(path), str(path))
 
 
 def find(content: Content, name: str) -> Member:
-    """The member `name`; ConfigError, with the closest one, if there is none."""
+    """Return the member `name`.  Raises ConfigError, which names the closest one, if there is none."""
     for member in content.members:
         if member.name == name:
             return member
@@ -73,9 +76,9 @@ def find(content: Content, name: str) -> Member:
 
 
 def save(path: Path, content: Content, signatures: dict[str, bytes], signer: Identity | None = None) -> tuple[Path, Roster | None]:
-    """Write what a roster says now, signed by `signer`: in place while nobody has signed it, as the next version beside it otherwise.
+    """Write a roster, signed by `signer`: in place while nobody has signed it, otherwise as the next version beside it.
 
-    Where it is, and the roster; None while it has fewer than two parties, since then it is none yet.
+    Return its path, and the roster; None while it has fewer than two parties, since it is no roster yet.
     """
     if signatures:
         before, _ = read(path)
@@ -95,7 +98,8 @@ def save(path: Path, content: Content, signatures: dict[str, bytes], signer: Ide
         print(f"Wrote {path}; a roster needs at least two parties.", file=sys.stderr)
     else:
         print(
-            f"Wrote {path}: version {content.version}, digest {roster.digest.hex()}. Every member looks at it, signs it, and sends its line to all others.",
+            f"Wrote {path}: version {content.version}, digest {roster.digest.hex()}. Every member looks at it, signs it, "
+            "and sends its line to all others.",
             file=sys.stderr,
         )
         warn(roster)
@@ -103,13 +107,13 @@ def save(path: Path, content: Content, signatures: dict[str, bytes], signer: Ide
 
 
 def warn(roster: Roster) -> None:
-    """Say what keeps jobs from running, before members sign it."""
+    """Report, before members sign a roster, what keeps jobs from running."""
     if roster.dealer is None:
         print(f"Beware: {NO_DEALER}.", file=sys.stderr)
 
 
 def write(path: Path, text: str, *, new: bool) -> None:
-    """A whole file or none: a roster that is cut off would be another roster."""
+    """Write a complete file or none: a roster that is cut off would be another roster."""
     write = durable.create if new else durable.replace
     try:
         write(path, text.encode(), durable.PUBLIC)
@@ -121,7 +125,7 @@ def write(path: Path, text: str, *, new: bool) -> None:
 
 
 def sign(path: Path, roster: Roster, identity: Identity) -> None:
-    """Add the signature of `identity`; ConfigError names the file."""
+    """Add the signature of `identity`.  ConfigError names the file."""
     try:
         roster.accept(identity.name, roster.sign(identity))
     except ConfigError as fault:

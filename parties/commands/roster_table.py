@@ -1,4 +1,4 @@
-"""A roster as people and programs read it."""
+"""A roster as text and as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def standing(roster: Roster, member: Member) -> str:
-    """What the roster holds of a member's signature."""
+    """Return what the roster has as a member's signature."""
     if member.name not in roster.signatures:
         return "missing"
     if roster.signed_by(member.name, member.public):
@@ -30,14 +30,14 @@ def standing(roster: Roster, member: Member) -> str:
 
 
 def address(member: Member) -> str:
-    """How others reach a member."""
+    """Return how others reach a member."""
     if member.transport == "mqtt":
         return "at the broker"
     return format_endpoint(member.endpoint) if member.endpoint is not None else "dials only"
 
 
 def table(roster: Roster) -> None:
-    """Print it."""
+    """Print the roster."""
     listed = grid("name", "role", "address", "fingerprint of the key", "signature")
     for member in roster.members:
         key = spoken(member.public)
@@ -56,7 +56,7 @@ def table(roster: Roster) -> None:
 
 
 def changes(before: Roster, after: Roster) -> list[str]:
-    """What is another in `after`, one line for each: what its members agree to when they sign it."""
+    """Return what differs in `after`, one line for each difference: what its members agree to when they sign it."""
     names = sorted({member.name for member in (*before.members, *after.members)})
     found = [line for name in names for line in _changed(name, before, after)]
     found += [
@@ -90,7 +90,7 @@ def _changed(name: str, before: Roster, after: Roster) -> Iterator[str]:
 
 
 def as_json_object(roster: Roster, previous: Roster | None) -> str:
-    """The same as one JSON object, and what has changed since `previous`."""
+    """Return the roster as one JSON object, with what has changed since `previous`."""
     said = roster.content
     return json.dumps(
         {

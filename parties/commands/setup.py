@@ -62,8 +62,8 @@ allow = []
 # askers = ["hospital_b"]
 # receivers = ["{name}"]
 
-# The least number of parties, and of rows of this organisation and of all together.  Where two parties compute a sum or a mean, each learns what the
-# other one's rows add up to; and a member of a larger roster may ask one other party alone.  3 excludes that.
+# The least number of parties, and of rows of this organisation and of all together.  Where two parties compute a sum or a mean, each learns
+# what the other one's rows add up to; and a member of a larger roster may ask one other party alone.  3 excludes that.
 min_parties = 2
 min_rows = 10
 min_pool_rows = 0
@@ -124,8 +124,10 @@ def init(
     print(
         f"Send these lines, which are in {folder / f'{name}.public'}, to the other members, and read them the fingerprint by telephone.\n"
         f"{key} is secret and readable by you only: keep a copy of it where nobody else can read it.\n"
-        f"Next: one member puts all into a roster with `beaver roster add`, and sends it to all, as {folder / 'roster.toml'} here. All sign it with "
-        f"`beaver roster sign`, and add the others' lines with `beaver roster accept`. Then try `beaver check -c {folder / f'{name}.toml'}`.",
+        f"Next: one member puts all into a roster with `beaver roster add`, and sends it to all, as {folder / 'roster.toml'} here. All "
+        "sign it with "
+        "`beaver roster sign`, and add the others' lines with `beaver roster accept`. Then try `beaver check -c "
+        f"{folder / f'{name}.toml'}`.",
         file=sys.stderr,
     )
 
@@ -138,7 +140,7 @@ def _unused(paths: list[Path]) -> None:
 
 
 def _undo(made: list[Path]) -> None:
-    """Half a set-up would look like a whole one."""
+    """Remove the files that were made: half a set-up would look like a whole one."""
     for path in made:
         path.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Identifiers(tuple[str, ...]):
-    """Which record each row of a table is: what takes the index of a frame takes it.  Nothing prints them."""
+    """Which record each row of a table is.  What takes the index of a frame takes these.  Nothing prints them."""
 
     __slots__ = ()
 
@@ -24,24 +24,27 @@ class Identifiers(tuple[str, ...]):
         return f"Identifiers({len(self)})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:  # noqa: FBT001  numpy's protocol
-        # As objects: an array of texts takes the room of the longest one for each.
+        # As objects: an array of texts would need the room of the longest text for each.
         return np.fromiter(self, object, len(self))
 
     def equals(self, other: object) -> bool:
-        """Whether these are the same records in the same order."""
+        """Return whether these are the same records in the same order."""
         return self == other
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Table:
-    """Named columns of float64: `rows` is (rows, columns).  What takes a frame takes it, names its columns in errors, and finds its records in `index`."""
+    """Named columns of float64: `rows` is (rows, columns).
+
+    What takes a frame takes a Table, names its columns in errors, and finds its records in `index`.
+    """
 
     columns: list[str]
     rows: Floats
     index: Identifiers | None = None
 
     def __repr__(self) -> str:
-        # Whatever prints it, such as a task that has one as its result, must not print rows of people.
+        # Whatever prints this, such as a task that has a Table as its result, must not print rows of people.
         return f"Table(columns={self.columns!r}, shape={np.shape(self.rows)})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Floats:  # noqa: FBT001  numpy's protocol
@@ -54,7 +57,7 @@ def load_diabetes() -> Table:
 
 
 def load_csv(path: Traversable) -> Table:
-    """A table of our own, as it was written; datasets of others are read with more care (`parties.datasets`)."""
+    """Read a table of our own, as it was written; datasets of others are read with more care (`parties.datasets`)."""
     with path.open(encoding="ascii") as file:
         header, *lines = csv.reader(file)
     return Table(header, np.array(lines, dtype=np.float64))

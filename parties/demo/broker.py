@@ -1,6 +1,6 @@
-"""The broker of a demo over MQTT: `python -m parties.demo.broker FD`, a process that is none of the members.
+"""The broker of a demo over MQTT: `python -m parties.demo.broker FD`, a process beside those of the members.
 
-FD is a listening socket that the parent hands down.  The end of standard input means that the parent is gone.
+FD is a listening socket from the parent.  When standard input ends, the parent is gone.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _LISTENER = "default"
 
 
 def check() -> None:
-    """ConfigError unless there is a broker to run: better before the processes than in one of them."""
+    """Raise ConfigError unless there is a broker to run.  The parent checks this before it starts the processes."""
     if find_spec("amqtt") is None:
         msg = "a demo over MQTT runs its own broker and needs amqtt: pip install 'beaver-mpc[relay]'"
         raise ConfigError(msg)
 
 
 def _amqtt() -> Any:
-    """A broker that takes everyone and listens nowhere: members prove who they are to each other, not to it."""
+    """Return a broker that takes everyone and listens nowhere: members prove who they are to each other, not to it."""
     for name in ("amqtt", "transitions"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
@@ -41,7 +41,7 @@ async def serve(listener: socket.socket) -> None:
     guests: set[asyncio.Task[None]] = set()
 
     def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A task of this function's own, not of the server's: that complains of one that is cancelled.
+        # A task of this function, not of the server's, which would complain when its task is cancelled.
         guest = asyncio.create_task(_attend(broker, reader, writer))
         guests.add(guest)
         guest.add_done_callback(guests.discard)
@@ -52,7 +52,7 @@ async def serve(listener: socket.socket) -> None:
     finally:
         server.close()
         await broker.shutdown()
-        # Who has said nothing yet is no session that the broker knows, and would keep the server open.
+        # A client that has sent nothing yet is no session that the broker knows, and would keep the server open.
         for guest in guests:
             guest.cancel()
         await asyncio.gather(*guests, return_exceptions=True)
@@ -67,7 +67,7 @@ async def _attend(broker: Any, reader: asyncio.StreamReader, writer: asyncio.Str
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 1 after a fault (told on standard error), 130 when stopped."""
+    """Return exit status 1 after a fault (printed on standard error), 130 when stopped."""
     return exit_of(attended(serve(socket.socket(fileno=int(argv[0])))))
 
 

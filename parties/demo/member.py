@@ -1,6 +1,6 @@
 """One process of the demo: `python -m parties.demo.member FD CONFIG [DATA]`, a hospital with a folder of data, or else the dealer.
 
-FD is a bound socket that the parent hands down, or - over MQTT, where nobody needs one.  The end of standard input means that the parent is gone.
+FD is a bound socket from the parent, or - over MQTT, where no process needs one.  When standard input ends, the parent is gone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ JOB = "diabetes-study"
 
 
 async def hospital(config: Path, listener: socket.socket | None, data: Path) -> None:
-    """Take part in the study with the own data, and print what came out."""
+    """Take part in the study with this hospital's data, and print the results."""
     own = Holding(load_csv(data / "patients.csv"), load_csv(data / "columns.csv"))
     async with mpc.connect(config, job=JOB, program="parties.demo.study/1", listener=listener) as s:
         results = await study(s, own)
@@ -34,12 +34,12 @@ async def dealer(config: Path, listener: socket.socket | None) -> None:
 
 
 async def member(config: Path, listener: socket.socket | None, data: Path | None) -> None:
-    """Play the part; stop when the parent goes away."""
+    """Run this process's part; stop when the parent is gone."""
     await attended(hospital(config, listener, data) if data else dealer(config, listener))
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 0, 1 after a fault (told on standard error), 130 when stopped."""
+    """Return exit status 0, 1 after a fault (printed on standard error), or 130 when stopped."""
     fd, config, *data = argv
     listener = None if fd == "-" else socket.socket(fileno=int(fd))
     return exit_of(member(Path(config), listener, Path(data[0]) if data else None))

@@ -1,4 +1,4 @@
-"""The parent of the demo: makes keys, roster and configurations, starts four processes, and compares what they found."""
+"""The parent of the demo: it makes keys, roster and configurations, starts four processes, and compares their results."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ PATIENCE = 60.0
 
 
 class DemoError(BeaverError):
-    """A process of the demo failed; the text holds what it said."""
+    """A process of the demo failed; the text holds what it printed."""
 
 
 @dataclass(slots=True)
 class Organisation:
-    """One process to be: its configuration, and its listening socket unless all meet at a broker."""
+    """One process to start: its configuration, and its listening socket unless all meet at a broker."""
 
     name: str
     config: Path
@@ -52,9 +52,9 @@ class Organisation:
 
 
 def prepare(folder: Path, parties: Iterable[str], relay: Relay | None = None) -> list[Organisation]:
-    """Write the key and the configuration of each of the `parties` and of the dealer, who comes last, and the roster that all share.
+    """Write the key and the configuration of each of the `parties` and of the dealer, which comes last, and the roster that all share.
 
-    With a `relay` nobody has an endpoint.
+    With a `relay` no member has an endpoint.
     """
     names = [*parties, DEALER]
     identities = {name: Identity.generate(name) for name in names}
@@ -80,12 +80,12 @@ def prepare(folder: Path, parties: Iterable[str], relay: Relay | None = None) ->
 
 
 def bound() -> socket.socket:
-    """A listening socket, to be handed down: nobody races for a port."""
+    """Return a listening socket for a child process, so that no two processes race for a port."""
     return socket.create_server(("127.0.0.1", 0), backlog=64)
 
 
 def write(path: Path, table: Table) -> None:
-    """A table as CSV."""
+    """Write a table as CSV."""
     with path.open("w", newline="", encoding="ascii") as file:
         writer = csv.writer(file)
         writer.writerow(table.columns)
@@ -95,9 +95,9 @@ def write(path: Path, table: Table) -> None:
 async def spawn(
     program: Sequence[str], listener: socket.socket | None, *arguments: str, env: Mapping[str, str] | None = None
 ) -> asyncio.subprocess.Process:
-    """`python PROGRAM FD ARGUMENTS`, where FD is `listener`, handed down, or - without one.
+    """Start `python PROGRAM FD ARGUMENTS`.  FD is the number of `listener`, which the process inherits, or - without one.
 
-    In its own session: Ctrl-C reaches the parent only, which then stops everyone.
+    The process has its own session: Ctrl-C reaches only the parent, which then stops everyone.
     """
     descriptors = [] if listener is None else [listener.fileno()]
     process = await asyncio.create_subprocess_exec(
@@ -118,7 +118,7 @@ async def spawn(
 
 
 async def start(organisation: Organisation, holding: Holding | None) -> asyncio.subprocess.Process:
-    """The process of a hospital, with its `holding` as files, or of the dealer, who has none."""
+    """Start the process of a hospital, with its `holding` as files, or of the dealer, which has none."""
     data = []
     if holding is not None:
         home = organisation.config.parent
@@ -129,7 +129,7 @@ async def start(organisation: Organisation, holding: Holding | None) -> asyncio.
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:
-    """Ask it to end, and see that it does."""
+    """Ask the process to end, and make sure that it does."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
@@ -141,7 +141,7 @@ async def stop(process: asyncio.subprocess.Process) -> None:
 
 
 async def outcome(organisation: Organisation, process: asyncio.subprocess.Process) -> dict[str, Any]:
-    """What a hospital printed; DemoError with its own words if it failed."""
+    """Return what a hospital printed.  Raises DemoError with the process's own words if it failed."""
     printed, complained = await _outputs(process)
     if process.returncode:
         msg = f"{organisation.name} ended with status {process.returncode}: {complained.decode(errors='replace').strip()}"
@@ -151,7 +151,7 @@ async def outcome(organisation: Organisation, process: asyncio.subprocess.Proces
 
 
 async def _outputs(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
-    # Not communicate(), which closes the standard input that tells the process its parent lives.
+    # Not communicate(), which closes the standard input that tells the process that its parent lives.
     if process.stdout is None or process.stderr is None:
         msg = "the process has no pipes"
         raise DemoError(msg)
@@ -160,7 +160,7 @@ async def _outputs(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
 
 
 async def compute(folder: Path, holdings: dict[str, Holding], transport: Transport = "tcp") -> list[dict[str, Any]]:
-    """Run all processes; every hospital's results in order."""
+    """Run all processes.  Return the results of every hospital, in order."""
     async with contextlib.AsyncExitStack() as stack:
         relay = await meeting_place(stack) if transport == "mqtt" else None
         organisations = prepare(folder, holdings, relay)
@@ -178,7 +178,7 @@ async def compute(folder: Path, holdings: dict[str, Holding], transport: Transpo
 
 
 async def meeting_place(stack: contextlib.AsyncExitStack) -> Relay:
-    """A broker, until `stack` closes.  It listens here already, so nobody waits for it to start."""
+    """Run a broker until `stack` closes.  Its socket listens already, so nobody waits for it to start."""
     listener = bound()
     host, port = listener.getsockname()
     stack.push_async_callback(stop, await spawn(("-m", "parties.demo.broker"), listener))
@@ -186,9 +186,10 @@ async def meeting_place(stack: contextlib.AsyncExitStack) -> Relay:
 
 
 async def demo(transport: Transport) -> bool:
-    """Run the study and show it beside the pooled plaintext; whether every number is right at every hospital.
+    """Run the study and show it beside the pooled plaintext.  Return whether every number is right at every hospital.
 
-    Over "mqtt" all meet at a broker that is one process more, and no hospital has an open port; ConfigError if amqtt is not installed.
+    Over "mqtt" all meet at a broker, which is one more process, and no hospital has an open port.  Raises ConfigError if amqtt is not
+    installed.
     """
     if transport == "mqtt":
         broker.check()
@@ -198,7 +199,10 @@ async def demo(transport: Transport) -> bool:
         with tempfile.TemporaryDirectory(prefix="beaver-demo-") as folder:
             results = await compute(Path(folder), holdings, transport)
     except OSError as fault:
-        msg = f"{fault.filename or 'this machine'}: {fault.strerror}; the demo needs a writable temporary folder, a process and a port for each member"
+        msg = (
+            f"{fault.filename or 'this machine'}: {fault.strerror}; the demo needs a writable temporary folder, a "
+            "process and a port for each member"
+        )
         raise DemoError(msg) from None
     expected, allowed = pooled(list(holdings.values())), tolerance(list(holdings.values()))
     report(holdings, results[0], expected, transport)
@@ -206,7 +210,7 @@ async def demo(transport: Transport) -> bool:
 
 
 def right(result: dict[str, Any], expected: dict[str, Any], allowed: dict[str, Any]) -> bool:
-    """Whether every number of one hospital is within its tolerance."""
+    """Return whether every number of one hospital is within its tolerance."""
     return all(_close(result[name]["value"], expected[name], allowed[name]) for name in expected)
 
 

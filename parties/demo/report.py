@@ -1,4 +1,4 @@
-"""What the demo shows."""
+"""The output of the demo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def report(holdings: dict[str, Holding], result: dict[str, Any], expected: dict[str, Any], transport: Transport) -> None:
-    """The secure results beside the pooled plaintext, with error, rounds, bytes and seconds."""
+    """Print the secure results beside the pooled plaintext, with error, rounds, bytes and seconds."""
     console = Console(width=100)
     names = list(holdings)
     columns = holdings[names[0]].rows.columns

@@ -1,4 +1,4 @@
-"""What the hospitals agreed to compute: the program, the same at each, and its plaintext reference."""
+"""The study that the hospitals agreed on: the program, the same at each, and its plaintext reference."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Holding(NamedTuple):
 
 
 async def study(s: Session, own: Holding) -> dict[str, Any]:
-    """Everything that the demo shows.
+    """Compute everything that the demo shows.
 
-    Reveals to everyone: sums and means of every column; the product of two hospitals' mean body mass index; which hospital has the highest mean
-    progression; both regressions' coefficients, with what `LinearRegression` says that a fit reveals.
+    Reveals to everyone: sums and means of every column; the product of two hospitals' mean body mass index; which hospital has the highest
+    mean progression; both regressions' coefficients, with what `LinearRegression` says that a fit reveals.
     """
     rows = own.rows
     x, y = _features(rows)
@@ -51,7 +51,7 @@ async def study(s: Session, own: Holding) -> dict[str, Any]:
 
 
 def _features(table: Table) -> tuple[Any, Any]:
-    """The columns without the target, and the target, or None where it is not among them."""
+    """Return the columns without the target, and the target, or None if it is not among them."""
     others = [number for number, name in enumerate(table.columns) if name != TARGET]
     at = table.columns.index(TARGET) if TARGET in table.columns else None
     return table.rows[:, others], None if at is None else table.rows[:, at]
@@ -84,7 +84,7 @@ async def _measured(s: Session, work: Awaitable[Any]) -> dict[str, Any]:
 
 
 def split(table: Table, shares: Sequence[float]) -> list[Holding]:
-    """Unequal consecutive parts of the rows, by fraction, and the columns dealt out in turn; the target stays with the last hospital."""
+    """Return unequal consecutive parts of the rows, by fraction, and the columns dealt out in turn; the last hospital keeps the target."""
     stops = np.round(np.cumsum(shares) / np.sum(shares) * len(table.rows)).astype(int)
     by_rows = [Table(table.columns, rows) for rows in np.split(table.rows, stops[:-1])]
     parts = np.array_split(np.arange(len(table.columns)), len(shares))
@@ -93,7 +93,7 @@ def split(table: Table, shares: Sequence[float]) -> list[Holding]:
 
 
 def pooled(holdings: Sequence[Holding]) -> dict[str, Any]:
-    """What the study computes, in the clear on the pooled rows: for the comparison only."""
+    """Compute the study in the clear on the pooled rows, only for the comparison."""
     tables = [holding.rows for holding in holdings]
     rows = np.concatenate([table.rows for table in tables])
     bmi, target = (tables[0].columns.index(name) for name in ("bmi", TARGET))
@@ -114,7 +114,7 @@ def _least_squares(table: Table) -> Any:
 
 
 def tolerance(holdings: Sequence[Holding]) -> dict[str, Any]:
-    """How far each number may be off: every encoded number is rounded by at most 2^-21, and a regression has its own error."""
+    """Return how far each number may be off: every encoded number is rounded by at most 2^-21, and a regression has its own error."""
     ulp = 2.0**-21
     rows = np.concatenate([holding.rows.rows for holding in holdings])
     x, _ = _features(Table(holdings[0].rows.columns, rows))

@@ -1,4 +1,4 @@
-"""What counts for a job: this node's configuration with its policy and roster, of now or of when this party signed the job."""
+"""The configuration, policy and roster that apply to a job: those of now, or those of when this party signed the job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Admission:
-    """`config` is what counts now.  What this party has signed goes on under the one that counted then."""
+    """`config` is the configuration that applies now.  A job that this party has signed keeps the one under which it was signed."""
 
     def __init__(self, config: NodeConfig, mesh: Mesh, records: Records, history: History) -> None:
         self.config = config
@@ -31,38 +31,41 @@ class Admission:
         self._records = records
 
     def under(self, record: Record) -> NodeConfig:
-        """What counts for a job."""
+        """Return the configuration that applies to a job."""
         return record.config or self.config
 
     def job(self, record: Record) -> Job:
-        """What all its parties sign."""
+        """Return the job description that all parties of the job sign."""
         return described(record.id, self.under(record).load_roster(), record.task.parties, named(record.task))
 
     def digest(self, record: Record) -> bytes:
-        """32 bytes that stand for it."""
+        """Return the digest of that description, 32 bytes."""
         return self.job(record).digest
 
     def sign(self, record: Record) -> bytes:
-        """This party's signature: what counts now counts for the job from here on."""
+        """Return this party's signature.  From here on the job keeps the configuration that applies now."""
         record.config = self.config
         return self._mesh.identity.sign(JOB, self.digest(record))
 
     def members(self, record: Record) -> list[str]:
-        """Who takes part in a job: who signs it, and the dealer."""
+        """Return the members that take part in a job: its signers, and the dealer."""
         dealer = self.under(record).load_roster().dealer
         return [*record.task.signers, *([dealer.name] if dealer else [])]
 
     def admits(self, task: Task, asker: str) -> bool:
-        """Whether someone here must approve a job first, by what counts now; PolicyDenied or ConfigError as `admit` of the policy."""
+        """Return whether someone here must first approve a job, by the policy that applies now.
+
+        Raises PolicyDenied or ConfigError as `policy.admit` does.
+        """
         return admit(self.config, self.history, task, asker)
 
     def follow(self, config: NodeConfig) -> bool:
-        """From now on `config` counts; whether its roster is another one, and so the digest of every job."""
+        """Apply `config` from now on.  Return whether its roster differs from the old one, and so changes the digest of every job."""
         before, self.config = self.config, config
         return before.load_roster().digest != config.load_roster().digest
 
     def objection(self, record: Record, *, other_roster: bool) -> LocalFault | Disagreement | None:
-        """Why a job that this party has not signed yet cannot be under what counts now, if it cannot."""
+        """Return why a job that this party has not signed yet is not possible under what applies now; None if it is possible."""
         try:
             asks = self.admits(record.task, record.asker)
         except (LocalFault, Disagreement) as fault:
@@ -76,11 +79,13 @@ class Admission:
         return unasked() if asks and not isinstance(record.state, Waiting) and record.approval is None else None
 
     def least(self, task: Task) -> int:
-        """How many rows this party wants all parties of the job to have together."""
+        """Return how many rows this party's policy wants all parties of the job to have together."""
         return least_pool(self.config.rules, task)
 
     def proposed(self, job: str, asker: str, task: Task) -> bool:
-        """Whether someone here must approve a job that another member proposes, as `admits`; ConfigError too unless it is one of its own, under an id that is free."""
+        """Return whether someone here must first approve a job that another member proposes.
+        Raises what `admits` raises, and ConfigError if the job's id is not free or the job is not one of the asker's own.
+        """
         if self._records.spent(job, asker):
             msg = f"{asker} proposed a job under an id that was used before; it runs its job again, under a new one"
             raise ConfigError(msg)

@@ -20,15 +20,19 @@ if TYPE_CHECKING:
 
 MAX_GIVEN = 1000
 LASTS = 86_400.0
-"""Seconds that an approval stands: the people of the other parties may take a working day, and what is older was not said of the data of now."""
+"""Seconds for which an approval stands.
+
+A working day of the other parties fits in; an older approval was given for data that may have changed.
+"""
 DIGITS = 32
 """Digits of a job's digest that a person sees and copies: too many for anyone to make two jobs that share them."""
 
 
 class Approvals:
-    """Who waits, and what was approved and has not started yet.
+    """The jobs that wait for a decision, and those that were approved and have not started yet.
 
-    One approval is good for one start of exactly this job, by the job's `digest`.  It ends with its age, of which `lapsed` is told, or when someone takes it back.
+    One approval is good for one start of exactly this job, by the job's `digest`.  It ends when it is too old, which calls `lapsed`, or
+    when someone takes it back.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class Approvals:
         self._ends: dict[str, asyncio.TimerHandle] = {}
 
     def given(self, record: Record) -> bool:
-        """Whether it was approved before: proposers ask again if another party was busy."""
+        """Return whether the job was approved before.  Proposers ask again if another party was busy."""
         before, decided = self._given.get(record.id, (None, None))
         if before is None or decided is None or (before.asker, before.task) != (record.asker, record.task):
             return False
@@ -58,33 +62,39 @@ class Approvals:
         return True
 
     def standing(self, job: str) -> Record | None:
-        """The job of this id, if it was approved and has not started yet."""
+        """Return the job of this id if it was approved and has not started yet."""
         return self._given[job][0] if job in self._given else None
 
     @property
     def all_standing(self) -> list[Record]:
-        """All those jobs."""
+        """All jobs that were approved and have not started yet."""
         return [record for record, _ in self._given.values()]
 
     def with_standing(self, records: Records) -> list[Record]:
-        """`records`, and the approved jobs that it does not have, since nobody proposes them now."""
+        """Return `records`, and the approved jobs that are not among them because nobody proposes them now."""
         return [*records, *(record for record in self.all_standing if records.get(record.id) is None)]
 
     def ask(self, record: Record, decided: Decided) -> None:
-        """Let the job wait.  `decided` is called with what someone decides, unless it is withdrawn before; and again if an approval is taken back."""
+        """Let the job wait.
+
+        `decided` is called with the decision, unless the job is withdrawn before, and once more if an approval is taken back.
+        """
         record.becomes(Waiting())
         self._waiting[record.id] = record, decided
 
     def withdraw(self, job: str) -> None:
-        """Nobody needs to decide any more."""
+        """Stop waiting for a decision on the job."""
         self._waiting.pop(job, None)
 
     async def own(self, record: Record, left: float, wait: float) -> None:
-        """Return when a proposal of this node itself is approved; PolicyDenied if it is not to be, Refused if nobody decides within the `left` of its `wait` seconds."""
+        """Return when someone approves a job that this node itself proposes.
+
+        Raises PolicyDenied if someone denies it, and Refused if nobody decides within the `left` seconds that remain of `wait`.
+        """
         decision: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def decided(_: Record, approved: bool) -> None:  # noqa: FBT001
-            # Its command may have ended in this very moment.
+            # The command that asked for the job may have ended in this very moment.
             if not decision.done():
                 decision.set_result(approved)
 
@@ -101,11 +111,14 @@ class Approvals:
         record.becomes(Proposed())
 
     def digest(self, record: Record) -> str:
-        """What a person sees, and gives back, of the digest that all parties sign."""
+        """Return the digits that a person sees, and gives back, of the digest that all parties sign."""
         return self._digest(record).hex()[:DIGITS]
 
     def approve(self, job: str, user: int, digest: str = "") -> None:
-        """The `user` of this machine lets a job run that waits, with `digest` that very one; ConfigError if none waits, or another."""
+        """Approve a waiting job in the name of the `user` of this machine; with `digest`, only the job that has it.
+
+        Raises ConfigError if no such job waits.
+        """
         record, decided = _decidable(job, self._waiting)
         found = self.digest(record)
         if digest not in ("", found):
@@ -119,7 +132,9 @@ class Approvals:
         decided(record, True)
 
     def deny(self, job: str, user: int) -> None:
-        """The `user` of this machine denies a job that waits, or takes an approval back before the job starts; ConfigError if there is neither."""
+        """Deny a waiting job in the name of the `user` of this machine, or take its approval back before it starts.  Raises ConfigError if
+        the job neither waits nor is approved.
+        """
         record, decided = _decidable(job, {**self._given, **self._waiting})
         self._log.info("job=%s peer=%s phase=denied by the user %d of this machine", job, record.asker, user)
         self.withdraw(job)
@@ -140,23 +155,23 @@ class Approvals:
     def _lapse(self, job: str) -> None:
         record, _ = self._given[job]
         self._drop(job)
-        # What is accepted in this very moment was approved in time.
+        # A job that is accepted in this very moment was approved in time.
         if isinstance(record.state, Approved):
             self._lapsed(record)
 
     def keep(self, record: Record) -> None:
-        """The job is withdrawn.  If it was approved, that stands until it comes again."""
+        """Keep the approval of a job that its proposer has withdrawn, if there is one, until the job is proposed again."""
         if self.standing(record.id) is record:
             record.becomes(Approved())
 
     def spend(self, job: str, asker: str) -> None:
-        """The job starts, or is over for good."""
+        """Use up the approval of a job that starts or is over for good."""
         standing = self.standing(job)
         if standing is not None and standing.asker == asker:
             self._drop(job)
 
     def void(self, asker: str | None = None) -> list[Record]:
-        """`asker` is gone, or this node stops: what was approved (for it) and did not start is so no more."""
+        """Drop and return the approved jobs that have not started: those of `asker`, who is gone, or all, since this node stops."""
         void = [record for record in self.all_standing if asker in (None, record.asker)]
         for record in void:
             self._drop(record.id)
@@ -171,12 +186,12 @@ def _decidable(job: str, jobs: dict[str, tuple[Record, Decided]]) -> tuple[Recor
 
 
 def denied() -> PolicyDenied:
-    """Someone said no."""
+    """The denial by a person of this organisation."""
     return PolicyDenied("rule `ask`: someone of this organisation denied it (`beaver jobs deny`)", "ask")
 
 
 def too_small() -> PolicyDenied:
-    """The rows that all parties have together were enough when the job was proposed, and are not any more."""
+    """The denial of a job whose parties had enough rows together when it was proposed, and by the new policy no longer have."""
     text = (
         "rule `min_pool_rows`: the policy that this node took while the job was proposed wants more rows of all parties together; "
         "run it again, and it is asked for them"
@@ -185,11 +200,11 @@ def too_small() -> PolicyDenied:
 
 
 def unasked() -> PolicyDenied:
-    """Nobody had to say yes when the job was proposed, and somebody has now."""
+    """The denial of a job that needed no approval when it was proposed, and by the new policy needs one."""
     text = "rule `ask`: the policy that this node took while the job was proposed asks for approval; run it again, and it waits for one"
     return PolicyDenied(text, "ask")
 
 
 def stale() -> PolicyDenied:
-    """Someone said yes, and nothing came of it."""
+    """The denial of a job that was approved and did not start in time."""
     return PolicyDenied("rule `ask`: the job did not start while its approval stood; proposed again, it waits again", "ask")

@@ -1,4 +1,4 @@
-"""Why a job ends before it begins: what members tell each other of it, and what each makes of that."""
+"""Why a job ends before it begins: what members tell each other about it, and which error each raises."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     from parties.jobs.job import Task
 
 DENIED, UNLIKE, UNWRITTEN, LOST = "denied", "unlike", "unwritten", "lost"
-"""A party's policy or data; its categories, which are not those of the job; its audit log, which cannot be written; all else.
+"""The party's policy or data; its categories, which differ from those of the job; its audit log, which cannot be written; anything else.
 
-Besides these there is what is said of a dealer without a place.
+A dealer without a place for the job has a reason of its own, `NO_ROOM`.
 """
 
 
 def denied_by(name: str, teller: str) -> Refused:
-    """All that anyone but `name` gets to know, from `teller`."""
+    """The denial by `name`, as `teller` reports it: all that anyone but `name` gets to know."""
     return Refused(name, f"the job was denied by {name}; the reason is known there only, in its log{according_to(teller, name)}", DENIED)
 
 
 def unwritten(name: str, teller: str) -> Refused:
-    """The disk of `name` is full, or the like; which, it does not say."""
+    """The error that `name` cannot write its audit log, for instance since its disk is full; `name` does not say why."""
     text = "cannot write its audit log, without which it runs no job; ask again once it can"
     return Refused(name, text + according_to(teller, name), UNWRITTEN)
 
 
 def unlike(name: str, task: Task, teller: str) -> Disagreement:
-    """`name` knows other categories than the job: of which column it does not say, and which it knows even less."""
+    """The error that the categories of `name` differ from those of the job.  `name` says neither in which column nor which categories."""
     columns = dict.fromkeys(column.partition("=")[0] for column in task.columns if "=" in column)
     listed = " or ".join(f"categories of column {column!r}" for column in columns) or "categories"
     return Disagreement(
@@ -39,7 +39,7 @@ def unlike(name: str, task: Task, teller: str) -> Disagreement:
 
 
 def given_up(name: str, reason: str, task: Task, teller: str) -> RemoteFault:
-    """`name` ended the job `task` before it began, says `teller`."""
+    """The error that `name` ended the job `task` before it began, as `teller` reports it."""
     if reason == NO_ROOM:
         return dealer_full(name, teller)
     if reason == DENIED:
@@ -52,30 +52,30 @@ def given_up(name: str, reason: str, task: Task, teller: str) -> RemoteFault:
 
 
 def why(fault: BaseException) -> str:
-    """What others are told of a fault that ended a job before it began."""
+    """Return the reason that others are given for a fault that ended a job before it began."""
     if isinstance(fault, BeaverError) and fault.ending:
         return fault.ending
     return LOST if isinstance(fault, asyncio.CancelledError | PeerLost | PeerMisbehaved) else DENIED
 
 
 def no_place(name: str, held: str) -> Refused:
-    """`name` has no place for a job."""
+    """The error that `name` has no place for a job."""
     text = f"is busy: it holds {held} for jobs that run, or were accepted and have not started. Try again later, or raise max_jobs there."
     return Refused(name, text)
 
 
 def apart(name: str) -> PeerLost:
-    """`name` cannot speak with everyone in a job."""
+    """The error that `name` is not connected with all members of a job."""
     return PeerLost(name, "is not connected with all members of the job; `beaver check` there says why")
 
 
 def unapproved(name: str, wait: float) -> Refused:
-    """Nobody at `name` decided."""
+    """The error that nobody at `name` decided in time."""
     return Refused(name, f"did not approve the job within {wait:g} s. Ask there (`beaver jobs approve`), or raise --wait.")
 
 
 def cancelled(job: str, *, stopped: bool) -> JobCancelled:
-    """Somebody of this organisation ended a job: its node was stopped, or not."""
+    """The error that this organisation ended a job: its node was stopped, or somebody cancelled the job."""
     cause = "the node was stopped" if stopped else "by `beaver jobs cancel` at this node, or since the command that asked for it ended"
     return JobCancelled(f"job {job} was cancelled: {cause}")
 

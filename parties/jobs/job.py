@@ -14,11 +14,11 @@ from mpc.errors import ConfigError
 MAX_NAMES = 1024
 MAX_TEXT = 256
 MAX_BYTES = 60_000
-"""So that a proposal fits into one control message."""
+"""A proposal of this size fits into one control message."""
 MAX_POOL = 1 << 40
-"""Rows that the parties of a job may ask for together."""
+"""The most rows that a party's policy may ask for in the pool of all parties."""
 MAX_ROWS, MAX_WORDS = 1 << 20, 1 << 24
-"""Rows, and numbers, that a client gives in one job: a party holds 8 bytes for each, and the job's own needs."""
+"""The most rows, and numbers, that a client gives in one job.  A party holds 8 bytes for each number, besides what the job itself needs."""
 MAX_POWER = 40
 ID = re.compile(r"[0-9a-f]{32}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -27,14 +27,15 @@ Parameter = bool | int | float | str
 
 
 def names_in(text: str | None) -> tuple[str, ...]:
-    """The names of a list with commas between, as commands take it."""
+    """Return the names in a comma-separated list, as commands take it."""
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
 
 
 def chosen_in(option: str, text: str | None) -> tuple[str, ...]:
-    """The names in the text of an option that means all, or another default, where it is left out.
+    """Return the names in the text of an option that has a default, such as all members, where it is left out.
 
-    ConfigError if it is there and names nobody, as from an empty variable of a script: that must not make everybody a receiver.
+    Raises ConfigError if the option is there and names nobody, as from an empty variable of a script: that must not make everybody a
+    receiver.
     """
     names = names_in(text)
     if text is not None and not names:
@@ -43,21 +44,22 @@ def chosen_in(option: str, text: str | None) -> tuple[str, ...]:
 
 
 def nobody(option: str) -> ConfigError:
-    """What is said of members to choose, of whom none is named."""
+    """The error that an option for choosing members names nobody."""
     return ConfigError(f"{option} names nobody: name members with commas between, or leave it out")
 
 
 def fresh_id() -> str:
-    """128 random bits."""
+    """Return a fresh job id of 128 random bits, as hex digits."""
     return secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What a client that asks for a job adds to it: who it is, and what it gives, if it gives anything.
+    """What a client that asks for a job adds to it: its name, and what describes the rows that it gives, if it gives any.
 
-    `rows` are as many rows of the job's columns as it gives; `powers` is for each column the power of two that its values are below, and in units
-    of which they are shared.  `portions` are the commitments to what each party gets.  `meaning` is what it says of units and categories.
+    `rows` is how many rows of the job's columns it gives.  `powers` has one power of two for each column: the column's values are below it,
+    and are shared in units of it.  `portions` has one commitment for each party, to the shares that it gets.  `meaning` is what the client
+    declares about units and categories.
     """
 
     name: str
@@ -67,7 +69,7 @@ class Client:
     meaning: dict[str, str] = field(default_factory=dict)
 
     def pack(self) -> dict[str, Any]:
-        """Canonical data."""
+        """Return the client as canonical data."""
         return {
             "name": self.name,
             "rows": self.rows,
@@ -79,12 +81,13 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`protocol` on `columns` of the dataset that every party has under the same name; results to `to`, to all parties if empty.
+    """`protocol` on `columns` of the dataset that every party has under the same name; results go to `to`, or to all parties if it is
+    empty.
 
-    Where a client asks, `client` says what it gives; a job on its rows alone names no dataset.
+    If a client asks, `client` says what it gives.  A job on the client's rows alone names no dataset.
 
-    `purpose` is what the result is for, in the words of who asks.  `pool` is how many rows all parties together must have: the most that the
-    policy of any of them asks for; 0 if none does.
+    `purpose` says in the asker's words what the result is for.  `pool` is how many rows all parties must have together: the largest number
+    that the policy of any party asks for, or 0 if none does.
     """
 
     protocol: str
@@ -104,17 +107,17 @@ class Task:
 
     @property
     def signers(self) -> tuple[str, ...]:
-        """Whose signatures a job has: its parties', and its client's."""
+        """The members that sign the job: its parties, and its client if it has one."""
         return self.parties if self.client is None else (*self.parties, self.client.name)
 
     @property
     def told(self) -> str:
-        """The client, if it gets the result; empty otherwise."""
+        """The client's name if it gets the result, otherwise empty."""
         return self.client.name if self.client is not None and self.client.name in self.to else ""
 
     @property
     def receivers(self) -> tuple[str, ...]:
-        """Who gets the result."""
+        """The members that get the result."""
         return self.to or self.parties
 
     @property
@@ -124,14 +127,15 @@ class Task:
 
     @property
     def compares_pool(self) -> bool:
-        """Whether its parties first compare the sum of their rows with `pool`.  A client's do not count: it could subtract them.
+        """Whether the parties first compare the sum of their rows with `pool`.
 
-        Where columns are split, the records are common and each checks its own.
+        A client's rows do not count, since the client could subtract them.  Where columns are split, all parties have the same records, and
+        each checks its own number of them.
         """
         return self.pool > 0 and bool(self.dataset) and not self.by_columns
 
     def pack(self) -> dict[str, Any]:
-        """Canonical data for the wire and for the job's description."""
+        """Return the task as canonical data, for the wire and for the job's description."""
         packed: dict[str, Any] = {
             "protocol": self.protocol,
             "dataset": self.dataset,
@@ -146,12 +150,12 @@ class Task:
 
     @property
     def program(self) -> str:
-        """What the parties' job descriptions are compared by: a digest of all of it, since names may be many."""
+        """The digest by which the parties compare their job descriptions.  It covers the whole task, since there may be many names."""
         return blake2b(pack(self.pack()), digest_size=32).hexdigest()
 
 
 def unpack_task(data: object) -> Task:
-    """The Task that `pack` wrote; ConfigError for anything else."""
+    """Return the Task that `pack` wrote.  Raises ConfigError for anything else."""
     if not isinstance(data, dict) or data.keys() - {"client"} != _FIELDS:
         what = "its fields are other ones"
         raise _none(what)
@@ -170,7 +174,8 @@ def unpack_task(data: object) -> Task:
     # Someone reads the purpose before approving: it must not be able to write over other lines of a terminal.
     if hidden := [character for character in data["purpose"] if not character.isprintable()]:
         place = data["purpose"].index(hidden[0]) + 1
-        msg = f"the purpose of a proposed job has U+{ord(hidden[0]):04X} as its character {place}, which does not print as itself; leave it out of --purpose"
+        named = f"U+{ord(hidden[0]):04X} as its character {place}"
+        msg = f"the purpose of a proposed job has {named}, which does not print as itself; leave it out of --purpose"
         raise ConfigError(msg)
     if type(data["pool"]) is not int or not 0 <= data["pool"] <= MAX_POOL:
         what = "the rows that it asks for are no number"
@@ -189,7 +194,7 @@ def unpack_task(data: object) -> Task:
 
 
 def _client(data: object, columns: tuple[str, ...], parties: tuple[str, ...]) -> Client:
-    """The Client that `pack` wrote; ConfigError for anything else, and for more than a party takes."""
+    """Return the Client that `pack` wrote.  Raises ConfigError for anything else, and for more rows or numbers than a party takes."""
     if not isinstance(data, dict) or data.keys() != {"name", "rows", "powers", "portions", "meaning"} or not _text(data["name"]):
         what = "its fields"
         raise _wrong(what)

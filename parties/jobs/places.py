@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 
 class Places:
-    """`most` places, by job.  What is accepted has `patience` seconds to start.
+    """`most` places, each held by one job.  An accepted job has `patience` seconds to start.
 
-    One asker's jobs that have not started hold all places but one: to propose costs nothing, and whoever never starts must not keep out the rest.
+    The jobs of one asker that have not started hold at most all places but one.  To propose costs nothing, so an asker that never starts
+    its jobs must not keep out the others.
     """
 
     def __init__(self, most: int, patience: float) -> None:
@@ -20,15 +21,15 @@ class Places:
         self.patience = patience
         self._held: set[str] = set()
         self._lapses: dict[str, tuple[str, asyncio.TimerHandle]] = {}
-        """By job that was accepted and has not started: who asked for it, and when it lapses."""
+        """For each job that was accepted and has not started: who asked for it, and the timer after which its place lapses."""
 
     @property
     def full(self) -> bool:
-        """Whether nothing more can be accepted."""
+        """Whether every place is held."""
         return len(self._held) >= self.most
 
     def hold(self, job: str, asker: str = "") -> bool:
-        """Hold a place until `free`, for a job of this node or of the member `asker`; whether there was one."""
+        """Hold a place until `free`, for a job of this node or of the member `asker`.  Return whether there was one."""
         unstarted = sum(each == asker for each, _ in self._lapses.values())
         if self.full or 0 < self.most - 1 <= unstarted:
             return False
@@ -36,20 +37,20 @@ class Places:
         return True
 
     def expect(self, job: str, asker: str, lapsed: Callable[[], None]) -> None:
-        """Call `lapsed` unless `asker` starts the job, or it is over, in time."""
+        """Call `lapsed` unless `asker` starts the job in time, or the job is over before."""
         self._lapses[job] = asker, asyncio.get_running_loop().call_later(self.patience, lapsed)
 
     def starts(self, job: str) -> None:
-        """It is in time."""
+        """Note that the job started in time."""
         if job in self._lapses:
             self._lapses.pop(job)[1].cancel()
 
     def free(self, job: str) -> None:
-        """The job is over, or was never started."""
+        """Free the place of a job that is over, or was never started."""
         self.starts(job)
         self._held.discard(job)
 
     def close(self) -> None:
-        """Nothing is waited for any more."""
+        """Stop waiting for jobs to start."""
         for job in tuple(self._lapses):
             self.starts(job)

@@ -1,4 +1,4 @@
-"""How far a job is: a bar on a terminal, lines elsewhere, always on standard error; and what there is still to do, from a dry run."""
+"""The progress of a job, always on standard error: a bar on a terminal, lines elsewhere.  A dry run tells what is still to do."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ if TYPE_CHECKING:
     from parties.jobs.job import Task
 
 Progress = dict[str, Any]
-"""What a node tells: see Record.progress."""
+"""What a node reports: see Record.progress."""
 
 
 class Totals(NamedTuple):
-    """Rounds of a job, and bytes to the peer that gets most."""
+    """All rounds of a job, and all bytes to the peer that gets most."""
 
     rounds: int
     payload: int
 
 
 class Foresight:
-    """The plans of a job's parties, and so the totals of one, from a dry run in a thread of its own: of some programs it takes seconds, of others days.
+    """The plans of a job's parties and the totals of each, from a dry run in a thread of its own: a dry run takes seconds for some
+    programs, days for others.
 
-    They are exact, but where the other parties' rows or columns count: then all are taken to have as many as this one.
+    The totals are exact unless the other parties' rows or columns count.  Then every party is taken to have as many as this one.
     """
 
     def __init__(self, task: Task) -> None:
@@ -46,26 +47,26 @@ class Foresight:
         self._over = threading.Event()
 
     def begin(self, progress: Progress) -> None:
-        """Start, once it is known how many rows this party has."""
+        """Start the dry run once it is known how many rows this party has."""
         if self._thread is None and progress["rows"] is not None:
-            # A daemon: nobody waits for it after Ctrl-C.
+            # A daemon thread: nobody waits for it after Ctrl-C.
             self._thread = threading.Thread(target=self._compute, args=(progress["rows"], progress["pool"]), daemon=True)
             self._thread.start()
 
     def totals(self, progress: Progress, party: str) -> Totals | None:
-        """None while they are not known, and when the job of `party` has proved them too low."""
+        """Return the totals of `party`, or None while they are unknown, and once its job has exceeded them."""
         if self.plans is None:
             return None
         plan = self.plans[self._task.parties.index(party)]
         return Totals(plan.rounds, plan.payload) if progress["rounds"] <= plan.rounds and progress["bytes"] <= plan.payload else None
 
     def wait(self, seconds: float) -> None:
-        """Give it some time."""
+        """Wait up to `seconds` for the dry run."""
         if self._thread is not None:
             self._thread.join(seconds)
 
     def stop(self) -> None:
-        """The job is over: a process that ends must not wait for what is left of the dry run."""
+        """End the dry run because the job is over: a process that ends must not wait for the rest of it."""
         self._over.set()
 
     def _compute(self, rows: int, pool: int) -> None:
@@ -73,12 +74,12 @@ class Foresight:
         try:
             self.plans = program(task.protocol).plans(task, len(task.parties), rows, wanted=lambda: not self._over.is_set())
         except (BeaverError, UnwantedError):
-            # The job itself tells what is wrong.
+            # The job itself reports what is wrong.
             return
 
 
 def fraction(progress: Progress, totals: Totals | None) -> float | None:
-    """How much of a job is done, by rounds or by bytes, whichever is less; None while nobody knows."""
+    """Return how much of a job is done, by rounds or by bytes, whichever is less; None while the totals are unknown."""
     if progress["phase"] == Done.name:
         return 1.0
     if totals is None:
@@ -88,12 +89,12 @@ def fraction(progress: Progress, totals: Totals | None) -> float | None:
 
 
 def seconds_left(progress: Progress, done: float | None) -> float | None:
-    """How long the rest will take if it goes on as it went."""
+    """Return how long the rest will take at the pace so far, or None while the pace is unknown."""
     return float(progress["seconds"]) * (1.0 - done) / done if done else None
 
 
 def described(progress: Progress, totals: Totals | None) -> Progress:
-    """What a node tells, with what is to come."""
+    """Return what a node reports, with what is still to do."""
     done = fraction(progress, totals)
     left = seconds_left(progress, done)
     return {
@@ -106,7 +107,7 @@ def described(progress: Progress, totals: Totals | None) -> Progress:
 
 
 def _figures(progress: Progress, totals: Totals | None) -> list[str]:
-    """The same for people."""
+    """Return rounds, bytes and time left as text."""
     rounds, size = f"{progress['rounds']:,}", decimal(progress["bytes"])
     if totals is not None:
         rounds, size = f"{rounds}/{totals.rounds:,}", f"{size}/{decimal(totals.payload)}"
@@ -119,7 +120,7 @@ def _left(progress: Progress, totals: Totals | None) -> list[str]:
 
 
 class Lines:
-    """A line for every event and phase, and now and then one for how far a job is: after 1, 2, 4, ... seconds, later every minute."""
+    """A line for every event and phase, and lines for the progress within a phase: after 1, 2, 4, ... seconds, later every minute."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -130,14 +131,14 @@ class Lines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is left open."""
+        """Do nothing: nothing is open."""
 
     def event(self, text: str) -> None:
-        """Something happened."""
+        """Print a line for an event."""
         print(f"{time.monotonic() - self._start:7.2f} s  {text}", file=sys.stderr, flush=True)
 
     def progress(self, progress: Progress, totals: Totals | None) -> None:
-        """It is so far."""
+        """Print a line for the progress if one is due."""
         phase, seconds = progress["phase"], progress["seconds"]
         if phase not in (Computing.phase, REVEALING, Done.name) or (phase in self._seen and seconds < self._due):
             return
@@ -168,11 +169,11 @@ class Bar:
         self._bars.stop()
 
     def event(self, text: str) -> None:
-        """Something happened."""
+        """Print a line for an event."""
         self._bars.console.print(text, markup=False, highlight=False)
 
     def progress(self, progress: Progress, totals: Totals | None) -> None:
-        """It is so far."""
+        """Move the bar."""
         self._bars.start()
         done = fraction(progress, totals)
         figures = "" if progress["rows"] is None else ", ".join(_figures(progress, totals))
@@ -181,6 +182,6 @@ class Bar:
 
 
 def shown() -> Bar | Lines:
-    """A bar if standard error is a terminal that can show one, else lines."""
+    """Return a bar if standard error is a terminal that can show one, else lines."""
     console = Console(stderr=True)
     return Bar(console) if console.is_terminal and not console.is_dumb_terminal else Lines()

@@ -1,4 +1,4 @@
-"""The proposer's side of a job: everyone is asked until all have accepted and signed at the same time, or one denies, or time is up."""
+"""The proposer's side of a job: it asks all parties until all have accepted and signed at the same time, or one denies, or time is up."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     Tell = Callable[[str], None]
 
 ACCEPTED, BUSY, APART, AWAITS, ROWS = "accepted", "busy", "apart", "waiting", "rows"
-"""What a party answers, besides why it denies the job."""
+"""What a party answers, besides the reason why it denies the job."""
 START, WITHDRAWN = "start", "withdrawn"
-"""What the proposer says then."""
+"""What the proposer says after the answers."""
 DONE, CANCELLED = "done", "cancelled"
-"""What a client hears of a job's end, besides these and the reasons of a departure."""
+"""What a client hears of a job's end, besides UNWRITTEN and the reasons of a departure."""
 JOB = "job"
-"""What the signature of a job is for."""
+"""The purpose that the signature of a job covers."""
 LATE = 4
-"""Tries that one party may make necessary when time is up: it may want more rows, and approval.  Whoever wants another one after that takes no job."""
+"""How many more tries one party may cause after time is up: it may want more rows, and approval.  A party that causes more takes no job."""
 
 
 def say(mesh: Mesh, names: Iterable[str], **body: Any) -> None:
@@ -44,7 +44,7 @@ def say(mesh: Mesh, names: Iterable[str], **body: Any) -> None:
 
 
 class Proposal:
-    """One job that this node proposes, with all tries until it starts.  `signatures` are those of it, of the parties that accepted it."""
+    """One job that this node proposes, with all tries until it starts.  `signatures` has the signatures of the parties that accepted it."""
 
     def __init__(self, mesh: Mesh, record: Record, digest: Callable[[], bytes], wait: float, tell: Tell) -> None:
         self.record = record
@@ -64,7 +64,7 @@ class Proposal:
 
     @property
     def left(self) -> float:
-        """Seconds until time is up; those who are connected always get one."""
+        """Seconds until time is up, at least 1: connected parties always get one second."""
         return max(self._deadline - time.monotonic(), 1.0)
 
     @property
@@ -72,34 +72,36 @@ class Proposal:
         return [name for name in self.record.task.parties if name != self._me]
 
     def heard(self, name: str, body: Body) -> None:
-        """`name` answered.  What nobody asked it for is not kept."""
+        """Take the answer of `name`.  An answer that nobody asked for is dropped."""
         if self._asking and name in self._others:
             self._answers.put_nowait((name, body))
 
     def lost(self, name: str) -> None:
-        """`name` is gone."""
+        """Note that `name` is gone."""
         if name in self._others:
             self._answers.put_nowait((name, None))
 
     def start(self, signature: bytes) -> None:
-        """Everyone has signed, this node by `signature`, and it has a place too."""
+        """Tell the other parties to start: all have signed, this node with `signature`, and this node has a place too."""
         self.signatures[self._me] = signature
         say(self._mesh, self._others, kind="answer", job=self.record.id, verdict=START, signatures=self.signatures, rows=0)
 
     def withdraw(self, names: Iterable[str]) -> None:
-        """Free the places of those who accepted."""
+        """Free the places of the parties that accepted."""
         say(self._mesh, names, kind="answer", job=self.record.id, verdict=WITHDRAWN, signatures={}, rows=0)
 
     async def agree(self, full: Callable[[], bool], hold: Callable[[], bool]) -> str | None:
-        """None if all accepted at the same time and this node could `hold` a place; else who stayed busy to the end.
+        """Return None if all accepted at the same time and this node could `hold` a place, else the party that stayed busy until time was
+        up.
 
-        Raises Refused if a party denies the job, or always wants another try, PeerLost if one does not come or stays without a connection to another, Disagreement if one accepts without signing it.
+        Raises Refused if a party denies the job or keeps causing another try, PeerLost if a party does not come or stays without a
+        connection to another, and Disagreement if a party accepts without signing.
         """
         while True:
             await self._present()
             busy = self._me if full() else await self._ask()
             if busy == "":
-                # Only now, so that two nodes with one place each can propose to each other.
+                # The place is taken only now, so that two nodes with one place each can propose to each other.
                 if hold():
                     return None
                 self.withdraw(self._others)
@@ -114,9 +116,9 @@ class Proposal:
             await asyncio.sleep(0.05 + secrets.randbelow(400) / 1000)
 
     async def _present(self) -> None:
-        """Return when everyone is connected; a missing party is waited for, never dropped."""
+        """Return when everyone is connected.  A missing party is waited for, never dropped."""
         dealer = self._mesh.roster.dealer
-        # A client never meets the dealer: the parties see to it that it is there.
+        # A client never meets the dealer: the parties make sure that the dealer is there.
         others = [*self._others, *([dealer.name] if dealer and self._mesh.meets(dealer.name) else [])]
         while missing := self._mesh.missing(others):
             listed = ", ".join(missing)
@@ -128,7 +130,7 @@ class Proposal:
             await asyncio.sleep(0.05)
 
     def _absent(self, name: str) -> BeaverError:
-        """Why `name` did not come: as it is, if waiting longer cannot help."""
+        """Return why `name` did not come: its own fault if waiting longer cannot help, else PeerLost."""
         fault = self._mesh.fault(name)
         if isinstance(fault, Disagreement | AuthenticationFailed | PeerMisbehaved):
             return type(fault)(fault.party, fault.text)
@@ -138,7 +140,7 @@ class Proposal:
         return PeerLost(name, f"{absent}Start it, or raise --wait; a party may be left out with --parties.")
 
     async def _ask(self) -> str | None:
-        """One try: nothing if all accepted, who was busy, or None to ask again at once."""
+        """Make one try.  Return the empty text if all accepted, the name of a busy party, or None to ask again at once."""
         others = self._others
         asked = _Try(others)
         self.record.becomes(Proposed(asked.awaits))
@@ -147,12 +149,12 @@ class Proposal:
         self._tell(f"proposed {self.record.id} to {', '.join(others)}")
         try:
             say(self._mesh, others, kind="propose", job=self.record.id, task=self.record.task.pack())
-            # Of the whole try, however many answers come.
+            # The timeout is for the whole try, however many answers come.
             async with asyncio.timeout(self.left):
                 while asked.pending and not (asked.rows and asked.settled):
                     self._take(asked, *await self._answers.get())
                     if asked.settled and asked.pending and asked.accepted:
-                        # Approval may take hours: nobody else holds a place meanwhile.
+                        # Approval may take hours, so nobody else holds a place meanwhile.
                         self.withdraw(asked.accepted)
                         asked.accepted, asked.again = [], min(asked.pending)
         except BaseException as fault:
@@ -192,7 +194,7 @@ class Proposal:
         signature = body["signatures"].get(name)
         signed = isinstance(signature, bytes) and self._mesh.roster[name].signed(JOB, self._digest(), signature)
         if verdict == ACCEPTED and not signed and self._changed:
-            # Of what it was asked before; its answer to this follows.
+            # This answers the proposal before the change; the answer to the changed one follows.
             return
         asked.pending.discard(name)
         asked.awaits.discard(name)
@@ -212,7 +214,7 @@ class Proposal:
 
     def _give_up(self, asked: _Try, fault: BaseException) -> None:
         if isinstance(fault, RemoteFault) and fault.ending:
-            # Those who accepted learn who denied it, and no more.
+            # Those who accepted learn who denied the job, and no more.
             say(self._mesh, asked.accepted, kind="decline", job=self.record.id, party=fault.party, reason=fault.ending)
             self.withdraw(asked.pending)
         else:
@@ -220,20 +222,20 @@ class Proposal:
 
 
 class _Try:
-    """What was answered so far."""
+    """The answers to one try so far."""
 
     def __init__(self, others: Iterable[str]) -> None:
         self.pending = set(others)
         self.awaits: set[str] = set()
         self.accepted: list[str] = []
         self.again = ""
-        """Whose answer makes another try necessary."""
+        """The party whose answer makes another try necessary."""
         self.busy = ""
         self.rows = 0
 
     @property
     def settled(self) -> bool:
-        """Whether all who have not decided wait for someone's approval."""
+        """Whether all parties that have not decided wait for someone's approval."""
         return self.pending == self.awaits
 
     @property

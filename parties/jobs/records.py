@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from parties.jobs.states import State
 
 KEPT = 1000
-"""Finished jobs that `beaver jobs` still knows."""
+"""How many finished jobs `beaver jobs` still knows."""
 MAX_IDS = 1 << 16
-"""Ids that are refused when they come again, and those of which it is known what they were used for; the oldest are forgotten first."""
+"""How many ids are refused when they come again, and of how many ids the use is known.  The oldest are forgotten first."""
 
 
 @dataclass(slots=True)
 class Effort:
-    """What a job took of this party until now: how many `rows` of this party count in it, the `cost` of its session, and seconds by a clock without dates."""
+    """What a job has taken of this party so far.
+
+    `rows` is how many rows of this party count in it, and `cost` the cost of its session.  `began` and `stopped` are seconds of a monotonic
+    clock.
+    """
 
     rows: int | None = None
     cost: Ledger | None = None
@@ -34,16 +38,16 @@ class Effort:
     stopped: float | None = None
 
     def begins(self, cost: Ledger) -> None:
-        """All parties have joined."""
+        """Start the clock: all parties have joined."""
         self.cost, self.began = cost, time.monotonic()
 
     def stops(self) -> None:
-        """Its program is over, well or badly."""
+        """Stop the clock: the job's program is over, well or badly."""
         self.stopped = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """How long it has computed."""
+        """How many seconds the job has computed."""
         if self.began is None:
             return 0.0
         return (time.monotonic() if self.stopped is None else self.stopped) - self.began
@@ -52,8 +56,9 @@ class Effort:
 class Record:
     """One job as this node knows it.
 
-    `approval` is when someone here approved it, and which user of this machine (set by Approvals).  `config` is what counted when this party signed it, None
-    until then (set by Admission).  `ended` is why another party, or another policy or roster here, ended it before it began (set by Service).
+    `approval` is when someone here approved it, and which user of this machine did (set by Approvals).  `config` is the configuration under
+    which this party signed it, None until then (set by Admission).  `ended` is the fault with which another party, or a new policy or
+    roster here, ended it before it began (set by Service).
     """
 
     __slots__ = ("_state", "approval", "asker", "config", "effort", "ended", "id", "since", "task")
@@ -71,31 +76,31 @@ class Record:
 
     @property
     def state(self) -> State:
-        """Where it is, with what belongs to that."""
+        """The state of the job, with the data of that state."""
         return self._state
 
     def becomes(self, state: State) -> None:
-        """The job moves on; ForbiddenError if that state cannot follow."""
+        """Move the job on to `state`.  Raises ForbiddenError if that state cannot follow."""
         self._state = follow(self._state, state)
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether nothing more will happen to the job."""
         return isinstance(self.state, Over)
 
     @property
     def error(self) -> str:
-        """Why it is over, empty if it went well or is not over."""
+        """Why the job is over; empty if it went well or is not over."""
         return self.state.error if isinstance(self.state, Failed | Cancelled) else ""
 
     @property
     def approval_stands(self) -> bool:
-        """Whether someone here approved it, and it has not started."""
+        """Whether someone here approved the job, and it has not started."""
         return self.approval is not None and isinstance(self.state, Proposed | Approved | Accepted)
 
     @property
     def stage(self) -> str:
-        """What a person would say that it does."""
+        """What a person would say that the job is doing."""
         match self.state:
             case Proposed(awaited=awaited):
                 return Waiting.name if awaited else AGREEMENT
@@ -107,7 +112,7 @@ class Record:
                 return state.phase or state.name
 
     def progress(self) -> dict[str, Any]:
-        """How far it is, in figures of this party: rounds, bytes to the peer that gets most, and seconds since it began to compute."""
+        """Return this party's progress: rounds, bytes to the peer that gets most, and seconds since it began to compute."""
         cost = self.effort.cost
         return {
             "phase": self.stage,
@@ -119,7 +124,7 @@ class Record:
         }
 
     def summary(self) -> dict[str, Any]:
-        """What `beaver jobs list` shows."""
+        """Return what `beaver jobs list` shows."""
         return {
             "id": self.id,
             "protocol": self.task.protocol,
@@ -135,7 +140,7 @@ class Record:
 
 
 class Records:
-    """Jobs by id: all that are not over, and the last that are."""
+    """Jobs by id: all that are not over, and the last finished ones."""
 
     def __init__(self) -> None:
         self._known: dict[str, Record] = {}
@@ -146,23 +151,27 @@ class Records:
         return iter(tuple(self._known.values()))
 
     def get(self, job: str) -> Record | None:
-        """The job of this id, if it is known."""
+        """Return the job of this id if it is known."""
         return self._known.get(job)
 
     def spent(self, job: str, asker: str) -> bool:
-        """Whether a job of this id is there now, or one of this asker was refused or started before: nobody spends the ids of others."""
+        """Return whether a job of this id is known now, or this asker's job of this id was refused or started before.
+
+        Nobody spends the ids of others.
+        """
         return job in self._known or (asker, job) in self._ids
 
     def used_otherwise(self, job: str, asker: str, task: Task) -> bool:
-        """Whether this id was proposed before, and not by this asker for this task, of which only the rows that are wanted may have grown.
+        """Return whether this id was proposed before by another asker or for another task.  Only the wanted rows of the task may have
+        grown.
 
-        Else a person could approve one job, and the node sign another.
+        Otherwise a person could approve one job, and the node sign another.
         """
         before = self._uses.get(job)
         return before is not None and (before[:2] != (asker, _apart_from_rows(task)) or task.pool < before[2])
 
     def add(self, job: str, task: Task, asker: str) -> Record:
-        """A new job."""
+        """Add a new job."""
         while len(self._known) >= KEPT and (old := next((record for record in self._known.values() if record.over), None)):
             del self._known[old.id]
         self.spend(job, asker)
@@ -172,12 +181,12 @@ class Records:
         return record
 
     def spend(self, job: str, asker: str) -> None:
-        """Refuse this id when it comes again from this asker."""
+        """Refuse this id when this asker proposes it again."""
         self._ids[asker, job] = None
         _shorten(self._ids)
 
     def forget(self, record: Record) -> None:
-        """A job that was never started is known no more: its proposer may ask again for the same under its id."""
+        """Forget a job that was never started, so that its proposer may ask for it again under the same id."""
         del self._known[record.id]
         self._ids.pop((record.asker, record.id), None)
 
@@ -188,11 +197,14 @@ def _shorten(ids: dict[Any, Any]) -> None:
 
 
 def _apart_from_rows(task: Task) -> str:
-    """A digest of all but what the policies of its parties make of it."""
+    """Return a digest of all of the task but `pool`, which the policies of its parties change."""
     return replace(task, pool=0).program
 
 
 def named(task: Task) -> str:
-    """What the parties compare.  With the version: two versions of a protocol disagree before anything is shared."""
+    """Return the program name that the parties compare.
+
+    It has the version, so that two versions of a protocol disagree before anything is shared.
+    """
     version = PROGRAMS[task.protocol].version if task.protocol in PROGRAMS else 0
     return f"{task.protocol}@{version} {task.program}"

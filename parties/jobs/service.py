@@ -1,7 +1,7 @@
-"""The node of one organisation: takes proposals, proposes jobs itself, and runs what all of a job's parties accepted and signed.
+"""The node of one organisation: it takes proposals, proposes jobs itself, and runs the jobs that all of their parties accepted and signed.
 
-Proposing takes no place, and neither does waiting for approval: a place is held from accepting a job until it is over, and given back if the
-proposer withdraws.
+Neither proposing a job nor waiting for approval takes a place.  A node holds a place from accepting a job until the job is over, and gives
+the place back if the proposer withdraws.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     Tell = Callable[[str], None]
 
 MAX_WAITING = 16
-"""Jobs of one peer that wait for approval at once; for more this node is busy."""
+"""How many jobs of one peer may wait for approval at once; for more this node answers that it is busy."""
 
 
 class Service:
-    """Jobs of one node, its own and the others'."""
+    """The jobs of one node, its own and those of others."""
 
     def __init__(self, config: NodeConfig, node: Node, audit: AuditLog) -> None:
         self.me = config.name
@@ -69,7 +69,7 @@ class Service:
         self._places.close()
         for record in self.records:
             if isinstance(record.state, Waiting) and record.asker != self.me:
-                # What waits is not kept for the next start: the asker hears that this node is gone, and asks again.
+                # A waiting job is not kept for the next start: its asker hears that this node is gone, and asks again.
                 self.approvals.withdraw(record.id)
                 self._over(record, cancelled(record.id, stopped=self._closing))
         for record in self.approvals.void():
@@ -81,9 +81,12 @@ class Service:
         await self._journal.close()
 
     async def renew(self, config: NodeConfig) -> None:
-        """From now on `config` counts, with its policy and its roster.  What this party has signed goes on as it was, all else is judged anew."""
+        """Apply `config`, with its policy and roster, from now on.
+
+        Jobs that this party has signed go on as they were; all others are judged again.
+        """
         await self._journal.renewed(config)
-        # Nothing is awaited from here on, so that no job sees half of it.
+        # Nothing is awaited from here on, so that no job sees half of the change.
         other = self.admission.follow(config)
         self._mesh.follow(config.load_roster())
         for record in [each for each in (self.approvals.void() if other else ()) if not isinstance(each.state, Accepted)]:
@@ -95,22 +98,23 @@ class Service:
     # -- own jobs ----------------------------------------------------------------------------------------------
 
     def asked(self, task: Task, wait: float, tell: Tell) -> Record:
-        """A job of this node's own, proposed from now on until all accept it or `wait` seconds have passed; `run` tells how it ends."""
+        """Propose a job of this node until all accept it or `wait` seconds have passed.  Return its record; `run` tells how it ends."""
         record = self.records.add(fresh_id(), replace(task, pool=max(task.pool, self.admission.least(task))), self.me)
-        # In the same step: whoever gives the job up finds what proposes it.
+        # Created in the same step: whoever gives the job up finds the task that proposes it.
         self._proposing[record.id] = asyncio.create_task(self._propose(record, wait, tell))
         return record
 
     async def run(self, record: Record) -> Done:
-        """Run a job that was `asked` for; its end has the result if this party is a receiver.
+        """Run a job that was `asked` for.  Return its end, with the result if this party is a receiver.
 
-        Raises PolicyDenied and ConfigError of this party before anyone is asked, Refused if another denies or is busy, PeerLost if one does not come.
+        Raises this party's PolicyDenied and ConfigError before anyone is asked, Refused if another party denies or is busy, and PeerLost if
+        another does not come.
         """
         try:
             work = await self._proposing[record.id]
         except BaseException as fault:
             if started := self._running.get(record.id):
-                # Cancelled at the very moment of the start, of which the others know already.
+                # The job was cancelled at the very moment of its start, of which the others know already.
                 started.cancel()
                 raise
             self._places.free(record.id)
@@ -124,7 +128,7 @@ class Service:
         return await self._follow(record, work)
 
     async def _propose(self, record: Record, wait: float, tell: Tell) -> asyncio.Task[Done]:
-        """The running job, once everyone was told to start."""
+        """Return the running job once everyone was told to start."""
         proposal = Proposal(self._mesh, record, lambda: self.admission.digest(record), wait, tell)
         if self.admission.admits(record.task, self.me):
             tell(f"job {record.id}: waiting for approval at {self.me}")
@@ -142,7 +146,7 @@ class Service:
 
     async def _follow(self, record: Record, work: asyncio.Task[Done]) -> Done:
         try:
-            # Also where it is over already: `_ended`, which was to be called first, has been called when this returns.
+            # Awaited even where the work is over already: `_ended`, a callback that was added before, has been called when this returns.
             await asyncio.wait([work])
         except asyncio.CancelledError:
             work.cancel()
@@ -159,26 +163,26 @@ class Service:
         work = Work(self.admission, self._node, self._journal, record, signatures, tell, self._visits.of(record.id))
         running = asyncio.create_task(work.complete())
         self._running[record.id] = running
-        # Not in `complete`: a task that is cancelled before its first step runs nothing of it.
+        # A callback, and not part of `complete`: a task that is cancelled before its first step runs nothing of its body.
         running.add_done_callback(lambda done: self._ended(record, work, done))
         return running
 
     def _ended(self, record: Record, work: Work, done: asyncio.Task[Done]) -> None:
         work.when_free(lambda: self._places.free(record.id))
         self._running.pop(record.id, None)
-        # Cancelled before its first step, it could not say itself who ended it.
+        # A task that was cancelled before its first step could not say itself who ended the job.
         fault = (record.ended or asyncio.CancelledError()) if done.cancelled() else done.exception()
         self._visits.over(record, fault)
         if fault is None:
             return
         if isinstance(record.state, Unshared) and record.ended is None:
-            # Nobody must wait for this party's data.
+            # The others must not wait for this party's data.
             about = fault.party if isinstance(fault, PeerLost | PeerMisbehaved | Refused) else self.me
             self._decline(record, about, why(fault))
         self._over(record, fault, work)
 
     def _over(self, record: Record, fault: BaseException, work: Work | None = None) -> None:
-        """A job ended badly: here, in the log and in the audit log."""
+        """End a job badly: here, in the log and in the audit log."""
         self.approvals.spend(record.id, record.asker)
         logged, outcome = record.state.logged, outcome_of(fault)
         if isinstance(fault, asyncio.CancelledError):
@@ -205,7 +209,7 @@ class Service:
     # -- the others' jobs --------------------------------------------------------------------------------------
 
     def control(self, name: str, body: Body) -> None:
-        """A proposal, an answer to ours, or the end of a job before it began."""
+        """Take a control message: a proposal, an answer to one of ours, or the end of a job before it began."""
         if body["kind"] == "propose":
             if not ID.fullmatch(body["job"]):
                 raise PeerMisbehaved(name, "proposed a job whose id is none")
@@ -229,7 +233,7 @@ class Service:
             task = unpack_task(data)
             ask = self.admission.proposed(job, name, task)
         except (LocalFault, Disagreement) as fault:
-            # The reason stays here: elsewhere it is only "denied", or that categories differ.
+            # The reason stays here: others only hear "denied", or that categories differ.
             self.records.spend(job, name)
             self.approvals.spend(job, name)
             self._answer(name, job, why(fault), str(fault))
@@ -239,7 +243,7 @@ class Service:
             self._answer(name, job, ROWS, rows=least)
             return
         record = self.records.add(job, task, name)
-        # Asked in any case: an approval that stands is this job's, though a newer policy wants none.
+        # Asked in any case: a standing approval belongs to this job even if a newer policy wants none.
         if self.approvals.given(record) or not ask:
             self._accept(record)
         elif sum(each.asker == name and isinstance(each.state, Waiting) for each in self.records) >= MAX_WAITING:
@@ -255,12 +259,12 @@ class Service:
         self._refuse(record, denied())
 
     def _refuse(self, record: Record, fault: LocalFault | Disagreement) -> None:
-        """Deny a job of another member that this party has not signed, or give up one of its own."""
+        """Deny another member's job that this party has not signed, or give up a job of its own."""
         if record.asker == self.me:
             record.ended = fault
             self._proposing[record.id].cancel()
             return
-        # Also of what was approved, and then withdrawn: it must not come again.
+        # Spent even if the job was approved and then withdrawn: it must not come again.
         self.records.spend(record.id, record.asker)
         self._answer(record.asker, record.id, why(fault), str(fault))
         self._release(record, fault)
@@ -274,7 +278,7 @@ class Service:
             self._not_now(record, BUSY, obstacle)
             return
         if missing := self._mesh.missing(name for name in self.admission.members(record) if name != self.me):
-            # What begins without a connection ends badly everywhere; a little later it may be there again.
+            # A job that begins without a connection ends badly everywhere; a little later the connection may be back.
             self._not_now(record, APART, f"{', '.join(missing)} not connected here")
             return
         if not self._places.hold(record.id, record.asker):
@@ -294,7 +298,7 @@ class Service:
         job, verdict = body["job"], body["verdict"]
         record = self.records.get(job)
         if verdict == START and (record is None or record.over):
-            # Too late: it must not wait for this party.
+            # The start comes too late: `name` must not wait for this party.
             say(self._mesh, [name], kind="withdraw", job=job, reason=GAVE_UP, party=self.me, answers=b"")
         if record is None or record.asker != name or not isinstance(record.state, Accepted | Waiting):
             return
@@ -302,7 +306,7 @@ class Service:
             self._places.starts(job)
             self.approvals.spend(job, name)
             signatures = {each: body["signatures"].get(each, b"") for each in record.task.signers}
-            # Told in the log and the record; nobody waits for it here.
+            # The log and the record tell its progress; nobody waits for it here.
             self._start(record, signatures, lambda _: None)
         else:
             self._forgo(record, PeerLost(name, "withdrew the job while it waited for approval here"))
@@ -313,7 +317,7 @@ class Service:
         self._release(record)
 
     def _release(self, record: Record, fault: BeaverError | None = None) -> None:
-        """Give the place of a job back that was never started; with `fault`, for good."""
+        """Give back the place of a job that was never started; with `fault`, for good."""
         self.approvals.withdraw(record.id)
         self._places.free(record.id)
         self._visits.close(record.id)
@@ -335,16 +339,16 @@ class Service:
             return
         party = body["party"] if body["party"] in self.admission.members(record) and body["party"] != self.me else name
         fault = given_up(party, body["reason"], record.task, name)
-        # A job of this node's own that waits here was proposed to nobody yet.
+        # A job of this node itself that waits here was proposed to nobody yet.
         waits = isinstance(record.state, Waiting) and record.asker != self.me and name in (record.asker, party)
-        # Whoever started may be done with it before this party is told to start.
+        # A party that has started may be done with the job before this party is told to start.
         if isinstance(record.state, Accepted) or waits:
             self._release(record, fault)
         elif isinstance(record.state, Running):
             self._end(record, fault)
 
     def _gave_up(self, name: str, body: Body) -> None:
-        """`name` left a job which this party has accepted or reads for: later it would wait for it in vain."""
+        """End a job that `name` left and this party has accepted or is reading for: it would later wait for `name` in vain."""
         record = self.records.get(body["job"])
         if record is None or name not in record.task.parties:
             return
@@ -357,21 +361,24 @@ class Service:
             self._end(record, fault)
 
     def _end(self, record: Record, fault: RemoteFault) -> None:
-        """Another party ended a job that runs here and has not begun."""
+        """End a job that runs here and has not begun, because another party ended it."""
         if record.ended is not None or isinstance(record.state, Computing) or record.id not in self._running:
             return
         record.ended = fault
-        # Before this party's own goodbye: whoever hears that first would take this party for the one that left.
+        # Sent before this party's own goodbye: a peer that hears the goodbye first would take this party for the one that left.
         self._decline(record, fault.party, why(fault))
         if not isinstance(record.state, Unshared) or not isinstance(fault, Refused):
             self._running[record.id].cancel()
-        # Else it ends after reading: what is wrong with this party's own data is more use here than another's denial.
+        # Otherwise the job ends after reading: a fault in this party's own data is more useful here than another party's denial.
 
     def peer_up(self, name: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the mesh tells why
-        """What it proposed and did not start is void, and the others hear of it: a client may have told one to start.  What it has not answered it will not."""
+        """Void what `name` proposed and did not start, and give up its answers.
+
+        The other parties are told, since a client may have told one of them to start.
+        """
         gone = PeerLost(name, "was lost before the job started")
         for record in self.approvals.void(name):
             self._journal.declined(record.id, record.asker, record.task, gone)

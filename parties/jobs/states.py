@@ -1,4 +1,4 @@
-"""The states of a job at a node, with what belongs to each of them alone, and which may follow which."""
+"""The states of a job at a node, the data of each, and which state may follow which."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 AGREEMENT, REVEALING = "agreement", "revealing"
-"""What a person is told beside names and phases: parties agree; outputs are on their way."""
+"""What a person is told besides names and phases: the parties agree on the job; its outputs are being revealed."""
 
 
 class State:
-    """`name` is what commands and the status page call it, and `phase` how far a running job is.
+    """`name` is what commands and the status page call the state.  `phase` is how far a running job is.
 
-    `logged` is whether the audit log has the job's start and not its end.
+    `logged` is whether the audit log has the job's start but not its end.
     """
 
     name: ClassVar[str]
@@ -25,26 +25,26 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Proposed(State):
-    """Parties are asked, or this one considers it.  `awaited` are those elsewhere where somebody must approve it."""
+    """The parties are being asked, or this one considers the job.  `awaited` are the other parties where somebody must approve it."""
 
     name: ClassVar[str] = "proposed"
     awaited: AbstractSet[str] = frozenset()
 
 
 class Waiting(State):
-    """Somebody here must approve it."""
+    """Somebody here must approve the job."""
 
     name = "waiting for approval"
 
 
 class Approved(State):
-    """Approved here, withdrawn, and no job here until it comes again: its approval stands."""
+    """Approved here and then withdrawn by its proposer.  The approval stands until the job is proposed again."""
 
     name = "approved"
 
 
 class Accepted(State):
-    """Signed here; its proposer has not said yet that it starts."""
+    """Signed here; its proposer has not started it yet."""
 
     name = "accepted"
 
@@ -56,39 +56,39 @@ class Running(State):
 
 
 class Unshared(Running):
-    """This party has shared nothing of it yet: whoever ends it does so without a session."""
+    """This party has shared nothing of the job yet, so whoever ends it does so without a session."""
 
     phase = "reading"
 
 
 class Starting(Unshared):
-    """It is compared with what counts here, and its start written into the audit log."""
+    """The job is compared with the configuration that applies here, and its start is written into the audit log."""
 
 
 class Started(Unshared):
-    """Its start is in the audit log; this party's rows are read."""
+    """The job's start is in the audit log; this party's rows are being read."""
 
     logged = True
 
 
 class Joining(Running):
-    """The rows are there; the session's other members are waited for."""
+    """The rows are there; this party waits for the session's other members."""
 
     phase, logged = "joining", True
 
 
 class Computing(Running):
-    """All have joined: from here on the session itself says how it ends."""
+    """All members have joined: from here on the session itself says how the job ends."""
 
     phase, logged = "computing", True
 
 
 class Ending(Computing):
-    """It went well, and that is written into the audit log: nobody cancels it any more."""
+    """The job went well, and this is being written into the audit log: nobody can cancel it any more."""
 
 
 class Over(State):
-    """Nothing more will happen to it."""
+    """Nothing more will happen to the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Done(Over):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Over):
-    """It was refused, or something went wrong."""
+    """The job was refused, or something went wrong."""
 
     name: ClassVar[str] = "failed"
     error: str
@@ -110,25 +110,25 @@ class Failed(Over):
 
 @dataclass(frozen=True, slots=True)
 class Cancelled(Over):
-    """Somebody here ended it, or the node stopped."""
+    """Somebody here ended the job, or the node stopped."""
 
     name: ClassVar[str] = "cancelled"
     error: str
 
 
 FOLLOWING: dict[type[State], tuple[type[State], ...]] = {
-    # Again: another try, in which others may have to approve it.
+    # Proposed again: in another try, other parties may have to approve it.
     Proposed: (Proposed, Waiting, Approved, Accepted, Starting, Failed, Cancelled),
     # A job of this node itself is proposed to the others once it is approved here.
     Waiting: (Proposed, Approved, Accepted, Failed, Cancelled),
-    # What comes again is another record, which takes the approval over.
+    # The next proposal of the job gets a new record, which takes over the approval.
     Approved: (Failed,),
     Accepted: (Approved, Starting, Failed),
     Starting: (Started, Failed, Cancelled),
     Started: (Joining, Failed, Cancelled),
     Joining: (Computing, Failed, Cancelled),
     Computing: (Ending, Failed, Cancelled),
-    # Its end may turn out not to be writable.
+    # The end of the job may turn out not to be writable.
     Ending: (Done, Failed),
     Done: (),
     Failed: (),
@@ -137,11 +137,11 @@ FOLLOWING: dict[type[State], tuple[type[State], ...]] = {
 
 
 class ForbiddenError(Exception):
-    """A fault of this program: no job does that."""
+    """A bug in this program: no job makes this step."""
 
 
 def follow(before: State, after: State) -> State:
-    """`after`, if it may follow `before`; ForbiddenError otherwise."""
+    """Return `after` if it may follow `before`.  Raises ForbiddenError otherwise."""
     if type(after) not in FOLLOWING[type(before)]:
         msg = f"a job that is {type(before).__name__} does not become {type(after).__name__}"
         raise ForbiddenError(msg)

@@ -1,4 +1,4 @@
-"""What a node has counted since it started: how its jobs ended, and which rules denied any."""
+"""What a node has counted since it started: how its jobs ended, and which rules denied jobs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from mpc.errors import ConfigError, PolicyDenied
 from parties.jobs.endings import UNWRITTEN
 
 DECLINED = "declined"
-"""The outcome of a job that never started: denied here or elsewhere, busy, or someone did not come."""
+"""The outcome of a job that never started: it was denied here or elsewhere, a party was busy, or one did not come."""
 CONFIGURATION = "configuration"
-"""Stands for a rule where the job named what this organisation does not have."""
+"""Counted in place of a rule where the job named something that this organisation does not have."""
 OUTCOMES = ("done", "failed", "cancelled", "denied", DECLINED)
-"""How a job may end at a party."""
+"""The ways in which a job may end at a party."""
 _NAMED = re.compile(r"(datasets|clients|parameters)\.(.+)\.(\w+)")
 
 
 class Tally:
-    """Counts by outcome, in the audit log's words, and by rule.  A rule of a dataset, a client or a protocol counts without the name of that."""
+    """Counts by outcome, in the audit log's words, and by rule.  A rule of a dataset, client or protocol is counted without its name."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -27,7 +27,7 @@ class Tally:
         self._turn = threading.Lock()
 
     def ended(self, outcome: str, fault: BaseException | None = None) -> None:
-        """A job is over; `fault` is why it did not end well.  Any thread may say so."""
+        """Count a job that is over; `fault` is why it did not end well.  Callable from any thread."""
         with self._turn:
             self.outcomes[outcome] += 1
             if isinstance(fault, PolicyDenied):

@@ -1,4 +1,4 @@
-"""The clients whose jobs this node has accepted: where their rows come in and their results go out, and what they hear of the end."""
+"""The clients whose jobs this node has accepted: where their rows come in, where their results go out, and what they hear of the end."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ if TYPE_CHECKING:
 
 
 DIFFERS = "disagreement"
-"""What a client hears where its rows mean something else."""
+"""What a client hears if its rows mean something else than this party's."""
 _SHOWN = ("lost", "misbehaved", "program", DIFFERS, CANCELLED)
 
 
 class Visits:
-    """One visit for each accepted job of a client, by job.  A client has one at a time here, so what it can make this node hold is limited."""
+    """One visit for each accepted job of a client.  A client has one at a time here, which limits what it can make this node hold."""
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._open: dict[str, Visit] = {}
 
     def of(self, job: str) -> Visit | None:
-        """The visit for a job, if a client asked for it."""
+        """Return the visit for a job if a client asked for the job."""
         return self._open.get(job)
 
     def obstacle(self, record: Record) -> str:
-        """Why the job of a client cannot start now, empty if it can.  A party that proposes sees for itself whether the dealer is there."""
+        """Return why the job of a client cannot start now; empty if it can.
+
+        A party that proposes sees for itself whether the dealer is there.
+        """
         dealer = self._mesh.roster.dealer
         if record.task.client is None:
             return ""
@@ -44,18 +47,18 @@ class Visits:
         return f"{dealer.name}, the dealer, is not connected" if dealer and self._mesh.missing([dealer.name]) else ""
 
     def open(self, record: Record, digest: bytes) -> None:
-        """Expect the client of a job, before it hears that the job is accepted.  Nothing for a job that a party proposed."""
+        """Expect the client of a job, before it hears that the job is accepted.  Does nothing for a job that a party proposed."""
         channel = self._mesh.channel(record.asker)
         if record.task.client is not None and channel is not None:
             self._open[record.id] = Visit(channel, digest, record.asker, self._mesh.window)
 
     def close(self, job: str) -> None:
-        """The job was never started."""
+        """Close the visit for a job that was never started."""
         if (visit := self._open.pop(job, None)) is not None:
             visit.close()
 
     def over(self, record: Record, fault: BaseException | None) -> None:
-        """The job is over: tell the client how it ended."""
+        """Tell the client how its job ended."""
         if record.id in self._open:
             reason, party = _ending(fault, self._mesh.identity.name, record.task.parties)
             say(self._mesh, [record.asker], kind="ended", job=record.id, reason=reason, party=party)
@@ -63,7 +66,10 @@ class Visits:
 
 
 def _ending(fault: BaseException | None, me: str, parties: Collection[str]) -> tuple[str, str]:
-    """What a client hears: a reason from a fixed list, and whom it is about.  Who refuses and is no party is the dealer, which denies nothing."""
+    """Return what a client hears: a reason from a fixed list, and the member that it is about.
+
+    A member that refuses and is no party is the dealer, which denies nothing.
+    """
     match fault:
         case None:
             return DONE, me
@@ -81,7 +87,7 @@ def _ending(fault: BaseException | None, me: str, parties: Collection[str]) -> t
 
 
 def heard(name: str, reason: str, party: str, me: str) -> BeaverError:
-    """The fault of which the party `name` tells the client `me`; of what it says nothing is shown but words of ours."""
+    """Return the fault that the party `name` reports to the client `me`.  Its text has only words of ours, none of `name`."""
     if reason == DENIED:
         return denied_by(party, name)
     if reason == UNWRITTEN and party != me:
@@ -94,7 +100,8 @@ def heard(name: str, reason: str, party: str, me: str) -> BeaverError:
     if party == me and reason == DIFFERS:
         return Disagreement(
             name,
-            "describes the job, or the units or categories of its columns, otherwise than this client; its log says which. Declare the same everywhere.",
+            "describes the job, or the units or categories of its columns, otherwise than this client; its log says which. "
+            "Declare the same everywhere.",
         )
     told = reason if reason in _SHOWN else "gone"
     if party == me:

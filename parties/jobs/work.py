@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Work:
-    """`await complete()` once; `session` is there as soon as all have joined."""
+    """`await complete()` once.  `session` is set as soon as all members have joined."""
 
     def __init__(
         self,
@@ -57,7 +57,10 @@ class Work:
         self._reading: Reading[Rows] | None = None
 
     async def complete(self) -> Done:
-        """Run the job to its end, which its record then has; if another party ended it meanwhile, which cancels this, that fault is raised."""
+        """Run the job to its end, which its record then has.
+
+        If another party ended the job meanwhile, which cancels this call, raises that fault.
+        """
         record = self._record
         try:
             done = await self._run()
@@ -69,15 +72,15 @@ class Work:
         return done
 
     async def _run(self) -> Done:
-        """The result; it is in the audit log when this returns.
+        """Return the end of the job once it is in the audit log.
 
-        Whatever it raises before the record is Joining ends the job before anyone has shared anything.
+        Whatever this raises before the record is Joining ends the job before anyone has shared anything.
         """
         record = self._record
         self._check_signatures()
         terms = meaning(self._config, record.task)
         self._compare(terms)
-        # Counted before anything is awaited: two jobs that start together do not both pass for the last one.
+        # Counted before anything is awaited, so that two jobs that start together do not both pass for the last one allowed.
         check_limits(self._config.rules, self._admission.history, record.task)
         await self._started(self._journal.starting(record))
         self._tell("reading")
@@ -92,19 +95,19 @@ class Work:
             self._admission.history.ends(record.id, left=self.session is not None and bool(self.session.releases))
 
     async def _shared(self, table: Table, terms: dict[str, str]) -> Done:
-        """The same, once the rows are there."""
+        """Return the end of the job, once this party's rows are there."""
         record = self._record
         words = await self._given()
         if record.ended is not None:
             raise record.ended
         record.becomes(Joining())
         s, result = await self._computed(table, words, terms)
-        # The others have it: what the log says of it from here on is what happened.
+        # The other parties have the result: what the log says of the job from here on is what happened.
         record.becomes(Ending())
         return Done(result, await self._journal.done(record, s, result))
 
     async def _started(self, overlaps: dict[str, dict[str, Any]]) -> None:
-        """Its start is in the audit log when this returns, and also where it raises CancelledError."""
+        """Write the job's start into the audit log.  It is there when this returns, and also when this raises CancelledError."""
         try:
             await self._journal.started(self._record, self._signatures, overlaps)
         except Exception as fault:
@@ -122,23 +125,23 @@ class Work:
         self._record.becomes(Started())
 
     def _check_signatures(self) -> None:
-        """Nothing is read for a job that one of its parties did not sign."""
+        """Raise Disagreement if one of the parties did not sign the job: then nothing is read."""
         record, mesh = self._record, self._node.mesh
         digest = self._admission.digest(record)
         for name in record.task.signers:
             signature = self._signatures.get(name)
-            # By the keys of now: one that was revoked since signs nothing.
+            # Checked with the keys of now: a key that was revoked since signs nothing.
             if not isinstance(signature, bytes) or name not in mesh.roster or not mesh.roster[name].signed(JOB, digest, signature):
                 raise Disagreement(name, "its signature of this job is missing or wrong, so its data is not read")
 
     async def _rows(self) -> Rows:
-        """This party's rows; ConfigError if reading them takes longer than the configuration allows."""
+        """Return this party's rows.  Raises ConfigError if reading them takes longer than the configuration allows."""
         task = self._record.task
         self._reading = Reading(lambda halt: rows_for(self._config, task, halt))
         return await (in_time(self._reading, self._config, task.dataset) if task.dataset else self._reading.within(None))
 
     def when_free(self, told: Callable[[], None]) -> None:
-        """Call `told` once nothing of this job runs any more: a reading may outlast it that could not be stopped."""
+        """Call `told` once nothing of this job runs any more.  A reading that could not be stopped may outlast the job."""
         reading = self._reading
         if reading is None or reading.over.done():
             told()
@@ -149,7 +152,7 @@ class Work:
             reading.over.add_done_callback(lambda _: told())
 
     async def _given(self) -> Words | None:
-        """This party's share of what a client gives, if it gives anything."""
+        """Return this party's share of the client's rows, or None if the client gives none."""
         client, visit = self._record.task.client, self._visit
         if client is None or not client.rows:
             return None
@@ -168,7 +171,7 @@ class Work:
             ) from None
 
     async def _computed(self, table: Table, words: Words | None, terms: dict[str, str]) -> tuple[Session, dict[str, Any] | None]:
-        """The session, and the result.  PolicyDenied if the pool is too small for one."""
+        """Return the session and the result.  Raises PolicyDenied if the pool is too small for a result."""
         task = self._record.task
         visit = self._visit if task.told else None
         joined = self._node.session(
@@ -194,7 +197,7 @@ class Work:
         raise too_few(task)
 
     def _compare(self, terms: dict[str, str]) -> None:
-        """Disagreement if the client's rows mean something else than this party's, with which they are pooled."""
+        """Raise Disagreement if the client's rows mean something else than this party's rows, with which they are pooled."""
         task = self._record.task
         if task.client is None or not task.given or not task.dataset or task.client.meaning == terms:
             return
@@ -204,7 +207,7 @@ class Work:
 
 
 def outcome_of(fault: BaseException) -> str:
-    """What the audit log calls the end of a job that was started, and had this fault."""
+    """Return what the audit log calls the end of a started job that had this fault."""
     if isinstance(fault, asyncio.CancelledError):
         return "cancelled"
     return "denied" if isinstance(fault, PolicyDenied) else "failed"

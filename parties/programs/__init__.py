@@ -1,4 +1,4 @@
-"""Everything that can run as a job, by name: what `beaver run`, `beaver estimate`, `beaver protocols` and a node's allow-list speak of."""
+"""All programs by name: what can run as a job, and what `beaver run`, `beaver estimate`, `beaver protocols` and allow-lists name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRAMS: dict[str, Program] = {each.name: each for each in (*STATISTICS, *ORDER
 
 
 def program(name: str) -> Program:
-    """The program of this name; ConfigError, with the closest one, if there is none."""
+    """Return the program of this name.  Raises ConfigError, which names the closest one, if there is none."""
     if name not in PROGRAMS:
         msg = f"{name!r} is no protocol of this version; {did_you_mean(name, PROGRAMS)}"
         raise ConfigError(msg)
@@ -24,18 +24,19 @@ def program(name: str) -> Program:
 
 
 def tells_all(name: str, given: int) -> bool:
-    """Whether every party learns something of a job's data, of which a client gives so many rows; of a program of another version one must fear it.
+    """Return whether every party learns something of a job's data if a client gives `given` rows.  A program of another version is taken to
+    do so.
 
-    Of a client's rows nothing is revealed but to the receivers, or they are all there is.
+    A client's rows are revealed to nobody but the receivers, or they are the only rows.
     """
     return not given and (name not in PROGRAMS or PROGRAMS[name].tells_all)
 
 
 def describe() -> list[Row]:
-    """One row for every program: name, version, what it computes and reveals, columns, parameters, and its cost at an example size."""
+    """Return one row per program: name, version, what it computes and reveals, columns, parameters, and its cost at an example size."""
     return [row(each) for each in PROGRAMS.values()]
 
 
 def table_of_programs() -> None:
-    """Print `describe()` for people."""
+    """Print `describe()` as text."""
     show(describe())

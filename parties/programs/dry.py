@@ -1,4 +1,4 @@
-"""Dry runs of all parties of a job side by side, for its cost: they know each other's shapes, and are told what a healthy pool would reveal."""
+"""Dry runs of all parties of a job side by side, for its cost: they know each other's shapes, and get what a healthy pool would reveal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class UnwantedError(Exception):
 
 
 class Meeting:
-    """Where the parties tell each other their shapes, and hear whether their plans are still wanted."""
+    """Where the parties of a dry run exchange their shapes, and learn whether their plans are still wanted."""
 
     def __init__(self, n: int, wanted: Callable[[], bool]) -> None:
         self.wanted = wanted
@@ -31,7 +31,7 @@ class Meeting:
         self._complete: dict[tuple[int, ...], asyncio.Event] = {}
 
     async def shapes(self, path: tuple[int, ...], index: int, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Everyone's shape at this point of the program, in party order."""
+        """Return everyone's shape at this point of the program, in party order."""
         told, complete = self._told.setdefault(path, {}), self._complete.setdefault(path, asyncio.Event())
         told[index] = shape
         if len(told) == self._n:
@@ -44,15 +44,15 @@ _meeting: ContextVar[Meeting] = ContextVar("beaver_meeting")
 
 
 class SideBySide(Estimate):
-    """One party's dry run among those of all."""
+    """One party's dry run beside those of all others."""
 
     def check_alive(self) -> None:
-        """Called before every op: some programs have millions."""
+        """Raise UnwantedError if the plan is no longer wanted.  Called before every op, since some programs have millions."""
         if not _meeting.get().wanted():
             raise UnwantedError
 
     async def announce(self, scope: Scope, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """What the others really announce."""
+        """Return the shapes that the parties really announce."""
         await super().announce(scope, shape)
         return await _meeting.get().shapes(scope.path, self.index, shape)
 
@@ -60,9 +60,9 @@ class SideBySide(Estimate):
 def dry(
     program: Callable[[Session], Awaitable[Any]], names: Sequence[str], client: str = "", wanted: Callable[[], bool] = lambda: True
 ) -> list[Plan]:
-    """The plan of `program` at every party, in their order; `client` is who gets results besides the parties `names`.
+    """Return the plan of `program` at every party, in their order.  `client` also gets results, besides the parties `names`.
 
-    Raises UnwantedError soon after `wanted` says no.
+    Raises UnwantedError soon after `wanted` returns False.
     """
 
     async def one(index: int) -> Plan:

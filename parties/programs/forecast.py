@@ -1,4 +1,4 @@
-"""What a job will cost and how long its messages will travel, from the plans of its parties."""
+"""The cost of a job, and how long its messages travel, from the plans of its parties."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ BEGINNING = 5
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """`payload`, `rounds` and `peak` are those of the party that sends most, as its ledger will have them; `dealt` is what the dealer sends to all.
+    """The cost of a job.
 
-    `trips` is how many messages travel one after the other at most (a party that gets a correction is a trip ahead of the others, and where it asks
-    for the next one, the wait for the dealer is one trip shorter: a hash chooses it), and `busiest` the bytes, without headers and seals, that the line of the busiest
-    member carries one way.
+    `payload`, `rounds` and `peak` are those of the party that sends most, as its ledger will have them.  `dealt` is what the dealer sends
+    to all.
+    `trips` is how many messages travel one after the other at most.  (A party that gets a correction is a trip ahead of the others.  Where
+    it asks for the next one, the wait for the dealer is one trip shorter.  A hash chooses that party.)  `busiest` is how many bytes,
+    without headers and seals, the line of the busiest member carries one way.
     """
 
     rounds: int
@@ -33,10 +35,10 @@ class Forecast:
 
     @classmethod
     def of(cls, plans: Sequence[Plan], names: Sequence[str]) -> Forecast:
-        """From the plans of all parties, whose `names` are in the same order."""
+        """Return the forecast from the plans of all parties, whose `names` are in the same order."""
         most = max(plans, key=lambda plan: (plan.payload, plan.rounds))
         sizes = [relation.nbytes for relation in most.relations]
-        # Who gets a correction is decided by a hash: the parties get as much as each other, but for one that is large.
+        # A hash decides who gets a correction: the parties get equally many bytes, except for a large correction.
         corrections = max(sum(sizes) // len(plans), max(sizes, default=0))
         sent = [sum(plan.ledger.sent.values()) for plan in plans]
         received = [corrections + sum(plan.ledger.sent.get(name, 0) for plan in plans) for name in names]
@@ -51,5 +53,5 @@ class Forecast:
         )
 
     def seconds(self, rtt: float, bandwidth: float) -> float:
-        """How long messages travel where every round trip takes `rtt` ms and every line carries `bandwidth` Mbit/s each way."""
+        """Return how long messages travel if every round trip takes `rtt` ms and every line carries `bandwidth` Mbit/s each way."""
         return self.trips * rtt / 2e3 + self.busiest * 8 / (bandwidth * 1e6)

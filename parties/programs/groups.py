@@ -1,4 +1,4 @@
-"""Groups of rows that a result tells apart: of a small one it says what its few rows hold."""
+"""Groups of rows that a result tells apart: the result of a small group says what its few rows hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def minorities(table: Table, _: Settings) -> Iterator[Group]:
-    """For each column in which one value has half of the rows or more, the rows with another one."""
+    """Yield the number of rows with other values, for each column in which one value has half of the rows or more."""
     for name, values in zip(table.columns, table.rows.T, strict=True):
         others = len(values) - int(np.unique(values, return_counts=True)[1].max(initial=0))
         if 0 < others <= len(values) / 2:
@@ -24,18 +24,18 @@ def minorities(table: Table, _: Settings) -> Iterator[Group]:
 
 
 def with_weight(table: Table, settings: Settings) -> Table:
-    """The rows that count."""
+    """Return the rows whose weight is not 0."""
     return Table(table.columns, table.rows[table.rows[:, table.columns.index(settings["weights"])] != 0])
 
 
 def weighted(contributing: Table, settings: Settings) -> Iterator[Group]:
-    """Of the rows that count: all, and what the columns tell apart among them."""
+    """Yield the groups among the rows that have a weight: all of them, and those that the columns tell apart."""
     yield f"have a weight in column {settings['weights']!r} that is not 0", len(contributing.rows)
     yield from minorities(contributing, settings)
 
 
 def fitted(table: Table, settings: Settings) -> Iterator[Group]:
-    """What a regression tells apart: what the columns do, and the rows of each step of a descent, of which a result is made."""
+    """Yield the groups that a regression tells apart: those of the columns, and the rows of each step of a descent."""
     if settings["solver"] == "sgd":
         batch = settings["batch_size"]
         yield f"may be in one step of the descent, for batch_size={batch}", least_of_a_step(len(table.rows), batch)

@@ -1,4 +1,4 @@
-"""What `beaver protocols` shows."""
+"""The output of `beaver protocols`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 def example(program: Program, n: int = PARTIES, columns: int = COLUMNS) -> Task:
-    """A job of this program with its defaults, on as near to so many columns as it takes."""
+    """Return a job of this program with its defaults, on the number of columns nearest to `columns` that it takes."""
     names = tuple(f"c{number}" for number in range(max(program.at_least, min(columns, program.at_most))))
     parties = tuple(f"p{number}" for number in range(n))
     left = {COLUMN: list(names), PARTY: list(reversed(parties))}
@@ -30,7 +30,7 @@ def example(program: Program, n: int = PARTIES, columns: int = COLUMNS) -> Task:
 
 
 def row(program: Program) -> Row:
-    """Everything about one program, as JSON."""
+    """Return everything about one program, as JSON."""
     task = example(program)
     plan = program.estimate(task, PARTIES, ROWS)
     return {
@@ -53,7 +53,7 @@ def row(program: Program) -> Row:
 
 
 def show(rows: Iterable[Row]) -> None:
-    """Print all of them, for people."""
+    """Print all programs as text."""
     width = min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
     print("\n\n".join("\n".join(_lines(each, width)) for each in rows))
 
@@ -61,8 +61,8 @@ def show(rows: Iterable[Row]) -> None:
 def _lines(each: Row, width: int) -> list[str]:
     cost = each["example"]
     figures = (
-        f"{cost['rounds']} round(s), {cost['bytes_to_each_peer']:,} bytes to each peer and {cost['bytes_from_the_dealer']:,} from the dealer, "
-        f"for {cost['parties']} parties, {cost['columns']} column(s) and {cost['rows']:,} rows each"
+        f"{cost['rounds']} round(s), {cost['bytes_to_each_peer']:,} bytes to each peer and {cost['bytes_from_the_dealer']:,} from the "
+        f"dealer, for {cost['parties']} parties, {cost['columns']} column(s) and {cost['rows']:,} rows each"
     )
     entries = [("computes", each["summary"]), ("reveals", each["reveals"]), ("columns", each["columns"])]
     entries += [("parameter" if not number else "", _parameter(entry)) for number, entry in enumerate(each["parameters"])]

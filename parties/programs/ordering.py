@@ -1,4 +1,4 @@
-"""Who is larger, and how large is the largest, as jobs: on one number of every organisation, of which no other is revealed."""
+"""Who is larger, and how large is the largest, as jobs: each compares one number of every organisation, and reveals no other."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from parties.jobs.job import Task
 
 ROOM = 60
-"""Bits of a number: a difference of two is still right in 64."""
+"""Bits of a number: a difference of two numbers still fits into 64."""
 
 
 def _own(s: Session, table: Table, reduce: Any) -> Floats:
-    """One number for every column of this party's rows."""
+    """Return one number for every column of this party's rows."""
     if not len(table.rows):
         msg = f"{s.names[s.index]} has no rows, and so nothing to compare: give its dataset some, or leave it out of the job"
         raise ConfigError(msg)
@@ -29,7 +29,7 @@ def _own(s: Session, table: Table, reduce: Any) -> Floats:
 
 
 def _shared(s: Session, table: Table, own: Floats | None, owner: int, frac: int) -> AShare:
-    """The numbers of party `owner`, one for every column, as shares."""
+    """Return the numbers of party `owner`, one for every column, as shares."""
     bound = 2.0 ** (ROOM - frac)
     if own is not None:
         far = np.flatnonzero(np.abs(own) > bound)
@@ -40,13 +40,13 @@ def _shared(s: Session, table: Table, own: Floats | None, owner: int, frac: int)
 
 
 def _of_everyone(s: Session, table: Table, own: Floats, frac: int) -> AShare:
-    """One row of numbers for every party."""
+    """Return one row of numbers for every party, as shares."""
     shares = [_shared(s, table, own if owner == s.index else None, owner, frac) for owner in range(s.n)]
     return mpc.concatenate([share.reshape(1, len(table.columns)) for share in shares])
 
 
 def _extreme(name: str, reduce: Any, find: Any) -> Body:
-    """The largest or the smallest value of each column."""
+    """Return the body that computes the largest or the smallest value of each column."""
 
     async def body(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
         each = _of_everyone(s, table, _own(s, table, reduce), settings["frac"])
@@ -57,7 +57,7 @@ def _extreme(name: str, reduce: Any, find: Any) -> Body:
 
 
 def _party(name: str, find: Any) -> Body:
-    """Which party has the highest or the lowest mean."""
+    """Return the body that finds the party with the highest or the lowest mean."""
 
     async def body(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
         means = _of_everyone(s, table, _own(s, table, np.mean), settings["frac"])
@@ -68,7 +68,7 @@ def _party(name: str, find: Any) -> Body:
 
 
 def _verdict(name: str, compare: Any) -> Body:
-    """How the means of two parties compare."""
+    """Return the body that compares the means of two parties."""
 
     async def body(s: Session, table: Table, task: Task, settings: Settings) -> Result | None:
         means = []

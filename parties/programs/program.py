@@ -1,4 +1,4 @@
-"""What a program is: something that can run as a job, with everything that it promises and everything that it refuses."""
+"""The definition of a program: something that can run as a job, with everything that it promises and everything that it refuses."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from mpc.ring import Words
 
 Result = dict[str, Any]
-"""JSON: numbers, texts and truth values by name, and for what there is of every column a dict by column."""
+"""JSON: numbers, texts and truth values by name.  What there is once for every column is a dict by column."""
 Settings = Mapping[str, Any]
 Group = tuple[str, int]
-"""What some rows of one party have in common, and how many these are."""
+"""What some rows of one party have in common, and how many rows these are."""
 Body = Callable[["Session", Table, Task, Settings], Awaitable["Result | None"]]
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
 COLUMN, PARTY = "column", "party"
 GIVEN_FRAC = 32
-"""Fractional bits of the rows that a client gives, in units of which every value is at most 1."""
+"""Fractional bits of the rows that a client gives.  In their units every value is at most 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A parameter: its type, its default (None where it must be given), and what it may be.  `names` says what a text is the name of."""
+    """A parameter: its type, its default (None if it must be given), and its allowed values.  `names` says what a text is the name of."""
 
     name: str
     kind: type[Parameter]
@@ -58,7 +58,7 @@ class Setting:
         return " ".join([KINDS[self.kind], *limits])
 
     def parse(self, text: str) -> Parameter:
-        """The value that is written as `text`."""
+        """Return the value that is written as `text`."""
         word = text.strip()
         try:
             value: Parameter = {"true": True, "false": False}[word.lower()] if self.kind is bool else self.kind(word)
@@ -67,7 +67,7 @@ class Setting:
         return self.checked(value)
 
     def checked(self, value: object) -> Parameter:
-        """The value in its own type; ConfigError if it is of another or out of range."""
+        """Return the value in the parameter's type.  Raises ConfigError if it has another type or is out of range."""
         if self.kind is float and type(value) is int:
             value = float(value)
         if (
@@ -84,15 +84,15 @@ class Setting:
 
 
 def fraction(help_: str = "fractional bits of the numbers: fewer allow larger ones") -> Setting:
-    """The parameter `frac`."""
+    """Return the parameter `frac`."""
     return Setting("frac", int, 20, help_, least=0, most=40)
 
 
 @dataclass(frozen=True, slots=True)
 class OnGiven:
-    """How a program runs with rows that a client gives: its body, the parameters that it takes then, and whether the parties' own rows count too.
+    """How a program runs with a client's rows: its body, the parameters that it takes then, and whether the parties' own rows count too.
 
-    The body gets those rows as a share, in units of the job's powers of two.
+    The body gets the client's rows as a share, in units of the job's powers of two.
     """
 
     body: Callable[[Session, Table, AShare, Task, Settings], Awaitable[Result | None]]
@@ -104,10 +104,10 @@ class OnGiven:
 class Program:
     """Something that can run as a job.
 
-    `uses` names what it calls of the library.  `tells_all` says whether it reveals more than who the receivers are to every party.  `rule` checks what concerns several parameters, `sample` makes the data of one party for an
-    estimate (None: one row, since no more than its sums enter), `counting` gives those of one party's rows that a result is made of (None: all),
-    `groups` says which of these the result tells apart (None: none),
-    `irrelevant` gives parameters that the cost does not depend on a value for it.
+    `uses` has the names of the library's functions that it calls.  `tells_all` is whether it reveals something to every party, beyond who
+    the receivers are.  `rule` checks several parameters together.  `sample` makes the data of one party for an estimate (None: one row,
+    since only its sums enter).  `counting` gives those rows of one party that a result is made of (None: all).  `groups` gives the groups
+    of these rows that the result tells apart (None: none).  `irrelevant` gives a value for each parameter that the cost does not depend on.
     """
 
     name: str
@@ -129,13 +129,13 @@ class Program:
 
     @property
     def columns(self) -> str:
-        """How many columns it takes, in words."""
+        """How many columns the program takes, in words."""
         if self.at_least == self.at_most:
             return f"exactly {self.at_least}"
         return f"at least {self.at_least}" + (f", at most {self.at_most}" if self.at_most < MAX_NAMES else "")
 
     def parse(self, given: Iterable[str]) -> dict[str, Parameter]:
-        """Parameters written as NAME=VALUE; ConfigError for one that does not exist, is written twice or has a wrong value."""
+        """Parse parameters written as NAME=VALUE.  Raises ConfigError for one that is unknown, written twice or has a wrong value."""
         found: dict[str, Parameter] = {}
         for text in given:
             name, equals, value = text.partition("=")
@@ -150,7 +150,9 @@ class Program:
         return found
 
     def value(self, name: str, value: Any, *, written: bool = False) -> Parameter:
-        """What the parameter `name` is, given as `value` or as a text that is written so; ConfigError if there is no such parameter or it cannot be that."""
+        """Return the value of the parameter `name`, from `value` or from a text if it is `written`.
+        Raises ConfigError if there is no such parameter or it cannot have this value.
+        """
         known = {setting.name: setting for setting in self.parameters}
         try:
             if name not in known:
@@ -163,38 +165,47 @@ class Program:
             raise ConfigError(msg) from None
 
     def settings(self, task: Task) -> Settings:
-        """All parameters of a job, defaults included; ConfigError for what does not exist or fit."""
+        """Return all parameters of a job, defaults included.  Raises ConfigError for a parameter that does not exist or does not fit."""
         given = {name: self.value(name, value) for name, value in task.parameters.items()}
         settings: dict[str, Any] = {}
         for setting in self.parameters:
             value = given.get(setting.name, setting.default)
             if value is None:
-                msg = f"{self.name}: parameter {setting.name!r} is missing: {setting.wants}, {setting.help}; give it with --set {setting.name}=VALUE"
+                msg = (
+                    f"{self.name}: parameter {setting.name!r} is missing: {setting.wants}, {setting.help}; give it "
+                    f"with --set {setting.name}=VALUE"
+                )
                 raise ConfigError(msg)
             known = {COLUMN: task.columns, PARTY: task.parties}.get(setting.names)
             if known is not None and value not in known:
-                msg = f"{self.name}: parameter {setting.name}={value!r} names no {setting.names} of the job; {did_you_mean(str(value), known)}"
+                msg = (
+                    f"{self.name}: parameter {setting.name}={value!r} names no {setting.names} of the job; "
+                    f"{did_you_mean(str(value), known)}"
+                )
                 raise ConfigError(msg)
             settings[setting.name] = value
         return settings
 
     def contributing(self, table: Table, task: Task) -> Table:
-        """Those of one party's rows that the result is made of."""
+        """Return those of one party's rows that the result is made of."""
         return table if self.counting is None else self.counting(table, self.settings(task))
 
     def told_apart(self, contributing: Table, task: Task) -> Iterable[Group]:
-        """Which of these rows the result tells apart."""
+        """Return the groups of these rows that the result tells apart."""
         return () if self.groups is None else self.groups(contributing, self.settings(task))
 
     def check(self, task: Task, n: int) -> None:
-        """ConfigError, which says what to mend, unless `task` is a job of this program for n parties."""
+        """Raise ConfigError, which says what to correct, unless `task` is a job of this program for n parties."""
         for what, names in (("columns", task.columns), ("parties", task.parties), ("receivers", task.to)):
             twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
             if twice is not None:
                 msg = f"{self.name}: {twice!r} is named twice among the {what}"
                 raise ConfigError(msg)
         if len(task.parties) != n or n < 2:
-            msg = f"{self.name}: a job needs two parties or more, and names all: {n} take part, {len(task.parties)} are named; correct --parties"
+            msg = (
+                f"{self.name}: a job needs two parties or more, and names all: {n} take part, "
+                f"{len(task.parties)} are named; correct --parties"
+            )
             raise ConfigError(msg)
         if not self.at_least <= len(task.columns) <= self.at_most:
             listed = ", ".join(task.columns) or "none"
@@ -224,25 +235,29 @@ class Program:
             raise ConfigError(msg)
         other = next((name for name in task.parameters if name not in self.given.parameters), None)
         if other is not None:
-            msg = f"{self.name}: parameter {other!r} is not for rows of a client, which are shared in units of their columns' ranges; leave it out"
+            msg = (
+                f"{self.name}: parameter {other!r} is not for rows of a client, which are shared in units of "
+                "their columns' ranges; leave it out"
+            )
             raise ConfigError(msg)
         if task.dataset and not self.given.pools:
             msg = f"{self.name}: is computed on the rows of a client alone; name no dataset of the parties"
             raise ConfigError(msg)
 
     async def compute(self, s: Session, table: Table, task: Task, words: Words | None = None) -> Result | None:
-        """What every party of a job calls once its pool is large enough, and whoever follows or plans it: `run`, with all that it needs asked for ahead.
+        """Run a job with everything it needs requested ahead.
 
-        `words` are this party's share of what a client gives.
+        Every party calls this once its pool is large enough, and so does whoever follows or plans the job.  `words` are this party's share
+        of the client's rows.
         """
         given = s.given(words, (task.given, len(task.columns)), frac=GIVEN_FRAC, bound=1.0) if task.given else None
         return await s.run(self.run, table, task, given)
 
     async def run(self, s: Session, table: Table, task: Task, given: AShare | None = None) -> Result | None:
-        """Compute; the result at the receivers, None elsewhere.  `given` are the shared rows of a client, where the job has any.
+        """Compute; return the result at the receivers, None elsewhere.  `given` are the shared rows of a client if the job has any.
 
-        `table` has the task's columns in the task's order, or where columns are split those of them that this party has.  Nothing happens
-        before the first reveal but local maths, so it may run dry first (`Session.run`).
+        `table` has the task's columns in the task's order; where columns are split, it has those that this party has.  Only local maths
+        comes before the first reveal, so this may run dry first (`Session.run`).
         """
         self.check(task, s.n)
         settings = self.settings(task)
@@ -261,7 +276,7 @@ class Program:
         return await self.body(s, table, task, settings)
 
     def estimate(self, task: Task, n: int, rows: int | Sequence[int], holdings: Sequence[Sequence[str]] | None = None) -> Plan:
-        """What a job will cost: of its `plans`, that of the party that sends most."""
+        """Return the cost of a job: of its `plans`, the one of the party that sends most."""
         return max(self.plans(task, n, rows, holdings), key=lambda plan: (plan.payload, plan.rounds))
 
     def plans(
@@ -272,10 +287,10 @@ class Program:
         holdings: Sequence[Sequence[str]] | None = None,
         wanted: Callable[[], bool] = lambda: True,
     ) -> list[Plan]:
-        """What a job will do at every party.  No data, no network, no keys.  Raises UnwantedError soon after `wanted` says no.
+        """Return what a job will do at every party, without data, network or keys.  Raises UnwantedError soon after `wanted` returns False.
 
-        `rows` is how many each party has, or a list of what each has.  Where columns are split, `holdings` lists each party's columns; by default they are dealt
-        out in their order, as equally as can be.
+        `rows` is how many rows each party has, or a list with one number for each.  Where columns are split, `holdings` lists each party's
+        columns; by default the columns are dealt out in their order, as equally as possible.
         """
         self.check(task, n)
         fixed = {name: value for name, value in self.irrelevant.items() if name in task.parameters}
@@ -299,7 +314,7 @@ class Program:
 
 
 def _dealt_out(task: Task, n: int, settings: Settings) -> list[list[str]]:
-    """Each party's columns, where nobody says which it has."""
+    """Return each party's columns where nobody says which it has."""
     if settings.get("split") != "columns":
         return [list(task.columns)] * n
     stops = [len(task.columns) * number // n for number in range(n + 1)]
@@ -307,11 +322,11 @@ def _dealt_out(task: Task, n: int, settings: Settings) -> list[list[str]]:
 
 
 def by_column(columns: Sequence[str], values: Any) -> dict[str, float]:
-    """One number for every column."""
+    """Return one number for every column."""
     return {name: float(value) for name, value in zip(columns, np.atleast_1d(values), strict=True)}
 
 
 def units(task: Task) -> Floats:
-    """What one is in each column of the rows that a client gives."""
+    """Return the unit of each column of the rows that a client gives."""
     powers = task.client.powers if task.client is not None else ()
     return np.ldexp(1.0, np.array(powers, dtype=np.int64))

@@ -40,7 +40,7 @@ async def _fit(s: Session, table: Table, task: Task, settings: Settings) -> Resu
         names = [name for held in holdings for name in held if name != settings["target"]]
     model = await _model(settings).fit(s, x, y, to=task.to or None)
     errors = await model.standard_errors(s, to=task.to or None) if settings["standard_errors"] else None
-    # The errors come with R² already.
+    # The standard errors bring R² already.
     score = errors.r_squared if errors is not None else None
     if settings["score"] and not settings["standard_errors"]:
         score = await _score(s, model, x, y, task, settings)
@@ -60,7 +60,7 @@ async def _fit(s: Session, table: Table, task: Task, settings: Settings) -> Resu
 
 
 def _in_order(task: Task, names: Sequence[str], values: Any) -> dict[str, float]:
-    """One number for every column, in the order of the job."""
+    """Return one number for every column, in the order of the job."""
     each = by_column(names, values)
     return {name: each[name] for name in task.columns if name in each}
 
@@ -76,14 +76,14 @@ async def _fit_given(s: Session, table: Table, given: AShare, task: Task, settin
 
 
 async def _score(s: Session, model: LinearRegression, x: Table, y: Any, task: Task, settings: Settings) -> float | None:
-    """R² on the rows of the fit: from the system that was solved, or where that cannot tell, from the parties' sums of squares."""
+    """Return R² on the rows of the fit: from the solved system, or if that cannot tell, from the parties' sums of squares."""
     if _has_system(settings):
         return await model.fitted_score(s, to=task.to or None)
     return float(await model.score(s, x, y))
 
 
 async def _holdings(s: Session, table: Table, task: Task) -> list[list[str]]:
-    """Which of the job's columns each party has.  rounds 1 · reveals just that"""
+    """Return which of the job's columns each party has.  rounds 1 · reveals exactly that"""
     have = [name in table.columns for name in task.columns]
     mine = tuple([sum(bit << number for number, bit in enumerate(have[start : start + CHUNK])) for start in range(0, len(have), CHUNK)])
     told = await s.announce(mine)
@@ -95,13 +95,16 @@ async def _holdings(s: Session, table: Table, task: Task) -> list[list[str]]:
     for name in task.columns:
         holders = [party for party, held in zip(s.names, holdings, strict=True) if name in held]
         if len(holders) != 1:
-            msg = f"split=columns: column {name!r} must be in the dataset of exactly one party; it is in that of {', '.join(holders) or 'none'}"
+            msg = (
+                f"split=columns: column {name!r} must be in the dataset of exactly one party; it is in that of "
+                f"{', '.join(holders) or 'none'}"
+            )
             raise ConfigError(msg)
     return holdings
 
 
 def _has_system(settings: Settings) -> bool:
-    """Whether a fit leaves a system from which R² can be told."""
+    """Return whether a fit leaves a system that gives R²."""
     return bool(settings["solver"] == "exact" and settings["fit_intercept"] and settings["moments"] == "reveal")
 
 
@@ -124,10 +127,13 @@ def _rule(task: Task, settings: Settings) -> None:
 
 
 def _check_numbers(task: Task, settings: Settings) -> None:
-    """ConfigError where the numbers of columns, parties and given rows alone say that there is no fit."""
+    """Raise ConfigError if the numbers of columns, parties and given rows alone show that there is no fit."""
     columns, parties = len(task.columns), len(task.parties)
     if settings["split"] == "columns" and columns < parties:
-        msg = f'split="columns" takes a column of every party, and {columns} are too few for {parties} parties: name more columns, or fewer parties'
+        msg = (
+            f'split="columns" takes a column of every party, and {columns} are too few for {parties} parties: name more columns, or fewer '
+            "parties"
+        )
         raise ConfigError(msg)
     least = columns - 1 + settings["fit_intercept"]
     if 0 < task.given < least:
@@ -136,7 +142,10 @@ def _check_numbers(task: Task, settings: Settings) -> None:
 
 
 def _sample(columns: Sequence[str], rows: int, settings: Settings) -> Table:
-    """Data that is not constant.  Rows matter where they are shared one by one; else only their products are."""
+    """Return data that is not constant.
+
+    The number of rows matters where rows are shared one by one, and not where only their products are.
+    """
     count = rows if settings["split"] == "columns" or settings["solver"] == "sgd" else 1
     return Table(list(columns), np.tile(np.arange(float(count))[:, None], len(columns)))
 
@@ -145,14 +154,15 @@ REGRESSION = (
     Program(
         "linear_regression",
         1,
-        "least squares of one column on the others, over the rows of all parties or over the columns of all parties for common records, which "
-        "an identifier of each dataset puts in the same order",
-        "to the receivers the coefficients, the intercept and with score=true R² (with standard_errors=true R² and each column's and the intercept's "
-        "variance inflation factor), and to everyone whether the columns are collinear or the "
-        "descent diverged, and for split=rows the number of rows, mean and variance of each column (with moments=secret the number of rows and the "
-        "power of two of each standard deviation), with solver=sgd also of each party the number of rows, and with a score from predictions "
-        "(solver=sgd, moments=secret or no intercept) the mean and both sums of squares of the target; for split=columns the number of rows, "
-        "who has which columns, the power of two of each standard deviation, and where datasets declare an identifier, a print of 32 bits of all records",
+        "least squares of one column on the others, over the rows of all parties or over the columns of all parties for common records, "
+        "which an identifier of each dataset puts in the same order",
+        "to the receivers the coefficients, the intercept and with score=true R² (with standard_errors=true R² and each column's and "
+        "the intercept's variance inflation factor), and to everyone whether the columns are collinear or the descent diverged, and "
+        "for split=rows the number of rows, mean and variance of each column (with moments=secret the number of rows and the power of "
+        "two of each standard deviation), with solver=sgd also of each party the number of rows, and with a score from predictions "
+        "(solver=sgd, moments=secret or no intercept) the mean and both sums of squares of the target; for split=columns the number "
+        "of rows, who has which columns, the power of two of each standard deviation, and where datasets declare an identifier, a "
+        "print of 32 bits of all records",
         _fit,
         ("LinearRegression",),
         (

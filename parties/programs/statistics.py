@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _of_rows(name: str, table: Table, found: Counted | None, unit: Floats | float = 1.0) -> Result | None:
-    """A statistic of every column, in these units, and of how many rows it is."""
+    """Return a statistic of every column, in these units, and how many rows it is of."""
     return None if found is None else {name: by_column(table.columns, found.value * unit), "rows": round(found.size)}
 
 
@@ -39,7 +39,10 @@ async def _weighted_mean(s: Session, table: Table, task: Task, settings: Setting
     at = table.columns.index(settings["weights"])
     weights = table.rows[:, at]
     if (weights < 0).any():
-        msg = f"column {settings['weights']!r}, row {int(np.argmax(weights < 0))} is negative; weights say how often a row counts: mend or drop such rows"
+        msg = (
+            f"column {settings['weights']!r}, row {int(np.argmax(weights < 0))} is negative; weights say how often a row "
+            "counts: mend or drop such rows"
+        )
         raise ConfigError(msg)
     names = [name for name in table.columns if name != settings["weights"]]
     others = Table(names, np.delete(table.rows, at, axis=1))
@@ -82,7 +85,7 @@ async def _deviation_given(s: Session, table: Table, given: AShare, task: Task, 
 
 
 def _rule(task: Task, settings: Settings) -> None:
-    # How many rows the parties add, nobody knows yet.
+    # Nobody knows yet how many rows the parties add.
     if task.given and not task.dataset:
         enough_rows(task.given, settings["ddof"])
 

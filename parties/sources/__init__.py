@@ -1,4 +1,4 @@
-"""Where datasets come from: CSV text, columnar files and frames, and SQL databases.  Each yields batches of checked cells."""
+"""The sources of datasets: CSV text, columnar files and frames, and SQL databases.  Each yields batches of checked cells."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def source_of(config: NodeConfig, dataset: str) -> str:
-    """Where a dataset is, for messages: its file, or its database without any password."""
+    """Return where a dataset is, for messages: its file, or its database without any password."""
     settings = config.dataset(dataset)
     return str(config.resolve(settings.path)) if settings.path is not None else str(settings.database)
 
 
 def batches(config: NodeConfig, dataset: str, sheet: Sheet) -> Generator[Batch]:
-    """The rows of `sheet`, from wherever `dataset` is."""
+    """Yield the rows of `sheet` from the source of `dataset`."""
     settings = config.dataset(dataset)
     if settings.path is None:
         return database.read(config, settings, sheet)

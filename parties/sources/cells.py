@@ -1,4 +1,4 @@
-"""Cells of one column as float64, whatever they were; what is no number or category is noted by its place, never by its value."""
+"""Cells of one column as float64, whatever they were.  A cell that is no number or category is noted by its place, never by its value."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from parties.schema import ColumnSettings
 
 EXACT = 2**53
-"""Every whole number up to here is a float64."""
+"""Every whole number up to this one is a float64."""
 ABSENT = frozenset(("", "NA", "NaN", "nan"))
 """What a cell of a text file holds where there is no value: R writes NA, and pandas nothing or what it is told to."""
 TRUTH = {word: float(value) for value in (True, False) for word in (str(value), str(value).lower(), str(value).upper())}
-"""Truth values as text files have them: of R in capitals, of pandas as Python's."""
+"""Truth values as text files have them: R writes capitals, pandas writes them as Python does."""
 NOT_FINITE = "no finite number"
 INEXACT = "a whole number beyond 2^53 that 64-bit floating point does not hold exactly"
 TEXT = "text, but a number is needed"
@@ -36,14 +36,14 @@ COMMA = 'a number with a comma; if that is a decimal comma, declare decimal = ",
 POINT = 'a number with a point, where decimal = "," is declared; write thousands without points, or declare decimal = "."'
 UNKNOWN = "not among the declared categories"
 IDENTIFYING = {str, int, dt.date, UUID}
-"""Types whose values have one text each.  A float or a time has several, by who writes it."""
+"""Types whose values have one text each.  A float or a time has several, depending on the writer."""
 
 
 class Cells(NamedTuple):
     """`values` are numbers or places in the list of categories, NaN where there is none; `wrong` says of some cells why they are neither.
 
-    A NaN of which it says nothing is a missing value: the cell is empty, null, NaN, or NA in a text file.  Where a column identifies records, its texts
-    are in `identifiers`, empty where there is none, and the values are 0.
+    A NaN without an entry in `wrong` is a missing value: the cell is empty, null, NaN, or NA in a text file.  For a column that identifies
+    records, `identifiers` has its texts, empty where there is none, and the values are 0.
     """
 
     values: Floats
@@ -51,18 +51,18 @@ class Cells(NamedTuple):
     identifiers: Identifiers = Identifiers()
 
     def missing(self, place: int) -> bool:
-        """Whether there is no value in this cell."""
+        """Return whether there is no value in this cell."""
         return place not in self.wrong and math.isnan(self.values[place])
 
 
 _WHOLE = re.compile(r"(-?(?:0|[1-9]\d{0,15}))([.,])0+", re.ASCII)
 """A whole number as pandas writes it where a value of the column is missing: 1.0."""
 _MARKED = re.compile(r"[+-]?\d+([.,]\d{3})*([.,]\d*)?", re.ASCII)
-"""A number with points or commas, and no date."""
+"""A number with points or commas, but no date."""
 
 
 def of_texts(given: Sequence[str], column: ColumnSettings, decimal: str = ".") -> Cells:
-    """Cells of a text file, whose numbers have this decimal mark."""
+    """Return the cells of a text file whose numbers have this decimal mark."""
     if isinstance(column, IdentifierSettings):
         return _identifiers(given, ABSENT)
 
@@ -76,7 +76,7 @@ def of_texts(given: Sequence[str], column: ColumnSettings, decimal: str = ".") -
 
 
 def of_objects(given: Sequence[Any], column: ColumnSettings) -> Cells:
-    """Cells as Python has them.  Text that looks like a number is text."""
+    """Return the cells of Python objects.  Text that looks like a number is text."""
     if isinstance(column, IdentifierSettings):
         return _identifiers(given, ())
     plain = set(map(type, given)) <= {int, float}
@@ -84,7 +84,7 @@ def of_objects(given: Sequence[Any], column: ColumnSettings) -> Cells:
 
 
 def of_array(values: NDArray[Any], empty: NDArray[np.bool_]) -> Cells:
-    """The cells of an array of numbers; `empty` ones count for nothing."""
+    """Return the cells of an array of numbers; where `empty` is set there is no value."""
     floats: Floats = values.astype(np.float64)
     floats[empty] = math.nan
     wrong: dict[int, str] = {}
@@ -95,7 +95,7 @@ def of_array(values: NDArray[Any], empty: NDArray[np.bool_]) -> Cells:
 
 
 def _identifiers(given: Sequence[Any], absent: Collection[str]) -> Cells:
-    """Texts as they stand there, but for blanks around them."""
+    """Return texts as they are, without the blanks around them."""
     texts: list[str] = []
     wrong: dict[int, str] = {}
     for place, cell in enumerate(given):
@@ -132,7 +132,7 @@ def _slowly(given: Sequence[Any], read: Callable[[Any], tuple[float, str]]) -> C
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell of text is a number.  float() alone also reads 1_000 and digits of other scripts."""
+    """Return whether a cell of text is a number.  float() alone also reads 1_000 and digits of other scripts."""
     try:
         float(text)
     except ValueError:
@@ -177,12 +177,15 @@ def _exact(value: float, cell: Any) -> tuple[float, str]:
     try:
         return value, INEXACT if int(str(cell)) != int(value) else ""
     except ValueError:
-        # Not written as a whole number.
+        # The cell is not written as a whole number.
         return value, ""
 
 
 def _places(categories: Sequence[str]) -> dict[str, float]:
-    """Where each category is in the list; a truth value under all its spellings, unless several of these are categories."""
+    """Return the place of each category in the list.
+
+    A truth value is there under all its spellings, unless several of them are categories.
+    """
     places = {name: float(place) for place, name in enumerate(categories)}
     for value in (True, False):
         spellings = [word for word in TRUTH if TRUTH[word] == value]
@@ -195,7 +198,7 @@ def _places(categories: Sequence[str]) -> dict[str, float]:
 def _category_in_text(cell: str, places: dict[str, float], decimal: str) -> tuple[float, str]:
     word = cell.strip()
     if word not in places:
-        # NA may be one: Namibia.
+        # NA may be a category: Namibia.
         if word in ABSENT:
             return math.nan, ""
         whole = _WHOLE.fullmatch(word)

@@ -23,7 +23,7 @@ BLOCK = 1 << 16
 
 
 def read(path: Path, kind: str, sheet: Sheet) -> Generator[Batch]:
-    """The rows of a Parquet file, or of an Arrow file or stream (Feather)."""
+    """Yield the rows of a Parquet file, or of an Arrow file or stream (Feather)."""
     arrow = sheet.driver("pyarrow", "frames")
     damaged = False
     with opened(path, sheet, "rb") as file:
@@ -31,27 +31,27 @@ def read(path: Path, kind: str, sheet: Sheet) -> Generator[Batch]:
             schema, parts = (_parquet if kind == "parquet" else _arrow)(sheet, file)
             yield from _batches(sheet, schema, map(_whole, parts))
         except (arrow.ArrowException, OSError, UnicodeDecodeError, MemoryError):
-            # The last for a length that no memory has room for.
+            # MemoryError: a damaged file may claim a length that no memory has room for.
             damaged = True
     if damaged:
-        # Out here: the library's own words may hold values.
+        # Raised out here: the library's own words may hold values.
         sheet.refuse(f"cannot be read (no {kind} file, or its contents are damaged); write it anew")
 
 
 def _whole(batch: Any) -> Any:
-    """The batch; ArrowInvalid if its lengths and places are not those of its arrays: to read one that lies about them could end the process."""
+    """Return the batch.  Raises ArrowInvalid if its lengths and offsets do not fit its arrays: reading it could end the process."""
     batch.validate(full=True)
     return batch
 
 
 def frame(table: Any, sheet: Sheet) -> Iterator[Batch]:
-    """The rows of a pandas or polars frame, an Arrow table, or anything else with an Arrow stream."""
+    """Yield the rows of a pandas or polars frame, an Arrow table, or anything else with an Arrow stream."""
     arrow = sheet.driver("pyarrow", "frames")
     taken = None
     with suppress(arrow.ArrowException, TypeError, ValueError):
         taken = arrow.table(table)
     if taken is None:
-        # Out here: the library's own words may hold values.
+        # Raised out here: the library's own words may hold values.
         sheet.refuse("is no table: pass a pandas or polars frame whose columns have one type each, or an Arrow table")
     yield from _batches(sheet, taken.schema, taken.to_batches(BLOCK))
 
@@ -97,7 +97,7 @@ def _cells(sheet: Sheet, name: str, column: ColumnSettings, array: Any) -> Cells
             sheet.refuse(f"a column of type {kind}, but an identifier is text, a whole number or a date", column=name)
         return of_objects(array.to_pylist(), column)
     if whole or (column.categories is not None and (text or plain)):
-        # Whole numbers that are kept as decimals one by one, too: made floats here, they would not tell that they have changed.
+        # Whole numbers kept as decimals are also read one by one: as floats they could not show that they have changed.
         return of_objects(array.to_pylist(), column)
     if not plain:
         needed = "numbers" if column.categories is None else "text"

@@ -1,4 +1,4 @@
-"""Datasets that are the answer of a database to a query.  Every database is opened for reading only."""
+"""Datasets that are the answer of a database to a query.  Every database is opened only for reading."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PATIENCE = 10
 """Seconds for a connection, and for a lock that someone else holds."""
 _LOCKED = {"SQLITE_BUSY", "SQLITE_LOCKED", "55P03"}
 _NO_FILE = "SQLITE_CANTOPEN"
-"""Of the database itself `_file` has seen that it opens."""
+"""SQLite cannot make a file beside the database: `_file` has seen that the database itself opens."""
 Source = tuple[Any, Any, Any]
-"""A driver, what connects, and what interrupts the connection that it is given."""
+"""A driver, a function that connects, and a function that interrupts a connection."""
 
 
 def read(config: NodeConfig, settings: DatasetSettings, sheet: Sheet) -> Generator[Batch]:
-    """The rows of the query's answer, in its order."""
+    """Yield the rows of the query's answer, in its order."""
     kind, _, place = str(settings.database).partition(":")
     if kind == "sqlite":
         driver, connect, interrupt = _sqlite(sheet, _file(sheet, config.resolve(place)))
@@ -48,7 +48,7 @@ def read(config: NodeConfig, settings: DatasetSettings, sheet: Sheet) -> Generat
     except (driver.Error, UnicodeDecodeError) as fault:
         # What SQLite says quotes a damaged database as it is.
         failed = str(getattr(fault, "sqlite_errorname", None) or getattr(fault, "sqlstate", None) or type(fault).__name__)
-    # Out here: the driver's own words may hold values.
+    # Raised out here: the driver's own words may hold values.
     if failed in _LOCKED:
         sheet.refuse(f"the database is locked by another program ({failed}); let it finish, and try again")
     if failed == _NO_FILE:
@@ -97,7 +97,7 @@ def _postgresql(sheet: Sheet, database: str, password: str | None) -> Source:
             # A database without an encoding (SQL_ASCII) would give its text as bytes, which are no category.
             connection = driver.connect(database, connect_timeout=PATIENCE, client_encoding="UTF8", **given)
         except driver.OperationalError as fault:
-            # No query was asked yet: these words are about the server and the user.
+            # No query was sent yet: these words are about the server and the user.
             sheet.refuse(f"the server cannot be reached, or refuses: {' '.join(str(fault).split())}")
         connection.read_only = True
         return connection
@@ -114,7 +114,7 @@ def _postgresql(sheet: Sheet, database: str, password: str | None) -> Source:
 
 def _password(sheet: Sheet, path: Path) -> str:
     try:
-        # A keeper of secrets may give it through a pipe: it is read for each job, within the seconds of its dataset.
+        # A secret manager may give the password through a pipe: it is read for each job, within the seconds of its dataset.
         return private_text(path, "database password", "write the password into it, or correct `password_file`", pipes=True).strip()
     except ConfigError as fault:
         sheet.refuse(str(fault))

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(path: Path, sheet: Sheet, mode: str, **how: Any) -> Iterator[IO[Any]]:
-    """The open file; whatever fails while it is open and read is told without the system's own words about its contents.
+    """Open the file; an error while it is open is reported without the system's own words about its contents.
 
-    A file that somebody writes meanwhile is refused when it has been read: what was read is neither what it was nor what it will be.
+    A file that changes meanwhile is refused after reading: what was read is neither its old contents nor its new ones.
     """
     try:
         # A pipe or a device would be waited for without end.
@@ -33,6 +33,6 @@ def opened(path: Path, sheet: Sheet, mode: str, **how: Any) -> Iterator[IO[Any]]
 
 
 def _written(file: IO[Any]) -> tuple[int, int]:
-    """What differs once somebody has written into the file."""
+    """Return what differs once somebody has written into the file."""
     about = os.fstat(file.fileno())
     return about.st_size, about.st_mtime_ns

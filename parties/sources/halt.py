@@ -1,4 +1,4 @@
-"""How a reading is told to stop that nobody waits for any more."""
+"""How a reading that nobody waits for any more is told to stop."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class HaltedError(Exception):
-    """The reading was told to stop: nobody hears of this, since nobody waits for it."""
+    """The reading was told to stop.  Nobody hears of this, since nobody waits for the reading."""
 
 
 class Halt:
-    """Heard by the thread that reads, told by another one."""
+    """A request to stop, which another thread sends to the thread that reads."""
 
     def __init__(self) -> None:
         self._told = False
@@ -23,15 +23,15 @@ class Halt:
         self._interrupt: Callable[[], object] | None = None
 
     def tell(self) -> None:
-        """Stop the reading, and interrupt what it waits for.  A query that begins at this very moment may miss it: tell it again."""
+        """Stop the reading, and interrupt what it waits for.  A query that begins at this very moment may miss it: call this again."""
         self._told = True
-        # Under the lock, so that nothing is interrupted that was closed meanwhile.
+        # Held, so that nothing is interrupted that was closed meanwhile.
         with self._lock:
             if self._interrupt is not None:
                 self._interrupt()
 
     def hear(self) -> None:
-        """Raise HaltedError if it shall stop."""
+        """Raise HaltedError if the reading was told to stop."""
         if self._told:
             raise HaltedError
 

@@ -1,4 +1,4 @@
-"""What is wanted of a dataset, how a source hands it over, and how it says what is wrong: where, never what stands there."""
+"""What is wanted of a dataset, how a source delivers it, and how a source reports an error: by its place, never by a value."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Batch(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """The wanted columns of one table; `title` says which in messages, and `halt` stops the reading of it."""
+    """The wanted columns of one table.  `title` names the table in messages, and `halt` stops the reading."""
 
     title: str
     columns: Mapping[str, ColumnSettings]
     halt: Halt
 
     def refuse(self, text: str, *, row: int = 0, line: int = 0, column: str = "") -> NoReturn:
-        """Raise ConfigError with the place.  Nothing of what led here is kept: a driver's message may hold values."""
+        """Raise ConfigError with the place.  The exception that led here is dropped: a driver's message may hold values."""
         place = f", row {row}" if row else ""
         place += (f" (line {line})" if row else f", line {line}") if line else ""
         place += f", column {column!r}" if column else ""
@@ -39,7 +39,7 @@ class Sheet(NamedTuple):
         raise ConfigError(msg) from None
 
     def places(self, header: Sequence[str], *, line: int = 0, hint: str = "") -> list[int]:
-        """Where the wanted columns are.  Nothing is shown of the header but names that were asked for: it may be a row of data."""
+        """Return where the wanted columns are.  Messages show no names of the header but wanted ones: it may be a row of data."""
         first: dict[str, int] = {}
         for place, name in enumerate(header):
             if name and name in first:
@@ -52,7 +52,7 @@ class Sheet(NamedTuple):
         return [first[column] for column in self.columns]
 
     def driver(self, module: str, extra: str) -> Any:
-        """The library that reads this kind of data; ConfigError with the command that installs it."""
+        """Return the library that reads this kind of data.  Raises ConfigError with the command that installs it."""
         try:
             return import_module(module)
         except ImportError:

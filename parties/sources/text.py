@@ -23,7 +23,7 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read(path: Path, settings: DatasetSettings, sheet: Sheet) -> Generator[Batch]:
-    """The rows of a CSV file in UTF-8 whose first line names the columns."""
+    """Yield the rows of a CSV file in UTF-8 whose first line names the columns."""
     with opened(path, sheet, "r", encoding="utf-8-sig", newline="") as file:
         try:
             yield from _Reader(sheet, settings, csv.reader(file, delimiter=settings.separator, strict=True)).batches()
@@ -48,7 +48,7 @@ class _Fault(NamedTuple):
 
 
 class _Reader:
-    """The file from here on, how many rows came before, and the line since which there were only empty ones."""
+    """The rest of the file, the number of rows before it, and the first of the empty lines since the last row."""
 
     def __init__(self, sheet: Sheet, settings: DatasetSettings, rows: Any) -> None:
         self._sheet = sheet
@@ -58,7 +58,7 @@ class _Reader:
         self._blank = 0
 
     def batches(self) -> Generator[Batch]:
-        """All rows after the header."""
+        """Yield all rows after the header."""
         places, width = self._header()
         while True:
             rows, lines, fault = self._block(width)
@@ -68,7 +68,7 @@ class _Reader:
                 yield Batch(len(rows), [of_texts([row[place] for row in rows], column, decimal) for place, column in columns], lines)
             self._row += len(rows)
             if fault is not None:
-                # Only now: a mistake in a row before comes first.
+                # Raised only now: a mistake in an earlier row comes first.
                 self._sheet.refuse(fault.text, row=fault.row, line=fault.line)
             if len(rows) < BLOCK:
                 return
@@ -90,14 +90,14 @@ class _Reader:
         return self._sheet.places(names, line=1, hint=hint), len(names)
 
     def _block(self, width: int) -> tuple[list[list[str]], list[int], _Fault | None]:
-        """Some rows, the lines on which they start, and what is wrong after them."""
+        """Return some rows, the lines on which they start, and what is wrong after them."""
         rows: list[list[str]] = []
         lines: list[int] = []
         line = self._rows.line_num + 1
         try:
             for row in self._rows:
                 if not row:
-                    # Empty lines are nothing at the end of a file, and a mistake before.
+                    # Empty lines mean nothing at the end of a file, and are a mistake before it.
                     self._blank = self._blank or line
                 elif self._blank:
                     return rows, lines, _Fault("is empty, but rows follow", 0, self._blank)

@@ -1,4 +1,4 @@
-"""What a node shows to whoever operates it: metrics for Prometheus and a page for a browser, on loopback.  Never a value, a column or a result."""
+"""What a node shows to its operator: metrics for Prometheus and a page for a browser, on loopback.  Never a value, a column or a result."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def shown(config: NodeConfig, node: Node, service: Service | None = None, audit: AuditLog | None = None) -> AsyncIterator[None]:
-    """Serve page and metrics while the body runs, if `config` has the table [status]; a dealer has neither service nor audit log.
+    """Serve page and metrics while the body runs, if `config` has the table [status].  A dealer has neither service nor audit log.
 
-    ConfigError if the address cannot be used.
+    Raises ConfigError if the address cannot be used.
     """
     if config.status is None:
         yield
         return
-    # Loaded by nodes that are asked for it only.
+    # Imported only by nodes that have the table.
     from parties.status.metrics import Metrics  # noqa: PLC0415
     from parties.status.page import pages  # noqa: PLC0415
     from parties.status.server import serve  # noqa: PLC0415

@@ -1,4 +1,7 @@
-"""The numbers of one node in Prometheus' text format.  Labels are names of members, rules and states: never a value, a column or a dataset."""
+"""The numbers of one node in Prometheus' text format.
+
+Labels are names of members, rules and states: never a value, a column or a dataset.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 class Metrics:
-    """`text()` is what a scrape gets.  A registry of its own: several nodes in one process do not mix."""
+    """`text()` is what a scrape gets.  Each has its own registry, so that several nodes in one process do not mix."""
 
     def __init__(self, watch: Watch) -> None:
         self._registry = CollectorRegistry()
@@ -41,7 +44,7 @@ class Metrics:
         watch.node.books.on_round = rounds.observe
 
     def text(self) -> bytes:
-        """All of it as it is now."""
+        """Return all numbers as they are now."""
         return generate_latest(self._registry)
 
 
@@ -94,7 +97,7 @@ class _Numbers(Collector):
             text = "Jobs that someone of this organisation approved and that have not started."
             yield GaugeMetricFamily("beaver_standing_approvals", text, len(self._watch.approved))
         known = dealer.OUTCOMES if self._watch.service is None else tally.OUTCOMES
-        # A count that were not there before its first event would hide that from `increase()` in Prometheus.
+        # A count that appeared only with its first event would hide that event from `increase()` in Prometheus.
         yield _counter("beaver_jobs", "Jobs that are over.", "outcome", dict.fromkeys(known, 0) | self._watch.outcomes)
         yield _counter("beaver_denials", "Jobs that a rule of this organisation denied.", "rule", self._watch.denials)
 

@@ -1,4 +1,4 @@
-"""The status page, what it shows, and the paths where both are.  One document without anything from elsewhere."""
+"""The status page, its data, and the paths of both.  The page is one document that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DOCUMENT = Path(__file__).with_name("page.html").read_text("utf-8")
 
 
 def pages(watch: Watch, metrics: Metrics) -> Mapping[str, Callable[[], Answer]]:
-    """What is at which path."""
+    """Return the answer for each path."""
     document = Answer("text/html; charset=utf-8", _DOCUMENT.encode(), _allowed())
     return {
         "/": lambda: document,
@@ -38,7 +38,7 @@ def pages(watch: Watch, metrics: Metrics) -> Mapping[str, Callable[[], Answer]]:
 
 
 def _allowed() -> str:
-    """What the document may do in a browser: its own style, its own script by their hashes, and ask this node again."""
+    """Return what the document may do in a browser: use its own style and script, by their hashes, and ask this node again."""
     own = {tag: " ".join(map(_source, re.findall(f"<{tag}>(.*?)</{tag}>", _DOCUMENT, re.DOTALL))) for tag in ("style", "script")}
     return (
         f"default-src 'none'; style-src {own['style']}; script-src {own['script']}; connect-src 'self'; img-src data:; "
@@ -51,7 +51,7 @@ def _source(text: str) -> str:
 
 
 def status(watch: Watch) -> dict[str, Any]:
-    """What the page shows: names, states, times and counts."""
+    """Return what the page shows: names, states, times and counts."""
     return {
         "time": time.time(),
         "node": _node(watch),

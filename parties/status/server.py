@@ -1,4 +1,4 @@
-"""A web server that only ever shows: GET, one answer to a connection, and nothing that a request holds is kept or believed."""
+"""A web server that only shows: GET, one answer per connection, and nothing in a request is kept or trusted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 @contextlib.asynccontextmanager
 async def serve(where: Endpoint, pages: Pages, log: logging.Logger) -> AsyncIterator[None]:
-    """Answer requests for `pages`, by path, while the body runs.  ConfigError if it cannot listen at `where`."""
+    """Answer requests for `pages`, by path, while the body runs.  Raises ConfigError if it cannot listen at `where`."""
     site = _Site(pages, log)
     try:
         server = await asyncio.start_server(site.converse, *where, limit=MAX_REQUEST)
@@ -71,7 +71,7 @@ class _Site:
         self._connections = 0
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request, one answer."""
+        """Take one request and give one answer."""
         self._connections += 1
         try:
             if self._connections <= MAX_CONNECTIONS:
@@ -79,7 +79,7 @@ class _Site:
                     writer.write(await self._reply(reader))
                     await writer.drain()
         except (TimeoutError, ConnectionError, h11.LocalProtocolError):
-            # Nobody there any more, or nobody who ever asks.
+            # The client is gone, or never asked.
             pass
         finally:
             self._connections -= 1
@@ -102,19 +102,19 @@ class _Site:
             return _sent(connection, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _answered(self, connection: h11.Connection, request: h11.Request) -> bytes:
-        # Before all else that has an answer: this one alone has no body, which HEAD must not get.
+        # Checked before all else that has an answer: this answer alone has no body, which HEAD must not get.
         if request.method != b"GET":
             return _sent(connection, HTTPStatus.METHOD_NOT_ALLOWED)
         host = next((value.decode("latin-1") for name, value in request.headers if name == b"host"), "")
         if not _is_address(host):
-            # Whoever got here by a name may be a page of somebody else's, whose name was made to mean this machine.
+            # A request by another name may come from somebody else's page, whose name was made to mean this machine.
             return _sent(connection, HTTPStatus.MISDIRECTED_REQUEST)
         page = self._pages.get(request.target.decode("latin-1").partition("?")[0])
         return _sent(connection, HTTPStatus.NOT_FOUND) if page is None else _sent(connection, HTTPStatus.OK, page())
 
 
 def _is_address(host: str) -> bool:
-    """Whether a request's Host is `localhost` or an IP address, with or without a port: no name server can have led there."""
+    """Return whether a request's Host is `localhost` or an IP address, with or without a port: no name server can have led there."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     try:
         ipaddress.ip_address(name)
@@ -124,12 +124,12 @@ def _is_address(host: str) -> bool:
 
 
 def _sent(connection: h11.Connection, status: int, answer: Answer | None = None) -> bytes:
-    """The bytes of an answer; without one, of a word on the status."""
+    """Return the bytes of an answer, or of a short text about the status if there is none."""
     known = HTTPStatus(status)
     shown = answer or Answer("text/plain; charset=utf-8", f"{known.value} {known.phrase}\n".encode())
     headers = HEADERS | {"Content-Type": shown.kind, "Content-Security-Policy": shown.allowed}
     if known is HTTPStatus.METHOD_NOT_ALLOWED:
-        # HEAD is one that gets no body.
+        # The method may be HEAD, which gets no body.
         shown, headers["Allow"] = shown._replace(body=b""), "GET"
     headers["Content-Length"] = str(len(shown.body))
     head = h11.Response(status_code=known, headers=list(headers.items()), reason=known.phrase)

@@ -30,7 +30,7 @@ EVERY = 10.0
 """Seconds between two questions to a peer, of some hundred bytes each."""
 PATIENCE = 5.0
 SHARE = 50
-"""A long log is verified less often: this many times the time that it took passes first."""
+"""A long log is verified less often: verifying waits this many times as long as the last verification took."""
 UP, DOWN, INTERRUPTED = "up", "down", "interrupted"
 
 
@@ -46,7 +46,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One job, without its columns, its data and its result.  `fault` is the kind of what ended it."""
+    """One job, without its columns, its data and its result.  `fault` is the kind of the fault that ended it."""
 
     id: str
     protocol: str
@@ -86,7 +86,7 @@ class Watch:
 
     @property
     def config(self) -> NodeConfig:
-        """What counts now."""
+        """The configuration that applies now."""
         return self._config if self.service is None else self.service.admission.config
 
     async def __aenter__(self) -> Self:
@@ -107,13 +107,13 @@ class Watch:
                 if self.audit is not None:
                     group.create_task(self._verify(self.audit))
         except Exception:
-            # What is only shown must not end what is computed.
+            # A fault in what is only shown must not end what is computed.
             self._mesh.log.exception("phase=status the page shows old news from here on")
 
     # -- peers -------------------------------------------------------------------------------------------------
 
     def contacts(self) -> list[Contact]:
-        """The peers; a client is one only while it is there."""
+        """Return the peers; a client is one only while it is connected."""
         met = [self._contact(member) for member in self._mesh.roster.members if self._mesh.meets(member.name)]
         return [each for each in met if each.member.role != "client" or self.state(each.member.name) == UP]
 
@@ -123,42 +123,42 @@ class Watch:
         return contact
 
     def state(self, name: str) -> str:
-        """Whether a peer is connected."""
+        """Return whether a peer is connected."""
         channel = self._mesh.channel(name)
         if channel is None:
             return DOWN
         return INTERRUPTED if channel.interrupted else UP
 
     def traffic(self, name: str) -> Traffic:
-        """What passed between this node and a peer."""
+        """Return what passed between this node and a peer."""
         return self._mesh.traffic(name)
 
     def address(self, member: Member) -> str:
-        """Where a peer is met."""
+        """Return where a peer is met."""
         relay = self._mesh.roster.relay
         if relay is not None and transport_between(self._mesh.roster[self.config.name], member) == "mqtt":
             return relay.url
         return format_endpoint(member.endpoint) if member.endpoint is not None else "dials only"
 
     def problem(self, name: str) -> str:
-        """Why a peer is not connected; empty if it is."""
+        """Return why a peer is not connected; empty if it is."""
         return "" if self.state(name) == UP else self._mesh.problem(name)
 
     def peer_up(self, name: str) -> None:
-        """It is there: since now."""
+        """Note that a peer is connected from now on."""
         self._contact(self._mesh.roster[name]).since = time.time()
         self._news.set()
 
     def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  the mesh remembers why
-        """It is gone: since now."""
+        """Note that a peer is gone from now on."""
         contact = self._contacts.get(name)
         if contact is None:
-            # It never was there, or took part in an earlier roster only.
+            # The peer was never connected, or took part only in an earlier roster.
             return
         contact.since, contact.round_trip, contact.version = time.time(), None, ""
 
     def control(self, name: str, body: Body) -> None:
-        """Nothing that is shown."""
+        """Do nothing: no message is shown."""
 
     async def _ask(self) -> None:
         while True:
@@ -174,13 +174,13 @@ class Watch:
         try:
             contact.round_trip, contact.version = await self.node.checks.round_trip(contact.member.name, PATIENCE)
         except BeaverError:
-            # Gone, or too busy: the next question may be answered.
+            # The peer is gone, or too busy: it may answer the next question.
             contact.round_trip = None
 
     # -- jobs --------------------------------------------------------------------------------------------------
 
     def jobs(self) -> list[Shown]:
-        """The jobs that are known, the newest first."""
+        """Return the known jobs, the newest first."""
         found = self._served() if self.service is None else self._records(self.service)
         return sorted(found, key=lambda job: job.since, reverse=True)
 
@@ -196,7 +196,7 @@ class Watch:
 
     def _records(self, service: Service) -> Iterable[Shown]:
         for record in service.approvals.with_standing(service.records):
-            # The kind of a fault alone: its text may name a file or a column.
+            # Only the kind of a fault: its text may name a file or a column.
             fault = record.error.partition(":")[0]
             task, state = record.task, record.state
             yield Shown(
@@ -214,7 +214,7 @@ class Watch:
 
     @property
     def outcomes(self) -> Counter[str]:
-        """How many jobs ended in which way."""
+        """How many jobs ended in each way."""
         if self.service is not None:
             return self.service.tally.outcomes
         return self.node.dealer.outcomes if self.node.dealer is not None else Counter()
@@ -230,12 +230,12 @@ class Watch:
         every = self.config.status.verify if self.config.status is not None else EVERY
         while True:
             began = time.monotonic()
-            # In a thread of its own: a long log takes minutes, in which the node may have to end.
+            # In a thread of its own: a long log takes minutes, and the node may have to end meanwhile.
             self.verdict = await Reading(lambda _: self._verified(audit)).within(None)
             await asyncio.sleep(max(every, SHARE * (time.monotonic() - began)))
 
     def _verified(self, audit: AuditLog) -> Verdict:
-        """What `beaver audit verify` would say now, and whether all is there that this node wrote."""
+        """Return what `beaver audit verify` would say now, and whether everything is there that this node wrote."""
         head = audit.last
         try:
             fault = TORN
