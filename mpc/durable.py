@@ -79,7 +79,8 @@ class NewFile(_Draft):
     """
 
     def __init__(self, path: Path, mode: int = PRIVATE) -> None:
-        if os.path.lexists(path):
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         super().__init__(path, mode)
         self._path = path
