@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 MAX_GREETING = 1 << 10
-"""Bytes of a frame before the handshake has its end: hellos and messages have fewer, and a hello of another version may have more than this one's."""
+"""Bytes of a frame before the end of the handshake: hellos and handshake messages have fewer. A hello of another version may be longer than
+ours, but not longer than this.
+"""
 
 
 class FrameSender(Protocol):
@@ -33,7 +35,7 @@ class FrameSender(Protocol):
 
 
 class Greeted(NamedTuple):
-    """Who is at the other end, with the one key that the handshake shows, and the keys of the link."""
+    """The member at the other end, the key of it that the handshake proved, and the keys of the link."""
 
     peer: Member
     keys: Keys
@@ -59,13 +61,13 @@ def initiate(link: FrameSender, identity: Identity, roster: Roster, peer: Member
 
 
 def respond(link: FrameSender, identity: Identity, roster: Roster, welcomes: Callable[[str], bool]) -> Generator[None, bytes, Greeted]:
-    """The responder's side, to whom the hello names; PeerLost, and no word, for who is not one that it `welcomes`."""
+    """The responder's side, towards the member named in the hello. PeerLost, without any reply, unless `welcomes(name)`."""
     raw = yield
     theirs = Hello.decode(raw, link.label)
     if not welcomes(theirs.sender):
         raise PeerLost(link.label, f"comes as {theirs.sender!r} while this party is closing")
     mine = _hello(identity, roster, theirs.sender)
-    # Answered before it is judged: from our hello the peer sees which version, roster or name does not match.
+    # Reply before judging: our hello shows the peer which version, roster or name does not match.
     link.send(mine.encode())
     suite = negotiate(mine, theirs)
     if theirs.sender not in roster:
@@ -81,11 +83,14 @@ def respond(link: FrameSender, identity: Identity, roster: Roster, welcomes: Cal
 
 
 def broken_off(name: str, *, dialled: bool, addressed: bool) -> RemoteFault:
-    """What to say of a peer whose link ended during the greeting; `addressed`: after it had said something."""
+    """The fault of a peer whose link ended during the greeting; `addressed` if the peer had sent something."""
     if addressed:
-        text = "hung up during the handshake. Either it does not hold the key that the roster gives it, or it rejects ours: its log says which."
+        text = (
+            "hung up during the handshake. Either it does not hold the key that the roster gives it, or it rejects ours: "
+            "its log says which."
+        )
         return AuthenticationFailed(name, text)
-    # Nothing is known of its key, so that jobs wait for it as for any member that is not there yet.
+    # The peer's key is not known to be wrong, so jobs wait for it as for any absent member.
     if dialled:
         return PeerLost(name, "took the connection and hung up without a word; see that its node runs, behind whatever forwards to it")
     return PeerLost(name, "hung up without a word, as a scan of ports or a check of health does")

@@ -1,7 +1,7 @@
 """Hello and Noise KK, sans I/O (papers: noise, rfc7748, blake2).
 
-The hello only diagnoses; the handshake authenticates.  Both hellos, byte for byte, are the Noise prologue, so whoever changes
-one in flight makes message 1 fail.
+The hello only diagnoses; the handshake authenticates. Both hellos, byte for byte, are the Noise prologue, so a change to either in flight
+makes message 1 fail.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SUITES = {"AESGCM": 1, "ChaChaPoly": 2}
 MAGIC = b"BEAVER\r\n"
 NONCE_BYTES = 32
 SEAL_BYTES = 16
-"""What either AEAD adds to what it seals: its authentication tag.  A tag alone is the name of a message, see `wire`."""
+"""Bytes that either AEAD adds: its authentication tag. "Tag" alone means the name of a message, see `wire`."""
 _NAME_BYTES = 32
 _GREETING = struct.Struct(f"<8sH{_NAME_BYTES}s{_NAME_BYTES}s")
 _REST = struct.Struct(f"<32sH{NONCE_BYTES}s{FINGERPRINT_BYTES}s")
@@ -40,7 +40,7 @@ _HASH_BYTES = 64
 
 
 def local_suites() -> int:
-    """The cipher suites of this build as bit flags.  OpenSSL's AES is constant-time with and without hardware support."""
+    """The cipher suites of this build as bit flags. OpenSSL's AES is constant-time with and without hardware support."""
     return sum(SUITES.values())
 
 
@@ -49,7 +49,7 @@ def _pad(name: str) -> bytes:
 
 
 def _unpad(raw: bytes, peer: str) -> str:
-    # As a roster has it: a log line may begin with it, before anything is proven.
+    # The form that names have in the roster: a log line may begin with the name before anything is proven.
     try:
         return check_name(raw.rstrip(b"\0").decode("ascii"))
     except (UnicodeDecodeError, ConfigError):
@@ -58,7 +58,7 @@ def _unpad(raw: bytes, peer: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The one plain message each way, of fixed size.  Magic, version and names keep their places in every wire version."""
+    """The one plaintext message each way, of fixed size. Magic, version and names keep their places in every wire version."""
 
     sender: str
     receiver: str
@@ -66,7 +66,7 @@ class Hello:
     suites: int
     nonce: bytes
     key: bytes
-    """The fingerprint of the sender's key: in the overlap of a rotation it has two."""
+    """The fingerprint of the sender's key: during a rotation the sender has two keys."""
     version: int = WIRE_VERSION
 
     def encode(self) -> bytes:
@@ -76,7 +76,7 @@ class Hello:
 
     @classmethod
     def decode(cls, raw: bytes, peer: str) -> Hello:
-        """Read a hello; PeerMisbehaved if it is none.  Of another wire version only the greeting is read."""
+        """Read a hello; PeerMisbehaved if `raw` is not one. If its wire version differs, only the greeting is read."""
         if len(raw) >= _GREETING.size and raw.startswith(MAGIC):
             _, version, sender, receiver = _GREETING.unpack_from(raw)
             names = _unpad(sender, peer), _unpad(receiver, peer)
@@ -89,7 +89,7 @@ class Hello:
 
 
 def negotiate(mine: Hello, theirs: Hello) -> str:
-    """The cipher suite both list.  Each mismatch has its own error; all are diagnosis only, before authentication."""
+    """The cipher suite that both list. Each mismatch has its own error; all are diagnosis only, before authentication."""
     peer = theirs.sender
     if theirs.version != mine.version:
         raise Disagreement(peer, f"speaks wire version {theirs.version}, this party {mine.version}; install the same release on both")
@@ -115,21 +115,22 @@ def negotiate(mine: Hello, theirs: Hello) -> str:
 
 
 def retired(peer: Member) -> AuthenticationFailed:
-    """`peer` still uses a key whose time is over."""
+    """The fault of a `peer` that still uses an expired key."""
     text = f"still uses the key that retired on {minute(peer.retires)}; it sets `key` to its new one, or a clock is wrong"
     return AuthenticationFailed(peer.name, text)
 
 
 def static_key(theirs: Hello, roster: Roster) -> bytes:
-    """The Curve25519 key of whoever sent this hello: of the keys that the roster gives it, the one that the hello announces.
+    """The Curve25519 key of the sender of this hello: the roster's key for it that the hello announces.
 
-    AuthenticationFailed if it announces none that is valid now.  To announce another's key is of no use: the handshake needs its secret.
+    AuthenticationFailed if the announced key is not valid now. Announcing another member's key gains nothing: the handshake needs its
+    secret.
     """
     return curve_public_of(key_of(roster[theirs.sender], theirs.key, roster))
 
 
 def key_of(peer: Member, announced: bytes, roster: Roster) -> bytes:
-    """The key of `peer` with the fingerprint `announced`; AuthenticationFailed if that is not valid now, or `roster` revokes it."""
+    """The key of `peer` with the fingerprint `announced`; AuthenticationFailed if it is not valid now or `roster` revokes it."""
     for each in roster.content.revoked:
         if fingerprint(each.public) == announced:
             raise AuthenticationFailed(peer.name, f"uses a key that was revoked on {each.since} ({each.reason}); it needs its new one")
@@ -157,13 +158,13 @@ def cipher(suite: str, key: bytes) -> AESGCM | ChaCha20Poly1305:
 
 
 def nonce(suite: str, counter: int) -> bytes:
-    """Noise's 96-bit nonce: four zero bytes, and the counter in the suite's byte order."""
+    """Noise's 96-bit nonce: four zero bytes, then the counter in the suite's byte order."""
     return bytes(4) + counter.to_bytes(8, "big" if suite == "AESGCM" else "little")
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What Split gives: one key per direction, the exporter, and the public handshake hash."""
+    """The results of Noise's Split: one key per direction, the exporter, and the public handshake hash."""
 
     send: bytes = field(repr=False)
     receive: bytes = field(repr=False)
@@ -172,10 +173,10 @@ class Keys:
 
 
 class KK:
-    """One side of Noise KK: both know the other's static key.  Initiator writes, reads, splits; responder reads, writes, splits.
+    """One side of Noise KK: both know the other's static key. The initiator writes, reads, splits; the responder reads, writes, splits.
 
-    Message 1 can be replayed and is open to key-compromise impersonation: a responder trusts the peer only after the first
-    sealed record that follows Split.
+    Message 1 can be replayed and is open to key-compromise impersonation: a responder trusts the peer only after the first sealed record
+    that follows Split.
     """
 
     def __init__(
@@ -237,7 +238,7 @@ class KK:
         return public + sealed
 
     def read_message(self, raw: bytes) -> bytes:
-        """The payload of the peer's message; AuthenticationFailed if the peer does not hold its key or read another hello."""
+        """The payload of the peer's message; AuthenticationFailed if the peer does not hold its key or read a different hello."""
         if len(raw) < 32 + SEAL_BYTES:
             raise AuthenticationFailed(self._peer, "sent a handshake message that is too short")
         self._re = raw[:32]
@@ -261,8 +262,8 @@ class KK:
     def split(self) -> Keys:
         """The record keys and the exporter, which is the third HKDF output.
 
-        The chaining key and the ephemeral secret are dropped here: whoever gets hold of the static keys later cannot compute these again, which is
-        forward secrecy.  Python does not overwrite what it drops.
+        The chaining key and the ephemeral secret are dropped here, which gives forward secrecy: stolen static keys cannot compute these
+        keys again. Python does not overwrite what it drops.
         """
         first, second, exporter = _hkdf(self._ck, b"", 3)
         self._ck = self._key = self._e = b""

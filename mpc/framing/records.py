@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 MAX_RECORD = 1 << 20
 """Bytes of plaintext in a record."""
 REKEY_AFTER = 1 << 36
-"""Bytes of plaintext under one key: 2^32 blocks of AES, of which the birthday bound of GCM gives an attacker about 2^-64."""
+"""Bytes of plaintext under one key: 2^32 blocks of AES, at which GCM's birthday bound gives an attacker about 2^-64."""
 MAX_COUNTER = (1 << 64) - 2
-"""The last nonce of a record; the one after it is for a new key."""
+"""The last nonce of a record; the next one is for a new key."""
 
 
 class _Direction:
@@ -38,7 +38,7 @@ class _Direction:
 
     def _next_nonce(self) -> bytes:
         if os.getpid() != self._pid:
-            # A forked child would seal with the counters of its parent.
+            # A forked child would reuse its parent's counters.
             msg = "this process was forked from the one that opened the channel; open a node of its own"
             raise ProgramError(msg)
         if self._counter > MAX_COUNTER:
@@ -49,8 +49,9 @@ class _Direction:
         return number
 
     def _account(self, size: int) -> None:
-        # Both ends count the same plaintext bytes, so both change the key after the same record.  This is Noise's REKEY: its nonce, 2^64 - 1, is
-        # beyond MAX_COUNTER and seals no record, and the counter goes on, so that no nonce is ever used twice whatever the key.
+        # Both ends count the same plaintext bytes, so both change the key after the same record. This is Noise's REKEY. Its nonce, 2^64 -
+        # 1,
+        # is beyond MAX_COUNTER and seals no record. The counter goes on, so no nonce is ever used twice, whatever the key.
         self._bytes += size
         if self._bytes >= self._rekey_after:
             fresh = self._aead.encrypt(nonce(self._suite, (1 << 64) - 1), bytes(32), b"")[:32]
@@ -62,7 +63,7 @@ class Sealer(_Direction):
     """Seals what this side sends."""
 
     def seal(self, plaintext: Part) -> bytes:
-        """Ciphertext and tag.  ValueError beyond MAX_RECORD bytes."""
+        """The ciphertext and tag. ValueError beyond MAX_RECORD bytes."""
         if len(plaintext) > MAX_RECORD:
             msg = f"a record of {len(plaintext)} bytes; at most {MAX_RECORD} fit"
             raise ValueError(msg)
@@ -72,13 +73,13 @@ class Sealer(_Direction):
 
 
 def opening_buffer() -> memoryview:
-    """Memory to open records in, one at a time, whichever channels of a thread they are from."""
-    # Not filled with zeros: only the pages that a record needs ever become memory.
+    """Memory to open records in, one at a time; shared by all channels of a thread."""
+    # Not filled with zeros: only the pages that a record needs are ever committed.
     return np.empty(MAX_RECORD, np.uint8).data
 
 
 class Opener(_Direction):
-    """Opens what the peer sends, in order, each exactly once; dead for ever after the first record that does not fit."""
+    """Opens the peer's records in order, each exactly once; dead for ever after the first record that is not the next one."""
 
     __slots__ = ("_buffer", "_dead", "_peer")
 
@@ -89,14 +90,16 @@ class Opener(_Direction):
         self._dead = False
 
     def open(self, record: Part) -> memoryview:
-        """The plaintext, valid until the next record is opened in the same buffer; PeerMisbehaved if it is not the peer's next record."""
+        """The plaintext, valid until the next record is opened in the same buffer; PeerMisbehaved if `record` is not the peer's next
+        one.
+        """
         if self._dead or not SEAL_BYTES <= len(record) <= MAX_RECORD + SEAL_BYTES:
             self._dead = True
             raise PeerMisbehaved(self._peer, "sent a record of an impossible length, or went on after a wrong one")
         size = len(record) - SEAL_BYTES
         plaintext = self._buffer[:size]
         try:
-            # Into memory that is used again: fresh pages would cost as much as the cipher.
+            # The buffer is reused: fresh pages would cost as much as the cipher.
             self._aead.decrypt_into(self._next_nonce(), record, None, plaintext)
         except InvalidTag:
             self._dead = True

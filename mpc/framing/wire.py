@@ -1,6 +1,6 @@
-"""What travels inside a sealed record: strict frames, and strict canonical msgpack for control messages.
+"""The contents of a sealed record: strict frames, and strict canonical msgpack for control messages.
 
-Bytes only; no sockets, no state.  `docs/wire.md` is the normative text.
+Bytes only; no sockets, no state. `docs/wire.md` is the normative text.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ TAG_BYTES = 12
 DIGEST_BYTES = 12
 SESSION_PREFIX = 4
 TAG_HASH_BYTES = TAG_BYTES - SESSION_PREFIX
-"""Of a tag, what follows the prefix of its session."""
+"""Bytes of a tag after its session's prefix."""
 MAX_CONTROL = 1 << 16
-"""Bytes of the frame of a control message."""
+"""Bytes of a control message's frame."""
 MAX_TOTAL = 1 << 40
 """Bytes of a message."""
 
@@ -33,11 +33,11 @@ _TAGGED = struct.Struct(f"<I{TAG_BYTES}s")
 _CREDIT = struct.Struct(f"<I{SESSION_PREFIX}sQ")
 _READY = struct.Struct("<I64sQ")
 NEW = bytes(64)
-"""In place of a transcript: nothing goes on, the connection is a new one."""
+"""In place of a transcript: the connection is new and continues no other."""
 
 
 class Kind(IntEnum):
-    """What a frame is: the upper 8 bits of its first word, so in memory its fourth byte."""
+    """The kind of a frame: the upper 8 bits of its first word, so its fourth byte in memory."""
 
     READY = 1
     FIRST = 2
@@ -56,7 +56,7 @@ Body = dict[str, Any]
 
 @dataclass(slots=True)
 class Ready:
-    """The handshake is over: what goes on is the channel with this `transcript`, of which `received` records came, or NEW."""
+    """The handshake is over: the channel with this `transcript` continues, and `received` of its records arrived; or NEW."""
 
     transcript: bytes
     received: int
@@ -64,7 +64,7 @@ class Ready:
 
 @dataclass(slots=True)
 class First:
-    """The first bytes of a message, `total` in all.  `data`, here and below, is valid only while the record is being handled."""
+    """The first bytes of a message of `total` bytes. `data`, here and below, is valid only while the record is being handled."""
 
     tag: bytes
     digest: bytes
@@ -82,7 +82,7 @@ class More:
 
 @dataclass(slots=True)
 class Ahead:
-    """The next bytes of a message that are eager as well."""
+    """The next eager bytes of a message."""
 
     tag: bytes
     data: memoryview
@@ -90,7 +90,7 @@ class Ahead:
 
 @dataclass(slots=True)
 class Grant:
-    """The receiver has a place for all of the message."""
+    """The receiver has a buffer for all of the message."""
 
     tag: bytes
 
@@ -112,7 +112,7 @@ class Control:
 
 @dataclass(slots=True)
 class Ping:
-    """Nothing but that the peer lives, and what it has received."""
+    """The peer lives; the record also acknowledges what it received."""
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class Close:
 
 
 FlowFrame = First | More | Ahead | Grant | Credit
-"""What belongs to one session's flow of messages."""
+"""Frames that belong to one session's flow of messages."""
 Frame = FlowFrame | Control | Ready | Ping | Close
 
 
@@ -130,37 +130,37 @@ def _head(kind: Kind, length: int) -> int:
 
 
 def record_head(sequence: int, acknowledged: int) -> bytes:
-    """The 8 bytes that open every record: its own number and how many were received, both mod 2^32."""
+    """The 8 bytes that open every record: its number and how many records were received, both mod 2^32."""
     return _RECORD_HEAD.pack(sequence & 0xFFFFFFFF, acknowledged & 0xFFFFFFFF)
 
 
 def first(tag: bytes, digest: bytes, total: int, length: int) -> bytes:
-    """Head of the first frame of a message: `length` of its `total` bytes follow."""
+    """Head of a message's first frame: `length` of its `total` bytes follow."""
     return _FIRST.pack(_head(Kind.FIRST, _FIRST.size - 4 + length), tag, digest, total)
 
 
 def more(tag: bytes, length: int) -> bytes:
-    """Head of a later frame of a message: its next `length` bytes follow."""
+    """Head of a later frame of a granted message: the next `length` bytes follow."""
     return _TAGGED.pack(_head(Kind.MORE, TAG_BYTES + length), tag)
 
 
 def ahead(tag: bytes, length: int) -> bytes:
-    """Head of a later frame of a message whose `length` bytes are eager as well."""
+    """Head of a later frame of a message: the next `length` bytes, also eager, follow."""
     return _TAGGED.pack(_head(Kind.AHEAD, TAG_BYTES + length), tag)
 
 
 def grant(tag: bytes) -> bytes:
-    """The receiver has a place for all of `tag`."""
+    """Grant: the receiver has a buffer for all of `tag`."""
     return _TAGGED.pack(_head(Kind.GRANT, TAG_BYTES), tag)
 
 
 def credit(session: bytes, amount: int) -> bytes:
-    """`amount` eager bytes of `session` were consumed and may be sent again."""
+    """Credit: `amount` eager bytes of `session` were consumed and may be sent again."""
     return _CREDIT.pack(_head(Kind.CREDIT, _CREDIT.size - 4), session, amount)
 
 
 def ready(transcript: bytes, received: int) -> bytes:
-    """The handshake is over; `transcript` is that of the connection which goes on here, of which `received` records came, or NEW."""
+    """The handshake is over: the connection with this `transcript` continues, and `received` of its records arrived; or NEW."""
     return _READY.pack(_head(Kind.READY, _READY.size - 4), transcript, received)
 
 
@@ -176,12 +176,12 @@ def control(body: Mapping[str, Any]) -> bytes:
 
 
 def acknowledged(record: Part) -> int:
-    """How many records the peer says that it has received, mod 2^32; of a record that `parse` takes."""
+    """How many records the peer has received, mod 2^32, as stated in `record`, which must be one that `parse` accepts."""
     return int(_RECORD_HEAD.unpack_from(record)[1]) if len(record) >= _RECORD_HEAD.size else 0
 
 
 def parse(record: Part, sequence: int, peer: str) -> Iterator[Frame]:
-    """The frames of one opened record, whose number must be `sequence`.  Raises PeerMisbehaved on anything else."""
+    """The frames of one opened record, whose number must be `sequence`. PeerMisbehaved on anything else."""
     if len(record) < _RECORD_HEAD.size or _RECORD_HEAD.unpack_from(record)[0] != sequence & 0xFFFFFFFF:
         raise PeerMisbehaved(peer, "a record without its sequence number")
     view = memoryview(record)
@@ -246,7 +246,7 @@ FIELDS: dict[str, dict[str, type]] = {
 
 
 def parse_control(raw: Part, peer: str) -> Body:
-    """A control message with exactly the fields of its kind."""
+    """The control message in `raw`; PeerMisbehaved unless it has exactly the fields of its kind."""
     try:
         data = canonical.unpack(bytes(raw))
     except ValueError as fault:
