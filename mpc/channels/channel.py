@@ -1,10 +1,10 @@
-"""A channel: a link after hello and handshake, carrying sealed records in both directions, and the links that replace it.
+"""A channel: sealed records in both directions over a link, after hello and handshake, and over the links that replace it.
 
-The handshake is a generator that is fed frames, so that everything happens inside the link's callback: no task switch lies
-between a frame's arrival and the receive that it completes.
+The handshake is a generator that is fed frames, so that everything happens inside the link's callback: no task switch lies between a
+frame's arrival and the receive that it completes.
 
-A link that breaks is not the end of its channel. The peers connect anew, with new keys, and the new link is handed to the channel that
-was interrupted: records go on with its numbers, and what the peer has not received is sealed and sent again. Seeds stay as they were.
+A channel outlives a broken link. The peers connect again, with new keys, and hand the new link to the interrupted channel. Record numbers
+continue, and records that the peer has not received are sealed and sent again. Seeds stay the same.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _PUMP_BYTES = 1 << 22
 
 
 class Channel:
-    """Sealed frames to and from one peer, which this side `dialled` or not.  `peer` is known to be true only once `ready` is set."""
+    """Sealed frames to and from one peer; `dialled` if this side dialled it. `peer` is authenticated only once `ready` is set."""
 
     def __init__(self, link: Link, identity: Identity, roster: Roster, owner: ChannelOwner, *, dialled: Member | None = None) -> None:
         self.state = GREETING
         self.dialled = dialled is not None
         self.interrupted = False
-        """Whether its link is gone and another one is waited for."""
+        """Whether the link is gone and the channel waits for another one."""
         self.peer: Member | None = dialled
         self.exporter = b""
         self.transcript = b""
@@ -71,32 +71,32 @@ class Channel:
 
     @property
     def name(self) -> str:
-        """The peer's name, or the link's label while it is unknown."""
+        """The peer's name, or the link's label while the peer is unknown."""
         return self.peer.name if self.peer is not None else self._line.link.label
 
     @property
     def spoke(self) -> float:
-        """When the last record left."""
+        """When the last record was sent."""
         return self._line.spoke
 
     @property
     def heard(self) -> float:
-        """When the last byte came."""
+        """When the last byte arrived."""
         return self._line.link.heard
 
     @property
     def writable(self) -> bool:
-        """Whether the peer takes what is sent; False while much of it waits."""
+        """Whether the link takes more; False while many bytes wait to be sent."""
         return self._line.link.writable
 
     @property
     def ready(self) -> bool:
-        """Whether the peer has proved who it is, be it over now or not."""
+        """Whether the peer has proved its identity, even if the channel is over now."""
         return self.state.ready
 
     @property
     def served(self) -> bool:
-        """Whether its line came to be used, by this channel or by another one."""
+        """Whether the line was ever used, by this channel or another one."""
         return self.ready or self.state is HANDED_OVER
 
     @property
@@ -106,12 +106,14 @@ class Channel:
 
     @property
     def resumable(self) -> bool:
-        """Whether another link may carry on: until the peer has said goodbye, it may lack what this side sent before its own."""
+        """Whether another link may continue the channel: until the peer's goodbye, the peer may lack records sent before this side's
+        goodbye.
+        """
         return self.state in (OPEN, PARTING)
 
     @property
     def parting(self) -> bool:
-        """Whether it is closed, but its line is needed still."""
+        """Whether the channel is closed but still needs its line."""
         return self.state.parting
 
     def _becomes(self, after: State) -> None:
@@ -130,7 +132,7 @@ class Channel:
             if self.dialled:
                 older = self._owner.previous(self.name)
                 if older is not None:
-                    # From here on nothing more may come over the older line: the peer sends what was not received by now again.
+                    # Nothing more may arrive over the older line: the peer resends all that was not received until now.
                     older.interrupt(PeerLost(self.name, "the connection was replaced"))
                 self._older = older if older is not None and older.resumable else None
                 self._say_ready(self._older)
@@ -140,10 +142,10 @@ class Channel:
         self._seal()
 
     def _greeted(self, frame: wire.Frame) -> None:
-        """The peer's first sealed record: which channel the link is for."""
+        """Handle the peer's first sealed record, which says which channel the link is for."""
         if not isinstance(frame, wire.Ready):
             raise PeerMisbehaved(self.name, "spoke before it was ready")
-        # Of a responder, this record proves that the initiator holds its key now: message 1 alone could be a replay.
+        # For a responder, this record proves that the initiator holds its key now: message 1 alone could be a replay.
         older = self._older if self.dialled else self._owner.previous(self.name)
         going_on = older is not None and older.resumable and frame.transcript == older.transcript
         if not self.dialled:
@@ -159,7 +161,9 @@ class Channel:
     # -- interruption ------------------------------------------------------------------------------------------
 
     def interrupt(self, fault: BeaverError) -> None:
-        """The link is gone, or silent: wait for another one, or end with `fault` if nobody wants to wait, or nothing is left to wait for."""
+        """The link is gone or silent: wait for another one. End with `fault` if the owner does not want to wait or nothing is left to wait
+        for.
+        """
         if not self.resumable:
             self.end(fault)
         elif not self.interrupted:
@@ -169,14 +173,14 @@ class Channel:
                 self.end(fault)
 
     def hand_over(self, to: Channel) -> Line:
-        """The line, for the channel that goes on over it; this one never comes to be."""
+        """Give the line to the channel that continues over it; this channel is never opened."""
         self._becomes(HANDED_OVER)
         self.exporter = b""
         self._line.owner = to
         return self._line
 
     def resume(self, through: Channel, acknowledged: int) -> None:
-        """Go on over the line of `through`: what the peer did not receive, `acknowledged` records in all, goes again."""
+        """Continue over the line of `through`; resend the records after the `acknowledged` ones, which the peer did not receive."""
         self.unacknowledged.acknowledged(acknowledged, self.name)
         old, self._line = self._line, through.hand_over(self)
         self.roster = through.roster
@@ -222,7 +226,7 @@ class Channel:
             case wire.Control():
                 self._owner.control(self, wire.parse_control(frame.data, self.name))
             case wire.Ping() | wire.Ready() | wire.Close():
-                # All that such a frame says here is that its record came.
+                # The frame carries no other news than that its record arrived.
                 pass
             case _:
                 self._flows.on_frame(frame)
@@ -236,7 +240,7 @@ class Channel:
     # -- sending -----------------------------------------------------------------------------------------------
 
     def send(self, *parts: wire.Part) -> None:
-        """Queue one frame.  Frames queued while tasks are runnable leave together, as one record."""
+        """Queue one frame. Frames queued while tasks are runnable leave together, as one record."""
         self._queue.extend(parts)
         self._queued += sum(map(len, parts))
         if self._queued >= RECORD_TARGET:
@@ -301,15 +305,15 @@ class Channel:
     # -- flows -------------------------------------------------------------------------------------------------
 
     def carries_alike(self, session: bytes) -> bool:
-        """Whether another session is carried that frames cannot tell from this one: then it must get another id."""
+        """Whether the channel carries another session whose frames would look the same; if so, `session` needs another id."""
         return self._flows.alike(session)
 
     def open_flow(self, session: bytes, window: int) -> Flow:
-        """Start carrying the messages of `session`, to which none is alike."""
+        """Start carrying the messages of `session`, which must be alike to none."""
         return self._flows.open(session, self.name, window)
 
     def close_flow(self, session: bytes, fault: BeaverError) -> None:
-        """Stop carrying `session`; whatever still arrives for it is dropped."""
+        """Stop carrying `session`; later frames for it are dropped."""
         flow = self._flows.close(session, fault)
         self.unacknowledged.mark()
         if flow is not None and flow in self._pumps:
@@ -325,7 +329,7 @@ class Channel:
         if self.state is LEAVING:
             self._part(None)
         elif isinstance(reason, PeerMisbehaved):
-            # The link knows an address only.
+            # The link knows only an address.
             self.end(PeerMisbehaved(self.name, reason.text))
         elif self.state is GREETING:
             self.end(lost if reason is lost else broken_off(self.name, dialled=self.dialled, addressed=self._addressed))
@@ -333,7 +337,7 @@ class Channel:
             self.interrupt(lost)
 
     def close(self) -> None:
-        """Say goodbye.  It is `parting` until the peer has answered: then it has all that was sent before."""
+        """Say goodbye. The channel is `parting` until the peer has answered, which proves that it received everything sent before."""
         if self.alive:
             self._say_goodbye(PARTING, PeerLost(self.name, "this party closed the connection"))
 
@@ -343,7 +347,7 @@ class Channel:
         self._stop(after, fault)
 
     def _on_goodbye(self) -> None:
-        """All that the peer sent is here, and it waits for nothing but this side's goodbye, which it may have had."""
+        """Everything that the peer sent has arrived, and it waits only for this side's goodbye, which may already have been sent."""
         if self.state is OPEN:
             self._say_goodbye(LEAVING, PeerLost(self.name, "closed the connection"))
         elif self.state is PARTING:
@@ -351,7 +355,7 @@ class Channel:
         self._line.link.close()
 
     def end(self, fault: BeaverError) -> None:
-        """Drop the link at once; everything on it fails with `fault`."""
+        """Drop the link at once; every flow on it fails with `fault`."""
         self._line.link.abort()
         if self.state.carries:
             self._stop(OVER if self.ready else REFUSED, fault)
@@ -359,7 +363,7 @@ class Channel:
             self._part(None if self.state is LEAVING else fault)
 
     def _stop(self, after: State, fault: BeaverError) -> None:
-        """Nothing goes through it any more."""
+        """Enter the state `after`: the channel carries nothing any more."""
         self._becomes(after)
         self._owed.clear()
         self.exporter = b""
@@ -367,12 +371,12 @@ class Channel:
         self._pumps.clear()
         if not self.parting:
             self.unacknowledged.clear()
-        # First, so that a session ends with one fault, which says where it was, and whoever waits for a message gets that one.
+        # First, so that a session ends with one fault that says where it was; waiters for a message get that fault.
         self._owner.closed(self, fault)
         self._flows.cut_off(fault)
 
     def _part(self, fault: BeaverError | None) -> None:
-        """Its line is not needed any more: the goodbyes were heard, or given up because of `fault`."""
+        """The line is no longer needed: both goodbyes arrived, or were given up because of `fault`."""
         self._becomes(OVER)
         self.unacknowledged.clear()
         self._owner.parted(self, fault)

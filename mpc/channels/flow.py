@@ -1,9 +1,9 @@
-"""Flow control of one session with one peer: tag -> posted receive, a window for what comes early, grants for the rest.
+"""Flow control of one session with one peer: tag -> posted receive, a window for early bytes, grants for the rest.
 
-The first part of a message is *eager*: it may travel before the receiver posted its receive, inside a window of bytes that
-the receiver is ready to hold.  The rest waits for the receiver's grant, which is sent when the receive is posted, and then
-goes straight into its buffer.  A posted receive completes without consuming anything else, so no cycle of waits exists.
-The window is large enough that most messages need not wait: over a distance, a grant would cost a round trip.
+The first part of a message is *eager*: it may travel before the receiver posted its receive, inside a window of bytes that the receiver is
+ready to hold. The rest waits for the receiver's grant, which is sent when the receive is posted, and then goes straight into its buffer. A
+posted receive completes without consuming anything else, so no cycle of waits exists. The window is large enough that most messages need
+not wait: over a long distance, a grant would cost a round trip.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WINDOW = 1 << 25
-"""Eager bytes of one session that a peer may have under way: what it can make this party hold ahead of its program."""
+"""Eager bytes of one session that a peer may have in flight: the most that it can make this party hold ahead of its program."""
 CREDITS = 8
-"""Consumed bytes are returned in so many parts of the window: what was consumed and not returned cannot be sent meanwhile."""
+"""The parts of the window in which consumed bytes are returned. Bytes consumed but not returned yet cannot be sent again."""
 BLOCK = 1 << 18
-"""Bytes of a message in one frame, at most, so that several sessions take turns."""
+"""Most bytes of a message in one frame, so that several sessions take turns."""
 TURN = 8 * BLOCK
-"""Bytes of a message that follow each other before others have their turn: more than a chunk of an op has in most openings."""
+"""Bytes of one message sent in a row before others have their turn: more than an op's chunk has in most openings."""
 MAX_EARLY_MESSAGES = 1 << 16
-"""Messages that a peer may have begun before this party posts their receives, however small they are."""
+"""Messages, however small, that a peer may begin before this party posts their receives."""
 
 
 class Sink(Protocol):
-    """Where the bytes of one message go as they arrive, in order."""
+    """Receives the bytes of one message as they arrive, in order."""
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Take `data`, which is valid only during this call and starts at byte `offset`."""
+        """Take `data`, which is valid only during this call and starts at byte `offset` of the message."""
 
 
 class Outlet(Protocol):
-    """The channel below: queues frames, and asks `Flow.pump` for more when the link can take it."""
+    """The channel below: queues frames, and calls `Flow.pump` when the link can take more."""
 
     def send(self, *parts: wire.Part) -> None:
         """Queue one frame."""
@@ -49,7 +49,7 @@ class Outlet(Protocol):
 
 
 class Arrivals:
-    """One future for several messages: it resolves when all have arrived and fails with the first fault."""
+    """One future for several messages: it resolves when all have arrived, and fails with the first fault."""
 
     __slots__ = ("_missing", "future")
 
@@ -66,10 +66,10 @@ class Arrivals:
             self.future.set_result(None)
 
     def fail(self, fault: Exception) -> None:
-        """The messages will not come."""
+        """The messages will not arrive."""
         if not self.future.done():
             self.future.set_exception(fault)
-            # Read here, since nobody may wait any more: the session itself raises its fault at every call.
+            # Retrieve the exception, since nobody may be waiting: the session raises its fault at every call anyway.
             self.future.exception()
 
 
@@ -89,13 +89,13 @@ class _Early:
     digest: bytes
     total: int
     first: int
-    """Bytes of its first frame."""
+    """Bytes of the first frame."""
     data: bytearray
 
 
 @dataclass(slots=True, eq=False)
 class _OutgoingMessage:
-    """A message of several frames; `allowed` bytes of it may go: those that are eager, and all once it is granted."""
+    """A message of several frames. `allowed` of its bytes may be sent: the eager ones, and all once it is granted."""
 
     tag: bytes
     data: memoryview
@@ -105,7 +105,7 @@ class _OutgoingMessage:
 
 
 class Flow:
-    """One session's messages with one peer, both directions."""
+    """One session's messages with one peer, in both directions."""
 
     def __init__(self, session: bytes, peer: str, outlet: Outlet, window: int = WINDOW) -> None:
         self._session = session[: wire.SESSION_PREFIX]
@@ -125,12 +125,12 @@ class Flow:
         self._left: BeaverError | None = None
         self._progress: asyncio.Future[None] | None = None
         self.on_disagreement: Callable[[Disagreement], None] = self.fail
-        """Who ends the session when the peer runs another program; the channel lives on for other sessions."""
+        """Ends the session when the peer runs another program; the channel lives on for other sessions."""
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
     def post(self, tag: bytes, digest: bytes, total: int, sink: Sink, arrivals: Arrivals, label: str) -> None:
-        """Expect `total` bytes under `tag` from the peer; `arrivals` is told when all are in `sink`."""
+        """Expect `total` bytes under `tag` from the peer; resolve `arrivals` when all are in `sink`."""
         if self._fault is not None:
             arrivals.fail(self._fault)
             return
@@ -147,7 +147,9 @@ class Flow:
         self._begin(tag, receive, early.digest, early.total, early.first, memoryview(early.data))
 
     def on_frame(self, frame: wire.FlowFrame) -> None:
-        """A frame of this session.  Raises Disagreement if the peer runs another program, PeerMisbehaved for what none would send."""
+        """Handle a frame of this session. Disagreement if the peer runs another program, PeerMisbehaved for a frame that no program
+        sends.
+        """
         match frame:
             case wire.First():
                 self._on_first(frame)
@@ -170,10 +172,11 @@ class Flow:
         if frame.tag in self._early:
             raise PeerMisbehaved(self._peer, "began a message twice")
         if len(self._early) >= MAX_EARLY_MESSAGES:
-            # No fault of the peer's if its program calls so many ops at once: the session ends, and the channel lives on.
+            # The peer did nothing wrong if its program calls so many ops at once: the session ends, and the channel lives on.
             raise Disagreement(
                 self._peer,
-                f"is {MAX_EARLY_MESSAGES} messages ahead of this party, which holds no more. Call fewer ops at once, or await some in between.",
+                f"is {MAX_EARLY_MESSAGES} messages ahead of this party, which holds no more. "
+                "Call fewer ops at once, or await some in between.",
             )
         self._early[frame.tag] = _Early(frame.digest, frame.total, len(frame.data), bytearray())
         self._keep(frame)
@@ -183,7 +186,7 @@ class Flow:
         self._early_bytes += len(frame.data)
         if self._early_bytes > self._window or len(early.data) + len(frame.data) > early.total:
             raise PeerMisbehaved(self._peer, f"sent more than the message has, or the window of {self._window} bytes, ahead of this party")
-        # One array, however small the frames are: what a peer can make this party keep is the window and no more.
+        # One array, however small the frames are: a peer can make this party keep no more than the window.
         early.data += frame.data
 
     def _on_ahead(self, frame: wire.Ahead) -> None:
@@ -195,7 +198,7 @@ class Flow:
 
     def _begin(self, tag: bytes, receive: _Receive, digest: bytes, total: int, first: int, data: memoryview) -> None:
         if digest != receive.digest or total != receive.total:
-            # Raised before the value is used: nothing of this message reached the sink.
+            # Raised before the value is used: nothing of this message has reached the sink.
             raise Disagreement(
                 self._peer,
                 f"runs a different program at {receive.label}: the op, its shape, columns or settings, or the names of its masks differ "
@@ -220,7 +223,7 @@ class Flow:
             receive.sink.write(receive.received, data)
             receive.received += len(data)
         if receive.received == receive.total:
-            # Until now it could still be failed together with the flow.
+            # Removed only now: until here it had to fail together with the flow.
             del self._receives[tag]
             receive.arrivals.arrived()
 
@@ -233,7 +236,9 @@ class Flow:
     # -- sending -----------------------------------------------------------------------------------------------
 
     def send(self, tag: bytes, digest: bytes, data: memoryview) -> None:
-        """Send `data` (bytes that never change) under `tag`; its eager part leaves now, the rest when granted.  To a peer that left goes nothing."""
+        """Send `data` (bytes that never change) under `tag`: the eager part now, the rest when granted. Nothing goes to a peer that
+        left.
+        """
         if self._fault is not None:
             raise self._fault
         if self._left is not None:
@@ -255,7 +260,7 @@ class Flow:
             self._outlet.wants_pump(self)
 
     def _on_grant(self, frame: wire.Grant) -> None:
-        # The receiver posted its receive: the rest may go, and takes no room in the window any more.
+        # The receiver has posted its receive: the rest may go, and no longer counts against the window.
         outgoing = self._ungranted.pop(frame.tag, None)
         if outgoing is None:
             raise PeerMisbehaved(self._peer, "granted a message that is not waiting")
@@ -271,7 +276,7 @@ class Flow:
             raise PeerMisbehaved(self._peer, "returned more credit than was used")
 
     def pump(self) -> bool:
-        """Send one block of a message that may go on; False if there is none.  Messages take turns, of TURN bytes."""
+        """Send one block of a granted message; False if there is none. Messages take turns of TURN bytes."""
         if not self._sending:
             return False
         outgoing = self._sending.popleft()
@@ -281,7 +286,7 @@ class Flow:
         outgoing.sent += len(block)
         self._unsent -= len(block)
         if outgoing.sent < outgoing.allowed:
-            # Whole turns, so that what is sent by chunks arrives chunk by chunk: the first is done with while others travel.
+            # Whole turns, so that data sent in chunks arrives chunk by chunk: the first chunk can be used while others travel.
             over = outgoing.sent // TURN > (outgoing.sent - len(block)) // TURN
             if over:
                 self._sending.append(outgoing)
@@ -292,12 +297,12 @@ class Flow:
         return True
 
     async def drained(self, below: int = 0) -> None:
-        """Return when at most `below` bytes of the messages sent wait for the peer, now or when one of them has left; raise the fault that keeps them back.
+        """Return when at most `below` bytes of the sent messages are still held; raise the fault that keeps them from leaving.
 
-        Not between: until all of a message has left, the whole of it is held here.
+        Checked now and whenever a message has left completely: until then, the whole of it is held here.
         """
         while self._unsent > below:
-            # A peer that took all may be gone before this task runs again: that is no fault.
+            # A peer that took everything may be gone before this task resumes: that is no fault.
             if self._fault is not None:
                 raise self._fault
             self._progress = self._progress or asyncio.get_running_loop().create_future()
@@ -311,7 +316,7 @@ class Flow:
     # -- the end -----------------------------------------------------------------------------------------------
 
     def peer_finished(self) -> None:
-        """The peer says that its program is done: nothing more will come."""
+        """The peer's program is done: it sends nothing more."""
         self._ended = True
         label = self.waiting()
         if label is not None:
@@ -322,7 +327,9 @@ class Flow:
             )
 
     def peer_left(self, fault: BeaverError) -> None:
-        """The peer's program ended there with a fault: what it sent before counts, whoever needs more raises `fault`, and it takes nothing any more."""
+        """The peer's program ended with a fault. Messages sent before still count, a receive that needs more raises `fault`, and sends are
+        dropped.
+        """
         self._left = fault
         self._ungranted.clear()
         self._sending.clear()
@@ -336,24 +343,24 @@ class Flow:
         )
 
     def waiting(self) -> str | None:
-        """The label of a receive that this party still waits for."""
+        """The label of a receive for which this party still waits."""
         return next((receive.label for receive in self._receives.values()), None)
 
     def lacks(self, arrivals: Arrivals) -> bool:
-        """Whether a message that `arrivals` waits for is this peer's."""
+        """Whether `arrivals` waits for a message from this peer."""
         return any(receive.arrivals is arrivals for receive in self._receives.values())
 
     def brings(self, arrivals: Arrivals) -> bool:
-        """Whether a part of such a message has come."""
+        """Whether part of a message from this peer that `arrivals` waits for has arrived."""
         return any(receive.arrivals is arrivals and receive.begun for receive in self._receives.values())
 
     def cut_off(self, fault: Exception) -> None:
-        """The channel is gone.  Of a peer that is done, or left, all is here, whether this party has asked for it or not: that stays until it does."""
+        """The channel is gone. If the peer is done or has left, all its messages have arrived; they stay until this party asks for them."""
         if not self._ended and self._left is None:
             self.fail(fault)
 
     def fail(self, fault: Exception) -> None:
-        """Every pending and later message of this flow fails with `fault`; its memory is freed."""
+        """Fail every pending and later message of this flow with `fault`; free its memory."""
         self._fault = fault
         pending = [receive.arrivals for receive in self._receives.values()]
         self._receives.clear()

@@ -1,4 +1,4 @@
-"""The flows of one channel.  A frame names its session by the first bytes of the session's id only, so no two of them may begin alike."""
+"""The flows of one channel. A frame names its session by the first bytes of the id only, so no two ids here may begin alike."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 
 class Flows:
-    """One flow for each session that is carried, each by the whole id: whoever closes a session that is over must not close the one alike."""
+    """One flow per session, by whole id: closing a session that is over must not close another one whose id begins alike."""
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
         self._open: dict[bytes, tuple[bytes, Flow]] = {}
 
     def alike(self, session: bytes) -> bool:
-        """Whether another session is carried that no frame could tell from this one."""
+        """Whether another session is carried that frames could not tell from this one."""
         return self._open.get(session[: wire.SESSION_PREFIX], (session,))[0] != session
 
     def open(self, session: bytes, peer: str, window: int) -> Flow:
-        """Carry `session`, which must be `alike` to no other."""
+        """Carry `session`; its id must not begin like another one's."""
         flow = Flow(session, peer, self._outlet, window)
         self._open[session[: wire.SESSION_PREFIX]] = session, flow
         return flow
 
     def on_frame(self, frame: wire.FlowFrame) -> None:
-        """Hand it to its flow; what is for a session that is carried no more is dropped."""
+        """Hand the frame to its flow; drop it if its session is no longer carried."""
         session = frame.session if isinstance(frame, wire.Credit) else frame.tag[: wire.SESSION_PREFIX]
         _, flow = self._open.get(session, (b"", None))
         if flow is None:
@@ -41,7 +41,7 @@ class Flows:
             flow.on_disagreement(fault)
 
     def close(self, session: bytes, fault: Exception) -> Flow | None:
-        """The flow of `session`, which fails with `fault`, and is carried no more."""
+        """Stop carrying `session`: return its flow, which fails with `fault`."""
         if self.alike(session):
             return None
         flow = self._open.pop(session[: wire.SESSION_PREFIX], (b"", None))[1]
@@ -50,7 +50,7 @@ class Flows:
         return flow
 
     def cut_off(self, fault: Exception) -> None:
-        """The channel is gone."""
+        """The channel is gone: cut off every flow."""
         for _, flow in self._open.values():
             flow.cut_off(fault)
         self._open.clear()

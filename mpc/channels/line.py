@@ -1,4 +1,4 @@
-"""One link with its keys, and the channel that has it now: a channel outlives the links that carry it."""
+"""A link with its keys, and the channel that uses it now: a channel outlives its links."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LineOwner(Protocol):
-    """Who is told what a line's link delivers: a channel."""
+    """The channel that is told what a line's link delivers."""
 
     def on_frame(self, line: Line, frame: memoryview) -> None:
         """A frame arrived."""
@@ -32,7 +32,7 @@ class LineOwner(Protocol):
 
 
 class _OpeningBuffer(threading.local):
-    """Where a thread opens the records of all its lines: of each, everything is taken before the next one comes."""
+    """The buffer in which a thread opens the records of all its lines. Each record is used up before the next one is opened."""
 
     def __init__(self) -> None:
         self.memory = opening_buffer()
@@ -42,7 +42,7 @@ _BUFFER = _OpeningBuffer()
 
 
 class Line:
-    """A link, and from the end of the handshake on what seals and opens its records."""
+    """A link, and after the handshake also the sealer and opener of its records."""
 
     def __init__(self, link: Link, owner: LineOwner) -> None:
         self.link = link
@@ -55,8 +55,8 @@ class Line:
         return f"Line({self.link.label})"
 
     def start(self) -> None:
-        """Deliver to the owner, whoever that is when something comes."""
-        # Until there are keys the peer may be anyone, and nobody may make this party hold a whole record.
+        """Deliver to the owner of the moment."""
+        # Before the keys are known the peer may be anyone, and nobody may make this party hold a whole record.
         self.link.largest = MAX_GREETING
         self.link.start(
             lambda frame: self.owner.on_frame(self, frame),
@@ -65,7 +65,7 @@ class Line:
         )
 
     def key(self, keys: Keys, suite: str, peer: str) -> None:
-        """The handshake is over."""
+        """Finish the handshake: from now on records are sealed with `keys`."""
         self._sealer, self.opener = Sealer(keys.send, suite), Opener(keys.receive, suite, peer, _BUFFER.memory)
         self.link.largest = MAX_FRAME
 
@@ -75,7 +75,7 @@ class Line:
         return self._sealer is not None
 
     def transmit(self, number: int, received: int, parts: Sequence[wire.Part]) -> int:
-        """Seal `parts` as record `number`, acknowledge `received` records, send it; bytes on the wire."""
+        """Seal `parts` as record `number`, acknowledge `received` records, and send it; return the bytes on the wire."""
         if self._sealer is None:
             return 0
         sealed = self._sealer.seal(b"".join((wire.record_head(number, received), *parts)))

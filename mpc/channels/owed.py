@@ -1,4 +1,4 @@
-"""What this side of a channel has received and not acknowledged."""
+"""The acknowledgements that this side of a channel owes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OWED = 1 << 21
-"""Bytes after which a receiver acknowledges although it has nothing else to say."""
+"""Bytes after which a receiver acknowledges even if it has nothing else to send."""
 OWED_A_WHILE = 1 << 16
-"""Bytes that a receiver acknowledges after a WHILE at the latest: the sender keeps the arrays that they are from."""
+"""Bytes that a receiver acknowledges after a WHILE at the latest: until then the sender keeps their arrays."""
 WHILE = 0.05
 
 
 class Owed:
-    """Bytes received that this side has not acknowledged; `pay` does so, where nothing else is said for a WHILE."""
+    """Bytes received but not acknowledged; `pay` acknowledges them if nothing else is sent for a WHILE."""
 
     def __init__(self, pay: Callable[[], None]) -> None:
         self._pay = pay
@@ -26,14 +26,14 @@ class Owed:
 
     @property
     def much(self) -> bool:
-        """Whether the peer should hear of it now."""
+        """Whether the peer should be told now."""
         return self._size > OWED
 
     def add(self, size: int) -> None:
         """`size` bytes were received."""
         self._size += size
         if self._size > OWED_A_WHILE and self._reminder is None:
-            # A context of its own: a timer must not keep the session in whose context it was set.
+            # A fresh context: a timer must not keep the current session alive.
             self._reminder = asyncio.get_running_loop().call_later(WHILE, self._remind, context=Context())
 
     def _remind(self) -> None:
@@ -42,7 +42,7 @@ class Owed:
             self._pay()
 
     def paid(self) -> None:
-        """A record went, and with it an acknowledgement of all."""
+        """A record was sent, which acknowledged everything."""
         self._size = 0
 
     def clear(self) -> None:

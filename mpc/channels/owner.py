@@ -1,4 +1,4 @@
-"""What a channel asks of its owner, and tells it."""
+"""What a channel asks and tells its owner."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
 
 
 class ChannelOwner(Protocol):
-    """Who owns channels: the mesh."""
+    """The owner of channels: the mesh."""
 
     def opened(self, channel: Channel) -> None:
-        """The peer proved who it is; for a responder only after the initiator's first sealed record."""
+        """The peer proved its identity; for a responder only after the initiator's first sealed record."""
 
     def welcomes(self, name: str) -> bool:
-        """Whether to answer the hello of a link that says that it is from `name`."""
+        """Whether to answer a hello that claims to be from `name`."""
 
     def previous(self, name: str) -> Channel | None:
-        """The channel to `name` that a new link to it may go on with."""
+        """The channel to `name` that a new link may continue."""
 
     def interrupted(self, channel: Channel, fault: BeaverError) -> bool:
-        """Its link is gone.  Whether to wait for another one: then it is resumed or ended later."""
+        """The channel's link is gone. Return whether to wait for another one; the owner then resumes or ends the channel later."""
 
     def resumed(self, channel: Channel, through: Channel) -> None:
-        """It goes on over the link of `through`, which is no channel of its own."""
+        """The channel continues over the link of `through`, which does not become a channel itself."""
 
     def control(self, channel: Channel, body: wire.Body) -> None:
         """A control message arrived; a fault raised here ends the channel."""
 
     def closed(self, channel: Channel, fault: BeaverError) -> None:
-        """Nothing goes through the channel any more, or it never came to be; called exactly once.  It may be `parting` now."""
+        """The channel carries nothing any more, or was never opened; called exactly once. It may be `parting` now."""
 
     def parted(self, channel: Channel, fault: BeaverError | None) -> None:
-        """It is parting no more: the goodbyes were heard, or given up because of `fault`."""
+        """The channel is parting no more: both goodbyes arrived, or were given up because of `fault`."""
