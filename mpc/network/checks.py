@@ -1,4 +1,4 @@
-"""How well a peer is connected: its clock, its version, the time to it and back, and how many bytes a second pass."""
+"""How well a peer is connected: its clock, its version, the round-trip time and the throughput."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILLER = 60_000
 
 _ROUNDS = 11
 _BATCHES = (1, 4, 16, 64)
-"""Questions sent at once, until they take long enough to be timed: at most 5 MiB together, all of them to the peer."""
+"""Numbers of questions sent at once, increased until they take long enough to time: at most 5 MiB in all, all sent to the peer."""
 
 _LONG = 0.25
 _VERSION = re.compile(r"[0-9A-Za-z.+_!-]{1,40}")
@@ -30,7 +30,7 @@ _VERSION = re.compile(r"[0-9A-Za-z.+_!-]{1,40}")
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What the answers of one peer show.  Seconds, and bytes a second to it; `ahead` is its clock minus the own."""
+    """The result of measuring one peer: seconds, and bytes a second sent to it. `ahead` is the peer's clock minus this member's."""
 
     version: str
     ahead: float
@@ -40,7 +40,7 @@ class Measurement:
 
 @cache
 def own_version() -> str:
-    """The version of this software, as the installed distribution says."""
+    """This software's version, from the installed distribution."""
     try:
         return metadata.version("beaver-mpc")
     except metadata.PackageNotFoundError:
@@ -48,9 +48,9 @@ def own_version() -> str:
 
 
 class Checks:
-    """Answers the other members' questions, and asks this member's own.  One per mesh, for as long as the mesh lives.
+    """Answers the other members' questions, and asks this member's own. One per mesh, for the life of the mesh.
 
-    An answer is a hundred bytes, and is not given while the link takes none: nobody can make this member send or keep much.
+    An answer is a hundred bytes, and is not sent while the link takes none: nobody can make this member send or keep much.
     """
 
     def __init__(self, mesh: Mesh) -> None:
@@ -60,7 +60,7 @@ class Checks:
         mesh.subscribe(self)
 
     async def measure(self, name: str, patience: float) -> Measurement:
-        """Ask `name`, which must be connected.  PeerLost if it goes away, or leaves any question unanswered for `patience` seconds."""
+        """Measure `name`, which must be connected. PeerLost if it goes away or leaves a question unanswered for `patience` seconds."""
         samples = [await self._round(name, patience) for _ in range(_ROUNDS)]
         trip, ahead, version = min(samples)
         throughput = 0.0
@@ -68,19 +68,19 @@ class Checks:
             began = time.perf_counter()
             await self._answers(name, [self._ask(name, bytes(FILLER)) for _ in range(questions)], patience)
             took = time.perf_counter() - began
-            # The last answer travels back too; half of what was measured at least was sending.
+            # The last answer travels back, too; at least half of the measured time was sending.
             throughput = questions * FILLER / max(took - trip, took / 2)
             if took > _LONG:
                 break
         return Measurement(version, ahead, statistics.median(sample[0] for sample in samples), throughput)
 
     async def round_trip(self, name: str, patience: float) -> tuple[float, str]:
-        """Seconds to `name`, which must be connected, and back, and its version, by one question.  PeerLost as above."""
+        """The round-trip time to `name`, which must be connected, in seconds, and its version, from one question. PeerLost as above."""
         trip, _, version = await self._round(name, patience)
         return trip, version
 
     async def _round(self, name: str, patience: float) -> tuple[float, float, str]:
-        """One question: the time until its answer, how far the peer's clock was ahead half-way, its version."""
+        """Ask one question: return the time until its answer, how far the peer's clock was ahead half-way, and the peer's version."""
         here, began = time.time(), time.perf_counter()
         (answer,) = await self._answers(name, [self._ask(name, b"")], patience)
         trip = time.perf_counter() - began
@@ -110,7 +110,7 @@ class Checks:
     # -- what the mesh tells ------------------------------------------------------------------------------------
 
     def control(self, name: str, body: wire.Body) -> None:
-        """A question or an answer."""
+        """Handle a question or an answer."""
         if body["kind"] == "check":
             channel = self._mesh.channel(name)
             if channel is not None and channel.writable:
@@ -123,10 +123,10 @@ class Checks:
                 answer.set_result(body)
 
     def peer_up(self, name: str) -> None:
-        """Nothing to do: who connects anew has lost its connection before."""
+        """Nothing to do: a peer that connects anew has lost its connection before."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
-        """Nobody answers any more."""
+        """Nobody answers any more: fail the pending questions."""
         for (asked, _), answer in tuple(self._asked.items()):
             if asked == name and not answer.done():
                 answer.set_exception(fault)

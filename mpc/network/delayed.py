@@ -1,4 +1,4 @@
-"""Links over which every frame takes longer: distance, for benchmarks and tests.  No configuration enables it."""
+"""Links that delay every frame: distance, for benchmarks and tests. No configuration enables them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from mpc.transport.link import Link, Network, OnClosed, OnFrame, OnWritable, Part
 
 _EARLY = 0.001
-"""Timers of a loop count in milliseconds: the rest is waited for in turns of the loop."""
+"""Seconds by which a timer ends early, since an event loop's timers count in milliseconds; turns of the loop fill the rest."""
 
 
 class DelayedLink:
-    """The end `link` of a connection, with every frame handed over `delay` seconds after it came.
+    """One end of a connection: `link`, with every frame handed over `delay` seconds after it arrived.
 
-    Frames keep their order and travel together: a thousand that come at once are late once.  With both ends delayed, a round trip takes twice
-    as long.  What is on its way is kept in memory, however much it is.
+    Frames keep their order and travel together: a thousand that arrive at once are late once. With both ends delayed, a round trip takes `2
+    * delay` longer. Frames in flight are kept in memory, without limit.
     """
 
     def __init__(self, link: Link, delay: float) -> None:
@@ -54,7 +54,7 @@ class DelayedLink:
     def start(self, on_frame: OnFrame, on_closed: OnClosed, on_writable: OnWritable) -> None:
         """See Link.start."""
         self._on_frame = on_frame
-        # The end travels as a frame does, and behind the last one.
+        # The end of the link travels like a frame, behind the last one.
         self._link.start(lambda frame: self._comes(bytes(frame)), lambda reason: self._comes(lambda: on_closed(reason)), on_writable)
 
     def _comes(self, what: bytes | Callable[[], None]) -> None:
@@ -96,7 +96,7 @@ class DelayedLink:
         self._link.close()
 
     def abort(self) -> None:
-        """See Link.abort: what is on its way is lost, and nothing is waited for."""
+        """See Link.abort: drop frames in flight at once."""
         self._aborted = True
         self._coming = deque((0.0, what) for _, what in self._coming)
         if self._timer is not None:
@@ -111,7 +111,7 @@ class DelayedLink:
 
 
 class DelayedNetwork:
-    """The `network` of a member, with every frame that comes to it delayed by `delay` seconds."""
+    """The `network` of a member, with every frame that arrives delayed by `delay` seconds."""
 
     def __init__(self, network: Network, delay: float) -> None:
         self._network = network

@@ -1,4 +1,4 @@
-"""Dialling: one attempt after the other to connect with a peer, as long as the mesh wants to meet it."""
+"""Dialling: one attempt after another to connect with a peer, as long as the mesh wants to meet it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from mpc.transport.link import Network
 
 _BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds before the next attempt to connect: who starts is met within the last of them, however long it was away."""
+"""Seconds before the next attempt to connect: a peer that starts is met within the last of them, however long it was away."""
 CONTESTED = 5.0
-"""The same where two nodes seem to use one identity."""
+"""Seconds before the next attempt if two nodes seem to use one identity."""
 
 
 class Dialler:
-    """Dials for a mesh, to which the channels then belong."""
+    """Dials for a mesh, which owns the channels."""
 
     def __init__(self, mesh: Mesh, network: Network, unproven: Unproven) -> None:
         self._mesh = mesh
@@ -34,7 +34,7 @@ class Dialler:
         """Keep a channel to `peer` until cancelled, or until the mesh closes and has parted with it."""
         failures = 0
         while not self._mesh.closing or peer.last is not None:
-            # Of the many attempts in a hurry none counts against the peer.
+            # Attempts while hurrying are many; none of them counts against the peer.
             failures = 0 if await self._tried(peer) or peer.interrupted else failures
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.pause(peer, failures)):
@@ -43,16 +43,17 @@ class Dialler:
             failures += 1
 
     def pause(self, peer: Peer, failures: int) -> float:
-        """Seconds until the next attempt; where a channel waits, many fit into the time that it has."""
-        # Two nodes that cut each other off at once would do nothing else. After a silence it was no other node, and the peer may have waited as long.
+        """Seconds until the next attempt; while a channel is interrupted, many attempts fit into its time for repair."""
+        # Two nodes that cut each other off at once would do nothing else. After a silence there was no other node, and the peer may have
+        # waited as long as this one.
         silent = peer.last is not None and asyncio.get_running_loop().time() - peer.last.heard > self._mesh.clocks.lost
         hurried = self._mesh.contested(peer.member.name) and not silent
         pause = CONTESTED if hurried else _BACKOFF[min(failures, len(_BACKOFF) - 1)]
         return min(pause, self._mesh.clocks.repair / (4 if hurried else 20)) if peer.interrupted else pause
 
     async def _tried(self, peer: Peer) -> bool:
-        """One attempt to connect, and all the time that the channel then lives; whether the link came to be used."""
-        # A way that swallows everything must not use up the time in which a channel can go on.
+        """Make one attempt to connect and wait for the end of its channel; return whether the link was ever used."""
+        # A network that swallows everything must not use up the time in which a channel can be resumed.
         limit = self._mesh.clocks.repair / 4 if peer.interrupted else None
         try:
             async with asyncio.timeout(limit) as attempt:

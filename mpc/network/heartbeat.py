@@ -1,4 +1,4 @@
-"""What time does to a member: its own key retires, it runs out of files, and a peer falls silent, or is to hear that this one lives."""
+"""Periodic checks: this member's key retires, files run out, a peer falls silent, or a peer must hear that this member lives."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from mpc.network.mesh import Clocks
 
 QUIET = 60.0
-"""Seconds after which it is said again that there are too many open files."""
+"""Seconds before the warning of too many open files is repeated."""
 
 
 class Heartbeat:
-    """One beat after the other for each channel; who calls it knows when."""
+    """The checks of each channel and of this member; the caller decides when they run."""
 
     def __init__(self, clocks: Clocks, log: logging.Logger) -> None:
         self._clocks, self._log = clocks, log
@@ -33,18 +33,18 @@ class Heartbeat:
         self._told_full = float("-inf")
 
     def use(self, me: Member, key: bytes) -> None:
-        """From now on the roster says `me` of this member, which uses `key`."""
+        """Take this member's entry `me` from the current roster; the member uses `key`."""
         self._retires = me.retires if me.retiring == key else None
         if self._retires is not None:
             self._log.warning("phase=start the own key retires on %s; set `key` to the new one before, and restart", minute(self._retires))
 
     def see_itself(self) -> None:
-        """Say what keeps this member from its peers and is no fault of theirs."""
+        """Log what keeps this member from its peers through no fault of theirs."""
         self._see_key()
         self._see_files()
 
     def _see_files(self) -> None:
-        """Without a descriptor the system drops every new connection, and tells nobody."""
+        """Log a lack of file descriptors: the system then drops every new connection, and tells nobody."""
         try:
             os.close(os.open(os.devnull, os.O_RDONLY))
         except OSError as fault:
@@ -53,7 +53,7 @@ class Heartbeat:
                 self._log.error("phase=mesh too many open files: new connections are dropped, and jobs may fail; raise `ulimit -n`")
 
     def _see_key(self) -> None:
-        """The others cut this member off when its key retires, and cannot tell it why."""
+        """Log that the key has retired: the others cut this member off then, and cannot tell it why."""
         if self._retires is not None and self._retires <= datetime.now(UTC):
             self._log.error(
                 "the own key retired on %s, and nobody takes it any more; set `key` to the new one, and restart", minute(self._retires)
@@ -61,12 +61,12 @@ class Heartbeat:
             self._retires = None
 
     def beat(self, channel: Channel, now: float, held_up: float) -> None:
-        """Interrupt or end `channel` if it is time for that, or say that this member lives; it did not run for `held_up` seconds itself."""
+        """Interrupt or end `channel` if it is time, or ping the peer; this process itself did not run for `held_up` seconds."""
         lost = self._clocks.lost
-        # Before a job gives up its message: another connection can still save it.
+        # Earlier than a job gives up its message: another connection can still save the job.
         heed = 0.75 * self._clocks.stall
         if channel.peer is not None and channel.peer.retires is not None and channel.peer.retires <= datetime.now(UTC):
-            # By the clock of the wall, as at the handshake: a connection does not outlive the key that it was made with.
+            # Wall-clock time, as in the handshake: a connection does not outlive the key that it was made with.
             channel.end(retired(channel.peer))
         elif now - channel.heard > lost + held_up:
             channel.interrupt(PeerLost(channel.name, f"no bytes for {lost:g} s: the process is stopped, or the network is cut"))

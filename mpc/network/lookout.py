@@ -1,17 +1,17 @@
-"""Waiting awake for a message that is about to come: to be woken takes longer than many rounds do between machines that are close."""
+"""Busy waiting for a message that is about to arrive: waking up takes longer than many rounds between machines that are close."""
 
 from __future__ import annotations
 
 import asyncio
 
 LOOKS = 100
-"""How often the event loop looks for a message before the process sleeps; a look takes a microsecond or two."""
+"""How often the event loop polls for a message before the process sleeps; a poll takes a microsecond or two."""
 PAUSES = 64
-"""How many waits are slept through after looking was no use, at most."""
+"""Most waits in a row that are slept through after polling did not pay."""
 
 
 class Lookout:
-    """Keeps the event loop from sleeping as long as that pays: where it did not, it pauses, each time twice as long."""
+    """Keeps the event loop from sleeping as long as that pays: each time it does not, it pauses for twice as many waits."""
 
     __slots__ = ("_future", "_left", "_pause", "_penalty")
 
@@ -22,7 +22,7 @@ class Lookout:
         self._penalty = 1
 
     def look_for(self, future: asyncio.Future[None]) -> None:
-        """Stay awake until `future` is done, for a while."""
+        """Stay awake until `future` is done, for a limited number of polls."""
         if self._pause:
             self._pause -= 1
             return

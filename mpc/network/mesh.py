@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from mpc.transport.link import Link, Network
 
 CLIENTS_SAY = frozenset({"propose", "answer", "decline", "check", "checked"})
-"""Control messages that a client may send: it takes part in no session, so it has no join, no confirmation and nothing to ask a dealer."""
+"""Control messages that a client may send: it takes part in no session, so it has no join, no confirmation and no asks for a dealer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Seconds, all monotonic: for peers that are not there yet, for silence on a channel, for a missing message, for a lost connection."""
+    """Limits in seconds, all monotonic: for absent peers, a silent channel, a missing message and a lost connection."""
 
     join: float = 300.0
     lost: float = 10.0
@@ -42,10 +42,10 @@ class Clocks:
 
 
 class Subscriber(Protocol):
-    """Who wants to hear of peers: the agreement of a job, a session, the dealer."""
+    """Hears of peers and their control messages: the agreement of a job, a session, the dealer."""
 
     def peer_up(self, name: str) -> None:
-        """A fresh channel to `name` is ready; if there was an older one, `peer_down` was told before."""
+        """A fresh channel to `name` is ready; if there was an older one, `peer_down` was called before."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """The channel to `name` is gone."""
@@ -55,7 +55,7 @@ class Subscriber(Protocol):
 
 
 class Mesh:
-    """All channels of one identity.  `async with Mesh(...) as mesh:` listens, dials and keeps reconnecting."""
+    """All channels of one identity. `async with Mesh(...) as mesh:` listens, dials and keeps reconnecting."""
 
     def __init__(
         self, identity: Identity, roster: Roster, network: Network, clocks: Clocks | None = None, window: int | None = None
@@ -75,14 +75,14 @@ class Mesh:
         self._dialler = Dialler(self, network, self._unproven)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.closing = False
-        """Whether it says goodbye: then nobody new is dialled, and few are let in."""
+        """Whether the mesh is saying goodbye: it dials nobody new and lets few in."""
 
     def _adopt(self, roster: Roster) -> None:
         others = met(self.identity.name, roster)
         self.roster, self._me = roster, roster[self.identity.name]
         self._heart.use(self._me, self.identity.public)
         for name, member in others.items():
-            # Who leaves stays known: jobs of an earlier roster may ask for it still.
+            # Members that leave stay known: jobs of an earlier roster may still ask for them.
             self._peers.setdefault(name, Peer(member)).member = member
 
     async def __aenter__(self) -> Self:
@@ -93,9 +93,10 @@ class Mesh:
         return self
 
     def follow(self, roster: Roster) -> None:
-        """From now on `roster` counts, which gives this member its role and key.  ConfigError, and nothing has changed, if it cannot meet all.
+        """Adopt `roster`, which gives this member its role and key. ConfigError, with nothing changed, if it names a peer that cannot be
+        met.
 
-        Whose key does not count any more, or who takes no part in it, is cut off; all others stay connected.
+        Members whose keys are no longer valid, or that are not in it, are cut off; all others stay connected.
         """
         former = self.roster
         self._adopt(roster)
@@ -114,7 +115,7 @@ class Mesh:
         self._dial_all()
 
     def _dial_all(self) -> None:
-        """Keep dialling whom this member dials, and nobody else."""
+        """Keep dialling the peers that this member dials, and no others."""
         for name, peer in self._peers.items():
             wanted = self.meets(name) and dials(self._me, peer.member)
             if wanted and name not in self._tasks:
@@ -130,16 +131,17 @@ class Mesh:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (fault := task.exception()) is not None:
-            # These go on until they are cancelled: without this, nobody would hear why a peer is not dialled any more, or no heartbeat sent.
+            # Heartbeats and dialling go on until cancelled; an error in one must be heard, or a peer is no longer dialled or pinged and
+            # nobody knows why.
             self.log.critical("phase=mesh ended by a fault of this node itself; restart it", exc_info=fault)
 
     async def __aexit__(self, *_: object) -> None:
         self.closing = True
-        # A goodbye alone is worth a silence and as long a repair, and no more: a supervisor kills who takes too long to stop.
+        # A goodbye may take one silence and one repair, and no more: a supervisor kills a process that takes too long to stop.
         needed = any(peer.last is not None and peer.last.unacknowledged.of_sessions for peer in self._peers.values())
         patience = self.clocks.stall if needed else min(self.clocks.stall, 2.5 * self.clocks.lost)
         try:
-            # Others are dialled no more; where a connection is lost now, it is made again, or what it holds would be lost.
+            # Other peers are dialled no more. A connection that is lost now is made again, or the messages that it holds would be lost.
             await self._stop([name for name in self._tasks if name in self._peers and self._peers[name].last is None])
             async with asyncio.timeout(patience):
                 await self._part()
@@ -147,7 +149,7 @@ class Mesh:
             for each in [peer.last for peer in self._peers.values() if peer.last is not None]:
                 each.end(PeerLost(each.name, f"did not say goodbye within {patience:g} s"))
         finally:
-            # First, or its handshake could end meanwhile: nobody would close it.
+            # First, or its handshake could end meanwhile, and nobody would close it.
             self._unproven.end("this party is closing")
             try:
                 await self._stop(list(self._tasks))
@@ -156,10 +158,10 @@ class Mesh:
                 await self._network.close()  # last: the links of a relay leave through its one connection
 
     async def _part(self) -> None:
-        """Say goodbye to all, and return when all have answered, or cannot."""
+        """Say goodbye to all peers; return when each has answered or cannot."""
         while there := [peer for peer in self._peers.values() if peer.last is not None]:
             for peer in there:
-                # Also one that was made meanwhile: nobody else would close it.
+                # Including channels made meanwhile: nobody else would close them.
                 if peer.channel is not None:
                     peer.channel.close()
             await there[0].next_change()
@@ -181,24 +183,24 @@ class Mesh:
         return self._peers[name].channel
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Those of `names` that are not connected now; an interrupted channel may come back, but carries nothing meanwhile."""
+        """The members among `names` that are not connected now; an interrupted channel may come back, but carries nothing meanwhile."""
         return [name for name in names if not self._peers[name].connected]
 
     def fault(self, name: str) -> BeaverError | None:
-        """What was wrong with the last attempt to connect with `name`, if there was one."""
+        """The fault of the last attempt to connect with `name`, if it failed."""
         return self._peers[name].problem
 
     def try_again(self, name: str) -> None:
-        """Forget why `name` could not be reached, and dial it at once if it is this member who dials."""
+        """Forget why `name` could not be reached, and dial it at once if this member is the one that dials."""
         self._peers[name].problem = None
         self._peers[name].again.set()
 
     def contested(self, name: str) -> bool:
-        """Whether channels to `name` displace each other again and again: see Peer.contested."""
+        """Whether channels to `name` keep displacing each other: see Peer.contested."""
         return self._peers[name].contested(asyncio.get_running_loop().time())
 
     def traffic(self, name: str) -> Traffic:
-        """What passed between this member and `name` until now."""
+        """The traffic between this member and `name` so far."""
         peer = self._peers[name]
         traffic = replace(peer.traffic)
         if peer.channel is not None:
@@ -206,7 +208,7 @@ class Mesh:
         return traffic
 
     def problem(self, name: str) -> str:
-        """Why `name` is not connected, as far as this party knows."""
+        """Why `name` is not connected, as far as this member knows."""
         return str(self.fault(name) or f"{name}: has not connected yet")
 
     def subscribe(self, subscriber: Subscriber) -> None:
@@ -214,7 +216,7 @@ class Mesh:
         self._subscribers.append(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Tell it no more."""
+        """Stop telling `subscriber`."""
         self._subscribers.remove(subscriber)
 
     # -- channels come and go ----------------------------------------------------------------------------------
@@ -226,7 +228,7 @@ class Mesh:
         self._unproven.add(Channel(link, self.identity, self.roster, self))
 
     def opened(self, channel: Channel) -> None:
-        """A channel proved its peer: it replaces an older one."""
+        """Take a channel whose peer has proved its identity; it replaces an older one."""
         self._unproven.discard(channel)
         peer = self._peers[channel.name]
         if peer.last is not None:
@@ -242,7 +244,9 @@ class Mesh:
             subscriber.peer_up(channel.name)
 
     def welcomes(self, name: str) -> bool:
-        """See ChannelOwner: while this member closes, only whom it has not parted with may come, to hear what it lacks."""
+        """See ChannelOwner: while this member closes, it admits only peers with which it is still parting, so that they get what they
+        lack.
+        """
         return not self.closing or (name in self._peers and self._peers[name].parting is not None)
 
     def previous(self, name: str) -> Channel | None:
@@ -250,7 +254,7 @@ class Mesh:
         return self._peers[name].last
 
     def interrupted(self, channel: Channel, fault: BeaverError) -> bool:
-        """See ChannelOwner: another link is waited for as long as the clock `repair` says."""
+        """See ChannelOwner: wait for another link as long as the clock `repair` allows."""
         peer = self._peers[channel.name]
         if peer.last is not channel or not self.clocks.repair:
             return False
@@ -274,17 +278,17 @@ class Mesh:
         self.log.info("peer=%s phase=repair connected again; what it had not received was sent again", channel.name)
 
     def control(self, channel: Channel, body: wire.Body) -> None:
-        """Hand a control message to everyone who listens."""
+        """Hand a control message to all subscribers."""
         if self._peers[channel.name].member.role == "client" and body["kind"] not in CLIENTS_SAY:
             raise PeerMisbehaved(channel.name, f"is a client and sent {body['kind']!r}, which members of a session send")
         for subscriber in tuple(self._subscribers):
             subscriber.control(channel.name, body)
 
     def closed(self, channel: Channel, fault: BeaverError) -> None:
-        """A channel is gone."""
+        """Forget a channel that is over."""
         self._unproven.discard(channel)
         if not (channel.ready or channel.dialled):
-            # A stranger's.
+            # The channel of a stranger.
             self._refusals.tell(fault)
             self._diagnose(fault)
             return
@@ -316,7 +320,7 @@ class Mesh:
         peer.changed.set()
 
     def _diagnose(self, fault: BeaverError) -> None:
-        """Remember why a link that a member dialled was refused.  It may have been anyone's: this is only ever shown."""
+        """Remember why a link to a dialled member was refused. Anyone may have caused the refusal, so it is only ever displayed."""
         peer = self._peers.get(fault.party) if isinstance(fault, RemoteFault) else None
         if peer is not None and peer.channel is None and not dials(self._me, peer.member):
             peer.problem = fault
@@ -331,7 +335,7 @@ class Mesh:
             now = loop.time()
             held_up = now - before - pause
             self._heart.see_itself()
-            # `held_up` is time in which this process itself did not run: it is not the peers' silence.
+            # `held_up` is the time in which this process itself did not run: the peers were not silent then.
             limit = self.clocks.lost + held_up
             self._unproven.end(f"did not finish the handshake within {self.clocks.lost:g} s", born_before=now - limit)
             for peer in self._peers.values():

@@ -1,4 +1,4 @@
-"""What a mesh keeps of one peer: its channel, what passed, and what is waited for."""
+"""The mesh's record of one peer: its channel, its traffic, and the channel that is awaited."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TWICE = "if a second node runs with the key of either, as after a restore or a 
 
 @dataclass(slots=True)
 class Traffic:
-    """Sealed bytes to and from one peer since this member started, and how often they connected, and repaired a connection."""
+    """Sealed bytes to and from one peer since this member started, and the numbers of connections and of repairs."""
 
     sent: int = 0
     received: int = 0
@@ -27,7 +27,7 @@ class Traffic:
     repairs: int = 0
 
     def count(self, channel: Channel) -> None:
-        """Add what went over `channel`."""
+        """Add the traffic of `channel`."""
         self.sent += channel.wire_bytes
         self.received += channel.wire_received
 
@@ -39,35 +39,35 @@ class Peer:
     member: Member
     channel: Channel | None = None
     parting: Channel | None = None
-    """The last one, as long as its goodbyes are on their way."""
+    """The previous channel, while its goodbyes are in flight."""
     traffic: Traffic = field(default_factory=Traffic)
-    """Without the channel that is there now."""
+    """All traffic but that of the current channel."""
     problem: BeaverError | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     again: asyncio.Event = field(default_factory=asyncio.Event)
     expiry: asyncio.TimerHandle | None = None
     in_a_row: int = 0
-    """New channels until now, each soon after the one before."""
+    """Number of new channels in a row, each soon after the one before."""
     born: float = float("-inf")
-    """When the last of them came to be."""
+    """When the last of these channels was made."""
 
     @property
     def connected(self) -> bool:
-        """Whether there is a channel that carries something now."""
+        """Whether a channel carries messages now."""
         return self.channel is not None and not self.channel.interrupted
 
     @property
     def last(self) -> Channel | None:
-        """Its channel, or the one that is parting."""
+        """The current channel, or the one that is parting."""
         return self.channel or self.parting
 
     @property
     def interrupted(self) -> bool:
-        """Whether its last channel waits for another link."""
+        """Whether the last channel waits for another link."""
         return self.last is not None and self.last.interrupted
 
     def met_anew(self, now: float) -> str:
-        """A new channel came to be, which goes on with no older one.  A warning for the log where it is one of too many."""
+        """Count a new channel that continues no older one. Return a warning for the log if there are too many in a row."""
         # A client comes for one job, and again for the next.
         self.in_a_row = self.in_a_row + 1 if now - self.born < SOON and self.member.role != "client" else 1
         self.born = now
@@ -76,16 +76,16 @@ class Peer:
         return f"{self.in_a_row} new connections, each within {SOON:g} s of the one before; {_TWICE}"
 
     def contested(self, now: float) -> bool:
-        """Whether channels to it displace each other again and again, as they do where a second program has its key, or this member's."""
+        """Whether channels to the peer keep displacing each other, as they do if a second program has the peer's key or this member's."""
         return self.in_a_row >= IN_A_ROW and now - self.born < SOON
 
     def stop_waiting(self) -> None:
-        """Its interrupted channel goes on, or is not waited for any more."""
+        """Stop waiting for the interrupted channel: it continues, or was given up."""
         if self.expiry is not None:
             self.expiry.cancel()
             self.expiry = None
 
     async def next_change(self) -> None:
-        """Return when a channel to it has come, gone, or been interrupted."""
+        """Return when a channel to the peer is opened, closed or interrupted."""
         self.changed.clear()
         await self.changed.wait()

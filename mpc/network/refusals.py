@@ -1,4 +1,4 @@
-"""What the log has of links that were refused: anyone who reaches the port can make as many as they like."""
+"""The log lines of refused links: anyone who reaches the port can cause any number of refusals."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from mpc.errors import BeaverError
 
 LINES = 20
-"""Refusals of one MINUTE that are told one by one; of the others only how many there were."""
+"""Refusals per MINUTE that are logged one by one; of the rest only the number is logged."""
 MINUTE = 60.0
 QUIET = 3600.0
-"""Seconds in which the same refusal of the same address is told once: a check of health comes every few seconds, for ever."""
+"""Seconds in which the same refusal of the same address is logged only once: health checks may connect every few seconds for ever."""
 MOST = 1000
-"""Refusals that are kept as told; the oldest of more would be told again."""
+"""Logged refusals that are remembered; beyond these the oldest is forgotten and would be logged again."""
 
 
 @dataclass(slots=True)
 class _Told:
-    """When a refusal was told, and how often it came since."""
+    """When a refusal was logged, and how often it has recurred since."""
 
     when: float
     again: int = 0
 
 
 class Refusals:
-    """Gives `warn` a line for each refusal, but not more than the log can take."""
+    """Calls `warn` with a line for each refusal, but with no more lines than the log can take."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
@@ -39,16 +39,16 @@ class Refusals:
         self._end: asyncio.TimerHandle | None = None
 
     def tell(self, fault: BeaverError) -> None:
-        """A link was refused because of `fault`."""
+        """Report that a link was refused because of `fault`."""
         loop = asyncio.get_running_loop()
         what = _address(fault), fault.text
         known = self._known.get(what)
         if known is not None and loop.time() - known.when < QUIET:
-            # It takes no line from what others are refused for.
+            # A repeat uses up none of the LINES for other refusals.
             known.again += 1
             return
         if self._end is None:
-            # A context of its own: a timer must not keep what is in that of whoever was refused.
+            # A fresh context: a timer must not keep the objects in the refused link's context alive.
             self._end = loop.call_later(MINUTE, self._next_minute, context=Context())
         if self._told >= LINES:
             self._more += 1
@@ -57,14 +57,14 @@ class Refusals:
         self._warn(
             f"link refused: {fault}{f' ({known.again:,} times more since this was told last)' if known is not None and known.again else ''}"
         )
-        # Behind all that were told before.
+        # Moved behind all that were logged before.
         self._known.pop(what, None)
         self._known[what] = _Told(loop.time())
         if len(self._known) > MOST:
             del self._known[next(iter(self._known))]
 
     def let_in(self, name: str) -> None:
-        """The member `name` connected: what it is refused for from now on is news."""
+        """The member `name` connected: later refusals of it are news."""
         self._known = {what: told for what, told in self._known.items() if what[0] != name}
 
     def _next_minute(self) -> None:
@@ -75,7 +75,7 @@ class Refusals:
         self._told, self._more, self._end = 0, 0, None
 
     def close(self) -> None:
-        """The node's time is over."""
+        """The node closes: log what was only counted."""
         self._next_minute()
         if again := sum(each.again for each in self._known.values()):
             self._warn(f"{again:,} more links were refused for what was told of their addresses before")
@@ -83,6 +83,6 @@ class Refusals:
 
 
 def _address(fault: BeaverError) -> str:
-    """Where a link came from, without its port, which is another one each time; of a member that is known, its name."""
+    """The address of a link, without its port, which differs each time; for a known member, its name."""
     party = fault.party or ""
     return party.rpartition(":")[0] or party

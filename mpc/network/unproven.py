@@ -1,4 +1,4 @@
-"""Channels whose peers have not proved yet who they are: of those that were dialled it is known who should be there, of the others nothing."""
+"""Channels whose peers have not proved their identity. For a dialled channel the expected peer is known, for an accepted one nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from mpc.channels.channel import Channel
 
 MAX_STRANGERS = 128
-"""Accepted links whose ends have not proved who they are: for one more, the oldest is dropped."""
+"""Most accepted links with unproven peers: one more displaces the oldest."""
 
 
 class Unproven:
-    """Those of one mesh, each from its beginning until its peer has proved itself, or it is over."""
+    """The unproven channels of one mesh: each from its beginning until its peer has proved its identity, or the channel is over."""
 
     def __init__(self) -> None:
         self._channels: dict[Channel, None] = {}
@@ -24,7 +24,7 @@ class Unproven:
         return channel in self._channels
 
     def add(self, channel: Channel) -> None:
-        """A link was dialled, or accepted."""
+        """Add a channel whose link was dialled or accepted."""
         self._channels[channel] = None
         strangers = [each for each in self._channels if not each.dialled]
         if len(strangers) > MAX_STRANGERS:
@@ -32,11 +32,11 @@ class Unproven:
             _end(strangers[0], "did not prove who it is while many others tried")
 
     def discard(self, channel: Channel) -> None:
-        """Its peer has proved itself, or it is over."""
+        """Remove a channel whose peer has proved its identity, or that is over."""
         self._channels.pop(channel, None)
 
     def end(self, why: str, born_before: float = math.inf) -> None:
-        """Drop all, or those that are as old as that."""
+        """End all unproven channels, or only those born before `born_before`."""
         for channel in tuple(self._channels):
             if channel.born < born_before:
                 _end(channel, why)

@@ -1,4 +1,4 @@
-"""Whom a member meets by its roster, who of two dials, and why a way leads nowhere."""
+"""Whom a member meets by its roster, which of two members dials, and why a peer is unreachable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def dials(me: Member, other: Member) -> bool:
-    """Whether `me` dials `other`: the lower name does, unless only one of the two can be reached.  At a broker everyone can.
+    """Whether `me` dials `other`: the lower name dials, unless only one of the two can be reached. At a broker everyone can be reached.
 
     A client is there only while it wants something: it dials, and nobody dials it.
     """
@@ -32,7 +32,9 @@ def dials(me: Member, other: Member) -> bool:
 
 
 def met(name: str, roster: Roster) -> dict[str, Member]:
-    """Whom `name` meets; ConfigError if there is no way to one of them.  A client meets those that it can dial: its job may do without the others."""
+    """The members that `name` meets; ConfigError if one of them cannot be reached. A client meets those that it can dial: its job may do
+    without the others.
+    """
     me = roster[name]
     others = [member for member in roster.members if member.name != name and meet(me, member)]
     if me.role == "client":
@@ -45,7 +47,7 @@ def met(name: str, roster: Roster) -> dict[str, Member]:
 
 
 def unreachable(member: Member, fault: OSError | UnicodeError | PeerLost) -> PeerLost:
-    """Why `member` was not dialled."""
+    """The fault of a `member` that could not be dialled."""
     if isinstance(fault, PeerLost):
         return fault
     if isinstance(fault, OSError) and fault.errno in TOO_MANY:
@@ -56,7 +58,7 @@ def unreachable(member: Member, fault: OSError | UnicodeError | PeerLost) -> Pee
 
 
 def still(shown: Member, roster: Roster) -> Member:
-    """What `roster` says of a member that proved to be `shown`; AuthenticationFailed if it takes no part any more, or not with that key."""
+    """The entry in `roster` of a member that proved to be `shown`; AuthenticationFailed if it is not in it, or not with that key."""
     key = fingerprint(shown.public)
     known = next((member for member in roster.members if member.name == shown.name), shown)
     key_of(known, key, roster)
