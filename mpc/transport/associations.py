@@ -1,4 +1,4 @@
-"""Who speaks with whom at a broker: a member of the roster, its processes one after the other, and their links."""
+"""Who speaks with whom at a broker: a member of the roster, its successive processes, and their links."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ if TYPE_CHECKING:
 
 
 MAX_ASSOCIATIONS = 64
-"""Processes of one peer of which it is remembered what they said, beside those that have links now: how often it starts, or says so, is its own affair."""
+"""Processes of one peer, beside those with links now, whose counters are remembered. A peer decides alone how often it starts, or claims
+to.
+"""
 
 
 MAX_RESETS = 64
-"""Links that are no more and of which the peer is to be told, at most: while nothing leaves it may ask after any number, and asks again."""
+"""Most ended links of which the peer is still to be told. While nothing leaves, the peer may ask for any number; it asks again."""
 
 
 class Sender(Protocol):
-    """Who has messages to send."""
+    """Has messages to send."""
 
     def next_message(self) -> bytes | None:
-        """The next one, or None."""
+        """The next message, or None."""
 
 
 class Association:
@@ -35,7 +37,7 @@ class Association:
         self.links: dict[int, RelayedLink] = {}
         self.envelopes = pair.envelopes(process)
         self._multiplexer = multiplexer
-        # Each of the two numbers the links that it opens: the lower name in even, the other in odd numbers.
+        # Each side numbers the links that it opens: the lower name with even, the other with odd numbers.
         self._mine = 0 if pair.me < pair.peer else 1
         self._opened = self._taken = 0
         self._resets: deque[int] = deque(maxlen=MAX_RESETS)
@@ -51,7 +53,7 @@ class Association:
         return link
 
     def receive(self, plain: memoryview) -> None:
-        """What the peer sealed."""
+        """Handle an opened message of the peer."""
         try:
             message = RelayedMessage(plain)
         except ValueError:
@@ -76,7 +78,7 @@ class Association:
         self._multiplexer.wants(self, self)
 
     def next_message(self) -> bytes | None:
-        """The next farewell to a link that is no more."""
+        """The next RESET for a link that has ended."""
         return reset(self._resets.pop()) if self._resets else None
 
     def wants(self, link: RelayedLink) -> None:
@@ -91,21 +93,21 @@ class Association:
 
 
 class RelayPeer:
-    """One member under one of its keys: whether it is at the broker, and what was said with each of its processes."""
+    """One member under one of its keys: whether it is at the broker, and the associations with its processes."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self.presence: Presence | None = None
         self.token = b""
         self.farewell = ""
-        """The topic of its farewell, of which it has one."""
+        """The topic of the peer's farewell, of which it has one."""
         self.associations: dict[bytes, Association] = {}
-        """Of old processes too, so that what they said is not taken twice."""
+        """By process. Old processes are included, so that their messages are not accepted twice."""
 
     def keep(self, process: bytes, association: Association) -> None:
-        """Remember `association` with this process, and of too many forget the oldest without a link.
+        """Remember `association` with this process; beyond the limit, forget the oldest one without a link.
 
-        Who repeats what a forgotten process said gets a link, over which no handshake comes to its end: that needs fresh material of this side.
+        Replaying a forgotten process's messages gets a link, but its handshake never completes: that needs fresh material of this side.
         """
         self.associations[process] = association
         spare = [each for each, known in self.associations.items() if each != process and not known.links]
@@ -114,10 +116,10 @@ class RelayPeer:
 
     @property
     def here(self) -> bool:
-        """Whether it can be dialled: it said that it came, and the broker did not say that it left."""
+        """Whether the peer can be dialled: it announced itself, and the broker did not announce that it left."""
         return self.presence is not None and not self.presence.known_by(self.token)
 
     @property
     def links(self) -> list[RelayedLink]:
-        """All links with it."""
+        """All links with the peer."""
         return [link for association in self.associations.values() for link in association.links.values()]

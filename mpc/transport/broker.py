@@ -1,4 +1,4 @@
-"""The connection to an MQTT broker: the client of aiomqtt, as this network needs it."""
+"""The connection to an MQTT broker: aiomqtt's client, adapted to this network."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from mpc.membership.endpoints import Relay
 
 _LIBRARY = logging.getLogger("mqtt")
-# Where a program logs nothing, Python would print the library's events, which may hold data.
+# If a program configures no logging, Python would print the library's log records, which may hold data.
 _LIBRARY.addHandler(logging.NullHandler())
-# This member's own log says when a connection broke; only what is raised in a callback is nowhere else.
+# This member's own log says when a connection broke; only exceptions in callbacks are reported nowhere else.
 _LIBRARY.addFilter(lambda record: record.exc_info is not None)
 
 MAX_MESSAGE = 1 << 17
-"""Bytes of a message to the broker, topic and all: what the strictest of the usual brokers take."""
+"""Bytes of a message to the broker, topic included: what the strictest of the usual brokers accept."""
 MAX_TAKEN = 2 * MAX_MESSAGE
-"""Bytes of a message from the broker: a member's own ones are shorter, and whoever reaches the broker may publish what is not one."""
+"""Bytes of a message from the broker: members' messages are shorter, but anyone who reaches the broker may publish anything."""
 CONNECT = 5.0
 """Seconds for the broker to answer."""
 _VERSION_5 = 1.0
-"""The same where it may be that it does not know version 5, and says nothing."""
+"""Seconds for the broker to answer version 5, which it may not know and silently ignore."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How this member logs in at the broker; `ca` is a file of certificates to trust besides the system's."""
+    """This member's login at the broker; `ca` is a file of certificates to trust besides the system's."""
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -54,7 +54,7 @@ class Login:
     max_message: int = MAX_MESSAGE
 
     def context(self) -> ssl.SSLContext:
-        """For TLS to the broker; ConfigError if `ca` cannot be used."""
+        """The context for TLS to the broker; ConfigError if `ca` cannot be used."""
         try:
             return ssl.create_default_context(cafile=self.ca)
         except OSError as fault:
@@ -63,11 +63,13 @@ class Login:
 
 
 class TooSmallError(MqttError):
-    """The broker takes too little.  It said so: in the other version it only would not say it, and drop what is too large."""
+    """The broker accepts only smaller packets than this network needs. Protocol version 3.1.1 cannot announce a limit and would silently
+    drop larger packets, so retrying in it is no remedy.
+    """
 
 
 class _Inbox(asyncio.Queue[Message]):
-    """Hands messages over at once, inside the client's own callback, instead of keeping them."""
+    """Delivers messages at once, inside the client's own callback, instead of queueing them."""
 
     def __init__(self, deliver: Callable[[Message], None], maxsize: int = 0) -> None:
         super().__init__(maxsize)
@@ -79,7 +81,7 @@ class _Inbox(asyncio.Queue[Message]):
 
 
 class Client(aiomqtt.Client):
-    """Also remembers the largest packet that the broker said it takes, and its socket."""
+    """A client that also remembers its socket and the largest packet that the broker announced to accept."""
 
     largest = math.inf
     _own_socket: socket.socket | None = None
@@ -89,7 +91,7 @@ class Client(aiomqtt.Client):
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
-        # The library would wait for an answer until its time is over.
+        # The library would wait for an answer until its timeout.
         self._loop.call_soon_threadsafe(
             self._over, aiomqtt.MqttCodeError(reason_code, "the broker hung up before it answered"), self._connected
         )
@@ -104,42 +106,44 @@ class Client(aiomqtt.Client):
         super()._on_socket_close(client, userdata, sock)
 
     def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:  # noqa: ARG002  the library's signature
-        """As the library's, but for a socket that is closed or broken by the time the loop gets to it: nothing can be written there."""
+        """As the library's, but tolerates a socket that is closed or broken by the time the loop gets to it: nothing can be written
+        there.
+        """
 
         def write() -> None:
             self._or_over(client.loop_write)
 
         def register() -> None:
             if sock.fileno() >= 0:
-                # uvloop takes no writer for a socket whose connection was reset, and says so to nobody else.
+                # uvloop accepts no writer for a socket whose connection was reset, and reports that to nobody else.
                 self._or_over(lambda: self._loop.add_writer(sock.fileno(), write))
 
         self._loop.call_soon_threadsafe(register)
 
     def _or_over(self, step: Callable[[], object]) -> None:
-        """Take this step; if it fails, whatever the fault, the connection is over."""
+        """Call `step`; any exception ends the connection."""
         try:
             step()
         except Exception as fault:  # noqa: BLE001
-            # Before the broker has answered, that is what somebody waits for.
+            # Before the broker has answered, somebody waits for this future.
             self._over(fault, self._disconnected if self._connected.done() else self._connected)
 
     def _over(self, fault: Exception, waited: asyncio.Future[None]) -> None:
         if not waited.done():
             waited.set_exception(fault if isinstance(fault, MqttError) else MqttError(str(fault)))
-            # Read here: whoever waited may have given up.
+            # Retrieve the exception: the waiter may have given up.
             waited.exception()
 
     @property
     def has_socket(self) -> bool:
-        """Whether it has one that is not closed."""
+        """Whether the client has a socket that is not closed."""
         return self._own_socket is not None
 
     def hurry(self) -> None:
-        """Let the system confirm what comes at once.
+        """Let the system acknowledge at once what arrives.
 
-        Usual brokers send a small message only when the one before is confirmed (Nagle), and the system waits 40 ms with that.
-        It forgets this wish whenever something is sent.
+        Usual brokers send a small message only after the one before is acknowledged (Nagle), and the system delays that by 40 ms. The
+        system forgets this setting whenever something is sent.
         """
         if self._own_socket is not None and hasattr(socket, "TCP_QUICKACK"):
             with contextlib.suppress(OSError):
@@ -147,7 +151,7 @@ class Client(aiomqtt.Client):
 
 
 def _taken() -> Properties:
-    """What a broker of version 5 is told when this member connects: it drops what is larger."""
+    """The properties sent to a version 5 broker on connecting: the size above which it drops messages to this member."""
     taken = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # it has no types
     taken.MaximumPacketSize = MAX_TAKEN
     return taken
@@ -162,7 +166,7 @@ def client_of(
     farewell: tuple[str, bytes],
     deliver: Callable[[Message], None],
 ) -> Client:
-    """A client that is not connected yet.  The broker publishes its `farewell`, a topic and what it says, where the connection breaks."""
+    """A client that is not connected yet. If the connection breaks, the broker publishes `farewell`, a topic and its payload."""
     topic, words = farewell
     newest = version is Version.V5
     return Client(
@@ -186,7 +190,7 @@ def client_of(
 
 @contextlib.asynccontextmanager
 async def connected(client: Client) -> AsyncIterator[Client]:
-    """`client` while it is connected.  MqttError if that fails; then its socket is closed too, which the library leaves open."""
+    """`client` while it is connected. MqttError if connecting fails; its socket, which the library would leave open, is then closed too."""
     try:
         await client.__aenter__()
     except MqttError:

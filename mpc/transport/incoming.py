@@ -16,7 +16,7 @@ HEAD_BYTES = 4
 
 
 class IncomingStream:
-    """Where the stream stands, and the frame that is not complete yet."""
+    """The position in the stream, and the frame that is incomplete."""
 
     def __init__(self, label: str) -> None:
         self.expected = 0
@@ -29,11 +29,11 @@ class IncomingStream:
         self._length = self._filled = 0
 
     def fresh(self, offset: int, data: memoryview) -> memoryview | None:
-        """What of `data` is next; None if bytes before it are missing."""
+        """The part of `data` that is next in the stream; None if bytes before it are missing."""
         return None if offset > self.expected else data[self.expected - offset :]
 
     def frames(self, data: memoryview) -> Iterator[memoryview]:
-        """The frames that `data`, the next bytes, complete.  Each is valid until the next; PeerMisbehaved for an impossible one."""
+        """The frames that `data`, the next bytes, complete. Each is valid until the next one; PeerMisbehaved for an impossible frame."""
         if not self._opened and data:
             if data[:1] != VERSION:
                 raise PeerMisbehaved(self._label, f"speaks version {data[0]} of the relay's framing; install the same release on both")
@@ -60,7 +60,7 @@ class IncomingStream:
         check_length(self._length, self.largest, self._label)
 
     def _gather(self, part: memoryview) -> memoryview | None:
-        """Keep a part of a frame; the frame once it is complete."""
+        """Keep a part of a frame; return the frame once it is complete."""
         if len(self._frame) < self._length:
             self._frame = bytearray(self._length)
         self._frame[self._filled : self._filled + len(part)] = part

@@ -1,4 +1,4 @@
-"""Links between two ends on one event loop.  What passes is bytes, copied at `send`: there is no other path."""
+"""Links between two ends on one event loop. They pass only bytes, copied at `send`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class MemoryLink:
-    """One end.  `schedule` decides when a frame is delivered; the order of each direction is kept whatever it decides."""
+    """One end. `schedule` decides when a frame is delivered; each direction keeps its order in any case."""
 
     def __init__(self, label: str, schedule: Callable[[Callable[[], None]], None], tap: Callable[[bytes], None] | None) -> None:
         self.label = label
-        # Of no use here, where nothing is announced: what comes is in memory already.
+        # Unused here, where no lengths are announced: arriving frames are in memory already.
         self.largest = MAX_FRAME
         self.heard = asyncio.get_running_loop().time()
         self._schedule = schedule
@@ -62,7 +62,7 @@ class MemoryLink:
         self._far.take(frame)
 
     def take(self, frame: bytes | None) -> None:
-        """A frame, or the end, from the other side."""
+        """Receive a frame, or the end, from the other side."""
         self._inbox.append(frame)
         if self._handlers is not None:
             self._schedule(self._deliver)

@@ -1,7 +1,7 @@
 """Links through an MQTT broker that nobody has to trust: members behind firewalls meet there with outgoing connections only.
 
-The broker sees sealed messages on topics that look random, their sizes and times.  Messages go at QoS 0: the links count, acknowledge
-and send again by themselves, from end to end, so the broker's own acknowledgements would only cost round trips and storage.
+The broker sees sealed messages on random-looking topics, their sizes and times. Messages go at QoS 0: the links themselves count,
+acknowledge and resend end to end, so the broker's acknowledgements would only cost round trips and storage.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _NO_RIGHTS = "the broker does not let this member read its topics; allow it to r
 
 
 def _report(task: asyncio.Task[None]) -> None:
-    """A fault of this program, not of the broker: say it, as the loop does for its own callbacks."""
+    """Report a fault of this program, not of the broker, as the loop does for its own callbacks."""
     if not task.cancelled() and task.exception() is not None:
         task.get_loop().call_exception_handler({"message": "the relay's task failed", "exception": task.exception(), "task": task})
 
 
 class MqttNetwork:
-    """The network of a node that meets `members` at a broker.  One connection, however many links.
+    """The network of a node that meets `members` at a broker, with one connection for all links.
 
-    A connection that breaks is made again; links go on if that, and the peers' return, takes at most `patience` seconds each.
+    A broken connection is made again. Links survive if reconnecting, and the peers' return, take at most `patience` seconds each.
     """
 
     def __init__(self, relay: Relay, identity: Identity, members: Iterable[Member], *, patience: float, login: Login | None = None) -> None:
@@ -68,7 +68,7 @@ class MqttNetwork:
     # -- the network's contract --------------------------------------------------------------------------------
 
     async def listen(self, on_link: Callable[[RelayedLink], None]) -> None:
-        """Meet the others from now on.  ConfigError if the broker refuses this member; one that is out of reach is tried again and again."""
+        """Meet the others from now on. ConfigError if the broker refuses this member; an unreachable broker is retried for ever."""
         self._multiplexer.on_link = on_link
         tried: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks = [asyncio.create_task(self._stay(tried)), asyncio.create_task(self._watch())]
@@ -82,7 +82,7 @@ class MqttNetwork:
             raise
 
     async def dial(self, member: Member) -> RelayedLink:
-        """A link to `member`; PeerLost unless it is at the broker, or comes within some seconds."""
+        """A link to `member`; PeerLost unless it is at the broker or arrives within some seconds."""
         link = await self._multiplexer.dial(member)
         if link is not None:
             return link
@@ -109,7 +109,7 @@ class MqttNetwork:
     # -- the connection ----------------------------------------------------------------------------------------
 
     async def _stay(self, tried: asyncio.Future[None]) -> None:
-        """Be connected until `close`.  `tried` tells how the first attempt went."""
+        """Stay connected until `close`. `tried` gets the outcome of the first attempt."""
         failures = 0
         while not self._closing.is_set():
             version, first = self._version, self._first
@@ -126,14 +126,14 @@ class MqttNetwork:
             if not tried.done():
                 tried.set_result(None)
             with contextlib.suppress(TimeoutError):
-                # Never so long that links end which a broker that is back could have saved.
+                # Never so long that links end that a returning broker could have saved.
                 async with asyncio.timeout(min(_BACKOFF[min(failures, len(_BACKOFF) - 1)], self._patience / 4)):
                     await self._closing.wait()
             failures += 1
 
     @property
     def _first(self) -> Version:
-        """The version to try before the other one."""
+        """The protocol version to try first."""
         return self._works or Version.V5
 
     def _client(self) -> Client:
@@ -142,7 +142,7 @@ class MqttNetwork:
         return client_of(self._relay, self._login, self._tls, self._version, self._patience, farewell, self._on_message)
 
     async def _serve(self, client: Client, tried: asyncio.Future[None]) -> None:
-        """Be there until the connection breaks or `close` is called."""
+        """Serve one connection until it breaks or `close` is called."""
         client.timeout = CONNECT
         working, reading = (asyncio.create_task(work) for work in (self._work(client, tried), self._read(client)))
         try:
@@ -159,7 +159,7 @@ class MqttNetwork:
                 raise outcome
 
     async def _work(self, client: Client, tried: asyncio.Future[None]) -> None:
-        """Listen, tell the others, and send until `close`; then take back what was told."""
+        """Subscribe, announce, and send until `close`; then withdraw the announcements."""
         if client.largest < LEAST:
             msg = f"the broker takes packets of {client.largest:g} bytes at most; let it take {LEAST} or more"
             raise TooSmallError(msg)
@@ -186,11 +186,11 @@ class MqttNetwork:
             pass
 
     async def _write(self, client: Client) -> None:
-        """Send what the links want, until `close`.  The next message is made when the last has left this process."""
+        """Send the links' messages until `close`. The next message is made when the last one has left this process."""
         multiplexer = self._multiplexer
         while True:
             multiplexer.work.clear()
-            # Those of now, and then messages: a peer may name another topic as often as it likes.
+            # Subscribe to the present topics, then send messages: a peer may name new topics as often as it likes.
             wanted, multiplexer.subscriptions = multiplexer.subscriptions, []
             for topic in wanted:
                 await client.subscribe(topic, qos=1)
@@ -209,7 +209,7 @@ class MqttNetwork:
             self._multiplexer.down()
 
     def _on_message(self, message: Message) -> None:
-        # Before it is opened, which takes as much memory again.
+        # Checked before opening, which takes as much memory again.
         if len(message.payload) <= MAX_TAKEN:
             self._multiplexer.arrived(message.topic.value, message.payload)
 
@@ -222,7 +222,7 @@ class MqttNetwork:
         unanswered = not isinstance(fault, TooSmallError) and (not isinstance(cause, OSError) or isinstance(cause, TimeoutError))
         problem = reason(cause) if isinstance(cause, OSError) and not unanswered else str(fault)
         if unanswered and code not in _REFUSED:
-            # Brokers of one version refuse another, hang up or say nothing; and so does one that goes away just then, whatever its version.
+            # Brokers of one version refuse another one, hang up or stay silent; so does a broker of any version that goes away just then.
             self._version = Version.V311 if self._version is Version.V5 else Version.V5
             if self._version is not self._first:
                 return
@@ -230,7 +230,10 @@ class MqttNetwork:
             msg = f"{self.place} refuses this member ({problem}); correct `username` and `password_file` in [relay]"
             tried.set_exception(ConfigError(msg))
         elif not tried.done() and isinstance(cause, ssl.SSLCertVerificationError):
-            msg = f"{self.place} has a certificate that is not trusted here ({cause.verify_message}); set `ca` in [relay] to the file of its authority"
+            msg = (
+                f"{self.place} has a certificate that is not trusted here ({cause.verify_message}); "
+                "set `ca` in [relay] to the file of its authority"
+            )
             tried.set_exception(ConfigError(msg))
         elif problem != self._problem:
             self._problem = problem

@@ -1,4 +1,4 @@
-"""All links of a member through one connection to a broker: whom they are with, what they want to send, and what comes for them."""
+"""All links of a member through one connection to a broker: their peers, their outgoing messages, and what arrives for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _OVERHEAD = 64 + envelopes.OVERHEAD + MESSAGE_OVERHEAD
 LEAST = _OVERHEAD + SMALLEST_CHUNK
-"""Bytes of a message that a broker must take, topic and all."""
+"""Bytes of a message, topic included, that a broker must accept."""
 _MESSAGES_AT_BROKER = 900
 """Brokers queue 1000 messages for a client that does not take them, and then drop."""
 _FLIGHT = 64
@@ -32,16 +32,17 @@ _NEWCOMER = 2.0
 
 
 class Multiplexer:
-    """Many links over one way that carries messages.  `patience` is for how many seconds links wait for the broker, and for a peer, to come back.
+    """Many links over one connection that carries messages. Links wait at most `patience` seconds each for the broker and for a peer to
+    return.
 
-    It knows nothing of MQTT: whoever carries the messages calls `arrived`, sends what `next_message` gives and what
-    `announcements` says, and tells when the way is open (`up`) or not (`down`).
+    It knows nothing of MQTT: the caller calls `arrived`, sends what `next_message` and `announcements` return, and reports when the
+    connection is open (`up`) or not (`down`).
     """
 
     def __init__(self, place: str, identity: Identity, members: Iterable[Member], patience: float, largest: int) -> None:
         self.place = place
         self.work = asyncio.Event()
-        """Set when there is something to send, or a topic to listen to."""
+        """Set when there is a message to send or a topic to subscribe to."""
         self.subscriptions: list[str] = []
         self._largest = largest
         self.chunk = largest - _OVERHEAD
@@ -62,7 +63,7 @@ class Multiplexer:
 
     @property
     def topics(self) -> list[str]:
-        """Where to listen."""
+        """The topics to subscribe to."""
         return [*self._messages, *self._presences, *self._farewells]
 
     @property
@@ -70,12 +71,12 @@ class Multiplexer:
         return {peer.farewell for peer in self._peers if peer.farewell}
 
     def announcements(self, token: bytes) -> Iterator[tuple[str, bytes]]:
-        """What to leave at which topic: this member is there, until `token` comes at its farewell."""
+        """Topics, with the message to leave at each: this member is there until `token` is published as its farewell."""
         for peer in self._peers:
             yield peer.pair.presence_outbound, peer.pair.announce(envelopes.named(self.farewell), token)
 
     def next_message(self) -> tuple[str, bytes] | None:
-        """What to send where, one message of each link in turn."""
+        """The next topic and message to send; links take turns of one message."""
         while self._ready:
             sender = next(iter(self._ready))
             association = self._ready.pop(sender)
@@ -86,8 +87,8 @@ class Multiplexer:
         return None
 
     def up(self, largest: float) -> None:
-        """The way is open, for messages of `largest` bytes: at least LEAST."""
-        # Of this connection only: what a broker said once must not count for the life of the process.
+        """The connection is open for messages of `largest` bytes: at least LEAST."""
+        # The limit holds for this connection only: what a broker once announced must not bind for the life of the process.
         self.chunk = int(min(self._largest, largest)) - _OVERHEAD
         for peer in self._peers:
             for link in peer.links:
@@ -96,7 +97,7 @@ class Multiplexer:
                 link.resume(lost=True)
 
     def down(self) -> None:
-        """The way is closed; what is on it is lost."""
+        """The connection is closed; messages in flight are lost."""
         text = f"is cut off: {self.place} was out of reach for {self._patience:g} s; start the broker again, or mend the way to it"
         for peer in self._peers:
             lost = PeerLost(peer.pair.peer, text)
@@ -116,7 +117,7 @@ class Multiplexer:
     # -- for links ---------------------------------------------------------------------------------------------
 
     def wants(self, sender: Sender, association: Association) -> None:
-        """`sender` has something for the other side of `association`."""
+        """`sender` has a message for the other side of `association`."""
         self._ready.setdefault(sender, association)
         self.work.set()
 
@@ -125,7 +126,7 @@ class Multiplexer:
         self.on_link(link)
 
     async def dial(self, member: Member) -> RelayedLink | None:
-        """A link to `member`, or None if it does not come within some seconds."""
+        """A link to `member`, or None if it does not arrive within some seconds."""
         peers = [peer for peer in self._peers if peer.pair.peer == member.name]
         try:
             async with asyncio.timeout(_DIAL):
@@ -152,13 +153,13 @@ class Multiplexer:
     # -- what comes --------------------------------------------------------------------------------------------
 
     def arrived(self, topic: str, payload: bytes) -> None:
-        """A message came, from anyone who can publish at the broker: what the right peer did not seal is dropped."""
+        """Handle a message, which anyone may have published at the broker; drop it unless the right peer sealed it."""
         if topic in self._messages:
             self._on_envelope(self._messages[topic], payload)
         elif topic in self._presences:
             self._on_presence(self._presences[topic], payload)
         else:
-            # A member may name the topic of another one, which must not become deaf by that.
+            # A member may name another member's topic; the other one must still receive.
             for peer in self._peers:
                 if peer.farewell == topic:
                     self._on_farewell(peer, payload)
@@ -169,7 +170,7 @@ class Multiplexer:
         association = known or Association(self, peer.pair, process)
         plain = association.envelopes.open(payload)
         if plain is not None:
-            # Only what the peer sealed for this process makes it remember anything.
+            # Only messages sealed by the peer for this process make it remember anything.
             if known is None:
                 peer.keep(process, association)
             association.receive(plain)
@@ -182,7 +183,7 @@ class Multiplexer:
         topic = envelopes.topic(presence.farewell)
         if topic != peer.farewell:
             peer.farewell = topic
-            # Each once, and no more than there are peers.
+            # Each peer once, so no more than there are peers.
             self.subscriptions = [each for each in dict.fromkeys((*self.subscriptions, topic)) if each in self._farewells]
             self.work.set()
         for process, association in peer.associations.items():
@@ -190,7 +191,7 @@ class Multiplexer:
                 if process == presence.process:
                     link.resume(lost=False)
                 else:
-                    # It may be an old presence that the broker repeats: then the peer answers.
+                    # This may be an old presence that the broker repeats: then the peer answers.
                     link.doubt(_NEWCOMER, PeerLost(peer.pair.peer, "was started again"))
         self._news.set()
 

@@ -1,4 +1,4 @@
-"""The sending half of a stream over messages that may be lost, doubled or overtaken: numbered, kept, and sent again."""
+"""The sending half of a stream over messages that may be lost, doubled or overtaken: numbered, kept, and resent."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ if TYPE_CHECKING:
     from mpc.transport.link import Part
 
 WINDOW = 1 << 22
-"""Bytes on their way at most: so much, and no more, of each link waits at the broker."""
+"""Most bytes in flight: no more of each link wait at the broker."""
 _FIRST_WINDOW = 1 << 20
 SMALLEST_CHUNK = 1 << 10
-"""Bytes in one message that every broker must take: with less a stream would stand still."""
+"""Bytes in one message that every broker must accept: with fewer, a stream would stall."""
 _PATIENCE = 0.3
-"""Seconds without acknowledgement after which bytes are sent again, at least."""
+"""Least seconds without acknowledgement before bytes are sent again."""
 _ANSWER_DELAY = 0.1
 _TRIES = 2
 
 
 class Chunk(NamedTuple):
-    """Bytes of a stream from `offset` on; `last` if nothing comes after them."""
+    """Bytes of a stream from `offset` on; `last` if the stream ends after them."""
 
     offset: int
     data: Part
@@ -28,9 +28,9 @@ class Chunk(NamedTuple):
 
 
 class OutgoingStream:
-    """Bytes that the peer did not acknowledge yet.  `chunk` bytes go in one message, at most `flight` messages are on their way.
+    """The bytes that the peer has not acknowledged. One message carries `chunk` bytes; at most `flight` messages are in flight.
 
-    The end of the stream counts as one byte.  Chunks that never arrive get smaller: a broker may drop silently what is too large for it.
+    The end of the stream counts as one byte. Chunks that never arrive get smaller: a broker may silently drop messages that are too large.
     """
 
     def __init__(self, chunk: int, flight: int) -> None:
@@ -49,12 +49,12 @@ class OutgoingStream:
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait for their first, or next, way."""
+        """Bytes that wait to be sent or resent."""
         return self._top - self._next
 
     @property
     def done(self) -> bool:
-        """Everything, the end included, is acknowledged."""
+        """Everything, including the end, is acknowledged."""
         return self._ended and self._base > self._top
 
     def write(self, *parts: Part) -> None:
@@ -64,7 +64,7 @@ class OutgoingStream:
             self._top += len(part)
 
     def end(self) -> None:
-        """Nothing comes after what was written."""
+        """Nothing follows what was written."""
         self._ended = True
 
     def fit(self, chunk: int) -> None:
@@ -72,7 +72,7 @@ class OutgoingStream:
         self._chunk = min(self._chunk, max(chunk, SMALLEST_CHUNK))
 
     def take(self, now: float) -> Chunk | None:
-        """The next chunk that may leave.  Its data are valid until the next call of any method."""
+        """The next chunk that may be sent. Its data are valid until the next call of any method."""
         wanted = max(0, min(self._chunk, self._top - self._next))
         if not wanted and not (self._ended and self._next == self._top):
             return None
@@ -88,7 +88,7 @@ class OutgoingStream:
         return Chunk(offset, memoryview(self._kept)[start : start + wanted], last)
 
     def acknowledge(self, upto: int, now: float) -> None:
-        """The peer has everything before `upto`.  What was never sent cannot be acknowledged: that is ignored."""
+        """The peer has everything before `upto`. Acknowledgements of bytes that were never sent are ignored."""
         if not self._base < upto <= self._sent:
             return
         del self._kept[: upto - self._base]
@@ -103,7 +103,7 @@ class OutgoingStream:
         self._deadline = now + self._timeout() if self._flight else None
 
     def _measure(self, trip: float) -> None:
-        # The usual estimate of a round trip and its spread (RFC 6298); what was sent twice is not measured.
+        # The usual estimate of a round trip and its spread (RFC 6298); resent bytes are not measured.
         self._spread += (abs(trip - self._trip) - self._spread) / 4
         self._trip += (trip - self._trip) / 8
 
@@ -111,14 +111,14 @@ class OutgoingStream:
         return max(_PATIENCE, self._trip + 4 * self._spread + _ANSWER_DELAY) * (1 + self._failures % _TRIES)
 
     def rewind(self) -> None:
-        """Send again from the first byte that is not acknowledged."""
+        """Send again from the first unacknowledged byte."""
         self._next = self._base
         self._measured_from = self._sent
         self._flight.clear()
         self._deadline = None
 
     def failed(self) -> None:
-        """What was on its way is lost: send it again, after the second time in smaller chunks."""
+        """Everything in flight is lost: send it again, after the second loss in smaller chunks."""
         self._failures += 1
         self._window = max(2 * self._chunk, self._window // 2)
         if self._failures % _TRIES == 0:
@@ -126,5 +126,5 @@ class OutgoingStream:
         self.rewind()
 
     def overdue(self, now: float) -> bool:
-        """Whether an acknowledgement should have come by now."""
+        """Whether an acknowledgement is overdue."""
         return self._deadline is not None and now > self._deadline

@@ -1,7 +1,7 @@
 """A link over a service that carries messages but promises nothing: they may be lost, doubled, overtaken or late.
 
-Every message but RESET says which bytes of the other direction have come.  What is missing is sent again, from the first missing
-byte on; what came before is dropped.  So frames come exactly once and in order, or the link ends.
+Every message but RESET acknowledges the bytes of the other direction. Missing bytes are sent again, from the first missing one on; repeated
+bytes are dropped. So frames arrive exactly once and in order, or the link ends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EARLY = HIGH_WATER
 
 
 class MessageKind(IntEnum):
-    """What a message of a link is."""
+    """The kind of a link's message."""
 
     DATA = 1
     LAST = 2
@@ -38,7 +38,7 @@ class MessageKind(IntEnum):
 
 
 class RelayedMessage:
-    """One message: kind, number of the link, offset of `data` in its stream, and how much of the other stream has come."""
+    """One message: kind, number of the link, offset of `data` in its stream, and how much of the other stream has arrived."""
 
     __slots__ = ("acknowledged", "data", "kind", "link", "offset")
 
@@ -53,22 +53,22 @@ class RelayedMessage:
 
 
 def reset(number: int) -> bytes:
-    """Tell that this side has no link `number` (any more)."""
+    """A message that tells the peer that this side has no link `number` (any more)."""
     return _MESSAGE.pack(MessageKind.RESET, number, 0, 0)
 
 
 class Carrier(Protocol):
-    """Who takes messages to the peer, and brings its own."""
+    """Carries messages to the peer, and delivers the peer's."""
 
     def wants(self, link: RelayedLink) -> None:
         """`link` has something to send: call its `next_message` until that is None."""
 
     def finished(self, link: RelayedLink, *, tell: bool) -> None:
-        """`link` is over; `tell` the peer."""
+        """`link` is over; `tell` the peer if true."""
 
 
 class RelayedLink:
-    """One end.  The carrier calls `receive`, `next_message`, `tick`, `resume`, `doubt` and `fail`; the rest is the Link's contract."""
+    """One end. The carrier calls `receive`, `next_message`, `tick`, `resume`, `doubt` and `fail`; the rest is the Link's contract."""
 
     def __init__(self, carrier: Carrier, number: int, label: str, *, chunk: int, flight: int) -> None:
         self.label, self.number = label, number
@@ -108,7 +108,7 @@ class RelayedLink:
 
     @property
     def heard(self) -> float:
-        """See Link.heard.  While the peer is known to be away the carrier decides when it is lost, not the silence."""
+        """See Link.heard. While the peer is known to be away, the carrier, not the silence, decides when it is lost."""
         return self._loop.time() if self._doubt else self._heard
 
     def start(self, on_frame: OnFrame, on_closed: OnClosed, on_writable: OnWritable) -> None:
@@ -153,7 +153,7 @@ class RelayedLink:
     # -- what comes --------------------------------------------------------------------------------------------
 
     def receive(self, message: RelayedMessage) -> None:
-        """A message of the peer for this link."""
+        """Handle a message of the peer for this link."""
         now = self._heard = self._loop.time()
         self.answered = True
         self._doubt = None
@@ -174,7 +174,7 @@ class RelayedLink:
     def _take(self, message: RelayedMessage) -> None:
         fresh = self._incoming.fresh(message.offset, message.data)
         if fresh is None:
-            # Told once for each gap: what else is on its way would only ask for the same again.
+            # Asked once per gap: other messages in flight would only ask for the same bytes again.
             if self._told_gap != self._incoming.expected:
                 self._told_gap = self._incoming.expected
                 self._answer = MessageKind.GAP
@@ -196,7 +196,7 @@ class RelayedLink:
 
     def _deliver(self, data: memoryview) -> None:
         if self._handlers is None or self._early:
-            # Also between the start and its first turn, in which a loop may read: what came before goes first.
+            # Also between `start` and its first turn, in which the loop may read: earlier frames go first.
             self._early += data
             return
         try:
@@ -210,13 +210,13 @@ class RelayedLink:
     # -- what leaves -------------------------------------------------------------------------------------------
 
     def next_message(self) -> bytes | None:
-        """What to send now."""
+        """The next message to send."""
         kind, offset = self._answer, 0
         data: Part = b""
         if kind is not MessageKind.GAP and self._probe:
             kind, self._probe = MessageKind.PROBE, False
         elif kind is not MessageKind.GAP:
-            # Every message acknowledges, so data make an answer superfluous.
+            # Every message acknowledges, so one with data makes an answer superfluous.
             chunk = None if self._over else self._outgoing.take(self._loop.time())
             if chunk is not None:
                 kind, offset, data = MessageKind.LAST if chunk.last else MessageKind.DATA, chunk.offset, chunk.data
@@ -240,7 +240,7 @@ class RelayedLink:
         self._outgoing.fit(chunk)
 
     def tick(self, now: float, patience: float) -> None:
-        """Time has passed: acknowledge, send again, give up."""
+        """Time has passed: acknowledge, resend, or give up."""
         if self._doubt is not None and now > self._doubt[0]:
             self._finish(self._doubt[1], tell=True)
         elif self._ending and now - max(self._heard, self.born) > patience:
@@ -249,7 +249,7 @@ class RelayedLink:
             self._ask()
         elif self._outgoing.overdue(now):
             self._outgoing.failed()
-            # Alone, since the broker may drop what is large: so both ends know that the other lives.
+            # Sent alone, since the broker may drop large messages: so both ends know that the other one lives.
             self._ask()
         elif self._owed:
             self._answer = self._answer or MessageKind.ACK
@@ -261,7 +261,7 @@ class RelayedLink:
         self._ask()
 
     def resume(self, *, lost: bool) -> None:
-        """The way to the peer is open again; `lost` if what was on its way was lost here."""
+        """The connection to the peer is open again; `lost` if messages in flight were lost on this side."""
         if lost:
             self._outgoing.failed()
         else:
@@ -287,7 +287,7 @@ class RelayedLink:
             self._early.clear()
         self._closed.set_result(None)
         self._carrier.finished(self, tell=tell)
-        # Not at once: whoever ends a link says its own reason first.
+        # Not at once: a caller that ends a link gives its own reason first.
         self._loop.call_soon(self._tell_closed)
 
     def _tell_closed(self) -> None:

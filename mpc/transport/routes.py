@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Routes:
-    """Both networks as one: the members named in `met` through `broker`, all others over `tcp`."""
+    """Both networks as one: the members in `met` through `broker`, all others over `tcp`."""
 
     def __init__(self, tcp: TcpNetwork, broker: MqttNetwork, met: Container[str]) -> None:
         self._tcp, self._broker, self._met = tcp, broker, met
 
     async def listen(self, on_link: Callable[[Link], None]) -> None:
-        """Listen on both; ConfigError from either leaves neither."""
+        """Listen on both; ConfigError from either closes both."""
         await self._tcp.listen(on_link)
         try:
             await self._broker.listen(on_link)
@@ -29,7 +29,7 @@ class Routes:
             raise
 
     async def dial(self, member: Member) -> Link:
-        """A link to `member` by its own way."""
+        """A link to `member` over its own network."""
         return await (self._broker if member.name in self._met else self._tcp).dial(member)
 
     async def close(self) -> None:

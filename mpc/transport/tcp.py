@@ -27,7 +27,7 @@ _PATIENCE = 10.0
 
 
 class TcpLink(asyncio.BufferedProtocol):
-    """One TCP connection.  Until `start` nothing is read beyond the first 64 KiB."""
+    """One TCP connection. Before `start`, at most the first 64 KiB are read."""
 
     def __init__(self, on_link: Callable[[TcpLink], None] | None = None) -> None:
         self.label = "tcp"
@@ -50,7 +50,7 @@ class TcpLink(asyncio.BufferedProtocol):
     # -- the transport's callbacks -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Connected."""
+        """See asyncio.BufferedProtocol."""
         # No isinstance here: uvloop's transports are not registered as asyncio's.
         self._transport = stream = cast("asyncio.Transport", transport)
         host, port, *_ = transport.get_extra_info("peername") or ("unknown", 0)
@@ -63,15 +63,15 @@ class TcpLink(asyncio.BufferedProtocol):
             self._on_link(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  the buffer is as large as the frame that is due
-        """Where the next bytes go: of a large frame just the rest, so that nothing behind it has to be moved to the front."""
+        """The buffer for the next bytes: for a large frame only its missing part, so that no bytes behind it must be moved to the front."""
         return self._buffer[self._filled : max(self._due, _FIRST_BUFFER)]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand over every complete frame, keep the rest."""
+        """Hand over every complete frame; keep the rest."""
         self._filled += nbytes
         self.heard = asyncio.get_running_loop().time()
         if self._handlers is None:
-            # uvloop may begin to read after connection_made, whatever was asked for there.
+            # uvloop may begin to read after connection_made, whatever was requested there.
             self._pause()
             return
         self._deliver(self._handlers[0])
@@ -94,20 +94,20 @@ class TcpLink(asyncio.BufferedProtocol):
         self._keep(start)
 
     def _keep(self, start: int) -> None:
-        """The bytes from `start` on begin a frame that is not complete: they move to the front of a buffer that can hold it."""
+        """Move the bytes from `start` on, the beginning of an incomplete frame, to the front of a buffer that can hold the frame."""
         old = self._buffer[start : self._filled]
         self._due = _HEAD + int.from_bytes(old[:_HEAD], "little") if len(old) >= _HEAD else 0
         if not start and self._due <= len(self._buffer):
             return
         rest = bytes(old)
         if self._due > len(self._buffer):
-            # Not filled with zeros: of a frame that is smaller, only its own pages ever become memory.
+            # Not filled with zeros: a smaller frame commits only its own pages.
             self._buffer = np.empty(_FULL_BUFFER, np.uint8).data
         self._buffer[: len(rest)] = rest
         self._filled = len(rest)
 
     def eof_received(self) -> bool:
-        """The peer closed: so do we."""
+        """The peer closed: close, too."""
         return False
 
     def pause_writing(self) -> None:
@@ -115,7 +115,7 @@ class TcpLink(asyncio.BufferedProtocol):
         self._writable = False
 
     def resume_writing(self) -> None:
-        """It is below again."""
+        """The buffer is below the mark again."""
         self._writable = True
         if self._handlers is not None and not self._over:
             self._handlers[2]()
@@ -155,10 +155,10 @@ class TcpLink(asyncio.BufferedProtocol):
         """See Link.send."""
         if not self._over and self._transport is not None and not self._transport.is_closing():
             size = sum(map(len, parts))
-            # An empty part would never leave where asyncio sends parts as they are (Python 3.12 to 3.14, gh-155888).
+            # An empty part would never leave if asyncio sends parts as they are (Python 3.12 to 3.14, gh-155888).
             self._transport.writelines([size.to_bytes(_HEAD, "little"), *filter(len, parts)])
             if self._writable and self._transport.get_write_buffer_size() > HIGH_WATER:
-                # There it may also not look at its buffer (Python 3.12.0 to 3.13.1, gh-127655): this makes it look.
+                # asyncio may also fail to look at its buffer (Python 3.12.0 to 3.13.1, gh-127655): this makes it look.
                 _limit(self._transport)
 
     @property
@@ -187,7 +187,7 @@ def _limit(stream: asyncio.WriteTransport) -> None:
 
 
 def _remedy(fault: OSError) -> str:
-    """What helps a member that cannot listen."""
+    """The remedy for a member that cannot listen."""
     if isinstance(fault, socket.gaierror):
         return "this machine finds no address for the host: correct the host in `listen`, or in the roster if `listen` is not set"
     if fault.errno == errno.EADDRNOTAVAIL:
@@ -196,7 +196,7 @@ def _remedy(fault: OSError) -> str:
 
 
 async def dial(host: str, port: int) -> TcpLink:
-    """Connect; OSError if that fails."""
+    """A link to `host`; OSError if connecting fails."""
     _, link = await asyncio.get_running_loop().create_connection(TcpLink, host, port)
     return link
 
@@ -211,7 +211,7 @@ class TcpListener:
     async def listen(
         cls, on_link: Callable[[TcpLink], None], *, endpoint: Endpoint | None = None, sock: socket.socket | None = None
     ) -> TcpListener:
-        """Listen at `endpoint`, or on the bound socket `sock`.  ConfigError, naming the address, if that is impossible."""
+        """Listen at `endpoint`, or on the bound socket `sock`. ConfigError, naming the address, if that is impossible."""
         loop = asyncio.get_running_loop()
         host, port = endpoint or ("", 0)
         try:
@@ -227,17 +227,19 @@ class TcpListener:
 
     @property
     def address(self) -> Endpoint:
-        """Where it listens."""
+        """The address that it listens on."""
         host, port, *_ = self._server.sockets[0].getsockname()
         return host, port
 
     async def close(self) -> None:
-        """Free the port; links that were accepted live on."""
+        """Free the port; accepted links live on."""
         self._server.close()
 
 
 class TcpNetwork:
-    """The network of a real node: listens at its own endpoint, dials the endpoints of the roster, each for at most `patience` seconds."""
+    """The network of a real node: listens at its own endpoint, and dials the endpoints of the roster, each for at most `patience`
+    seconds.
+    """
 
     def __init__(self, endpoint: Endpoint | None, sock: socket.socket | None = None, *, patience: float = _PATIENCE) -> None:
         self._endpoint = endpoint
@@ -261,7 +263,7 @@ class TcpNetwork:
         except TimeoutError:
             if not attempt.expired():
                 raise
-            # The system itself would try for minutes, at ever longer intervals: a peer that has come back would not be met before the next one.
+            # The system itself would try for minutes, at ever longer intervals: a peer that returns would be met only at the next one.
             msg = f"no answer within {self._patience:g} s"
             raise TimeoutError(msg) from None
 
