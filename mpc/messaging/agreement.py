@@ -1,8 +1,8 @@
-"""Agreement on a job: everyone sees the same description and every other's fresh nonce before any input is read.
+"""Agreement on a job: every member sees the same description and every other's fresh nonce before any input is read.
 
-Each member sends `join` (description, nonce), computes the session id from all nonces, and sends `confirm`, keyed by the
-pair's new seed.  A member that reconnects joins again with the nonce of its own attempt; ids and confirmations are simply
-computed anew until all confirmations are of the same id.  So nothing repeats after a crash or restart of anyone.
+Each member sends `join` (description, nonce), computes the session id from all nonces, and sends `confirm`, keyed by the pair's new seed. A
+member that reconnects joins again with the nonce of its own attempt; ids and confirmations are computed anew until all confirmations are of
+the same id. So nothing repeats after a crash or restart of any member.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ ANEW = "joins anew"
 
 
 class Step(Enum):
-    """What an attempt does next while the session is not there."""
+    """The next step of an attempt whose session is not confirmed yet."""
 
     AGAIN = "look once more: this member has changed something itself"
     WAIT = "wait for news of the others"
 
 
 class Refusal(NamedTuple):
-    """Member `by` found that `whose` description differs.  What it saw may be on its way here `until` then."""
+    """Member `by` found that the description of `whose` differs. Until `until`, the messages that it saw may still be on their way here."""
 
     by: str
     whose: str
@@ -64,27 +64,27 @@ class Agreement:
         self._log = logging.LoggerAdapter(mesh.log, {"job": job.name, "phase": "agreement"})
         self._others = tuple(name for name in job.members if name != self._me)
         self._known = (*job.members, client) if client else job.members
-        """Who may be named: also the client that gets results, if there is one."""
+        """Members that may be named, including the client that gets results, if there is one."""
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._told: dict[str, Channel] = {}
-        """Over which channel each of the others was told of this attempt."""
+        """The channel over which each other member was told of this attempt."""
         self._agreed: Agreed | None = None
         """The session that this member has confirmed."""
         self._descriptions = Descriptions(job, self._me)
         self._fault: BeaverError | None = None
-        """What ends this attempt at its next step: a member that has left, or was lost."""
+        """The fault that ends this attempt at its next step: a member has left or was lost."""
         self._departure: Departure | None = None
-        """What that member said, where it left a session that it had begun."""
+        """The departure that this member reported, if it left a session that it had begun."""
         self._refusal: Refusal | None = None
         self._gave_up: set[str] = set()
-        """Members that withdrew since others had not come, or had no room."""
+        """Members that withdrew because others were missing or had no room."""
         self._over: set[str] = set()
-        """Members of which the dealer said that they have ended the session."""
+        """Members that have ended the session, according to the dealer."""
 
     async def reach(self, within: float | None = None) -> Agreed:
-        """Return when every member confirmed the same session; its channels are those of the mesh until the caller awaits something else.
+        """Return when every member confirmed the same session. Its channels are the mesh's until the caller's next await.
 
-        Raises PeerLost if someone does not come `within` seconds, Disagreement if its description differs.
+        Raises PeerLost if a member does not come `within` seconds, Disagreement if its description differs.
         """
         event = self._lobby.watch(self._key)
         self._descriptions.add(self._lobby.attempt(self._key).joins)
@@ -120,11 +120,11 @@ class Agreement:
     def _absent(self) -> list[str]:
         attempt = self._lobby.attempt(self._key)
         absent = [name for name in self._others if not self._has_joined(name, attempt)]
-        # Who waited for the same missing member and gave up a moment earlier is not to blame.
+        # A member that waited for the same missing member and gave up a moment earlier is not to blame.
         return [name for name in absent if name not in self._gave_up] or absent or self._unconfirmed() or ["confirmation"]
 
     def _unconfirmed(self) -> list[str]:
-        """Whose confirmation of the session that this member confirmed is missing."""
+        """Members whose confirmation of this member's confirmed session is missing."""
         confirms, session = self._lobby.attempt(self._key).confirms, self._agreed.session if self._agreed is not None else None
         return [name for name in self._others if name not in confirms or confirms[name]["session"] != session]
 
@@ -146,18 +146,18 @@ class Agreement:
         joins = self._lobby.attempt(self._key).joins
         for name, channel in self._told.items():
             if channel is self._mesh.channel(name):
-                # The nonce says which attempt of the peer this is about: its next one must not fail for it.
+                # The nonce identifies the peer's attempt: its next attempt must not fail because of this one.
                 answers = joins[name]["nonce"] if name in joins else b""
                 channel.control(kind="withdraw", job=self._job.name, reason=reason, party=party, answers=answers)
         if isinstance(fault, Disagreement):
             joins.clear()
-        # Whoever confirmed the session that another member left hears of that, and withdraws nothing: its join is spent.
+        # A member that confirmed the session hears that another one left it, and withdraws nothing: its join is spent.
         spent = set(self._others) - set(self._unconfirmed()) if self._departure is not None else set[str]()
-        # What a party got wrong would be found out again, at once and for ever.
+        # Keep no join of a peer that misbehaved: its error would recur at once and for ever.
         for name in spent | ({fault.party} if isinstance(fault, PeerMisbehaved) else set()):
             joins.pop(name, None)
         if self._agreed is not None:
-            # Whoever has all confirmations began already, and waits for this party's messages.
+            # A member that has all confirmations has begun already and waits for this party's messages.
             told = self._departure or Departure.of(fault, self._me, "the start")
             for name, channel in self._agreed.channels.items():
                 if channel is self._mesh.channel(name):
@@ -165,7 +165,9 @@ class Agreement:
         self._void(PeerLost(self._me, "gave up this job"))
 
     def _tell_that_over(self) -> None:
-        """A dealer that will not serve the session says who has ended it, as one that serves it does, to parties that may hear of it from nobody else."""
+        """At a dealer that will not serve the session: tell which members have ended it, as a serving dealer does, to parties that may
+        hear it from nobody else.
+        """
         if self._agreed is None or self._me != self._job.members[-1]:
             return
         ended = self._agreed.ended()
@@ -184,10 +186,11 @@ class Agreement:
     # -- one step ----------------------------------------------------------------------------------------------
 
     def _step(self) -> Agreed | Step:
-        """Do what can be done now; the session, once everyone has confirmed the one that this member would run."""
+        """Do what is possible now. Return the session once every member has confirmed the one that this member would run."""
         attempt = self._lobby.attempt(self._key)
         if self._fault is not None or self._refusal is not None:
-            # What differs is why they left, whoever did so first; whom a refusal means is for this member's own eyes to tell.
+            # If descriptions differ, that is why members left, whoever left first. This member compares them itself to see whom a refusal
+            # concerns.
             self._compare(attempt)
         if self._fault is not None:
             raise self._fault
@@ -202,11 +205,11 @@ class Agreement:
         session = session_id(self._job, {name: attempt.joins[name]["nonce"] for name in self._others} | {self._me: self._nonce})
         before = self._agreed if self._agreed is not None and self._agreed.session == session else None
         if attempt.ended and before is None:
-            # Another member joined anew: those who ended the session before are not in the next one until they join it.
+            # A member joined anew: members that ended the session before take no part in the next one until they join it.
             self._lobby.spend(attempt)
             return Step.AGAIN
         if any(channel.carries_alike(session) for channel in channels.values()):
-            # Nobody has this member's confirmation of it, so it is nowhere begun: another nonce, another id.
+            # No member has this one's confirmation, so the session has begun nowhere: take another nonce, and so another id.
             self._join_anew()
             return Step.AGAIN
         if before is None or before.channels != channels:
@@ -222,16 +225,16 @@ class Agreement:
         raise Disagreement(refusal.by, text + "Start it with the same settings everywhere.")
 
     def _joined(self, attempt: Attempt) -> dict[str, Channel] | None:
-        """Where each of the others is met, if all have joined."""
+        """The channel to each other member if all have joined, else None."""
         channels = {name: channel for name in self._others if (channel := self._channel(name, attempt)) is not None}
         return channels if all(name in channels and self._has_joined(name, attempt) for name in self._others) else None
 
     def _channel(self, name: str, attempt: Attempt) -> Channel | None:
-        """Where `name` is met; of a member that has ended the session already, where it was."""
+        """The channel to `name`; for a member that has ended the session, the channel that it had in the session."""
         return self._agreed.channels[name] if self._agreed is not None and name in attempt.ended else self._mesh.channel(name)
 
     def _promote(self, attempt: Attempt) -> None:
-        """Joins for a later run count from now on if the session that their senders began will not come to be here."""
+        """Make joins for a later run current if the session that their senders began will not come to be here."""
         session = self._agreed.session if self._agreed is not None else None
         stale = [name for name in attempt.later if name not in attempt.confirms or attempt.confirms[name]["session"] != session]
         for name in stale:
@@ -240,7 +243,7 @@ class Agreement:
             self._join_anew()
 
     def _join_anew(self) -> None:
-        """Whoever began a session with this attempt's nonce has spent its join: take it back everywhere, and join with a fresh one."""
+        """Withdraw the join and join with a fresh nonce: a member that began a session with the old nonce has spent its join."""
         for name, channel in self._told.items():
             if channel is self._mesh.channel(name):
                 channel.control(kind="withdraw", job=self._job.name, reason=ANEW, party=self._me, answers=b"")
@@ -271,8 +274,8 @@ class Agreement:
         self._descriptions.compare()
 
     def _begin(self, session: bytes, channels: dict[str, Channel], before: Agreed | None) -> None:
-        """Confirm `session`, of which `before` is what was known over other channels."""
-        # Who is met as before may have begun this very session already: what it sent for it counts, since it does not come again.
+        """Confirm `session`; `before` is the same session over earlier channels."""
+        # A member on the same channel may have begun this very session: its messages for it count, since it does not send them again.
         kept = [name for name, channel in channels.items() if before is not None and before.channels[name] is channel]
         self._void(PeerLost(self._me, "the session was agreed anew"), kept)
         self._gave_up.clear()
@@ -302,21 +305,21 @@ class Agreement:
     # -- what the mesh tells -----------------------------------------------------------------------------------
 
     def peer_up(self, name: str) -> None:
-        """The lobby wakes us."""
+        """Nothing to do: the lobby wakes this attempt."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
-        """The lobby wakes us; we wait for it to come back until the `join` clock ends, unless everyone was there already."""
+        """The lobby wakes this attempt, which waits for the peer until the `join` clock ends, unless every member was there already."""
         if self._all_present and name in self._others and name not in self._lobby.attempt(self._key).ended:
             self._fault = PeerLost(name, f"{fault.text} (before job {self._job.name!r} started)")
         self._see_who_is_lost()
 
     def control(self, name: str, body: wire.Body) -> None:
-        """Someone who already started has left again, or gives up, or refuses to start."""
+        """Handle a member that already started and left again, gave up, or refuses to start."""
         if name not in self._others:
             return
         if body["kind"] == "join" and body["job"] == self._job.name:
             if self._lobby.elsewhere(name, self._job.name, self._key):
-                # What it was told of this job is replaced there by what the dealer says of the other.
+                # The dealer's word on the other member replaces what `name` was told of this job.
                 self._told.pop(name, None)
             else:
                 self._descriptions.add({name: body})
@@ -335,19 +338,22 @@ class Agreement:
                 self._agreed.flows[name].peer_finished()
             self._see_who_is_lost()
         elif name not in self._gave_up:
-            # It may only pass on what another member did.
+            # `name` may only be passing on another member's departure.
             self._departure = Departure.told(body)
             self._fault = reported(name, self._departure, self._me, self._known)
             self._lobby.changed(self._key)
 
     def _see_who_is_lost(self) -> None:
-        """If some have ended the session, it has begun: a member that is lost then ends it here too, as it would a moment later, and is not waited for."""
+        """Find a lost member that need not be waited for: once some members have ended the session, it has begun, and a member that is
+        lost then ends it here too, as it would a moment later.
+        """
         if self._agreed is None:
             return
         began_over = self._agreed.channels
         ended = self._agreed.ended()
         now = {name: self._mesh.channel(name) for name in self._others if name not in ended}
-        # Who has ended it does not come back to it, not over another channel either; nor does whoever is lost once this party has heard of an end.
+        # A member that has ended the session does not return to it, even over another channel. Neither does a member that is lost after
+        # this party heard of an end.
         lost = [name for name, at in now.items() if (ended and at is None) or (name in self._over and at is not began_over[name])]
         if lost:
             self._fault = PeerLost(lost[0], "was lost before all had confirmed the session, which others have ended")
@@ -361,10 +367,10 @@ class Agreement:
                 self._fault = dealer_full(name, name)
         elif body["reason"] in (GAVE_UP, NO_ROOM):
             self._gave_up.add(name)
-            if self._all_present and self._departure is None:  # else who left the session has said why
+            if self._all_present and self._departure is None:  # else the member that left the session has said why
                 self._fault = withdrawal_fault(name, body["party"], [each for each in self._known if each != self._me], body["reason"])
         elif body["answers"] == self._nonce:
-            # What it saw may be on its way to this member still.
+            # The messages that `name` saw may still be on their way here.
             whose, until = body["party"] if body["party"] in self._job.members else name, time.monotonic() + ON_ITS_WAY
             self._refusal = self._refusal or Refusal(name, whose, until)
             asyncio.get_running_loop().call_later(1.1 * ON_ITS_WAY, self._lobby.changed, self._key)

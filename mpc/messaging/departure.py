@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 ROOM = "room"
-"""Why a dealer ends a session that is too large for its machine: nobody is to blame for that."""
+"""The reason of a dealer whose machine is too small for the session: nobody is to blame."""
 NO_ROOM = "no room"
-"""What a dealer without a place for a job says, and what whoever hears it passes on to the job's other parties."""
+"""The reason of a dealer without a place for a job; a party that hears it passes it on to the job's other parties."""
 MAX_PLACE = 1 << 12
-"""Characters that a place in a program may have of which another member tells; deep calls have long ones."""
+"""Characters of a place in a program as told by another member; places of deep calls are long."""
 ON_ITS_WAY = 1.0
-"""Seconds that messages on their way get to arrive once a member has ended what all have begun."""
+"""Seconds for messages in flight to arrive after a member has ended a session that all have begun."""
 
 
 class Departure(NamedTuple):
-    """Why a session ended, whom the reason is about, and who saw it where; other members pass it on unchanged."""
+    """Why a session ended, whom the reason concerns, and who saw it where; other members pass it on unchanged."""
 
     reason: str
     party: str
@@ -30,7 +30,7 @@ class Departure(NamedTuple):
 
     @classmethod
     def of(cls, fault: BaseException, me: str, at: str) -> Departure:
-        """What to tell of `fault`.  From fixed lists only: an abort carries no secret-dependent text."""
+        """The departure to tell for `fault`. Texts come from fixed lists only: an abort carries no secret-dependent text."""
         at = printable_place(at)
         match fault:
             case PeerLost() if fault.party != me:
@@ -44,17 +44,19 @@ class Departure(NamedTuple):
 
     @classmethod
     def told(cls, body: Mapping[str, str]) -> Departure:
-        """What a member's `leave` says."""
+        """The departure in a member's `leave`."""
         return cls(body["reason"], body["party"], body["by"], body["at"])
 
 
 def printable_place(at: str) -> str:
-    """The place in a program of which a member told, if it can be one."""
+    """The place in a program that a member told, made printable if it can be a place."""
     return at if at.isprintable() and len(at) <= MAX_PLACE else "a place without a name"
 
 
 def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> RemoteFault:
-    """What to raise at `me` for what `name` has `told`: it names the same two members everywhere, and says whose word it is where `name` tells of another."""
+    """The fault to raise at `me` for the departure `told` by `name`: it names the same two members everywhere, and says whose word it
+    is if `name` tells of another member.
+    """
     at = printable_place(told.at)
     about = told.party if told.party in members else name
     by = told.by if told.by in members else name
@@ -74,18 +76,23 @@ def reported(name: str, told: Departure, me: str, members: Sequence[str]) -> Rem
 
 
 def no_memory(at: str) -> str:
-    """What is said of a dealer that has no memory for the program at this place."""
-    return f"has no memory for what the program needs of it at {at}; let the program take smaller pieces, or give the dealer's machine more memory"
+    """The text for a dealer that has no memory for the program at this place."""
+    return (
+        f"has no memory for what the program needs of it at {at}; "
+        "let the program take smaller pieces, or give the dealer's machine more memory"
+    )
 
 
 def dealer_full(dealer: str, teller: str) -> Refused:
-    """What is said of a dealer that has no place for a job."""
+    """The fault of a dealer that has no place for a job."""
     text = "serves as many jobs at once as it can, or as this party may have; run it again when some are over"
     return Refused(dealer, text + according_to(teller, dealer), NO_ROOM)
 
 
 def withdrawal_fault(name: str, missed: str, others: Collection[str], reason: str) -> PeerLost | Refused:
-    """The fault of `name`, which withdrew from a job, or of the member `missed`, if it withdrew because that was lost, or refused the job."""
+    """The fault after `name` withdrew from a job: of `name`, or of the member `missed` because of which it withdrew, as that one was
+    lost or had no room.
+    """
     if missed in others and missed != name:
         if reason == NO_ROOM:
             return dealer_full(missed, name)
@@ -94,5 +101,5 @@ def withdrawal_fault(name: str, missed: str, others: Collection[str], reason: st
 
 
 def according_to(name: str, about: str) -> str:
-    """Whose word it is, if not that of the member whom it is about: nothing proves what one member tells of another."""
+    """A phrase that names the source, if `name` is not the member concerned: nothing proves what one member tells of another."""
     return f", says {name}" if name != about else ""

@@ -1,4 +1,4 @@
-"""What the members of a job say of it, each in its join."""
+"""The members' descriptions of a job, each from its join."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class Descriptions:
-    """Those of one attempt at one job.  They are kept when joins are taken back, as whoever finds that others differ does."""
+    """The descriptions of one attempt at one job. They outlive withdrawn joins, since a member that finds a difference withdraws its
+    join.
+    """
 
     def __init__(self, job: Job, me: str) -> None:
         self._job = job
@@ -23,20 +25,20 @@ class Descriptions:
         self._of: dict[str, dict[str, Any]] = {me: job.description}
 
     def concerns(self, name: str, join: wire.Body) -> bool:
-        """Whether a join is about this job: what the dealer says of other members is about another job, whose name they share."""
+        """Whether a join is about this job: the dealer may describe other members, and then speaks of another job of the same name."""
         return name != self._job.members[-1] or join["members"] == list(self._job.members)
 
     def add(self, joins: Mapping[str, wire.Body]) -> None:
-        """What these members say now."""
+        """Take the members' current descriptions."""
         self._of |= {name: join["description"] for name, join in joins.items() if self.concerns(name, join)}
 
     @property
     def complete(self) -> bool:
-        """Whether every member has said something."""
+        """Whether every member has sent a description."""
         return self._of.keys() >= set(self._job.members)
 
     def compare(self) -> None:
-        """Disagreement if not all say the same, as far as they have said anything."""
+        """Raise Disagreement unless the descriptions received so far are all equal."""
         mine = self._job.description
         odd = odd_one(self._job.members, self._me, {name: self._of.get(name, mine) for name in self._job.members})
         if odd is not None:

@@ -1,4 +1,4 @@
-"""Who says something else of a job than the others, and in what."""
+"""Which member describes a job differently from the others, and in which keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MAX_SHOWN, MAX_LISTED = 200, 20
 
 
 def _differing(usual: dict[str, Any], odd: dict[str, Any]) -> list[str]:
-    """The keys that two descriptions do not have alike, with those of the terms for `terms`.  Either may be whatever a member sent."""
+    """The keys in which two descriptions differ, with the keys of the terms in place of `terms`. Either may be whatever a member sent."""
     keys = sorted(str(key) for key in usual.keys() | odd.keys() if usual.get(key) != odd.get(key))
     if "terms" in keys and isinstance(usual.get("terms"), dict) and isinstance(odd.get("terms"), dict):
         at = keys.index("terms")
@@ -17,7 +17,7 @@ def _differing(usual: dict[str, Any], odd: dict[str, Any]) -> list[str]:
 
 
 class Odd(NamedTuple):
-    """Where descriptions differ: the member whose own the fewest parties share, another that does not share it, and in what they differ."""
+    """A difference: the member whose description the fewest parties share, one that does not share it, and the keys that differ."""
 
     name: str
     usual: str
@@ -25,7 +25,9 @@ class Odd(NamedTuple):
 
 
 def odd_one(members: tuple[str, ...], me: str, said: dict[str, dict[str, Any]]) -> Odd | None:
-    """None if all say the same.  Of two that disagree alone, the other; the dealer has what it says from the party that it heard of first."""
+    """The odd member, or None if all agree. If only two disagree, it is the other one. The dealer takes its description from the party
+    that it heard of first.
+    """
     *parties, dealer = members
     shared = {name: sum(said[party] == said[name] for party in parties) for name in parties}
     odd = min(parties, key=lambda name: (shared[name], name == me, said[name] == said[me]))

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from mpc.network.mesh import Mesh
 
 MAX_EXTENT = wire.MAX_TOTAL // WORD.itemsize
-"""What an axis of an announced shape may have: no message could hold more words."""
+"""Most length of an axis of an announced shape: no message could hold more words."""
 MAX_ASK_BYTES = 1 << 15
 
 
 class Transfer(NamedTuple):
-    """What goes to a peer and comes from it in one round: `words`, and a message of `size` bytes for `sink`; either may be missing."""
+    """One round with one peer: `words` to send, and a message of `size` bytes to receive in `sink`; either may be missing."""
 
     peer: str
     words: Words | None
@@ -47,7 +47,7 @@ class Transfer(NamedTuple):
 
 
 def _shape(name: str, table: Words) -> tuple[int, ...]:
-    """The shape that `name` announced; PeerMisbehaved if there is none such."""
+    """The shape that `name` announced; PeerMisbehaved if it is no shape."""
     ndim, *extents = (int(word) for word in table)
     if ndim > MAX_NDIM or any(extents[ndim:]) or any(extent > MAX_EXTENT for extent in extents):
         raise PeerMisbehaved(name, "announced an impossible shape")
@@ -55,10 +55,10 @@ def _shape(name: str, table: Words) -> tuple[int, ...]:
 
 
 class Exchange:
-    """One party's messages in one session.  The first fault ends it: every pending and later call raises that fault.
+    """One party's messages in one session. The first fault ends it: every pending and later call raises that fault.
 
-    If the program of another party failed, the session goes on here until this party needs more of that party than it had sent, or for ON_ITS_WAY
-    seconds: so each party finds by itself a fault that all programs have alike, since all know what was revealed.
+    If another party's program failed, the session goes on here until this party needs a message that the failed party had not sent, or for
+    ON_ITS_WAY seconds. So each party finds by itself a fault that all programs share, since all know what was revealed.
     """
 
     def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger, visit: Visit | None = None) -> None:
@@ -76,7 +76,7 @@ class Exchange:
         self._finished = False
         self._done: set[str] = set()
         self._gone: tuple[RemoteFault, Departure] | None = None
-        """The first fault of another party's program, while this party still goes on with what that had sent."""
+        """The first fault of another party's program, while this party continues with the messages that it had sent."""
         self._label = "the start"
         self._lookout = Lookout()
         self._waits = Waits(agreed, mesh, self.fail)
@@ -94,7 +94,7 @@ class Exchange:
     async def open(
         self, scope: Scope, op: str, words: Words, lineages: Sequence[int], names: Sequence[Tree | bytes], combine: np.ufunc
     ) -> Words:
-        """The sum (or XOR) of every party's `words` (1-d, uniform by the caller's masks), at every party.  One round, two if it scatters."""
+        """The sum (or XOR) of every party's `words` (1-d, uniform by the caller's masks), at every party. One round, two if it scatters."""
         about = op, words.shape, lineages, names
         if scatters(len(self.names), words.size):
             return await self._scatter(scope, about, words, combine)
@@ -105,7 +105,8 @@ class Exchange:
     async def _scatter(self, scope: Scope, about: About, words: Words, combine: np.ufunc) -> Words:
         """Every party sums one stripe and sends the sum to all: 2(n - 1)/n messages' worth of bytes instead of n - 1.
 
-        What a party gets of each other is uniform by that one's own share of the mask, as in one round; the sums are what all are to know.
+        The words that a party gets of another one are uniform by the other's own share of the mask, as in one round; the sums are public to
+        all parties.
         """
         cuts = dict(zip(self.names, stripes(len(self.names), words.size), strict=True))
         own = slice(*cuts[self.me])
@@ -120,7 +121,7 @@ class Exchange:
     async def publish(
         self, scope: Scope, op: str, words: Words, owner: int, lineages: Sequence[int], names: Sequence[Tree | bytes]
     ) -> Words:
-        """The `words` of party `owner` (uniform by its mask), at every party; those of others are only a shape.  One round."""
+        """The `words` of party `owner` (uniform by its mask), at every party; the others' `words` are only a shape. One round."""
         about = op, words.shape, lineages, names
         if self.index == owner:
             await self._round(scope, about, [Transfer(name, words) for name in self._peers])
@@ -132,7 +133,7 @@ class Exchange:
     async def to_receivers(
         self, scope: Scope, words: Words, receivers: Sequence[int], lineage: int, shape: Sequence[int], combine: np.ufunc
     ) -> Words | None:
-        """Every party's `words` straight to each receiver; the sum (or XOR) there, None elsewhere.  One round.
+        """Send every party's `words` straight to each receiver; return the sum (or XOR) there, None elsewhere. One round.
 
         A receiver beyond the parties is the client.
         """
@@ -152,7 +153,7 @@ class Exchange:
         return total
 
     async def announce(self, scope: Scope, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Every party's public `shape`, in party order.  One round of fixed size."""
+        """Every party's public `shape`, in party order. One round of fixed size."""
         mine = np.zeros(MAX_NDIM + 1, WORD)
         mine[: len(shape) + 1] = (len(shape), *shape)
         tables = {name: mine if name == self.me else np.empty_like(mine) for name in self.names}
@@ -174,7 +175,7 @@ class Exchange:
         return arrivals
 
     def ask(self, relations: Iterable[Relation]) -> None:
-        """Ask the dealer for the corrections of `relations`, many to a message."""
+        """Ask the dealer for the corrections of `relations`, many per message."""
         self.check_alive()
         batch: list[bytes] = []
         size = 0
@@ -225,7 +226,7 @@ class Exchange:
                 self._ledger.sends(each.peer, each.words.nbytes)
         self._waits.sent(tag)
         if arrivals.future.done():
-            # What this party sends leaves now: its peers compute on it while this party goes on.
+            # This party's messages leave now: its peers compute on them while this party continues.
             await asyncio.sleep(0)
         await self._wait(arrivals, scope, tag, digest)
         scope.depth += 1
@@ -262,20 +263,20 @@ class Exchange:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Whether the session has ended, with or without a fault."""
         return self._finished or self._fault is not None
 
     @property
     def fault(self) -> BeaverError | None:
-        """What ended the session, if it did not end well."""
+        """The fault that ended the session, if one did."""
         return self._fault
 
     def fail(self, fault: BeaverError, told: Departure | None = None) -> None:
-        """End the session with `fault`: cancel all that is pending, tell every peer, free its memory."""
+        """End the session with `fault`: cancel all pending calls, tell every peer, free its memory."""
         if self._fault is not None or self._finished:
             return
         if self._gone is not None and (isinstance(fault, PeerLost) or fault.party == self._gone[0].party):
-            # This follows from that fault. What somebody else did, and the others are to know, does not.
+            # `fault` is a consequence of the earlier one. A fault of another member is not, and the others must know it.
             fault, told = self._gone
         self._fault = fault
         self._end(told or Departure.of(fault, self.me, self._label))
@@ -296,10 +297,10 @@ class Exchange:
         self._waits.fail(over)
 
     async def finish(self) -> None:
-        """Hand over what the others still wait for, then say that this party is done."""
+        """Send what the others still wait for, then say that this party is done."""
         self.check_alive()
         for name, flow in self._agreed.flows.items():
-            # A peer that is done got all it wanted, and may be gone by now.
+            # A peer that is done got all it wanted and may be gone by now.
             if name not in self._done:
                 await self._drained(name, flow)
         if self._visit is not None:
@@ -324,7 +325,7 @@ class Exchange:
     # -- what the mesh tells -----------------------------------------------------------------------------------
 
     def peer_up(self, name: str) -> None:
-        """Nothing to do: who connects anew has lost its connection before."""
+        """Nothing to do: a peer that connects anew has lost its connection before."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """A member is gone."""
@@ -333,7 +334,7 @@ class Exchange:
             self.fail(kind(name, f"{fault.text} (at {self._label})"))
 
     def _takes_part(self, name: str) -> bool:
-        """Whether the session needs `name` still: a member that is not done, or the client."""
+        """Whether the session still needs `name`: a member that is not done, or the client."""
         return (name in self._agreed.channels and name not in self._done) or (self._visit is not None and name == self._visit.client)
 
     def control(self, name: str, body: wire.Body) -> None:
@@ -353,7 +354,9 @@ class Exchange:
             self.fail(fault)
 
     def _departed(self, name: str, told: Departure) -> None:
-        """A member left early.  If its program failed, this party goes on with what it had sent: so a fault that all programs have alike is found here, too."""
+        """Handle a member that left early. If its program failed, this party continues with the messages that it had sent, and so finds
+        here any fault that all programs share.
+        """
         fault = reported(name, told, self.me, self._members)
         flow = self._agreed.flows[name]
         if told.reason != "program" or flow.waiting() is not None:

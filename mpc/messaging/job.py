@@ -1,4 +1,4 @@
-"""A job: what is to be run, by whom, as all its members describe it."""
+"""A job: what runs, and among which members, as they all describe it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be run, by whom; `members` are the parties in order and the dealer last."""
+    """What runs, and among which members; `members` are the parties in order, then the dealer."""
 
     name: str
     members: tuple[str, ...]
@@ -36,7 +36,7 @@ class Job:
 
     @property
     def digest(self) -> bytes:
-        """32 bytes that stand for all of it."""
+        """A 32-byte digest of the whole job."""
         return blake2b(fields("job", pack(self.description)), digest_size=32).digest()
 
 
@@ -50,7 +50,8 @@ def describe(
 ) -> Job:
     """The job `name` among `parties` (all of the roster by default), this member among them, with the roster's dealer.
 
-    `terms` is what else all members must say alike; a Disagreement names the keys that differ.  Without `roster` that of now counts.
+    `terms` are further things on which all members must agree; a Disagreement names the keys that differ. `roster` defaults to the current
+    one.
     """
     job = described(name, roster or mesh.roster, parties, program, terms)
     if mesh.identity.name not in job.members:
@@ -60,7 +61,7 @@ def describe(
 
 
 def check_name(job: object) -> None:
-    """ConfigError unless a program may call its job so: all parties must mean the same one by it."""
+    """ConfigError unless `job` is a name that a program may give its job: all parties must mean the same job by it."""
     _check_text("job", job, 256)
     if isinstance(job, str) and not job.strip():
         msg = "a job needs a name, by which its parties tell it from others: pass job= the same text at all of them"
@@ -68,7 +69,7 @@ def check_name(job: object) -> None:
 
 
 def described(name: str, roster: Roster, parties: tuple[str, ...] | None, program: str, terms: Mapping[str, str] | None = None) -> Job:
-    """The same job for whoever looks at it from outside."""
+    """The same job, for a caller without a mesh."""
     _check_text("job", name, 256)
     _check_text("program", program, 1024)
     chosen = tuple(sorted(parties or [member.name for member in roster.parties]))

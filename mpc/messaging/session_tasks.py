@@ -1,4 +1,4 @@
-"""Work that goes on beside a program, whose session ends after it."""
+"""Work that runs beside a program; the session ends after it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 UNDER_WAY = 1 << 10
-"""Pieces of work that a task may have under way before it waits for them: nothing else would keep it from running ahead of its peers."""
+"""Pieces of work that a task may have pending before it waits for them: nothing else would keep it from running ahead of its peers."""
 MOST = 1 << 14
-"""Pieces that all tasks of a session may have under way before a call that has begun one waits: a slow peer takes only MAX_EARLY_MESSAGES ahead."""
+"""Pieces that all tasks of a session may have pending before a call that has begun one waits: a slow peer accepts only
+MAX_EARLY_MESSAGES ahead.
+"""
 
 
 class Work(Generic[R]):
-    """One piece; any number of calls may wait for it, or none."""
+    """One piece of work; any number of calls may wait for it, or none."""
 
     def __init__(self, task: asyncio.Task[R]) -> None:
         self._task = task
 
     async def result(self, _: Scope) -> R:
-        """What it gives, or the fault that ended it."""
+        """The result of the work, or the fault that ended it."""
         if self._task.done():
             return self._task.result()
-        # Shielded: who waits for it does not end it.
+        # Shielded: cancelling a waiter does not cancel the work.
         return await asyncio.shield(self._task)
 
 
 class SessionTasks:
-    """What is under way in one session beside its program."""
+    """The pending work of one session beside its program."""
 
     def __init__(self) -> None:
         self._tasks: dict[Doer, set[asyncio.Task[Any]]] = {}
@@ -44,29 +46,31 @@ class SessionTasks:
         self._fault: BaseException | None = None
 
     async def room(self) -> None:
-        """Wait until this task may begin another piece."""
-        # For its own only: what other tasks have begun may need what this one does next, at a peer that came here first.
+        """Wait until the current task may begin another piece."""
+        # For this task's pieces only: other tasks' pieces may need this task's next message, at a peer that came here first.
         mine = self._tasks.get(asyncio.current_task(), ())
         if len(mine) >= UNDER_WAY:
             await asyncio.wait(mine)
 
     async def pace(self) -> None:
-        """Wait, in a call that has begun one, for those of this task if there are too many in all.
+        """Wait, in a call that has begun a piece, for the pieces of this task if all tasks together have too many.
 
-        A program that gathers calls in a loop has each in a task of its own, which ends with the call: `room` finds none of its pieces.
+        A program that gathers calls in a loop runs each in a task of its own, which ends with the call: `room` finds none of its pieces.
         """
         mine = self._tasks.get(asyncio.current_task(), ())
         if mine and self._many >= MOST:
             await asyncio.wait(mine)
 
     async def sent(self) -> None:
-        """Wait, in a call that has begun one, until its messages have left: peers compute on them, however long the program goes on."""
-        # The work begins, then its messages are written.
+        """Wait, in a call that has begun a piece, until its messages have left: peers compute on them, however long the program
+        continues.
+        """
+        # First the work begins, then its messages are written.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
     def start(self, work: Coroutine[None, None, R], *awaited: Coroutine[Any, Any, Any]) -> Work[R]:
-        """Begin `work`.  The coroutines that it awaits are closed when it ends, even if it never ran."""
+        """Begin `work`. The coroutines that it awaits are closed when it ends, even if it never ran."""
         doer, task = asyncio.current_task(), asyncio.create_task(work)
         self._tasks.setdefault(doer, set()).add(task)
         self._many += 1
@@ -80,18 +84,18 @@ class SessionTasks:
             del self._tasks[doer]
         for each in awaited:
             each.close()
-        # Read here, every one, and the first kept, since nobody may wait for it.
+        # Retrieve every exception and keep the first, since nobody may wait for it.
         fault = None if task.cancelled() else task.exception()
         self._fault = self._fault or fault
 
     async def ended(self) -> None:
-        """Wait for all; raises the first fault that any of them ever had."""
+        """Wait for all pieces; raise the first fault that any piece ever had."""
         await asyncio.gather(*(task for mine in self._tasks.values() for task in mine))
         if self._fault is not None:
             raise self._fault
 
     def cancel(self) -> None:
-        """The program has failed, and nobody needs what is under way."""
+        """Cancel all pieces: the program has failed, and nobody needs them."""
         for mine in self._tasks.values():
             for task in mine:
                 task.cancel()

@@ -1,4 +1,4 @@
-"""Where the words of a message go as they arrive."""
+"""Sinks for the words of a message as they arrive."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class Sum:
-    """A sink for the messages of several peers: their sum (or XOR) with this party's `own` words, in `total`, as they arrive.
+    """A sink for the messages of several peers: `total` is their sum (or XOR) with this party's `own` words so far.
 
-    Where no `total` is given, there is none before the first words are here: many openings may be under way.
+    Without a given `total`, it is allocated when the first words arrive: many openings may be pending.
     """
 
     __slots__ = ("_combine", "_own", "_reached", "_total")
@@ -30,17 +30,17 @@ class Sum:
 
     @property
     def total(self) -> Words:
-        """What has come so far, and this party's own words."""
+        """The sum of this party's own words and the words received so far."""
         if self._total is None:
             self._total = np.empty_like(self._own)
         return self._total
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Add the words that start at byte `offset`: to this party's own where they are the first, which saves a copy of them all."""
+        """Add the words that start at byte `offset`. The first words are added to this party's own, which saves a copy."""
         words = np.frombuffer(data, WORD)
         start = offset // WORD.itemsize
         stop = start + words.size
-        # A peer's words come in order, so where it goes on, the total is complete up to there for those who came before.
+        # A peer's words arrive in order, so where it continues, the total is complete up to there for earlier peers.
         fresh = min(max(start, self._reached), stop)
         total = self.total
         for source, first, last in ((total, start, fresh), (self._own, fresh, stop)):
@@ -63,7 +63,9 @@ class Store:
 
 
 class Awaited:
-    """A sink that keeps bytes in `words`, of which it makes `size` when the first are here: many may be awaited long before they come."""
+    """A sink that keeps bytes in `words`, allocated for `size` bytes when the first ones arrive: many may be awaited long before they
+    come.
+    """
 
     __slots__ = ("_size", "_words")
 
@@ -73,7 +75,7 @@ class Awaited:
 
     @property
     def words(self) -> Words:
-        """They, the last ones without meaning where the message is shorter."""
+        """The received words; trailing words are undefined if the message was shorter."""
         if self._words is None:
             self._words = np.empty(self._size, WORD)
         return self._words

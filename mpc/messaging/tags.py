@@ -1,4 +1,4 @@
-"""What the messages of a session are called, and what their digests cover: functions of what all members know, so that nobody has to tell.
+"""The tags and digests of a session's messages: functions of what all members know, so they need not be sent ahead.
 
 docs/wire.md has both in full.
 """
@@ -26,7 +26,9 @@ def message_tag(session: bytes, scope: str, number: int) -> bytes:
 
 
 def message_digest(session: bytes, tag: bytes, about: About) -> bytes:
-    """What both ends must agree on before a value under `tag` is used: op, shape, lineages, and names of masks or of a relation."""
+    """The digest on which both ends must agree before a value under `tag` is used: op, shape, lineages, and names of masks or of a
+    relation.
+    """
     op, shape, lineages, names = about
     histories = [lineage.to_bytes(16, "little") for lineage in lineages]
     packed = session + pack_sequence((tag, op, shape, histories, names))
@@ -34,11 +36,11 @@ def message_digest(session: bytes, tag: bytes, about: About) -> bytes:
 
 
 def correction_tag(session: bytes, key: bytes) -> bytes:
-    """The tag under which the correction of the relation `key` travels: a function of its name alone, so the same whenever it is asked for."""
+    """The tag of the correction of the relation `key`: a function of its name alone, so the same whenever it is asked for."""
     tag = blake2b(session + key, digest_size=wire.TAG_HASH_BYTES, person=b"beaver/correct").digest()
     return session[: wire.SESSION_PREFIX] + tag
 
 
 def correction_digest(tag: bytes, key: bytes) -> bytes:
-    """What dealer and receiver must agree on before a correction is used."""
+    """The digest on which dealer and receiver must agree before a correction is used."""
     return blake2b(tag + key, digest_size=wire.DIGEST_BYTES, person=b"beaver/dealt").digest()

@@ -1,7 +1,7 @@
-"""A client's messages with one party: its portion of what the client gives, and the party's shares of what is revealed to the client.
+"""A client's messages with one party: its portion of the client's input, and the party's shares of what is revealed to the client.
 
-They are messages of a flow of its own on the channel of the two, named after the digest of the job, so that they wait for each other and stay
-within the same window of memory as those of a session.  Tags are functions of that name and of the place in the program.
+They use a flow of their own on the channel between the two, named after the digest of the job, so they have the same order and memory
+window as a session's messages. Tags are functions of that name and of the place in the program.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OVER = "the job is over"
 
 
 class _Twice:
-    """Where a second portion of one job would go: it ends the connection."""
+    """The sink for a second portion of one job: it ends the connection."""
 
     def __init__(self, client: str) -> None:
         self._client = client
@@ -44,17 +44,17 @@ class _Twice:
 
 
 class Visit:
-    """One job of `client` with one party, at either of the two.  It lasts until `close`, or as long as the channel does."""
+    """One job of `client` with one party, at either of the two. It lasts until `close`, or as long as the channel."""
 
     def __init__(self, channel: Channel, job: bytes, client: str, window: int) -> None:
         self.client = client
         self.channel = channel
         self._name = blake2b(fields("client", job), digest_size=32).digest()
-        # A client has one job at a time with a party, and their channel carries nothing else: none is alike.
+        # A client has one job at a time with a party, and their channel carries nothing else: no other flow looks the same.
         self.flow = channel.open_flow(self._name, window)
 
     def close(self) -> None:
-        """Free its memory; whatever still comes is dropped."""
+        """Free its memory; later messages are dropped."""
         self.channel.close_flow(self._name, PeerLost(self.channel.name, _OVER))
 
     def _tag(self, what: str, scope: str) -> bytes:
@@ -72,9 +72,9 @@ class Visit:
         self.flow.send(self._tag(PORTION, ""), self._digest(PORTION, "", about), memoryview(portion.pack()))
 
     async def receive_portion(self, shape: tuple[int, ...], commitment: bytes, *, first: bool) -> Words:
-        """This party's share of words of `shape`, for which it must hold the portion with this commitment.
+        """This party's share of words of `shape`; it must hold the portion with this commitment.
 
-        PeerMisbehaved if the client sends another one; whatever ends the flow else.
+        PeerMisbehaved if the client sends a different portion; otherwise the fault that ends the flow.
         """
         packed = np.empty(portion_bytes(shape, first=first), np.uint8)
         arrivals = Arrivals(1)
@@ -97,11 +97,11 @@ class Visit:
     # -- from the party to the client --------------------------------------------------------------------------
 
     def send_revealed(self, what: str, scope: str, about: Sequence[bytes | str | int], words: Words) -> None:
-        """Send the client `words`, this party's part of what it is to know at this place of the program."""
+        """Send the client `words`, this party's part of what is revealed to it at this place of the program."""
         self.flow.send(self._tag(what, scope), self._digest(what, scope, about), raw(words))
 
     def expect_revealed(self, what: str, scope: str, about: Sequence[bytes | str | int], sink: Sink, size: int, arrivals: Arrivals) -> None:
-        """Expect what the party sends at this place; Disagreement if it runs something else there."""
+        """Expect what the party sends at this place; Disagreement if the party runs something else there."""
         self.flow.post(self._tag(what, scope), self._digest(what, scope, about), size, sink, arrivals, what)
 
 
