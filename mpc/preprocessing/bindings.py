@@ -1,4 +1,4 @@
-"""What the dealer keeps of all that a session asks for: which words have a name, and which, in a few bytes for each range."""
+"""The dealer's record of all asks of a session: which words have a name, and which name, in a few bytes per range."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 Name = bytes | str | int | None
 
 SCOPE_BYTES = 12
-"""Bytes of the digest of a scope. Two scopes with one digest would be taken for one: then more is refused, and never less."""
+"""Bytes of the digest of a scope. Two scopes with one digest would count as one: then more is refused, never less."""
 NAME_BYTES = 16
-"""Bytes of the digest of a name. Its key is drawn anew for each session and never leaves it, and a wrong guess ends the session."""
+"""Bytes of the digest of a name. Its key is fresh for each session and never leaves it, and a wrong guess ends the session."""
 LAYOUT = Struct(f">{SCOPE_BYTES}sBQIIH{NAME_BYTES}s")
 STREAM = SCOPE_BYTES + 1
 START = STREAM + 8
-"""Bytes of a run that say where it begins: its stream and its first block."""
+"""Bytes of a run's start: its stream and its first block."""
 MOST = 1 << 6
 """Most runs in one page."""
 RECENT = 1 << 10
-"""Masks that are remembered as bound, with the names that they were given: a product mostly has the masks that the one before it had."""
+"""Recently bound masks that are remembered with their names: a product mostly has the masks of the one before."""
 USAGES = {usage: bytes([number]) for number, usage in enumerate((MASK, BIT_MASK, SHARE, BIT_SHARE))}
 
 
 class Run(NamedTuple):
-    """`ranges` ranges of so many `words`, one after the other from `block` on, that one party bound to one name."""
+    """`ranges` consecutive ranges of `words` words each, from `block` on, that one party bound to one name."""
 
     scope: bytes
     usage: int
@@ -45,33 +45,37 @@ class Run(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """The first block after it."""
+        """The first block after the run."""
         return self.block + self.ranges * blocks_for(self.words)
 
 
 class Bindings:
-    """Which name each range was bound to first, and by whom; anything else on it ends the session.
+    """The name to which each range was bound first, and by whom; any other use of it ends the session.
 
-    Nothing is ever forgotten, since whoever asks may wait as long as it likes.  Memory: LAYOUT.size bytes for each run, and little beside.
+    Nothing is ever forgotten, since a party may ask as late as it likes. Memory: LAYOUT.size bytes per run, and little beside.
     """
 
     def __init__(self) -> None:
-        # Copied for each digest, since a key takes as long as what is hashed.
+        # Copied for each digest, since a key takes as long as the data to hash.
         self._keyed = {
             size: blake2b(key=secrets.token_bytes(32), digest_size=size, person=b"beaver/bound/v1") for size in (SCOPE_BYTES, NAME_BYTES)
         }
         self._last = "", self._digest(SCOPE_BYTES, b"")
-        """The scope that was asked for last, and its digest: one relation is mostly of one."""
+        """The last scope asked for, and its digest: a relation mostly has one scope."""
         self._short: dict[Name, bytes] = {}
-        """Digests of the names that masks have: that of each party, and what is no party."""
+        """Digests of the names of masks: each party's, and the one for no party."""
         self._recent: dict[tuple[str, Range, Name], None] = {}
         self._peers: list[str] = []
         self._starts = [b""]
         self._pages = [b""]
-        """Runs in the order of their starts, as bytes; `_starts` has that of the first of each page, and of the first page what is before all."""
+        """Runs in the order of their starts, as bytes; `_starts` has the start of each page's first run, for the first page one before
+        all runs.
+        """
 
     def bind(self, usage: str, where: Range, name: Name, peer: str) -> str | None:
-        """Bind the words at `where` to `name`, or find them bound to exactly that already; else who bound some of them to something else."""
+        """Bind the words at `where` to `name` and return None, also if they were bound to exactly it; else return the party that bound
+        some of them to another name.
+        """
         asked = usage, where, name
         if asked in self._recent:
             return None
@@ -102,7 +106,9 @@ class Bindings:
         return None
 
     def _around(self, stream: bytes, block: int) -> tuple[int, int, Run | None, Run | None]:
-        """The page, and the byte in it, where a run of `stream` from `block` on would be; the run that begins there or before, and the one after."""
+        """The page and the byte in it at which a run of `stream` from `block` on belongs, the run that begins there or before, and the
+        one after.
+        """
         start = stream + block.to_bytes(START - STREAM, "big")
         at = bisect_right(self._starts, start) - 1
         page, before, after = self._pages[at], None, None
@@ -116,7 +122,7 @@ class Bindings:
         return at, place, before, after
 
     def _write(self, at: int, first: int, last: int, run: bytes) -> None:
-        """Put `run` in place of bytes first:last of a page."""
+        """Replace bytes first:last of a page with `run`."""
         page = self._pages[at]
         page = self._pages[at] = b"".join((page[:first], run, page[last:]))
         if len(page) > MOST * LAYOUT.size:

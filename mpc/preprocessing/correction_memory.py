@@ -1,4 +1,4 @@
-"""How much memory a correction takes while it is made: who asks for it chooses shapes, however short its message is."""
+"""How much memory making a correction takes: the asking party chooses shapes, however short its message is."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 class Size(NamedTuple):
-    """Of a value: words that are kept for it, and that there are at the worst moment while it is made."""
+    """Sizes of a value in words: kept for it, and in use at the worst moment while it is made."""
 
     kept: int
     peak: int
 
 
 def memory_of(relation: Relation, n: int) -> int:
-    """About how many bytes there are at most while `correction` makes that of this relation between n parties."""
+    """About the most bytes in use while `correction` makes the correction of this relation between n parties."""
     values = _together(relation.expressions, lambda each: _value(each, n))
     masks = sum(count(where.shape) for where in relation.bits)
     # The masks and a party's share of one; the arrays of the value, a share of it, and all of them in one.
@@ -35,7 +35,7 @@ def memory_of(relation: Relation, n: int) -> int:
 
 
 def _together(parts: Iterable[T], of: Callable[[T], Size]) -> Size:
-    """Of values that are made one after the other, and kept."""
+    """The size of values that are made one after the other, and kept."""
     kept = peak = 0
     for each in map(of, parts):
         peak = max(peak, kept + each.peak)
@@ -54,12 +54,12 @@ def _value(expression: Expression, n: int) -> Size:
     if operation in {"index", "transpose"}:
         return made
     peak = max(made.peak, made.kept + words + _beside(expression, n))
-    # What is reshaped is copied if it must be.
+    # Reshaping copies if it must.
     return Size(max(words, made.kept) if operation == "reshape" else words, peak)
 
 
 def _part(expression: Expression, words: int, n: int) -> Size:
-    """Of so many words of a value that follow each other, as `evaluate` makes them."""
+    """The size of `words` consecutive words of a value, as `evaluate` makes them."""
     operation, parts = expression.operation, expression.parts
     if not parts:
         return Size(words, 2 * words)
@@ -74,15 +74,15 @@ def _part(expression: Expression, words: int, n: int) -> Size:
 
 
 def _beside(expression: Expression, n: int) -> int:
-    """What an operation makes beside its value."""
+    """The words that an operation makes beside its value."""
     operation, words = expression.operation, count(expression.shape)
     sizes = [count(part.shape) for part in expression.parts]
     if operation == "pairs":
-        # Both elements of each, and their places: numpy finds these among all that there could be, which are bytes.
+        # Both elements of each, and their indices: numpy finds these among all possible ones, which are bytes.
         extent = expression.parts[0].shape[-1]
         return 2 * words + extent**2 * 3 // 2
     if operation not in MATRIX_PRODUCTS:
         return 0
-    # Factors in another order of memory, and limbs.
+    # Factors in another memory order, and limbs.
     product = max(sizes) + min(AT_MOST, 4 * sum(sizes) + words)
     return product if operation == "matmul" else (n - 1) * (sum(sizes) + product) + (n - 2) * words

@@ -1,4 +1,4 @@
-"""What the dealer sends for a relation, from the seeds of all parties (paper: beaver91)."""
+"""The dealer's corrections for relations, from the seeds of all parties (paper: beaver91)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _OF_ONE_SIZE = {"reshape", "transpose", "scale"}
 def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
     """The receiver's share: the relation's value minus (XOR, for bits) the shares that all others expand.
 
-    It tells the receiver nothing of the value: each of those shares is a stream under a seed that it does not have, read here for nothing else.
+    It tells the receiver nothing of the value: each of those shares is a stream under a seed that the receiver lacks, and is read only
+    here.
     """
 
     def leaf(mask: Expression, wanted: Wanted) -> Words:
@@ -47,14 +48,14 @@ def correction(relation: Relation, seeds: list[Seed], to: int) -> Bytes:
 
 
 def _share(seeds: list[Seed], index: int, mask: Expression, wanted: Wanted) -> Words:
-    """That of party `index`, of a mask that is no wide one."""
+    """Party `index`'s share of a mask that is not wide."""
     if mask.owner in {None, index}:
         return seeds[index].some(MASK, mask.where, wanted)
     return zeros((wanted.stop - wanted.start if isinstance(wanted, slice) else wanted.size,))
 
 
 def _numbers(view: Expression, seeds: list[Seed]) -> Words:
-    """The numbers of a view of a wide mask: of these alone integers are made, however many the mask has."""
+    """The numbers of a view of a wide mask: only these become integers, however many the mask has."""
     (mask,) = view.leaves()
     places = evaluate(view, lambda _, at: np.arange(at.start, at.stop, dtype=WORD) if isinstance(at, slice) else at.astype(WORD))
     first, stop = (int(places.min()), int(places.max()) + 1) if places.size else (0, 0)
@@ -75,18 +76,18 @@ def _whole(seeds: list[Seed], combine: np.ufunc, share: Callable[[Seed], Words])
 
 
 def work_of(relation: Relation) -> int:
-    """About how many word operations a correction takes."""
+    """About the number of word operations that a correction takes."""
     return sum(map(_work, relation.expressions)) + relation.nbytes // 8
 
 
 def _work(expression: Expression) -> int:
-    """What is made on the way to its words: who asks chooses how much that is, however few these are."""
+    """The word operations for the value's words: the asking party chooses how many, even for few words."""
     parts, operation = expression.parts, expression.operation
     if takes_few(expression):
         return _work_of_some(expression, count(expression.shape))
     total = sum(map(_work, parts))
     if operation == "pairs":
-        # Their places, which one of no rows has as well.
+        # Their indices, which one without rows has as well.
         total += expression.shape[-1]
     if operation in MATRIX_PRODUCTS:
         left, right = parts
@@ -95,7 +96,7 @@ def _work(expression: Expression) -> int:
 
 
 def _work_of_some(expression: Expression, words: int) -> int:
-    """The same where so many words that follow each other are made, and no others if `evaluate` can."""
+    """As `_work`, for `words` consecutive words; no others are made if `evaluate` can avoid it."""
     parts, operation = expression.parts, expression.operation
     if operation in MATRIX_PRODUCTS:
         return _work(expression) + count(expression.shape)

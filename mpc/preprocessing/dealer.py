@@ -1,7 +1,7 @@
-"""The dealing side: rebuilds whole masks, and sends for every relation one correction to one party (paper: beaver91).
+"""The dealing side: rebuilds whole masks, and sends one correction to one party for every relation (paper: beaver91).
 
-The dealer never computes, never sees an input or an opening, and is never a party.  What it receives depends on the program
-and public shapes only.
+The dealer never computes, never sees an input or an opening, and is never a party. What it receives depends on the program and public
+shapes only.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from mpc.network.mesh import Mesh
 
 MAX_SESSIONS = 128
-"""Sessions that are served, or wait for members, at once.  Who has as many of them as are left gets no more, so that some are left for others."""
+"""Sessions that are served, or wait for members, at once. A member with as many of them as places are left gets no more, so that others
+find places.
+"""
 MAX_JOINING = 16
-"""Those of one member that wait for others."""
+"""Sessions of one member that wait for others."""
 KEPT = 200
 """Sessions that `Dealer.served` remembers: more than are served at once."""
 JOINING, RUNNING = "joining", "running"
@@ -41,7 +43,7 @@ DONE, FAILED, ABANDONED = OUTCOMES = ("done", "failed", "abandoned")
 
 @dataclass(slots=True, eq=False)
 class Served:
-    """One session as the dealer knows it."""
+    """The dealer's record of one session."""
 
     job: str
     parties: tuple[str, ...]
@@ -52,14 +54,14 @@ class Served:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether nothing more will happen to the session."""
         return self.state not in {JOINING, RUNNING}
 
 
 class Dealer:
-    """Serves every job that parties of the roster propose, for as long as the mesh lives.
+    """Serves every job that parties of the roster propose, for the life of the mesh.
 
-    `served` are the sessions of now and the last before, `outcomes` how many ended in which way.
+    `served` are the current and the most recent sessions, `outcomes` the number that ended in each way.
     """
 
     def __init__(self, mesh: Mesh, lobby: Lobby, books: Books) -> None:
@@ -84,7 +86,7 @@ class Dealer:
         except PeerMisbehaved:
             if said == roster.digest:
                 raise
-            # By a roster that this dealer has not, or has no more, it may be a job: nobody is cut off for that.
+            # It may be a job by a roster that this dealer does not have yet, or any more: nobody is cut off for that.
             self._mesh.log.warning(
                 "peer=%s phase=refused a job of another roster than counts here; see that both use the same version", name
             )
@@ -95,7 +97,8 @@ class Dealer:
         held = [each.state for each in self.served if self._has(name, each)]
         if len(held) >= MAX_SESSIONS - len(self._jobs) or held.count(JOINING) >= MAX_JOINING:
             self._log(described.name).warning(
-                "peer=%s phase=refused %d sessions are being served, of which it takes part in %d, and for %d that wait for others it has waited longest",
+                "peer=%s phase=refused %d sessions are being served, of which it takes part in %d, "
+                "and for %d that wait for others it has waited longest",
                 name,
                 len(self._jobs),
                 held.count(RUNNING),
@@ -105,17 +108,18 @@ class Dealer:
                 me = self._mesh.identity.name
                 channel.control(kind="withdraw", job=described.name, reason=NO_ROOM, party=me, answers=join["nonce"])
             return
-        # Remembered now: many may come before the first of their tasks begins.
+        # Remembered now: many may arrive before the first of their tasks begins.
         served = self._remember(described)
         self._jobs[key] = asyncio.create_task(self._serve(described, served))
 
     def _has(self, name: str, served: Served) -> bool:
         """Whether a session takes one of the places that `name` may have."""
-        # Of those that wait, not by who announced them: whoever has left them to a member that never confirms takes no room any more.
+        # A waiting session counts for the member that has waited longest, not its announcer: one that left it to a member that never
+        # confirms takes no place.
         return self._lobby.first(served.key) == name if served.state == JOINING else served.state == RUNNING and name in served.parties
 
     def _described(self, name: str, join: wire.Body, roster: Roster) -> Job:
-        """The job that `name` joins, as this dealer says it; PeerMisbehaved if there can be none by this roster."""
+        """The job that `name` joins, as this dealer describes it; PeerMisbehaved if this roster allows no such job."""
         members = join["members"]
         if not all(isinstance(member, str) and member in roster for member in members) or name not in members:
             raise PeerMisbehaved(name, "proposed a job with members that are not in the roster")
@@ -128,14 +132,14 @@ class Dealer:
         except BeaverError as fault:
             raise PeerMisbehaved(name, f"proposed a job that cannot run ({fault})") from fault
         if list(job.members) != members:
-            # The others of the job would be looked for among these members, where none of them is.
+            # The job's other members would be searched among these members, where none of them is.
             raise PeerMisbehaved(name, "proposed a job with members in another order than all have")
         return job
 
     def _roster_of(self, digest: object) -> Roster:
-        """The roster of a job: parties that have not taken the newest one yet, or began before, go on with the one before.
+        """The roster of a job: parties that have not taken the newest one yet, or began before it, continue with the one before.
 
-        Nobody comes back with it: who takes no part in the newest one, or with another key, is not connected.
+        Nobody regains access by it: a member that is not in the newest one, or has another key there, is not connected.
         """
         former = self._mesh.former
         return former if former is not None and former.digest == digest else self._mesh.roster
@@ -148,7 +152,7 @@ class Dealer:
         outcome = ABANDONED
         try:
             if self._lobby.first(served.key) is None:
-                # Whoever announced it took it back before this began.
+                # The announcer withdrew it before this began.
                 return
             agreed = await Agreement(self._mesh, self._lobby, job).reach()
             log.info("phase=started parties=%s", ",".join(job.parties))
@@ -161,7 +165,7 @@ class Dealer:
             log.warning("phase=failed %s", fault)
             outcome = FAILED
         except Exception:
-            # A fault of ours in one job is told in the log, and ends neither the dealer nor its other jobs.
+            # A fault of ours in one job is logged, and ends neither the dealer nor its other jobs.
             log.exception("phase=failed by a fault of the dealer itself")
             outcome = FAILED
         finally:
@@ -173,7 +177,7 @@ class Dealer:
                 try:
                     self._joined(name, join)
                 except PeerMisbehaved as fault:
-                    # It came before the roster that forbids it: left aside, so that it costs the others none of theirs.
+                    # It arrived before the roster that forbids it: dropped, so that it costs the others none of their jobs.
                     log.warning("peer=%s phase=refused %s", name, fault.text)
 
     def _remember(self, job: Job) -> Served:
@@ -184,7 +188,7 @@ class Dealer:
         return served
 
     async def close(self) -> None:
-        """End every session, and begin none for those who still wait for one."""
+        """End every session, and begin none that still waits."""
         self._closing = True
         self._lobby.on_join.clear()
         tasks = list(self._jobs.values())
@@ -197,11 +201,11 @@ class Dealer:
         """Nothing to do: the lobby and the sessions see it themselves."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:  # noqa: ARG002  whoever it was
-        """A job that nobody waits for any more is given up."""
+        """Give up jobs for which nobody waits any more."""
         self._drop_abandoned()
 
     def control(self, name: str, body: wire.Body) -> None:  # noqa: ARG002  the sender does not matter
-        """A withdrawal may leave a job without anyone who waits."""
+        """Give up jobs for which nobody waits any more: this may be a withdrawal."""
         if body["kind"] == "withdraw":
             self._drop_abandoned()
 

@@ -1,4 +1,4 @@
-"""One session at the dealing side: what its parties ask for is made and sent in order (paper: beaver91)."""
+"""One session at the dealing side: its parties' asks are answered in order (paper: beaver91)."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from mpc.preprocessing.bindings import Name
 
 MAX_ASKS = 1 << 16
-"""Correlations that one party may have asked for ahead."""
+"""Correlations for which one party may have asked ahead."""
 MAX_ASKED_BYTES = 1 << 26
 """Bytes of their names."""
 AHEAD_BYTES = 1 << 25
 """Bytes of corrections that one party has not taken, beyond which the dealer makes no more for it."""
 TURN = 5e-4
-"""Seconds that the dealer answers one party before what it answered leaves and others have their turn."""
+"""Seconds for which the dealer answers one party before its answers are sent and others have their turn."""
 
 
 class DealerSession:
@@ -50,14 +50,14 @@ class DealerSession:
     def __init__(self, agreed: Agreed, mesh: Mesh, ledger: Ledger, memory: MemoryBudget) -> None:
         self._agreed = agreed
         self._memory = memory
-        # Half of what all sessions have: one alone leaves room for others.
+        # Half of what all sessions have: a single session leaves room for others.
         self._own_memory = MemoryBudget(memory.most // 2)
         self._mesh = mesh
         self._ledger = ledger
         self._n = len(agreed.job.parties)
         self._bindings = Bindings()
         self._asks: dict[str, asyncio.Queue[bytes]] = {name: asyncio.Queue(MAX_ASKS) for name in agreed.job.parties}
-        """Names of relations, each of which is made a relation when its turn comes: that takes up to thirty times as much memory."""
+        """Names of relations. Each becomes a relation only in its turn: that takes up to thirty times as much memory."""
         self._waiting = dict.fromkeys(agreed.job.parties, 0)
         """Bytes of the names in each queue."""
         self._done: set[str] = set()
@@ -66,7 +66,7 @@ class DealerSession:
         self._told: Departure | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._halted = False
-        # Its own, so that what one session asks for never waits for what another did.
+        # A pool of its own, so that one session's asks never wait for another's.
         self._threads = ThreadPoolExecutor(min(self._n, os.cpu_count() or 1), "dealer", halt_when, (lambda: self._halted,))
 
     async def serve(self) -> None:
@@ -79,7 +79,7 @@ class DealerSession:
         try:
             for name, body in self._agreed.early:
                 self.control(name, body)
-            # A worker ends by raising only, so whatever is done first says how the session ends.
+            # Workers end only by raising, so the first task that is done determines how the session ends.
             done, _ = await asyncio.wait([self._over, *workers], return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
                 ended.result()
@@ -107,7 +107,7 @@ class DealerSession:
             self._over.set_exception(fault)
 
     async def _answer(self, index: int, name: str) -> None:
-        # Its own, since a long kernel reads them in a thread.
+        # Objects of its own, since a long kernel reads them in a thread.
         seeds = [Seed(self._agreed.seeds[party]) for party in self._agreed.job.parties]
         began = time.monotonic()
         while True:
@@ -127,14 +127,18 @@ class DealerSession:
                 began = time.monotonic()
 
     async def _make_in_thread(self, relation: Relation, tag: bytes, seeds: list[Seed], index: int, name: str) -> None:
-        """Run a long kernel in a thread, so that heartbeats go on, as soon as there is memory for it, which is held until the party has taken all but AHEAD_BYTES."""
+        """Run a long kernel in a thread, so that heartbeats go on, as soon as there is memory for it. The memory is held until the
+        party has taken all but AHEAD_BYTES.
+        """
         size, loop = memory_of(relation, self._n), asyncio.get_running_loop()
         async with self._own_memory.holding(size), self._memory.holding(size):
             share = await loop.run_in_executor(self._threads, correction, relation, seeds, index)
             await self._send(relation, tag, share, name)
 
     def _too_large(self, relation: Relation, lack: MemoryError) -> Refused:
-        """The end of a session whose program needs a correction that this machine cannot make.  All parties have that program, so that none is to blame."""
+        """The end of a session whose program needs a correction that this machine cannot make. All parties run that program, so none is
+        to blame.
+        """
         me, at = self._mesh.identity.name, f"scope {relation.out.scope}"
         self._told = Departure(ROOM, me, me, at)
         logging.LoggerAdapter(self._mesh.log, {"job": self._agreed.job.name}).warning("phase=running no memory at %s: %s", at, lack)
@@ -145,11 +149,11 @@ class DealerSession:
         flow.send(tag, correction_digest(tag, relation.key), raw(share))
         self._ledger.sends(name, share.nbytes)
         self._ledger.relations += 1
-        # Some way ahead of the party, and no further: what it has not taken yet is held here.
+        # Only some way ahead of the party: what it has not taken yet is held here.
         await flow.drained(AHEAD_BYTES)
 
     def _tag(self, relation: Relation, index: int, name: str) -> bytes:
-        """The tag of a relation that this party may ask for, and nobody asked under another name."""
+        """The tag of a relation for which this party may ask and for whose words nobody used another name."""
         tag = correction_tag(self._agreed.session, relation.key)
         if receiver(tag, self._n) != index:
             raise PeerMisbehaved(name, "asked for a correction that another party receives")
@@ -166,7 +170,9 @@ class DealerSession:
         return tag
 
     def _bind(self, usage: str, where: Range, word: Name, name: str) -> None:
-        """PeerMisbehaved if this party used the range for something else before; Disagreement if another did, as parties of different programs do."""
+        """PeerMisbehaved if this party used the range for something else before; Disagreement if another party did, as in diverged
+        programs.
+        """
         first = self._bindings.bind(usage, where, word, name)
         if first == name:
             raise PeerMisbehaved(name, f"asked for randomness of scope {where.scope!r} under a second name")
@@ -179,7 +185,7 @@ class DealerSession:
             )
 
     def peer_up(self, name: str) -> None:
-        """Nothing to do: who connects anew has lost its connection before."""
+        """Nothing to do: a peer that connects anew has lost its connection before."""
 
     def peer_down(self, name: str, fault: BeaverError) -> None:
         """A party is gone."""
@@ -187,12 +193,12 @@ class DealerSession:
             self._fail(PeerLost(name, fault.text))
 
     def control(self, name: str, body: wire.Body) -> None:
-        """An ask, or the end."""
+        """Handle an ask, or the end."""
         if name not in self._asks or name in self._done:
             return
         if body.get("session") != self._agreed.session:
             if body["kind"] == "confirm" and body["job"] == self._agreed.job.name:
-                # Who began this one says how it ended before it agrees on another.
+                # A member that began this session says how it ended before it agrees on another one.
                 self._fail(PeerLost(name, "never began this session, and agrees on another one of its job"))
             return
         if body["kind"] == "ask":
@@ -213,7 +219,7 @@ class DealerSession:
                 self._tell_that_over(name)
 
     def _tell_that_over(self, party: str) -> None:
-        """Whoever misses a confirmation of `party` hears of nobody else that it has ended the session, where those that know are gone."""
+        """Tell members without a confirmation of `party` that `party` has ended the session: the members that know it may be gone."""
         for name in self._asks.keys() - self._begun - self._done:
             if (channel := self._agreed.channels[name]) is self._mesh.channel(name):
                 channel.control(kind="over", session=self._agreed.session, party=party)

@@ -1,4 +1,4 @@
-"""Correlations from a dealer, receiving side: one party gets a correction, all others expand their stream (paper: beaver91)."""
+"""Correlations from a dealer, receiving side: one party gets a correction, all others expand their streams (paper: beaver91)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ if TYPE_CHECKING:
     from mpc.ring import Words
 
 AHEAD_ASKS = 1 << 14
-"""Asks of a plan that may be under way before their ops begin."""
+"""Asks of a plan that may be pending before their ops begin."""
 AHEAD_NAMES = 1 << 24
 """Bytes of their names."""
 AHEAD_DEALT = 3 << 23
-"""Bytes of what they bring.  Less than a flow's window: else a correction that an op waits for may be behind others that wait for a party which waits for it."""
+"""Bytes of their corrections. Fewer than a flow's window: else a correction that an op awaits could be queued behind corrections for
+another party's ops that wait for this one.
+"""
 
 
 class Load:
-    """How many asks are under way, the bytes of their names, and of what they bring."""
+    """The number of pending asks, the bytes of their names, and the bytes of their corrections."""
 
     __slots__ = ("asks", "dealt", "nbytes")
 
@@ -40,25 +42,25 @@ class Load:
         self.asks = self.nbytes = self.dealt = 0
 
     def add(self, relation: Relation) -> None:
-        """One more."""
+        """Add an ask."""
         self.asks += 1
         self.nbytes += len(relation.key)
         self.dealt += relation.nbytes
 
     def remove(self, relation: Relation) -> None:
-        """One less."""
+        """Remove an ask."""
         self.asks -= 1
         self.nbytes -= len(relation.key)
         self.dealt -= relation.nbytes
 
     def is_below(self, part: int, other: Load | None = None) -> bool:
-        """Whether they, with those of the other, are less than one `part`-th of what may be."""
+        """Whether this load, plus `other`, is below one `part`-th of the limits."""
         asks, nbytes = (self.asks, self.nbytes) if other is None else (self.asks + other.asks, self.nbytes + other.nbytes)
         return asks < AHEAD_ASKS // part and nbytes < AHEAD_NAMES // part
 
 
 class Dealt:
-    """Source of one party in one session."""
+    """The source of one party in one session."""
 
     def __init__(self, exchange: Exchange, streams: Streams, ledger: Ledger) -> None:
         self._exchange = exchange
@@ -67,25 +69,27 @@ class Dealt:
         self._planned: dict[bytes, Relation] = {}
         self._asked: set[bytes] = set()
         self._ahead = Load()
-        """What was asked for, and no op waits for yet."""
+        """Asked for, but awaited by no op yet."""
         self._due = Load()
-        """What was asked for, and ops wait for."""
+        """Asked for, and awaited by ops."""
         self._late: dict[bytes, Relation] = {}
-        """What ops wait for, too, but is asked for only once fewer are due."""
+        """Awaited by ops, but to be asked for only once fewer are due."""
         self._lifted: set[bytes] = set()
-        """What no op begins again: a task may have lifted what the plan of another one names."""
+        """Relations that no op begins again: a task may have lifted one that another task's plan names."""
 
     def plan(self, plan: Plan) -> None:
         """Ask for everything in `plan` that this party receives, ahead of the ops that use it."""
         for relation in plan.relations:
-            # A program within a planned one finds that its own plan was asked for already.
+            # A program inside a planned one finds its own plan already asked for.
             key = relation.key
             if key not in self._asked and key not in self._lifted and self._receives(self._exchange.correction_tag(key)):
                 self._planned[key] = relation
         self._ask_ahead()
 
     def _ask_ahead(self) -> None:
-        """Keep some asks ahead of the ops, never more than the dealer queues and this party can hold; what brings more than that is asked for by its op."""
+        """Keep some asks ahead of the ops, never more than the dealer queues and this party can hold. A larger correction is asked for
+        by its op.
+        """
         if not self._planned or not self._ahead.is_below(2, self._due) or self._ahead.dealt > AHEAD_DEALT // 2:
             return
         batch = _taken(self._planned, self._ahead, self._due, AHEAD_DEALT)
@@ -93,7 +97,7 @@ class Dealt:
         self._exchange.ask(batch)
 
     def _ask_late(self) -> None:
-        """Ask for what ops wait for, no more at a time than the dealer queues."""
+        """Ask for corrections that ops await, no more at a time than the dealer queues."""
         if not self._exchange.over and (batch := _taken(self._late, self._due)):
             self._exchange.ask(batch)
 
@@ -121,10 +125,10 @@ class Dealt:
         else:
             self._planned.pop(key, None)
             if not self._late:
-                # With all that is begun until the task waits: many to a message.
+                # Sent with all asks that are begun until the task waits: many per message.
                 asyncio.get_running_loop().call_soon(self._ask_late)
             self._late[key] = relation
-        # Due until it is here, whether or not its op takes it before: that may wait for an opening whose correction is asked for next.
+        # Due until it arrives, whether or not its op takes it before: the op may wait for an opening whose correction is asked for next.
         arrivals.future.add_done_callback(partial(self._came, relation))
         self._ask_ahead()
         return self._corrected(scope, arrivals, relation, share)
@@ -147,8 +151,8 @@ class Dealt:
 
 
 def _taken(queue: dict[bytes, Relation], load: Load, other: Load | None = None, most: float = math.inf) -> list[Relation]:
-    """Take the first of `queue`, as many as may be under way and bring at most `most` bytes."""
-    # Passed through once for all: what was taken from the front of a dictionary is passed over again at every look for the first.
+    """Take the first relations of `queue`, as many as may be pending and bring at most `most` bytes."""
+    # One pass for all: each search for a dictionary's first entry passes over all entries removed from its front.
     batch = []
     for relation in queue.values():
         if not load.is_below(1, other) or load.dealt + relation.nbytes > most:

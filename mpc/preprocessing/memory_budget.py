@@ -1,4 +1,4 @@
-"""Memory that several share: each gets what it asked for in its turn."""
+"""A budget of memory for several users: each gets what it asked for in its turn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class MemoryBudget:
-    """`most` bytes; whoever wants more of them than are free waits, and whoever comes later waits behind it."""
+    """`most` bytes; a request for more than are free waits, and later requests wait behind it."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -21,11 +21,11 @@ class MemoryBudget:
 
     @asynccontextmanager
     async def holding(self, size: int) -> AsyncIterator[None]:
-        """While the body runs, `size` bytes are held.  MemoryError if there are not so many, for which one would wait for ever."""
+        """Hold `size` bytes while the body runs. MemoryError if the budget is smaller than that: the wait would never end."""
         if size > self.most:
             msg = f"it takes {size} bytes, of {self.most} that it may have"
             raise MemoryError(msg)
-        # The lock is had in the order in which it was asked for: small ones that go on coming would else keep a large one waiting.
+        # The lock is fair, in the order of requests: else a stream of small requests would keep a large one waiting.
         async with self._next:
             while size > self._free:
                 self._returned.clear()

@@ -1,4 +1,4 @@
-"""How much memory this process may have: what the machine has, or what the control groups that it runs in leave it."""
+"""How much memory this process may use: the machine's, or what the process's control groups allow."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ASSUMED = 1 << 33
-"""Bytes of memory that a machine is taken to have where Python cannot tell, as on Windows."""
+"""Bytes of memory that a machine is assumed to have where Python cannot tell, as on Windows."""
 GROUPS, ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def half_of_all(groups: Path = GROUPS, root: Path = ROOT) -> int:
-    """Bytes: half of the machine's memory, or of what this container or service may have of it, if that is less."""
+    """Half of the machine's memory in bytes, or of the limit of this container or service, if that is less."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else ASSUMED
     return min([machine, *limits(groups, root)]) // 2
 
 
 def limits(groups: Path, root: Path) -> Iterator[int]:
-    """Bytes that Linux lets the control groups of this process have, of either version; none where there are no such groups."""
+    """The memory limits in bytes of this process's control groups on Linux, of either version; none without such groups."""
     try:
         lines = groups.read_text().splitlines()
     except OSError:
@@ -34,7 +34,7 @@ def limits(groups: Path, root: Path) -> Iterator[int]:
             base, file = root, "memory.max"
         else:
             continue
-        # A group has no more than those that it is in.  Within a container, its own path may be that of the host, and its group the root.
+        # A group has no more than its parent groups. In a container, its own path may be the host's, with its group at the root.
         group = base / path.strip("/")
         for each in (group, *group.parents):
             text = _text(each / file) if each.is_relative_to(base) else ""

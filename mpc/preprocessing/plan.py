@@ -1,4 +1,4 @@
-"""The dry run: a program on shapes alone, which names every correlation that it will use and counts what it will cost.
+"""The dry run: a program on shapes alone, which names every correlation that it will use and counts its cost.
 
 Ops and protocols run as they are; openings give blanks, and the counting is that of the real exchange.
 """
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 NEARLY_ONE = 2.0**-16
+"""How far the revealed reals of an estimate rise above 1."""
 POWER = 24
+"""Each element of the revealed integer arrays of an estimate."""
 THERE_AND_BACK = 2
-"""Trips from asking the dealer to its answer."""
+"""Trips between asking the dealer and having its answer."""
 TURNS = 100
-"""Of the event loop that the other tasks of a program have to name what they need, after its plan has ended in one of them."""
+"""Turns of the event loop in which a program's other tasks may name what they need after the plan has ended in one of them."""
 ENDING = 10.0
 """Seconds that a program has to end once its dry run is given up, such as in its `finally`."""
 
@@ -42,8 +44,8 @@ ENDING = 10.0
 class PlanEnds(asyncio.CancelledError):
     """The program looked at a value that only the real run knows: its dry run is given up.
 
-    A CancelledError, since it is no fault of anyone: `except Exception` lets it pass, and a task that ends by it counts as cancelled.  Of any
-    other BaseException asyncio would log that nobody retrieved it, and a TaskGroup would raise it within a group.
+    A CancelledError, since it is nobody's fault: `except Exception` does not catch it, and a task that ends by it counts as cancelled. For
+    another BaseException asyncio would log that nobody retrieved it, and a TaskGroup would wrap it in a group.
     """
 
 
@@ -51,8 +53,8 @@ class PlanEnds(asyncio.CancelledError):
 class Plan:
     """What a program will do: its correlations in order, its cost, and the bytes of all arrays alive at the worst moment.
 
-    `trips` is how many messages travel one after the other: a round is one, and where an op waits for the dealer, its way there and back counts.
-    `complete` is False where the program looked at a revealed value: what follows is asked for when its ops start.
+    `trips` counts messages that travel one after the other: one per round, and the way to the dealer and back where an op waits for it.
+    `complete` is False if the program looked at a revealed value: correlations after that are asked for when their ops start.
     """
 
     n: int
@@ -63,7 +65,7 @@ class Plan:
     trips: int = 0
     complete: bool = True
     closes: Callable[[type[PlanEnds]], None] | None = None
-    """Makes the calls that would follow here raise: in the real run others have their names."""
+    """Makes later calls raise: in the real run, other calls have their names."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __repr__(self) -> str:
@@ -71,7 +73,7 @@ class Plan:
         return f"Plan(n={self.n}, {figures}, trips={self.trips}, complete={self.complete})"
 
     def end(self) -> NoReturn:
-        """The program looks at what only the real run knows."""
+        """End the plan: the program looks at a value that only the real run knows."""
         self.complete = False
         self.ended.set()
         if self.closes is not None:
@@ -100,9 +102,10 @@ class Plan:
 
 
 async def run_dry(program: Coroutine[Any, Any, object], plan: Plan) -> None:
-    """Run a program on shapes until it ends, or its plan has and its other tasks had TURNS to come further: some may wait for what was looked at.
+    """Run a program on shapes until it ends, or until its plan has ended and its other tasks had TURNS to continue: some may wait for the
+    value that was looked at.
 
-    Raises what the program does; ProgramError if it goes on when it is cancelled.
+    Raises what the program raises; ProgramError if it continues after being cancelled.
     """
     task, ended = asyncio.ensure_future(program), asyncio.ensure_future(plan.ended.wait())
     try:
@@ -121,7 +124,7 @@ async def run_dry(program: Coroutine[Any, Any, object], plan: Plan) -> None:
         )
         raise ProgramError(msg)
     if task.cancelled():
-        # Also where the value was another plan's, of a program that this one is part of.
+        # Also if the value belonged to another plan, of a program that runs this one.
         plan.complete = False
     else:
         task.result()
@@ -132,7 +135,7 @@ def _ends(self: Unknown, *_: Any, **__: Any) -> NoReturn:
 
 
 class Unknown:
-    """A revealed value in a dry run: it can be returned, and whatever looks at it ends the plan."""
+    """A revealed value in a dry run: it can be returned, but any other use of it ends the plan."""
 
     __slots__ = ("end",)
 
@@ -140,7 +143,7 @@ class Unknown:
         self.end = end
 
     __array_ufunc__ = __array_function__ = _ends
-    __class__ = property(_ends)  # whether it is an array is for the real run to say
+    __class__ = property(_ends)  # only the real run can say whether it is an array
     __array__ = __iter__ = __len__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = __getitem__ = __getattr__ = _ends
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = _ends
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = __pow__ = __rpow__ = _ends
@@ -187,17 +190,17 @@ class DryExchange:
 
     async def to_receivers(self, scope: Scope, words: Words, receivers: Sequence[int], *_: Any) -> Words | None:
         """As Exchange.to_receivers."""
-        # What goes to a client is no message between parties.
+        # Messages to a client are not messages between parties.
         self._sends(scope, {self.names[i]: words.nbytes for i in receivers if i != self.index and i < len(self.names)})
         return self.blank(words.shape) if self.index in receivers else None
 
     async def announce(self, scope: Scope, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """As Exchange.announce; the others' shapes are known to the real run only."""
+        """As Exchange.announce; only the real run knows the others' shapes."""
         self._sends(scope, dict.fromkeys(self._peers, 8 * (MAX_NDIM + 1)))
         return self.shapes(shape)
 
     def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:  # noqa: ARG002  the estimate's answer has it
-        """What the others would announce."""
+        """The shapes that all parties would announce."""
         self._plan.end()
 
     def blank(self, shape: tuple[int, ...]) -> Any:
@@ -210,17 +213,17 @@ class DryExchange:
 
 
 class Estimate(DryExchange):
-    """A dry run to its end, with data of the same shape at everyone, and answers as a healthy pool would give them."""
+    """A dry run to the end, with data of the same shape at every party, and answers such as a healthy pool gives."""
 
     def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """All alike."""
+        """The same shape for every party."""
         return [shape] * len(self.names)
 
     def revealed(self, shape: tuple[int, ...], frac: int) -> Any:
-        """Answers that no check refuses, as a pool without constant or huge columns could give them.
+        """Fixed values in place of revealed ones, chosen so that no built-in check fails, as from a pool without constant or huge columns.
 
-        Numbers rise slowly from 1, so that a mean square is above the square of the mean; among whole numbers, POWER suits a count and a
-        power of two, and 1 an index; no bit that says that something is wrong is set.
+        Reals rise slowly from 1, so that a mean square exceeds the square of the mean. Integers are 1, which suits an index; in arrays
+        POWER, which suits a count and a power of two. Bits are 0: none says that something is wrong.
         """
         if frac < 0:
             return np.zeros(shape, np.bool_)
@@ -231,7 +234,7 @@ class Estimate(DryExchange):
 
 
 class DryTasks:
-    """Work that is done when it is begun, for it waits for nothing: nothing is ever under way, nor leaves."""
+    """Work that is done when it begins, since it waits for nothing: no work is ever pending, and no messages leave."""
 
     async def room(self) -> None:
         """See SessionTasks."""
@@ -275,7 +278,7 @@ class DryStreams:
 
 
 class DrySource:
-    """Writes down what is begun, and when it would be there."""
+    """Records the relations that are begun, and when their corrections would arrive."""
 
     blanks: type[Meter | Uncounted] = Meter
 
@@ -284,7 +287,7 @@ class DrySource:
         self._ahead: dict[bytes, int] = {}
 
     def plan(self, plan: Plan) -> None:
-        """Asked for now, before the ops that use them."""
+        """Ask for the relations now, before the ops that use them."""
         self._ahead.update(dict.fromkeys((relation.key for relation in plan.relations), self._plan.trips + THERE_AND_BACK))
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
@@ -299,6 +302,6 @@ class DrySource:
 
 
 class Planning(DrySource):
-    """The same, for the dry run before a real one, whose memory nobody asks for."""
+    """As DrySource, for the dry run before a real one, whose memory nobody asks for."""
 
     blanks = Uncounted

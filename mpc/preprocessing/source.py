@@ -1,4 +1,4 @@
-"""The contract between ops and whatever makes correlations: a dealer today, a store or oblivious transfer later."""
+"""The contract between ops and the source of correlations: a dealer today, a store or oblivious transfer later."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Source(Protocol):
     """Gives this party its share of a named relation between masks."""
 
     def plan(self, plan: Plan) -> None:
-        """Its relations will be begun, in this order, if the program does what its dry run did."""
+        """Announce that the relations of `plan` will be begun in this order, if the program does the same as in its dry run."""
 
     def begin(self, scope: Scope, relation: Relation) -> Coroutine[Any, Any, list[Words]]:
         """Start fetching now; awaiting the result gives the arrays of this party's share.
 
-        What is asked, and in what order, depends on the program and public shapes only, never on an opened value.
+        The relations and their order depend on the program and public shapes only, never on an opened value.
         """
