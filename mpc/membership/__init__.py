@@ -1,1 +1,1 @@
-"""Who takes part: keys, the roster and its file, and what a member remembers of it."""
+"""Who takes part: keys, the roster and its file, and what a member remembers of the roster."""

@@ -1,4 +1,4 @@
-"""Addresses as they are written: where a member listens, and the broker at which members meet."""
+"""Addresses in their written form: where a member listens, and the broker at which members meet."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ def parse_endpoint(text: str) -> Endpoint:
 
 
 def parse_reachable(text: str) -> Endpoint:
-    """An endpoint that others can dial; ConfigError too for an address that stands for all of a machine's own."""
+    """An endpoint that others can dial; ConfigError also for an address that stands for all addresses of a machine."""
     host, port = parse_endpoint(text)
     # As a resolver reads it, 0 is 0.0.0.0.
     if not host.strip("0.") or (":" in host and ipaddress.IPv6Address(host).is_unspecified):
         msg = (
-            f"{text!r} is the address of no machine, and who dials it dials itself; write the one under which the others reach this member. "
+            f"{text!r} is the address of no machine, and who dials it dials itself; "
+            "write the one under which the others reach this member. "
             "For where it listens there is 'listen'"
         )
         raise ConfigError(msg)
@@ -39,7 +40,7 @@ def parse_reachable(text: str) -> Endpoint:
 
 
 def _possible(v6: str | None, host: str | None) -> bool:
-    """Whether a resolver takes the address at all; what it answers is seen when it is asked."""
+    """Whether a resolver accepts the address at all; whether it resolves is seen when it is used."""
     try:
         if v6 is not None:
             ipaddress.IPv6Address(v6)
@@ -57,7 +58,7 @@ def format_endpoint(endpoint: Endpoint) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only processes of this machine can be meant.  A name is not asked for: but for `localhost` it may mean any machine."""
+    """Whether the host can only mean this machine. Names are not resolved: any name but `localhost` may mean another machine."""
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
@@ -66,7 +67,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """The MQTT broker of a roster, with or without TLS.  It is not trusted: it passes sealed records on."""
+    """The MQTT broker of a roster, with or without TLS. It is not trusted: it only passes sealed records on."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""Who a member is: one Ed25519 key, whose Curve25519 form agrees on channel keys (papers: rfc8032, rfc7748)."""
+"""A member's identity: one Ed25519 key, whose Curve25519 form agrees on channel keys (papers: rfc8032, rfc7748)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 
 
 def check_name(name: str) -> str:
-    """`name` itself; ConfigError if it is no possible name of a member."""
+    """Return `name`; ConfigError if it cannot be a member's name."""
     if not _NAME.fullmatch(name):
         msg = f"{name!r} is no name; use 1 to 32 letters, digits, '_', '.', '-', beginning with a letter or digit"
         raise ConfigError(msg)
@@ -55,7 +55,7 @@ def decode_key(text: str) -> bytes:
 
 
 def fingerprint(public: bytes) -> bytes:
-    """16 bytes that stand for a public key, to tell keys apart and to compare them by voice."""
+    """A 16-byte digest of a public key, to tell keys apart and to compare them by voice."""
     return blake2b(fields("beaver/key/v1", public), digest_size=FINGERPRINT_BYTES).digest()
 
 
@@ -82,8 +82,8 @@ def _purposed(purpose: str, message: bytes) -> bytes:
 
 
 def verify(public: bytes, purpose: str, message: bytes, signature: bytes) -> bool:
-    """Whether `signature` is the key's for exactly this purpose and message."""
-    # It is checked with the message behind it: a longer one would hold the beginning of another message, which was signed for another purpose.
+    """Whether `signature` is the key's signature of exactly this message for this purpose."""
+    # Checked with the message behind it: a longer signature would hold the beginning of another message, signed for another purpose.
     if len(signature) != SIGNATURE_BYTES:
         return False
     try:
@@ -94,7 +94,9 @@ def verify(public: bytes, purpose: str, message: bytes, signature: bytes) -> boo
 
 
 def private_text(path: Path, what: str, remedy: str, *, pipes: bool = False) -> str:
-    """The text of a file that only its owner may read or write, or of a pipe (see `durable`).  ConfigError calls it `what`; `remedy` is for a missing one."""
+    """The text of a file that only its owner may read or write, or of a pipe (see `durable`). ConfigError names it as `what`; `remedy`
+    is for a missing file.
+    """
     try:
         text, mode = durable.read_text(path, pipes=pipes)
     except FileNotFoundError:
@@ -142,7 +144,7 @@ class Identity:
         return bindings.crypto_sign(_purposed(purpose, message), bindings.crypto_sign_seed_keypair(self.seed)[1])[:SIGNATURE_BYTES]
 
     def save(self, path: str | Path) -> None:
-        """Write the key to a new file that only its owner can read; an existing file is never replaced."""
+        """Write the key to a new file that only its owner can read; never replace an existing file."""
         line = f"{_FILE_MARK} {self.name} {base64.b64encode(self.seed).decode()}\n"
         try:
             durable.create(Path(path), line.encode())

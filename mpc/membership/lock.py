@@ -1,4 +1,4 @@
-"""One node per identity: a lock of the operating system, held for as long as the node is open."""
+"""One node per identity: an operating-system lock, held while the node is open."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _held: set[IdentityLock] = set()
 
 
 class IdentityLock:
-    """An exclusive lock on the key file itself, from `acquire` to `release`; nothing on Windows.
+    """An exclusive lock on the key file itself, from `acquire` to `release`; no lock on Windows.
 
-    The key file, since it is there already: no second file is left behind, none must be written where keys are read-only, and every link
-    to the key is the same lock.  The system drops it when the process ends, however it ends.  A copy of the key is another file.
+    It locks the key file because that exists already: no second file is left behind, read-only folders of keys work, and every link to the
+    key is the same lock. The system drops the lock however the process ends. A copy of the key is another file.
     """
 
     def __init__(self, key: Path) -> None:
@@ -27,7 +27,7 @@ class IdentityLock:
         self._handle: int | None = None
 
     def acquire(self) -> None:
-        """Take it; ConfigError if another node, or a client, holds it."""
+        """Take the lock; ConfigError if another node, or a client, holds it."""
         if sys.platform == "win32":
             return
         handle = _open(self.key)
@@ -50,23 +50,23 @@ class IdentityLock:
         _held.add(self)
 
     def release(self) -> None:
-        """Give it back, if it is held."""
+        """Release the lock, if it is held."""
         if sys.platform == "win32" or self._handle is None:
             return
-        # Unlocked first: a child between fork and exec has the same open file for a moment.
+        # Unlock first: a child between fork and exec shares the open file for a moment.
         fcntl.flock(self._handle, fcntl.LOCK_UN)
         self.abandon()
         _held.discard(self)
 
     def abandon(self) -> None:
-        """Close the file here only; whoever has it open otherwise keeps the lock."""
+        """Close the file in this process only; other processes that share it keep the lock."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
 
 
 def _open(key: Path) -> int:
-    """For writing where that is possible, as network file systems want it for an exclusive lock; nothing is written."""
+    """Open for writing where possible, since network file systems need that for an exclusive lock; nothing is written."""
     try:
         try:
             return os.open(key, os.O_RDWR)
@@ -78,7 +78,7 @@ def _open(key: Path) -> int:
 
 
 def _holder(handle: int) -> str:
-    """Which process holds the lock, where the system tells."""
+    """The process that holds the lock, if the system tells."""
     about = os.fstat(handle)
     wanted = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}:{about.st_ino}"
     try:
@@ -93,7 +93,7 @@ def _holder(handle: int) -> str:
 
 
 def _in_a_forked_child() -> None:
-    """The lock is the parent's: a child that lives on must not keep it."""
+    """Let go of the lock, which is the parent's: a child that lives on must not keep it."""
     for lock in _held:
         lock.abandon()
     _held.clear()

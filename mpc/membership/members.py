@@ -1,4 +1,4 @@
-"""What a roster says, as data: its members, the keys they use and used, and how they reach each other."""
+"""The contents of a roster as data: its members, their present and former keys, and how they reach each other."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Role = Literal["party", "dealer", "client"]
 Transport = Literal["tcp", "mqtt"]
 
 PURPOSE = "roster"
-"""What a signature of a roster is for: no other signature of the same key passes as one."""
+"""The purpose of roster signatures: no other signature of the same key passes as one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member.  Without an endpoint it only dials; without a transport of its own it uses the roster's.
+    """One member. Without an endpoint it only dials; without a transport of its own it uses the roster's.
 
     `retiring` is the key that `public` replaces: both are valid until `retires`, whole seconds in UTC.
     """
@@ -36,7 +36,7 @@ class Member:
 
     @property
     def publics(self) -> tuple[bytes, ...]:
-        """Its key, and the one that retires or has retired."""
+        """The member's key, and the one that is retiring or has retired."""
         return (self.public,) if self.retiring is None else (self.public, self.retiring)
 
     def valid(self, now: datetime | None = None) -> tuple[bytes, ...]:
@@ -45,29 +45,31 @@ class Member:
         return self.publics[:1] if over else self.publics
 
     def shown_by(self, announced: bytes) -> Member:
-        """This member as a handshake showed it: with the key of that fingerprint alone, and with `retires` only if that is the retiring one."""
+        """This member as a handshake proved it: with only the key of that fingerprint, and with `retires` only if that is the retiring
+        key.
+        """
         public = next(public for public in self.publics if fingerprint(public) == announced)
         return replace(self, public=public, retiring=None, retires=self.retires if public == self.retiring else None)
 
     def signed(self, purpose: str, message: bytes, signature: bytes, when: datetime | None = None) -> bool:
-        """Whether it signed `message` for `purpose` with a key that is valid at `when`, or now."""
+        """Whether the member signed `message` for `purpose` with a key that is valid at `when`, by default now."""
         return any(verify(public, purpose, message, signature) for public in self.valid(when))
 
 
 def minute(when: datetime | None) -> str:
-    """When a key retires, as people read it."""
+    """The time at which a key retires, for people to read."""
     return "never" if when is None else f"{when:%Y-%m-%d %H:%M} UTC"
 
 
 def meet(one: Member, other: Member) -> bool:
-    """Whether the two ever speak with each other: a client does with parties only."""
+    """Whether the two ever speak with each other: a client speaks only with parties."""
     roles = {one.role, other.role}
     return "client" not in roles or roles == {"client", "party"}
 
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """A key that must not be used again by anyone, whose it was, and why."""
+    """A key that nobody may use again, its former owner, and the reason."""
 
     name: str
     public: bytes
@@ -77,7 +79,7 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All that a roster says but its signatures.  `previous` is the digest of the version before, empty for the first."""
+    """The contents of a roster without its signatures. `previous` is the digest of the version before, empty for the first."""
 
     members: tuple[Member, ...] = ()
     transport: Transport = "tcp"
@@ -115,5 +117,5 @@ class Content:
 
     @property
     def digest(self) -> bytes:
-        """32 bytes that stand for all of it."""
+        """A 32-byte digest of the whole content."""
         return blake2b(fields("beaver/roster/v1", self.canonical()), digest_size=32).digest()

@@ -1,4 +1,4 @@
-"""What a member remembers over restarts: the last roster it used.  An older one, though all signed it, could bring a revoked key back."""
+"""A member's memory of the last roster that it used. An older roster, though all signed it, could bring a revoked key back."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RosterMemory:
-    """The file `path` (0600), and the roster file that its errors name.  One process at a time: the identity's lock sees to that."""
+    """The memory in the file `path` (0600), and the roster file that its errors name. One process at a time: the identity's lock
+    ensures that.
+    """
 
     path: Path
     roster_path: Path
 
     def follow(self, roster: Roster) -> None:
-        """Remember `roster` as the one in use; ConfigError as `check`, or if the file cannot be written."""
+        """Remember `roster` as the one in use; ConfigError as in `check`, or if the file cannot be written."""
         if self.check(roster):
             self._write(roster.content.version, roster.digest.hex())
 
     def check(self, roster: Roster) -> bool:
-        """Whether it is another one than the last; ConfigError if it is older, or another branch, or the file cannot be read.
+        """Whether `roster` differs from the last one; ConfigError if it is older, or another branch, or if the file cannot be read.
 
-        One that lacks a signature, for a trial on one machine, is not remembered, and refused once a signed one was used.
+        An unsigned roster, for a trial on one machine, is not remembered, and is refused once a signed one was used.
         """
         version, digest = self._read()
         if roster.unsigned:
@@ -42,7 +44,8 @@ class RosterMemory:
         now = (roster.content.version, roster.digest.hex())
         if now[0] < version:
             self._refuse(
-                f"version {now[0]} is older than version {version}, which this node has used: a key that was revoked since would count again"
+                f"version {now[0]} is older than version {version}, which this node has used: "
+                "a key that was revoked since would count again"
             )
         if now[0] == version and now[1] != digest:
             self._refuse(f"this node has used another version {version}, with the digest {digest}")
@@ -57,8 +60,8 @@ class RosterMemory:
         raise ConfigError(msg)
 
     def _read(self) -> tuple[int, str]:
-        """Version and digest of the last roster; 0 if there was none."""
-        # False, too, where it may not be asked: writing says why then.
+        """The version and digest of the last roster; version 0 if there was none."""
+        # False also if the file may not be accessed: writing then reports the cause.
         if not os.path.exists(self.path):  # noqa: PTH110
             return 0, ""
         text = private_text(self.path, "state", "restore it")
@@ -76,7 +79,10 @@ class RosterMemory:
         try:
             durable.replace(self.path, f"{text}\n".encode())
         except OSError as fault:
-            msg = f"{self.path}: cannot be written ({fault.strerror}): which roster was used must be remembered; set `state` to a file that can be"
+            msg = (
+                f"{self.path}: cannot be written ({fault.strerror}): which roster was used must be remembered; "
+                "set `state` to a file that can be"
+            )
             raise ConfigError(msg) from None
 
 

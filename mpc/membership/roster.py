@@ -1,4 +1,4 @@
-"""The roster: who takes part, with which key, where, and in which role.  The same file at every member; no trust on first use."""
+"""The roster: who takes part, with which key, where, and in which role. The same file at every member; no trust on first use."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 DEALERLESS = "the roster names no dealer, so no job can run"
 ADD_DEALER = "add the lines of one (`beaver init NAME --role dealer`) with `beaver roster add`, and let all members sign that version"
 NO_DEALER = f"{DEALERLESS}; {ADD_DEALER}"
-"""What is said of a roster that counts nevertheless: a dealer whose key was stolen is cut off by one, before there is another."""
+"""A notice about a roster that is valid all the same: such a roster cuts off a dealer whose key was stolen, before there is another one."""
 
 
 class Roster:
-    """All members, checked.  `members` and `parties` are sorted by name: that is the party order everywhere.
+    """All members, checked. `members` and `parties` are sorted by name: that is the party order everywhere.
 
-    ConfigError for what no roster may say.  Whether it is signed is another question: `unsigned` answers it.
+    ConfigError for contents that no roster may have. Signatures are checked separately: see `unsigned`.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Roster:
         return self._by_name[name]
 
     def keys_of(self, name: str) -> list[bytes]:
-        """All keys that it knows of a member: its key, the one that this replaces, and those that were revoked."""
+        """All keys known of a member: its key, the one that this replaces, and those that were revoked."""
         return [*self[name].publics, *(each.public for each in self.content.revoked if each.name == name)]
 
     @classmethod
     def of(cls, content: Content, signatures: Mapping[str, bytes] | None = None) -> Roster:
-        """The roster that says `content`."""
+        """The roster with these contents."""
         return cls(
             content.members,
             transport=content.transport,
@@ -106,7 +106,7 @@ class Roster:
     # -- signatures --------------------------------------------------------------------------------------------
 
     def sign(self, identity: Identity) -> bytes:
-        """The signature of `identity`; ConfigError unless its key is the one that the roster gives it, and not the one that it replaces."""
+        """The signature of `identity`; ConfigError unless its key is its current one in the roster, not one that was replaced."""
         member = self[identity.name]
         if identity.public == member.retiring:
             msg = f"{member.name} replaces this key in it; sign with the new one, `--key` and the file that `beaver roster rotate` wrote"
@@ -117,7 +117,7 @@ class Roster:
         return identity.sign(PURPOSE, self.content.canonical())
 
     def accept(self, name: str, signature: bytes) -> None:
-        """Add a member's signature; ConfigError unless it is one of this very roster."""
+        """Add a member's signature; ConfigError unless it is a signature of this very roster."""
         if not verify(self[name].public, PURPOSE, self.content.canonical(), signature):
             msg = (
                 f"this is no signature of {name} for version {self.content.version} with digest {self.digest.hex()}, with the key that it "
@@ -132,23 +132,23 @@ class Roster:
 
     @property
     def unsigned(self) -> list[str]:
-        """Whose signature is missing.
+        """The members whose signatures are missing.
 
-        It is the same at all times.  A retiring key counts for connections and jobs, and not here: nothing in a roster says when it was signed,
-        so its signature would either be lost on the day on which it retires, and no node could start, or whoever has the old key
-        could agree in its owner's name to every later roster that lists it still.
+        This does not change with time. A retiring key counts for connections and jobs, but not here: a roster does not say when it was
+        signed. Its signature would either become invalid on the day the key retires, so that no node could start, or a holder of the old
+        key could agree in its owner's name to every later roster that still lists the key.
         """
         return [each.name for each in self.members if not self.signed_by(each.name, each.public)]
 
     @property
     def hosts(self) -> list[str]:
-        """Where members and the broker are met."""
+        """The hosts at which members and the broker are reached."""
         found = [member.endpoint[0] for member in self.members if member.endpoint is not None]
         return found if self.relay is None else [*found, self.relay.host]
 
 
 def transport_between(one: Member, other: Member) -> Transport:
-    """How two members of a roster speak: through the broker if either of them does, over TCP otherwise."""
+    """The transport between two members of a roster: the broker if either of them uses it, else TCP."""
     return "mqtt" if "mqtt" in (one.transport, other.transport) else "tcp"
 
 
@@ -190,7 +190,7 @@ def _check(content: Content, members: tuple[Member, ...]) -> None:
 
 
 def _check_keys(content: Content, members: tuple[Member, ...]) -> None:
-    """All keys differ, as Curve25519 keys: two Ed25519 keys may have the same; and none was revoked."""
+    """ConfigError unless all keys differ as Curve25519 keys, which two Ed25519 keys may share, and none was revoked."""
     revoked = {_curve(each.name, each.public): each for each in content.revoked}
     owners: dict[bytes, str] = {}
     for member in members:

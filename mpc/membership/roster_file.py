@@ -44,12 +44,12 @@ _WORDS = {str: "text in quotes", int: "a whole number", dict: "a table", date: "
 
 
 def read(text: str, source: str) -> tuple[Content, dict[str, bytes]]:
-    """What a roster file says, and its signatures by name.  ConfigError names `source`, the line and the remedy."""
+    """The contents of a roster file, and its signatures by name. ConfigError names `source`, the line and the remedy."""
     return _parsed(text, source, lambda data: (_content(data), _signatures(data.get("signatures", {}))))
 
 
 def _parsed(text: str, source: str, take: Callable[[dict[str, Any]], T]) -> T:
-    """What `take` finds in a TOML document; ConfigError names `source` and the line."""
+    """The result of `take` on a parsed TOML document; ConfigError names `source` and the line."""
     try:
         return take(parsed(text, source))
     except MisplacedError as fault:
@@ -79,7 +79,7 @@ def _content(data: dict[str, Any]) -> Content:
 def _member(entry: object, number: int) -> Member:
     label, place = f"[[member]] {number + 1}", ("member", number)
     table = _entry(entry, _MEMBER, ("name", "key"), label, place)
-    # What is said in words first: it is sooner misspelt than a key.
+    # A value in words is mentioned first: it is more easily misspelt than a key.
     _value(table, "name", check_name, label, place)
     role = _choice(table, "role", Role, "party", label, place)
     transport = _choice(table, "transport", Transport, None, label, place)
@@ -123,7 +123,7 @@ def read_signatures(text: str, source: str) -> dict[str, bytes]:
 
 def _signatures(table: dict[str, Any]) -> dict[str, bytes]:
     for name in table:
-        # Before it is told in an error: whoever sends a line could write anything there.
+        # Checked before an error shows the name: the sender of a line could write anything there.
         try:
             check_name(name)
         except ConfigError as fault:
@@ -203,7 +203,7 @@ def _digest(text: str) -> bytes:
 
 
 def _moment(value: date) -> datetime:
-    """The second in UTC at which a date begins; a time must say its zone."""
+    """A date as the second in UTC at which it begins; a time must state its zone."""
     whole = not isinstance(value, datetime) or (value.tzinfo is not None and not value.microsecond)
     if not whole or not 2000 <= value.year < 9999:
         msg = "retires must be a date, or a time with its zone in whole seconds such as 2030-01-31T12:00:00Z"
@@ -219,7 +219,7 @@ def _day(value: date) -> date:
 
 
 def one_line(text: str) -> str:
-    """A reason that is short enough for a table and has no characters that move a cursor; ConfigError otherwise."""
+    """A reason that fits into a table and has no characters that move a cursor; ConfigError otherwise."""
     if not 0 < len(text) <= 200 or not text.isprintable():
         msg = "a reason is 1 to 200 printable characters on one line"
         raise ConfigError(msg)
@@ -283,7 +283,7 @@ def _revoked_lines(each: Revoked) -> str:
 
 
 def signature_line(name: str, signature: bytes) -> str:
-    """One line of [signatures]: what a member sends to the others."""
+    """One line of [signatures], as a member sends it to the others."""
     return f'"{name}" = "{encode_signature(signature)}"'
 
 
