@@ -1,8 +1,8 @@
 """Bits in words: how an array of bits is packed, spread and cut into chunks.
 
-A flat array of m bits is cut into blocks of BLOCK elements; the last one may be shorter. A block of k elements is W = ceil(k / 64) words, and
-its element q is bit q // W of word q % W: the 64 elements of a word are W apart, so that spreading a word out is one shift per row, never
-a loop over bytes. A block has the shape (64, W), one element per entry, as long as its elements are words.
+A flat array of m bits is cut into blocks of BLOCK elements; the last one may be shorter. A block of k elements is W = ceil(k / 64) words,
+and its element q is bit q // W of word q % W. The 64 elements of a word are W apart, so that spreading a word out is one shift per row,
+never a loop over bytes. While its elements are words, one element per entry, a block has the shape (64, W).
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ def grid(m: int) -> tuple[int, int]:
 
 
 def chunks(m: int, at_most: int) -> list[tuple[int, int]]:
-    """0..m as ranges (start, stop) of whole blocks, `at_most` elements (a multiple of BLOCK) each; then the shorter last block by itself.
+    """The ranges (start, stop) of chunks of 0..m: whole blocks, `at_most` elements (a multiple of BLOCK) each; then the shorter last block
+    alone.
 
-    Every chunk has one W, and the words of the chunks one after the other are the words of the whole.
+    Every chunk has one W, and the words of the chunks in order are the words of the whole.
     """
     if at_most < BLOCK or at_most % BLOCK:
         message = f"a chunk is a positive multiple of {BLOCK} elements, not {at_most}"
@@ -54,7 +55,7 @@ def chunks(m: int, at_most: int) -> list[tuple[int, int]]:
 
 
 def blocked(elements: Words) -> Words:
-    """The elements (m,) of one chunk as (B, 64, W), element q of a block at [q // W, q % W], zeros after the last; a view where it can be."""
+    """The elements (m,) of one chunk as (B, 64, W), element q of a block at [q // W, q % W], zeros after the last; a view if possible."""
     blocks, width = grid(elements.size)
     size = blocks * BITS * width
     if size != elements.size:
@@ -73,7 +74,7 @@ def pack(bits: NDArray[np.bool_] | NDArray[np.uint8]) -> Words:
         if block.size != stop - start:
             block[: stop - start] = bits[start:stop]
         # Row 8 c + i is bit i of byte c: byte rows are packed first, and only an eighth is left to transpose.
-        # A product and a reduction, since numpy's packbits takes eight times as long where the bits of a byte do not lie together.
+        # A product and a reduction, since numpy's packbits takes eight times as long if the bits of a byte are not contiguous.
         rows = np.bitwise_or.reduce(block.view(np.uint8).reshape(BYTE, BYTE, width) * IN_BYTE, axis=1)
         part.view(np.uint8).reshape(width, BYTE)[...] = rows.T
     return words
@@ -84,7 +85,7 @@ def unpack(words: Words, m: int) -> NDArray[np.uint8]:
     out = np.empty(m, np.uint8)
     for start, stop, part in _parts(m, words):
         rows = np.ascontiguousarray(part.view(np.uint8).reshape(part.size, BYTE).T)
-        # A truth value is a byte, 0 or 1.
+        # A boolean is a byte, 0 or 1.
         out[start:stop] = ((rows[:, None] & IN_BYTE) != 0).reshape(-1)[: stop - start]
     return out
 
@@ -101,6 +102,6 @@ def spread(words: Words, m: int) -> Words:
 
 
 def _parts(m: int, words: Words) -> Iterator[tuple[int, int, Words]]:
-    """(start, stop, the words) of every block."""
+    """(start, stop, words) of every block."""
     for start, stop in chunks(m, BLOCK):
         yield start, stop, words[word_count(start) : word_count(stop)]

@@ -1,4 +1,4 @@
-"""Arrays without contents: a dry run computes with shapes alone, and counts how many bytes would be alive where somebody asks."""
+"""Arrays without contents: a dry run computes with shapes alone, and a meter can count how many bytes would be alive."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Blank:
         return blank(shape)
 
     def _view(self, shape: tuple[int, ...]) -> Blank:
-        """A blank of another shape that has its words in this one."""
+        """A blank of another shape that is a view of this one."""
         return blank(shape)
 
     def __getitem__(self, key: Any) -> Blank:
@@ -77,12 +77,12 @@ class Blank:
 
 @lru_cache(maxsize=1 << 10)
 def blank(shape: tuple[int, ...]) -> Blank:
-    """The blank of this shape: having no contents, one is as good as another."""
+    """The blank of this shape: without contents, all are alike."""
     return Blank(shape)
 
 
 class Metered(Blank):
-    """A blank whose bytes are counted as long as it is alive."""
+    """A blank whose bytes are counted while it is alive."""
 
     __slots__ = ("_base", "_meter")
 
@@ -106,7 +106,7 @@ class Metered(Blank):
 
 
 class Meter:
-    """Bytes of all its blanks that are alive, and the most there ever were."""
+    """Bytes of all its living blanks, and their maximum so far."""
 
     __slots__ = ("live", "peak")
 
@@ -115,7 +115,7 @@ class Meter:
         self.peak = 0
 
     def blank(self, shape: tuple[int, ...]) -> Blank:
-        """A new one."""
+        """A new blank of this shape."""
         return Metered(shape, self)
 
     def add(self, size: int) -> None:
@@ -125,7 +125,7 @@ class Meter:
 
 
 class Uncounted:
-    """In place of a Meter where nobody asks for bytes: blanks cost next to nothing."""
+    """Replaces a Meter if nobody asks for bytes: blanks cost next to nothing."""
 
     peak = 0
     blank = staticmethod(blank)

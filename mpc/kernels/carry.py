@@ -1,17 +1,18 @@
 """Comparison on packed bits: the carry of e + a into bit 63, and whether e + a is 0, for a public e and a secret mask a.
 
-A value x is shared as e + a. Its sign is e63 ^ a63 ^ (carry into bit 63), and the carry is that of (e | 2^63) + (a & (2^63 - 1)) out of bit 63:
-there bit 63 passes a carry on and makes none. With g_i = e_i a_i and p_i = e_i ^ a_i, a group of bits makes a carry (G) or passes one on (P):
+A value x is shared as e + a. Its sign is e63 ^ a63 ^ (carry into bit 63). That carry is the carry of (e | 2^63) + (a & (2^63 - 1)) out of
+bit 63: there bit 63 passes a carry on and makes none. With g_i = e_i a_i and p_i = e_i ^ a_i, a group of bits makes a carry (G) or passes
+one on (P):
 
-    four bits    (G, P) are linear in the 15 products of four bits of a, which the dealer shares: no round
-    four groups  G = G3 ^ P3 G2 ^ P3 P2 G1 ^ P3 P2 P1 G0 and P = P3 P2 P1 P0, twice: 16 groups, 4, 1; a round each
+four bits    (G, P) are linear in the 15 products of four bits of a, which the dealer shares: no round
+four groups  G = G3 ^ P3 G2 ^ P3 P2 G1 ^ P3 P2 P1 G0 and P = P3 P2 P1 P0, twice: 16 groups, 4, 1; a round each
 
-The products of the two merges are taken of values opened under fresh mask bits rho, with dealt products of the rho. x = 0 is the same tree
-with P alone, on (e - 1) ^ a, whose bits are all 1 just then.
+The products of the two merges are computed from values opened under fresh mask bits rho, with dealt products of the rho. x = 0 uses the
+same tree with P alone, on (e - 1) ^ a, whose bits are all 1 exactly then.
 
-Elements come as one chunk of `bits.blocked`, (B, 64, W). Three times four rows of words trade lanes (`lanes.transpose`), so that each array holds
-what its step combines, and at the end the result of element 64 q + t of a block is bit q of word t, as in `bits`. All shares are XOR shares.
-Flat arrays of *parts* are B W words a part: one bit per element.
+Elements come as one chunk of `bits.blocked`, (B, 64, W). Three times, four rows of words exchange lanes (`lanes.transpose`), so that each
+array holds what its step combines. At the end the result of element 64 q + t of a block is bit q of word t, as in `bits`. All shares are
+XOR shares. Flat arrays of *parts* have B W words per part: one bit per element.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ ZERO_TREE = 11 * 4 + 11
 
 
 def fold(shares: Sequence[Words], factors: Words | Sequence[Words]) -> list[Words]:
-    """XOR over all sets S of shares[S] times the AND of the public factors outside S, over the last factor alone, the last two, ..., all.
+    """The XOR over all sets S of shares[S] times the AND of the public factors outside S, over the last factor alone, the last two, ...,
+    all.
 
-    Where shares[S] shares the product of the secret bits r_i in S, these share the products of the bits factors_i ^ r_i.
+    If shares[S] shares the product of the secret bits r_i in S, the results share the products of the bits factors_i ^ r_i.
     """
     rest, results = list(shares), []
     for factor in reversed(factors):
@@ -59,7 +61,7 @@ def _add_product(start: Words, left: Words, right: Words) -> Words:
 
 
 def _one(*, first: bool) -> Words:
-    """This party's share of 1, the product of no bits: the first party adds it."""
+    """This party's share of 1, the empty product: the first party adds it."""
     return np.array(ONES if first else 0, WORD)
 
 
@@ -76,7 +78,7 @@ def by_set(singles: Iterable[Words], dealt: Iterable[Words], *, first: bool) -> 
 
 
 class Nibbles(NamedTuple):
-    """Shares of what four bits do with a carry, (B, 16, W) each in the order of `nibbles`, and of the sign before its carry, (B, W) packed."""
+    """Shares of how four bits treat a carry, (B, 16, W) each in the order of `nibbles`, and of the sign before its carry, (B, W) packed."""
 
     generate: Words
     propagate: Words
@@ -89,8 +91,8 @@ class Nibbles(NamedTuple):
 def sign_material(a: Words) -> Words:
     """Mask words a (B, 64, W) -> the products of the bits of each nibble, SIGN_MATERIAL parts: what `sign_nibbles` needs dealt.
 
-    Block by block 8 arrays (16, W), sets 1..7 of bits 0, 1, 2 and then bit 3 alone, and 7 arrays (15, W), sets 1..7 times bit 3. Bit 63 is in
-    no product, so these 7 mean nothing in the top nibble and are shortened.
+    Per block: 8 arrays (16, W), sets 1..7 of bits 0, 1, 2 and then bit 3 alone, and 7 arrays (15, W), sets 1..7 times bit 3. Bit 63 is in
+    no product, so these 7 are undefined in the top nibble and are shortened.
     """
     blocks, _, width = a.shape
     out = np.empty((blocks, SIGN_MATERIAL, width), WORD)
@@ -137,7 +139,7 @@ def _sign_block(e: Words, part: Words, out: Nibbles, *, first: bool) -> None:
     with_a3, more = _three_bits(short, [TOP_NIBBLE.shorten(row) for row in low])
     np.bitwise_xor(generate, TOP_NIBBLE.lengthen(with_a3), out=out.generate)
     propagate ^= TOP_NIBBLE.lengthen(more)
-    # What `_three_bits` leaves out of p: the products without bits 0, 1, 2 of a.
+    # The part of p that `_three_bits` leaves out: the products without bits 0, 1, 2 of a.
     if first:
         p3 ^= e3
     for row in low:
@@ -146,9 +148,9 @@ def _sign_block(e: Words, part: Words, out: Nibbles, *, first: bool) -> None:
 
 
 def _three_bits(sets: Words, e: Words | Sequence[Words]) -> tuple[Words, Words]:
-    """(g, p) of bits 0, 1, 2 from the products (7, ...) of those of a, without the public part e0 e1 e2 of p.
+    """(g, p) of bits 0, 1, 2 from the products (7, ...) of a's bits, without the public part e0 e1 e2 of p.
 
-    A `fold` by e2, e1, e0; a bit of a alone, times what is folded already, is what generates.
+    A `fold` by e2, e1, e0; a single bit of a times the result folded so far is the generated carry.
     """
     generate = e[2] & sets[3]
     rest = [sets[3], *[_add_product(high, low, e[2]) for high, low in zip(sets[4:], sets[:3], strict=True)]]
@@ -160,7 +162,7 @@ def _three_bits(sets: Words, e: Words | Sequence[Words]) -> tuple[Words, Words]:
 
 
 def zero_material(a: Words) -> Words:
-    """Mask words a (B, 64, W) -> all products of the bits of each nibble, ZERO_MATERIAL parts: block by block 15 arrays (16, W), by set."""
+    """Mask words a (B, 64, W) -> all products of the bits of each nibble, ZERO_MATERIAL parts: per block 15 arrays (16, W), by set."""
     blocks, _, width = a.shape
     out = np.empty((blocks, 15, 16, width), WORD)
     for block, part in zip(a, out, strict=True):
@@ -169,7 +171,7 @@ def zero_material(a: Words) -> Words:
 
 
 def zero_nibbles(e: Words, material: Words, *, first: bool) -> Words:
-    """Public e (B, 64, W) and a share of `zero_material(a)` -> a share of which nibbles of (e - 1) ^ a are all ones, (B, 16, W)."""
+    """Public e (B, 64, W) and a share of `zero_material(a)` -> a share of whether each nibble of (e - 1) ^ a is all ones, (B, 16, W)."""
     blocks, _, width = e.shape
     out = np.empty((blocks, 16, width), WORD)
     for block, part, result in zip(e, material.reshape(blocks, 15, 16, width), out, strict=True):
@@ -207,9 +209,9 @@ def _merges(flat: Words, counts: tuple[int, int], blocks: int) -> Merges:
 def sign_tree(rho: Words, blocks: int) -> Words:
     """Masks rho of both merges, 27 + 6 parts -> the products of them that the merges need dealt, SIGN_TREE parts.
 
-    A merge masks P1, P2, P3, G0, G1, G2 in this order; the first then P0. Quarter 0 of its words has nothing below and needs no P, so this P0 is
-    shortened. A merge needs P1 P2, P1 P3, P2 P3, P1 P2 P3; G0 times sets 1..7 of P1, P2, P3; G1 times those of P2, P3; G2 P3; the first then
-    P0 times sets 1..7.
+    A merge masks P1, P2, P3, G0, G1, G2 in this order; the first then P0. Quarter 0 of its words has nothing below and needs no P, so this
+    P0 is shortened. A merge needs P1 P2, P1 P3, P2 P3, P1 P2 P3; G0 times sets 1..7 of P1, P2, P3; G1 times those of P2, P3; G2 P3; the
+    first then P0 times sets 1..7.
     """
     masks = _merges(rho, (6, 1), blocks)
     flat = np.empty(rho.size // sum(SIGN_OPENED) * SIGN_TREE, WORD)
@@ -231,7 +233,7 @@ def _carry_products(masks: Words, out: Words) -> None:
 
 
 def _carry(kept: Words, opened: Words, masks: Words, dealt: Words, *, first: bool) -> tuple[Words, Words]:
-    """G3 ^ P3 G2 ^ P3 P2 G1 ^ P3 P2 P1 G0 and P3 P2 P1 of values opened ^ masks, and G3 kept."""
+    """G3 ^ P3 G2 ^ P3 P2 G1 ^ P3 P2 P1 G0 and P3 P2 P1, where G3 is `kept` and the other values are opened ^ masks."""
     p = opened[:3]
     high = fold(by_set(masks[:3], dealt[:4], first=first), p)  # P3, P3 P2, P3 P2 P1
     out = kept.copy()
@@ -241,12 +243,12 @@ def _carry(kept: Words, opened: Words, masks: Words, dealt: Words, *, first: boo
 
 
 def _times(opened: Words, product: Words, shares: Sequence[Words], factors: Words | Sequence[Words]) -> Words:
-    """A further bit opened ^ shares[0] times the product of the bits of `factors`; shares[S] is that of its mask times those of S."""
+    """One more bit, opened ^ shares[0], times the product of the bits of `factors`; shares[S] shares its mask times the masks in S."""
     return _add_product(fold(shares, factors)[-1], opened, product)
 
 
 def _hide(values: Iterable[Words], masks: Words) -> Words:
-    """Values, one after the other, under their masks: what a merge opens."""
+    """Values, in order, under their masks: what a merge opens."""
     out = np.concatenate([value.reshape(-1) for value in values])
     out ^= masks
     return out
@@ -256,9 +258,10 @@ def _hide(values: Iterable[Words], masks: Words) -> Words:
 
 
 class LessThanZero:
-    """This party's part in finding the signs of e + a, of one chunk: what `start` and `merge` return is opened, by XOR, before the next step.
+    """One party's computation of the signs of e + a, for one chunk: the results of `start` and `merge` are opened, by XOR, before the next
+    step.
 
-    A step keeps what later ones read, and nothing else: a round may take long.
+    A step keeps only what later ones read: a round may take long.
     """
 
     opened = SIGN_OPENED
@@ -267,7 +270,9 @@ class LessThanZero:
         self._first = first
 
     def start(self, e: Words, material: Words, masks: Words) -> Words:
-        """The nibbles: 27 parts, of public e (m,), a share of `sign_material(a)`, and a share of the masks rho of both merges."""
+        """Start from the nibbles: 27 parts, from public e (m,), a share of `sign_material(a)`, and a share of the masks rho of both
+        merges.
+        """
         e = bits.blocked(e)
         self._blocks = len(e)
         self._masks = _merges(masks, (6, 1), self._blocks)
@@ -277,7 +282,7 @@ class LessThanZero:
         return _hide([*p[1:], *g[:3], LOW_QUARTER.shorten(p[0])], masks[: -self._masks.second.size])
 
     def merge(self, opened: Words, tree: Words) -> Words:
-        """The first merge: 6 parts, of what was opened and a share of `sign_tree(rho, B)`."""
+        """The first merge: 6 parts, from the opened values and a share of `sign_tree(rho, B)`."""
         rho, dealt = self._masks, _merges(tree, (15, 7), self._blocks)
         values, p0 = opened[: rho.first.size].reshape(rho.first.shape), opened[rho.first.size :].reshape(rho.short.shape[1:])
         carry, three = _carry(self._top, values, rho.first, dealt.first, first=self._first)
@@ -288,7 +293,7 @@ class LessThanZero:
         return _hide([*p[1:], *g[:3]], rho.second.reshape(-1))
 
     def finish(self, opened: Words) -> Words:
-        """The second merge: a share of the signs, packed, of what was opened."""
+        """The second merge: a share of the signs, packed, from the opened values."""
         rho = self._masks.second
         carry, _ = _carry(self._top, opened.reshape(rho.shape), rho, self._dealt, first=self._first)
         return (self._sign ^ carry).reshape(-1)
@@ -313,20 +318,20 @@ class EqualsZero:
         self._first = first
 
     def start(self, e: Words, material: Words, masks: Words) -> Words:
-        """16 parts, of public e (m,), a share of `zero_material(a)`, and a share of the masks rho of both merges."""
+        """16 parts, from public e (m,), a share of `zero_material(a)`, and a share of the masks rho of both merges."""
         e = bits.blocked(e)
         self._blocks = len(e)
         self._masks = _merges(masks, (4, 0), self._blocks)
         return _hide(regroup(zero_nibbles(e, material, first=self._first)), masks[: self._masks.first.size])
 
     def merge(self, opened: Words, tree: Words) -> Words:
-        """4 parts, of what was opened and a share of `zero_tree(rho, B)`."""
+        """4 parts, from the opened values and a share of `zero_tree(rho, B)`."""
         rho, dealt = self._masks, _merges(tree, (11, 0), self._blocks)
         p = fold(by_set(rho.first, dealt.first, first=self._first), opened.reshape(rho.first.shape))[-1]
         self._dealt = dealt.second
         return _hide(regroup2(p), rho.second.reshape(-1))
 
     def finish(self, opened: Words) -> Words:
-        """A share of which are 0, packed, of what was opened."""
+        """A share of whether each element is 0, packed, from the opened values."""
         rho = self._masks.second
         return fold(by_set(rho, self._dealt, first=self._first), opened.reshape(rho.shape))[-1].reshape(-1)

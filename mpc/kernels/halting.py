@@ -1,4 +1,4 @@
-"""How a long kernel ends early: it looks between its steps whether anybody still waits for what its thread computes."""
+"""How a long kernel ends early: between its steps it checks whether anybody still waits for its thread's result."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class HaltedError(Exception):
-    """Nobody hears of this, since nobody waits."""
+    """Raised in a kernel that is halted; nobody sees it, since nobody waits."""
 
 
 _over: ContextVar[Callable[[], bool]] = ContextVar("over", default=lambda: False)
 
 
 def halt_when(over: Callable[[], bool]) -> None:
-    """Kernels of this context, such as those of one thread, halt from the moment that `over()` is true; else none ever does."""
+    """Halt kernels of this context, such as those of one thread, once `over()` is true; by default none halts."""
     _over.set(over)
 
 

@@ -1,4 +1,4 @@
-"""Lanes of bits in packed words: how rows of words trade them, and how one that means nothing is filled by a row.
+"""Lanes of bits in packed words: how rows of words exchange lanes, and how a row fills an unused lane.
 
 Arrays are rows of W words, as `bits.blocked` gives them, with the lanes of a comparison: single bits, nibbles of 4, quarters of 16.
 """
@@ -21,16 +21,16 @@ EVEN_LANES = {lane: np.array(ONES // ((1 << lane) + 1), WORD) for lane in (1, 2,
 
 @dataclass(frozen=True)
 class Vacancy:
-    """A lane that is without meaning in every one of R rows of R lanes: the last row moves into it, and R - 1 rows are left.
+    """A lane that is unused in every one of R rows of R lanes: the last row moves into it, and R - 1 rows are left.
 
-    Lanes of a row stay lanes of one row, so this commutes with XOR and with AND: products of shortened rows are shortened products.
-    `enter` by `shifts` brings the lanes of the last row to the vacant lane, one for each row; `leave` brings them back.
+    Lanes of a row stay lanes of one row, so this commutes with XOR and with AND: products of shortened rows are shortened products. `enter`
+    by `shifts` brings the lanes of the last row to the vacant lane, one for each row; `leave` brings them back.
     """
 
     vacant: int
-    """The bits of that lane in a word."""
+    """The bits of the vacant lane in a word."""
     rest: int
-    """All others."""
+    """All other bits."""
     shifts: Words
     enter: np.ufunc
     leave: np.ufunc
@@ -67,8 +67,8 @@ LOW_QUARTER = Vacancy(0xFFFF, ONES ^ 0xFFFF, _column(16 + 16 * row for row in ra
 
 
 def transpose(rows: Words, lane: int) -> Words:
-    """(..., 4, W) as (4, ..., W): array r holds in lane 4k + j what row j held in lane 4k + r; lanes are of 1, 4 or 16 bits."""
-    # A copy first: numpy takes twice as long over rows that do not lie together.
+    """(..., 4, W) as (4, ..., W): lane 4k + j of array r is lane 4k + r of row j; lanes are of 1, 4 or 16 bits."""
+    # A copy first: numpy takes twice as long for rows that are not contiguous.
     out: Words = np.array(np.moveaxis(rows, -2, 0), order="C")
     _swap(out[:2], out[2:], 2 * lane)
     _swap(out[0], out[1], lane)
@@ -77,7 +77,7 @@ def transpose(rows: Words, lane: int) -> Words:
 
 
 def _swap(left: Words, right: Words, lane: int) -> None:
-    """The odd lanes of `left` change places with the even lanes of `right`."""
+    """Exchange the odd lanes of `left` with the even lanes of `right`."""
     moved = left >> lane
     moved ^= right
     moved &= EVEN_LANES[lane]
@@ -87,15 +87,15 @@ def _swap(left: Words, right: Words, lane: int) -> None:
 
 
 def nibbles(x: Words) -> Words:
-    """(..., 64, W) as (4, ..., 16, W): array r holds in row n, at bit 4k + j, bit 4k + r of element row 4n + j."""
+    """(..., 64, W) as (4, ..., 16, W): bit 4k + j of row n of array r is bit 4k + r of element row 4n + j."""
     return transpose(x.reshape(*x.shape[:-2], 16, 4, x.shape[-1]), 1)
 
 
 def regroup(v: Words) -> Words:
-    """(..., 16, W) as (4, ..., 4, W): array q holds in row n, at bits 16k + 4i ... + 3, nibble 4k + q of row 4n + i."""
+    """(..., 16, W) as (4, ..., 4, W): bits 16k + 4i ... + 3 of row n of array q are nibble 4k + q of row 4n + i."""
     return transpose(v.reshape(*v.shape[:-2], 4, 4, v.shape[-1]), 4)
 
 
 def regroup2(v: Words) -> Words:
-    """(..., 4, W) as (4, ..., W): array k holds at bits 16i ... + 15 quarter k of row i."""
+    """(..., 4, W) as (4, ..., W): bits 16i ... + 15 of array k are quarter k of row i."""
     return transpose(v, 16)

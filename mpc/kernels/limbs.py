@@ -4,12 +4,12 @@ A word is a0 + a1 2^22 + a2 2^42 mod 2^64, with signed digits of 22, 20 and 22 b
 
     a b = a0 b0 + (a0 b1 + a1 b0) 2^22 + (a0 b2 + a2 b0) 2^42 + a1 b1 2^44    mod 2^64
 
-and a0 b1 + a1 b0 = (a0 + a1)(b0 + b1) - a0 b0 - a1 b1 leaves five products where six would be obvious (Karatsuba). The largest factors,
-a0 + a1 and b0 + b1, are at most 2^21 + 2^19, so that a sum of 1310 of their products stays within 2^53: DEPTH at a time.
+and a0 b1 + a1 b0 = (a0 + a1)(b0 + b1) - a0 b0 - a1 b1 leaves five products where six would be obvious (Karatsuba). The largest factors, a0
++ a1 and b0 + b1, are at most 2^21 + 2^19, so that a sum of 1310 of their products stays within 2^53: DEPTH at a time.
 
-A number of 65 bits, 2 u + d of a word u and a bit d, is a0 + a1 2^22 + a2 2^43 mod 2^65, with digits of 22, 21 and 22 bits. The same five products at half
-their weights give half of a b mod 2^65; what a sum of a0 b0 leaves when it is halved goes on to the next. Here a0 + a1 and b0 + b1 are at most 2^21 + 2^20, and
-910 of their products stay within 2^53.
+A number of 65 bits, 2 u + d of a word u and a bit d, is a0 + a1 2^22 + a2 2^43 mod 2^65, with digits of 22, 21 and 22 bits. The same five
+products at half their weights give half of a b mod 2^65; the remainder of halving a sum of a0 b0 is carried to the next sum. Here a0 + a1
+and b0 + b1 are at most 2^21 + 2^20, and 910 of their products stay within 2^53.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FLOAT = WORD.type(0x433 << 52)  # an integer below 2^52 with these bits above it
 
 
 class Form(NamedTuple):
-    """How a word is split, and which products of limbs make that of words."""
+    """How a word is split, and which products of limbs make the product of words."""
 
     digits: tuple[tuple[int, int], ...]
     """(place, bits) of each digit of the word."""
@@ -45,7 +45,7 @@ class Form(NamedTuple):
 
     @property
     def bias(self) -> np.uint64:
-        """Makes all digits of a word non-negative, with no carries."""
+        """A number that, added to a word, makes all its digits non-negative, with no carries."""
         return WORD.type(sum(1 << place + bits - 1 for place, bits in self.digits))
 
 
@@ -61,7 +61,7 @@ HALF = Form(
     ((0, 21), (21, 21), (42, 22)),
     _terms((3, 3, DEPTH // 2, 2**21), (1, 1, DEPTH, 2**43 - 2**21), (0, 2, DEPTH, 2**42), (2, 0, DEPTH, 2**42)),
 )
-"""Of u in 2 u + d.  The weight of a0 b0 is 1/2 - LOWEST: its half may be odd, and is no term."""
+"""The form of u in 2 u + d. The weight of a0 b0 is 1/2 - LOWEST: half of a0 b0 may be fractional, so it is no term."""
 LOWEST = WORD.type(2**21)
 
 
@@ -72,7 +72,7 @@ def add_product(a: Words, b: Words, product: Words) -> None:
 
 
 def add_half(u: Words, d: Words, v: Words, e: Words, product: Words, odd: NDArray[np.int64]) -> None:
-    """Add half of (2 u + d) @ (2 v + e) + `odd` to `product`, for the lowest bits of d and e, and leave what is left of it, a bit, in `odd`."""
+    """Add half of (2 u + d) @ (2 v + e) + `odd` to `product`, for the lowest bits of d and e, and leave the remainder, a bit, in `odd`."""
     for tile in _tiles(HALF, (u, d), (v, e)):
         tile.add_lowest(product[tile.place], odd[tile.place])
         tile.add_terms(product[tile.place])
@@ -89,14 +89,14 @@ class _Tile(NamedTuple):
     scratch: Words
 
     def add_terms(self, product: Words) -> None:
-        """Add all terms to its part of the product (m, n)."""
+        """Add all terms to the tile's part of the product (m, n)."""
         for i, j, depth, weight in self.form.terms:
             for rows, words in self._sums(i, j, depth):
                 np.multiply(words, weight, out=words)
                 product[rows] += words
 
     def add_lowest(self, product: Words, odd: NDArray[np.int64]) -> None:
-        """Add half of a0 b0 + `odd`, rounded down, and leave the bit that is lost in `odd`."""
+        """Add half of a0 b0 + `odd`, rounded down, and leave the lost bit in `odd`."""
         for rows, words in self._sums(0, 0, DEPTH):
             lowest, rest = words.view(np.int64), odd[rows]
             rest += lowest
@@ -107,7 +107,7 @@ class _Tile(NamedTuple):
             rest &= 1
 
     def _sums(self, i: int, j: int, depth: int) -> Iterator[tuple[slice, Words]]:
-        """The product of two limbs as words that may be changed: some rows at a time, of so many addends at most."""
+        """The product of two limbs as writable words: some rows at a time, of at most `depth` addends."""
         for middle in _steps(self.left.shape[2], depth):
             np.matmul(self.left[i][:, middle], self.right[j][middle], out=self.sums)
             for rows in _some_rows(self.sums):
@@ -118,10 +118,12 @@ class _Tile(NamedTuple):
 
 
 def _tiles(form: Form, a: tuple[Words, ...], b: tuple[Words, ...]) -> Iterator[_Tile]:
-    """The tiles of a product of numbers: words, or words and the lowest bit of others below each.  Limbs of b are made once, those of a once for each COLUMNS columns of b."""
+    """The tiles of a product of numbers: words, or words with the lowest bit of others below each. Limbs of b are made once, limbs of a
+    once per COLUMNS columns of b.
+    """
     (m, k), n = a[0].shape, b[0].shape[1]
     rows, depth, columns = min(m, ROWS), min(k, DEPTH), min(n, COLUMNS)
-    # Taken once: a page that is new to a process costs more than what is done with it.
+    # Allocated once: a fresh page costs a process more than the computation on it.
     left, right, sums = np.empty((4, rows, depth)), np.empty((4, depth, columns)), np.empty((rows, columns))
     scratch = np.empty(max(CACHED, depth, columns), WORD)
     for across in _steps(n, COLUMNS):
@@ -138,7 +140,7 @@ def _tiles(form: Form, a: tuple[Words, ...], b: tuple[Words, ...]) -> Iterator[_
 
 
 def split(form: Form, limbs: Limbs, scratch: Words, words: Words, below: Words | None = None) -> None:
-    """The limbs (4, r, c) of words (r, c), or of words and the lowest bit `below` each: a0, a1, a2 and a0 + a1; `scratch` is used up."""
+    """The limbs (4, r, c) of words (r, c), or of words with the lowest bit `below` each: a0, a1, a2 and a0 + a1. Overwrites `scratch`."""
     for rows in _some_rows(words):
         parts = limbs[:, rows]
         biased = scratch[: words[rows].size].reshape(words[rows].shape)

@@ -1,4 +1,4 @@
-"""Matrix products mod 2^64: numpy has no BLAS for integers, so large ones take another way (`mpc.kernels.limbs`, or PyTorch).
+"""Matrix products mod 2^64: numpy has no BLAS for integers, so large ones use another backend (`mpc.kernels.limbs`, or PyTorch).
 
 Every backend gives the same words, so parties with different machines stay in step.
 """
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     Shape = tuple[int, ...]
 
-# Measured on two cores. PyTorch's int64 loops can compete with AVX-512 only; with AVX2 they were twenty times slower than limbs.
+# Measured on two cores. PyTorch's int64 loops are competitive only with AVX-512; with AVX2 they were twenty times slower than limbs.
 LIMBS_FROM = 32  # multiplications per word that is split or joined; below, numpy's integers are faster
 TORCH_FROM = 1 << 30  # multiplications; below, loading PyTorch takes longer than it could save
-TORCH_ROWS = 1 << 10  # of a product that PyTorch makes at a time: none can be halted meanwhile
+TORCH_ROWS = 1 << 10  # of a product that PyTorch makes at a time: it cannot be halted meanwhile
 
 
 def matmul(a: Words, b: Words) -> Words:
@@ -45,7 +45,7 @@ def matmul(a: Words, b: Words) -> Words:
 
 
 def backend(a: Shape, b: Shape, dtype: np.dtype[Any]) -> str:
-    """Which of BACKENDS takes (..., m, k), (..., k, n): public, for it depends on shapes, dtype and this machine only."""
+    """The backend in BACKENDS for (..., m, k), (..., k, n): public, since it depends only on shapes, dtype and this machine."""
     if dtype != WORD or not is_large(a, b):
         return "integers"
     m, k, n = _extents(a, b)
@@ -53,7 +53,7 @@ def backend(a: Shape, b: Shape, dtype: np.dtype[Any]) -> str:
 
 
 def is_large(a: Shape, b: Shape) -> bool:
-    """Whether a product of words is more than numpy's integers are for: the same on every machine, and told without loading anything."""
+    """Whether a product of words is too large for numpy's integers: the same on every machine, and known without loading anything."""
     m, k, n = _extents(a, b)
     return m * k * n >= LIMBS_FROM * (m * k + k * n + m * n)
 
@@ -86,7 +86,7 @@ def by_torch(a: Words, b: Words) -> Words:
 
 
 def _by_matrices(a: Words, b: Words, put: Callable[[Words, Words, Words], None]) -> Words:
-    """The same by `put(a, b, product)` of matrices, whose product is 0 before."""
+    """(..., m, k), (..., k, n) -> (..., m, n) by `put(a, b, product)` for single matrices; `product` is 0 before."""
     if b.ndim == 2:  # a stack times one matrix is one tall product
         product = zeros((*a.shape[:-1], b.shape[-1]))
         m = count(a.shape[:-1])
@@ -112,15 +112,17 @@ def _torch_product(a: Words, b: Words, product: Words) -> None:
 
 
 def halved(u: Words, d: Words, v: Words, e: Words, *, up: bool) -> Words:
-    """Half of (2 u + d) @ (2 v + e) mod 2^65, for words u (m, k) and v (k, n) and the lowest bits of d and e, of their shapes; `up` is how odd elements are rounded."""
+    """Half of (2 u + d) @ (2 v + e) mod 2^65, for words u (m, k) and v (k, n) and the lowest bits of d and e, of the same shapes; `up`
+    says whether odd elements are rounded up.
+    """
     name = backend(u.shape, v.shape, u.dtype)
     return halved_by_limbs(u, d, v, e, up=up) if name == "limbs" else halved_by_words(u, d, v, e, up=up, product=BACKENDS[name])
 
 
 def halved_by_words(u: Words, d: Words, v: Words, e: Words, *, up: bool, product: Callable[[Words, Words], Words]) -> Words:
-    """The same as u (2 v + e) + d v + d e / 2, by a product of words."""
+    """As `halved`, as u (2 v + e) + d v + d e / 2, by a product of words."""
     d, e = d & WORD.type(1), e & WORD.type(1)
-    # d e counts to k at most, which floats hold: float32 up to 2^24, in half the time.
+    # d e counts to at most k, which floats hold: float32 up to 2^24, in half the time.
     kind = np.float32 if len(v) < 2**24 else np.float64
     odd = (d.astype(kind) @ e.astype(kind)).astype(np.int64)
     odd += up
@@ -132,7 +134,7 @@ def halved_by_words(u: Words, d: Words, v: Words, e: Words, *, up: bool, product
 
 
 def halved_by_limbs(u: Words, d: Words, v: Words, e: Words, *, up: bool) -> Words:
-    """The same in float64 BLAS."""
+    """As `halved`, in float64 BLAS."""
     product = zeros((len(u), v.shape[1]))
     limbs.add_half(u, d, v, e, product, np.full(product.shape, up, np.int64))
     return product
@@ -143,7 +145,7 @@ BACKENDS: dict[str, Callable[[Words, Words], Words]] = {"integers": by_integers,
 
 @cache
 def _torch() -> Any:
-    """PyTorch, loaded when first asked for; None where it is absent or cannot load."""
+    """PyTorch, loaded on first use; None if it is absent or cannot load."""
     try:
         return importlib.import_module("torch")
     except (ImportError, OSError):

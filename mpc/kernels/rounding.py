@@ -1,7 +1,8 @@
-"""What the dealer shares so that parties can drop bits, and multiply what has lost some (papers: catrina10, dalskov20; decisions 0012, 0018, 0020, 0029).
+"""What the dealer shares so that parties can truncate, and multiply truncated values (papers: catrina10, dalskov20; decisions 0012, 0018,
+0020, 0029).
 
-A mask says what was subtracted from a value, so r = -mask is what was added to it. A truncation takes r >> m and the top bit of r, that of later products too,
-which is needed mod 2^m only, m <= 32.  Dealer only.
+A mask is what was subtracted from a value, so r = -mask is what was added to it. A truncation needs r >> m and the top bit of r, mod 2^m
+only, m <= 32; later products need that top bit mod 2^m, too. Dealer only.
 """
 
 from __future__ import annotations
@@ -34,15 +35,19 @@ def of_lifting(mask: Words) -> list[Words]:
 
 
 def of_map(left: Words, earlier: Words, rho: Words, before: int, drop: int) -> list[Words]:
-    """As a truncation of rho, and matrix products of a mask with the parts of an earlier r: with -(r >> l) as they are, with its top bits one by one."""
+    """As for a truncation of rho, and matrix products of a mask with the parts of an earlier r: with -(r >> l) summed up, with its top
+    bits one by one.
+    """
     high, top = _high_and_top(rho, drop)
     shifted, tops = (part.reshape(earlier.shape) for part in _high_and_top(earlier, before))
-    # Each of these top bits is multiplied by what is opened later: so they cannot be summed up here.
+    # Each of these top bits is multiplied by an opened value later, so they cannot be summed here.
     return [high, np.negative(matmul(left, shifted)).reshape(-1), top.astype(HALF), _one_by_one(left, tops).reshape(-1)]
 
 
 def of_quotients(left: Words, right: Words, rho: Words, left_before: int, before: int, drop: int) -> list[Words]:
-    """The same of the parts of two earlier r: those without a top bit as they are, those with one of them times -1.  Others are not needed."""
+    """As `of_map`, for the parts of two earlier r: products without a top bit summed up, products with one top bit one by one, times
+    -1. The others are not needed.
+    """
     high, top = _high_and_top(rho, drop)
     (h, t), (shifted, tops) = (
         [part.reshape(mask.shape) for part in _high_and_top(mask, lost)] for mask, lost in ((left, left_before), (right, before))
@@ -58,7 +63,9 @@ def _one_by_one(left: Words, right: Words) -> Words:
 
 
 def of_products(earlier: Words, *others: Any) -> list[Words]:
-    """As a truncation of rho, and products of masks b, ... with the parts of an earlier r, those of its top bit mod 2^32: `others` are b, ..., rho, l, m."""
+    """As for a truncation of rho, and products of masks b, ... with the parts of an earlier r, those with its top bit mod 2^32;
+    `others` are b, ..., rho, l, m.
+    """
     *masks, rho, before, drop = others
     high, top = _high_and_top(rho, drop)
     products = np.empty(((1 << len(masks)) - 1, high.size), WORD)
@@ -70,11 +77,11 @@ def of_products(earlier: Words, *others: Any) -> list[Words]:
 
 
 def of_wide_products(earlier: Words, *others: Any) -> list[Words]:
-    """The same in numbers mod 2^128, and the earlier r's parts alone."""
+    """As `of_products`, in numbers mod 2^128, and with the earlier r's parts alone, too."""
     *masks, rho, before, drop = others
     high, top = _high_and_top(rho, drop)
     columns = zip(*(b.reshape(-1).tolist() for b in masks), *_high_and_top_integers(earlier, before), strict=True)
-    # By elements here, in the order of sets there.
+    # Here by elements, there in the order of sets.
     products = zip(*(_wide_products(*column) for column in columns), strict=True)
     return [high, wide.words_of([number for of_set in products for number in of_set]), top.astype(HALF)]
 
@@ -89,7 +96,7 @@ def _high_and_top(mask: Words, drop: int) -> tuple[Words, Words]:
 
 
 def _high_and_top_integers(mask: Words, drop: int) -> tuple[list[int], list[int]]:
-    """The same as integers."""
+    """All r >> drop and their top bits, as integers."""
     if mask.dtype == object:
         return wide.high_and_top(mask.reshape(-1).tolist(), drop)
     high, top = _high_and_top(mask, drop)
@@ -97,7 +104,9 @@ def _high_and_top_integers(mask: Words, drop: int) -> tuple[list[int], list[int]
 
 
 def _wide_products(*masks_and_parts: int) -> list[int]:
-    """Of one element: the products of two masks and more, then those of all sets, the empty one too, with either part of the earlier r."""
+    """For one element: the products of two or more masks, then those of all sets, the empty one included, with either part of the
+    earlier r.
+    """
     *masks, shifted, top = masks_and_parts
     products = [1]
     for mask in masks:

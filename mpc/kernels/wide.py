@@ -1,4 +1,6 @@
-"""Numbers mod 2^128, for what 64 bits have no room for: Python's integers where few are computed with, else two words each, the low one first."""
+"""Numbers mod 2^128, for values that need more than 64 bits: Python integers for computing with few, else two words each, the low one
+first.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Numbers: TypeAlias = Any
-"""An array of Python's integers."""
+"""An array of Python integers."""
 WIDTH = 2 * BITS
 LANES, LANE_BITS = 3, 43
-"""A number that is opened travels in LANES words of LANE_BITS bits each, which leaves room for the sums of many parties."""
+"""An opened number travels in LANES words of LANE_BITS bits each, which leaves room for the sums of many parties."""
 _NBYTES = WIDTH // 8
 _WHOLE, _LANE = (1 << WIDTH) - 1, (1 << LANE_BITS) - 1
 
@@ -27,7 +29,7 @@ def integers(words: Words) -> list[int]:
 
 
 def numbers(words: Words, shape: tuple[int, ...]) -> Numbers:
-    """The same as an array."""
+    """The numbers in `words`, as an array."""
     return array(integers(words), shape)
 
 
@@ -42,7 +44,7 @@ def words_of(values: Iterable[int]) -> Words:
 
 
 def minus(words: Words, others: Words) -> Words:
-    """The words of numbers less others, mod 2^128."""
+    """The words of numbers minus others, mod 2^128."""
     left, right = words.reshape(-1, 2), others.reshape(-1, 2)
     difference = left - right
     difference[:, 1] -= left[:, 0] < right[:, 0]
@@ -55,18 +57,18 @@ def low(values: Iterable[int]) -> Words:
 
 
 def hidden(words: Words, mask: Words) -> Words:
-    """The lanes of numbers less a mask."""
+    """The lanes of numbers minus a mask."""
     values = integers(minus(words, mask))
     return np.array([value >> LANE_BITS * lane & _LANE for lane in range(LANES) for value in values], WORD)
 
 
 def opened(lanes: Words) -> list[int]:
-    """The sum, mod 2^128, of the numbers whose lanes have this sum."""
+    """The numbers, mod 2^128, whose lanes, summed over all parties, are `lanes`."""
     rows = lanes.reshape(LANES, -1).tolist()
     return [sum([lane << LANE_BITS * number for number, lane in enumerate(column)]) & _WHOLE for column in zip(*rows, strict=True)]
 
 
 def high_and_top(mask: list[int], drop: int) -> tuple[list[int], list[int]]:
-    """Of r = -mask mod 2^128: r >> drop, and the top bit."""
+    """For r = -mask mod 2^128: r >> drop, and the top bit."""
     r = [-value & _WHOLE for value in mask]
     return [value >> drop for value in r], [value >> (WIDTH - 1) for value in r]

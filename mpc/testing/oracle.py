@@ -27,14 +27,14 @@ class ExceededBoundError(AssertionError):
 
 
 class MaskOracle:
-    """Watches every stream of every party of one simulation.  Any overlap of two uses is a violation."""
+    """Watches every stream of every party of one simulation. Any overlap of two uses is a violation."""
 
     def __init__(self) -> None:
         self._spent: dict[tuple[int, str, str], list[tuple[int, int]]] = {}
         self._violations: list[str] = []
 
     def spends(self, party: int, usage: str, where: Range) -> None:
-        """Record a use of `where`: every second one is wrong, whatever it is for."""
+        """Record a use of `where`: every second use is a violation, whatever it is for."""
         if not where.blocks:
             return
         start, stop = where.block, where.block + where.blocks
@@ -61,7 +61,7 @@ class BoundOracle:
 
     def makes(self, party: int, lineage: int, words: Words, frac: int, bound: float) -> None:
         """Keep `words` until the last party has made the same share."""
-        # Two own values added to one share have one lineage: the first of each party belong together, then the second.
+        # Two own values added to one share have the same lineage: each party's first ones belong together, then the second ones.
         key = lineage, self._made[party, lineage]
         self._made[party, lineage] += 1
         parties, total = self._open.pop(key, (0, np.zeros_like(words)))

@@ -1,4 +1,4 @@
-"""Seeded disorder for simulations: frames that are delayed and callbacks that run in another order."""
+"""Seeded disorder for simulations: delayed frames and reordered callbacks."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class Delays:
 
 
 class ShuffledLoop(asyncio.SelectorEventLoop):
-    """An event loop that lets ready callbacks overtake each other: tasks resume in an order that the seed chooses."""
+    """An event loop that lets ready callbacks overtake each other: the seed determines the order in which tasks resume."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
         self._dice = Dice(seed, "loop")
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
-        """As usual, or one turn of the loop later."""
+        """Call back as usual, or one turn of the loop later."""
         if self._dice.below(3):
             return super().call_soon(callback, *args, context=context)
         outer = super().call_soon

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 Fault = tuple[int, BaseException]
-"""A party, and what its program raised."""
+"""A party, and the exception of its program."""
 CLOCKS = Clocks(join=20.0, lost=20.0, stall=20.0)
 GRACE = 2 * ON_ITS_WAY
-"""Seconds that programs get once one has failed: after half of them no session goes on, so what is left is none of an op."""
+"""Seconds that programs get once one has failed. No session outlives half of them, so a program still running then waits for no op."""
 
 
 class MemoryNetwork:
@@ -108,16 +108,16 @@ async def simulate_async(
     tap: Tap | None = None,
     check_bounds: bool = False,
 ) -> list[R]:
-    """Run `async def program(s)` once per party on the running loop; the n results in party order.
+    """Run `async def program(s)` once per party on the running loop; return the n results in party order.
 
-    Frames travel sealed over memory links, delayed by `seed`; `tap` sees each as it is sent.  `window` is that of every flow in bytes, `clocks` are
-    everyone's.  An exception of the program is raised as itself, with a note that names the party: the first that is no RemoteFault, if there is one.
-    The mask oracle watches every run and raises ReusedRandomnessError; with `check_bounds`, every share's public bound is compared with its plaintext,
-    and ExceededBoundError raised.
+    Sealed frames travel over memory links with delays chosen by `seed`; `tap` sees each frame as it is sent. `window` is that of every flow
+    in bytes, `clocks` are every party's. An exception of the program is raised as itself, with a note that names the party: the first one
+    that is no RemoteFault, if there is one. The mask oracle watches every run and raises ReusedRandomnessError. With `check_bounds`, every
+    share's public bound is compared with its plaintext; a violation raises ExceededBoundError.
 
-    Once a program has failed, the others end by themselves, as they do in separate processes: at the next op that needs the one that is gone, at any
-    other after ON_ITS_WAY seconds.  What has not ended GRACE seconds after the failure awaits something else, perhaps for ever, and is cancelled.
-    What is raised was raised before that.
+    Once a program has failed, the others end by themselves, as in separate processes: at the next op that needs the failed one, at any
+    other op after ON_ITS_WAY seconds. A program still running GRACE seconds after the failure awaits something else, perhaps for ever, and
+    is cancelled; the exception to raise is the one from before that.
     """
     n = parties_of(n)
     identities, roster = simulated_roster(n)
@@ -143,7 +143,7 @@ async def simulate_async(
 
 
 async def _party(index: int, node: Node, program: Callable[[Session], Awaitable[R]], faults: list[Fault]) -> R:
-    """What the program gave at one party; what it raised goes to `faults` too, in the order of all parties."""
+    """The result of the program at one party; its exception is also added to `faults`, in the order of all parties."""
     try:
         async with node.session("simulation") as s:
             return await called(program, s)
@@ -153,7 +153,7 @@ async def _party(index: int, node: Node, program: Callable[[Session], Awaitable[
 
 
 async def _ended(tasks: list[asyncio.Task[R]], faults: list[Fault]) -> list[int]:
-    """Wait until all have ended; the parties that had to be cancelled.  See `simulate_async`."""
+    """Wait until all programs have ended; return the parties that had to be cancelled. See `simulate_async`."""
     pending = set(tasks)
     try:
         while pending and not faults:
@@ -169,7 +169,7 @@ async def _ended(tasks: list[asyncio.Task[R]], faults: list[Fault]) -> list[int]
 
 
 def _first(faults: list[Fault], late: list[int], n: int) -> BaseException:
-    """The exception that says most: the first of a program's own, which explains the others' PeerLost; else the first of all."""
+    """The most informative exception: the first of a program's own, which explains the others' PeerLost; else the first of all."""
     own = [entry for entry in faults if not isinstance(entry[1], RemoteFault)]
     index, fault = (own or faults)[0]
     fault.add_note(f"raised at party {index} of {n}")
@@ -188,9 +188,9 @@ def simulate(
     tap: Tap | None = None,
     check_bounds: bool = False,
 ) -> list[R]:
-    """As `simulate_async`, for scripts, tests and notebooks: blocks until done, also inside a running loop.
+    """As `simulate_async`, for scripts, tests and notebooks: blocks until done, even inside a running loop.
 
-    With a `seed`, tasks also resume in an order that it chooses.
+    With a `seed`, tasks also resume in an order chosen by it.
     """
     factory = (lambda: ShuffledLoop(seed)) if seed is not None else None
     work = simulate_async(n, program, seed=seed, window=window, clocks=clocks, tap=tap, check_bounds=check_bounds)
