@@ -1,1 +1,1 @@
-"""Who may use which range of which stream, and what masks and correlations are called."""
+"""Who may use which range of which stream, and the names of masks and correlations."""

@@ -1,4 +1,4 @@
-"""Relations that a peer asks for, from their names: checked before anything is allocated."""
+"""Relations that a peer asks for by name: checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ if TYPE_CHECKING:
 
 
 def undefined(peer: str) -> PeerMisbehaved:
-    """What `peer` asked for is none."""
+    """The fault of a `peer` that asked for something that is no relation."""
     return PeerMisbehaved(peer, "asked for a relation that is not defined")
 
 
 def unpack_relation(key: bytes, peer: str) -> Relation:
-    """The relation of this key; PeerMisbehaved on anything else, before anything is allocated."""
+    """The relation with this key; PeerMisbehaved for anything else, before memory is allocated."""
     try:
         match unpack_sequence(key):
             case (str() as kind, tuple() as parameters, tuple() as expressions, tuple() as masks, out) if kind in KINDS:
                 relation = _relation(kind, parameters, expressions, masks, unpack_range(out))
-                # A key that parties would not have written is none: every relation has one name.
+                # Every relation has exactly one name: a key that parties would not write is invalid.
                 if relation.key == key:
                     return relation
     except (ValueError, TypeError, IndexError, OverflowError):
@@ -65,7 +65,7 @@ def unpack_relation(key: bytes, peer: str) -> Relation:
 
 
 def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ...], masks: tuple[Any, ...], out: Range) -> Relation:
-    """ValueError where no party would have named one."""
+    """The relation with these parts; ValueError if no party would name it."""
     rules, numbers = KINDS[kind], (len(expressions), len(parameters))
     if numbers != (rules.expressions, rules.parameters):
         raise ValueError(numbers)
@@ -80,7 +80,7 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
     _check_parameters(relation, elements)
     if expressions and masks and elements != parameters[0]:
         raise ValueError(parameters)
-    # Of a quotient times one masked value, there are no more words than those of the elements: any number may be.
+    # A quotient times one masked value has no more words than its elements, so their number is not limited.
     has_terms = kind.startswith(PRODUCTS) or kind == f"{QUOTIENT}{correlations.MAX_CONTINUED}"
     if (kind == LIFT and elements > correlations.MAX_LIFTED) or any(map(_is_large, named)):
         raise ValueError(elements)
@@ -98,22 +98,24 @@ def _relation(kind: str, parameters: tuple[Any, ...], expressions: tuple[Any, ..
 
 
 def _check_matrices(relation: Relation) -> None:
-    """ValueError unless the masks are of two matrices, or a matrix and a vector, and their product, of which parties take so many one by one."""
+    """ValueError unless the masks are of two matrices, or a matrix and a vector, and their product, with as many products one by one as
+    parties may use.
+    """
     left, right, last = relation.expressions
     if len(left.shape) != 2 or len(right.shape) > 2 or product_shape(left.shape, right.shape) != last.shape:
         raise ValueError(relation)
-    # Without any, the dealer would make whole matrices for nothing, of any size.
+    # With none of them, the dealer would make whole matrices of any size for nothing.
     if not 0 < relation.layout.parts[-1].nbytes <= correlations.MAX_MATRIX:
         raise ValueError(relation)
 
 
 def _is_large(expression: Expression) -> bool:
-    """Whether it is of a wide mask of more numbers than any party lifts: the dealer reads them as Python's integers."""
+    """Whether it has a wide mask with more numbers than any party lifts: the dealer reads them as Python integers."""
     return expression.is_wide and any(count(leaf.shape) > correlations.MAX_LIFTED for leaf in expression.leaves())
 
 
 def _check_parameters(relation: Relation, elements: int) -> None:
-    """ValueError where they are none of this kind, or its masks are wide where they may not be."""
+    """ValueError if the parameters do not fit the kind, or masks are wide where they may not be."""
     kind, parameters, masks = relation.kind, relation.parameters, relation.expressions
     if kind.startswith((QUOTIENT, WIDE)):
         earlier, *factors, last = masks
@@ -125,7 +127,7 @@ def _check_parameters(relation: Relation, elements: int) -> None:
             raise ValueError(elements)
         return
     if kind.startswith(MATRIX):
-        # One less than there are parameters are of quotients, and what is masked comes before them.
+        # One mask fewer than there are parameters belongs to quotients; those of masked values come first.
         masked = 3 - len(parameters)
         _check_drops(masks[masked:], parameters)
         if any(each.is_wide for each in (*masks[:masked], masks[-1])):
@@ -143,7 +145,7 @@ def _check_drops(masks: tuple[Expression, ...], drops: tuple[int, ...]) -> None:
 
 
 def unpack_range(data: object) -> Range:
-    """The Range of such data; ValueError for anything else, before anything is allocated."""
+    """The Range in `data`; ValueError for anything else, before memory is allocated."""
     match data:
         case (str() as scope, int() as block, tuple() as shape) if (
             len(scope) <= MAX_SCOPE
@@ -158,14 +160,14 @@ def unpack_range(data: object) -> Range:
 
 
 def unpack_expression(data: object, masks: dict[object, Expression], depth: int = MAX_DEPTH) -> Expression:
-    """The expression of such data, built by the functions that parties use; ValueError where there is none.
+    """The expression in `data`, built by the functions that parties use; ValueError if there is none.
 
-    What they would have written otherwise has another `key` than the data: the caller compares.  `masks` remembers those of one relation, whose
-    expressions are often rows of one mask.
+    If parties would have written the data differently, the expression's `key` differs from the data: the caller compares them. `masks`
+    remembers the masks of one relation, whose expressions are often rows of one mask.
     """
     match data:
         case ("mask" | "wide" as operation, tuple() as where, ()):
-            # What is equal and no such data, as True is to 1, the caller finds as well.
+            # Data that are equal but not valid, such as True for 1, fail the caller's comparison as well.
             known = masks.get((operation, where))
             if known is None:
                 known = masks[operation, where] = mask(unpack_range(where)) if operation == "mask" else wide(unpack_range(where))
@@ -209,7 +211,9 @@ def _rebuild(operation: str, parameters: tuple[Any, ...], parts: list[Expression
 
 
 def _fits(shape: tuple[int, ...]) -> bool:
-    """Whether an array of `shape` may be made.  One without words has extents too, beyond which there is no array, and parts of it may have words."""
+    """Whether an array of `shape` may be made. An empty array has extents, too: there is none beyond a limit, and parts of it may have
+    words.
+    """
     return (count(shape) or count(tuple(filter(None, shape)))) <= MAX_WORDS
 
 

@@ -1,7 +1,7 @@
 """Correlations by name: what the shares at a range are, in terms of masks (papers: beaver91, turbospeedz, patra21, catrina10).
 
-A relation ties a range of every party's `share` stream (`bit-share` for bits) to masks.  All parties but one expand their stream there;
-the one, the receiver, gets the correction that makes the shares add up (XOR, for bits) to the relation's value.
+A relation ties a range of every party's `share` stream (`bit-share` for bits) to masks. All parties but one expand their stream there. The
+remaining one, the receiver, gets the correction that makes the shares add up (XOR, for bits) to the relation's value.
 """
 
 from __future__ import annotations
@@ -26,33 +26,35 @@ if TYPE_CHECKING:
     from mpc.naming.streams import Ranges
 
 MAX_FACTORS = 12
-"""Masked values whose product takes one relation, whose size doubles with each."""
+"""Most masked values in one relation of products; the relation's size doubles with each."""
 SHORT_NODES = 2 * NAMED_NODES // MAX_FACTORS
-"""Nodes that the name of a mask may have which is one of so many."""
+"""Most nodes in a mask's name, so that MAX_FACTORS names fit into one relation."""
 MAX_TERMS = 1 << 13
-"""Words that the product of k factors may take, 2^k for each element: beyond, they cost the dealer more than an opening costs the parties."""
+"""Most words of the product of k factors, 2^k per element: beyond, they cost the dealer more than an opening costs the parties."""
 MAX_OPERANDS = 4
-"""Bits whose AND takes one round."""
+"""Most bits whose AND takes one round."""
 MAX_KEY = 65_000
-"""Bytes of the name of a relation: it is asked for in one message."""
+"""Most bytes in a relation's name: one message asks for it."""
 MAX_NAMES = MAX_KEY - MAX_SCOPE - 200
-"""Bytes of the names of all masks in it."""
+"""Most bytes in the names of all masks of a relation."""
 SHORT = MAX_NAMES // MAX_FACTORS
-"""Bytes of the name of a mask of which as many fit."""
+"""Most bytes in a mask's name, so that MAX_FACTORS names fit into one relation."""
 PRODUCTS, QUOTIENT, WIDE, LIFT = "products ", "quotient ", "wide ", "lift"
 MATRIX = "matrix "
 MAX_MATRIX = 1 << 16
-"""Bytes of the products that the dealer shares one by one for a matrix product with a quotient: beyond, they take longer than the opening that is saved."""
+"""Most bytes of the products that the dealer shares one by one for a matrix product with a quotient: beyond, they take longer than the
+opening that they save.
+"""
 MAX_CONTINUED = 2
-"""Masked values by which a quotient is multiplied before it is truncated anew."""
+"""Most masked values by which a quotient is multiplied before it is truncated again."""
 MAX_WIDE = 6
-"""The same in numbers mod 2^128."""
+"""Most such masked values in numbers mod 2^128."""
 MAX_WIDE_ELEMENTS, MAX_WIDE_TERMS = 8, 1 << 8
-"""Elements of such a product, and 2^k for each of them: beyond, Python's integers take longer than the openings that they save."""
+"""Most elements of such a product, and of elements times 2^k: beyond, Python integers take longer than the openings that they save."""
 MAX_LIFTED = 1 << 12
-"""Elements of a masked value that may be masked anew as numbers mod 2^128."""
+"""Most elements of a masked value that may be masked again as numbers mod 2^128."""
 DROPPED, WIDE_DROPPED = 32, 96
-"""Bits that words and numbers mod 2^128 may lose: the top bit of r is dealt mod 2^32."""
+"""Most bits that words and numbers mod 2^128 may lose: the top bit of r is dealt mod 2^32."""
 
 
 class Part(NamedTuple):
@@ -70,7 +72,7 @@ class Part(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The arrays of a share, one after the other: `nbytes` in all, in `words` of a stream; each alone takes `apart` words."""
+    """The arrays of a share, in order: `nbytes` in all, in `words` of a stream; each array alone takes `apart` words."""
 
     parts: tuple[Part, ...]
     nbytes: int
@@ -80,10 +82,10 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a relation of one kind is laid out and what its value is.
+    """The layout and the value of relations of one kind.
 
-    `layout` takes the relation's `sizes_of`, `value` its parameters, the values of its expressions, and its bit masks, and `bit_words`, which says how many
-    words each bit mask has, its number of elements.  It has so many `expressions` and `parameters`.
+    `layout` takes the relation's `sizes_of`. `value` takes its parameters, the values of its expressions, and its bit masks. `bit_words`
+    takes the number of elements and gives the number of words of each bit mask. `expressions` and `parameters` are their numbers.
     """
 
     usage: str
@@ -95,7 +97,7 @@ class Kind:
 
 
 class Relation:
-    """`kind` says what `out` holds: a function of the values of `expressions` and of the bit masks at `bits`.
+    """A relation: `kind` says what `out` holds, as a function of the values of `expressions` and of the bit masks at `bits`.
 
     `key` is its name as canonical bytes: equal exactly if the relations are.
     """
@@ -117,13 +119,14 @@ class Relation:
     def fresh(
         cls, ranges: Ranges, kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...] = (), bits: tuple[Range, ...] = ()
     ) -> Relation:
-        """A relation whose shares nobody had before: they are the next words of the stream."""
+        """A relation with fresh shares: they are the next words of the stream."""
         words = layout_of(kind, *sizes_of(kind, parameters, expressions)).words
         relation = cls(kind, parameters, expressions, bits, ranges.take(KINDS[kind].usage, (words,)))
         if len(relation.key) > MAX_KEY:
-            # At every party, not only at the one that asks for it.
+            # Checked at every party, not only at the one that asks for it.
             msg = (
-                "a correlation between these masked values has too long a name to ask for, since they are made of many others in a deep call: "
+                "a correlation between these masked values has too long a name to ask for, "
+                "since they are made of many others in a deep call: "
                 "use x.share() of one, or call from further out"
             )
             raise ProgramError(msg)
@@ -140,7 +143,7 @@ class Relation:
 
     @property
     def usage(self) -> str:
-        """Which stream its shares are from."""
+        """The stream of its shares."""
         return KINDS[self.kind].usage
 
     @property
@@ -160,7 +163,7 @@ class Relation:
         return views
 
     def less(self, value: list[Words], share: Words) -> list[Words]:
-        """The arrays of `value` less a share of it.  Dealer only."""
+        """The arrays of `value` minus a share of it. Dealer only."""
         if self.usage == BIT_SHARE:
             return [np.bitwise_xor(part, other, out=part) for part, other in zip(value, self.split(share), strict=True)]
         return [
@@ -169,13 +172,13 @@ class Relation:
         ]
 
     def value(self, expressions: list[Words], masks: list[Words]) -> list[Words]:
-        """What the shares sum to, from the whole masks.  Dealer only."""
+        """The sum of the shares, from the whole masks. Dealer only."""
         return KINDS[self.kind].value(self.parameters, expressions, masks)
 
 
 @lru_cache(maxsize=1 << 10)
 def layout_of(kind: str, *sizes: int) -> Layout:
-    """How the share of a relation of so many elements is laid out; see `sizes_of`."""
+    """The layout of a share of a relation with these sizes; see `sizes_of`."""
     parts = KINDS[kind].layout(*sizes)
     nbytes = sum(part.nbytes for part in parts)
     return Layout(parts, nbytes, _in_words(nbytes), tuple(_in_words(part.nbytes) for part in parts))
@@ -186,12 +189,14 @@ def _in_words(nbytes: int) -> int:
 
 
 def elements_of(parameters: tuple[int, ...], expressions: tuple[Expression, ...]) -> int:
-    """The number of elements of a relation that has these."""
+    """The number of elements of a relation with these parameters and expressions."""
     return count(expressions[0].shape) if expressions else parameters[0]
 
 
 def sizes_of(kind: str, parameters: tuple[int, ...], expressions: tuple[Expression, ...]) -> tuple[int, ...]:
-    """What a layout depends on: that number; for a matrix product with a quotient, that of the products of single elements, and that of elements of the result."""
+    """The sizes that determine a layout: the number of elements; for a matrix product with a quotient, the number of products of single
+    elements and the number of elements of the result.
+    """
     if not kind.startswith(MATRIX):
         return (elements_of(parameters, expressions),)
     left, _, rho = expressions
@@ -241,7 +246,7 @@ def _rounding(deal: Callable[..., list[Words]]) -> Callable[[tuple[int, ...], li
 
 
 def _quotient_kind(k: int) -> Kind:
-    """For a quotient times k masked values, truncated anew: with the products of their masks and both parts of the earlier r."""
+    """The kind for a quotient times k masked values, truncated again: with the products of their masks and both parts of the earlier r."""
     halves = (1 << k) - 1
     return Kind(
         SHARE,
@@ -253,7 +258,7 @@ def _quotient_kind(k: int) -> Kind:
 
 
 def _matrix_kind(quotients: int) -> Kind:
-    """For the matrix product of a masked value, or a quotient, and a quotient, truncated anew."""
+    """The kind for the matrix product of a masked value, or a quotient, and a quotient, truncated again."""
     return Kind(
         SHARE,
         lambda terms, m: (Part(WORD, m), Part(WORD, m), Part(HALF, m), Part(HALF, quotients * terms)),
@@ -264,7 +269,7 @@ def _matrix_kind(quotients: int) -> Kind:
 
 
 def _wide_kind(k: int) -> Kind:
-    """The same in numbers mod 2^128, with the earlier r's parts alone, too."""
+    """As `_quotient_kind` in numbers mod 2^128, with the earlier r's parts alone, too."""
     terms = 3 * (1 << k) - 1 - k
     return Kind(
         SHARE,
@@ -276,7 +281,7 @@ def _wide_kind(k: int) -> Kind:
 
 
 def products_of(ranges: Ranges, masks: tuple[Expression, ...]) -> Relation:
-    """A fresh relation of all products of two and more of these masks."""
+    """A fresh relation of all products of two or more of these masks."""
     return Relation.fresh(ranges, f"{PRODUCTS}{len(masks)}", (), masks)
 
 
@@ -303,24 +308,24 @@ _SIGN, _SIGN_TREE = _circuit(carry.SIGN_MATERIAL, carry.SIGN_OPENED, carry.SIGN_
 _ZERO, _ZERO_TREE = _circuit(carry.ZERO_MATERIAL, carry.ZERO_OPENED, carry.ZERO_TREE, carry.zero_material, carry.zero_tree)
 
 KINDS: dict[str, Kind] = {
-    # The value of the expression itself: products of masks.  A view of one backwards is no array of bytes.
+    # The value of the expression itself: products of masks. A reversed view is not contiguous.
     "value": Kind(SHARE, _words, lambda _, values, __: [np.ascontiguousarray(values[0]).reshape(-1)], expressions=1),
-    # r >> m, and the top bit of r = -mask; that is needed mod 2^m only, m <= 32.
+    # r >> m, and the top bit of r = -mask, mod 2^m only, m <= 32.
     "truncation": Kind(SHARE, lambda m: (Part(WORD, m), Part(HALF, m)), _rounding(rounding.of_truncation), expressions=1, parameters=1),
     # As a truncation, and products with the parts of an earlier one, those of its top bit mod 2^l only.
     **{f"{QUOTIENT}{number}": _quotient_kind(number) for number in range(1, MAX_CONTINUED + 1)},
-    # As a truncation, and products with the parts of one or two earlier ones: those with r >> l summed up, those with a top bit one by one.
+    # As a truncation, and products with the parts of one or two earlier ones: with r >> l summed up, with a top bit one by one.
     **{f"{MATRIX}{number}": _matrix_kind(number) for number in (1, 2)},
     **{f"{WIDE}{number}": _wide_kind(number) for number in range(2, MAX_WIDE + 1)},
     # r = -mask as a number mod 2^128, and its top bit.
     LIFT: Kind(SHARE, lambda m: (Part(WORD, 2 * m, wide=True), Part(WORD, m)), _rounding(rounding.of_lifting), expressions=1),
-    # All products of two and more of so many masks.
+    # All products of two or more of so many masks.
     **{f"{PRODUCTS}{number}": _products_kind(number) for number in range(2, MAX_FACTORS + 1)},
     # A random bit in both kinds of sharing (a daBit): the bit mask, shared additively.
     "bit": Kind(SHARE, _words, _bit, parameters=1, bit_words=lambda m: (bits.word_count(m),)),
-    # A random bit, and it times the value.
+    # A random bit, and the bit times the value.
     "choice": Kind(SHARE, lambda m: _words(m, m), _choice, expressions=1, parameters=1, bit_words=lambda m: (bits.word_count(m),)),
-    # All ANDs of two and more of so many bit masks.
+    # All ANDs of two or more of so many bit masks.
     **{f"and {number}": _and_kind(number) for number in range(2, MAX_OPERANDS + 1)},
     "sign": _SIGN,
     "sign tree": _SIGN_TREE,
@@ -330,5 +335,5 @@ KINDS: dict[str, Kind] = {
 
 
 def receiver(tag: bytes, n: int) -> int:
-    """Which party gets the correction of `tag`: a public function of the tag, so that the work rotates."""
+    """The party that gets the correction of `tag`: a public function of the tag, so that the work rotates."""
     return int.from_bytes(tag[-4:], "little") % n

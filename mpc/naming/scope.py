@@ -1,7 +1,7 @@
 """Scopes: every call of an op or protocol has a path that all parties compute alike, in whatever order messages arrive.
 
-*Calling* a protocol takes the next child number of the caller's scope at once; awaiting it runs the body in that child.
-Arguments are evaluated in program order, so `gather`, `TaskGroup` and `create_task` over such calls are deterministic.
+*Calling* a protocol takes the next child number of the caller's scope at once; awaiting it runs the body in that child. Arguments are
+evaluated in program order, so `gather`, `TaskGroup` and `create_task` over such calls are deterministic.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 OFTEN = 256
-"""Calls after which a program makes what it computed from words that nobody has read."""
+"""Calls after which a program makes the values that it computed from unread words."""
 
 
 MAX_ENDED = 64
-"""Calls that ended with a fault, of which a session remembers the last."""
+"""Calls ended by a fault that a session remembers: the last ones."""
 
 
 class Ended(NamedTuple):
-    """A call that raised a `fault` of this type, after it had made so many calls; `path` is its scope."""
+    """A call that raised a `fault` of this type after it had made `calls` calls; `path` is its scope."""
 
     path: str
     calls: int
@@ -38,23 +38,23 @@ class Ended(NamedTuple):
 
 
 class Deep(Protocol):
-    """What is there after a `depth` of rounds and after `trips`; see Scope."""
+    """Something that is available after a `depth` of rounds and after `trips`; see Scope."""
 
     depth: int
     trips: int
 
 
 class Unread(Protocol):
-    """What a call has computed from words that nobody has read yet (`mpc.values.unmade`)."""
+    """Values that a call has computed from words that nobody has read yet (`mpc.values.unmade`)."""
 
     async def make(self, scope: Scope) -> None:
-        """Make what somebody still has."""
+        """Make the values that somebody still holds."""
 
 
 class Scope:
-    """One call: its path of child numbers, a readable label, its ranges, how many messages had its name, and its depth in rounds.
+    """One call: its path of child numbers, a readable label, its ranges, its number of messages, and its depth in rounds.
 
-    A dry run also counts `trips`: how many messages, the dealer's too, had to travel one after the other until here.
+    A dry run also counts `trips`: how many messages, the dealer's included, had to travel one after the other until here.
     """
 
     __slots__ = (
@@ -82,19 +82,19 @@ class Scope:
         self.name = name
         self.parent = parent
         self.known = ""
-        """The label, once somebody has asked for it."""
+        """The label, once it was asked for."""
         self._ranges: Ranges | None = None
         self._children = 0
         self.closed: type[BaseException] | None = None
         self.waiting: Unread | None = None
-        """What this call has computed from words that nobody has read yet."""
+        """The values that this call has computed from words that nobody has read yet."""
         self.faults: deque[Ended] | None = None
-        """Of the program's own scope: the calls of its session that ended with one."""
+        """Only in the program's own scope: the session's calls that ended with a fault."""
 
     @property
     def label(self) -> str:
         """The calls that lead here."""
-        # Made when first asked for, as `ranges` are: a call that sends nothing needs neither.  A loop: calls may be as deep as Python's stack.
+        # Made on first use, as `ranges` are: a call that sends nothing needs neither. A loop, since calls may be as deep as Python's stack.
         nameless, around = [self], self.parent
         while around is not None and not around.known:
             nameless.append(around)
@@ -107,14 +107,14 @@ class Scope:
 
     @property
     def ranges(self) -> Ranges:
-        """What this call takes of the streams."""
+        """The ranges of this call in the streams."""
         if self._ranges is None:
             self._ranges = Ranges.of(self.path)
         return self._ranges
 
     async def relieve(self) -> None:
-        """Make of what waits what is still needed: else a sum that is added up in a loop would keep every addend."""
-        # A program that waits for nothing would let nobody else have a turn.
+        """Make those unread values that are still needed: else a sum accumulated in a loop would keep every addend."""
+        # A program that waits for nothing would let no other task run.
         await asyncio.sleep(0)
         if self.waiting is not None:
             waiting, self.waiting = self.waiting, None
@@ -129,28 +129,28 @@ class Scope:
         return Scope((*self.path, number), name, self.depth, self.trips, self)
 
     def comes_after(self, path: tuple[int, ...]) -> bool:
-        """Whether nothing was called between the call at `path` and this one, of the same scope."""
+        """Whether this call directly follows the call at `path` in the same scope."""
         return self.path[:-1] == path[:-1] and self.path[-1] == path[-1] + 1
 
     def close(self, fault: type[BaseException], root: Scope) -> None:
-        """No further call is made from this one or from those around it, up to `root`: each raises `fault`."""
+        """Forbid further calls from this scope and those around it, up to `root`: each raises `fault`."""
         scope: Scope | None = self
         while scope is not None:
             scope.closed = fault
             scope = scope.parent if scope is not root else None
 
     def raised(self, fault: Exception) -> None:
-        """This call ended with `fault`: the calls that it had not made by then it never makes."""
+        """Note that this call ended with `fault`: it never makes the calls that it had not made by then."""
         root = self._root
         root.faults = root.faults or deque(maxlen=MAX_ENDED)
         root.faults.append(Ended(".".join(map(str, self.path)), self._children, self.label, type(fault).__name__))
 
     def ended(self, path: str) -> Ended | None:
-        """The call of this session that ended with a fault before it came to the one at `path`, if there is one."""
+        """The call of this session that ended with a fault before it came to the call at `path`, if there is one."""
         for ended in self._root.faults or ():
             before, _, rest = path.partition(f"{ended.path}.")
             number = rest.partition(".")[0]
-            # Of at most 18 digits: what a peer says is no number to spend time on.
+            # At most 18 digits: a peer's number must not take time to parse.
             if not before and len(number) <= 18 and number.isascii() and number.isdecimal() and int(number) >= ended.calls:
                 return ended
         return None
@@ -163,7 +163,7 @@ class Scope:
         return scope
 
     def follow(self, other: Deep) -> None:
-        """Be at least as deep as `other`: a scope whose calls have ended, or words that are there."""
+        """Become at least as deep as `other`: a scope whose calls have ended, or available words."""
         # Not max(...): these run twice for every op.
         if self.depth < other.depth:  # noqa: PLR1730
             self.depth = other.depth
@@ -171,15 +171,17 @@ class Scope:
             self.trips = other.trips
 
     def aside(self) -> Scope:
-        """This call, as far as it goes on beside the program: it names everything alike, and its rounds count for whoever waits for it."""
+        """A scope for the part of this call that runs beside the program: it has the same names, and its rounds count for whoever waits
+        for it.
+        """
         aside = Scope(self.path, self.name, self.depth, self.trips, self.parent)
         aside._ranges = self.ranges
         return aside
 
     def twin(self) -> Scope:
-        """A scope that will name everything as this one will, for a dry run.
+        """A scope for a dry run that will give the same names as this one.
 
-        It is in no other: what raises in a dry run has not raised in this session, where another call may have its name.
+        It has no parent: a call that raises in a dry run has not raised in this session, where another call may have its name.
         """
         twin = Scope(self.path, self.name, self.depth, self.trips)
         twin.known = self.label
@@ -188,7 +190,7 @@ class Scope:
         return twin
 
     def skip(self, twin: Scope) -> None:
-        """Give no name that `twin` has given."""
+        """Skip every name that `twin` has given."""
         self.ranges.skip(twin.ranges)
         self._children = max(self._children, twin._children)
 
@@ -199,7 +201,7 @@ class Scope:
 
 
 class Scoped(Protocol):
-    """What makes the calls of a session: what its ops hold as the session."""
+    """Makes the calls of a session: the object that its ops hold as the session."""
 
     @property
     def root(self) -> Scope:
@@ -207,7 +209,7 @@ class Scoped(Protocol):
 
     @property
     def unbegun(self) -> dict[Scope, Coroutine[Any, Any, Any]] | None:
-        """In a dry run, the calls that were made and have not begun; None in all others, where the program has them."""
+        """In a dry run, the calls that were made and have not begun; None otherwise, when the program holds them."""
 
     def check_alive(self) -> None:
         """Raise the session's fault if it has one."""
@@ -217,11 +219,11 @@ class Scoped(Protocol):
 
 
 class Facade(Protocol):
-    """A session as programs hold it, without what its ops need."""
+    """A session as programs hold it, without the parts that its ops need."""
 
     @property
     def _ops(self) -> Scoped:
-        """What makes its calls."""
+        """The object that makes the session's calls."""
 
 
 _current: ContextVar[tuple[Scoped, Scope] | None] = ContextVar("beaver_scope", default=None)
@@ -232,12 +234,12 @@ R = TypeVar("R")
 
 
 def within(s: object) -> Any:
-    """Of the session that a program holds, what makes its calls; of that, and of anything else, itself."""
+    """For a session that a program holds, the object that makes its calls; anything else, including that object, unchanged."""
     return getattr(s, "_ops", s)
 
 
 def running(s: Scoped) -> Scope:
-    """The scope of the op that calls this, from the body that `protocol` runs; the root outside of all protocols."""
+    """The scope of the running op, for the body that `protocol` runs; the root outside of all protocols."""
     entry = _current.get()
     return entry[1] if entry is not None and entry[0] is s else s.root
 
@@ -250,9 +252,9 @@ def close_innermost(s: Scoped, fault: type[BaseException]) -> None:
 
 
 def close_unbegun(s: Scoped) -> None:
-    """Close what a dry run has called and will not await, since it ended before: Python would say of each that the program never does."""
+    """Close the calls that a dry run has made and will not await, since it ended early: Python would report each as never awaited."""
     calls = s.unbegun or {}
-    # What a task has begins by itself, if not yet.
+    # Calls held by a task begin by themselves, if not begun yet.
     begin = {task.get_coro() for task in asyncio.all_tasks()} if calls else ()
     for call in calls.values():
         if call not in begin:
@@ -266,7 +268,7 @@ def current(s: Scoped) -> Scope:
     try:
         task = asyncio.current_task()
     except RecursionError:
-        # A RuntimeError, too, but not the one that says that no loop is running here.
+        # This is a RuntimeError, too, but not the one that says that no loop is running here.
         raise
     except RuntimeError:
         msg = (
@@ -288,7 +290,7 @@ def current(s: Scoped) -> Scope:
 
 
 def check_session(s: object, name: str) -> None:
-    """Raise ProgramError where something else stands in the place of the session."""
+    """Raise ProgramError if `s` is not a session."""
     if not hasattr(within(s), "check_alive"):
         msg = (
             f"{name} takes the session first, not {type(s).__name__}: in a program `await {name}(s, ...)`, "
@@ -298,7 +300,7 @@ def check_session(s: object, name: str) -> None:
 
 
 def check_awaited(body: object) -> None:
-    """Raise ProgramError where `body` is no `async def`; what is decorated already counts as what it wraps."""
+    """Raise ProgramError if `body` is no `async def`; a decorated one counts as what it wraps."""
     inner = inspect.unwrap(body) if callable(body) else body
     if not inspect.iscoroutinefunction(inner):
         name = getattr(body, "__name__", type(body).__name__)
@@ -312,9 +314,9 @@ def check_awaited(body: object) -> None:
 def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
     """Make `async def body(s, ...)` an op or protocol: calling it numbers the call, awaiting it runs it in its own scope.
 
-    Rounds are counted exactly where calls are awaited in place, or gathered; see `Ledger`.  A call that is cancelled once it has begun ends the session
-    everywhere at once; of one that had not begun nobody is told: the peers find out when the program ends here, or after the clock `stall`.
-    Raises ProgramError for what is no `async def`.
+    Rounds are counted exactly if calls are awaited in place, or gathered; see `Ledger`. Cancelling a call that has begun ends the session
+    everywhere at once. Cancelling one that has not begun is not reported: the peers find out when the program ends here, or after the clock
+    `stall`. Raises ProgramError if `body` is no `async def`.
     """
     check_awaited(body)
 
@@ -326,7 +328,7 @@ def protocol(body: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concat
         parent = current(calls)
         scope = parent.child(body.__name__)
         coroutine = _run(calls, parent, scope, body, (s, *args), kwargs)
-        # What Python calls it where its await was forgotten.
+        # The name that Python reports for a coroutine that was never awaited.
         coroutine.__qualname__ = body.__qualname__  # type: ignore[attr-defined]  # the abstract type does not promise it
         if (unbegun := calls.unbegun) is not None:
             unbegun[scope] = coroutine
@@ -345,12 +347,12 @@ async def _run(
         if scope.path[-1] % OFTEN == OFTEN - 1:
             await parent.relieve()
         if task is parent.task:
-            # Awaited in place, not gathered: it begins when what came before it has ended.
+            # Awaited in place, not gathered: it begins when the calls before it have ended.
             scope.follow(parent)
         token = _current.set((s, scope))
         try:
             body_call = body(*args, **kwargs)
-            # What was made for this call alone goes as soon as the body needs it no more.
+            # Objects made for this call alone are freed as soon as the body no longer needs them.
             del args, kwargs
             return await body_call
         finally:
@@ -359,7 +361,7 @@ async def _run(
             # A task keeps its outcome, whose words remember this call.
             scope.task = None
     except asyncio.CancelledError:
-        # It has its number, and its peers do what it does no more.
+        # The call has its number, and its peers would wait for it.
         s.cancelled(scope)
         raise
     except Exception as fault:

@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from mpc.naming.expressions import Expression, Wanted
 
 MASK, BIT_MASK, SHARE, BIT_SHARE, ZERO, ZERO_XOR = "mask", "bit-mask", "share", "bit-share", "zero", "zero-xor"
-"""Usages of streams, of which no two have the same words."""
+"""Usages of streams; no two usages share words."""
 FEW = 8
-"""Ranges of so few words come from one hash."""
+"""Most words of a range that come from one hash."""
 PIECE = 1 << 15
 """Words of a zero sharing that are made at a time, so that those of all pairs stay in cache."""
 KEPT = 1 << 11
-"""Of ranges of so many words one is kept whole, since whoever reads a row of it often reads the next."""
+"""Words up to which one whole range is cached: whoever reads a row of it often reads the next."""
 
 
 def pair_seed(exporter: bytes, transcript: bytes, session: bytes, job: bytes, one: str, other: str) -> bytes:
-    """The seed that two ends of a channel share in one session; keyed by the channel's exporter, bound to all the rest."""
+    """The seed that the two ends of a channel share in one session; keyed by the channel's exporter, bound to all other arguments."""
     return derive(exporter, "pair", transcript, session, job, *sorted((one, other)))
 
 
 def confirmation(seed: bytes, session: bytes, sender: str) -> bytes:
-    """What `sender` shows the other end of such a seed to confirm the session; nobody without the seed can make it."""
+    """The value with which `sender` confirms the session to the other end of this seed; nobody without the seed can compute it."""
     return derive(seed, "confirm", session, sender)
 
 
 class Seed:
-    """All streams of one seed: one for each usage and scope."""
+    """All streams of one seed: one per usage and scope."""
 
     __slots__ = ("_kept", "_last", "_seed")
 
@@ -87,7 +87,8 @@ class Seed:
         return self._stream(usage, where.scope).at(where.block, wanted)
 
     def _few(self, usage: str, where: Range) -> Words:
-        # One hash instead of a key and a cipher of its own; usages have no spaces and blocks are digits, so no two ranges have one name.
+        # One hash instead of a key and a cipher of its own; usages have no spaces and blocks are digits, so no two ranges have the same
+        # name.
         name = f"{usage} {where.block} {where.scope}".encode()
         drawn = blake2b(name, key=self._seed, digest_size=WORD.itemsize * FEW, person=b"beaver/few/v1").digest()
         # A bytearray, so that the words are writable like those of long ranges.
@@ -105,26 +106,26 @@ class Ranges:
 
     @classmethod
     def of(cls, path: tuple[int, ...]) -> Ranges:
-        """Those of the scope at `path`, of which nothing was taken."""
+        """The ranges of the scope at `path`, none of them taken yet."""
         scope = ".".join(map(str, path))
         if len(scope) > MAX_SCOPE:
-            # At every party: a dealer would take the one that asks for a correlation of it for one that misbehaves.
+            # Checked at every party: otherwise the dealer would think that the party that asks for a correlation of this scope misbehaves.
             msg = f"this call is {len(path)} calls deep, too far in to have a name of its own: call it from further out"
             raise ProgramError(msg)
         return cls(scope)
 
     def take(self, usage: str, shape: tuple[int, ...]) -> Range:
-        """A range of `shape` words that no one else in this session will ever get."""
+        """A range of `shape` words that this session never hands out again."""
         block = self._next.get(usage, 0)
         self._next[usage] = block + blocks_for(count(shape))
         return Range(self.scope, block, shape)
 
     def mask(self, shape: tuple[int, ...], owner: int | None = None) -> Expression:
-        """The name of a fresh mask, of `owner` alone if one is given."""
+        """The name of a fresh mask; of `owner` alone if given."""
         return expressions.mask(self.take(MASK, shape), owner)
 
     def wide_mask(self, shape: tuple[int, ...]) -> Expression:
-        """The same of numbers mod 2^128, which are two words each."""
+        """The name of a fresh mask of numbers mod 2^128, two words each."""
         return expressions.wide(self.take(MASK, (*shape, 2)))
 
     def twin(self) -> Ranges:
@@ -134,13 +135,13 @@ class Ranges:
         return twin
 
     def skip(self, other: Ranges) -> None:
-        """Hand out nothing that `other`, of the same scope, has handed out."""
+        """Skip every range that `other`, of the same scope, has handed out."""
         for usage, block in other._next.items():
             self._next[usage] = max(self._next.get(usage, 0), block)
 
 
 def check_hides(where: Range, words: Words) -> None:
-    """ProgramError unless the mask at `where` has a word for each of these."""
+    """ProgramError unless the mask at `where` has one word for each of `words`."""
     if words.shape != where.shape:
         msg = f"a mask of shape {where.shape} cannot hide words of shape {words.shape}: some of it would hide two"
         raise ProgramError(msg)
@@ -160,13 +161,13 @@ class Expansion(Protocol):
         """This party's share of a mask, to be spent on one share of its shape and on nothing else, ever."""
 
     def hide(self, where: Range, words: Words) -> Words:
-        """The share `words` less this party's share of a mask that is spent on it and kept by nobody."""
+        """The share `words` minus this party's share of a mask that is spent on it and kept by nobody."""
 
     def share(self, usage: str, out: Range) -> Words:
-        """This party's share of the correlation at `out`, of one relation and no other."""
+        """This party's share of the correlation at `out`, for one relation and no other."""
 
     def expect(self, usage: str, out: Range) -> None:
-        """This party's share of the correlation at `out` comes from the dealer; its own stream is not read there."""
+        """Note that this party's share of the correlation at `out` comes from the dealer; its own stream is not read there."""
 
     def zero(self, where: Range, usage: str = ZERO) -> Words:
         """Words that sum (usage `zero`) or XOR (`zero-xor`) to 0 over the parties, uniform to any n - 1 of them."""
@@ -198,7 +199,7 @@ class Streams:
         return self._dealer.words(usage, where)
 
     def hide(self, where: Range, words: Words) -> Words:
-        """See Expansion.  In the memory of the mask."""
+        """See Expansion. The result takes the mask's memory."""
         check_hides(where, words)
         a = self.mask(where)
         return np.subtract(words, a, out=a)
@@ -216,7 +217,7 @@ class Streams:
             self._watch.spends(self._index, usage, out)
 
     def zero(self, where: Range, usage: str = ZERO) -> Words:
-        """See Expansion.  Every pair shares a seed, never a ring of neighbours."""
+        """See Expansion. Every pair shares a seed, never a ring of neighbours."""
         self._refuse_fork()
         for other in self._pairs:
             if self._watch:
