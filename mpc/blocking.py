@@ -1,4 +1,4 @@
-"""Blocking twins of what is asynchronous, for scripts and notebooks: also where a loop is running already."""
+"""Blocking versions of the asynchronous API, for scripts and notebooks; they also work inside a running loop."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Windows does not interrupt a thread that waits, so it looks up from time to time.
+# Windows does not interrupt a waiting thread, so it wakes up from time to time.
 _POLL = 0.2 if os.name == "nt" else None
 
 
 class _LoopThread:
-    """One coroutine on a loop and in a thread of its own; `ended` has its outcome once all of it is cleaned up."""
+    """One coroutine on its own loop and thread; `ended` has its outcome once everything is cleaned up."""
 
     def __init__(self, work: Coroutine[Any, Any, Any], factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
         self.ended: Future[Any] = Future()
@@ -44,7 +44,7 @@ class _LoopThread:
         self.thread = threading.Thread(target=self._run, name="beaver", daemon=True)
 
     def start(self) -> None:
-        """Begin; RuntimeError if the system has no more threads."""
+        """Start the thread; RuntimeError if the system has no more threads."""
         try:
             self.thread.start()
         except RuntimeError as fault:
@@ -67,16 +67,16 @@ class _LoopThread:
         return await self._work
 
     def tell(self, call: Callable[..., object], *arguments: Any) -> None:
-        """Call it on the loop, soon; nothing if the loop is closed."""
+        """Call `call` on the loop soon; do nothing if the loop is closed."""
         try:
             self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
             return
 
     def cancel(self) -> None:
-        """Cancel the coroutine; for `tell`."""
+        """Cancel the coroutine; to be passed to `tell`."""
         if self._task is None:
-            # It is about to take its first step.
+            # The coroutine is about to take its first step.
             self._loop.call_soon(self.cancel)
         elif self.cancellable:
             self._task.cancel()
@@ -84,7 +84,7 @@ class _LoopThread:
     def join(self, *, ending: bool = False) -> None:
         """Wait until the thread is gone, whatever the outcome.
 
-        An interrupt cancels the coroutine, a second one gives up waiting; where it is `ending` already, the first one does.
+        The first interrupt cancels the coroutine, a second one stops waiting; if it is already `ending`, the first one does.
         """
         try:
             _until(self.ended)
@@ -100,13 +100,13 @@ class _LoopThread:
 
 
 def _until(*futures: Future[Any]) -> None:
-    """Return when one of them is done; Ctrl-C interrupts."""
+    """Return when one of the futures is done; Ctrl-C interrupts."""
     while not wait(futures, _POLL, FIRST_COMPLETED).done:
         pass
 
 
 def blocking(work: Coroutine[Any, Any, R], factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> R:
-    """The result of `work`, run to its end on a loop of its own."""
+    """Run `work` to its end on a loop of its own and return its result."""
     if not _inside_a_loop():
         with asyncio.Runner(loop_factory=factory) as runner:
             return runner.run(work)
@@ -131,7 +131,7 @@ def _inside_a_loop() -> bool:
 
 
 class BlockingSession:
-    """A session for code that does not await: `index`, `n`, `names`, `cost`, and `run`.  Use it with `with`."""
+    """A session for code that does not await: `index`, `n`, `names`, `cost`, and `run`. Use it with `with`."""
 
     def __init__(self, opened: Callable[[], Node], options: dict[str, Any]) -> None:
         self._opened = opened
@@ -142,7 +142,7 @@ class BlockingSession:
         self._interrupt: BaseException | None = None
         self._busy = threading.Lock()
         self._ready: Future[Session] = Future()
-        # Of the loop's thread from here on.
+        # Used only on the loop's thread from here on.
         self._wake = asyncio.Event()
         self._next: tuple[Callable[[], Awaitable[Any]], Future[Any]] | None = None
         self._node: Node | None = None
@@ -150,7 +150,7 @@ class BlockingSession:
         self._fault: BaseException | None = None
 
     if not TYPE_CHECKING:
-        # Type checkers know what it has.
+        # Type checkers know its attributes.
         def __getattr__(self, name: str) -> NoReturn:
             if hasattr(Session, name) or hasattr(vars(self).get("_session"), name):
                 hint = f"call s.{name} in an `async def program(s)`, and run that by s.run(program)"
@@ -187,7 +187,7 @@ class BlockingSession:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Their names, in order."""
+        """The names of the parties, in order."""
         return self._s.names
 
     @property
@@ -205,8 +205,8 @@ class BlockingSession:
         """The result of `await program(s, *arguments, **parameters)`; its own exception is raised as itself.
 
         The program runs once, and its correlations are asked for when its calls need them.  With `plan=True` they are asked for ahead, as
-        `Session.run` does: then it runs twice, first on shapes alone, and must have no side effects.  One program at a time, from outside of programs only.
-        Ctrl-C meanwhile ends the session at every party.
+        `Session.run` does: then it runs twice, first on shapes alone, and must have no side effects.  One program at a time, from outside
+        of programs only. Ctrl-C meanwhile ends the session at every party.
         """
         s, background = self._s, self._background
         if background is None or os.getpid() != self._pid:
@@ -220,7 +220,7 @@ class BlockingSession:
             call = partial(program, **parameters)
             work = partial(s.run, program, *arguments, **parameters) if plan else partial(called, call, s, *arguments)
             try:
-                # From here on it may run, and whoever sees that may interrupt: before this thread goes on.
+                # The program may run from here on, and an observer of that may interrupt before this thread continues.
                 background.tell(self._start, work, pending)
                 _until(pending, background.ended)
             except BaseException as fault:
@@ -254,11 +254,11 @@ class BlockingSession:
         if background is None or os.getpid() != self._pid:
             return
         if self._interrupt is not None and isinstance(fault, KeyboardInterrupt) and fault is not self._interrupt:
-            # The second Ctrl-C came on the way here.
+            # The second Ctrl-C arrived on the way here.
             return
         self._leave(background, fault)
         if fault is not None:
-            # Without the frames that it passed in the other thread.
+            # Without the frames of the other thread.
             fault.with_traceback(trace)
         outcome = background.ended.exception()
         if outcome is not None and outcome is not fault and not isinstance(outcome, asyncio.CancelledError):
@@ -283,7 +283,7 @@ class BlockingSession:
         self._leaving, self._fault = True, fault
         self._wake.set()
         if fault is not None and self._node is not None:
-            # At once, even if the program does not let itself be cancelled.
+            # At once, even if the program resists cancellation.
             self._node.abort(self._options["job"], fault)
         if self._background is not None and (self._next is not None or not self._ready.done()):
             self._background.cancel()
@@ -297,7 +297,7 @@ class BlockingSession:
                         self._ready.set_result(s)
                         await self._programs()
                 finally:
-                    # Whoever waits for the last bytes to leave is not disturbed any more: the clocks limit that.
+                    # Nothing interrupts sending the last bytes any more: the clocks limit that.
                     if self._background is not None:
                         self._background.cancellable = False
         except BaseException as fault:
@@ -306,7 +306,7 @@ class BlockingSession:
             raise
 
     async def _programs(self) -> None:
-        """Run what `run` hands over, all in this one task, until the end; then raise why, for the peers to be told."""
+        """Run the programs of `run`, all in this one task, until the end; then raise the reason for it, so that the peers are told."""
         while not self._leaving:
             await self._wake.wait()
             self._wake.clear()
@@ -338,10 +338,10 @@ def connect_sync(
 ) -> BlockingSession:
     """`connect` for scripts and notebooks: `with mpc.connect_sync(...) as s: s.run(program, data)`.
 
-    Takes and raises what `connect` does.  The session lives on a loop and in a thread of its own; leaving the `with` ends it, and an
-    exception or Ctrl-C ends it at every party.
+    Takes and raises what `connect` does. The session has its own loop and thread; leaving the `with` ends it, and an exception or Ctrl-C
+    ends it at every party.
     """
-    # A text is for the session to refuse.
+    # The session itself refuses a text in place of a list.
     options = {"job": job, "parties": parties if parties is None or isinstance(parties, str) else tuple(parties), "program": program}
     return BlockingSession(partial(open_node, config, listener=listener), options)
 

@@ -13,14 +13,14 @@ _PLAIN = (bool, int, float, str, bytes)
 
 
 class NotCanonicalError(ValueError):
-    """It is msgpack, of a value that has another encoding."""
+    """The bytes are msgpack, but not the canonical encoding of their value."""
 
     def __init__(self) -> None:
         super().__init__("not in canonical form")
 
 
 def pack(value: object) -> bytes:
-    """Maps sorted by key, lists for tuples, shortest integers."""
+    """The canonical encoding: maps sorted by key, lists for tuples, shortest integers."""
     return pack_sequence(_ordered(value))
 
 
@@ -30,12 +30,14 @@ def _refuse(value: object, *_: object) -> NoReturn:
 
 
 def pack_sequence(value: object) -> bytes:
-    """As `pack`, at the speed of C, for what holds no maps: nested lists and tuples of plain values."""
+    """As `pack`, at the speed of C, for values without maps: nested lists and tuples of plain values."""
     return msgpack.packb(value, use_bin_type=True, default=_refuse)  # type: ignore[no-any-return]
 
 
 def unpack_sequence(raw: bytes) -> Any:
-    """What `pack_sequence` may have packed, lists as tuples; ValueError or TypeError for anything else.  The caller compares its encoding."""
+    """A value that `pack_sequence` may have packed, lists as tuples; ValueError or TypeError for other bytes. The caller compares its
+    encoding.
+    """
     return msgpack.unpackb(raw, raw=False, use_list=False, ext_hook=_refuse)
 
 
@@ -57,7 +59,7 @@ def _sorted_map(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def unpack(raw: bytes) -> Any:
-    """The value whose encoding is exactly `raw`; ValueError says what is wrong otherwise."""
+    """The value whose encoding is exactly `raw`; otherwise ValueError says what is wrong."""
     if len(raw) > MAX_BYTES:
         msg = f"{len(raw)} bytes, more than {MAX_BYTES}"
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""What one party's configuration file says, checked strictly."""
+"""One party's configuration file, checked strictly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NODE_KEYS = ("allow", "min_rows", "policy", "audit", "audit_bytes", "max_jobs", "control", "datasets", "status")
-"""What a node reads in the same file (parties/config.py); of no meaning to a program that embeds the engine."""
+"""Keys of the same file that a node reads (parties/config.py); a program that embeds the engine ignores them."""
 
 _OWN_TEXT = "beaver"
 _CLOCKS = Clocks()
@@ -38,7 +38,7 @@ def own_text(text: str) -> PydanticCustomError:
 
 
 def endpoint_text(text: str) -> str:
-    """A validator of addresses: `text` as it is, if it is an endpoint."""
+    """A validator of addresses: return `text` unchanged if it is an endpoint."""
     try:
         parse_endpoint(text)
     except ConfigError as fault:
@@ -61,7 +61,7 @@ class ClockSettings(BaseModel):
 
 
 class RelaySettings(BaseModel):
-    """How this member logs in at the broker of the roster.  Without `ca` the system's certificates decide whom it trusts."""
+    """This member's login at the roster's broker. Without `ca`, the system's certificates decide which brokers are trusted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -71,7 +71,7 @@ class RelaySettings(BaseModel):
 
 
 class PartyConfig(BaseModel):
-    """One member's file.  Paths are relative to the file."""
+    """One member's file. Paths are relative to the file."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -79,7 +79,7 @@ class PartyConfig(BaseModel):
     key: str
     roster: str
     unsigned: bool = False
-    """Take a roster that not all have signed, for a trial on one machine."""
+    """Accept a roster that not all members have signed, for a trial on one machine."""
     state: str | None = None
     listen: Annotated[str, AfterValidator(endpoint_text)] | None = None
     clocks: ClockSettings = ClockSettings()
@@ -95,7 +95,7 @@ class PartyConfig(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """Where the file is."""
+        """The folder of the file."""
         return self._file.parent
 
     @property
@@ -122,7 +122,7 @@ class PartyConfig(BaseModel):
         return None if self.relay.ca is None else self._path(self.relay.ca)
 
     def relay_password(self) -> str | None:
-        """The password for the broker, the first line of its file; ConfigError unless only this user may read that."""
+        """The password for the broker, the first line of its file; ConfigError unless only this user may read the file."""
         if self.relay.password_file is None:
             return None
         if self.relay.username is None:
@@ -139,7 +139,7 @@ class PartyConfig(BaseModel):
         return ConfigError(f"{self._file}{at_line(self._text, location)}: {text}")
 
     def identity(self) -> Identity:
-        """The key; ConfigError unless it is the named member's own."""
+        """The identity; ConfigError unless the key belongs to the named member."""
         identity = Identity.load(self.key_path)
         if identity.name != self.name:
             msg = f"{self.key_path}: is the key of {identity.name!r}, but the configuration is for {self.name!r}"
@@ -147,9 +147,10 @@ class PartyConfig(BaseModel):
         return identity
 
     def load_roster(self) -> Roster:
-        """The roster, read once; ConfigError unless it lists this member with the key of `key`, and all members have signed it.
+        """The roster, read once; ConfigError unless it lists this member with the key in `key`, and all members have signed it.
 
-        With `unsigned` one does that has no signatures, where it and `listen` are on loopback: then nobody but processes of this machine can be met.
+        With `unsigned`, a roster without signatures is accepted if its addresses and `listen` are on loopback: then only processes of this
+        machine can be met.
         """
         if self._known is None:
             self._known = self._checked(Roster.load(self.roster_path))
@@ -173,7 +174,9 @@ class PartyConfig(BaseModel):
         return roster
 
     def _check_unsigned(self, roster: Roster, hosts: Sequence[str]) -> None:
-        """ConfigError unless the configuration asks for a roster without signatures, it has none that are wrong, and all `hosts` are on loopback."""
+        """ConfigError unless the configuration accepts an unsigned roster, none of its signatures is wrong, and all `hosts` are on
+        loopback.
+        """
         said = f"{self.roster_path}: version {roster.content.version}"
         unsigned = (
             f"{said} is not signed by {', '.join(roster.unsigned)}; each runs `beaver roster sign -c` and its configuration, and sends "
@@ -191,16 +194,18 @@ class PartyConfig(BaseModel):
             raise ConfigError(msg)
 
     def check_listener(self, listener: socket.socket) -> None:
-        """ConfigError if a roster that not all have signed is used with this socket, which `listen` says nothing of, and it is not on loopback."""
+        """ConfigError if an unsigned roster is used with this socket, which `listen` does not describe, and the socket is not on
+        loopback.
+        """
         roster = self.load_roster()
         if roster.unsigned:
             self._check_unsigned(roster, [listener.getsockname()[0]])
 
     def listen_address(self) -> Endpoint | None:
-        """Where to listen: `listen`, or else the own endpoint of the roster; None for a member that only dials.
+        """Where to listen: `listen`, or else this member's endpoint in the roster; None for a member that only dials.
 
-        The two may differ; a port that differs is right only where something forwards it, so the log says it.  It says too that a
-        roster is not signed.
+        The two may differ. A port that differs works only if something forwards it, so the log mentions it. The log also mentions an
+        unsigned roster.
         """
         roster = self.load_roster()
         public = roster[self.name].endpoint
@@ -227,14 +232,17 @@ C = TypeVar("C", bound=BaseModel)
 
 
 def load_config(path: str | Path) -> PartyConfig:
-    """Read a configuration file, without what is for nodes only.  ConfigError names the file, the line, the key and what it should be."""
+    """Read a configuration file, without the keys that are for nodes only. ConfigError names the file, the line, the key and what is
+    expected.
+    """
     return read_config(path, PartyConfig, ignored=NODE_KEYS)
 
 
 def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = (), guarded: str = "") -> C:
-    """Read a configuration file, or a part that has a file of its own, as `kind`, without the top-level keys `ignored`.  Errors as in `load_config`.
+    """Read a configuration file, or a part that has a file of its own, as `kind`, without the top-level keys `ignored`. Errors as in
+    `load_config`.
 
-    ConfigError too, which calls it `guarded`, if everybody may write it: whoever does decides what runs here.
+    ConfigError, naming it as `guarded`, also if everybody may write the file: a writer decides what runs here.
     """
     where = Path(path)
     try:
@@ -252,7 +260,7 @@ def read_config(path: str | Path, kind: type[C], ignored: Sequence[str] = (), gu
     try:
         return kind.model_validate(data, context={"file": where, "text": text})
     except ValidationError as fault:
-        # A misspelt key first: it explains the one that is missing.
+        # A misspelt key first: it explains the missing one.
         first = min(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
         msg = f"{where}{at_line(text, first['loc'])}: {_explain(dict(first), kind, ignored)}"
         raise ConfigError(msg) from None
@@ -262,7 +270,7 @@ def _keys_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
     """The keys that the table around `location` may have."""
     for step in location[:-1]:
         kind = kind.model_fields[step].annotation if hasattr(kind, "model_fields") else get_args(kind)[-1]
-        # A table that may be left out.
+        # An optional table.
         kind = next((each for each in get_args(kind) if hasattr(each, "model_fields") and NoneType in get_args(kind)), kind)
     return list(kind.model_fields)
 
@@ -272,7 +280,7 @@ def _explain(error: dict[str, Any], kind: type[BaseModel], ignored: Sequence[str
     name = ".".join(step for step in location if isinstance(step, str))
     entries = "".join(f", entry {step + 1}" for step in location if isinstance(step, int))
     *table, key = location
-    # In TOML, what is appended to a file is of its last table.
+    # In TOML, lines appended to a file belong to its last table.
     misplaced = (
         f"{key!r} stands in the table [{'.'.join(map(str, table))}], and is a key of the whole file: write it above the first [table]"
     )

@@ -1,15 +1,16 @@
-"""Files that are whole and on the disk, or not there, and that are read as they are found: keys, rosters, results, copies of the audit log, and what is remembered over restarts.
+"""Files that are complete and on the disk, or absent: keys, rosters, results, copies of the audit log, and what is remembered over
+restarts.
 
-What is written goes into a hidden file beside (`.beaver-` and 16 digits), is flushed to the disk, and gets its name in one step; then the folder is flushed, since
-a loss of power may take a name that is in no flushed folder.  So
+Data goes into a hidden file in the same folder (`.beaver-` and 16 digits), is flushed to the disk, and gets its name in one step. Then the
+folder is flushed, since a power loss may undo a name in an unflushed folder. So
 
-- whoever reads, and whenever the writer was killed, finds the old file, the new one or none, and never a part;
-- where OSError is raised, as on a full disk or in a folder that may not be written or read, the old file stays and the hidden one is removed.  If the
-  folder alone could not be flushed, the new file is there all the same;
-- a crash may leave the hidden file.  Nothing reads it, and no later writer is in its way: anyone may delete it;
-- a link that has the name is never followed: it is in the way of a new file, and a replacement takes its place, with nothing of what it leads to.
+- a reader finds the old file, the new one or none, never a part, whenever the writer was killed;
+- if OSError is raised, as on a full disk or without permission, the old file stays and the hidden one is removed. If only the folder could
+  not be flushed, the new file is there all the same;
+- a crash may leave the hidden file. Nothing reads it and no later writer needs its name: anyone may delete it;
+- a link with the name is never followed: a new file fails on it, and a replacement takes its place without touching its target.
 
-Files are created with `mode`, reduced by the umask of the process.  All of this blocks.
+Files are created with `mode`, reduced by the umask of the process. All functions block.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PRIVATE = 0o600
-"""For its owner only, which is how a file is unless another mode is given."""
+"""Readable and writable only by its owner: the default."""
 OWNED = 0o644
-"""For its owner only to write, and for whomever the umask lets read it."""
+"""Writable only by its owner; readable by everyone whom the umask allows."""
 PUBLIC = 0o666
-"""For whomever the umask lets read and write it."""
+"""Readable and writable by everyone whom the umask allows."""
 
 
 class _Draft:
-    """The hidden file, between `with` and its end."""
+    """The hidden file, from `with` to its end."""
 
     def __init__(self, path: Path, mode: int) -> None:
         self.hidden = path.parent / f".beaver-{secrets.token_hex(8)}"
-        # Tried at once: what cannot be flushed in the end must not be found out in the end.
+        # Flush at once: a folder that cannot be flushed must not be found out only at the end.
         sync_folder(path.parent)
         self._handle = os.open(self.hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
 
@@ -49,7 +50,8 @@ class _Draft:
 
     def __exit__(self, *_: object) -> None:
         if self._handle >= 0:
-            # What is dropped need not be whole: why it is dropped says more than that it cannot be closed either, as on a network's disk that is full.
+            # A dropped file need not be complete: the reason for dropping it says more than an error on closing it, as on a full network
+            # disk.
             with contextlib.suppress(OSError):
                 os.close(self._handle)
         self.drop()
@@ -60,22 +62,22 @@ class _Draft:
             data = data[os.write(self._handle, data) :]
 
     def flush(self) -> None:
-        """Nothing more comes, and all is on the disk."""
+        """Flush all data to the disk; nothing more is written."""
         os.fsync(self._handle)
-        # Before it is named, since Windows moves no open file.
+        # Closed before it gets its name, since Windows moves no open file.
         handle, self._handle = self._handle, -1
         os.close(handle)
 
     def drop(self) -> None:
-        """Take away the hidden name, if it is there still; where that cannot be, it is what a crash would leave."""
+        """Remove the hidden name, if it still exists; if that fails, it remains as after a crash."""
         with contextlib.suppress(OSError):
             self.hidden.unlink()
 
 
 class NewFile(_Draft):
-    """A new file at `path`, to use with `with`: nothing is there before `finish`, and nothing that has that name is ever overwritten.
+    """A new file at `path`, for use with `with`: it does not exist before `finish`, and never overwrites anything of that name.
 
-    OSError where it cannot be made, which is tried at once, or written.
+    OSError if it cannot be made, which is tried at once, or written.
     """
 
     def __init__(self, path: Path, mode: int = PRIVATE) -> None:
@@ -86,23 +88,25 @@ class NewFile(_Draft):
         self._path = path
 
     def finish(self) -> None:
-        """Nothing more comes: it is on the disk and has its name when this returns."""
+        """End the file: when this returns, it is on the disk and has its name."""
         self.flush()
-        # A second name and not a move: it fails where the name was taken meanwhile.
+        # A second name, not a move: this fails if the name was taken meanwhile.
         os.link(self.hidden, self._path)
         self.drop()
         sync_folder(self._path.parent)
 
 
 def create(path: Path, data: bytes, mode: int = PRIVATE) -> None:
-    """A new file that holds `data`; OSError if it cannot be written, FileExistsError if anything has its name."""
+    """Create a file that holds `data`; OSError if it cannot be written, FileExistsError if its name is taken."""
     with NewFile(path, mode) as file:
         file.write(data)
         file.finish()
 
 
 def replace(path: Path, data: bytes, mode: int = PRIVATE) -> None:
-    """A file that holds `data` in place of what has its name.  It keeps the permissions of a file, `mode` is for one that is new.  OSError if it cannot be written."""
+    """Put a file that holds `data` in place of whatever has its name. It keeps the permissions of an old file; `mode` is for a new one.
+    OSError if it cannot be written.
+    """
     with _Draft(path, mode) as draft:
         with contextlib.suppress(FileNotFoundError):
             # Not `stat`: a link's target may be open to everybody, and a link itself always is.
@@ -116,8 +120,10 @@ def replace(path: Path, data: bytes, mode: int = PRIVATE) -> None:
 
 
 def descriptor(path: Path, flags: int = os.O_RDONLY, mode: int = PRIVATE) -> int:
-    """Open the regular file at `path`; its descriptor.  OSError, also for what is no file: a pipe, in which nobody may ever write, holds nobody up."""
-    # Without waiting: to open a pipe takes until somebody opens its other end.  Of a file it means nothing.
+    """Open the regular file at `path` and return its descriptor. OSError also if it is no regular file: a pipe without a writer blocks
+    nobody.
+    """
+    # Non-blocking: opening a pipe waits until somebody opens its other end. For a file the flag has no effect.
     handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0), mode)
     try:
         found = os.fstat(handle).st_mode
@@ -131,26 +137,28 @@ def descriptor(path: Path, flags: int = os.O_RDONLY, mode: int = PRIVATE) -> int
 
 
 def read_text(path: Path, encoding: str = "utf-8", *, pipes: bool = False) -> tuple[str, int]:
-    """The text of a file, or of a pipe where `pipes` says that somebody may wait for it, and the mode of that very file.  OSError, UnicodeDecodeError."""
+    """The text of a file, or of a pipe if `pipes` says that waiting for one is acceptable, and the mode of that very file. OSError,
+    UnicodeDecodeError.
+    """
     with path.open(encoding=encoding) if pipes else os.fdopen(descriptor(path), encoding=encoding) as file:
-        # Asked of what is open: by its name, another file could be asked for than is read.
+        # The mode of the open file: by its name, another file could be examined than the one read.
         return file.read(), os.fstat(file.fileno()).st_mode
 
 
 def unwritable(path: Path | str, fault: OSError) -> ConfigError:
-    """What to say where a file that someone asked for cannot be made, because of `fault`."""
+    """The error for a requested file that cannot be made because of `fault`."""
     return ConfigError(f"{path}: cannot be written ({fault.strerror}); make room, or choose another place")
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in `folder` to the disk; OSError if it cannot be read.  Windows has no such call."""
+    """Flush the names in `folder` to the disk; OSError if it cannot be read. Windows has no such call."""
     if sys.platform == "win32":
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     except OSError as fault:
-        # The word of a file system that has nothing to flush for a folder.
+        # The error of a file system that has nothing to flush for a folder.
         if fault.errno != errno.EINVAL:
             raise
     finally:

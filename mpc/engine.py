@@ -41,19 +41,19 @@ if TYPE_CHECKING:
 
 
 class Watches(NamedTuple):
-    """Who sees a simulation from within: what its streams are spent on and, where bounds are checked, every value."""
+    """Observers of a simulation: of what its streams are spent on and, if bounds are checked, of every value."""
 
     streams: StreamWatch | None = None
     values: ValueWatch | None = None
 
 
 UNWATCHED = Watches()
-"""Every other run."""
+"""For every run outside the simulator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine(ABC):
-    """What a session and its ops ask for; nothing above it knows whether the run is a dry one."""
+    """The services that a session and its ops use; nothing above it knows whether the run is a dry one."""
 
     home: Home
     exchange: Exchange | DryExchange
@@ -65,11 +65,11 @@ class Engine(ABC):
     @property
     @abstractmethod
     def takes(self) -> Home | None:
-        """Whose secrets its ops take: those of this home, or all if None."""
+        """The home whose secrets its ops accept, or None for all."""
 
     @abstractmethod
     def zeros(self, shape: tuple[int, ...]) -> Words:
-        """Zero words to read only; in a dry run any of this shape."""
+        """Read-only zero words; in a dry run a blank of this shape."""
 
     @abstractmethod
     def encode(self, values: ArrayLike, frac: int, bound: float) -> Words:
@@ -77,12 +77,12 @@ class Engine(ABC):
 
     @abstractmethod
     async def compute(self, kernel: Kernel, shape: tuple[int, ...], arguments: Sequence[Any], work: int) -> Words:
-        """`kernel(*arguments)`, words of `shape`, which is `work` word operations long; a dry run skips it."""
+        """`kernel(*arguments)`, words of `shape`, at a cost of `work` word operations; a dry run skips it."""
 
     def plain(self, shape: tuple[int, ...], frac: int | None, total: Any) -> Any:
-        """What the program gets for a share of `shape`, or for bits where `frac` is None, of which the sum or XOR of all, flat, is `total`.
+        """The program's result for a share of `shape`, or for bits if `frac` is None; `total`, flat, is the sum or XOR of all shares.
 
-        Nobody else may have `total`, whose memory it takes.
+        The caller gives up `total`, whose memory is reused.
         """
         if frac is None:
             return bits.unpack(total, count(shape)).view(np.bool_).reshape(shape)
@@ -90,7 +90,7 @@ class Engine(ABC):
 
     @abstractmethod
     async def ask(self, plan: Plan) -> None:
-        """Ask for what `plan` names, so that the asks leave before its program begins, which may do much before it waits for anything."""
+        """Ask for the relations of `plan`. The asks leave before the program begins, which may compute for long before it first waits."""
 
     @abstractmethod
     def cancelled(self, scope: Scope) -> None:
@@ -98,23 +98,23 @@ class Engine(ABC):
 
     @abstractmethod
     async def finish(self) -> None:
-        """The program is done: hand over what the others still need, then say so."""
+        """The program is done: send what the others still need, then say so."""
 
     @abstractmethod
     def abort(self, fault: BaseException) -> BaseException:
-        """The program raised `fault`: nobody needs what is under way, and every peer is told.  Returns what to raise."""
+        """The program raised `fault`: cancel pending work, tell every peer, and return the exception to raise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Live(Engine):
-    """The real thing."""
+    """The engine of a real run."""
 
     exchange: Exchange
     tasks: SessionTasks
 
     @classmethod
     def of(cls, agreed: Agreed, mesh: Mesh, cost: Ledger, watches: Watches, visit: Visit | None) -> Live:
-        """That of the session which all members agreed on."""
+        """The engine of an agreed session."""
         names, me = agreed.job.parties, mesh.identity.name
         index = names.index(me)
         pairs = {number: agreed.seeds[name] for number, name in enumerate(names) if name != me}
@@ -157,7 +157,7 @@ class Live(Engine):
         await self.exchange.finish()
 
     def abort(self, fault: BaseException) -> BaseException:
-        """See Engine.  A task group wraps the one fault of the session once per task; it comes out as itself."""
+        """See Engine. A task group wraps the session's one fault once per task; it is returned unwrapped."""
         self.tasks.cancel()
         self.exchange.leave_early(fault)
         known = self.exchange.fault
@@ -168,19 +168,19 @@ class Live(Engine):
 
 @dataclass(frozen=True, slots=True)
 class Dry(Engine):
-    """On shapes alone: what it is asked for is counted and written into a plan, and what is revealed is as its exchange has it."""
+    """The engine of a dry run, on shapes alone: it records and counts all requests in a plan, and its exchange answers reveals."""
 
     exchange: DryExchange
 
     @classmethod
     def of(cls, names: Sequence[str], index: int, hearing: Hearing, source: type[DrySource]) -> tuple[Dry, Plan]:
-        """One, and the plan that it writes."""
+        """A dry engine and the plan it fills."""
         plan, home = Plan(len(names), source.blanks()), Home(index, len(names), b"dry run")
         return cls(home, hearing(plan, names, index), DryStreams(plan), source(plan), plan.ledger, DryTasks()), plan
 
     @property
     def takes(self) -> None:
-        """See Engine: those that its program holds of the real run, too."""
+        """See Engine: all, since its program may hold secrets of the real run."""
         return
 
     def zeros(self, shape: tuple[int, ...]) -> Words:
@@ -197,7 +197,7 @@ class Dry(Engine):
         return self.zeros(shape)
 
     def plain(self, shape: tuple[int, ...], frac: int | None, total: Any) -> Any:
-        """See Engine.  A client has the words of what is revealed to it."""
+        """See Engine. A client has the words of what is revealed to it."""
         if isinstance(total, Blank):
             return self.exchange.revealed(shape, -1 if frac is None else abs(frac))
         return Engine.plain(self, shape, frac, total)
@@ -207,7 +207,7 @@ class Dry(Engine):
         self.source.plan(plan)
 
     def cancelled(self, scope: Scope) -> None:
-        """See Engine: nobody waits for it."""
+        """See Engine: nobody waits for the call."""
 
     async def finish(self) -> None:
         """See Engine: nobody needs anything."""

@@ -25,8 +25,8 @@ from __future__ import annotations
 class BeaverError(Exception):
     """Base of all errors below.
 
-    `party` is the organisation at fault, None where that is this one; `text` the message without its name.  `ending` is what members tell each other
-    of a job that it ended before it began, where its class alone does not say that.
+    `party` is the organisation at fault, None for this one; `text` is the message without its name. `ending` is what members tell each
+    other if a job ended before it began, unless the class alone says it.
     """
 
     party: str | None = None
@@ -50,7 +50,7 @@ class JobCancelled(LocalFault):
 
 
 class PolicyDenied(LocalFault):
-    """The policy of this organisation forbids the job.  `rule` is the name of the rule that does, where it is known."""
+    """The policy of this organisation forbids the job. `rule` is the name of the rule that forbids it, if known."""
 
     def __init__(self, text: str, rule: str = "") -> None:
         super().__init__(text)

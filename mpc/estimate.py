@@ -1,4 +1,4 @@
-"""What a program will cost, from shapes alone: no data, no network, no keys."""
+"""The cost of a program, from shapes alone: no data, no network, no keys."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[Extent] = (), **parameters: Any) -> Plan:
     """The plan of `await program(s, *data, **parameters)` among n parties, each with data of these shapes, one for each array.
 
-    It has `rounds`, `payload` (bytes to the peer that gets most), `dealer` (bytes to all parties together), `relations` (in order) and `peak` (bytes of
-    arrays at one party), for the party that sends most.  The program runs once for every party, on zeros; every revealed real is 1 or a little above,
-    every whole number 1, or 24 in arrays, and every bit 0: a program that branches on revealed values is estimated on that branch.
-    Raises ProgramError where the program cannot be called so.
+    It has `rounds`, `payload` (bytes to the peer that gets most), `dealer` (bytes to all parties together), `relations` (in order) and
+    `peak` (bytes of arrays at one party), for the party that sends most. The program runs once for every party, on zeros. Revealed values
+    are replaced by fixed ones (reals ≈ 1; integers 1, in arrays 24; bits 0), chosen so that no built-in check fails: a program that
+    branches on revealed values is estimated on that branch. ProgramError if the program cannot be called so.
     """
     n = parties_of(n)
     data = _data_of(shapes)
@@ -44,7 +44,7 @@ def estimate(program: Callable[..., Awaitable[Any]], n: int, shapes: Iterable[Ex
 
 
 def _data_of(shapes: object) -> list[tuple[int, ...]]:
-    # What has a shape is data; to go through it would take every row for a shape.
+    # An object with a shape is data; iterating over it would take every row for a shape.
     if not isinstance(shapes, Iterable) or isinstance(shapes, str) or hasattr(shapes, "shape"):
         msg = f"shapes= lists the shape of each array that the program takes, such as [(100, 3)] for one, and is no {type(shapes).__name__}"
         raise ProgramError(msg)
@@ -52,11 +52,11 @@ def _data_of(shapes: object) -> list[tuple[int, ...]]:
 
 
 def _check_call(program: Callable[..., Awaitable[Any]], data: list[tuple[int, ...]], parameters: Mapping[str, Any]) -> None:
-    """ProgramError unless the program takes a session, so many arrays, and these parameters."""
+    """ProgramError unless the program takes a session, one argument per array of `data`, and these parameters."""
     try:
         signature = inspect.signature(program)
     except (TypeError, ValueError):
-        # It does not say what it takes.
+        # The program has no inspectable signature.
         return
     try:
         signature.bind(None, *data, **parameters)
@@ -65,7 +65,7 @@ def _check_call(program: Callable[..., Awaitable[Any]], data: list[tuple[int, ..
         taken = signature.replace(parameters=bare, return_annotation=signature.empty)
         name = getattr(program, "__name__", "the program")
         given = f"arrays of shapes {', '.join(map(str, data))}" if data else "no array"
-        # Numbers side by side were meant as one shape.
+        # Adjacent numbers were meant as one shape.
         flat = len(data) > 1 and all(len(shape) == 1 for shape in data)
         one = tuple(extent for (extent,) in data) if flat else (100, 3)
         msg = (

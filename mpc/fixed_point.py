@@ -23,13 +23,13 @@ BOUND = 2.0**20
 LIMIT_BITS = 63
 """A signed word holds -2^63 <= x < 2^63."""
 LIMIT = 2.0**LIMIT_BITS * (1 - 2.0**-30)
-"""What words stay below.  A bound is a float64, of which each operation may lose 2^-53: eight million (2^23) on one another do not reach the rest."""
+"""The limit for words. A bound is a float64 that may lose 2^-53 per operation: eight million (2^23) in a row do not use up the margin."""
 MOST_FRAC = 1023
-"""Fractional bits, above or below 0: two to the power of them is a float."""
+"""Fractional bits, above or below 0, for which two to their power is a float."""
 
 Floats = NDArray[np.float64]
 _BLOCK = 1 << 14
-"""Elements that stay in cache."""
+"""Elements that fit into the cache."""
 
 
 def headroom(frac: int, addends: int = 1) -> float:
@@ -38,7 +38,7 @@ def headroom(frac: int, addends: int = 1) -> float:
 
 
 def _power(exponent: int) -> float:
-    """Two to the power of `exponent`, or the largest one that is a float."""
+    """Two to the power of `exponent`, or the largest power that is a float."""
     return 2.0 ** min(exponent, 1023)
 
 
@@ -48,14 +48,14 @@ def fits(bound: float, frac: int) -> bool:
 
 
 def rounded_bound(bound: float, frac: int) -> float:
-    """What no value within `bound` exceeds once it is rounded to a multiple of 2^-frac."""
+    """The bound on values within `bound` after rounding to a multiple of 2^-frac."""
     if not bound >= 0 or not fits(bound, frac):
         return bound
     return min(math.ceil(math.ldexp(bound, frac)) * 2.0**-frac, sys.float_info.max)
 
 
 def as_bound(bound: Any) -> float:
-    """`bound` as a float of Python's; ProgramError if it is no number, or below 0."""
+    """`bound` as a Python float; ProgramError if it is no number, or below 0."""
     number = as_float(bound)
     if not number >= 0:
         msg = f"a bound is a number, 0 or more, not {shown(bound)}"
@@ -64,9 +64,9 @@ def as_bound(bound: Any) -> float:
 
 
 def as_float(number: Any) -> float:
-    """`number` as a float of Python's: NaN if it is none, infinity if no float is as large."""
+    """`number` as a Python float: NaN if it is no number, infinity if it is too large for a float."""
     try:
-        # A text of digits is none.
+        # A text of digits is not a number.
         return math.nan if isinstance(number, str | bytes) else float(number)
     except OverflowError:
         return math.inf
@@ -75,12 +75,12 @@ def as_float(number: Any) -> float:
 
 
 def shown(number: object) -> object:
-    """What a message says of a number that is wrong; of what is none the type alone, since it may be data."""
+    """What a message shows of a wrong number; of anything else only the type, since it may be data."""
     return number if isinstance(number, int | float | np.number) else type(number).__name__
 
 
 def check_fits(bound: float, frac: int, what: str) -> None:
-    """Raise PrecisionError unless every |x| <= `bound` fits a signed word at `frac` fractional bits; ProgramError for what is no bound."""
+    """PrecisionError unless every |x| <= `bound` fits a signed word at `frac` fractional bits; ProgramError if `bound` is no bound."""
     if bound >= 0 and fits(bound, frac):
         return
     as_bound(bound)
@@ -93,7 +93,7 @@ def check_fits(bound: float, frac: int, what: str) -> None:
 
 
 def fractional_bits(frac: Any, name: str = "frac") -> int:
-    """`frac`, a parameter of this name, as an int of Python's; ProgramError if it is no whole number, or too large a one."""
+    """`frac`, a parameter called `name`, as a Python int; ProgramError if it is no integer, or too large."""
     try:
         number = index(frac)
     except TypeError:
@@ -108,17 +108,17 @@ def fractional_bits(frac: Any, name: str = "frac") -> int:
 def encode(values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> Words:
     """Ring words of real or integer `values`, rounded to the nearest multiple of 2^-frac.
 
-    Raises PrecisionError, naming row and column but never the value, for NaN, infinity and anything beyond `bound`.
+    Raises PrecisionError, naming row and column but never the value, for NaN, infinity and values beyond `bound`.
     """
     check_fits(bound, frac, "a value within its bound")
     array = as_numbers(values)
     if array.dtype.kind == "f":
         array = array.astype(np.float64, copy=False)
-    # As numbers of Python, which compares whole numbers with a float exactly.  NaN compares as false.
+    # As Python numbers: Python compares integers with a float exactly. NaN compares as false.
     if array.size and not (-bound <= array.min().item() and array.max().item() <= bound):
         raise _outside(array, bound, column_names(values))
     if array.dtype.kind == "u" and frac < 0:
-        # As whole numbers of Python's: they may be larger than a signed word before they are shifted.
+        # As Python integers: before the shift they may be larger than a signed word.
         return np.asarray(_rounded(array.astype(object), -frac)).astype(np.int64).view(WORD)
     if array.dtype.kind != "f":
         return _shifted(array.astype(np.int64), frac).view(WORD)
@@ -127,15 +127,15 @@ def encode(values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> Word
 
 
 def _rounded(whole: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Whole numbers over 2^bits, rounded to even from the middle."""
+    """Integers divided by 2^bits, rounded half to even."""
     kept, dropped, half = whole >> bits, whole & ((1 << bits) - 1), 1 << (bits - 1)
     return np.asarray(kept + (dropped > half - (kept & 1)))
 
 
 def _shifted(whole: NDArray[np.int64], frac: int) -> NDArray[np.int64]:
-    """Whole numbers times 2^frac; what is dropped is rounded, to even from the middle, as that of floats.  These would hold 53 bits of a number."""
+    """Integers times 2^frac, rounded half to even like floats, which would hold only 53 bits of a number."""
     if frac >= 0:
-        # What is within a bound that fits is 0 where more is shifted.
+        # A larger shift leaves 0 of a value within a bound that fits.
         return np.left_shift(whole, min(frac, 63), out=whole)
     if frac < -63:
         return np.zeros_like(whole)
@@ -143,7 +143,7 @@ def _shifted(whole: NDArray[np.int64], frac: int) -> NDArray[np.int64]:
 
 
 def largest_of(numbers: NDArray[Any]) -> float:
-    """The least float64 that none of these exceeds in absolute value; NaN where one of them is."""
+    """The least float64 that no absolute value of `numbers` exceeds; NaN if one of them is NaN."""
     if numbers.dtype.kind == "f":
         return float(np.max(np.abs(numbers.astype(np.float64)), initial=0.0))
     largest = max(int(numbers.max()), -int(numbers.min())) if numbers.size else 0
@@ -151,7 +151,7 @@ def largest_of(numbers: NDArray[Any]) -> float:
 
 
 def beyond(numbers: NDArray[Any], bound: float) -> NDArray[np.bool_]:
-    """Which of these are not within `bound`, NaN among them; whole numbers are compared exactly."""
+    """Which numbers are not within `bound`, NaN included; integers are compared exactly."""
     limit = bound if numbers.dtype.kind == "f" else math.floor(bound)
     return np.asarray(~((-limit <= numbers) & (numbers <= limit)))
 
@@ -168,7 +168,7 @@ def _outside(numbers: NDArray[Any], bound: float, names: tuple[str, ...]) -> Pre
 
 
 def decode(words: Words, frac: int = FRAC) -> Floats | NDArray[np.int64]:
-    """float64 values of contiguous `words`, exact int64 where `frac` is 0, in their memory, which holds no words any more: what is large is never there twice."""
+    """float64 values of contiguous `words`, exact int64 if `frac` is 0. They overwrite the words, so large data never exist twice."""
     flat = words.reshape(-1)
     whole = signed(flat).view(np.int64)
     if not frac:
@@ -176,6 +176,6 @@ def decode(words: Words, frac: int = FRAC) -> Floats | NDArray[np.int64]:
     real: Floats = flat.view(np.float64)
     for start in range(0, flat.size, _BLOCK):
         part = slice(start, start + _BLOCK)
-        # Of a copy of a few at a time, so that no value is written over a word that is still to be read.
+        # From a copy of a few words at a time, so that no value overwrites a word that is still to be read.
         np.multiply(whole[part].astype(np.float64), 2.0**-frac, out=real[part])
     return real.reshape(words.shape)

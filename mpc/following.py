@@ -1,7 +1,8 @@
-"""How a client follows the program of a job: it runs it on blanks, without any share, and is told by the parties what is revealed to it.
+"""How a client follows the program of a job: it runs the program on blanks, without any share, and the parties tell it what is revealed to
+it.
 
-The program is the parties' own, so what it makes of the revealed values is the same there and here, and so are the places and the lineages of
-everything that is revealed: a party that runs something else is found out before its words are used.
+The program is the parties' own, so it handles revealed values alike there and here, and gives all reveals the same places and lineages: a
+party that runs another program is detected before its words are used.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 
 
 class Told(DryExchange):
-    """A dry run that hears from every party what is revealed to the client, who comes after the parties."""
+    """A dry run that receives from every party what is revealed to the client, whose index comes after the parties'."""
 
     def __init__(self, plan: Plan, names: Sequence[str], index: int, visits: Sequence[Visit]) -> None:
         super().__init__(plan, names, index)
         self._visits = visits
 
     def shapes(self, shape: tuple[int, ...]) -> NoReturn:  # noqa: ARG002  see DryExchange
-        """The parties' shapes are none of a client's business, so it cannot follow what depends on them."""
+        """ProgramError: a client must not learn the parties' shapes, so it cannot follow a program that depends on them."""
         msg = "a client cannot follow a program that depends on the shapes of each party's data"
         raise ProgramError(msg)
 

@@ -1,4 +1,4 @@
-"""Words that take a relation or an opening of their own, and that are on their way once somebody has begun them (decision 0017)."""
+"""Words that take a relation or an opening of their own, computed beside the program once somebody has begun them (decision 0017)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ R = TypeVar("R")
 
 
 FEW = 1 << 9
-"""Words up to which a call does not wait for what it opens for them."""
+"""Words up to which a call does not wait for its opening."""
 
 
 class Later(Unmade, Generic[R]):
-    """Words of the call of `scope`.  `start` is given a scope of their own, and gives the work that makes them, and what that fetches from the dealer, if anything."""
+    """Words of the call of `scope`. `start(scope)` returns the coroutine that computes the words, and the coroutines it awaits for
+    corrections.
+    """
 
     __slots__ = ("_making", "_outcome", "_scope", "_session", "_start")
 
@@ -38,7 +40,7 @@ class Later(Unmade, Generic[R]):
         self._scope = scope
         self._start: Begin | None = start
         self._making: tuple[Scope, Work[R] | Done[R]] | None = None
-        """Their own scope, which is as deep as what they wait for, and not as the op that reads them; and the work in it."""
+        """The words' own scope, as deep as what they wait for, not as the op that reads them; and the work in it."""
 
     def waiting(self) -> Waiting:
         """See Unmade."""
@@ -54,7 +56,7 @@ class Later(Unmade, Generic[R]):
             own = self._scope.child("words")
             own.trips = max(own.trips, scope.trips)
             if self.opens:
-                # What it opens leaves now, and not when the call was made.
+                # The opening is sent now, not when the call was made.
                 own.depth = max(own.depth, scope.depth)
             self._go(self._start, own)
 
@@ -68,23 +70,23 @@ class Later(Unmade, Generic[R]):
             own, work = self._making
             self._outcome = await work.result(scope)
             self.words = frozen(self.words_of(self._outcome))
-            # Nothing that it took is kept.
+            # Release its operands.
             self.depth, self.trips, self._making = own.depth, own.trips, None
 
     def words_of(self, outcome: Any) -> Words:
-        """The words, of what the work gave: all of it."""
+        """The words in the outcome of the work: by default all of it."""
         words: Words = outcome
         return words
 
     async def result(self, scope: Scope) -> R:
-        """What the work gives, which somebody has begun."""
+        """The outcome of the work, which somebody has begun."""
         await self.finish(scope)
         scope.follow(self)
         return self._outcome
 
 
 class Opens(Later[R]):
-    """Words for which something is opened, by whoever reads them first or by the call itself."""
+    """Words that need an opening, begun by their first reader or by the call itself."""
 
     __slots__ = ("_waits",)
     few = FEW
@@ -95,11 +97,15 @@ class Opens(Later[R]):
 
     @property
     def opens(self) -> bool:
-        """See Unmade.  What the call has begun is on its way, at every party that has come to anything computed from it."""
+        """See Unmade. False once the call has begun the opening: every party that reaches anything computed from the words has begun
+        it, too.
+        """
         return self._waits
 
     async def at_once(self) -> Held:
-        """Begin them in the call itself, whoever reads them: beside the program, unless they are too many to keep what is under way (decision 0026)."""
+        """Begin the words in the call itself, whoever reads them: beside the program, unless they are too many to keep pending
+        (decision 0026).
+        """
         scope = self._scope
         await self._session.tasks.room()
         self._waits = False
@@ -113,5 +119,5 @@ class Opens(Later[R]):
 
 
 def watched(s: OpSession) -> bool:
-    """Whether somebody sees every value: then words are made that nobody reads."""
+    """Whether somebody observes every value: then even unread words are made."""
     return s.home.watch is not None

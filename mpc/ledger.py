@@ -1,6 +1,6 @@
-"""What a session costs, declared before it runs (`Cost`) and counted while it does (`Ledger`): rounds, payload and correlations.
+"""The cost of a session, declared before it runs (`Cost`) and counted while it runs (`Ledger`): rounds, payload and correlations.
 
-Payload is message bytes.  What frames and seals add is counted by the channels.
+Payload is message bytes. The channels count what frames and seals add.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Cost:
     dealer: int = 0
 
     def then(self, other: Cost) -> Cost:
-        """The cost of one after the other."""
+        """The cost of this, followed by `other`."""
         return Cost(self.rounds + other.rounds, self.payload + other.payload, self.dealer + other.dealer)
 
     def beside(self, other: Cost) -> Cost:
-        """The cost of both at the same time: the deeper one counts for the rounds."""
+        """The cost of both at the same time: the larger number of rounds counts."""
         return Cost(max(self.rounds, other.rounds), self.payload + other.payload, self.dealer + other.dealer)
 
 
@@ -37,7 +37,7 @@ def together(*costs: Cost) -> Cost:
 
 
 class Release(NamedTuple):
-    """Something that was revealed or announced: by which calls, its shape, and the names of its receivers."""
+    """A value that was revealed or announced: the calls that led to it, its shape, and the names of its receivers."""
 
     what: str
     shape: tuple[int, ...]
@@ -48,13 +48,13 @@ class Release(NamedTuple):
 class Ledger:
     """Running totals of one party, or of the dealer, in one session.
 
-    `rounds` is the depth so far, `sent` the payload bytes by peer, `blocks` the number of messages that carried them.  `corrections` are bytes
-    from the dealer, `relations` the correlations that were used; at the dealer, those that it served.  `revealing` is how many outputs are on
-    their way.
+    `rounds` is the depth so far, `sent` the payload bytes by peer, `blocks` the number of messages that carried them. `corrections` are
+    bytes from the dealer, `relations` the correlations that were used; at the dealer, those that it served. `revealing` is the number of
+    outputs in flight.
 
-    The depth is exact, and that of all parties, where calls are awaited in place or gathered.  What a call waits for in another way, such as a task of
-    another call, is not in its depth; and a task counts for the calls that its maker makes once it has ended, be it awaited or not, which may be before
-    one of them at one party and after it at another.  Bytes and correlations are exact in any case.
+    The depth is exact, and the same at all parties, if calls are awaited in place or gathered. Other waits, such as for another call's
+    task, do not add to a call's depth. A task adds to the calls that its maker makes after the task has ended, awaited or not; that may be
+    before one of them at one party and after it at another. Bytes and correlations are exact in any case.
     """
 
     rounds: int = 0
@@ -64,7 +64,7 @@ class Ledger:
     blocks: int = 0
     revealing: int = 0
     on_round: Callable[[float], None] | None = None
-    """Is told how many seconds each exchange of messages took; those that run side by side count each."""
+    """Called with the seconds that each exchange of messages took; simultaneous ones each count."""
 
     def sends(self, peer: str, payload: int) -> None:
         """`payload` bytes leave for `peer` as one message."""
@@ -77,7 +77,7 @@ class Ledger:
         return max(self.sent.values(), default=0)
 
     def add(self, other: Ledger) -> None:
-        """Count what `other` cost, as one after the other."""
+        """Add the cost of `other`, as if one ran after the other."""
         self.rounds += other.rounds
         self.corrections += other.corrections
         self.relations += other.relations
@@ -91,15 +91,15 @@ class Books:
 
     def __init__(self) -> None:
         self.on_round: Callable[[float], None] | None = None
-        """Is given to the ledgers of sessions that begin from now on."""
+        """Given to the ledgers of sessions that begin from now on."""
         self.on_fault: Callable[[], None] | None = None
-        """Is told that a session ends with a fault."""
+        """Called when a session ends with a fault."""
         self._closed = Ledger()
         self._open: dict[int, Ledger] = {}
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
-        """The ledger of one session, which lasts as long as the body."""
+        """The ledger of one session, for the duration of the body."""
         ledger = Ledger(on_round=self.on_round)
         self._open[id(ledger)] = ledger
         try:
@@ -113,7 +113,7 @@ class Books:
             self._closed.add(ledger)
 
     def total(self) -> Ledger:
-        """What all sessions cost together until now."""
+        """The cost of all sessions together so far."""
         total = Ledger()
         for ledger in (self._closed, *self._open.values()):
             total.add(ledger)

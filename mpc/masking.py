@@ -1,4 +1,4 @@
-"""Shares less fresh masks, opened (paper: turbospeedz)."""
+"""Shares minus fresh masks, opened (paper: turbospeedz)."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class Difference(Opens["Words"]):
-    """That of a masked value from its mask, which is public once it is there."""
+    """The public difference between a value and its mask."""
 
     __slots__ = ()
     few = MAX_LIFTED
 
     def words_of(self, outcome: Words) -> Words:
-        """See Later.  What is opened is flat."""
+        """See Later. The opened words are flat."""
         return outcome.reshape(self.shape)
 
 
 async def mask(s: OpSession, scope: Scope, x: AShare, name: Expression) -> Masked:
-    """`x` under the mask `name`, for the call of `scope`; one of few elements is opened beside the program (decision 0027)."""
+    """`x` under the mask `name`, for the call of `scope`; few elements are opened beside the program (decision 0027)."""
     engine = s.engine
     await make(scope, [x.held])
     hidden = hide(engine, name, x.words)
@@ -45,7 +45,9 @@ async def mask(s: OpSession, scope: Scope, x: AShare, name: Expression) -> Maske
 
 
 async def masked(engine: Engine, scope: Scope, values: Sequence[AShare | Masked], names: Sequence[Expression]) -> tuple[Masked, ...]:
-    """All of these masked, for an op of `scope`: those that are not yet under their `names`, in one opening; those that are, with their differences."""
+    """All `values` masked, for an op of `scope`: those not masked yet under their `names`, in one opening; the others with their
+    differences.
+    """
     fresh = [(x, name) for x, name in zip(values, names, strict=True) if isinstance(x, AShare)]
     opened = iter(await _masked(engine, scope, fresh) if fresh else ())
     everything = tuple([next(opened) if isinstance(x, AShare) else x for x in values])
@@ -54,7 +56,7 @@ async def masked(engine: Engine, scope: Scope, values: Sequence[AShare | Masked]
 
 
 async def difference(engine: Engine, scope: Scope, x: AShare | Masked, name: Expression) -> Words:
-    """That of x from its mask, flat, for an op of `scope`; of x that is not masked yet, nothing is kept of its mask `name`."""
+    """`x` minus its mask, as flat public words, for an op of `scope`. If x is not masked yet, masks it under `name` and discards the mask."""
     await make(scope, [x.held])
     if isinstance(x, Masked):
         return x.difference.reshape(-1)
@@ -62,7 +64,7 @@ async def difference(engine: Engine, scope: Scope, x: AShare | Masked, name: Exp
 
 
 def hide(engine: Engine, name: Expression, words: Words) -> Words:
-    """This party's `words`, flat, less its share of the fresh mask `name`."""
+    """This party's `words`, flat, minus its share of the fresh mask `name`."""
     # An owner mask is the owner's stream alone; the others' words of a private input are 0 and stay so.
     if name.owner is not None and name.owner != engine.home.index:
         return engine.zeros(words.shape).reshape(-1)
@@ -75,7 +77,7 @@ async def _masked(engine: Engine, scope: Scope, fresh: Sequence[tuple[AShare, Ex
     # Each mask hides one value: its range was taken for this value and streams are never read for another.
     hidden = [hide(engine, name, x.words) for x, name in fresh]
     together = hidden[0] if len(hidden) == 1 else np.concatenate(hidden)
-    del hidden  # as large as what is opened, which may take long
+    del hidden  # as large as the opened words, whose opening may take long
     cuts = [slice(stop - x.size, stop) for stop, x in zip(accumulate(x.size for x in values), values, strict=True)]
     opened = await _opened(engine, scope, values, names, together)
     parts = zip(values, cuts, names, strict=True)
@@ -83,7 +85,7 @@ async def _masked(engine: Engine, scope: Scope, fresh: Sequence[tuple[AShare, Ex
 
 
 def _mask(x: AShare, hidden: Words) -> Words:
-    """This party's share a of the mask of x, of which it hid x - a: so a is not there while the opening is under way, which keeps that."""
+    """This party's share a of x's mask, computed from x - a: so a takes no memory during the opening, which keeps x - a."""
     return x.words - hidden.reshape(x.shape)
 
 

@@ -1,4 +1,4 @@
-"""A node: one identity's mesh that stays up and runs session after session.  `connect` is a node for a single job."""
+"""A node: one identity's mesh that stays up and runs session after session. `connect` is a node for a single job."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _TRUST = (
 class Node:
     """`async with Node(...) as node:` keeps channels to all members; a dealer's node serves jobs by itself.
 
-    While it is open it holds `lock`, if it has one; ConfigError if `memory` knows a newer roster.
+    While open, it holds `lock`, if it has one; ConfigError if `memory` knows a newer roster.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Node:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Hold the identity before it opens, and until after it has closed, for what has to be ready when the others connect."""
+        """Hold the identity's lock from before the node opens until after it has closed, for what must be ready when the others connect."""
         self._take_lock()
         self._claimed = True
         try:
@@ -115,7 +115,7 @@ class Node:
             if self.dealer is not None:
                 await self.dealer.close()
         finally:
-            # Also of who is cancelled meanwhile: what listens on would do so without the lock.
+            # Even if cancelled meanwhile: what listens on would do so without the lock.
             await self.mesh.__aexit__(*fault)
 
     @contextmanager
@@ -148,12 +148,12 @@ class Node:
     ) -> AsyncIterator[Session]:
         """Agree on `job` with its other parties and the dealer, and run the body as this party's program.
 
-        `terms` are further things that all parties must say alike, by name: a Disagreement lists the names that differ.
-        Members that are not there yet are waited for; with `all_present`, where everyone has just said yes, one that goes missing ends it at once.
-        `visit` leads to a client that gets results too.  `roster` is the one that all agreed on, if this node may have taken another since.
+        `terms` are further things on which all parties must agree, by name: a Disagreement lists the names that differ. Absent members are
+        waited for; with `all_present`, for when every member has just agreed, a member that goes missing ends the job at once. `visit`
+        leads to a client that gets results, too. `roster` is the one that all agreed on, if this node may have taken another since.
 
-        Raises PeerLost, Disagreement, PeerMisbehaved as the same one error at every op once a peer fails; an exception of
-        the body passes unchanged and ends the session at every party.
+        Once a peer fails, every op raises the same PeerLost, Disagreement or PeerMisbehaved; an exception of the body passes unchanged and
+        ends the session at every party.
         """
         self._check_may_begin(job, parties)
         described = describe(job, self.mesh, tuple(parties) if parties is not None else None, program, terms, roster)
@@ -174,7 +174,7 @@ class Node:
         s.log.info("phase=done rounds=%d payload=%d", s.cost.rounds, s.cost.payload)
 
     def abort(self, job: str, fault: BaseException) -> None:
-        """The program of `job` is to end by `fault`: if it runs here, every peer is told at once, whatever the program does."""
+        """End the program of `job` with `fault`: if it runs here, every peer is told at once, whatever the program does."""
         if job in self._live:
             self._live[job].abort(fault)
 
@@ -200,7 +200,7 @@ class Node:
 
 
 class Connection(AbstractAsyncContextManager["Session"]):
-    """A session of a node of its own, which both begin and end with the `async with`."""
+    """A session with its own node, which both begin and end with the `async with`."""
 
     def __init__(self, joined: AbstractAsyncContextManager[Session]) -> None:
         self._joined = joined
@@ -230,10 +230,10 @@ def connect(
 ) -> Connection:
     """Join `job` as the party that the file `config` describes; the same call at every party.
 
-    `parties` are the names of those that compute, this one among them; all parties of the roster by default.  `program` is a text that all of them must
-    give alike, such as the name and version of what they will compute: who gives another is told so (Disagreement) before anything is read.
-    The program is this organisation's own: `allow`, `min_rows`, the policy and the audit log are for jobs of `beaver party`, and bind no program.
-    `listener` is an already bound socket, for supervisors that hand one down.  Raises ConfigError, and what `Node.session` does.
+    `parties` are the names of the computing parties, this one included; all parties of the roster by default. `program` is a text on which
+    all must agree, such as the name and version of the computation: a Disagreement is raised before anything is read if it differs. The
+    program is this organisation's own: `allow`, `min_rows`, the policy and the audit log are for jobs of `beaver party`, and bind no
+    program. `listener` is an already bound socket, for supervisors that hand one down. Raises ConfigError, and what `Node.session` does.
     """
 
     @asynccontextmanager
@@ -245,15 +245,16 @@ def connect(
 
 
 def open_node(config: str | Path, *, listener: socket.socket | None = None) -> Node:
-    """The node that the file `config` describes, to run many jobs; use it with `async with`.  No policy binds what it runs, as for `connect`.
+    """The node that the file `config` describes, to run many jobs; use it with `async with`. As for `connect`, no policy binds its
+    programs.
 
-    ConfigError when it is opened while another process, or this one, has a node of this identity open, or once used a newer roster.
+    On opening: ConfigError if another process, or this one, has a node of this identity open, or has used a newer roster.
     """
     return node_of(load_config(config), listener)
 
 
 def node_of(settings: PartyConfig, listener: socket.socket | None = None) -> Node:
-    """The node of a configuration that was read."""
+    """The node of a configuration that was already read."""
     if listener is not None:
         settings.check_listener(listener)
     clocks = Clocks(**settings.clocks.model_dump())
@@ -263,11 +264,11 @@ def node_of(settings: PartyConfig, listener: socket.socket | None = None) -> Nod
 
 
 def network_of(settings: PartyConfig, clocks: Clocks, listener: socket.socket | None = None) -> Network:
-    """How the member reaches the others: over TCP, at the roster's broker, or some each way.  ConfigError for an unusable login."""
+    """The member's network: TCP, the roster's broker, or both. ConfigError for an unusable login."""
     _, relay, guests, direct = ways_of(settings)
     if relay is None or not guests:
         return TcpNetwork(settings.listen_address(), listener, patience=clocks.lost)
-    # A fifth of a second, which only members of a relay need.
+    # The import takes a fifth of a second and serves only members of a relay.
     from mpc.transport.broker import Login  # noqa: PLC0415
     from mpc.transport.mqtt import MqttNetwork  # noqa: PLC0415
 
@@ -280,7 +281,7 @@ def network_of(settings: PartyConfig, clocks: Clocks, listener: socket.socket | 
 
 
 class Ways(NamedTuple):
-    """What a network is made of: where this member listens, the broker, whom it meets there, and whether it meets anybody directly."""
+    """The parts of a network: where this member listens, the broker, whom it meets there, and whether it meets anybody directly."""
 
     listen: Endpoint | None
     relay: Relay | None
@@ -289,7 +290,7 @@ class Ways(NamedTuple):
 
 
 def ways_of(settings: PartyConfig) -> Ways:
-    """The ways of the member that `settings` describe; a node with others is another one."""
+    """The ways of the member that `settings` describe; if they change, another node is needed."""
     roster = settings.load_roster()
     me = roster[settings.name]
     others = met(me.name, roster).values()

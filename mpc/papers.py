@@ -1,4 +1,4 @@
-"""Where each construction comes from: citation key -> title and address.  Docstrings cite the keys."""
+"""The source of each construction: citation key -> title and address. Docstrings cite the keys."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ PAPERS = {
         "M. Dworkin: Recommendation for Block Cipher Modes of Operation, NIST SP 800-38A", "https://doi.org/10.6028/NIST.SP.800-38A"
     ),
     "turbospeedz": Paper(
-        "A. Ben-Efraim, M. Nielsen, E. Omri: Turbospeedz: Double Your Online SPDZ! Improving SPDZ Using Function Dependent Preprocessing, ACNS 2019",
+        "A. Ben-Efraim, M. Nielsen, E. Omri: Turbospeedz: "
+        "Double Your Online SPDZ! Improving SPDZ Using Function Dependent Preprocessing, ACNS 2019",
         "https://eprint.iacr.org/2019/080",
     ),
     "valiant75": Paper(

@@ -26,7 +26,7 @@ _ZEROS = bytes(_CHUNK)
 
 
 def fields(*parts: bytes | str | int) -> bytes:
-    """Canonical bytes of a list: every field with its length before it, so no two lists share an encoding."""
+    """Canonical bytes of a list: every field is preceded by its length, so no two lists share an encoding."""
     out: list[bytes] = []
     for part in parts:
         raw = part if isinstance(part, bytes) else part.encode() if isinstance(part, str) else part.to_bytes(8, "little")
@@ -43,12 +43,12 @@ def derive(key: bytes, *context: bytes | str | int) -> bytes:
 
 
 def blocks_for(words: int) -> int:
-    """How many 16-byte blocks hold `words` ring words; the unit in which streams are allocated."""
+    """How many 16-byte blocks, the unit in which streams are allocated, hold `words` ring words."""
     return -(-words // BLOCK_WORDS)
 
 
 class Stream:
-    """An endless sequence of pseudorandom words; any slice can be made again from its first block."""
+    """An endless sequence of pseudorandom words; any slice can be recomputed from its first block."""
 
     __slots__ = ("_block_cipher", "_key")
 
@@ -64,7 +64,7 @@ class Stream:
         return self.slice(first_block, 0, count(shape)).reshape(shape)
 
     def slice(self, first_block: int, start: int, stop: int) -> Words:
-        """Words start:stop, counted from block `first_block`, without making those before."""
+        """Words start:stop, counted from block `first_block`, without computing those before."""
         skipped = start % BLOCK_WORDS
         counter = first_block + start // BLOCK_WORDS
         if stop - start <= _SHORT:
@@ -78,7 +78,9 @@ class Stream:
         return out[skipped:]
 
     def _short(self, counter: int, blocks: int) -> Words:
-        """The same words: counter mode is the cipher on the counters, whose context serves every short read where counter mode needs one each."""
+        """The stream's words by encrypting the counters: one cipher context serves all short reads, while counter mode needs one for
+        each.
+        """
         return self._blocks(b"".join([(counter + block).to_bytes(16, "big") for block in range(blocks)]))
 
     def at(self, first_block: int, places: NDArray[np.intp]) -> Words:

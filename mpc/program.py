@@ -1,4 +1,4 @@
-"""A program: `async def program(s, ...)`, which runs once at each of two parties or more."""
+"""A program: `async def program(s, ...)`, which runs once at each of two or more parties."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ R = TypeVar("R")
 
 
 def called(program: Callable[..., Awaitable[R]], s: object, /, *arguments: object, **parameters: object) -> Awaitable[R]:
-    """`program(s, *arguments, **parameters)`, to be awaited; ProgramError if it is no coroutine function, or gives a call that it has not awaited."""
+    """The awaitable `program(s, *arguments, **parameters)`; ProgramError if `program` is no coroutine function or returns an unawaited
+    call.
+    """
     given: object = program
     if not callable(given):
         msg = f"a program is an `async def program(s, ...)`, and no {type(given).__name__}"
@@ -44,7 +46,7 @@ async def _finished(program: Awaitable[R]) -> R:
 
 
 def parties_of(n: object) -> int:
-    """How many parties a program is to run among; ConfigError for too few, and for what is no number of them."""
+    """The number of parties of a program; ConfigError if there are too few, or if `n` is no such number."""
     if not isinstance(n, int | np.integer) or n < 2:
         msg = f"a program runs among two parties or more, not {n if isinstance(n, int | np.integer) else type(n).__name__}"
         raise ConfigError(msg)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 WORD = np.dtype("<u8")
 BITS = 64
 MOST_COPIED, MOST_KEPT = 1 << 16, 1 << 13
-"""Words of a part, up to which it is copied where it would keep a whole in memory; and of a whole, up to which any part may keep it."""
+"""Words of a part up to which it is copied rather than keep its whole array in memory; words of a whole array that any part may keep."""
 
 MAX_NDIM = 32
 """Axes of an array that has a name; also of a shape that a party announces."""
@@ -32,13 +32,13 @@ def zeros(shape: tuple[int, ...]) -> Words:
 
 
 def fixed_zeros(shape: tuple[int, ...]) -> Words:
-    """All-zero words of `shape` that stay so and take the memory of one: nobody can write them."""
+    """Read-only all-zero words of `shape`, which take the memory of one word."""
     # np.broadcast_to does the same and takes six times as long.
     return np.ndarray(shape, WORD, _ZERO, strides=(0,) * len(shape))
 
 
 def frozen(words: Any) -> Words:
-    """`words` itself, from now on read-only: a share or mask never changes under its name.
+    """Make `words` read-only and return it: a share or mask never changes under its name.
 
     numpy turns the results of 0-d arithmetic into scalars, which warn where arrays wrap; here they become arrays again.
     """
@@ -50,12 +50,12 @@ def frozen(words: Any) -> Words:
 
 
 def raw(words: NDArray[Any]) -> memoryview:
-    """The bytes of words, without a copy where they lie together."""
+    """The bytes of `words`, without a copy if they are contiguous."""
     return np.ascontiguousarray(words).reshape(-1).view(np.uint8).data
 
 
 def signed(words: Words) -> NDArray[np.signedinteger[Any]]:
-    """The same bits read as two's complement, without a copy; of the width that the dtype says, since tests go through all words of 8 bits."""
+    """The same bits read as two's complement, without a copy. The dtype decides the width, since tests try all 8-bit words."""
     return words.view(np.dtype(f"i{words.dtype.itemsize}"))
 
 
@@ -67,30 +67,32 @@ def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=1 << 10)
 def outline(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """An array of `shape` that takes one byte, its strides being 0: it answers every question about shapes at no cost."""
+    """An array of `shape` that takes one byte, since its strides are 0: it answers questions about shapes at no cost."""
     return np.broadcast_to(np.uint8(0), shape)
 
 
 @lru_cache(maxsize=1 << 10)
 def reshaped(shape: tuple[int, ...], *target: int | tuple[int, ...]) -> tuple[int, ...]:
-    """What numpy makes of `shape` on reshape(*target); ValueError if it does not fit."""
+    """The shape that numpy's reshape(*target) gives; ValueError if it does not fit."""
     return outline(shape).reshape(*target).shape  # type: ignore[arg-type]
 
 
 def is_little_of(part: int, whole: int) -> bool:
-    """Whether a part of so many words is copied, since as a view it would keep the whole in memory; never one that is as large as a chunk of an op."""
+    """Whether a part of `part` words is copied, since a view would keep the whole in memory; never if it is as large as a chunk of an
+    op.
+    """
     return part <= MOST_COPIED and 16 * part <= whole and whole > MOST_KEPT
 
 
 def taken(array: Any, key: Any) -> Any:
-    """array[key]; a small part of a large array is a copy, which does not keep that in memory."""
+    """array[key]; a small part of a large array is copied, so that it does not keep the array in memory."""
     part = array[key]
     return part.copy() if isinstance(part, np.ndarray) and is_little_of(part.size, array.size) else part
 
 
 def without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
     """The shape of a sum over one axis, or over all."""
-    # Not asked of numpy, as other shapes are: it would add up the whole outline to tell.
+    # Not asked of numpy, as other shapes are: it would add up the whole outline.
     if axis is None:
         return ()
     axis = range(len(shape))[axis]

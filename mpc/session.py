@@ -1,4 +1,4 @@
-"""One run of one job, as the program of one party sees it: its inputs, masked values and reveals, in step with all others."""
+"""One run of one job as one party's program sees it: its inputs, masked values and reveals, in step with all others."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Receivers: TypeAlias = "int | str | Iterable[int | str]"
-"""Who gets a result, by index or name."""
+"""The receivers of a result, by index or name."""
 _SILENT = logging.LoggerAdapter(logging.Logger("beaver", 1), {})  # noqa: LOG001  nobody is to hear of what a dry run reveals
 _SILENT.logger.addHandler(logging.NullHandler())
 
@@ -49,15 +49,15 @@ _SILENT.logger.addHandler(logging.NullHandler())
 class Session:
     """What a program gets: `index`, `n`, `names`, `id`, `cost`, `log`, and the calls below.
 
-    Calls that return at once are local; what is awaited may use the network.  `client` is who gets results besides the parties, if anyone:
-    what is revealed to everyone is revealed to it, too.  Nothing here opens words: only the bodies of ops do, which get the `OpSession`.
+    Calls that return at once are local; awaited ones may use the network. `client` gets results besides the parties, if there is one: what
+    is revealed to everyone is revealed to it, too. Nothing here opens words: only the bodies of ops do, which get the `OpSession`.
     """
 
     def __init__(self, names: Sequence[str], ops: OpSession, log: logging.LoggerAdapter[logging.Logger], client: str = "") -> None:
         self.names = tuple(names)
         self.index, self.n = ops.index, ops.n
         self.id = ops.home.session
-        """Of this session alone, and alike at all parties."""
+        """Unique to this session, and the same at all parties."""
         self.cost = ops.engine.cost
         self.log = log
         self.releases: Counter[Release] = Counter()
@@ -72,17 +72,17 @@ class Session:
     async def run(self, program: Callable[Concatenate[Session, P], Awaitable[R]], /, *arguments: P.args, **parameters: P.kwargs) -> R:
         """`await program(s, *arguments, **parameters)`, with its correlations asked for ahead, as far as a dry run can name them.
 
-        The program runs twice.  First the dry run does what it does, on shapes alone: so let it have no side effects, such as a list from outside
-        that it appends to, and do the same in both runs.  Pass every share that it uses as an argument, or in a list, tuple or dictionary: shares lose their contents for the dry run.
-        The words of all shares that the program returns are made.
+        The program runs twice.  First the dry run does what it does, on shapes alone: so let it have no side effects, such as a list from
+        outside that it appends to, and do the same in both runs.  Pass every share that it uses as an argument, or in a list, tuple or
+        dictionary: shares lose their contents for the dry run. The words of all shares that the program returns are made.
         """
         scope = current(self._ops)
-        # Nothing else of the dry run is kept: every name that it asked for would last as long as the program.
+        # Keep nothing else of the dry run: all its names would live as long as the program.
         named = await self._ask_ahead(scope, program, arguments, parameters)
         try:
             outcome = await program(self, *arguments, **parameters)
         finally:
-            # Of a program that failed on the way, the dealer knows the rest by names that nothing else may have.
+            # If the program failed midway, the dealer knows the rest by names that nothing else may have.
             scope.skip(named)
         await self.made(outcome)
         return outcome
@@ -90,10 +90,10 @@ class Session:
     async def _ask_ahead(
         self, scope: Scope, program: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], parameters: dict[str, Any]
     ) -> Scope:
-        """Do the dry run and ask for its correlations; the scope that names everything that it named."""
+        """Do the dry run and ask for its correlations; return the scope of all names that it used."""
         dry, plan = dry_run(self.names, self.index, client=self._client, source=Planning)
         ops: OpSession = within(dry)
-        # Names go on where this scope is now: nothing that was named before is named again.
+        # Names continue from this scope's position: no used name is used again.
         ops.root = scope.twin()
         ops.unbegun = {}
 
@@ -113,7 +113,7 @@ class Session:
     # -- own values and inputs ---------------------------------------------------------------------------------
 
     def encode(self, values: ArrayLike, *, frac: int = FRAC, bound: float | None = None) -> Encoded:
-        """This party's own reals as ring words.  `bound` defaults to what n addends may reach without overflow.
+        """This party's own reals as ring words. `bound` defaults to the largest that n addends cannot overflow.
 
         Raises PrecisionError for NaN, infinity and values beyond `bound`, naming row and column.
         """
@@ -122,19 +122,22 @@ class Session:
         return Encoded(self._engine.encode(values, frac, limit), frac, rounded_bound(limit, frac))
 
     def zero(self, shape: Extent, *, frac: int = FRAC, terms: tuple[float | str, ...] = ()) -> AShare:
-        """A sharing of zero; rounds 0, bytes 0.  `terms` are public settings or names; if another party has others, opening it is a Disagreement."""
+        """A sharing of zero; rounds 0, bytes 0. `terms` are public settings or names; if another party's differ, opening it is a
+        Disagreement.
+        """
         extent, frac, scope = extent_of(shape), fractional_bits(frac), current(self._ops)
-        # Zero words at everyone: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
+        # Zero words at every party: no share leaves its party without a fresh mask or a fresh zero sharing (decision 0007).
         lineage = lineage_of("zero", *scope.path, scope.ranges.take(ZERO, ()).block, frac, *extent, *map(parameter_lineage, terms))
         return AShare(self._engine.zeros(extent), frac=frac, bound=0.0, home=self._ops.home, lineage=lineage)
 
     def input(
         self, values: ArrayLike | None, owner: int | str, shape: Extent | None = None, *, frac: int = FRAC, bound: float = BOUND
     ) -> AShare:
-        """The private `values` of party `owner` as shares of all; everyone else passes None and the public `shape`.
+        """The private `values` of party `owner` as shares of all parties; all others pass None and the public `shape`.
 
-        The default bound suits sums and comparisons: values to be multiplied need bounds whose product fits, such as 2^10 each with 20 fractional bits.
-        rounds 0 · bytes 0 · reveals nothing but the shape.  Raises PrecisionError at the owner as `encode` does.
+        The default bound suits sums and comparisons: values to be multiplied need bounds whose product fits, such as 2^10 each with 20
+        fractional bits.
+        rounds 0 · bytes 0 · reveals nothing but the shape. Raises PrecisionError at the owner as `encode` does.
         """
         number, frac, bound = self.party(owner), fractional_bits(frac), as_bound(bound)
         if number == self.index:
@@ -154,7 +157,7 @@ class Session:
         return AShare(words, frac=frac, bound=rounded_bound(bound, frac), home=self._ops.home, lineage=lineage, owner=number)
 
     def given(self, words: Words | None, shape: Extent, *, frac: int, bound: float) -> AShare:
-        """What a client split among the parties, of which this party has `words`; a dry run has none.  rounds 0 · reveals nothing"""
+        """Data that a client split among the parties; `words` is this party's share, None in a dry run. rounds 0 · reveals nothing"""
         extent, frac = extent_of(shape), fractional_bits(frac)
         lineage = lineage_of("given", self.zero((), frac=frac).lineage, *extent, parameter_lineage(float(bound)))
         words = self._engine.zeros(extent) if words is None else words
@@ -162,9 +165,10 @@ class Session:
 
     @protocol
     async def announce(self, numbers: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Everyone's `numbers`, in party order: a shape, or up to 32 other whole numbers, 0 or more, such as how many columns each party has.
+        """Every party's `numbers`, in party order: a shape, or up to 32 other integers, 0 or more, such as each party's number of columns.
 
-        rounds 1 · bytes 8 x 33 per peer · reveals the numbers to all parties · raises PeerMisbehaved for numbers that no array has as its shape
+        rounds 1 · bytes 8 x 33 per peer · reveals the numbers to all parties · raises PeerMisbehaved for numbers that cannot be an array's
+        shape
         """
         check_axes(numbers)
         scope = current(self._ops)
@@ -173,10 +177,11 @@ class Session:
 
     @protocol
     async def inputs(self, values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> list[AShare]:
-        """Everyone's private `values` as shares, in party order; the shapes may differ and become public.  For `bound` see `input`.
+        """Every party's private `values` as shares, in party order; the shapes may differ and become public. For `bound` see `input`.
 
-        rounds 1 · bytes 8 x 33 per peer · reveals the shapes.  Raises PrecisionError as `encode` does, PeerMisbehaved for a shape that nobody could hold,
-        ProgramError for a frame or series: parties may have other columns and rows here, so that names and index are for the program to compare.
+        rounds 1 · bytes 8 x 33 per peer · reveals the shapes. Raises PrecisionError as `encode` does, PeerMisbehaved for an impossible
+        shape, ProgramError for a frame or series: the parties' columns and rows may differ here, so the program must compare names and
+        index itself.
         """
         refuse_frame(values, "s.inputs")
         shapes = await self.announce(shape_of(values))
@@ -188,32 +193,35 @@ class Session:
         ]
 
     async def made(self, *outcomes: Any) -> None:
-        """Make the words of all shares and masked values in `outcomes`: they may not be there as long as nobody has read them.  Ops do so by themselves.
+        """Make the words of all shares and masked values in `outcomes`: words may be missing until somebody reads them. Ops do this by
+        themselves.
 
         rounds, bytes and dealer are those that `mul` and `mul_trunc` state for products that something reads
         """
         await self._ops.made(*outcomes)
 
     def operand(self, x: Any, kinds: tuple[type[Secret], ...], taker: str) -> Any:
-        """`x`, for a protocol of this name, if it is a secret of one of these kinds and of this session; ProgramError otherwise.
+        """Return `x`, for a protocol named `taker`, if it is a secret of one of these kinds and of this session; ProgramError otherwise.
 
-        A dry run takes those that its program holds of the real session, too, and gives them without their contents.
+        A dry run also accepts its program's secrets of the real session and returns them without their contents.
         """
         return self._ops.operand(x, kinds, taker)
 
     def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], *arguments: Any, work: int = 0) -> Coroutine[Any, Any, Words]:
-        """`kernel(*arguments)`, own words of `shape`, to be awaited; in a thread if it is `work` word operations long.  A dry run skips it."""
+        """The awaitable `kernel(*arguments)`, this party's words of `shape`; in a thread if its `work`, in word operations, is large. A
+        dry run skips it.
+        """
         return self._ops.compute(kernel, shape, *arguments, work=work)
 
     # -- openings and outputs ----------------------------------------------------------------------------------
 
     @protocol
     async def mask(self, x: AShare) -> Masked:
-        """Open x - a for a fresh mask a: no later product with x needs an opening of it (paper: turbospeedz).
+        """Open x - a for a fresh mask a: later products with x do not have to open it again (paper: turbospeedz).
 
         rounds 1 · bytes 8 per element and peer (a private input: from its owner only) · dealer 0 · opens x - a, uniform
 
-        x of at most 4096 elements is opened beside the program: only whoever reads the result waits.
+        An x of at most 4096 elements is opened beside the program: only readers of the result wait.
         """
         ops = self._ops
         x = ops.operand(x, (AShare,), "mask")
@@ -233,10 +241,10 @@ class Session:
     async def reveal(self, /, x: AShare, to: None = None) -> NDArray[Any]: ...
     @protocol
     async def reveal(self, x: AShare | BShare, to: Receivers | None = None) -> NDArray[Any] | None:
-        """The value of `x` at the receivers `to` (all by default): float64, int64 where frac is 0, bool for bits; None elsewhere.
+        """The value of `x` at the receivers `to` (all by default): float64, int64 if frac is 0, bool for bits; None elsewhere.
 
         rounds 1 · bytes 8 per element (1/8 per bit) and receiver · reveals x to the receivers and nothing to others
-        raises ConfigError for a receiver that takes no part, ProgramError for none at all
+        raises ConfigError for a receiver that takes no part, ProgramError if there is none
         """
         x = self.operand(x, (AShare, BShare), "reveal")
         receivers = self.receivers(to)
@@ -245,12 +253,12 @@ class Session:
         await self.made(x)
         usage, combine, frac = (ZERO_XOR, np.bitwise_xor, None) if isinstance(x, BShare) else (ZERO, np.add, x.frac)
         fresh = self._engine.streams.zero(scope.ranges.take(usage, x.words.shape), usage)
-        # Re-randomised afresh, in the memory of the zero sharing: what a receiver sees of each share is uniform but for the sum.
+        # Re-randomised afresh, in the memory of the zero sharing: the shares that a receiver sees are uniform but for their sum.
         if frac is None:
             fresh ^= x.words
         else:
             fresh += x.words
-        del x  # as large as the total, which may take its place
+        del x  # as large as the total, which may reuse its memory
         self._release(scope, shape, to_names)
         self.cost.revealing += 1
         try:
@@ -261,12 +269,12 @@ class Session:
         return None if total is None else self._engine.plain(shape, frac, total)
 
     def _release(self, scope: Scope, shape: tuple[int, ...], to: tuple[str, ...]) -> None:
-        """Record it before it leaves: what a failure leaves half sent was revealed, too."""
+        """Record the release before it leaves: even a partly sent value counts as revealed."""
         calls = "/".join(call.rpartition(".")[0] for call in scope.label.split("/"))
         self.releases[Release(calls, shape, to)] += 1
 
     def receivers(self, to: Receivers | None) -> tuple[int, ...]:
-        """The indices of those that `to` means: all if None.  The client, where there is one, comes after the parties."""
+        """The indices of the receivers `to`: all if None. The client, if there is one, comes after the parties."""
         if to is None:
             return tuple(range(len(self._receiver_names)))
         listed: tuple[Any, ...] = tuple(to) if np.iterable(to) and not isinstance(to, str) else (to,)
@@ -276,7 +284,7 @@ class Session:
         return tuple(sorted({self.n if self._client and entry in (self.n, self._client) else self.party(entry) for entry in listed}))
 
     def everyone(self, to: Receivers | None) -> bool:
-        """Whether whoever may get results gets this one."""
+        """Whether everyone who may get results gets this one."""
         return len(self.receivers(to)) == len(self._receiver_names)
 
     def party(self, who: int | str) -> int:
@@ -287,7 +295,7 @@ class Session:
                 raise ConfigError(msg)
             return self.names.index(who)
         try:
-            # True is no party 1, nor is 1.5.
+            # True is not party 1, nor is 1.5.
             number = -1 if isinstance(who, bool | np.bool_) else index(who)
         except TypeError:
             number = -1
@@ -300,7 +308,7 @@ class Session:
 def dry_run(
     names: Sequence[str], index: int, hearing: Hearing = DryExchange, client: str = "", source: type[DrySource] = DrySource
 ) -> tuple[Session, Plan]:
-    """A session of party `index` on shapes alone, and the plan that it writes down."""
+    """A session of party `index` on shapes alone, and the plan that it fills."""
     engine, plan = Dry.of(names, index, hearing, source)
     ops = OpSession(engine)
     plan.closes = partial(close_innermost, ops)

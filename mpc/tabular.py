@@ -1,4 +1,4 @@
-"""A party's own data as it comes: arrays, lists, and frames, tables and series of pandas, polars and Arrow.  What they call their columns, and the numbers in them."""
+"""A party's own data: arrays, lists, and frames, tables and series of pandas, polars and Arrow. Reads their column names and numbers."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ if TYPE_CHECKING:
 _WHOLE = (int, np.integer, np.bool_)
 _NUMBERS = (*_WHOLE, float, Decimal, np.number)
 _OTHERS = {"U": "text", "S": "text", "M": "dates", "m": "spans of time", "c": "complex numbers"}
-"""What arrays of these kinds hold."""
+"""The contents of arrays of these kinds."""
 
 
 def column_names(x: object) -> tuple[str, ...]:
-    """How a frame calls its columns, or a series itself; an array has no names."""
+    """The column names of a frame, or the name of a series; an array has no names."""
     # An Arrow table's `columns` are its data.
     for attribute in ("column_names", "columns"):
-        # Never what `__getattr__` makes up: of a column with that name, a frame gives the data.
+        # Not through `__getattr__`: for a column with that name, a frame would return the data.
         if inspect.getattr_static(x, attribute, None) is not None:
             return tuple(map(str, getattr(x, attribute)))
-    # A series is what can become a frame of one column: other arrays have a `name`, too, such as where they are in a file.
-    # Of pandas, a row has one that is no text: its number in the frame.
+    # A series can become a frame of one column: other arrays may have a `name`, too, such as their place in a file.
+    # In pandas, a row's name is no text: it is its number in the frame.
     name = getattr(x, "name", None) if inspect.getattr_static(x, "to_frame", None) is not None else None
     return (name,) if isinstance(name, str) and name else ()
 
 
 def refuse_frame(x: object, call: str) -> None:
-    """ProgramError for a frame or series in a call that takes one from each party, and that compares neither names nor labels."""
+    """ProgramError for a frame or series in a call that takes one per party and compares neither names nor labels."""
     if any(inspect.getattr_static(x, attribute, None) is not None for attribute in ("column_names", "columns", "to_frame")):
         msg = (
-            f"{call} takes an array, not a {type(x).__name__}: nobody would compare its names and index with those of others; pass frame.to_numpy(), "
+            f"{call} takes an array, not a {type(x).__name__}: nobody would compare its names and index with those of others; "
+            "pass frame.to_numpy(), "
             "with rows and columns in an order on which all parties agree"
         )
         raise ProgramError(msg)
 
 
 def column_of(number: int, names: tuple[str, ...]) -> str:
-    """How a message calls a column: by its name, where the data has names."""
+    """A column in a message: its name, if the data has names."""
     return f"column {names[number]!r}" if names else f"column {number}"
 
 
 def place_of(index: tuple[int, ...], names: tuple[str, ...]) -> str:
-    """How a message calls an element: by row and column, where the data has these."""
+    """An element in a message: its row and column, if the data has them."""
     match index:
         case ():
             return "the value"
@@ -64,14 +65,15 @@ def place_of(index: tuple[int, ...], names: tuple[str, ...]) -> str:
 
 
 def as_numbers(values: ArrayLike) -> NDArray[Any]:
-    """The numbers of an array, a list, a data frame or one of its columns; what is missing is NaN.
+    """The numbers of an array, a list, a data frame or one of its columns; missing ones are NaN.
 
-    Raises PrecisionError, without any value, for text, dates, categories, rows of different lengths and whatever else is no number; it names the columns.
+    Raises PrecisionError, without any value, for text, dates, categories, rows of different lengths and anything else that is no number; it
+    names the columns.
     """
     _refuse_categories(values)
     array = _array(values)
     if array.dtype.kind == "O" and all(_missing(entry) or isinstance(entry, _NUMBERS) for entry in array.flat):
-        # Frames give objects for columns of different types, of decimals, and where something is missing.
+        # Frames give objects for columns of different types, for decimals, and if entries are missing.
         if all(map(_is_whole, array.flat)):
             with suppress(OverflowError):
                 return array.astype(np.int64)
@@ -86,37 +88,41 @@ def as_numbers(values: ArrayLike) -> NDArray[Any]:
 
 
 def _is_whole(entry: Any) -> bool:
-    """Whether it is a whole number; of decimals, one that a word holds."""
+    """Whether `entry` is an integer; for decimals, one that fits a word."""
     if isinstance(entry, Decimal):
         return entry.is_finite() and abs(entry) <= 2 ** (BITS - 1) and entry == entry.to_integral_value()
     return isinstance(entry, _WHOLE)
 
 
 def _refuse_changed(array: NDArray[Any], names: tuple[str, ...]) -> None:
-    """PrecisionError for a whole number beyond 2^53 that is not the same as a float, which it becomes beside numbers that are not whole."""
+    """PrecisionError for an integer beyond 2^53 that changes as a float, which it becomes beside numbers that are not integers."""
     for place, entry in np.ndenumerate(array):
         if _is_whole(entry) and abs(entry) > 2**53 and int(float(entry)) != int(entry):
             msg = (
-                f"{place_of(place, names)} is a whole number that would be changed beside numbers that are not whole, as a float: pass these by "
+                f"{place_of(place, names)} is a whole number that would be changed beside numbers that are not whole, as a float: "
+                "pass these by "
                 "themselves, or round it"
             )
             raise PrecisionError(msg)
 
 
 def _refuse_categories(values: Any) -> None:
-    """PrecisionError for categories of pandas: where their names are numbers, an array has these, and they are no amounts."""
+    """PrecisionError for pandas categories: an array would have their names if these are numbers, and they are no amounts."""
     kinds = getattr(values, "dtypes", getattr(values, "dtype", None))
     if kinds is None or isinstance(kinds, np.dtype):
         return
     names = column_names(values)
     columns = [(column_of(number, names), kind) for number, kind in enumerate(kinds)] if np.iterable(kinds) else [("it", kinds)]
     if told := ", ".join(f"{where} holds categories" for where, kind in columns if str(kind) == "category"):
-        msg = f"numbers are needed, not an array of category: {told}; encode that as numbers (astype(float), where they are amounts), or leave it out"
+        msg = (
+            f"numbers are needed, not an array of category: {told}; "
+            "encode that as numbers (astype(float), where they are amounts), or leave it out"
+        )
         raise PrecisionError(msg)
 
 
 def _array(values: ArrayLike) -> NDArray[Any]:
-    """The array of whatever this is; PrecisionError for rows of different lengths."""
+    """The array of `values`; PrecisionError for rows of different lengths."""
     try:
         if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
             return np.asarray(np.ma.filled(values.astype(np.float64), math.nan))
@@ -125,12 +131,12 @@ def _array(values: ArrayLike) -> NDArray[Any]:
         msg = "these rows are of different lengths, and so no array: fill what is missing, or drop it"
         raise PrecisionError(msg) from None
     except TypeError:
-        # The columns of an Arrow table, dates beside numbers, have no type in common but this.
+        # The only common type of an Arrow table's columns, such as dates beside numbers.
         return np.asarray(values, object)
 
 
 def _what_else(array: NDArray[Any], names: tuple[str, ...]) -> str:
-    """Where an array holds something else than numbers, of which types, and what to do; nothing where each entry is a number by itself."""
+    """Where an array holds something other than numbers, of which types, and the remedy; empty if each entry alone is a number."""
     if array.dtype.kind in _OTHERS:
         return f": it holds {_OTHERS[array.dtype.kind]}; encode that as numbers, or leave it out"
     if array.dtype.kind == "O" and not array.ndim:
@@ -147,7 +153,7 @@ def _what_else(array: NDArray[Any], names: tuple[str, ...]) -> str:
 
 
 def shape_of(values: ArrayLike) -> tuple[int, ...]:
-    """The shape of what a party has; PrecisionError for rows of different lengths, which have none."""
+    """The shape of a party's data; PrecisionError for rows of different lengths, which have no shape."""
     try:
         return np.shape(values)
     except ValueError:
