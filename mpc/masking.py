@@ -56,7 +56,7 @@ async def masked(engine: Engine, scope: Scope, values: Sequence[AShare | Masked]
 
 
 async def difference(engine: Engine, scope: Scope, x: AShare | Masked, name: Expression) -> Words:
-    """`x` minus its mask, as flat public words, for an op of `scope`. If x is not masked yet, masks it under `name` and discards the mask."""
+    """`x` minus its mask, as flat public words, for an op of `scope`. An unmasked x is masked under `name`; that mask is then discarded."""
     await make(scope, [x.held])
     if isinstance(x, Masked):
         return x.difference.reshape(-1)

@@ -1,6 +1,6 @@
 """A session as the bodies of ops see it: their operands, masks, openings and correlations, and the shares that they make.
 
-A program holds a `Session`, which has none of this: whatever it opens, an op has masked.
+A program holds a `Session`, which has none of this: an op has masked whatever it opens.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class OpSession:
-    """What the bodies of ops get for the session that they are called with; it makes the calls of the program, too."""
+    """The object that the bodies of ops get in place of the session of their call; it also makes the program's calls."""
 
     unbegun: dict[Scope, Coroutine[Any, Any, Any]] | None = None
     """In a dry run, the calls that were made and have not begun."""
@@ -49,7 +49,7 @@ class OpSession:
         self.engine.exchange.check_alive()
 
     def cancelled(self, scope: Scope) -> None:
-        """A call of `scope` was cancelled before it was done: this ends the session, for its peers would wait for it."""
+        """A call of `scope` was cancelled before it was done: this ends the session, since its peers would wait for it."""
         self.engine.cancelled(scope)
 
     @property
@@ -59,31 +59,31 @@ class OpSession:
 
     @property
     def source(self) -> Source:
-        """Where correlations come from."""
+        """The source of correlations."""
         return self.engine.source
 
     @property
     def tasks(self) -> SessionTasks | DryTasks:
-        """What goes on while the program does, and ends before the session."""
+        """The tasks that run beside the program and end before the session."""
         return self.engine.tasks
 
     # -- operands and masks ------------------------------------------------------------------------------------
 
     def operand(self, x: Any, kinds: tuple[type[Secret], ...], taker: str) -> Any:
-        """`x`, if it is a secret of one of these kinds and of this session; ProgramError otherwise.
+        """Return `x` if it is a secret of one of these kinds and of this session; ProgramError otherwise.
 
-        A dry run takes those that its program holds of the real one, too, without their contents.
+        A dry run also accepts its program's secrets of the real run and returns them without their contents.
         """
         home = self.engine.takes
         check_operand(x, kinds, taker, home)
         return self.emptied(x) if home is None and x.home is not self.home else x
 
     def emptied(self, argument: Any) -> Any:
-        """`argument` with every secret in it as this dry run knows it."""
+        """`argument` with every secret in it in its form for this dry run."""
         return emptied(argument, self.home, self.engine.zeros)
 
     def zeros(self, shape: tuple[int, ...]) -> Words:
-        """Zero words to read only."""
+        """Read-only zero words."""
         return self.engine.zeros(shape)
 
     async def made(self, *outcomes: Any) -> None:
@@ -104,15 +104,15 @@ class OpSession:
     async def masked(
         self, values: Sequence[AShare | Masked], names: Sequence[Expression], scope: Scope | None = None
     ) -> tuple[Masked, ...]:
-        """All of these masked, in one opening of the call that runs if no `scope` is given.  Ops name their masks before they open."""
+        """All `values` masked, in one opening of the running call, or of `scope` if given. Ops name their masks before they open."""
         return await masking.masked(self.engine, running(self) if scope is None else scope, values, names)
 
     async def difference(self, x: AShare | Masked, name: Expression) -> Words:
-        """That of x from its mask, flat; a fresh one of this `name`, of which nothing is kept, if it is not masked yet."""
+        """`x` minus its mask, as flat public words. If x is not masked yet, masks it under `name` and discards the mask."""
         return await masking.difference(self.engine, running(self), x, name)
 
     def hide(self, name: Expression, words: Words) -> Words:
-        """This party's `words`, flat, less its share of the fresh mask `name`."""
+        """This party's `words`, flat, minus its share of the fresh mask `name`."""
         return masking.hide(self.engine, name, words)
 
     def mask_words(self, where: Range, usage: str = MASK) -> Words:
@@ -130,16 +130,18 @@ class OpSession:
         return await self.engine.exchange.open(running(self), "bits", words, lineages, keys, np.bitwise_xor)
 
     def compute(self, kernel: Callable[..., Words], shape: tuple[int, ...], *arguments: Any, work: int = 0) -> Coroutine[Any, Any, Words]:
-        """`kernel(*arguments)`, words of `shape`, to be awaited; in a thread if it is `work` word operations long.  A dry run skips it."""
+        """The awaitable `kernel(*arguments)`, words of `shape`; in a thread if its `work`, in word operations, is large. A dry run
+        skips it.
+        """
         return self.engine.compute(kernel, shape, arguments, work)
 
     def share(self, words: Held, *, frac: int, bound: float, lineage: int, origin: Truncation | Factors | None = None) -> AShare:
-        """Wrap the result of an op; what another call makes of the same operands is another sharing, so the scope is part of its lineage."""
+        """Wrap the result of an op. Another call on the same operands makes another sharing, so the scope is part of its lineage."""
         lineage = lineage_of("share", lineage, *running(self).path)
         if origin is not None:
             return Derived(words, origin, frac=frac, bound=bound, home=self.home, lineage=lineage)
         return AShare(words, frac=frac, bound=bound, home=self.home, lineage=lineage)
 
     def bit_share(self, words: Words, shape: tuple[int, ...], lineage: int) -> BShare:
-        """Wrap bits, the result of an op."""
+        """Wrap the bits that an op computed."""
         return BShare(words, shape, home=self.home, lineage=lineage)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WINDOW = 1 << 25
 """Eager bytes of one session that a peer may have in flight: the most that it can make this party hold ahead of its program."""
 CREDITS = 8
-"""The parts of the window in which consumed bytes are returned. Bytes consumed but not returned yet cannot be sent again."""
+"""Number of parts of the window in which consumed bytes are returned. Bytes consumed but not returned yet cannot be sent again."""
 BLOCK = 1 << 18
 """Most bytes of a message in one frame, so that several sessions take turns."""
 TURN = 8 * BLOCK
@@ -297,7 +297,7 @@ class Flow:
         return True
 
     async def drained(self, below: int = 0) -> None:
-        """Return when at most `below` bytes of the sent messages are still held; raise the fault that keeps them from leaving.
+        """Return when at most `below` bytes of the sent messages have not left; raise the fault that keeps them from leaving.
 
         Checked now and whenever a message has left completely: until then, the whole of it is held here.
         """

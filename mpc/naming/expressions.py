@@ -28,17 +28,19 @@ Wanted: TypeAlias = "slice | Places"
 Tree = tuple[str, tuple[Any, ...], tuple[Any, ...]]
 
 MAX_SCOPE, MAX_WORDS, MAX_DEPTH, MAX_MACS = 1024, 1 << 30, 24, 1 << 44
-"""What the dealer takes of others: characters of a scope, words of an array, operations inside each other, and multiplications of a matrix product."""
+"""Limits of what a dealer accepts: characters of a scope, words of an array, depth of nested operations, multiplications of a matrix
+product.
+"""
 KEPT_PAIRS_OF = 1 << 8
-"""Of so many elements the places of all pairs are kept for the next time, half a megabyte; those of more take as much as is computed with them."""
+"""Most elements whose pairs of indices are cached, half a megabyte; for more, making the indices takes as long as computing with them."""
 VIEWS = {"index", "reshape", "transpose"}
-"""Operations whose value has elements of another one's, unchanged."""
+"""Operations whose value has elements of another value, unchanged."""
 _PRODUCTS = {"mul", "matmul", "cross"}
 MATRIX_PRODUCTS = {"matmul", "cross"}
 NODE_BYTES, ENTRY_BYTES, EXTENT_BYTES = 40, 20, 5
-"""What a node, each of its parameters and each extent of a mask take at most of a packed name, beside the scope of a mask."""
+"""Most bytes of a packed name that a node, each of its parameters and each extent of a mask take, beside the scope of a mask."""
 NAMED_DEPTH, NAMED_NODES = 20, 256
-"""What the name of one masked value may have, so that a relation between two of them stays within MAX_DEPTH and one message."""
+"""Limits of one masked value's name, so that a relation between two of them stays within MAX_DEPTH and fits into one message."""
 
 
 class Range(NamedTuple):
@@ -50,12 +52,12 @@ class Range(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        """How many blocks it covers."""
+        """The number of blocks that it covers."""
         return blocks_for(count(self.shape))
 
 
 class Expression:
-    """`operation` with its public `parameters` applied to `parts`; the shape of its value is public too.
+    """`operation` with its public `parameters` applied to `parts`; the shape of its value is public, too.
 
     `tree` is the expression as plain data, whose canonical bytes are its `key`: equal exactly if the expressions are.
     """
@@ -76,10 +78,10 @@ class Expression:
                 depth = part.depth + 1
             trees.append(part.tree)
         self.is_wide: bool = operation == "wide" or (operation in VIEWS and parts[0].is_wide)
-        """Whether its value is of numbers mod 2^128."""
+        """Whether its value consists of numbers mod 2^128."""
         self.nodes: int = nodes
         self.length: int = length
-        """Bytes that its key has at most."""
+        """Most bytes of its key."""
         self.depth: int = depth
         self.tree: Tree = (operation, parameters, tuple(trees))
 
@@ -99,15 +101,15 @@ class Expression:
 
     @property
     def is_linear(self) -> bool:
-        """Whether it is no product, nor made of one: parties have shares of its value."""
+        """Whether it is neither a product nor made of one: then parties have shares of its value."""
         return self.operation not in _PRODUCTS and all(part.is_linear for part in self.parts)
 
     def uses(self, operation: str) -> bool:
-        """Whether it is made by this operation, or of what is."""
+        """Whether it, or an expression in it, is made by this operation."""
         return self.operation == operation or any(part.uses(operation) for part in self.parts)
 
     def leaves(self) -> list[Expression]:
-        """The masks it is made of."""
+        """The masks from which it is made."""
         return [self] if not self.parts else [leaf for part in self.parts for leaf in part.leaves()]
 
     @property
@@ -117,7 +119,7 @@ class Expression:
 
     @property
     def owner(self) -> int | None:
-        """Whose stream alone a leaf is; None if every party adds its own."""
+        """The party whose stream alone is the leaf; None if every party adds its own."""
         return self.parameters[3] if self.operation == "own" else None
 
 
@@ -127,7 +129,9 @@ def mask(where: Range, owner: int | None = None) -> Expression:
 
 
 def wide(where: Range) -> Expression:
-    """The mask at `where`, of shape (..., 2), of numbers mod 2^128: the sum of all parties' numbers there.  Others are made of it by VIEWS only."""
+    """The mask at `where`, of shape (..., 2), of numbers mod 2^128: the sum of all parties' numbers there. Only VIEWS make others from
+    it.
+    """
     if where.shape[-1:] != (2,):
         raise ValueError(where)
     return Expression("wide", where, (), where.shape[:-1])
@@ -154,7 +158,7 @@ def normal_index(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
 
 
 def numpy_index(normal: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The index that numpy understands."""
+    """The index in numpy's form."""
 
     def entry(item: Any) -> Any:
         if item is None or isinstance(item, int):
@@ -163,7 +167,7 @@ def numpy_index(normal: tuple[Any, ...]) -> tuple[Any, ...]:
         if not extent:
             return slice(0, 0)
         stop = start + extent * step
-        # Below 0 it would count from the end.
+        # A stop below 0 would count from the end.
         return slice(start, stop if stop >= 0 else None, step)
 
     return tuple(map(entry, normal))
@@ -188,7 +192,9 @@ def _indexed(shape: tuple[int, ...], normal: tuple[Any, ...]) -> tuple[int, ...]
 
 
 def stack(parts: Sequence[Expression]) -> Expression:
-    """The values of several of one shape, one above the other; consecutive rows of one value are a part of it.  ValueError for other shapes."""
+    """Several values of one shape, one above the other; consecutive rows of one value become a part of it. ValueError for different
+    shapes.
+    """
     first = parts[0]
     if any(part.shape != first.shape for part in parts):
         raise ValueError(parts)
@@ -200,7 +206,7 @@ def stack(parts: Sequence[Expression]) -> Expression:
 
 
 def transpose(of: Expression, axes: tuple[int, ...]) -> Expression:
-    """The axes in another order."""
+    """The value with its axes in another order."""
     return _view("transpose", axes, of, lambda array: array.transpose(axes))
 
 
@@ -232,7 +238,7 @@ def _few_pairs(extent: int) -> tuple[Places, Places]:
 
 
 def scale(of: Expression, factor: int) -> Expression:
-    """`factor` times, mod 2^64."""
+    """The value times `factor`, mod 2^64."""
     return Expression("scale", (factor % (1 << 64),), (of,), of.shape)
 
 
@@ -256,12 +262,12 @@ def product_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, .
 
 
 def multiplications(left: tuple[int, ...], right: tuple[int, ...]) -> int:
-    """How many left @ right takes: one for each addend of each element.  ValueError where there is no product."""
+    """The number of multiplications in left @ right: one for each addend of each element. ValueError if there is no product."""
     return count(product_shape(left, right)) * left[-1]
 
 
 def check_named(expression: Expression) -> None:
-    """Raise ProgramError where a masked value came about in so many steps that no dealer would take its name."""
+    """ProgramError if a masked value came about in so many steps that no dealer would accept its name."""
     if expression.depth > NAMED_DEPTH or expression.nodes > NAMED_NODES:
         msg = "this masked value is made of too many others, or in too many steps, to keep a name; use x.share(), and mask that"
         raise ProgramError(msg)

@@ -1,8 +1,8 @@
 """Products of secrets (papers: beaver91, patra21, turbospeedz).
 
-With d = x - a and e = y - b open, z = d·b + a·e + c + d·e: every party has shares of a and b, one correction makes c = a·b, and the
-public d·e is added at party 0.  Large matrix products among two or three parties need one product at each (`mpc.kernels.cross`).  Products that remember
-their masked factors are in `mpc.ops.chains.factors`.
+With d = x - a and e = y - b open, z = d·b + a·e + c + d·e: every party has shares of a and b, one correction makes c = a·b, and the public
+d·e is added at party 0. Large matrix products among two or three parties need one local product per party (`mpc.kernels.cross`). Products
+that remember their masked factors are in `mpc.ops.chains.factors`.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def value_relation(s: OpSession, expression: Expression) -> Relation:
 
 
 def mask_cost(n: int, x: Operand) -> Cost:
-    """What `mask` costs."""
+    """The cost of `mask`."""
     return masking(n, x)
 
 
 def mul_cost(n: int, x: Operand, y: Operand) -> Cost:
-    """What `mul` costs."""
+    """The cost of `mul`."""
     shape = broadcast(x.shape, y.shape)
     if factors.is_known(x, y):
         return factors.cost(n, x, y)
@@ -69,12 +69,13 @@ async def mul(s: OpSession, x: AShare | Masked, y: AShare | Masked) -> AShare:
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
     opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow
 
-    A product of two operands of one shape, of m elements, remembers its k masked factors, as long as k <= 12 and 2^k m <= 2^13.  An operand that is neither
-    Masked nor such a product is masked beside the program: only whoever reads the result waits.  The others are not opened again: if both are such, rounds 0 ·
-    bytes 0 · dealer 8 (2^k - 1 - k) per element, once something reads the result.  Other ops and reveals read it, a further product does not.  Where the
-    factors would be too many, groups of them become one factor each: the product of a group is opened beside the program, under a mask of its own, bytes 8
-    per element, group and peer, rounds 1 for whoever reads the result, and 1 more where groups make a group.  If m <= 8, a chain of products, each made by the
-    call right after the one before, waits with up to 256 / m factors: its groups are opened when something reads it.
+    A product of two operands of one shape, of m elements, remembers its k masked factors if k <= 12 and 2^k m <= 2^13. An operand that is
+    neither Masked nor such a product is masked beside the program: only readers of the result wait. The others are not opened again: if
+    both are such, rounds 0 · bytes 0 · dealer 8 (2^k - 1 - k) per element, once something reads the result. Other ops and reveals read it,
+    a further product does not. If the factors would be too many, groups of them become one factor each. The product of a group is opened
+    beside the program under its own mask: bytes 8 per element, group and peer, rounds 1 for readers of the result, and 1 more if groups
+    make a group. If m <= 8, a chain of products, each made by the call right after the one before, waits with up to 256 / m factors: its
+    groups are opened when something reads it.
     """
     shape = checked_product("mul", x, y)
     if factors.is_known(x, y):
@@ -86,7 +87,7 @@ async def mul(s: OpSession, x: AShare | Masked, y: AShare | Masked) -> AShare:
 
 
 def matmul_cost(n: int, x: Operand, y: Operand, *, bound: float | None = None) -> Cost:  # noqa: ARG001
-    """What `matmul` costs."""
+    """The cost of `matmul`."""
     return masking(n, x, y).beside(Cost(dealer=8 * count(expressions.product_shape(x.shape, y.shape))))
 
 
@@ -94,7 +95,8 @@ def matmul_cost(n: int, x: Operand, y: Operand, *, bound: float | None = None) -
 async def matmul(s: OpSession, x: AShare | Masked, y: AShare | Masked, *, bound: float | None = None) -> AShare:
     """The matrix product x @ y with numpy's shape rules; its frac is the sum of both.
 
-    `bound` is a public bound of the product that the caller can prove, tighter than what follows from the bounds of x and y and the number of addends.
+    `bound` is a public bound of the product that the caller can prove, tighter than the one from the bounds of x and y and the number of
+    addends.
 
     rounds 1 (0 if both are Masked) · bytes 8 per element and peer of each AShare · dealer 8 per output element
     opens x - a and y - b, uniform · raises PrecisionError before anything is sent if the product may overflow
@@ -118,7 +120,7 @@ async def dot(s: OpSession, x: AShare | Masked, y: AShare | Masked) -> AShare:
 
 
 def square_cost(n: int, x: Operand) -> Cost:
-    """What `square` costs."""
+    """The cost of `square`."""
     size = count(x.shape)
     return together(Cost(dealer=8 * size), *(masking(n, Like.part(x, stop - start)) for start, stop in cut(size)))
 
@@ -136,7 +138,7 @@ async def square(s: OpSession, x: AShare | Masked) -> AShare:
 
 
 def checked_product(operation: str, x: Fixed, y: Fixed, bound: float | None = None) -> tuple[int, ...]:
-    """The shape of a product of operands that belong together and cannot overflow; ProgramError or PrecisionError otherwise."""
+    """The shape of a product of operands of one session that cannot overflow; ProgramError or PrecisionError otherwise."""
     same_home(x, y)
     try:
         shape = expressions.product_shape(x.shape, y.shape) if operation == "matmul" else broadcast(x.shape, y.shape)
@@ -155,14 +157,16 @@ def _said(bound: float) -> str:
 
 
 def product_bound(operation: str, x: Fixed, y: Fixed, known: float | None = None) -> float:
-    """The bound of a product: what is `known` of it, or else the product of the bounds of x and y, for a matrix product times the number of addends."""
+    """The bound of a product: the `known` one, or else the product of the bounds of x and y, for a matrix product times the number of
+    addends.
+    """
     if known is not None:
         return as_bound(known)
     return x.bound * y.bound * (max(x.shape[-1], 1) if operation == "matmul" else 1)
 
 
 def product_lineage(operation: str, x: Fixed, y: Fixed, known: float | None = None) -> int:
-    """How a product came to be; what is `known` of its bound is part of that, since all parties must claim the same."""
+    """The lineage of a product. A `known` bound is part of it, since all parties must claim the same."""
     return lineage_of(operation, x.lineage, y.lineage, *(() if known is None else (parameter_lineage(float(known)),)))
 
 
@@ -181,20 +185,20 @@ async def _product(s: OpSession, x: AShare | Masked, y: AShare | Masked, operati
 
 
 def product_work(operation: str, x: Fixed, y: Fixed) -> int:
-    """Word operations of a product, roughly; a matrix product does sixteen multiply-adds in the time of one other operation."""
+    """Roughly the word operations of a product; sixteen multiply-adds of a matrix product take as long as one other operation."""
     if operation != "matmul":
         return 4 * max(x.size, y.size)
     return expressions.multiplications(x.shape, y.shape) // 4
 
 
 def masks_product(n: int, operation: str, a: Expression, b: Expression) -> Expression:
-    """What the dealer shares of two masks: their product, or the cross of a matrix product that pays."""
+    """The expression of two masks that the dealer shares: their product, or the cross of a matrix product if that pays."""
     crosses = operation == "matmul" and cross.pays(n, a.shape, b.shape)
     return expressions.combine("cross" if crosses else operation, a, b)
 
 
 def own_term(index: int, n: int, x: Masked, y: Masked, operation: str) -> Words:
-    """What party `index` of n adds to x·y: a share of it, less that of what `masks_product` says."""
+    """The term that party `index` of n adds to x·y: its share of x·y minus its share of `masks_product`."""
     d, a, e, b = x.difference, x.mask, y.difference, y.mask
     if operation == "matmul" and cross.pays(n, d.shape, e.shape):
         return cross.term(index, n, d, a, e, b)

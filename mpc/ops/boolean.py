@@ -31,12 +31,12 @@ ALL = np.array((1 << 64) - 1, np.uint64)
 
 
 def free(n: int, *operands: Operand) -> Cost:  # noqa: ARG001  local whatever the operands
-    """What a local op costs."""
+    """The cost of a local op."""
     return Cost()
 
 
 def and_cost(n: int, *operands: Operand) -> Cost:
-    """What `and_` and `or_` cost."""
+    """The cost of `and_` and `or_`."""
     words, k = bits.word_count(count(broadcast(*(each.shape for each in operands)))), len(operands)
     return opening(n, k * words).beside(dealt_products(k, words))
 

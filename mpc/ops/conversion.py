@@ -33,7 +33,7 @@ def _chunks(size: int) -> list[tuple[int, int]]:
 
 
 def b2a_cost(n: int, b: Operand) -> Cost:
-    """What `b2a` costs."""
+    """The cost of `b2a`."""
     size = count(b.shape)
     parts = (opening(n, bits.word_count(stop - start)) for start, stop in _chunks(size))
     return together(Cost(dealer=8 * size), *parts)
@@ -79,7 +79,7 @@ def _flipped(opened: Words, rho: Words, first: bool) -> Words:  # noqa: FBT001
 
 
 def select_cost(n: int, b: Operand, x: Operand) -> Cost:  # noqa: ARG001  b broadcasts to x
-    """What `select` costs."""
+    """The cost of `select`."""
     size = count(x.shape)
     parts = (opening(n, bits.word_count(stop - start)).beside(masking(n, Like.part(x, stop - start))) for start, stop in _chunks(size))
     return together(Cost(dealer=16 * size), *parts)

@@ -1,4 +1,4 @@
-"""How an op declares itself: its cost as integers, its source, what it opens; and how large operands are cut into chunks."""
+"""How an op declares its cost as integers, its source and what it opens; and how large operands are cut into chunks."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ R = TypeVar("R")
 CHUNK = 1 << 17
 """Elements that a large op handles at a time: its arrays stay in cache, and one chunk computes while another travels."""
 IN_FLIGHT = 32
-"""Chunks of an op under way at once, so that its memory is that of its operands and result, however many there are."""
+"""Chunks of an op in flight at once: so its memory is that of its operands and result, however many chunks there are."""
 
 
 class Operand(Protocol):
-    """What a cost depends on: a share, a masked value, or `Like` one."""
+    """The properties on which a cost depends: of a share, a masked value, or `Like` one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,7 +49,7 @@ class Operand(Protocol):
 
     @property
     def bound(self) -> float:
-        """What it is within."""
+        """The public bound of its absolute value."""
 
     @property
     def is_quotient(self) -> bool:
@@ -57,23 +57,27 @@ class Operand(Protocol):
 
     @property
     def since(self) -> int:
-        """By how many masked values an earlier quotient was multiplied, if it may still be opened together with the next such product; else 0."""
+        """The number of masked values multiplied to an earlier quotient, if it may still be opened together with the next such product;
+        else 0.
+        """
 
     @property
     def dropped(self) -> int:
-        """How many bits it has lost: since that quotient, or in its own truncation."""
+        """The number of bits that it has lost: since that quotient, or in its own truncation."""
 
     @property
     def is_liftable(self) -> bool:
-        """Whether it, or of a product every value that the quotient was multiplied by, can be masked anew as numbers mod 2^128."""
+        """Whether it, or for a product every value by which the quotient was multiplied, can be masked again as numbers mod 2^128."""
 
     @property
     def factor_count(self) -> int:
-        """How many masked factors it remembers; 1 for a masked value itself, 0 if it remembers none, or the name of its mask is too long."""
+        """The number of masked factors that it remembers: 1 for a masked value, 0 if it remembers none or if the name of its mask is
+        too long.
+        """
 
     @property
     def groups(self) -> Sequence[int]:
-        """The levels of those factors that are groups: products of several, which are opened, or will be, under a mask of their own."""
+        """The levels of those factors that are groups: products of several, which are opened, or will be, under their own masks."""
 
     @property
     def owner(self) -> int | None:
@@ -82,7 +86,7 @@ class Operand(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Like:
-    """Stands for an operand of this shape where only the cost is asked for."""
+    """Replaces an operand of this shape where only the cost is asked for."""
 
     shape: tuple[int, ...]
     is_masked: bool = False
@@ -124,7 +128,7 @@ def op(
 ) -> Callable[[Callable[Concatenate[OpSession, P], Awaitable[R]]], Callable[Concatenate[Session | OpSession, P], Coroutine[Any, Any, R]]]:
     """Declare `async def name(s, ...)` an op that costs `cost(n, ...)` for the same arguments.
 
-    Programs call it with their `Session` and other ops with their `OpSession`, which its body gets in either case.
+    Programs call it with their `Session`, other ops with their `OpSession`; its body gets the `OpSession` in either case.
     """
 
     def declare(
@@ -136,11 +140,11 @@ def op(
         @functools.wraps(body)
         def checked(session: Session | OpSession, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
             s: OpSession = within(session)
-            # Before a mask is spent: of another kind or session it would hide nothing.
+            # Before a mask is spent: it would hide nothing of a secret of another kind or session.
             home = getattr(s, "home", None)
             given: Any = args
             for at, (operand, wanted) in enumerate(zip(args, positional, strict=False)):
-                # What is right is found so without a call, since these run for every op.
+                # Valid operands pass without a call, since these checks run for every op.
                 if wanted and not (isinstance(operand, wanted) and operand.home is home):
                     check_session(s, name)
                     given = (*given[:at], s.operand(operand, wanted, name), *given[at + 1 :])
@@ -157,7 +161,7 @@ def op(
 
 
 def _kinds(body: Callable[..., Any]) -> list[tuple[str, tuple[type[Secret], ...]]]:
-    """Which kinds of secrets each parameter of an op takes, as its annotation says; none where it may be public, or is no secret."""
+    """The kinds of secrets that each parameter of an op accepts, from its annotation; none if it may be public, or is no secret."""
     _, *parameters = inspect.signature(body).parameters.values()
     named = [
         (each.name, {part.strip() for part in str(each.annotation).split("|")})
@@ -168,7 +172,7 @@ def _kinds(body: Callable[..., Any]) -> list[tuple[str, tuple[type[Secret], ...]
 
 
 def opening(n: int, words: int) -> Cost:
-    """What it costs to open so many words."""
+    """The cost of opening so many words."""
     if scatters(n, words):
         (start, stop), *_ = stripes(n, words)
         return Cost(rounds=2, payload=16 * (stop - start))
@@ -176,7 +180,7 @@ def opening(n: int, words: int) -> Cost:
 
 
 def masking(n: int, *operands: Operand) -> Cost:
-    """What it costs to mask those operands that are not masked yet, in one opening."""
+    """The cost of masking those operands that are not masked yet, in one opening."""
     fresh = [operand for operand in operands if not operand.is_masked]
     words = sum(count(operand.shape) for operand in fresh)
     owners = {operand.owner for operand in fresh}
@@ -187,21 +191,21 @@ def masking(n: int, *operands: Operand) -> Cost:
 
 
 def dealt_products(k: int, words: int) -> Cost:
-    """What the dealer sends of k masks of so many words: the product, or AND, of every two and more of them."""
+    """What the dealer sends for k masks of so many words: the products, or ANDs, of every two or more of them."""
     return Cost(dealer=8 * ((1 << k) - 1 - k) * words)
 
 
 def cut(size: int) -> list[tuple[int, int]]:
-    """0:size in chunks, as (start, stop); one that is empty where there is nothing."""
+    """The chunks of 0:size as (start, stop); one empty chunk if `size` is 0."""
     return [(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)] or [(0, 0)]
 
 
 async def in_chunks(
     s: OpSession, part: Callable[..., Coroutine[Any, Any, R]], cuts: list[tuple[int, int]], operands: tuple[Any, ...], *parameters: Any
 ) -> list[R]:
-    """`part(s, *operands, *parameters)` on each chunk of the flat operands, IN_FLIGHT at a time: the rounds are those of one.
+    """Run `part(s, *operands, *parameters)` on each chunk of the flat operands, IN_FLIGHT at a time: the rounds are those of one.
 
-    What is one chunk runs as the op itself; several run in scopes of their own.
+    A single chunk runs as the op itself; several run in scopes of their own.
     """
     if len(cuts) < 2:
         return [await part(s, *operands, *parameters)]
@@ -216,7 +220,7 @@ async def in_chunks(
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
-            # Begun in order at every party, so the first chunk that is not done anywhere is under way everywhere.
+            # Begun in order at every party, so the first chunk that is not done anywhere is in flight everywhere.
             tasks.append(asyncio.create_task(call))
             running.add(tasks[-1])
         return await asyncio.gather(*tasks)

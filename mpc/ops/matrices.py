@@ -1,12 +1,13 @@
 """Matrix products with a quotient, truncated, in one opening (papers: dalskov20, turbospeedz; decision 0029).
 
-A quotient is z = C - h + K·t, where C and K are public once it is open, and h = q >> l and t, the top bit of q, follow from q, the negative of a mask that the
-dealer knows.  With X = D + A
+A quotient is z = C - h + K·t, where C and K are public once it is open. h = q >> l and t, the top bit of q, follow from q, the negative of
+a mask that the dealer knows. With X = D + A
 
     X z = D z + A C - A h + sum over j of K_j A_ij t_j
 
-of which the dealer shares -A h, and every A_ij t_j by itself, mod 2^32: so they can be asked for before z is there.  If X is a quotient, too, then D is its C, and A
-its K·t - h: there h h is added up, and -t_ij h_j and -h_ij t_j come one by one.  No product of top bits is needed, since that of both K is 0 mod 2^64.
+The dealer shares -A h, and every A_ij t_j by itself, mod 2^32: so they can be asked for before z is available. If X is a quotient, too,
+then D is its C, and A its K·t - h: there h h is summed up, and -t_ij h_j and -h_ij t_j come one by one. No product of top bits is needed,
+since the product of both K is 0 mod 2^64.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ ONE, TWO = f"{MATRIX}1", f"{MATRIX}2"
 
 
 def kind_of(x: Operand, z: Operand) -> str | None:
-    """By which kind of relation x @ z is opened once, if so.  A function of public data: the same at all parties and in a dry run."""
+    """The kind of relation that opens x @ z only once, or None. A function of public data: the same at all parties and in a dry run."""
     kind = None if not z.is_quotient else TWO if x.is_quotient else ONE if x.is_masked and x.factor_count else None
     if kind is None or len(x.shape) != 2 or len(z.shape) not in {1, 2}:
         return None
@@ -55,16 +56,16 @@ def _layout(kind: str, x: Operand, z: Operand) -> Layout:
 
 
 def cost(n: int, kind: str, x: Operand, z: Operand) -> Cost:
-    """What x @ z, truncated, costs."""
+    """The cost of x @ z, truncated."""
     return opening(n, x.shape[0] * count(z.shape[1:])).then(Cost(dealer=_layout(kind, x, z).nbytes))
 
 
 async def product(s: OpSession, kind: str, x: AShare | Masked, z: AShare | Masked, dividend: Dividend, drop: int) -> AShare:
-    """The sum of x @ z and what is added to it, truncated; see `matmul_trunc`."""
+    """The sum of x @ z and the added share, truncated; see `matmul_trunc`."""
     scope, factors = running(s), [x] if isinstance(x, Masked) else []
     known = [each for each in (x, z) if isinstance(each, Derived)]
     origins = [each.origin for each in known if isinstance(each.origin, Truncation)]
-    # One that waits for a further factor, which this is none, is opened by itself.
+    # A quotient that waits for a further factor, which this is none of, is opened by itself.
     await begin(scope, [each.held for each, origin in zip(known, origins, strict=True) if origin.base is not None])
     quotients = [origin.quotient for origin in origins]
     rho = scope.ranges.mask(expressions.product_shape(x.shape, z.shape))
@@ -80,7 +81,14 @@ async def product(s: OpSession, kind: str, x: AShare | Masked, z: AShare | Maske
     return dividend.quotient(s, Rounded(words, c, rho), drop)
 
 
-def _times(factors: Sequence[Masked], opened: Sequence[Opened], drops: Sequence[int], products: Words, alone: Words, first: bool) -> Words:  # noqa: FBT001
+def _times(
+    factors: Sequence[Masked],
+    opened: Sequence[Opened],
+    drops: Sequence[int],
+    products: Words,
+    alone: Words,
+    first: bool,  # noqa: FBT001
+) -> Words:
     """This party's share of X z, from what was opened of each quotient and its shares of them."""
     *left, (z_public, z_carry, z) = [_parts(c, share, drop) for (c, share), drop in zip(opened, drops, strict=True)]
     columns = count(z.shape[1:])

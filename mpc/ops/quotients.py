@@ -1,8 +1,8 @@
-"""Quotients, which are what a truncation gives (papers: catrina10, dalskov20).
+"""Quotients: the results of truncations (papers: catrina10, dalskov20).
 
-From c = x + 2^(k-2) + r in words of k bits, which is open, x / 2^m is (c >> m) - (r >> m) + (1 - msb c)·2^(k-m)·(msb r) - 2^(k-2-m), with error 0 or one unit
-in the last place.  r >> m and msb r are dealt, the latter mod 2^32 only, since it is multiplied by 2^(k-m).  So a quotient is C + M, where C is public and of
-M = K·(msb r) - (r >> m) the dealer knows both parts.
+Let c = x + 2^(k-2) + r, in words of k bits, be open. Then x / 2^m is (c >> m) - (r >> m) + (1 - msb c)·2^(k-m)·(msb r) - 2^(k-2-m), with
+error 0 or one unit in the last place. r >> m and msb r are dealt, the latter mod 2^32 only, since it is multiplied by 2^(k-m). So a
+quotient is C + M, where C is public and the dealer knows both parts of M = K·(msb r) - (r >> m).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 LIMIT, WIDE_LIMIT = 2.0**62, 2.0 ** (WIDTH - 2)
 """Limits of a word, and of a number mod 2^128, that is truncated."""
 MAX_NAME = MAX_NAMES - MAX_WIDE * SHORT
-"""Bytes that the name of a quotient's mask may have, so that a relation between it and MAX_WIDE short ones fits into a message."""
+"""Most bytes in the name of a quotient's mask, so that a relation between it and MAX_WIDE short ones fits into a message."""
 
 
 class Rounded(NamedTuple):
-    """The result of a truncation: this party's words, c, which is open, and the name of its mask."""
+    """The result of a truncation: this party's words, the opened c, and the name of its mask."""
 
     words: Words
     c: Words
@@ -48,7 +48,7 @@ def biased(opened: Words) -> Words:
 
 
 def biased_numbers(lanes: Words) -> Numbers:
-    """The same of numbers mod 2^128, from what their lanes sum to."""
+    """As `biased`, for numbers mod 2^128, from the sum of their lanes."""
     return wide.array([(value + (1 << (WIDTH - 2))) % (1 << WIDTH) for value in wide.opened(lanes)], (-1,))
 
 
@@ -62,7 +62,7 @@ def _shaped(c: Words | Numbers, high: Words, top: Words, drop: int, first: bool,
 
 
 def truncated(c: Words | Numbers, high: Words, top: Words, drop: int, *, first: bool) -> Words:
-    """This party's share of x >> drop, from c = x + 2^(k-2) + r open and shares of r >> drop and of the top bit of r."""
+    """This party's share of x >> drop, from the opened c = x + 2^(k-2) + r and shares of r >> drop and of the top bit of r."""
     share = lost_carry(c, drop)
     share *= top.astype(share.dtype)
     share -= high
@@ -72,7 +72,7 @@ def truncated(c: Words | Numbers, high: Words, top: Words, drop: int, *, first: 
 
 
 def public_part(c: Words | Numbers, drop: int) -> Words:
-    """C as words, from c open."""
+    """C as words, from the opened c."""
     if c.dtype == object:
         return wide.low([part for part, _ in public_numbers(c, drop)])
     word, width = c.dtype.type, 8 * c.dtype.itemsize
@@ -85,7 +85,7 @@ def lost_carry(c: Words | Numbers, drop: int) -> Words:
     """K as words."""
     if c.dtype == object:
         return wide.low([carry for _, carry in public_numbers(c, drop)])
-    # The carry out of x + 2^(k-2) + r is lost mod 2^k; it happened just if r's top bit is 1 and c's is 0.
+    # The carry out of x + 2^(k-2) + r is lost mod 2^k; it happened exactly if r's top bit is 1 and c's is 0.
     word, width = c.dtype.type, 8 * c.dtype.itemsize
     return (~c >> word(width - 1)) << word(width - drop)
 
@@ -98,7 +98,7 @@ def public_numbers(c: Words | Numbers, drop: int) -> list[tuple[int, int]]:
 
 
 class Dividend(NamedTuple):
-    """What is truncated: a value of so many fractional bits; if it is a product, the share that is added to it, too."""
+    """A value to truncate, with its number of fractional bits; for a product, also the share that is added to it."""
 
     frac: int
     bound: float
@@ -113,11 +113,11 @@ class Dividend(NamedTuple):
         return product
 
     def truncated(self, s: OpSession, words: Words, drop: int, origin: Truncation | None = None) -> AShare:
-        """The share of it with `drop` bits less, of which this party has `words`."""
+        """The dividend with `drop` bits fewer, as a share whose words at this party are `words`."""
         return wrapped(s, words, self.frac, self.bound, drop, lineage_of("trunc", self.lineage, drop), origin)
 
     def quotient(self, s: OpSession, rounded: Rounded, drop: int) -> AShare:
-        """The same, which remembers how it was rounded, unless that is more than a chunk or the name of its mask is too long."""
+        """As `truncated`, but remembering how it was rounded, unless it is larger than a chunk or the name of its mask is too long."""
         words, c, name = rounded
         remembers = words.size <= CHUNK and name.length <= MAX_NAME
         return self.truncated(s, words, drop, Truncation(Quotient(lambda: name, drop, Done((c, words)))) if remembers else None)

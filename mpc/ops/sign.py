@@ -1,7 +1,7 @@
 """Comparison with zero, by the carry of a public number and a secret mask (papers: catrina10b, turbospeedz).
 
-x = e + a, where e is open and the dealer knows the bits of a: the first four bits of every group need no round at all, and two merges of four
-groups each leave the carry into bit 63.  mpc.kernels.carry has the circuit.
+x = e + a, where e is open and the dealer knows the bits of a. The first four bits of every group need no round, and two merges of four
+groups each leave the carry into bit 63. mpc.kernels.carry has the circuit.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def _cost(n: int, x: Operand, opened: tuple[int, int], dealt: int) -> Cost:
 
 
 def ltz_cost(n: int, x: Operand) -> Cost:
-    """What `ltz` costs."""
+    """The cost of `ltz`."""
     return _cost(n, x, carry.SIGN_OPENED, carry.SIGN_MATERIAL + carry.SIGN_TREE)
 
 
 def eqz_cost(n: int, x: Operand) -> Cost:
-    """What `eqz` costs."""
+    """The cost of `eqz`."""
     return _cost(n, x, carry.ZERO_OPENED, carry.ZERO_MATERIAL + carry.ZERO_TREE)
 
 
@@ -92,10 +92,10 @@ async def _compare(s: OpSession, x: AShare | Masked, kind: str) -> Words:
     with closing(s.source.begin(scope, of_mask)) as fetching_material, closing(s.source.begin(scope, of_tree)) as fetching_tree:
         difference = await s.difference(x, name)
         (material,) = await fetching_material
-        # The masks are spent on the values of both openings, which the circuit computes; the first mask words go to the first.
+        # The masks are spent on the opened values of both merges, which the circuit computes; the first mask words go to the first merge.
         masks = s.mask_words(rho, BIT_MASK)
         share = await s.compute(circuit.start, (sizes[0],), difference, material, masks)
-        # What the first step alone reads is most of what there is: it ends here.
+        # The material of the first step is most of the memory: it is freed here.
         del difference, material, masks
         merged = await s.open_bits(share, [lineage], [of_tree.key])
         (tree,) = await fetching_tree

@@ -1,7 +1,7 @@
 """Truncation: dropping fractional bits with an error of at most one unit in the last place (papers: catrina10, dalskov20).
 
-With a mask r that the dealer knows, c = x + 2^62 + r is opened, and whether the sum has wrapped is corrected on shares: unlike a truncation by each party of
-its own share, this one is never far off.  `mpc.ops.quotients` has the formula.
+c = x + 2^62 + r is opened with a mask r that the dealer knows, and a wrapped sum is corrected on shares. Unlike a truncation by each party
+of its own share, this one is never far off. `mpc.ops.quotients` has the formula.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 
 
 KEPT = 10
-"""Bits that every public factor keeps where its product can show them."""
+"""Bits that every public factor keeps if its product can show them."""
 
 
 def trunc_cost(n: int, x: Operand, drop: int) -> Cost:  # noqa: ARG001  12 bytes whatever is dropped
-    """What `trunc` costs."""
+    """The cost of `trunc`."""
     size = count(x.shape)
     return together(Cost(dealer=12 * size), *(masking(n, Like.part(x, stop - start)) for start, stop in cut(size)))
 
@@ -58,7 +58,8 @@ def trunc_cost(n: int, x: Operand, drop: int) -> Cost:  # noqa: ARG001  12 bytes
 async def trunc(s: OpSession, x: AShare | Masked, drop: int) -> AShare:
     """Drops `drop` (1 to 32) fractional bits of x: rounded down, or one unit in the last place above that.
 
-    rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element · raises PrecisionError unless |x| < 2^62 as a word, ProgramError for another `drop`
+    rounds 1 (0 if Masked) · bytes 8 per element and peer · dealer 12 per element
+    raises PrecisionError unless |x| < 2^62 as a word, ProgramError for another `drop`
     """
     drop = check_drop(x.bound, x.frac, drop)
     if x.size <= CHUNK:
@@ -68,7 +69,7 @@ async def trunc(s: OpSession, x: AShare | Masked, drop: int) -> AShare:
 
 
 def check_drop(bound: float, frac: int, drop: int) -> int:
-    """`drop`, as an int of Python's; raises unless a value within `bound` can lose so many bits."""
+    """Return `drop` as a Python int; raises unless a value within `bound` can lose so many bits."""
     if not isinstance(drop, int | np.integer) or not 1 <= drop <= DROPPED:
         msg = f"a truncation drops 1 to {DROPPED} bits, not {drop}"
         raise ProgramError(msg)
@@ -101,7 +102,7 @@ def _begin(s: OpSession, name: Expression, drop: int) -> Coroutine[Any, Any, lis
 
 
 def fused_cost(operation: str, n: int, x: Operand, y: Operand) -> Cost:
-    """What `mul_trunc` and `matmul_trunc` cost."""
+    """The cost of `mul_trunc` and `matmul_trunc`."""
     shape = expressions.product_shape(x.shape, y.shape) if operation == "matmul" else broadcast(x.shape, y.shape)
     size = count(shape)
     if operation == "mul" and x.shape == y.shape and size > CHUNK:
@@ -112,15 +113,23 @@ def fused_cost(operation: str, n: int, x: Operand, y: Operand) -> Cost:
 
 
 def mul_trunc_cost(n: int, x: Operand, y: Operand, drop: int) -> Cost:
-    """What `mul_trunc` costs."""
+    """The cost of `mul_trunc`."""
     for z, other in ((x, y), (y, x)):
         if continued.continues(z, other):
             return continued.cost(n, z, other, drop)
     return fused_cost("mul", n, x, y)
 
 
-def matmul_trunc_cost(n: int, x: Operand, y: Operand, drop: int, *, bound: float | None = None, plus: Operand | None = None) -> Cost:  # noqa: ARG001
-    """What `matmul_trunc` costs."""
+def matmul_trunc_cost(
+    n: int,
+    x: Operand,
+    y: Operand,
+    drop: int,  # noqa: ARG001
+    *,
+    bound: float | None = None,  # noqa: ARG001
+    plus: Operand | None = None,  # noqa: ARG001
+) -> Cost:
+    """The cost of `matmul_trunc`."""
     kind = matrices.kind_of(x, y)
     return fused_cost("matmul", n, x, y) if kind is None else matrices.cost(n, kind, x, y)
 
@@ -135,13 +144,15 @@ async def mul_trunc(s: OpSession, x: AShare | Masked, y: AShare | Masked, drop: 
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
 
-    A result of `trunc`, `mul_trunc` or `matmul_trunc` of m <= 2^17 elements is a *quotient*.  Its product with a Masked of its shape: rounds 1 · bytes 8 · dealer 24.
-    That product is opened only when something reads it.  A further product of this kind is opened in its place, together with it, and rounded once: for k masked
-    factors rounds 1 in all, and
+    A result of `trunc`, `mul_trunc` or `matmul_trunc` of m <= 2^17 elements is a *quotient*. Its product with a Masked of its shape: rounds
+    1 · bytes 8 · dealer 24. That product is opened only when something reads it. A further product of this kind is opened in its place,
+    together with it, and rounded once: for k masked factors rounds 1 in all, and
     - bytes 8 · dealer 56, for k = 2, m <= 512, at most 32 bits dropped in all, and a product below 2^62 as a word before any are dropped;
-    - bytes 24 · dealer 12 + 16 (3·2^k - 1 - k), for k from 2 to 6, m <= 8, 2^k m <= 2^8, at most 96 bits dropped in all, and a product below 2^126.  Each factor
-      must then be a result of `Session.mask` of at most 4096 elements, or a view of one; it is masked anew once: rounds 1 · bytes 24 · dealer 24.
-    Whatever else reads a product that waits opens that product alone.  One of m <= 512 elements that no further product can join is opened beside the program.
+    - bytes 24 · dealer 12 + 16 (3·2^k - 1 - k), for k from 2 to 6, m <= 8, 2^k m <= 2^8, at most 96 bits dropped in all, and a product
+      below 2^126. Each factor must then be a result of `Session.mask` of at most 4096 elements, or a view of one; it is masked again once:
+      rounds 1 · bytes 24 · dealer 24.
+    Any other reader of a pending product opens that product alone. One of m <= 512 elements that no further product can join is opened
+    beside the program.
     """
     shape = checked_product("mul", x, y)
     drop = check_drop(x.bound * y.bound, x.frac + y.frac, drop)
@@ -158,22 +169,26 @@ async def mul_trunc(s: OpSession, x: AShare | Masked, y: AShare | Masked, drop: 
 async def matmul_trunc(
     s: OpSession, x: AShare | Masked, y: AShare | Masked, drop: int, *, bound: float | None = None, plus: AShare | None = None
 ) -> AShare:
-    """The matrix product x @ y, plus what is to be added to it, without the last `drop` fractional bits; the exact product is never shared.
+    """The matrix product x @ y, plus `plus`, without the last `drop` fractional bits; the exact product is never shared.
 
-    `plus` has the shape of the product, and at most its frac, which is the sum of those of x and y.  `bound` is a public bound of x @ y + `plus` that the caller can
-    prove, tighter than what follows from the bounds of x, y and `plus` and the number of addends.
+    `plus` has the shape of the product, and at most its frac, which is the sum of those of x and y. `bound` is a public bound of x @ y +
+    `plus` that the caller can prove, tighter than the one from the bounds of x, y and `plus` and the number of addends.
 
     rounds 2 (1 if both are Masked) · bytes 8 per element and peer of each AShare and per output · dealer 12 per output
 
-    If x is Masked, (m, k), and y is a *quotient*, (k, n) or (k,), that is a result of `trunc`, `mul_trunc` or `matmul_trunc`: rounds 1 · bytes 8 per output ·
-    dealer 20 per output and 4 m k n, as long as 4 m k n is at most 2^16.  If x is a quotient, too, the same with 8 in place of 4.
+    A *quotient* is a result of `trunc`, `mul_trunc` or `matmul_trunc`. If x is Masked, (m, k), and y is a quotient, (k, n) or (k,): rounds
+    1 · bytes 8 per output · dealer 20 per output and 4 m k n, as long as 4 m k n is at most 2^16. If x is a quotient, too, the same with 8
+    in place of 4.
     """
     shape, frac = checked_product("matmul", x, y, bound), x.frac + y.frac
     most, lineage = product_bound("matmul", x, y, bound), product_lineage("matmul", x, y, bound)
     if plus is not None:
         plus = s.operand(plus, (AShare,), "matmul_trunc")
         if plus.shape != shape or plus.frac > frac:
-            msg = f"what is added has shape {plus.shape} and {plus.frac} fractional bits: give it that of the product, {shape}, and no more than its {frac}"
+            msg = (
+                f"what is added has shape {plus.shape} and {plus.frac} fractional bits: "
+                f"give it that of the product, {shape}, and no more than its {frac}"
+            )
             raise ProgramError(msg)
         most, lineage = most + plus.bound if bound is None else most, lineage_of("plus", lineage, plus.lineage, plus.frac)
     drop, dividend = check_drop(most, frac, drop), Dividend(frac, most, lineage, plus)
@@ -200,7 +215,8 @@ async def _rounded(s: OpSession, x: AShare | Masked, y: AShare | Masked, operati
     names = [s.name_mask(x), s.name_mask(y)]
     product = masks_product(s.n, operation, *names)
     rho = running(s).ranges.mask(product.shape)
-    # The parties' own terms sum to x·y less a·b or their cross, and so does what is opened under rho: the mask is rho + a·b, and a·b is never dealt.
+    # The parties' own terms sum to x·y minus a·b or their cross, and so do the words opened under rho: the mask is rho + a·b, and a·b is
+    # never dealt.
     name = expressions.combine("add", rho, product)
     with closing(_begin(s, name, drop)) as fetching:
         hidden = await _hidden(s, x, y, names, operation, rho, dividend)
@@ -212,24 +228,26 @@ async def _rounded(s: OpSession, x: AShare | Masked, y: AShare | Masked, operati
 async def _hidden(
     s: OpSession, x: AShare | Masked, y: AShare | Masked, names: list[Expression], operation: str, rho: Expression, dividend: Dividend
 ) -> Words:
-    """What this party adds to x·y under the mask `rho`.  What it opened for that and its shares of those masks, twice the operands, end here."""
+    """This party's term of x·y under the mask `rho`. The words opened for it and its shares of those masks, twice the operands, are
+    freed here.
+    """
     left, right = await s.masked((x, y), names)
     own = await s.compute(own_term, rho.shape, s.index, s.n, left, right, operation, work=product_work(operation, left, right))
     return s.hide(rho, await dividend.added(s, own))
 
 
 def _precision(x: Operand, factor: ArrayLike, drop: int) -> tuple[int, int]:
-    """How many bits x loses before it is multiplied, and the number of fractional bits of the factors after that.
+    """How many bits x loses before it is multiplied, and the factors' number of fractional bits after that.
 
-    Factors below 1/2 get more fractional bits than `drop`, so that they keep as many significant ones.  One truncation is enough as long as it leaves the
-    largest factor FRAC of these, or `drop` if that is less.
+    Factors below 1/2 get more fractional bits than `drop`, so that they keep as many significant ones. One truncation is enough as long as
+    it leaves the largest factor FRAC of these, or `drop` if that is less.
     """
     sizes = np.abs(as_numbers(factor).astype(np.float64))
     sizes = sizes[sizes > 0]
     if not sizes.size or not np.isfinite(sizes).all():
         return 0, drop
     least, most = (max(0, -math.frexp(size)[1]) for size in (sizes.min(), sizes.max()))
-    # A factor that is rounded up may be a little larger.
+    # Rounding up may make a factor a little larger.
     room = math.frexp(LIMIT)[1] - 1 - x.frac - math.frexp(x.bound * sizes.max() * (1 + 2.0**-KEPT))[1]
     once = max(drop, min(drop + least, room, DROPPED))
     if once - most >= min(drop, FRAC):
@@ -239,7 +257,9 @@ def _precision(x: Operand, factor: ArrayLike, drop: int) -> tuple[int, int]:
 
 
 def _factor(x: Operand, factor: ArrayLike, drop: int, shift: int, frac: int) -> tuple[Words, float]:
-    """factor·2^shift as ring words, and the least bound of it; PrecisionError if its rounding would show in the product with an x as large as its bound."""
+    """factor·2^shift as ring words, and its least bound; PrecisionError if its rounding would show in the product with an x as large as
+    its bound.
+    """
     exact = np.ldexp(as_numbers(factor).astype(np.float64), shift) if shift else as_numbers(factor)
     words, largest = constant(exact, frac)
     lost = np.abs(np.ldexp(words.view(np.int64).astype(np.float64), -frac) - exact)
@@ -255,7 +275,7 @@ def _factor(x: Operand, factor: ArrayLike, drop: int, shift: int, frac: int) -> 
 
 
 def scale_cost(n: int, x: Operand, factor: Any, drop: int = FRAC) -> Cost:
-    """What `scale` costs."""
+    """The cost of `scale`."""
     shape = broadcast(x.shape, np.shape(factor))
     shift, frac = _precision(x, factor, drop)
     if shift:
@@ -265,14 +285,15 @@ def scale_cost(n: int, x: Operand, factor: Any, drop: int = FRAC) -> Cost:
 
 @op(scale_cost, source="dalskov20", opens="x·factor - a, uniform", leaks=_FUSED_LEAKS)
 async def scale(s: OpSession, x: AShare | Masked, factor: ArrayLike, drop: int = FRAC) -> AShare:
-    """The product of x and public reals `factor`, with the frac of x.  They broadcast; a Masked takes one number.
+    """The product of x and public reals `factor`, with the frac of x. They broadcast; a Masked takes one number.
 
-    Factors are rounded to `drop` fractional bits.  Factors below 1/2 get more, so that the largest keeps 20 significant bits, or `drop` if that is less: the mean
-    of shares is scale(s, x.sum(axis=0), 1 / rows).  A small factor of an x with a large bound takes two truncations.
+    Factors are rounded to `drop` fractional bits. Factors below 1/2 get more, so that the largest keeps 20 significant bits, or `drop` if
+    that is less: the mean of shares is scale(s, x.sum(axis=0), 1 / rows). A small factor of an x with a large bound takes two truncations.
 
-    rounds 1 (0 if Masked), in two truncations one more · bytes 8 per element and peer · dealer 12 per element of the result, both twice in two truncations
-    opens x·factor - a, uniform, in two truncations also x·2^-shift - a · raises PrecisionError unless |x·factor| < 2^62 as a word, or where a factor keeps fewer
-    than 10 bits and the result could show that, ProgramError unless `drop` is 1 to 32
+    rounds 1 (0 if Masked), in two truncations one more · bytes 8 per element and peer · dealer 12 per element of the result, both twice in
+    two truncations
+    opens x·factor - a, uniform, in two truncations also x·2^-shift - a · raises PrecisionError unless |x·factor| < 2^62 as a word, or if a
+    factor keeps fewer than 10 bits and the result could show that, ProgramError unless `drop` is 1 to 32
     """
     drop = check_drop(0.0, x.frac, drop)
     shift, frac = _precision(x, factor, drop)

@@ -59,7 +59,9 @@ class ShuffledLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self._dice = Dice(seed, "loop")
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         """Call back as usual, or one turn of the loop later."""
         if self._dice.below(3):
             return super().call_soon(callback, *args, context=context)

@@ -100,7 +100,7 @@ class RelayPeer:
         self.presence: Presence | None = None
         self.token = b""
         self.farewell = ""
-        """The topic of the peer's farewell, of which it has one."""
+        """The peer's one topic for its farewell."""
         self.associations: dict[bytes, Association] = {}
         """By process. Old processes are included, so that their messages are not accepted twice."""
 

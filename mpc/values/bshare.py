@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mpc.values.secret import Blanks, Extent, Home
 
 KEPT = 1 << 16
-"""Bits that are kept unpacked, once something has indexed them: often a program takes several parts, one after the other."""
+"""Bits up to which an indexed share is kept unpacked: programs often take several parts, one after the other."""
 
 
 def _awaited(what: str, call: str) -> Callable[..., NoReturn]:
@@ -39,7 +39,7 @@ _arithmetic = _awaited("arithmetic on bits", "mpc.b2a(s, bits), which gives numb
 class BShare(Secret):
     """XOR shares of an array of bits: the n parties' words XOR to the packed bits.
 
-    Reshaping is free; indexing and broadcasting unpack the own share and pack it again.  The bits after the last one mean nothing.
+    Reshaping is free; indexing and broadcasting unpack this party's share and pack it again. The bits after the last one are undefined.
     """
 
     __slots__ = ("_bytes", "words")
@@ -81,7 +81,7 @@ class BShare(Secret):
         return rearranged(lineage_of(operation, self.lineage, given), apply, self)
 
     def unpacked(self) -> NDArray[np.uint8]:
-        """Its bits, one byte each."""
+        """The bits of this party's share, one byte each."""
         if self._bytes is None:
             unpacked = bits.unpack(self.words, self.size).reshape(self.shape)
             if self.size > KEPT:
@@ -97,13 +97,13 @@ class BShare(Secret):
         return self._linear("index", index_data(key, self.shape), lambda array: np.asarray(array[key]))
 
     def _whole_blocks(self, start: int, stop: int, step: int) -> range | None:
-        """A slice whose words are consecutive, as those of the chunks of an op."""
+        """The elements of a slice whose words are consecutive, such as an op's chunk; None for other slices."""
         ends = stop == self.size or not stop % bits.BLOCK
         return range(start, stop) if step == 1 and start < stop and ends and not start % bits.BLOCK else None
 
     def broadcast_to(self, shape: Extent) -> BShare:
         """The bits repeated to `shape`, as numpy does."""
-        # Python's own integers: numpy's are equal to them and written otherwise, so that parties would seem to differ.
+        # Python integers: numpy's are equal but written differently, so that parties would seem to differ.
         extent = extent_of(shape)
         check_repeats(self.shape, extent)
         return self if extent == self.shape else self._linear("broadcast", extent, lambda array: np.broadcast_to(array, extent))
@@ -120,7 +120,7 @@ def rearranged(lineage: int, apply: Callable[..., Any], *parts: BShare) -> BShar
 
 
 def check_repeats(shape: tuple[int, ...], extent: tuple[int, ...]) -> None:
-    """ProgramError where numpy would not broadcast an array of `shape` to `extent`."""
+    """ProgramError unless numpy can broadcast an array of `shape` to `extent`."""
     check_axes(extent)
     with suppress(ValueError):
         if broadcast(shape, extent) == extent:

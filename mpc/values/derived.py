@@ -1,7 +1,8 @@
-"""Shares that remember how they came about, so that a product with a masked value takes fewer rounds (papers: dalskov20, patra21, turbospeedz).
+"""Shares that remember their origin, so that a product with a masked value takes fewer rounds (papers: dalskov20, patra21, turbospeedz).
 
-A truncated product is a quotient z = C - (r >> m) + K·(msb r), where C and K are public and the dealer knows the mask r; a product of masked values is
-z = (d1 + a1)·(d2 + a2)·..., where every d is public and the dealer knows every a.  Either is hidden already by masks that the dealer knows.
+A truncated product is a quotient z = C - (r >> m) + K·(msb r), where C and K are public and the dealer knows the mask r; a product of
+masked values is z = (d1 + a1)·(d2 + a2)·..., where every d is public and the dealer knows every a. Masks that the dealer knows hide either
+already.
 """
 
 from __future__ import annotations
@@ -30,28 +31,28 @@ R = TypeVar("R")
 
 
 class Done(NamedTuple, Generic[R]):
-    """Work whose result is there."""
+    """Work that is done."""
 
     outcome: R
 
     def __repr__(self) -> str:
-        # Shares, mostly: what a product remembers is shown with it.
+        # The outcome holds shares, and a product's repr includes what it remembers.
         return "Done(...)"
 
     async def result(self, _: Scope) -> R:
-        """What it gave."""
+        """The outcome of the work."""
         return self.outcome
 
 
 class Opening(Protocol):
-    """An opening that may be under way."""
+    """An opening that may be pending."""
 
     async def result(self, scope: Scope) -> Opened:
-        """What is open, and this party's share of what is not; raises the fault that ended it."""
+        """The opened words, and this party's share of their masks; raises the fault that ended the opening."""
 
 
 class Pending:
-    """A factor whose opening may be under way: what a product masked that did not wait for it, or a group."""
+    """A factor whose opening may be pending: one masked by a product that did not wait for it, or a group."""
 
     __slots__ = ("_opening", "_place", "_scope", "level", "lineage", "name")
 
@@ -61,75 +62,79 @@ class Pending:
         self._scope = scope
         self._opening = opening
         self._place = place
-        """Its index in what is opened together."""
+        """The factor's index in what is opened together."""
         self.level = level
-        """Of a group, which is one factor in place of several, whose product is opened under a mask of its own: one more than theirs."""
+        """0 for a single factor. A group, which replaces several factors and whose product is opened under its own mask, is one above
+        its factors.
+        """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of every factor."""
+        """The shape of every factor."""
         return self.name.shape
 
     async def opened(self, scope: Scope) -> Opened:
-        """See Masked; here whoever asks, in `scope`, may have to wait."""
+        """See Masked; here a caller in `scope` may have to wait."""
         difference, mask = await self._opening.result(scope)
         scope.follow(self._scope)
         return difference[self._place], mask[self._place]
 
     def at(self, _: Home, blank: Blanks) -> Pending:
-        """The same without contents."""
+        """This factor without contents."""
         opening = Done((blank(self.shape), blank(self.shape)))
         return Pending(self.name, self.lineage, self._scope, opening, (...,), self.level)
 
 
 class Factors(NamedTuple):
-    """Values of one shape, whose product this is."""
+    """The values of one shape whose product this is."""
 
     values: tuple[Factor, ...]
     call: tuple[int, ...]
-    """The path of the call that gave it."""
+    """The path of the call that made the product."""
 
     def at(self, home: Home, blank: Blanks) -> Factors:
-        """The same without contents."""
+        """These factors without contents."""
         return self._replace(values=tuple(value.at(home, blank) for value in self.values))
 
 
 class Quotient(NamedTuple):
     """A value that lost `drop` bits: C - (r >> drop) + K·(msb r), where r = -mask, and C and K follow from the public c = value + 2^62 + r.
 
-    `mpc.ops.quotients` has the formulas; of numbers mod 2^128, 2^126 stands in place of 2^62.
+    `mpc.ops.quotients` has the formulas; for numbers mod 2^128, 2^126 takes the place of 2^62.
     """
 
     naming: Callable[[], Expression]
-    """Gives its `name`: a mask that no relation needs is never named."""
+    """Returns its `name`: a mask that no relation needs is never named."""
     drop: int
     opening: Opening
-    """Of c, flat; and this party's share of the quotient."""
+    """The opening of c, flat, with this party's share of the quotient."""
 
     @property
     def name(self) -> Expression:
-        """That of its mask."""
+        """The name of its mask."""
         return self.naming()
 
     def at(self, blank: Blanks) -> Quotient:
-        """The same without contents."""
+        """This quotient without contents."""
         shape = self.name.shape
         return self._replace(opening=Done((blank((count(shape),)), blank(shape))))
 
 
 class Truncation(NamedTuple):
-    """A quotient; and if it may be opened together with the next product, the earlier quotient and the masked values whose product it is."""
+    """A quotient. If it may be opened together with the next product, also the earlier quotient and the masked values whose product it
+    is.
+    """
 
     quotient: Quotient
     base: Quotient | None = None
     factors: tuple[Masked, ...] = ()
     liftable: bool = False
-    """Whether all of these can be masked anew as numbers mod 2^128."""
+    """Whether all of these can be masked again as numbers mod 2^128."""
     is_wide: bool = False
-    """Whether it is opened as such a number, if it is opened."""
+    """Whether it is opened as a number mod 2^128, if it is opened."""
 
     def at(self, home: Home, blank: Blanks) -> Truncation:
-        """The same without contents."""
+        """This truncation without contents."""
         base = self.base.at(blank) if self.base is not None else None
         return self._replace(quotient=self.quotient.at(blank), base=base, factors=tuple(value.at(home, blank) for value in self.factors))
 
@@ -147,12 +152,12 @@ class Derived(AShare):
         self.since, self.dropped = (len(origin.factors), origin.quotient.drop) if isinstance(origin, Truncation) else (0, 0)
 
     @property
-    def groups(self) -> list[int]:  # type: ignore[override]  # of other shares it is said once
-        """The levels of its factors that are groups."""
+    def groups(self) -> list[int]:  # type: ignore[override]  # a class attribute in other shares
+        """The levels of those factors that are groups."""
         return [value.level for value in self.origin.values if value.level] if isinstance(self.origin, Factors) else []
 
     @property
-    def is_liftable(self) -> bool:  # type: ignore[override]  # of other shares it is said once
+    def is_liftable(self) -> bool:  # type: ignore[override]  # a class attribute in other shares
         """See Truncation."""
         return isinstance(self.origin, Truncation) and self.origin.liftable
 

@@ -58,14 +58,16 @@ class Fixed(Secret):
         check_fits(bound, frac, "this value")
         super().__init__(shape, home, lineage)
         self.frac = frac
-        # Of numpy's whole numbers a product would wrap around.
+        # A product of numpy integers would wrap around.
         self.bound = float(bound)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, frac={self.frac}, bound={self.bound:.4g}, party={self.home.index})"
 
     def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any], bound: float | None = None) -> Self:
-        """`apply` to whatever holds the secret, whose bound stays if none is given.  `parameters` are public data that say what `apply` does."""
+        """Apply `apply` to the words of the secret; the bound stays unless one is given. `parameters` are public data that identify
+        `apply`.
+        """
         raise NotImplementedError
 
     def _read(self, operation: str, frac: int, bound: float) -> Self:
@@ -84,7 +86,9 @@ class Fixed(Secret):
         return self if target == self.shape else self._linear("reshape", target, lambda array: array.reshape(target))
 
     def sum(self, axis: int | tuple[int, ...] | None = None, bound: float | None = None, *, keepdims: bool = False) -> Self:
-        """Sum over one axis, several, or all; the bound grows by the number of addends, or is the `bound` that mathematics guarantees for the result."""
+        """The sum over one axis, several, or all. The bound grows by the number of addends, or is the `bound` that mathematics
+        guarantees.
+        """
         if keepdims:
             gone = range(self.ndim) if axis is None else self._axes(axis)
             return self.sum(axis, bound).reshape(tuple(1 if at in gone else extent for at, extent in enumerate(self.shape)))
@@ -160,8 +164,8 @@ class Fixed(Secret):
 
 
 def _stated(bound: float, reason: str = "of a sum") -> float:
-    """A bound that the ring cannot see."""
-    # Written alike at all parties, whatever type it has.
+    """Check a bound that the ring cannot see, and return it as a float."""
+    # A float is written alike at all parties, whatever type it had.
     number, given = as_float(bound), isinstance(reason, str) and reason.strip()
     if not given or not 0 <= number < math.inf:
         msg = f"a stated bound is a finite number, 0 or more, not {shown(bound)}; and assume_bound needs the reason why it holds"
@@ -170,7 +174,7 @@ def _stated(bound: float, reason: str = "of a sum") -> float:
 
 
 def check_broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> None:
-    """ProgramError where numpy would not add arrays of these shapes."""
+    """ProgramError unless numpy can add arrays of these shapes."""
     try:
         broadcast(left, right)
     except ValueError:
@@ -179,9 +183,9 @@ def check_broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> None:
 
 
 def constant(value: ArrayLike, frac: int) -> tuple[Words, float]:
-    """A public constant as ring words, and the least bound of it; PrecisionError for what is no number, NaN and infinity.
+    """A public constant as ring words, and its least bound; PrecisionError if it is no number, NaN or infinity.
 
-    ProgramError for a fraction beside whole numbers: a bit less 0.5 would be that bit.
+    ProgramError for a fraction beside integers: a bit minus 0.5 would be that bit.
     """
     array = as_numbers(value)
     bound = largest_of(array)
@@ -189,7 +193,7 @@ def constant(value: ArrayLike, frac: int) -> tuple[Words, float]:
         msg = "this share holds whole numbers: give it whole numbers too, rounded the way you mean"
         raise ProgramError(msg)
     bound = rounded_bound(bound, frac)
-    # `encode` says where a number is that is none.
+    # `encode` says which element is not a number.
     return encode(array, frac=frac, bound=bound if math.isfinite(bound) else headroom(frac)), bound
 
 

@@ -13,13 +13,13 @@ from mpc.ring import outline
 from mpc.values.secret import Secret
 
 REMEMBERED = 1 << 15
-"""Bytes of arrays in an index whose text is kept: to write one takes longer than to send what it takes."""
+"""Bytes of arrays up to which an index's text is cached: writing it takes longer than sending the elements taken."""
 
 
 def basic_index(key: Any, shape: tuple[int, ...]) -> Any:
-    """A public index of integers and slices as data; ValueError for arrays, IndexError where numpy has one."""
+    """A public index of integers and slices as data; ValueError for arrays, IndexError where numpy raises one."""
     if type(key) is int and shape and -shape[0] <= key < shape[0]:
-        # By far the most common one, and the rest takes as long as sending a message.
+        # By far the most common case; the general code takes as long as sending a message.
         return (key % shape[0], *[(0, extent, 1) for extent in shape[1:]])
     for entry in key if isinstance(key, tuple) else (key,):
         if isinstance(entry, Secret):
@@ -30,7 +30,7 @@ def basic_index(key: Any, shape: tuple[int, ...]) -> Any:
 
 
 class Listed:
-    """The entries of an index, of which some are public arrays, written as a list: `[[0, 2], 'slice(0, 2, None)']`."""
+    """The entries of an index, some of them public arrays, written as a list: `[[0, 2], 'slice(0, 2, None)']`."""
 
     __slots__ = ("_text",)
 
@@ -42,7 +42,7 @@ class Listed:
 
 
 def index_data(key: Any, shape: tuple[int, ...]) -> Any:
-    """Any public index as data: all of it, so that parties that take different elements of equal shape differ."""
+    """Any public index as data. Nothing is left out, so that parties that take different elements of equal shape differ."""
     try:
         return basic_index(key, shape)
     except ProgramError:

@@ -1,4 +1,4 @@
-"""Masked values: a secret x of which x - a is public, for a mask a that has a name (paper: turbospeedz)."""
+"""Masked values: secrets x for which x - a is public, for a mask a that has a name (paper: turbospeedz)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MAPS: dict[str, Callable[..., Expression]] = {
 
 
 class View(NamedTuple):
-    """What a masked value shows of another one: its words where `operation` is empty."""
+    """A part of another masked value; the same words if `operation` is empty."""
 
     whole: Masked
     operation: str
@@ -45,25 +45,25 @@ class View(NamedTuple):
     apply: Callable[[Any], Any]
 
     def name(self, of: Expression) -> Expression:
-        """That of the same part of a mask of this name."""
+        """The name of the same part of the mask `of`."""
         return _MAPS[self.operation](of, self.parameters) if self.operation else of
 
 
 class Masked(Fixed):
     """A secret x whose difference d = x - a from the mask `a` is public; products with it need no further opening.
 
-    `difference` is d, once it is open; `mask` is this party's share of a; `name` says which mask it is.  Closed under public linear maps: slices,
-    transposes, sums, integer multiples and sums of masked values refer to the mask that was opened once.
+    `difference` is d, once it is open; `mask` is this party's share of a; `name` identifies the mask. Public linear maps give masked values
+    again: slices, transposes, sums, integer multiples and sums of masked values refer to the mask that was opened once.
     """
 
     __slots__ = ("_held", "factor_count", "lifting", "mask", "name", "place", "view")
     is_masked = True
     how_to_share = "x.share() of it is one"
     level = 0
-    """It is no group of factors."""
+    """A masked value is no group of factors."""
     owner: int | None = None
     place: tuple[int, ...] | None
-    """The scope in which it can be masked anew, where an op of its own has masked it and it is small enough."""
+    """The scope in which the value can be masked again, if an op of its own has masked it and it is small enough."""
 
     def __init__(
         self, difference: Held | View, mask: Words, name: Expression, *, frac: int, bound: float, home: Home, lineage: int
@@ -73,48 +73,48 @@ class Masked(Fixed):
             raise ProgramError(msg)
         super().__init__(name.shape, frac, bound, home, lineage)
         expressions.check_named(name)
-        # Of a long name no relation between several would fit into a message.
+        # With a long name, no relation between several masked values would fit into a message.
         self.factor_count = int(name.nodes <= SHORT_NODES and name.length <= SHORT)
         self._held: Held | View = difference if isinstance(difference, View) else frozen(difference)
         self.view = difference if isinstance(difference, View) else None
-        """Which part of another one it is, if it is known."""
+        """The part of another masked value that this is, if known."""
         self.mask = frozen(mask)
         self.name = name
         self.place = None
         self.lifting: Any = None
-        """That masking anew, once somebody has begun it."""
+        """Masking it again, once somebody has begun that."""
         # Only here: every other run takes a view when it is read.
         if home.watch is not None and not (isinstance(self.held, Unmade) and self.held.words is None):
             home.watch.makes(home.index, lineage, self._words(self.difference), frac, bound)
 
     @classmethod
     def of(cls, x: AShare, difference: Held, mask: Words, name: Expression) -> Masked:
-        """`x` of which x - a is open, or will be."""
+        """`x`, for which x - a is open or will be."""
         return cls(difference, mask, name, frac=x.frac, bound=x.bound, home=x.home, lineage=masked_lineage(x, name))
 
     @property
-    def is_liftable(self) -> bool:  # type: ignore[override]  # of a share it is said once
-        """Whether it can be masked anew as numbers mod 2^128."""
+    def is_liftable(self) -> bool:  # type: ignore[override]  # a class attribute in shares
+        """Whether it can be masked again as numbers mod 2^128."""
         return self.view is not None or self.place is not None
 
     @property
     def held(self) -> Held:
-        """The difference, or what stands for it until it is open."""
+        """The difference, or its placeholder until it is open."""
         if isinstance(self._held, View):
-            # Taken when it is first asked for, which is seldom before the whole is open.  No deeper than a name is.
+            # Taken on first use, which is seldom before the whole is open. No deeper than a name is.
             self._held = frozen(combined(self._held.apply, self._held.whole.held, shape=self.shape))
         return self._held
 
     @property
     def difference(self) -> Words:
-        """What is public of it; ProgramError if it is not open yet (`Session.made`)."""
+        """The public difference; ProgramError if it is not open yet (`Session.made`)."""
         return self.held.there() if isinstance(self.held, Unmade) else self.held
 
     async def opened(self, scope: Scope) -> tuple[Words, Words]:
-        """Its difference, for which whoever asks in `scope` may have to wait, and this party's share of its mask."""
+        """The difference, for which a caller in `scope` may have to wait, and this party's share of its mask."""
         held = self._held
         if isinstance(held, View):
-            # Nothing is made of a view that is read once, as the many factors of a product are.
+            # Nothing is stored for a view that is read once, as the many factors of a product are.
             whole, _ = await held.whole.opened(scope)
             return held.apply(whole), self.mask
         if isinstance(held, Unmade):
@@ -150,7 +150,7 @@ class Masked(Fixed):
         return self._make(difference, apply(self.mask), name, self.bound if bound is None else bound, lineage)
 
     def _same(self) -> View:
-        """Of the same words: however often they are read anew, that is one view."""
+        """A view of the same words: however often they are read with another scale, it stays one view."""
         return View(self, "", (), lambda words: words) if self.view is None else self.view
 
     def _read(self, operation: str, frac: int, bound: float) -> Masked:
@@ -220,5 +220,5 @@ class Masked(Fixed):
 
 
 def masked_lineage(x: AShare, name: Expression) -> int:
-    """That of x, masked under this name."""
+    """The lineage of x masked under this name."""
     return lineage_of("masked", x.lineage, parameter_lineage(name.key))

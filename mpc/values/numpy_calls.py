@@ -1,4 +1,4 @@
-"""What functions of numpy do that are called with a secret: what is local as numpy does it, and an error that names the right call for the rest."""
+"""numpy functions called with a secret: local ones work as in numpy, the others raise an error that names the right call."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ NUMPY: dict[Any, Callable[..., Any]] = {
     np.trace: lambda a, offset=0, axis1=0, axis2=1: _diagonal(a, offset, axis1, axis2).sum(-1),
     np.diag: lambda v, k=0: _diagonal(v, k) if v.ndim != 1 else v[np.diag(np.arange(v.size), k)] * np.diag(np.ones(v.size, int), k),
 }
-"""What functions of numpy do with a secret, with those of their arguments that it knows; and those that `in_numpy` names."""
+"""The implementations of numpy functions for secrets, with the arguments that they accept; `in_numpy` adds more."""
 _INSTEAD: dict[Any, str] = {
     np.mean: "await mpc.scale(s, x.sum(axis), 1 / count), where count says how many elements each sum has",
     np.cumsum: "shares have it: x.share() of a Masked is one",
@@ -133,7 +133,7 @@ _INSTEAD: dict[Any, str] = {
     np.logical_xor: "await mpc.xor(s, x, y) of bits",
     np.logical_not: "await mpc.not_(s, x) of bits",
 }
-"""The call that does what a function of numpy would do with what it cannot read."""
+"""For numpy functions that would have to read a secret, the call to use instead."""
 _OPERATORS: dict[Any, str] = {
     np.positive: "pos",
     np.negative: "neg",
@@ -166,7 +166,7 @@ _OTHER = "docs/protocols.md and docs/ops.md list the calls that do; what only mo
 
 
 def in_numpy(function: Any) -> Callable[[C], C]:
-    """Let numpy's `function`, where it is called with secrets, be what this decorates."""
+    """Make the decorated function the implementation of numpy's `function` for secrets."""
 
     def decorate(call: C) -> C:
         NUMPY[function] = call
@@ -204,7 +204,7 @@ def as_operator(secret: Any, function: np.ufunc, method: str, operands: tuple[An
 
 
 def as_numpy(secret: object, function: Any, arguments: tuple[Any, ...], parameters: dict[str, Any]) -> Any:
-    """`function(*arguments, **parameters)`, where `secret` is among the arguments; ProgramError for what it does not do with one."""
+    """`function(*arguments, **parameters)`, with `secret` among the arguments; ProgramError if it is not possible with a secret."""
     call = NUMPY.get(function)
     if call is None:
         return elsewhere(function)(secret)

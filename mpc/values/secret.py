@@ -1,6 +1,6 @@
-"""What all secrets of a session have in common: where they live, how they came to be, and contents that nobody reads.
+"""What all secrets of a session have in common: a home, a lineage, and contents that nobody reads.
 
-What would leak or silently mislead (`bool`, `==`, `float`, iteration, pickling) raises ProgramError and names the right call.
+Operations that would leak or silently mislead (`bool`, `==`, `float`, iteration, pickling) raise ProgramError and name the right call.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MERSENNE = (1 << 127) - 1
 
 
 class ValueWatch(Protocol):
-    """Sees every share that is made, also those that nobody would read; the simulator's bound oracle implements it."""
+    """Observes every share that is made, even those that nobody would read; the simulator's bound oracle implements it."""
 
     def makes(self, party: int, lineage: int, words: Words, frac: int, bound: float) -> None:
         """`party` holds `words` of a share whose value is within `bound`."""
@@ -45,11 +45,13 @@ class Home:
     session: bytes
     watch: ValueWatch | None = field(default=None, compare=False, repr=False)
     twins: dict[int, tuple[Masked, Masked]] = field(default_factory=dict, compare=False, repr=False)
-    """In a dry run, the masked values that it was given, by identity, each with its copy without contents: so all views of one value show one copy."""
+    """In a dry run, the masked values given to it, by identity, each with its copy without contents: so all views of one value share
+    one copy.
+    """
 
 
 def lineage_of(operation: str, *parents: int) -> int:
-    """How a value came to be, as a number of 127 bits: equal at all parties exactly if they computed the same thing.
+    """The origin of a value as a number of 127 bits: equal at all parties exactly if they computed the same thing.
 
     A polynomial hash: it finds honest programs that differ, and is no defence against a forger (see the threat model).
     """
@@ -78,12 +80,14 @@ def _plain(what: Any) -> Any:
 
 @lru_cache(maxsize=1 << 12)
 def integers_lineage(parameters: tuple[Any, ...]) -> int:
-    """That of integers, tuples of them and None, which programs use again and again.  Of these, unlike 1 and 1.0, equal ones are written alike."""
+    """The lineage of integers, tuples of them and None, which programs use again and again. Unlike 1 and 1.0, equal ones have the same
+    text.
+    """
     return parameter_lineage(parameters)
 
 
 def constant_lineage(words: Words) -> int:
-    """The lineage of a public constant: unequal ones at two parties, also in another order, are found before a reveal."""
+    """The lineage of a public constant: constants that differ between parties, even only in order, are found before a reveal."""
     digest = blake2b(np.ascontiguousarray(words, "<u8").data, digest_size=15).digest()
     return lineage_of("constant", int.from_bytes(digest, "little"), *words.shape)
 
@@ -97,14 +101,14 @@ def _refuse(what: str, instead: str) -> Callable[..., NoReturn]:
 
 
 def extent_of(shape: Extent) -> tuple[int, ...]:
-    """A public shape that a program gives, as a tuple; ProgramError for what is none."""
+    """A public shape given by a program, as a tuple; ProgramError if it is no shape."""
     try:
         extent = (index(shape),) if isinstance(shape, int | np.integer) else tuple(map(index, shape))
         is_shape = isinstance(shape, int | np.integer | tuple)
     except TypeError:
         extent, is_shape = (-1,), False
     if any(each < 0 for each in extent):
-        # Of data that someone took for a shape, no value, not of whole numbers either.
+        # If data were taken for a shape, show no value of them, not even integers.
         given = repr(shape) if is_shape else type(shape).__name__
         msg = f"a shape is a number of elements, or a tuple of them, not {given}"
         raise ProgramError(msg)
@@ -112,7 +116,7 @@ def extent_of(shape: Extent) -> tuple[int, ...]:
 
 
 def new_shape(shape: tuple[int, ...], *target: Any) -> tuple[int, ...]:
-    """What numpy makes of `shape` on reshape(*target); ProgramError if it does not fit."""
+    """The shape that numpy's reshape(*target) gives; ProgramError if it does not fit."""
     try:
         return reshaped(shape, *target)
     except (TypeError, ValueError) as fault:
@@ -121,23 +125,23 @@ def new_shape(shape: tuple[int, ...], *target: Any) -> tuple[int, ...]:
 
 
 def check_axes(shape: tuple[int, ...]) -> None:
-    """ProgramError for an array with more axes than one with a name has."""
+    """ProgramError for an array with more axes than a named array may have."""
     if len(shape) > MAX_NDIM:
         msg = f"an array has at most {MAX_NDIM} axes here, not {len(shape)}"
         raise ProgramError(msg)
 
 
 class Secret:
-    """What all shares have in common: a shape, a home, a lineage, and no readable contents."""
+    """What all secrets have in common: a shape, a home, a lineage, and no readable contents."""
 
     __slots__ = ("home", "lineage", "shape")
-    # Above that of a data frame: a frame or its column on the left leaves the operation to the share.
+    # Above a data frame's: with a frame or its column on the left, the share handles the operation.
     __pandas_priority__ = 5000
     __hash__ = object.__hash__
     is_share = False
     """Whether it is an AShare, which most ops take."""
     how_to_share = ""
-    """What a message says where an AShare is needed in its place."""
+    """In messages where an AShare is needed: how to get one from this."""
 
     def __init__(self, shape: tuple[int, ...], home: Home, lineage: int) -> None:
         check_axes(shape)
@@ -149,7 +153,7 @@ class Secret:
         return f"{type(self).__name__}(shape={self.shape}, party={self.home.index})"
 
     def at(self, home: Home, blank: Blanks) -> Self:
-        """This value without its contents in another home: what a dry run computes with."""
+        """This value without its contents in another home, for a dry run to compute with."""
         raise NotImplementedError
 
     @property
@@ -209,7 +213,7 @@ class Secret:
         return self.shape[0]
 
     def __array_function__(self, function: Any, _: object, arguments: tuple[Any, ...], parameters: dict[str, Any]) -> Any:
-        """What a function of numpy does that is called with this secret."""
+        """The result of a numpy function called with this secret."""
         return as_numpy(self, function, arguments, parameters)
 
     def __array_ufunc__(self, function: np.ufunc, method: str, *operands: Any, **parameters: Any) -> Any:
@@ -218,7 +222,7 @@ class Secret:
         return as_operator(secret, function, method, operands, parameters)
 
     if not TYPE_CHECKING:
-        # Type checkers do not know of these, so that the use is an error: what never returned would hide all that follows it.
+        # Hidden from type checkers, so that they report any use: a method declared never to return would hide all code after it.
         __bool__ = _refuse("the truth value", "compare with protocols.less_than and reveal the bit")
         __eq__ = _refuse("equality", "use protocols.equal, or `is` for the same object")
         __ne__ = _refuse("inequality", "use protocols.equal")
@@ -233,14 +237,14 @@ class Secret:
 
 
 def emptied(argument: Any, home: Home, blank: Blanks) -> Any:
-    """`argument` with every secret in it, also in lists, tuples and dictionaries, as a dry run knows it."""
+    """`argument` with every secret in it, also in lists, tuples and dictionaries, in its form for a dry run."""
     kind = type(argument)
-    # By the type alone: what stands for a revealed value in a dry run ends it where anyone asks of what class it is.
+    # By type alone: asking the placeholder of a revealed value for its class ends the dry run.
     if issubclass(kind, Secret):
         return argument.at(home, blank)
     if issubclass(kind, dict):
         return {key: emptied(value, home, blank) for key, value in argument.items()}
-    # Not their subclasses: how a named tuple is built is its own business.
+    # Not their subclasses: only a named tuple itself knows how it is built.
     return kind(emptied(part, home, blank) for part in argument) if kind in (list, tuple) else argument
 
 
@@ -259,7 +263,7 @@ def secrets_in(argument: Any) -> list[Secret]:
 
 
 def check_operand(x: object, kinds: tuple[type[Secret], ...], taker: str, home: Home | None) -> None:
-    """ProgramError unless x is a secret of one of these kinds and, where `home` is not None, lives there."""
+    """ProgramError unless `x` is a secret of one of these kinds and, if `home` is not None, lives there."""
     if not isinstance(x, kinds):
         msg = f"{taker} takes {' or '.join(kind.__name__ for kind in kinds)} here, not {type(x).__name__}{_instead(x, kinds)}"
         raise ProgramError(msg)
@@ -268,7 +272,7 @@ def check_operand(x: object, kinds: tuple[type[Secret], ...], taker: str, home: 
 
 
 def _instead(x: object, kinds: tuple[type[Secret], ...]) -> str:
-    """What to do with an operand of none of these kinds, where that is plain."""
+    """The remedy for an operand of none of these kinds, if there is an obvious one."""
     if iscoroutine(x):
         return "; await it first"
     if any(kind.is_share for kind in kinds):

@@ -39,7 +39,7 @@ class Encoded:
 class AShare(Fixed):
     """An additive share: the n parties' words sum to the value mod 2^64.
 
-    `owner` is the party that alone holds non-zero words: its private inputs, and what is local of these and public constants; None otherwise.
+    `owner` is the only party with non-zero words: for its private inputs, and local results of these and public constants; None otherwise.
     """
 
     __slots__ = ("_words", "owner")
@@ -54,7 +54,7 @@ class AShare(Fixed):
 
     @property
     def held(self) -> Held:
-        """Its words, or what stands for them until somebody reads them."""
+        """The words, or their placeholder until somebody reads them."""
         return self._words
 
     @property
@@ -81,12 +81,12 @@ class AShare(Fixed):
         if not isinstance(self._words, Unmade):
             return super().__getitem__(key)
         data = self._index(key)
-        # Its elements are taken later, when the caller may have changed the array that said which.
+        # The elements are taken later, when the caller may have changed the index array.
         kept = deepcopy(key)
         return self._linear("index", data, lambda array: taken(array, kept))
 
     def _index(self, key: Any) -> Any:
-        """Also by public arrays, which only a share allows."""
+        """The index as data; unlike other secrets, shares also accept public arrays."""
         return index_data(key, self.shape)
 
     def _constant(self, value: ArrayLike) -> tuple[Words, float, int]:
@@ -123,9 +123,9 @@ class AShare(Fixed):
         return self._linear("cumsum", (number,), lambda array: array.cumsum(axis=number, dtype=array.dtype), reach)
 
     def add_own(self, mine: Encoded, bound: float | None = None) -> AShare:
-        """Add this party's own value.  On a zero sharing the result is the sum of all parties' own values.
+        """Add this party's own value. On a zero sharing the result is the sum of all parties' own values.
 
-        `bound` is what mathematics guarantees for the result, where that is less than this value and n addends at their limits would be.
+        `bound` is what mathematics guarantees for the result, if that is less than this value and n addends at their limits would be.
         """
         given: object = mine
         if not isinstance(given, Encoded):
@@ -157,7 +157,7 @@ class AShare(Fixed):
         return self.times(factors, self.bound * largest_of(factors))
 
     def times(self, factor: ArrayLike, bound: float) -> AShare:
-        """The value times public integers, where mathematics guarantees `bound` for the product.  Local."""
+        """The value times public integers, where mathematics guarantees `bound` for the product. Local."""
         factors = integers(factor)
         check_broadcast(self.shape, factors.shape)
         words = factors.view(WORD)

@@ -1,7 +1,8 @@
-"""How someone who computes nothing splits words among the parties: to every party a fresh secret, and to the first the difference as well.
+"""How someone who computes nothing splits words among the parties: a fresh secret for every party, and the difference for the first as
+well.
 
-The share of a party is the stream of its secret; that of the first, its stream plus the difference.  The secrets are the system's random bytes,
-so what any n - 1 parties hold together is uniform, whatever the words are.
+A party's share is the stream of its secret; the first party's is its stream plus the difference. The secrets are random bytes of the
+system, so the joint shares of any n - 1 parties are uniform, whatever the words are.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def portion_bytes(shape: Sequence[int], *, first: bool) -> int:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Portion:
-    """What one party gets: its secret, and if it is the first the difference, of the shape of the words; None else."""
+    """What one party gets: its secret, and for the first party the difference, of the shape of the words; None for others."""
 
     shape: tuple[int, ...]
     secret: bytes
@@ -40,31 +41,31 @@ class Portion:
 
     @classmethod
     def parse(cls, raw: bytes | memoryview, shape: tuple[int, ...]) -> Portion:
-        """The portion whose `pack` is `raw`, which has the size that `portion_bytes` says."""
+        """The portion whose `pack` is `raw`, which has the size given by `portion_bytes`."""
         words = np.frombuffer(raw, WORD, offset=SEED_BYTES)
         return cls(shape, bytes(raw[:SEED_BYTES]), words.reshape(shape) if words.size else None)
 
     def pack(self) -> bytes:
-        """The bytes that go to the party."""
+        """The bytes to send to the party."""
         return self.secret + (b"" if self.difference is None else self.difference.tobytes())
 
     @property
     def commitment(self) -> bytes:
-        """32 bytes that stand for this portion and no other.
+        """A 32-byte commitment to exactly this portion.
 
-        Keyed with the secret: whoever has all other portions could else try out what the words are.
+        Keyed with the secret: otherwise a holder of all other portions could try out possible words.
         """
         raw = b"" if self.difference is None else self.difference.tobytes()
         return blake2b(fields(*self.shape, raw), key=self.secret, digest_size=32, person=b"beaver/part/v1").digest()
 
     def words(self) -> Words:
-        """This party's share: all parties' add up to the words that were split."""
+        """This party's share: all parties' shares add up to the words that were split."""
         stream = Stream(self.secret, _USAGE).words(0, self.shape)
         return stream if self.difference is None else stream + self.difference
 
 
 def split(words: Words, n: int) -> list[Portion]:
-    """Portions of `words` for n parties, in their order.  All secrets are new, so no two calls give related portions."""
+    """Portions of `words` for n parties, in their order. All secrets are new, so no two calls give related portions."""
     portions = [Portion(words.shape, secrets.token_bytes(SEED_BYTES)) for _ in range(n)]
     difference = words.copy()
     for portion in portions:

@@ -1,4 +1,4 @@
-"""Words that are made when somebody reads them, and what is computed from them until then (decision 0017)."""
+"""Words that are made when somebody reads them, and values computed from them until then (decision 0017)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class Unmade:
-    """Stands for words of `shape`, which are None until they are made; `depth` is that of the rounds which they wait for, `trips` as in Scope."""
+    """A placeholder for words of `shape`, which are None until they are made. `depth` counts the rounds that they wait for, `trips` as
+    in Scope.
+    """
 
     __slots__ = ("__weakref__", "depth", "shape", "trips", "words")
 
@@ -30,11 +32,11 @@ class Unmade:
 
     @property
     def opens(self) -> bool:
-        """Whether to make them is to open something, which all parties must do."""
+        """Whether making the words opens something, which all parties must do."""
         return False
 
     def is_there(self) -> bool:
-        """Whether the words are made, or can be from words that are."""
+        """Whether the words are made, or can be made from available words."""
         return self.words is not None
 
     def there(self) -> Words:
@@ -45,14 +47,14 @@ class Unmade:
         return self.words
 
     def waiting(self) -> Waiting:
-        """What the call that is running has computed from unmade words."""
+        """The values that the running call has computed from unmade words."""
         raise NotImplementedError
 
     async def begin(self, scope: Scope) -> None:
-        """Ask for what they take, or open it, unless somebody has; `scope` will wait for them."""
+        """Ask for the words' corrections, or open their values, unless somebody has; `scope` will wait for them."""
 
     async def finish(self, scope: Scope) -> None:
-        """Wait for them.  All parts are there."""
+        """Wait for the words. All parts are available."""
 
 
 class Applied(Unmade):
@@ -64,10 +66,10 @@ class Applied(Unmade):
         super().__init__(apply(*(outline(part.shape) for part in parts)).shape if shape is None else shape)
         self._apply: Callable[..., Any] | None = apply
         self.parts = parts
-        # As it is now: whether something else has made the parts by the time that somebody asks may differ between parties.
+        # As it is now: whether the parts are made by the time somebody asks may differ between parties.
         self._opens = False
         self.leaf: Unmade | None = None
-        """One that it waits for and that has no parts: such a one knows which call is running."""
+        """A placeholder that it waits for and that has no parts: only such a placeholder knows the running call."""
         for part in parts:
             if isinstance(part, Unmade) and part.words is None:
                 self._opens = self._opens or part.opens
@@ -92,12 +94,12 @@ class Applied(Unmade):
         if self._apply is not None:
             self.words = frozen(self._apply(*map(_there, self.parts)))
             self.depth, self.trips = _latest([part for part in self.parts if isinstance(part, Unmade)])
-            # However long the chain of what was computed before: none of it is kept.
+            # A loop or a long chain of earlier values: none of it is kept.
             self._apply, self.parts, self.leaf = None, (), None
 
 
 class Waiting:
-    """What one call has computed from unmade words, as far as somebody still has it."""
+    """The values that one call has computed from unmade words and that somebody still holds."""
 
     def __init__(self) -> None:
         self._parts: list[ref[Applied]] = []
@@ -106,12 +108,12 @@ class Waiting:
         return (part for remembered in self._parts if (part := remembered()) is not None)
 
     def add(self, part: Applied) -> None:
-        """The call has computed `part`."""
+        """Note that the call has computed `part`."""
         self._parts.append(ref(part))
 
     async def make(self, scope: Scope) -> None:
-        """Make it, for that call."""
-        # What somebody still has differs between parties, so nothing is opened for it, and no round is counted before it is read.
+        """Make these values, for that call."""
+        # Which values are still held differs between parties, so none of them is opened, and no round is counted before one is read.
         await make(scope, [part for part in self if not part.opens])
 
 
@@ -120,7 +122,9 @@ def _there(held: Held) -> Words:
 
 
 def applied(apply: Callable[..., Any], *parts: Held) -> Held:
-    """`apply` to all words, now if they are there; if not, the call that is running makes it now and then, if somebody still has it."""
+    """`apply` to all words: now if they are available; otherwise the running call makes it from time to time, if somebody still holds
+    it.
+    """
     outcome = combined(apply, *parts)
     if isinstance(outcome, Applied) and outcome.leaf is not None:
         outcome.leaf.waiting().add(outcome)
@@ -128,25 +132,25 @@ def applied(apply: Callable[..., Any], *parts: Held) -> Held:
 
 
 def combined(apply: Callable[..., Any], *parts: Held, shape: tuple[int, ...] | None = None) -> Held:
-    """`apply` to all words, now if they are there; `shape` is that of what it gives, if known."""
+    """`apply` to all words, now if they are available; `shape` is the result's shape, if known."""
     unmade = [part for part in parts if isinstance(part, Unmade)]
     if not unmade:
-        # So for nearly every one.
+        # The usual case.
         return apply(*parts)  # type: ignore[no-any-return]
     if any(part.words is None for part in unmade):
         return Applied(apply, parts, shape)
     words: Words = apply(*map(_there, parts))
-    # Whoever reads it counts the rounds that it waited for, whoever made it.
+    # A reader counts the rounds that the words waited for, whoever made them.
     return Unmade(words.shape, frozen(words), *_latest(unmade))
 
 
 def _latest(parts: Sequence[Unmade]) -> tuple[int, int]:
-    """Of rounds and trips, those of whichever is there last."""
+    """The rounds and trips of the part that is available last."""
     return max(part.depth for part in parts), max(part.trips for part in parts)
 
 
 async def begin(scope: Scope, held: Sequence[Held]) -> list[Unmade]:
-    """Ask for whatever these lack, for an op of `scope`; all that is unmade in them, each after its parts."""
+    """Ask for everything that `held` lack, for an op of `scope`; return all unmade parts, each after its own parts."""
     order = _in_order(held)
     for each in order:
         await each.begin(scope)
@@ -154,20 +158,20 @@ async def begin(scope: Scope, held: Sequence[Held]) -> list[Unmade]:
 
 
 async def make(scope: Scope, held: Sequence[Held]) -> None:
-    """See that all of these are there: what they lack is asked for before any of it is waited for."""
+    """Make all of `held`: everything missing is asked for before any of it is awaited."""
     unmade = [each for each in held if isinstance(each, Unmade)]
     missing = [each for each in unmade if not each.is_there()]
     if missing:
         for each in await begin(scope, missing):
             await each.finish(scope)
-    # Rounds and trips count for whoever reads the words, also where another has made them.
+    # Rounds and trips count for whoever reads the words, even if another call has made them.
     for read in unmade:
         scope.follow(read)
 
 
 def _in_order(held: Sequence[Held]) -> list[Unmade]:
-    """What is unmade in these, each once and after its parts."""
-    # No recursion: a sum may have been added up in a loop of any length.
+    """The unmade parts of `held`, each once and after its own parts."""
+    # No recursion: a sum may have been accumulated in a loop of any length.
     order, seen, stack = [], set[int](), [(each, False) for each in reversed(held)]
     while stack:
         each, parts_done = stack.pop()

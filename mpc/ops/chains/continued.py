@@ -1,8 +1,8 @@
 """Products of a quotient and masked values, truncated: several of them in one opening (papers: catrina10, dalskov20).
 
-A quotient is C + M, and of M = K·(msb r) - (r >> m) the dealer knows both parts.  So its product with masked values y = d + a is linear in products of the
-a and these parts, which can be dealt before anything is opened.  Two factors fit into words of 64 bits; of few elements six do into numbers mod 2^128.
-For these, the masked values are masked anew once; see `lift`.
+A quotient is C + M, and the dealer knows both parts of M = K·(msb r) - (r >> m). So its product with masked values y = d + a is linear in
+products of the a and these parts, which can be dealt before anything is opened. Two factors fit into words of 64 bits; for few elements six
+fit into numbers mod 2^128. For these, the masked values are masked again once; see `lift`.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ if TYPE_CHECKING:
     from mpc.values.unmade import Held
 
 MAX_EXPONENT = 1000
-"""Of a scale that floats can hold together with a bound."""
+"""The largest exponent of a scale that floats can hold together with a bound."""
 
 
 def continues(z: Operand, y: Operand) -> bool:
-    """Whether z·y is linear in what can be dealt before it is asked for."""
+    """Whether z·y is linear in values that can be dealt before it is asked for."""
     return z.is_quotient and y.is_masked and z.shape == y.shape
 
 
 def kind_for(shape: tuple[int, ...], k: int, dropped: int, largest: float, *, liftable: bool) -> str | None:
-    """The kind of relation by which a quotient times k factors, which loses so many bits, may be opened at once; None if by none."""
+    """The kind of relation that opens a quotient times k factors at once, after it loses `dropped` bits in all; None if there is none."""
     size = count(shape)
     if k <= MAX_CONTINUED and dropped <= DROPPED and largest < LIMIT and size << k + 2 <= correlations.MAX_TERMS:
         return QUOTIENT
@@ -70,7 +70,9 @@ def kind_for(shape: tuple[int, ...], k: int, dropped: int, largest: float, *, li
 
 
 def joint_kind(z: Operand, y: Operand, drop: int) -> str | None:
-    """By which kind of relation z·y, truncated, is opened in place of z, if so.  A function of public numbers: the same at all parties and in a dry run."""
+    """The kind of relation that opens z·y, truncated, in place of z, or None. A function of public numbers: the same at all parties and
+    in a dry run.
+    """
     exponent = z.frac + z.dropped + y.frac
     if not (z.since and y.factor_count and exponent < MAX_EXPONENT):
         return None
@@ -79,14 +81,16 @@ def joint_kind(z: Operand, y: Operand, drop: int) -> str | None:
 
 
 def cost(n: int, z: Operand, y: Operand, drop: int) -> Cost:
-    """What z·y, truncated, costs, where z is there or is opened together with it."""
+    """The cost of z·y, truncated, if z is available or is opened together with it."""
     kind, size = joint_kind(z, y, drop), count(z.shape)
     relation = f"{kind}{z.since + 1}" if kind else f"{QUOTIENT}1"
     return opening(n, LANES * size if kind == WIDE else size).then(Cost(dealer=layout_of(relation, size).nbytes))
 
 
 class Steps:
-    """What a product is of: a quotient and masked values, which have lost `drop` bits in all; it is opened under the mask `name`."""
+    """The factors of a product: a quotient and masked values, which have lost `drop` bits in all. The product is opened under the mask
+    `name`.
+    """
 
     __slots__ = ("_name", "_scope", "base", "drop", "factors", "is_wide", "lineage")
 
@@ -100,7 +104,9 @@ class Steps:
         self._name: Expression | None = None
 
     def name(self) -> Expression:
-        """Given when it is first asked for: most products that wait are never opened.  It is the only mask of its scope, so it has one name whenever that is."""
+        """Named on first use, since most pending products are never opened. It is the only mask of its scope, so its name does not
+        depend on when.
+        """
         if self._name is None:
             shape, ranges = self.factors[0].shape, self._scope.ranges
             self._name = ranges.wide_mask(shape) if self.is_wide else ranges.mask(shape)
@@ -119,7 +125,7 @@ async def product(s: OpSession, z: AShare, origin: Truncation, y: Masked, drop: 
         base, factors, dropped = origin.quotient, (y,), drop
     liftable = y.is_liftable and (kind is None or origin.liftable)
     if kind == WIDE:
-        # Those of the others have begun if what they wait for is wide.
+        # The others have begun if what they wait for is wide.
         fresh = [lifting_of(s, each) for each in ((y,) if origin.is_wide else factors)]
         if any(each.words is None for each in fresh):
             await begin(scope, fresh)
@@ -128,13 +134,13 @@ async def product(s: OpSession, z: AShare, origin: Truncation, y: Masked, drop: 
     held: Held
     held = words = QuotientWords(s, scope, z.shape, partial(_begin, s, scope, steps))
     if y.factor_count and kind_for(z.shape, len(factors) + 1, dropped + drop, 0.0, liftable=liftable):
-        # A further product like this one takes no opening of it.
+        # A further product like this one needs no opening of it.
         truncation = Truncation(Quotient(steps.name, dropped, words), base, factors, liftable, steps.is_wide)
         if watched(s):
             await make(scope, [words])
     else:
         held = await words.at_once()
-        # Of its steps, which it does not keep, only the name.
+        # It keeps the name of its steps, not the steps.
         name = steps.name()
         truncation = Truncation(Quotient(lambda: name, dropped, words))
     return wrapped(s, held, z.frac + y.frac, z.bound * y.bound, drop, lineage, truncation)
@@ -152,7 +158,7 @@ class QuotientWords(Opens["Opened"]):
 
 
 def _begin(s: OpSession, of: Scope, steps: Steps, scope: Scope) -> tuple[Coroutine[Any, Any, Opened], Coroutine[Any, Any, list[Words]]]:
-    """The work in `scope`, and what it fetches: the only relation of the op's own scope `of`."""
+    """The work in `scope`, and the correction that it fetches: that of the only relation of the op's own scope `of`."""
     kind, name_of, opened = (WIDE, lifted_name, _opened_wide) if steps.is_wide else (QUOTIENT, attrgetter("name"), _opened)
     names = (steps.base.name, *map(name_of, steps.factors), steps.name())
     relation = Relation.fresh(of.ranges, f"{kind}{len(steps.factors)}", (steps.base.drop, steps.drop), names)
@@ -175,7 +181,7 @@ def _times(z: Words, c: Words, drop: int, factors: tuple[Masked, ...], products:
     public, carry, m = public_part(c, drop), lost_carry(c, drop), z.reshape(-1)
     if first:
         m = m - public
-    # Products with M, of sets that come last: those with K·msb(r), less those with r >> m.
+    # Products with M, of the sets that come last: those with K·msb(r), minus those with r >> m.
     dealt = products.reshape(2 * halves - len(factors), -1)
     dealt[-halves:] = carry * tops.reshape(halves, -1) - dealt[-halves:]
     differences, masks = [y.difference.reshape(-1) for y in factors], [y.mask.reshape(-1) for y in factors]
@@ -203,7 +209,7 @@ def _wide_times(
 ) -> Words:
     publics = public_numbers(c, drop)
     size = len(publics)
-    # What is multiplied by K comes last.
+    # The products that are multiplied by K come last.
     dealt = wide.integers(products if any(carry for _, carry in publics) else products[: -2 * size << len(factors)])
     parts = [[numbers.reshape(-1).tolist() for numbers in part_of(y, whole)] for y, whole in factors]
     own = [
@@ -214,7 +220,7 @@ def _wide_times(
 
 
 def _wide_folded(parts: tuple[int, int], differences: list[int], masks: list[int], dealt: list[int], *, first: bool) -> int:
-    """Of one element, this party's share of (C + M) times all d + a."""
+    """For one element, this party's share of (C + M) times all d + a."""
     public, carry = parts
     sets, several = 1 << len(masks), of_several(len(masks)).tolist()
     alone = [0] * sets
@@ -224,7 +230,7 @@ def _wide_folded(parts: tuple[int, int], differences: list[int], masks: list[int
     for number, product in zip(several, dealt, strict=False):
         alone[number] = product
     shifted, tops = dealt[len(several) : len(several) + sets], dealt[len(several) + sets :]
-    # Row S is a share of the product of the masks in S and of C + M; with each d, the sets without its mask take it in their place.
+    # Row S is a share of the product of the masks in S and of C + M; each d takes the place of its mask in the sets without that mask.
     terms = [public * product - less for product, less in zip(alone, shifted, strict=True)]
     if carry:
         terms = [term + carry * top for term, top in zip(terms, tops, strict=True)]

@@ -1,9 +1,9 @@
-"""Products that remember their masked factors, so that a further product needs no opening of them (papers: patra21, turbospeedz).
+"""Products that remember their masked factors, so that a further product need not open them (papers: patra21, turbospeedz).
 
-(d1 + a1)·(d2 + a2)·... is linear in the products of the masks, which can be dealt before anything is opened.  Where the factors become too many,
-groups of them are opened, and each is one factor in their place; see `mpc.ops.chains.groups`.  As long as a program does nothing but multiply on, its product waits
-with many factors: then its groups are opened side by side.  What is no factor yet is masked beside the program (decision 0025), and a product is made when
-somebody reads its words: the next product does not.
+(d1 + a1)·(d2 + a2)·... is linear in the products of the masks, which can be dealt before anything is opened. If the factors become too
+many, groups of them are opened, and each group is one factor in their place; see `mpc.ops.chains.groups`. While a program does nothing but
+multiply on, its product waits with many factors: then its groups are opened side by side. An operand that is no factor yet is masked beside
+the program (decision 0025). A product is made when somebody reads its words: the next product does not.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def is_known(x: Operand, y: Operand) -> bool:
 
 
 def cost(n: int, x: Operand, y: Operand) -> Cost:
-    """What the product of x and y costs, if it remembers its factors; its words are made."""
+    """The cost of the product of x and y, if it remembers its factors; its words are made."""
     size, most, fresh = count(x.shape), most_factors(x.shape), [z for z in (x, y) if not z.factor_count]
     if most >= MANY:
         groups = [*x.groups, *y.groups]
@@ -60,7 +60,9 @@ def cost(n: int, x: Operand, y: Operand) -> Cost:
 
 
 def _whole_sides(counts: Sequence[int], most: int) -> list[int]:
-    """Which operands, x (0) or y (1), of so many factors become one, where few may be known: that of more, or both."""
+    """The operands, x (0) or y (1), that become one factor each, given their numbers of factors and the limit `most`: the one with
+    more, or both.
+    """
     larger = int(counts[1] > counts[0])
     if sum(counts) <= most:
         return []
@@ -68,7 +70,9 @@ def _whole_sides(counts: Sequence[int], most: int) -> list[int]:
 
 
 async def product(s: OpSession, x: AShare | Masked, y: AShare | Masked) -> AShare:
-    """The product of all factors of x and y.  What is no factor yet is masked beside the program; no words are made before something reads them."""
+    """The product of all factors of x and y. Operands that are no factors yet are masked beside the program; no words are made until
+    something reads them.
+    """
     scope, most, sides = running(s), most_factors(x.shape), [_factors(x), _factors(y)]
     many = (x.factor_count or 1) + (y.factor_count or 1)
     if many > most and many > (limit := _may_wait(scope, x, y, most)):
@@ -79,7 +83,7 @@ async def product(s: OpSession, x: AShare | Masked, y: AShare | Masked) -> AShar
     if fresh:
         known = (*known, *await _masked(s, scope, fresh))
         await s.tasks.pace()
-    # Of a product of more factors than are dealt for, groups are opened when somebody reads it.
+    # If a product has more factors than are dealt for, its groups are opened when somebody reads it.
     kind = Later if len(known) <= most else Opens
     words: Later[Words] = kind(s, scope, x.shape, partial(_begin, s, scope, known))
     if watched(s):
@@ -89,7 +93,7 @@ async def product(s: OpSession, x: AShare | Masked, y: AShare | Masked) -> AShar
 
 
 async def _masked(s: OpSession, scope: Scope, fresh: tuple[AShare, ...]) -> list[Pending]:
-    """What is no factor yet, masked beside the program in one opening."""
+    """The operands that are no factors yet, masked beside the program in one opening."""
     aside, names = scope.aside(), [s.name_mask(z) for z in fresh]
     await s.tasks.room()
     await begin(scope, [z.held for z in fresh])
@@ -105,7 +109,7 @@ async def _opened(s: OpSession, scope: Scope, fresh: tuple[AShare, ...], names: 
 def _begin(
     s: OpSession, of: Scope, factors: Sequence[Factor], scope: Scope
 ) -> tuple[Coroutine[Any, Any, Words], Coroutine[Any, Any, list[Words]]]:
-    """Words of a product, whose relation is the only one of the op's own scope `of`: the work, and what it fetches."""
+    """The work that makes a product's words, and the correction that it fetches: that of the only relation of the op's own scope `of`."""
     few = grouped(s, scope, factors, most_factors(factors[0].shape))
     fetching = s.source.begin(scope, products_of(of.ranges, tuple([factor.name for factor in few])))
     return _words(s, scope, few, fetching), fetching
@@ -121,7 +125,7 @@ def _factors(z: AShare | Masked) -> tuple[Factor, ...]:
 async def _fewer(
     s: OpSession, scope: Scope, operands: tuple[AShare | Masked, ...], sides: list[tuple[Factor, ...]], limit: int
 ) -> tuple[Factor, ...]:
-    """The factors of both operands that are known, at most `limit` with those that are not, with groups in place of the others."""
+    """The known factors of both operands, with groups in place of some: at most `limit` with the factors that are not known yet."""
     if limit >= MANY:
         await s.tasks.room()
         known = tuple(grouped(s, scope, sides[0] + sides[1], limit - sides.count(())))
@@ -137,14 +141,16 @@ async def _fewer(
 
 
 def _may_wait(scope: Scope, x: AShare | Masked, y: AShare | Masked, most: int) -> int:
-    """How many factors their product may have: more than the `most` that are dealt for where it goes on from the call just before, until it is read."""
-    # Where one has none, its words are masked, and read for that.
+    """How many factors the product may have: more than the `most` that are dealt for if it continues the product of the call just
+    before, until it is read.
+    """
+    # If an operand has no factors, its words are masked, and read for that.
     goes_on = most >= MANY and x.factor_count and y.factor_count and (_was_last(scope, x) or _was_last(scope, y))
     return most_waiting(x.shape) if goes_on else most
 
 
 def _was_last(scope: Scope, z: AShare | Masked) -> bool:
-    """Whether z is the product of the call just before: then no op has read it.  A matter of the program alone, so that all parties find the same."""
+    """Whether z is the product of the call just before, so that no op has read it. Depends on the program alone, so all parties agree."""
     return isinstance(z, Derived) and isinstance(z.origin, Factors) and scope.comes_after(z.origin.call)
 
 

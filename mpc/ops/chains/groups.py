@@ -1,6 +1,6 @@
-"""Groups of factors: the product of several is opened under a mask of its own, and is one factor in their place (decisions 0016, 0024).
+"""Groups of factors: the product of several is opened under its own mask and replaces them as one factor (decisions 0016, 0024).
 
-An opening goes on beside the program, and only whoever reads the words of a product waits for it.  Groups that need nothing of each other are opened
+An opening continues beside the program, and only readers of a product's words wait for it. Groups that do not need each other are opened
 together: one relation, one message and one scope for all of them.
 """
 
@@ -35,31 +35,34 @@ if TYPE_CHECKING:
 F = TypeVar("F")
 
 MANY = 10
-"""Where so many factors may be known, groups are of factors of one level, so that what is early does not wait for what is late; else of all that a product has."""
+"""Known factors from which groups are made within one level, so that early factors do not wait for late ones; below, of all factors of
+a product.
+"""
 GROUP = 8
-"""Factors of a group, where many are known."""
+"""Factors of a group, if many are known."""
 WAITING = 1 << 8
-"""Words of factors that a product may have which nobody reads, before groups of them are opened."""
+"""Words of factors that an unread product may have before groups of them are opened."""
 
 
 @lru_cache(maxsize=1 << 10)
 def most_factors(shape: tuple[int, ...]) -> int:
-    """Of how many factors the words of a product of this shape can be made without an opening."""
+    """The number of factors from which the words of a product of this shape can be made without an opening."""
     return min(correlations.MAX_FACTORS, (correlations.MAX_TERMS // max(count(shape), 1)).bit_length() - 1)
 
 
 @lru_cache(maxsize=1 << 10)
 def most_waiting(shape: tuple[int, ...]) -> int:
-    """How many factors such a product may have until somebody reads it."""
+    """The number of factors that such a product may have until somebody reads it."""
     most = most_factors(shape)
     return max(most, WAITING // max(count(shape), 1)) if most >= MANY else most
 
 
 def chosen(levels: Sequence[int]) -> list[list[list[int]]]:
-    """Which of many factors become groups, by their levels: 0 for plain ones, for groups one more than the highest in them.
+    """Which of many factors become groups, by their levels: 0 for single ones; a group is one above its highest factor.
 
-    Of every level that has enough, for they are there at one time; else of all of the lowest level, and where these are few, of all of the next ones with
-    them: so what is new does not go into what is old.  For each such pool, one list for each place in a group: the groups are the rows.
+    Groups come from every level that has enough, whose factors are available at the same time. Otherwise they come from the lowest level,
+    joined by the next ones while it is short: so new factors do not enter old groups. For each such pool, one list per place in a group:
+    the groups are the rows.
     """
     pools: dict[int, list[int]] = {}
     for at, level in enumerate(levels):
@@ -82,7 +85,7 @@ def _places(pool: list[int]) -> list[list[int]]:
 
 
 def cost(n: int, size: int, levels: Sequence[int], limit: int) -> tuple[Cost, int]:
-    """What it costs until at most `limit` factors are left, of `size` elements and these levels, and how many are."""
+    """The cost until at most `limit` factors of `size` elements and these levels are left, and the number that is left."""
     total, factors = Cost(), [(level, 0) for level in levels]
     while len(factors) > limit:
         pools = chosen([level for level, _ in factors])
@@ -98,7 +101,9 @@ def cost(n: int, size: int, levels: Sequence[int], limit: int) -> tuple[Cost, in
 
 
 def grouped(s: OpSession, scope: Scope, factors: Sequence[Factor], limit: int) -> Sequence[Factor]:
-    """At most `limit` factors of the same product; what groups of them lack is asked for now, and they are opened beside the program."""
+    """At most `limit` factors of the same product. The corrections for its groups are asked for now, and they are opened beside the
+    program.
+    """
     while len(factors) > limit:
         pools = chosen([factor.level for factor in factors])
         rest = _rest(factors, pools)
@@ -116,7 +121,7 @@ def _rest(factors: Sequence[F], pools: list[list[list[int]]]) -> list[F]:
 
 
 def _rows(factors: Sequence[Factor], size: int) -> int:
-    """How many groups of so many of these factors one relation may have: its words are few, and its name fits into a message."""
+    """How many groups of `size` of these factors fit into one relation: its words are few, and its name fits into a message."""
     terms = (correlations.MAX_TERMS >> size) // max(count(factors[0].shape), 1)
     return max(1, min(terms, correlations.MAX_NAMES // (size * max(factor.name.length for factor in factors))))
 
@@ -153,7 +158,7 @@ def _products(columns: list[list[Opened]], dealt: Words, first: bool) -> Words: 
 
 
 def product_of(opened: Sequence[Opened], dealt: Words, first: bool) -> Words:  # noqa: FBT001
-    """This party's share of the product of factors, of which each is open but for a mask, from what was `dealt` of these masks."""
+    """This party's share of the product of factors, each opened under a mask, from the `dealt` products of these masks."""
     differences, masks = ([words.reshape(-1) for words in part] for part in zip(*opened, strict=True))
     return folded(differences, masks, dealt, first=first).reshape(opened[0][0].shape)
 
@@ -175,7 +180,7 @@ async def _opened_words(s: OpSession, scope: Scope, product: AShare, name: Expre
 
 
 async def _under(s: OpSession, scope: Scope, words: Words, name: Expression, lineage: int) -> Opened:
-    """What opening words - a gives, and this party's share of a, for the fresh mask `name` of their shape."""
+    """The opened words - a, and this party's share of a, for the fresh mask `name` of their shape."""
     hidden = s.hide(name, words)
     opened = await s.open_hidden(scope, hidden, name, lineage)
     return opened.reshape(words.shape), words - hidden.reshape(words.shape)

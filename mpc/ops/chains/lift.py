@@ -1,7 +1,8 @@
-"""Masked values as numbers mod 2^128, under masks of their own, for products that 64 bits have no room for (papers: catrina10, turbospeedz).
+"""Masked values as numbers mod 2^128, under their own masks, for products that exceed 64 bits (papers: catrina10, turbospeedz).
 
-A value y of which d = y - a is open mod 2^64 is y = c - 2^62 - r + 2^64·(1 - msb c)·(msb r), with r = -a and c = d + 2^62, as integers: |y| is below 2^62.  From
-shares of r and of msb r as numbers come shares of y as one, which is opened less a fresh mask, once for all products with it and with views of it.
+Let d = y - a be open mod 2^64, r = -a and c = d + 2^62. Then, as integers with |y| < 2^62, y = c - 2^62 - r + 2^64·(1 - msb c)·(msb r).
+Shares of r and of msb r as numbers give shares of y as a number. That is opened minus a fresh mask, once for all products with y and with
+views of it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Lifted(NamedTuple):
-    """The public difference of a value from its wide mask, and this party's share of that."""
+    """The public difference of a value from its wide mask, and this party's share of that mask."""
 
     difference: Numbers
     mask: Numbers
@@ -45,12 +46,12 @@ class Lifted(NamedTuple):
 
 
 class Lifting(Opens[Lifted]):
-    """The masking anew of `whole`, of which others are views, under the mask `name`."""
+    """The second masking of `whole`, under the mask `name`; other values are views of `whole`."""
 
     __slots__ = ("name",)
 
     def __init__(self, s: OpSession, whole: Masked, place: tuple[int, ...]) -> None:
-        # A scope that the op which masked it has left for this: whoever begins it, all parties name it alike.
+        # The op that masked it has reserved this scope for it: whoever begins it, all parties give it the same name.
         scope = Scope(place, "lift", 0, parent=running(s))
         self.name = scope.ranges.wide_mask(whole.shape)
         super().__init__(s, scope, whole.shape, partial(_begin, s, scope, whole, self.name))
@@ -60,12 +61,12 @@ class Lifting(Opens[Lifted]):
         return outcome.difference
 
     def at(self, blank: Blanks) -> Ready | None:
-        """The same without contents if it has begun; if not, a dry run begins it as the real one will."""
+        """This lifting without contents if it has begun; otherwise a dry run begins it as the real one will."""
         return Ready(self.name, blank) if self._start is None else None
 
 
 class Ready(Unmade):
-    """Stands for a Lifting in a dry run that begins later."""
+    """The placeholder for a Lifting in a dry run that begins later."""
 
     __slots__ = ("_lifted", "name")
 
@@ -84,7 +85,7 @@ class Ready(Unmade):
 
 
 def lifting_of(s: OpSession, y: Masked) -> Lifting | Ready:
-    """That of what `y` is a view of, which is liftable."""
+    """The lifting of the value that `y`, which must be liftable, is a view of."""
     while y.view is not None:
         y = y.view.whole
     if y.lifting is None and y.place is not None:
@@ -102,7 +103,7 @@ def lifted_name(y: Masked) -> Expression:
 
 
 async def lifted_whole(scope: Scope, y: Masked) -> Lifted:
-    """What `y` is a view of, under that mask."""
+    """The value that `y` is a view of, under that mask."""
     while y.view is not None:
         y = y.view.whole
     whole: Lifted = await y.lifting.result(scope)
@@ -110,10 +111,10 @@ async def lifted_whole(scope: Scope, y: Masked) -> Lifted:
 
 
 def part_of(y: Masked, whole: Lifted) -> Lifted:
-    """`y` itself, from that."""
+    """The part of `whole` that is `y`."""
     if y.view is None:
         return whole
-    # Of one element numpy gives the integer itself, of which there are no further views.
+    # For one element numpy gives the integer itself, of which there are no further views.
     return Lifted(*[np.asarray(y.view.apply(numbers), object) for numbers in part_of(y.view.whole, whole)])
 
 
@@ -145,8 +146,8 @@ def _opened(lanes: Words, shape: tuple[int, ...]) -> Numbers:
 
 
 async def open_numbers(s: OpSession, scope: Scope, own: Words, mask: Words, name: Expression, lineage: int) -> Words:
-    """The lanes of numbers less their fresh wide mask, summed."""
+    """The sum of all parties' lanes of numbers minus their fresh wide mask."""
     check_hides(name.where, own)
-    # A party's number less its part of the mask is uniform, and its lanes are a function of it.
+    # A party's number minus its part of the mask is uniform, and its lanes are a function of it.
     hidden = await s.compute(wide.hidden, (LANES * count(name.shape),), own, mask)
     return await s.open_hidden(scope, hidden, name, lineage)
