@@ -202,11 +202,11 @@ class BlockingSession:
     def run(  # type: ignore[misc]  # a program's own parameter `plan` would not reach it
         self, program: Callable[..., Awaitable[R]], /, *arguments: Any, plan: bool = False, **parameters: Any
     ) -> R:
-        """The result of `await program(s, *arguments, **parameters)`; its own exception is raised as itself.
+        """Return the result of `await program(s, *arguments, **parameters)`; re-raise its exception as itself.
 
-        The program runs once, and its correlations are asked for when its calls need them.  With `plan=True` they are asked for ahead, as
-        `Session.run` does: then it runs twice, first on shapes alone, and must have no side effects.  One program at a time, from outside
-        of programs only. Ctrl-C meanwhile ends the session at every party.
+        The program runs once, and its correlations are asked for when its calls need them. With `plan=True` they are asked for ahead, as
+        `Session.run` does: then it runs twice, first on shapes alone, and must have no side effects. One program at a time, and only from
+        outside of programs. Ctrl-C meanwhile ends the session at every party.
         """
         s, background = self._s, self._background
         if background is None or os.getpid() != self._pid:

@@ -21,7 +21,7 @@ BLOCK_WORDS = 2
 _CHUNK = 1 << 18
 _SHORT = 16
 _PIECE = 1 << 13
-"""Words that are read one by one at a time: their blocks stay in cache."""
+"""Single words that are read at a time: their blocks stay in cache."""
 _ZEROS = bytes(_CHUNK)
 
 
@@ -84,7 +84,7 @@ class Stream:
         return self._blocks(b"".join([(counter + block).to_bytes(16, "big") for block in range(blocks)]))
 
     def at(self, first_block: int, places: NDArray[np.intp]) -> Words:
-        """The words at these places, counted as in `slice`, without making those between: each from the one block that it is in."""
+        """The words at these places, counted as in `slice`, without making those between: each from its one block."""
         out = np.empty(places.size, WORD)
         for start in range(0, places.size, _PIECE):
             piece = places[start : start + _PIECE]

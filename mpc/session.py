@@ -70,11 +70,12 @@ class Session:
         return f"Session(party {self.index} of {self.n}, {self.names[self.index]})"
 
     async def run(self, program: Callable[Concatenate[Session, P], Awaitable[R]], /, *arguments: P.args, **parameters: P.kwargs) -> R:
-        """`await program(s, *arguments, **parameters)`, with its correlations asked for ahead, as far as a dry run can name them.
+        """Await `program(s, *arguments, **parameters)`, with its correlations asked for ahead as far as a dry run can name them; return its
+        result.
 
-        The program runs twice.  First the dry run does what it does, on shapes alone: so let it have no side effects, such as a list from
-        outside that it appends to, and do the same in both runs.  Pass every share that it uses as an argument, or in a list, tuple or
-        dictionary: shares lose their contents for the dry run. The words of all shares that the program returns are made.
+        The program runs twice, first in a dry run on shapes alone. So it must have no side effects, such as appending to a list from
+        outside, and must do the same in both runs. Pass every share that it uses as an argument, or in a list, tuple or dictionary: the dry
+        run gets them without contents. The words of all shares that the program returns are made.
         """
         scope = current(self._ops)
         # Keep nothing else of the dry run: all its names would live as long as the program.

@@ -1,6 +1,7 @@
-"""The words of mask expressions, as the dealer makes them: all of one, or those of a part, for which no more of its masks is read than it takes.
+"""The words of mask expressions, as the dealer makes them: all words of one, or only a part, for which no more of its masks is read than
+needed.
 
-Streams can be sought, so a part costs what it has words, wherever these are in their masks.
+Streams are seekable, so the cost of a part depends on its number of words, wherever they are in their masks.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     Leaf = Callable[[Expression, Wanted], Words]
 
 SPARSE = 4
-"""Words of a span for each that is wanted of it, beyond which these are made one by one: that takes about as long as so many that follow each other."""
+"""Words of a span per wanted word, above which the wanted words are made one by one: that takes about as long as so many consecutive
+words.
+"""
 LITTLE = 1 << 14
-"""Words of a whole that is made for any part of it: it takes no longer."""
+"""Words up to which a whole is made for any part of it: making it takes no longer."""
 ELEMENTWISE: dict[str, Callable[[Words, Words], Words]] = {"add": np.add, "sub": np.subtract, "mul": np.multiply}
 
 
@@ -63,7 +66,7 @@ def evaluate(expression: Expression, leaf: Leaf, shares: Sequence[Leaf] = ()) ->
 
 
 def leading_rows(expression: Expression) -> int | None:
-    """The place of the first word of an index that takes one row or consecutive ones whole, as most slices do."""
+    """The place of the first word of an index that takes one row or consecutive rows whole, as most slices do; None for other indexes."""
     (inner,) = expression.parts
     first, *rest = expression.parameters
     if first is None or len(rest) + 1 != len(inner.shape):
@@ -75,7 +78,7 @@ def leading_rows(expression: Expression) -> int | None:
 
 
 def takes_few(expression: Expression) -> bool:
-    """Whether it is an index for which the whole that it is of is not made."""
+    """Whether it is an index for which the whole operand is not made."""
     if expression.operation != "index":
         return False
     whole = count(expression.parts[0].shape)
@@ -83,7 +86,7 @@ def takes_few(expression: Expression) -> bool:
 
 
 def in_part(expression: Expression) -> bool:
-    """Whether words of its flat value that follow each other are made of as many words of each of its parts, and of no others."""
+    """Whether consecutive words of its flat value are made of as many words of each of its parts, and of no others."""
     operation, parts = expression.operation, expression.parts
     if operation == "index":
         return leading_rows(expression) is not None
@@ -95,7 +98,7 @@ def in_part(expression: Expression) -> bool:
 
 
 def needed(expression: Expression, words: int) -> list[tuple[Expression, int]]:
-    """Its parts, but of a matrix product, each with how many words of it are made at most for so many that follow each other."""
+    """Its parts, except of a matrix product, each with the most words of it that are made for `words` consecutive words."""
     most = words
     if expression.operation == "pairs":
         rows, extent = words // max(1, expression.shape[-1]) + 2, expression.parts[0].shape[-1]
@@ -106,7 +109,7 @@ def needed(expression: Expression, words: int) -> list[tuple[Expression, int]]:
 
 
 def addends(expression: Expression) -> int:
-    """How many words of a part each word of it is made of."""
+    """The number of words of a part from which each word is made."""
     if expression.operation == "sum":
         return int(expression.parts[0].shape[expression.parameters[0]])
     return 2 if expression.operation == "pairs" else 1
@@ -123,7 +126,7 @@ def _span(expression: Expression, start: int, stop: int, leaf: Leaf, shares: Seq
 
 
 def _at(expression: Expression, places: Places, leaf: Leaf, shares: Sequence[Leaf]) -> Words:
-    """Words of the flat value at these places, from the span that they are in unless they are far apart."""
+    """The words of the flat value at these places, from the span around them unless they are far apart."""
     low, high = (int(places.min()), int(places.max()) + 1) if places.size else (0, 0)
     if high - low > SPARSE * places.size:
         return _scattered(expression, places, leaf, shares)
@@ -131,10 +134,10 @@ def _at(expression: Expression, places: Places, leaf: Leaf, shares: Sequence[Lea
 
 
 def _scattered(expression: Expression, places: Places, leaf: Leaf, shares: Sequence[Leaf]) -> Words:
-    """The same from the places in its parts that these come from, where that can be said."""
+    """As `_at`, from the places in its parts where these words come from, if known."""
     hear()
     if not places.size:
-        # A value without words may have extents that are larger than any array.
+        # An empty value may have extents that are larger than any array.
         return zeros((0,))
     if not expression.parts:
         return leaf(expression, places)
@@ -146,7 +149,7 @@ def _scattered(expression: Expression, places: Places, leaf: Leaf, shares: Seque
 
 
 def _applied(expression: Expression, words: int, *values: Words) -> Words:
-    """So many words of the value, from flat words of its parts."""
+    """`words` words of the value, from flat words of its parts."""
     match expression.operation:
         case "scale":
             return values[0] * np.full((), expression.parameters[0], values[0].dtype)
@@ -169,7 +172,7 @@ def _of_stack(expression: Expression, places: Places, leaf: Leaf, shares: Sequen
 
 
 def _origins(expression: Expression, places: Places) -> Iterator[tuple[Expression, Places]]:
-    """Each part, with the places in its flat value of what the words at `places` are made of."""
+    """Each part, with the places in its flat value from which the words at `places` are made."""
     shape, (part, *_) = expression.shape, expression.parts
     match expression.operation:
         case "reshape" | "scale":
@@ -185,18 +188,18 @@ def _origins(expression: Expression, places: Places) -> Iterator[tuple[Expressio
             yield part, _of_sum(part.shape, expression.parameters[0], places)
         case _:
             for each in expression.parts:
-                # Along an axis of one element that is spread over many, no word follows another.
+                # Along a broadcast axis of one element, the place does not move.
                 steps = [0 if extent == 1 else step for extent, step in zip(each.shape, _steps(each.shape), strict=True)]
                 yield each, _moved(places, shape, [0] * (len(shape) - len(steps)) + steps)
 
 
 def _steps(shape: tuple[int, ...]) -> list[int]:
-    """How far elements that follow each other along an axis are apart in the flat value, for each axis."""
+    """For each axis, the distance in the flat value between neighbours along it."""
     return [count(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def _moved(places: Places, shape: tuple[int, ...], steps: Sequence[int]) -> Places:
-    """Where the words at `places` of a view of `shape` are, in a flat value in which its axes have these steps."""
+    """The places of the words at `places` of a view of `shape`, in a flat value in which its axes have these steps."""
     moved = np.zeros_like(places)
     for extent, step in zip(reversed(shape), reversed(steps), strict=True):
         rest = places // extent
@@ -221,7 +224,7 @@ def _of_index(expression: Expression, places: Places) -> Places:
 
 
 def _of_pairs(extent: int, places: Places) -> Places:
-    """Those of all first elements, then those of the second ones."""
+    """The places of all first elements, then of the second ones."""
     pairs, numbers = extent * (extent - 1) // 2, np.arange(extent)
     begins = numbers * (2 * extent - numbers - 1) // 2
     within = places - places // pairs * pairs
@@ -233,7 +236,7 @@ def _of_pairs(extent: int, places: Places) -> Places:
 
 
 def _of_sum(shape: tuple[int, ...], axis: int, places: Places) -> Places:
-    """Those of the addends of the first word, then of the next."""
+    """The places of the addends of the first word, then of the next."""
     extent, size = shape[axis], count(shape[axis + 1 :])
     before = places // size
     first = before * (extent - 1) * size + places

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Places: TypeAlias = "NDArray[np.intp]"
 """Places of words in a flat value, in any order."""
 Wanted: TypeAlias = "slice | Places"
-"""Which words of a flat value: from a start to a stop, or at places."""
+"""The wanted words of a flat value: from a start to a stop, or at places."""
 Tree = tuple[str, tuple[Any, ...], tuple[Any, ...]]
 
 MAX_SCOPE, MAX_WORDS, MAX_DEPTH, MAX_MACS = 1024, 1 << 30, 24, 1 << 44

@@ -78,7 +78,7 @@ class Seed:
         return kept[1][start:stop].copy()
 
     def some(self, usage: str, where: Range, wanted: Wanted) -> Words:
-        """Flat words of the range `where`: a slice, or those at some places."""
+        """Flat words of the range `where`: a slice, or the words at some places."""
         if not isinstance(wanted, np.ndarray):
             return self.slice(usage, where, wanted.start, wanted.stop)
         size = count(where.shape)

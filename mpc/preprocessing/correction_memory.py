@@ -68,7 +68,7 @@ def _part(expression: Expression, words: int, n: int) -> Size:
     made = _together(needed(expression, words), lambda each: _part(*each, n))
     if in_part(expression):
         return made if operation in {"reshape", "index"} else Size(words, max(made.peak, made.kept + words))
-    # Their places, and those in a part, on the way to them and as they are in its span.
+    # Its places, those in a part while they are computed, and those within the span.
     places = words * addends(expression)
     return Size(words, words + max(3 * places, places + made.peak, 3 * places + made.kept))
 

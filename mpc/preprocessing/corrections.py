@@ -87,7 +87,7 @@ def _work(expression: Expression) -> int:
         return _work_of_some(expression, count(expression.shape))
     total = sum(map(_work, parts))
     if operation == "pairs":
-        # Their indices, which one without rows has as well.
+        # Its places, which exist even if it has no rows.
         total += expression.shape[-1]
     if operation in MATRIX_PRODUCTS:
         left, right = parts
@@ -103,5 +103,5 @@ def _work_of_some(expression: Expression, words: int) -> int:
     total = sum(_work_of_some(part, some) for part, some in needed(expression, words))
     if in_part(expression):
         return total + (words * len(parts) if len(parts) > 1 else 0)
-    # Their places; where those of all pairs begin, which one of no rows has as well.
+    # Its places; for all pairs also where their rows begin, which exist even without rows.
     return total + words * len(parts) * addends(expression) + (parts[0].shape[-1] if operation == "pairs" else 0)

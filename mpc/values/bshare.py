@@ -110,7 +110,7 @@ class BShare(Secret):
 
 
 def rearranged(lineage: int, apply: Callable[..., Any], *parts: BShare) -> BShare:
-    """The bits that `apply` makes of arrays of those of `parts`, each of them one of theirs."""
+    """The bits that `apply` selects from arrays of the bits of `parts`."""
     first, words = parts[0], cast("Any", parts[0].words)
     if isinstance(words, Blank):
         shape = apply(*(outline(part.shape) for part in parts)).shape

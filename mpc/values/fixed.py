@@ -134,11 +134,13 @@ class Fixed(Secret):
 
         __matmul__ = _needs(
             "a matrix product",
-            "mpc.matmul(s, x, y); x @ w with public integers w is (x * w).sum(axis=-1) for a vector w, (x[..., None] * w).sum(axis=-2) for a matrix w",
+            "mpc.matmul(s, x, y); x @ w with public integers w is (x * w).sum(axis=-1) for a vector w, (x[..., "
+            "None] * w).sum(axis=-2) for a matrix w",
         )
         __rmatmul__ = _needs(
             "a matrix product",
-            "mpc.matmul(s, x, y); w @ x with public integers w is (x * w).sum(axis=-1) for a vector x, (x * w[..., None]).sum(axis=-2) for a matrix x",
+            "mpc.matmul(s, x, y); w @ x with public integers w is (x * w).sum(axis=-1) for a vector x, (x * w[..., "
+            "None]).sum(axis=-2) for a matrix x",
         )
         __pow__ = _needs("a power", "mpc.square(s, x), or mpc.mul(s, x, y) several times")
         __rpow__ = _absent("a power with a secret exponent", "docs/protocols.md says what else there is not")

@@ -1,4 +1,4 @@
-"""Shares of numbers, or of bits, joined to one, as numpy joins arrays.  Local."""
+"""Shares of numbers, or of bits, joined into one, as numpy joins arrays. Local."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def stack(shares: Iterable[S], axis: int = 0) -> S:
 
 
 def _joinable(shares: Iterable[S], taker: str) -> list[S]:
-    """One share or more, all of numbers or all of bits; ProgramError for anything else."""
+    """One or more shares as a list, all of numbers or all of bits; ProgramError for anything else."""
     given: object = shares
     if isinstance(given, Secret) or not isinstance(given, Iterable):
         msg = f"what is joined comes as a list of shares, not as one {type(shares).__name__}"
@@ -74,7 +74,7 @@ def _joinable(shares: Iterable[S], taker: str) -> list[S]:
     if not parts:
         msg = "there are no shares to join: a share of no elements is s.zero(0)"
         raise ProgramError(msg)
-    # Of both kinds, what is of bits can become numbers.
+    # Both kinds: the bits can become numbers.
     is_of_bits = any(isinstance(share, BShare) for share in parts) and not any(isinstance(share, AShare) for share in parts)
     for share in parts:
         check_operand(share, (BShare if is_of_bits else AShare,), taker, None)

@@ -17,23 +17,23 @@ C = TypeVar("C", bound="Callable[..., Any]")
 
 
 def _reshaped(function: Any) -> Callable[..., Any]:
-    """A function of numpy that keeps all elements in their order."""
+    """A numpy function that keeps all elements in their order."""
     return lambda a, *given, **named: a.reshape(function(outline(a.shape), *given, **named).shape)
 
 
 def _transposed(function: Any) -> Callable[..., Any]:
-    """One that puts axes in another order."""
-    # Of an array whose extents are the numbers of its axes, the shape afterwards is their order.
+    """A numpy function that puts axes in another order."""
+    # Applied to an array whose extents are the numbers of its axes, it gives a shape that is their new order.
     return lambda a, *given, **named: a.transpose(function(outline(tuple(range(a.ndim))), *given, **named).shape)
 
 
 def _selected(function: Any) -> Callable[..., Any]:
-    """One each of whose elements is one of the array's: which, it says of their places."""
+    """A numpy function that selects elements of the array: applied to their places, it says which."""
     return lambda a, *given, **named: a.ravel()[function(np.arange(a.size).reshape(a.shape), *given, **named)]
 
 
 def _along(function: Any) -> Callable[..., Any]:
-    """One that does so along an axis."""
+    """A numpy function that selects elements along an axis."""
 
     def call(a: Any, which: Any, axis: Any = None) -> Any:
         if axis is None:
@@ -45,7 +45,7 @@ def _along(function: Any) -> Callable[..., Any]:
 
 
 def _split(function: Any) -> Callable[..., Any]:
-    """One that cuts an axis into parts."""
+    """A numpy function that cuts an axis into parts."""
 
     def call(ary: Any, indices_or_sections: Any, axis: Any = 0) -> list[Any]:
         number = ary.axis(axis)
@@ -63,7 +63,7 @@ def _backwards(m: Any, axis: Any) -> tuple[slice, ...]:
 def _diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     outer = np.moveaxis(a, (axis1, axis2), (-2, -1))
     rows, columns = outer.shape[-2:]
-    # Every so many elements of a matrix whose rows follow each other: a slice, so that the mask of a masked value keeps a name.
+    # Regularly spaced elements of a flattened matrix: a slice, so that the mask of a masked value keeps a name.
     length = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
     start = max(offset, 0) - min(offset, 0) * columns
     flat = outer.reshape(*outer.shape[:-2], rows * columns)
@@ -116,7 +116,10 @@ _INSTEAD: dict[Any, str] = {
     np.vstack: "mpc.concatenate(shares, axis=0); of 1-d shares, mpc.stack(shares)",
     np.hstack: "mpc.concatenate(shares, axis=1); of 1-d shares, mpc.concatenate(shares)",
     np.maximum: "await protocols.select(s, await protocols.less_than(s, x, y), y, x); of x and 0, await protocols.relu(s, x)",
-    np.minimum: "await protocols.select(s, await protocols.less_than(s, x, y), x, y); of x and what is public, await protocols.clip(s, x, None, high)",
+    np.minimum: (
+        "await protocols.select(s, await protocols.less_than(s, x, y), x, y); "
+        "of x and what is public, await protocols.clip(s, x, None, high)"
+    ),
     np.less: "await protocols.less_than(s, x, y)",
     np.less_equal: "await protocols.less_equal(s, x, y)",
     np.greater: "await protocols.less_than(s, y, x)",
@@ -154,13 +157,13 @@ _OPERATORS: dict[Any, str] = {
     np.bitwise_or: "or",
     np.bitwise_xor: "xor",
 }
-"""What Python calls an operator that is a function of numpy."""
+"""Python's names of operators that are numpy functions."""
 _METHODS = {
     "reduce": "x.sum(axis=0) adds up, await protocols.maximum(s, x, axis=0) gives the largest",
     "accumulate": "x.cumsum(axis=0) adds up",
     "outer": "give x[:, None] and y to the operator, or the call, that does it with x and y",
 }
-"""What does that of an elementwise function, for those that have one."""
+"""For methods of elementwise functions, the call to use instead."""
 _NO_PROTOCOL = "there is no protocol for it: docs/protocols.md says what there is, and what there is not"
 _OTHER = "docs/protocols.md and docs/ops.md list the calls that do; what only moves elements is an index, x[places] with public places"
 
@@ -176,7 +179,7 @@ def in_numpy(function: Any) -> Callable[[C], C]:
 
 
 def elsewhere(function: Any, method: str = "__call__") -> Callable[..., NoReturn]:
-    """What a secret does in place of that function: a ProgramError that names the call which does it, or says that there is none."""
+    """An implementation for secrets that raises ProgramError and names the call to use instead, or says that there is none."""
     name = function.__name__ if method == "__call__" else f"{function.__name__}.{method}"
     none = _NO_PROTOCOL if isinstance(function, np.ufunc) else _OTHER
     instead = _INSTEAD.get(function, none) if method == "__call__" else _METHODS.get(method, none)
@@ -189,7 +192,7 @@ def elsewhere(function: Any, method: str = "__call__") -> Callable[..., NoReturn
 
 
 def as_operator(secret: Any, function: np.ufunc, method: str, operands: tuple[Any, ...], parameters: dict[str, Any]) -> Any:
-    """What an elementwise function of numpy does with operands of which `secret` is the first secret one: what Python's operator does."""
+    """The result of an elementwise numpy function for operands of which `secret` is the first secret: that of Python's operator."""
     operator = _OPERATORS.get(function)
     if operator is None or method != "__call__":
         return elsewhere(function, method)(secret)
@@ -215,7 +218,7 @@ def as_numpy(secret: object, function: Any, arguments: tuple[Any, ...], paramete
         raise ProgramError(msg) from None
     what = next(iter(given.arguments.values()))
     if what is not secret and not (isinstance(what, list | tuple) and any(each is secret for each in what)):
-        # How often, or where: that is public.
+        # The secret is a count or a place, which must be public.
         return elsewhere(function)(secret)
     try:
         return call(*arguments, **parameters)

@@ -67,13 +67,13 @@ def _named(operation: str) -> int:
 
 
 def parameter_lineage(what: object) -> int:
-    """The lineage of a public parameter, by how Python writes it: 1, 1.0 and True differ, and numbers and texts of numpy are Python's."""
+    """The lineage of a public parameter, from its text in Python: 1, 1.0 and True differ; numpy's numbers and texts count as Python's."""
     return int.from_bytes(blake2b(repr(_plain(what)).encode(), digest_size=15).digest(), "little")
 
 
 def _plain(what: Any) -> Any:
     if isinstance(what, np.generic | np.ndarray):
-        # All of it: of a long array numpy writes a few elements only.
+        # The whole text: numpy abbreviates long arrays.
         return what.tolist()
     return type(what)(map(_plain, what)) if type(what) in (tuple, list) else what
 
@@ -167,13 +167,16 @@ class Secret:
         return count(self.shape)
 
     def _linear(self, operation: str, parameters: Any, apply: Callable[[Any], Any]) -> Self:
-        """`apply` to whatever holds the secret.  `parameters` are public data that say what `apply` does."""
+        """Apply `apply` to the words of the secret. `parameters` are public data that identify `apply`."""
         raise NotImplementedError
 
     def axis(self, axis: Any) -> int:
         """The number, from 0 on, of an axis that may be counted from the last back; ProgramError if there is none."""
         if isinstance(axis, Secret):
-            msg = f"an axis is a number, not {type(axis).__name__}; of two shares, the larger elements are select(s, await less_than(s, x, y), y, x)"
+            msg = (
+                f"an axis is a number, not {type(axis).__name__}; "
+                "of two shares, the larger elements are select(s, await less_than(s, x, y), y, x)"
+            )
             raise ProgramError(msg)
         try:
             number: int = range(self.ndim)[axis.__index__()]
@@ -217,7 +220,7 @@ class Secret:
         return as_numpy(self, function, arguments, parameters)
 
     def __array_ufunc__(self, function: np.ufunc, method: str, *operands: Any, **parameters: Any) -> Any:
-        """What an elementwise function of numpy does, also the operators of an array to the left of this secret."""
+        """The result of an elementwise numpy function, also for operators of an array to the left of this secret."""
         secret = operands[0] if isinstance(operands[0], Secret) else self
         return as_operator(secret, function, method, operands, parameters)
 

@@ -115,7 +115,7 @@ class AShare(Fixed):
         return self._make(total, lineage_of(operation, self.lineage, lineage), self.bound + bound, owner)
 
     def cumsum(self, axis: int | None = None) -> AShare:
-        """What the elements up to each one add up to, along one axis or of all in a row; the bound grows as that of `sum` does.  Local."""
+        """The cumulative sums along one axis, or of all elements in a row; the bound grows as for `sum`. Local."""
         if axis is None:
             return self.ravel().cumsum(0)
         number = self.axis(axis)
