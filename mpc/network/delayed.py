@@ -20,8 +20,8 @@ _EARLY = 0.001
 class DelayedLink:
     """One end of a connection: `link`, with every frame handed over `delay` seconds after it arrived.
 
-    Frames keep their order and travel together: a thousand that arrive at once are late once. With both ends delayed, a round trip takes `2
-    * delay` longer. Frames in flight are kept in memory, without limit.
+    Frames keep their order and travel together: a thousand that arrive at once are late once. With both ends delayed, a round trip takes
+    twice `delay` longer. Frames in flight are kept in memory, without limit.
     """
 
     def __init__(self, link: Link, delay: float) -> None:
