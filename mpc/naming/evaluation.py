@@ -77,6 +77,18 @@ def leading_rows(expression: Expression) -> int | None:
     return int(start) * count(inner.shape[1:])
 
 
+def first_word(view: Expression) -> int | None:
+    """The place of the view's first word in its mask if its words are consecutive there; None otherwise."""
+    place = 0
+    while view.parts:
+        first = leading_rows(view) if view.operation == "index" else 0 if view.operation == "reshape" else None
+        if first is None:
+            return None
+        place += first
+        (view,) = view.parts
+    return place
+
+
 def takes_few(expression: Expression) -> bool:
     """Whether it is an index for which the whole operand is not made."""
     if expression.operation != "index":

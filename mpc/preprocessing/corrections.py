@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc.kernels import wide
-from mpc.naming.evaluation import addends, evaluate, in_part, needed, takes_few
+from mpc.naming.evaluation import addends, evaluate, first_word, in_part, needed, takes_few
 from mpc.naming.expressions import MATRIX_PRODUCTS, multiplications
 from mpc.naming.streams import BIT_MASK, MASK
 from mpc.ring import WORD, count, zeros
@@ -57,6 +57,10 @@ def _share(seeds: list[Seed], index: int, mask: Expression, wanted: Wanted) -> W
 def _numbers(view: Expression, seeds: list[Seed]) -> Words:
     """The numbers of a view of a wide mask: only these become integers, however many the mask has."""
     (mask,) = view.leaves()
+    begin = first_word(view)
+    if begin is not None:
+        end = begin + count(view.shape)
+        return _whole(seeds, np.add, lambda seed: wide.numbers(seed.slice(MASK, mask.where, 2 * begin, 2 * end), view.shape))
     places = evaluate(view, lambda _, at: np.arange(at.start, at.stop, dtype=WORD) if isinstance(at, slice) else at.astype(WORD))
     first, stop = (int(places.min()), int(places.max()) + 1) if places.size else (0, 0)
     at = places - WORD.type(first)
