@@ -133,7 +133,7 @@ def _table(sheet: Sheet, parts: Iterable[Batch], columns: Sequence[str], origins
     records: list[str] = []
     row = 0
     for part in parts:
-        sheet.halt.hear()
+        sheet.halt.check()
         note_repeated(part, seen)
         _check(sheet, part, row)
         row += part.rows

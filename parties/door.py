@@ -69,7 +69,7 @@ async def _run(service: Service, request: dict[str, Any], say: Say) -> None:
         done = await service.run(record)
     finally:
         telling.cancel()
-        await service.settled()
+        await service.journal.settled()
     say({"id": record.id, "progress": record.progress()})
     say(_result(record.id, done))
 
@@ -91,7 +91,7 @@ def _result(job: str, done: Done) -> dict[str, Any]:
 
 async def _jobs(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001
     # What the answer says is then in the audit log, too.
-    await service.settled()
+    await service.journal.settled()
     say({"jobs": [record.summary() for record in service.approvals.with_standing(service.records)]})
 
 
@@ -107,7 +107,7 @@ def _meant(service: Service, request: dict[str, Any]) -> str:
 
 
 async def _show(service: Service, request: dict[str, Any], say: Say) -> None:
-    await service.settled()
+    await service.journal.settled()
     job = _meant(service, request)
     record = service.records.get(job) or service.approvals.standing(job)
     if record is None:
@@ -121,7 +121,7 @@ async def _show(service: Service, request: dict[str, Any], say: Say) -> None:
                 "job": record.summary(),
                 "waiting": record.task.pack(),
                 "digest": service.approvals.digest(record),
-                "overlaps": service.overlaps(record),
+                "overlaps": service.journal.overlaps(record),
             }
         )
         return
@@ -153,7 +153,7 @@ async def _deny(service: Service, request: dict[str, Any], say: Say) -> None:
 
 
 async def _rotate(service: Service, request: dict[str, Any], say: Say) -> None:  # noqa: ARG001
-    say({"closed": await service.rotate()})
+    say({"closed": await service.journal.rotate()})
 
 
 _ACTIONS: dict[str, Callable[[Service, dict[str, Any], Say], Any]] = {

@@ -66,9 +66,9 @@ class Reading(Generic[T]):
             self._loop.call_soon_threadsafe(settle, outcome)
 
     def _stop(self) -> None:
-        self._halt.tell()
+        self._halt.stop()
         while not self._ended.wait(AGAIN):
-            self._halt.tell()
+            self._halt.stop()
 
 
 async def in_time(reading: Reading[T], config: NodeConfig, dataset: str) -> T:

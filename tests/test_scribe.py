@@ -27,8 +27,8 @@ class Disk:
     """The audit log of a node of this process, whose disk takes as long as the test wants for entries of some kinds."""
 
     def __init__(self, service, *kinds):
-        self._append, self._kinds, self.asked, self.ready = service._journal._audit.append, kinds, [], threading.Event()
-        service._journal._audit.append = self.append
+        self._append, self._kinds, self.asked, self.ready = service.journal._audit.append, kinds, [], threading.Event()
+        service.journal._audit.append = self.append
 
     def append(self, kind, **said):
         self.asked.append(kind)
@@ -85,7 +85,7 @@ async def test_a_job_that_is_cancelled_while_its_start_is_written_has_an_end(tmp
         with pytest.raises(PeerLost, match="^b: "):
             await running
         await until(lambda: services["b"].records.get(record.id).over)
-        await services["b"].settled()
+        await services["b"].journal.settled()
         assert [(entry["kind"], entry.get("outcome")) for entry in entries(nodes, "b")] == [("started", None), ("ended", "cancelled")]
 
 
@@ -99,7 +99,7 @@ async def test_connections_do_not_wait_for_what_is_written(tmp_path):
         endless = Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), (),
                        {"target": "score", "solver": "sgd", "epochs": 5000, "batch_size": 20})  # fmt: skip
         disk.ready.set()
-        await services["b"].settled()
+        await services["b"].journal.settled()
         disk.ready.clear()
         record = services["a"].asked(endless, 20.0, lambda _: None)
         running = asyncio.create_task(services["a"].run(record))

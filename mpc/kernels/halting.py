@@ -21,7 +21,7 @@ def halt_when(over: Callable[[], bool]) -> None:
     _over.set(over)
 
 
-def hear() -> None:
+def check_halted() -> None:
     """Raise HaltedError if nobody waits any more."""
     if _over.get()():
         raise HaltedError

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mpc.kernels.halting import hear
+from mpc.kernels.halting import check_halted
 from mpc.ring import BITS, WORD, Words
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _tiles(form: Form, a: tuple[Words, ...], b: tuple[Words, ...]) -> Iterator[_
             b_limbs = right[:, : len(b_part[0]), : b_part[0].shape[1]]
             split(form, b_limbs, scratch, *b_part)
             for down in _steps(m, ROWS):
-                hear()
+                check_halted()
                 a_part = [words[down, middle] for words in a]
                 a_limbs = left[:, : len(a_part[0]), : a_part[0].shape[1]]
                 split(form, a_limbs, scratch, *a_part)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpc.kernels import limbs
-from mpc.kernels.halting import hear
+from mpc.kernels.halting import check_halted
 from mpc.ring import WORD, Words, count, signed, zeros
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _torch_product(a: Words, b: Words, product: Words) -> None:
     left, right = (torch.from_numpy(np.require(signed(words), requirements=["C", "W"])) for words in (a, b))
     out = torch.from_numpy(signed(product))
     for start in range(0, len(a), TORCH_ROWS):
-        hear()
+        check_halted()
         rows = slice(start, start + TORCH_ROWS)
         torch.matmul(left[rows], right, out=out[rows])
 

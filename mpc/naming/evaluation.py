@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpc.kernels.cross import cross
-from mpc.kernels.halting import hear
+from mpc.kernels.halting import check_halted
 from mpc.kernels.products import matmul
 from mpc.naming.expressions import MATRIX_PRODUCTS, numpy_index, pair_differences
 from mpc.ring import WORD, count, zeros
@@ -35,7 +35,7 @@ ELEMENTWISE: dict[str, Callable[[Words, Words], Words]] = {"add": np.add, "sub":
 
 def evaluate(expression: Expression, leaf: Leaf, shares: Sequence[Leaf] = ()) -> Words:
     """The words of an expression; `leaf(mask, wanted)` gives flat words of a mask, `shares` each party's share of them."""
-    hear()
+    check_halted()
     operation, parameters = expression.operation, expression.parameters
     if not expression.parts:
         return leaf(expression, slice(0, count(expression.shape))).reshape(expression.shape)
@@ -147,7 +147,7 @@ def _at(expression: Expression, places: Places, leaf: Leaf, shares: Sequence[Lea
 
 def _scattered(expression: Expression, places: Places, leaf: Leaf, shares: Sequence[Leaf]) -> Words:
     """As `_at`, from the places in its parts where these words come from, if known."""
-    hear()
+    check_halted()
     if not places.size:
         # An empty value may have extents that are larger than any array.
         return zeros((0,))

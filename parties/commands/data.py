@@ -89,7 +89,7 @@ def _count(config: NodeConfig, report: DatasetReport, halt: Halt) -> None:
     # Closed at once when it is told to stop: a database stays open no longer than it is read.
     with closing(batches(config, report.dataset, sheet)) as parts:
         for part in parts:
-            halt.hear()
+            halt.check()
             note_repeated(part, seen)
             for cells, column, one in zip(part.columns, columns.values(), report.columns, strict=True):
                 found = objections(cells, column)

@@ -51,9 +51,7 @@ class Service:
         self._mesh = node.mesh
         self.admission = Admission(config, node.mesh, self.records, audit.history)
         self.approvals = Approvals(config.name, self.log, self.admission.digest, lambda record: self._over(record, stale()))
-        self._journal = Journal(self.admission, node.mesh, audit)
-        self.settled, self.rotate = self._journal.settled, self._journal.rotate
-        self.tally, self.overlaps = self._journal.tally, self._journal.overlaps
+        self.journal = Journal(self.admission, node.mesh, audit)
         self._visits = Visits(node.mesh)
         self._places = Places(config.max_jobs, node.mesh.clocks.join)
         self._closing = False
@@ -78,14 +76,14 @@ class Service:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._journal.close()
+        await self.journal.close()
 
     async def renew(self, config: NodeConfig) -> None:
         """Apply `config`, with its policy and roster, from now on.
 
         Jobs that this party has signed go on as they were; all others are judged again.
         """
-        await self._journal.renewed(config)
+        await self.journal.renewed(config)
         # Nothing is awaited from here on, so that no job sees half of the change.
         other = self.admission.follow(config)
         self._mesh.follow(config.load_roster())
@@ -160,7 +158,7 @@ class Service:
 
     def _start(self, record: Record, signatures: dict[str, bytes], tell: Tell) -> asyncio.Task[Done]:
         record.becomes(Starting())
-        work = Work(self.admission, self._node, self._journal, record, signatures, tell, self._visits.of(record.id))
+        work = Work(self.admission, self._node, self.journal, record, signatures, tell, self._visits.of(record.id))
         running = asyncio.create_task(work.complete())
         self._running[record.id] = running
         # A callback, and not part of `complete`: a task that is cancelled before its first step runs nothing of its body.
@@ -192,9 +190,9 @@ class Service:
             record.becomes(Failed(reason(fault)))
         self.log.warning("job=%s phase=%s %s", record.id, record.state.name, record.error, extra={"error": type(fault).__name__})
         if work is not None and logged:
-            self._journal.failed(record, work.session, outcome, fault)
+            self.journal.failed(record, work.session, outcome, fault)
         else:
-            self._journal.declined(record.id, record.asker, record.task, fault)
+            self.journal.declined(record.id, record.asker, record.task, fault)
 
     def cancel(self, job: str) -> None:
         """End a job here, and so everywhere."""
@@ -237,7 +235,7 @@ class Service:
             self.records.spend(job, name)
             self.approvals.spend(job, name)
             self._answer(name, job, why(fault), str(fault))
-            self._journal.declined(job, name, task, fault)
+            self.journal.declined(job, name, task, fault)
             return
         if (least := self.admission.least(task)) > task.pool:
             self._answer(name, job, ROWS, rows=least)
@@ -313,7 +311,7 @@ class Service:
 
     def _forgo(self, record: Record, why: PeerLost) -> None:
         if isinstance(record.state, Waiting):
-            self._journal.declined(record.id, record.asker, record.task, why)
+            self.journal.declined(record.id, record.asker, record.task, why)
         self._release(record)
 
     def _release(self, record: Record, fault: BeaverError | None = None) -> None:
@@ -381,7 +379,7 @@ class Service:
         """
         gone = PeerLost(name, "was lost before the job started")
         for record in self.approvals.void(name):
-            self._journal.declined(record.id, record.asker, record.task, gone)
+            self.journal.declined(record.id, record.asker, record.task, gone)
         for record in self.records:
             if record.asker == name and isinstance(record.state, Accepted | Waiting):
                 if record.task.client is not None:

@@ -18,21 +18,21 @@ class Halt:
     """A request to stop, which another thread sends to the thread that reads."""
 
     def __init__(self) -> None:
-        self._told = False
+        self._stopped = False
         self._lock = threading.Lock()
         self._interrupt: Callable[[], object] | None = None
 
-    def tell(self) -> None:
+    def stop(self) -> None:
         """Stop the reading, and interrupt what it waits for.  A query that begins at this very moment may miss it: call this again."""
-        self._told = True
+        self._stopped = True
         # Held, so that nothing is interrupted that was closed meanwhile.
         with self._lock:
             if self._interrupt is not None:
                 self._interrupt()
 
-    def hear(self) -> None:
+    def check(self) -> None:
         """Raise HaltedError if the reading was told to stop."""
-        if self._told:
+        if self._stopped:
             raise HaltedError
 
     @contextmanager
@@ -41,7 +41,7 @@ class Halt:
         with self._lock:
             self._interrupt = interrupt
         try:
-            self.hear()
+            self.check()
             yield
         finally:
             with self._lock:

@@ -216,13 +216,13 @@ class Watch:
     def outcomes(self) -> Counter[str]:
         """How many jobs ended in each way."""
         if self.service is not None:
-            return self.service.tally.outcomes
+            return self.service.journal.tally.outcomes
         return self.node.dealer.outcomes if self.node.dealer is not None else Counter()
 
     @property
     def denials(self) -> Counter[str]:
         """How many jobs each rule of this organisation denied."""
-        return self.service.tally.denials if self.service is not None else Counter()
+        return self.service.journal.tally.denials if self.service is not None else Counter()
 
     # -- the audit log -----------------------------------------------------------------------------------------
 
