@@ -102,7 +102,8 @@ class Amqtt:
         try:
             await self._broker.stream_connected(reader, writer, LISTENER)
         finally:
-            # It forgets those whose first packet it could not read, such as those of MQTT 5; servers of Python 3.12 and later wait for them.
+            # The broker forgets a connection whose first packet it could not read, such as one of MQTT 5.  Servers of Python 3.12 and later
+            # wait until it is closed.
             writer.close()
 
     async def stop(self):

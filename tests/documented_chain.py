@@ -11,7 +11,10 @@ from tests.documented import canonical, encoded, lineage, mod64, printed, trunca
 from tests.documented_party import ROUNDS, Zoe
 
 LENGTHS = (14, 98, 254, 297)
-"""How many numbers of zoe follow ann's three, in turn: 256 factors may wait, so the third has the first groups of its words made as it ends."""
+"""How many numbers of zoe follow ann's three, in turn.
+
+256 factors may wait, so the third chain makes the first groups of its words as it ends.
+"""
 
 
 class Factor(NamedTuple):
@@ -28,7 +31,7 @@ class Multiplier(Zoe):
     """Zoe, who multiplies on."""
 
     async def chain(self, number, values):
-        """Of 3 numbers of ann and all of these, mul of one after the other, and reveal: 5 more calls of the program than there are values."""
+        """Multiply 3 numbers of ann and all of `values`, one after the other, and reveal the product: 5 calls more than values."""
         first = 1 + 20 * ROUNDS + sum(LENGTHS[before % len(LENGTHS)] + 5 for before in range(number))
         start, *others = await self.factors(number, first, encoded(values, 0))
         factors, history, scope, groups = [start], start.lineage, "", 0
@@ -40,7 +43,10 @@ class Multiplier(Zoe):
         return await self.reveal(str(call + 1), mod64([multiplied(few, dealt)])[0], history, 0)
 
     async def mapped(self, number, values):
-        """A matrix of these under a mask times ann's quotient, with 3 more numbers of ann added: mask, mul_trunc, matmul_trunc and reveal, as 4 more calls."""
+        """Mask the matrix `values`, multiply it by ann's quotient, add 3 more numbers of ann, and reveal the result.
+
+        These are 4 more calls of the program: mask, mul_trunc, matmul_trunc and reveal.
+        """
         first = 1 + 20 * ROUNDS + sum(LENGTHS[before % len(LENGTHS)] + 5 for before in range(ROUNDS)) + 4 * number
         masked, scope, last, revealed = (str(first + call) for call in range(4))
         zeros = (lineage("zero", 2 * 6 * ROUNDS + 3 * number + place, frac) for place, frac in enumerate((10, 10, 10)))

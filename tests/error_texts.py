@@ -25,7 +25,10 @@ KINDS = {
 }
 REMOTE = {name for name, kind in KINDS.items() if issubclass(kind, errors.RemoteFault)}
 CARRIED = {"own_text": 1, "_Fault": 3, "Own": 3}
-"""What carries a text to where a ConfigError says it, and how many arguments it has then: of a key, of a row, and of this organisation, with a remedy."""
+"""Calls that carry a text to where a ConfigError says it, and how many arguments they then have.
+
+The text is of a key, of a row, or of this organisation with a remedy.
+"""
 NOTHING, WRITTEN = ast.Constant(None), (ast.Constant, ast.JoinedStr, ast.IfExp, ast.BinOp)
 """A text of which nothing is known, and what texts are written as."""
 DEPTH = 4
@@ -156,7 +159,10 @@ class Sources:
         return [Site(function, home, call) for home, call in self.calls[function.name] if home is module or around in home.imported]
 
     def kinds(self, module, call):
-        """Which errors a call makes: one by its name, by a variable that stands for some, or by what carries a text to where it is raised."""
+        """The names of the errors that a call makes.
+
+        It may call an error by its name, a variable that stands for some, or what carries a text to where it is raised.
+        """
         if last(call.func) in self._kinds:
             return [self._kinds[last(call.func)]]
         if last(call.func) in CARRIED and len(call.args) >= CARRIED[last(call.func)]:
@@ -211,7 +217,10 @@ class Sources:
         return map("".join, itertools.islice(itertools.product(*choices), MANY + 1))
 
     def _opaque(self, at, part):
-        """A part of a text for which anything may stand, or, where it is a repr, anything in quotes; constants stay, and words that a caller gives."""
+        """A part of a text with anything in place of what is not known: anything in quotes where it is a repr.
+
+        Constants stay, and so do words that a caller gives.
+        """
         if not isinstance(part, ast.FormattedValue) or last(part.value).isupper():
             return part
         if at.site is not None and part.conversion < 0 and any(isinstance(value, WRITTEN) for value in given(at.site, last(part.value))):

@@ -72,6 +72,11 @@ def resigned(lines):
     lines[2] = sealed({name: value for name, value in entry.items() if name not in {"key", "signature"}}, Identity.generate("a"))
 
 
+def signed_as_the_next(lines):
+    """Entry 3 has the signature of entry 4."""
+    lines[2] = lines[2].replace(*(opened(line)["signature"].encode() for line in lines[2:4]))
+
+
 CHANGES = {
     "modified": (lambda lines: lines.__setitem__(2, lines[2].replace(b"reason 2", b"reason 7")), 3),
     "blank": (lambda lines: lines.__setitem__(2, lines[2].replace(b",", b", ", 1)), 3),
@@ -82,7 +87,7 @@ CHANGES = {
     "repeated": (lambda lines: lines.insert(2, lines[1]), 3),
     "reordered": (swapped, 2),
     "signed by another": (resigned, 3),
-    "signature of another": (lambda lines: lines.__setitem__(2, lines[2].replace(opened(lines[2])["signature"].encode(), opened(lines[3])["signature"].encode())), 3),
+    "signature of another": (signed_as_the_next, 3),
     "no object": (lambda lines: lines.__setitem__(2, b"[1]"), 3),
     "number": (lambda lines: lines.__setitem__(2, lines[2].replace(b'"number":3', b'"number":4')), 3),
     "zeros": (lambda lines: lines.__setitem__(2, bytes(len(lines[2]))), 3),

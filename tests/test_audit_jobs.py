@@ -1,4 +1,4 @@
-"""The audit logs of real nodes: an entry before data is read and before a result is handed over, and no value in any (invariants 34, 36)."""
+"""Real nodes write an audit entry before data is read and before a result is handed over; no entry has a value (invariants 34, 36)."""
 
 from __future__ import annotations
 

@@ -179,8 +179,8 @@ def test_what_is_rightly_signed_and_no_node_writes_is_told_with_its_line(home, c
     assert verified(home)[0] == [f"{home / 'a.audit.log'}, line 1: {text}"]
 
 
-@pytest.mark.parametrize("wrong", [{"key": 7}, {"key": None}, {"kind": ["declined"]}, {"signature": {}}, {"previous": 1.5}, {"number": "\x1b[2J"}, {"number": True},
-                                   {"number": -1}, {"number": 10**20}])  # fmt: skip
+@pytest.mark.parametrize("wrong", [{"key": 7}, {"key": None}, {"kind": ["declined"]}, {"signature": {}}, {"previous": 1.5},
+                                   {"number": "\x1b[2J"}, {"number": True}, {"number": -1}, {"number": 10**20}])  # fmt: skip
 def test_a_line_whose_fields_are_of_another_type_is_no_entry(home, wrong):
     line = canonical({**opened(sealed({"number": 1, "previous": START, "kind": "declined", "member": "b"}, B)), **wrong})
     (home / "a.audit.log").write_bytes(line + b"\n")

@@ -1,4 +1,4 @@
-"""What somebody who knows numpy tries first: factors that are arrays, joining, operators between bits; and what it says where that is not so."""
+"""What numpy users try first works, or an error says what to call: arrays as factors, joining shares, operators between bits."""
 
 from __future__ import annotations
 
@@ -125,7 +125,10 @@ def test_a_small_factor_keeps_its_bits(n):
         (
             lambda s, x: mpc.scale(s, 2**17 * x, [1e-7, 1.0, -2e-7], 20),
             PrecisionError,
-            "a factor of 1e-07 would keep fewer than 10 bits beside larger ones, and a share within 1.049e\\+06: scale by it alone, or declare",
+            (
+                "a factor of 1e-07 would keep fewer than 10 bits beside larger ones, and a share within 1.049e\\+06: "
+                "scale by it alone, or declare"
+            ),
         ),
         (lambda s, x: mpc.trunc(s, x, 2.5), ProgramError, "1 to 32 bits, not 2.5"),
     ],

@@ -1,4 +1,4 @@
-"""An op that is cancelled ends its session at every party at once, wherever in it that happens (see also test_agreement, test_ops_groups)."""
+"""Cancelling an op at any point ends its session at every party at once (see also test_agreement, test_ops_groups)."""
 
 from __future__ import annotations
 

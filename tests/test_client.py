@@ -243,7 +243,7 @@ async def test_a_pool_is_that_of_the_parties_and_everyone_may_meet_at_a_broker(t
             (tmp_path / "wards.csv").write_text("ward\n" + "\n".join(["medical", "surgical", "medical", "other"] * 20) + "\n")
             with (tmp_path / "lab.toml").open("a") as file:
                 file.write(
-                    '[datasets.wards]\npath = "wards.csv"\n[datasets.wards.columns]\nward = { categories = ["medical", "surgical", "other"] }\n'
+                    '[datasets.wards]\npath = "wards.csv"\n[datasets.wards.columns]\nward.categories = ["medical", "surgical", "other"]\n'
                 )
             config = load_node_config(tmp_path / "lab.toml")
             wards = declared(config, "wards", ("ward",))

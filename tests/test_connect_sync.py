@@ -1,4 +1,4 @@
-"""`mpc.connect_sync`: a session for scripts and notebooks, beside real processes; whatever happens, nothing hangs and nothing is left behind."""
+"""`mpc.connect_sync`, beside real processes: whatever happens to a blocking session, nothing hangs and nothing is left behind."""
 
 from __future__ import annotations
 

@@ -198,7 +198,10 @@ async def test_nobody_waits_for_more_memory_than_there_is():
             pass
 
 
-LACKS = "the-dealer: has no memory for what the program needs of it at scope {}; let the program take smaller pieces, or give the dealer's machine more memory"
+LACKS = (
+    "the-dealer: has no memory for what the program needs of it at scope {}; let the program take smaller pieces, "
+    "or give the dealer's machine more memory"
+)
 
 
 async def asks_for_much(of, prepare, n=2):

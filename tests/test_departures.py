@@ -178,7 +178,10 @@ async def test_who_tells_of_nobody_is_named_itself(kind):
 
 
 async def test_what_differs_is_said_rather_than_that_its_member_gave_up():
-    """As of a dealer that takes a roster last: another party's withdrawal lets it give the job up, which may come before this party looked."""
+    """The dealer takes up another roster last, and gives the job up since another party withdrew.
+
+    Word of that may come before this party compares the rosters.
+    """
     identities, roster = simulated_roster(2)
     network = MemoryNetwork()
 

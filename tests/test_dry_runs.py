@@ -1,4 +1,4 @@
-"""The dry run of `s.run`: it ends whatever the program waits for, names only what the real run names, and asks for no more than can lie anywhere."""
+"""The dry run of `s.run` ends whatever the program waits for, names only what the real run names, and asks at most one window ahead."""
 
 from __future__ import annotations
 

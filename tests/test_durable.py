@@ -1,4 +1,4 @@
-"""Files that are whole or not there: killed before every call of the system, on a full disk, in folders that may not be written (mpc/durable.py)."""
+"""A file is whole or absent, even if its writer is killed before any system call, or may not write (mpc/durable.py)."""
 
 from __future__ import annotations
 
@@ -302,7 +302,8 @@ if os.getuid() == 0:
     # Root may write anywhere.
     os.setuid(65534)
 faults = []
-for write, name in ((durable.create, "other"), (durable.replace, "other"), (durable.replace, "file"), (lambda path, _: durable.NewFile(path), "other")):
+writes = (durable.create, "other"), (durable.replace, "other"), (durable.replace, "file"), (lambda path, _: durable.NewFile(path), "other")
+for write, name in writes:
     try:
         write(Path(name), b"new")
     except OSError as fault:

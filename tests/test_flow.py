@@ -213,7 +213,10 @@ async def test_messages_of_many_frames_in_any_order_of_sends_posts_and_arrivals(
 
 
 async def test_messages_take_turns_of_many_blocks():
-    """Of the chunks of an op the first is there while others travel, and a message that is larger than a turn keeps no other one waiting for all of it."""
+    """The first chunk of an op arrives while its others travel.
+
+    A message that is larger than a turn does not make others wait until all of it is sent.
+    """
     near_wire, far_wire = Wire(), Wire()
     near, far = Flow(SESSION, "peer", near_wire), Flow(SESSION, "peer", far_wire)
     near_wire.wants_pump = lambda flow: None

@@ -1,4 +1,4 @@
-"""A job is in one state at a time, and what the table of parties/jobs/states.py does not allow does not happen, whatever comes in which order."""
+"""A job is in one state at a time.  It changes only as the table of parties/jobs/states.py allows, in whatever order events come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lineages: parties that compute the same thing agree, however they write it and though one runs dry first; others are told of a Disagreement."""
+"""Lineages are equal where parties compute the same, however it is written and planned; any difference is a Disagreement."""
 
 from __future__ import annotations
 

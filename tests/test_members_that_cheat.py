@@ -118,7 +118,10 @@ FULL = "the-dealer: serves as many jobs at once as it can, or as this party may 
 
 
 async def holds_places(monkeypatch, most, count):
-    """What p0 and p1 hear that hold `count` sessions of a dealer which has room for `most`, and ask for one more; p2 and p3 have one then."""
+    """What p0 and p1 hear when they hold `count` sessions of a dealer that has room for `most`, and ask for one more.
+
+    p2 and p3 get one meanwhile.
+    """
     monkeypatch.setattr(dealing, "MAX_SESSIONS", most)
     over = asyncio.Event()
     async with nodes(4, CLOCKS) as opened:

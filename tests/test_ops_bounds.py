@@ -1,4 +1,4 @@
-"""Bounds are public: they propagate, stop an overflow before anything is sent, and are verified on plaintext in simulations (invariant 28)."""
+"""Public bounds propagate, stop an overflow before anything is sent, and are verified on plaintext in simulations (invariant 28)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrix products with quotients: one round, and as exact as the two that it replaces; what is added to a product before it is truncated."""
+"""A matrix product with a quotient takes one round and is as exact as the two ops that it replaces, also with terms added to it."""
 
 from __future__ import annotations
 

@@ -206,7 +206,8 @@ async def counted(s):
 
 def test_a_chain_costs_what_its_dry_run_says():
     said = cost_is_that_of_the_dry_run(counted, 2)
-    # Three to mask the factors and for the first product, one for each two of eleven, and one for the last of these, which the end of the program reads.
+    # Three rounds mask the factors and make the first product.  Each two of the other eleven take one; the last, which the end of the
+    # program reads, takes one alone.
     assert said.rounds == 3 + STEPS // 2
 
 

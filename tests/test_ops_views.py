@@ -1,4 +1,7 @@
-"""What others see of an op does not depend on what it is given: n - 1 parties together, the dealer, and the sizes of messages (invariants 11, 12, 31, 32)."""
+"""What others see of an op does not depend on its operands (invariants 11, 12, 31, 32).
+
+The others are n - 1 parties together, the dealer, and whoever counts the sizes of messages.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,10 @@ def test_all_but_one_together_see_the_same_of_a_chain_of_quotients(n, view):
 
 
 async def waiting(s, value, drop, rounds):
-    """A quotient times three masked values, and how many rounds each product takes; the bounds are lies, since what matters is what is seen."""
+    """A quotient times three masked values; each product takes as many rounds as `rounds` says.
+
+    The bounds are lies, since only what is seen matters.
+    """
     x, y = await operands_of(s, "mul_trunc", value, "masked")
     z, taken = await mpc.mul_trunc(s, x, y, 23), []
     for factor in (x, y, y):

@@ -285,7 +285,7 @@ def test_long_names_wait_too_and_every_relation_fits_into_a_message(n):
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_long_chain_in_a_call_far_inside_of_others(n):
-    """Of 300 factors that are each masked by itself 32 groups of eight have names that do not fit into one message; nor do twelve sums of 20."""
+    """The names of 32 groups of eight factors, each masked by itself, do not fit into one message; nor do those of twelve sums of 20."""
     words = words_at((300,), 9)
 
     async def program(s, depth=150):

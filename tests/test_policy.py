@@ -1,4 +1,4 @@
-"""Policies: deny by default, and every rule by its name (invariant 26).  Files and checks without nodes; test_policy_jobs.py has the nodes."""
+"""Policies deny by default, and name the rule that denies (invariant 26).  test_policy_jobs.py has the cases that take nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How near least squares a descent comes, which the head of `LinearRegression` says, measured; batches of any size, and what a step tells of rows.  Invariant 26."""
+"""A descent comes as near to least squares as the docstring of `LinearRegression` says, with batches of any size.
+
+No step tells of few rows (invariant 26).
+"""
 
 from __future__ import annotations
 

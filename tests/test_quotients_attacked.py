@@ -1,4 +1,4 @@
-"""What an attack on products in numbers mod 2^128 has found: views of one element, long loops, tasks that plan, and what the dealer may be asked."""
+"""Faults that an attack on products mod 2^128 once found: in views of one element, long loops, planned tasks and requests to the dealer."""
 
 from __future__ import annotations
 

@@ -48,7 +48,10 @@ async def test_a_log_has_few_lines_of_many_strangers(caplog):
             assert all("link refused: " in line for line in refused_at(caplog, "p0"))
         # Closing, at the latest, says how many there were.
         assert refused_at(caplog, "p0")[refusals.LINES :] == [
-            f"phase=handshake {many - refusals.LINES} more links were refused within a minute, beside the {refusals.LINES} that are told one by one"
+            (
+                f"phase=handshake {many - refusals.LINES} more links were refused within a minute, "
+                f"beside the {refusals.LINES} that are told one by one"
+            )
         ]
 
 

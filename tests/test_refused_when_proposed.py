@@ -1,4 +1,7 @@
-"""What a job's text, its members and public numbers rule out is refused before anybody is asked, and reads data; nothing else of it is refused later."""
+"""A job that its text, its members or public numbers rule out is refused before anybody is asked or reads data.
+
+A job that passes is not refused for any of these later.
+"""
 
 from __future__ import annotations
 

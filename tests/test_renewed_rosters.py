@@ -1,4 +1,7 @@
-"""A mesh that follows another roster while it runs: who is cut off, who stays, who comes, what jobs under way do (invariants 16, 19), and what a check says of it."""
+"""A running mesh takes up another roster: who is cut off, who stays, who comes, and what becomes of jobs under way (invariants 16, 19).
+
+`beaver check` names the process and the policy that count.
+"""
 
 from __future__ import annotations
 

@@ -84,7 +84,10 @@ async def test_a_connection_is_made_again_however_many_new_ones_there_were_befor
 
 
 async def test_who_fell_silent_is_dialled_at_once_however_many_new_ones_there_were_before():
-    """Its side may have lost the connection when it fell silent, and waits since then; another node with one key would have said something."""
+    """The silent side may have lost the connection, and have waited since then.
+
+    A second node with the same key would have said something.
+    """
     async with proxied(2, replace(CLOCKS, repair=4.0)) as network:
         mesh = network.nodes[0].mesh
         peer = mesh._peers["p1"]

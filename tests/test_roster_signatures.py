@@ -1,4 +1,4 @@
-"""Rosters are signed, versioned, and replace keys: what counts as a signature, until when, and what can never come back (invariants 23, 37)."""
+"""Signed, versioned rosters replace keys: which signatures count, until when, and what can never come back (invariants 23, 37)."""
 
 from __future__ import annotations
 

@@ -63,7 +63,10 @@ def tags(monkeypatch):
 
 
 def widths(n, seed):
-    """Three widths; over all n and seeds every width from 1 to 100 comes, the most parties with the narrowest, and with one of the widest."""
+    """Three widths for n parties and a seed.
+
+    All n and seeds together cover every width from 1 to 100.  The largest n has the narrowest; each n has one of the widest.
+    """
     number = (len(PARTIES) - 1 - PARTIES.index(n)) * SEEDS + seed
     return [1 + 2 * number, 2 + 2 * number, 97 + seed % 4]
 

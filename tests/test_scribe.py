@@ -1,4 +1,7 @@
-"""An audit log on a slow disk: connections do not wait for it, entries keep their order, and what it says of an end is what was told (invariant 36)."""
+"""An audit log on a slow disk: connections do not wait for it, and entries keep their order (invariant 36).
+
+What it says of a job's end is what was told of it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parties whose programs wait for each other hear what each waits for, and nobody hears it of a party that is only slow (invariants 10, 27)."""
+"""Parties whose programs wait for each other are told what each waits for; a party that is only slow is not accused (invariants 10, 27)."""
 
 from __future__ import annotations
 
@@ -178,7 +178,10 @@ TOLD = {
 
 @pytest.mark.parametrize("case", SAID)
 async def test_what_is_told_of_others_is_what_they_say_themselves(case):
-    """Those who wait for each other differ from each other, and not from the one that waits behind them; nothing proves who keeps whom waiting."""
+    """Parties that wait for each other disagree with each other, and not with the one that waits behind them.
+
+    Nothing proves who keeps whom waiting.
+    """
     mine, *theirs = await WAITS[case]()
     row = row_of(case)
     assert (type(mine).__name__, row.shows(str(mine))) == (row.kind, True), mine
