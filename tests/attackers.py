@@ -1,4 +1,4 @@
-"""Attackers of the channel, as strong as they can be."""
+"""Attackers of the channel, as strong as the threat model lets them be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""a's audit log as a file: how it is filled, what verifying says of it, and what is refused."""
+"""Party a's audit log as a file: tests fill it, verify it, and see what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/wire.md says of hashes, keys, streams and names, written from that text alone."""
+"""The hashes, keys, streams and names of docs/wire.md, written from that text alone."""
 
 from __future__ import annotations
 

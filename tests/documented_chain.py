@@ -1,4 +1,4 @@
-"""Chains of products of numbers as docs/wire.md has them: groups of factors, groups of groups, and what waits for them."""
+"""Chains of products of numbers, written from docs/wire.md alone: groups of factors, groups of groups, and products that wait."""
 
 from __future__ import annotations
 

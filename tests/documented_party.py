@@ -1,4 +1,4 @@
-"""A party written from docs/wire.md alone, over channels of its own: `tests/test_wire_document.py` lets it compute with ours."""
+"""A party written from docs/wire.md alone, over its own channels; `tests/test_wire_document.py` lets it compute with ours."""
 
 from __future__ import annotations
 

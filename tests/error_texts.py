@@ -1,4 +1,4 @@
-"""Every error that the sources make, and the texts that it may have, read from the sources themselves."""
+"""Every error that the sources make, with the texts that it may have, read from the sources themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that a network can do to a connection, on command and by seed: proxies that know where a frame begins."""
+"""Every fault that a network can cause, on command and by seed, through proxies that know where a frame begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs between real nodes: what is asked, what is hostile, and what each node then knows."""
+"""Jobs between real nodes, hostile ones included, and what each node then knows of them."""
 
 from __future__ import annotations
 

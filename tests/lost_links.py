@@ -1,4 +1,4 @@
-"""Sessions in this process whose links break, fall silent, or carry what no link should."""
+"""Sessions in this process whose links break, fall silent, or carry what no link should carry."""
 
 from __future__ import annotations
 

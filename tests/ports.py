@@ -1,4 +1,4 @@
-"""Ports for what listens later, often in another process."""
+"""Free ports for servers that start later, often in another process."""
 
 from __future__ import annotations
 

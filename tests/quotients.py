@@ -1,4 +1,4 @@
-"""Products of quotients for tests: operands, and how far found words are above exact products."""
+"""Products of quotients for tests: operands, and how far the words found lie above exact products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random programs on shares beside the same in exact integers: what a seed chooses is public, and the same at every party."""
+"""Random programs on shares, beside the same programs in exact integers; a seed makes public choices, the same at every party."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every op should give, computed on plain words, and operands of every form that an op takes."""
+"""The plaintext reference of every op, and operands in every form that an op takes."""
 
 from __future__ import annotations
 

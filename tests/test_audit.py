@@ -1,4 +1,4 @@
-"""The audit log as a file: chained, signed, durable, mended after a crash, and every change of it found (invariants 35, 36)."""
+"""The audit log as a file is chained, signed, durable and mended after a crash; any change of it is found (invariants 35, 36)."""
 
 from __future__ import annotations
 

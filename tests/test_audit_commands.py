@@ -1,4 +1,4 @@
-"""`beaver audit`: results beside the log, and copies of it."""
+"""`beaver audit` compares results with the log, shows the log, and makes copies of it."""
 
 from __future__ import annotations
 

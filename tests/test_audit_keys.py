@@ -1,4 +1,4 @@
-"""Whose keys count in an audit log, and when: in a job that was signed before a key retired, and in the entries of the log itself."""
+"""Which keys count in an audit log, and when: for a job signed before its key retired, and for the entries of the log itself."""
 
 from __future__ import annotations
 

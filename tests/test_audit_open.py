@@ -1,4 +1,4 @@
-"""What a node finds in its audit log when it starts: jobs that have no end, files that it may not use, and none at all."""
+"""A node that starts looks at its audit log: it may find jobs without an end, files that it may not use, or no log at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`beaver bench` as a real command: its fields, its files, its distance, and how it ends."""
+"""`beaver bench` as a real command: its fields, its files, simulated distance, and how it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every workload of the benchmark costs, exactly; and how fast the hot kernels are beside numpy, whatever the machine."""
+"""The exact cost of every workload of the benchmark, and the speed of the hot kernels relative to numpy on the same machine."""
 
 from __future__ import annotations
 

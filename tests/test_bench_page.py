@@ -1,4 +1,4 @@
-"""Measurements are written into the tables of docs/performance.md by a command, and nothing else of the page is touched."""
+"""A command writes measurements into the tables of docs/performance.md and touches nothing else of that page."""
 
 from __future__ import annotations
 

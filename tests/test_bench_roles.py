@@ -1,4 +1,4 @@
-"""The profile of a workload's roles: all work is in it, and every package that computes has a purpose there."""
+"""The profile of a workload by role covers all its work, and names a purpose for every package that computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the dealer keeps of a session is small for each relation, and refuses a second name however late it is asked (invariants 7, 12)."""
+"""The dealer keeps little for each relation of a session, and refuses a second name however late it is asked (invariants 7, 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strict encodings: any bytes parse or raise the one documented error (invariants 20, 21)."""
+"""Strict encodings: any bytes either parse or raise the one documented error (invariants 20, 21)."""
 
 from __future__ import annotations
 

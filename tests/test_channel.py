@@ -1,4 +1,4 @@
-"""Live channels under attack: who may speak, who may displace whom, and what is said about it (invariants 13-18, 23)."""
+"""Live channels under attack: who may speak, who may displace whom, and what each side reports (invariants 13-18, 23)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`beaver check`: one process among real members, each of which fails in its own way; every row says what is wrong and what to do."""
+"""`beaver check` beside real members that each fail in a different way: every row says what is wrong and what to do."""
 
 from __future__ import annotations
 

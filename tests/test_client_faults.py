@@ -1,4 +1,4 @@
-"""Clients that die, lie, wait or send what they may not; and parties that die under one (invariants 20, 21, 25, 27)."""
+"""Clients that die, lie, wait or send what they may not, and parties that die while they serve one (invariants 20, 21, 25, 27)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node that is closed, whatever it and its peers are doing, leaves nothing behind that runs."""
+"""A node that closes, whatever it and its peers are doing, leaves nothing running."""
 
 from __future__ import annotations
 

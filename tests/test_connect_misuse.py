@@ -1,4 +1,4 @@
-"""`mpc.connect` and `mpc.connect_sync`, each where the other is meant, or with other arguments than they take."""
+"""`mpc.connect` and `mpc.connect_sync`, each used where the other is meant, or called with arguments that they do not take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local door of a node: whatever becomes of a request, whoever asks hears of it, and never a value."""
+"""The local socket of a node: whatever becomes of a request, the asker is told, and never told a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrix products with one local product for each party: terms and cross against Python integers, and where they are used."""
+"""Matrix products with one local product at each party: terms and crosses against Python integers, and where ops use them."""
 
 from __future__ import annotations
 

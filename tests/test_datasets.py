@@ -1,4 +1,4 @@
-"""Datasets: the right numbers from any CSV file, and errors that say where but never what."""
+"""Datasets: the right numbers from any CSV file, and errors that say where a fault is but never show a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames where a program embeds the engine: protocols take them as they are."""
+"""Protocols take data frames as they are, where a program embeds the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets from a real PostgreSQL server: one that is installed, or that of the development environment."""
+"""Datasets from a real PostgreSQL server: an installed one, or the one of the development environment."""
 
 from __future__ import annotations
 

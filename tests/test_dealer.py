@@ -1,4 +1,4 @@
-"""The dealer as it is on the wire: bytes per party, nothing of the inputs, one name per range (invariants 7, 11, 12)."""
+"""The dealer on the wire: bytes per party, nothing of the inputs, one name for each range (invariants 7, 11, 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one session can take of a dealer: no other one waits for what it asked for (invariants 21, 27)."""
+"""One session can take only so much of a dealer: no other session waits for what it asked for (invariants 21, 27)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The broker of the demo over MQTT, as a process of its own: it ends at once and without a word, whoever is connected."""
+"""The broker of the demo over MQTT, in its own process, ends at once and silently, whoever is connected."""
 
 from __future__ import annotations
 

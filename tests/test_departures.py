@@ -1,4 +1,4 @@
-"""Why a session ended is the same at every member, whoever tells it first (invariants 25, 27)."""
+"""Every member gives the same reason for the end of a session, whoever tells it first (invariants 25, 27)."""
 
 from __future__ import annotations
 

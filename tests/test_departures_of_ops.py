@@ -1,4 +1,4 @@
-"""What an op begins beside the program leaves before the op returns, whatever the program does next (decisions 0027, 0028)."""
+"""What an op begins beside the program is sent before the op returns, whatever the program does next (decisions 0027, 0028)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How soon a member that starts is met by one that dials it, and how often that one tries."""
+"""How soon a member that starts is reached by one that dials it, and how often that one tries."""
 
 from __future__ import annotations
 

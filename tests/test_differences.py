@@ -1,4 +1,4 @@
-"""Jobs that differ by few rows: listed from the audit log, and denied where the policy says so (invariant 26)."""
+"""Jobs that differ by few rows are listed from the audit log, and denied where the policy says so (invariant 26)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before, during and after a job: what it will cost is what it costs, how far it is while it runs, and how a command ends."""
+"""Before, during and after a job: its estimated cost is its real one, its progress is shown, and a command ends as documented."""
 
 from __future__ import annotations
 

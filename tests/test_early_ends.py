@@ -1,4 +1,4 @@
-"""A party that is done leaves at once, with its node, as a program does that ends with its last call: the others have all that it sent."""
+"""A party that is done leaves at once, with its node; the others still have all that it sent."""
 
 from __future__ import annotations
 

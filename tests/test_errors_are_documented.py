@@ -1,4 +1,4 @@
-"""docs/errors.md has a row for every error that the sources make: all of mpc, parties and protocols, all kinds."""
+"""docs/errors.md has a row for every error of every kind that the sources of mpc, parties and protocols make."""
 
 from __future__ import annotations
 

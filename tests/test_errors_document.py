@@ -1,4 +1,4 @@
-"""docs/errors.md: every row has one case that provokes it, here or in a file that is imported here."""
+"""docs/errors.md: every row has exactly one case that provokes it, here or in a file that is imported here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of docs/errors.md that a command can meet: real processes, their message and their exit status."""
+"""Rows of docs/errors.md that commands provoke: real processes, their messages and their exit statuses."""
 
 from __future__ import annotations
 

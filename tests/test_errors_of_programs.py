@@ -1,4 +1,4 @@
-"""The rows of docs/errors.md that a program can meet: protocols, models, ops and shares that are called as they cannot be."""
+"""Rows of docs/errors.md that a program can provoke, by misuse of protocols, models, ops and shares."""
 
 from __future__ import annotations
 

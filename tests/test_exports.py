@@ -1,4 +1,4 @@
-"""What `import mpc` and `import protocols` promise."""
+"""The public names of `mpc` and `protocols`."""
 
 from __future__ import annotations
 

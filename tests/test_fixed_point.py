@@ -1,4 +1,4 @@
-"""Reals to words and back, and what is refused (invariants 28, 34)."""
+"""Reals become words and come back; what has no word is refused (invariants 28, 34)."""
 
 from __future__ import annotations
 

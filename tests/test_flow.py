@@ -1,4 +1,4 @@
-"""Flow control: no cycle of waits in any order, bounded memory, and no tolerance for peers that overrun (invariants 21, 27)."""
+"""Flow control: no order of waits makes a cycle, memory is bounded, and a peer that overruns its credit is cut off (invariants 21, 27)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a failed job has kept is let go of soon, however seldom Python looks for garbage."""
+"""What a failed job kept in memory is freed soon, however seldom Python collects garbage."""
 
 from __future__ import annotations
 

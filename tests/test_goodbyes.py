@@ -1,4 +1,4 @@
-"""The end of a channel: what was sent before a goodbye arrives, both sides know it, and nobody is waited for without end."""
+"""The end of a channel: what was sent before a goodbye arrives, both sides know it, and nobody waits without end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What parties compare of a public index: all of it, written alike however often it was written before."""
+"""Parties compare all of a public index; equal indexes have equal encodings, also after an array has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The name of a job: what a program may call it, wherever it gives one."""
+"""The names that a program may give a job, wherever it gives one."""
 
 from __future__ import annotations
 

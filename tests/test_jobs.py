@@ -1,4 +1,4 @@
-"""Jobs between real nodes: results, refusals, faults, cancelling, and nodes that go on (invariants 6, 8, 19, 25-27, 34)."""
+"""Jobs between real nodes: results, refusals, faults and cancelling, after which the nodes go on (invariants 6, 8, 19, 25-27, 34)."""
 
 from __future__ import annotations
 

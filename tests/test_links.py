@@ -1,4 +1,4 @@
-"""One contract for all links: TCP, memory, and through MQTT brokers, on asyncio's loop and on uvloop (invariants 18, 21, 27)."""
+"""All links keep one contract: TCP, memory and MQTT brokers, on asyncio's loop and on uvloop (invariants 18, 21, 27)."""
 
 from __future__ import annotations
 

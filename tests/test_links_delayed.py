@@ -1,4 +1,4 @@
-"""Distance: every frame is late by the delay, none by more because of others; only benchmarks and tests can have it."""
+"""Delayed links: every frame is late by the delay and no more; only benchmarks and tests can have such links."""
 
 from __future__ import annotations
 

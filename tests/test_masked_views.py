@@ -1,4 +1,4 @@
-"""Every view of a masked value keeps the name of its mask; products of views are those of the views (invariant 9)."""
+"""Every view of a masked value keeps the name of its mask, and products of views are right (invariant 9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A member that proves another seed, announces what there is not, or too much: it is named, and the next job works (invariants 15, 21)."""
+"""A member that proves another seed, or announces too much or what does not exist, is named; the next job works (invariants 15, 21)."""
 
 from __future__ import annotations
 

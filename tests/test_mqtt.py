@@ -1,4 +1,4 @@
-"""The connection to a broker: refused, broken, restarted, gone; and what its limits do (invariants 15, 27)."""
+"""The connection to a broker that refuses, breaks, restarts or goes, and the limits of a broker (invariants 15, 27)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to a broker that break before it has answered, and sockets that are reset: a broker that is back at once is met at once."""
+"""Connections to a broker that break before it answers, and sockets that are reset: a broker that is back is reached at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a broker or its other clients do: frames come exactly once and in order, or the link ends (invariants 13, 14, 18)."""
+"""Whatever a broker or its other clients do, frames come exactly once and in order, or the link ends (invariants 13, 14, 18)."""
 
 from __future__ import annotations
 

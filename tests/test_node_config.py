@@ -1,4 +1,4 @@
-"""A node's file: strict, with file, line and remedy for every mistake, and the addresses that it may name."""
+"""A node's file is read strictly: each mistake is told with file, line and remedy, and so are addresses that it may not name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/operations.md, done as written: from empty machines to the first joint mean, on loopback and between networks of their own."""
+"""docs/operations.md, done as written, leads from empty machines to the first joint mean, on loopback and in separate networks."""
 
 from __future__ import annotations
 

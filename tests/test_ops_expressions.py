@@ -1,4 +1,4 @@
-"""Names of masks: what the dealer evaluates is what numpy gives, from no more words than needed, and comes through the wire unchanged."""
+"""Names of masks: the dealer's values are numpy's, take no more words than needed, and cross the wire unchanged."""
 
 from __future__ import annotations
 

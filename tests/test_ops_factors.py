@@ -1,4 +1,4 @@
-"""Products of more than two masked values: a chain opens once for many products, and every word is that of the plain chain."""
+"""Products of more than two masked values: a chain opens once for many products, and every word equals the plain chain's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does not belong together ends the session before a value is used: other shapes, names and corrections (invariants 10, 12)."""
+"""Shapes, names or corrections that do not belong together end the session before a value is used (invariants 10, 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups of factors: opened beside the program, whoever waits for them or not, in the rounds and bytes that the ops declare."""
+"""Groups of factors are opened beside the program, waited for or not, in the rounds and bytes that the ops declare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A masked value whose difference is on its way: only whoever reads it waits (decision 0027)."""
+"""A masked value whose difference is on its way: only an op that reads the value waits (decision 0027)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that make no sense are errors of the program, before anything is sent; public bits and bounds that the caller knows."""
+"""Calls that make no sense are errors of the program before anything is sent; and calls with public bits or known bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products that mask their operands beside the program: who calls one does not wait for it, and who reads it does (decision 0025)."""
+"""Products that mask their operands beside the program: the call does not wait, and a read of the product does (decision 0025)."""
 
 from __future__ import annotations
 

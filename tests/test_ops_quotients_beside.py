@@ -1,4 +1,4 @@
-"""Chains of fixed-point products do not wait for what they open on their way; whoever reads one does (decision 0026)."""
+"""Chains of fixed-point products do not wait for their own openings; a read of a product does (decision 0026)."""
 
 from __future__ import annotations
 

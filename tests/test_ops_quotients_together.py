@@ -1,4 +1,4 @@
-"""A product of a quotient that has room for one more is opened together with that, once, or by whoever reads it."""
+"""Two products of a quotient may be opened together, once, by the second product or by the first read."""
 
 from __future__ import annotations
 

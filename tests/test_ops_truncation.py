@@ -1,4 +1,4 @@
-"""Truncation errs by 0 or one unit in the last place, never more: exhaustively on 8-bit words, in volume on 64-bit ones (invariant 29)."""
+"""Truncation errs by 0 or one unit in the last place: exhaustively on 8-bit words, in volume on 64-bit ones (invariant 29)."""
 
 from __future__ import annotations
 

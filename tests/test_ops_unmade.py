@@ -1,4 +1,4 @@
-"""Products whose words nobody has read: they are made for whoever reads them, once, and what is computed from them until then is right."""
+"""Products whose words nobody has read yet: a read makes them, once, and everything computed from them before that is right."""
 
 from __future__ import annotations
 

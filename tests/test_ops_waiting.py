@@ -1,4 +1,4 @@
-"""Products that wait for many factors until somebody reads them (decision 0024)."""
+"""Products of many factors wait until somebody reads them (decision 0024)."""
 
 from __future__ import annotations
 

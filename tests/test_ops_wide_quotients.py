@@ -1,4 +1,4 @@
-"""Up to six products of quotients of few elements are opened together, in numbers mod 2^128, and rounded once."""
+"""Up to six products of quotients of few elements are opened together, as numbers mod 2^128, and rounded once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that runs as a job: results against numpy, receivers, faults, estimates that equal real runs, and that nothing is left out."""
+"""Everything that runs as a job: results against numpy, receivers, faults, and estimates that equal real runs; none is left out."""
 
 from __future__ import annotations
 

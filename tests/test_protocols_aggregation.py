@@ -1,4 +1,4 @@
-"""Sums, means and spread over pooled rows: against numpy on the pool, in cost, in what is revealed, and where numbers do not fit."""
+"""Sums, means and spread over pooled rows: against numpy on the pool, their cost, what they reveal, and numbers that do not fit."""
 
 from __future__ import annotations
 

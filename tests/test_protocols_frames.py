@@ -1,4 +1,4 @@
-"""What frames and series say of themselves, the names of columns and the labels of rows, is compared before anything is revealed."""
+"""Column names and row labels of frames and series are compared before anything is revealed."""
 
 from __future__ import annotations
 

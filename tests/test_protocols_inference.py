@@ -1,4 +1,4 @@
-"""Standard errors of coefficients against the formula on the pooled rows, whoever gets them, near collinearity and near a perfect fit."""
+"""Standard errors of coefficients against the formula on the pooled rows, for any receivers, near collinearity and a perfect fit."""
 
 from __future__ import annotations
 

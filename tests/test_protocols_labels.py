@@ -1,4 +1,4 @@
-"""What an index calls rows: two arguments of one party, and the records of parties with other columns, belong together by it."""
+"""The index of the rows decides what belongs together: two arguments of one party, and records whose columns parties split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linear models against scikit-learn on the pooled data: precision, options, faults and what is revealed."""
+"""Linear models against scikit-learn on the pooled data: precision, options, faults, and what they reveal."""
 
 from __future__ import annotations
 

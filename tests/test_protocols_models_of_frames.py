@@ -1,4 +1,4 @@
-"""Models of data frames: names that are compared, those that a party cannot know, and what is told of a call that is none."""
+"""Models of data frames compare column names, also where a party cannot know them, and say what is wrong with a call."""
 
 from __future__ import annotations
 

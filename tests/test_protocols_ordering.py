@@ -1,4 +1,4 @@
-"""Ranks and sorted shares: against numpy, in cost, and what an analyst takes from them."""
+"""Ranks and sorted shares: against numpy, their cost, and what an analyst takes from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where products that wait for the next meet tasks, plans, long programs and long names."""
+"""Limits of products that wait for the next one: other tasks, plans, long programs and long names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults that members meet rarely: each is told where it is found, ends what it must, and the next job works (invariants 12, 21, 27)."""
+"""Faults that members rarely meet: each is told by who finds it, ends what it must, and the next job works (invariants 12, 21, 27)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading that takes long or hangs: it is stopped when nobody waits for it, and holds up no other job and not the end of its process."""
+"""A read that takes long or hangs is stopped once nobody waits for it, and holds up neither other jobs nor the end of its process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strangers and members that misuse names take neither the log of a node nor the ids of others."""
+"""Strangers, and members that misuse names, can neither fill the log of a node nor take the ids of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A running node takes its policy and its roster anew when SIGHUP asks for it: all of it or nothing, and no job under way is dropped."""
+"""SIGHUP lets a running node read its policy and its roster again: all of it or nothing, and no job under way is dropped."""
 
 from __future__ import annotations
 

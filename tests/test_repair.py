@@ -1,4 +1,4 @@
-"""Links that survive: a connection that breaks is made again under a running session, exactly once each byte, or ends it everywhere."""
+"""A connection that breaks is made again under a running session and passes each byte exactly once, or the session ends everywhere."""
 
 from __future__ import annotations
 

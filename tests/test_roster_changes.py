@@ -1,4 +1,4 @@
-"""What a next version of a roster changes, before anybody signs it; and changes that need no lines of a member."""
+"""What the next version of a roster changes, shown before anybody signs it, and changes that need no line of a member."""
 
 from __future__ import annotations
 

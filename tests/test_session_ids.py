@@ -1,4 +1,4 @@
-"""What frames name a session by is short: two sessions that begin alike are never carried by one channel."""
+"""Frames name a session by a short id; two sessions with equal short ids never share a channel."""
 
 from __future__ import annotations
 

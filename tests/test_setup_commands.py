@@ -1,4 +1,4 @@
-"""`beaver init` and `beaver roster`: from nothing to a signed roster, and its next versions; nothing is ever half done or overwritten."""
+"""`beaver init` and `beaver roster`: from nothing to a signed roster and its next versions, never half done, never overwriting."""
 
 from __future__ import annotations
 

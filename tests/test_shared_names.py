@@ -1,4 +1,4 @@
-"""Sets of parties that use one name for their jobs have nothing to do with each other at the dealer (invariants 15, 21)."""
+"""Sets of parties that use one name for their jobs do not affect each other at the dealer (invariants 15, 21)."""
 
 from __future__ import annotations
 

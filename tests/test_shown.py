@@ -1,4 +1,4 @@
-"""What commands print is whole, and is printed, wherever it goes: into a pipe, into a file, in an encoding that lacks letters."""
+"""Commands print whole output wherever it goes: into a pipe, into a file, in an encoding that lacks letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of masks: any words of any expression are those of the whole, and are made of few words of its masks (invariant 12)."""
+"""Parts of masks: any words of any expression equal those of the whole, and take few words of its masks (invariant 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node shows of itself: metrics that equal the ledger, a page in a real browser, JSON logs; and never a value (invariant 34)."""
+"""What a node shows of itself: metrics that equal the ledger, a page in a real browser, JSON logs; never a value (invariant 34)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a type checker tells whoever writes programs: `mypy --strict` on a program of a user's, and on the README's examples."""
+"""What a type checker says to authors of programs: `mypy --strict` on a user's program and on the README's examples."""
 
 from __future__ import annotations
 

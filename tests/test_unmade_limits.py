@@ -1,4 +1,4 @@
-"""Unmade words at the limits, and where tasks share them: nothing waits for what a peer comes to later, and rounds are counted alike."""
+"""Limits of unmade words, and tasks that share them: nothing waits for what a peer reaches later, and all parties count the same rounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standard output that is a full disk or a closed pipe: one clear line, the documented status, and no word of Python's own."""
+"""Standard output that is a full disk or a closed pipe: one clear line, the documented status, and no message of Python's own."""
 
 from __future__ import annotations
 

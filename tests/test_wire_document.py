@@ -1,4 +1,4 @@
-"""docs/wire.md is normative: a party written from that text alone, over a plain socket, computes with a real party and dealer."""
+"""docs/wire.md is normative: a party written from it alone, over a plain socket, computes with a real party and dealer."""
 
 from __future__ import annotations
 

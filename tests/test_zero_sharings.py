@@ -1,4 +1,4 @@
-"""Zero sharings: the words of all pairs, made in pieces; they sum to zero, and any n - 1 of them are uniform."""
+"""Zero sharings: the words of all pairs, made in pieces, sum to zero, and any n - 1 of them are uniform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for what others do, and not for a time."""
+"""Waiting for what others do, not for a time."""
 
 from __future__ import annotations
 
