@@ -16,7 +16,7 @@ from tests.error_rows import row_of
 
 
 def log_of(home, count=0):
-    """a's open log with so many entries."""
+    """a's open log with this many entries."""
     log = AuditLog(home / "a.audit.log", Identity.load(home / "a.key"), Roster.load(home / "roster.toml").keys_of("a"))
     log.open()
     for number in range(count):

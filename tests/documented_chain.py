@@ -28,7 +28,7 @@ class Factor(NamedTuple):
 
 
 class Multiplier(Zoe):
-    """Zoe, who multiplies on."""
+    """Zoe, who also multiplies long chains."""
 
     async def chain(self, number, values):
         """Multiply 3 numbers of ann and all of `values`, one after the other, and reveal the product: 5 calls more than values."""
@@ -131,7 +131,7 @@ class Multiplier(Zoe):
 
 
 def pools(factors):
-    """Of which factors groups are made next."""
+    """The factors of which groups are made next."""
     same = [[factor for factor in factors if factor.level == level] for level in sorted({factor.level for factor in factors})]
     many = [pool for pool in same if len(pool) >= 8]
     return many or [same[0] if len(same[0]) >= 4 else sum(same, [])[:8]]

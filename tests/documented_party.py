@@ -29,7 +29,7 @@ class Zoe:
         return np.frombuffer(await self.receive("ann", *named, mine.nbytes), "<u8")
 
     def name(self, scope, number, op, shape, lineages, keys):
-        """Tag and digest of a message."""
+        """The tag and the digest of a message."""
         tag = self.session[:4] + b2(self.session + canonical([scope, number]), 8, person=b"beaver/tag")
         histories = [history.to_bytes(16, "little") for history in lineages]
         return tag, b2(self.session + canonical([tag, op, shape, histories, keys]), 12, person=b"beaver/message")
@@ -53,7 +53,7 @@ class Zoe:
         return await self.reveal(f"{scope}.0", encoded(values), history)
 
     async def relation(self, relation, size):
-        """Bytes of this party's share."""
+        """The bytes of this party's share."""
         name = canonical(relation)
         tag = self.session[:4] + b2(self.session + name, 8, person=b"beaver/correct")
         scope, block, (count,) = relation[-1]

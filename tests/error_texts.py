@@ -83,7 +83,7 @@ class Site(NamedTuple):
 
 
 class At(NamedTuple):
-    """Where a text is looked at: in a module, through so many calls more, in a function as one call calls it."""
+    """The place where a text is looked at: a module, how many more calls to follow, and the call of the function around it."""
 
     module: Module
     depth: int
@@ -243,7 +243,7 @@ class Sources:
 
 
 def said_by(call, kind):
-    """What makes the text of an error."""
+    """The expressions that make the text of an error."""
     if last(call.func) == "Own":
         _, found, remedy = call.args
         if isinstance(found, ast.Name) and not found.id.isupper():
@@ -317,7 +317,7 @@ def assigned(statement, name):
 
 
 def branched(statement, name):
-    """The same of a statement with blocks: of those that go on behind it."""
+    """The same for a statement with blocks: only the blocks after which the code goes on count."""
     found, certain = [], isinstance(statement, ast.With | ast.AsyncWith) or (isinstance(statement, ast.If) and bool(statement.orelse))
     handlers = [each.body for each in getattr(statement, "handlers", [])] + [each.body for each in getattr(statement, "cases", [])]
     for block in [getattr(statement, "body", []), getattr(statement, "orelse", []), getattr(statement, "finalbody", []), *handlers]:

@@ -58,7 +58,7 @@ class Hostile:
         return {"c": self.mesh.identity.sign("job", describe(job, self.mesh, task.parties, named(task)).digest)}
 
     def signatures(self, job):
-        """All that were sent for a job."""
+        """All signatures that were sent for a job."""
         found = [body["signatures"] for _, body in self.got if body["kind"] == "answer" and body["job"] == job]
         return {name: signature for each in found for name, signature in each.items()}
 
@@ -114,7 +114,7 @@ RUN = {"do": "run", "task": MEAN, "wait": 20}
 
 
 def governed(folder, **rules):
-    """Nodes of which some have a policy of their own, instead of the short one."""
+    """Nodes, some of which have a policy of their own in place of the short one."""
     nodes = Nodes(folder, extra="")
     for name, text in rules.items():
         config = folder / f"{name}.toml"
@@ -141,7 +141,7 @@ async def decided(nodes, what, job, at):
 
 
 def entries(nodes, at, *kinds):
-    """What its audit log has, of these kinds only if some are named."""
+    """The entries of this node's audit log, only those of `kinds` if any are named."""
     listed = [json.loads(line) for line in (nodes.folder / f"{at}.audit.log").read_text().splitlines()]
     return [entry for entry in listed if not kinds or entry["kind"] in kinds]
 

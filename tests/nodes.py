@@ -38,7 +38,7 @@ async def spawn(folder, *arguments):
 
 
 async def beaver(folder, *arguments):
-    """Exit status, output and complaints of one command."""
+    """The exit status, standard output and standard error of one command."""
     process = await spawn(folder, *arguments)
     out, complaints = await asyncio.wait_for(process.communicate(), PATIENCE)
     return process.returncode, out.decode(), complaints.decode()

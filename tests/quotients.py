@@ -32,13 +32,13 @@ async def times(s, value, factor, drop=16):
 
 
 async def made(s, share):
-    """Its words, for which this waits."""
+    """The words of the value, once they are there."""
     await s.made(share)
     return share.words
 
 
 def exactly(words, dropped):
-    """The products of these words, as Python's integers, less so many bits."""
+    """The products of these words as Python integers, without their lowest `dropped` bits."""
     return [math.prod(map(int, element)) >> dropped for element in zip(*words, strict=True)]
 
 

@@ -120,7 +120,7 @@ def shared(s, words, lineage, *, bound=1.0, frac=0):
 
 
 def owned(s, words, lineage, *, bound=1.0):
-    """As a private input of the last party but one."""
+    """A private input of the last party but one."""
     owner = s.n - 2
     mine = words if s.index == owner else np.zeros_like(words)
     return AShare(mine, frac=0, bound=bound, home=s.zero(()).home, lineage=lineage, owner=owner)
@@ -140,7 +140,7 @@ async def plain_share(s, words, lineage):
 
 
 async def strided(s, words, lineage):
-    """The party's own words do not lie together, and lie backwards."""
+    """A share whose words are neither contiguous nor in forward order."""
     if not words.ndim:
         return shared(s, np.stack([words, words]), lineage)[1]
     return shared(s, np.repeat(words, 2, axis=0)[::-1], lineage)[::-2]
@@ -176,7 +176,7 @@ class Turns:
 
 
 async def on_its_way(s, x):
-    """`x` masked, of which whoever reads it waits until it is open."""
+    """`x` masked, whose difference is still on its way: a reader waits until it is open."""
     return await s.mask(x)
 
 

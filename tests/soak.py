@@ -121,7 +121,7 @@ class Soak:
     # -- one job -------------------------------------------------------------------------------------------------
 
     async def asked(self, name, request):
-        """The last word of a node about a request."""
+        """The last message of a node about a request."""
         return [message async for message in ask(self.sockets[name], request)][-1]
 
     async def run(self, seed):
@@ -192,7 +192,7 @@ class Soak:
         self._search("what was said", repr(outcome).encode())
 
     async def check_outputs(self):
-        """The same of logs, audit logs, metrics and status pages."""
+        """No log, audit log, metric or status page has a value of the data."""
         for name, port in self.nodes.spare_ports.items():
             for page in ("/metrics", "/status.json", "/"):
                 content = await _got(port, page)

@@ -124,7 +124,7 @@ def test_any_flipped_bit_is_found(home):
 
 @pytest.mark.parametrize("left", [0, 1, 4, "half"])
 def test_entries_cut_off_at_the_end_are_found(home, left):
-    """With what the node remembers beside the log: by `verify`, and by the node when it starts."""
+    """`verify`, and a node that starts, compare the log with what the node remembers beside it."""
     path = filled(home)
     assert head_file(home).stat().st_mode & 0o777 == 0o600
     lines = path.read_bytes().splitlines(keepends=True)

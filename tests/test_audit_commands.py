@@ -78,7 +78,7 @@ def test_show_cuts_nothing_at_any_width(home, terminal):
 
 
 def test_a_copy_is_whole_or_not_there(home):
-    """On a full disk: the next try is not in the way of what the first one left."""
+    """On a full disk a copy fails, and what it left does not stand in the way of the next one."""
     path, copy = filled(home, 5), home / "copy.log"
     files = set(home.iterdir())
     line = path.read_bytes().index(b"\n") + 1

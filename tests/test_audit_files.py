@@ -38,7 +38,7 @@ def appended(log, count):
 
 
 def rotated(home, *counts):
-    """a's log with so many entries of jobs in each of its files."""
+    """a's log with this many job entries in each of its files."""
     log = log_of(home)
     for number, count in enumerate(counts):
         if number:

@@ -97,7 +97,7 @@ def test_a_node_goes_on_with_no_log_whose_last_line_is_not_signed(home):
 
 
 def test_entries_are_counted_without_a_gap(home):
-    """Also where each follows the one before by its digest, and all are signed."""
+    """A gap is found although each entry has the digest of the one before, and all are signed."""
     first = sealed({**started(RETIRED, B), "member": "a", "number": 1, "previous": START}, A)
     third = sealed({**started(RETIRED, B), "member": "a", "number": 3, "previous": digest(first)}, A)
     (home / "a.audit.log").write_bytes(first + b"\n" + third + b"\n")

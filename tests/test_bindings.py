@@ -32,7 +32,7 @@ NAMES = {MASK: [None, None, None, 0, 1, "wide "], BIT_MASK: [b""], SHARE: RELATI
 
 
 class Everything:
-    """The same rule, kept in full: every block, and the whole name."""
+    """The same rule, with every block and whole name kept."""
 
     def __init__(self):
         self.of_block = {}
@@ -52,7 +52,7 @@ class Everything:
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 @pytest.mark.parametrize("most", [2, 7, 64])
 def test_it_refuses_what_one_that_keeps_everything_refuses(n, most, monkeypatch):
-    """In any order, by anyone, over many pages and few: the same refusals, which name the same party."""
+    """Whoever asks, in any order, over many pages or few: both refuse the same, and name the same party."""
     monkeypatch.setattr(keeping, "MOST", most)
     rng, small, full, refused, again = np.random.default_rng(n), Bindings(), Everything(), 0, 0
     for _ in range(6000):

@@ -230,7 +230,7 @@ async def test_a_silent_stranger_is_dropped_by_the_clock():
 
 
 class Broken(MemoryNetwork):
-    """A way that has a fault of its own."""
+    """A link that fails by itself."""
 
     def connect(self, caller, called):
         raise ZeroDivisionError(called)

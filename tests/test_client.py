@@ -346,7 +346,7 @@ def test_a_client_is_told_what_is_wrong_before_it_asks_anyone(tmp_path):
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 3), (2, 3, 1)])
 def test_rows_have_a_name_for_each_column(shape):
-    """One column under two names was given as both."""
+    """One column under two names was once taken for both."""
     for table in (Table(["age", "bmi"], np.ones(shape)), np.ones(shape)):
         with pytest.raises(mpc.ProgramError) as caught:
             rows_of(table)

@@ -44,7 +44,7 @@ async def test_a_dealer_that_closes_in_a_session_has_left_it():
 
 
 async def stays(node):
-    """One session, until somebody ends it."""
+    """Keep one session open until somebody ends it."""
     async with node.session("j") as s:
         x = s.input([1.0] * 4 if s.index == 0 else None, 0, 4, bound=4.0)
         while True:
@@ -52,7 +52,7 @@ async def stays(node):
 
 
 async def works(node):
-    """One session after the other, each with its dealer."""
+    """Run one session after the other, each with its dealer."""
     while True:
         async with node.session("j") as s:
             x = s.input([1.0] * 4 if s.index == 0 else None, 0, 4, bound=4.0)

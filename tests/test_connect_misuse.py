@@ -30,7 +30,7 @@ async def test_each_names_the_other_where_that_is_meant(config):
 
 
 async def test_one_name_is_no_list_of_names(config):
-    """It was taken for a list of letters."""
+    """A single name was once taken for a list of letters."""
     with pytest.raises(mpc.ConfigError, match="parties='alpha' is one name: pass a list of names"):
         async with mpc.connect(config, job="j", parties="alpha"):
             pass

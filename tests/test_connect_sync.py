@@ -60,7 +60,7 @@ except KeyboardInterrupt:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def all_(tmp_path_factory):
-    """b, c and the dealer run; a is this process or its script."""
+    """The nodes b, c and the dealer run; a is this process or its script."""
     all_ = Organisations(tmp_path_factory.mktemp("organisations"))
     all_.parties.remove(all_.a)
     all_.everyone.remove(all_.a)

@@ -66,7 +66,7 @@ def full(path):
 
 @pytest.mark.parametrize("loop", [None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_a_node_that_takes_no_more_is_asked_once_it_does(tmp_path, loop):
-    """It is there: whoever asks waits for it, and another node does not take its place."""
+    """Such a node runs: a request waits for it, and another node does not take its place."""
     path, log = tmp_path / "a.sock", logging.getLogger("beaver.a")
 
     async def ask():
@@ -209,7 +209,7 @@ def not_to_be_entered(folder):
     [(below_a_file, errno.ENOTDIR), (a_link_to_itself, errno.ELOOP), (not_to_be_entered, errno.EACCES)],
 )
 async def test_where_nobody_can_tell_whether_a_node_answers_it_is_said_why(tmp_path, make, reason):
-    """Neither that one answers, nor that none does: and what is there stays as it is."""
+    """The message claims neither that a node answers nor that none does, and the socket stays as it is."""
     path = make(tmp_path)
     before = list(tmp_path.rglob("*"))
     if make is not below_a_file:

@@ -58,7 +58,7 @@ def test_halves(shape, up):
 
 
 def test_halves_of_largest_digits():
-    """Sums that grow as fast as they can, so that a lost low bit would show."""
+    """The sums grow as fast as they can, so that a lost low bit would show."""
     near = full(2, 2 * DEPTH + 1) & np.uint64(3)
     for digits in ((2**20, 2**20, 2**21), (-(2**20), -(2**20), -(2**21)), (2**20 - 1, 2**20 - 1, 2**21 - 1)):
         word = np.uint64(sum(digit << place for digit, place in zip(digits, (0, 21, 42), strict=True)) % 2**64)

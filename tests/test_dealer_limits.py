@@ -96,7 +96,7 @@ PRODUCTS = {"limbs": products.by_limbs, "torch": products.by_torch, "cross": lam
 
 @pytest.mark.parametrize("which", PRODUCTS)
 def test_a_product_halts_between_its_parts(monkeypatch, which):
-    """In the thread that makes the other half of a cross, too."""
+    """It also halts in the thread that makes the other half of a cross."""
     monkeypatch.setattr(products, "TORCH_ROWS", ROWS)
     if which == "torch":
         pytest.importorskip("torch")

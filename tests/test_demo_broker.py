@@ -19,7 +19,7 @@ CONNACK = b"\x20\x02\x00\x00"
 @pytest.mark.parametrize("rude", [b"", CONNECT[:3]])
 @pytest.mark.parametrize("by", ["signal", "parent"])
 async def test_it_stops_beside_a_connection_that_says_nothing(by, rude):
-    """It printed a traceback, as whoever said nothing was still waited for."""
+    """The broker once printed a traceback here, since it still waited for the silent connection."""
     listener = bound()
     address = listener.getsockname()
     process = await spawn(("-m", "parties.demo.broker"), listener)

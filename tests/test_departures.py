@@ -116,7 +116,7 @@ def test_what_a_member_was_told_it_passes_on_unchanged(monkeypatch, seed):
 
 @pytest.mark.parametrize("party", ["p0", "p1", "lab"])
 def test_a_client_is_shown_no_words_of_a_party(party):
-    """A terminal would obey some."""
+    """A terminal would obey some control characters."""
     text = str(heard("p0", "\x1b[2Jmoved to evil.example", party, "lab"))
     assert "gone" in text
     assert "evil" not in text
@@ -202,7 +202,7 @@ async def test_what_differs_is_said_rather_than_that_its_member_gave_up():
 
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_a_fault_that_all_programs_have_is_found_by_each(n):
-    """Whoever is first ends the session, while what others sent is on its way still."""
+    """The first party to fail ends the session while messages of others are still on their way."""
     found = []
 
     async def program(s):

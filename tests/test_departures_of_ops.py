@@ -34,7 +34,7 @@ async def multiplies(s):
 
 
 async def its_peer_has_it(s, dealer, came):  # noqa: ARG001  another case asks the dealer
-    """Or this would wait."""
+    """The peer has the opening; otherwise this would wait."""
     await s.made(await masks(s))
     came.set()
 

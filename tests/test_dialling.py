@@ -15,7 +15,7 @@ CLOCKS = Clocks(lost=1e6)
 
 
 class Leap(selectors.SelectSelector):
-    """Where the loop would sleep, time leaps."""
+    """A selector that lets time leap where the loop would sleep."""
 
     now = 0.0
 

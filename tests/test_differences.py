@@ -269,7 +269,7 @@ async def test_rows_without_a_weight_are_none_of_a_weighted_mean(tmp_path):
 
 
 def test_a_job_is_compared_with_few_however_many_there_were():
-    """Counted: what is compared are the jobs of near numbers of rows."""
+    """Comparisons are counted: only jobs with near numbers of rows are compared."""
     history, compared = History(), []
 
     class Counted(Use):

@@ -295,7 +295,7 @@ def test_a_planned_program_takes_arguments_by_name_too(n):
 
 
 def test_a_program_that_runs_keeps_nothing_of_its_dry_run(monkeypatch):
-    """However many names it has asked for."""
+    """This holds however many names the dry run asked for."""
     plans = []
     dry = session.dry_run
 

@@ -51,7 +51,7 @@ def beaver(*arguments):
 
 @pytest.fixture
 def no_room():
-    """No file may grow: the same as a full disk."""
+    """Let no file grow beyond 10 bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
     yield
@@ -314,7 +314,7 @@ print(json.dumps(faults))
 
 @pytest.mark.parametrize("mode", [0o555, 0o333])
 def test_a_folder_that_may_not_be_written_or_flushed_is_told_at_once(tmp_path, mode):
-    """One that may be written but not read could lose the name."""
+    """A folder that may be written but not read cannot be flushed, and could lose the new name."""
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "file").write_bytes(OLD)

@@ -24,7 +24,7 @@ def opened(n=3):
 
 
 async def gives(node, count=1, job="j"):
-    """Send what p0 alone gets."""
+    """Reveal a value to p0 alone."""
     async with node.session(job) as s:
         return [await protocols.secure_sum(s, np.full(200, float(number)), to=["p0"]) for number in range(count)]
 

@@ -184,7 +184,7 @@ async def left_behind():
 
 
 async def two_disagree(s):
-    """p1 sends p0 alone what p0 does not expect."""
+    """p1 sends to p0, and to nobody else, what p0 does not expect."""
     await s.reveal(s.zero(1) * (1 + (s.index == 1)), to=0)
     await s.reveal(s.zero(1))
 

@@ -274,12 +274,12 @@ async def answers(stack, endpoint, frame):
 
 
 def keyless(known):
-    """Who announces the key that the roster gives it, and does not hold it."""
+    """A member that announces the key which the roster gives it, and does not hold that key."""
     return type("Keyless", (Identity,), {"public": known["keyless"].public})("keyless", bytes(32))
 
 
 def framed(data):
-    """As a link carries it."""
+    """The bytes of a frame as a link carries it."""
     return len(data).to_bytes(4, "little") + data
 
 

@@ -32,7 +32,7 @@ RECEIVERS = {"everyone", "party", "receivers"}
 
 
 def test_a_session_has_these_names_and_no_others():
-    """So whatever a program opens was masked by an op: nothing here opens words."""
+    """None of these names opens words, so all that a program opens was masked by an op."""
     calls = OWN_VALUES | OTHERS_SEE | RECEIVERS | {"made", "run"}
 
     async def program(s):

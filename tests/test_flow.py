@@ -150,7 +150,7 @@ async def test_credit_comes_back_for_ever(ends):
 
 
 async def test_what_was_consumed_comes_back_by_parts_of_the_window(ends):
-    """So that no more than a part of it is idle however long it goes on."""
+    """Thus no more than a part of the window is ever idle."""
     (near, out), (far, back) = ends
     part = WINDOW // CREDITS
     for number in range(5 * CREDITS):

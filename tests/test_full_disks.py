@@ -30,7 +30,7 @@ def filled(nodes, name):
 
 
 def denials(address):
-    """What a node counts of them."""
+    """The lines of a node's metrics that count denials."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
         return [line for line in answer.read().decode().splitlines() if line.startswith("beaver_denials_total")]
 

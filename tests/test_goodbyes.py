@@ -169,7 +169,7 @@ class Remembering(Owner):
 
 
 async def test_who_said_goodbye_cannot_go_on():
-    """It has had this side's goodbye, too: nothing is kept for it any more."""
+    """The peer had this side's goodbye, too, so nothing is kept for it any more."""
     (a, b), roster = people("a", "b")
     owner, channels = Remembering(), []
     for digest in (lambda: wire.NEW, lambda: channels[0].transcript):
@@ -204,7 +204,7 @@ async def test_a_peer_that_falls_silent_is_not_waited_for_without_end(caplog):
 
 
 async def test_who_says_goodbye_and_takes_nothing_more_is_let_go():
-    """What this side has for it cannot leave, its own goodbye neither."""
+    """Nothing that this side has for the peer can leave, not even its own goodbye."""
     (a, b), roster = people("a", "b")
     async with Mesh(b, roster, network := TcpNetwork(("127.0.0.1", 0)), replace(PATIENT, lost=0.2)) as mesh:
         raw = Raw(await dial(*network._listener.address))

@@ -85,7 +85,7 @@ def test_what_has_several_texts_is_no_identifier(cell):
 
 
 def test_jobs_on_rows_read_no_identifier(tmp_path):
-    """Nor do they mind what stands there, and rows stay in their order."""
+    """Such jobs ignore what stands in the identifier's column, and rows keep their order."""
     for names in (["b", "", "b", "a"], ["b", "c", "d", "a"]):
         config = configured(tmp_path, as_csv(tmp_path, {"patient": names, "age": [1, 2, 3, 4], "bmi": [1, "", 3, 4]}))
         table = load(config, "p", ["age", "bmi"])

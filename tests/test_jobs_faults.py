@@ -25,7 +25,7 @@ def open_files(process):
 
 
 def resident(process):
-    """Megabytes."""
+    """The resident memory of a process, in megabytes."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 

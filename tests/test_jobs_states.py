@@ -227,7 +227,7 @@ async def test_a_policy_that_is_taken_between_the_asking_and_the_running_of_a_jo
 
 
 async def test_whoever_is_told_how_a_job_ended_finds_it_over(tmp_path):
-    """Also of one that ends before it has done anything: its end is in the log, and its place is free."""
+    """Even a job that ends before it did anything has its end in the log, and its place is free."""
     async with Apart(governed(tmp_path, a='allow = ["mean"]')) as apart:
         a = apart.services["a"]
         record = a.asked(unpack_task(TASK.pack()), 20.0, lambda _: None)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Many(Organisations):
-    """As Organisations, but any number of parties."""
+    """Like Organisations, but with any number of parties."""
 
     def __init__(self, folder, n, *, join=20.0, lost=20.0, stall=20.0):
         names = [*(f"org{index}" for index in range(n)), "dealer"]

@@ -149,7 +149,7 @@ async def full():
 
 
 async def test_who_has_as_many_places_of_the_dealer_as_are_left_gets_no_more_and_hears_so(monkeypatch):
-    """At once, and others have theirs."""
+    """They are refused at once, while others get their places."""
     refused = await holds_places(monkeypatch, 4, 2)
     assert [(type(fault), str(fault)) for fault in refused] == [(mpc.Refused, FULL)] * 2
     assert [value for value, _ in await holds_places(monkeypatch, 5, 2)] == [2.0] * 2

@@ -234,7 +234,7 @@ b = 1"""
 
 
 def test_a_value_of_many_lines_takes_no_longer_than_they_are_many():
-    """Their square would be half an hour."""
+    """A time that grew as the square of the number of lines would be half an hour."""
     assert at_line("a = [\n" + "1,\n" * 20_000 + "]\nb = 1\n", ("b",)) == ", line 20003"
     assert at_line("a = [\n" + "[1],\n" * 20_000 + "]\nb = 1\n", ("b",)) == ""
 

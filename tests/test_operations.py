@@ -108,7 +108,7 @@ async def node(command, folder, prefix):
 
 
 def send(folders, source):
-    """What one machine has for the others, as far as these have not got it yet."""
+    """Send the others all files of this machine that they do not have yet."""
     for file in [*source.glob("*.public"), *source.glob("*.line"), *source.glob("roster.toml")]:
         for folder in folders.values():
             if not (folder / file.name).exists():

@@ -270,7 +270,7 @@ def test_equal_calls_at_the_same_time_are_not_mixed_up(seed):
 
 
 def own_bound(s):
-    """Not the same at all parties."""
+    """A bound that is not the same at all parties."""
     return 8.0 + s.index
 
 

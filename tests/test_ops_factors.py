@@ -153,7 +153,7 @@ def test_products_that_may_overflow_are_refused():
 
 
 async def power(s, x):
-    """x^16."""
+    """The power x^16."""
     value = x
     for _ in range(15):
         value = await mpc.mul(s, value, x)

@@ -179,7 +179,7 @@ TAKES = "program(s, x, w=None, *, frac=20) cannot be called with a session and "
     ],
 )
 def test_an_estimate_says_what_its_program_takes(shapes, parameters, texts):
-    """It was a TypeError of Python's, of a call that the user never made."""
+    """It was once a TypeError of Python's own, about a call that the user never made."""
 
     async def program(s, x: object, w: object = None, *, frac: int = 20) -> None:
         raise TypeError
@@ -255,7 +255,7 @@ def test_xor_with_public_bits_broadcasts_both_ways(shape, public):
 
 
 def test_public_bits_of_another_shape_at_one_party_are_a_disagreement():
-    """Though they would give the same."""
+    """They disagree although the results would be equal."""
 
     async def program(s):
         public = np.ones(2 if s.index == 0 else (2, 1), bool)

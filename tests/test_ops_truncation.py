@@ -43,7 +43,7 @@ def truncation_by(rng, n, c, r, drop):
 
 
 def plain(rng, n, size, drop):
-    """x alone."""
+    """Truncate x alone."""
     x = random_words(rng, size)
     r = rng.integers(0, 2**64, size, dtype=np.uint64)
     return x, truncation_by(rng, n, x + WORD.type(1 << 62) + r, r, drop)

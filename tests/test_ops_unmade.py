@@ -28,7 +28,7 @@ def bytes_of(*factors):
 
 
 async def chain(s, x, length):
-    """x^2, x^3, ..., x^length."""
+    """The powers x^2, x^3, ..., x^length."""
     powers = [x]
     while len(powers) < length:
         powers.append((await mpc.mul(s, powers[-1], x)).assume_bound(1.0, "a lie"))
@@ -299,7 +299,7 @@ def test_linear_maps_of_unmade_words_are_right(n):
 @pytest.mark.parametrize("planned", [True, False])
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_sum_of_any_length_keeps_few_addends(n, planned, monkeypatch):
-    """And what is dropped before anybody reads it is never made."""
+    """A product that is dropped before anybody reads it is never made."""
     monkeypatch.setattr(scope, "OFTEN", 16)
     most = []
 

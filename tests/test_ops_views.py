@@ -286,7 +286,7 @@ def test_results_are_fresh_shares():
 
 
 def test_kinds_of_results():
-    """Ops give shares and nothing else."""
+    """Every op returns shares and nothing else."""
 
     async def program(s):
         return {name: type(await run(s, name, 1, "share")) for name in OPS}

@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(call, fault, text)
 
 @pytest.mark.parametrize("d", [(), (1,), (3,)])
 def test_weights_may_be_a_column_as_of_a_frame(d):
-    """They were refused, where y of a model may be one."""
+    """They were once refused, although y of a model may be such a column."""
     rng = np.random.default_rng(7)
     x, w = rng.normal(size=(2, 5, *d)), rng.uniform(size=(2, 5, 1))
 

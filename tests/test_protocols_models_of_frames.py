@@ -179,7 +179,7 @@ def test_too_few_rows_are_told_from_columns_that_are_collinear(options, told):
 
 
 class Synchronous:
-    """What connect_sync gives has no ops of its own."""
+    """A session as `connect_sync` gives it, which has no ops of its own."""
 
     def run(self, program, *arguments):
         """Nothing."""

@@ -152,7 +152,7 @@ def test_one_range_is_never_of_words_and_of_numbers(order):
 
 @pytest.mark.parametrize("beyond", [(3, 2, 1), (4, 1, 1), (1, 3, -1), (4, 2, -1)])
 def test_no_part_of_a_mask_reaches_beyond_it(beyond):
-    """Those words were bound to nothing, and may be another mask's."""
+    """Words beyond a mask were once bound to nothing, and may be another mask's."""
     whole = words((4,), "0")
     for within in ((2, 2, 1), (3, 1, 1), (1, 2, -1), (3, 2, -1), 3, 0):
         asked("value", (), expressions.index(whole, (within,)))

@@ -153,7 +153,7 @@ def is_read(pipe, writer):
 
 
 async def test_verifying_the_audit_log_does_not_hold_the_node(tmp_path):
-    """However long it takes: here, because what it reads never comes."""
+    """The node goes on however long that takes; here the data never come."""
     nodes, writer = Nodes(tmp_path, names=("a", "b")), []
     with (tmp_path / "a.toml").open("a") as file:
         file.write(f'[status]\naddress = "127.0.0.1:{nodes.spare_ports["a"]}"\nverify = 0.01\n')

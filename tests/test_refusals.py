@@ -22,7 +22,7 @@ SCANNED = ("as a scan of ports",)
 
 
 async def knock(address, number=0):
-    """Rubbish at a port, until it is closed there; another one for each number."""
+    """Send rubbish to a port until the other side closes; the rubbish differs for each number."""
     reader, writer = await asyncio.open_connection(*address)
     writer.write(bytes([number]) + b"ET / HTTP/1.1\r\n\r\n")
     while await reader.read(1 << 16):
@@ -83,7 +83,7 @@ async def test_the_next_minute_has_lines_again(monkeypatch):
 
 
 async def hang_up(address):
-    """As a check of health does."""
+    """Connect and hang up, as a health check does."""
     reader, writer = await asyncio.open_connection(*address)
     writer.write_eof()
     while await reader.read(1 << 16):

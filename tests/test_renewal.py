@@ -57,7 +57,7 @@ class Renewed(Nodes):
                 database.commit()
 
     def publish(self, roster, *unsigned):
-        """All have it in their file, with all signatures but some."""
+        """Write the roster into everybody's file, with all signatures except those named."""
         self.roster = signed(
             Roster.of(roster.content), *(key for name, key in self.keys.items() if name in roster and name not in unsigned)
         )

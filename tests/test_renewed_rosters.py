@@ -224,7 +224,7 @@ async def test_a_check_names_the_process_and_the_policy_that_counts(tmp_path):
 
 
 async def test_a_revoked_key_is_cut_off_whatever_the_policy_says_of_its_owner(tmp_path):
-    """Also where the node starts with that roster."""
+    """This also holds where a node starts with that roster."""
     async with Renewed(tmp_path) as nodes:
         for name in "ab":
             nodes.policy(name, 'allow = ["mean"]\naskers = ["a", "b", "c"]\nreceivers = ["a", "b", "c"]\n[clients.c]\ngets = ["mean"]\n')
@@ -248,7 +248,7 @@ async def test_a_revoked_key_is_cut_off_whatever_the_policy_says_of_its_owner(tm
 
 
 async def test_a_member_that_moved_is_met_at_its_new_address(tmp_path):
-    """By nodes that took the roster while they ran."""
+    """Nodes that took the roster while they ran find the new address."""
     async with Renewed(tmp_path, names=("a", "b")) as nodes:
         moved = dataclasses.replace(nodes.roster["b"], endpoint=("127.0.0.1", nodes.spare_ports["b"]))
         nodes.publish(nodes.next(moved))

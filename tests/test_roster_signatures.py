@@ -93,7 +93,7 @@ def test_digest_fingerprint_and_signature_are_those_of_the_document():
 
 
 def plain(roster):
-    """With the brackets around an IPv6 address that the document wants."""
+    """The roster with the brackets around an IPv6 address that the document wants."""
     return SimpleNamespace(members=roster.members, content=dataclasses.replace(roster.content, relay=Relay("[::1]", 8883, tls=True)))
 
 

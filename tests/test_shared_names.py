@@ -31,7 +31,7 @@ async def both_run(*pair, job="j"):
 
 
 async def nothing_is_kept(*opened):
-    """Of jobs that are over, by any node."""
+    """Wait until no node keeps anything of jobs that are over."""
     await until(lambda: not any(node._lobby._jobs or node._lobby._last or node._lobby._news for node in opened))
     await until(lambda: not opened[-1].dealer._jobs)
 

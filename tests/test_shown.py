@@ -25,7 +25,7 @@ async def piped(folder, *arguments, status=0, **changes):
 
 
 async def made(folder, *arguments):
-    """What a command makes, whatever it prints."""
+    """Run a command that must end well, whatever it prints."""
     status, _, complaints = await beaver(folder, *arguments)
     assert status == 0, complaints
 

@@ -15,7 +15,7 @@ WHY = {"full disk": "No space left on device", "closed pipe": "Broken pipe"}
 
 
 def written_to(output, folder, command, *, buffered=True):
-    """Exit status, and the lines of standard error."""
+    """The exit status, and the lines of standard error."""
     read, write = os.pipe()
     os.close(read)
     with Path("/dev/full").open("w") as full:

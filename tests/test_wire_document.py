@@ -179,7 +179,7 @@ async def computed(channels, roster, values):
 
 
 async def part(channel):
-    """CLOSE, and then to stay until the other side's CLOSE."""
+    """Send CLOSE, then stay until the other side's CLOSE."""
     channel.send(8, b"")
     await channel.until(lambda kind, body: kind == 8)
 
