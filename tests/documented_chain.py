@@ -138,7 +138,7 @@ def pools(factors):
 
 
 def stack(masks):
-    """Of rows."""
+    """The name of these masks, stacked as rows."""
     (row,), (whole,) = masks[0][1:]
     if masks != [["index", [row + at], [whole]] for at in range(len(masks))]:
         return ["stack", [], masks]

@@ -148,7 +148,7 @@ class Sources:
                     yield from (Raised(kind, text, module.path, node.lineno) for text in texts)
 
     def places(self, module, node):
-        """From where to look at what a node says: once for every call of the function around it, if there are any."""
+        """The places from which to look at a node: one for every call of the function around it, or just the module."""
         function = module.function(node)
         sites = self.sites(module, function) if function is not None else []
         return [At(module, DEPTH, site) for site in sites] or [At(module, DEPTH)]
@@ -258,7 +258,7 @@ def is_method(function):
 
 
 def given(site, name):
-    """What a call passes for a parameter of the function that it calls: one value, or none."""
+    """The values that a call passes for a parameter of the function that it calls: one or none."""
     names = [argument.arg for argument in site.function.args.posonlyargs + site.function.args.args]
     if name not in names:
         return [each.value for each in site.call.keywords if each.arg == name]

@@ -147,6 +147,6 @@ def entries(nodes, at, *kinds):
 
 
 async def recorded(nodes, at, number, *kinds):
-    """The same once there are so many: a party that did not ask may write a job's end after the asker has the answer."""
+    """The entries once there are `number` of them: a party may write a job's end after the asker has the answer."""
     await until(lambda: len(entries(nodes, at, *kinds)) >= number)
     return entries(nodes, at, *kinds)

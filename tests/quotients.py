@@ -23,7 +23,7 @@ def own(s, values, bound, frac=20):
 
 
 def words_of(results):
-    """What the parties' shares of each step sum to."""
+    """The sums of the parties' shares of each step."""
     return [sum(words).view(np.int64) for words in zip(*results, strict=True)]
 
 
@@ -54,7 +54,7 @@ async def chain(s, value, factors):
 
 
 def cost_is_that_of_the_dry_run(program, n):
-    """Of a program that gives (rounds, payload, corrections, ...); what its dry run says."""
+    """Check the cost of a program that returns (rounds, payload, corrections, ...), and return its dry run's estimate."""
     costs, said = simulate(n, program, clocks=CLOCKS), estimate(program, n)
     assert [cost[:2] for cost in costs] == [(said.rounds, said.payload)] * n
     assert sum(cost[2] for cost in costs) == said.dealer

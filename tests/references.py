@@ -110,7 +110,7 @@ def split(words, n, seed):
 
 
 def total(shares):
-    """What the parties' words sum to."""
+    """The sum of the parties' words."""
     return np.sum(shares, axis=0, dtype=WORD)
 
 

@@ -178,7 +178,7 @@ def test_entries_cut_off_at_the_end_are_found_by_the_digest_of_one(home):
 
 
 def test_a_log_without_entries_is_never_in_order(home):
-    """Whoever empties it, and what is beside it, leaves nothing that could be in order; one that was just begun has a head that says so."""
+    """An emptied log with an emptied head is never in order: a log that was just begun has a head that says so."""
     path = filled(home, 0)
     (told,), fault = verified(home)
     assert (fault, "order" in told) == (None, False)
@@ -232,7 +232,7 @@ def test_blocks_that_were_never_written_are_a_torn_line(home):
 
 @pytest.mark.parametrize("change", ["job", "previous"])
 def test_an_entry_without_its_line_end_that_is_not_right_is_a_torn_line(home, change):
-    """It is whole as far as its form goes: only a signature, and the entry before it, tell that this node wrote it here."""
+    """The line looks whole: only its signature, and the entry before it, could show that this node wrote it here."""
     filled(home, 4)
     head = head_file(home).read_bytes()
     path = filled(home, 1)

@@ -46,7 +46,7 @@ NOBODY = 65534
 
 @contextlib.contextmanager
 def as_another_user(home):
-    """Whoever may do everything gives that up; the folder of the test is reached by no path then, but it is the current one."""
+    """Root gives up its rights.  No path then leads to the folder of the test, which is the current one."""
     home.chmod(0o777)
     if os.geteuid() != 0:
         yield

@@ -38,7 +38,7 @@ def organised(home):
 
 
 async def done(nodes, lines):
-    """What the commands say, each of which ends well."""
+    """The output of the commands, each of which must end well."""
     said = {}
     for line in lines:
         first, *words = line.split()

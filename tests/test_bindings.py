@@ -127,7 +127,7 @@ A, OUT = mask(Range("9.9.9", 0, (4,))), Range("9.9.9", 0, (4,))
 
 
 async def answer(s, relation):
-    """What the dealer answers to the party that receives the correction of `relation`; None at the others."""
+    """The dealer's answer to the party that receives the correction of `relation`; None at the other parties."""
     exchange = s._engine.exchange
     tag = exchange.correction_tag(relation.key)
     if receiver(tag, s.n) != s.index:

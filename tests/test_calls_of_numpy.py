@@ -35,7 +35,7 @@ async def measured(s, x, factor, drop):
 
 @pytest.mark.parametrize("n", PARTIES)
 def test_a_share_is_scaled_by_an_array_of_reals(n):
-    """As weights of columns, or of rows: each element within a unit of what its own factor gives."""
+    """The array may weigh columns or rows; each element is within a unit of what its own factor gives."""
     long = np.arange(CHUNK + 5.0) % 7
     cases = [
         (X, [0.4, -1.2, 0.7], 20),
@@ -85,7 +85,7 @@ SMALL = [
 
 @pytest.mark.parametrize("n", PARTIES)
 def test_a_small_factor_keeps_its_bits(n):
-    """So the mean of a share is right to a few units, and to 2^-18 of itself, however many rows there are."""
+    """Thus the mean of a share is right to a few units and to 2^-18 of itself, however many rows there are."""
 
     async def program(s):
         results = []

@@ -98,7 +98,7 @@ async def asked(nodes, protocol, at="lab", **what):
 
 
 def shown(case, fault):
-    """That a fault, or its text, is what the row of docs/errors.md says."""
+    """Check that a fault, or its text, is what the row of docs/errors.md says."""
     row, text = row_of(case), str(fault)
     assert row.shows(text) and (isinstance(fault, str) or type(fault).__name__ == row.kind), (row.text, text)
 

@@ -119,7 +119,7 @@ async def together(n, program, words, *, portions=None, committed=None, give=Vis
 
 @pytest.fixture
 def sent(monkeypatch):
-    """Who sent how many bytes of messages to whom."""
+    """The bytes of messages that each sender sent to each receiver."""
     seen = []
     plain = Flow.send
 

@@ -303,7 +303,7 @@ async def test_wrong_uses_are_named(all_):
 
 
 def forked(action):
-    """What `action` raises in a forked child."""
+    """The error that `action` raises in a forked child."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

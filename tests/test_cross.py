@@ -38,7 +38,7 @@ def reference(u, d, v, e, up):
 
 
 def halves(u, d, v, e, up):
-    """Of every way to take half a product."""
+    """Every way to compute half a product."""
     yield halved(u, d, v, e, up=up)
     yield halved_by_limbs(u, d, v, e, up=up)
     for name, product in BACKENDS.items():

@@ -205,7 +205,7 @@ LACKS = (
 
 
 async def asks_for_much(of, prepare, n=2):
-    """What sessions end with in which p0 asks for a relation, of a dealer that was prepared; and the scope of that."""
+    """The outcomes of sessions in which p0 asks a prepared dealer for a relation, and the scope of that relation."""
     asked = []
     async with nodes(n) as opened:
         prepare(opened[-1].dealer)
@@ -225,7 +225,7 @@ async def asks_for_much(of, prepare, n=2):
 
 
 async def small_machine():
-    """What is found where a program asks for more than the dealer's memory holds."""
+    """The outcome where a program asks for more than the dealer's memory holds."""
     size = memory_of(long("7"), 2)
     return (await asks_for_much(long, lambda dealer: setattr(dealer, "_memory", MemoryBudget(2 * size - 1))))[0]
 
@@ -348,7 +348,7 @@ def test_a_correction_takes_no_more_memory_than_is_said_and_not_much_less(name, 
 
 
 async def test_jobs_that_are_taken_back_at_once_hold_no_place():
-    """In one burst, before the dealer has begun to wait for any: each job by itself is nobody's, and nothing else would end it."""
+    """They come in one burst, before the dealer waits for any: nobody takes part in these jobs, and nothing else would end them."""
     async with nodes(3) as opened:
         await connected(*opened)
         dealer, mesh = opened[-1], opened[0].mesh

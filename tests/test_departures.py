@@ -124,7 +124,7 @@ def test_a_client_is_shown_no_words_of_a_party(party):
 
 
 async def no_room():
-    """What a client hears of the dealer, which is said to have no room."""
+    """What a client is told when the dealer has no room."""
     return [heard("a", "room", "dealer", "lab")]
 
 
@@ -138,7 +138,7 @@ async def test_a_client_hears_that_the_dealer_has_no_room_and_not_that_it_denied
 
 
 def own():
-    """What ends a job at `a`, the start of which does not get into its audit log."""
+    """The fault that ends a job at `a` whose start cannot be written into a's audit log."""
     fault = ConfigError("a.audit.log: ...")
     fault.ending = UNWRITTEN
     return fault

@@ -40,7 +40,7 @@ async def its_peer_has_it(s, dealer, came):  # noqa: ARG001  another case asks t
 
 
 async def the_dealer_has_it(s, dealer, came):
-    """By the other party: this one has asked for nothing yet."""
+    """The dealer has the ask of the other party; this one has asked for nothing yet."""
     await until(lambda: (cost := dealer.dealer.served[0].cost) is not None and cost.relations > 0)
     came.set()
     await s.made(await multiplies(s))

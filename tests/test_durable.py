@@ -91,7 +91,7 @@ def test_one_that_is_left_unfinished_was_never_there(tmp_path):
 
 
 def test_one_that_can_neither_be_written_nor_closed_leaves_nothing(tmp_path):
-    """As some file systems have it that write what they took only when it is closed."""
+    """Some file systems write only on closing what they took before."""
     with pytest.raises(OSError, match="write") as raised, durable.NewFile(tmp_path / "file") as file:
         os.close(file._handle)
         raise OSError(errno.ENOSPC, "write")
@@ -129,7 +129,7 @@ READERS = {
 
 @pytest.mark.parametrize("what", READERS)
 def test_permissions_are_those_of_the_very_file_that_is_read(tmp_path, monkeypatch, what):
-    """Who can change the folder could else show a file of its own to whoever reads, and another one to whoever asks."""
+    """Otherwise somebody who can change the folder could show one file to the reader and another to the check."""
     path = tmp_path / "file"
     Identity.generate("a").save(path)
     if what == "configuration":

@@ -140,7 +140,7 @@ async def foreign_task(s):
 
 
 async def after_the_end(program):
-    """What an op of p0's session says when it is over."""
+    """The error of an op in p0's session after the session has ended."""
     kept = {}
 
     async def kept_too(s):

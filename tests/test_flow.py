@@ -233,7 +233,7 @@ async def test_messages_take_turns_of_many_blocks():
 
 
 async def test_who_waits_until_little_is_left_waits_for_the_end_of_a_message():
-    """Before that all of it is held, however much has left."""
+    """Until its end all of a message stays in memory, however much of it has left."""
     wire = Wire()
     flow = Flow(SESSION, "peer", wire)
     wire.wants_pump = lambda flow: None
@@ -330,7 +330,7 @@ async def test_the_end_of_the_peer_while_something_is_due(ends):
 
 @pytest.mark.parametrize("granted", [False, True])
 async def test_the_end_of_the_peer_while_something_is_not_taken(ends, granted):
-    """Also of what it has granted, and the link has no room for yet."""
+    """The end counts even for bytes that the peer has granted and for which the link has no room yet."""
     (near, out), _ = ends
     near.send(tag(1), DIGEST, memoryview(bytes(2 * WINDOW)))
     if granted:

@@ -94,7 +94,7 @@ def test_what_users_read_has_not_changed():
 
 
 class Chaos:
-    """Whatever may come to the node a, in the order of a seed: of its peers, of its people, of its own jobs and of its policy."""
+    """All events that may reach node a, from its peers, its people, its own jobs and its policy, in an order chosen by a seed."""
 
     def __init__(self, apart, seed):
         self.a, self.folder, self.random = apart.services["a"], apart.nodes.folder, random.Random(seed)  # noqa: S311
@@ -155,7 +155,7 @@ class Chaos:
             self.random.choice(self.own).cancel()
 
     async def renew(self):
-        """With the policy that asks, or the one that does not."""
+        """Let the node take up the policy that asks for approval, or the one that does not."""
         config = load_node_config(self.folder / "a.toml")
         rules = self.random.choice([{"ask": ["mean"]}, {"ask": [], "allow": ["mean", "sum"]}])
         await self.a.renew(config.model_copy(update={"policy": config.policy.model_copy(update=rules)}))

@@ -205,7 +205,7 @@ def carry(link, to):
 
 
 async def test_what_comes_between_a_start_and_its_first_turn_comes_after_what_came_before():
-    """As a loop may have it that reads before it calls what is to be called soon."""
+    """A loop may read from a socket before it runs what `call_soon` has queued."""
     near, far = (RelayedLink(Nobody(), 1, label, chunk=1 << 16, flight=1 << 20) for label in ("near", "far"))
     near.send(b"early")
     carry(near, far)

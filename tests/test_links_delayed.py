@@ -21,7 +21,7 @@ MANY = 200
 
 
 class Clocked(Inbox):
-    """Also notes when each frame came."""
+    """An inbox that also notes when each frame came."""
 
     def __init__(self, link):
         super().__init__(link)

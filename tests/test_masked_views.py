@@ -126,7 +126,7 @@ def test_what_parties_read_differently_of_masked_values_is_a_disagreement(what, 
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_row_that_is_kept_keeps_none_of_the_others(masked):
-    """Not in memory, and not in what an estimate says of it; parts that are large themselves are views, as numpy's are."""
+    """It keeps them neither in memory nor in an estimate; parts that are large themselves are views, as in numpy."""
     rows, columns = 1000, 64
 
     async def program(s):

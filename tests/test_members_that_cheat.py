@@ -76,7 +76,7 @@ async def test_a_join_that_is_none_ends_the_channel_and_not_the_node(monkeypatch
 
 
 def join(node, name, parties):
-    """What `node` sends the dealer of a job that it may never run."""
+    """Let `node` announce to the dealer a job that it may never run."""
     job = describe(name, node.mesh, parties, "")
     body = {"description": job.description, "members": list(job.members), "nonce": bytes(32)}
     node.mesh.channel("the-dealer").control(kind="join", job=job.name, **body)

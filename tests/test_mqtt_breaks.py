@@ -22,7 +22,7 @@ SOON = 2.0
 
 
 class Rude:
-    """In front of a broker: hangs up on the next `hangs_up` connections before the broker has said a word."""
+    """A proxy in front of a broker that hangs up on the next `hangs_up` connections before the broker has said a word."""
 
     def __init__(self, relay):
         self._relay, self.hangs_up, self._writers, self.tried = relay, 0, set(), 0

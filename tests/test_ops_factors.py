@@ -29,7 +29,7 @@ def words_at(shape, rng):
 
 
 def total(results):
-    """What the parties' shares of each step sum to."""
+    """The sums of the parties' shares of each step."""
     return [np.sum(words, axis=0, dtype=np.uint64) for words in zip(*results, strict=True)]
 
 

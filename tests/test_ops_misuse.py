@@ -298,7 +298,7 @@ def test_a_product_whose_bound_the_caller_knows(op):
 
 
 def test_an_op_takes_the_kind_of_secret_that_it_says_and_spends_no_mask_on_others():
-    """Else one mask word would hide many words of a share, and its XORs would be open."""
+    """Otherwise one mask word would hide many words of a share, and their XORs would be open."""
 
     async def program(s):
         x, b = shared(s, np.arange(3, dtype=np.uint64), 1), flags(s, 3)

@@ -32,7 +32,7 @@ async def begun(s, frac=FRAC):
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 @pytest.mark.parametrize("reads", [False, True])
 def test_two_products_take_one_round_and_are_rounded_once(n, reads):
-    """Also where the first of both is read besides, which takes an opening of its own."""
+    """This also holds where the first of the two is read besides, which takes an opening of its own."""
 
     async def program(s):
         value, factors = await begun(s)

@@ -24,7 +24,7 @@ def share(rng, words, n):
 
 
 def above_floor(x, result, drop):
-    """By how many units the result lies above x / 2^drop rounded down."""
+    """The number of units by which the result lies above x / 2^drop rounded down."""
     return signed(result - (signed(x) >> drop).astype(x.dtype))
 
 

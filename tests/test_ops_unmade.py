@@ -23,7 +23,7 @@ SEEDS = [None, 1, 2]
 
 
 def bytes_of(*factors):
-    """What the dealer sends for products of so many factors."""
+    """The bytes that the dealer sends for products of this many factors."""
     return sum(8 * len(WORDS) * (2**k - 1 - k) for k in factors)
 
 
@@ -60,7 +60,7 @@ async def added(s, x):
 
 
 async def looked_at(s, x):
-    """What was made before a revealed value ends the dry run may be read after."""
+    """A product made before a revealed value ends the dry run may be read after that value."""
     powers = await chain(s, x, 5)
     ones = await s.reveal(s.zero((), frac=0) + 1)
     return powers[int(ones)]
@@ -222,7 +222,7 @@ def test_what_follows_a_run_that_failed_is_another_program(n):
 
 
 def test_relations_are_asked_for_in_the_order_in_which_they_are_read():
-    """In the dry run as in the real one: the dealer answers in this order, and only so far ahead."""
+    """The order is the same in the dry run and in the real one: the dealer answers in this order, and only so far ahead."""
     planned, begun = [], []
 
     async def program(s):

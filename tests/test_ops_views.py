@@ -145,7 +145,7 @@ def test_all_but_one_together_see_the_same_of_a_chain_of_products(n, view, monke
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_all_but_one_together_see_the_same_of_a_product_that_waits(n, view, monkeypatch):
-    """Of eight factors, opened as four groups of two and then as two of two."""
+    """The product has eight factors, opened as four groups of two and then as two groups of two."""
     monkeypatch.setattr(correlations, "MAX_TERMS", SIZE << 4)
     for name, value in (("MANY", 2), ("GROUP", 2), ("WAITING", SIZE << 3)):
         monkeypatch.setattr(groups, name, value)

@@ -121,7 +121,7 @@ def test_chains_that_are_multiplied_in_turn_wait_for_nothing(n):
 
 @pytest.mark.parametrize(("shape", "rounds"), [((), (4, 5)), ((8,), (5, 6))])
 def test_the_rounds_of_chains_that_are_multiplied_in_turn_grow_as_their_logarithm(shape, rounds):
-    """As long as what is new does not go into what is old."""
+    """This holds as long as newer products do not go into older ones."""
     for length, wanted in zip((1000, 3000), rounds, strict=True):
 
         async def program(s, length=length):
@@ -180,7 +180,7 @@ def test_what_another_call_may_have_read_does_not_wait(between, monkeypatch):
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
 @pytest.mark.parametrize("n", [2, 3])
 def test_several_tasks_may_read_what_waits(n, seed):
-    """Whoever comes first begins it, at every party another; the rounds are at most those that the estimate says."""
+    """The first reader begins the opening, a different task at every party; the rounds are at most the estimated ones."""
     words = words_at((50,), 5)
 
     @mpc.protocol

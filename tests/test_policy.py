@@ -274,7 +274,7 @@ def test_mistakes_of_a_policy(home, case):
 
 
 def test_a_rule_that_is_appended_to_a_policy_is_of_its_last_table(home):
-    """As to what `beaver init` writes, whose last line is `[clients]`."""
+    """A policy as `beaver init` writes it ends with `[clients]`, so a rule appended to it would be of that table."""
     (home / "policy.toml").write_text("allow = []\n[clients]\nmax_jobs_per_day = 5\n")
     (home / "bad.toml").write_text('policy = "policy.toml"\n' + (home / "bare.toml").read_text())
     with pytest.raises(
@@ -372,7 +372,7 @@ def given(protocol, rows, *, to=("a",), dataset="", **more):
 
 
 def test_a_client_does_what_it_is_named_for_with_rows_enough_and_is_no_party(tmp_path):
-    """Without nodes: all parties of a job may have one policy, so each limit is looked at alone."""
+    """Without nodes, all parties of a job may have one policy, so each limit is tested alone."""
     Nodes(tmp_path, clients=("lab",))
     text = "\n".join(line for line in (tmp_path / "a.toml").read_text().splitlines() if not line.startswith("allow"))
     (tmp_path / "bare.toml").write_text(text)

@@ -239,7 +239,7 @@ def test_statistics_are_numbers_of_single_numbers_and_else_arrays_of_float64(d):
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_no_bound_is_advised_to_a_protocol_that_takes_none():
-    """Also where the sum of what a party has is more than a float64 holds."""
+    """This includes a party whose own sum is more than a float64 holds."""
     for x, text in (
         (np.full(9, 1e308), r"a value \(row 0\) exceeds .* pass a smaller frac=\n"),
         ([np.nan], r"in its place, or leave it out\n"),

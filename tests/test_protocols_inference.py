@@ -32,7 +32,7 @@ def all_of(found):
 
 
 def errors(x, y, n=3, to=None, **options):
-    """What each of n parties gets."""
+    """The standard errors that each of n parties gets."""
 
     async def program(s):
         model = await LinearRegression(**options).fit(s, x[s.index :: n], y[s.index :: n], to=to)

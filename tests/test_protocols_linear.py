@@ -288,7 +288,7 @@ def test_faults_are_named(what):
 
 
 class Frame:
-    """What a data frame is to `fit`: named columns that become an array."""
+    """All that `fit` needs of a data frame: named columns that become an array."""
 
     def __init__(self, columns, rows):
         self.columns, self.rows = columns, rows

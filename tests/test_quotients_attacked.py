@@ -189,7 +189,7 @@ def test_bits_that_are_masks_of_one_relation_are_no_part_of_another():
 
 
 def test_integers_are_made_of_what_a_view_shows_alone(monkeypatch):
-    """Else a column of a large masked value would take the dealer as long as the whole of it, for every product."""
+    """Otherwise a column of a large masked value would take the dealer as long as the whole value, for every product."""
     made, before = [], wide.integers
 
     def counted(words):

@@ -47,7 +47,7 @@ async def next_job_works(opened):
 
 
 def unconfirmed(monkeypatch, node, to):
-    """What `node` says to `to`, but for its confirmations, which are on their way for ever; the sessions that it confirmed."""
+    """Hold back for ever the confirmations that `node` sends to `to`; return the sessions that it confirmed."""
     channel, sessions = node.mesh.channel(to), []
     plain = channel.control
 
@@ -256,7 +256,7 @@ async def test_who_goes_on_with_a_connection_that_has_ended_here_is_told_so():
 
 
 class Order:
-    """Of what a mesh tells of `name`."""
+    """Records the order of what a mesh tells about `name`."""
 
     def __init__(self, mesh, name):
         self.name, self.heard = name, []
@@ -273,7 +273,7 @@ class Order:
 
 
 async def test_who_connects_anew_has_lost_its_older_connection_before():
-    """So a session hears of the loss, at a party and at the dealer, and never of another connection without it."""
+    """Thus a session, at a party or at the dealer, hears of the loss before it hears of another connection."""
     identities, roster = simulated_roster(2)
     network, clocks = MemoryNetwork(), replace(CLOCKS, repair=0.0)
     async with AsyncExitStack() as stack:

@@ -27,7 +27,7 @@ FIT = PROGRAMS["linear_regression"]
 
 
 def of_a_client(task, rows):
-    """The same job on so many rows of a client alone, which gets the result."""
+    """The same job on this many rows of a client alone, which gets the result."""
     portions = dict.fromkeys(task.parties, "0" * 64)
     return replace(task, dataset="", to=("lab",), client=Client("lab", rows, (0,) * len(task.columns), portions))
 

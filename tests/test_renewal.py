@@ -92,7 +92,7 @@ class Renewed(Nodes):
         return line.removeprefix(KEPT)
 
     def hold(self, name):
-        """Whoever reads its data waits until this connection is closed."""
+        """Let readers of this node's data wait until this connection is closed."""
         held = sqlite3.connect(self.folder / f"{name}.db", isolation_level=None)
         held.execute("BEGIN EXCLUSIVE")
         return closing(held)

@@ -263,7 +263,7 @@ async def test_a_member_that_moved_is_met_at_its_new_address(tmp_path):
     ("ahead", "refused"), [(False, "a job of another roster than counts here"), (True, "proposed a job whose terms are not text")]
 )
 async def test_a_join_that_the_roster_of_now_does_not_allow_is_left_aside_and_the_next_one_is_served(caplog, ahead, refused):
-    """It was allowed when it came, or named a roster that the dealer did not have yet: no other join of that job is lost for it."""
+    """The join was allowed when it came, or named a roster that the dealer lacked; other joins of that job are not lost for it."""
     identities, roster = simulated_roster(3)
     network, waits = MemoryNetwork(), asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:

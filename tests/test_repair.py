@@ -68,7 +68,7 @@ async def test_cut_at_any_byte(seed):
 
 
 async def test_a_connection_is_made_again_however_many_new_ones_there_were_before():
-    """As where somebody changes bytes on the way again and again: that must not take from a channel the time in which it can go on."""
+    """Somebody who changes bytes on the way again and again must not use up the time in which a channel can go on."""
     async with proxied(2, replace(CLOCKS, repair=4.0)) as network:
         peer = network.nodes[0].mesh._peers["p1"]
         await until(lambda: peer.connected)
@@ -143,7 +143,7 @@ async def test_a_cut_that_lasts_too_long_ends_the_session_everywhere():
 
 
 async def test_whoever_waits_for_a_member_that_is_lost_gets_the_one_fault_of_the_session():
-    """So that a task group ends with it, which says where this party was, and not with a group of another one."""
+    """Thus a task group ends with this fault, which says where this party was, and not with a nested group."""
     async with proxied(2, replace(CLOCKS, repair=0.2)) as network:
         both = asyncio.Barrier(2)
 

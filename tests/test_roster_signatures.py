@@ -173,7 +173,7 @@ def test_a_signature_is_of_one_member_one_content_and_one_purpose():
 
 @pytest.mark.parametrize("retires", [SOON, PAST])
 def test_a_roster_is_signed_with_the_key_that_stays_and_so_for_ever(retires):
-    """Before the old key retires and afterwards alike: what all have signed does not come undone one day."""
+    """This holds before and after the old key retires: what all have signed stays signed."""
     roster = signed(rotating(retires), A, B)
     assert roster.unsigned == []
     with pytest.raises(ConfigError, match="b replaces this key in it; sign with the new one"):

@@ -193,7 +193,7 @@ async def yields(s):
 
 
 def test_what_is_no_async_def_is_refused_where_it_is_decorated():
-    """Whoever calls it would learn of an int that cannot be awaited; what wraps an `async def` is one."""
+    """Its caller would only learn that an int cannot be awaited.  A wrapper of an `async def` is taken for one."""
 
     def plain(s):
         return s.index

@@ -336,7 +336,7 @@ def test_a_rotation_that_cannot_be_written_leaves_no_key(agreed):
 
 
 def test_no_roster_names_a_new_key_that_a_full_disk_let_go(made):
-    """In place, where nobody has signed: the roster fits, and its signature does not."""
+    """The roster is changed in place, since nobody has signed: on the full disk the roster fits, and its signature does not."""
     shutil.copytree("a", "there")
     beaver("roster rotate -c there/a.toml")
     with disk_of(len(read("there/roster.toml")) - 1):

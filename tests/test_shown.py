@@ -14,7 +14,7 @@ SETTINGS = '[datasets.scores]\npath = "FILE"\n[datasets.scores.columns]\nscore =
 
 
 async def piped(folder, *arguments, status=0, **changes):
-    """What a command prints into a pipe whose width nobody tells."""
+    """The output of a command that prints into a pipe, which has no width."""
     known = {name: value for name, value in environment().items() if name not in ("COLUMNS", "LINES")}
     process = await asyncio.create_subprocess_exec(
         *BEAVER, *arguments, cwd=folder, env=known | changes, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

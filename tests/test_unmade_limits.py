@@ -135,7 +135,7 @@ def test_elements_are_those_that_the_index_named_when_it_was_used():
 
 @pytest.mark.parametrize("seed", [None, *range(6)])
 def test_rounds_of_calls_beside_one_that_makes_what_was_computed_are_counted(seed, monkeypatch):
-    """Of two calls that are gathered, the second makes words of its caller, while the first ends."""
+    """Two calls are gathered; the second makes words of its caller while the first ends."""
     monkeypatch.setattr(scope, "OFTEN", 8)
 
     @mpc.protocol

@@ -28,7 +28,7 @@ def impatient(monkeypatch):
 
 
 async def faults_of(program, n, clocks):
-    """What each party's program raised, by index."""
+    """The faults that the parties' programs raised, by index."""
     raised = {}
 
     async def kept(s):
@@ -44,7 +44,7 @@ async def faults_of(program, n, clocks):
 
 
 async def faults_at_once(programs):
-    """The same of several programs, by their numbers of parties: all wait out the short clock together."""
+    """The same for several programs, by their numbers of parties; all wait out the short clock together."""
     return await asyncio.gather(*(faults_of(program, n, SHORT) for n, program in programs.items()))
 
 
@@ -290,7 +290,7 @@ async def test_what_raised_in_a_dry_run_only_is_no_fault_of_the_call_that_has_it
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 async def test_a_slow_party_is_waited_for_without_alarm(n, impatient, monkeypatch):
-    """However often its peers say that they wait, in tasks that overtake each other, and after a fault that all catch."""
+    """This holds however often its peers say that they wait, in tasks that overtake each other, and after a fault that all catch."""
     said, enough, plain = [], asyncio.Event(), Exchange.control
 
     def control(self, name, body):
