@@ -80,7 +80,7 @@ class Multiplier(Zoe):
         return truncated(c, 10, high[0], top[0]), c, p, lineage("share", lineage("trunc", history, 10), int(scope))
 
     async def factors(self, number, first, values):
-        """Each of ann's numbers and of these, masked by the calls `first` and the next one."""
+        """All of ann's numbers and of these, masked by the calls `first` and the next one."""
         m = len(values)
         x = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number), 0), 0, 3, printed(1.0))
         y = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number) + 1, 0), 1, m, printed(1.0))
@@ -93,7 +93,7 @@ class Multiplier(Zoe):
         return rows(a, x, d, [0] * 3) + rows(b, y, e, own)
 
     async def grouped(self, scope, factors, most):
-        """At most so many factors, of whose groups the children 0, 1, ... of `scope` are; and how many of these there are."""
+        """At most `most` factors, after opening groups in the children 0, 1, ... of `scope`; and the number of these children."""
         children = 0
         while len(factors) > most:
             made, taken = [], set()

@@ -87,7 +87,7 @@ async def flip(way, frame, rng, clocks):
 
 
 async def outage(way, frame, rng, clocks):
-    """Nothing reaches this member for a part of the time in which a connection can be made again."""
+    """Let nothing reach this member for a part of the time in which a connection can be made again."""
     way.proxy.out_for(rng.uniform(0.1, 0.6) * clocks.repair)
 
 
@@ -96,7 +96,7 @@ async def long_outage(way, frame, rng, clocks):
 
 
 async def lengthen(way, frame, rng, clocks):
-    """A record seems longer than it is: the receiver takes all that follows for a part of it."""
+    """Make a record seem longer than it is: the receiver takes all that follows for a part of it."""
     await way.send((len(frame) + rng.randrange(1, 1 << 19)).to_bytes(4, "little") + frame[4:])
 
 

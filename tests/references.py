@@ -151,7 +151,7 @@ async def private(s, words, lineage):
 
 
 async def opened(s, x):
-    """`x` masked, and open before the program goes on, so that what is counted from here on is what comes after."""
+    """`x` masked, and open before the program goes on, so that its cost is not counted in what follows."""
     value = await s.mask(x)
     await s.made(value)
     return value
@@ -245,7 +245,7 @@ def form_of(kind, number):
 
 
 def added_up(values):
-    """The sum of masked values in as few steps as can be: its mask has a long name, and no deep one."""
+    """The sum of masked values in as few steps as possible: its mask's name is long, but not deep."""
     while len(values) > 1:
         pairs = zip(values[::2], values[1::2], strict=False)
         values = [*(left + right for left, right in pairs), *values[len(values) // 2 * 2 :]]
@@ -253,7 +253,7 @@ def added_up(values):
 
 
 def check_words(name, values, words):
-    """All parties' words of the result of one op against its reference; the shape that it should have."""
+    """Compare all parties' words of the result of one op with its reference; return the shape that it should have."""
     case = CASES[name]
     expected = np.asarray(case.reference(*values, *case.parameters))
     if expected.dtype == np.uint64:

@@ -112,7 +112,7 @@ def test_a_log_that_was_cut_off_is_not_copied_as_if_it_were_whole(home):
 
 
 def test_a_copy_is_verified_elsewhere_with_the_configuration_of_its_member(home, tmp_path_factory):
-    """Three lines, as docs/operations.md says; with another member's, the error names both and not every line."""
+    """The configuration has three lines, as docs/operations.md says; with another member's, one error names both members."""
     filled(home, 3)
     last = exported(home).stdout.split("the last, ")[1][:64]
     elsewhere = tmp_path_factory.mktemp("auditor")

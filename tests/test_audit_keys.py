@@ -73,7 +73,7 @@ def written(home, *entries, member="a", by=A):
 
 
 def test_a_job_counts_by_the_keys_of_its_own_time(home):
-    """The roster's retiring key retired long ago: what it signed before is right for ever, what it signed afterwards never is."""
+    """The retiring key retired long ago: its signatures from before are valid for ever, later ones never are."""
     before, soon, late = RETIRED - timedelta(days=1), RETIRED + timedelta(seconds=30), RETIRED + timedelta(hours=1)
     # A node checks signatures a moment before the entry gets its time.
     written(home, started(before, OLD), started(before, B), started(soon, OLD), started(late, B))

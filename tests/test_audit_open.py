@@ -199,7 +199,7 @@ def test_a_pipe_is_no_head(home):
 
 @pytest.mark.parametrize("folder", [None, ".", "..", "/", ""])
 def test_a_folder_is_no_log_to_read(home, monkeypatch, folder):
-    """Those without a name of their own, which an empty variable gives too, ended in a traceback."""
+    """Folders without a name, as an empty variable gives, once ended in a traceback."""
     monkeypatch.chdir(home)
     shown(verified(home, "--log", home if folder is None else folder)[1], "no audit log can be read there")
 

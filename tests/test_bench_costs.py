@@ -106,7 +106,7 @@ KERNELS = {
 
 
 def best(*calls):
-    """CPU seconds of this thread, the least of several; the calls take turns, so that all meet the same machine."""
+    """The least of several CPU times of this thread, for each call; the calls take turns, so that all meet the same machine."""
     least = [float("inf")] * len(calls)
     for _ in range(REPEATS):
         for number, call in enumerate(calls):

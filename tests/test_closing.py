@@ -61,7 +61,7 @@ async def works(node):
 
 
 async def cycle(rng):
-    """All members come; in the midst of whatever they do by then they go, each in good order or cut off before."""
+    """All members come, and leave in the midst of their work, each in good order or after it was cut off."""
     identities, roster = simulated_roster(2)
     network, clocks = MemoryNetwork(), replace(CLOCKS, repair=rng.choice([0.0, 0.05]))
     nodes = [Node(who, roster, network.of(who.name), clocks=clocks) for who in identities]

@@ -162,7 +162,7 @@ def test_a_cross_and_parts_of_it_are_evaluated_from_the_shares_of_each_party():
 @pytest.mark.parametrize("key", [(slice(None, None, -1),) * 2, (0, slice(None, None, 2)), (slice(None, None, -1), 2), (..., None)])
 @pytest.mark.parametrize("n", PARTIES)
 def test_the_dealer_answers_for_any_view_of_a_cross(n, key):
-    """No party asks for one backwards, which is in no order of memory: whoever does has no fault of the dealer's to show for it."""
+    """No party asks for a reversed view, which is in no memory order; one that does so must not cause a fault of the dealer."""
     seeds = [Seed(bytes([index] * 32)) for index in range(n)]
     whole = cross(*([seed.words("mask", each.where) for seed in seeds] for each in (A, B)))
     named = ex.combine("cross", A, B)
@@ -187,7 +187,7 @@ def test_the_dealer_answers_for_any_view_of_a_cross(n, key):
     ],
 )
 def test_what_no_party_names_is_no_cross(left, right):
-    """Products have no shares, and others are no two matrices: the dealer takes none of them."""
+    """The dealer refuses a cross of products, which have no shares, or of anything but two matrices."""
     with pytest.raises(ValueError, match=r"cross|shapes"):
         unpack_expression(("cross", (), (left.tree, right.tree)), {})
 

@@ -350,7 +350,7 @@ async def plans_a_part(s, x):
 @pytest.mark.parametrize("program", [calls_before_it_looks, calls_before_it_waits, begins_tasks_before_it_looks, plans_a_part])
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
 def test_a_dry_run_that_ends_leaves_no_call_to_warn_of(program, seed, recwarn, caplog):
-    """Python said that reveal was never awaited, and named the line of a program that awaits all of its calls."""
+    """Python once warned that reveal was never awaited, and named a line of a program that awaits all its calls."""
 
     async def planned(s):
         return [part.tolist() for part in await s.run(program, small(s))]

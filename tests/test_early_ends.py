@@ -128,6 +128,6 @@ async def ended(waiting):
 
 
 def silent(monkeypatch, channel, kinds):
-    """This channel loses the control messages of these kinds, as when its member dies, or the link breaks, before they leave."""
+    """Let this channel lose control messages of these kinds, as if its member died, or the link broke, before they left."""
     through = channel.control
     monkeypatch.setattr(channel, "control", lambda **body: None if body["kind"] in kinds else through(**body))

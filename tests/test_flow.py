@@ -343,7 +343,7 @@ async def test_the_end_of_the_peer_while_something_is_not_taken(ends, granted):
 
 @pytest.mark.parametrize("taken", [True, False])
 async def test_a_peer_that_took_all_may_go_before_we_notice(ends, taken):
-    """All of a message left, and then the peer said goodbye, before the task that waits for that runs again."""
+    """All of a message left and the peer said goodbye before the task that waits for the message to leave runs again."""
     (near, out), (far, back) = ends
     near.send(tag(1), DIGEST, memoryview(bytes(2 * WINDOW)))
     waits = asyncio.create_task(near.drained())

@@ -22,7 +22,7 @@ DISKS = [CASE]
 
 
 def filled(nodes, name):
-    """The disk of this node is full: not even the start of a job fits into its audit log."""
+    """Fill the disk of this node: not even the start of a job fits into its audit log."""
     size = (nodes.folder / f"{name}.audit.log").stat().st_size
     # The node's own log must not reach the limit first, since tests wait for its lines.  It begins again here, whatever was logged.
     os.truncate(nodes.logs[name][-1], 0)

@@ -116,7 +116,7 @@ async def test_a_connection_that_is_not_made_again_is_waited_for_as_long_as_the_
 
 @pytest.mark.parametrize("worked", [False, True])
 async def test_who_is_idle_waits_for_no_repair_of_a_connection_that_is_cut_off(caplog, worked):
-    """A supervisor kills what does not stop within half a minute, and `repair` may be an hour.  Of a session the peer may lack the end."""
+    """A supervisor kills a node that takes half a minute to stop, and `repair` may be an hour.  In a session, the peer may lack its end."""
     async with proxied(2, replace(CLOCKS, lost=0.4, repair=2.0 if worked else 3600.0)) as network:
         meshes = await met(network)
         ended = asyncio.Barrier(2)

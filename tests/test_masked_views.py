@@ -110,7 +110,7 @@ DIFFERENT = {
 @pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize("what", DIFFERENT)
 def test_what_parties_read_differently_of_masked_values_is_a_disagreement(what, n):
-    """All shapes and costs are the same: without the lineages, what is revealed would be garbage, or of another program."""
+    """All shapes and costs are equal: without lineages, the revealed values would be garbage, or those of another program."""
 
     async def program(s, apart):
         value = s.input(X if s.index == 0 else None, 0, X.shape, bound=8.0)

@@ -153,7 +153,7 @@ def test_words_that_are_not_open_are_told():
 
 
 def test_what_a_party_keeps_for_itself_opens_nothing():
-    """A long program makes what it still needs now and then; what that is differs between parties, who open the same."""
+    """A long program makes from time to time what it still needs; that differs between parties, who open the same."""
 
     async def program(s):
         value, factors = await begun(s)

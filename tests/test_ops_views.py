@@ -169,7 +169,7 @@ def test_all_but_one_together_see_the_same_of_a_product_that_waits(n, view, monk
 
 
 def test_a_view_that_leaks_is_noticed():
-    """The test itself: a share sent in the clear, and a mask used twice, are far from what they should be."""
+    """This tests the test: a share sent in the clear, and a mask used twice, are far from uniform."""
     rng = np.random.default_rng(1)
     mask = rng.integers(0, 2**64, SIZE, dtype=np.uint64)
     clear = {"clear": (np.full(SIZE, 5, WORD) + np.uint64(0)).view(np.uint8)}

@@ -138,7 +138,7 @@ def test_how_long_a_product_waits_depends_on_its_size():
 
 @pytest.mark.parametrize("between", [None, "a call", "another chain"])
 def test_what_another_call_may_have_read_does_not_wait(between, monkeypatch):
-    """Only of calls that follow each other is it plain that nothing read the product: else its groups are opened when it is multiplied."""
+    """Only between calls in sequence has surely nothing read the product; otherwise its groups are opened when it is multiplied."""
     asked, plain = [], Exchange.open
 
     async def noted(self, scope, *arguments):

@@ -294,7 +294,7 @@ def test_a_policys_digest_is_that_of_all_it_says(home):
 
 
 def test_a_wrong_date_makes_no_job_forgotten():
-    """Jobs of the log count by their dates, jobs of this process by the time that passed, whatever the clock says for a moment."""
+    """Jobs of the log count by their dates, those of this process by elapsed time, whatever the clock says for a moment."""
     at = SimpleNamespace(date=1e9, elapsed=5.0)
     history = History(lambda: at.date, lambda: at.elapsed)
     for when in (at.date - 2 * DAY, at.date - DAY / 2, at.date + 99 * DAY):

@@ -70,7 +70,7 @@ def test_views_of_one_element_and_of_many_steps_are_lifted(view, planned):
 
 
 def test_a_lifting_that_another_task_has_begun_is_asked_for_once():
-    """A task plans to lift what another one lifts before the plan is asked for: what comes twice would stay for as long as the session."""
+    """A task plans to lift what another task lifts before the plan is asked for; a second answer would stay in memory to the end."""
 
     async def by_number(s, value, masked):
         for number in range(4):

@@ -110,7 +110,7 @@ async def test_a_session_that_one_has_ended_and_the_other_left_waits_for_no_conf
 
 @pytest.mark.parametrize("first", ["p1", "p2"])
 async def test_a_session_that_one_has_ended_waits_for_nobody_who_is_lost(monkeypatch, first):
-    """The dealer has every confirmation, and serves on; p0 never gets that of p1, which is done and gone, as p2 is."""
+    """The dealer has every confirmation, and goes on; p0 never gets that of p1, which is done and gone, and so is p2."""
     identities, roster = simulated_roster(3)
     network = MemoryNetwork()
 

@@ -57,7 +57,7 @@ def declared(home, source, more=""):
 
 
 async def stopped(config):
-    """Read what has no end; give it up in the middle, and return when its threads are gone, and only others are left."""
+    """Read something endless, give it up in the middle, and return when the threads of the read are gone."""
     others = threads()
     reading = Reading(lambda halt: load(config, "p", ["age"], halt=halt))
     with pytest.raises(TimeoutError):

@@ -170,7 +170,7 @@ WRONG = {
 
 
 def another_key(nodes):
-    """The file of a's key holds its next one, which the roster gives it beside the old one."""
+    """Put a's next key into its key file; the roster lists it beside the old one."""
     fresh, old = Identity.generate("a"), nodes.keys["a"]
     (nodes.folder / "a.key").unlink()
     fresh.save(nodes.folder / "a.key")

@@ -19,7 +19,7 @@ NUMBERS = np.arange(8.0)
 
 
 async def many_rounds(s, rounds=60, *, after=None):
-    """Products and sums whose result any lost, repeated or reordered byte would change; `after(round)` disturbs the network."""
+    """Compute products and sums whose result any lost, repeated or reordered byte would change; `after(round)` disturbs the network."""
     x = s.input(NUMBERS if s.index == 0 else None, 0, NUMBERS.shape, bound=16.0)
     total = s.zero(NUMBERS.shape)
     for number in range(rounds):

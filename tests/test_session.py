@@ -324,7 +324,7 @@ def test_wire_bytes_are_payload_and_at_most_64_per_block(n):
 
 
 def test_a_stall_names_who_is_late_and_not_whoever_comes_first():
-    """The first party waits for two messages: that of the second, who waits itself, is not missing."""
+    """The first party waits for two messages; the second party, which itself waits, is not to blame."""
     told = []
 
     @mpc.protocol

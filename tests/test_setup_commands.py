@@ -83,7 +83,7 @@ def made():
 
 
 def test_lines_may_stand_in_the_command_however_many_they_are(made):
-    """More of them than a file's name has room for were taken for the name of the output that could not be written."""
+    """Lines longer than a file name may be were once taken for the name of an output file, which could not be written."""
     remark = f"# {'as told by telephone; ' * 20}\n"
     lines = [remark + read(f"{name}/{name}.public") for name in "abd"]
     beaver("roster add", "one.toml", "\n".join(lines))

@@ -187,7 +187,7 @@ ADDENDS = {"columns of a sum": 2, "sums of some": 3, "pairs of columns": 2, "som
 
 @pytest.mark.parametrize("view", [lambda of: ex.transpose(of, (1, 0)), ex.pairs, lambda of: part(of, slice(None), slice(None, None, -1))])
 def test_all_chunks_of_a_view_take_as_many_words_of_its_mask_as_it_has(view):
-    """Few times, however many they are: an op on a large value makes each chunk by itself."""
+    """An op on a large value makes each chunk by itself, and still takes each word of the mask only few times."""
     taken = []
 
     def read(mask, wanted):

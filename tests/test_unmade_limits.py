@@ -157,7 +157,7 @@ def test_rounds_of_calls_beside_one_that_makes_what_was_computed_are_counted(see
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_what_a_gathered_call_gave_goes_with_its_last_reference(n):
-    """A task keeps its outcome, and an outcome the call that made it: large arrays must not wait for the collector of cycles."""
+    """A task keeps its outcome, and that keeps the call that made it; large arrays must not wait for garbage collection."""
 
     async def program(s):
         x = await mpc.trunc(s, s.zero(64), 1)
