@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests of mpc, protocols and parties, and the parts that they share."""

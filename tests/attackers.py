@@ -1,4 +1,4 @@
-"""Attackers of the channel, as strong as they can be."""
+"""Attackers of the channel, as strong as the threat model lets them be."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mpc.framing.handshake import KK
 
 
 def flipped(raw, bit):
-    """These bytes with one bit changed."""
+    """The same bytes with one bit changed."""
     out = bytearray(raw)
     out[bit // 8] ^= 1 << bit % 8
     return bytes(out)

@@ -1,4 +1,4 @@
-"""a's audit log as a file: how it is filled, what verifying says of it, and what is refused."""
+"""Party a's audit log as a file: tests fill it, verify it, and see what is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.error_rows import row_of
 
 
 def log_of(home, count=0):
-    """a's open log with so many entries."""
+    """a's open log with this many entries."""
     log = AuditLog(home / "a.audit.log", Identity.load(home / "a.key"), Roster.load(home / "roster.toml").keys_of("a"))
     log.open()
     for number in range(count):

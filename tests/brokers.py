@@ -21,7 +21,7 @@ LISTENER = "default"
 
 
 def of_mosquitto(name):
-    """Where one of its programs is; skips where it is not installed."""
+    """The path of one of mosquitto's programs; skip the test if it is not installed."""
     program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip("mosquitto is not installed here (apt-get install mosquitto)")
@@ -63,7 +63,7 @@ class Mosquitto:
         return self._log.read_text(errors="replace")
 
     async def stop(self):
-        """As a crash would."""
+        """Stop the broker as a crash would."""
         self.process.kill()
         await self.process.wait()
 
@@ -73,7 +73,7 @@ class Mosquitto:
 
 
 class Amqtt:
-    """The same with amqtt on this event loop."""
+    """The same interface with amqtt on this event loop."""
 
     def __init__(self, folder=None):
         self.relay = Relay("127.0.0.1", free_port(), tls=False)
@@ -102,7 +102,8 @@ class Amqtt:
         try:
             await self._broker.stream_connected(reader, writer, LISTENER)
         finally:
-            # It forgets those whose first packet it could not read, such as those of MQTT 5; servers of Python 3.12 and later wait for them.
+            # The broker forgets a connection whose first packet it could not read, such as one of MQTT 5.  Servers of Python 3.12 and later
+            # wait until it is closed.
             writer.close()
 
     async def stop(self):
@@ -134,7 +135,7 @@ async def networks(*relays, names="ab", patience=5.0, login=None):
 
 @contextlib.asynccontextmanager
 async def meeting(*relays, **options):
-    """Two ends of a link between the first and the second."""
+    """The two ends of a link between the first and the second member."""
     async with networks(*relays, **options) as ((a, b), members):
         accepted = asyncio.get_running_loop().create_future()
         await asyncio.gather(a.listen(lambda link: link.abort()), b.listen(accepted.set_result))

@@ -1,4 +1,4 @@
-"""The two ends of a channel for tests: what stands above one, and an attacker's bare link to another."""
+"""The two ends of a channel for tests: what uses a channel, and an attacker's bare link to another member."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/wire.md says of hashes, keys, streams and names, written from that text alone."""
+"""The hashes, keys, streams and names of docs/wire.md, written from that text alone."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def encoded(values, frac=20):
 
 
 def truncated(c, drop, high, top):
-    """The second party's share, from words."""
+    """The second party's share of truncated words."""
     return ((np.uint64(1) - (c >> np.uint64(63))) << np.uint64(64 - drop)) * top - high
 
 
@@ -92,5 +92,5 @@ def ed_to_curve(public):
 
 
 def printed(what):
-    """The print of public data, of which this is the text."""
+    """The print of the public data whose text this is."""
     return int.from_bytes(b2(str(what).encode(), 15), "little")

@@ -1,4 +1,4 @@
-"""Chains of products of numbers as docs/wire.md has them: groups of factors, groups of groups, and what waits for them."""
+"""Chains of products of numbers, written from docs/wire.md alone: groups of factors, groups of groups, and products that wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from tests.documented import canonical, encoded, lineage, mod64, printed, trunca
 from tests.documented_party import ROUNDS, Zoe
 
 LENGTHS = (14, 98, 254, 297)
-"""How many numbers of zoe follow ann's three, in turn: 256 factors may wait, so the third has the first groups of its words made as it ends."""
+"""How many numbers of zoe follow ann's three, in turn.
+
+256 factors may wait, so the third chain makes the first groups of its words as it ends.
+"""
 
 
 class Factor(NamedTuple):
@@ -25,10 +28,10 @@ class Factor(NamedTuple):
 
 
 class Multiplier(Zoe):
-    """Zoe, who multiplies on."""
+    """Zoe, who also multiplies long chains."""
 
     async def chain(self, number, values):
-        """Of 3 numbers of ann and all of these, mul of one after the other, and reveal: 5 more calls of the program than there are values."""
+        """Multiply 3 numbers of ann and all of `values`, one after the other, and reveal the product: 5 calls more than values."""
         first = 1 + 20 * ROUNDS + sum(LENGTHS[before % len(LENGTHS)] + 5 for before in range(number))
         start, *others = await self.factors(number, first, encoded(values, 0))
         factors, history, scope, groups = [start], start.lineage, "", 0
@@ -40,7 +43,10 @@ class Multiplier(Zoe):
         return await self.reveal(str(call + 1), mod64([multiplied(few, dealt)])[0], history, 0)
 
     async def mapped(self, number, values):
-        """A matrix of these under a mask times ann's quotient, with 3 more numbers of ann added: mask, mul_trunc, matmul_trunc and reveal, as 4 more calls."""
+        """Mask the matrix `values`, multiply it by ann's quotient, add 3 more numbers of ann, and reveal the result.
+
+        These are 4 more calls of the program: mask, mul_trunc, matmul_trunc and reveal.
+        """
         first = 1 + 20 * ROUNDS + sum(LENGTHS[before % len(LENGTHS)] + 5 for before in range(ROUNDS)) + 4 * number
         masked, scope, last, revealed = (str(first + call) for call in range(4))
         zeros = (lineage("zero", 2 * 6 * ROUNDS + 3 * number + place, frac) for place, frac in enumerate((10, 10, 10)))
@@ -74,7 +80,7 @@ class Multiplier(Zoe):
         return truncated(c, 10, high[0], top[0]), c, p, lineage("share", lineage("trunc", history, 10), int(scope))
 
     async def factors(self, number, first, values):
-        """Each of ann's numbers and of these, masked by the calls `first` and the next one."""
+        """All of ann's numbers and of these, masked by the calls `first` and the next one."""
         m = len(values)
         x = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number), 0), 0, 3, printed(1.0))
         y = lineage("input", lineage("zero", 2 * (5 * ROUNDS + number) + 1, 0), 1, m, printed(1.0))
@@ -87,7 +93,7 @@ class Multiplier(Zoe):
         return rows(a, x, d, [0] * 3) + rows(b, y, e, own)
 
     async def grouped(self, scope, factors, most):
-        """At most so many factors, of whose groups the children 0, 1, ... of `scope` are; and how many of these there are."""
+        """At most `most` factors, after opening groups in the children 0, 1, ... of `scope`; and the number of these children."""
         children = 0
         while len(factors) > most:
             made, taken = [], set()
@@ -125,14 +131,14 @@ class Multiplier(Zoe):
 
 
 def pools(factors):
-    """Of which factors groups are made next."""
+    """The factors of which groups are made next."""
     same = [[factor for factor in factors if factor.level == level] for level in sorted({factor.level for factor in factors})]
     many = [pool for pool in same if len(pool) >= 8]
     return many or [same[0] if len(same[0]) >= 4 else sum(same, [])[:8]]
 
 
 def stack(masks):
-    """Of rows."""
+    """The name of these masks, stacked as rows."""
     (row,), (whole,) = masks[0][1:]
     if masks != [["index", [row + at], [whole]] for at in range(len(masks))]:
         return ["stack", [], masks]

@@ -1,4 +1,4 @@
-"""A party written from docs/wire.md alone, over channels of its own: `tests/test_wire_document.py` lets it compute with ours."""
+"""A party written from docs/wire.md alone, over its own channels; `tests/test_wire_document.py` lets it compute with ours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Zoe:
         return np.frombuffer(await self.receive("ann", *named, mine.nbytes), "<u8")
 
     def name(self, scope, number, op, shape, lineages, keys):
-        """Tag and digest of a message."""
+        """The tag and the digest of a message."""
         tag = self.session[:4] + b2(self.session + canonical([scope, number]), 8, person=b"beaver/tag")
         histories = [history.to_bytes(16, "little") for history in lineages]
         return tag, b2(self.session + canonical([tag, op, shape, histories, keys]), 12, person=b"beaver/message")
@@ -53,7 +53,7 @@ class Zoe:
         return await self.reveal(f"{scope}.0", encoded(values), history)
 
     async def relation(self, relation, size):
-        """Bytes of this party's share."""
+        """The bytes of this party's share."""
         name = canonical(relation)
         tag = self.session[:4] + b2(self.session + name, 8, person=b"beaver/correct")
         scope, block, (count,) = relation[-1]
@@ -87,7 +87,7 @@ class Zoe:
         return await self.reveal(third, (lost << np.uint64(44)) * top - high, history)
 
     async def product_of_three(self, number, values):
-        """Of ann's input, this one and this one again: mask of this one, two times mul, and reveal, as 4 more calls of the program."""
+        """Multiply ann's input by this one twice, and reveal the result, as 4 more calls of the program: mask, mul, mul, reveal."""
         m, first = len(values), 1 + 3 * ROUNDS + 4 * number
         x = lineage("input", lineage("zero", 2 * (ROUNDS + number), 10), 0, m, printed(1024.0))
         y = lineage("input", lineage("zero", 2 * (ROUNDS + number) + 1, 10), 1, m, printed(1024.0))
@@ -133,7 +133,7 @@ class Zoe:
         return await self.reveal(str(first + 2 + several), result, lineage("share", history, int(others[-1])), 10)
 
     async def times_two(self, scope, _, p, b, parts, history, __):
-        """In words; it has room for one more, and so is opened in a child when it is read."""
+        """Multiply two factors in words; the product has room for one more, so it is opened in a child scope when it is read."""
         (z, c, e, own), m = parts, len(parts[0])
         whole, k = (c >> np.uint64(10)) - np.uint64(2**52), (np.uint64(1) - (c >> np.uint64(63))) << np.uint64(54)
         rho = ["mask", [scope, 0, [m]], []]
@@ -148,7 +148,7 @@ class Zoe:
         return truncated(c, 20, high, top)
 
     async def lift(self, masked, b, e, y):
-        """What was masked in the scope `masked`, in numbers: the name of its mask, what is open, and the share of the mask."""
+        """The value masked in the scope `masked`, as numbers mod 2^128: its mask's name, what is open, and the mask's share."""
         scope, m = masked + ".0", len(e)
         wide, size = ["wide", [scope, 0, [m, 2]], []], 24 * m
         dealt = np.frombuffer(await self.relation(["lift", [], [b], [], [scope, 0, [3 * m]]], size), "<u8")
@@ -160,7 +160,7 @@ class Zoe:
         return wide, documented.of_lanes(opened), mask
 
     async def times_three(self, scope, masked, p, b, parts, history, y):
-        """In numbers."""
+        """Multiply three factors at once, as numbers mod 2^128."""
         (_, c, e, _), m = parts, len(parts[0])
         wide, d, mask = await self.lift(masked, b, e, y)
         rho, size = ["wide", [scope, 0, [m, 2]], []], (8 + 16 * 20 + 4) * m

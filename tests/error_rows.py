@@ -16,7 +16,7 @@ WORDS = {"CSV", "TOML", "UTF"}
 
 @cache
 def pattern_of(text, *, remote):
-    """What a text of the document stands for."""
+    """The pattern of all texts that a text of the document stands for."""
     pattern, end = "", 0
     for found in re.finditer(r"\.\.\.|\b(?:N|[A-Z][A-Z_]*[A-Z])\b", text):
         pattern += re.escape(text[end : found.start()])
@@ -54,7 +54,7 @@ ROWS = rows()
 
 
 def row_of(case):
-    """The row whose text contains the case's name: one, or the document and the tests differ."""
+    """The one row whose text contains the case's name; any other number means that the document and the tests differ."""
     (found,) = (row for row in ROWS if case in row.text)
     return found
 

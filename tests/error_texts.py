@@ -1,4 +1,4 @@
-"""Every error that the sources make, and the texts that it may have, read from the sources themselves."""
+"""Every error that the sources make, with the texts that it may have, read from the sources themselves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ KINDS = {
 }
 REMOTE = {name for name, kind in KINDS.items() if issubclass(kind, errors.RemoteFault)}
 CARRIED = {"own_text": 1, "_Fault": 3, "Own": 3}
-"""What carries a text to where a ConfigError says it, and how many arguments it has then: of a key, of a row, and of this organisation, with a remedy."""
+"""Calls that carry a text to where a ConfigError says it, and how many arguments they then have.
+
+The text is of a key, of a row, or of this organisation with a remedy.
+"""
 NOTHING, WRITTEN = ast.Constant(None), (ast.Constant, ast.JoinedStr, ast.IfExp, ast.BinOp)
 """A text of which nothing is known, and what texts are written as."""
 DEPTH = 4
@@ -80,7 +83,7 @@ class Site(NamedTuple):
 
 
 class At(NamedTuple):
-    """Where a text is looked at: in a module, through so many calls more, in a function as one call calls it."""
+    """The place where a text is looked at: a module, how many more calls to follow, and the call of the function around it."""
 
     module: Module
     depth: int
@@ -145,7 +148,7 @@ class Sources:
                     yield from (Raised(kind, text, module.path, node.lineno) for text in texts)
 
     def places(self, module, node):
-        """From where to look at what a node says: once for every call of the function around it, if there are any."""
+        """The places from which to look at a node: one for every call of the function around it, or just the module."""
         function = module.function(node)
         sites = self.sites(module, function) if function is not None else []
         return [At(module, DEPTH, site) for site in sites] or [At(module, DEPTH)]
@@ -156,7 +159,10 @@ class Sources:
         return [Site(function, home, call) for home, call in self.calls[function.name] if home is module or around in home.imported]
 
     def kinds(self, module, call):
-        """Which errors a call makes: one by its name, by a variable that stands for some, or by what carries a text to where it is raised."""
+        """The names of the errors that a call makes.
+
+        It may call an error by its name, a variable that stands for some, or what carries a text to where it is raised.
+        """
         if last(call.func) in self._kinds:
             return [self._kinds[last(call.func)]]
         if last(call.func) in CARRIED and len(call.args) >= CARRIED[last(call.func)]:
@@ -211,7 +217,10 @@ class Sources:
         return map("".join, itertools.islice(itertools.product(*choices), MANY + 1))
 
     def _opaque(self, at, part):
-        """A part of a text for which anything may stand, or, where it is a repr, anything in quotes; constants stay, and words that a caller gives."""
+        """A part of a text with anything in place of what is not known: anything in quotes where it is a repr.
+
+        Constants stay, and so do words that a caller gives.
+        """
         if not isinstance(part, ast.FormattedValue) or last(part.value).isupper():
             return part
         if at.site is not None and part.conversion < 0 and any(isinstance(value, WRITTEN) for value in given(at.site, last(part.value))):
@@ -234,7 +243,7 @@ class Sources:
 
 
 def said_by(call, kind):
-    """What makes the text of an error."""
+    """The expressions that make the text of an error."""
     if last(call.func) == "Own":
         _, found, remedy = call.args
         if isinstance(found, ast.Name) and not found.id.isupper():
@@ -249,7 +258,7 @@ def is_method(function):
 
 
 def given(site, name):
-    """What a call passes for a parameter of the function that it calls: one value, or none."""
+    """The values that a call passes for a parameter of the function that it calls: one or none."""
     names = [argument.arg for argument in site.function.args.posonlyargs + site.function.args.args]
     if name not in names:
         return [each.value for each in site.call.keywords if each.arg == name]
@@ -308,7 +317,7 @@ def assigned(statement, name):
 
 
 def branched(statement, name):
-    """The same of a statement with blocks: of those that go on behind it."""
+    """The same for a statement with blocks: only the blocks after which the code goes on count."""
     found, certain = [], isinstance(statement, ast.With | ast.AsyncWith) or (isinstance(statement, ast.If) and bool(statement.orelse))
     handlers = [each.body for each in getattr(statement, "handlers", [])] + [each.body for each in getattr(statement, "cases", [])]
     for block in [getattr(statement, "body", []), getattr(statement, "orelse", []), getattr(statement, "finalbody", []), *handlers]:

@@ -1,4 +1,4 @@
-"""Everything that a network can do to a connection, on command and by seed: proxies that know where a frame begins."""
+"""Every fault that a network can cause, on command and by seed, through proxies that know where a frame begins."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ async def delay(way, frame, rng, clocks):
 
 
 async def stall(way, frame, rng, clocks):
-    """Nothing passes this way any more, and nobody is told."""
+    """Let nothing pass this way any more, and tell nobody."""
     await asyncio.Event().wait()
 
 
 async def half_open(way, frame, rng, clocks):
-    """The sender's side is gone; the other side keeps a connection from which nothing comes."""
+    """Close the sender's side; the other side keeps a connection from which nothing comes."""
     way.hang_up(sender_only=True)
     await asyncio.Event().wait()
 
@@ -80,14 +80,14 @@ async def reorder(way, frame, rng, clocks):
 
 
 async def flip(way, frame, rng, clocks):
-    """Any bit, also of the length before the record."""
+    """Flip any bit, even one of the length before the record."""
     changed = bytearray(frame)
     changed[rng.randrange(len(frame))] ^= 1 << rng.randrange(8)
     await way.send(bytes(changed))
 
 
 async def outage(way, frame, rng, clocks):
-    """Nothing reaches this member for a part of the time in which a connection can be made again."""
+    """Let nothing reach this member for a part of the time in which a connection can be made again."""
     way.proxy.out_for(rng.uniform(0.1, 0.6) * clocks.repair)
 
 
@@ -96,7 +96,7 @@ async def long_outage(way, frame, rng, clocks):
 
 
 async def lengthen(way, frame, rng, clocks):
-    """A record seems longer than it is: the receiver takes all that follows for a part of it."""
+    """Make a record seem longer than it is: the receiver takes all that follows for a part of it."""
     await way.send((len(frame) + rng.randrange(1, 1 << 19)).to_bytes(4, "little") + frame[4:])
 
 
@@ -124,7 +124,7 @@ class FaultProxy(Proxy):
         self._armed, self._struck = [ALL[kind], rng, after], None
 
     def disarm(self):
-        """No fault from now on; one that lasts ends with its connection.  Whether it happened."""
+        """Let no fault happen from now on, and return whether one did; a lasting one ends with its connection."""
         self._armed = None
         if self._struck is not None and not self._struck.done():
             self._struck.cancel()

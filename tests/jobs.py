@@ -1,4 +1,4 @@
-"""Jobs between real nodes: what is asked, what is hostile, and what each node then knows."""
+"""Jobs between real nodes, hostile ones included, and what each node then knows of them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Hostile:
         return {"c": self.mesh.identity.sign("job", describe(job, self.mesh, task.parties, named(task)).digest)}
 
     def signatures(self, job):
-        """All that were sent for a job."""
+        """All signatures that were sent for a job."""
         found = [body["signatures"] for _, body in self.got if body["kind"] == "answer" and body["job"] == job]
         return {name: signature for each in found for name, signature in each.items()}
 
@@ -114,7 +114,7 @@ RUN = {"do": "run", "task": MEAN, "wait": 20}
 
 
 def governed(folder, **rules):
-    """Nodes of which some have a policy of their own, instead of the short one."""
+    """Nodes, some of which have a policy of their own in place of the short one."""
     nodes = Nodes(folder, extra="")
     for name, text in rules.items():
         config = folder / f"{name}.toml"
@@ -141,12 +141,12 @@ async def decided(nodes, what, job, at):
 
 
 def entries(nodes, at, *kinds):
-    """What its audit log has, of these kinds only if some are named."""
+    """The entries of this node's audit log, only those of `kinds` if any are named."""
     listed = [json.loads(line) for line in (nodes.folder / f"{at}.audit.log").read_text().splitlines()]
     return [entry for entry in listed if not kinds or entry["kind"] in kinds]
 
 
 async def recorded(nodes, at, number, *kinds):
-    """The same once there are so many: a party that did not ask may write a job's end after the asker has the answer."""
+    """The entries once there are `number` of them: a party may write a job's end after the asker has the answer."""
     await until(lambda: len(entries(nodes, at, *kinds)) >= number)
     return entries(nodes, at, *kinds)

@@ -1,4 +1,4 @@
-"""Sessions in this process whose links break, fall silent, or carry what no link should."""
+"""Sessions in this process whose links break, fall silent, or carry what no link should carry."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def unplug(network, s):
 
 
 def deafen(network, s):
-    """Nothing comes through to p1 any more, which goes on saying that it lives."""
+    """Let nothing reach p1 any more, while p1 goes on saying that it lives."""
     if s.index == 1:
         line = s._engine.exchange._agreed.channels["p0"]._line
         line.owner = SimpleNamespace(on_frame=lambda *_: None, on_closed=line.owner.on_closed, on_writable=line.owner.on_writable)

@@ -38,7 +38,7 @@ async def spawn(folder, *arguments):
 
 
 async def beaver(folder, *arguments):
-    """Exit status, output and complaints of one command."""
+    """The exit status, standard output and standard error of one command."""
     process = await spawn(folder, *arguments)
     out, complaints = await asyncio.wait_for(process.communicate(), PATIENCE)
     return process.returncode, out.decode(), complaints.decode()
@@ -70,7 +70,8 @@ class Nodes:
                 self.write(name, self.data[name])
                 listed = ", ".join(f'"{entry}"' for entry in allow)
                 head += f'allow = [{listed}]\ncontrol = "{name}.sock"\n{extra}'
-                clocks += f'[datasets.patients]\npath = "{name}.csv"\n[datasets.patients.columns]\nage = {{ range = [0, 120] }}\nbmi = {{}}\nscore = {{}}\n'
+                clocks += f'[datasets.patients]\npath = "{name}.csv"\n'
+                clocks += "[datasets.patients.columns]\nage = { range = [0, 120] }\nbmi = {}\nscore = {}\n"
             (folder / f"{name}.toml").write_text(head + clocks)
 
     def write(self, name, rows, columns=("age", "bmi", "score")):

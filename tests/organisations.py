@@ -42,7 +42,7 @@ class Organisation:
         return json.loads(line)
 
     async def running(self):
-        """Return when it is in the middle of a job."""
+        """Return when this organisation is in the middle of a job."""
         while "rounds" not in (event := await self.event()):
             raise AssertionError(f"{self.name} is not running: {event}")
 
@@ -52,7 +52,7 @@ class Organisation:
         return event
 
     async def says(self, text):
-        """Return when its log has a line with `text`."""
+        """Return when this organisation's log has a line with `text`."""
         async with asyncio.timeout(PATIENCE):
             while text.encode() not in await self.process.stderr.readline():
                 pass

@@ -1,4 +1,4 @@
-"""Ports for what listens later, often in another process."""
+"""Free ports for servers that start later, often in another process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _CLAIMED = deque()
 
 
 def free_port():
-    """A port of 127.0.0.1 on which nothing listens, and that no test process, this one or another, is given before this one ends or needs many more."""
+    """A port of 127.0.0.1 on which nothing listens.
+
+    No test process, neither this one nor another, is given the same port until this one ends or has claimed many more.
+    """
     while len(_CLAIMED) >= _KEPT:
         fcntl.lockf(_CLAIMS, fcntl.LOCK_UN, 1, _CLAIMED.popleft())
     for port, _ in zip(_NEXT, _PORTS, strict=False):

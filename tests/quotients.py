@@ -1,4 +1,4 @@
-"""Products of quotients for tests: operands, and how far found words are above exact products."""
+"""Products of quotients for tests: operands, and how far the words found lie above exact products."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def own(s, values, bound, frac=20):
 
 
 def words_of(results):
-    """What the parties' shares of each step sum to."""
+    """The sums of the parties' shares of each step."""
     return [sum(words).view(np.int64) for words in zip(*results, strict=True)]
 
 
@@ -32,13 +32,13 @@ async def times(s, value, factor, drop=16):
 
 
 async def made(s, share):
-    """Its words, for which this waits."""
+    """The words of the value, once they are there."""
     await s.made(share)
     return share.words
 
 
 def exactly(words, dropped):
-    """The products of these words, as Python's integers, less so many bits."""
+    """The products of these words as Python integers, without their lowest `dropped` bits."""
     return [math.prod(map(int, element)) >> dropped for element in zip(*words, strict=True)]
 
 
@@ -54,7 +54,7 @@ async def chain(s, value, factors):
 
 
 def cost_is_that_of_the_dry_run(program, n):
-    """Of a program that gives (rounds, payload, corrections, ...); what its dry run says."""
+    """Check the cost of a program that returns (rounds, payload, corrections, ...), and return its dry run's estimate."""
     costs, said = simulate(n, program, clocks=CLOCKS), estimate(program, n)
     assert [cost[:2] for cost in costs] == [(said.rounds, said.payload)] * n
     assert sum(cost[2] for cost in costs) == said.dealer

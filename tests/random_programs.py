@@ -1,4 +1,4 @@
-"""Random programs on shares beside the same in exact integers: what a seed chooses is public, and the same at every party."""
+"""Random programs on shares, beside the same programs in exact integers; a seed makes public choices, the same at every party."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Known:
     slack: int = 0
 
     def __post_init__(self) -> None:
-        """Of single objects numpy makes no arrays."""
+        """numpy makes no array of a single object, so make one here."""
         object.__setattr__(self, "words", np.asarray(self.words, dtype=object))
 
     @property
     def frac(self) -> int:
-        """0 for bits."""
+        """The fractional bits; 0 for bits."""
         return 0 if isinstance(self.secret, BShare) else int(self.secret.frac)
 
     @property
     def reach(self) -> float:
-        """What its words may reach as far as anybody knows."""
+        """The largest size that its words may have, by the public bound and the slack."""
         return float(self.secret.bound) * 2.0**self.frac + self.slack
 
 
@@ -72,7 +72,7 @@ def private(s: Session, rng: np.random.Generator) -> Known:
 
 
 def numbers(pool: list[Known], rng: np.random.Generator, *, slack: bool = False) -> Known:
-    """One of the pool that is a number; exactly known, unless its `slack` does not matter."""
+    """A number of the pool, known exactly unless its `slack` does not matter."""
     fit = [x for x in pool if not isinstance(x.secret, BShare) and (slack or not x.slack)]
     return fit[rng.integers(len(fit))]
 
@@ -99,7 +99,7 @@ def share(x: Known) -> AShare:
 
 
 def local(s: Session, rng: np.random.Generator, pool: list[Known]) -> Known | None:  # noqa: PLR0911  a table of choices
-    """What needs no message."""
+    """A step that needs no message."""
     x = numbers(pool, rng, slack=True)
     secret, words, axis = x.secret, x.words, int(rng.integers(-x.words.ndim, x.words.ndim)) if x.words.ndim else 0
     match rng.integers(9):
@@ -164,7 +164,7 @@ ALONG = [(protocols.maximum, np.max), (protocols.minimum, np.min), (protocols.ar
 
 
 async def comparison(s: Session, rng: np.random.Generator, pool: list[Known]) -> Known | None:
-    """Who is larger, where, and in which order."""
+    """A comparison: which is larger, where the largest is, or the order."""
     x = numbers(pool, rng)
     words, axis = x.words, int(rng.integers(-x.words.ndim, x.words.ndim)) if x.words.ndim else None
     if x.reach >= LIMIT:
@@ -201,7 +201,7 @@ async def comparison(s: Session, rng: np.random.Generator, pool: list[Known]) ->
 
 
 async def of_bits(s: Session, rng: np.random.Generator, pool: list[Known]) -> Known | None:
-    """What is made of bits."""
+    """A step on bits."""
     bits = [x for x in pool if isinstance(x.secret, BShare)]
     if not bits:
         return None

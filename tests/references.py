@@ -1,4 +1,4 @@
-"""What every op should give, computed on plain words, and operands of every form that an op takes."""
+"""The plaintext reference of every op, and operands in every form that an op takes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def split(words, n, seed):
 
 
 def total(shares):
-    """What the parties' words sum to."""
+    """The sum of the parties' words."""
     return np.sum(shares, axis=0, dtype=WORD)
 
 
@@ -120,7 +120,7 @@ def shared(s, words, lineage, *, bound=1.0, frac=0):
 
 
 def owned(s, words, lineage, *, bound=1.0):
-    """As a private input of the last party but one."""
+    """A private input of the last party but one."""
     owner = s.n - 2
     mine = words if s.index == owner else np.zeros_like(words)
     return AShare(mine, frac=0, bound=bound, home=s.zero(()).home, lineage=lineage, owner=owner)
@@ -140,7 +140,7 @@ async def plain_share(s, words, lineage):
 
 
 async def strided(s, words, lineage):
-    """The party's own words do not lie together, and lie backwards."""
+    """A share whose words are neither contiguous nor in forward order."""
     if not words.ndim:
         return shared(s, np.stack([words, words]), lineage)[1]
     return shared(s, np.repeat(words, 2, axis=0)[::-1], lineage)[::-2]
@@ -151,7 +151,7 @@ async def private(s, words, lineage):
 
 
 async def opened(s, x):
-    """`x` masked, and open before the program goes on, so that what is counted from here on is what comes after."""
+    """`x` masked, and open before the program goes on, so that its cost is not counted in what follows."""
     value = await s.mask(x)
     await s.made(value)
     return value
@@ -176,7 +176,7 @@ class Turns:
 
 
 async def on_its_way(s, x):
-    """`x` masked, of which whoever reads it waits until it is open."""
+    """`x` masked, whose difference is still on its way: a reader waits until it is open."""
     return await s.mask(x)
 
 
@@ -245,7 +245,7 @@ def form_of(kind, number):
 
 
 def added_up(values):
-    """The sum of masked values in as few steps as can be: its mask has a long name, and no deep one."""
+    """The sum of masked values in as few steps as possible: its mask's name is long, but not deep."""
     while len(values) > 1:
         pairs = zip(values[::2], values[1::2], strict=False)
         values = [*(left + right for left, right in pairs), *values[len(values) // 2 * 2 :]]
@@ -253,7 +253,7 @@ def added_up(values):
 
 
 def check_words(name, values, words):
-    """All parties' words of the result of one op against its reference; the shape that it should have."""
+    """Compare all parties' words of the result of one op with its reference; return the shape that it should have."""
     case = CASES[name]
     expected = np.asarray(case.reference(*values, *case.parameters))
     if expected.dtype == np.uint64:

@@ -1,4 +1,4 @@
-"""Rosters for tests: signed as those of real organisations are; and their digest, written from docs/wire.md alone."""
+"""Rosters for tests, signed like those of real organisations, and their digest, written from docs/wire.md alone."""
 
 from __future__ import annotations
 

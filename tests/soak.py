@@ -121,7 +121,7 @@ class Soak:
     # -- one job -------------------------------------------------------------------------------------------------
 
     async def asked(self, name, request):
-        """The last word of a node about a request."""
+        """The last message of a node about a request."""
         return [message async for message in ask(self.sockets[name], request)][-1]
 
     async def run(self, seed):
@@ -145,7 +145,7 @@ class Soak:
         return outcome
 
     async def _job(self, job, asker):
-        """Let `asker` propose a job; it, and why it ended badly, by party, as soon as it is over everywhere."""
+        """Let `asker` propose a job; return it, and why it ended badly at each party, as soon as it is over everywhere."""
         task, right = job
         async with asyncio.timeout(DEADLINE):
             answer = await self.asked(asker, {"do": "run", "task": task.pack(), "wait": DEADLINE})
@@ -156,7 +156,7 @@ class Soak:
         return task, errors
 
     async def _errors(self):
-        """Why the job ended badly, by party, as soon as it is over everywhere."""
+        """Why the job ended badly at each party, as soon as it is over everywhere."""
         errors, known = {}, set(self._known)
         for name in PARTIES:
             while True:
@@ -192,7 +192,7 @@ class Soak:
         self._search("what was said", repr(outcome).encode())
 
     async def check_outputs(self):
-        """The same of logs, audit logs, metrics and status pages."""
+        """No log, audit log, metric or status page has a value of the data."""
         for name, port in self.nodes.spare_ports.items():
             for page in ("/metrics", "/status.json", "/"):
                 content = await _got(port, page)
@@ -210,7 +210,7 @@ class Soak:
 
 
 def _named(name, error):
-    """The two members that an error at `name` is about; who says so is one of them where no other is named."""
+    """The two members that an error at `name` is about; the member that reports it is one of them where no other is named."""
     _, party, text = error.split(": ", 2)
     other = re.search(r"found (\w+) |sent (\w+) what|disagrees with (\w+) at| to (\w+), says", text) or re.search(r"says (\w+)", text)
     return {party, next(filter(None, other.groups())) if other else name}

@@ -151,7 +151,7 @@ class Played:
 
 
 async def test_who_left_a_session_says_why_and_not_who_gave_up_for_it():
-    """As where the numbers of one party do not fit: the dealer, which still waited for a confirmation, gives the job up a moment later."""
+    """One party's numbers do not fit; the dealer, which still waited for a confirmation, gives the job up a moment later."""
     identities, roster = simulated_roster(2)
     network, sessions = MemoryNetwork(), set()
 
@@ -203,7 +203,7 @@ async def test_the_dealer_waits_for_nobody_once_a_member_has_left_the_session():
 
 @pytest.mark.parametrize("strange", [{"x": 1}, {"terms": 5}, {"terms": {"\x1b[2J" * 99: "x"}}, {}])
 def test_whatever_is_said_of_a_job_has_a_name(strange):
-    """Also by two that say the same."""
+    """What differs has a name even where two members say the same strange thing."""
     job = {"job": "j", "terms": {"unit": "years"}}
     for said in ({"a": job, "b": strange, "c": job}, {"a": job, "b": strange, "c": strange}):
         for me in ("a", "dealer"):

@@ -1,4 +1,4 @@
-"""What a person agrees to is what the node signs, for a day at most, and it can be taken back (invariants 25-26)."""
+"""A node signs what a person approved, for a day at most, and an approval can be taken back (invariants 25-26)."""
 
 from __future__ import annotations
 

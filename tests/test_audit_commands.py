@@ -1,4 +1,4 @@
-"""`beaver audit`: results beside the log, and copies of it."""
+"""`beaver audit` compares results with the log, shows the log, and makes copies of it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_show_cuts_nothing_at_any_width(home, terminal):
 
 
 def test_a_copy_is_whole_or_not_there(home):
-    """On a full disk: the next try is not in the way of what the first one left."""
+    """On a full disk a copy fails, and what it left does not stand in the way of the next one."""
     path, copy = filled(home, 5), home / "copy.log"
     files = set(home.iterdir())
     line = path.read_bytes().index(b"\n") + 1
@@ -112,7 +112,7 @@ def test_a_log_that_was_cut_off_is_not_copied_as_if_it_were_whole(home):
 
 
 def test_a_copy_is_verified_elsewhere_with_the_configuration_of_its_member(home, tmp_path_factory):
-    """Three lines, as docs/operations.md says; with another member's, the error names both and not every line."""
+    """The configuration has three lines, as docs/operations.md says; with another member's, one error names both members."""
     filled(home, 3)
     last = exported(home).stdout.split("the last, ")[1][:64]
     elsewhere = tmp_path_factory.mktemp("auditor")

@@ -1,4 +1,4 @@
-"""An audit log in several files: one chain through all of them, whoever closes a file and whenever that is interrupted (invariants 35, 36)."""
+"""An audit log in several files is one chain, whoever closes a file and whenever closing is interrupted (invariants 35, 36)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def appended(log, count):
 
 
 def rotated(home, *counts):
-    """a's log with so many entries of jobs in each of its files."""
+    """a's log with this many job entries in each of its files."""
     log = log_of(home)
     for number, count in enumerate(counts):
         if number:
@@ -94,20 +94,23 @@ def without(file, lines):
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[lines]))
 
 
+MISFIT = "line 1: does not follow the line before: entry"
 DAMAGE = {
-    "first missing": (lambda first, *_: first.unlink(), "0002, line 1: does not follow the line before: entry 4 where 1 belongs, a file before it"),
-    "one between missing": (lambda _, second, *__: second.unlink(), "0003, line 1: does not follow the line before: entry 7 where 4 belongs"),
-    "last closed missing": (lambda *all_: all_[2].unlink(), "log, line 1: does not follow the line before: entry 10 where 7 belongs"),
-    "all closed missing": (lambda *all_: [file.unlink() for file in all_[:3]], "log, line 1: does not follow the line before: entry 10 where 1"),
-    "reordered": (lambda first, second, *_: exchanged(first, second), "0001, line 1: does not follow the line before: entry 4 where 1"),
-    "exchanged with the last": (lambda *all_: exchanged(all_[2], all_[3]), "0003, line 1: does not follow the line before: entry 10 where 7"),
-    "shortened": (lambda _, second, *__: without(second, slice(2)), "0003, line 1: does not follow the line before: entry 7 where 6"),
-    "shortened in front": (lambda _, second, *__: without(second, slice(1, None)), "0002, line 1: does not follow the line before: entry 5"),
+    "first missing": (lambda first, *_: first.unlink(), f"0002, {MISFIT} 4 where 1 belongs, a file before it"),
+    "one between missing": (lambda _, second, *__: second.unlink(), f"0003, {MISFIT} 7 where 4 belongs"),
+    "last closed missing": (lambda *all_: all_[2].unlink(), f"log, {MISFIT} 10 where 7 belongs"),
+    "all closed missing": (lambda *all_: [file.unlink() for file in all_[:3]], f"log, {MISFIT} 10 where 1"),
+    "reordered": (lambda first, second, *_: exchanged(first, second), f"0001, {MISFIT} 4 where 1"),
+    "exchanged with the last": (lambda *all_: exchanged(all_[2], all_[3]), f"0003, {MISFIT} 10 where 7"),
+    "shortened": (lambda _, second, *__: without(second, slice(2)), f"0003, {MISFIT} 7 where 6"),
+    "shortened in front": (lambda _, second, *__: without(second, slice(1, None)), f"0002, {MISFIT} 5"),
     "torn": (lambda _, second, *__: os.truncate(second, second.stat().st_size - 5), "0002, line 3: is no entry, or was altered"),
-    "without its line end": (lambda _, second, *__: os.truncate(second, second.stat().st_size - 1), "0002, line 3: is no entry, or was altered"),
-    "emptied": (lambda first, *_: first.write_bytes(b""), "0002, line 1: does not follow the line before: entry 4 where 1 belongs"),
-    "a copy of another": (lambda first, second, *_: shutil.copy(first, second), "0002, line 1: does not follow the line before: entry 1 where 4"),
-    "modified": (lambda first, *_: first.write_bytes(first.read_bytes().replace(b'"no"', b'"so"', 1)), "0001, line 1: its signature is not right"),
+    "without its line end": (lambda _, second, *__: os.truncate(second, second.stat().st_size - 1),
+                             "0002, line 3: is no entry, or was altered"),
+    "emptied": (lambda first, *_: first.write_bytes(b""), f"0002, {MISFIT} 4 where 1 belongs"),
+    "a copy of another": (lambda first, second, *_: shutil.copy(first, second), f"0002, {MISFIT} 1 where 4"),
+    "modified": (lambda first, *_: first.write_bytes(first.read_bytes().replace(b'"no"', b'"so"', 1)),
+                 "0001, line 1: its signature is not right"),
 }  # fmt: skip
 
 

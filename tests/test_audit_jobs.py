@@ -1,4 +1,4 @@
-"""The audit logs of real nodes: an entry before data is read and before a result is handed over, and no value in any (invariants 34, 36)."""
+"""Real nodes write an audit entry before data is read and before a result is handed over; no entry has a value (invariants 34, 36)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_every_job_has_its_entries_at_every_party_and_none_holds_a_value(t
 
 
 def limit(nodes, at, size):
-    """No file of this node may grow beyond `size` any more: the same as a full disk."""
+    """Let no file of this node grow beyond `size`, as on a full disk."""
     limits = LIMITLESS if size is None else (size, resource.RLIM_INFINITY)
     resource.prlimit(nodes.processes[at].pid, resource.RLIMIT_FSIZE, limits)
 

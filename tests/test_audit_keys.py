@@ -1,4 +1,4 @@
-"""Whose keys count in an audit log, and when: in a job that was signed before a key retired, and in the entries of the log itself."""
+"""Which keys count in an audit log, and when: for a job signed before its key retired, and for the entries of the log itself."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def written(home, *entries, member="a", by=A):
 
 
 def test_a_job_counts_by_the_keys_of_its_own_time(home):
-    """The roster's retiring key retired long ago: what it signed before is right for ever, what it signed afterwards never is."""
+    """The retiring key retired long ago: its signatures from before are valid for ever, later ones never are."""
     before, soon, late = RETIRED - timedelta(days=1), RETIRED + timedelta(seconds=30), RETIRED + timedelta(hours=1)
     # A node checks signatures a moment before the entry gets its time.
     written(home, started(before, OLD), started(before, B), started(soon, OLD), started(late, B))
@@ -97,7 +97,7 @@ def test_a_node_goes_on_with_no_log_whose_last_line_is_not_signed(home):
 
 
 def test_entries_are_counted_without_a_gap(home):
-    """Also where each follows the one before by its digest, and all are signed."""
+    """A gap is found although each entry has the digest of the one before, and all are signed."""
     first = sealed({**started(RETIRED, B), "member": "a", "number": 1, "previous": START}, A)
     third = sealed({**started(RETIRED, B), "member": "a", "number": 3, "previous": digest(first)}, A)
     (home / "a.audit.log").write_bytes(first + b"\n" + third + b"\n")
@@ -179,8 +179,8 @@ def test_what_is_rightly_signed_and_no_node_writes_is_told_with_its_line(home, c
     assert verified(home)[0] == [f"{home / 'a.audit.log'}, line 1: {text}"]
 
 
-@pytest.mark.parametrize("wrong", [{"key": 7}, {"key": None}, {"kind": ["declined"]}, {"signature": {}}, {"previous": 1.5}, {"number": "\x1b[2J"}, {"number": True},
-                                   {"number": -1}, {"number": 10**20}])  # fmt: skip
+@pytest.mark.parametrize("wrong", [{"key": 7}, {"key": None}, {"kind": ["declined"]}, {"signature": {}}, {"previous": 1.5},
+                                   {"number": "\x1b[2J"}, {"number": True}, {"number": -1}, {"number": 10**20}])  # fmt: skip
 def test_a_line_whose_fields_are_of_another_type_is_no_entry(home, wrong):
     line = canonical({**opened(sealed({"number": 1, "previous": START, "kind": "declined", "member": "b"}, B)), **wrong})
     (home / "a.audit.log").write_bytes(line + b"\n")

@@ -1,4 +1,4 @@
-"""What a node finds in its audit log when it starts: jobs that have no end, files that it may not use, and none at all."""
+"""A node that starts looks at its audit log: it may find jobs without an end, files that it may not use, or no log at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def kinds(home):
 
 
 def test_a_job_without_an_end_gets_one_when_the_log_is_opened(home):
-    """Once: from then on the log says that nobody knows what left."""
+    """The end is written once; it says that nobody knows what left the node."""
     whole, broken = started(RETIRED, B), started(RETIRED, B)
     written(home, whole, broken, {"kind": "ended", "job": whole["job"], "output": None, "outcome": "done"})
     assert verified(home)[0][1].endswith(f"since the node stopped in them or they run now: {broken['job']}")
@@ -46,7 +46,7 @@ NOBODY = 65534
 
 @contextlib.contextmanager
 def as_another_user(home):
-    """Whoever may do everything gives that up; the folder of the test is reached by no path then, but it is the current one."""
+    """Root gives up its rights.  No path then leads to the folder of the test, which is the current one."""
     home.chmod(0o777)
     if os.geteuid() != 0:
         yield
@@ -80,7 +80,7 @@ def of_another(home):
 
 
 def head_of_another(home):
-    """The same of the file beside it."""
+    """The head beside the log can be written by all, and belongs to somebody else."""
     (home / "a.audit.log.head").touch()
     (home / "a.audit.log.head").chmod(0o666)
     return "a.audit.log", "a.audit.log.head: does not say how far the audit log goes (Operation not permitted)"
@@ -118,7 +118,7 @@ def test_a_log_that_is_gone_is_not_made_anew(home):
 @pytest.mark.parametrize("left", [None, b""])
 @pytest.mark.parametrize("closed_files", [0, 2])
 def test_a_head_that_is_gone_is_not_made_anew(home, left, closed_files):
-    """Else whoever cuts off entries would only have to remove it."""
+    """Otherwise an attacker who cuts off entries would only have to remove the head."""
     path = filled(home, 3)
     log = log_of(home)
     for _ in range(closed_files):
@@ -143,7 +143,7 @@ def test_a_head_that_is_gone_is_not_made_anew(home, left, closed_files):
 
 
 def test_the_head_is_on_the_disk_before_the_first_entry(home, monkeypatch):
-    """So no crash leaves a log that cannot be opened."""
+    """Thus no crash leaves a log that cannot be opened."""
     flushed, flush = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(Path(f"/proc/self/fd/{handle}").readlink().name), flush(handle))[1])
     log_of(home, 1).close()
@@ -190,7 +190,7 @@ def test_neither_a_log_nor_its_head_is_where_a_link_leads(home, name, there):
 
 
 def test_a_pipe_is_no_head(home):
-    """Whoever opens one waits for its other end."""
+    """To open a pipe is to wait for its other end."""
     filled(home, 2)
     head_file(home).unlink()
     os.mkfifo(head_file(home))
@@ -199,7 +199,7 @@ def test_a_pipe_is_no_head(home):
 
 @pytest.mark.parametrize("folder", [None, ".", "..", "/", ""])
 def test_a_folder_is_no_log_to_read(home, monkeypatch, folder):
-    """Those without a name of their own, which an empty variable gives too, ended in a traceback."""
+    """Folders without a name, as an empty variable gives, once ended in a traceback."""
     monkeypatch.chdir(home)
     shown(verified(home, "--log", home if folder is None else folder)[1], "no audit log can be read there")
 

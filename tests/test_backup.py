@@ -1,4 +1,7 @@
-"""docs/operations.md, "The audit log", "Policy and roster anew", "Backup and restore" and "Upgrades": its very commands, on a node that runs, was lost, is upgraded."""
+"""The commands of docs/operations.md work as written, on nodes that run, were lost or are upgraded.
+
+They are those of the sections "The audit log", "Policy and roster anew", "Backup and restore" and "Upgrades".
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def organised(home):
 
 
 async def done(nodes, lines):
-    """What the commands say, each of which ends well."""
+    """The output of the commands, each of which must end well."""
     said = {}
     for line in lines:
         first, *words = line.split()

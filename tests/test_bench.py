@@ -1,4 +1,4 @@
-"""`beaver bench` as a real command: its fields, its files, its distance, and how it ends."""
+"""`beaver bench` as a real command: its fields, its files, simulated distance, and how it ends."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def spawn(*arguments, environment=None):
 
 
 async def bench(*arguments):
-    """Exit status, output, complaints."""
+    """The exit status, standard output and standard error of `beaver bench`."""
     process = await spawn(*arguments)
     out, complaints = await asyncio.wait_for(process.communicate(), PATIENCE)
     return process.returncode, out.decode(), complaints.decode()
@@ -195,7 +195,7 @@ def test_data_are_made_again_alike():
 
 @pytest.mark.parametrize("key", WORKLOADS)
 def test_wrong_results_are_found(key):
-    """Too far from the plaintext, no number, or not the same at all parties."""
+    """A result is wrong if it is too far from the plaintext, no number, or not the same at all parties."""
     workload = WORKLOADS[key](2, max(WORKLOADS[key].least, 20))
 
     one = {"runs": [dict.fromkeys(("seconds", "alone", "cpu", "dealer_cpu", "rounds", "payload", "wire", "corrections"), 1)]}
@@ -260,7 +260,7 @@ def test_scripts_say_what_is_wrong_with_their_arguments(script, tmp_path):
 
 @pytest.mark.parametrize("given", LISTS)
 def test_lists_of_a_script_are_refused_where_they_name_nothing(given, tmp_path):
-    """As from an empty variable: all of them would take half an hour."""
+    """An empty list, as from a script's empty variable, must not mean all workloads: they would take half an hour."""
     command = [sys.executable, ROOT / "benchmarks" / "rivals.py", tmp_path, given]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)

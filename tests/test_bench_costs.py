@@ -1,4 +1,4 @@
-"""What every workload of the benchmark costs, exactly; and how fast the hot kernels are beside numpy, whatever the machine."""
+"""The exact cost of every workload of the benchmark, and the speed of the hot kernels relative to numpy on the same machine."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ KERNELS = {
 
 
 def best(*calls):
-    """CPU seconds of this thread, the least of several; the calls take turns, so that all meet the same machine."""
+    """The least of several CPU times of this thread, for each call; the calls take turns, so that all meet the same machine."""
     least = [float("inf")] * len(calls)
     for _ in range(REPEATS):
         for number, call in enumerate(calls):

@@ -1,4 +1,4 @@
-"""Measurements are written into the tables of docs/performance.md by a command, and nothing else of the page is touched."""
+"""A command writes measurements into the tables of docs/performance.md and touches nothing else of that page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def script(name, *arguments):
 
 @pytest.fixture(scope="module")
 def rows():
-    """What `beaver bench --json` writes of one small workload, near and far."""
+    """The rows that `beaver bench --json` writes for one small workload, near and far."""
     figures = [asyncio.run(measure(WORKLOADS["W3"](2, 1000), rtt=rtt, repeats=1)) for rtt in (0.0, 10.0)]
     return [json.dumps({**each.as_json(), "machine": machine()}) + "\n" for each in figures]
 

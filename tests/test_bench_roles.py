@@ -1,4 +1,4 @@
-"""The profile of a workload's roles: all work is in it, and every package that computes has a purpose there."""
+"""The profile of a workload by role covers all its work, and names a purpose for every package that computes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_package_that_computes_has_a_purpose(roles):
 
 
 def test_what_a_thread_would_do_is_in_the_profile(tmp_path):
-    """A product of matrices is work for a thread, of which the profiler would see nothing, at the parties and at the dealer."""
+    """Matrix products usually run in a thread, where the profiler would not see them, at the parties and at the dealer."""
     command = [sys.executable, SCRIPT, "W5", "--size", "512", "--repeats", "1", "--json", tmp_path / "roles.jsonl"]
     subprocess.run(command, check=True, capture_output=True, timeout=80)
     found = json.loads((tmp_path / "roles.jsonl").read_text())["roles"]

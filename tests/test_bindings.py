@@ -1,4 +1,4 @@
-"""What the dealer keeps of a session is small for each relation, and refuses a second name however late it is asked (invariants 7, 12)."""
+"""The dealer keeps little for each relation of a session, and refuses a second name however late it is asked (invariants 7, 12)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMES = {MASK: [None, None, None, 0, 1, "wide "], BIT_MASK: [b""], SHARE: RELATI
 
 
 class Everything:
-    """The same rule, kept in full: every block, and the whole name."""
+    """The same rule, with every block and whole name kept."""
 
     def __init__(self):
         self.of_block = {}
@@ -52,7 +52,7 @@ class Everything:
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 @pytest.mark.parametrize("most", [2, 7, 64])
 def test_it_refuses_what_one_that_keeps_everything_refuses(n, most, monkeypatch):
-    """In any order, by anyone, over many pages and few: the same refusals, which name the same party."""
+    """Whoever asks, in any order, over many pages or few: both refuse the same, and name the same party."""
     monkeypatch.setattr(keeping, "MOST", most)
     rng, small, full, refused, again = np.random.default_rng(n), Bindings(), Everything(), 0, 0
     for _ in range(6000):
@@ -127,7 +127,7 @@ A, OUT = mask(Range("9.9.9", 0, (4,))), Range("9.9.9", 0, (4,))
 
 
 async def answer(s, relation):
-    """What the dealer answers to the party that receives the correction of `relation`; None at the others."""
+    """The dealer's answer to the party that receives the correction of `relation`; None at the other parties."""
     exchange = s._engine.exchange
     tag = exchange.correction_tag(relation.key)
     if receiver(tag, s.n) != s.index:

@@ -1,4 +1,4 @@
-"""Packing of bits: the layout itself, element by element, and that packing, spreading and cutting into chunks agree."""
+"""Packed bits: the layout, element by element; packing, spreading and cutting into chunks agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody who knows numpy tries first: factors that are arrays, joining, operators between bits; and what it says where that is not so."""
+"""What numpy users try first works, or an error says what to call: arrays as factors, joining shares, operators between bits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def measured(s, x, factor, drop):
 
 @pytest.mark.parametrize("n", PARTIES)
 def test_a_share_is_scaled_by_an_array_of_reals(n):
-    """As weights of columns, or of rows: each element within a unit of what its own factor gives."""
+    """The array may weigh columns or rows; each element is within a unit of what its own factor gives."""
     long = np.arange(CHUNK + 5.0) % 7
     cases = [
         (X, [0.4, -1.2, 0.7], 20),
@@ -85,7 +85,7 @@ SMALL = [
 
 @pytest.mark.parametrize("n", PARTIES)
 def test_a_small_factor_keeps_its_bits(n):
-    """So the mean of a share is right to a few units, and to 2^-18 of itself, however many rows there are."""
+    """Thus the mean of a share is right to a few units and to 2^-18 of itself, however many rows there are."""
 
     async def program(s):
         results = []
@@ -125,7 +125,10 @@ def test_a_small_factor_keeps_its_bits(n):
         (
             lambda s, x: mpc.scale(s, 2**17 * x, [1e-7, 1.0, -2e-7], 20),
             PrecisionError,
-            "a factor of 1e-07 would keep fewer than 10 bits beside larger ones, and a share within 1.049e\\+06: scale by it alone, or declare",
+            (
+                "a factor of 1e-07 would keep fewer than 10 bits beside larger ones, and a share within 1.049e\\+06: "
+                "scale by it alone, or declare"
+            ),
         ),
         (lambda s, x: mpc.trunc(s, x, 2.5), ProgramError, "1 to 32 bits, not 2.5"),
     ],

@@ -1,4 +1,4 @@
-"""No value of anybody's data is in a control message, a log, an audit log, an error or a list of jobs, whatever goes wrong (invariants 25, 34)."""
+"""Whatever goes wrong, no control message, log, audit log, error or list of jobs has a value of anybody's data (invariants 25, 34)."""
 
 from __future__ import annotations
 

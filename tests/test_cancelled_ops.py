@@ -1,4 +1,4 @@
-"""An op that is cancelled ends its session at every party at once, wherever in it that happens (see also test_agreement, test_ops_groups)."""
+"""Cancelling an op at any point ends its session at every party at once (see also test_agreement, test_ops_groups)."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def several(s, x, is_done):
 
 @pytest.mark.parametrize("call", [local_work_first, several], ids=lambda call: call.__name__)
 def test_a_call_that_waits_for_no_message(call):
-    """For work of its own, or for calls of which none has begun: its peers wait for what it does no more."""
+    """The call waits for work of its own, or for calls that have not begun; its peers wait for what it does no more."""
 
     async def cancels(s):
         x, is_done = s.zero(3).assume_bound(1.0, "zeros"), asyncio.Event()

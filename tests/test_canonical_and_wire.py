@@ -1,4 +1,4 @@
-"""Strict encodings: any bytes parse or raise the one documented error (invariants 20, 21)."""
+"""Strict encodings: any bytes either parse or raise the one documented error (invariants 20, 21)."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_control_fields_are_exact():
 
 
 def test_no_name_of_a_kind_or_type_stands_behind_an_article():
-    """Which would have to be "an" for some."""
+    """The article would have to be "an" for some."""
     with pytest.raises(PeerMisbehaved, match=r"^peer: a message of kind 'ask' with missing"):
         wire.parse_control(pack({"kind": "ask"}), "peer")
     with pytest.raises(TypeError, match=r"^object has no canonical encoding$"):

@@ -1,4 +1,4 @@
-"""Comparison on shares of bits, against plain Python: whole circuits for n parties, every nibble, and the lanes that trade places."""
+"""Comparison on shares of bits, against plain Python: whole circuits for n parties, every nibble, and the lanes that swap places."""
 
 from __future__ import annotations
 

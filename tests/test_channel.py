@@ -1,4 +1,4 @@
-"""Live channels under attack: who may speak, who may displace whom, and what is said about it (invariants 13-18, 23)."""
+"""Live channels under attack: who may speak, who may displace whom, and what each side reports (invariants 13-18, 23)."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ async def test_a_silent_stranger_is_dropped_by_the_clock():
 
 
 class Broken(MemoryNetwork):
-    """A way that has a fault of its own."""
+    """A link that fails by itself."""
 
     def connect(self, caller, called):
         raise ZeroDivisionError(called)

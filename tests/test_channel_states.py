@@ -1,4 +1,4 @@
-"""The states of a channel: which may follow which, and which real ends of a link go through."""
+"""The states of a channel: which may follow which, and which ones the real ends of a link pass through."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`beaver check`: one process among real members, each of which fails in its own way; every row says what is wrong and what to do."""
+"""`beaver check` beside real members that each fail in a different way: every row says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DEALERS = ["is the dealer: it takes no jobs"]
 
 
 async def checked(nodes, name="a", *more):
-    """Exit status, what was found, and the last complaint."""
+    """The exit status, the findings as JSON, and standard error."""
     status, out, complaints = await nodes.beaver("check", "-c", f"{name}.toml", "--json", *more)
     assert "Traceback" not in complaints, complaints
     return status, json.loads(out), complaints
@@ -223,7 +223,7 @@ HELD = []
 
 
 def held(home):
-    """Another program has the identity."""
+    """Another process holds the identity."""
     HELD.append(lock := IdentityLock(home / "a.key"))
     lock.acquire()
 

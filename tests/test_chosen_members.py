@@ -1,4 +1,4 @@
-"""Options that name members: left out they mean all; an empty one, as a script's empty variable gives it, means nobody, and is refused."""
+"""Options that name members mean all if they are left out.  An empty one, as from a script's empty variable, is refused."""
 
 from __future__ import annotations
 

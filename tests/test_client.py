@@ -98,7 +98,7 @@ async def asked(nodes, protocol, at="lab", **what):
 
 
 def shown(case, fault):
-    """That a fault, or its text, is what the row of docs/errors.md says."""
+    """Check that a fault, or its text, is what the row of docs/errors.md says."""
     row, text = row_of(case), str(fault)
     assert row.shows(text) and (isinstance(fault, str) or type(fault).__name__ == row.kind), (row.text, text)
 
@@ -243,7 +243,7 @@ async def test_a_pool_is_that_of_the_parties_and_everyone_may_meet_at_a_broker(t
             (tmp_path / "wards.csv").write_text("ward\n" + "\n".join(["medical", "surgical", "medical", "other"] * 20) + "\n")
             with (tmp_path / "lab.toml").open("a") as file:
                 file.write(
-                    '[datasets.wards]\npath = "wards.csv"\n[datasets.wards.columns]\nward = { categories = ["medical", "surgical", "other"] }\n'
+                    '[datasets.wards]\npath = "wards.csv"\n[datasets.wards.columns]\nward.categories = ["medical", "surgical", "other"]\n'
                 )
             config = load_node_config(tmp_path / "lab.toml")
             wards = declared(config, "wards", ("ward",))
@@ -346,7 +346,7 @@ def test_a_client_is_told_what_is_wrong_before_it_asks_anyone(tmp_path):
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 3), (2, 3, 1)])
 def test_rows_have_a_name_for_each_column(shape):
-    """One column under two names was given as both."""
+    """One column under two names was once taken for both."""
     for table in (Table(["age", "bmi"], np.ones(shape)), np.ones(shape)):
         with pytest.raises(mpc.ProgramError) as caught:
             rows_of(table)

@@ -1,4 +1,4 @@
-"""Clients that die, lie, wait or send what they may not; and parties that die under one (invariants 20, 21, 25, 27)."""
+"""Clients that die, lie, wait or send what they may not, and parties that die while they serve one (invariants 20, 21, 25, 27)."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ async def test_who_began_a_job_does_not_wait_for_others_that_its_client_never_to
 
 
 async def test_a_client_that_leaves_while_the_session_begins_is_named_by_all(tmp_path):
-    """Whenever it leaves; its result may have been on its way."""
+    """It may leave at any moment, even when its result is on its way."""
     rng, seen = random.Random(7), Counter()
     async with served(tmp_path, ("a", "b", "c")) as nodes:
         for _ in range(30):

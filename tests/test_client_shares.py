@@ -1,4 +1,4 @@
-"""What a client's rows look like to the parties, and a result to everyone but the client (invariants 1, 4, 19, 24, 31)."""
+"""What the parties see of a client's rows, and what all but the client see of its result (invariants 1, 4, 19, 24, 31)."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def together(n, program, words, *, portions=None, committed=None, give=Vis
 
 @pytest.fixture
 def sent(monkeypatch):
-    """Who sent how many bytes of messages to whom."""
+    """The bytes of messages that each sender sent to each receiver."""
     seen = []
     plain = Flow.send
 

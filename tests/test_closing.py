@@ -1,4 +1,4 @@
-"""A node that is closed, whatever it and its peers are doing, leaves nothing behind that runs."""
+"""A node that closes, whatever it and its peers are doing, leaves nothing running."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_a_dealer_that_closes_in_a_session_has_left_it():
 
 
 async def stays(node):
-    """One session, until somebody ends it."""
+    """Keep one session open until somebody ends it."""
     async with node.session("j") as s:
         x = s.input([1.0] * 4 if s.index == 0 else None, 0, 4, bound=4.0)
         while True:
@@ -52,7 +52,7 @@ async def stays(node):
 
 
 async def works(node):
-    """One session after the other, each with its dealer."""
+    """Run one session after the other, each with its dealer."""
     while True:
         async with node.session("j") as s:
             x = s.input([1.0] * 4 if s.index == 0 else None, 0, 4, bound=4.0)
@@ -61,7 +61,7 @@ async def works(node):
 
 
 async def cycle(rng):
-    """All members come; in the midst of whatever they do by then they go, each in good order or cut off before."""
+    """All members come, and leave in the midst of their work, each in good order or after it was cut off."""
     identities, roster = simulated_roster(2)
     network, clocks = MemoryNetwork(), replace(CLOCKS, repair=rng.choice([0.0, 0.05]))
     nodes = [Node(who, roster, network.of(who.name), clocks=clocks) for who in identities]

@@ -166,7 +166,7 @@ async def test_keygen_and_version(tmp_path):
 
 
 def test_no_file_is_judged_by_the_parser_of_the_command_line(tmp_path, monkeypatch):
-    """Which calls one that this user may not read a wrong command line (2): it is a fault of the set-up (1), with a remedy."""
+    """The parser would call an unreadable file a wrong command line (2): it is a fault of the set-up (1), with a remedy."""
     sources = "".join(path.read_text() for path in (ROOT / "parties").rglob("*.py"))
     options = re.findall(r"Annotated\[\s*Path(?: \| None)?,\s*typer\.\w+\(([^)]*)", sources)
     assert len(options) > 20 and all("readable=False" in each for each in options)

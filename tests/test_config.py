@@ -96,14 +96,14 @@ def test_a_file_that_is_not_there_or_no_text(home):
 
 
 def read_all(path):
-    """What a node reads before it opens, in its order."""
+    """Read all files that a node reads before it opens, in the same order."""
     config = load_config(path)
     RosterMemory(config.state_path, config.roster_path).check(config.load_roster())
 
 
 @pytest.mark.parametrize("file", ["a.toml", "a.key", "roster.toml", "a.state"])
 def test_a_pipe_in_place_of_a_file_holds_nobody_up(home, file):
-    """Whoever opens one waits for its other end, deaf to all signals but the last."""
+    """A process that opens a pipe waits for its other end, and only SIGKILL ends it."""
     (home / "a.toml").write_text(GOOD)
     (home / file).unlink(missing_ok=True)
     os.mkfifo(home / file, 0o600)

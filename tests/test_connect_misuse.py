@@ -1,4 +1,4 @@
-"""`mpc.connect` and `mpc.connect_sync`, each where the other is meant, or with other arguments than they take."""
+"""`mpc.connect` and `mpc.connect_sync`, each used where the other is meant, or called with arguments that they do not take."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_each_names_the_other_where_that_is_meant(config):
 
 
 async def test_one_name_is_no_list_of_names(config):
-    """It was taken for a list of letters."""
+    """A single name was once taken for a list of letters."""
     with pytest.raises(mpc.ConfigError, match="parties='alpha' is one name: pass a list of names"):
         async with mpc.connect(config, job="j", parties="alpha"):
             pass

@@ -1,4 +1,4 @@
-"""`mpc.connect_sync`: a session for scripts and notebooks, beside real processes; whatever happens, nothing hangs and nothing is left behind."""
+"""`mpc.connect_sync`, beside real processes: whatever happens to a blocking session, nothing hangs and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ except KeyboardInterrupt:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def all_(tmp_path_factory):
-    """b, c and the dealer run; a is this process or its script."""
+    """The nodes b, c and the dealer run; a is this process or its script."""
     all_ = Organisations(tmp_path_factory.mktemp("organisations"))
     all_.parties.remove(all_.a)
     all_.everyone.remove(all_.a)
@@ -303,7 +303,7 @@ async def test_wrong_uses_are_named(all_):
 
 
 def forked(action):
-    """What `action` raises in a forked child."""
+    """The error that `action` raises in a forked child."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""Ctrl-C at moments that a signal meets only now and then (invariant 7)."""
+"""Ctrl-C at moments that a signal rarely hits (invariant 7)."""
 
 from __future__ import annotations
 

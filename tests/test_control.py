@@ -1,4 +1,4 @@
-"""The local door of a node: whatever becomes of a request, whoever asks hears of it, and never a value."""
+"""The local socket of a node: whatever becomes of a request, the asker is told, and never told a value."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def full(path):
 
 @pytest.mark.parametrize("loop", [None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_a_node_that_takes_no_more_is_asked_once_it_does(tmp_path, loop):
-    """It is there: whoever asks waits for it, and another node does not take its place."""
+    """Such a node runs: a request waits for it, and another node does not take its place."""
     path, log = tmp_path / "a.sock", logging.getLogger("beaver.a")
 
     async def ask():
@@ -167,7 +167,7 @@ async def test_a_node_makes_its_socket_in_turn_with_those_that_remove_dead_ones(
 
 @pytest.mark.skipif(not LOCKS.exists(), reason="Linux tells who waits for a lock")
 async def test_a_node_that_starts_beside_another_does_not_take_its_socket(tmp_path):
-    """Two files that name one control socket: whoever comes second is refused, though nobody was there yet when it began."""
+    """Two files name one control socket: the second node is refused, though no node was there yet when it began."""
     path, handle = tmp_path / "a.sock", os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     process = await serving(path)
@@ -209,7 +209,7 @@ def not_to_be_entered(folder):
     [(below_a_file, errno.ENOTDIR), (a_link_to_itself, errno.ELOOP), (not_to_be_entered, errno.EACCES)],
 )
 async def test_where_nobody_can_tell_whether_a_node_answers_it_is_said_why(tmp_path, make, reason):
-    """Neither that one answers, nor that none does: and what is there stays as it is."""
+    """The message claims neither that a node answers nor that none does, and the socket stays as it is."""
     path = make(tmp_path)
     before = list(tmp_path.rglob("*"))
     if make is not below_a_file:
@@ -226,7 +226,7 @@ async def test_where_nobody_can_tell_whether_a_node_answers_it_is_said_why(tmp_p
 
 
 async def test_a_node_that_closes_leaves_the_socket_of_the_next(tmp_path):
-    """Its socket is removed in a thread, which here is not free before another node of the same `control` was started."""
+    """A thread removes the socket; here it is not free until another node with the same `control` has started."""
     path, log, busy = tmp_path / "a.sock", logging.getLogger("beaver.a"), threading.Event()
     with ThreadPoolExecutor(1) as threads:
         asyncio.get_running_loop().set_default_executor(threads)

@@ -1,4 +1,4 @@
-"""Matrix products with one local product for each party: terms and cross against Python integers, and where they are used."""
+"""Matrix products with one local product at each party: terms and crosses against Python integers, and where ops use them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def reference(u, d, v, e, up):
 
 
 def halves(u, d, v, e, up):
-    """Of every way to take half a product."""
+    """Every way to compute half a product."""
     yield halved(u, d, v, e, up=up)
     yield halved_by_limbs(u, d, v, e, up=up)
     for name, product in BACKENDS.items():
@@ -58,7 +58,7 @@ def test_halves(shape, up):
 
 
 def test_halves_of_largest_digits():
-    """Sums that grow as fast as they can, so that a lost low bit would show."""
+    """The sums grow as fast as they can, so that a lost low bit would show."""
     near = full(2, 2 * DEPTH + 1) & np.uint64(3)
     for digits in ((2**20, 2**20, 2**21), (-(2**20), -(2**20), -(2**21)), (2**20 - 1, 2**20 - 1, 2**21 - 1)):
         word = np.uint64(sum(digit << place for digit, place in zip(digits, (0, 21, 42), strict=True)) % 2**64)
@@ -162,7 +162,7 @@ def test_a_cross_and_parts_of_it_are_evaluated_from_the_shares_of_each_party():
 @pytest.mark.parametrize("key", [(slice(None, None, -1),) * 2, (0, slice(None, None, 2)), (slice(None, None, -1), 2), (..., None)])
 @pytest.mark.parametrize("n", PARTIES)
 def test_the_dealer_answers_for_any_view_of_a_cross(n, key):
-    """No party asks for one backwards, which is in no order of memory: whoever does has no fault of the dealer's to show for it."""
+    """No party asks for a reversed view, which is in no memory order; one that does so must not cause a fault of the dealer."""
     seeds = [Seed(bytes([index] * 32)) for index in range(n)]
     whole = cross(*([seed.words("mask", each.where) for seed in seeds] for each in (A, B)))
     named = ex.combine("cross", A, B)
@@ -187,7 +187,7 @@ def test_the_dealer_answers_for_any_view_of_a_cross(n, key):
     ],
 )
 def test_what_no_party_names_is_no_cross(left, right):
-    """Products have no shares, and others are no two matrices: the dealer takes none of them."""
+    """The dealer refuses a cross of products, which have no shares, or of anything but two matrices."""
     with pytest.raises(ValueError, match=r"cross|shapes"):
         unpack_expression(("cross", (), (left.tree, right.tree)), {})
 

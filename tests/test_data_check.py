@@ -1,4 +1,4 @@
-"""`beaver data check`: counts and places, and no value."""
+"""`beaver data check` reports counts and places, and no value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets: the right numbers from any CSV file, and errors that say where but never what."""
+"""Datasets: the right numbers from any CSV file, and errors that say where a fault is but never show a value."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ PIECES = st.sampled_from(
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(pieces=st.lists(PIECES, max_size=14), columns=st.sampled_from([["age"], ["bmi", "age"], ["dose"]]), alone=st.booleans())
 def test_the_quick_way_reads_as_the_careful_one(clinic, pieces, columns, alone):
-    """Whatever the file holds: the same numbers, or the same error."""
+    """Both ways give the same numbers or the same error, whatever the file holds."""
     header, columns = ("age\n", ["age"]) if alone else ("age,bmi,dose\n1,2,3\n", columns)
     outcomes = []
     for quick in (True, False):

@@ -1,4 +1,4 @@
-"""Damaged files and databases whose damage only their contents show: they are refused, and the process goes on."""
+"""Damaged files and databases that look right until they are read are refused, and the process goes on."""
 
 from __future__ import annotations
 

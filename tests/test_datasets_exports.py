@@ -219,6 +219,6 @@ def test_a_category_may_be_called_as_nothing_is_called_elsewhere(tmp_path):
 
 @pytest.mark.parametrize("write", [as_parquet, as_sqlite])
 def test_text_is_text_where_a_source_has_nulls(tmp_path, write):
-    """What is missing there is null: a text NA is somebody's code."""
+    """In such a source a missing value is null, so the text NA is somebody's code."""
     config = configured(tmp_path, write(tmp_path, {"ward": ["a", "NA"]}), RULES)
     assert refusal(load, config, "p", ["ward=a"]).endswith("row 2, column 'ward': not among the declared categories")

@@ -1,4 +1,4 @@
-"""Frames where a program embeds the engine: protocols take them as they are."""
+"""Protocols take data frames as they are, where a program embeds the engine."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_regression_on_frames_knows_the_names(make):
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, lambda table: pd.DataFrame(table).to_numpy()])
 def test_a_target_of_one_column_is_a_target(make):
-    """As `frame[["score"]]` has it: nothing of a result has another shape for it."""
+    """The target may be a frame of one column, as `frame[["score"]]` is: no result changes its shape."""
     x = np.random.default_rng(1).normal(size=(80, 2))
     y = make({"score": x @ [2.0, -1.0] + 3})
 

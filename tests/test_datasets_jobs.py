@@ -24,7 +24,8 @@ from tests.test_client import served
 from tests.waiting import until
 
 WARDS = ["surgical", "medical", "other"]
-COLUMNS = 'columns = { age = { unit = "years" }, bmi = {}, ward = { categories = ["surgical", "medical", "other"], baseline = "other" }, score = {} }\n'
+WARD = '{ categories = ["surgical", "medical", "other"], baseline = "other" }'
+COLUMNS = f'columns = {{ age = {{ unit = "years" }}, bmi = {{}}, ward = {WARD}, score = {{}} }}\n'
 SOURCES = {
     "a": 'path = "stay.csv"\nseparator = ";"\ndecimal = ","\n',
     "b": 'path = "stay.parquet"\n',
@@ -130,7 +131,10 @@ async def test_categories_that_are_spelt_differently_are_a_disagreement_and_no_d
         assert complaints.splitlines()[-1] == f"Disagreement: {told}"
         assert row_of("describes its columns differently").shows(told)
         # At the third party too, if it had accepted before b answered; and at b with what only b and its proposer know.
-        mine = "a: describes its columns differently: it asks for 'ward=surgical', which is no category of column 'ward' here; did you mean 'ward=Surgical'?"
+        mine = (
+            "a: describes its columns differently: it asks for 'ward=surgical', which is no category of column 'ward' here; "
+            "did you mean 'ward=Surgical'?"
+        )
         assert f"phase=unlike {mine} Declare the same everywhere." in nodes.log("b")
         (entry,) = entries(nodes, "b")
         assert (entry["kind"], entry["by"], entry["reason"].startswith(f"Disagreement: {mine}")) == ("declined", "b", True)

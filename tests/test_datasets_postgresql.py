@@ -1,4 +1,4 @@
-"""Datasets from a real PostgreSQL server: one that is installed, or that of the development environment."""
+"""Datasets from a real PostgreSQL server: an installed one, or the one of the development environment."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def read(server, tmp_path):
         (tmp_path / "password").write_text(password + "\n")
         (tmp_path / "password").chmod(0o600)
         (tmp_path / "a.toml").write_text(
-            f'name = "a"\nkey = "k"\nroster = "r"\n[datasets.p]\ndatabase = "{server}"\npassword_file = "password"\nsql = "{sql}"\n{COLUMNS}'
+            'name = "a"\nkey = "k"\nroster = "r"\n'
+            f'[datasets.p]\ndatabase = "{server}"\npassword_file = "password"\nsql = "{sql}"\n{COLUMNS}'
         )
         return load(load_node_config(tmp_path / "a.toml"), "p", columns or ["age"]).rows.tolist()
 

@@ -1,4 +1,4 @@
-"""Datasets from Parquet, Arrow, frames and databases: the same numbers from each, and errors that hold no value, chained ones included."""
+"""Datasets from Parquet, Arrow, frames and databases give the same numbers; no error, chained ones included, holds a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dealer as it is on the wire: bytes per party, nothing of the inputs, one name per range (invariants 7, 11, 12)."""
+"""The dealer on the wire: bytes per party, nothing of the inputs, one name for each range (invariants 7, 11, 12)."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ async def test_a_second_name_ends_the_session_at_everyone_and_is_never_answered(
 
 
 async def test_what_a_party_asks_for_ahead_is_held_by_its_name_alone():
-    """What is made of a name takes up to thirty times as much."""
+    """The relation that a name is parsed into takes up to thirty times as much memory."""
     identities, roster = simulated_roster(2)
     node = Node(identities[-1], roster, MemoryNetwork().of("the-dealer"), clocks=CLOCKS)
     session = DealerSession(Agreed(describe("j", node.mesh, None, ""), bytes(32), {}, {}, {}), node.mesh, Ledger(), MemoryBudget(0))

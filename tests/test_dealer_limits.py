@@ -1,4 +1,4 @@
-"""What one session can take of a dealer: no other one waits for what it asked for (invariants 21, 27)."""
+"""One session can take only so much of a dealer: no other session waits for what it asked for (invariants 21, 27)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ PRODUCTS = {"limbs": products.by_limbs, "torch": products.by_torch, "cross": lam
 
 @pytest.mark.parametrize("which", PRODUCTS)
 def test_a_product_halts_between_its_parts(monkeypatch, which):
-    """In the thread that makes the other half of a cross, too."""
+    """It also halts in the thread that makes the other half of a cross."""
     monkeypatch.setattr(products, "TORCH_ROWS", ROWS)
     if which == "torch":
         pytest.importorskip("torch")
@@ -198,11 +198,14 @@ async def test_nobody_waits_for_more_memory_than_there_is():
             pass
 
 
-LACKS = "the-dealer: has no memory for what the program needs of it at scope {}; let the program take smaller pieces, or give the dealer's machine more memory"
+LACKS = (
+    "the-dealer: has no memory for what the program needs of it at scope {}; let the program take smaller pieces, "
+    "or give the dealer's machine more memory"
+)
 
 
 async def asks_for_much(of, prepare, n=2):
-    """What sessions end with in which p0 asks for a relation, of a dealer that was prepared; and the scope of that."""
+    """The outcomes of sessions in which p0 asks a prepared dealer for a relation, and the scope of that relation."""
     asked = []
     async with nodes(n) as opened:
         prepare(opened[-1].dealer)
@@ -222,7 +225,7 @@ async def asks_for_much(of, prepare, n=2):
 
 
 async def small_machine():
-    """What is found where a program asks for more than the dealer's memory holds."""
+    """The outcome where a program asks for more than the dealer's memory holds."""
     size = memory_of(long("7"), 2)
     return (await asks_for_much(long, lambda dealer: setattr(dealer, "_memory", MemoryBudget(2 * size - 1))))[0]
 
@@ -345,7 +348,7 @@ def test_a_correction_takes_no_more_memory_than_is_said_and_not_much_less(name, 
 
 
 async def test_jobs_that_are_taken_back_at_once_hold_no_place():
-    """In one burst, before the dealer has begun to wait for any: each job by itself is nobody's, and nothing else would end it."""
+    """They come in one burst, before the dealer waits for any: nobody takes part in these jobs, and nothing else would end them."""
     async with nodes(3) as opened:
         await connected(*opened)
         dealer, mesh = opened[-1], opened[0].mesh

@@ -1,4 +1,4 @@
-"""The broker of the demo over MQTT, as a process of its own: it ends at once and without a word, whoever is connected."""
+"""The broker of the demo over MQTT, in its own process, ends at once and silently, whoever is connected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONNACK = b"\x20\x02\x00\x00"
 @pytest.mark.parametrize("rude", [b"", CONNECT[:3]])
 @pytest.mark.parametrize("by", ["signal", "parent"])
 async def test_it_stops_beside_a_connection_that_says_nothing(by, rude):
-    """It printed a traceback, as whoever said nothing was still waited for."""
+    """The broker once printed a traceback here, since it still waited for the silent connection."""
     listener = bound()
     address = listener.getsockname()
     process = await spawn(("-m", "parties.demo.broker"), listener)

@@ -1,4 +1,4 @@
-"""Why a session ended is the same at every member, whoever tells it first (invariants 25, 27)."""
+"""Every member gives the same reason for the end of a session, whoever tells it first (invariants 25, 27)."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_what_a_member_was_told_it_passes_on_unchanged(monkeypatch, seed):
 
 @pytest.mark.parametrize("party", ["p0", "p1", "lab"])
 def test_a_client_is_shown_no_words_of_a_party(party):
-    """A terminal would obey some."""
+    """A terminal would obey some control characters."""
     text = str(heard("p0", "\x1b[2Jmoved to evil.example", party, "lab"))
     assert "gone" in text
     assert "evil" not in text
@@ -124,7 +124,7 @@ def test_a_client_is_shown_no_words_of_a_party(party):
 
 
 async def no_room():
-    """What a client hears of the dealer, which is said to have no room."""
+    """What a client is told when the dealer has no room."""
     return [heard("a", "room", "dealer", "lab")]
 
 
@@ -138,7 +138,7 @@ async def test_a_client_hears_that_the_dealer_has_no_room_and_not_that_it_denied
 
 
 def own():
-    """What ends a job at `a`, the start of which does not get into its audit log."""
+    """The fault that ends a job at `a` whose start cannot be written into a's audit log."""
     fault = ConfigError("a.audit.log: ...")
     fault.ending = UNWRITTEN
     return fault
@@ -178,7 +178,10 @@ async def test_who_tells_of_nobody_is_named_itself(kind):
 
 
 async def test_what_differs_is_said_rather_than_that_its_member_gave_up():
-    """As of a dealer that takes a roster last: another party's withdrawal lets it give the job up, which may come before this party looked."""
+    """The dealer takes up another roster last, and gives the job up since another party withdrew.
+
+    Word of that may come before this party compares the rosters.
+    """
     identities, roster = simulated_roster(2)
     network = MemoryNetwork()
 
@@ -199,7 +202,7 @@ async def test_what_differs_is_said_rather_than_that_its_member_gave_up():
 
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_a_fault_that_all_programs_have_is_found_by_each(n):
-    """Whoever is first ends the session, while what others sent is on its way still."""
+    """The first party to fail ends the session while messages of others are still on their way."""
     found = []
 
     async def program(s):

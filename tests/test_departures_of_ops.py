@@ -1,4 +1,4 @@
-"""What an op begins beside the program leaves before the op returns, whatever the program does next (decisions 0027, 0028)."""
+"""What an op begins beside the program is sent before the op returns, whatever the program does next (decisions 0027, 0028)."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ async def multiplies(s):
 
 
 async def its_peer_has_it(s, dealer, came):  # noqa: ARG001  another case asks the dealer
-    """Or this would wait."""
+    """The peer has the opening; otherwise this would wait."""
     await s.made(await masks(s))
     came.set()
 
 
 async def the_dealer_has_it(s, dealer, came):
-    """By the other party: this one has asked for nothing yet."""
+    """The dealer has the ask of the other party; this one has asked for nothing yet."""
     await until(lambda: (cost := dealer.dealer.served[0].cost) is not None and cost.relations > 0)
     came.set()
     await s.made(await multiplies(s))

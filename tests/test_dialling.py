@@ -1,4 +1,4 @@
-"""How soon a member that starts is met by one that dials it, and how often that one tries."""
+"""How soon a member that starts is reached by one that dials it, and how often that one tries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLOCKS = Clocks(lost=1e6)
 
 
 class Leap(selectors.SelectSelector):
-    """Where the loop would sleep, time leaps."""
+    """A selector that lets time leap where the loop would sleep."""
 
     now = 0.0
 

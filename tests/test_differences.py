@@ -1,4 +1,4 @@
-"""Jobs that differ by few rows: listed from the audit log, and denied where the policy says so (invariant 26)."""
+"""Jobs that differ by few rows are listed from the audit log, and denied where the policy says so (invariant 26)."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ async def test_a_node_denies_a_job_that_differs_by_few_rows_over_restarts(tmp_pa
 
 
 async def test_rows_without_a_weight_are_none_of_a_weighted_mean(tmp_path):
-    """Two weights that differ in one row would else tell what that row holds: both jobs read the same rows."""
+    """Otherwise two weights that differ in one row would tell what that row holds, though both jobs read the same rows."""
     limited, allowed = LIMITED.replace('"mean", "sum"', '"weighted_mean", "mean"'), 'allow = ["weighted_mean", "mean"]\n'
     async with governed(tmp_path, a=limited, b=allowed, c=allowed) as nodes:
         for name, rows in nodes.data.items():
@@ -269,7 +269,7 @@ async def test_rows_without_a_weight_are_none_of_a_weighted_mean(tmp_path):
 
 
 def test_a_job_is_compared_with_few_however_many_there_were():
-    """Counted: what is compared are the jobs of near numbers of rows."""
+    """Comparisons are counted: only jobs with near numbers of rows are compared."""
     history, compared = History(), []
 
     class Counted(Use):

@@ -1,4 +1,4 @@
-"""The dry run of `s.run`: it ends whatever the program waits for, names only what the real run names, and asks for no more than can lie anywhere."""
+"""The dry run of `s.run` ends whatever the program waits for, names only what the real run names, and asks at most one window ahead."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def test_a_planned_program_takes_arguments_by_name_too(n):
 
 
 def test_a_program_that_runs_keeps_nothing_of_its_dry_run(monkeypatch):
-    """However many names it has asked for."""
+    """This holds however many names the dry run asked for."""
     plans = []
     dry = session.dry_run
 
@@ -350,7 +350,7 @@ async def plans_a_part(s, x):
 @pytest.mark.parametrize("program", [calls_before_it_looks, calls_before_it_waits, begins_tasks_before_it_looks, plans_a_part])
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
 def test_a_dry_run_that_ends_leaves_no_call_to_warn_of(program, seed, recwarn, caplog):
-    """Python said that reveal was never awaited, and named the line of a program that awaits all of its calls."""
+    """Python once warned that reveal was never awaited, and named a line of a program that awaits all its calls."""
 
     async def planned(s):
         return [part.tolist() for part in await s.run(program, small(s))]

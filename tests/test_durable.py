@@ -1,4 +1,4 @@
-"""Files that are whole or not there: killed before every call of the system, on a full disk, in folders that may not be written (mpc/durable.py)."""
+"""A file is whole or absent, even if its writer is killed before any system call, or may not write (mpc/durable.py)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def beaver(*arguments):
 
 @pytest.fixture
 def no_room():
-    """No file may grow: the same as a full disk."""
+    """Let no file grow beyond 10 bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
     yield
@@ -91,7 +91,7 @@ def test_one_that_is_left_unfinished_was_never_there(tmp_path):
 
 
 def test_one_that_can_neither_be_written_nor_closed_leaves_nothing(tmp_path):
-    """As some file systems have it that write what they took only when it is closed."""
+    """Some file systems write only on closing what they took before."""
     with pytest.raises(OSError, match="write") as raised, durable.NewFile(tmp_path / "file") as file:
         os.close(file._handle)
         raise OSError(errno.ENOSPC, "write")
@@ -129,7 +129,7 @@ READERS = {
 
 @pytest.mark.parametrize("what", READERS)
 def test_permissions_are_those_of_the_very_file_that_is_read(tmp_path, monkeypatch, what):
-    """Who can change the folder could else show a file of its own to whoever reads, and another one to whoever asks."""
+    """Otherwise somebody who can change the folder could show one file to the reader and another to the check."""
     path = tmp_path / "file"
     Identity.generate("a").save(path)
     if what == "configuration":
@@ -302,7 +302,8 @@ if os.getuid() == 0:
     # Root may write anywhere.
     os.setuid(65534)
 faults = []
-for write, name in ((durable.create, "other"), (durable.replace, "other"), (durable.replace, "file"), (lambda path, _: durable.NewFile(path), "other")):
+writes = (durable.create, "other"), (durable.replace, "other"), (durable.replace, "file"), (lambda path, _: durable.NewFile(path), "other")
+for write, name in writes:
     try:
         write(Path(name), b"new")
     except OSError as fault:
@@ -313,7 +314,7 @@ print(json.dumps(faults))
 
 @pytest.mark.parametrize("mode", [0o555, 0o333])
 def test_a_folder_that_may_not_be_written_or_flushed_is_told_at_once(tmp_path, mode):
-    """One that may be written but not read could lose the name."""
+    """A folder that may be written but not read cannot be flushed, and could lose the new name."""
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "file").write_bytes(OLD)

@@ -1,4 +1,4 @@
-"""Before, during and after a job: what it will cost is what it costs, how far it is while it runs, and how a command ends."""
+"""Before, during and after a job: its estimated cost is its real one, its progress is shown, and a command ends as documented."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ async def test_lines_where_there_is_no_terminal(nodes):
 
 
 def test_a_dry_run_that_nobody_waits_for_ends():
-    """It would take minutes, and a process that ends would wait for its memory."""
+    """The dry run would take minutes, and the end of the process would wait for it."""
     endless = {"target": "score", "solver": "sgd", "batch_size": 20, "epochs": 100_000}
     foresight = Foresight(Task("linear_regression", "patients", ("age", "bmi", "score"), ("a", "b", "c"), (), endless))
     before = set(threading.enumerate())

@@ -1,4 +1,4 @@
-"""A party that is done leaves at once, with its node, as a program does that ends with its last call: the others have all that it sent."""
+"""A party that is done leaves at once, with its node; the others still have all that it sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def opened(n=3):
 
 
 async def gives(node, count=1, job="j"):
-    """Send what p0 alone gets."""
+    """Reveal a value to p0 alone."""
     async with node.session(job) as s:
         return [await protocols.secure_sum(s, np.full(200, float(number)), to=["p0"]) for number in range(count)]
 
@@ -128,6 +128,6 @@ async def ended(waiting):
 
 
 def silent(monkeypatch, channel, kinds):
-    """This channel loses the control messages of these kinds, as when its member dies, or the link breaks, before they leave."""
+    """Let this channel lose control messages of these kinds, as if its member died, or the link broke, before they left."""
     through = channel.control
     monkeypatch.setattr(channel, "control", lambda **body: None if body["kind"] in kinds else through(**body))

@@ -1,4 +1,4 @@
-"""docs/errors.md has a row for every error that the sources make: all of mpc, parties and protocols, all kinds."""
+"""docs/errors.md has a row for every error of every kind that the sources of mpc, parties and protocols make."""
 
 from __future__ import annotations
 
@@ -105,7 +105,10 @@ SEEN = {
         {("Disagreement", "is other"), ("PeerLost", "is other")},
     ),
     "by a call": (
-        "def deny(rule, text):\n    raise PolicyDenied(f'rule `{rule}`: {text}')\ndeny('ask', 'it is late')\ndeny('gets', f'{who} may not')",
+        (
+            "def deny(rule, text):\n    raise PolicyDenied(f'rule `{rule}`: {text}')\n"
+            "deny('ask', 'it is late')\ndeny('gets', f'{who} may not')"
+        ),
         {("PolicyDenied", "rule `ask`: it is late"), ("PolicyDenied", f"rule `gets`: {Q} may not")},
     ),
     "of a constant": ("TEXT = 'is gone'\ndef f():\n    raise ConfigError(TEXT)", {("ConfigError", "is gone")}),

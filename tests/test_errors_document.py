@@ -1,4 +1,4 @@
-"""docs/errors.md: every row has one case that provokes it, here or in a file that is imported here."""
+"""docs/errors.md: every row has exactly one case that provokes it, here or in a file that is imported here."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def foreign_task(s):
 
 
 async def after_the_end(program):
-    """What an op of p0's session says when it is over."""
+    """The error of an op in p0's session after the session has ended."""
     kept = {}
 
     async def kept_too(s):
@@ -184,7 +184,7 @@ async def left_behind():
 
 
 async def two_disagree(s):
-    """p1 sends p0 alone what p0 does not expect."""
+    """p1 sends to p0, and to nobody else, what p0 does not expect."""
     await s.reveal(s.zero(1) * (1 + (s.index == 1)), to=0)
     await s.reveal(s.zero(1))
 

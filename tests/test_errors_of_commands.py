@@ -1,4 +1,4 @@
-"""The rows of docs/errors.md that a command can meet: real processes, their message and their exit status."""
+"""Rows of docs/errors.md that commands provoke: real processes, their messages and their exit statuses."""
 
 from __future__ import annotations
 
@@ -182,12 +182,13 @@ DATA = {
     "old": HEADER + "121,2,3\n",
     "nobody": HEADER,
 }
+BY_COLUMNS = "run linear_regression --dataset patients --columns x,y --set split=columns"
 TAKING_PART = {
     "FILE: a node or a client with this identity": PARTY,
     "is known here": f"jobs show {'0' * 32} -c a.toml",
     "is running here": f"jobs cancel {'0' * 32} -c a.toml",
     "is no party of the roster": "run mean --dataset patients --columns age --parties a,zed -c a.toml",
-    "has none of the columns": "run linear_regression --dataset patients --columns x,y --set target=x --set split=columns --parties a,b -c a.toml",
+    "has none of the columns": f"{BY_COLUMNS} --set target=x --parties a,b -c a.toml",
     "and names all: N take part": "run mean --dataset patients --columns age --parties a -c a.toml",
     "correct --wait": "run mean --dataset patients --columns age --parties a,b --wait 1000001 -c a.toml",
     "and all receivers must be among": "run mean --dataset patients --columns age --parties b,c -c a.toml",
@@ -250,7 +251,7 @@ def prepared(home):
         with (home / f"{name}.toml").open("a") as file:
             for dataset, content in DATA.items():
                 file.write(
-                    f'[datasets.{dataset}]\npath = "{dataset}.csv"\ncolumns = {{ age = {{ range = [0, 120] }}, bmi = {{}}, score = {{}} }}\n'
+                    f'[datasets.{dataset}]\npath = "{dataset}.csv"\ncolumns = {{ age.range = [0, 120], bmi = {{}}, score = {{}} }}\n'
                 )
                 if content is not None:
                     (home / f"{dataset}.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -273,12 +274,12 @@ async def answers(stack, endpoint, frame):
 
 
 def keyless(known):
-    """Who announces the key that the roster gives it, and does not hold it."""
+    """A member that announces the key which the roster gives it, and does not hold that key."""
     return type("Keyless", (Identity,), {"public": known["keyless"].public})("keyless", bytes(32))
 
 
 def framed(data):
-    """As a link carries it."""
+    """The bytes of a frame as a link carries it."""
     return len(data).to_bytes(4, "little") + data
 
 

@@ -201,7 +201,7 @@ def test_no_secret_of_a_database_is_in_its_address_which_messages_show(tmp_path,
 
 @pytest.mark.parametrize("write", [as_parquet, as_duckdb])
 def test_whole_numbers_that_are_kept_as_decimals_are_changed_no_more_silently_than_others(tmp_path, write):
-    """As PostgreSQL keeps the sum of large integers."""
+    """PostgreSQL keeps the sum of large integers as a decimal."""
     for last, scale in ((2**53 + 2, 0), (2**53 + 1, 1)):
         config = configured(tmp_path, write(tmp_path, {"bmi": pa.array([1, last], pa.decimal128(20, scale))}))
         assert load(config, "p", ["bmi"]).rows[:, 0].tolist() == [1, float(last)]

@@ -1,4 +1,4 @@
-"""The rows of docs/errors.md that what a job says, or the data that it is given, can be wrong about."""
+"""Rows of docs/errors.md about what a job says, and about data that do not fit the job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of docs/errors.md that a program can meet: protocols, models, ops and shares that are called as they cannot be."""
+"""Rows of docs/errors.md that a program can provoke, by misuse of protocols, models, ops and shares."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fit(s, x=ROWS_OF_X, y=Y, **settings):
 
 
 async def predicted(s, x, **settings):
-    """From weights that nobody has seen."""
+    """A prediction from weights that nobody has seen."""
     model = await LinearRegression(**settings).fit(s, np.eye(9, 2) + s.index, Y, reveal=False)
     return await model.predict(s, x)
 

@@ -1,4 +1,4 @@
-"""The rows of docs/errors.md on set-up, rosters and checks: each is provoked by a command, a handshake or a peer."""
+"""Rows of docs/errors.md about set-up, rosters and checks, each provoked by a command, a handshake or a peer."""
 
 from __future__ import annotations
 

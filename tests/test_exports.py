@@ -1,4 +1,4 @@
-"""What `import mpc` and `import protocols` promise."""
+"""The public names of `mpc` and `protocols`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECEIVERS = {"everyone", "party", "receivers"}
 
 
 def test_a_session_has_these_names_and_no_others():
-    """So whatever a program opens was masked by an op: nothing here opens words."""
+    """None of these names opens words, so all that a program opens was masked by an op."""
     calls = OWN_VALUES | OTHERS_SEE | RECEIVERS | {"made", "run"}
 
     async def program(s):
@@ -44,7 +44,7 @@ def test_a_session_has_these_names_and_no_others():
 
 
 def test_an_op_may_be_called_with_either():
-    """By a program, and by the body of another op."""
+    """A program may call it, and so may the body of another op."""
 
     async def program(s):
         x = s.input([3.0] if s.index == 0 else None, 0, 1, bound=8.0)

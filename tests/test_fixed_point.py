@@ -1,4 +1,4 @@
-"""Reals to words and back, and what is refused (invariants 28, 34)."""
+"""Reals become words and come back; what has no word is refused (invariants 28, 34)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_larger_bound_is_advised_for_what_it_helps():
 @example(2**58 + 16, 4)
 @example(2**62 - 255, -1)
 def test_whole_numbers_are_words_to_the_last_bit(value, frac):
-    """As floats they would have 53 bits."""
+    """As floats they would keep only 53 bits."""
     bits = 62 - max(frac, 0)
     value >>= max(frac, 0)
     wanted = round(value * Fraction(2) ** frac)

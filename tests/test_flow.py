@@ -1,4 +1,4 @@
-"""Flow control: no cycle of waits in any order, bounded memory, and no tolerance for peers that overrun (invariants 21, 27)."""
+"""Flow control: no order of waits makes a cycle, memory is bounded, and a peer that overruns its credit is cut off (invariants 21, 27)."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ async def test_credit_comes_back_for_ever(ends):
 
 
 async def test_what_was_consumed_comes_back_by_parts_of_the_window(ends):
-    """So that no more than a part of it is idle however long it goes on."""
+    """Thus no more than a part of the window is ever idle."""
     (near, out), (far, back) = ends
     part = WINDOW // CREDITS
     for number in range(5 * CREDITS):
@@ -213,7 +213,10 @@ async def test_messages_of_many_frames_in_any_order_of_sends_posts_and_arrivals(
 
 
 async def test_messages_take_turns_of_many_blocks():
-    """Of the chunks of an op the first is there while others travel, and a message that is larger than a turn keeps no other one waiting for all of it."""
+    """The first chunk of an op arrives while its others travel.
+
+    A message that is larger than a turn does not make others wait until all of it is sent.
+    """
     near_wire, far_wire = Wire(), Wire()
     near, far = Flow(SESSION, "peer", near_wire), Flow(SESSION, "peer", far_wire)
     near_wire.wants_pump = lambda flow: None
@@ -230,7 +233,7 @@ async def test_messages_take_turns_of_many_blocks():
 
 
 async def test_who_waits_until_little_is_left_waits_for_the_end_of_a_message():
-    """Before that all of it is held, however much has left."""
+    """Until its end all of a message stays in memory, however much of it has left."""
     wire = Wire()
     flow = Flow(SESSION, "peer", wire)
     wire.wants_pump = lambda flow: None
@@ -327,7 +330,7 @@ async def test_the_end_of_the_peer_while_something_is_due(ends):
 
 @pytest.mark.parametrize("granted", [False, True])
 async def test_the_end_of_the_peer_while_something_is_not_taken(ends, granted):
-    """Also of what it has granted, and the link has no room for yet."""
+    """The end counts even for bytes that the peer has granted and for which the link has no room yet."""
     (near, out), _ = ends
     near.send(tag(1), DIGEST, memoryview(bytes(2 * WINDOW)))
     if granted:
@@ -340,7 +343,7 @@ async def test_the_end_of_the_peer_while_something_is_not_taken(ends, granted):
 
 @pytest.mark.parametrize("taken", [True, False])
 async def test_a_peer_that_took_all_may_go_before_we_notice(ends, taken):
-    """All of a message left, and then the peer said goodbye, before the task that waits for that runs again."""
+    """All of a message left and the peer said goodbye before the task that waits for the message to leave runs again."""
     (near, out), (far, back) = ends
     near.send(tag(1), DIGEST, memoryview(bytes(2 * WINDOW)))
     waits = asyncio.create_task(near.drained())

@@ -1,4 +1,4 @@
-"""A party that cannot write its audit log runs no job: everyone is told so, nobody is told more, and nothing calls it a denial (invariant 36)."""
+"""A party that cannot write its audit log runs no job.  All members are told that and no more, and no denial is counted (invariant 36)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ DISKS = [CASE]
 
 
 def filled(nodes, name):
-    """The disk of this node is full: not even the start of a job fits into its audit log."""
+    """Fill the disk of this node: not even the start of a job fits into its audit log."""
     size = (nodes.folder / f"{name}.audit.log").stat().st_size
-    # The node's own log, whose lines are waited for, must not reach the limit first: it begins again, so what a node logs of its jobs is no matter.
+    # The node's own log must not reach the limit first, since tests wait for its lines.  It begins again here, whatever was logged.
     os.truncate(nodes.logs[name][-1], 0)
     limit(nodes, name, size + 100)
 
 
 def denials(address):
-    """What a node counts of them."""
+    """The lines of a node's metrics that count denials."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
         return [line for line in answer.read().decode().splitlines() if line.startswith("beaver_denials_total")]
 

@@ -1,4 +1,4 @@
-"""Functions of numpy on shares: what is local does with a share what it does with an array; the rest name the call that does it."""
+"""Functions of numpy on shares: local ones do what they do with an array; the others name the call to use instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a failed job has kept is let go of soon, however seldom Python looks for garbage."""
+"""What a failed job kept in memory is freed soon, however seldom Python collects garbage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.waiting import until
 
 @pytest.fixture
 def seldom():
-    """Python does not look by itself, and pytest keeps no line of a log with the fault that it tells of."""
+    """Keep Python from collecting by itself, and pytest from keeping log records, which hold their faults."""
     logging.disable()
     gc.collect()
     gc.disable()

@@ -1,4 +1,4 @@
-"""The end of a channel: what was sent before a goodbye arrives, both sides know it, and nobody is waited for without end."""
+"""The end of a channel: what was sent before a goodbye arrives, both sides know it, and nobody waits without end."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_a_connection_that_is_not_made_again_is_waited_for_as_long_as_the_
 
 @pytest.mark.parametrize("worked", [False, True])
 async def test_who_is_idle_waits_for_no_repair_of_a_connection_that_is_cut_off(caplog, worked):
-    """A supervisor kills what does not stop within half a minute, and `repair` may be an hour.  Of a session the peer may lack the end."""
+    """A supervisor kills a node that takes half a minute to stop, and `repair` may be an hour.  In a session, the peer may lack its end."""
     async with proxied(2, replace(CLOCKS, lost=0.4, repair=2.0 if worked else 3600.0)) as network:
         meshes = await met(network)
         ended = asyncio.Barrier(2)
@@ -169,7 +169,7 @@ class Remembering(Owner):
 
 
 async def test_who_said_goodbye_cannot_go_on():
-    """It has had this side's goodbye, too: nothing is kept for it any more."""
+    """The peer had this side's goodbye, too, so nothing is kept for it any more."""
     (a, b), roster = people("a", "b")
     owner, channels = Remembering(), []
     for digest in (lambda: wire.NEW, lambda: channels[0].transcript):
@@ -204,7 +204,7 @@ async def test_a_peer_that_falls_silent_is_not_waited_for_without_end(caplog):
 
 
 async def test_who_says_goodbye_and_takes_nothing_more_is_let_go():
-    """What this side has for it cannot leave, its own goodbye neither."""
+    """Nothing that this side has for the peer can leave, not even its own goodbye."""
     (a, b), roster = people("a", "b")
     async with Mesh(b, roster, network := TcpNetwork(("127.0.0.1", 0)), replace(PATIENT, lost=0.2)) as mesh:
         raw = Raw(await dial(*network._listener.address))

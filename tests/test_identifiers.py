@@ -1,4 +1,4 @@
-"""The identifier of a dataset: which record a row is, where parties have other columns of the same records; told to nobody (invariants 25, 34)."""
+"""The identifier of a dataset matches the rows of parties that split the columns of records; nobody is told it (invariants 25, 34)."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_what_has_several_texts_is_no_identifier(cell):
 
 
 def test_jobs_on_rows_read_no_identifier(tmp_path):
-    """Nor do they mind what stands there, and rows stay in their order."""
+    """Such jobs ignore what stands in the identifier's column, and rows keep their order."""
     for names in (["b", "", "b", "a"], ["b", "c", "d", "a"]):
         config = configured(tmp_path, as_csv(tmp_path, {"patient": names, "age": [1, 2, 3, 4], "bmi": [1, "", 3, 4]}))
         table = load(config, "p", ["age", "bmi"])
@@ -132,10 +132,8 @@ def test_no_job_names_an_identifier(tmp_path, job_column):
     config = configured(tmp_path, as_csv(tmp_path, shuffled(NAMES)), DECLARED.replace('"patient"', f'"{job_column}"'))
     for aligned in (False, True):
         told = refusal(lambda aligned=aligned: load(config, "p", ["age", job_column], aligned=aligned))
-        assert (
-            told
-            == f"{config.folder / 'a.toml'}, line 6: column {job_column!r} is the identifier of dataset 'p', which no job may use; leave it out of the job"
-        )
+        where = f"{config.folder / 'a.toml'}, line 6"
+        assert told == f"{where}: column {job_column!r} is the identifier of dataset 'p', which no job may use; leave it out of the job"
 
 
 @pytest.mark.parametrize(("identifier", "declared"), [("age", "age = {}\n"), ("w", WARDS), ("w=a", WARDS)])

@@ -1,4 +1,4 @@
-"""One process per identity: a second node says who runs and what to do, and nothing stale ever stands in the way."""
+"""One process per identity: a second node is told which process runs and what to do, and a stale lock never stands in the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What parties compare of a public index: all of it, written alike however often it was written before."""
+"""Parties compare all of a public index; equal indexes have equal encodings, also after an array has changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEYS = [
 
 
 def written(key):
-    """As docs/wire.md has it: the list of the entries, arrays as nested lists, all others as a text."""
+    """The encoding of docs/wire.md: the list of the entries, arrays as nested lists, anything else as a text."""
     entries = key if isinstance(key, tuple) else (key,)
     return repr([np.asarray(entry).tolist() if isinstance(entry, np.ndarray | list) else repr(entry) for entry in entries])
 

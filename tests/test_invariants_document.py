@@ -1,4 +1,4 @@
-"""docs/invariants.md: each has a test that names it, and no test names one that is not there."""
+"""Every invariant of docs/invariants.md has a test that names it, and no test names one that does not exist."""
 
 from __future__ import annotations
 

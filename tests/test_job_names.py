@@ -1,4 +1,4 @@
-"""The name of a job: what a program may call it, wherever it gives one."""
+"""The names that a program may give a job, wherever it gives one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from tests.nodes import Nodes
     ],
 )
 async def test_what_is_no_name_of_a_job_is_refused_before_anyone_hears_of_it(tmp_path, job, case):
-    """An empty one was taken, and waited for the others until the clock `join`; a list and half of a letter raised what says nothing of a job."""
+    """An empty name was once taken, and its job waited for the others until the clock `join`.
+
+    A list, and half of a letter, once raised errors that did not mention a job.
+    """
     config = Nodes(tmp_path, names=("a", "b")).folder / "a.toml"
     with pytest.raises(mpc.ConfigError) as caught:
         async with mpc.connect(config, job=job):

@@ -1,4 +1,4 @@
-"""Jobs between real nodes: results, refusals, faults, cancelling, and nodes that go on (invariants 6, 8, 19, 25-27, 34)."""
+"""Jobs between real nodes: results, refusals, faults and cancelling, after which the nodes go on (invariants 6, 8, 19, 25-27, 34)."""
 
 from __future__ import annotations
 
@@ -114,8 +114,9 @@ async def test_a_lost_node_fails_the_job_everywhere_and_the_next_one_works(tmp_p
     async with Nodes(tmp_path) as nodes:
         counts = []
         for victim in ("b", "dealer", "c", "b", "dealer"):
-            job = await nodes.spawn("run", "linear_regression", "--columns", "age,bmi,score", "--set", "target=score", "--set", "solver=sgd",
-                                    "--set", "epochs=5000", "--set", "batch_size=20", "--dataset", "patients", "-c", "a.toml")  # fmt: skip
+            job = await nodes.spawn("run", "linear_regression", "--columns", "age,bmi,score", "--set", "target=score",
+                                    "--set", "solver=sgd", "--set", "epochs=5000", "--set", "batch_size=20",
+                                    "--dataset", "patients", "-c", "a.toml")  # fmt: skip
             while b"started" not in (line := await asyncio.wait_for(job.stderr.readline(), 60)):
                 assert line, nodes.log("a")
             await nodes.kill(victim)

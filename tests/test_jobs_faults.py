@@ -25,7 +25,7 @@ def open_files(process):
 
 
 def resident(process):
-    """Megabytes."""
+    """The resident memory of a process, in megabytes."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
@@ -52,7 +52,8 @@ ODD = {
     "result for an outsider": {**MEAN, "parties": ["a", "c"], "to": ["b"]},
 } | {
     f"{key} = {value!r}": {
-        **MEAN, "protocol": "linear_regression", "columns": ["age", "bmi", "score"], "parameters": {"target": "score", "solver": "sgd", key: value}
+        **MEAN, "protocol": "linear_regression", "columns": ["age", "bmi", "score"],
+        "parameters": {"target": "score", "solver": "sgd", key: value},
     }
     for key, value in [("epochs", True), ("epochs", "1"), ("epochs", 1 << 62), ("epochs", -1), ("epochs", float("nan")), ("target", 1),
                        ("split", "columns\0"), ("batch_size", 0), ("learning_rate", float("inf")), ("learning_rate", float("nan"))]
@@ -175,8 +176,13 @@ async def test_who_proposes_and_never_starts_leaves_a_place_to_the_others(tmp_pa
 async def test_a_proposer_is_told_clearly_of_odd_missing_and_lost_answers(tmp_path):
     run = {"do": "run", "task": MEAN, "wait": 1}
     async with hostile(tmp_path, extra="max_jobs = 1\n") as (nodes, c):
-        for c.reply, kind, text in (("perhaps", "Refused", "c: the job was denied by c"), ("start", "Refused", "c: the job was denied"), ("lost", "Refused", "c: "),
-                                    ("busy", "Refused", "c: is busy"), (None, "PeerLost", "c: is connected but does not answer")):  # fmt: skip
+        for c.reply, kind, text in (
+            ("perhaps", "Refused", "c: the job was denied by c"),
+            ("start", "Refused", "c: the job was denied"),
+            ("lost", "Refused", "c: "),
+            ("busy", "Refused", "c: is busy"),
+            (None, "PeerLost", "c: is connected but does not answer"),
+        ):
             answer = (await requested(nodes, run))[-1]
             assert answer["error"] == kind, answer
             assert answer["text"].startswith(text), answer
@@ -217,7 +223,8 @@ async def test_rubbish_at_the_local_socket(tmp_path):
         files, memory = open_files(nodes.processes["a"]), resident(nodes.processes["a"])
         for rubbish in (b"", b"\n", b"\0" * 1000 + b"\n", b"\xff\xfe\n", b"{", b"[1]\n", b"[" * 100_000 + b"\n", b"1" * 10_000 + b"\n"):
             assert await said(path, rubbish) == b"", rubbish[:20]
-        for request in ({}, {"do": 1}, {"do": "stop"}, {"do": "run"}, {"do": "cancel"}, {"do": "result", "id": []}, {"do": "run", "wait": 1, "task": {}},
+        for request in ({}, {"do": 1}, {"do": "stop"}, {"do": "run"}, {"do": "cancel"}, {"do": "result", "id": []},
+                        {"do": "run", "wait": 1, "task": {}},
                         *({"do": "run", "task": MEAN, "wait": wait} for wait in (True, float("nan"), float("inf"), -1, "1", None)),
                         {"do": "run", "wait": 1, "task": {**MEAN, "parameters": {"x": 1 << 70}}},
                         {"do": "run", "wait": 1, "task": {**MEAN, "columns": ["\ud800"]}},

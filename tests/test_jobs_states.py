@@ -1,4 +1,4 @@
-"""A job is in one state at a time, and what the table of parties/jobs/states.py does not allow does not happen, whatever comes in which order."""
+"""A job is in one state at a time.  It changes only as the table of parties/jobs/states.py allows, in whatever order events come."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_what_users_read_has_not_changed():
 
 
 class Chaos:
-    """Whatever may come to the node a, in the order of a seed: of its peers, of its people, of its own jobs and of its policy."""
+    """All events that may reach node a, from its peers, its people, its own jobs and its policy, in an order chosen by a seed."""
 
     def __init__(self, apart, seed):
         self.a, self.folder, self.random = apart.services["a"], apart.nodes.folder, random.Random(seed)  # noqa: S311
@@ -155,7 +155,7 @@ class Chaos:
             self.random.choice(self.own).cancel()
 
     async def renew(self):
-        """With the policy that asks, or the one that does not."""
+        """Let the node take up the policy that asks for approval, or the one that does not."""
         config = load_node_config(self.folder / "a.toml")
         rules = self.random.choice([{"ask": ["mean"]}, {"ask": [], "allow": ["mean", "sum"]}])
         await self.a.renew(config.model_copy(update={"policy": config.policy.model_copy(update=rules)}))
@@ -227,7 +227,7 @@ async def test_a_policy_that_is_taken_between_the_asking_and_the_running_of_a_jo
 
 
 async def test_whoever_is_told_how_a_job_ended_finds_it_over(tmp_path):
-    """Also of one that ends before it has done anything: its end is in the log, and its place is free."""
+    """Even a job that ends before it did anything has its end in the log, and its place is free."""
     async with Apart(governed(tmp_path, a='allow = ["mean"]')) as apart:
         a = apart.services["a"]
         record = a.asked(unpack_task(TASK.pack()), 20.0, lambda _: None)

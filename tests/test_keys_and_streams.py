@@ -1,4 +1,4 @@
-"""Keys, streams and records: no fallback, no shortened key, no second use, nothing that fits elsewhere (invariants 1-3, 5, 6, 13-18, 20)."""
+"""No weaker fallback, no shortened key, no stream that is used twice, no record that fits elsewhere (invariants 1-3, 5, 6, 13-18, 20)."""
 
 from __future__ import annotations
 

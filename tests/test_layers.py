@@ -1,4 +1,4 @@
-"""The house: imports go down only, files and functions stay short, and nothing forbidden is used."""
+"""The rules of the house: imports go down only, files and functions stay short, and nothing forbidden is used."""
 
 from __future__ import annotations
 

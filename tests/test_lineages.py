@@ -1,4 +1,4 @@
-"""Lineages: parties that compute the same thing agree, however they write it and though one runs dry first; others are told of a Disagreement."""
+"""Lineages are equal where parties compute the same, however it is written and planned; any difference is a Disagreement."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_terms_that_one_party_has_from_numpy_are_those_of_python(plain, numpy):
 
 @pytest.mark.parametrize("others", [(1.0,), (True,), ("1",), (np.int64(2),), (np.arange(2000),), (np.array([1]),)])
 def test_other_terms_are_a_disagreement(others):
-    """Of an array, all of it: of a long one numpy writes the ends only."""
+    """All elements of an array count, though numpy prints only the ends of a long one."""
     mine = np.arange(2000)
     mine[1000] = 7
 

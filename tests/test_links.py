@@ -1,4 +1,4 @@
-"""One contract for all links: TCP, memory, and through MQTT brokers, on asyncio's loop and on uvloop (invariants 18, 21, 27)."""
+"""All links keep one contract: TCP, memory and MQTT brokers, on asyncio's loop and on uvloop (invariants 18, 21, 27)."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_frame_that_is_longer_than_may_come_now_ends_the_link(on_links):
 
 
 def test_an_empty_part_keeps_no_link_from_closing(on_links):
-    """Where a loop sends parts as they are, nothing empty ever leaves."""
+    """A loop that sends parts as they are never sends an empty one."""
 
     async def body(near, far):
         here, there = Inbox(near), Inbox(far)
@@ -205,7 +205,7 @@ def carry(link, to):
 
 
 async def test_what_comes_between_a_start_and_its_first_turn_comes_after_what_came_before():
-    """As a loop may have it that reads before it calls what is to be called soon."""
+    """A loop may read from a socket before it runs what `call_soon` has queued."""
     near, far = (RelayedLink(Nobody(), 1, label, chunk=1 << 16, flight=1 << 20) for label in ("near", "far"))
     near.send(b"early")
     carry(near, far)
@@ -250,7 +250,7 @@ class Aborting(Inbox):
 
 @pytest.mark.parametrize("closing", [False, True])
 def test_no_frame_comes_after_an_abort(on_links, closing):
-    """Whoever goes on over another link needs not look from which one a frame is."""
+    """Thus a session that goes on over another link need not ask which link a frame came from."""
 
     async def body(near, far):
         # All are here when the first is handed over.

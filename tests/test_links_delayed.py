@@ -1,4 +1,4 @@
-"""Distance: every frame is late by the delay, none by more because of others; only benchmarks and tests can have it."""
+"""Delayed links: every frame is late by the delay and no more; only benchmarks and tests can have such links."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MANY = 200
 
 
 class Clocked(Inbox):
-    """Also notes when each frame came."""
+    """An inbox that also notes when each frame came."""
 
     def __init__(self, link):
         super().__init__(link)

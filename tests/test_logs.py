@@ -305,7 +305,7 @@ async def test_ctrl_c_is_heard_where_a_callback_runs_long():
 
 @pytest.mark.parametrize("form", LogFormat)
 def test_what_a_node_is_ready_for_is_of_the_form_of_its_events(written, capsys, form):
-    """In a journal both are lines of one stream."""
+    """In a system's journal both are lines of one stream."""
     configure(stream=written, form=form)
     announce("a", "takes jobs (100 %s)")
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Waiting awake: what comes soon is found without sleep, what does not come is not looked for long, or often."""
+"""Waiting without sleep finds what comes soon; if nothing comes, it stops soon and is tried less often."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Many(Organisations):
-    """As Organisations, but any number of parties."""
+    """Like Organisations, but with any number of parties."""
 
     def __init__(self, folder, n, *, join=20.0, lost=20.0, stall=20.0):
         names = [*(f"org{index}" for index in range(n)), "dealer"]
@@ -81,7 +81,7 @@ async def test_everyone_but_one_dies_and_comes_back(tmp_path):
 
 
 def full_disk():
-    """No file may grow beyond 16 bytes: what a full disk does to a writer, without one."""
+    """Let no file grow beyond 16 bytes, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
 
 
@@ -127,7 +127,7 @@ print((peak() - before) / (2 * 4 * (64 << 20)))
 
 
 def peak_of(orders):
-    """Growth of the resident memory over the openings of both parties: each 4 times 64 MiB, results included."""
+    """The growth of resident memory over the openings of both parties: each opens 4 times 64 MiB, results included."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, repr(orders)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
     )

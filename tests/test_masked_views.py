@@ -1,4 +1,4 @@
-"""Every view of a masked value keeps the name of its mask; products of views are those of the views (invariant 9)."""
+"""Every view of a masked value keeps the name of its mask, and products of views are right (invariant 9)."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ DIFFERENT = {
 @pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize("what", DIFFERENT)
 def test_what_parties_read_differently_of_masked_values_is_a_disagreement(what, n):
-    """All shapes and costs are the same: without the lineages, what is revealed would be garbage, or of another program."""
+    """All shapes and costs are equal: without lineages, the revealed values would be garbage, or those of another program."""
 
     async def program(s, apart):
         value = s.input(X if s.index == 0 else None, 0, X.shape, bound=8.0)
@@ -126,7 +126,7 @@ def test_what_parties_read_differently_of_masked_values_is_a_disagreement(what, 
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_row_that_is_kept_keeps_none_of_the_others(masked):
-    """Not in memory, and not in what an estimate says of it; parts that are large themselves are views, as numpy's are."""
+    """It keeps them neither in memory nor in an estimate; parts that are large themselves are views, as in numpy."""
     rows, columns = 1000, 64
 
     async def program(s):

@@ -1,4 +1,4 @@
-"""A member that proves another seed, announces what there is not, or too much: it is named, and the next job works (invariants 15, 21)."""
+"""A member that proves another seed, or announces too much or what does not exist, is named; the next job works (invariants 15, 21)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_a_join_that_is_none_ends_the_channel_and_not_the_node(monkeypatch
 
 
 def join(node, name, parties):
-    """What `node` sends the dealer of a job that it may never run."""
+    """Let `node` announce to the dealer a job that it may never run."""
     job = describe(name, node.mesh, parties, "")
     body = {"description": job.description, "members": list(job.members), "nonce": bytes(32)}
     node.mesh.channel("the-dealer").control(kind="join", job=job.name, **body)
@@ -118,7 +118,10 @@ FULL = "the-dealer: serves as many jobs at once as it can, or as this party may 
 
 
 async def holds_places(monkeypatch, most, count):
-    """What p0 and p1 hear that hold `count` sessions of a dealer which has room for `most`, and ask for one more; p2 and p3 have one then."""
+    """What p0 and p1 hear when they hold `count` sessions of a dealer that has room for `most`, and ask for one more.
+
+    p2 and p3 get one meanwhile.
+    """
     monkeypatch.setattr(dealing, "MAX_SESSIONS", most)
     over = asyncio.Event()
     async with nodes(4, CLOCKS) as opened:
@@ -146,7 +149,7 @@ async def full():
 
 
 async def test_who_has_as_many_places_of_the_dealer_as_are_left_gets_no_more_and_hears_so(monkeypatch):
-    """At once, and others have theirs."""
+    """They are refused at once, while others get their places."""
     refused = await holds_places(monkeypatch, 4, 2)
     assert [(type(fault), str(fault)) for fault in refused] == [(mpc.Refused, FULL)] * 2
     assert [value for value, _ in await holds_places(monkeypatch, 5, 2)] == [2.0] * 2

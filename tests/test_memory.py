@@ -1,4 +1,4 @@
-"""How much memory an op takes at once, beside what it is given and what it gives: bytes of arrays, by the words of an operand and the party."""
+"""The peak memory of an op beside its operands and result, as bytes of arrays for each word of an operand and each party."""
 
 import tracemalloc
 

@@ -1,4 +1,4 @@
-"""How much memory a dealer takes for its own: what the machine has, or what the control groups that it runs in may have."""
+"""How much memory a dealer may use: what the machine has, or what the control groups around it allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fitted model as a thing that is kept, copied and used on other rows, and settings that are none."""
+"""A fitted model can be kept, copied and used on other rows; wrong settings and rows of another width are refused."""
 
 from __future__ import annotations
 

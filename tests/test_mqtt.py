@@ -1,4 +1,4 @@
-"""The connection to a broker: refused, broken, restarted, gone; and what its limits do (invariants 15, 27)."""
+"""The connection to a broker that refuses, breaks, restarts or goes, and the limits of a broker (invariants 15, 27)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ async def test_a_broker_that_stays_away_ends_both_ends_with_the_same_reason(tmp_
             assert isinstance(box.reason, PeerLost)
             assert row_of("is cut off").shows(str(box.reason))
             assert str(box.reason) == (
-                f"{other}: is cut off: the relay {broker.relay.url} was out of reach for 0.5 s; start the broker again, or mend the way to it"
+                f"{other}: is cut off: the relay {broker.relay.url} was out of reach for 0.5 s; "
+                "start the broker again, or mend the way to it"
             )
         await broker.start()
 

@@ -1,4 +1,4 @@
-"""Connections to a broker that break before it has answered, and sockets that are reset: a broker that is back at once is met at once."""
+"""Connections to a broker that break before it answers, and sockets that are reset: a broker that is back is reached at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOON = 2.0
 
 
 class Rude:
-    """In front of a broker: hangs up on the next `hangs_up` connections before the broker has said a word."""
+    """A proxy in front of a broker that hangs up on the next `hangs_up` connections before the broker has said a word."""
 
     def __init__(self, relay):
         self._relay, self.hangs_up, self._writers, self.tried = relay, 0, set(), 0

@@ -1,4 +1,4 @@
-"""Whatever a broker or its other clients do: frames come exactly once and in order, or the link ends (invariants 13, 14, 18)."""
+"""Whatever a broker or its other clients do, frames come exactly once and in order, or the link ends (invariants 13, 14, 18)."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ async def test_a_repeated_old_presence_costs_no_link_but_a_peer_that_started_aga
 
 
 def ask_after(multiplexer, pair, envelopes, link):
-    """What `multiplexer` answers a process of its peer that asks after a link which it never opened."""
+    """The answer of `multiplexer` to a process of its peer that asks about a link which it never opened."""
     multiplexer.arrived(pair.outbound, envelopes.seal(_MESSAGE.pack(MessageKind.PROBE, link, 0, 0)))
     _, answer = multiplexer.next_message()
     return answer
@@ -369,7 +369,7 @@ async def test_what_a_broker_takes_counts_for_one_connection_and_never_keeps_all
 
 
 async def test_a_client_of_the_broker_that_hears_everything_can_neither_read_nor_harm(tmp_path):
-    """It repeats, alters and makes up messages on every topic that it sees."""
+    """The client repeats, alters and invents messages on every topic that it sees."""
     async with Mosquitto(tmp_path) as broker, aiomqtt.Client(broker.relay.host, broker.relay.port) as spy:
         await spy.subscribe("#")
         heard = []

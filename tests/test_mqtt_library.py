@@ -1,4 +1,4 @@
-"""What the connection to a broker relies upon in aiomqtt beyond its public interface, as decision 0002 lists it."""
+"""Behaviour of aiomqtt beyond its public interface on which our connection relies, as decision 0002 lists it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node's file: strict, with file, line and remedy for every mistake, and the addresses that it may name."""
+"""A node's file is read strictly: each mistake is told with file, line and remedy, and so are addresses that it may not name."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ b = 1"""
 
 
 def test_a_value_of_many_lines_takes_no_longer_than_they_are_many():
-    """Their square would be half an hour."""
+    """A time that grew as the square of the number of lines would be half an hour."""
     assert at_line("a = [\n" + "1,\n" * 20_000 + "]\nb = 1\n", ("b",)) == ", line 20003"
     assert at_line("a = [\n" + "[1],\n" * 20_000 + "]\nb = 1\n", ("b",)) == ""
 

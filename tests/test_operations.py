@@ -1,4 +1,4 @@
-"""docs/operations.md, done as written: from empty machines to the first joint mean, on loopback and between networks of their own."""
+"""docs/operations.md, done as written, leads from empty machines to the first joint mean, on loopback and in separate networks."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def node(command, folder, prefix):
 
 
 def send(folders, source):
-    """What one machine has for the others, as far as these have not got it yet."""
+    """Send the others all files of this machine that they do not have yet."""
     for file in [*source.glob("*.public"), *source.glob("*.line"), *source.glob("roster.toml")]:
         for folder in folders.values():
             if not (folder / file.name).exists():

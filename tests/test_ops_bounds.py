@@ -1,4 +1,4 @@
-"""Bounds are public: they propagate, stop an overflow before anything is sent, and are verified on plaintext in simulations (invariant 28)."""
+"""Public bounds propagate, stop an overflow before anything is sent, and are verified on plaintext in simulations (invariant 28)."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ BOUNDS = [np.uint8(200), np.int64(200), np.float32(200), 200, 200.0]
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: type(bound).__name__)
 def test_a_bound_is_a_float_whatever_number_it_was(bound):
-    """Of numpy's whole numbers the product of two bounds would wrap around: 200 * 200 is 64 as a byte."""
+    """The product of two bounds that are numpy integers would wrap around: as bytes, 200 * 200 is 64."""
 
     async def program(s):
         own = s.encode([1.0, 2.0], bound=bound)
@@ -242,7 +242,7 @@ def test_a_bound_is_a_float_whatever_number_it_was(bound):
 
 
 def test_the_stated_bound_of_a_sum_is_taken_as_it_is():
-    """Not as a multiple of that of the addends, which may be rounded up beyond what the ring holds."""
+    """It is not taken as a multiple of the addends' bound, which may be rounded up beyond the ring."""
 
     async def program(s):
         largest = float(np.nextafter(2.0**42, 0.0))
@@ -270,7 +270,7 @@ def test_equal_calls_at_the_same_time_are_not_mixed_up(seed):
 
 
 def own_bound(s):
-    """Not the same at all parties."""
+    """A bound that is not the same at all parties."""
     return 8.0 + s.index
 
 
@@ -289,7 +289,7 @@ UNLIKE = {
 
 @pytest.mark.parametrize("what", UNLIKE)
 def test_bounds_that_differ_between_parties_are_a_disagreement(what):
-    """Else one would compute on what another one refuses, and no words are known to fit (invariant 28)."""
+    """Otherwise one party would compute on what another one refuses, and no words are known to fit (invariant 28)."""
 
     async def program(s):
         x = UNLIKE[what](s)

@@ -1,4 +1,4 @@
-"""docs/ops.md is what the declarations say, and they say what the design's cost table says (invariant 33)."""
+"""docs/ops.md is what the declarations say, and they agree with the cost table of the design (invariant 33)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of masks: what the dealer evaluates is what numpy gives, from no more words than needed, and comes through the wire unchanged."""
+"""Names of masks: the dealer's values are numpy's, take no more words than needed, and cross the wire unchanged."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_every_stack_has_one_name():
     ],
 )
 def test_no_name_is_longer_than_said(expression):
-    """Else a relation that is put together by these lengths would not fit into a message."""
+    """Otherwise a relation that is built by these lengths would not fit into a message."""
     assert len(expression.key) <= expression.length
 
 
@@ -173,7 +173,7 @@ def test_what_takes_more_words_than_it_gives_counts_as_work():
     ],
 )
 def test_a_product_is_as_much_work_as_it_has_multiplications(left, right):
-    """Of one matrix with a stack as well: in place of a thread it would take the loop, and with it all heartbeats."""
+    """This includes a matrix times a stack: with too small an estimate it would run on the loop, and stop all heartbeats."""
     x, y = np.ones(left), np.ones(right)
     work = int((x @ y).sum())
     product = ex.combine("matmul", *(ex.mask(Range("0", block, shape)) for block, shape in ((0, left), (100, right))))

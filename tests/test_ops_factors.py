@@ -1,4 +1,4 @@
-"""Products of more than two masked values: a chain opens once for many products, and every word is that of the plain chain."""
+"""Products of more than two masked values: a chain opens once for many products, and every word equals the plain chain's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def words_at(shape, rng):
 
 
 def total(results):
-    """What the parties' shares of each step sum to."""
+    """The sums of the parties' shares of each step."""
     return [np.sum(words, axis=0, dtype=np.uint64) for words in zip(*results, strict=True)]
 
 
@@ -153,7 +153,7 @@ def test_products_that_may_overflow_are_refused():
 
 
 async def power(s, x):
-    """x^16."""
+    """The power x^16."""
     value = x
     for _ in range(15):
         value = await mpc.mul(s, value, x)

@@ -1,4 +1,4 @@
-"""What does not belong together ends the session before a value is used: other shapes, names and corrections (invariants 10, 12)."""
+"""Shapes, names or corrections that do not belong together end the session before a value is used (invariants 10, 12)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def other_shapes(name):
 @pytest.mark.parametrize("form", [0, 1])
 @pytest.mark.parametrize("name", OPS)
 def test_another_shape_at_one_party(name, form):
-    """With shares and with masked values, whose products need no opening: the reveal finds what the op could not."""
+    """Products of masked values need no opening, so the reveal finds what the op could not."""
     revealed, faults = [], []
 
     async def program(s):
@@ -136,7 +136,7 @@ def longer(monkeypatch):
 
 
 def of_another_relation(monkeypatch):
-    """Under the right tag, but it says of what it is."""
+    """A correction under the right tag that names another relation."""
     plain = dealing.correction_digest
     monkeypatch.setattr(dealing, "correction_digest", lambda tag, key: plain(tag, key + b"another"))
 
@@ -331,7 +331,7 @@ def test_the_dealer_keeps_a_range_to_its_first_name(what):
 
 
 def test_a_range_without_words_is_in_nobodys_way():
-    """It lies where the next range begins, and may be named after that one too."""
+    """The empty range lies where the next one begins, and may be named after that one, too."""
     bindings = Bindings()
     for block, size in ((0, 0), (0, 5), (0, 0), (3, 0), (3, 4), (3, 0), (1, 0)):
         assert bindings.bind("mask", Range("7", block, (size,)), bytes([size]), "p") is None

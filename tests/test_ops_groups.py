@@ -1,4 +1,4 @@
-"""Groups of factors: opened beside the program, whoever waits for them or not, in the rounds and bytes that the ops declare."""
+"""Groups of factors are opened beside the program, waited for or not, in the rounds and bytes that the ops declare."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_fault_ends_what_is_under_way(n, read):
 
 @pytest.mark.parametrize(("turns", "where"), [(1, "reads.31/mul.0"), (5, "reads.31")])
 def test_an_op_that_is_cancelled_while_a_group_leaves_or_is_waited_for_ends_the_session_everywhere(turns, where):
-    """As every op does: else its peers would wait for what it does no more."""
+    """Like every cancelled op, it must end the session: its peers would wait for what it does no more."""
     words, told = words_at((20,), 5), []
 
     @mpc.protocol

@@ -1,4 +1,4 @@
-"""A masked value whose difference is on its way: only whoever reads it waits (decision 0027)."""
+"""A masked value whose difference is on its way: only an op that reads the value waits (decision 0027)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WORDS = np.random.default_rng(27).integers(0, 2**64, (4, 5), dtype=np.uint64)
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 @pytest.mark.parametrize("name", OPS)
 def test_every_op_waits_for_what_it_reads(name, n):
-    """In every form, alone or beside a share: the words are right, and what it costs is no more than where the mask was waited for."""
+    """The words are right for every form, alone or beside a share, at no more cost than if the program had waited for the mask."""
     case, plain = CASES[name], {}
 
     async def program(s, mask):
@@ -209,7 +209,7 @@ def test_calls_that_are_gathered_in_a_loop_run_no_further_ahead_than_a_peer_take
 @pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize("elements", [1, 20])
 def test_quotients_go_on_with_values_whose_masks_are_on_their_way(n, elements):
-    """Of few elements also as numbers mod 2^128, which are masked anew."""
+    """Quotients of few elements do so as numbers mod 2^128, too, which are masked anew."""
     factors, start = np.random.default_rng(elements).uniform(-1, 1, (6, elements)), np.linspace(-9, 9, elements)
 
     async def program(s):

@@ -1,4 +1,4 @@
-"""Matrix products with quotients: one round, and as exact as the two that it replaces; what is added to a product before it is truncated."""
+"""A matrix product with a quotient takes one round and is as exact as the two ops that it replaces, also with terms added to it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def rounds_of(s, product):
 
 
 def exact(matrix, vector, drop, plus=None):
-    """In Python's integers, rounded down."""
+    """The exact product in Python integers, rounded down."""
     added = np.zeros(len(matrix), object) if plus is None else plus.astype(object)
     return [int(word) >> drop for word in matrix.astype(object) @ vector.astype(object) + added]
 
@@ -93,7 +93,7 @@ def test_words_of_every_size(n, drop):
 
 
 async def squares(s):
-    """As Newton's steps for an inverse: two quotients, of which one is squared, and one takes part of itself with it."""
+    """Steps like Newton's for an inverse: one quotient is squared, another is multiplied by a part of itself."""
     noise = np.random.default_rng(2).uniform(-0.2, 0.2, (4, 4))
     e, v, vector = own(s, noise, 1.0), own(s, np.eye(4), 2.0), own(s, np.array([3.0, -1.0, 0.0, 2.0**-20]), 4.0)
     one, steps, rounds = await s.mask(own(s, np.eye(4), 1.0)), [], []
@@ -263,7 +263,7 @@ def test_it_costs_what_its_dry_run_says():
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 def test_what_is_added_is_rounded_with_the_product(n):
-    """With matrices on both sides, masked or not: as the product and what is added to it, truncated together."""
+    """With matrices on both sides, masked or not, the product and the added term are truncated together."""
 
     async def program(s):
         x, y, plus = own(s, MATRIX, 1.0), own(s, MATRIX.T, 1.0), own(s, MATRIX @ MATRIX.T * 3, 16.0, 40)

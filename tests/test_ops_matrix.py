@@ -1,4 +1,4 @@
-"""Every op for n = 2..5 against its plaintext reference, and what it costs against what it declares (invariants 30, 33)."""
+"""Every op for n = 2..5 against its plaintext reference, and its cost against the declared one (invariants 30, 33)."""
 
 from __future__ import annotations
 

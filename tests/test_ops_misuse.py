@@ -1,4 +1,4 @@
-"""Calls that make no sense are errors of the program, before anything is sent; public bits and bounds that the caller knows."""
+"""Calls that make no sense are errors of the program before anything is sent; and calls with public bits or known bounds."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ TAKES = "program(s, x, w=None, *, frac=20) cannot be called with a session and "
     ],
 )
 def test_an_estimate_says_what_its_program_takes(shapes, parameters, texts):
-    """It was a TypeError of Python's, of a call that the user never made."""
+    """It was once a TypeError of Python's own, about a call that the user never made."""
 
     async def program(s, x: object, w: object = None, *, frac: int = 20) -> None:
         raise TypeError
@@ -255,7 +255,7 @@ def test_xor_with_public_bits_broadcasts_both_ways(shape, public):
 
 
 def test_public_bits_of_another_shape_at_one_party_are_a_disagreement():
-    """Though they would give the same."""
+    """They disagree although the results would be equal."""
 
     async def program(s):
         public = np.ones(2 if s.index == 0 else (2, 1), bool)
@@ -298,7 +298,7 @@ def test_a_product_whose_bound_the_caller_knows(op):
 
 
 def test_an_op_takes_the_kind_of_secret_that_it_says_and_spends_no_mask_on_others():
-    """Else one mask word would hide many words of a share, and its XORs would be open."""
+    """Otherwise one mask word would hide many words of a share, and their XORs would be open."""
 
     async def program(s):
         x, b = shared(s, np.arange(3, dtype=np.uint64), 1), flags(s, 3)

@@ -1,4 +1,4 @@
-"""Products that mask their operands beside the program: who calls one does not wait for it, and who reads it does (decision 0025)."""
+"""Products that mask their operands beside the program: the call does not wait, and a read of the product does (decision 0025)."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_peer_that_is_lost_while_the_operands_are_opened_ends_who_reads_the_pr
 
 @pytest.mark.parametrize(("shape", "rounds"), [((), (2, 3, 4)), ((8,), (2, 3, 4))])
 def test_the_rounds_of_a_chain_grow_as_its_logarithm(shape, rounds):
-    """Groups of groups are of one level each, so that what is opened early is not opened again with what comes late."""
+    """A group of groups has groups of one level only, so that early factors are not opened again with late ones."""
     for length, wanted in zip((100, 1000, 5000), rounds, strict=True):
 
         async def program(s, length=length):

@@ -1,4 +1,4 @@
-"""A planned run asks ahead for what its dry run named, costs what was estimated, and gives what the same program gives without a plan."""
+"""A planned run asks ahead for what its dry run named, costs what was estimated, and gives the result of an unplanned run."""
 
 from __future__ import annotations
 

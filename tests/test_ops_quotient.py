@@ -1,4 +1,4 @@
-"""Products of quotients with masked values: one round each, and as exact as the two that they replace."""
+"""A product of a quotient with a masked value takes one round, and is as exact as the two ops that it replaces."""
 
 from __future__ import annotations
 

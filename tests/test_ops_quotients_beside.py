@@ -1,4 +1,4 @@
-"""Chains of fixed-point products do not wait for what they open on their way; whoever reads one does (decision 0026)."""
+"""Chains of fixed-point products do not wait for their own openings; a read of a product does (decision 0026)."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_trips_of_a_product_count_for_whatever_goes_on_from_it(others):
 
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
 def test_what_is_opened_anyway_may_be_read_in_any_order(seed):
-    """Also in another one at each party, and by several tasks."""
+    """The order may differ between parties, and several tasks may read."""
 
     @mpc.protocol
     async def reads(s, values):
@@ -166,7 +166,7 @@ def test_what_nobody_reads_is_opened_all_the_same_and_ends_before_the_session():
 @pytest.mark.parametrize("planned", [True, False])
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_sum_of_what_is_on_its_way_keeps_few_addends(n, planned, monkeypatch):
-    """What the calls have begun themselves may be waited for: it is on its way at every party that has come so far."""
+    """A call may wait for what the calls began themselves: it is on its way at every party that has come so far."""
     monkeypatch.setattr(scope, "OFTEN", 16)
     most, alive, plain = [], WeakSet(), Applied.__init__
 
@@ -203,7 +203,7 @@ def test_a_sum_of_what_is_on_its_way_keeps_few_addends(n, planned, monkeypatch):
 
 
 def test_a_chain_that_is_cancelled_while_it_lets_others_have_a_turn_ends_the_session():
-    """As every op that is cancelled while it waits: a call that its peers make and this party does not is told at once."""
+    """Like every op that is cancelled while it waits: the peers, which do make this call, are told at once."""
     told = []
 
     async def program(s):

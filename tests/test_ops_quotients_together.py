@@ -1,4 +1,4 @@
-"""A product of a quotient that has room for one more is opened together with that, once, or by whoever reads it."""
+"""Two products of a quotient may be opened together, once, by the second product or by the first read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def begun(s, frac=FRAC):
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 @pytest.mark.parametrize("reads", [False, True])
 def test_two_products_take_one_round_and_are_rounded_once(n, reads):
-    """Also where the first of both is read besides, which takes an opening of its own."""
+    """This also holds where the first of the two is read besides, which takes an opening of its own."""
 
     async def program(s):
         value, factors = await begun(s)
@@ -153,7 +153,7 @@ def test_words_that_are_not_open_are_told():
 
 
 def test_what_a_party_keeps_for_itself_opens_nothing():
-    """A long program makes what it still needs now and then; what that is differs between parties, who open the same."""
+    """A long program makes from time to time what it still needs; that differs between parties, who open the same."""
 
     async def program(s):
         value, factors = await begun(s)
@@ -206,7 +206,8 @@ async def counted(s):
 
 def test_a_chain_costs_what_its_dry_run_says():
     said = cost_is_that_of_the_dry_run(counted, 2)
-    # Three to mask the factors and for the first product, one for each two of eleven, and one for the last of these, which the end of the program reads.
+    # Three rounds mask the factors and make the first product.  Each two of the other eleven take one; the last, which the end of the
+    # program reads, takes one alone.
     assert said.rounds == 3 + STEPS // 2
 
 

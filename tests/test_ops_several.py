@@ -25,7 +25,7 @@ SHAPES = [
 
 
 def unpacked(results, shape):
-    """The bits that the parties' words XOR to."""
+    """The bits of the XOR of the parties' words."""
     words = reduce(np.bitwise_xor, (result.words for result in results))
     return bits.unpack(words, int(np.prod(shape))).reshape(shape)
 

@@ -1,4 +1,4 @@
-"""Truncation errs by 0 or one unit in the last place, never more: exhaustively on 8-bit words, in volume on 64-bit ones (invariant 29)."""
+"""Truncation errs by 0 or one unit in the last place: exhaustively on 8-bit words, in volume on 64-bit ones (invariant 29)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def share(rng, words, n):
 
 
 def above_floor(x, result, drop):
-    """By how many units the result lies above x / 2^drop rounded down."""
+    """The number of units by which the result lies above x / 2^drop rounded down."""
     return signed(result - (signed(x) >> drop).astype(x.dtype))
 
 
@@ -43,7 +43,7 @@ def truncation_by(rng, n, c, r, drop):
 
 
 def plain(rng, n, size, drop):
-    """x alone."""
+    """Truncate x alone."""
     x = random_words(rng, size)
     r = rng.integers(0, 2**64, size, dtype=np.uint64)
     return x, truncation_by(rng, n, x + WORD.type(1 << 62) + r, r, drop)

@@ -1,4 +1,4 @@
-"""Products whose words nobody has read: they are made for whoever reads them, once, and what is computed from them until then is right."""
+"""Products whose words nobody has read yet: a read makes them, once, and everything computed from them before that is right."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SEEDS = [None, 1, 2]
 
 
 def bytes_of(*factors):
-    """What the dealer sends for products of so many factors."""
+    """The bytes that the dealer sends for products of this many factors."""
     return sum(8 * len(WORDS) * (2**k - 1 - k) for k in factors)
 
 
 async def chain(s, x, length):
-    """x^2, x^3, ..., x^length."""
+    """The powers x^2, x^3, ..., x^length."""
     powers = [x]
     while len(powers) < length:
         powers.append((await mpc.mul(s, powers[-1], x)).assume_bound(1.0, "a lie"))
@@ -60,7 +60,7 @@ async def added(s, x):
 
 
 async def looked_at(s, x):
-    """What was made before a revealed value ends the dry run may be read after."""
+    """A product made before a revealed value ends the dry run may be read after that value."""
     powers = await chain(s, x, 5)
     ones = await s.reveal(s.zero((), frac=0) + 1)
     return powers[int(ones)]
@@ -222,7 +222,7 @@ def test_what_follows_a_run_that_failed_is_another_program(n):
 
 
 def test_relations_are_asked_for_in_the_order_in_which_they_are_read():
-    """In the dry run as in the real one: the dealer answers in this order, and only so far ahead."""
+    """The order is the same in the dry run and in the real one: the dealer answers in this order, and only so far ahead."""
     planned, begun = [], []
 
     async def program(s):
@@ -299,7 +299,7 @@ def test_linear_maps_of_unmade_words_are_right(n):
 @pytest.mark.parametrize("planned", [True, False])
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_sum_of_any_length_keeps_few_addends(n, planned, monkeypatch):
-    """And what is dropped before anybody reads it is never made."""
+    """A product that is dropped before anybody reads it is never made."""
     monkeypatch.setattr(scope, "OFTEN", 16)
     most = []
 

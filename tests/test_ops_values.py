@@ -1,4 +1,4 @@
-"""Ops on values and shapes that hypothesis chooses, openings that scatter, and ten million elements once (invariants 30, 32, 33)."""
+"""Ops on values and shapes that hypothesis chooses, scattered openings, and ten million elements at once (invariants 30, 32, 33)."""
 
 from __future__ import annotations
 

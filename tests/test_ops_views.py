@@ -1,4 +1,7 @@
-"""What others see of an op does not depend on what it is given: n - 1 parties together, the dealer, and the sizes of messages (invariants 11, 12, 31, 32)."""
+"""What others see of an op does not depend on its operands (invariants 11, 12, 31, 32).
+
+The others are n - 1 parties together, the dealer, and whoever counts the sizes of messages.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,10 @@ def test_all_but_one_together_see_the_same_of_a_chain_of_quotients(n, view):
 
 
 async def waiting(s, value, drop, rounds):
-    """A quotient times three masked values, and how many rounds each product takes; the bounds are lies, since what matters is what is seen."""
+    """A quotient times three masked values; each product takes as many rounds as `rounds` says.
+
+    The bounds are lies, since only what is seen matters.
+    """
     x, y = await operands_of(s, "mul_trunc", value, "masked")
     z, taken = await mpc.mul_trunc(s, x, y, 23), []
     for factor in (x, y, y):
@@ -139,7 +145,7 @@ def test_all_but_one_together_see_the_same_of_a_chain_of_products(n, view, monke
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_all_but_one_together_see_the_same_of_a_product_that_waits(n, view, monkeypatch):
-    """Of eight factors, opened as four groups of two and then as two of two."""
+    """The product has eight factors, opened as four groups of two and then as two groups of two."""
     monkeypatch.setattr(correlations, "MAX_TERMS", SIZE << 4)
     for name, value in (("MANY", 2), ("GROUP", 2), ("WAITING", SIZE << 3)):
         monkeypatch.setattr(groups, name, value)
@@ -163,7 +169,7 @@ def test_all_but_one_together_see_the_same_of_a_product_that_waits(n, view, monk
 
 
 def test_a_view_that_leaks_is_noticed():
-    """The test itself: a share sent in the clear, and a mask used twice, are far from what they should be."""
+    """This tests the test: a share sent in the clear, and a mask used twice, are far from uniform."""
     rng = np.random.default_rng(1)
     mask = rng.integers(0, 2**64, SIZE, dtype=np.uint64)
     clear = {"clear": (np.full(SIZE, 5, WORD) + np.uint64(0)).view(np.uint8)}
@@ -280,7 +286,7 @@ def test_results_are_fresh_shares():
 
 
 def test_kinds_of_results():
-    """Ops give shares and nothing else."""
+    """Every op returns shares and nothing else."""
 
     async def program(s):
         return {name: type(await run(s, name, 1, "share")) for name in OPS}

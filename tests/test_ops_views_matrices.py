@@ -1,4 +1,4 @@
-"""What others see of a matrix product with a quotient does not depend on what it is given (invariants 11, 12, 31, 32)."""
+"""What others see of a matrix product with a quotient does not depend on its operands (invariants 11, 12, 31, 32)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products that wait for many factors until somebody reads them (decision 0024)."""
+"""Products of many factors wait until somebody reads them (decision 0024)."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_chains_that_are_multiplied_in_turn_wait_for_nothing(n):
 
 @pytest.mark.parametrize(("shape", "rounds"), [((), (4, 5)), ((8,), (5, 6))])
 def test_the_rounds_of_chains_that_are_multiplied_in_turn_grow_as_their_logarithm(shape, rounds):
-    """As long as what is new does not go into what is old."""
+    """This holds as long as newer products do not go into older ones."""
     for length, wanted in zip((1000, 3000), rounds, strict=True):
 
         async def program(s, length=length):
@@ -138,7 +138,7 @@ def test_how_long_a_product_waits_depends_on_its_size():
 
 @pytest.mark.parametrize("between", [None, "a call", "another chain"])
 def test_what_another_call_may_have_read_does_not_wait(between, monkeypatch):
-    """Only of calls that follow each other is it plain that nothing read the product: else its groups are opened when it is multiplied."""
+    """Only between calls in sequence has surely nothing read the product; otherwise its groups are opened when it is multiplied."""
     asked, plain = [], Exchange.open
 
     async def noted(self, scope, *arguments):
@@ -180,7 +180,7 @@ def test_what_another_call_may_have_read_does_not_wait(between, monkeypatch):
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
 @pytest.mark.parametrize("n", [2, 3])
 def test_several_tasks_may_read_what_waits(n, seed):
-    """Whoever comes first begins it, at every party another; the rounds are at most those that the estimate says."""
+    """The first reader begins the opening, a different task at every party; the rounds are at most the estimated ones."""
     words = words_at((50,), 5)
 
     @mpc.protocol
@@ -285,7 +285,7 @@ def test_long_names_wait_too_and_every_relation_fits_into_a_message(n):
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_long_chain_in_a_call_far_inside_of_others(n):
-    """Of 300 factors that are each masked by itself 32 groups of eight have names that do not fit into one message; nor do twelve sums of 20."""
+    """The names of 32 groups of eight factors, each masked by itself, do not fit into one message; nor do those of twelve sums of 20."""
     words = words_at((300,), 9)
 
     async def program(s, depth=150):

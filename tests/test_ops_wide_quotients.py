@@ -1,4 +1,4 @@
-"""Up to six products of quotients of few elements are opened together, in numbers mod 2^128, and rounded once."""
+"""Up to six products of quotients of few elements are opened together, as numbers mod 2^128, and rounded once."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_many_products_take_one_round_and_are_rounded_once(n, frac, elements, to
 
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_masked_words_of_every_size_are_lifted(n):
-    """Also those at the ends of what is allowed, where the carry of the mask is lost or not."""
+    """This includes words at the limits of what is allowed, whether the carry of the mask is lost or not."""
     most = (1 << 60) - 1
     values = np.array([most, -most, 0, -1, 1, 2**32, -(2**32), 5], np.int64)
 
@@ -275,7 +275,7 @@ def test_a_chain_costs_what_its_dry_run_says():
 
 
 def test_ops_say_what_each_product_costs():
-    """In place of what was waiting: three lanes to each peer, and all that is dealt for so many factors."""
+    """The cost is three lanes to each peer and all corrections for so many factors, in place of what was waiting."""
 
     async def program(s):
         value, factors = await begun(s, elements=3)

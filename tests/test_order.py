@@ -151,7 +151,7 @@ def test_different_programs_are_a_disagreement_before_any_use(program, seed):
 
     with pytest.raises(Disagreement):
         simulate(3, watched, seed=seed)
-    # Nobody has used a value: all that a party may have come to is the end of a shorter program. Who joins when others have left already runs none.
+    # Nobody has used a value: a party can at most have come to the end of a shorter program.  One that joins after others left runs none.
     assert all(isinstance(entry, mpc.BeaverError) or (entry is None and program is other_length) for entry in seen)
     assert any(isinstance(entry, Disagreement) for entry in seen)
 

@@ -1,4 +1,4 @@
-"""Policies: deny by default, and every rule by its name (invariant 26).  Files and checks without nodes; test_policy_jobs.py has the nodes."""
+"""Policies deny by default, and name the rule that denies (invariant 26).  test_policy_jobs.py has the cases that take nodes."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def test_mistakes_of_a_policy(home, case):
 
 
 def test_a_rule_that_is_appended_to_a_policy_is_of_its_last_table(home):
-    """As to what `beaver init` writes, whose last line is `[clients]`."""
+    """A policy as `beaver init` writes it ends with `[clients]`, so a rule appended to it would be of that table."""
     (home / "policy.toml").write_text("allow = []\n[clients]\nmax_jobs_per_day = 5\n")
     (home / "bad.toml").write_text('policy = "policy.toml"\n' + (home / "bare.toml").read_text())
     with pytest.raises(
@@ -294,7 +294,7 @@ def test_a_policys_digest_is_that_of_all_it_says(home):
 
 
 def test_a_wrong_date_makes_no_job_forgotten():
-    """Jobs of the log count by their dates, jobs of this process by the time that passed, whatever the clock says for a moment."""
+    """Jobs of the log count by their dates, those of this process by elapsed time, whatever the clock says for a moment."""
     at = SimpleNamespace(date=1e9, elapsed=5.0)
     history = History(lambda: at.date, lambda: at.elapsed)
     for when in (at.date - 2 * DAY, at.date - DAY / 2, at.date + 99 * DAY):
@@ -372,7 +372,7 @@ def given(protocol, rows, *, to=("a",), dataset="", **more):
 
 
 def test_a_client_does_what_it_is_named_for_with_rows_enough_and_is_no_party(tmp_path):
-    """Without nodes: all parties of a job may have one policy, so each limit is looked at alone."""
+    """Without nodes, all parties of a job may have one policy, so each limit is tested alone."""
     Nodes(tmp_path, clients=("lab",))
     text = "\n".join(line for line in (tmp_path / "a.toml").read_text().splitlines() if not line.startswith("allow"))
     (tmp_path / "bare.toml").write_text(text)

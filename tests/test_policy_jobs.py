@@ -1,4 +1,4 @@
-"""Policies between real nodes: approval, signatures before data, denials that say no more than a name, limits over restarts (invariants 24-26)."""
+"""Policies of real nodes: approvals and signatures come before data, denials give no reason, limits outlast restarts (invariants 24-26)."""
 
 from __future__ import annotations
 
@@ -209,8 +209,13 @@ async def test_nothing_is_read_without_the_signatures_of_all(tmp_path):
         assert row_of("is not connected with all members").shows(answer["text"]), answer
         # It ends a job while this party reads, or in the name of another.
         c.reply = None
-        for party, reason, text in (("c", "lost", "PeerLost: c: gave up the job before it started"), ("b", "denied", "Refused: b: the job was denied by b; the reason is known there only, in its log, says c"),
-                                    ("a", "denied", "Refused: c: the job was denied by c; the reason"), ("b", "lost", "PeerLost: b: gave up the job before it started, says c"), ("zed", "x", "PeerLost: c: gave up")):  # fmt: skip
+        for party, reason, text in (
+            ("c", "lost", "PeerLost: c: gave up the job before it started"),
+            ("b", "denied", "Refused: b: the job was denied by b; the reason is known there only, in its log, says c"),
+            ("a", "denied", "Refused: c: the job was denied by c; the reason"),
+            ("b", "lost", "PeerLost: b: gave up the job before it started, says c"),
+            ("zed", "x", "PeerLost: c: gave up"),
+        ):
             job = c.propose(MEAN)
             assert await c.answers({job}) == ["accepted"]
             c.send("a", kind="decline", job=job, party=party, reason=reason)

@@ -1,4 +1,4 @@
-"""A policy that names somebody whom the roster does not have, as one whose key was revoked: it counts, allows that one nothing, and says so."""
+"""A policy may name somebody who is not in the roster, such as one whose key was revoked: it allows that one nothing, and says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a policy says of parameters: which values a job may give, its default among them (invariant 26)."""
+"""A policy limits the values of a parameter that a job may give, its default among them (invariant 26)."""
 
 from __future__ import annotations
 

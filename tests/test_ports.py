@@ -1,4 +1,4 @@
-"""Test processes that run at the same time, of one run of pytest or of several, get ports that differ."""
+"""Test processes that run at the same time, from one run of pytest or several, get different ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regression on hostile data is right to 1e-3 or a named error, within every stated bound; and docs/precision.md lists those bounds."""
+"""Regression on hostile data is right to 1e-3 or a named error, within every bound that docs/precision.md states."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_a_party_that_asks_wrongly_ends_the_session_everywhere(what):
 
 
 def test_parties_that_ask_for_different_things_hear_of_each_other_and_not_of_a_wrong_message():
-    """As parties of different programs or bounds do, before either has sent the other anything by which they could tell."""
+    """Parties of different programs or bounds ask so before either has sent the other anything that shows the difference."""
     faults = {}
 
     async def program(s):

@@ -10,7 +10,10 @@ import pytest
 from tests.organisations import Organisations, Stopwatch
 
 PATIENT = {"lost": 20.0, "stall": 20.0}
-"""Clocks that no busy machine runs into, for tests of something else.  One that a test waits for is set beside them, long enough for all else."""
+"""Clocks so long that they do not run out on a busy machine, for tests of something else.
+
+A test that waits for a clock sets that one beside them, long enough for all else.
+"""
 GOOD = {"a": [6.0], "b": [6.0], "c": [6.0]}
 
 

@@ -196,7 +196,7 @@ def test_narrow_words_wrap_at_their_own_width(kind):
     "shapes", [((), (2,)), ((2,), ()), ((2, 1), (3, 2)), ((2, 3), (1, 2)), ((3,), (4,)), ((3,), (4, 3)), ((2, 3), (2,))]
 )
 def test_unfit_shapes_are_refused(shapes):
-    """Also where an extent is 1, which einsum would repeat."""
+    """This includes an extent of 1, which einsum would repeat."""
     with pytest.raises(ValueError, match="no matrix product of shapes"):
         matmul(*(np.zeros(shape, WORD) for shape in shapes))
     with pytest.raises(ValueError, match="broadcast"):

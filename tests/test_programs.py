@@ -1,4 +1,4 @@
-"""Everything that runs as a job: results against numpy, receivers, faults, estimates that equal real runs, and that nothing is left out."""
+"""Everything that runs as a job: results against numpy, receivers, faults, and estimates that equal real runs; none is left out."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ BUILDING_BLOCKS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_whoever_is_no_receiver_learns_something_only_where_a_program_says_so(name):
-    """By that the rule `receivers` and `min_difference` go (invariants 24 and 26)."""
+    """The rules `receivers` and `min_difference` rely on this (invariants 24 and 26)."""
     chosen = ("bmi", "bp", "age")[: PROGRAMS[name].at_most]
     given = {"weights": "age", "target": "bp", "first": "p0", "second": "p2"}
     task = job(name, 3, chosen, ("p1",), **{each.name: given[each.name] for each in PROGRAMS[name].parameters if each.default is None})

@@ -1,4 +1,4 @@
-"""What a job may not be, may not be given and may not see: every refusal says what to mend."""
+"""A job is refused for what it may not be, be given or see; every refusal says what to mend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums, means and spread over pooled rows: against numpy on the pool, in cost, in what is revealed, and where numbers do not fit."""
+"""Sums, means and spread over pooled rows: against numpy on the pool, their cost, what they reveal, and numbers that do not fit."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(call, fault, text)
 
 @pytest.mark.parametrize("d", [(), (1,), (3,)])
 def test_weights_may_be_a_column_as_of_a_frame(d):
-    """They were refused, where y of a model may be one."""
+    """They were once refused, although y of a model may be such a column."""
     rng = np.random.default_rng(7)
     x, w = rng.normal(size=(2, 5, *d)), rng.uniform(size=(2, 5, 1))
 
@@ -239,7 +239,7 @@ def test_statistics_are_numbers_of_single_numbers_and_else_arrays_of_float64(d):
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_no_bound_is_advised_to_a_protocol_that_takes_none():
-    """Also where the sum of what a party has is more than a float64 holds."""
+    """This includes a party whose own sum is more than a float64 holds."""
     for x, text in (
         (np.full(9, 1e308), r"a value \(row 0\) exceeds .* pass a smaller frac=\n"),
         ([np.nan], r"in its place, or leave it out\n"),

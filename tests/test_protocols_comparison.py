@@ -1,4 +1,4 @@
-"""Comparisons, choices and the largest of many: against numpy, in cost, and in what is revealed."""
+"""Comparisons, choices and the largest of many: against numpy, their cost, and what they reveal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models and statistics of data as people have them: columns that are constant, frames of mixed types, what is missing, and what does not fit."""
+"""Models and statistics of real-world data: constant columns, frames of mixed types, missing values, and data that do not fit."""
 
 from __future__ import annotations
 

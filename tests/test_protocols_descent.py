@@ -1,4 +1,7 @@
-"""How near least squares a descent comes, which the head of `LinearRegression` says, measured; batches of any size, and what a step tells of rows.  Invariant 26."""
+"""A descent comes as near to least squares as the docstring of `LinearRegression` says, with batches of any size.
+
+No step tells of few rows (invariant 26).
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ def test_a_descent_sends_less_from_so_many_columns_on():
     ("rows", "batch", "cuts"), [(600, 256, (256,)), (600, 600, ()), (511, 4096, ()), (515, 256, (256,)), (640, 256, (256, 512))]
 )
 def test_a_batch_may_have_any_number_of_rows(n, rows, batch, cuts):
-    """As plain floats descend; of errors as large as the bound allows no sum overflows."""
+    """The descent equals that of plain floats; no sum overflows with errors as large as the bound allows."""
     rng = np.random.default_rng(rows)
     x = rng.normal(size=(rows, 3))
     y = x @ [2.0, -1.0, 0.25] + rng.normal(size=rows)

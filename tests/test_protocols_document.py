@@ -53,7 +53,7 @@ def test_what_a_model_tells_of_its_fit_stands_with_it():
 
 
 def done(number):
-    """What the recipe of this number leaves, done as written."""
+    """The outcome of the recipe with this number, done as written."""
     recipes = re.findall(r"```python\n(.*?)```", document(), re.DOTALL)
     scope = {}
     exec(compile(recipes[number], "protocols.md", "exec"), scope)  # noqa: S102

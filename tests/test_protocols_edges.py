@@ -1,4 +1,4 @@
-"""Where numbers are too small, too large or too alike to compute with: statistics and models are right there, or say what to do."""
+"""Numbers that are too small, too large or too alike to compute with: results are right, or an error says what to do."""
 
 from __future__ import annotations
 

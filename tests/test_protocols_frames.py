@@ -1,4 +1,4 @@
-"""What frames and series say of themselves, the names of columns and the labels of rows, is compared before anything is revealed."""
+"""Column names and row labels of frames and series are compared before anything is revealed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_series_of_one_name_agree_whatever_library_they_are_of(call):
 
 
 def test_what_does_not_fit_is_named_by_its_place():
-    """And by no cause that says to declare a larger bound, which none of these takes."""
+    """The error does not advise a larger bound, which none of these calls takes."""
     for call, x, told in (
         (protocols.secure_sum, pd.Series([1.0, 1e15], name="cost"), r"^a value \(row 1\) exceeds"),
         (protocols.secure_sum, 1e15, "^a value exceeds"),

@@ -1,4 +1,4 @@
-"""Standard errors of coefficients against the formula on the pooled rows, whoever gets them, near collinearity and near a perfect fit."""
+"""Standard errors of coefficients against the formula on the pooled rows, for any receivers, near collinearity and a perfect fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def all_of(found):
 
 
 def errors(x, y, n=3, to=None, **options):
-    """What each of n parties gets."""
+    """The standard errors that each of n parties gets."""
 
     async def program(s):
         model = await LinearRegression(**options).fit(s, x[s.index :: n], y[s.index :: n], to=to)

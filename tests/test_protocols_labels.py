@@ -1,4 +1,4 @@
-"""What an index calls rows: two arguments of one party, and the records of parties with other columns, belong together by it."""
+"""The index of the rows decides what belongs together: two arguments of one party, and records whose columns parties split."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def test_heartbeats_go_on_while_many_labels_are_written_out():
 
 
 def own_columns(s, labels, *, holder=1):
-    """What a party has of X, and y at one of them, with these labels."""
+    """A party's columns of X, and y at one of the parties, with these labels."""
     x = X[["age"] if s.index == 0 else ["bmi", "dose"]].set_axis(labels, axis=0)
     return x, (Y.set_axis(labels) if s.index == holder else None)
 

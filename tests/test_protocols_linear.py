@@ -1,4 +1,4 @@
-"""Linear models against scikit-learn on the pooled data: precision, options, faults and what is revealed."""
+"""Linear models against scikit-learn on the pooled data: precision, options, faults, and what they reveal."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_faults_are_named(what):
 
 
 class Frame:
-    """What a data frame is to `fit`: named columns that become an array."""
+    """All that `fit` needs of a data frame: named columns that become an array."""
 
     def __init__(self, columns, rows):
         self.columns, self.rows = columns, rows

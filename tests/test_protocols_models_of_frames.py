@@ -1,4 +1,4 @@
-"""Models of data frames: names that are compared, those that a party cannot know, and what is told of a call that is none."""
+"""Models of data frames compare column names, also where a party cannot know them, and say what is wrong with a call."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_too_few_rows_are_told_from_columns_that_are_collinear(options, told):
 
 
 class Synchronous:
-    """What connect_sync gives has no ops of its own."""
+    """A session as `connect_sync` gives it, which has no ops of its own."""
 
     def run(self, program, *arguments):
         """Nothing."""

@@ -1,4 +1,4 @@
-"""Ranks and sorted shares: against numpy, in cost, and what an analyst takes from them."""
+"""Ranks and sorted shares: against numpy, their cost, and what an analyst takes from them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_what_has_no_order_is_refused():
 
 
 def test_lists_of_opponents_are_kept_for_few_elements_only():
-    """That of a thousand takes 9 MB, and programs may order any number."""
+    """The list for a thousand elements takes 9 MB, and programs may order any number of elements."""
     for size in (comparison.FEW, comparison.FEW + 1):
         pair, first = comparison.opponents(size)
         assert pair.shape == first.shape == (size - 1, size)

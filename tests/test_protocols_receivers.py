@@ -1,4 +1,4 @@
-"""Results to named receivers only: what they get, what the others get, and what is revealed to whom."""
+"""Results for named receivers only: what they get, what the others get, and what is revealed to whom."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an attack on products in numbers mod 2^128 has found: views of one element, long loops, tasks that plan, and what the dealer may be asked."""
+"""Faults that an attack on products mod 2^128 once found: in views of one element, long loops, planned tasks and requests to the dealer."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_views_of_one_element_and_of_many_steps_are_lifted(view, planned):
 
 
 def test_a_lifting_that_another_task_has_begun_is_asked_for_once():
-    """A task plans to lift what another one lifts before the plan is asked for: what comes twice would stay for as long as the session."""
+    """A task plans to lift what another task lifts before the plan is asked for; a second answer would stay in memory to the end."""
 
     async def by_number(s, value, masked):
         for number in range(4):
@@ -152,7 +152,7 @@ def test_one_range_is_never_of_words_and_of_numbers(order):
 
 @pytest.mark.parametrize("beyond", [(3, 2, 1), (4, 1, 1), (1, 3, -1), (4, 2, -1)])
 def test_no_part_of_a_mask_reaches_beyond_it(beyond):
-    """Those words were bound to nothing, and may be another mask's."""
+    """Words beyond a mask were once bound to nothing, and may be another mask's."""
     whole = words((4,), "0")
     for within in ((2, 2, 1), (3, 1, 1), (1, 2, -1), (3, 2, -1), 3, 0):
         asked("value", (), expressions.index(whole, (within,)))
@@ -189,7 +189,7 @@ def test_bits_that_are_masks_of_one_relation_are_no_part_of_another():
 
 
 def test_integers_are_made_of_what_a_view_shows_alone(monkeypatch):
-    """Else a column of a large masked value would take the dealer as long as the whole of it, for every product."""
+    """Otherwise a column of a large masked value would take the dealer as long as the whole value, for every product."""
     made, before = [], wide.integers
 
     def counted(words):

@@ -1,4 +1,4 @@
-"""Where products that wait for the next meet tasks, plans, long programs and long names."""
+"""Limits of products that wait for the next one: other tasks, plans, long programs and long names."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_long_sum_of_what_waits_takes_no_square_of_its_length(monkeypatch):
 
 
 def test_long_names_in_a_call_far_inside_of_others_are_opened_one_by_one():
-    """Two sums of 62 masked values, whose product is multiplied by a sum of ten twice: no message takes the names of all four."""
+    """The product of two sums of 62 masked values is multiplied by a sum of ten twice: no message holds the names of all four."""
 
     async def program(s, depth=215):
         if depth:

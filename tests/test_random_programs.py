@@ -1,4 +1,4 @@
-"""Programs that nobody thought of: every value is what the same in exact integers gives, for n = 2..5."""
+"""Random programs: every value equals that of the same program in exact integers, for n = 2..5."""
 
 from __future__ import annotations
 

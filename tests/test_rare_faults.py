@@ -1,4 +1,4 @@
-"""Faults that members meet rarely: each is told where it is found, ends what it must, and the next job works (invariants 12, 21, 27)."""
+"""Faults that members rarely meet: each is told by who finds it, ends what it must, and the next job works (invariants 12, 21, 27)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def next_job_works(opened):
 
 
 def unconfirmed(monkeypatch, node, to):
-    """What `node` says to `to`, but for its confirmations, which are on their way for ever; the sessions that it confirmed."""
+    """Hold back for ever the confirmations that `node` sends to `to`; return the sessions that it confirmed."""
     channel, sessions = node.mesh.channel(to), []
     plain = channel.control
 
@@ -110,7 +110,7 @@ async def test_a_session_that_one_has_ended_and_the_other_left_waits_for_no_conf
 
 @pytest.mark.parametrize("first", ["p1", "p2"])
 async def test_a_session_that_one_has_ended_waits_for_nobody_who_is_lost(monkeypatch, first):
-    """The dealer has every confirmation, and serves on; p0 never gets that of p1, which is done and gone, as p2 is."""
+    """The dealer has every confirmation, and goes on; p0 never gets that of p1, which is done and gone, and so is p2."""
     identities, roster = simulated_roster(3)
     network = MemoryNetwork()
 
@@ -138,8 +138,9 @@ async def test_a_session_that_one_has_ended_waits_for_nobody_who_is_lost(monkeyp
 
 
 async def test_a_session_that_one_member_never_began_does_not_keep_the_dealer_from_the_next(monkeypatch):
-    """Nothing of how p1 and p2 ended it comes to p0 in time, nor from the dealer; it agrees on the next run with them.  The dealer still waits for it in
-    the one before.
+    """p0 does not hear in time, from p1, p2 or the dealer, that the session ended, and agrees on the next run with them.
+
+    The dealer still waits for p0 in the session before.
     """
     identities, roster = simulated_roster(3)
     network, late = MemoryNetwork(), []
@@ -171,7 +172,10 @@ async def test_a_session_that_one_member_never_began_does_not_keep_the_dealer_fr
 
 
 async def test_what_a_member_sent_before_two_others_met_anew_counts(monkeypatch):
-    """p0 and p1 lose their connection with their confirmations, and agree on the same session over another one, which the others have begun."""
+    """p0 and p1 lose their connection, and their confirmations with it.
+
+    Over another connection they agree on the same session, which the others have begun.
+    """
     async with nodes(3, replace(CLOCKS, repair=0.0)) as opened:
         await connected(*opened)
         unconfirmed(monkeypatch, opened[0], "p1")
@@ -206,7 +210,10 @@ async def test_a_client_that_is_lost_before_the_session_begins_ends_it():
 
 @pytest.mark.parametrize("closing", range(12))
 async def test_a_node_that_closes_at_any_turn_of_a_handshake_leaves_no_connection(closing):
-    """Else the other takes it for a living one until a clock says otherwise.  One that is cut off before it can say goodbye may come back."""
+    """Otherwise the other node believes that the connection lives, until a clock runs out.
+
+    A node that is cut off before it can say goodbye may come back.
+    """
     identities, roster = simulated_roster(2)
     network = MemoryNetwork()
     a, b = (Node(who, roster, network.of(who.name), clocks=replace(CLOCKS, repair=0.2)) for who in identities[:2])
@@ -249,7 +256,7 @@ async def test_who_goes_on_with_a_connection_that_has_ended_here_is_told_so():
 
 
 class Order:
-    """Of what a mesh tells of `name`."""
+    """Records the order of what a mesh tells about `name`."""
 
     def __init__(self, mesh, name):
         self.name, self.heard = name, []
@@ -266,7 +273,7 @@ class Order:
 
 
 async def test_who_connects_anew_has_lost_its_older_connection_before():
-    """So a session hears of the loss, at a party and at the dealer, and never of another connection without it."""
+    """Thus a session, at a party or at the dealer, hears of the loss before it hears of another connection."""
     identities, roster = simulated_roster(2)
     network, clocks = MemoryNetwork(), replace(CLOCKS, repair=0.0)
     async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Reading that takes long or hangs: it is stopped when nobody waits for it, and holds up no other job and not the end of its process."""
+"""A read that takes long or hangs is stopped once nobody waits for it, and holds up neither other jobs nor the end of its process."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def declared(home, source, more=""):
 
 
 async def stopped(config):
-    """Read what has no end; give it up in the middle, and return when its threads are gone, and only others are left."""
+    """Read something endless, give it up in the middle, and return when the threads of the read are gone."""
     others = threads()
     reading = Reading(lambda halt: load(config, "p", ["age"], halt=halt))
     with pytest.raises(TimeoutError):
@@ -153,7 +153,7 @@ def is_read(pipe, writer):
 
 
 async def test_verifying_the_audit_log_does_not_hold_the_node(tmp_path):
-    """However long it takes: here, because what it reads never comes."""
+    """The node goes on however long that takes; here the data never come."""
     nodes, writer = Nodes(tmp_path, names=("a", "b")), []
     with (tmp_path / "a.toml").open("a") as file:
         file.write(f'[status]\naddress = "127.0.0.1:{nodes.spare_ports["a"]}"\nverify = 0.01\n')

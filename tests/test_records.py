@@ -1,4 +1,4 @@
-"""Sealed records under attack: delivered once and in order, or dead (invariants 14, 17, 18)."""
+"""Sealed records under attack are delivered once and in order, or the channel is dead (invariants 14, 17, 18)."""
 
 from __future__ import annotations
 

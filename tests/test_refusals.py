@@ -1,4 +1,4 @@
-"""Strangers and members that misuse names take neither the log of a node nor the ids of others."""
+"""Strangers, and members that misuse names, can neither fill the log of a node nor take the ids of others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCANNED = ("as a scan of ports",)
 
 
 async def knock(address, number=0):
-    """Rubbish at a port, until it is closed there; another one for each number."""
+    """Send rubbish to a port until the other side closes; the rubbish differs for each number."""
     reader, writer = await asyncio.open_connection(*address)
     writer.write(bytes([number]) + b"ET / HTTP/1.1\r\n\r\n")
     while await reader.read(1 << 16):
@@ -48,7 +48,10 @@ async def test_a_log_has_few_lines_of_many_strangers(caplog):
             assert all("link refused: " in line for line in refused_at(caplog, "p0"))
         # Closing, at the latest, says how many there were.
         assert refused_at(caplog, "p0")[refusals.LINES :] == [
-            f"phase=handshake {many - refusals.LINES} more links were refused within a minute, beside the {refusals.LINES} that are told one by one"
+            (
+                f"phase=handshake {many - refusals.LINES} more links were refused within a minute, "
+                f"beside the {refusals.LINES} that are told one by one"
+            )
         ]
 
 
@@ -80,7 +83,7 @@ async def test_the_next_minute_has_lines_again(monkeypatch):
 
 
 async def hang_up(address):
-    """As a check of health does."""
+    """Connect and hang up, as a health check does."""
     reader, writer = await asyncio.open_connection(*address)
     writer.write_eof()
     while await reader.read(1 << 16):

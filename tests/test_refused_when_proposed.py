@@ -1,4 +1,7 @@
-"""What a job's text, its members and public numbers rule out is refused before anybody is asked, and reads data; nothing else of it is refused later."""
+"""A job that its text, its members or public numbers rule out is refused before anybody is asked or reads data.
+
+A job that passes is not refused for any of these later.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ FIT = PROGRAMS["linear_regression"]
 
 
 def of_a_client(task, rows):
-    """The same job on so many rows of a client alone, which gets the result."""
+    """The same job on this many rows of a client alone, which gets the result."""
     portions = dict.fromkeys(task.parties, "0" * 64)
     return replace(task, dataset="", to=("lab",), client=Client("lab", rows, (0,) * len(task.columns), portions))
 

@@ -1,4 +1,4 @@
-"""An older roster is refused, though all its members signed it: a node remembers which one it used (invariant 35)."""
+"""A node remembers the roster that it used, and refuses an older one though all its members signed it (invariant 35)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A running node takes its policy and its roster anew when SIGHUP asks for it: all of it or nothing, and no job under way is dropped."""
+"""SIGHUP lets a running node read its policy and its roster again: all of it or nothing, and no job under way is dropped."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Renewed(Nodes):
                 database.commit()
 
     def publish(self, roster, *unsigned):
-        """All have it in their file, with all signatures but some."""
+        """Write the roster into everybody's file, with all signatures except those named."""
         self.roster = signed(
             Roster.of(roster.content), *(key for name, key in self.keys.items() if name in roster and name not in unsigned)
         )
@@ -92,7 +92,7 @@ class Renewed(Nodes):
         return line.removeprefix(KEPT)
 
     def hold(self, name):
-        """Whoever reads its data waits until this connection is closed."""
+        """Let readers of this node's data wait until this connection is closed."""
         held = sqlite3.connect(self.folder / f"{name}.db", isolation_level=None)
         held.execute("BEGIN EXCLUSIVE")
         return closing(held)
@@ -170,7 +170,7 @@ WRONG = {
 
 
 def another_key(nodes):
-    """The file of a's key holds its next one, which the roster gives it beside the old one."""
+    """Put a's next key into its key file; the roster lists it beside the old one."""
     fresh, old = Identity.generate("a"), nodes.keys["a"]
     (nodes.folder / "a.key").unlink()
     fresh.save(nodes.folder / "a.key")

@@ -1,4 +1,7 @@
-"""A mesh that follows another roster while it runs: who is cut off, who stays, who comes, what jobs under way do (invariants 16, 19), and what a check says of it."""
+"""A running mesh takes up another roster: who is cut off, who stays, who comes, and what becomes of jobs under way (invariants 16, 19).
+
+`beaver check` names the process and the policy that count.
+"""
 
 from __future__ import annotations
 
@@ -221,7 +224,7 @@ async def test_a_check_names_the_process_and_the_policy_that_counts(tmp_path):
 
 
 async def test_a_revoked_key_is_cut_off_whatever_the_policy_says_of_its_owner(tmp_path):
-    """Also where the node starts with that roster."""
+    """This also holds where a node starts with that roster."""
     async with Renewed(tmp_path) as nodes:
         for name in "ab":
             nodes.policy(name, 'allow = ["mean"]\naskers = ["a", "b", "c"]\nreceivers = ["a", "b", "c"]\n[clients.c]\ngets = ["mean"]\n')
@@ -245,7 +248,7 @@ async def test_a_revoked_key_is_cut_off_whatever_the_policy_says_of_its_owner(tm
 
 
 async def test_a_member_that_moved_is_met_at_its_new_address(tmp_path):
-    """By nodes that took the roster while they ran."""
+    """Nodes that took the roster while they ran find the new address."""
     async with Renewed(tmp_path, names=("a", "b")) as nodes:
         moved = dataclasses.replace(nodes.roster["b"], endpoint=("127.0.0.1", nodes.spare_ports["b"]))
         nodes.publish(nodes.next(moved))
@@ -260,7 +263,7 @@ async def test_a_member_that_moved_is_met_at_its_new_address(tmp_path):
     ("ahead", "refused"), [(False, "a job of another roster than counts here"), (True, "proposed a job whose terms are not text")]
 )
 async def test_a_join_that_the_roster_of_now_does_not_allow_is_left_aside_and_the_next_one_is_served(caplog, ahead, refused):
-    """It was allowed when it came, or named a roster that the dealer did not have yet: no other join of that job is lost for it."""
+    """The join was allowed when it came, or named a roster that the dealer lacked; other joins of that job are not lost for it."""
     identities, roster = simulated_roster(3)
     network, waits = MemoryNetwork(), asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:

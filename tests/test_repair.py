@@ -1,4 +1,4 @@
-"""Links that survive: a connection that breaks is made again under a running session, exactly once each byte, or ends it everywhere."""
+"""A connection that breaks is made again under a running session and passes each byte exactly once, or the session ends everywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUMBERS = np.arange(8.0)
 
 
 async def many_rounds(s, rounds=60, *, after=None):
-    """Products and sums whose result any lost, repeated or reordered byte would change; `after(round)` disturbs the network."""
+    """Compute products and sums whose result any lost, repeated or reordered byte would change; `after(round)` disturbs the network."""
     x = s.input(NUMBERS if s.index == 0 else None, 0, NUMBERS.shape, bound=16.0)
     total = s.zero(NUMBERS.shape)
     for number in range(rounds):
@@ -68,7 +68,7 @@ async def test_cut_at_any_byte(seed):
 
 
 async def test_a_connection_is_made_again_however_many_new_ones_there_were_before():
-    """As where somebody changes bytes on the way again and again: that must not take from a channel the time in which it can go on."""
+    """Somebody who changes bytes on the way again and again must not use up the time in which a channel can go on."""
     async with proxied(2, replace(CLOCKS, repair=4.0)) as network:
         peer = network.nodes[0].mesh._peers["p1"]
         await until(lambda: peer.connected)
@@ -84,7 +84,10 @@ async def test_a_connection_is_made_again_however_many_new_ones_there_were_befor
 
 
 async def test_who_fell_silent_is_dialled_at_once_however_many_new_ones_there_were_before():
-    """Its side may have lost the connection when it fell silent, and waits since then; another node with one key would have said something."""
+    """The silent side may have lost the connection, and have waited since then.
+
+    A second node with the same key would have said something.
+    """
     async with proxied(2, replace(CLOCKS, repair=4.0)) as network:
         mesh = network.nodes[0].mesh
         peer = mesh._peers["p1"]
@@ -140,7 +143,7 @@ async def test_a_cut_that_lasts_too_long_ends_the_session_everywhere():
 
 
 async def test_whoever_waits_for_a_member_that_is_lost_gets_the_one_fault_of_the_session():
-    """So that a task group ends with it, which says where this party was, and not with a group of another one."""
+    """Thus a task group ends with this fault, which says where this party was, and not with a nested group."""
     async with proxied(2, replace(CLOCKS, repair=0.2)) as network:
         both = asyncio.Barrier(2)
 

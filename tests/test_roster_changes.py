@@ -1,4 +1,4 @@
-"""What a next version of a roster changes, before anybody signs it; and changes that need no lines of a member."""
+"""What the next version of a roster changes, shown before anybody signs it, and changes that need no line of a member."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_broker_is_named_without_lines_of_a_member(agreed):
 
 
 def test_a_dealer_is_replaced_in_one_version(agreed):
-    """As docs/operations.md says it."""
+    """The steps are those of docs/operations.md."""
     beaver("init d2 --role dealer --endpoint d2.example:1")
     beaver("roster remove a/roster.toml d")
     beaver("roster add a/roster.v2.toml d2.public")

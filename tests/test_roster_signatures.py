@@ -1,4 +1,4 @@
-"""Rosters are signed, versioned, and replace keys: what counts as a signature, until when, and what can never come back (invariants 23, 37)."""
+"""Signed, versioned rosters replace keys: which signatures count, until when, and what can never come back (invariants 23, 37)."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_digest_fingerprint_and_signature_are_those_of_the_document():
 
 
 def plain(roster):
-    """With the brackets around an IPv6 address that the document wants."""
+    """The roster with the brackets around an IPv6 address that the document wants."""
     return SimpleNamespace(members=roster.members, content=dataclasses.replace(roster.content, relay=Relay("[::1]", 8883, tls=True)))
 
 
@@ -173,7 +173,7 @@ def test_a_signature_is_of_one_member_one_content_and_one_purpose():
 
 @pytest.mark.parametrize("retires", [SOON, PAST])
 def test_a_roster_is_signed_with_the_key_that_stays_and_so_for_ever(retires):
-    """Before the old key retires and afterwards alike: what all have signed does not come undone one day."""
+    """This holds before and after the old key retires: what all have signed stays signed."""
     roster = signed(rotating(retires), A, B)
     assert roster.unsigned == []
     with pytest.raises(ConfigError, match="b replaces this key in it; sign with the new one"):

@@ -1,4 +1,4 @@
-"""Commands that change one roster at the same moment: none undoes what another has written."""
+"""Commands that change one roster at the same moment do not undo each other's changes."""
 
 from __future__ import annotations
 

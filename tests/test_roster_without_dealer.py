@@ -1,4 +1,4 @@
-"""A roster without a dealer: no job can run with it, and everyone who handles it is told so; a dealer whose key was stolen is cut off by one."""
+"""A roster without a dealer lets no job run, and says so to all who handle it.  It cuts off a dealer whose key was stolen."""
 
 from __future__ import annotations
 

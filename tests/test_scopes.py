@@ -63,7 +63,10 @@ def tags(monkeypatch):
 
 
 def widths(n, seed):
-    """Three widths; over all n and seeds every width from 1 to 100 comes, the most parties with the narrowest, and with one of the widest."""
+    """Three widths for n parties and a seed.
+
+    All n and seeds together cover every width from 1 to 100.  The largest n has the narrowest; each n has one of the widest.
+    """
     number = (len(PARTIES) - 1 - PARTIES.index(n)) * SEEDS + seed
     return [1 + 2 * number, 2 + 2 * number, 97 + seed % 4]
 
@@ -190,7 +193,7 @@ async def yields(s):
 
 
 def test_what_is_no_async_def_is_refused_where_it_is_decorated():
-    """Whoever calls it would learn of an int that cannot be awaited; what wraps an `async def` is one."""
+    """Its caller would only learn that an int cannot be awaited.  A wrapper of an `async def` is taken for one."""
 
     def plain(s):
         return s.index

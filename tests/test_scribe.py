@@ -1,4 +1,7 @@
-"""An audit log on a slow disk: connections do not wait for it, entries keep their order, and what it says of an end is what was told (invariant 36)."""
+"""An audit log on a slow disk: connections do not wait for it, and entries keep their order (invariant 36).
+
+What it says of a job's end is what was told of it.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +122,7 @@ async def test_connections_do_not_wait_for_what_is_written(tmp_path):
 
 
 async def cancelled(scribe):
-    """What an entry that concludes returns though its task is cancelled twice meanwhile, and how often that still counts as cancelled."""
+    """What a concluding entry returns if its task is cancelled twice meanwhile, and how often the task then counts as cancelled."""
     task = asyncio.current_task()
     for _ in range(2):
         asyncio.get_running_loop().call_soon(task.cancel)

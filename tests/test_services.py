@@ -1,4 +1,4 @@
-"""The examples of a service and of a container: valid where a tool can tell, and their very commands run as they would there."""
+"""The examples of a service and of a container are valid where a tool can tell, and their very commands run as they would there."""
 
 from __future__ import annotations
 

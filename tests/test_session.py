@@ -234,7 +234,7 @@ class OwnError(Exception):
 
 
 async def only_this_test_runs():
-    """Nothing that a simulation has begun is left."""
+    """Check that nothing which a simulation began is left."""
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -300,7 +300,7 @@ def test_two_jobs_in_one_program_cost_depth_not_sum():
 
 
 def test_what_a_party_sends_leaves_before_it_goes_on():
-    """Also in a round in which it waits for nobody: its peers compute on it meanwhile."""
+    """This also holds in a round in which it waits for nobody, so that its peers can go on meanwhile."""
 
     async def program(s):
         (channel,) = (channel for name, channel in s._engine.exchange._agreed.channels.items() if name in s.names)
@@ -324,7 +324,7 @@ def test_wire_bytes_are_payload_and_at_most_64_per_block(n):
 
 
 def test_a_stall_names_who_is_late_and_not_whoever_comes_first():
-    """The first party waits for two messages: that of the second, who waits itself, is not missing."""
+    """The first party waits for two messages; the second party, which itself waits, is not to blame."""
     told = []
 
     @mpc.protocol

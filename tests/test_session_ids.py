@@ -1,4 +1,4 @@
-"""What frames name a session by is short: two sessions that begin alike are never carried by one channel."""
+"""Frames name a session by a short id; two sessions with equal short ids never share a channel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.waiting import until
 
 
 async def test_a_session_whose_id_begins_as_that_of_another_gets_another_id(monkeypatch):
-    """Frames name a session by 4 bytes: the one that is carried would lose its messages to the one that comes."""
+    """Frames name a session by 4 bytes, so a running session would lose its messages to a new one with the same 4."""
     first = {}
 
     def alike(job, nonces):

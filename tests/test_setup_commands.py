@@ -1,4 +1,4 @@
-"""`beaver init` and `beaver roster`: from nothing to a signed roster, and its next versions; nothing is ever half done or overwritten."""
+"""`beaver init` and `beaver roster`: from nothing to a signed roster and its next versions, never half done, never overwriting."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _home(tmp_path, monkeypatch):
 
 
 def beaver(command, *more, stdin=None):
-    """What it prints."""
+    """The output of a command."""
     done = CliRunner().invoke(APP, [*command.split(), *more], input=stdin, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
@@ -56,7 +56,7 @@ def everything():
 
 @contextlib.contextmanager
 def disk_of(room):
-    """As a full disk: no file gets more bytes."""
+    """Let no file grow beyond `room` bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
@@ -83,7 +83,7 @@ def made():
 
 
 def test_lines_may_stand_in_the_command_however_many_they_are(made):
-    """More of them than a file's name has room for were taken for the name of the output that could not be written."""
+    """Lines longer than a file name may be were once taken for the name of an output file, which could not be written."""
     remark = f"# {'as told by telephone; ' * 20}\n"
     lines = [remark + read(f"{name}/{name}.public") for name in "abd"]
     beaver("roster add", "one.toml", "\n".join(lines))
@@ -94,7 +94,7 @@ def test_lines_may_stand_in_the_command_however_many_they_are(made):
 
 
 def test_what_is_no_text_is_told_as_such_from_a_file_and_from_standard_input(made):
-    """From standard input it was a traceback."""
+    """From standard input it once ended in a traceback."""
     Path("noise").write_bytes(b"\x80\x92\xff")
     for source, name in (("noise", "noise"), ("-", "standard input")):
         for command in ("add", "accept"):
@@ -315,7 +315,7 @@ def test_a_key_is_replaced_without_a_day_on_which_nobody_can_work(agreed):
 
 
 def test_a_further_version_in_the_overlap_is_signed_with_the_new_key(agreed):
-    """While the node still uses the old one.  So it stays signed when that retires."""
+    """The node still uses its old key.  The roster thus stays signed when that key retires."""
     beaver("roster rotate -c a/a.toml")
     (key,) = (file for file in os.listdir("a") if file.endswith(".key") and file != "a.key")
     beaver("init c --dir c")
@@ -336,7 +336,7 @@ def test_a_rotation_that_cannot_be_written_leaves_no_key(agreed):
 
 
 def test_no_roster_names_a_new_key_that_a_full_disk_let_go(made):
-    """In place, where nobody has signed: the roster fits, and its signature does not."""
+    """The roster is changed in place, since nobody has signed: on the full disk the roster fits, and its signature does not."""
     shutil.copytree("a", "there")
     beaver("roster rotate -c there/a.toml")
     with disk_of(len(read("there/roster.toml")) - 1):

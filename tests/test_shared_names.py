@@ -1,4 +1,4 @@
-"""Sets of parties that use one name for their jobs have nothing to do with each other at the dealer (invariants 15, 21)."""
+"""Sets of parties that use one name for their jobs do not affect each other at the dealer (invariants 15, 21)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def both_run(*pair, job="j"):
 
 
 async def nothing_is_kept(*opened):
-    """Of jobs that are over, by any node."""
+    """Wait until no node keeps anything of jobs that are over."""
     await until(lambda: not any(node._lobby._jobs or node._lobby._last or node._lobby._news for node in opened))
     await until(lambda: not opened[-1].dealer._jobs)
 
@@ -66,7 +66,10 @@ async def test_who_waits_for_somebody_blocks_a_name_for_nobody_else():
 
 @pytest.mark.parametrize("first", [True, False])
 async def test_who_names_others_in_a_job_disturbs_none_that_these_have_without_it(first):
-    """p0 says to all that they have a job of this name together, before they begin their own, or while they wait for each other; and takes it back."""
+    """p0 tells all that they have a job of this name together, and later takes that back.
+
+    It does so before the others begin their own job, or while they wait for each other.
+    """
     async with nodes(3, CLOCKS) as opened:
         await connected(*opened)
         dealer, everyone = opened[-1], ("p0", "p1", "p2")

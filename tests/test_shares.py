@@ -117,7 +117,7 @@ def test_lineage_depends_on_operation_order_and_operands():
 
 
 def test_bits_repeated_to_a_shape_of_numpy_integers_have_the_history_of_that_shape():
-    """Else parties of which one has such a shape would seem to differ."""
+    """Otherwise a party that has such a shape would seem to differ from the others."""
     row = BShare(pack(np.array([1, 0, 1], np.uint8)), (3,), home=Home(0, 2, b"s"), lineage=1)
     repeated = row.broadcast_to((np.int64(5), np.int64(3)))
     assert repeated.lineage == lineage_of("broadcast", 1, parameter_lineage((5, 3)))

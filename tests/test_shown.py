@@ -1,4 +1,4 @@
-"""What commands print is whole, and is printed, wherever it goes: into a pipe, into a file, in an encoding that lacks letters."""
+"""Commands print whole output wherever it goes: into a pipe, into a file, in an encoding that lacks letters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SETTINGS = '[datasets.scores]\npath = "FILE"\n[datasets.scores.columns]\nscore =
 
 
 async def piped(folder, *arguments, status=0, **changes):
-    """What a command prints into a pipe whose width nobody tells."""
+    """The output of a command that prints into a pipe, which has no width."""
     known = {name: value for name, value in environment().items() if name not in ("COLUMNS", "LINES")}
     process = await asyncio.create_subprocess_exec(
         *BEAVER, *arguments, cwd=folder, env=known | changes, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -25,7 +25,7 @@ async def piped(folder, *arguments, status=0, **changes):
 
 
 async def made(folder, *arguments):
-    """What a command makes, whatever it prints."""
+    """Run a command that must end well, whatever it prints."""
     status, _, complaints = await beaver(folder, *arguments)
     assert status == 0, complaints
 

@@ -1,4 +1,4 @@
-"""Parts of masks: any words of any expression are those of the whole, and are made of few words of its masks (invariant 12)."""
+"""Parts of masks: any words of any expression equal those of the whole, and take few words of its masks (invariant 12)."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ OPERATIONS = ("index", "transpose", "reshape", "scale", "sum", "pairs", "stack",
 
 
 def any_expression(rng, operation):
-    """Of at most LARGEST words at any step, with this operation last or beneath a view."""
+    """An expression of at most LARGEST words at any step, with this operation last or beneath a view."""
     built = any_mask(rng)
     for each in (*rng.choice(OPERATIONS, rng.integers(4)), operation, *rng.choice(["index", "transpose", "reshape"], rng.integers(3))):
         larger = with_operation(rng, each, built)
@@ -187,7 +187,7 @@ ADDENDS = {"columns of a sum": 2, "sums of some": 3, "pairs of columns": 2, "som
 
 @pytest.mark.parametrize("view", [lambda of: ex.transpose(of, (1, 0)), ex.pairs, lambda of: part(of, slice(None), slice(None, None, -1))])
 def test_all_chunks_of_a_view_take_as_many_words_of_its_mask_as_it_has(view):
-    """Few times, however many they are: an op on a large value makes each chunk by itself."""
+    """An op on a large value makes each chunk by itself, and still takes each word of the mask only few times."""
     taken = []
 
     def read(mask, wanted):
@@ -206,7 +206,7 @@ def test_all_chunks_of_a_view_take_as_many_words_of_its_mask_as_it_has(view):
     "of", [lambda mask: ex.add_up(mask, 1), ex.pairs, lambda mask: ex.combine("matmul", mask, ex.transpose(mask, (1, 0)))]
 )
 def test_parts_of_what_has_no_words_take_no_memory(of):
-    """However large its extents are: who asks chooses them (invariant 21)."""
+    """This holds however large its extents are, since the asking party chooses them (invariant 21)."""
     empty = part(ex.reshape(of(ex.mask(Range("3", 0, (0, 1 << 15)))), (4, 0)), slice(1, 3))
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""A party that starts is there for the others when it can answer them, and not before."""
+"""A node that starts accepts others once it can answer them, and not before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node shows of itself: metrics that equal the ledger, a page in a real browser, JSON logs; and never a value (invariant 34)."""
+"""What a node shows of itself: metrics that equal the ledger, a page in a real browser, JSON logs; never a value (invariant 34)."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_books_only_grow_and_ask_the_clock_for_those_only_who_watch():
 
 @pytest.fixture
 async def site():
-    """What the server answers to raw bytes, and what it logs."""
+    """The server's answer to raw bytes, and what it logs."""
     log, written = logging.getLogger("beaver.a"), io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(Formatter())

@@ -1,4 +1,4 @@
-"""Tables for people: as wide as their lines, whole where there is less room, and of as many rows as there are."""
+"""Tables for people are as wide as their lines, whole where there is less room, and have as many rows as the data."""
 
 from __future__ import annotations
 

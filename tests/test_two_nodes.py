@@ -1,4 +1,4 @@
-"""Two nodes with one key, as after a restore beside the old machine: the others say so, and are not kept busy by them."""
+"""Two nodes with one key, as after a restore beside the old machine: the others say so, and the two do not keep them busy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a type checker tells whoever writes programs: `mypy --strict` on a program of a user's, and on the README's examples."""
+"""What a type checker says to authors of programs: `mypy --strict` on a user's program and on the README's examples."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ WRONG = {
     "a sum of what may be None": "async def f(s: Session) -> float:\n    return float((await protocols.mean(s, [1.0], to=0)).sum())",
     "a keyword that nobody takes": "async def f(s: Session) -> None:\n    await s.run(protocols.mean, [1.0], too=0)",
     "another type of result": "async def f(s: Session) -> int:\n    return 1\n\n\nx: list[str] = mpc.testing.simulate(2, f)",
-    "what coefficients have not": "async def f(s: Session) -> None:\n    (await protocols.LinearRegression().fit(s, [[1.0]], [1.0])).coef_.reveal()",
+    "what coefficients have not": (
+        "async def f(s: Session) -> None:\n    (await protocols.LinearRegression().fit(s, [[1.0]], [1.0])).coef_.reveal()"
+    ),
     "a quotient of a share": "def f(x: AShare) -> None:\n    x / 2",
     "a product of matrices of shares": "def f(x: AShare) -> None:\n    x @ x",
     "an order of shares": "def f(x: AShare) -> bool:\n    return bool(x > 0)",
@@ -87,7 +89,10 @@ UNTYPED = "# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-call
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """What mypy tells of the program, of each wrong one and of each example, by name; all at once, since most of its time goes into ours."""
+    """What mypy says of the program, of each wrong one and of each example, by name.
+
+    One run checks them all, since most of its time goes into our own modules.
+    """
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     programs = {"program": PROGRAM} | {name: HEAD + text for name, text in WRONG.items()}
     programs |= {f"example {number}": UNTYPED + text for number, text in enumerate(examples)}

@@ -1,4 +1,4 @@
-"""Unmade words at the limits, and where tasks share them: nothing waits for what a peer comes to later, and rounds are counted alike."""
+"""Limits of unmade words, and tasks that share them: nothing waits for what a peer reaches later, and all parties count the same rounds."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_elements_are_those_that_the_index_named_when_it_was_used():
 
 @pytest.mark.parametrize("seed", [None, *range(6)])
 def test_rounds_of_calls_beside_one_that_makes_what_was_computed_are_counted(seed, monkeypatch):
-    """Of two calls that are gathered, the second makes words of its caller, while the first ends."""
+    """Two calls are gathered; the second makes words of its caller while the first ends."""
     monkeypatch.setattr(scope, "OFTEN", 8)
 
     @mpc.protocol
@@ -157,7 +157,7 @@ def test_rounds_of_calls_beside_one_that_makes_what_was_computed_are_counted(see
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_what_a_gathered_call_gave_goes_with_its_last_reference(n):
-    """A task keeps its outcome, and an outcome the call that made it: large arrays must not wait for the collector of cycles."""
+    """A task keeps its outcome, and that keeps the call that made it; large arrays must not wait for garbage collection."""
 
     async def program(s):
         x = await mpc.trunc(s, s.zero(64), 1)

@@ -1,4 +1,4 @@
-"""Standard output that is a full disk or a closed pipe: one clear line, the documented status, and no word of Python's own."""
+"""Standard output that is a full disk or a closed pipe: one clear line, the documented status, and no message of Python's own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHY = {"full disk": "No space left on device", "closed pipe": "Broken pipe"}
 
 
 def written_to(output, folder, command, *, buffered=True):
-    """Exit status, and the lines of standard error."""
+    """The exit status, and the lines of standard error."""
     read, write = os.pipe()
     os.close(read)
     with Path("/dev/full").open("w") as full:

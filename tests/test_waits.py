@@ -1,4 +1,4 @@
-"""Parties whose programs wait for each other hear what each waits for, and nobody hears it of a party that is only slow (invariants 10, 27)."""
+"""Parties whose programs wait for each other are told what each waits for; a party that is only slow is not accused (invariants 10, 27)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def impatient(monkeypatch):
 
 
 async def faults_of(program, n, clocks):
-    """What each party's program raised, by index."""
+    """The faults that the parties' programs raised, by index."""
     raised = {}
 
     async def kept(s):
@@ -44,7 +44,7 @@ async def faults_of(program, n, clocks):
 
 
 async def faults_at_once(programs):
-    """The same of several programs, by their numbers of parties: all wait out the short clock together."""
+    """The same for several programs, by their numbers of parties; all wait out the short clock together."""
     return await asyncio.gather(*(faults_of(program, n, SHORT) for n, program in programs.items()))
 
 
@@ -178,7 +178,10 @@ TOLD = {
 
 @pytest.mark.parametrize("case", SAID)
 async def test_what_is_told_of_others_is_what_they_say_themselves(case):
-    """Those who wait for each other differ from each other, and not from the one that waits behind them; nothing proves who keeps whom waiting."""
+    """Parties that wait for each other disagree with each other, and not with the one that waits behind them.
+
+    Nothing proves who keeps whom waiting.
+    """
     mine, *theirs = await WAITS[case]()
     row = row_of(case)
     assert (type(mine).__name__, row.shows(str(mine))) == (row.kind, True), mine
@@ -287,7 +290,7 @@ async def test_what_raised_in_a_dry_run_only_is_no_fault_of_the_call_that_has_it
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 async def test_a_slow_party_is_waited_for_without_alarm(n, impatient, monkeypatch):
-    """However often its peers say that they wait, in tasks that overtake each other, and after a fault that all catch."""
+    """This holds however often its peers say that they wait, in tasks that overtake each other, and after a fault that all catch."""
     said, enough, plain = [], asyncio.Event(), Exchange.control
 
     def control(self, name, body):

@@ -1,4 +1,4 @@
-"""A client that is written from section 12 of docs/wire.md alone, with parties that are not."""
+"""A client written from section 12 of docs/wire.md alone works with real parties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/wire.md, the products of comparisons: each array in the order of the text, element by element."""
+"""The products of comparisons of docs/wire.md: each array in the order of the text, element by element."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/wire.md is normative: a party written from that text alone, over a plain socket, computes with a real party and dealer."""
+"""docs/wire.md is normative: a party written from it alone, over a plain socket, computes with a real party and dealer."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ async def computed(channels, roster, values):
 
 
 async def part(channel):
-    """CLOSE, and then to stay until the other side's CLOSE."""
+    """Send CLOSE, then stay until the other side's CLOSE."""
     channel.send(8, b"")
     await channel.until(lambda kind, body: kind == 8)
 

@@ -1,4 +1,4 @@
-"""Zero sharings: the words of all pairs, made in pieces; they sum to zero, and any n - 1 of them are uniform."""
+"""Zero sharings: the words of all pairs, made in pieces, sum to zero, and any n - 1 of them are uniform."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPES = [(), (1,), (FEW,), (FEW + 1,), (0, 3), (KEPT + 1,), (3, 5), (PIECE,), (
 
 
 def parties(n):
-    """The streams of n parties, from seeds of their own for each pair."""
+    """The streams of n parties, with a separate seed for each pair."""
     seeds = {(low, high): bytes([low, high] * 16) for high in range(n) for low in range(high)}
     return [Streams(i, bytes(32), {j: seeds[min(i, j), max(i, j)] for j in range(n) if j != i}) for i in range(n)]
 

@@ -1,4 +1,4 @@
-"""What all parties but one see of an op, and whether it is alike for two inputs."""
+"""What all parties but one see of an op, and whether two inputs look alike to them."""
 
 from __future__ import annotations
 

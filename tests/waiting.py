@@ -1,4 +1,4 @@
-"""Waiting for what others do, and not for a time."""
+"""Waiting for what others do, not for a time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ async def until(condition, within=20.0):
 
 
 async def turns(number=1000):
-    """Let everything else that runs in this loop go on for so many turns: over links in memory, as far as it can without the caller."""
+    """Let everything else in this loop run for `number` turns: over links in memory, as far as it can without the caller."""
     for _ in range(number):
         await asyncio.sleep(0)

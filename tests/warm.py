@@ -27,7 +27,7 @@ IMPORTED = ["parties.cli", "tests.member", "uvloop"]
 
 
 class Process:
-    """What tests use of `asyncio.subprocess.Process`."""
+    """The part of `asyncio.subprocess.Process` that tests use."""
 
     def __init__(self, pid, streams, ended):
         self.pid, self._ended, self.returncode = pid, asyncio.ensure_future(self._end(ended)), None
