@@ -16,6 +16,7 @@ from mpc.engine import Dry
 from mpc.errors import ConfigError, PeerMisbehaved, ProgramError
 from mpc.fixed_point import BOUND, FRAC, as_bound, fractional_bits, headroom, rounded_bound
 from mpc.ledger import Release
+from mpc.messaging.exchange import announced
 from mpc.naming import correlations, expressions
 from mpc.naming.scope import Scope, close_innermost, close_unbegun, current, protocol, running, within
 from mpc.naming.streams import ZERO, ZERO_XOR
@@ -50,7 +51,8 @@ class Session:
     """What a program gets: `index`, `n`, `names`, `id`, `cost`, `log`, and the calls below.
 
     Calls that return at once are local; awaited ones may use the network. `client` gets results besides the parties, if there is one: what
-    is revealed to everyone is revealed to it, too. Nothing here opens words: only the bodies of ops do, which get the `OpSession`.
+    is revealed to everyone is revealed to it, too. It opens
+    only what it masks (`mask`) or reveals: ops open everything else, and only their bodies get the `OpSession`.
     """
 
     def __init__(self, names: Sequence[str], ops: OpSession, log: logging.LoggerAdapter[logging.Logger], client: str = "") -> None:
@@ -62,6 +64,8 @@ class Session:
         self.log = log
         self.releases: Counter[Release] = Counter()
         """What was revealed so far, and how often."""
+        self.announcements: Counter[Release] = Counter()
+        """What the parties told each other so far by `announce`, and how often."""
         self._ops, self._engine = ops, ops.engine
         self._client = client
         self._receiver_names = (*self.names, client) if client else self.names
@@ -166,15 +170,15 @@ class Session:
 
     @protocol
     async def announce(self, numbers: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Every party's `numbers`, in party order: a shape, or up to 32 other integers, 0 or more, such as each party's number of columns.
+        """Every party's `numbers`, in party order: a shape, or up to 32 other integers from 0 to 2^37, such as a number of columns.
 
-        rounds 1 · bytes 8 x 33 per peer · reveals the numbers to all parties · raises PeerMisbehaved for numbers that cannot be an array's
-        shape
+        rounds 1 · bytes 8 x 33 per peer · reveals the numbers to all parties · raises ProgramError for other numbers, PeerMisbehaved for
+        a peer's
         """
-        check_axes(numbers)
+        mine = announced(numbers)
         scope = current(self._ops)
-        self._release(scope, (len(numbers),), self.names)
-        return await self._engine.exchange.announce(scope, numbers)
+        self.announcements[_release(scope, (len(mine),), self.names)] += 1
+        return await self._engine.exchange.announce(scope, mine)
 
     @protocol
     async def inputs(self, values: ArrayLike, *, frac: int = FRAC, bound: float = BOUND) -> list[AShare]:
@@ -185,7 +189,9 @@ class Session:
         index itself.
         """
         refuse_frame(values, "s.inputs")
-        shapes = await self.announce(shape_of(values))
+        mine = shape_of(values)
+        check_axes(mine)
+        shapes = await self.announce(mine)
         for name, shape in zip(self.names, shapes, strict=True):
             if count(shape) > expressions.MAX_WORDS:
                 raise PeerMisbehaved(name, f"announced an input of shape {shape}, which has more than {expressions.MAX_WORDS} elements")
@@ -260,7 +266,8 @@ class Session:
         else:
             fresh += x.words
         del x  # as large as the total, which may reuse its memory
-        self._release(scope, shape, to_names)
+        # Before a share leaves: what a failure leaves half sent was revealed, too.
+        self.releases[_release(scope, shape, to_names)] += 1
         self.cost.revealing += 1
         try:
             total: Any = await self._engine.exchange.to_receivers(scope, fresh.reshape(-1), receivers, lineage, shape, combine)
@@ -268,11 +275,6 @@ class Session:
             self.cost.revealing -= 1
         self.log.info("revealed %s shape=%s to=%s", scope.label, shape, ",".join(to_names))
         return None if total is None else self._engine.plain(shape, frac, total)
-
-    def _release(self, scope: Scope, shape: tuple[int, ...], to: tuple[str, ...]) -> None:
-        """Record the release before it leaves: even a partly sent value counts as revealed."""
-        calls = "/".join(call.rpartition(".")[0] for call in scope.label.split("/"))
-        self.releases[Release(calls, shape, to)] += 1
 
     def receivers(self, to: Receivers | None) -> tuple[int, ...]:
         """The indices of the receivers `to`: all if None. The client, if there is one, comes after the parties."""
@@ -304,6 +306,10 @@ class Session:
             msg = f"there is no party {who}: this session has {self.n}, numbered from 0"
             raise ConfigError(msg)
         return number
+
+
+def _release(scope: Scope, shape: tuple[int, ...], to: tuple[str, ...]) -> Release:
+    return Release("/".join(call.rpartition(".")[0] for call in scope.label.split("/")), shape, to)
 
 
 def dry_run(

@@ -102,9 +102,12 @@ ATTRIBUTES = """
 | `s.index`, `s.n`, `s.names` | This party's number, from 0 on; how many parties compute; their names, in the order of their numbers. |
 | `s.cost` | What the session has cost this party so far: `rounds`, `sent` (bytes to each peer), `payload` (bytes to the peer \
 that got most), `blocks` (messages that carried them), `corrections` (bytes from the dealer), `relations` (correlations that were used). |
+| `s.id` | The session's id: 32 bytes that all parties have, and no other session. |
+| `s.releases`, `s.announcements` | What was revealed so far, and what the parties announced to each other (`s.announce`): how often, by \
+which calls, its shape, to whom. A node writes both into its audit log. |
 | `s.log` | A logger whose lines name the job. It goes where the node's log goes: write nothing secret into it. |
 """
-CALLS = ("encode", "zero", "input", "inputs", "mask", "reveal", "run", "made")
+CALLS = ("encode", "zero", "input", "inputs", "mask", "announce", "reveal", "run", "made")
 
 OWN_PROGRAMS = """
 A program of several ops, or a protocol of your own (`async def name(s, ...)` with `@mpc.protocol`), runs at every party through

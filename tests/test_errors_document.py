@@ -93,6 +93,7 @@ MISUSES = {
     "is beyond the declared bound": lambda s: s.encode([[3.0]], bound=2.0),
     "numbers are needed": lambda s: s.encode(["x"]),
     "which with N fractional bits exceeds the ring": lambda s: s.encode([1.0], bound=2.0**50),
+    "a party announces up to N integers": lambda s: s.announce((-1,)),
     "would keep fewer than N bits beside larger ones": lambda s: mpc.scale(s, s.input([1.0] if s.index == 0 else None, 0, 1), [1e-7, 1.0]),
     "is too large to truncate": lambda s: mpc.trunc(s, s.input([1.0] if s.index == 0 else None, 0, 1, frac=32, bound=2.0**30), 20),
     "a secret is never an index": lambda s: numbers(s, 3)[numbers(s)],

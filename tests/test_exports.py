@@ -25,7 +25,7 @@ def test_nothing_public_is_missing():
         assert public == set(package.__all__)
 
 
-ATTRIBUTES = {"cost", "id", "index", "log", "n", "names", "releases"}
+ATTRIBUTES = {"announcements", "cost", "id", "index", "log", "n", "names", "releases"}
 OWN_VALUES = {"compute", "encode", "given", "input", "inputs", "operand", "zero"}
 OTHERS_SEE = {"announce", "mask", "reveal"}
 RECEIVERS = {"everyone", "party", "receivers"}

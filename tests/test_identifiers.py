@@ -224,7 +224,8 @@ async def test_parties_that_sort_differently_get_the_right_model_and_those_with_
             last = entries(nodes, name)[-1]
             assert (last["kind"], last["outcome"]) == ("ended", "failed"), last
             # Which columns each has, and the print by which they differ: no sum of anything.
-            assert [each["what"] for each in last["released"]] == ["announce", "column_layout/announce"]
+            assert [each["what"] for each in last["announced"]] == ["announce", "column_layout/announce"]
+            assert last["released"] == []
         # That a patient is there twice is told to this party alone.
         nodes.put("b", range(rows), row3=nodes.patients[0])
         status, _, complaints = await nodes.run(*FIT, at="b")

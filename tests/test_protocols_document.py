@@ -69,7 +69,7 @@ def test_the_recipe_for_a_test_of_a_protocol_runs_and_every_parameter_has_a_row(
 
 
 def test_what_a_session_tells_has_a_row():
-    told = {"index", "n", "names", "cost", "log"}
+    told = {"index", "n", "names", "cost", "id", "releases", "announcements", "log"}
 
     async def program(s):
         return {name for name in told if hasattr(s, name)}, {field.name for field in dataclasses.fields(s.cost)}

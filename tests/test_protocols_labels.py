@@ -157,7 +157,7 @@ def test_columns_of_records_that_are_labelled_differently_are_not_fitted(solver,
         try:
             await LinearRegression(solver, split="columns").fit(s, *own_columns(s, OTHER_RECORDS[other] if s.index == first else SORTED))
         finally:
-            assert all(release.what.endswith("announce") for release in s.releases)
+            assert not s.releases
 
     with pytest.raises(
         Disagreement, match=r"its rows are labelled differently from those of this party \(pandas index, or identifier of a dataset\)"
@@ -196,7 +196,7 @@ def test_nor_are_they_scored_together(other):
         try:
             await model.score(s, *own_columns(s, OTHER_RECORDS[other] if s.index else SORTED))
         finally:
-            assert s.releases.total() == reached + 1, "what they announce, by which they differ"
+            assert s.releases.total() == reached
 
     with pytest.raises(Disagreement, match="its rows are labelled differently"):
         simulate(2, program)

@@ -362,3 +362,16 @@ def test_a_shape_that_nobody_could_hold_is_refused_before_shares_are_made():
 
     with pytest.raises(mpc.PeerMisbehaved, match="p1: announced an input of shape .*, which has more than 1073741824 elements"):
         simulate(2, program)
+
+
+def test_parties_announce_whole_numbers_that_are_listed_apart_from_what_is_revealed():
+    async def program(s):
+        for numbers in ((-1,), (1.9,), (1 << 37) + 1, ((1 << 37) + 1,), (0,) * 33, "ab"):
+            with pytest.raises(mpc.ProgramError, match="a party announces up to 32 integers from 0 to 137438953472, not "):
+                await s.announce(numbers)
+        assert not s.announcements
+        told = await s.announce((np.int64(s.index), 1 << 37))
+        return told, s.releases.total(), [(each.what, each.shape, each.to, times) for each, times in s.announcements.items()], len(s.id)
+
+    expected = [(0, 1 << 37), (1, 1 << 37)], 0, [("announce", (2,), ("p0", "p1"), 1)], 32
+    assert simulate(2, program) == [expected] * 2

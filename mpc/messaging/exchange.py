@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from operator import index
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -44,6 +45,18 @@ class Transfer(NamedTuple):
     words: Words | None
     sink: Sum | Store | None = None
     size: int = 0
+
+
+def announced(numbers: Sequence[int]) -> tuple[int, ...]:
+    """`numbers` as ints; ProgramError if a party cannot announce them."""
+    try:
+        mine = tuple(map(index, numbers))
+    except TypeError:
+        mine = (-1,)
+    if len(mine) > MAX_NDIM or not all(0 <= each <= MAX_EXTENT for each in mine):
+        msg = f"a party announces up to {MAX_NDIM} integers from 0 to {MAX_EXTENT}, not {repr(numbers)[:100]}"
+        raise ProgramError(msg)
+    return mine
 
 
 def _shape(name: str, table: Words) -> tuple[int, ...]:

@@ -293,7 +293,7 @@ class AuditLog:
         """Write an end for each job whose end is missing: nobody knows what left before the node stopped."""
         for job, start in self.history.unended.items():
             about = {key: start.get(key) for key in ("asker", "policy", "roster")}
-            self.append(ENDED, job=job, **about, outcome=UNKNOWN, reason=STOPPED, output=None, released=None, cost=None)
+            self.append(ENDED, job=job, **about, outcome=UNKNOWN, reason=STOPPED, output=None, released=None, announced=None, cost=None)
         self.history.unended.clear()
 
     def _check_own(self, last: Entry, line: Line) -> None:

@@ -15,6 +15,9 @@ from parties.jobs.tally import DECLINED, Tally
 from parties.policy import own_columns, own_declared
 
 if TYPE_CHECKING:
+    from collections import Counter
+
+    from mpc.ledger import Release
     from mpc.network.mesh import Mesh
     from mpc.session import Session
     from parties.auditing.audit import AuditLog
@@ -186,11 +189,16 @@ def _few(names: tuple[str, ...]) -> list[str]:
     return few if len(names) <= MAX_NAMES else [*few, f"... {len(names) - MAX_NAMES} more"]
 
 
+def _listed(releases: Counter[Release]) -> list[dict[str, Any]]:
+    return [{"what": each.what, "shape": list(each.shape), "to": list(each.to), "times": times} for each, times in releases.items()]
+
+
 def _spent(s: Session | None) -> dict[str, Any]:
     if s is None:
-        return {"released": [], "cost": None}
+        return {"released": [], "announced": [], "cost": None}
     return {
-        "released": [{"what": each.what, "shape": list(each.shape), "to": list(each.to), "times": n} for each, n in s.releases.items()],
+        "released": _listed(s.releases),
+        "announced": _listed(s.announcements),
         "cost": {
             "rounds": s.cost.rounds,
             "bytes_to_each_peer": s.cost.payload,

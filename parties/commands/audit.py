@@ -111,7 +111,7 @@ def _left(entry: Entry) -> Iterator[str]:
     if entry["kind"] == ENDED:
         rows, names = entry.get("rows"), sorted({name for each in entry.get("released") or () for name in each["to"]})
         yield f"{rows:,} rows of this party" if rows is not None else ""
-        yield f"revealed to {', '.join(names)}" if names else ""
+        yield f"revealed to {', '.join(names)}" if names else "numbers announced" if entry.get("announced") else ""
 
 
 @app.command()
