@@ -17,6 +17,7 @@ from parties.sources.cells import NOT_FINITE
 from parties.sources.columnar import frame
 from parties.sources.halt import Halt
 from parties.sources.sheet import Sheet
+from protocols.labels import index_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -51,9 +52,7 @@ def load(config: NodeConfig, dataset: str, columns: Sequence[str], *, aligned: b
     settings = config.dataset(dataset)
     wanted = {name: settings.columns[name] for name, _ in origins}
     if aligned:
-        wanted = {
-            name: column if column.missing != "drop" else column.model_copy(update={"missing": "error"}) for name, column in wanted.items()
-        } | settings.identifying
+        wanted = _aligned(settings, wanted)
     sheet = Sheet(f"{source_of(config, dataset)}: dataset {dataset!r}", wanted, halt or Halt())
     if not columns or len(set(columns)) < len(columns):
         sheet.refuse("a job names one column or more, each once")
@@ -62,17 +61,22 @@ def load(config: NodeConfig, dataset: str, columns: Sequence[str], *, aligned: b
         return _table(sheet, parts, columns, origins)
 
 
-def table_of(table: Any, columns: Mapping[str, ColumnSettings], names: Sequence[str] = ()) -> Table:
+def table_of(table: Any, columns: Mapping[str, ColumnSettings], names: Sequence[str] = (), *, identifier: str | None = None) -> Table:
     """Return the columns of a pandas or polars frame or an Arrow table, treated as `columns` declare: all of them, or those `names` of a
     job.
 
+    Rows keep the labels of a frame that has an index, also where some are dropped.  With the column `identifier`, rows are instead what
+    `load` makes of aligned ones: in its order, none dropped, and labelled by it.
     Raises what `load` does.  Needs pyarrow.
     """
-    settings = DatasetSettings(path="frame", columns=dict(columns))
+    settings = DatasetSettings(path="frame", columns=dict(columns), identifier=identifier)
     chosen = settings.expand(names or columns)
     origins = [_known(settings, name) for name in chosen]
-    sheet = Sheet("the frame", {name: settings.columns[name] for name, _ in origins}, Halt())
-    return _table(sheet, frame(table, sheet), chosen, origins)
+    wanted = {name: settings.columns[name] for name, _ in origins}
+    if identifier is not None:
+        wanted = _aligned(settings, wanted)
+    sheet = Sheet("the frame", wanted, Halt())
+    return _table(sheet, frame(table, sheet), chosen, origins, index_of(table) if identifier is None else None)
 
 
 def meaning(config: NodeConfig, task: Task) -> dict[str, str]:
@@ -119,6 +123,12 @@ def _noted(cells: Cells) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return noted
 
 
+def _aligned(settings: DatasetSettings, wanted: Mapping[str, ColumnSettings]) -> dict[str, ColumnSettings]:
+    """Return what is wanted of rows that belong to those of others: none is dropped, and the identifier says which they are."""
+    kept = {name: column if column.missing != "drop" else column.model_copy(update={"missing": "error"}) for name, column in wanted.items()}
+    return kept | settings.identifying
+
+
 def _known(settings: DatasetSettings, name: str) -> tuple[str, str | None]:
     found = settings.source(name)
     if found is None:
@@ -127,8 +137,10 @@ def _known(settings: DatasetSettings, name: str) -> tuple[str, str | None]:
     return found
 
 
-def _table(sheet: Sheet, parts: Iterable[Batch], columns: Sequence[str], origins: Origins) -> Table:
+def _table(sheet: Sheet, parts: Iterable[Batch], columns: Sequence[str], origins: Origins, labels: Any = None) -> Table:
+    """Return the rows; `labels` are those of all rows, without an identifier among the wanted columns."""
     kept: list[Floats] = []
+    stays = [np.empty(0, np.bool_)]
     seen: set[str] = set()
     records: list[str] = []
     row = 0
@@ -143,13 +155,14 @@ def _table(sheet: Sheet, parts: Iterable[Batch], columns: Sequence[str], origins
                 stay &= ~np.isnan(cells.values)
             records += cells.identifiers
         kept.append(_expanded(sheet, part, origins)[stay])
+        stays.append(stay)
     rows = np.concatenate(kept) if kept else np.empty((0, len(columns)))
     kept.clear()
     for place, (name, _) in enumerate(origins):
         if sheet.columns[name].missing == "mean":
             _fill(sheet, name, rows[:, place])
     if not records:
-        return Table(list(columns), rows)
+        return Table(list(columns), rows, None if labels is None else labels[np.concatenate(stays)])
     order = sorted(range(len(records)), key=records.__getitem__)
     return Table(list(columns), rows[order], Identifiers(records[place] for place in order))
 

@@ -18,7 +18,7 @@ SEVERAL = 1 << 11
 """Labels that are written out at once.  For more, dates take longer than 10 ms, so a thread writes them out and heartbeats go on."""
 
 
-def _index(x: object) -> Any:
+def index_of(x: object) -> Any:
     """Return the index of a pandas frame or series, or of anything that works like one, such as a table; None if rows have no index."""
     # Never what `__getattr__` makes up, and no method: lists have one of this name.
     labels: Any = None if callable(inspect.getattr_static(x, "index", print)) else getattr(x, "index")  # noqa: B009  an object of any type
@@ -27,7 +27,7 @@ def _index(x: object) -> Any:
 
 async def row_labels(*data: object) -> tuple[str, ...]:
     """Return one text of the row labels of the first index among `data` that does not count from 0; nothing if there is none."""
-    for labels in map(_index, data):
+    for labels in map(index_of, data):
         if labels is None:
             continue
         text = await asyncio.to_thread(_text, labels) if len(labels) > SEVERAL else _text(labels)
@@ -49,9 +49,9 @@ def check_paired(name: str, x: object, other: str, y: object) -> None:
 
     An index that counts from 0 is an index too: the other argument may have been sorted or filtered, or may have lost its own index.
     """
-    mine, others = _index(x), _index(y)
+    mine, others = index_of(x), index_of(y)
     # With other lengths the shapes are wrong, and the caller that knows the right ones reports that.
-    if mine is None or others is None or len(mine) != len(others) or mine.equals(others):
+    if mine is None or others is None or len(mine) != len(others) or mine.equals(others) or others.equals(mine):
         return
     msg = (
         f"the rows of {other} are labelled differently from those of {name} (their pandas indexes differ): pass {other}.loc[{name}.index], "

@@ -27,21 +27,22 @@ class Identifiers(tuple[str, ...]):
         # As objects: an array of texts would need the room of the longest text for each.
         return np.fromiter(self, object, len(self))
 
-    def equals(self, other: object) -> bool:
-        """Return whether these are the same records in the same order."""
-        return self == other
+    def equals(self, other: Any) -> bool:
+        """Return whether `other`, also an index of a frame, has the same records in the same order."""
+        return len(self) == len(other) and self == tuple(map(str, other))
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Table:
     """Named columns of float64: `rows` is (rows, columns).
 
-    What takes a frame takes a Table, names its columns in errors, and finds its records in `index`.
+    What takes a frame takes a Table, names its columns in errors, and finds its records in `index`: Identifiers, or the index of the frame
+    that these rows are from.
     """
 
     columns: list[str]
     rows: Floats
-    index: Identifiers | None = None
+    index: Any = None
 
     def __repr__(self) -> str:
         # Whatever prints this, such as a task that has a Table as its result, must not print rows of people.
