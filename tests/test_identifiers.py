@@ -9,7 +9,9 @@ import logging
 import uuid
 from decimal import Decimal
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from mpc import ConfigError
@@ -25,13 +27,14 @@ from parties.sources.cells import of_objects
 from tests.error_rows import logged, row_of
 from tests.jobs import entries
 from tests.nodes import Nodes, beaver, rows_of
-from tests.test_datasets_sources import HEAD, SOURCES, as_csv, as_duckdb, as_parquet, as_sqlite, refusal
+from tests.test_datasets_sources import HEAD, SOURCES, as_csv, as_duckdb, as_feather, as_parquet, as_sqlite, as_stream, refusal
 from tests.waiting import until
 
 PLANTED = "canary77713371"
 DECLARED = 'identifier = "patient"\n[datasets.p.columns]\nage = {}\nbmi = { missing = "drop" }\n'
 NAMES = ["Zo\u00eb", "a1", "a10", "a2", "b c", "\u00c9mile"]
 """In the order of code points: capitals first, letters with accents last."""
+UUID_7 = "00000000-0000-0000-0000-000000000007"
 WARDS = 'w = { categories = ["a", "b"] }\n'
 
 
@@ -70,7 +73,7 @@ def test_a_text_is_read_as_it_stands_but_for_blanks_around_it(tmp_path):
         (2**60 + 1, str(2**60 + 1)),
         (Decimal("12"), "12"),
         (dt.date(2020, 1, 2), "2020-01-02"),
-        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (uuid.UUID(int=7), UUID_7),
         ("NA", "NA"),
     ],
 )
@@ -82,6 +85,16 @@ def test_what_a_database_may_have_as_an_identifier(cell, text):
 def test_what_has_several_texts_is_no_identifier(cell):
     (text,) = of_objects([cell], IdentifierSettings()).wrong.values()
     assert text.startswith(f"a value of type {type(cell).__name__}, but an identifier is text")
+
+
+@pytest.mark.parametrize("write", [as_parquet, as_feather, as_stream, as_duckdb])
+def test_a_uuid_is_an_identifier_of_every_source_that_has_the_type(tmp_path, write):
+    given = {"patient": pa.array([uuid.UUID(int=8).bytes, uuid.UUID(int=7).bytes], pa.uuid()), "age": [1.0, 2.0]}
+    assert load(configured(tmp_path, write(tmp_path, given)), "p", ["age"], aligned=True).index == (UUID_7, UUID_7[:-1] + "8")
+    with duckdb.connect() as connection:
+        # No schema of Arrow is in this one.
+        connection.execute(f"COPY (SELECT '{UUID_7}'::UUID AS patient, 1.0 AS age) TO '{tmp_path / 'p.parquet'}' (FORMAT parquet)")
+    assert load(configured(tmp_path, 'path = "p.parquet"'), "p", ["age"], aligned=True).index == (UUID_7,)
 
 
 def test_jobs_on_rows_read_no_identifier(tmp_path):

@@ -93,8 +93,9 @@ def _cells(sheet: Sheet, name: str, column: ColumnSettings, array: Any) -> Cells
     plain = types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)
     whole = types.is_decimal(kind) and not kind.scale
     if isinstance(column, IdentifierSettings):
-        if not (text or whole or types.is_integer(kind) or types.is_date(kind) or types.is_null(kind)):
-            sheet.refuse(f"a column of type {kind}, but an identifier is text, a whole number or a date", column=name)
+        named = types.is_date(kind) or types.is_null(kind) or getattr(kind, "extension_name", "") == "arrow.uuid"
+        if not (text or whole or types.is_integer(kind) or named):
+            sheet.refuse(f"a column of type {kind}, but an identifier is text, a whole number, a date or a UUID", column=name)
         return of_objects(array.to_pylist(), column)
     if whole or (column.categories is not None and (text or plain)):
         # Whole numbers kept as decimals are also read one by one: as floats they could not show that they have changed.
