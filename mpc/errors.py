@@ -32,9 +32,9 @@ class BeaverError(Exception):
     party: str | None = None
     ending: str = ""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
+    def __init__(self, *what: object) -> None:
+        super().__init__(*what)
+        self.text = str(self)
 
 
 class LocalFault(BeaverError):
@@ -52,7 +52,7 @@ class JobCancelled(LocalFault):
 class PolicyDenied(LocalFault):
     """The policy of this organisation forbids the job. `rule` is the name of the rule that forbids it, if known."""
 
-    def __init__(self, text: str, rule: str = "") -> None:
+    def __init__(self, text: str = "", rule: str = "") -> None:
         super().__init__(text)
         self.rule = rule
 

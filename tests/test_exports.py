@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+import pytest
+
 import mpc
 import protocols
 from mpc.testing import simulate
@@ -51,3 +53,13 @@ def test_an_op_may_be_called_with_either():
         return [float((await s.reveal(await mpc.mul(each, x, x)))[0]) for each in (s, s._ops)]
 
     assert simulate(2, program) == [[9.0, 9.0]] * 2
+
+
+def test_programs_raise_the_errors_as_they_raise_any_other():
+    for kind in (mpc.BeaverError, mpc.ConfigError, mpc.PolicyDenied, mpc.ProgramError):
+        with pytest.raises(kind) as caught:
+            raise kind
+        assert (caught.value.text, str(caught.value), caught.value.party) == ("", "", None)
+    for given in ((), ("why",), ("why", 3)):
+        fault = mpc.ConfigError(*given)
+        assert (fault.args, fault.text) == (given, str(Exception(*given)))
