@@ -245,6 +245,9 @@ REFUSED = {
         lambda x: np.squeeze(x, 0),
         lambda x: np.split(x, 2, 1),
         lambda x: np.broadcast_to(x, (9, 9)),
+        lambda x: np.split(x, 0),
+        lambda x: np.take(x, [9]),
+        lambda x: np.trace(x, "a"),
     ],
     "numpy's tile does not work": [lambda x: np.tile(X, x)],
     "membership of this": [lambda x: 1 in x],
@@ -326,6 +329,16 @@ def test_a_function_of_numpy_that_is_none_of_a_share_names_the_call_and_never_re
                 call(share(s, X))
             assert text in str(refused.value)
             assert "reveal" not in str(refused.value)
+
+    simulate(2, program)
+
+
+@pytest.mark.parametrize("join", [np.concatenate, np.stack, np.vstack])
+def test_one_share_is_no_list_of_shares_to_join(join):
+    async def program(s):
+        for x in (*await masked_too(s, X), await mpc.ltz(s, s.zero((2, 3)))):
+            with pytest.raises(ProgramError, match="iteration of this .*; numpy joins a list of shares"):
+                join(x)
 
     simulate(2, program)
 

@@ -222,6 +222,8 @@ def as_numpy(secret: object, function: Any, arguments: tuple[Any, ...], paramete
         return elsewhere(function)(secret)
     try:
         return call(*arguments, **parameters)
-    except ValueError as fault:
+    except ProgramError:
+        raise
+    except (ArithmeticError, IndexError, TypeError, ValueError) as fault:
         msg = f"numpy's {function.__name__} does not fit a secret of this shape: {fault}"
         raise ProgramError(msg) from None

@@ -19,7 +19,7 @@ from mpc.ring import MAX_NDIM, Words, count, reshaped
 from mpc.values.numpy_calls import as_numpy, as_operator, elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mpc.values.masked import Masked
 
@@ -231,7 +231,11 @@ class Secret:
         __ne__ = _refuse("inequality", "use protocols.equal")
         __lt__ = __le__ = __gt__ = __ge__ = _refuse("the order", "use protocols.less_than")
         __float__ = __int__ = __index__ = __complex__ = _refuse("the number", "await s.reveal(x)")
-        __iter__ = _refuse("iteration", "index it, or await s.reveal(x)")
+
+        def __iter__(self) -> Iterator[NoReturn]:
+            # Refused at the first step: a TypeError before that, such as a ProgramError, is replaced by numpy's own in np.concatenate(x).
+            yield _refuse("iteration", "index it, or await s.reveal(x); numpy joins a list of shares")(self)
+
         __contains__ = _refuse("membership", "compare with protocols.equal")
         __array__ = _refuse("the array", "await s.reveal(x)")
         mean, dot, clip, max, min = map(elsewhere, (np.mean, np.dot, np.clip, np.max, np.min))
