@@ -36,7 +36,7 @@ def parsed(text: str, source: str) -> dict[str, Any]:
     try:
         return _document(text)
     except tomllib.TOMLDecodeError as fault:
-        again = str(fault).startswith("Cannot ")
+        again = str(fault).startswith(("Cannot ", "Duplicate "))
         msg = f"{source}: {AGAIN if again else 'is not TOML'}: {fault}"
         raise ConfigError(msg) from None
 
