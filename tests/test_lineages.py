@@ -8,6 +8,7 @@ import pytest
 import mpc
 from mpc import Disagreement, ProgramError
 from mpc.testing import simulate
+from tests.documented import lineage, printed
 
 SETTINGS = ((1.0, 0.1, "a", True, 3), ("north", ("south", 2.0)), ([0.5, 7], 2**40))
 OF_NUMPY = (
@@ -79,3 +80,19 @@ def test_sums_along_another_axis_are_a_disagreement():
 
     with pytest.raises(Disagreement):
         simulate(2, program)
+
+
+def test_orders_of_axes_and_cumulative_sums_have_the_lineages_of_the_document():
+    async def program(s):
+        x = s.zero((2, 3))
+        kinds = x, await s.mask(x), await mpc.ltz(s, x)
+        for each in kinds:
+            assert each.T.lineage == lineage("transpose", each.lineage, printed((1, 0)))
+        assert x.cumsum(-1).lineage == lineage("cumsum", x.lineage, printed((1,)))
+        flat = lineage("reshape", x.lineage, printed((6,)))
+        assert x.cumsum().lineage == lineage("cumsum", flat, printed((0,)))
+        one = lineage("reshape", lineage("transpose", x.lineage, printed((1, 0))), printed((6,)))
+        assert x.sum((1, 0)).lineage == lineage("sum", one, printed((0,)))
+        return len(kinds)
+
+    assert simulate(2, program) == [3, 3]
