@@ -75,16 +75,18 @@ class Zoe:
         hidden = np.concatenate([np.zeros(m, np.uint64), encoded(values) - own])
         opened = hidden + await self.message(scope, 0, "mask", (2 * m,), [x, y], [a, b], hidden)
         product, history = opened[:m] * own + np.frombuffer(c, "<u8"), lineage("share", lineage("mul", x, y), int(first))
-        scope = second
+        return await self.reveal(third, *await self.trunc(second, product, history, 20))
+
+    async def trunc(self, scope, share, history, drop):
+        """This party's share without its last `drop` bits, and the lineage of that."""
+        m = share.size
         r = ["mask", [scope, 0, [m]], []]
-        drop = ["truncation", [20], [r], [], [scope, 0, [-(-12 * m // 8)]]]
-        share = await self.relation(drop, 12 * m)
-        high, top = np.frombuffer(share[: 8 * m], "<u8"), np.frombuffer(share[8 * m :], "<u4").astype(np.uint64)
-        hidden = product - self.dealt("mask", scope, 0, m)
+        dealt = await self.relation(["truncation", [drop], [r], [], [scope, 0, [-(-12 * m // 8)]]], 12 * m)
+        high, top = np.frombuffer(dealt[: 8 * m], "<u8"), np.frombuffer(dealt[8 * m :], "<u4").astype(np.uint64)
+        hidden = share - self.dealt("mask", scope, 0, m)
         opened = hidden + await self.message(scope, 0, "mask", (m,), [history], [r], hidden)
-        lost = np.uint64(1) - (opened + np.uint64(2**62) >> np.uint64(63))
-        history = lineage("share", lineage("trunc", history, 20), int(second))
-        return await self.reveal(third, (lost << np.uint64(44)) * top - high, history)
+        history = lineage("share", lineage("trunc", history, drop), *map(int, scope.split(".")))
+        return truncated(opened + np.uint64(2**62), drop, high, top), history
 
     async def product_of_three(self, number, values):
         """Multiply ann's input by this one twice, and reveal the result, as 4 more calls of the program: mask, mul, mul, reveal."""

@@ -20,8 +20,9 @@ from mpc.membership.identity import Identity
 from mpc.membership.roster import Member, Roster
 from mpc.transport.tcp import TcpNetwork
 from tests.documented import b2, canonical, derive, ed_to_curve, fields, hkdf
-from tests.documented_chain import LENGTHS, Multiplier
+from tests.documented_chain import LENGTHS
 from tests.documented_party import ROUNDS
+from tests.documented_scale import FACTORS, Scaler
 from tests.rosters import documented_digest, documented_fingerprint
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "wire.md"
@@ -163,7 +164,7 @@ async def computed(channels, roster, values):
     for name, channel in channels.items():
         theirs = await channel.until(lambda kind, body: kind == 6 and body["kind"] == "confirm" and body["session"] == session)
         assert theirs["proof"] == derive(seeds[name], "confirm", session, name)
-    zoe = Multiplier(channels, seeds, session)
+    zoe = Scaler(channels, seeds, session)
     waits = {"tag": bytes(12), "digest": bytes(12), "scope": "999", "at": "reveal.999", "on": ["ann"]}
     channels["ann"].send(6, canonical({"kind": "waits", "session": session, **waits}))
     results = [await zoe.sum("0", values), *[await zoe.quotient(number, values * (1 + number % 4)) for number in range(ROUNDS)]]
@@ -173,6 +174,7 @@ async def computed(channels, roster, values):
     results += [await zoe.matrix(number, MATRIX) for number in range(ROUNDS)]
     results += [await zoe.chain(number, SIGNS[1][: LENGTHS[number % len(LENGTHS)]]) for number in range(ROUNDS)]
     results += [await zoe.mapped(number, MATRIX[:2, :3]) for number in range(ROUNDS)]
+    results += [await zoe.scaled(number, values) for number in range(ROUNDS)]
     for channel in channels.values():
         channel.send(6, canonical({"kind": "leave", "session": session, "reason": "done", "party": "zoe", "by": "zoe", "at": "the end"}))
     return results
@@ -226,6 +228,9 @@ async def ann(node):
             y = await s.mask(y)
             z = await mpc.mul_trunc(s, x, y[0], 10)
             results.append((await s.reveal(await mpc.matmul_trunc(s, y, z, 10, plus=plus))).tolist())
+        for number in range(ROUNDS):
+            sums = (s.input(OURS, 0) + s.input(None, 1, 3)).cumsum(0)
+            results.append((await s.reveal(await mpc.scale(s, sums, FACTORS[number % len(FACTORS)]))).tolist())
         return results
 
 
@@ -243,8 +248,13 @@ async def test_a_party_written_from_the_document_computes_with_ours():
     assert results[0] == results[1]
     total, *others = results[0]
     assert total == [2.0, 7.75, 999.875]
-    quotients, products, cubes, fourths, matrices, chains, maps = (others[start : start + ROUNDS] for start in range(0, 7 * ROUNDS, ROUNDS))
-    assert len(others) == 7 * ROUNDS
+    assert len(others) == 8 * ROUNDS
+    quotients, products, cubes, fourths, matrices, chains, maps, scaled = (
+        others[start : start + ROUNDS] for start in range(0, len(others), ROUNDS)
+    )
+    for number, product in enumerate(scaled):
+        sums, factor = np.cumsum(np.add(OURS, THEIRS)), np.array(FACTORS[number % len(FACTORS)])
+        assert (np.abs(product - sums * factor) <= 2.0**-20 * (np.abs(sums * factor.max()) + 3)).all()
     assert chains == [[float(np.prod(SIGNS[0] + SIGNS[1][:length]))] for length in LENGTHS] * (ROUNDS // len(LENGTHS))
     for mapped in maps:
         assert np.allclose(mapped, MATRIX[:2, :3] @ (OURS * MATRIX[0, :3]) + OURS[:2], rtol=0, atol=0.1)
