@@ -118,7 +118,23 @@ def test_a_small_factor_keeps_its_bits(n):
         (
             lambda s, x: mpc.scale(s, x, 2.0**30, 20),
             PrecisionError,
-            "a value up to 8.59e\\+09 with 40 fractional bits is too large to truncate",
+            r"a share within 8 with 20 fractional bits is too large to scale by 1\.074e\+09 \(limit 0\.003906\)",
+        ),
+        (
+            lambda s, x: mpc.scale(s, share(s, X, bound=2.0**42), [[1e-6], [-1e-7]], 20),
+            PrecisionError,
+            r"a share within 4\.398e\+12 with 20 fractional bits is too large to scale by 1e-06 \(limit 4\.194e\+12\)",
+        ),
+        (
+            lambda s, x: mpc.scale(s, share(s, X, bound=1.5 * 2.0**42), 1e-9, 20),
+            PrecisionError,
+            r"a share within 6\.597e\+12 with 20 fractional bits is too large to scale by 1e-09 \(limit 4\.398e\+12\)",
+        ),
+        # Only what the first truncation rounds up is too much for the second.
+        (
+            lambda s, x: mpc.scale(s, share(s, X, bound=2.0**42 - 2.0**-11), 2.0**-20 - 2.0**-73, 20),
+            PrecisionError,
+            "is too large to scale by 9.537e-07",
         ),
         (lambda s, x: mpc.scale(s, x, [1.0, 2.0], 20), ProgramError, r"shapes \(2, 3\) and \(2,\) do not broadcast"),
         (lambda s, x: mpc.scale(s, x, 0.5, 40), ProgramError, "1 to 32 bits, not 40"),

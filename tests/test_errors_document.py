@@ -96,6 +96,7 @@ MISUSES = {
     "a party announces up to N integers": lambda s: s.announce((-1,)),
     "would keep fewer than N bits beside larger ones": lambda s: mpc.scale(s, s.input([1.0] if s.index == 0 else None, 0, 1), [1e-7, 1.0]),
     "is too large to truncate": lambda s: mpc.trunc(s, s.input([1.0] if s.index == 0 else None, 0, 1, frac=32, bound=2.0**30), 20),
+    "is too large to scale by": lambda s: mpc.scale(s, s.input([1.0] if s.index == 0 else None, 0, 1, bound=2.0**42), 1e-6),
     "a secret is never an index": lambda s: numbers(s, 3)[numbers(s)],
     "shapes SHAPE and SHAPE do not": lambda s: mpc.matmul(s, numbers(s, 2, 3), numbers(s, 2, 3)),
     "dot takes two vectors": lambda s: mpc.dot(s, numbers(s, 2, 2), numbers(s, 2, 2)),

@@ -39,6 +39,9 @@ of a pair is for Masked operands.
 With n > 3 parties an opening of 4096 words or more uses reduce-scatter and then all-gather: one round more for each, and 16/n bytes in
 place of 8.
 
+The row of `scale` is for one truncation. A small factor of a share with a large bound takes two: one more round, and twice the bytes, to
+peers (8 with a Masked) and of the dealer. The docstring of `scale` says when.
+
 Some results remember their origin, so that later ops on them cost less:
 
 - A result of `trunc`, `mul_trunc` or `matmul_trunc`, of up to 2^17 elements, counts as masked in a `mul_trunc` with a Masked of its shape:

@@ -274,6 +274,21 @@ def _factor(x: Operand, factor: ArrayLike, drop: int, shift: int, frac: int) -> 
     return words, largest
 
 
+def _check_scaled(x: Operand, factor: ArrayLike, largest: float, shift: int, frac: int) -> None:
+    """PrecisionError unless all that `scale` truncates is below 2^62 as words: the product with factors within `largest`·2^-shift and,
+    where x loses `shift` bits first, x itself.
+    """
+    # The first truncation may round up.
+    reach = math.ldexp(x.bound, -shift) + (math.ldexp(1.0, -x.frac) if shift else 0.0)
+    word = max(math.ldexp(reach * largest, x.frac + frac), math.ldexp(x.bound, x.frac) if shift else 0.0)
+    if not word < LIMIT:
+        msg = (
+            f"a share within {x.bound:.4g} with {x.frac} fractional bits is too large to scale by {np.abs(as_numbers(factor)).max():.4g} "
+            f"(limit {x.bound * (LIMIT / word):.4g}). Declare a smaller bound=, use a smaller frac= or drop=, or scale the data."
+        )
+        raise PrecisionError(msg)
+
+
 def scale_cost(n: int, x: Operand, factor: Any, drop: int = FRAC) -> Cost:
     """The cost of `scale`."""
     shape = broadcast(x.shape, np.shape(factor))
@@ -283,22 +298,26 @@ def scale_cost(n: int, x: Operand, factor: Any, drop: int = FRAC) -> Cost:
     return trunc_cost(n, x if shape == x.shape else Like(shape, x.is_masked, x.owner), frac)
 
 
-@op(scale_cost, source="dalskov20", opens="x·factor - a, uniform", leaks=_FUSED_LEAKS)
+_SCALE_OPENS = "x·factor - a, uniform; in two truncations x - a, then z·factor - b for the truncated z, uniform"
+
+
+@op(scale_cost, source="dalskov20", opens=_SCALE_OPENS, leaks=_FUSED_LEAKS)
 async def scale(s: OpSession, x: AShare | Masked, factor: ArrayLike, drop: int = FRAC) -> AShare:
     """The product of x and public reals `factor`, with the frac of x. They broadcast; a Masked takes one number.
 
     Factors are rounded to `drop` fractional bits. Factors below 1/2 get more, so that the largest keeps 20 significant bits, or `drop` if
     that is less: the mean of shares is scale(s, x.sum(axis=0), 1 / rows). A small factor of an x with a large bound takes two truncations.
 
-    rounds 1 (0 if Masked), in two truncations one more · bytes 8 per element and peer · dealer 12 per element of the result, both twice in
-    two truncations
-    opens x·factor - a, uniform, in two truncations also x·2^-shift - a · raises PrecisionError unless |x·factor| < 2^62 as a word, or if a
-    factor keeps fewer than 10 bits and the result could show that, ProgramError unless `drop` is 1 to 32
+    rounds 1 (0 if Masked) · bytes 8 (0) per element and peer · dealer 12 per element of the result
+    in two truncations rounds 2 (1) · bytes 8 (0) per element of x and 8 per element of the result · dealer 12 per element of either
+    opens x·factor - a, uniform; in two truncations first x - a, then z·factor - b for the truncated z, uniform
+    raises PrecisionError unless |x·factor|·2^drop < 2^62 as a word and, in two truncations, |x| < 2^62 as a word, or if a factor keeps
+    fewer than 10 bits and the result could show that, ProgramError unless `drop` is 1 to 32
     """
     drop = check_drop(0.0, x.frac, drop)
     shift, frac = _precision(x, factor, drop)
     words, largest = _factor(x, factor, drop, shift, frac)
-    check_drop(math.ldexp(x.bound, -shift) * largest, x.frac + frac, frac)
+    _check_scaled(x, factor, largest, shift, frac)
     if shift:
         x = await trunc(s, x.ldexp(-shift), shift)
     return await trunc(s, (x * words.view(np.int64)).ldexp(-frac), frac)
