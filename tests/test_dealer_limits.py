@@ -31,6 +31,7 @@ from mpc.preprocessing.memory_budget import MemoryBudget
 from mpc.ring import count, zeros
 from tests.test_agreement import nodes
 from tests.test_members_that_cheat import connected
+from tests.test_spans import with_operation
 from tests.waiting import turns, until
 
 SIDE = 1024
@@ -284,6 +285,8 @@ VALUES = {
     "columns as rows": part(ex.transpose(TALL, (1, 0)), slice(20, 120)),
     "part of columns": flat_part(ex.transpose(TALL, (1, 0)), 100_000),
     "part of columns of a sum": flat_part(ex.transpose(combine("add", TALL, part(TALL, slice(0, 1))), (1, 0)), 100_000),
+    "part of a broadcast sum": flat_part(combine("add", TALL, part(TALL, slice(0, 1))), 700_000),
+    "rows of a sum of a broadcast sum": part(ex.add_up(combine("add", STACK, part(STACK, slice(0, 1))), 0), slice(1, None)),
     "part of pairs": flat_part(ex.scale(ex.pairs(part(TALL, slice(0, 20))), -1), 100_000),
     "part of pairs of columns": flat_part(ex.pairs(ex.transpose(TALL, (1, 0))), 100_000),
     "part of a sum": flat_part(ex.add_up(STACK, 0), 5_000),
@@ -332,19 +335,42 @@ def kind(ranges, name, parameters):
     return Relation.fresh(ranges, name, parameters, masks, tuple(ranges.take("bit-mask", (words,)) for words in rules.bit_words(ELEMENTS)))
 
 
-@pytest.mark.parametrize("n", [2, 3])
-@pytest.mark.parametrize(("name", "relation"), list(relations()), ids=lambda each: each if isinstance(each, str) else "")
-def test_a_correction_takes_no_more_memory_than_is_said_and_not_much_less(name, relation, n):
+def peak_of(relation, n):
+    """The most bytes in use while its correction is made."""
     seeds = [Seed(bytes([number] * 32)) for number in range(n)]
     tracemalloc.start()
     try:
         correction(relation, seeds, 0)
-        _, peak = tracemalloc.get_traced_memory()
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    said = memory_of(relation, n)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize(("name", "relation"), list(relations()), ids=lambda each: each if isinstance(each, str) else "")
+def test_a_correction_takes_no_more_memory_than_is_said_and_not_much_less(name, relation, n):
+    peak, said = peak_of(relation, n), memory_of(relation, n)
     assert peak < 1.05 * said + (1 << 18)
     assert said < 4 * peak
+
+
+NESTED = ("index", "transpose", "reshape", "scale", "sum", "pairs", "stack", "add", "mul")
+
+
+def nested(rng):
+    """Part of an expression of up to six operations, with 2^15 to 2^20 words at every step."""
+    built = ex.mask(Range("0", 0, ((1000, 400), (400, 1000), (24, 100, 200), (200, 24, 100))[rng.integers(4)]))
+    for operation in rng.choice(NESTED, rng.integers(2, 7)):
+        larger = with_operation(rng, operation, built)
+        if 1 << 15 <= count(larger.shape) <= 1 << 20 and len(larger.shape) <= 6:
+            built = larger
+    return flat_part(built, int(count(built.shape) * rng.choice([0.1, 0.3, 0.9])))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nested_operations_take_no_more_memory_than_is_said(seed):
+    relation = Relation.fresh(Ranges("9"), "value", (), (nested(np.random.default_rng(seed)),))
+    assert peak_of(relation, 2) < 1.05 * memory_of(relation, 2) + (1 << 18)
 
 
 async def test_jobs_that_are_taken_back_at_once_hold_no_place():

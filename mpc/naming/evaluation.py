@@ -111,13 +111,14 @@ def in_part(expression: Expression) -> bool:
 
 def needed(expression: Expression, words: int) -> list[tuple[Expression, int]]:
     """Its parts, except of a matrix product, each with the most words of it that are made for `words` consecutive words."""
-    most = words
-    if expression.operation == "pairs":
-        rows, extent = words // max(1, expression.shape[-1]) + 2, expression.parts[0].shape[-1]
+    operation, parts, most = expression.operation, expression.parts, words
+    if operation == "pairs":
+        rows, extent = words // max(1, expression.shape[-1]) + 2, parts[0].shape[-1]
         most = min(2 * SPARSE * words, rows * extent)
-    elif expression.operation != "stack" and not in_part(expression):
+    elif operation != "stack" and not in_part(expression):
         most = SPARSE * words * addends(expression)
-    return [(part, min(most, count(part.shape))) for part in expression.parts]
+    same = [operation in ELEMENTWISE and part.shape == expression.shape for part in parts]
+    return [(part, min(words if alike else most, count(part.shape))) for part, alike in zip(parts, same, strict=True)]
 
 
 def addends(expression: Expression) -> int:
@@ -131,10 +132,22 @@ def _span(expression: Expression, start: int, stop: int, leaf: Leaf, shares: Seq
     """Words start:stop of the flat value."""
     if not expression.parts:
         return leaf(expression, slice(start, stop))
+    if expression.operation == "stack":
+        return _span_of_stack(expression, start, stop, leaf, shares)
     if not in_part(expression):
         return _scattered(expression, np.arange(start, stop), leaf, shares)
     first = (leading_rows(expression) or 0) if expression.operation == "index" else 0
     return _applied(expression, stop - start, *(_span(part, first + start, first + stop, leaf, shares) for part in expression.parts))
+
+
+def _span_of_stack(expression: Expression, start: int, stop: int, leaf: Leaf, shares: Sequence[Leaf]) -> Words:
+    check_halted()
+    words, size = np.empty(stop - start, WORD), max(1, count(expression.shape[1:]))
+    for number in range(start // size, -(-stop // size)):
+        begin = number * size
+        low, high = max(start, begin), min(stop, begin + size)
+        words[low - start : high - start] = _span(expression.parts[number], low - begin, high - begin, leaf, shares)
+    return words
 
 
 def _at(expression: Expression, places: Places, leaf: Leaf, shares: Sequence[Leaf]) -> Words:
@@ -176,10 +189,13 @@ def _applied(expression: Expression, words: int, *values: Words) -> Words:
 
 def _of_stack(expression: Expression, places: Places, leaf: Leaf, shares: Sequence[Leaf]) -> Words:
     size, order = count(expression.shape[1:]), np.argsort(places, kind="stable")
-    numbers, starts = np.unique(places[order] // size, return_index=True)
+    places = places[order]
+    starts = np.searchsorted(places, np.arange(len(expression.parts) + 1) * size)
     words = np.empty(places.size, WORD)
-    for number, chosen in zip(numbers.tolist(), np.split(order, starts[1:]), strict=False):
-        words[chosen] = _at(expression.parts[number], places[chosen] - number * size, leaf, shares)
+    for number in np.flatnonzero(np.diff(starts)).tolist():
+        chosen = slice(starts[number], starts[number + 1])
+        places[chosen] -= number * size
+        words[order[chosen]] = _at(expression.parts[number], places[chosen], leaf, shares)
     return words
 
 
@@ -200,6 +216,9 @@ def _origins(expression: Expression, places: Places) -> Iterator[tuple[Expressio
             yield part, _of_sum(part.shape, expression.parameters[0], places)
         case _:
             for each in expression.parts:
+                if each.shape == shape:
+                    yield each, places
+                    continue
                 # Along a broadcast axis of one element, the place does not move.
                 steps = [0 if extent == 1 else step for extent, step in zip(each.shape, _steps(each.shape), strict=True)]
                 yield each, _moved(places, shape, [0] * (len(shape) - len(steps)) + steps)
@@ -212,11 +231,17 @@ def _steps(shape: tuple[int, ...]) -> list[int]:
 
 def _moved(places: Places, shape: tuple[int, ...], steps: Sequence[int]) -> Places:
     """The places of the words at `places` of a view of `shape`, in a flat value in which its axes have these steps."""
-    moved = np.zeros_like(places)
+    moved, numbers = np.zeros_like(places), np.empty_like(places)
+    size, within = 1, 0
     for extent, step in zip(reversed(shape), reversed(steps), strict=True):
-        rest = places // extent
-        moved += (places - rest * extent) * step
-        places = rest
+        if extent == 1:
+            continue
+        if step != within:
+            # A step along this axis takes back all those along the axis within it, whose end was reached.
+            np.floor_divide(places, size, out=numbers)
+            numbers *= step - within
+            moved += numbers
+        size, within = size * extent, step * extent
     return moved
 
 
@@ -232,7 +257,9 @@ def _of_index(expression: Expression, places: Places) -> Places:
             size = next(inner)
             first += start * size
             steps.append(step * size)
-    return _moved(places, expression.shape, steps) + first
+    moved = _moved(places, expression.shape, steps)
+    moved += first
+    return moved
 
 
 def _of_pairs(extent: int, places: Places) -> Places:
