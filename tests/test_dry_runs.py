@@ -93,6 +93,26 @@ def test_the_real_run_begins_when_all_of_the_dry_one_has_ended():
     assert simulate(2, planned, clocks=CLOCKS) == [["begins", "ends"] * 2] * 2
 
 
+async def test_a_cancelled_run_ends_when_its_dry_run_has_ended():
+    """Its calls are closed then: the program makes and uses no more of them."""
+    steps, waits = [], asyncio.Event()
+
+    async def ends_slowly():
+        waits.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await turns(3 * plan.TURNS)
+            steps.append("ends")
+
+    running = asyncio.create_task(plan.run_dry(ends_slowly(), plan.Plan(2)))
+    await waits.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert steps == ["ends"]
+
+
 async def goes_on(s, x, stop):
     looking = asyncio.create_task(looks(s, x, {"ready": asyncio.Event()}))
     while not stop.is_set():

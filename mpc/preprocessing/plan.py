@@ -105,6 +105,8 @@ async def run_dry(program: Coroutine[Any, Any, object], plan: Plan) -> None:
     """Run a program on shapes until it ends, or until its plan has ended and its other tasks had TURNS to continue: some may wait for the
     value that was looked at.
 
+    Also if this call is cancelled, the program has then ended, or had ENDING to do so.
+
     Raises what the program raises; ProgramError if it continues after being cancelled.
     """
     task, ended = asyncio.ensure_future(program), asyncio.ensure_future(plan.ended.wait())
@@ -117,7 +119,7 @@ async def run_dry(program: Coroutine[Any, Any, object], plan: Plan) -> None:
     finally:
         ended.cancel()
         task.cancel()
-    await asyncio.wait((task,), timeout=ENDING)
+        await asyncio.wait((task,), timeout=ENDING)
     if not task.done():
         msg = (
             f"the program has gone on for {ENDING:g} s after its dry run was cancelled; let asyncio.CancelledError end it wherever it waits"
