@@ -131,13 +131,21 @@ def test_shortened_rows_come_back(vacancy, count, vacant):
 
 
 @pytest.mark.parametrize("name", CIRCUITS)
-def test_what_the_first_step_alone_reads_is_free_while_a_round_takes_long(name):
+def test_what_no_later_step_reads_is_free_while_a_round_takes_long(name):
     rng = np.random.default_rng(7)
-    material_of, _, circuit, _, opened, _ = CIRCUITS[name]
-    masks = random_words(rng, sum(opened) * BLOCK // 64)
+    material_of, tree_of, circuit, _, opened, _ = CIRCUITS[name]
+    blocks, width = bits.grid(BLOCK)
+    masks = random_words(rng, sum(opened) * blocks * width)
     given = [random_words(rng, BLOCK), material_of(bits.blocked(random_words(rng, BLOCK)))]
     read = [weakref.ref(each) for each in given]
     party = circuit(first=True)
-    party.start(*given, masks)
+    once = party.start(*given, masks)
     del given
     assert [each() for each in read] == [None, None]
+    tree = tree_of(masks, blocks)
+    read = [weakref.ref(each) for each in (masks, once, tree)]
+    twice = party.merge(once, tree)
+    del masks, once, tree
+    assert [each() for each in read] == [None, None, None]
+    kept = sum(each.nbytes for each in vars(party).values() if isinstance(each, np.ndarray))
+    assert kept <= 30 * twice.nbytes // opened[1]

@@ -289,12 +289,13 @@ class LessThanZero:
         three, *factors = [LOW_QUARTER.shorten(value) for value in (three, *values[:3])]
         four = _times(p0, three, [rho.short[0], *dealt.short], factors)
         g, p = regroup2(carry), regroup2(LOW_QUARTER.lengthen(four))
-        self._top, self._dealt = g[3], dealt.second
-        return _hide([*p[1:], *g[:3]], rho.second.reshape(-1))
+        self._top, self._rho, self._dealt = g[3].copy(), rho.second.copy(), dealt.second.copy()
+        del self._masks
+        return _hide([*p[1:], *g[:3]], self._rho.reshape(-1))
 
     def finish(self, opened: Words) -> Words:
         """The second merge: a share of the signs, packed, from the opened values."""
-        rho = self._masks.second
+        rho = self._rho
         carry, _ = _carry(self._top, opened.reshape(rho.shape), rho, self._dealt, first=self._first)
         return (self._sign ^ carry).reshape(-1)
 
@@ -328,10 +329,11 @@ class EqualsZero:
         """4 parts, from the opened values and a share of `zero_tree(rho, B)`."""
         rho, dealt = self._masks, _merges(tree, (11, 0), self._blocks)
         p = fold(by_set(rho.first, dealt.first, first=self._first), opened.reshape(rho.first.shape))[-1]
-        self._dealt = dealt.second
-        return _hide(regroup2(p), rho.second.reshape(-1))
+        self._rho, self._dealt = rho.second.copy(), dealt.second.copy()
+        del self._masks
+        return _hide(regroup2(p), self._rho.reshape(-1))
 
     def finish(self, opened: Words) -> Words:
         """A share of whether each element is 0, packed, from the opened values."""
-        rho = self._masks.second
+        rho = self._rho
         return fold(by_set(rho, self._dealt, first=self._first), opened.reshape(rho.shape))[-1].reshape(-1)
