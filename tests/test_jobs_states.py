@@ -243,7 +243,7 @@ async def test_whoever_is_told_how_a_job_ended_finds_it_over(tmp_path):
         a.cancel(record.id)
         assert await running == (Cancelled, set(), {})
         # Which nobody denied.
-        assert (a.tally.outcomes, a.tally.denials) == ({DECLINED: 1}, {})
+        assert (a.journal.tally.outcomes, a.journal.tally.denials) == ({DECLINED: 1}, {})
 
 
 async def test_an_approval_stays_with_the_job_though_the_policy_asks_for_none_any_more(tmp_path):
