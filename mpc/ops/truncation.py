@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from mpc.naming.expressions import Expression
     from mpc.op_session import OpSession
@@ -256,16 +256,16 @@ def _precision(x: Operand, factor: ArrayLike, drop: int) -> tuple[int, int]:
     return shift, max(drop, min(drop + least - shift, room, DROPPED))
 
 
-def _factor(x: Operand, factor: ArrayLike, drop: int, shift: int, frac: int) -> tuple[Words, float]:
+def _factor(x: Operand, factor: NDArray[Any], drop: int, shift: int, frac: int) -> tuple[Words, float]:
     """factor·2^shift as ring words, and its least bound; PrecisionError if its rounding would show in the product with an x as large as
     its bound.
     """
-    exact = np.ldexp(as_numbers(factor).astype(np.float64), shift) if shift else as_numbers(factor)
+    exact = np.ldexp(factor.astype(np.float64), shift) if shift else factor
     words, largest = constant(exact, frac)
     lost = np.abs(np.ldexp(words.view(np.int64).astype(np.float64), -frac) - exact)
     seen = (lost > np.abs(exact) * 2.0 ** -min(drop, KEPT)) & (lost * x.bound > 2.0 ** (shift - x.frac))
     if seen.any():
-        least = np.abs(as_numbers(factor))[seen].min()
+        least = np.abs(factor)[seen].min()
         msg = (
             f"a factor of {least:.4g} would keep fewer than {min(drop, KEPT)} bits beside larger ones, and a share within {x.bound:.4g}: "
             "scale by it alone, or declare a smaller bound="
@@ -274,7 +274,7 @@ def _factor(x: Operand, factor: ArrayLike, drop: int, shift: int, frac: int) -> 
     return words, largest
 
 
-def _check_scaled(x: Operand, factor: ArrayLike, largest: float, shift: int, frac: int) -> None:
+def _check_scaled(x: Operand, factor: NDArray[Any], largest: float, shift: int, frac: int) -> None:
     """PrecisionError unless all that `scale` truncates is below 2^62 as words: the product with factors within `largest`·2^-shift and,
     where x loses `shift` bits first, x itself.
     """
@@ -283,7 +283,7 @@ def _check_scaled(x: Operand, factor: ArrayLike, largest: float, shift: int, fra
     word = max(math.ldexp(reach * largest, x.frac + frac), math.ldexp(x.bound, x.frac) if shift else 0.0)
     if not word < LIMIT:
         msg = (
-            f"a share within {x.bound:.4g} with {x.frac} fractional bits is too large to scale by {np.abs(as_numbers(factor)).max():.4g} "
+            f"a share within {x.bound:.4g} with {x.frac} fractional bits is too large to scale by {np.abs(factor).max():.4g} "
             f"(limit {x.bound * (LIMIT / word):.4g}). Declare a smaller bound=, use a smaller frac= or drop=, or scale the data."
         )
         raise PrecisionError(msg)
@@ -315,9 +315,10 @@ async def scale(s: OpSession, x: AShare | Masked, factor: ArrayLike, drop: int =
     fewer than 10 bits and the result could show that, ProgramError unless `drop` is 1 to 32
     """
     drop = check_drop(0.0, x.frac, drop)
-    shift, frac = _precision(x, factor, drop)
-    words, largest = _factor(x, factor, drop, shift, frac)
-    _check_scaled(x, factor, largest, shift, frac)
+    numbers = as_numbers(factor)
+    shift, frac = _precision(x, numbers, drop)
+    words, largest = _factor(x, numbers, drop, shift, frac)
+    _check_scaled(x, numbers, largest, shift, frac)
     if shift:
         x = await trunc(s, x.ldexp(-shift), shift)
     return await trunc(s, (x * words.view(np.int64)).ldexp(-frac), frac)
